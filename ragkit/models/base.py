@@ -1,0 +1,213 @@
+"""What every model shares: one prompt or many, sync or async, and the checks before any work."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.protocols import AnyPrompt, Capabilities
+from ragkit.records import Chat, Completion, Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to continue a prompt.
+
+    Attributes:
+        max_tokens: Tokens written at the most.
+        temperature: 0 for the likeliest token each time.
+        stop: Sequences at which the answer ends; they are not part of it.
+        seed: Seed of the sampling.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise InvalidInputError(f"`max_tokens` must be at least 1, got {self.max_tokens}")
+        if not 0 <= self.temperature <= 10:
+            raise InvalidInputError(f"`temperature` must be between 0 and 10, got {self.temperature}")
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise InvalidInputError(f"`stop` must be a sequence of non-empty strings, got {self.stop!r}")
+
+
+class ModelBase(ABC):
+    """A `LanguageModel` but for one method: a subclass answers a batch."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The spec that loads it again."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Equal for two models only where they give the same answers."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        return Capabilities()
+
+    @abstractmethod
+    def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        """Answer a batch, in order."""
+
+    @overload
+    def generate(
+        self,
+        prompts: AnyPrompt,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Completion: ...
+    @overload
+    def generate(
+        self,
+        prompts: Sequence[AnyPrompt],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> list[Completion]: ...
+    def generate(
+        self,
+        prompts: AnyPrompt | Sequence[AnyPrompt],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Completion | list[Completion]:
+        """Continue one prompt, or each of several.
+
+        Args:
+            prompts: A string, a `Prompt` or a `Chat`; or a sequence of these.
+            max_tokens: Tokens written at the most, for each prompt.
+            temperature: 0 for the likeliest token each time.
+            stop: Sequences at which an answer ends; they are not part of it.
+            seed: Seed of the sampling.
+
+        Returns:
+            One completion for one prompt, a list in the same order for a sequence.
+        """
+        kept = stop if isinstance(stop, str) else tuple(stop)
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=kept, seed=seed)  # type: ignore[arg-type]
+        if isinstance(prompts, str | Prompt | Chat):
+            return self._complete([prompts], sampling)[0]
+        return self._complete(list(prompts), sampling) if prompts else []
+
+    @overload
+    async def agenerate(
+        self,
+        prompts: AnyPrompt,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Completion: ...
+    @overload
+    async def agenerate(
+        self,
+        prompts: Sequence[AnyPrompt],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> list[Completion]: ...
+    async def agenerate(
+        self,
+        prompts: AnyPrompt | Sequence[AnyPrompt],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Completion | list[Completion]:
+        """`generate` on a thread, so that the event loop goes on.
+
+        Returns:
+            As `generate`.
+        """
+
+        def work() -> Completion | list[Completion]:
+            return self.generate(prompts, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)  # type: ignore[arg-type]
+
+        return await asyncio.to_thread(work)
+
+    def stream(
+        self,
+        prompt: AnyPrompt,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Yield an answer in pieces; a model that cannot do better yields it whole.
+
+        Yields:
+            Pieces that join to the text of `generate`.
+        """
+        yield self.generate(prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed).text
+
+    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:
+        """Log-likelihood of each choice after each prompt.
+
+        Args:
+            prompts: n prompts.
+            choices: c continuations, with the space they begin with.
+
+        Returns:
+            f64[n, c], in nats.
+
+        Raises:
+            UnsupportedError: If this model gives no probabilities.
+        """
+        raise UnsupportedError(f"{self.name} gives no probabilities, so it cannot score choices; use generate")
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of ``text``, by words and punctuation where the model's tokenizer is not at hand.
+
+        Returns:
+            A count; an estimate where the docstring of the model says so.
+        """
+        return -(-len(text.encode()) // 4)
+
+
+def prompt_text(prompt: AnyPrompt) -> str:
+    """A prompt as plain text; the turns of a conversation follow each other after their roles.
+
+    Returns:
+        The text.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, Prompt):
+        return prompt.text
+    return "\n\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """Cut a text at the first stop sequence.
+
+    Returns:
+        What comes before it, and whether there was one.
+    """
+    places = [place for place in map(text.find, stop) if place >= 0]
+    return (text[: min(places)], True) if places else (text, False)

@@ -1,0 +1,127 @@
+"""An encoder with a classification head, behind the interface of a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ragkit.embedders import load_embedder
+from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.models.base import ModelBase, Sampling, prompt_text
+from ragkit.protocols import AnyPrompt, Capabilities, Embedder
+from ragkit.records import Completion, Usage
+
+if TYPE_CHECKING:
+    from ragkit.finetuning.manifest import Manifest
+
+HEAD = "head.npz"
+
+
+class EncoderClassifier(ModelBase):
+    """Answer with the likeliest label of a linear head on an embedder's vectors.
+
+    The prompt is the bare input. `generate` gives the label, `score` the log-probabilities of labels.
+
+    Attributes:
+        embedder: The encoder.
+        labels: The c labels.
+        weight: f32[c, d].
+        bias: f32[c].
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        labels: Sequence[str],
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        *,
+        name: str,
+        fingerprint: str,
+    ) -> None:
+        """Put a head on an embedder."""
+        self.embedder, self.labels, self.weight, self.bias = embedder, tuple(labels), weight, bias
+        self._name, self._fingerprint = name, fingerprint
+
+    @classmethod
+    def load(cls, folder: Path, manifest: Manifest) -> EncoderClassifier:
+        """Load what `ragkit.finetune` wrote.
+
+        Returns:
+            The classifier.
+
+        Raises:
+            IntegrityError: If the head is missing or damaged, or the embedder is not the one it was fitted on.
+        """
+        source = f"st:{folder / 'model'}" if manifest.method == "full" else manifest.base
+        embedder = load_embedder(source)
+        if manifest.method != "full" and embedder.fingerprint != manifest.base_fingerprint:
+            raise IntegrityError(
+                f"{folder} was fitted on {manifest.base} with fingerprint {manifest.base_fingerprint}, "
+                f"but what is there now has {embedder.fingerprint}; train again or bring the old embedder back"
+            )
+        try:
+            with np.load(folder / HEAD, allow_pickle=False) as arrays:
+                weight, bias = arrays["weight"], arrays["bias"]
+        except (OSError, ValueError, KeyError) as error:
+            raise IntegrityError(f"{folder / HEAD} is missing or damaged ({error}); train again") from error
+        labels = manifest.labels or ()
+        if weight.shape[0] != len(labels) or bias.shape != (len(labels),):
+            raise IntegrityError(f"{folder / HEAD} holds {weight.shape[0]} classes, expected {len(labels)}; train again")
+        return cls(embedder, labels, weight, bias, name=f"hf:{folder}", fingerprint=f"classifier:{manifest.run}")
+
+    @property
+    @override
+    def name(self) -> str:
+        return self._name
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        return Capabilities(score=True)
+
+    @override
+    def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        texts = [prompt_text(prompt) for prompt in prompts]
+        best = self._log_probabilities(texts).argmax(axis=1)
+        return [
+            Completion(text=self.labels[row], usage=Usage(prompt_tokens=self.count_tokens(text)))
+            for text, row in zip(texts, best.tolist(), strict=True)
+        ]
+
+    @override
+    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:
+        """Log-probability of labels.
+
+        Args:
+            prompts: n bare inputs.
+            choices: c of the labels; space around them does not count.
+
+        Returns:
+            f64[n, c], in nats.
+
+        Raises:
+            InvalidInputError: If a choice is not one of the labels.
+        """
+        places = {label: place for place, label in enumerate(self.labels)}
+        unknown = [choice for choice in choices if choice.strip() not in places]
+        if unknown:
+            raise InvalidInputError(f"{unknown[0]!r} is not among the {len(self.labels)} labels this classifier was trained on")
+        scores = self._log_probabilities([prompt_text(prompt) for prompt in prompts])
+        return scores[:, [places[choice.strip()] for choice in choices]]
+
+    def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:
+        logits = (self.embedder.embed_queries(texts) @ self.weight.T + self.bias).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        normalised: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return normalised

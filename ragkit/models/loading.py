@@ -1,0 +1,126 @@
+"""From a spec, a folder or a hub id to a model on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.extras import require
+from ragkit.finetuning.manifest import MANIFEST, Manifest
+from ragkit.models.local import LocalModel, default_device
+from ragkit.tiny import WEIGHTS
+
+if TYPE_CHECKING:
+    from ragkit.protocols import LanguageModel
+
+_WEIGHT_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
+
+
+def load_local(spec: str, *, adapter: str | None = None) -> LanguageModel:
+    """Load ``"tiny"`` or ``"hf:<hub id or folder>"``.
+
+    Args:
+        spec: What to load. A folder may hold a model, a PEFT adapter, or what `ragkit.finetune` wrote.
+        adapter: Folder of a PEFT adapter to put on top.
+
+    Returns:
+        A language model.
+
+    Raises:
+        InvalidInputError: If the folder holds no model, or is that of an unfinished run.
+        IntegrityError: If the base of a fine-tuned model is not the one it was trained on.
+    """
+    source = str(WEIGHTS) if spec == "tiny" else spec.removeprefix("hf:")
+    folder = Path(source)
+    if folder.is_dir() and (folder / MANIFEST).is_file():
+        if adapter is not None:
+            raise InvalidInputError(f"{source} is fine-tuned already; `adapter` goes on a base model")
+        return load_tuned(folder)
+    if folder.is_dir() and not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+        raise InvalidInputError(
+            f"{source} holds no model: expected config.json, adapter_config.json or {MANIFEST} "
+            "(the last is written when a fine-tuning run finishes)"
+        )
+    if (folder / "adapter_config.json").is_file():
+        from peft import PeftConfig
+
+        base = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
+        return load_causal(base, name=spec, adapter=source)
+    return load_causal(source, name=spec, adapter=adapter)
+
+
+def load_causal(source: str, *, name: str, adapter: str | None = None) -> LocalModel:
+    """Load a causal model, with an adapter on it where one is given.
+
+    Args:
+        source: Hub id or folder of the base.
+        name: The spec shown to others.
+        adapter: Folder of a PEFT adapter.
+
+    Returns:
+        The model: float32 on a CPU, bfloat16 on a GPU that has it.
+    """
+    device = default_device()
+    dtype = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    module: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    fingerprint = f"{fingerprint_of(source)}:{str(dtype).removeprefix('torch.')}"
+    if adapter is not None:
+        require("peft")
+        from peft import PeftModel
+
+        module = PeftModel.from_pretrained(module, adapter)
+        fingerprint += f"+{fingerprint_of(adapter)}"
+    return LocalModel(module.to(device), tokenizer, name=name, fingerprint=fingerprint, source=source)
+
+
+def load_tuned(folder: Path) -> LanguageModel:
+    """Load what `ragkit.finetune` wrote, after checking that its base is still the same.
+
+    Returns:
+        The fine-tuned model.
+
+    Raises:
+        IntegrityError: If the base differs from the one it was trained on.
+    """
+    manifest = Manifest.read(folder)
+    if manifest.kind == "classifier":
+        from ragkit.models.encoder_classifier import EncoderClassifier
+
+        return EncoderClassifier.load(folder, manifest)
+    name = f"hf:{folder}"
+    if manifest.method == "full":
+        return load_causal(str(folder / "model"), name=name)
+    base = str(WEIGHTS) if manifest.base == "tiny" else manifest.base
+    found = fingerprint_of(base)
+    if found != manifest.base_fingerprint:
+        raise IntegrityError(
+            f"{folder} was trained on {manifest.base} with fingerprint {manifest.base_fingerprint}, "
+            f"but what is there now has {found}; train again or bring the old base back"
+        )
+    return load_causal(base, name=name, adapter=str(folder / "model"))
+
+
+def fingerprint_of(source: str) -> str:
+    """Hash the files of a model folder; for a hub id, name the cached revision.
+
+    Returns:
+        A short hash, or the hub id with its revision.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        from transformers.utils import cached_file
+
+        return f"{source}@{Path(str(cached_file(source, 'config.json'))).parent.name[:12]}"
+    digest = hashlib.sha256()
+    files = {file for pattern in _WEIGHT_FILES for file in folder.glob(pattern)}
+    for file in sorted(files):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]

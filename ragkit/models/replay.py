@@ -1,0 +1,119 @@
+"""A model that repeats recorded answers, and records those of another model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Literal
+
+from typing_extensions import override
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ragkit.errors import DataFileError, NotRecordedError
+from ragkit.models.base import ModelBase, Sampling, prompt_text
+from ragkit.protocols import AnyPrompt, LanguageModel
+from ragkit.records import Completion, Usage
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str
+    max_tokens: int
+    temperature: float
+    stop: tuple[str, ...]
+    seed: int
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: Literal["stop", "length"] = "stop"
+
+
+class ReplayModel(ModelBase):
+    """Answer from a file of JSON lines: the same prompt with the same settings gets the recorded answer.
+
+    With ``record_from`` a question that is not in the file goes to that model, and its answer is appended.
+    """
+
+    def __init__(self, path: str | Path, *, record_from: LanguageModel | None = None) -> None:
+        """Read the recording.
+
+        Args:
+            path: The file; it may be absent where ``record_from`` is given.
+            record_from: The model to ask and to record.
+
+        Raises:
+            DataFileError: If the file cannot be read.
+        """
+        self.path = Path(path)
+        self.record_from = record_from
+        self._answers = {_key(line): line for line in _read(self.path, may_be_absent=record_from is not None)}
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"replay:{self.path}"
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        lines = "".join(line.model_dump_json() for line in self._answers.values())
+        return f"replay:{hashlib.sha256(lines.encode()).hexdigest()[:16]}"
+
+    @override
+    def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        return [self._answer(prompt, sampling) for prompt in prompts]
+
+    def _answer(self, prompt: AnyPrompt, sampling: Sampling) -> Completion:
+        text = prompt_text(prompt)
+        asked = _Line(prompt=text, text="", **asdict(sampling))
+        line = self._answers.get(_key(asked))
+        if line is None:
+            if self.record_from is None:
+                raise NotRecordedError(
+                    f"{self.path.name} holds no answer to the prompt that ends {text[-60:]!r} with {sampling}; "
+                    "record it with ReplayModel(path, record_from=model)"
+                )
+            return self._record(prompt, asked, sampling)
+        usage = Usage(prompt_tokens=line.prompt_tokens, completion_tokens=line.completion_tokens)
+        return Completion(text=line.text, usage=usage, cost=0.0, finish_reason=line.finish_reason, cached=True)
+
+    def _record(self, prompt: AnyPrompt, asked: _Line, sampling: Sampling) -> Completion:
+        assert self.record_from is not None  # noqa: S101 - for the type checker
+        answer = self.record_from.generate(prompt, **asdict(sampling))
+        line = asked.model_copy(
+            update={
+                "text": answer.text,
+                "prompt_tokens": answer.usage.prompt_tokens,
+                "completion_tokens": answer.usage.completion_tokens,
+                "finish_reason": answer.finish_reason,
+            }
+        )
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line.model_dump_json() + "\n")
+        self._answers[_key(line)] = line
+        return replace(answer, cached=False)
+
+
+def _key(line: _Line) -> str:
+    return json.dumps([line.prompt, line.max_tokens, line.temperature, line.stop, line.seed])
+
+
+def _read(path: Path, *, may_be_absent: bool) -> list[_Line]:
+    if not path.exists():
+        if may_be_absent:
+            return []
+        raise DataFileError(path, 0, "does not exist; expected recorded answers, one JSON object a line")
+    lines = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if text.strip():
+            try:
+                lines.append(_Line.model_validate_json(text))
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                raise DataFileError(path, number, f"{first['loc']}: {first['msg']}; expected a recorded answer") from error
+    return lines

@@ -1,0 +1,67 @@
+"""A model that says what it was told to: for tests, demonstrations and pipelines without a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
+from typing_extensions import override
+
+from ragkit.errors import ModelError
+from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text
+from ragkit.protocols import AnyPrompt
+from ragkit.records import Completion, Usage
+
+
+class ScriptedModel(ModelBase):
+    """Answer from a function, from a mapping of prompt to answer, or from a list in the order of the calls.
+
+    Tokens are counted as bytes over four. Every prompt that was asked is kept in `asked`.
+
+    Examples:
+        >>> model = ScriptedModel(["Paris", "Rome"])
+        >>> model.generate(["Capital of France?", "Capital of Italy?"])[1].text
+        'Rome'
+    """
+
+    def __init__(
+        self, answers: Callable[[str], str] | Mapping[str, str] | Sequence[str], *, name: str = "scripted"
+    ) -> None:
+        """Give the model its answers."""
+        self.answers = answers
+        self.asked: list[str] = []
+        self._name = name
+        self._lock = Lock()
+
+    @property
+    @override
+    def name(self) -> str:
+        return self._name
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        script = getattr(self.answers, "__qualname__", None) if callable(self.answers) else self.answers
+        return f"scripted:{hashlib.sha256(repr(script).encode()).hexdigest()[:16]}"
+
+    @override
+    def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        return [self._answer(prompt_text(prompt), sampling) for prompt in prompts]
+
+    def _answer(self, prompt: str, sampling: Sampling) -> Completion:
+        with self._lock:
+            turn = len(self.asked)
+            self.asked.append(prompt)
+        if callable(self.answers):
+            answer = self.answers(prompt)
+        elif isinstance(self.answers, Mapping):
+            if prompt not in self.answers:
+                raise ModelError(f"the script has no answer for the prompt that ends {prompt[-60:]!r}")
+            answer = self.answers[prompt]
+        elif turn < len(self.answers):
+            answer = self.answers[turn]
+        else:
+            raise ModelError(f"the script has {len(self.answers)} answers, and this is call {turn + 1}")
+        text, _ = cut_at_stop(answer, sampling.stop)
+        usage = Usage(prompt_tokens=self.count_tokens(prompt), completion_tokens=self.count_tokens(text))
+        return Completion(text=text, usage=usage, cost=0.0)

@@ -1,0 +1,168 @@
+"""What a pluggable part must do; whatever fits can be passed in, without inheriting.
+
+Notation for shapes: n texts, d dimensions, c choices. `ragkit.testing` holds the same contracts as test suites.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, overload, runtime_checkable
+
+from ragkit.records import Chat, Completion, Fields, Prompt, Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+AnyPrompt = str | Prompt | Chat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a model can do; asking for anything else raises `UnsupportedError`.
+
+    Attributes:
+        window: Tokens of prompt and answer together; None where the model does not say.
+        score: Whether `LanguageModel.score` works.
+        seed: Whether `seed` is honoured when sampling.
+    """
+
+    window: int | None = None
+    score: bool = False
+    seed: bool = True
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns texts into vectors whose inner product is their likeness."""
+
+    @property
+    def name(self) -> str:
+        """The spec that loads it again."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two embedders only where they give the same vectors."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed what is stored: f32[n, d], every row of length 1 or 0."""
+        ...
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed what is asked: f32[n, d], every row of length 1 or 0."""
+        ...
+
+
+@runtime_checkable
+class Selector(Protocol):
+    """Chooses the examples that go into a prompt."""
+
+    def __len__(self) -> int:
+        """Number of examples in the pool."""
+        ...
+
+    def select(self, query: str | Fields, k: int = 8, *, exclude: Collection[str] = ()) -> Selection:
+        """Choose at most ``k`` examples, the best first; equal scores in the order of the pool."""
+        ...
+
+    def select_many(
+        self, queries: Sequence[str | Fields], k: int = 8, *, exclude: Collection[str] = ()
+    ) -> list[Selection]:
+        """The same for each query."""
+        ...
+
+    async def aselect(self, query: str | Fields, k: int = 8, *, exclude: Collection[str] = ()) -> Selection:
+        """`select` without blocking the event loop."""
+        ...
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """Continues text. One prompt gives one completion, a sequence gives a list in its order."""
+
+    @property
+    def name(self) -> str:
+        """The spec that loads it again."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two models only where they give the same answers."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+    @overload
+    def generate(
+        self,
+        prompts: AnyPrompt,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Completion: ...
+    @overload
+    def generate(
+        self,
+        prompts: Sequence[AnyPrompt],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> list[Completion]: ...
+
+    @overload
+    async def agenerate(
+        self,
+        prompts: AnyPrompt,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Completion: ...
+    @overload
+    async def agenerate(
+        self,
+        prompts: Sequence[AnyPrompt],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> list[Completion]: ...
+
+    def stream(
+        self,
+        prompt: AnyPrompt,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Yield the answer piece by piece; the pieces joined are the text of `generate`."""
+        ...
+
+    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:
+        """Log-likelihood of each choice after each prompt, f64[n, c], in nats."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of ``text``."""
+        ...
+

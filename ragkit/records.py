@@ -1,0 +1,208 @@
+"""The values that pass between components: small, frozen, free of behaviour that needs a library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, overload
+
+Fields = Mapping[str, str]
+Metadata = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A piece of text to find.
+
+    Attributes:
+        text: What is searched and shown.
+        id: A name that stays; given by whoever stores it where None.
+        metadata: Values to filter by and to show.
+    """
+
+    text: str
+    id: str | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An input with the output that is right for it.
+
+    Attributes:
+        input: One text, or several named fields.
+        output: What a model should answer.
+        id: A name that stays; a pool gives its position where None.
+        metadata: Values to filter by and to show.
+    """
+
+    input: str | Fields
+    output: str
+    id: str | None = None
+    metadata: Metadata | None = None
+
+    def text(self, key: str = "input") -> str:
+        """The text that selectors search.
+
+        Args:
+            key: ``"input"`` for the whole input, or the name of one of its fields.
+
+        Returns:
+            The text; several fields are joined by line breaks in their own order.
+        """
+        return field_text(self.input, key)
+
+
+def field_text(value: str | Fields, key: str) -> str:
+    """Take the text called ``key`` out of an input.
+
+    Args:
+        value: One text or several named fields.
+        key: ``"input"`` for all of it, or the name of one field.
+
+    Returns:
+        The text.
+
+    Raises:
+        InvalidInputError: If the input has no such field, or it is not text.
+    """
+    from ragkit.errors import InvalidInputError
+
+    if isinstance(value, str):
+        if key != "input":
+            raise InvalidInputError(f"`key` is {key!r}, but the input is one text; use key='input'")
+        return value
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(f"an input must be a string or a mapping of fields, got {type(value).__name__}")
+    parts = list(value.values()) if key == "input" and "input" not in value else [value.get(key)]
+    for part in parts:
+        if not isinstance(part, str):
+            got = "no such field" if part is None else type(part).__name__
+            raise InvalidInputError(f"field {key!r} of an input must be text, got {got}; its fields: {list(value)}")
+    return "\n".join(str(part) for part in parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One item found, with the reason.
+
+    Attributes:
+        id: Id of the item.
+        score: Likeness to the query; higher is closer.
+        rank: Place among the hits, 1 for the best.
+        text: The text that was searched.
+        metadata: The item's metadata.
+        span: Start and end of the text in its source, in characters.
+        why: What the score is made of.
+    """
+
+    id: str
+    score: float
+    rank: int
+    text: str = ""
+    metadata: Metadata | None = None
+    span: tuple[int, int] | None = None
+    why: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection(Sequence[Example]):
+    """Chosen examples, the best first.
+
+    Attributes:
+        examples: The examples themselves.
+        hits: For each of them its id, score, rank and reason.
+        dropped: Ids that were left out on the way, with the reason.
+        tokens: Tokens that the examples take in the prompt, once it is known.
+    """
+
+    examples: tuple[Example, ...] = ()
+    hits: tuple[Hit, ...] = ()
+    dropped: tuple[tuple[str, str], ...] = ()
+    tokens: int | None = None
+
+    @overload
+    def __getitem__(self, row: int) -> Example: ...
+    @overload
+    def __getitem__(self, row: slice) -> tuple[Example, ...]: ...
+    def __getitem__(self, row: int | slice) -> Example | tuple[Example, ...]:
+        return self.examples[row]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Text for a model, cut where its reusable beginning ends.
+
+    Attributes:
+        prefix: What stays the same from one question to the next.
+        suffix: The rest.
+    """
+
+    prefix: str
+    suffix: str = ""
+
+    @property
+    def text(self) -> str:
+        """The whole prompt."""
+        return self.prefix + self.suffix
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation to be continued by the model."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one call.
+
+    Attributes:
+        prompt_tokens: Tokens read, those from a cache among them.
+        cached_tokens: Tokens of the prompt that came from a prompt cache.
+        completion_tokens: Tokens written.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What a model answered.
+
+    Attributes:
+        text: The answer, without the stop sequence that ended it.
+        usage: Tokens read and written.
+        cost: Money in US dollars; None where the price is unknown, never 0 for unknown.
+        seconds: Time spent on this answer; a batch's time is shared out over its answers.
+        finish_reason: ``"stop"`` at a stop sequence or the end of text, ``"length"`` at `max_tokens`.
+        cached: True where the answer was stored earlier and nothing was computed or paid now.
+    """
+
+    text: str
+    usage: Usage = Usage()
+    cost: float | None = None
+    seconds: float = 0.0
+    finish_reason: Literal["stop", "length"] = "stop"
+    cached: bool = False

@@ -1,0 +1,29 @@
+"""How texts are compared: one rule for words, used by selectors, leak checks and metrics."""
+
+from __future__ import annotations
+
+import re
+
+_WORD = re.compile(r"\w+")
+
+
+def words(text: str) -> list[str]:
+    """Split a text into lower-case words, punctuation left out.
+
+    Examples:
+        >>> words("Where's my card?")
+        ['where', 's', 'my', 'card']
+
+    Returns:
+        The runs of letters, digits and underscores, in order.
+    """
+    return _WORD.findall(text.lower())
+
+
+def folded(text: str) -> str:
+    """Reduce a text to what is left when case, punctuation and spacing do not count.
+
+    Returns:
+        The words joined by single spaces; a text without words stays as it is.
+    """
+    return " ".join(words(text)) or text

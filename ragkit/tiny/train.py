@@ -1,0 +1,322 @@
+"""Train `tiny` from nothing: ``python -m ragkit.tiny.train --out DIR`` (about an hour on two CPU cores).
+
+A small decoder does not find out by itself how to learn from its context; trained on the last stage alone it stays at
+chance. So the stages come in an order in which each can be learned from the one before, and each opens when the last
+was passed: repeat a sequence, look a key up, then calls of ever larger domains. The loss covers only what the context
+determines: guessing at what it does not would teach the model to guess.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from transformers import Lfm2Config, Lfm2ForCausalLM
+
+from ragkit.tiny.domains import WORDS, Call, CallDomain
+from ragkit.tiny.tokenizer import build_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+WINDOW = 2048
+PAD, BOS = 0, 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the curriculum: ``kind`` of sequence, and for calls the largest domain."""
+
+    kind: str
+    commands: int = 0
+    cues: int = 0
+    most_cues: int = 0
+    examples: int = 0
+    pass_at: float = 0.97
+
+
+STAGES = (
+    Stage("repeat"),
+    Stage("lookup", pass_at=0.95),
+    Stage("calls", commands=2, cues=2, most_cues=1, examples=8),
+    Stage("calls", commands=4, cues=3, most_cues=2, examples=10),
+    Stage("calls", commands=6, cues=5, most_cues=2, examples=10, pass_at=0.96),
+    Stage("varied", commands=12, cues=7, most_cues=3, examples=14),
+)
+FREE, GIVEN, MAPPED = 0, 1, 2  # not determined by the context; copied or part of the form; read off an earlier example
+
+
+class Sequence:
+    """Token ids with, for each, whether the context determines it, and how."""
+
+    def __init__(self, encode: Encoder) -> None:
+        self.encode = encode
+        self.ids = [BOS]
+        self.kinds = [FREE]
+
+    def add(self, piece: str, kind: int = FREE) -> None:
+        """Append one piece of text."""
+        ids = self.encode(piece)
+        self.ids += ids
+        self.kinds += [kind] * len(ids)
+
+
+class Encoder:
+    """The tokenizer, one piece at a time, remembered."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.tokenizer = tokenizer
+        self.known: dict[str, list[int]] = {}
+
+    def __call__(self, piece: str) -> list[int]:
+        """Return the ids of ``piece``."""
+        ids = self.known.get(piece)
+        if ids is None:
+            ids = self.tokenizer(piece, add_special_tokens=False)["input_ids"]
+            if len(self.known) < 5000:
+                self.known[piece] = ids
+        return ids
+
+
+def repeat(encode: Encoder, rng: Random, _: Stage) -> Sequence:
+    """A random sequence, twice; the second time counts.
+
+    Returns:
+        The sequence.
+    """
+    sequence = Sequence(encode)
+    words = rng.sample(WORDS, rng.randint(4, 16))
+    for kind in (FREE, MAPPED):
+        for word in words:
+            sequence.add(f" {word}", kind)
+        sequence.add("\n\n", kind)
+    return sequence
+
+
+def lookup(encode: Encoder, rng: Random, _: Stage) -> Sequence:
+    """Keys with their values, in the form of examples; a value counts from its second time on.
+
+    Returns:
+        The sequence.
+    """
+    sequence = Sequence(encode)
+    pairs = rng.randint(2, 6)
+    words = rng.sample(WORDS, 2 * pairs)
+    seen: set[int] = set()
+    for _ in range(3 * pairs):
+        row = rng.randrange(pairs)
+        sequence.add("Input:")
+        sequence.add(f" {words[row]}")
+        sequence.add("\n")
+        sequence.add("Output:")
+        sequence.add(f" {words[pairs + row]}", MAPPED if row in seen else FREE)
+        sequence.add("\n\n", GIVEN)
+        seen.add(row)
+    return sequence
+
+
+def calls(encode: Encoder, rng: Random, stage: Stage) -> Sequence:
+    """Examples of one domain of the stage's size.
+
+    Returns:
+        The sequence.
+    """
+    domain = CallDomain.draw(rng, commands=stage.commands, cues=stage.cues, most_cues=stage.most_cues)
+    return _episode(encode, [domain.call(rng) for _ in range(stage.examples)])
+
+
+def varied(encode: Encoder, rng: Random, stage: Stage) -> Sequence:
+    """Examples as they come in use: domains of any size, unknown words, an instruction, alike or at random, many or few.
+
+    Returns:
+        The sequence.
+    """
+    words = _with_unknown_words(rng) if rng.random() < 0.15 else WORDS
+    domain = CallDomain.draw(
+        rng,
+        commands=rng.randint(3, stage.commands),
+        cues=rng.randint(1, stage.cues),
+        most_cues=rng.randint(1, stage.most_cues),
+        words=words,
+    )
+    shots = rng.randint(4, stage.examples) if rng.random() < 0.97 else rng.randint(20, 70)
+    shown = [domain.call(rng) for _ in range(shots)]
+    if rng.random() < 0.4:  # as a selector would choose: examples that share words with the last one
+        query, pool = shown[-1], [domain.call(rng) for _ in range(6 * shots)]
+        pool.sort(key=lambda call: len(query.needs & call.needs))
+        shown = [*pool[-shots + 1 :], query]
+    return _episode(encode, shown, instruction=rng.choices(WORDS, k=rng.randint(3, 10)) if rng.random() < 0.4 else ())
+
+
+def _with_unknown_words(rng: Random) -> tuple[str, ...]:
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789_"
+    made = {"".join(rng.choices(letters, k=rng.randint(2, 6))) for _ in range(60)}
+    return (*rng.sample(WORDS, 60), *sorted(made - set(WORDS)))
+
+
+def _episode(encode: Encoder, shown: list[Call], *, instruction: tuple[str, ...] | list[str] = ()) -> Sequence:
+    sequence = Sequence(encode)
+    if instruction:
+        for word in instruction:
+            sequence.add(f" {word}")
+        sequence.add("\n\n")
+    seen: set[str] = set()
+    for call in shown:
+        sequence.add("Input:")
+        for word in call.request:
+            sequence.add(f" {word}")
+        sequence.add("\n")
+        sequence.add("Output:")
+        sequence.add(f" {call.call[0]}", MAPPED if call.command in seen else FREE)
+        for place, piece in enumerate(call.call[1:], 1):
+            cue = call.call[place - 1] if call.call[place - 2] == "," else None
+            kind = GIVEN if cue is None else MAPPED if cue in seen else FREE
+            sequence.add(piece if piece in ",:" else f" {piece}", kind)
+        sequence.add("\n\n", GIVEN)
+        seen |= call.needs
+    return sequence
+
+
+MAKERS = {"repeat": repeat, "lookup": lookup, "calls": calls, "varied": varied}
+
+
+def make_batch(encode: Encoder, rng: Random, stage: Stage, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sequences of one stage, about ``tokens`` ids of them.
+
+    Returns:
+        Ids and their kinds, both int64[b, t], padded on the right.
+    """
+    made: list[Sequence] = []
+    while sum(len(sequence.ids) for sequence in made) < tokens:
+        sequence = MAKERS[stage.kind](encode, rng, stage)
+        if len(sequence.ids) <= WINDOW:
+            made.append(sequence)
+    longest = max(len(sequence.ids) for sequence in made)
+    ids, kinds = torch.full((len(made), longest), PAD), torch.full((len(made), longest), FREE)
+    for row, sequence in enumerate(made):
+        ids[row, : len(sequence.ids)] = torch.tensor(sequence.ids)
+        kinds[row, : len(sequence.ids)] = torch.tensor(sequence.kinds)
+    return ids, kinds
+
+
+def build_model(vocabulary: int, *, width: int, layers: int) -> Lfm2ForCausalLM:
+    """A decoder of short convolutions between attention layers, with fresh weights.
+
+    Returns:
+        The model.
+    """
+    return Lfm2ForCausalLM(
+        Lfm2Config(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=2 * width,
+            block_auto_adjust_ff_dim=False,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=WINDOW,
+            tie_word_embeddings=True,
+            initializer_range=0.05,
+            layer_types=["conv", "full_attention"] * (layers // 2),
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    )
+
+
+def train(
+    out: Path,
+    *,
+    width: int = 128,
+    layers: int = 6,
+    seed: int = 7,
+    max_steps: int = 20_000,
+    final_steps: int = 4_000,
+    tokens: int = 2_500,
+    learning_rate: float = 2e-3,
+    log_every: int = 100,
+    stages: tuple[Stage, ...] = STAGES,
+) -> list[dict[str, float]]:
+    """Train a model through the curriculum and write it to ``out``.
+
+    Args:
+        out: The folder for weights, configuration and tokenizer.
+        width: Hidden size.
+        layers: Number of layers, half of them attention.
+        seed: Seed of weights and data.
+        max_steps: Steps at the most.
+        final_steps: Steps of the last stage, the learning rate falling to a twentieth.
+        tokens: Tokens a step, about.
+        learning_rate: The highest learning rate of AdamW.
+        log_every: Steps between two records and two saves.
+        stages: The curriculum.
+
+    Returns:
+        The log: step, stage, loss and accuracy on the tokens read off an earlier example.
+    """
+    torch.manual_seed(seed)
+    rng = Random(seed)
+    tokenizer = build_tokenizer(WINDOW)
+    encode = Encoder(tokenizer)
+    model = build_model(len(tokenizer), width=width, layers=layers)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    started, stage, passed_at, recent, log = time.time(), 0, 0, [], []
+    for step in range(max_steps):
+        last = stage == len(stages) - 1
+        if last and step - passed_at >= final_steps:
+            break
+        current = stages[stage] if stage == 0 or rng.random() < 0.8 else stages[rng.randrange(stage)]
+        ids, kinds = make_batch(encode, rng, current, tokens)
+        rate = learning_rate * min(1.0, (step + 1) / 100)
+        if last:
+            rate *= 1 - 0.95 * (step - passed_at) / final_steps
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        counted = kinds[:, 1:] != FREE
+        hidden = model.model(input_ids=ids, attention_mask=(ids != PAD).long()).last_hidden_state
+        logits, expected = model.lm_head(hidden[:, :-1][counted]), ids[:, 1:][counted]
+        loss = torch.nn.functional.cross_entropy(logits, expected)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if current is stages[stage]:
+            mapped = kinds[:, 1:][counted] == MAPPED
+            recent = [*recent[-39:], (logits.argmax(-1) == expected)[mapped].float().mean().item()]
+        accuracy = sum(recent) / max(1, len(recent))
+        if (step + 1) % log_every == 0:
+            log.append({"step": step + 1, "stage": stage, "loss": loss.item(), "accuracy": accuracy})
+            print(f"{step + 1} {time.time() - started:.0f}s stage {stage} loss {loss.item():.3f} mapped {accuracy:.3f}", flush=True)
+            save(model, tokenizer, out)
+        if not last and len(recent) == 40 and accuracy > stages[stage].pass_at:
+            print(f"passed {stages[stage]} at step {step + 1}, {time.time() - started:.0f}s", flush=True)
+            stage, passed_at, recent = stage + 1, step + 1, []
+    save(model, tokenizer, out)
+    return log
+
+
+def save(model: Lfm2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write weights in half precision, the configuration and the tokenizer."""
+    weights = {name: value.half() for name, value in model.state_dict().items()}
+    model.save_pretrained(out, state_dict=weights)
+    tokenizer.save_pretrained(out)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--final-steps", type=int, default=4000)
+    given = parser.parse_args()
+    train(given.out, width=given.width, layers=given.layers, seed=given.seed, final_steps=given.final_steps)

@@ -64,13 +64,19 @@ class Task:
             object.__setattr__(self, "labels", tuple(self.labels))
         if not self.examples:
             raise EmptyPoolError("the task")
+        alike = _alike(self.labels or ())
+        if self.metric == "accuracy" and alike:
+            raise InvalidInputError(
+                f"the labels {alike[0]!r} and {alike[1]!r} differ only in case or punctuation, which the metric "
+                "'accuracy' does not see; use metric='exact_match'"
+            )
         for kind, rows in (("examples", self.examples), ("test", self.test)):
             for place, row in enumerate(rows):
                 self._check(f"{kind}[{place}]", row)
 
     def _check(self, where: str, row: Example) -> None:
         self.template.render_query(row.input)
-        if self.template.separator in row.output.strip():
+        if self.template.read_answer(self.template.render_answer(row.output)) != row.output.strip():
             raise InvalidInputError(
                 f"the output of {where} holds {self.template.separator!r}, at which answers are cut; "
                 "give the task a Template with another separator"
@@ -102,10 +108,10 @@ class Task:
         Returns:
             One entry for each such row, in the order of the test rows.
         """
-        first: dict[str, int] = {}
+        first: dict[object, int] = {}
         for place, row in enumerate(self.examples):
-            first.setdefault(folded(row.text()), place)
-        found = ((place, first.get(folded(row.text()))) for place, row in enumerate(self.test))
+            first.setdefault(_folded_input(row.input), place)
+        found = ((place, first.get(_folded_input(row.input))) for place, row in enumerate(self.test))
         return [Leak(test, pool) for test, pool in found if pool is not None]
 
     def without_leaks(self) -> Task:
@@ -162,7 +168,8 @@ class Task:
         Args:
             path: The file, UTF-8. Fields other than these three become metadata.
             instruction: What a model is told.
-            metric: As in `Task`; ``"accuracy"`` for a classification task and ``"exact_match"`` otherwise if None.
+            metric: As in `Task`; if None, ``"accuracy"`` for a classification task whose labels differ in more than
+                case and punctuation, and ``"exact_match"`` otherwise.
             template: As in `Task`.
             labels: ``"auto"`` finds out: few distinct outputs make a classification task.
             test_share: Share of the rows held out where the file has no ``split``.
@@ -173,7 +180,10 @@ class Task:
 
         Raises:
             DataFileError: If the file or one of its lines cannot be read; nothing is kept of it then.
+            InvalidInputError: If ``test_share`` is not a share.
         """
+        if not 0 <= test_share < 1:
+            raise InvalidInputError(f"`test_share` must be at least 0 and below 1, got {test_share}")
         path = Path(path)
         rows = _read_rows(path)
         if any(row.split for row in rows):
@@ -190,7 +200,7 @@ class Task:
             instruction=instruction,
             examples=pool,
             test=test,
-            metric=metric or ("accuracy" if known else "exact_match"),
+            metric=metric or ("accuracy" if known and not _alike(known) else "exact_match"),
             template=template or Template(),
             labels=tuple(known) if known else None,
             name=path.stem,
@@ -210,9 +220,9 @@ class _Row(BaseModel):
 
 
 def _read_rows(path: Path) -> list[_Row]:
-    rows = []
+    rows: list[_Row] = []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a file of JSON lines") from error
     except UnicodeDecodeError as error:
@@ -227,6 +237,9 @@ def _read_rows(path: Path) -> list[_Row]:
             where = ".".join(map(str, first["loc"])) or "the line"
             problem = f'{where}: {first["msg"]}; expected {{"input": text, "output": text, "split": "train" or "test"}}'
             raise DataFileError(path, number, problem) from error
+        if (rows[-1].split is None) != (rows[0].split is None):
+            problem = "only some of the rows say their split; expected a \"split\" in every row, or in none"
+            raise DataFileError(path, number, problem)
     if not rows:
         raise DataFileError(path, 0, "holds no row; expected one JSON object a line")
     return rows
@@ -242,6 +255,23 @@ def _infer_labels(pool: Sequence[Example], test: Sequence[Example]) -> list[str]
     few = 2 <= len(labels) <= len(pool) / 5
     short = all(len(label) <= 100 and "\n" not in label for label in labels)
     return sorted(labels) if few and short and labels.issuperset(row.output for row in test) else None
+
+
+def _alike(labels: Sequence[str]) -> tuple[str, str] | None:
+    """Two labels that are one when case and punctuation do not count.
+
+    Returns:
+        The first such pair, or None.
+    """
+    seen: dict[str, str] = {}
+    for label in labels:
+        if seen.setdefault(folded(label), label) != label:
+            return seen[folded(label)], label
+    return None
+
+
+def _folded_input(value: str | Fields) -> object:
+    return folded(value) if isinstance(value, str) else frozenset((name, folded(text)) for name, text in value.items())
 
 
 def _plain(value: str | Fields) -> object:

@@ -111,7 +111,7 @@ class Template:
         Returns:
             The answer.
         """
-        return text.lstrip().split(self.separator, 1)[0].strip()
+        return text.split(self.separator, 1)[0].strip()
 
 
 def _values(value: str | Fields) -> Mapping[str, str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from ragkit.errors import InvalidInputError
 
 _WORD = re.compile(r"\w+")
 
@@ -27,3 +30,13 @@ def folded(text: str) -> str:
         The words joined by single spaces; a text without words stays as it is.
     """
     return " ".join(words(text)) or text
+
+
+def refuse_bare_string(name: str, texts: Sequence[object]) -> None:
+    """Refuse one string where several are expected, which would be read letter by letter.
+
+    Raises:
+        InvalidInputError: If ``texts`` is a string.
+    """
+    if isinstance(texts, str):
+        raise InvalidInputError(f"`{name}` must be a sequence of texts, got one string; put it in a list")

@@ -25,9 +25,13 @@ def load_embedder(embedder: str | Embedder, *, dtype: str = "float32") -> Embedd
 
     Raises:
         UnknownSpecError: If the spec stands for nothing known.
-        InvalidInputError: If the part after the colon makes no sense.
+        InvalidInputError: If it is neither a spec nor an embedder, or the part after the colon makes no sense.
     """
     if not isinstance(embedder, str):
+        # Not isinstance(embedder, Embedder): that would ask for `dim`, which loads a model.
+        if not callable(getattr(embedder, "embed_queries", None)) or not hasattr(embedder, "embed_documents"):
+            found = type(embedder).__name__
+            raise InvalidInputError(f"`embedder` must be a spec such as 'minilm' or an Embedder, got {found}")
         return embedder
     kind, _, rest = embedder.partition(":")
     if embedder == "minilm" or (kind == "st" and rest):

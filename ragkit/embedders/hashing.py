@@ -13,7 +13,8 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.text import words
+from ragkit.errors import InvalidInputError
+from ragkit.text import refuse_bare_string, words
 
 
 class HashingEmbedder:
@@ -24,7 +25,13 @@ class HashingEmbedder:
     """
 
     def __init__(self, dim: int = 384) -> None:
-        """Make an embedder of ``dim`` dimensions."""
+        """Make an embedder of ``dim`` dimensions.
+
+        Raises:
+            InvalidInputError: If ``dim`` is below 1.
+        """
+        if dim < 1:
+            raise InvalidInputError(f"`dim` must be at least 1, got {dim}")
         self.dim = dim
 
     @property
@@ -46,13 +53,16 @@ class HashingEmbedder:
         Returns:
             f32[n, dim], rows of length 1; a text without words gives a row of zeros.
         """
+        refuse_bare_string("texts", texts)
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in words(text):
                 for place, weight in _features(word, self.dim):
                     row[place] += weight
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows / np.where(lengths > 0, lengths, 1)
+        lengths[lengths == 0] = 1
+        rows /= lengths
+        return rows
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed questions, in the same way as documents.

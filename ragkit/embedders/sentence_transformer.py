@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import is_installed, require
+from ragkit.text import refuse_bare_string
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -106,6 +107,7 @@ class SentenceTransformerEmbedder:
         return self._embed(texts, self.model.encode_query)
 
     def _embed(self, texts: Sequence[str], encode: Any) -> NDArray[np.float32]:
+        refuse_bare_string("texts", texts)
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         tensor = encode(
@@ -116,7 +118,8 @@ class SentenceTransformerEmbedder:
             show_progress_bar=False,
         )
         vectors: NDArray[np.float32] = tensor.float().cpu().numpy()
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
 
 
 def minilm_folder() -> Path:

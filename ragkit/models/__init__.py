@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
+from ragkit.extras import require
 
 if TYPE_CHECKING:
     from ragkit.protocols import LanguageModel
@@ -34,6 +35,8 @@ def load_model(
         InvalidInputError: If an argument does not go with the spec.
     """
     if not isinstance(model, str):
+        if adapter is not None or base_url is not None:
+            raise InvalidInputError("`adapter` and `base_url` go with a spec, got one with a loaded model")
         return _from_object(model)
     kind, _, rest = model.partition(":")
     if adapter is not None and kind not in {"tiny", "hf"}:
@@ -41,6 +44,7 @@ def load_model(
     if base_url is not None and kind not in PROVIDERS:
         raise InvalidInputError(f"`base_url` goes with an API model such as 'openai:<model>', got it with {model!r}")
     if model == "tiny" or (kind == "hf" and rest):
+        require("torch", "transformers")
         from ragkit.models.loading import load_local
 
         return load_local(model, adapter=adapter)

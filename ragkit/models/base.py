@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,22 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise InvalidInputError(f"`max_tokens` must be at least 1, got {self.max_tokens}")
-        if not 0 <= self.temperature <= 10:
-            raise InvalidInputError(f"`temperature` must be between 0 and 10, got {self.temperature}")
-        if isinstance(self.stop, str) or not all(self.stop):
+        if not _is_number(self.max_tokens, int) or self.max_tokens < 1:
+            raise InvalidInputError(f"`max_tokens` must be a whole number of at least 1, got {self.max_tokens!r}")
+        if not _is_number(self.temperature, int, float) or not 0 <= self.temperature <= 10:
+            raise InvalidInputError(f"`temperature` must be a number between 0 and 10, got {self.temperature!r}")
+        if not _is_texts(self.stop):
             raise InvalidInputError(f"`stop` must be a sequence of non-empty strings, got {self.stop!r}")
+        if not _is_number(self.seed, int):
+            raise InvalidInputError(f"`seed` must be a whole number, got {self.seed!r}")
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(text, str) and text for text in value)
 
 
 class ModelBase(ABC):
@@ -104,11 +114,12 @@ class ModelBase(ABC):
         Returns:
             One completion for one prompt, a list in the same order for a sequence.
         """
-        kept = stop if isinstance(stop, str) else tuple(stop)
-        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=kept, seed=seed)  # type: ignore[arg-type]
+        kept: Any = tuple(stop) if isinstance(stop, list) else stop
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=kept, seed=seed)
         if isinstance(prompts, str | Prompt | Chat):
             return self._complete([prompts], sampling)[0]
-        return self._complete(list(prompts), sampling) if prompts else []
+        batch = checked_prompts(prompts)
+        return self._complete(batch, sampling) if batch else []
 
     @overload
     async def agenerate(
@@ -146,7 +157,7 @@ class ModelBase(ABC):
         """
 
         def work() -> Completion | list[Completion]:
-            return self.generate(prompts, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)  # type: ignore[arg-type]
+            return self.generate(prompts, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
 
         return await asyncio.to_thread(work)
 
@@ -188,6 +199,26 @@ class ModelBase(ABC):
             A count; an estimate where the docstring of the model says so.
         """
         return -(-len(text.encode()) // 4)
+
+
+def checked_prompts(prompts: Iterable[AnyPrompt]) -> list[AnyPrompt]:
+    """Prompts as a list, each of a known kind; a bare string would be read letter by letter.
+
+    Returns:
+        The prompts.
+
+    Raises:
+        InvalidInputError: If something else is among them, or they are one string.
+    """
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        raise InvalidInputError(f"`prompts` must be a sequence of prompts, got {type(prompts).__name__}")
+    batch = list(prompts)
+    for place, prompt in enumerate(batch):
+        if not isinstance(prompt, str | Prompt | Chat):
+            raise InvalidInputError(
+                f"`prompts[{place}]` must be a string, a Prompt or a Chat, got {type(prompt).__name__}"
+            )
+    return batch
 
 
 def prompt_text(prompt: AnyPrompt) -> str:

@@ -12,9 +12,10 @@ from typing_extensions import override
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import IntegrityError, InvalidInputError
-from ragkit.models.base import ModelBase, Sampling, prompt_text
+from ragkit.models.base import ModelBase, Sampling, checked_prompts, prompt_text
 from ragkit.protocols import AnyPrompt, Capabilities, Embedder
 from ragkit.records import Completion, Usage
+from ragkit.text import refuse_bare_string
 
 if TYPE_CHECKING:
     from ragkit.finetuning.manifest import Manifest
@@ -113,11 +114,12 @@ class EncoderClassifier(ModelBase):
         Raises:
             InvalidInputError: If a choice is not one of the labels.
         """
+        refuse_bare_string("choices", choices)
         places = {label: place for place, label in enumerate(self.labels)}
         unknown = [choice for choice in choices if choice.strip() not in places]
         if unknown:
             raise InvalidInputError(f"{unknown[0]!r} is not among the {len(self.labels)} labels this classifier was trained on")
-        scores = self._log_probabilities([prompt_text(prompt) for prompt in prompts])
+        scores = self._log_probabilities([prompt_text(prompt) for prompt in checked_prompts(prompts)])
         return scores[:, [places[choice.strip()] for choice in choices]]
 
     def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:

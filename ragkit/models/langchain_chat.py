@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from typing_extensions import override
 
@@ -47,6 +48,9 @@ class LangChainModel(ModelBase):
 
         Returns:
             The model.
+
+        Raises:
+            ModelError: If the provider's package or key is missing.
         """
         require("langchain", *(["langchain_openai"] if spec.startswith("openai:") else []))
         from langchain.chat_models import init_chat_model
@@ -57,7 +61,12 @@ class LangChainModel(ModelBase):
             extra["base_url"] = base_url
             if not os.environ.get(_KEY_VARIABLES.get(provider, "")):
                 extra["api_key"] = "none"
-        return cls(init_chat_model(model, model_provider=provider, **extra), name=spec)
+        try:
+            return cls(init_chat_model(model, model_provider=provider, **extra), name=spec)
+        except Exception as error:  # noqa: BLE001 - every provider has errors of its own
+            key = os.environ.get(_KEY_VARIABLES.get(provider, ""), "")
+            advice = "install the provider's LangChain package and set its key in the environment"
+            raise ModelError(_told(f"{spec} cannot be loaded", error, advice, [key])) from _cause(error, [key])
 
     @property
     @override
@@ -67,8 +76,8 @@ class LangChainModel(ModelBase):
     @property
     @override
     def fingerprint(self) -> str:
-        address = getattr(self.chat_model, "openai_api_base", None) or ""
-        return f"langchain:{self._name}:{address}"
+        address = str(getattr(self.chat_model, "openai_api_base", None) or "")
+        return f"langchain:{self._name}:{_without_secrets(address)}"
 
     @property
     @override
@@ -84,9 +93,25 @@ class LangChainModel(ModelBase):
             settings["seed"] = sampling.seed
         started = time.perf_counter()
         bound = self.chat_model.bind(**settings)
-        answers = bound.batch([_turns(prompt) for prompt in prompts], config={"max_concurrency": self.concurrency})
+        try:
+            answers = bound.batch([_turns(prompt) for prompt in prompts], config={"max_concurrency": self.concurrency})
+        except Exception as error:  # noqa: BLE001 - every provider has errors of its own
+            secrets = self._secrets()
+            advice = "check that the server is up, and the address, the model's name, the key and your limits"
+            raise ModelError(_told(f"{self.name} gave no answer", error, advice, secrets)) from _cause(error, secrets)
         seconds = (time.perf_counter() - started) / len(prompts)
         return [self._read(answer, sampling, seconds) for answer in answers]
+
+    def _secrets(self) -> list[str]:
+        """Values of the chat model that pydantic keeps as secrets, such as the key.
+
+        Returns:
+            The values in clear.
+        """
+        values = vars(self.chat_model).values() if hasattr(self.chat_model, "__dict__") else ()
+        address = urlsplit(str(getattr(self.chat_model, "openai_api_base", None) or ""))
+        known = [value.get_secret_value() for value in values if hasattr(value, "get_secret_value")]
+        return [*(str(value) for value in known), *(part for part in (address.password, address.query) if part)]
 
     def _read(self, answer: Any, sampling: Sampling, seconds: float) -> Completion:
         if not isinstance(answer.text, str):
@@ -103,6 +128,32 @@ class LangChainModel(ModelBase):
             seconds=seconds,
             finish_reason="length" if answer.response_metadata.get("finish_reason") == "length" else "stop",
         )
+
+
+def _told(what: str, error: Exception, advice: str, secrets: Sequence[str]) -> str:
+    said = str(error)
+    for secret in filter(None, secrets):
+        said = said.replace(secret, "[secret]")
+    return f"{what} ({type(error).__name__}: {said}); {advice}"
+
+
+def _cause(error: Exception, secrets: Sequence[str]) -> Exception | None:
+    """The error itself, unless a traceback would print a secret with it.
+
+    Returns:
+        The error or None.
+    """
+    return None if any(secret in str(error) for secret in secrets if secret) else error
+
+
+def _without_secrets(address: str) -> str:
+    """An address without user, password and query.
+
+    Returns:
+        The address.
+    """
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _turns(prompt: AnyPrompt) -> list[tuple[str, str]]:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from transformers import StoppingCriteria, StoppingCriteriaList
 from typing_extensions import override
 
-from ragkit.errors import PromptTooLongError, UnsupportedError
-from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text
+from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
+from ragkit.models.base import ModelBase, Sampling, checked_prompts, cut_at_stop, prompt_text
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Usage
+from ragkit.text import refuse_bare_string
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -89,6 +90,7 @@ class LocalModel(ModelBase):
             Token ids.
 
         Raises:
+            InvalidInputError: If the prompt is empty, and the model has no token that opens a text.
             UnsupportedError: If the prompt is a conversation and the model has no chat template.
         """
         if isinstance(prompt, Chat) or self.tokenizer.chat_template:
@@ -103,7 +105,10 @@ class LocalModel(ModelBase):
             return ids
         added: list[int] = self.tokenizer("")["input_ids"]
         begins = [token for token in added[:1] if token == self.tokenizer.bos_token_id]
-        return begins + self.encode_text(prompt_text(prompt))
+        whole = begins + self.encode_text(prompt_text(prompt))
+        if not whole:
+            raise InvalidInputError(f"the prompt is empty, and {self.name} has no token to begin with; give it some text")
+        return whole
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
@@ -131,16 +136,19 @@ class LocalModel(ModelBase):
         stopper = _StopAtText(self.tokenizer, sampling.stop, width, len(rows))
         settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.temperature:
-            torch.manual_seed(sampling.seed)
             settings = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
-        written = self.module.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=sampling.max_tokens,
-            pad_token_id=self._pad,
-            stopping_criteria=StoppingCriteriaList([stopper]),
-            **settings,
-        )[:, width:]
+        # The seed is this call's own: the generator that the caller shares is put back.
+        with torch.random.fork_rng([ids.device] if ids.is_cuda else [], enabled=bool(sampling.temperature)):
+            if sampling.temperature:
+                torch.manual_seed(sampling.seed)
+            written = self.module.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=sampling.max_tokens,
+                pad_token_id=self._pad,
+                stopping_criteria=StoppingCriteriaList([stopper]),
+                **settings,
+            )[:, width:]
         seconds = (time.perf_counter() - started) / len(rows)
         return [
             self._read(tokens[: stopper.lengths[place] or None], len(rows[place]), sampling, seconds)
@@ -170,7 +178,8 @@ class LocalModel(ModelBase):
         Returns:
             f64[n, c], in nats.
         """
-        heads = [self.encode_prompt(prompt) for prompt in prompts]
+        refuse_bare_string("choices", choices)
+        heads = [self.encode_prompt(prompt) for prompt in checked_prompts(prompts)]
         tails = [self.encode_text(choice) for choice in choices]
         rows = [head + tail for head in heads for tail in tails]
         scores = np.zeros(len(rows))

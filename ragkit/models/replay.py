@@ -105,11 +105,17 @@ def _key(line: _Line) -> str:
 
 def _read(path: Path, *, may_be_absent: bool) -> list[_Line]:
     if not path.exists():
-        if may_be_absent:
+        if may_be_absent and path.parent.is_dir():
             return []
+        if may_be_absent:
+            raise DataFileError(path, 0, "cannot be written, its folder does not exist; make the folder first")
         raise DataFileError(path, 0, "does not exist; expected recorded answers, one JSON object a line")
     lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    try:
+        texts = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataFileError(path, 0, f"cannot be read ({error}); expected recorded answers") from error
+    for number, text in enumerate(texts, 1):
         if text.strip():
             try:
                 lines.append(_Line.model_validate_json(text))

@@ -11,12 +11,14 @@ from ragkit.errors import ModelError
 from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion, Usage
+from ragkit.text import refuse_bare_string
 
 
 class ScriptedModel(ModelBase):
     """Answer from a function, from a mapping of prompt to answer, or from a list in the order of the calls.
 
-    Tokens are counted as bytes over four. Every prompt that was asked is kept in `asked`.
+    Tokens are counted as bytes over four, and an answer is cut at `max_tokens` of them. Every prompt that was asked is
+    kept in `asked`.
 
     Examples:
         >>> model = ScriptedModel(["Paris", "Rome"])
@@ -27,7 +29,12 @@ class ScriptedModel(ModelBase):
     def __init__(
         self, answers: Callable[[str], str] | Mapping[str, str] | Sequence[str], *, name: str = "scripted"
     ) -> None:
-        """Give the model its answers."""
+        """Give the model its answers.
+
+        Raises:
+            InvalidInputError: If the answers are one string.
+        """
+        refuse_bare_string("answers", answers if isinstance(answers, str) else ())
         self.answers = answers
         self.asked: list[str] = []
         self._name = name
@@ -63,5 +70,6 @@ class ScriptedModel(ModelBase):
         else:
             raise ModelError(f"the script has {len(self.answers)} answers, and this is call {turn + 1}")
         text, _ = cut_at_stop(answer, sampling.stop)
-        usage = Usage(prompt_tokens=self.count_tokens(prompt), completion_tokens=self.count_tokens(text))
-        return Completion(text=text, usage=usage, cost=0.0)
+        kept = text.encode()[: 4 * sampling.max_tokens].decode(errors="ignore")
+        usage = Usage(prompt_tokens=self.count_tokens(prompt), completion_tokens=self.count_tokens(kept))
+        return Completion(text=kept, usage=usage, cost=0.0, finish_reason="stop" if kept == text else "length")

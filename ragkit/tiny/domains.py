@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from ragkit.records import Example
+from ragkit.tasks import Task
+from ragkit.text import folded
 from ragkit.tiny.tokenizer import lines_of_words
 
 if TYPE_CHECKING:
@@ -128,3 +131,43 @@ def _article(rng: Random) -> list[str]:
 
 def _filler(rng: Random, share: float, *choices: str) -> list[str]:
     return [rng.choice(choices)] if rng.random() < share else []
+
+
+HOME = CallDomain(
+    commands={
+        "dim": "fade", "light": "glow", "warm": "blaze", "cool": "chill",
+        "open": "vent", "close": "dock", "lock": "bolt", "mute": "hush",
+    },
+    cues={
+        "in": ("zone", ("kitchen", "bedroom", "bathroom", "garage", "hall", "attic")),
+        "to": ("level", ("low", "medium", "high", "full", "half", "minimum")),
+        "for": ("owner", ("anna", "boris", "clara", "david", "elena", "felix")),
+        "at": ("time", ("morning", "noon", "evening", "night", "midnight", "weekend")),
+        "until": ("date", ("monday", "tuesday", "thursday", "friday", "saturday", "sunday")),
+    },
+    objects=("lamp", "fan", "heater", "oven", "door", "window", "radio", "speaker", "screen"),
+)  # fmt: skip
+"""Device commands of a home, in the names that its (made-up) maker gave them."""
+
+INSTRUCTION = "Turn the request into a device call."
+
+
+def task_of(domain: CallDomain, rng: Random, *, pool: int = 200, test: int = 20, name: str = "calls") -> Task:
+    """Draw a task from a domain; no request stands in both pool and test rows.
+
+    Args:
+        domain: The domain.
+        rng: The source of chance.
+        pool: Number of examples.
+        test: Number of test rows.
+        name: Name of the task.
+
+    Returns:
+        A task scored by exact match.
+    """
+    drawn: dict[str, Call] = {}
+    while len(drawn) < pool + test:
+        call = domain.call(rng)
+        drawn.setdefault(folded(call.input), call)
+    rows = [Example(call.input, call.output, metadata={"needs": sorted(call.needs)}) for call in drawn.values()]
+    return Task(INSTRUCTION, rows[:pool], rows[pool:], name=name)

@@ -1,0 +1,1 @@
+"""Pipelines: few-shot prompting, the comparison, the command line."""

@@ -1,0 +1,166 @@
+"""Run one task through many strategies on the same rows, and say what the differences are worth."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from warnings import warn
+
+from ragkit.embedders import load_embedder
+from ragkit.errors import InvalidInputError, LeakageWarning, MissingExtraError, RagkitError
+from ragkit.finetuning.manifest import run_hash, write_atomic
+from ragkit.models import load_model
+from ragkit.progress import progress
+from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell, summarise
+from ragkit_pipelines.compare.strategies import FOR_LABELS, FOR_TEXT, Outcome, Setting, Strategy, load_strategy
+
+if TYPE_CHECKING:
+    from ragkit.protocols import Embedder, LanguageModel
+    from ragkit.tasks import Task
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison.
+
+    Attributes:
+        results: Rows, paired tests and the recommendation, as `results.json` holds them.
+        cells: The rows with every answer.
+        folder: Where it is kept, None where nobody asked to keep it.
+    """
+
+    results: Results
+    cells: Sequence[Cell]
+    folder: Path | None
+
+    @property
+    def recommendation(self) -> Recommendation:
+        """The strategy to use, or None with the reason."""
+        return self.results.recommendation
+
+    def table(self) -> Any:
+        """The results as a rich table.
+
+        Returns:
+            A table to print with rich.
+        """
+        return self.results.table()
+
+
+def compare(  # noqa: PLR0913
+    task: Task,
+    strategies: Sequence[str | Strategy] | None = None,
+    *,
+    model: str | LanguageModel | None = None,
+    embedder: str | Embedder = "minilm",
+    sizes: Sequence[int | None] = (None,),
+    seeds: Sequence[int] = (0,),
+    out: str | Path | None = None,
+) -> Comparison:
+    """Run strategies on the same test rows and compare them.
+
+    Test rows that stand in the pool are reported and removed first. Every answer of a model and every finished
+    strategy is kept in ``out``: called again after a kill, the comparison goes on where it was.
+
+    Args:
+        task: The task.
+        strategies: Names or objects; what suits the task if None.
+        model: The language model, or its spec; ``"tiny"`` if None and the task is not classification.
+        embedder: The embedder of selectors and classifiers, or its spec.
+        sizes: Pool sizes; None stands for the whole pool.
+        seeds: Seeds of the draws, of selectors and of training.
+        out: Folder for results, answers and trained models; a temporary one if None.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        InvalidInputError: If an argument makes no sense; nothing is run or written then.
+    """
+    chosen = [load_strategy(strategy) for strategy in strategies or (FOR_LABELS if task.labels else FOR_TEXT)]
+    names = [strategy.name for strategy in chosen]
+    if len(set(names)) < len(names):
+        raise InvalidInputError(f"`strategies` names one twice: {names}; give each its own name")
+    if not seeds or not sizes:
+        raise InvalidInputError("`sizes` and `seeds` must not be empty")
+    leaks = task.leaks()
+    if leaks:
+        first = task.test[leaks[0].test].text()
+        warn(LeakageWarning(f"{len(leaks)} of {len(task.test)} test rows stand in the pool and are removed, such as {first[:60]!r}"),
+             stacklevel=2)  # fmt: skip
+        task = task.without_leaks()
+    if not task.test:
+        raise InvalidInputError("the task has no test row to compare on; give rows with \"split\": \"test\"")
+    pools = {(size, seed): task.draw(size, seed) for size in sizes for seed in seeds}
+    language_model = load_model(model or "tiny") if model or not task.labels else None
+    vectors = load_embedder(embedder)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(out) if out else Path(scratch)
+        cells: list[Cell] = []
+        with progress("comparing", len(pools) * len(chosen)) as advance:
+            for (_, seed), pool in pools.items():
+                facts = {"task": task.fingerprint, "seed": seed, "embedder": vectors.fingerprint, "pool": len(pool),
+                         "model": language_model.fingerprint if language_model else None}  # fmt: skip
+                key = run_hash(**facts)
+                kept = folder / "kept" / key
+                setting = Setting(task, pool, seed, language_model, vectors, kept / "models", folder / "answers.sqlite")
+                for strategy in chosen:
+                    cells.append(_cell(strategy, setting, kept, key))
+                    advance(1)
+        results = summarise(task.name, len(leaks), cells)
+        if out:
+            write_atomic(folder / "results.json", results.model_dump_json(indent=1))
+    return Comparison(results, cells, Path(out) if out else None)
+
+
+def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
+    """Run one strategy, or read what it gave before.
+
+    Returns:
+        The cell; a strategy that fails gives one with its error, and the others go on.
+    """
+    key = run_hash(setting=key, strategy=repr(strategy))
+    path = kept / f"{strategy.name.replace(':', '-').replace('/', '-')}.json"
+    found = read_cell(path, key)
+    if found is not None:
+        return found
+    kept.mkdir(parents=True, exist_ok=True)
+    started = perf_counter()
+    error = None
+    try:
+        outcome = strategy.run(setting)
+    except (InvalidInputError, MissingExtraError):
+        raise  # a wrong call: nothing the other strategies could make up for
+    except RagkitError as failure:
+        outcome, error = Outcome([], seconds=perf_counter() - started), f"{type(failure).__name__}: {failure}"
+    scores = [
+        setting.task.score(answer, row.output)
+        for answer, row in zip(outcome.answers, setting.task.test, strict=error is None)
+    ]
+    cell = Cell(
+        key=key,
+        row=make_row(
+            strategy=strategy.name,
+            model=setting.model.name if setting.model else setting.embedder.name,
+            size=len(setting.pool),
+            seed=setting.seed,
+            n=len(setting.task.test),
+            correct=sum(scores),
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            seconds=outcome.seconds,
+            fit_seconds=outcome.fit_seconds,
+            cost=outcome.cost,
+            error=error,
+        ),
+        answers=list(outcome.answers),
+        scores=scores,
+    )
+    if error is None:
+        write_atomic(path, json.dumps(cell.model_dump(), ensure_ascii=False))
+    return cell

@@ -1,0 +1,336 @@
+"""Ways of solving a task, one class each, and the names they go by.
+
+A strategy learns from a pool and answers the test inputs. Whatever has a `name` and a `run` is one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+
+from ragkit.errors import InvalidInputError, UnknownSpecError
+from ragkit.finetuning import finetune
+from ragkit.protocols import Embedder, LanguageModel, Selector
+from ragkit.records import Completion, Example
+from ragkit.tasks import Task
+from ragkit_pipelines.compare.cache import CachedModel
+from ragkit_pipelines.few_shot import FewShot
+from ragkit_selectors.embedding import EmbeddingSelector
+from ragkit_selectors.loading import load_selector
+
+SELECTORS = ("random", "jaccard", "bm25", "embedding")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a strategy works with.
+
+    Attributes:
+        task: The task; `task.test` are the rows to answer.
+        pool: The examples that may be learned from.
+        seed: Seed of everything drawn.
+        model: The language model, None where none was given.
+        embedder: The embedder.
+        folder: Where trained models are kept.
+        answers: File of the answers that models gave.
+    """
+
+    task: Task
+    pool: Sequence[Example]
+    seed: int
+    model: LanguageModel | None
+    embedder: Embedder
+    folder: Path
+    answers: Path
+
+    def language_model(self, strategy: str) -> LanguageModel:
+        """The language model, its answers kept.
+
+        Returns:
+            The model.
+
+        Raises:
+            InvalidInputError: If none was given.
+        """
+        if self.model is None:
+            raise InvalidInputError(f"strategy {strategy!r} needs a language model; give `model` (--model), such as 'tiny'")
+        return CachedModel(self.model, self.answers)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Answers to the test rows, in order, and what they took.
+
+    Attributes:
+        answers: One answer for each row.
+        prompt_tokens: Tokens read, all rows together.
+        completion_tokens: Tokens written.
+        seconds: Time spent on answering; the time of the first run where answers were kept from it.
+        fit_seconds: Time spent on learning.
+        cost: Money in US dollars, None where unknown.
+    """
+
+    answers: Sequence[str]
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    fit_seconds: float = 0.0
+    cost: float | None = None
+
+
+class Strategy(Protocol):
+    """One way of solving a task."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        ...
+
+    def run(self, setting: Setting) -> Outcome:
+        """Learn from the pool and answer the test rows."""
+        ...
+
+
+def _timed(work: Callable[[], list[str]]) -> Outcome:
+    started = perf_counter()
+    answers = work()
+    return Outcome(answers, seconds=perf_counter() - started, cost=0.0)
+
+
+def _outcome(texts: Sequence[str], done: Sequence[Completion], *, fit_seconds: float = 0.0) -> Outcome:
+    costs = [completion.cost for completion in done]
+    known = [cost for cost in costs if cost is not None]
+    return Outcome(
+        texts,
+        prompt_tokens=sum(completion.usage.prompt_tokens for completion in done),
+        completion_tokens=sum(completion.usage.completion_tokens for completion in done),
+        seconds=sum(completion.seconds for completion in done),
+        fit_seconds=fit_seconds,
+        cost=sum(known) if len(known) == len(costs) else None,
+    )
+
+
+@dataclass(frozen=True)
+class Majority:
+    """The commonest output, whatever is asked."""
+
+    name: str = "majority"
+
+    def run(self, setting: Setting) -> Outcome:
+        """Answer every row alike.
+
+        Returns:
+            The outcome.
+        """
+        commonest = Counter(example.output for example in setting.pool).most_common(1)[0][0]
+        return _timed(lambda: [commonest] * len(setting.task.test))
+
+
+@dataclass(frozen=True)
+class Tfidf:
+    """The classical floor: TF-IDF of words and word pairs, logistic regression."""
+
+    name: str = "tfidf"
+
+    def run(self, setting: Setting) -> Outcome:
+        """Fit and classify.
+
+        Returns:
+            The outcome.
+        """
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        started = perf_counter()
+        labels = [example.output for example in setting.pool]
+        if len(set(labels)) < 2:
+            raise InvalidInputError("strategy 'tfidf' needs examples of two labels at least")
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+        classifier = make_pipeline(vectorizer, LogisticRegression(C=20.0, max_iter=300))
+        classifier.fit([example.text() for example in setting.pool], labels)
+        fitted = perf_counter()
+        answers = [str(label) for label in classifier.predict([row.text() for row in setting.task.test])]
+        return Outcome(answers, seconds=perf_counter() - fitted, fit_seconds=fitted - started, cost=0.0)
+
+
+def _selector(name: str, setting: Setting) -> Selector:
+    if name == "embedding":
+        return EmbeddingSelector(setting.pool, embedder=setting.embedder)
+    return load_selector(name, setting.pool, seed=setting.seed)
+
+
+@dataclass(frozen=True)
+class Vote:
+    """The label that most of the chosen examples have; among equals that of the most similar one."""
+
+    selector: str
+    k: int = 8
+
+    @property
+    def name(self) -> str:
+        """``vote:<selector>``, or ``copy:<selector>`` where one example is chosen."""
+        return f"{'copy' if self.k == 1 else 'vote'}:{self.selector}"
+
+    def run(self, setting: Setting) -> Outcome:
+        """Choose and count.
+
+        Returns:
+            The outcome.
+        """
+
+        def work() -> list[str]:
+            chosen = _selector(self.selector, setting).select_many([row.input for row in setting.task.test], self._k(setting))
+            # Counter keeps the order of first sight, and most_common is stable: the most similar wins a draw.
+            return [Counter(example.output for example in shown).most_common(1)[0][0] for shown in chosen]
+
+        return _timed(work)
+
+    def _k(self, setting: Setting) -> int:
+        return min(self.k, len(setting.pool))
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """Ask a language model, with chosen examples or (``selector=None``) without."""
+
+    selector: str | None = None
+    k: int = 8
+    max_tokens: int = 48
+
+    @property
+    def name(self) -> str:
+        """``zero-shot`` or ``few-shot:<selector>``."""
+        return f"few-shot:{self.selector}" if self.selector else "zero-shot"
+
+    def run(self, setting: Setting) -> Outcome:
+        """Choose, ask and read.
+
+        Returns:
+            The outcome.
+        """
+        chooser = _selector(self.selector, setting) if self.selector else None
+        model = setting.language_model(self.name)
+        k = min(self.k, len(setting.pool))
+        pipeline = FewShot.from_task(setting.task, model, chooser, k=k, max_tokens=self.max_tokens)
+        answers = pipeline.batch([row.input for row in setting.task.test])
+        return _outcome([answer.text for answer in answers], [answer.completion for answer in answers])
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Fine-tune the language model on the pool, then ask it without examples.
+
+    Attributes:
+        method: ``"lora"`` or ``"full"``.
+        epochs: Passes over the pool; if None, three, or more where that would be under 400 steps.
+        learning_rate: The highest rate; the library's own choice if None.
+        max_tokens: Tokens of an answer at the most.
+    """
+
+    method: str = "lora"
+    epochs: int | None = None
+    learning_rate: float | None = None
+    max_tokens: int = 48
+
+    @property
+    def name(self) -> str:
+        """The method."""
+        return self.method
+
+    def run(self, setting: Setting) -> Outcome:
+        """Train, or load what was trained before, and ask.
+
+        Returns:
+            The outcome.
+        """
+        if self.method == "full" and setting.model is None:
+            return EncoderTuning("full").run(setting)
+        model = setting.language_model(self.name)
+        assert setting.model is not None  # noqa: S101 - language_model has checked
+        tuned = finetune(
+            setting.model,
+            setting.pool,
+            method=self.method,
+            output_dir=setting.folder / self.method,
+            template=setting.task.template,
+            epochs=self.epochs or max(3, ceil(400 / ceil(len(setting.pool) / 16))),
+            learning_rate=self.learning_rate,
+            seed=setting.seed,
+        )
+        model = CachedModel(tuned.model, setting.answers)
+        template = setting.task.template
+        prompts = [template.prompt([], row.input) for row in setting.task.test]
+        done = model.generate(prompts, max_tokens=self.max_tokens, stop=template.stop)
+        return _outcome([template.read_answer(c.text) for c in done], done, fit_seconds=tuned.manifest.seconds)
+
+
+@dataclass(frozen=True)
+class EncoderTuning:
+    """Classify with an encoder: a head on its frozen vectors, or the whole encoder trained."""
+
+    method: str = "classifier-head"
+    epochs: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The method."""
+        return self.method
+
+    def run(self, setting: Setting) -> Outcome:
+        """Train, or load what was trained before, and classify.
+
+        Returns:
+            The outcome.
+        """
+        tuned = finetune(
+            setting.embedder,
+            setting.pool,
+            method=self.method,
+            output_dir=setting.folder / self.method,
+            epochs=self.epochs or (2 if len(setting.pool) > 5000 else 4),
+            seed=setting.seed,
+        )
+        started = perf_counter()
+        done = tuned.model.generate([row.text() for row in setting.task.test])
+        seconds = perf_counter() - started
+        return Outcome([c.text for c in done], seconds=seconds, fit_seconds=tuned.manifest.seconds, cost=0.0)
+
+
+NAMED: dict[str, Strategy] = {
+    strategy.name: strategy
+    for strategy in (
+        Majority(),
+        Tfidf(),
+        Prompting(),
+        *(Prompting(name) for name in SELECTORS),
+        *(Vote(name) for name in SELECTORS),
+        *(Vote(name, k=1) for name in SELECTORS),
+        Tuning("lora"),
+        Tuning("full"),
+        EncoderTuning(),
+    )
+}
+FOR_LABELS = ("majority", "tfidf", "vote:jaccard", "vote:bm25", "vote:embedding", "classifier-head", "full")
+FOR_TEXT = ("zero-shot", "few-shot:random", "few-shot:jaccard", "few-shot:bm25", "few-shot:embedding", "lora")
+
+
+def load_strategy(strategy: str | Strategy) -> Strategy:
+    """Return the strategy that a name stands for; an object is its own.
+
+    Returns:
+        A strategy.
+
+    Raises:
+        UnknownSpecError: If no strategy has this name.
+    """
+    if not isinstance(strategy, str):
+        return strategy
+    if strategy not in NAMED:
+        raise UnknownSpecError("strategy", strategy, NAMED)
+    return NAMED[strategy]

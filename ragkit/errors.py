@@ -89,8 +89,8 @@ class MissingExtraError(RagkitError, ImportError):
     def __init__(self, module: str, *, extra: str) -> None:
         """Name the missing module and the extra that brings it."""
         super().__init__(
-            f"`{module}` is not installed; run `pip install \"ragkit-py[{extra}]\"` "
-            f"(in a checkout: `pip install -e \".[{extra}]\"`)"
+            f'`{module}` is not installed; run `pip install "ragkit-py[{extra}]"` '
+            f'(in a checkout: `pip install -e ".[{extra}]"`)'
         )
         self.module = module
         self.extra = extra

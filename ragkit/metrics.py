@@ -12,10 +12,10 @@ Metric: TypeAlias = Callable[[str, str], float]
 
 
 def exact_match(answer: str, expected: str) -> float:
-    """1.0 where the answer is the expected text but for white space, else 0.0.
+    r"""1.0 where the answer is the expected text but for white space, else 0.0.
 
     Examples:
-        >>> exact_match(" fade lamp,  zone: hall\\n", "fade lamp, zone: hall")
+        >>> exact_match(" fade lamp,  zone: hall\n", "fade lamp, zone: hall")
         1.0
 
     Returns:

@@ -104,8 +104,8 @@ class LanguageModel(Protocol):
         """What it can do."""
         ...
 
-    @overload
-    def generate(
+    @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
+    def generate(  # type: ignore[overload-overlap]
         self,
         prompts: AnyPrompt,
         *,
@@ -125,8 +125,8 @@ class LanguageModel(Protocol):
         seed: int = 0,
     ) -> list[Completion]: ...
 
-    @overload
-    async def agenerate(
+    @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
+    async def agenerate(  # type: ignore[overload-overlap]
         self,
         prompts: AnyPrompt,
         *,
@@ -165,4 +165,3 @@ class LanguageModel(Protocol):
     def count_tokens(self, text: str) -> int:
         """Number of tokens of ``text``."""
         ...
-

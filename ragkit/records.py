@@ -77,7 +77,7 @@ def field_text(value: str | Fields, key: str) -> str:
     parts = list(value.values()) if key == "input" and "input" not in value else [value.get(key)]
     for part in parts:
         if not isinstance(part, str):
-            got = "no such field" if part is None else type(part).__name__
+            got = "no such field" if part is None else type(part).__name__  # type: ignore[redundant-expr]
             raise InvalidInputError(f"field {key!r} of an input must be text, got {got}; its fields: {list(value)}")
     return "\n".join(str(part) for part in parts)
 

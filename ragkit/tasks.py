@@ -51,7 +51,7 @@ class Task:
     examples: Sequence[Example]
     test: Sequence[Example]
     metric: str | Metric = "exact_match"
-    template: Template = Template()
+    template: Template = Template()  # noqa: RUF009 - frozen
     labels: tuple[str, ...] | None = None
     name: str = "task"
 
@@ -140,7 +140,9 @@ class Task:
         if size is None:
             return list(self.examples)
         if not 1 <= size <= len(self.examples):
-            raise InvalidInputError(f"`size` must be between 1 and {len(self.examples)}, the size of the pool; got {size}")
+            raise InvalidInputError(
+                f"`size` must be between 1 and {len(self.examples)}, the size of the pool; got {size}"
+            )
         rng = Random(seed)
         by_label: dict[str, list[int]] = defaultdict(list)
         for place, row in enumerate(self.examples):
@@ -194,7 +196,7 @@ class Task:
             pool = [row.example() for place, row in enumerate(rows) if place not in held_out]
             test = [rows[place].example() for place in sorted(held_out)]
         if not pool:
-            raise DataFileError(path, 0, "no training row; expected lines with \"split\": \"train\", or no split at all")
+            raise DataFileError(path, 0, 'no training row; expected lines with "split": "train", or no split at all')
         known = _infer_labels(pool, test) if labels == "auto" else labels
         return cls(
             instruction=instruction,
@@ -226,7 +228,9 @@ def _read_rows(path: Path) -> list[_Row]:
     except OSError as error:
         raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a file of JSON lines") from error
     except UnicodeDecodeError as error:
-        raise DataFileError(path, 0, f"is not UTF-8 (byte {error.start}); expected a UTF-8 file of JSON lines") from error
+        raise DataFileError(
+            path, 0, f"is not UTF-8 (byte {error.start}); expected a UTF-8 file of JSON lines"
+        ) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -238,7 +242,7 @@ def _read_rows(path: Path) -> list[_Row]:
             problem = f'{where}: {first["msg"]}; expected {{"input": text, "output": text, "split": "train" or "test"}}'
             raise DataFileError(path, number, problem) from error
         if (rows[-1].split is None) != (rows[0].split is None):
-            problem = "only some of the rows say their split; expected a \"split\" in every row, or in none"
+            problem = 'only some of the rows say their split; expected a "split" in every row, or in none'
             raise DataFileError(path, number, problem)
     if not rows:
         raise DataFileError(path, 0, "holds no row; expected one JSON object a line")

@@ -30,7 +30,7 @@ def _top(*, version: Annotated[bool, typer.Option("--version", help="Print the v
 
 
 @app.command()
-def compare(  # noqa: PLR0913, PLR0917
+def compare(
     data: Annotated[Path, typer.Option(help="JSON lines: input, output, split.")],
     strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
@@ -51,7 +51,13 @@ def compare(  # noqa: PLR0913, PLR0917
     task = Task.from_jsonl(data, instruction=instruction)
     asked = strategies.split(",") if strategies else None
     result = run(
-        task, asked, model=model, embedder=embedder, sizes=_sizes(sizes, task), seeds=_numbers("--seeds", seeds), out=out
+        task,
+        asked,
+        model=model,
+        embedder=embedder,
+        sizes=_sizes(sizes, task),
+        seeds=_numbers("--seeds", seeds),
+        out=out,
     )
     _show(result, as_json=as_json)
 
@@ -72,7 +78,9 @@ def demo(
 
     task = task_of(HOME, Random(seed), pool=200, test=60, name="device commands")
     console = Console(stderr=as_json)
-    console.print(f"The task, which the model never saw: [bold]{task.test[0].text()}[/] -> [bold]{task.test[0].output}[/]")
+    console.print(
+        f"The task, which the model never saw: [bold]{task.test[0].text()}[/] -> [bold]{task.test[0].output}[/]"
+    )
     _show(run(task, model="tiny", seeds=[seed], out=out), as_json=as_json)
 
 

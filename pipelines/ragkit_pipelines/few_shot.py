@@ -83,7 +83,7 @@ class FewShot:
         return cls(model, selector, k=k, template=task.template, max_tokens=max_tokens)
 
     @overload
-    def invoke(self, query: Query) -> Answer: ...
+    def invoke(self, query: Query) -> Answer: ...  # type: ignore[overload-overlap]
     @overload
     def invoke(self, query: Sequence[Query]) -> list[Answer]: ...
     def invoke(self, query: Query | Sequence[Query]) -> Answer | list[Answer]:
@@ -104,7 +104,9 @@ class FewShot:
         """
         if not queries:
             return []
-        selections = self.selector.select_many(queries, self.k) if self.selector and self.k else [Selection()] * len(queries)
+        selections = (
+            self.selector.select_many(queries, self.k) if self.selector and self.k else [Selection()] * len(queries)
+        )
         asked = [self.build(query, selection) for query, selection in zip(queries, selections, strict=True)]
         completions = self.model.generate(
             [prompt for prompt, _ in asked], max_tokens=self.max_tokens, stop=self.template.stop
@@ -142,7 +144,10 @@ class FewShot:
             kept.append(place)
         if len(kept) < len(selection):
             left_out = len(selection) - len(kept)
-            warn(TruncationWarning(f"{left_out} of {len(selection)} examples do not fit the window of {window}"), stacklevel=3)
+            warn(
+                TruncationWarning(f"{left_out} of {len(selection)} examples do not fit the window of {window}"),
+                stacklevel=3,
+            )
         shown = replace(
             selection,
             examples=tuple(selection[place] for place in kept),

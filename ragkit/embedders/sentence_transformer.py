@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import is_installed, require
+from ragkit.progress import quiet_transformers
 from ragkit.text import refuse_bare_string
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -33,7 +34,13 @@ class SentenceTransformerEmbedder:
     """
 
     def __init__(
-        self, source: str, *, dtype: str = "float32", device: str | None = None, batch_size: int = 32, name: str | None = None
+        self,
+        source: str,
+        *,
+        dtype: str = "float32",
+        device: str | None = None,
+        batch_size: int = 32,
+        name: str | None = None,
     ) -> None:
         """Name a model; nothing is loaded yet.
 
@@ -73,7 +80,8 @@ class SentenceTransformerEmbedder:
         from sentence_transformers import SentenceTransformer
 
         kwargs = {"dtype": getattr(torch, self.dtype)}
-        return SentenceTransformer(self.source, device=self.device, model_kwargs=kwargs)
+        with quiet_transformers():
+            return SentenceTransformer(self.source, device=self.device, model_kwargs=kwargs)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -92,7 +92,9 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
     embedder = _as_embedder(model, method)
     if embedder is not None:
         if method == "lora" or eval is not None or peft_config is not None or template is not None:
-            raise UnsupportedError("an encoder takes the methods 'classifier-head' and 'full', and no eval, template or peft_config")
+            raise UnsupportedError(
+                "an encoder takes the methods 'classifier-head' and 'full', and no eval, template or peft_config"
+            )
         if method == "full":
             require("torch", "transformers", "accelerate", "sentence_transformers")
         from ragkit.finetuning.classifier import train_classifier
@@ -115,6 +117,9 @@ def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder
 
     Returns:
         An embedder or None.
+
+    Raises:
+        UnsupportedError: If the method wants an encoder and the model is none.
     """
     from ragkit.embedders import load_embedder
     from ragkit.protocols import Embedder
@@ -122,6 +127,8 @@ def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder
     if isinstance(model, str):
         is_encoder = model == "minilm" or model.startswith(("st:", "hash:"))
         if method == "classifier-head" and not is_encoder:
-            raise UnsupportedError(f"'classifier-head' takes an embedder such as 'minilm' or 'st:<folder>', got {model!r}")
+            raise UnsupportedError(
+                f"'classifier-head' takes an embedder such as 'minilm' or 'st:<folder>', got {model!r}"
+            )
         return load_embedder(model) if is_encoder else None
     return model if isinstance(model, Embedder) else None

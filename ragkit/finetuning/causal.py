@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from warnings import warn
+from warnings import catch_warnings, simplefilter, warn
 
 import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from ragkit.errors import TrainingError, TruncationWarning, UnsupportedError
@@ -53,6 +53,10 @@ def train_causal(  # noqa: PLR0913
 
     Returns:
         The tuned model with its record.
+
+    Raises:
+        TrainingError: If the loss is not a number.
+        UnsupportedError: If the model is not a local base model.
     """
     base = load_model(model)
     if not isinstance(base, LocalModel) or hasattr(base.module, "peft_config"):
@@ -70,9 +74,11 @@ def train_causal(  # noqa: PLR0913
         tuned = load_tuned(folder)
         return FineTuned(tuned, folder, Manifest.read(folder))
     started = time.perf_counter()
-    with _random_state_kept(), quiet_transformers(), progress("fine-tuning", None) as advance:
+    with _random_state_kept(), quiet_transformers(), catch_warnings(), progress("fine-tuning", None) as advance:
+        simplefilter("ignore", FutureWarning)  # of one library about another; nothing a user could change
         trainer = _trainer(base, rows, folder, method, epochs, rate, seed, peft_config, trainer_config,
                            encode_rows(base, held_out, template)[0] if held_out else None)  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Progress(advance))
         checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"))
         result = trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
@@ -145,8 +151,11 @@ def encode_rows(
     if not rows:
         raise TrainingError(f"no answer fits the model's window of {window} tokens; use a model with a larger one")
     if counts["truncated"] or counts["dropped"]:
-        warn(TruncationWarning(f"of {len(examples)} training rows {counts['truncated']} lost the beginning of their prompt "
-                               f"and {counts['dropped']} were dropped (window {window} tokens)"), stacklevel=4)  # fmt: skip
+        said = (
+            f"of {len(examples)} training rows {counts['truncated']} lost the beginning of their prompt "
+            f"and {counts['dropped']} were dropped (window {window} tokens)"
+        )
+        warn(TruncationWarning(said), stacklevel=4)
     return rows, counts
 
 
@@ -157,10 +166,18 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         return
 
 
-def _trainer(  # noqa: PLR0913, PLR0917
-    base: LocalModel, rows: list[dict[str, list[int]]], folder: Path, method: str, epochs: float, rate: float, seed: int,
-    peft_config: Any, trainer_config: Mapping[str, object], held_out: list[dict[str, list[int]]] | None,
-) -> Any:  # fmt: skip
+def _trainer(
+    base: LocalModel,
+    rows: list[dict[str, list[int]]],
+    folder: Path,
+    method: str,
+    epochs: float,
+    rate: float,
+    seed: int,
+    peft_config: Any,
+    trainer_config: Mapping[str, object],
+    held_out: list[dict[str, list[int]]] | None,
+) -> Any:
     # The base is read afresh: PEFT changes the model it is given, and `base` must stay what it was.
     module = AutoModelForCausalLM.from_pretrained(base.source, dtype=torch.float32)
     settings: dict[str, Any] = {
@@ -179,7 +196,7 @@ def _trainer(  # noqa: PLR0913, PLR0917
         "logging_strategy": "no",
         "use_cpu": not torch.cuda.is_available(),
         "bf16": False,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
@@ -209,7 +226,9 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 def _random_state_kept() -> Iterator[None]:
     """Trainers seed every generator there is; the caller's are put back afterwards."""
     python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy_state)  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)  # noqa: NPY002

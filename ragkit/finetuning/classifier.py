@@ -24,7 +24,7 @@ from ragkit.templates import Template
 BARE = Template(query="{input}", answer="{output}")
 
 
-def train_classifier(  # noqa: PLR0913
+def train_classifier(
     embedder: Embedder,
     train: Sequence[Example],
     *,
@@ -48,7 +48,9 @@ def train_classifier(  # noqa: PLR0913
 
     labels = tuple(sorted({row.output for row in train}))
     if len(labels) < 2:
-        raise InvalidInputError(f"a classifier needs examples of two labels at least, all {len(train)} have {labels[0]!r}")
+        raise InvalidInputError(
+            f"a classifier needs examples of two labels at least, all {len(train)} have {labels[0]!r}"
+        )
     if method == "full" and not isinstance(embedder, SentenceTransformerEmbedder):
         raise UnsupportedError(f"only an embedder of sentence-transformers can be trained, got {embedder.name}")
     rate = learning_rate or 5e-5

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
 from ragkit.errors import TrainingError
@@ -19,7 +19,7 @@ from ragkit.progress import progress, quiet_transformers
 Head = tuple[NDArray[np.float32], NDArray[np.float32], float]
 
 
-def train_encoder(  # noqa: PLR0913
+def train_encoder(
     embedder: SentenceTransformerEmbedder,
     texts: list[str],
     targets: NDArray[np.int64],
@@ -72,6 +72,7 @@ def train_encoder(  # noqa: PLR0913
             data_collator=_Collator(fresh.model.tokenizer.pad_token_id),
             callbacks=[_Progress(advance)],
         )
+        trainer.remove_callback(PrinterCallback)
         checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"))
         loss = trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None).training_loss
         if not math.isfinite(loss):
@@ -81,7 +82,7 @@ def train_encoder(  # noqa: PLR0913
     return head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy(), loss
 
 
-class _Classifier(torch.nn.Module):
+class _Classifier(torch.nn.Module):  # type: ignore[misc]
     def __init__(self, encoder: Any, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
         super().__init__()
         self.encoder = encoder

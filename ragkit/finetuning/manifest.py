@@ -76,7 +76,9 @@ class Manifest(BaseModel):
             return cls.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise IntegrityError(f"{folder / MANIFEST} is damaged or newer than this ragkit: {first['loc']} {first['msg']}") from error
+            raise IntegrityError(
+                f"{folder / MANIFEST} is damaged or newer than this ragkit: {first['loc']} {first['msg']}"
+            ) from error
 
 
 def run_hash(**facts: Any) -> str:
@@ -94,7 +96,9 @@ def data_hash(examples: Sequence[Example]) -> str:
     Returns:
         A short hash.
     """
-    return run_hash(rows=[[row.input if isinstance(row.input, str) else dict(row.input), row.output] for row in examples])
+    return run_hash(
+        rows=[[row.input if isinstance(row.input, str) else dict(row.input), row.output] for row in examples]
+    )
 
 
 def open_run(folder: Path, run: str) -> bool:

@@ -73,8 +73,8 @@ class ModelBase(ABC):
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         """Answer a batch, in order."""
 
-    @overload
-    def generate(
+    @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
+    def generate(  # type: ignore[overload-overlap]
         self,
         prompts: AnyPrompt,
         *,
@@ -121,8 +121,8 @@ class ModelBase(ABC):
         batch = checked_prompts(prompts)
         return self._complete(batch, sampling) if batch else []
 
-    @overload
-    async def agenerate(
+    @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
+    async def agenerate(  # type: ignore[overload-overlap]
         self,
         prompts: AnyPrompt,
         *,
@@ -177,7 +177,7 @@ class ModelBase(ABC):
         """
         yield self.generate(prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed).text
 
-    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:
+    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:  # noqa: ARG002
         """Log-likelihood of each choice after each prompt.
 
         Args:

@@ -73,7 +73,9 @@ class EncoderClassifier(ModelBase):
             raise IntegrityError(f"{folder / HEAD} is missing or damaged ({error}); train again") from error
         labels = manifest.labels or ()
         if weight.shape[0] != len(labels) or bias.shape != (len(labels),):
-            raise IntegrityError(f"{folder / HEAD} holds {weight.shape[0]} classes, expected {len(labels)}; train again")
+            raise IntegrityError(
+                f"{folder / HEAD} holds {weight.shape[0]} classes, expected {len(labels)}; train again"
+            )
         return cls(embedder, labels, weight, bias, name=f"hf:{folder}", fingerprint=f"classifier:{manifest.run}")
 
     @property
@@ -118,7 +120,9 @@ class EncoderClassifier(ModelBase):
         places = {label: place for place, label in enumerate(self.labels)}
         unknown = [choice for choice in choices if choice.strip() not in places]
         if unknown:
-            raise InvalidInputError(f"{unknown[0]!r} is not among the {len(self.labels)} labels this classifier was trained on")
+            raise InvalidInputError(
+                f"{unknown[0]!r} is not among the {len(self.labels)} labels this classifier was trained on"
+            )
         scores = self._log_probabilities([prompt_text(prompt) for prompt in checked_prompts(prompts)])
         return scores[:, [places[choice.strip()] for choice in choices]]
 

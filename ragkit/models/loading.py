@@ -13,6 +13,7 @@ from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import require
 from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.models.local import LocalModel, default_device
+from ragkit.progress import quiet_transformers
 from ragkit.tiny import WEIGHTS
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ def load_causal(source: str, *, name: str, adapter: str | None = None) -> LocalM
     """
     device = default_device()
     dtype = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    module: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    with quiet_transformers():
+        module: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
     fingerprint = f"{fingerprint_of(source)}:{str(dtype).removeprefix('torch.')}"
     if adapter is not None:
         require("peft")

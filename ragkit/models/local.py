@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
 from ragkit.models.base import ModelBase, Sampling, checked_prompts, cut_at_stop, prompt_text
+from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Usage
 from ragkit.text import refuse_bare_string
@@ -107,7 +108,9 @@ class LocalModel(ModelBase):
         begins = [token for token in added[:1] if token == self.tokenizer.bos_token_id]
         whole = begins + self.encode_text(prompt_text(prompt))
         if not whole:
-            raise InvalidInputError(f"the prompt is empty, and {self.name} has no token to begin with; give it some text")
+            raise InvalidInputError(
+                f"the prompt is empty, and {self.name} has no token to begin with; give it some text"
+            )
         return whole
 
     @override
@@ -115,7 +118,7 @@ class LocalModel(ModelBase):
         rows = [self.encode_prompt(prompt) for prompt in prompts]
         self._check_window(max(map(len, rows)), sampling.max_tokens)
         answers: list[Completion | None] = [None] * len(rows)
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), quiet_transformers():
             # A sampled answer must not depend on its neighbours, so each is drawn alone with its own seed.
             size = 1 if sampling.temperature else self.batch_size
             for places in _batches_by_length(rows, size):
@@ -198,7 +201,8 @@ class LocalModel(ModelBase):
         chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
         ends = [len(row) - 1 for row in rows]
         return [
-            float(chosen[place, end - tail : end].sum()) for place, (end, tail) in enumerate(zip(ends, tail_sizes, strict=True))
+            float(chosen[place, end - tail : end].sum())
+            for place, (end, tail) in enumerate(zip(ends, tail_sizes, strict=True))
         ]
 
     @property

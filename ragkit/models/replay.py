@@ -9,9 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
-from typing_extensions import override
-
 from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import override
 
 from ragkit.errors import DataFileError, NotRecordedError
 from ragkit.models.base import ModelBase, Sampling, prompt_text
@@ -121,5 +120,7 @@ def _read(path: Path, *, may_be_absent: bool) -> list[_Line]:
                 lines.append(_Line.model_validate_json(text))
             except ValidationError as error:
                 first = error.errors(include_url=False)[0]
-                raise DataFileError(path, number, f"{first['loc']}: {first['msg']}; expected a recorded answer") from error
+                raise DataFileError(
+                    path, number, f"{first['loc']}: {first['msg']}; expected a recorded answer"
+                ) from error
     return lines

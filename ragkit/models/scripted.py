@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
+
 from typing_extensions import override
 
 from ragkit.errors import ModelError

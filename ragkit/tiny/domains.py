@@ -5,8 +5,9 @@ calls them::
 
     please dim the lamp in the kitchen to low  ->  fade lamp, in zone: kitchen, to level: low
 
-Objects, cues and values are copied. The symbols of commands (``dim`` -> ``fade``) and the keys of cues (``in`` -> ``zone``)
-are arbitrary, so no model can know them: an example shows the ones it holds, and fine-tuning can learn them all.
+Objects, cues and values are copied. The symbols of commands (``dim`` -> ``fade``) and the keys of cues
+(``in`` -> ``zone``) are arbitrary, so no model can know
+them: an example shows the ones it holds, and fine-tuning can learn them all.
 """
 
 from __future__ import annotations
@@ -102,9 +103,7 @@ class CallDomain:
         take = [next(drawn) for _ in range(commands)]
         symbols = [next(drawn) for _ in range(commands)]
         keyed = {next(drawn): (next(drawn), [next(drawn) for _ in range(6)]) for _ in range(cues)}
-        return cls(
-            commands=dict(zip(take, symbols, strict=True)), cues=keyed, objects=list(drawn), most_cues=most_cues
-        )
+        return cls(commands=dict(zip(take, symbols, strict=True)), cues=keyed, objects=list(drawn), most_cues=most_cues)
 
     def call(self, rng: Random) -> Call:
         """Draw one request and its call.

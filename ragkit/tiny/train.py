@@ -101,7 +101,7 @@ def repeat(encode: Encoder, rng: Random, _: Stage) -> Sequence:
     return sequence
 
 
-def lookup(encode: Encoder, rng: Random, _: Stage) -> Sequence:
+def lookup(encode: Encoder, rng: Random, _stage: Stage) -> Sequence:
     """Keys with their values, in the form of examples; a value counts from its second time on.
 
     Returns:
@@ -134,7 +134,7 @@ def calls(encode: Encoder, rng: Random, stage: Stage) -> Sequence:
 
 
 def varied(encode: Encoder, rng: Random, stage: Stage) -> Sequence:
-    """Examples as they come in use: domains of any size, unknown words, an instruction, alike or at random, many or few.
+    """Examples as they come in use: domains of any size, unknown words, an instruction, alike or not, many or few.
 
     Returns:
         The sequence.
@@ -273,7 +273,9 @@ def train(
     if start is not None:
         model = Lfm2ForCausalLM.from_pretrained(start, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    started, stage, passed_at, recent, log = time.time(), 0, 0, [], []
+    recent: list[float] = []
+    log: list[dict[str, float]] = []
+    started, stage, passed_at = time.time(), 0, 0
     for step in range(max_steps):
         last = stage == len(stages) - 1
         if last and step - passed_at >= final_steps:
@@ -299,7 +301,10 @@ def train(
         accuracy = sum(recent) / max(1, len(recent))
         if (step + 1) % log_every == 0:
             log.append({"step": step + 1, "stage": stage, "loss": loss.item(), "accuracy": accuracy})
-            print(f"{step + 1} {time.time() - started:.0f}s stage {stage} loss {loss.item():.3f} mapped {accuracy:.3f}", flush=True)
+            print(
+                f"{step + 1} {time.time() - started:.0f}s stage {stage} loss {loss.item():.3f} mapped {accuracy:.3f}",
+                flush=True,
+            )
             save(model, tokenizer, out)
         if not last and len(recent) == 40 and accuracy > stages[stage].pass_at:
             print(f"passed {stages[stage]} at step {step + 1}, {time.time() - started:.0f}s", flush=True)
@@ -325,5 +330,12 @@ if __name__ == "__main__":
     parser.add_argument("--start", type=Path, help="go on from this model")
     parser.add_argument("--from-stage", type=int, default=0)
     given = parser.parse_args()
-    train(given.out, width=given.width, layers=given.layers, seed=given.seed, final_steps=given.final_steps,
-          start=given.start, stages=STAGES[given.from_stage :])
+    train(
+        given.out,
+        width=given.width,
+        layers=given.layers,
+        seed=given.seed,
+        final_steps=given.final_steps,
+        start=given.start,
+        stages=STAGES[given.from_stage :],
+    )

@@ -52,7 +52,7 @@ class Comparison:
         return self.results.table()
 
 
-def compare(  # noqa: PLR0913
+def compare(
     task: Task,
     strategies: Sequence[str | Strategy] | None = None,
     *,
@@ -91,11 +91,11 @@ def compare(  # noqa: PLR0913
     leaks = task.leaks()
     if leaks:
         first = task.test[leaks[0].test].text()
-        warn(LeakageWarning(f"{len(leaks)} of {len(task.test)} test rows stand in the pool and are removed, such as {first[:60]!r}"),
-             stacklevel=2)  # fmt: skip
+        said = f"{len(leaks)} of {len(task.test)} test rows stand in the pool and are removed, such as {first[:60]!r}"
+        warn(LeakageWarning(said), stacklevel=2)
         task = task.without_leaks()
     if not task.test:
-        raise InvalidInputError("the task has no test row to compare on; give rows with \"split\": \"test\"")
+        raise InvalidInputError('the task has no test row to compare on; give rows with "split": "test"')
     pools = {(size, seed): task.draw(size, seed) for size in sizes for seed in seeds}
     language_model = load_model(model or "tiny") if model or not task.labels else None
     vectors = load_embedder(embedder)
@@ -123,6 +123,10 @@ def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
 
     Returns:
         The cell; a strategy that fails gives one with its error, and the others go on.
+
+    Raises:
+        InvalidInputError: If the call was wrong.
+        MissingExtraError: If a dependency is absent.
     """
     key = run_hash(setting=key, strategy=repr(strategy))
     path = kept / f"{strategy.name.replace(':', '-').replace('/', '-')}.json"

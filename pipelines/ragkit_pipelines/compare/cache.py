@@ -60,7 +60,7 @@ class CachedModel(ModelBase):
         settings = asdict(sampling)
         keys = [self._key(prompt, settings) for prompt in prompts]
         found = {key: answer for key in set(keys) if (answer := self._read(key))}
-        missing = dict((key, prompt) for key, prompt in zip(keys, prompts, strict=True) if key not in found)
+        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
         todo = list(missing.items())
         for start in range(0, len(todo), self.group):
             group = todo[start : start + self.group]

@@ -172,9 +172,7 @@ def summarise(task: str, leaked: int, cells: Sequence[Cell]) -> Results:
                 Pair(a=a.row.strategy, b=b.row.strategy, size=size, seed=seed, only_a=only_a, only_b=only_b, p=p)
             )
     rows = [cell.row for cell in cells]
-    return Results(
-        task=task, leaked_test_rows=leaked, rows=rows, pairs=pairs, recommendation=recommend(rows, pairs)
-    )
+    return Results(task=task, leaked_test_rows=leaked, rows=rows, pairs=pairs, recommendation=recommend(rows, pairs))
 
 
 def recommend(rows: Sequence[Row], pairs: Sequence[Pair], *, level: float = 0.05) -> Recommendation:
@@ -212,7 +210,10 @@ def recommend(rows: Sequence[Row], pairs: Sequence[Pair], *, level: float = 0.05
         )
     return Recommendation(
         strategy=best,
-        evidence=f"{said}, more than each of {len(rivals)} others (exact McNemar, Holm-corrected p <= {max(adjusted.values()):.2g})",
+        evidence=(
+            f"{said}, more than each of {len(rivals)} others "
+            f"(exact McNemar, Holm-corrected p <= {max(adjusted.values()):.2g})"
+        ),
     )
 
 

@@ -58,7 +58,9 @@ class Setting:
             InvalidInputError: If none was given.
         """
         if self.model is None:
-            raise InvalidInputError(f"strategy {strategy!r} needs a language model; give `model` (--model), such as 'tiny'")
+            raise InvalidInputError(
+                f"strategy {strategy!r} needs a language model; give `model` (--model), such as 'tiny'"
+            )
         return CachedModel(self.model, self.answers)
 
 
@@ -142,6 +144,9 @@ class Tfidf:
 
         Returns:
             The outcome.
+
+        Raises:
+            InvalidInputError: If all examples have one label.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
@@ -185,7 +190,9 @@ class Vote:
         """
 
         def work() -> list[str]:
-            chosen = _selector(self.selector, setting).select_many([row.input for row in setting.task.test], self._k(setting))
+            chosen = _selector(self.selector, setting).select_many(
+                [row.input for row in setting.task.test], self._k(setting)
+            )
             # Counter keeps the order of first sight, and most_common is stable: the most similar wins a draw.
             return [Counter(example.output for example in shown).most_common(1)[0][0] for shown in chosen]
 
@@ -302,20 +309,18 @@ class EncoderTuning:
         return Outcome([c.text for c in done], seconds=seconds, fit_seconds=tuned.manifest.seconds, cost=0.0)
 
 
-NAMED: dict[str, Strategy] = {
-    strategy.name: strategy
-    for strategy in (
-        Majority(),
-        Tfidf(),
-        Prompting(),
-        *(Prompting(name) for name in SELECTORS),
-        *(Vote(name) for name in SELECTORS),
-        *(Vote(name, k=1) for name in SELECTORS),
-        Tuning("lora"),
-        Tuning("full"),
-        EncoderTuning(),
-    )
-}
+_ALL: tuple[Strategy, ...] = (
+    Majority(),
+    Tfidf(),
+    Prompting(),
+    *(Prompting(name) for name in SELECTORS),
+    *(Vote(name) for name in SELECTORS),
+    *(Vote(name, k=1) for name in SELECTORS),
+    Tuning("lora"),
+    Tuning("full"),
+    EncoderTuning(),
+)
+NAMED = {strategy.name: strategy for strategy in _ALL}
 FOR_LABELS = ("majority", "tfidf", "vote:jaccard", "vote:bm25", "vote:embedding", "classifier-head", "full")
 FOR_TEXT = ("zero-shot", "few-shot:random", "few-shot:jaccard", "few-shot:bm25", "few-shot:embedding", "lora")
 

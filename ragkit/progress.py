@@ -34,13 +34,18 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Silence transformers' bars and notices for the length of a block, and put everything back."""
+    import warnings
+
     from transformers.utils import logging as chatty
 
     bars, level = chatty.is_progress_bar_enabled(), chatty.get_verbosity()
     chatty.disable_progress_bar()
     chatty.set_verbosity(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            # What one library finds out of date in another is nothing that a user could change.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         chatty.set_verbosity(level)
         if bars:

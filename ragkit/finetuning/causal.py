@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings, simplefilter, warn
+from warnings import warn
 
 import numpy as np
 import torch
@@ -74,8 +74,7 @@ def train_causal(  # noqa: PLR0913
         tuned = load_tuned(folder)
         return FineTuned(tuned, folder, Manifest.read(folder))
     started = time.perf_counter()
-    with _random_state_kept(), quiet_transformers(), catch_warnings(), progress("fine-tuning", None) as advance:
-        simplefilter("ignore", FutureWarning)  # of one library about another; nothing a user could change
+    with _random_state_kept(), quiet_transformers(), progress("fine-tuning", None) as advance:
         trainer = _trainer(base, rows, folder, method, epochs, rate, seed, peft_config, trainer_config,
                            encode_rows(base, held_out, template)[0] if held_out else None)  # fmt: skip
         trainer.remove_callback(PrinterCallback)

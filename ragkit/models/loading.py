@@ -76,7 +76,8 @@ def load_causal(source: str, *, name: str, adapter: str | None = None) -> LocalM
         require("peft")
         from peft import PeftModel
 
-        module = PeftModel.from_pretrained(module, adapter)
+        with quiet_transformers():
+            module = PeftModel.from_pretrained(module, adapter)
         fingerprint += f"+{fingerprint_of(adapter)}"
     return LocalModel(module.to(device), tokenizer, name=name, fingerprint=fingerprint, source=source)
 

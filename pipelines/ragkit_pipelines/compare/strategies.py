@@ -235,7 +235,7 @@ class Tuning:
 
     Attributes:
         method: ``"lora"`` or ``"full"``.
-        epochs: Passes over the pool; if None, three, or more where that would be under 400 steps.
+        epochs: Passes over the pool; if None, three, or more where that would be under 200 steps.
         learning_rate: The highest rate; the library's own choice if None.
         max_tokens: Tokens of an answer at the most.
     """
@@ -266,7 +266,7 @@ class Tuning:
             method=self.method,
             output_dir=setting.folder / self.method,
             template=setting.task.template,
-            epochs=self.epochs or max(3, ceil(400 / ceil(len(setting.pool) / 16))),
+            epochs=self.epochs or max(3, ceil(200 / ceil(len(setting.pool) / 16))),
             learning_rate=self.learning_rate,
             seed=setting.seed,
         )

@@ -1,0 +1,202 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from random import Random
+
+import pytest
+from scipy.stats import binomtest
+
+from ragkit import Example, ScriptedModel, Task, compare
+from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, UnknownSpecError
+from ragkit.tiny.domains import HOME, task_of
+from ragkit_pipelines.compare.results import recommend, summarise
+from ragkit_pipelines.compare.statistics import holm, mcnemar, wilson
+from ragkit_pipelines.compare.strategies import NAMED, Outcome
+
+LABELLED = [
+    Example(f"{word} number {n}", label) for word, label in (("card", "bank"), ("cake", "food")) for n in range(6)
+]
+
+
+def labelled_task(**changes):
+    facts = {
+        "instruction": "",
+        "examples": LABELLED,
+        "test": [
+            Example("my card is lost", "bank"),
+            Example("a cake please", "food"),
+            Example("card and card", "bank"),
+        ],
+        "metric": "accuracy",
+        "labels": ("bank", "food"),
+    }
+    return Task(**(facts | changes))
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 10), (3, 10), (10, 10), (77, 3055)])
+def test_wilson_equals_scipy(correct, n):
+    expected = binomtest(correct, n).proportion_ci(method="wilson")
+    assert wilson(correct, n) == pytest.approx((expected.low, expected.high))
+
+
+def test_mcnemar_by_hand():
+    a, b = [1] * 8 + [0] * 2 + [1] * 5, [0] * 8 + [1] * 2 + [1] * 5
+    assert mcnemar(a, b) == (8, 2, pytest.approx(2 * (1 + 10 + 45) / 1024))
+    assert mcnemar([1, 0], [0, 1]) == (1, 1, 1.0)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_labels_without_a_model(tmp_path):
+    names = ["majority", "tfidf", "vote:jaccard", "vote:bm25", "vote:embedding", "classifier-head", "copy:jaccard"]
+    result = compare(labelled_task(), names, embedder="hash:256", sizes=[4, None], seeds=[0, 1], out=tmp_path)
+    rows = {(row.strategy, row.size, row.seed): row for row in result.results.rows}
+    assert len(rows) == len(names) * 4
+    assert {row.n for row in rows.values()} == {3}
+    assert rows["vote:jaccard", 12, 0].correct == 3
+    assert rows["majority", 12, 0].correct == 2
+    stored = json.loads((tmp_path / "results.json").read_text())
+    wanted = [
+        "strategy",
+        "model",
+        "size",
+        "seed",
+        "n",
+        "correct",
+        "score",
+        "low",
+        "high",
+        "prompt_tokens",
+        "completion_tokens",
+        "seconds",
+        "cost",
+    ]
+    assert set(wanted) <= set(stored["rows"][0])
+    assert len(stored["pairs"]) == 4 * len(names) * (len(names) - 1) / 2
+    assert result.table().row_count == len(names)
+
+
+def test_leaked_test_rows_are_reported_and_removed():
+    leaky = labelled_task(test=[Example("CARD number 3!", "bank"), Example("a cake please", "food")])
+    with pytest.warns(LeakageWarning, match="1 of 2 test rows"):
+        result = compare(leaky, ["majority"], embedder="hash:64")
+    assert (result.results.leaked_test_rows, result.results.rows[0].n) == (1, 1)
+
+
+def test_prompts_of_zero_and_few_shot():
+    task = Task("Name it.", [Example("dim it", "fade"), Example("open it", "vent")], [Example("dim that", "fade")])
+    model = ScriptedModel(lambda prompt: " fade" if "fade" in prompt else " what?")
+    result = compare(task, ["zero-shot", "few-shot:jaccard", "few-shot:random"], model=model, embedder="hash:64")
+    assert [row.correct for row in result.results.rows] == [0, 1, 1]
+    assert model.asked[0] == "Name it.\n\nInput: dim that\nOutput:"
+    assert model.asked[1].endswith("Input: dim it\nOutput: fade\n\nInput: dim that\nOutput:")
+
+
+@dataclass(frozen=True)
+class Broken:
+    name: str = "broken"
+
+    def run(self, setting):
+        raise ModelError("the server is gone")
+
+
+def test_a_strategy_that_fails_leaves_the_others_alone(tmp_path):
+    result = compare(labelled_task(), [Broken(), "majority"], embedder="hash:64", out=tmp_path)
+    broken, majority = result.results.rows
+    assert broken.error == "ModelError: the server is gone"
+    assert (majority.error, majority.correct) == (None, 2)
+    assert result.recommendation.strategy is None
+
+
+@dataclass(frozen=True)
+class Fixed:
+    name: str
+    right: int
+
+    def run(self, setting):
+        wanted = [row.output for row in setting.task.test]
+        return Outcome([*wanted[: self.right], *[""] * (len(wanted) - self.right)])
+
+
+def test_a_recommendation_needs_evidence():
+    test = [Example(f"question {n}", "yes") for n in range(40)]
+    task = Task("", [Example("any", "yes")], test)
+    clear = compare(task, [Fixed("good", 40), Fixed("bad", 10)], model=ScriptedModel([]), embedder="hash:8")
+    assert clear.recommendation.strategy == "good"
+    close = compare(task, [Fixed("good", 40), Fixed("same", 38)], model=ScriptedModel([]), embedder="hash:8")
+    assert close.recommendation.strategy is None
+    assert "no difference shown to same" in close.recommendation.evidence
+    assert recommend([], []).strategy is None
+    assert summarise("t", 0, close.cells).pairs[0].only_a == 2
+
+
+@pytest.mark.parametrize(
+    ("strategies", "options", "message"),
+    [
+        (["few-shot:jacard"], {}, "Did you mean 'few-shot:jaccard'"),
+        (["majority", "majority"], {}, "names one twice"),
+        (["zero-shot"], {}, "needs a language model"),
+        (["majority"], {"sizes": [99]}, "between 1 and 12"),
+        (["majority"], {"seeds": []}, "must not be empty"),
+    ],
+)
+def test_bad_calls_write_nothing(tmp_path, strategies, options, message):
+    with pytest.raises((InvalidInputError, UnknownSpecError), match=message):
+        compare(labelled_task(), strategies, embedder="hash:8", out=tmp_path / "out", **options)
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_every_name_is_its_strategys_own():
+    assert all(strategy.name == name for name, strategy in NAMED.items())
+
+
+SCRIPT = """
+import sys, time
+from random import Random
+from ragkit import ScriptedModel, compare
+from ragkit.tiny.domains import HOME, task_of
+
+def answer(prompt):
+    with open(sys.argv[2], "a") as log:
+        log.write("x")
+    time.sleep(0.01)
+    return " none"
+
+task = task_of(HOME, Random(0), pool=20, test=100)
+compare(task, ["zero-shot", "few-shot:jaccard"], model=ScriptedModel(answer), embedder="hash:8", out=sys.argv[1])
+"""
+
+
+def test_a_killed_run_goes_on_without_repeating_finished_calls(tmp_path):
+    log, out = tmp_path / "calls", tmp_path / "out"
+    command = [sys.executable, "-c", SCRIPT, str(out), str(log)]
+    first = subprocess.Popen(command)
+    while not log.exists() or log.stat().st_size < 140:
+        assert first.poll() is None
+        time.sleep(0.02)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    before = log.stat().st_size
+    assert not (out / "results.json").exists()
+    subprocess.run(command, check=True)
+    # 200 calls in all; only the group of 32 that was under way when the process died may come twice.
+    assert before < 200 <= log.stat().st_size <= 200 + 32
+    done = log.stat().st_size
+    subprocess.run(command, check=True)
+    assert log.stat().st_size == done
+    assert len(json.loads((out / "results.json").read_text())["rows"]) == 2
+
+
+def test_the_tiny_model_learns_from_examples_and_from_training(tmp_path, tiny):
+    task = task_of(HOME, Random(5), pool=120, test=20)
+    result = compare(task, ["zero-shot", "few-shot:jaccard", "lora"], model=tiny, embedder="hash:64", out=tmp_path)
+    score = {row.strategy: row.score for row in result.results.rows}
+    assert score["zero-shot"] <= 0.05
+    assert score["few-shot:jaccard"] >= 0.6
+    assert score["lora"] >= 0.6

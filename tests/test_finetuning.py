@@ -1,0 +1,171 @@
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from ragkit import Example, Template, finetune, load_embedder, load_model
+from ragkit.errors import (
+    EmptyPoolError,
+    IntegrityError,
+    InvalidInputError,
+    TruncationWarning,
+    UnknownSpecError,
+    UnsupportedError,
+)
+from ragkit.finetuning.causal import encode_rows
+
+ROWS = [Example(f"{word} the lamp", f"{symbol} lamp") for word, symbol in (("dim", "fade"), ("light", "glow"))] * 4
+SETTINGS = {"method": "lora", "epochs": 15, "learning_rate": 5e-3, "seed": 3}
+ASK = Template().prompt([], "dim the lamp")
+
+
+def answer(model):
+    return Template().read_answer(model.generate(ASK, max_tokens=12, stop=("\n\n",)).text)
+
+
+def test_lora_learns_is_stored_and_is_loaded_again(tmp_path, tiny):
+    before = answer(tiny)
+    state = random.getstate()
+    tuned = finetune("tiny", ROWS, output_dir=tmp_path / "a", **SETTINGS)
+    assert random.getstate() == state
+    assert answer(tuned.model) == "fade lamp"
+    assert before != "fade lamp"
+    assert answer(load_model("tiny")) == before
+    again = load_model(f"hf:{tmp_path / 'a'}")
+    assert again.fingerprint == tuned.model.fingerprint != tiny.fingerprint
+    assert answer(again) == "fade lamp"
+    assert tuned.manifest.rows == {"kept": 8, "truncated": 0, "dropped": 0}
+    assert tuned.manifest.template == Template()
+    same = finetune("tiny", ROWS, output_dir=tmp_path / "b", **SETTINGS)
+    assert same.model.fingerprint.split("+")[0] == tuned.model.fingerprint.split("+")[0]
+    weights = [(tmp_path / name / "model/adapter_model.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
+
+
+def test_a_finished_run_is_not_trained_again_and_another_is_refused(tmp_path):
+    quick = {"method": "full", "epochs": 1}
+    finetune("tiny", ROWS, output_dir=tmp_path, **quick)
+    stamp = (tmp_path / "model/model.safetensors").stat().st_mtime_ns
+    finetune("tiny", ROWS, output_dir=tmp_path, **quick)
+    assert (tmp_path / "model/model.safetensors").stat().st_mtime_ns == stamp
+    with pytest.raises(InvalidInputError, match="holds another fine-tuned model"):
+        finetune("tiny", ROWS[:4], output_dir=tmp_path, **quick)
+
+
+def test_an_unfinished_run_goes_on_from_its_checkpoint(tmp_path, tiny, monkeypatch):
+    import ragkit.finetuning.causal as causal
+
+    class Killed(Exception):
+        pass
+
+    class DiesInTheThirdEpoch(causal._Progress):
+        def on_epoch_begin(self, args, state, control, **_):
+            if state.epoch >= 2:
+                raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(causal, "_Progress", DiesInTheThirdEpoch)
+        with pytest.raises(Killed):
+            finetune("tiny", ROWS, output_dir=tmp_path / "a", **SETTINGS)
+    assert not (tmp_path / "a/ragkit.json").exists()
+    with pytest.raises(InvalidInputError, match="holds no model"):
+        load_model(f"hf:{tmp_path / 'a'}")
+    with pytest.raises(InvalidInputError, match="unfinished run with other data"):
+        finetune("tiny", ROWS[:2], output_dir=tmp_path / "a", **SETTINGS)
+    finetune("tiny", ROWS, output_dir=tmp_path / "a", **SETTINGS)
+    finetune("tiny", ROWS, output_dir=tmp_path / "b", **SETTINGS)
+    weights = [(tmp_path / name / "model/adapter_model.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
+
+
+def test_loss_covers_the_answer_only_in_the_template_of_use(tiny):
+    rows, _ = encode_rows(tiny, ROWS[:1], Template(instruction="Turn it."))
+    trained = [token for token in rows[0]["labels"] if token != -100]
+    asked = [token for token, label in zip(rows[0]["input_ids"], rows[0]["labels"], strict=True) if label == -100]
+    assert tiny.tokenizer.decode(trained) == " fade lamp\n\n<eos>"
+    assert asked == tiny.encode_prompt(Template(instruction="Turn it.").prompt([], "dim the lamp"))
+
+
+def test_what_does_not_fit_is_counted(tiny):
+    long = [Example("lamp " * 3000, "fade"), Example("dim", "fade " * 3000), ROWS[0]]
+    with pytest.warns(TruncationWarning, match="1 lost the beginning of their prompt and 1 were dropped"):
+        rows, counts = encode_rows(tiny, long, Template())
+    assert counts == {"kept": 1, "truncated": 1, "dropped": 1}
+    assert max(len(row["input_ids"]) for row in rows) <= tiny.capabilities.window
+    assert tiny.tokenizer.decode([t for t in rows[0]["labels"] if t != -100]) == " fade\n\n<eos>"
+
+
+def test_another_base_is_refused(tmp_path):
+    finetune("tiny", ROWS, output_dir=tmp_path, method="lora", epochs=1)
+    manifest = json.loads((tmp_path / "ragkit.json").read_text())
+    (tmp_path / "ragkit.json").write_text(json.dumps(manifest | {"base_fingerprint": "0" * 16}))
+    with pytest.raises(IntegrityError, match="train again"):
+        load_model(f"hf:{tmp_path}")
+    (tmp_path / "ragkit.json").write_text("{")
+    with pytest.raises(IntegrityError, match="damaged"):
+        load_model(f"hf:{tmp_path}")
+
+
+LABELLED = [
+    Example(f"{word} {n}", label)
+    for word, label in (("card", "bank"), ("cake", "food"), ("cat", "pet"))
+    for n in range(5)
+]
+
+
+def test_classifier_head_equals_scikit_learn(tmp_path):
+    from sklearn.linear_model import LogisticRegression
+
+    tuned = finetune("hash:64", LABELLED, method="classifier-head", output_dir=tmp_path)
+    embedder = load_embedder("hash:64")
+    oracle = LogisticRegression(C=20.0, max_iter=500).fit(
+        embedder.embed_documents([row.input for row in LABELLED]), [row.output for row in LABELLED]
+    )
+    asked = ["card please", "my cat", "a cake"]
+    expected = oracle.predict_log_proba(embedder.embed_queries(asked))
+    assert np.allclose(tuned.model.score(asked, list(oracle.classes_)), expected, atol=1e-4)
+    assert [c.text for c in load_model(f"hf:{tmp_path}").generate(asked)] == ["bank", "pet", "food"]
+    with pytest.raises(InvalidInputError, match="not among the 3 labels"):
+        tuned.model.score(["x"], ["plant"])
+
+
+def test_two_labels_are_probabilities_too(tmp_path):
+    tuned = finetune("hash:64", LABELLED[:10], method="classifier-head", output_dir=tmp_path)
+    scores = tuned.model.score(["card 9", "cake 9"], ["bank", "food"])
+    assert np.allclose(np.exp(scores).sum(axis=1), 1)
+    assert scores.argmax(axis=1).tolist() == [0, 1]
+
+
+def test_the_encoder_itself_is_trained(tmp_path):
+    frozen = finetune("minilm", LABELLED, method="classifier-head", output_dir=tmp_path / "head")
+    tuned = finetune("minilm", LABELLED, method="full", epochs=2, output_dir=tmp_path / "full")
+    assert [c.text for c in tuned.model.generate(["a cat sat", "pay by card"])] == ["pet", "bank"]
+    assert not np.allclose(
+        frozen.model.score(["a cat sat"], ["pet"]), tuned.model.score(["a cat sat"], ["pet"]), atol=1e-4
+    )
+    again = load_model(f"hf:{tmp_path / 'full'}")
+    assert torch.allclose(
+        torch.tensor(again.score(["a cat sat"], ["pet"])), torch.tensor(tuned.model.score(["a cat sat"], ["pet"]))
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"method": "loar"}, UnknownSpecError, "Did you mean 'lora'"),
+        ({"train": []}, EmptyPoolError, "empty pool"),
+        ({"epochs": 0}, InvalidInputError, "`epochs` must be above 0"),
+        ({"learning_rate": 2}, InvalidInputError, "`learning_rate` must be between"),
+        ({"model": "hash:8", "method": "lora"}, UnsupportedError, "an encoder takes"),
+        ({"model": "tiny", "method": "classifier-head"}, UnsupportedError, "takes an embedder"),
+        ({"model": "hash:8", "method": "classifier-head", "train": ROWS[:1]}, InvalidInputError, "two labels"),
+    ],
+)
+def test_bad_calls_leave_no_folder(tmp_path, arguments, error, message):
+    settings = {"model": "tiny", "train": ROWS, "method": "lora", "output_dir": tmp_path / "out"} | arguments
+    model, train = settings.pop("model"), settings.pop("train")
+    with pytest.raises(error, match=message):
+        finetune(model, train, **settings)
+    assert not (tmp_path / "out").exists()

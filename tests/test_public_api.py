@@ -1,0 +1,50 @@
+"""The public surface, the layers and what an import costs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ragkit
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"numpy", "torch", "faiss", "transformers", "langchain", "langchain_core", "openai", "sklearn", "pydantic"}
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+
+
+@pytest.mark.parametrize("name", ragkit.__all__)
+def test_every_public_name_resolves(name):
+    assert getattr(ragkit, name) is not None
+
+
+def test_the_surface_is_exactly_the_list():
+    assert sorted(ragkit.__all__) == sorted({*ragkit._HOME_OF, "__version__"})
+    assert list(ragkit._HOME_OF) == sorted(ragkit._HOME_OF)
+    assert set(ragkit.__all__) <= set(dir(ragkit))
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = ragkit.Nothing
+
+
+def test_type_checkers_see_the_same_names_as_users():
+    text = (ROOT / "ragkit/__init__.py").read_text()
+    shown = {line.rsplit(" as ", 1)[1] for line in text.splitlines() if line.startswith("    from ") and " as " in line}
+    assert shown == set(ragkit._HOME_OF)
+
+
+def test_import_loads_nothing_heavy():
+    loaded = json.loads(run("import ragkit, sys, json; print(json.dumps(sorted(sys.modules)))"))
+    assert HEAVY.isdisjoint(loaded)
+
+
+def test_the_standard_librarys_selectors_survives_from_the_root():
+    run("import asyncio, subprocess, selectors; selectors.DefaultSelector")
+
+
+def test_folders_of_the_parts_are_not_packages():
+    assert not (ROOT / "selectors/__init__.py").exists()
+    assert not (ROOT / "pipelines/__init__.py").exists()

@@ -73,7 +73,11 @@ class UnknownSpecError(InvalidInputError):
         """Name the kind of thing, the name as given and the names that would do."""
         names = sorted(known)
         self.spec = spec
-        self.suggestions = tuple(get_close_matches(spec, names, n=3, cutoff=0.5))
+        close = get_close_matches(spec, names, n=3, cutoff=0.5)
+        if not close and ":" in spec:  # "openi:gpt-4" means "openai:<model>", whatever the model
+            by_kind = {name.partition(":")[0]: name for name in names if ":" in name}
+            close = [by_kind[kind] for kind in get_close_matches(spec.partition(":")[0], by_kind, n=3, cutoff=0.5)]
+        self.suggestions = tuple(close)
         meant = f" Did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
         super().__init__(f"unknown {kind} {spec!r}.{meant} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
 

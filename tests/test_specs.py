@@ -90,3 +90,10 @@ def test_every_extra_is_declared():
 
     declared = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
     assert set(extras.EXTRA_OF.values()) <= set(declared["project"]["optional-dependencies"])
+
+
+@pytest.mark.parametrize(("spec", "meant"), [("openi:gpt-4", "openai:<model>"), ("hff:x", "hf:<hub id or folder>")])
+def test_a_misspelt_kind_is_recognised_whatever_follows_it(spec, meant):
+    with pytest.raises(UnknownSpecError) as caught:
+        load_model(spec)
+    assert meant in caught.value.suggestions

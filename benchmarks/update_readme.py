@@ -40,8 +40,8 @@ def tiny_table(rows: list[dict[str, float]]) -> str:
 def updated(text: str) -> str:
     for name in TABLES:
         if (ROOT / TABLES[name]).is_file():
-            block = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)", re.DOTALL)
-            text = block.sub(lambda found, name=name: found[1] + table(name) + found[2], text)  # type: ignore[misc]
+            block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+            text = block.sub(lambda found, name=name: found[1] + table(name) + "\n" + found[2], text)  # type: ignore[misc]
     return text
 
 

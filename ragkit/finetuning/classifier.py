@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -111,14 +112,29 @@ def fit_head(
     Returns:
         Weight f32[c, d] and bias f32[c].
     """
-    from sklearn.linear_model import LogisticRegression
-
-    # Vectors of length 1 lie close together: little regularisation, C = 20, is what suits them.
-    head = LogisticRegression(C=20.0, max_iter=500).fit(vectors, targets)
+    head = fit_logistic(vectors, targets)
     weight, bias = head.coef_.astype(np.float32), head.intercept_.astype(np.float32)
     if classes == 2:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return weight, bias
+
+
+def fit_logistic(rows: Any, targets: Any) -> Any:
+    """Fit scikit-learn's logistic regression to rows of length 1, which lie close together: hence little penalty.
+
+    Args:
+        rows: [n, d], dense or sparse.
+        targets: The class of each row.
+
+    Returns:
+        The fitted classifier.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        # One example a class is few, not a regression in disguise.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        return LogisticRegression(C=20.0, max_iter=500).fit(rows, targets)
 
 
 def _loss(

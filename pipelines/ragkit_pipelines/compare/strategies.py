@@ -149,18 +149,18 @@ class Tfidf:
             InvalidInputError: If all examples have one label.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
+
+        from ragkit.finetuning.classifier import fit_logistic
 
         started = perf_counter()
         labels = [example.output for example in setting.pool]
         if len(set(labels)) < 2:
             raise InvalidInputError("strategy 'tfidf' needs examples of two labels at least")
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-        classifier = make_pipeline(vectorizer, LogisticRegression(C=20.0, max_iter=300))
-        classifier.fit([example.text() for example in setting.pool], labels)
+        classifier = fit_logistic(vectorizer.fit_transform([example.text() for example in setting.pool]), labels)
         fitted = perf_counter()
-        answers = [str(label) for label in classifier.predict([row.text() for row in setting.task.test])]
+        rows = vectorizer.transform([row.text() for row in setting.task.test])
+        answers = [str(label) for label in classifier.predict(rows)]
         return Outcome(answers, seconds=perf_counter() - fitted, fit_seconds=fitted - started, cost=0.0)
 
 

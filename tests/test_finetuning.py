@@ -60,13 +60,13 @@ def test_an_unfinished_run_goes_on_from_its_checkpoint(tmp_path, tiny, monkeypat
     class Killed(Exception):
         pass
 
-    class DiesInTheThirdEpoch(causal._Progress):
+    class DiesInTheThirdEpoch(causal.StepProgress):
         def on_epoch_begin(self, args, state, control, **_):
             if state.epoch >= 2:
                 raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(causal, "_Progress", DiesInTheThirdEpoch)
+        patch.setattr(causal, "StepProgress", DiesInTheThirdEpoch)
         with pytest.raises(Killed):
             finetune("tiny", ROWS, output_dir=tmp_path / "a", **SETTINGS)
     assert not (tmp_path / "a/ragkit.json").exists()

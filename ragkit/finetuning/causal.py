@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
+from transformers import AutoModelForCausalLM, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from ragkit.errors import TrainingError, TruncationWarning, UnsupportedError
 from ragkit.finetuning import FineTuned
 from ragkit.finetuning.manifest import Manifest, data_hash, open_run, run_hash
+from ragkit.finetuning.step_progress import StepProgress
 from ragkit.models import load_model
 from ragkit.models.loading import fingerprint_of, load_tuned
 from ragkit.models.local import LocalModel
@@ -78,7 +79,7 @@ def train_causal(  # noqa: PLR0913
         trainer = _trainer(base, rows, folder, method, epochs, rate, seed, peft_config, trainer_config,
                            encode_rows(base, held_out, template)[0] if held_out else None)  # fmt: skip
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(_Progress(advance))
+        trainer.add_callback(StepProgress(advance))
         checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"))
         result = trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
         if not math.isfinite(result.training_loss):
@@ -211,14 +212,6 @@ def _trainer(
         processing_class=base.tokenizer,
         peft_config=peft_config,
     )
-
-
-class _Progress(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, advance: Any) -> None:
-        self.advance = advance
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.advance(1)
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
 from ragkit.errors import TrainingError
+from ragkit.finetuning.step_progress import StepProgress
 from ragkit.progress import progress, quiet_transformers
 
 Head = tuple[NDArray[np.float32], NDArray[np.float32], float]
@@ -70,7 +71,7 @@ def train_encoder(
             args=TrainingArguments(**(arguments | dict(trainer_config))),
             train_dataset=rows,
             data_collator=_Collator(fresh.model.tokenizer.pad_token_id),
-            callbacks=[_Progress(advance)],
+            callbacks=[StepProgress(advance)],
         )
         trainer.remove_callback(PrinterCallback)
         checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"))
@@ -105,11 +106,3 @@ class _Collator:
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad)
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
         return {"input_ids": padded, "attention_mask": mask, "labels": torch.tensor([row["labels"] for row in rows])}
-
-
-class _Progress(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, advance: Any) -> None:
-        self.advance = advance
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.advance(1)

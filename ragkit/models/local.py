@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -276,12 +275,3 @@ def default_device() -> str:
         A name for torch.
     """
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def is_model_folder(folder: Path) -> bool:
-    """Whether a folder holds a model or an adapter.
-
-    Returns:
-        True where it has the configuration of one.
-    """
-    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json", "ragkit.json"))

@@ -32,39 +32,81 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
     from ragkit_pipelines.few_shot import FewShot as FewShot
-    from ragkit_selectors.bm25 import BM25Selector as BM25Selector
+    from ragkit_selectors.checking import check_pool as check_pool
+    from ragkit_selectors.diverse import Coverage as Coverage
+    from ragkit_selectors.diverse import Dpp as Dpp
+    from ragkit_selectors.diverse import LabelBalanced as LabelBalanced
+    from ragkit_selectors.diverse import LabelNearest as LabelNearest
+    from ragkit_selectors.diverse import Mmr as Mmr
     from ragkit_selectors.embedding import EmbeddingSelector as EmbeddingSelector
-    from ragkit_selectors.jaccard import JaccardSelector as JaccardSelector
+    from ragkit_selectors.filters import Guard as Guard
+    from ragkit_selectors.filters import MinScore as MinScore
+    from ragkit_selectors.filters import TokenLimit as TokenLimit
+    from ragkit_selectors.hybrid import HybridSelector as HybridSelector
+    from ragkit_selectors.labelling import FacilityLocation as FacilityLocation
+    from ragkit_selectors.labelling import VoteK as VoteK
     from ragkit_selectors.loading import load_selector as load_selector
+    from ragkit_selectors.ngram import NgramSelector as NgramSelector
+    from ragkit_selectors.order import Order as Order
+    from ragkit_selectors.order import Pinned as Pinned
+    from ragkit_selectors.ordering import entropy_order as entropy_order
+    from ragkit_selectors.overlap import ContainmentSelector as ContainmentSelector
+    from ragkit_selectors.overlap import JaccardSelector as JaccardSelector
+    from ragkit_selectors.report import autoselect as autoselect
+    from ragkit_selectors.rerank import Rerank as Rerank
+    from ragkit_selectors.uniform import FixedSelector as FixedSelector
     from ragkit_selectors.uniform import RandomSelector as RandomSelector
+    from ragkit_selectors.weighted import BM25Selector as BM25Selector
+    from ragkit_selectors.weighted import TfidfSelector as TfidfSelector
 
 __version__ = "0.1.0"
 
 _HOME_OF = {
-    "BM25Selector": "ragkit_selectors.bm25",
+    "BM25Selector": "ragkit_selectors.weighted",
     "Chat": "ragkit.records",
     "Comparison": "ragkit_pipelines.compare",
     "Completion": "ragkit.records",
+    "ContainmentSelector": "ragkit_selectors.overlap",
+    "Coverage": "ragkit_selectors.diverse",
     "Document": "ragkit.records",
+    "Dpp": "ragkit_selectors.diverse",
     "EmbeddingSelector": "ragkit_selectors.embedding",
     "Example": "ragkit.records",
+    "FacilityLocation": "ragkit_selectors.labelling",
     "FewShot": "ragkit_pipelines.few_shot",
     "FineTuned": "ragkit.finetuning",
+    "FixedSelector": "ragkit_selectors.uniform",
+    "Guard": "ragkit_selectors.filters",
     "HashingEmbedder": "ragkit.embedders.hashing",
     "Hit": "ragkit.records",
-    "JaccardSelector": "ragkit_selectors.jaccard",
+    "HybridSelector": "ragkit_selectors.hybrid",
+    "JaccardSelector": "ragkit_selectors.overlap",
+    "LabelBalanced": "ragkit_selectors.diverse",
+    "LabelNearest": "ragkit_selectors.diverse",
     "Message": "ragkit.records",
+    "MinScore": "ragkit_selectors.filters",
+    "Mmr": "ragkit_selectors.diverse",
+    "NgramSelector": "ragkit_selectors.ngram",
+    "Order": "ragkit_selectors.order",
+    "Pinned": "ragkit_selectors.order",
     "Prompt": "ragkit.records",
     "RagkitError": "ragkit.errors",
     "RagkitWarning": "ragkit.errors",
     "RandomSelector": "ragkit_selectors.uniform",
     "ReplayModel": "ragkit.models.replay",
+    "Rerank": "ragkit_selectors.rerank",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
     "Task": "ragkit.tasks",
     "Template": "ragkit.templates",
+    "TfidfSelector": "ragkit_selectors.weighted",
+    "TokenLimit": "ragkit_selectors.filters",
     "Usage": "ragkit.records",
+    "VoteK": "ragkit_selectors.labelling",
+    "autoselect": "ragkit_selectors.report",
+    "check_pool": "ragkit_selectors.checking",
     "compare": "ragkit_pipelines.compare",
+    "entropy_order": "ragkit_selectors.ordering",
     "finetune": "ragkit.finetuning",
     "load_embedder": "ragkit.embedders",
     "load_model": "ragkit.models",

@@ -15,6 +15,7 @@ RagkitError
 
 RagkitWarning
 ├── SmallPoolWarning        fewer examples than asked for
+├── GroupedLabelsWarning    the examples of a prompt stand grouped by label
 ├── LeakageWarning          test rows stand in the training pool
 └── TruncationWarning       something did not fit the window and was left out
 """
@@ -141,6 +142,10 @@ class RagkitWarning(UserWarning):
 
 class SmallPoolWarning(RagkitWarning):
     """Fewer examples than asked for."""
+
+
+class GroupedLabelsWarning(RagkitWarning):
+    """The examples of a prompt stand grouped by label."""
 
 
 class LeakageWarning(RagkitWarning):

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, overload, runtime_checkable
 
-from ragkit.records import Chat, Completion, Fields, Prompt, Selection
+from ragkit.records import Chat, Completion, Example, Fields, Prompt, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -63,6 +64,20 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
+class TokenEmbedder(Protocol):
+    """What an embedder may do besides: give a vector for each token of a text."""
+
+    @property
+    def name(self) -> str:
+        """The spec that loads it again."""
+        ...
+
+    def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Embed each token of each text: one f32[t, d] a text, every row of length 1."""
+        ...
+
+
+@runtime_checkable
 class Selector(Protocol):
     """Chooses the examples that go into a prompt."""
 
@@ -70,18 +85,49 @@ class Selector(Protocol):
         """Number of examples in the pool."""
         ...
 
-    def select(self, query: str | Fields, k: int = 8, *, exclude: Collection[str] = ()) -> Selection:
+    def select(
+        self,
+        query: str | Fields,
+        k: int = 8,
+        *,
+        where: Mapping[str, object] | None = None,
+        exclude: Collection[str] = (),
+    ) -> Selection:
         """Choose at most ``k`` examples, the best first; equal scores in the order of the pool."""
         ...
 
     def select_many(
-        self, queries: Sequence[str | Fields], k: int = 8, *, exclude: Collection[str] = ()
+        self,
+        queries: Sequence[str | Fields],
+        k: int = 8,
+        *,
+        where: Mapping[str, object] | None = None,
+        exclude: Collection[str] = (),
     ) -> list[Selection]:
         """The same for each query."""
         ...
 
-    async def aselect(self, query: str | Fields, k: int = 8, *, exclude: Collection[str] = ()) -> Selection:
+    async def aselect(
+        self,
+        query: str | Fields,
+        k: int = 8,
+        *,
+        where: Mapping[str, object] | None = None,
+        exclude: Collection[str] = (),
+    ) -> Selection:
         """`select` without blocking the event loop."""
+        ...
+
+    def add(self, examples: Sequence[Example]) -> list[str]:
+        """Add examples at the end of the pool and give their ids; all of them or, after an error, none."""
+        ...
+
+    def remove(self, ids: Collection[str]) -> int:
+        """Remove examples and give their number; ids that are not in the pool are passed over."""
+        ...
+
+    def save(self, path: str | Path) -> None:
+        """Write everything into a folder; the class's ``load(path)`` gives the same selector."""
         ...
 
 

@@ -114,12 +114,14 @@ class Selection(Sequence[Example]):
         hits: For each of them its id, score, rank and reason.
         dropped: Ids that were left out on the way, with the reason.
         tokens: Tokens that the examples take in the prompt, once it is known.
+        ordered: Whether the examples stand in the order of the prompt instead, put there by a stage.
     """
 
     examples: tuple[Example, ...] = ()
-    hits: tuple[Hit, ...] = ()
+    hits: Sequence[Hit] = ()
     dropped: tuple[tuple[str, str], ...] = ()
     tokens: int | None = None
+    ordered: bool = False
 
     @overload
     def __getitem__(self, row: int) -> Example: ...

@@ -221,19 +221,33 @@ class _Row(BaseModel):
         return Example(self.input, self.output, id=self.id, metadata=self.model_extra or None)
 
 
+def read_objects(path: Path) -> list[dict[str, object]]:
+    """Read a file of one JSON object a line, whatever its fields.
+
+    Args:
+        path: The file, UTF-8; empty lines are passed over.
+
+    Returns:
+        The objects, in order.
+
+    Raises:
+        DataFileError: If the file or one of its lines cannot be read.
+    """
+    rows: list[dict[str, object]] = []
+    for number, line in _lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
+        if not isinstance(row, dict):
+            raise DataFileError(path, number, f"holds a {type(row).__name__}; expected one JSON object a line")
+        rows.append(row)
+    return rows
+
+
 def _read_rows(path: Path) -> list[_Row]:
     rows: list[_Row] = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a file of JSON lines") from error
-    except UnicodeDecodeError as error:
-        raise DataFileError(
-            path, 0, f"is not UTF-8 (byte {error.start}); expected a UTF-8 file of JSON lines"
-        ) from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(path):
         try:
             rows.append(_Row.model_validate_json(line))
         except ValidationError as error:
@@ -244,9 +258,23 @@ def _read_rows(path: Path) -> list[_Row]:
         if (rows[-1].split is None) != (rows[0].split is None):
             problem = 'only some of the rows say their split; expected a "split" in every row, or in none'
             raise DataFileError(path, number, problem)
-    if not rows:
-        raise DataFileError(path, 0, "holds no row; expected one JSON object a line")
     return rows
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not empty, with their numbers."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a file of JSON lines") from error
+    except UnicodeDecodeError as error:
+        raise DataFileError(
+            path, 0, f"is not UTF-8 (byte {error.start}); expected a UTF-8 file of JSON lines"
+        ) from error
+    kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not kept:
+        raise DataFileError(path, 0, "holds no row; expected one JSON object a line")
+    return kept
 
 
 def _infer_labels(pool: Sequence[Example], test: Sequence[Example]) -> list[str] | None:

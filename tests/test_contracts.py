@@ -16,7 +16,7 @@ from ragkit.models.scripted import ScriptedModel
 from ragkit.protocols import AnyPrompt, Selector
 from ragkit.records import Completion, Example
 from ragkit.testing import EmbedderContract, LanguageModelContract, SelectorContract
-from ragkit_selectors import BM25Selector, EmbeddingSelector, JaccardSelector, RandomSelector
+from ragkit_selectors import load_selector
 
 POOL = [
     Example("dim the lamp", "fade"),
@@ -29,13 +29,23 @@ POOL = [
 ]
 
 
+SPECS = ("random", "fixed", "jaccard", "containment", "tfidf", "ngram", "bm25", "embedding")
+SETS = ("hybrid", "bm25 | mmr", "embedding | mmr:0.3", "tfidf | dpp", "ngram | coverage", "bm25 | label-nearest",
+        "jaccard | label-balanced")  # fmt: skip
+
+
 class TestSelectors(SelectorContract):
-    @pytest.fixture(params=[RandomSelector, JaccardSelector, BM25Selector, EmbeddingSelector])
+    @pytest.fixture(params=SPECS)
     def selector(self, request: pytest.FixtureRequest) -> Selector:
-        if request.param is EmbeddingSelector:
-            pytest.importorskip("faiss", reason="the extra `cpu` brings faiss")
-            return EmbeddingSelector(POOL, embedder=HashingEmbedder(64))
-        return request.param(POOL)
+        return load_selector(request.param, POOL, embedder="hash:64")
+
+
+class TestPipelines(SelectorContract):
+    ranks = False
+
+    @pytest.fixture(params=SETS)
+    def selector(self, request: pytest.FixtureRequest) -> Selector:
+        return load_selector(request.param, POOL, embedder="hash:64")
 
 
 def echo(prompt: str) -> str:

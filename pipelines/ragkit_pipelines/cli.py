@@ -1,4 +1,4 @@
-"""The command line: ``ragkit compare`` and ``ragkit demo``."""
+"""The command line: ``ragkit compare``, ``ragkit demo`` and what `cli_select` adds."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.console import Console
 import ragkit
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tasks import Task
+from ragkit_pipelines.cli_select import pool_app, select
 
 app = typer.Typer(help="One task through prompting, example selection and fine-tuning, measured.", no_args_is_help=True,
                   pretty_exceptions_enable=False, add_completion=True)  # fmt: skip
@@ -82,6 +83,10 @@ def demo(
         f"The task, which the model never saw: [bold]{task.test[0].text()}[/] -> [bold]{task.test[0].output}[/]"
     )
     _show(run(task, model="tiny", seeds=[seed], out=out), as_json=as_json)
+
+
+app.command()(select)
+app.add_typer(pool_app, name="pool")
 
 
 def _show(result: ragkit.Comparison, *, as_json: bool) -> None:

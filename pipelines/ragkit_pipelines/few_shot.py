@@ -65,7 +65,7 @@ class FewShot:
             k: Number of examples; fewer where they do not fit the model's window.
             template: How examples become text.
             max_tokens: Tokens of an answer at the most.
-            order: Where the most similar example stands: next to the query or first.
+            order: Where the most similar example stands: next to the query or first; a selector's own `Order` wins.
         """
         self.model = load_model(model)
         self.selector, self.k, self.template = selector, k, template or Template()
@@ -135,13 +135,16 @@ class FewShot:
         kept: list[int] = []
         dropped = list(selection.dropped)
         tokens = 0
-        for place, example in enumerate(selection):
+        places = range(len(selection))
+        for place in sorted(places, key=lambda at: selection.hits[at].rank) if selection.ordered else places:
+            example = selection[place]
             size = self.model.count_tokens(self.template.render_example(example))
             if window and used + tokens + size > window:
                 dropped.append((selection.hits[place].id, f"{size} tokens do not fit the window of {window}"))
                 continue
             tokens += size
             kept.append(place)
+        kept.sort()
         if len(kept) < len(selection):
             left_out = len(selection) - len(kept)
             warn(
@@ -156,4 +159,5 @@ class FewShot:
             tokens=tokens,
         )
         examples: Sequence[Example] = shown.examples
-        return self.template.prompt(examples[::-1] if self.order == "similar_last" else examples, query), shown
+        as_they_stand = shown.ordered or self.order == "similar_first"
+        return self.template.prompt(examples if as_they_stand else examples[::-1], query), shown

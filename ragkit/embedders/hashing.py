@@ -72,6 +72,19 @@ class HashingEmbedder:
         """
         return self.embed_documents(texts)
 
+    def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Embed each word of each text.
+
+        Returns:
+            One f32[t, dim] a text, rows of length 1; a word whose features cancel out is left out.
+        """
+        refuse_bare_string("texts", texts)
+        return [self._without_zeros(self.embed_documents(words(text))) for text in texts]
+
+    @staticmethod
+    def _without_zeros(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rows[rows.any(axis=1)]
+
 
 @lru_cache(maxsize=100_000)
 def _features(word: str, dim: int) -> tuple[tuple[int, float], ...]:

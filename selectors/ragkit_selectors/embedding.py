@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,10 @@ from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.protocols import Embedder
-from ragkit.records import Example
+from ragkit_selectors.candidates import Candidates
 from ragkit_selectors.flat import FlatVectors
-from ragkit_selectors.pool import PoolSelector
-from ragkit_selectors.ranking import Ranked
+from ragkit_selectors.pool import AnyExample, Pool
+from ragkit_selectors.selecting import PoolSelector
 
 
 class EmbeddingSelector(PoolSelector):
@@ -32,10 +33,12 @@ class EmbeddingSelector(PoolSelector):
 
     def __init__(
         self,
-        examples: Sequence[Example | Mapping[str, object]],
+        examples: Sequence[AnyExample] | Pool,
         *,
         embedder: str | Embedder = "minilm",
         key: str = "input",
+        output: str = "output",
+        vectors: NDArray[np.float32] | None = None,
     ) -> None:
         """Read and embed the pool.
 
@@ -43,11 +46,19 @@ class EmbeddingSelector(PoolSelector):
             examples: Examples, or mappings with ``input`` and ``output``.
             embedder: An embedder or its spec, as `ragkit.embedders.load_embedder` reads it.
             key: ``"input"`` to search whole inputs, or the name of one of their fields.
+            output: The entry of a mapping that holds the answer.
+            vectors: f32[n, d], the examples as this embedder embeds them, where that was done before.
         """
-        super().__init__(examples, key=key)
+        super().__init__(examples, key=key, output=output)
         require("faiss")  # before the model is loaded and the pool embedded
         self.embedder = load_embedder(embedder)
-        self._vectors = FlatVectors(self._unit(self.embedder.embed_documents(self._texts), len(self)))
+        texts = [entry.text if entry else "" for entry in self.pool.entries]
+        given = self.embedder.embed_documents(texts) if vectors is None else np.asarray(vectors)
+        self._index = FlatVectors(self._unit(given, len(texts)))
+
+    def vectors(self) -> NDArray[np.float32]:
+        """The vectors of the pool, f32[n, d], removed examples left out."""
+        return self._index[self.pool.rows()]
 
     def _unit(self, vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         expected = (count, self.embedder.dim)
@@ -60,11 +71,30 @@ class EmbeddingSelector(PoolSelector):
         return np.ascontiguousarray(exact / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
     @override
-    def _ranked(self, texts: Sequence[str], k: int, skipped: NDArray[np.intp]) -> list[Ranked]:
-        if not texts:
-            return []
-        return self._vectors.nearest(self._unit(self.embedder.embed_queries(texts), len(texts)), k, skipped)
+    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
+        return self._index.nearest(self._unit(self.embedder.embed_queries(texts), len(texts)), n, barred)
 
     @override
-    def _why(self, text: str, row: int, score: float) -> Mapping[str, object]:
+    def _why(self, text: str, example: str, score: float) -> dict[str, object]:
         return {"cosine": score}
+
+    @override
+    def _vectors(self, text: str, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        query = self._unit(self.embedder.embed_queries([text]), 1)[0]
+        return query.astype(np.float64), self._index[rows].astype(np.float64)
+
+    @override
+    def _prepare(self, texts: Sequence[str]) -> object:
+        return self._unit(self.embedder.embed_documents(texts), len(texts))
+
+    @override
+    def _extend(self, prepared: object) -> None:
+        self._index.add(cast("NDArray[np.float32]", prepared))
+
+    @override
+    def _keep(self, rows: NDArray[np.intp]) -> None:
+        self._index.keep(rows)
+
+    @override
+    def _config(self) -> dict[str, object]:
+        return {}

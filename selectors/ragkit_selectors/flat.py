@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.extras import require
-from ragkit_selectors.ranking import Ranked, best
+from ragkit_selectors.candidates import Candidates, best
 
 DECIMALS = 6
 # More than float32 sums in FAISS and the rounding can be wrong by.
@@ -30,35 +30,64 @@ class FlatVectors:
         self._index = faiss.IndexFlatIP(vectors.shape[1])
         self._index.add(vectors)
 
-    def nearest(self, queries: NDArray[np.float32], k: int, skipped: NDArray[np.intp]) -> list[Ranked]:
+    def add(self, vectors: NDArray[np.float32]) -> None:
+        """Append f32[m, d]."""
+        self._index.add(vectors)
+
+    def keep(self, rows: NDArray[np.intp]) -> None:
+        """Forget all but these rows, which move up in this order."""
+        kept = self[rows]
+        self._index.reset()
+        self._index.add(kept)
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The vectors of some rows, f32[m, d]."""
+        found: NDArray[np.float32] = self._index.reconstruct_batch(rows)
+        return found
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def nearest(
+        self, queries: NDArray[np.float32], k: int, barred: NDArray[np.bool_] | None = None
+    ) -> list[Candidates]:
         """Find the k nearest rows of each query.
 
         Args:
             queries: f32[m, d], of length 1 or 0.
-            k: How many, 1 … n - len(skipped).
-            skipped: Rows that may not be found.
+            k: How many, at least 1.
+            barred: bool[n], rows that may not be found.
 
         Returns:
-            For each query its rows, with scores rounded to 6 decimals; equal ones in the order of the pool.
+            For each query its rows, fewer only where fewer are left, with scores rounded to 6 decimals; equal ones in
+            the order of the pool.
         """
-        found: dict[int, Ranked] = {}
+        import faiss
+
+        left, options = len(self), None
+        allowed = None if barred is None else np.packbits(~barred, bitorder="little")  # alive as long as FAISS reads it
+        if barred is not None:
+            left -= int(np.count_nonzero(barred))
+            options = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))  # type: ignore[call-arg, arg-type]
+        k = min(k, left)
+        found: dict[int, Candidates] = {}
         for start in range(0, len(queries), _BATCH):
             open_ = np.arange(start, min(start + _BATCH, len(queries)))
-            fetch = k + len(skipped) + _SPARE
+            fetch = k + _SPARE
             while len(open_):
-                fetch = min(fetch, self._index.ntotal)
-                scores, rows = self._index.search(queries[open_], fetch)
+                fetch = min(fetch, left)
+                scores, rows = self._index.search(queries[open_], fetch, params=options)
                 for place, lowest, near in zip(open_.tolist(), scores[:, -1].tolist(), rows, strict=True):
-                    ranked = self._rank(queries[place], near, k, skipped)
+                    ranked = self._rank(queries[place], near, k)
                     # What was not fetched is at most `lowest`; near the border it may tie and stand earlier.
-                    if fetch == self._index.ntotal or lowest < ranked.scores[-1] - _DOUBT:
+                    if fetch == left or lowest < ranked.scores[-1] - _DOUBT:
                         found[place] = ranked
                 open_ = np.array([place for place in open_.tolist() if place not in found], dtype=np.intp)
                 fetch *= 2
         return [found[place] for place in range(len(queries))]
 
-    def _rank(self, query: NDArray[np.float32], near: NDArray[np.int64], k: int, skipped: NDArray[np.intp]) -> Ranked:
-        rows = np.setdiff1d(near, skipped)  # sorted, as `best` needs it
-        vectors = self._index.reconstruct_batch(rows).astype(np.float64)
+    def _rank(self, query: NDArray[np.float32], near: NDArray[np.int64], k: int) -> Candidates:
+        rows = np.sort(near)  # as `best` needs it
+        vectors = self[rows].astype(np.float64)
         scores = np.einsum("rd,d->r", vectors, query.astype(np.float64)).round(DECIMALS) + 0.0  # no -0.0
         return best(rows.astype(np.intp), scores, k)

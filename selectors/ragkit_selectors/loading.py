@@ -1,33 +1,75 @@
-"""Selectors by name."""
+"""Selectors by name, with stages behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from ragkit.errors import UnknownSpecError
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.protocols import Embedder
-from ragkit.records import Example
-from ragkit_selectors.pool import PoolSelector
+from ragkit_selectors.pool import AnyExample, Pool
+from ragkit_selectors.selecting import PoolSelector, Selecting
+from ragkit_selectors.stage import Stage
 
-KNOWN = ("random", "jaccard", "bm25", "embedding")
+SOURCES = ("random", "fixed", "jaccard", "containment", "tfidf", "ngram", "bm25", "embedding", "hybrid")
+STAGES = (
+    "guard",
+    "mmr",
+    "dpp",
+    "coverage",
+    "label-nearest",
+    "label-balanced",
+    "min-score",
+    "token-limit",
+    "similar-last",
+    "similar-first",
+    "shuffled",
+)  # fmt: skip
 
 
 def load_selector(
-    name: str,
-    examples: Sequence[Example | Mapping[str, object]],
+    spec: str,
+    examples: Sequence[AnyExample],
     *,
     key: str = "input",
+    output: str = "output",
     embedder: str | Embedder = "minilm",
     seed: int = 0,
-) -> PoolSelector:
-    """Build the selector that a name stands for.
+) -> Selecting:
+    """Build the selector that a spec stands for.
 
     Args:
-        name: ``"random"``, ``"jaccard"``, ``"bm25"`` or ``"embedding"``.
+        spec: A selector, such as ``"bm25"``, and stages behind it, such as ``"bm25 | guard | label-nearest"``; a
+            number behind a colon is a stage's first argument, as in ``"mmr:0.5"``.
         examples: The pool.
         key: ``"input"`` to search whole inputs, or the name of one of their fields.
-        embedder: For ``"embedding"``, an embedder or its spec.
-        seed: For ``"random"``.
+        output: The entry of a mapping that holds the answer.
+        embedder: For ``"embedding"`` and ``"hybrid"``, an embedder or its spec.
+        seed: For ``"random"`` and ``"shuffled"``.
+
+    Returns:
+        A selector over the pool.
+    """
+    name, *stages = (part.strip() for part in spec.split("|"))
+    parsed = [load_stage(stage, seed=seed) for stage in stages]  # before the pool is indexed
+    pool = Pool(examples, key=key, output=output)
+    selector: Selecting = load_source(name, pool, embedder=embedder, seed=seed)
+    for stage in parsed:
+        selector |= stage
+    return selector
+
+
+def load_source(
+    name: str,
+    pool: Pool,
+    *,
+    embedder: str | Embedder = "minilm",
+    seed: int = 0,
+    vectors: NDArray[np.float32] | None = None,
+) -> PoolSelector:
+    """Build the one selector that a name stands for.
 
     Returns:
         A selector over the pool.
@@ -35,21 +77,64 @@ def load_selector(
     Raises:
         UnknownSpecError: If the name stands for nothing known.
     """
-    # Each is imported where it is built: Jaccard needs neither bm25s nor FAISS.
-    if name == "random":
-        from ragkit_selectors.uniform import RandomSelector
+    # Each is imported where it is built: Jaccard needs no FAISS.
+    if name in {"random", "fixed"}:
+        from ragkit_selectors.uniform import FixedSelector, RandomSelector
 
-        return RandomSelector(examples, key=key, seed=seed)
-    if name == "jaccard":
-        from ragkit_selectors.jaccard import JaccardSelector
+        return RandomSelector(pool, seed=seed) if name == "random" else FixedSelector(pool)
+    if name in {"jaccard", "containment"}:
+        from ragkit_selectors.overlap import ContainmentSelector, JaccardSelector
 
-        return JaccardSelector(examples, key=key)
-    if name == "bm25":
-        from ragkit_selectors.bm25 import BM25Selector
+        return JaccardSelector(pool) if name == "jaccard" else ContainmentSelector(pool)
+    if name in {"bm25", "tfidf"}:
+        from ragkit_selectors.weighted import BM25Selector, TfidfSelector
 
-        return BM25Selector(examples, key=key)
+        return BM25Selector(pool) if name == "bm25" else TfidfSelector(pool)
+    if name == "ngram":
+        from ragkit_selectors.ngram import NgramSelector
+
+        return NgramSelector(pool)
     if name == "embedding":
         from ragkit_selectors.embedding import EmbeddingSelector
 
-        return EmbeddingSelector(examples, embedder=embedder, key=key)
-    raise UnknownSpecError("selector", name, KNOWN)
+        return EmbeddingSelector(pool, embedder=embedder, vectors=vectors)
+    if name == "hybrid":
+        from ragkit_selectors.hybrid import HybridSelector
+
+        return HybridSelector(pool, embedder=embedder, vectors=vectors)
+    raise UnknownSpecError("selector", name, SOURCES)
+
+
+def load_stage(spec: str, *, seed: int = 0) -> Stage:
+    """Build the stage that a spec stands for.
+
+    Returns:
+        The stage.
+
+    Raises:
+        UnknownSpecError: If it stands for nothing known.
+        InvalidInputError: If what stands behind the colon is not a number.
+    """
+    from ragkit_selectors.diverse import Coverage, Dpp, LabelBalanced, LabelNearest, Mmr
+    from ragkit_selectors.filters import Guard, MinScore, TokenLimit
+    from ragkit_selectors.order import Order
+
+    name, colon, given = spec.partition(":")
+    try:
+        number = float(given) if colon else None
+    except ValueError as error:
+        raise InvalidInputError(f"stage {name!r} takes a number behind the colon, got {given!r}") from error
+    if name in {"similar-last", "similar-first", "shuffled"} and number is None:
+        return Order(name.replace("-", "_"), seed=seed)  # type: ignore[arg-type]
+    if name == "token-limit":
+        return TokenLimit(int(number if number is not None else 1000))
+    if name == "min-score" and number is not None:
+        return MinScore(number)
+    for stage, default in ((Mmr, 0.7), (Guard, 0.9)):
+        if name == stage.__name__.lower():
+            return stage(default if number is None else number)
+    plain = {"dpp": Dpp, "coverage": Coverage, "label-nearest": LabelNearest, "label-balanced": LabelBalanced}
+    if name not in plain or number is not None:
+        raise UnknownSpecError("stage", spec, STAGES)
+    made: Stage = plain[name]()
+    return made

@@ -1,150 +1,227 @@
-"""What all selectors over a fixed pool share: reading the pool, checking the question, building the answer."""
+"""The examples that selectors choose from: ids, searched texts, additions, removals and filters."""
 
 from __future__ import annotations
 
-import asyncio
-import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.errors import EmptyPoolError, InvalidInputError, SmallPoolWarning
-from ragkit.records import Example, Fields, Hit, Selection, field_text
-from ragkit_selectors.ranking import Ranked
+from ragkit.errors import InvalidInputError
+from ragkit.records import Example
+from ragkit.where import fields, matches, parse_where
+from ragkit_selectors.postings import PostingLists
 from ragkit_selectors.reading import read_example
+from ragkit_selectors.tokens import Rule
+
+AnyExample = Example | Mapping[str, object]
+_COMPACT_FROM = 64
+_MOST_MASKS = 32
 
 
-class PoolSelector(ABC):
-    """Chooses from a pool that is given once; a subclass says how rows are ranked.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One example as the pool keeps it.
+
+    Attributes:
+        id: Its name in the pool.
+        text: What is searched.
+        example: The example.
+        given: What the user gave: an example or a mapping of their own.
+    """
+
+    id: str
+    text: str
+    example: Example
+    given: AnyExample
+
+
+class Pool:
+    """Rows of examples. A removed row stays empty until more than half are; then the rest move up, in their order.
 
     Attributes:
         key: The part of an input that is searched.
+        output: The entry of a mapping that holds the answer.
+        entries: For each row its entry, None where it was removed.
+        version: Another number after every change.
+        serial: The name of the next example without an id.
     """
 
-    def __init__(self, examples: Sequence[Example | Mapping[str, object]], *, key: str = "input") -> None:
-        """Read the pool.
-
-        Args:
-            examples: Examples, or mappings with ``input`` and ``output``; their other entries become metadata.
-            key: ``"input"`` to search whole inputs, or the name of one of their fields.
+    def __init__(self, examples: Sequence[AnyExample], *, key: str = "input", output: str = "output") -> None:
+        """Read the examples.
 
         Raises:
-            EmptyPoolError: If there is no example.
             InvalidInputError: If an example cannot be read, or two have the same id.
         """
         self.key = key
-        self._examples = tuple(read_example(example, place) for place, example in enumerate(examples))
-        if not self._examples:
-            raise EmptyPoolError(type(self).__name__)
+        self.output = output
+        self.entries: list[Entry | None] = []
+        self.version = 0
         self._rows: dict[str, int] = {}
-        self._ids: list[str] = []
-        self._texts: list[str] = []
-        for place, example in enumerate(self._examples):
-            name = str(place) if example.id is None else example.id
-            if name in self._rows:
+        self.serial = 0
+        self._postings: dict[Rule, PostingLists] = {}
+        self._masks: dict[str, NDArray[np.bool_]] = {}
+        self.append(self.read(examples, "examples"))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> Entry:
+        entry = self.entries[row]
+        if entry is None:
+            raise InvalidInputError(f"row {row} of the pool was removed")
+        return entry
+
+    def read(self, examples: Sequence[AnyExample], name: str = "examples") -> list[Entry]:
+        """Read examples without changing the pool.
+
+        Args:
+            examples: Examples or mappings.
+            name: What they are called in messages.
+
+        Returns:
+            Their entries; an example without an id is called by its serial number.
+
+        Raises:
+            InvalidInputError: If one cannot be read, or has an id that another one has.
+        """
+        if isinstance(examples, (str, Mapping)):
+            raise InvalidInputError(f"`{name}` must be a sequence of examples, got {type(examples).__name__}")
+        made: list[Entry] = []
+        seen: dict[str, str] = {}
+        for place, given in enumerate(examples):
+            where = f"{name}[{place}]"
+            example = read_example(given, where, self.output)
+            own = str(self.serial + place) if example.id is None else example.id
+            if own in seen or own in self._rows:
+                other = seen.get(own, f"row {self._rows.get(own)} of the pool")
                 raise InvalidInputError(
-                    f"ids must be unique, but examples[{self._rows[name]}] and examples[{place}] both have id {name!r} "
+                    f"ids must be unique, but {other} and {where} both have id {own!r} "
                     "(an example without an id is called by its position)"
                 )
             try:
-                text = example.text(key)
+                text = example.text(self.key)
             except InvalidInputError as error:
-                raise InvalidInputError(f"examples[{place}]: {error}") from error
-            self._rows[name] = place
-            self._ids.append(name)
-            self._texts.append(text)
+                raise InvalidInputError(f"{where}: {error}") from error
+            seen[own] = where
+            made.append(Entry(own, text, example, given))
+        return made
 
-    def __len__(self) -> int:
-        return len(self._examples)
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add what `read` gave."""
+        for entry in entries:
+            self._rows[entry.id] = len(self.entries)
+            self.entries.append(entry)
+        self.serial += len(entries)
+        for lists in self._postings.values():
+            lists.add([entry.text for entry in entries])
+        self._changed()
 
-    def select(self, query: str | Fields, k: int = 8, *, exclude: Collection[str] = ()) -> Selection:
-        """Choose the k best examples for a query.
-
-        Args:
-            query: A text, or the fields of an input, of which ``key`` is searched.
-            k: How many, 0 or more; a `SmallPoolWarning` is given where there are fewer.
-            exclude: Ids that may not be chosen; those in the pool are listed in `Selection.dropped`.
-
-        Returns:
-            The examples, best first; equal scores in the order of the pool.
-        """
-        return self._choose([query], k, exclude)[0]
-
-    def select_many(
-        self, queries: Sequence[str | Fields], k: int = 8, *, exclude: Collection[str] = ()
-    ) -> list[Selection]:
-        """Do what `select` does for each of several queries.
+    def remove(self, ids: Collection[str]) -> int:
+        """Remove examples.
 
         Args:
-            queries: Texts or the fields of inputs.
-            k: How many for each, 0 or more.
-            exclude: Ids that may not be chosen for any of them.
+            ids: Their ids; those that are not in the pool are passed over.
 
         Returns:
-            One selection for each query.
-
-        Raises:
-            InvalidInputError: If ``queries`` is a single query.
+            How many were removed.
         """
-        if isinstance(queries, (str, Mapping)):
-            raise InvalidInputError("`queries` must be a sequence of queries, got a single one; use `select` for it")
-        return self._choose(queries, k, exclude)
+        rows = [self._rows.pop(name) for name in dict.fromkeys(ids) if name in self._rows]
+        for row in rows:
+            for lists in self._postings.values():
+                lists.remove(row, self[row].text)
+            self.entries[row] = None
+        if rows:
+            self._changed()
+        return len(rows)
 
-    async def aselect(self, query: str | Fields, k: int = 8, *, exclude: Collection[str] = ()) -> Selection:
-        """Do what `select` does in another thread, without blocking the event loop.
+    def compacted(self) -> NDArray[np.intp] | None:
+        """Close the gaps where more than half of the rows were removed.
+
+        Returns:
+            The rows that are kept, in order; None where nothing moved.
+        """
+        if len(self.entries) < _COMPACT_FROM or 2 * len(self) > len(self.entries):
+            return None
+        kept = [row for row, entry in enumerate(self.entries) if entry is not None]
+        self.entries = [self.entries[row] for row in kept]
+        self._rows = {self[row].id: row for row in range(len(kept))}
+        self._postings.clear()
+        self._changed()
+        return np.array(kept, dtype=np.intp)
+
+    def postings(self, rule: Rule) -> PostingLists:
+        """The lists of tokens that a rule makes, built once and kept in step.
+
+        Returns:
+            The lists, one row for each row of the pool.
+        """
+        if rule not in self._postings:
+            lists = PostingLists(rule)
+            lists.add(["" if entry is None else entry.text for entry in self.entries])
+            for row, entry in enumerate(self.entries):
+                if entry is None:
+                    lists.remove(row, "")
+            self._postings[rule] = lists
+        return self._postings[rule]
+
+    def rows(self) -> NDArray[np.intp]:
+        """The rows that were not removed, ascending."""
+        return np.flatnonzero(~self._removed())
+
+    def row(self, name: str) -> int | None:
+        """The row of an id, None where there is none."""
+        return self._rows.get(name)
+
+    def given(self, name: str) -> AnyExample:
+        """What the user gave as the example of this id."""
+        return self[self._rows[name]].given
+
+    def barred(self, where: Mapping[str, object] | None, exclude: Collection[str]) -> NDArray[np.bool_] | None:
+        """The rows that may not be chosen: removed, excluded, or not matching a filter.
 
         Args:
-            query: A text or the fields of an input.
-            k: How many, 0 or more.
-            exclude: Ids that may not be chosen.
+            where: A metadata filter, as `ragkit.where` reads it.
+            exclude: Ids.
 
         Returns:
-            The examples, best first.
+            bool[n]; None where every row may be chosen.
         """
-        return await asyncio.to_thread(self.select, query, k, exclude=exclude)
+        named = [self._rows[name] for name in exclude if name in self._rows]
+        if where is None and not named and len(self) == len(self.entries):
+            return None
+        barred = self._removed() if where is None else self._unmatched(where)
+        if named:
+            barred = barred.copy()
+            barred[named] = True
+        return barred
 
-    @abstractmethod
-    def _ranked(self, texts: Sequence[str], k: int, skipped: NDArray[np.intp]) -> list[Ranked]:
-        """Rank rows for each text: ``k`` of them, 1 … n - len(skipped), none of them in ``skipped`` (ascending)."""
+    def _removed(self) -> NDArray[np.bool_]:
+        if "" not in self._masks:
+            self._masks[""] = np.array([entry is None for entry in self.entries], dtype=np.bool_)
+        return self._masks[""]
 
-    def _why(self, text: str, row: int, score: float) -> Mapping[str, object]:  # noqa: ARG002 - for subclasses
-        """Explain one chosen row."""  # noqa: DOC201
-        return {}
-
-    def _choose(self, queries: Sequence[str | Fields], k: int, exclude: Collection[str]) -> list[Selection]:
-        if type(k) is not int or k < 0:
-            raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
-        if isinstance(exclude, str) or not all(isinstance(name, str) for name in exclude):
-            raise InvalidInputError(f"`exclude` must be a collection of ids, which are strings; got {exclude!r}")
-        texts = [query if isinstance(query, str) else field_text(query, self.key) for query in queries]
-        skipped = np.array(sorted({self._rows[name] for name in exclude if name in self._rows}), dtype=np.intp)
-        available = len(self) - len(skipped)
-        if k > available:
-            warnings.warn(
-                f"{k} examples were asked for, the pool has {len(self)}"
-                f"{f', {len(skipped)} of them excluded' if len(skipped) else ''}; {available} are given",
-                SmallPoolWarning,
-                stacklevel=3,
+    def _unmatched(self, where: Mapping[str, object]) -> NDArray[np.bool_]:
+        condition = parse_where(where)
+        name = repr(condition)
+        if name not in self._masks:
+            known = {field for entry in self.entries if entry for field in entry.example.metadata or ()}
+            for field in sorted(fields(condition) - known):
+                close = get_close_matches(field, known, n=1)
+                meant = f" Did you mean {close[0]!r}?" if close else ""
+                raise InvalidInputError(
+                    f"`where` names {field!r}, which no example's metadata has.{meant} Known: {sorted(known)}"
+                )
+            if len(self._masks) >= _MOST_MASKS:
+                self._masks.clear()
+            self._masks[name] = np.array(
+                [entry is None or not matches(condition, entry.example.metadata) for entry in self.entries],
+                dtype=np.bool_,
             )
-        dropped = tuple((self._ids[row], "excluded") for row in skipped)
-        if not min(k, available):
-            return [Selection(dropped=dropped) for _ in texts]
-        ranked = self._ranked(texts, min(k, available), skipped)
-        return [self._selection(text, found, dropped) for text, found in zip(texts, ranked, strict=True)]
+        return self._masks[name]
 
-    def _selection(self, text: str, found: Ranked, dropped: tuple[tuple[str, str], ...]) -> Selection:
-        pairs = list(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
-        hits = tuple(
-            Hit(
-                id=self._ids[row],
-                score=score,
-                rank=rank,
-                text=self._texts[row],
-                metadata=self._examples[row].metadata,
-                why=self._why(text, row, score),
-            )
-            for rank, (row, score) in enumerate(pairs, start=1)
-        )
-        return Selection(examples=tuple(self._examples[row] for row, _ in pairs), hits=hits, dropped=dropped)
+    def _changed(self) -> None:
+        self.version += 1
+        self._masks.clear()

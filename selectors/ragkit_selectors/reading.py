@@ -8,15 +8,19 @@ from typing import cast
 from ragkit.errors import InvalidInputError
 from ragkit.records import Example, Fields
 
-_OWN = ("input", "output", "id", "metadata")
+_OWN = ("id", "metadata")
 
 
-def read_example(example: object, place: int) -> Example:
+def read_example(example: object, where: str, output: str = "output") -> Example:
     """Make an `Example` of what stands in a pool.
 
+    A mapping with ``input`` is read as input, output, id and metadata, its other entries as metadata. Of any other
+    mapping all entries that are text are fields of the input, and the rest, whatever it is, metadata.
+
     Args:
-        example: An example, or a mapping with ``input`` and ``output``; its other entries become metadata.
-        place: Its position, for messages.
+        example: An example or a mapping.
+        where: What it is called in messages.
+        output: The entry of a mapping that holds the answer.
 
     Returns:
         The example; one that is an `Example` already is returned as it is.
@@ -26,28 +30,32 @@ def read_example(example: object, place: int) -> Example:
     """
     if not isinstance(example, (Example, Mapping)):
         kind = type(example).__name__
-        raise InvalidInputError(
-            f"examples[{place}] must be an Example or a mapping with 'input' and 'output', got {kind}"
-        )
-    made = example if isinstance(example, Example) else _from_mapping(example, place)
-    found: dict[str, object] = {"output": made.output, "id": "" if made.id is None else made.id}
+        raise InvalidInputError(f"{where} must be an Example or a mapping with its fields, got {kind}")
+    made = example if isinstance(example, Example) else _from_mapping(example, where, output)
+    found: dict[str, object] = {output: made.output, "id": "" if made.id is None else made.id}
     for name, value in found.items():  # the types say so already, but data from a file has none
         if not isinstance(value, str):
-            raise InvalidInputError(f"examples[{place}]: `{name}` must be text, got {type(value).__name__}")
+            raise InvalidInputError(f"{where}: `{name}` must be text, got {type(value).__name__}")
     return made
 
 
-def _from_mapping(entries: Mapping[str, object], place: int) -> Example:
-    for name in ("input", "output"):
-        if name not in entries:
-            raise InvalidInputError(f"examples[{place}] has no {name!r}; its entries: {list(entries)}")
+def _from_mapping(entries: Mapping[str, object], where: str, output: str) -> Example:
+    if output not in entries:
+        advice = "" if "input" in entries else "; say which of them is the answer: output=…"
+        raise InvalidInputError(f"{where} has no {output!r}; its entries: {list(entries)}{advice}")
     given = entries.get("metadata") or {}
     if not isinstance(given, Mapping):
-        raise InvalidInputError(f"examples[{place}]: `metadata` must be a mapping, got {type(given).__name__}")
-    metadata = {name: value for name, value in entries.items() if name not in _OWN} | dict(given)
+        raise InvalidInputError(f"{where}: `metadata` must be a mapping, got {type(given).__name__}")
+    rest = {name: value for name, value in entries.items() if name not in {*_OWN, output}}
+    if "input" in rest:
+        value = cast("str | Fields", rest.pop("input"))  # checked when its text is taken
+    else:
+        value = {name: rest.pop(name) for name in list(rest) if isinstance(rest[name], str)}  # type: ignore[misc]
+        if not value:
+            raise InvalidInputError(f"{where} has no 'input' and no other text to search; its entries: {list(entries)}")
     return Example(
-        cast("str | Fields", entries["input"]),  # checked when its text is taken
-        cast("str", entries["output"]),
+        value,
+        cast("str", entries[output]),
         id=cast("str | None", entries.get("id")),
-        metadata=metadata or None,
+        metadata={**rest, **given} or None,
     )

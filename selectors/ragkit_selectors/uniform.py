@@ -1,17 +1,17 @@
-"""Examples drawn by chance: the baseline that every other selector has to beat."""
+"""Examples drawn by chance, the baseline that every other selector has to beat, and examples that never change."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ragkit.records import Example
-from ragkit_selectors.pool import PoolSelector
-from ragkit_selectors.ranking import Ranked, best_of_pool
+from ragkit_selectors.candidates import Candidates, best_of_pool
+from ragkit_selectors.pool import AnyExample, Pool
+from ragkit_selectors.selecting import PoolSelector
 
 
 class RandomSelector(PoolSelector):
@@ -29,23 +29,47 @@ class RandomSelector(PoolSelector):
     """
 
     def __init__(
-        self, examples: Sequence[Example | Mapping[str, object]], *, key: str = "input", seed: int = 0
+        self, examples: Sequence[AnyExample] | Pool, *, key: str = "input", output: str = "output", seed: int = 0
     ) -> None:
         """Read the pool.
 
         Args:
             examples: Examples, or mappings with ``input`` and ``output``.
             key: The part of an input whose text decides the draw.
+            output: The entry of a mapping that holds the answer.
             seed: Another seed gives other draws.
         """
-        super().__init__(examples, key=key)
+        super().__init__(examples, key=key, output=output)
         self.seed = seed
 
     @override
-    def _ranked(self, texts: Sequence[str], k: int, skipped: NDArray[np.intp]) -> list[Ranked]:
-        return [best_of_pool(self._numbers(text), k, skipped) for text in texts]
+    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
+        return [best_of_pool(self._numbers(text), n, barred) for text in texts]
 
     def _numbers(self, text: str) -> NDArray[np.float64]:
         # Bytes seed exactly as the same string would, but for lone surrogates, which a string cannot be seeded with.
         rng = Random(f"{self.seed}:{text}".encode("utf-8", "surrogatepass"))
-        return np.array([rng.random() for _ in range(len(self))])
+        numbers = np.zeros(len(self.pool.entries))
+        numbers[self.pool.rows()] = [rng.random() for _ in range(len(self))]
+        return numbers
+
+    @override
+    def _config(self) -> dict[str, object]:
+        return {"seed": self.seed}
+
+
+class FixedSelector(PoolSelector):
+    """Choose the first k examples of the pool, whatever is asked.
+
+    Examples:
+        >>> FixedSelector([{"input": "a", "output": "b"}, {"input": "c", "output": "d"}]).select("c", k=1)[0].output
+        'b'
+    """
+
+    @override
+    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
+        return [best_of_pool(np.zeros(len(self.pool.entries)), n, barred) for _ in texts]
+
+    @override
+    def _config(self) -> dict[str, object]:
+        return {}

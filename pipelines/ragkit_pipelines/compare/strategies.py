@@ -20,10 +20,7 @@ from ragkit.records import Completion, Example
 from ragkit.tasks import Task
 from ragkit_pipelines.compare.cache import CachedModel
 from ragkit_pipelines.few_shot import FewShot
-from ragkit_selectors.embedding import EmbeddingSelector
-from ragkit_selectors.loading import load_selector
-
-SELECTORS = ("random", "jaccard", "bm25", "embedding")
+from ragkit_selectors.loading import SOURCES, load_selector, load_stage
 
 
 @dataclass(frozen=True)
@@ -164,10 +161,8 @@ class Tfidf:
         return Outcome(answers, seconds=perf_counter() - fitted, fit_seconds=fitted - started, cost=0.0)
 
 
-def _selector(name: str, setting: Setting) -> Selector:
-    if name == "embedding":
-        return EmbeddingSelector(setting.pool, embedder=setting.embedder)
-    return load_selector(name, setting.pool, seed=setting.seed)
+def _selector(spec: str, setting: Setting) -> Selector:
+    return load_selector(spec, setting.pool, embedder=setting.embedder, seed=setting.seed)
 
 
 @dataclass(frozen=True)
@@ -313,9 +308,9 @@ _ALL: tuple[Strategy, ...] = (
     Majority(),
     Tfidf(),
     Prompting(),
-    *(Prompting(name) for name in SELECTORS),
-    *(Vote(name) for name in SELECTORS),
-    *(Vote(name, k=1) for name in SELECTORS),
+    *(Prompting(name) for name in SOURCES),
+    *(Vote(name) for name in SOURCES),
+    *(Vote(name, k=1) for name in SOURCES),
     Tuning("lora"),
     Tuning("full"),
     EncoderTuning(),
@@ -336,6 +331,24 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
     """
     if not isinstance(strategy, str):
         return strategy
+    kind, colon, selector = strategy.partition(":")
+    if kind in _CHOOSING and colon and _is_selector(selector):
+        return _CHOOSING[kind](selector)
     if strategy not in NAMED:
         raise UnknownSpecError("strategy", strategy, NAMED)
     return NAMED[strategy]
+
+
+_CHOOSING: dict[str, Callable[[str], Strategy]] = {
+    "few-shot": Prompting,
+    "vote": Vote,
+    "copy": lambda selector: Vote(selector, k=1),
+}
+
+
+def _is_selector(spec: str) -> bool:
+    """Whether a spec begins with a known selector and all that stands behind it are stages."""
+    source, *stages = (part.strip() for part in spec.split("|"))
+    for stage in stages:
+        load_stage(stage)
+    return source in SOURCES

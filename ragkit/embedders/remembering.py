@@ -1,0 +1,65 @@
+"""An embedder that computes every document once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.protocols import Embedder
+from ragkit.text import refuse_bare_string
+
+
+class RememberingEmbedder:
+    """Keeps the document vectors of another embedder in memory, for as long as it lives.
+
+    Several indexes over one pool then cost one embedding. Queries are embedded each time, so that times measured with
+    it are those that a user would wait.
+
+    Examples:
+        >>> from ragkit import HashingEmbedder
+        >>> embedder = RememberingEmbedder(HashingEmbedder(8))
+        >>> embedder.embed_documents(["lamp", "lamp"]).shape
+        (2, 8)
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        """Wrap an embedder."""
+        self.embedder = embedder
+        self._known: dict[str, NDArray[np.float32]] = {}
+
+    @property
+    def name(self) -> str:
+        """The spec of the other embedder."""
+        return self.embedder.name
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the other embedder, which gives the same vectors."""
+        return self.embedder.fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.embedder.dim
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed what is stored, computing only what is new.
+
+        Returns:
+            f32[n, d].
+        """
+        refuse_bare_string("texts", texts)
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self.embedder.embed_documents(new), strict=True))
+        return np.stack([self._known[text] for text in texts]) if texts else np.zeros((0, self.dim), dtype=np.float32)
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed what is asked.
+
+        Returns:
+            f32[n, d].
+        """
+        return self.embedder.embed_queries(texts)

@@ -1,0 +1,147 @@
+"""Choosing a set greedily: relevance against likeness, determinants, and coverage. Arrays in, places out.
+
+m candidates, d dimensions, t parts of a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_DOUBT = 1e-9  # what sums of float64 can be wrong by; closer values are ties, and the earlier place wins
+
+
+def mmr(
+    query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, trade_off: float = 0.7
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Maximal marginal relevance (Carbonell and Goldstein, 1998; arXiv 2211.13892).
+
+    Args:
+        query: f64[d], of length 1 or 0.
+        vectors: f64[m, d], of length 1 or 0.
+        k: How many, 0 or more.
+        trade_off: What relevance weighs, 0 to 1; likeness to what is chosen weighs the rest.
+
+    Returns:
+        intp[min(k, m)], the places in the order of choice, and f64 of as many, what likeness cost each.
+    """
+    count = min(k, len(vectors))
+    places, costs = np.empty(count, dtype=np.intp), np.zeros(count)
+    relevance = trade_off * (vectors @ query)
+    likeness = np.full(len(vectors), -np.inf)
+    worth = relevance.copy()
+    for turn in range(count):
+        place = _first_best(worth)
+        places[turn] = place
+        if turn:
+            costs[turn] = (1 - trade_off) * likeness[place]
+        np.maximum(likeness, vectors @ vectors[place], out=likeness)
+        np.subtract(relevance, (1 - trade_off) * likeness, out=worth)
+        worth[places[: turn + 1]] = -np.inf
+    return places, costs
+
+
+def dpp(query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, scale: float = 0.1) -> NDArray[np.intp]:
+    """The greedy maximum of a determinantal point process (arXiv 1709.05135) over CEIL's kernel (arXiv 2302.05698).
+
+    Relevance r = (cosine + 1) / 2 becomes quality exp((r - max r) / (2 scale)); the kernel is quality x likeness x
+    quality. When nothing adds to the determinant any more, the most relevant of the rest follow.
+
+    Args:
+        query: f64[d], of length 1 or 0.
+        vectors: f64[m, d], of length 1 or 0.
+        k: How many, 0 or more.
+        scale: The smaller, the more relevance counts, above 0.
+
+    Returns:
+        intp[min(k, m)], different places in the order of choice.
+    """
+    count = min(k, len(vectors))
+    relevance = (vectors @ query + 1) / 2
+    quality = np.exp((relevance - relevance.max(initial=0)) / (2 * scale)) if len(vectors) else relevance
+    left = quality**2 * ((np.einsum("md,md->m", vectors, vectors) + 1) / 2)
+    rows = np.empty((count, len(vectors)))  # of the incomplete Cholesky factor
+    chosen: list[int] = []
+    while len(chosen) < count:
+        place = _first_best(left)
+        if left[place] < _DOUBT:
+            break
+        kernel = quality * quality[place] * ((vectors @ vectors[place] + 1) / 2)
+        turn = len(chosen)
+        rows[turn] = (kernel - rows[:turn, place] @ rows[:turn]) / np.sqrt(left[place])
+        left -= rows[turn] ** 2
+        chosen.append(place)
+        left[chosen] = -np.inf
+    rest = np.argsort(-relevance.round(9), kind="stable")
+    return np.concatenate([chosen, rest[~np.isin(rest, chosen)]]).astype(np.intp)[:count]
+
+
+def cover(parts: NDArray[np.float64], k: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Cover every part of a query as well as any candidate does (arXiv 2305.14907).
+
+    The next is the one with which the sum over parts of the best value so far grows most. When none makes it grow, a
+    new cover is begun.
+
+    Args:
+        parts: f64[m, t], how well each candidate covers each part.
+        k: How many, 0 or more.
+
+    Returns:
+        intp[min(k, m)], different places in the order of choice, and f64 of as many, what each brought to its cover.
+    """
+    count = min(k, len(parts))
+    places, gains = np.empty(count, dtype=np.intp), np.empty(count)
+    free = np.ones(len(parts), dtype=np.bool_)
+    covered = np.zeros(parts.shape[1])
+    fresh = True
+    for turn in range(count):
+        worth = _worth(parts, covered, free, fresh=fresh)
+        place = _first_best(worth)
+        if not fresh and worth[place] <= _DOUBT:
+            fresh = True
+            worth = _worth(parts, covered, free, fresh=True)
+            place = _first_best(worth)
+        places[turn], gains[turn], free[place] = place, worth[place], False
+        covered = parts[place].copy() if fresh else np.maximum(covered, parts[place])
+        fresh = False
+    return places, gains
+
+
+def _worth(
+    parts: NDArray[np.float64], covered: NDArray[np.float64], free: NDArray[np.bool_], *, fresh: bool
+) -> NDArray[np.float64]:
+    grown = parts.sum(axis=1) if fresh else np.maximum(parts - covered, 0).sum(axis=1)
+    return np.where(free, grown, -np.inf)
+
+
+def bsr_contributions(
+    query: NDArray[np.float32], tokens: Sequence[NDArray[np.float32]], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """How well each candidate covers each token of a query: BERTScore recall in parts (arXiv 2305.14907).
+
+    Args:
+        query: f32[t, d], the query's tokens, of length 1.
+        tokens: For each candidate f32[*, d], of length 1.
+        weights: f64[t], what each token of the query weighs; evenly if None.
+
+    Returns:
+        f64[m, t], weight times the cosine of the nearest token; 0 for a candidate without tokens.
+    """
+    count = len(query)
+    if weights is None:
+        weights = np.full(count, 1 / max(count, 1))
+    parts = np.zeros((len(tokens), count))
+    held = np.array([place for place, each in enumerate(tokens) if len(each)], dtype=np.intp)
+    if count and len(held):
+        together = np.concatenate([tokens[place] for place in held.tolist()])
+        starts = np.cumsum([0, *(len(tokens[place]) for place in held.tolist()[:-1])])
+        nearest = np.maximum.reduceat(together.astype(np.float64) @ query.astype(np.float64).T, starts, axis=0)
+        parts[held] = nearest * weights
+    return parts
+
+
+def _first_best(worth: NDArray[np.float64]) -> int:
+    """The first place whose worth is the highest but for what sums can be wrong by."""
+    return int(np.argmax(worth >= worth.max() - _DOUBT))

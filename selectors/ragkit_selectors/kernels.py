@@ -1,0 +1,223 @@
+"""Compiled loops for large pools, with the results of the numpy code to the last bit; they release the GIL.
+
+Needs numba, the extra ``fast``; `load_kernels` says whether it is there. m queries, n rows, c columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+_EACH = np.uint64(0x0101010101010101)
+_HIGHEST = np.uint64(0x8080808080808080)
+
+F = TypeVar("F", bound=Callable[..., object])
+compiled: Callable[[F], F] = numba.njit(nogil=True, cache=True)
+
+
+@compiled
+def _insert(rows: NDArray[np.int64], scores: NDArray[np.float64], found: int, row: int, score: float) -> int:
+    """Put a row among the best so far, by score and then by position; the last one falls out where there is no room."""
+    k: int = rows.shape[0]
+    if found == k and (score < scores[k - 1] or (score == scores[k - 1] and row > rows[k - 1])):
+        return k
+    at = found if found < k else k - 1
+    while at > 0 and (score > scores[at - 1] or (score == scores[at - 1] and row < rows[at - 1])):
+        rows[at] = rows[at - 1]
+        scores[at] = scores[at - 1]
+        at -= 1
+    rows[at] = row
+    scores[at] = score
+    return found + 1 if found < k else k
+
+
+@compiled
+def overlap(
+    columns: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    asked: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    rows: NDArray[np.int32],
+    slots: NDArray[np.int32],
+    bitmaps: NDArray[np.uint8],
+    sizes: NDArray[np.int32],
+    barred: NDArray[np.bool_],
+    jaccard: bool,  # noqa: FBT001 - numba takes positions
+    best_rows: NDArray[np.int64],
+    best_scores: NDArray[np.float64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Fill in the best rows of each query by shared tokens.
+
+    Args:
+        columns: i64[sum], the known columns of all queries, one query after the other; at most 127 for each.
+        offsets: i64[m + 1], where each query's columns begin.
+        asked: i64[m], different tokens of each query.
+        starts: i64[c + 1], where the rows of each column begin.
+        rows: i32[total], the rows of all columns.
+        slots: i32[c], the bitmap of a column, -1 where it has none.
+        bitmaps: u8[slots, n], 1 where a row holds the column.
+        sizes: i32[n], different tokens of each row.
+        barred: bool[n], rows that may not be chosen; bool[0] for none.
+        jaccard: Whether to divide by the union, else by the query.
+        best_rows: i64[m, k], is filled.
+        best_scores: f64[m, k], is filled.
+        counts: i64[m], is filled with the number of rows found, those that share a token.
+    """
+    n, k = sizes.shape[0], best_rows.shape[1]
+    held = np.zeros((n + 7) // 8 * 8, dtype=np.uint8)
+    eights = held.view(np.uint64)
+    for query in range(asked.shape[0]):
+        held[:] = 0
+        for at in range(offsets[query], offsets[query + 1]):
+            column = columns[at]
+            slot = slots[column]
+            if slot >= 0:
+                bits = bitmaps[slot]
+                for row in range(n):
+                    held[row] += bits[row]
+            else:
+                for place in range(starts[column], starts[column + 1]):
+                    held[rows[place]] += 1
+        for row in range(barred.shape[0]):
+            if barred[row]:
+                held[row] = 0
+        found, least, size = 0, 1, asked[query]
+        for eight in range(eights.shape[0]):
+            # Eight rows at once: adding 128 - least sets the highest bit of every byte that is large enough.
+            if not (eights[eight] + np.uint64(128 - least) * _EACH) & _HIGHEST:
+                continue
+            for row in range(8 * eight, min(8 * eight + 8, n)):
+                shared = np.int64(held[row])
+                if shared < least:
+                    continue
+                score = shared / (sizes[row] + (size - shared)) if jaccard else shared / size
+                if found < k or score > best_scores[query, k - 1]:
+                    found = _insert(best_rows[query], best_scores[query], found, row, score)
+                    if found == k:
+                        # Fewer shared tokens cannot reach the last of the best, however short the row.
+                        least = max(1, int(np.ceil(best_scores[query, k - 1] * size - 1e-9)))
+        counts[query] = found
+
+
+@compiled
+def _weight(value: float, norm: float, rarity: float, saturated: bool) -> float:  # noqa: FBT001
+    """What a token adds to a row, in the very order in which numpy computes it."""
+    return rarity * (value / (value + norm)) if saturated else value * rarity / norm
+
+
+@compiled
+def _find(rows: NDArray[np.int32], start: int, end: int, row: int) -> int:
+    """Where a row stands in a part of ascending rows, -1 where it does not."""
+    low, high = start, end
+    while low < high:
+        middle = (low + high) >> 1
+        if rows[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < end and rows[low] == row else -1
+
+
+@compiled
+def weighted(
+    columns: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    times: NDArray[np.float64],
+    rarities: NDArray[np.float64],
+    most: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    rows: NDArray[np.int32],
+    held: NDArray[np.unsignedinteger],
+    values: NDArray[np.float64],
+    norms: NDArray[np.float64],
+    barred: NDArray[np.bool_],
+    total: NDArray[np.float64],
+    touched: NDArray[np.int32],
+    saturated: bool,  # noqa: FBT001 - numba takes positions
+    best_rows: NDArray[np.int64],
+    best_scores: NDArray[np.float64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Fill in the best rows of each query by the sum of weights, rounded to 9 decimals.
+
+    Tokens are added from the rarest on, until those that are left cannot bring a row that none of them has reached to
+    the top; they are then looked up for the rows that are ahead alone (MaxScore; Turtle and Flood, 1995).
+
+    Args:
+        columns: i64[sum], the columns of all queries, each query's from the rarest to the commonest.
+        offsets: i64[m + 1], where each query's columns begin.
+        times: f64[sum], what the weights of each are multiplied by.
+        rarities: f64[sum], the rarity of each.
+        most: f64[sum], the most that each can add to a row.
+        starts: i64[c + 1], where the rows of each column begin.
+        rows: i32[total], the rows of all columns.
+        held: unsigned[total], how often each of them holds the token.
+        values: f64[highest count + 1], what stands for a count.
+        norms: f64[n], what a row's values are held back by.
+        barred: bool[n], rows that may not be chosen; bool[0] for none.
+        total: f64[n], all 0, and so again afterwards.
+        touched: i32[n], is overwritten.
+        saturated: Whether a weight is rarity * (v / (v + norm)), else v * rarity / norm.
+        best_rows: i64[m, k], is filled.
+        best_scores: f64[m, k], is filled.
+        counts: i64[m], is filled with the number of rows found, those that share a token.
+    """
+    n, k = norms.shape[0], best_rows.shape[1]
+    ahead = np.empty(k)
+    nowhere = np.empty(k, dtype=np.int64)
+    for query in range(offsets.shape[0] - 1):
+        first, last = offsets[query], offsets[query + 1]
+        reached, left, least = 0, 0.0, 0.0
+        for at in range(first, last):
+            left += most[at]
+        at = first
+        while at < last:
+            column = columns[at]
+            start, end = starts[column], starts[column + 1]
+            if (end - start) * 64 > n:
+                found = 0
+                for place in range(reached):
+                    row = touched[place]
+                    if barred.shape[0] and barred[row]:
+                        continue
+                    if found < k or total[row] > ahead[k - 1]:
+                        found = _insert(nowhere, ahead, found, row, total[row])
+                if found == k and left + 1e-8 < ahead[k - 1]:
+                    least = ahead[k - 1] - 1e-8
+                    break
+            for place in range(start, end):
+                row = rows[place]
+                if total[row] == 0.0:
+                    touched[reached] = row
+                    reached += 1
+                total[row] += times[at] * _weight(values[held[place]], norms[row], rarities[at], saturated)
+            left -= most[at]
+            at += 1
+        found = 0
+        # The rows that are ahead come first, so that most others can be passed over by what they could still reach.
+        for place in range(-k if at < last else 0, reached):
+            row = nowhere[place + k] if place < 0 else touched[place]
+            score = total[row]
+            total[row] = -1.0 if place < 0 else 0.0
+            if score < 0.0 or (barred.shape[0] and barred[row]):
+                continue
+            if found == k:
+                least = best_scores[query, k - 1] - 1e-8
+            open_ = left
+            for rest in range(at, last):
+                if score + open_ < least:
+                    break
+                column = columns[rest]
+                open_ -= most[rest]
+                spot = _find(rows, starts[column], starts[column + 1], row)
+                if spot >= 0:
+                    score += times[rest] * _weight(values[held[spot]], norms[row], rarities[rest], saturated)
+            if score + 1e-8 < least:
+                continue
+            found = _insert(best_rows[query], best_scores[query], found, row, np.rint(score * 1e9) / 1e9)
+        counts[query] = found

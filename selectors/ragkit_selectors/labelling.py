@@ -1,0 +1,188 @@
+"""Which texts to label, before there are any labels: vote-k and facility location."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heapify, heapreplace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.embedders import load_embedder
+from ragkit.errors import InvalidInputError
+from ragkit.protocols import Embedder
+from ragkit.text import refuse_bare_string
+
+_BLOCK = 512
+_DECIMALS = 6  # cosines of float32 vectors are compared at 1e-6, as everywhere
+
+
+def vote_k(vectors: NDArray[np.floating], count: int, *, neighbours: int = 150, rho: float = 10.0) -> NDArray[np.intp]:
+    """Choose texts that many others are near to and that those chosen before do not stand for (arXiv 2209.01975).
+
+    Each text votes for its nearest neighbours by the cosine of mean-centred vectors. A vote counts ``rho**-s``, where s
+    is the number of chosen texts that the voter votes for; votes of chosen texts do not count. The text with the most
+    is next; ties go to more votes in all, then to the earlier text.
+
+    Args:
+        vectors: float[n, d].
+        count: How many, 0 to n.
+        neighbours: For how many each text votes; all others where there are fewer.
+        rho: How much a voter who is stood for counts less, above 1.
+
+    Returns:
+        intp[count], different rows in the order of choice.
+
+    Raises:
+        InvalidInputError: If an argument is out of its range.
+    """
+    unit = _checked(vectors, count, centred=True)
+    if type(neighbours) is not int or neighbours < 1 or not 1 < rho < float("inf"):
+        raise InvalidInputError(f"`neighbours` must be 1 or more and `rho` above 1, got {neighbours!r} and {rho!r}")
+    n = len(unit)
+    near = _nearest(unit, min(neighbours, n - 1))
+    votes = np.bincount(near.ravel(), minlength=n)
+    # The voters of each text: those of text u are voters[starts[u] : starts[u + 1]].
+    voters = np.repeat(np.arange(n), near.shape[1])[np.argsort(near.ravel(), kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(votes)])
+    worth = np.ones(n)  # of each voter's vote
+    scores, free = votes.astype(np.float64), np.ones(n, dtype=np.bool_)
+    chosen = np.empty(count, dtype=np.intp)
+    for turn in range(count):
+        best = np.where(free, scores.round(9), -np.inf)
+        leaders = np.flatnonzero(best == best.max())
+        row = leaders[np.argmax(votes[leaders])]
+        chosen[turn], free[row] = row, False
+        for voter in {int(row), *voters[starts[row] : starts[row + 1]].tolist()}:
+            less = 0.0 if voter == row or not free[voter] else worth[voter] / rho
+            scores[near[voter]] -= worth[voter] - less
+            worth[voter] = less
+    return chosen
+
+
+def facility_location(vectors: NDArray[np.floating], count: int) -> NDArray[np.intp]:
+    """Choose texts so that every text is near to a chosen one: the sum over texts of the best cosine grows most.
+
+    Greedy with stale bounds (Minoux, 1978): what a text adds can only shrink, so most need not be computed again.
+
+    Args:
+        vectors: float[n, d]; cosines below 0 count as 0.
+        count: How many, 0 to n.
+
+    Returns:
+        intp[count], different rows in the order of choice; ties go to the earlier text.
+    """
+    unit = _checked(vectors, count, centred=False)
+    reached = np.zeros(len(unit))
+    bounds = np.concatenate(
+        [
+            np.maximum(unit[at : at + _BLOCK] @ unit.T, 0).round(_DECIMALS).sum(axis=1)
+            for at in range(0, len(unit), _BLOCK)
+        ]
+        or [np.zeros(0)]
+    ).round(_DECIMALS)
+    heap = [(-bound, row, 0) for row, bound in enumerate(bounds.tolist())]  # what it adds at most, and since when
+    heapify(heap)
+    chosen: list[int] = []
+    while len(chosen) < count:
+        _, row, turn = heap[0]
+        likeness = np.maximum(unit @ unit[row], 0).round(_DECIMALS)
+        if turn == len(chosen):
+            chosen.append(row)
+            np.maximum(reached, likeness, out=reached)
+            heapreplace(heap, (float("inf"), row, -1))
+        else:
+            gain = float(np.maximum(likeness - reached, 0).sum().round(_DECIMALS))
+            heapreplace(heap, (-gain, row, len(chosen)))
+    return np.array(chosen, dtype=np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class VoteK:
+    """Choose what to label by `vote_k` on embeddings.
+
+    Attributes:
+        embedder: An embedder or its spec.
+        neighbours: For how many each text votes.
+        rho: How much a voter who is stood for counts less.
+
+    Examples:
+        >>> VoteK("hash:64", neighbours=2).choose(["dim the lamp", "dim a lamp", "dim the lamps", "play a song"], 1)
+        [0]
+    """
+
+    embedder: str | Embedder = "minilm"
+    neighbours: int = 150
+    rho: float = 10.0
+
+    def choose(self, texts: Sequence[str], count: int) -> list[int]:
+        """Choose texts.
+
+        Args:
+            texts: n texts without labels.
+            count: How many, 0 to n.
+
+        Returns:
+            Different positions in the order of choice.
+        """
+        vectors = _embedded(self.embedder, texts)
+        return [int(row) for row in vote_k(vectors, count, neighbours=self.neighbours, rho=self.rho)]
+
+
+@dataclass(frozen=True, slots=True)
+class FacilityLocation:
+    """Choose what to label by `facility_location` on embeddings.
+
+    Attributes:
+        embedder: An embedder or its spec.
+    """
+
+    embedder: str | Embedder = "minilm"
+
+    def choose(self, texts: Sequence[str], count: int) -> list[int]:
+        """Choose texts.
+
+        Args:
+            texts: n texts without labels.
+            count: How many, 0 to n.
+
+        Returns:
+            Different positions in the order of choice.
+        """
+        return [int(row) for row in facility_location(_embedded(self.embedder, texts), count)]
+
+
+def _embedded(embedder: str | Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
+    refuse_bare_string("texts", texts)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidInputError(f"texts[{place}] must be text, got {type(text).__name__}")
+    return load_embedder(embedder).embed_documents(texts)
+
+
+def _checked(vectors: NDArray[np.floating], count: int, *, centred: bool) -> NDArray[np.float64]:
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        raise InvalidInputError(f"`vectors` must be finite numbers of shape [n, d], got shape {vectors.shape}")
+    if type(count) is not int or not 0 <= count <= len(vectors):
+        raise InvalidInputError(f"`count` must be 0 to {len(vectors)}, the number of texts; got {count!r}")
+    exact = vectors.astype(np.float64)
+    if centred and len(exact):
+        exact = exact - exact.mean(axis=0)
+    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+    return np.asarray(exact / np.where(lengths > 0, lengths, 1))
+
+
+def _nearest(unit: NDArray[np.float64], k: int) -> NDArray[np.intp]:
+    """The k nearest others of each row, i[n, k]; equally near ones in the order of rows."""
+    n = len(unit)
+    near = np.empty((n, k), dtype=np.intp)
+    for at in range(0, n if k else 0, _BLOCK):
+        likeness = (unit[at : at + _BLOCK] @ unit.T).round(_DECIMALS)
+        own = np.arange(len(likeness))
+        likeness[own, at + own] = -np.inf
+        border = np.partition(likeness, n - k, axis=1)[:, n - k]
+        for row, (values, least) in enumerate(zip(likeness, border, strict=True)):
+            kept = np.flatnonzero(values >= least)
+            near[at + row] = kept[np.argsort(-values[kept], kind="stable")[:k]]
+    return near

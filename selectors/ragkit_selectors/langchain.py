@@ -1,0 +1,83 @@
+"""A selector as LangChain's ``BaseExampleSelector``; imports LangChain, so it is loaded by `Selecting.as_langchain`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ragkit.errors import InvalidInputError
+from ragkit.extras import require
+from ragkit.records import Example, Selection
+from ragkit_selectors.pool import AnyExample
+from ragkit_selectors.selecting import Selecting
+
+require("langchain_core")
+from langchain_core.example_selectors import BaseExampleSelector  # noqa: E402 - after the check
+
+
+class LangChainSelector(BaseExampleSelector):
+    """Gives the mappings that a selector's pool was made of, in the order of the prompt.
+
+    Attributes:
+        selector: The selector; additions go into its pool.
+        k: How many examples are chosen.
+        input_key: The input variable that is searched.
+    """
+
+    def __init__(self, selector: Selecting, k: int, input_key: str) -> None:
+        """Wrap a selector."""
+        self.selector, self.k, self.input_key = selector, k, input_key
+
+    def add_example(self, example: dict[str, Any]) -> str:
+        """Add an example to the pool.
+
+        Returns:
+            Its id.
+        """
+        return self.selector.add([example])[0]
+
+    async def aadd_example(self, example: dict[str, Any]) -> str:
+        """Add an example to the pool without blocking the event loop.
+
+        Returns:
+            Its id.
+        """
+        return await asyncio.to_thread(self.add_example, example)
+
+    def select_examples(self, input_variables: dict[str, Any]) -> list[dict[str, Any]]:
+        """Choose examples for the variables of a prompt.
+
+        Returns:
+            The examples as they were given, the most similar last unless a stage orders them.
+        """
+        return self._given(self.selector.select(self._query(input_variables), self.k))
+
+    async def aselect_examples(self, input_variables: dict[str, Any]) -> list[dict[str, Any]]:
+        """Choose examples without blocking the event loop.
+
+        Returns:
+            The examples as they were given.
+        """
+        return self._given(await self.selector.aselect(self._query(input_variables), self.k))
+
+    def _query(self, input_variables: dict[str, Any]) -> str:
+        query = input_variables.get(self.input_key)
+        if not isinstance(query, str):
+            raise InvalidInputError(
+                f"input variable {self.input_key!r} must be text, got {query!r}; given: {sorted(input_variables)}"
+            )
+        return query
+
+    def _given(self, selection: Selection) -> list[dict[str, Any]]:
+        pool = self.selector.source.pool
+        given = [_mapping(pool.given(hit.id)) for hit in selection.hits]
+        return given if selection.ordered else given[::-1]
+
+
+def _mapping(given: AnyExample) -> dict[str, Any]:
+    if isinstance(given, dict):
+        return given
+    if not isinstance(given, Example):
+        return dict(given)
+    fields = {"input": given.input} if isinstance(given.input, str) else dict(given.input)
+    return {**fields, "output": given.output}

@@ -30,16 +30,16 @@ def mmr(
     count = min(k, len(vectors))
     places, costs = np.empty(count, dtype=np.intp), np.zeros(count)
     relevance = trade_off * (vectors @ query)
-    likeness = np.full(len(vectors), -np.inf)
-    worth = relevance.copy()
+    cost, new = np.full(len(vectors), -np.inf), np.empty(len(vectors))
+    worth = relevance
     for turn in range(count):
         place = _first_best(worth)
-        places[turn] = place
-        if turn:
-            costs[turn] = (1 - trade_off) * likeness[place]
-        np.maximum(likeness, vectors @ vectors[place], out=likeness)
-        np.subtract(relevance, (1 - trade_off) * likeness, out=worth)
-        worth[places[: turn + 1]] = -np.inf
+        places[turn], costs[turn] = place, cost[place] if turn else 0.0
+        relevance[place] = -np.inf
+        if turn < count - 1:
+            np.dot(vectors, (1 - trade_off) * vectors[place], out=new)
+            np.maximum(cost, new, out=cost)
+            worth = relevance - cost
     return places, costs
 
 
@@ -144,4 +144,4 @@ def bsr_contributions(
 
 def _first_best(worth: NDArray[np.float64]) -> int:
     """The first place whose worth is the highest but for what sums can be wrong by."""
-    return int(np.argmax(worth >= worth.max() - _DOUBT))
+    return int((worth >= worth[worth.argmax()] - _DOUBT).argmax())

@@ -41,7 +41,7 @@ def vote_k(vectors: NDArray[np.floating], count: int, *, neighbours: int = 150, 
     if type(neighbours) is not int or neighbours < 1 or not 1 < rho < float("inf"):
         raise InvalidInputError(f"`neighbours` must be 1 or more and `rho` above 1, got {neighbours!r} and {rho!r}")
     n = len(unit)
-    near = _nearest(unit, min(neighbours, n - 1))
+    near = _nearest(unit, max(0, min(neighbours, n - 1)))
     votes = np.bincount(near.ravel(), minlength=n)
     # The voters of each text: those of text u are voters[starts[u] : starts[u + 1]].
     voters = np.repeat(np.arange(n), near.shape[1])[np.argsort(near.ravel(), kind="stable")]

@@ -69,7 +69,7 @@ def save(selector: Selecting, path: str | Path) -> None:
         InvalidInputError: If the folder holds something else, or an example cannot be written as JSON.
     """
     folder = Path(path)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file())):
+    if folder.exists() and not (folder.is_dir() and all(map(_is_ours, folder.iterdir()))):
         raise InvalidInputError(f"{folder} holds something other than a selector; give a new folder")
     source, pool = selector.source, selector.source.pool
     stages = [_described(stage) for stage in selector.stages]
@@ -90,7 +90,7 @@ def save(selector: Selecting, path: str | Path) -> None:
     _write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
     used = {MANIFEST, manifest.examples.name, manifest.vectors.name if manifest.vectors else ""}
     for old in folder.iterdir():
-        if old.name not in used and old.name.startswith(("examples-", "vectors-")):
+        if old.name not in used:
             old.unlink()
 
 
@@ -128,6 +128,10 @@ def load(path: str | Path, *, embedder: str | Embedder | None = None) -> Selecti
     source: PoolSelector = _classes()[manifest.selector.kind](pool, **arguments)
     stages = tuple(_stage(part) for part in manifest.stages)
     return Pipeline(source, stages) if stages else source
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name.removesuffix(".partial") == MANIFEST or path.name.startswith(("examples-", "vectors-"))
 
 
 def _same_embedder(manifest: _Manifest, embedder: str | Embedder | None) -> Embedder:

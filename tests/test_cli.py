@@ -65,3 +65,85 @@ def test_a_bad_line_is_named(tmp_path):
     done = ragkit("compare", "--data", path)
     assert done.returncode == 2
     assert "line 2" in done.stderr
+
+
+def test_strategies_take_stages(data, tmp_path):
+    done = ragkit("compare", "--data", data, "--strategies", "vote:bm25 | label-nearest,vote:tfidf", "--embedder",
+                  "hash:64", "--sizes", "all", "--out", tmp_path / "out")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out/results.json").read_text())["rows"]
+    assert {row["strategy"] for row in rows} == {"vote:bm25 | label-nearest", "vote:tfidf"}
+    assert {row["score"] for row in rows} == {1.0}
+    wrong = ragkit("compare", "--data", data, "--strategies", "vote:bm25 | labl-nearest", "--out", tmp_path / "other")
+    assert wrong.returncode == 2
+    assert "Did you mean 'label-nearest'" in wrong.stderr
+
+
+def test_select_explains(data):
+    done = ragkit("select", "--pool", data, "--query", "cards: number 3", "--selector", "jaccard | guard", "-k", 2)
+    assert done.returncode != 0  # -k is spelled --k, as all options are
+    done = ragkit("select", "--pool", data, "--query", "Card number 3!", "--selector", "jaccard | guard", "--k", 2,
+                  "--explain")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "matched: card number" in done.stdout
+    assert "jaccard 0.500" in done.stdout
+    assert "left out 2: same text as the query" in done.stdout
+
+
+def test_select_prints_json(data, tmp_path):
+    rows = [
+        {"question": "[red]dim[/red] {x}", "answer": "a", "lang": "en"},
+        {"question": "dim", "answer": "b", "lang": "fr"},
+    ]
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    options = ["--pool", path, "--query", "dim", "--key", "question", "--output", "answer", "--k", 1]
+    found = json.loads(ragkit("select", *options, "--json").stdout)
+    assert found["hits"][0]["output"] == "b"
+    assert found["hits"][0]["why"]["matched"] == ["dim"]
+    english = json.loads(ragkit("select", *options, "--json", "--where", '{"lang": "en"}').stdout)
+    assert english["hits"][0]["output"] == "a"
+    assert "[red]dim[/red] {x}" in ragkit("select", *options, "--where", '{"lang": "en"}').stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--selector", "bm52"], "Did you mean 'bm25'"),
+        (["--where", "{lang: en}"], "--where takes JSON"),
+        (["--where", '["lang"]'], "--where takes a JSON object"),
+        (["--where", '{"lang": "en"}'], "which no example's metadata has"),
+        (["--key", "question"], "examples[0]: `key` is 'question'"),
+        (["--pool", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+    ],
+)
+def test_mistakes_of_select(data, arguments, message):
+    options = {"--pool": str(data), "--query": "card"} | dict(zip(arguments[::2], arguments[1::2], strict=True))
+    done = ragkit("select", *(part for pair in options.items() for part in pair))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_pool_check(tmp_path):
+    rows = [
+        {"input": "dim the lamp", "output": "light", "split": "train"},
+        {"input": "Dim the lamp!", "output": "dark", "split": "train"},
+        {"input": "play a song", "output": "music", "split": "train"},
+        {"input": "play another song", "output": "music", "split": "train"},
+        {"input": "PLAY a song", "output": "music", "split": "test"},
+    ]
+    path = tmp_path / "pool.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    done = ragkit("pool", "check", path)
+    assert done.returncode == 0, done.stderr
+    assert "4 rows in the pool, 1 test rows, 3 different outputs" in done.stdout
+    for line in ("1 duplicates but", "1 conflicts", "1 test rows that stand in the pool", "0 near-duplicates"):
+        assert line in done.stdout
+    assert "1: 'Dim the lamp!' -> 'dark'" in done.stdout
+    found = json.loads(ragkit("pool", "check", path, "--json", "--near", 0.5).stdout)
+    assert found["leaks"] == [[2, 0, 1.0]]
+    assert found["near_duplicates"] == [[2, 3, 0.5]]
+    path.write_text('{"input": "a", "output": "b"}\nnot json\n')
+    wrong = ragkit("pool", "check", path)
+    assert wrong.returncode == 2
+    assert "line 2" in wrong.stderr

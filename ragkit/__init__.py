@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ragkit.errors import RagkitWarning as RagkitWarning
     from ragkit.finetuning import FineTuned as FineTuned
     from ragkit.finetuning import finetune as finetune
+    from ragkit.index import Index as Index
     from ragkit.models import load_model as load_model
     from ragkit.models.replay import ReplayModel as ReplayModel
     from ragkit.models.scripted import ScriptedModel as ScriptedModel
@@ -80,6 +81,7 @@ _HOME_OF = {
     "HashingEmbedder": "ragkit.embedders.hashing",
     "Hit": "ragkit.records",
     "HybridSelector": "ragkit_selectors.hybrid",
+    "Index": "ragkit.index",
     "JaccardSelector": "ragkit_selectors.overlap",
     "LabelBalanced": "ragkit_selectors.diverse",
     "LabelNearest": "ragkit_selectors.diverse",

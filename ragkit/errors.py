@@ -10,6 +10,7 @@ RagkitError
 ├── UnsupportedError        this model or embedder cannot do what was asked
 ├── ModelError              a model answered nothing usable
 │   └── NotRecordedError    a replayed model was asked something that was never recorded
+├── IndexLockedError        an index is open for writing elsewhere
 ├── IntegrityError          a stored file is not the one that was written
 └── TrainingError           a fine-tuning run cannot start or did not converge to numbers
 
@@ -17,6 +18,7 @@ RagkitWarning
 ├── SmallPoolWarning        fewer examples than asked for
 ├── GroupedLabelsWarning    the examples of a prompt stand grouped by label
 ├── LeakageWarning          test rows stand in the training pool
+├── RecallWarning           approximate search finds less than was asked for
 └── TruncationWarning       something did not fit the window and was left out
 """
 
@@ -128,6 +130,10 @@ class NotRecordedError(ModelError):
     """A replayed model was asked something that was never recorded."""
 
 
+class IndexLockedError(RagkitError):
+    """An index is open for writing elsewhere."""
+
+
 class IntegrityError(RagkitError):
     """A stored file is not the one that was written."""
 
@@ -150,6 +156,10 @@ class GroupedLabelsWarning(RagkitWarning):
 
 class LeakageWarning(RagkitWarning):
     """Test rows stand in the training pool."""
+
+
+class RecallWarning(RagkitWarning):
+    """Approximate search finds less than was asked for."""
 
 
 class TruncationWarning(RagkitWarning):

@@ -1,0 +1,103 @@
+"""An append-only array on disk: rows of one shape, mapped into memory, checksummed in blocks."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ragkit.errors import IntegrityError
+
+BLOCK = 4096  # rows that share a checksum
+
+
+class ArrayFile:
+    """Rows of a fixed width in a bare binary file; how many of them count is for the caller to say.
+
+    Attributes:
+        path: The file.
+        shape: Shape of a row, ``()`` for single numbers.
+        dtype: Their type.
+        width: Bytes of a row.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        """Name a file; it need not exist yet."""
+        self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
+        self.width = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def view(self, rows: int) -> NDArray[np.generic]:
+        """Map the first rows, read only.
+
+        Args:
+            rows: How many count.
+
+        Returns:
+            The array, of shape [rows, *shape]; its pages come from disk when they are read.
+
+        Raises:
+            IntegrityError: If the file is shorter.
+        """
+        if not rows:
+            return np.zeros((0, *self.shape), dtype=self.dtype)
+        size = self.path.stat().st_size if self.path.is_file() else 0
+        if size < rows * self.width:
+            raise IntegrityError(
+                f"{self.path.name} has {size} bytes, its {rows} rows take {rows * self.width}; restore it from a copy"
+            )
+        return np.memmap(self.path, dtype=self.dtype, mode="r", shape=(rows, *self.shape))
+
+    def write(self, start: int, values: NDArray[np.generic], *, durable: bool = True) -> None:
+        """Write rows from ``start`` on and wait until they are on disk; what stood there is overwritten."""
+        content = as_bytes(values.astype(self.dtype, copy=False))
+        with self.path.open("r+b" if self.path.exists() else "w+b") as file:
+            file.truncate(start * self.width)  # what a crash left behind
+            file.seek(start * self.width)
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        if durable and not start:
+            sync_folder(self.path.parent)  # or a new file could be gone after a power cut
+
+    def cut(self, rows: int) -> None:
+        """Cut off what lies past the first rows."""
+        if self.path.is_file() and self.path.stat().st_size > rows * self.width:
+            os.truncate(self.path, rows * self.width)
+
+
+def as_bytes(values: NDArray[np.generic]) -> memoryview:
+    """The bytes of an array, not copied where they lie in one piece."""
+    return memoryview(np.ascontiguousarray(values)).cast("B")  # type: ignore[arg-type]
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checksums(values: NDArray[np.generic], start: int, before: int = 0) -> Iterator[tuple[int, int]]:
+    """The checksums of the blocks that new rows fall into.
+
+    Args:
+        values: The rows.
+        start: Where they begin.
+        before: The checksum of the block that ``start`` lies in, so far.
+
+    Yields:
+        Numbers of blocks and their checksums.
+    """
+    done = 0
+    while done < len(values):
+        block, offset = divmod(start + done, BLOCK)
+        part = values[done : done + BLOCK - offset]
+        yield block, zlib.crc32(as_bytes(part), before if offset else 0)
+        done += len(part)

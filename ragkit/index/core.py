@@ -1,0 +1,597 @@
+"""`Index`: one object in which vectors, ids, texts and metadata commit together.
+
+The truth is an append-only array file of vectors and a SQLite database. A write appends the vectors, waits for the
+disk, and then commits one transaction that records the new length; what lies past that length does not exist. FAISS is
+used to compute, and its own files are a cache.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+import weakref
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from shutil import rmtree
+from threading import Lock, RLock
+from typing import Literal, Self, cast, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.embedders import load_embedder
+from ragkit.errors import IntegrityError, InvalidInputError, RagkitWarning
+from ragkit.index.database import NAME, Database, Stored, facts_of
+from ragkit.index.incoming import AnyDocument, read_document
+from ragkit.index.lock import WriterLock
+from ragkit.index.searching import Filters, find
+from ragkit.index.segment import Segment
+from ragkit.index.state import Facts, State, files, load_state, sealed
+from ragkit.index.writing import Changes, commit, put, set_facts
+from ragkit.progress import progress
+from ragkit.protocols import Embedder
+from ragkit.records import Document, Hit
+from ragkit.text import refuse_bare_string
+
+Metric = Literal["cosine", "ip", "l2"]
+Where = Mapping[str, object]
+_METRICS = ("cosine", "ip", "l2")
+_DTYPES = ("float32", "float16")
+_BATCH = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStats:
+    """The size of an index and how it is searched.
+
+    Attributes:
+        documents: Documents that can be found.
+        rows: Vectors stored, those of removed documents among them.
+        dim: Length of a vector.
+        dtype: Precision in which they are stored.
+        metric: ``"cosine"``, ``"ip"`` or ``"l2"``.
+        embedder: What embeds texts; None where vectors are given.
+        bytes: Bytes on disk.
+        factory: What the approximate part was built by; ``"flat"`` where search is exact.
+        built: Rows in the approximate part; the rest is searched exactly.
+        tuned: Measured recall with its settings, None where `Index.tune` was not called.
+    """
+
+    documents: int
+    rows: int
+    dim: int
+    dtype: str
+    metric: str
+    embedder: str | None
+    bytes: int
+    factory: str
+    built: int
+    tuned: Mapping[str, float] | None
+
+
+class Index:
+    """Documents found by vectors; made by `create` or `open`, closed by `close` or the end of a ``with`` block.
+
+    One process writes at a time, any number read. Any thread may search at any time and sees one commit.
+
+    Attributes:
+        path: The folder; a temporary one for an index in memory.
+        embedder: What turns texts into vectors; None where vectors are given.
+
+    Examples:
+        >>> index = Index.create(None, embedder="hash:256")
+        >>> ids = index.add([Document("dim the lamp", id="a", metadata={"lang": "en"}), "play a song"])
+        >>> [hit.id for hit in index.search("lamps", k=1, where={"lang": "en"})]
+        ['a']
+        >>> index.close()
+    """
+
+    def __init__(self, path: Path, embedder: Embedder | None, *, read_only: bool, durable: bool) -> None:
+        """Use `create` or `open`."""
+        self.path, self.embedder = path, embedder
+        self.read_only = read_only
+        self._durable = durable
+        self._lock = None if read_only else WriterLock(path / "writer.lock")
+        self._database = Database(path, read_only=read_only, durable=durable)
+        self._writing = RLock()
+        self._publishing = Lock()  # held while a commit and the state that goes with it change
+        self._filters = Filters(self._database)
+        self._state: State
+        self._closed = False
+
+    # -- opening and closing -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path | None,
+        *,
+        embedder: str | Embedder | None = "minilm",
+        dim: int | None = None,
+        metric: Metric = "cosine",
+        dtype: Literal["float32", "float16"] = "float32",
+        factory: str = "auto",
+        exist_ok: bool = False,
+    ) -> Self:
+        """Make an empty index.
+
+        Args:
+            path: A new or empty folder; None for an index in memory.
+            embedder: An embedder or its spec; None where all vectors will be given, with ``dim``.
+            dim: Length of a vector, where there is no embedder to say.
+            metric: ``"cosine"`` (vectors are brought to length 1), ``"ip"`` or ``"l2"``.
+            dtype: Precision in which vectors are stored.
+            factory: ``"flat"`` for exact search, a FAISS factory string, or ``"auto"`` to choose by size.
+            exist_ok: Whether to open an index that is there already.
+
+        Returns:
+            The index, open for writing.
+
+        Raises:
+            InvalidInputError: If an argument is out of its range, or the folder holds something.
+        """
+        if metric not in _METRICS or dtype not in _DTYPES:
+            raise InvalidInputError(
+                f"`metric` must be one of {_METRICS} and `dtype` of {_DTYPES}, got {metric!r} and {dtype!r}"
+            )
+        if path is not None and (Path(path) / NAME).is_file():
+            if not exist_ok:
+                raise InvalidInputError(f"{path} holds an index already; open it, or give exist_ok=True")
+            return cls.open(path, embedder=embedder)
+        loaded = None if embedder is None else load_embedder(embedder)
+        if loaded is None and (type(dim) is not int or dim < 1):
+            raise InvalidInputError(f"without an embedder `dim` must be a whole number of at least 1, got {dim!r}")
+        size = loaded.dim if loaded else cast("int", dim)
+        if dim not in {None, size}:
+            raise InvalidInputError(f"`dim` is {dim}, but embedder {loaded and loaded.name!r} gives {size}")
+        folder = Path(tempfile.mkdtemp(prefix="ragkit-")) if path is None else Path(path)
+        if folder.exists() and (not folder.is_dir() or any(each.name != "writer.lock" for each in folder.iterdir())):
+            raise InvalidInputError(f"{folder} is not empty and holds no index; give another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        index = cls(folder, loaded, read_only=False, durable=path is not None)
+        facts: Facts = {
+            "dim": size,
+            "dtype": dtype,
+            "metric": metric,
+            "factory": factory,
+            "embedder": loaded.name if loaded else None,
+            "fingerprint": loaded.fingerprint if loaded else None,
+            "version": 0,
+            "generation": 0,
+            "rows": 0,
+            "next_key": 0,
+            "indexed": [],
+            "segment": None,
+            "tuned": None,
+        }
+        index._database.create(sealed(facts))
+        index._state = load_state(folder, index._database)
+        if path is None:
+            weakref.finalize(index, rmtree, folder, ignore_errors=True)
+        return index
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        embedder: str | Embedder | None = None,
+        read_only: bool = False,
+        verify: bool = False,
+    ) -> Self:
+        """Open an index at its last commit.
+
+        Args:
+            path: The folder.
+            embedder: Takes the place of the embedder that the index names; it must give the same vectors.
+            read_only: Whether to leave writing to others.
+            verify: Whether to check every checksum first.
+
+        Returns:
+            The index.
+
+        Raises:
+            InvalidInputError: If there is no index, or the embedder is another one.
+        """
+        folder = Path(path)
+        if not (folder / NAME).is_file():
+            raise InvalidInputError(f"{folder} holds no index: there is no {NAME}; make one with Index.create")
+        index = cls(folder, None, read_only=read_only, durable=True)
+        try:
+            with index._database.snapshot():
+                state = load_state(folder, index._database)
+            index.embedder = _same_embedder(state.facts, embedder)
+            index._state = index._with_segment(state)
+            if not read_only:
+                for file in files(folder, state.facts):
+                    file.cut(state.facts["rows"])
+            if verify:
+                index.verify()
+        except BaseException:
+            index.close()
+            raise
+        return index
+
+    def close(self) -> None:
+        """Let go of files and of the lock; closing twice does no harm."""
+        if not self._closed:
+            self._closed = True
+            self._database.close()
+            if self._lock:
+                self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        documents: Iterable[AnyDocument],
+        *,
+        vectors: NDArray[np.floating] | None = None,
+        batch_size: int = _BATCH,
+    ) -> list[str]:
+        """Add documents, or put them in the place of those with the same id.
+
+        Every batch is committed for itself, so an interrupted call has kept what it had done, and the same call again
+        goes on from there: what is stored already is neither embedded nor written again. A text that stands in the
+        index under another id is not embedded either.
+
+        Args:
+            documents: Documents, strings or LangChain documents, any number of them; one without an id is called by a
+                hash of its content.
+            vectors: float[n, dim], where the documents were embedded before.
+            batch_size: Documents that are embedded and committed together.
+
+        Returns:
+            Their ids, in order.
+
+        Raises:
+            InvalidInputError: If a document or a vector is not what it should be; its batch is not added.
+        """
+        self._check_writable()
+        if isinstance(documents, str):
+            raise InvalidInputError("`documents` must be several documents, got one string; put it in a list")
+        if vectors is not None:
+            vectors = self._checked(np.asarray(vectors), "vectors")
+        elif self.embedder is None:
+            raise InvalidInputError("this index has no embedder; give `vectors`")
+        total = len(documents) if isinstance(documents, Sequence) else None
+        if vectors is not None and total != len(vectors):
+            raise InvalidInputError(f"`vectors` holds {len(vectors)} rows for {total} documents")
+        ids: list[str] = []
+        rest = iter(documents)
+        with progress("adding documents", total) as advance:
+            while batch := list(islice(rest, batch_size)):
+                read = [read_document(each, f"documents[{len(ids) + place}]") for place, each in enumerate(batch)]
+                part = None if vectors is None else vectors[len(ids) : len(ids) + len(batch)]
+                with self._writing:
+                    put(self, read, part)
+                ids += [each.id for each in read]
+                advance(len(batch))
+        return ids
+
+    def sync(self, documents: Iterable[AnyDocument]) -> tuple[int, int]:
+        """Make the index hold these documents and no others.
+
+        Args:
+            documents: Documents, strings or LangChain documents.
+
+        Returns:
+            How many were new or changed, and how many were removed.
+        """
+        version = self._state.facts["next_key"]
+        kept = set(self.add(documents))
+        gone = [name for (name,) in self._database.connection.execute("SELECT id FROM documents") if name not in kept]
+        return self._state.facts["next_key"] - version, self.delete(gone)
+
+    def delete(self, ids: Collection[str]) -> int:
+        """Remove documents.
+
+        Args:
+            ids: Their ids; those that are not in the index are passed over.
+
+        Returns:
+            How many were removed.
+        """
+        self._check_writable()
+        refuse_bare_string("ids", cast("Sequence[str]", ids))
+        with self._writing:
+            found = list(self._database.by_ids(dict.fromkeys(ids)).values())
+            if found:
+                commit(self, Changes([], np.zeros((0, self._state.facts["dim"]), dtype=np.float32), found))
+        return len(found)
+
+    def index_field(self, field: str) -> None:
+        """Keep a table of a metadata field's values, so that filters on it are compiled faster.
+
+        Args:
+            field: The name of the field.
+        """
+        self._check_writable()
+        with self._writing, self._database.transaction() as connection:
+            facts = self._state.facts
+            if field not in facts["indexed"]:
+                rows = connection.execute("SELECT key, id, row, text, metadata, hash FROM documents")
+                held = [fact for row in rows for fact in facts_of(Stored(*row), [field])]
+                connection.executemany("INSERT INTO facts VALUES (?, ?, ?, ?)", held)
+                set_facts(self, indexed=sorted([*facts["indexed"], field]))
+        self._publish()
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._state.live
+
+    def get(self, ids: Collection[str]) -> list[Document]:
+        """Read documents by id.
+
+        Args:
+            ids: Their ids; those that are not in the index are passed over.
+
+        Returns:
+            The documents, in the order of their ids.
+        """
+        refuse_bare_string("ids", cast("Sequence[str]", ids))
+        with self._reading():
+            found = self._database.by_ids(dict.fromkeys(ids))
+        return [_document(found[name]) for name in ids if name in found]
+
+    def get_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> list[Document | None]:
+        """Read documents by the keys that `search_vectors` gives.
+
+        Args:
+            keys: Any number; -1 stands for none.
+
+        Returns:
+            For each key its document, None where there is none (any more).
+        """
+        flat = np.asarray(keys, dtype=np.int64).ravel().tolist()
+        with self._reading():
+            found = self._database.by_keys(dict.fromkeys(flat))
+        return [_document(found[key]) if key in found else None for key in flat]
+
+    @overload
+    def search(  # type: ignore[overload-overlap]
+        self, queries: str, k: int = 10, *, where: Where | None = None
+    ) -> list[Hit]: ...
+    @overload
+    def search(self, queries: Sequence[str], k: int = 10, *, where: Where | None = None) -> list[list[Hit]]: ...
+    def search(
+        self, queries: str | Sequence[str], k: int = 10, *, where: Where | None = None
+    ) -> list[Hit] | list[list[Hit]]:
+        """Find the documents nearest to a text, or to each of several.
+
+        Args:
+            queries: One text or several.
+            k: How many documents, 0 or more.
+            where: A filter on metadata, as `ragkit.where` reads it; it is applied before the search.
+
+        Returns:
+            For a text its hits, the best first; for a sequence a list for each. Exact search gives k of them, or all
+            that match where fewer do.
+
+        Raises:
+            InvalidInputError: If the index has no embedder, or an argument is out of its range.
+        """
+        if isinstance(queries, str):
+            return self.search([queries], k, where=where)[0]
+        if self.embedder is None:
+            raise InvalidInputError("this index has no embedder; use `search_vectors`")
+        vectors = self._checked(self.embedder.embed_queries(queries), "queries") if len(queries) else None
+        if vectors is None:
+            return []
+        with self._reading() as state:
+            scores, keys = self._found(state, vectors, k, where)
+            found = self._database.by_keys({key for key in keys.ravel().tolist() if key >= 0})
+        return [
+            [_hit(found[key], score, rank, state) for rank, (key, score) in enumerate(pairs, start=1)]
+            for pairs in (
+                [(key, score) for key, score in zip(row, line, strict=True) if key >= 0]
+                for row, line in zip(keys.tolist(), scores.tolist(), strict=True)
+            )
+        ]
+
+    def search_vectors(
+        self, queries: NDArray[np.floating], k: int = 10, *, where: Where | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find the documents nearest to some vectors, without reading their texts.
+
+        Args:
+            queries: float[m, dim].
+            k: How many, 0 or more.
+            where: A filter on metadata.
+
+        Returns:
+            f32[m, k] scores, higher for nearer (negative squared distances under ``"l2"``), and i64[m, k] keys for
+            `get_by_keys`; -inf and -1 where fewer match.
+        """
+        vectors = self._checked(np.asarray(queries), "queries")
+        if where is None:
+            return self._found(self._state, vectors, k, None)
+        with self._reading() as state:
+            return self._found(state, vectors, k, where)
+
+    def refresh(self) -> None:
+        """See what another process has committed since; `search` does so by itself."""
+        with self._reading():
+            pass
+
+    def stats(self) -> IndexStats:
+        """Sizes and settings.
+
+        Returns:
+            What is committed.
+        """
+        state = self._state
+        facts, segment = state.facts, state.segment
+        return IndexStats(
+            documents=state.live,
+            rows=facts["rows"],
+            dim=facts["dim"],
+            dtype=facts["dtype"],
+            metric=facts["metric"],
+            embedder=facts["embedder"],
+            bytes=sum(each.stat().st_size for each in self.path.iterdir() if each.is_file()),
+            factory=segment.factory if segment else "flat",
+            built=segment.rows if segment else 0,
+            tuned=facts["tuned"],
+        )
+
+    def verify(self) -> None:
+        """Check every checksum and that all parts say the same.
+
+        Raises:
+            IntegrityError: If they do not; it names everything that was found.
+        """
+        from ragkit.index.checking import problems
+
+        with self._reading() as state:
+            found = problems(self.path, self._database, state)
+        if found:
+            raise IntegrityError(f"{self.path} is damaged: {'; '.join(found[:20])}; restore it from a copy")
+
+    def compact(self) -> None:
+        """Give back the room of removed documents, and build what approximate search needs anew."""
+        from ragkit.index.maintenance import compact
+
+        self._check_writable()
+        with self._writing:
+            compact(self)
+
+    def tune(
+        self, *, target_recall: float = 0.95, k: int = 10, queries: NDArray[np.floating] | None = None, seed: int = 0
+    ) -> Mapping[str, float]:
+        """Measure approximate against exact search and choose the fastest setting that is good enough.
+
+        Args:
+            target_recall: Share of the k true neighbours that must be found, above 0 and at most 1.
+            k: How many neighbours.
+            queries: float[m, dim], queries of your own; stored vectors, themselves left out, if None.
+            seed: Seed of the draw of these.
+
+        Returns:
+            The recall that was measured and the setting, which are kept with the index.
+        """
+        from ragkit.index.maintenance import tune
+
+        self._check_writable()
+        with self._writing:
+            return tune(self, target_recall=target_recall, k=k, queries=queries, seed=seed)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidInputError(f"{self.path} is closed; open it again")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self.read_only:
+            raise InvalidInputError(f"{self.path} is open for reading only; open it without read_only")
+
+    def _checked(self, vectors: NDArray[np.floating], name: str) -> NDArray[np.float32]:
+        dim = self._state.facts["dim"]
+        if vectors.ndim != 2 or vectors.shape[1] != dim or vectors.dtype.kind not in "fiu":
+            raise InvalidInputError(
+                f"`{name}` must be numbers of shape [n, {dim}], got {vectors.dtype} of shape {vectors.shape}"
+            )
+        ready = np.ascontiguousarray(vectors, dtype=np.float32)
+        if not np.isfinite(ready).all():
+            bad = int(np.flatnonzero(~np.isfinite(ready).all(axis=1))[0])
+            raise InvalidInputError(f"`{name}`[{bad}] holds NaN or an infinite number")
+        if self._state.facts["metric"] == "cosine":
+            lengths = np.sqrt(np.einsum("nd,nd->n", ready, ready, dtype=np.float64))
+            if np.abs(lengths - 1).max(initial=0) > 1e-6:
+                ready = (ready / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+        return ready
+
+    def _found(
+        self, state: State, vectors: NDArray[np.float32], k: int, where: Where | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        if type(k) is not int or k < 0:
+            raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
+        matched = None if where is None else self._filters.rows(state, where)
+        scores, rows = find(state, vectors, k, matched)
+        if not len(state.keys):
+            return scores, rows
+        keys = state.keys[rows]
+        if matched is not None or state.segment is not None or k > state.live:
+            keys = np.where(rows < 0, -1, keys)
+        return scores, keys
+
+    def _publish(self) -> None:
+        with self._publishing:
+            self._state = self._with_segment(load_state(self.path, self._database))
+
+    def _with_segment(self, state: State) -> State:
+        """A state with its segment, which is read where the last state had another one."""
+        told, last = state.facts["segment"], getattr(self, "_state", None)
+        segment = None
+        if told is not None and last is not None and last.facts["segment"] == told:
+            segment = last.segment
+        elif told is not None:
+            path = self.path / f"segment-{state.facts['generation']}.faiss"
+            try:
+                segment = Segment.read(path, told["sha256"], told["rows"], told["factory"], told["settings"])
+            except IntegrityError as error:
+                message = f"{error}; it is a cache, so search is exact until `compact` builds it anew"
+                warnings.warn(message, RagkitWarning, stacklevel=4)
+        return replace(state, segment=segment)
+
+    @contextmanager
+    def _reading(self) -> Iterator[State]:
+        """A commit and a view of the database that belong together.
+
+        Yields:
+            The state of that commit.
+        """
+        self._check_open()
+        with self._publishing:  # no commit between the two
+            view = self._database.snapshot()
+            connection = view.__enter__()
+            (version,) = connection.execute("SELECT value FROM facts_of_index WHERE name = 'version'").fetchone()
+            if int(version) != self._state.facts["version"]:
+                self._state = self._with_segment(load_state(self.path, self._database))
+            state = self._state
+        try:
+            yield state
+        finally:
+            view.__exit__(None, None, None)
+
+
+def _same_embedder(facts: Facts, embedder: str | Embedder | None) -> Embedder | None:
+    if facts["embedder"] is None:
+        if embedder is not None:
+            raise InvalidInputError("this index was made without an embedder; open it without one")
+        return None
+    loaded = load_embedder(embedder or facts["embedder"])
+    if loaded.fingerprint != facts["fingerprint"]:
+        raise InvalidInputError(
+            f"the index was made with embedder {facts['embedder']!r} ({facts['fingerprint']}), but {loaded.name!r} "
+            f"gives other vectors ({loaded.fingerprint}); open it with the one that was used, or make a new index"
+        )
+    return loaded
+
+
+def _document(stored: Stored) -> Document:
+    return Document(stored.text, id=stored.id, metadata=json.loads(stored.metadata) or None)
+
+
+def _hit(stored: Stored, score: float, rank: int, state: State) -> Hit:
+    return Hit(
+        id=stored.id,
+        score=score,
+        rank=rank,
+        text=stored.text,
+        metadata=json.loads(stored.metadata) or None,
+        why={state.facts["metric"]: score},
+    )

@@ -1,0 +1,304 @@
+"""Documents, metadata and the record of what is committed, in SQLite; its transactions are the commits of an index."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from threading import local
+from typing import NamedTuple
+from weakref import WeakSet
+
+from ragkit.errors import IntegrityError, InvalidInputError
+
+FORMAT = 1
+NAME = "index.sqlite"
+_SCHEMA = """
+CREATE TABLE facts_of_index (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE documents (
+    key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, row INTEGER NOT NULL, text TEXT NOT NULL, metadata TEXT NOT NULL,
+    hash BLOB NOT NULL, checksum INTEGER NOT NULL
+);
+CREATE INDEX documents_by_hash ON documents (hash);
+CREATE TABLE dead (row INTEGER PRIMARY KEY);
+CREATE TABLE blocks (file TEXT NOT NULL, block INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (file, block))
+    WITHOUT ROWID;
+CREATE TABLE facts (document INTEGER NOT NULL, field TEXT NOT NULL, kind TEXT NOT NULL, value);
+CREATE INDEX facts_by_value ON facts (field, value, kind, document);
+CREATE INDEX facts_by_document ON facts (document);
+"""
+_AT_ONCE = 5000  # values bound in one statement
+
+
+class Stored(NamedTuple):
+    """A document as it stands in the database."""
+
+    key: int
+    id: str
+    row: int
+    text: str
+    metadata: str
+    hash: bytes
+
+
+def content_hash(text: str) -> bytes:
+    """What tells whether a text was embedded before: 16 bytes of blake2b."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def checksum(document: Stored) -> int:
+    """The checksum that is stored beside a document."""
+    parts = (document.key, document.row, document.id, document.text, document.metadata, document.hash)
+    return zlib.crc32(repr(parts).encode("utf-8", "surrogatepass"))
+
+
+class _Held:
+    """A connection that is closed when its thread ends."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
+
+
+class Database:
+    """One SQLite file; every thread has a connection of its own."""
+
+    def __init__(self, folder: Path, *, read_only: bool, durable: bool = True) -> None:
+        """Name the file; connections are opened when they are used.
+
+        Args:
+            folder: The folder of the index.
+            read_only: Whether nothing may be written.
+            durable: Whether a commit waits for the disk.
+        """
+        self.path = folder / NAME
+        self._read_only, self._durable = read_only, durable
+        self._local = local()
+        self._opened: WeakSet[_Held] = WeakSet()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection of this thread."""
+        held: _Held | None = getattr(self._local, "held", None)
+        if held is None:
+            try:
+                held = self._local.held = _Held(self._connect())
+            except sqlite3.DatabaseError as error:
+                raise IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy") from error
+            self._opened.add(held)
+        return held.connection
+
+    def _connect(self) -> sqlite3.Connection:
+        mode = "ro" if self._read_only else "rwc"
+        opened = self._try(f"{self.path.as_uri()}?mode={mode}")
+        if self._read_only:
+            try:
+                opened.execute("SELECT 1 FROM facts_of_index LIMIT 1").fetchone()
+            except sqlite3.OperationalError:  # a folder where no file for the log can be made
+                opened.close()
+                opened = self._try(f"{self.path.as_uri()}?mode=ro&immutable=1")
+        else:
+            opened.execute("PRAGMA journal_mode = WAL")
+            opened.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
+        return opened
+
+    @staticmethod
+    def _try(uri: str) -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+
+    def close(self) -> None:
+        """Close all connections; the last one folds the log into the file."""
+        for held in list(self._opened):
+            held.connection.close()
+        self._local = local()
+
+    def create(self, facts: Mapping[str, object]) -> None:
+        """Make the tables and write the first facts."""
+        with self.transaction() as connection:
+            for statement in _SCHEMA.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            self.set_facts({"format": FORMAT, **facts})
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write that happens whole or not at all.
+
+        Yields:
+            The connection of this thread.
+        """
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Reads that all see the same commit.
+
+        Yields:
+            The connection of this thread.
+
+        Raises:
+            IntegrityError: If the database cannot be read.
+        """
+        connection = self.connection
+        if connection.in_transaction:
+            yield connection
+            return
+        try:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+        except sqlite3.DatabaseError as error:
+            raise IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy") from error
+
+    def facts(self) -> dict[str, object]:
+        """What is known of the index as a whole.
+
+        Returns:
+            Values by name.
+
+        Raises:
+            IntegrityError: If the database cannot be read, or is of a newer format.
+        """
+        try:
+            found = {name: json.loads(value) for name, value in self.connection.execute("SELECT * FROM facts_of_index")}
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            raise IntegrityError(f"{self.path} is damaged: {error}; restore it from a copy") from error
+        if found.get("format") != FORMAT:
+            raise IntegrityError(
+                f"{self.path} is of format {found.get('format')!r}, this ragkit reads {FORMAT}; use a newer ragkit"
+            )
+        return found
+
+    def set_facts(self, facts: Mapping[str, object]) -> None:
+        """Write facts, inside a transaction."""
+        self.connection.executemany(
+            "INSERT INTO facts_of_index VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            [(name, json.dumps(value)) for name, value in facts.items()],
+        )
+
+    def by_keys(self, keys: Iterable[int]) -> dict[int, Stored]:
+        """Documents by key; missing ones are left out."""
+        return {found.key: found for found in self._by("key", list(keys))}
+
+    def by_ids(self, ids: Iterable[str]) -> dict[str, Stored]:
+        """Documents by id; missing ones are left out."""
+        return {found.id: found for found in self._by("id", list(ids))}
+
+    def by_hashes(self, hashes: Iterable[bytes]) -> dict[bytes, Stored]:
+        """One document for each hash of a text; missing ones are left out."""
+        return {found.hash: found for found in self._by("hash", list(hashes))}
+
+    def _by(self, column: str, values: Sequence[object]) -> Iterator[Stored]:
+        for start in range(0, len(values), _AT_ONCE):
+            part = values[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT key, id, row, text, metadata, hash FROM documents WHERE {column} IN ({marks})"  # noqa: S608
+            yield from map(Stored._make, self.connection.execute(query, part))
+
+    def insert(self, documents: Sequence[Stored], indexed: Iterable[str]) -> None:
+        """Add documents, inside a transaction."""
+        self.connection.executemany(
+            "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(*document, checksum(document)) for document in documents],
+        )
+        fields = sorted(indexed)
+        if fields:
+            self.connection.executemany(
+                "INSERT INTO facts VALUES (?, ?, ?, ?)",
+                [fact for document in documents for fact in facts_of(document, fields)],
+            )
+
+    def delete(self, documents: Sequence[Stored], *, dead: Sequence[int]) -> None:
+        """Remove documents and mark rows as dead, inside a transaction."""
+        keys = [(document.key,) for document in documents]
+        self.connection.executemany("DELETE FROM documents WHERE key = ?", keys)
+        self.connection.executemany("DELETE FROM facts WHERE document = ?", keys)
+        self.connection.executemany("INSERT INTO dead VALUES (?)", [(row,) for row in dead])
+
+    def move_rows(self, keys: Sequence[int]) -> None:
+        """Say which rows documents have: the first key has row 0. Inside a transaction."""
+        for start in range(0, len(keys), _AT_ONCE):
+            part = keys[start : start + _AT_ONCE]
+            rows = {key: start + place for place, key in enumerate(part)}
+            moved = [found._replace(row=rows[found.key]) for found in self._by("key", part)]
+            self.connection.executemany(
+                "UPDATE documents SET row = ?, checksum = ? WHERE key = ?",
+                [(found.row, checksum(found), found.key) for found in moved],
+            )
+
+    def set_blocks(self, file: str, sums: Iterable[tuple[int, int]]) -> None:
+        """Write the checksums of blocks, inside a transaction."""
+        self.connection.executemany(
+            "INSERT INTO blocks VALUES (?, ?, ?) ON CONFLICT (file, block) DO UPDATE SET checksum = excluded.checksum",
+            [(file, block, value) for block, value in sums],
+        )
+
+    def block(self, file: str, block: int) -> int:
+        """The checksum of a block so far, 0 where there is none."""
+        query = "SELECT checksum FROM blocks WHERE file = ? AND block = ?"
+        found = self.connection.execute(query, (file, block)).fetchone()
+        return int(found[0]) if found else 0
+
+
+def facts_of(document: Stored, fields: Iterable[str]) -> Iterator[tuple[int, str, str, object]]:
+    """The values of some fields of a document, as filters search them.
+
+    Args:
+        document: The document.
+        fields: The fields.
+
+    Yields:
+        Key, field, kind and value; an element each of a list.
+    """
+    metadata = json.loads(document.metadata)
+    for field in fields:
+        if field in metadata:
+            value = metadata[field]
+            for one in value if isinstance(value, list) else [value]:
+                yield document.key, field, *_typed(one)
+
+
+def _typed(value: object) -> tuple[str, object]:
+    if value is None:
+        return "null", None
+    if isinstance(value, bool):
+        return ("true", 1) if value else ("false", 0)
+    if isinstance(value, int):
+        return ("integer", value) if -(2**63) <= value < 2**63 else ("real", float(value))
+    if isinstance(value, float):
+        return "real", value
+    return ("text", value) if isinstance(value, str) else ("object", None)
+
+
+def metadata_json(metadata: Mapping[str, object] | None, where: str) -> str:
+    """Metadata as the database holds them.
+
+    Args:
+        metadata: The values.
+        where: What the document is called in messages.
+
+    Returns:
+        JSON.
+
+    Raises:
+        InvalidInputError: If a value is none that JSON has.
+    """
+    try:
+        return json.dumps(dict(metadata or {}), ensure_ascii=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{where}: metadata must be what JSON can hold: {error}") from error

@@ -1,0 +1,78 @@
+"""Documents as users have them, read and checked before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import NamedTuple, Protocol, cast, runtime_checkable
+
+from ragkit.errors import InvalidInputError
+from ragkit.index.database import content_hash, metadata_json
+from ragkit.records import Document
+
+
+@runtime_checkable
+class LangChainDocument(Protocol):
+    """What LangChain calls a document, recognised by its members."""
+
+    page_content: str
+    metadata: dict[str, object]
+
+
+AnyDocument = Document | str | LangChainDocument
+
+
+class Incoming(NamedTuple):
+    """A document on its way into an index.
+
+    Attributes:
+        id: Its id; where none was given, one made of its content.
+        text: Its text.
+        metadata: Its metadata as JSON.
+        hash: Hash of the text.
+    """
+
+    id: str
+    text: str
+    metadata: str
+    hash: bytes
+
+
+def read_document(given: object, where: str) -> Incoming:
+    """Read one document.
+
+    Args:
+        given: A `Document`, a string or a LangChain document.
+        where: What it is called in messages.
+
+    Returns:
+        The document with an id.
+
+    Raises:
+        InvalidInputError: If it is none of these, or a part of it is not what it should be.
+    """
+    own: str | None = None
+    metadata: object = None
+    if isinstance(given, str):
+        text = given
+    elif isinstance(given, Document):
+        text, own, metadata = given.text, given.id, given.metadata
+    elif isinstance(given, LangChainDocument):
+        text, metadata = given.page_content, given.metadata
+        own = cast("str | None", getattr(given, "id", None))
+    else:
+        kind = type(given).__name__
+        raise InvalidInputError(f"{where} must be a Document, a string or a LangChain document, got {kind}")
+    parts: dict[str, object] = {"text": text, "id": "" if own is None else own}
+    for part, value in parts.items():
+        if not isinstance(value, str):
+            raise InvalidInputError(f"{where}: `{part}` must be text, got {type(value).__name__}")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInputError(f"{where}: `{part}` holds half a surrogate pair, which is no text") from error
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidInputError(f"{where}: `metadata` must be a mapping, got {type(metadata).__name__}")
+    held = metadata_json(cast("Mapping[str, object] | None", metadata), where)
+    name = blake2b(f"{held}\n{text}".encode(), digest_size=16).hexdigest() if own is None else own
+    return Incoming(name, text, held, content_hash(text))

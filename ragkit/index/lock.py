@@ -1,0 +1,43 @@
+"""One writer at a time: a lock on a file, held by the operating system for as long as the process lives."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ragkit.errors import IndexLockedError
+
+
+class WriterLock:
+    """Held from construction to `release`. What a dead process left behind does not lock: the system let go of it."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            IndexLockedError: If another writer holds it.
+        """
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._file, 1000).decode(errors="replace").strip() or "an unknown process"
+            os.close(self._file)
+            raise IndexLockedError(
+                f"{path.parent} is open for writing elsewhere ({holder}); close it there, or open it read_only"
+            ) from error
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        note = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        os.truncate(self._file, 0)
+        os.pwrite(self._file, note.encode(), 0)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        if self._file >= 0:
+            os.truncate(self._file, 0)
+            os.close(self._file)  # which unlocks
+            self._file = -1

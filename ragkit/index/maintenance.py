@@ -1,0 +1,161 @@
+"""Compacting and tuning an index."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import InvalidInputError, RecallWarning
+from ragkit.index.array_file import BLOCK, checksums
+from ragkit.index.exact import nearest
+from ragkit.index.segment import Segment, choose_factory
+from ragkit.index.state import SegmentFacts, State, files
+from ragkit.index.writing import set_facts
+
+if TYPE_CHECKING:
+    from ragkit.index.core import Index
+
+_CHUNK = 16 * BLOCK
+_QUERIES = 200
+
+
+def compact(index: Index) -> None:
+    """Write the live rows into new files, build the segment over them, and commit both.
+
+    A crash before the commit leaves the old files in use; files of other generations are removed afterwards.
+    """
+    state = index._state
+    live = np.arange(len(state.keys)) if state.dead is None else np.flatnonzero(~state.dead)
+    facts = {**state.facts, "generation": state.facts["generation"] + 1, "rows": len(live)}
+    new = files(index.path, facts)
+    sums: dict[str, dict[int, int]] = {file.path.stem: {} for file in new}
+    for start in range(0, len(live), _CHUNK):
+        part = live[start : start + _CHUNK]
+        for file, values in zip(new, (state.vectors[part], state.keys[part]), strict=True):
+            file.write(start, values, durable=index._durable)
+            sums[file.path.stem].update(checksums(values, start))
+    vectors = cast("NDArray[np.floating]", new[0].view(len(live)))
+    segment, told = _built(index, state, vectors, int(cast("int", facts["generation"])))
+    tuned = state.facts["tuned"] if segment and state.facts["tuned"] else None
+    if segment and tuned:
+        tuned = {**tuned, **_measured(segment, vectors, state, int(tuned["k"]), None, 0)}
+        if tuned["recall"] < tuned["target"]:
+            warnings.warn(
+                f"recall@{tuned['k']:.0f} is {tuned['recall']:.3f} by now, below the {tuned['target']} that was asked "
+                "for; call `tune` again",
+                RecallWarning,
+                stacklevel=4,
+            )
+    with index._database.transaction() as connection:
+        connection.execute("DELETE FROM dead")
+        connection.execute("DELETE FROM blocks")
+        for name, blocks in sums.items():
+            index._database.set_blocks(name, blocks.items())
+        index._database.move_rows(state.keys[live].tolist())
+        set_facts(index, generation=facts["generation"], rows=len(live), segment=told, tuned=tuned)
+    index._publish()
+    kept = f"-{facts['generation']}."
+    for path in index.path.iterdir():
+        if path.suffix in {".bin", ".faiss", ".partial"} and kept not in path.name:
+            path.unlink()
+
+
+def tune(
+    index: Index, *, target_recall: float, k: int, queries: NDArray[np.floating] | None, seed: int
+) -> Mapping[str, float]:
+    """Double the search effort until recall is reached, then keep the setting.
+
+    Returns:
+        The recall, the target, k, the rows that it was measured on, and the setting.
+
+    Raises:
+        InvalidInputError: If an argument is out of its range, or search is exact.
+    """
+    if not 0 < target_recall <= 1 or type(k) is not int or k < 1:
+        raise InvalidInputError(
+            f"`target_recall` must be above 0 and at most 1 and `k` at least 1, got {target_recall!r} and {k!r}"
+        )
+    state = index._state
+    segment = state.segment
+    if segment is None:
+        return {"recall": 1.0, "target": target_recall, "k": k, "rows": state.live}
+    knob, best = segment.knob, segment
+    given = None if queries is None else index._checked(np.asarray(queries), "queries")
+    vectors = state.vectors[: segment.rows]
+    effort, most = 1, _most(segment)
+    while True:
+        best = segment.with_settings({knob: effort}) if knob else segment
+        found = _measured(best, vectors, state, k, given, seed)
+        if found["recall"] >= target_recall or not knob or effort >= most:
+            break
+        effort = min(2 * effort, most)
+    if found["recall"] < target_recall:
+        warnings.warn(
+            f"recall@{k} is {found['recall']:.3f} at the highest effort, below the {target_recall} that was asked for; "
+            "use another `factory`",
+            RecallWarning,
+            stacklevel=4,
+        )
+    told = cast("SegmentFacts", {**cast("SegmentFacts", state.facts["segment"]), "settings": best.settings})
+    tuned = {**found, **best.settings, "target": target_recall, "k": k, "rows": segment.rows}
+    with index._database.transaction():
+        set_facts(index, segment=told, tuned=tuned)
+    index._publish()
+    return tuned
+
+
+def _built(
+    index: Index, state: State, vectors: NDArray[np.floating], generation: int
+) -> tuple[Segment | None, SegmentFacts | None]:
+    factory = choose_factory(state.facts["factory"], len(vectors))
+    if factory is None or not len(vectors):
+        return None, None
+    segment = Segment.build(vectors, factory, euclidean=state.facts["metric"] == "l2")
+    if state.segment and state.segment.factory == factory:
+        segment = segment.with_settings(state.segment.settings)
+    path = index.path / f"segment-{generation}.faiss"
+    return segment, {
+        "file": path.name,
+        "sha256": segment.write(path),
+        "rows": segment.rows,
+        "factory": factory,
+        "settings": segment.settings,
+    }
+
+
+def _measured(
+    segment: Segment,
+    vectors: NDArray[np.floating],
+    state: State,
+    k: int,
+    queries: NDArray[np.float32] | None,
+    seed: int,
+) -> dict[str, float]:
+    """Recall@k of a segment against exact search over the same rows."""
+    own = queries is None
+    rows = np.zeros(0, dtype=np.int64)
+    if queries is None:
+        rows = np.sort(np.random.default_rng(seed).choice(len(vectors), min(_QUERIES, len(vectors)), replace=False))
+        queries = np.ascontiguousarray(vectors[rows], dtype=np.float32)
+    fetch = min(k + own, len(vectors))
+    _, exact = nearest(queries, vectors, fetch, euclidean=state.facts["metric"] == "l2")
+    _, found = segment.search(queries, fetch, None)
+    shares = []
+    for place, (right, got) in enumerate(zip(exact.tolist(), found.tolist(), strict=True)):
+        itself = {int(rows[place])} if own else set()
+        wanted = set(right[:fetch]) - itself
+        shares.append(len(wanted & set(got)) / max(1, len(wanted)))
+    return {"recall": float(np.mean(shares))}
+
+
+def _most(segment: Segment) -> int:
+    import faiss
+
+    inner = faiss.downcast_index(segment.index)
+    if isinstance(inner, faiss.IndexPreTransform):
+        inner = faiss.downcast_index(inner.index)
+    return int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 4096

@@ -1,0 +1,132 @@
+"""What is committed, as a reader sees it: arrays of a fixed length that never change under a search."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import IntegrityError
+from ragkit.index.array_file import ArrayFile
+from ragkit.index.database import Database
+from ragkit.index.segment import Segment
+
+
+class SegmentFacts(TypedDict):
+    """What the database says of a segment's file."""
+
+    file: str
+    sha256: str
+    rows: int
+    factory: str
+    settings: dict[str, int]
+
+
+class Facts(TypedDict):
+    """What the database says of an index as a whole."""
+
+    dim: int
+    dtype: str
+    metric: str
+    factory: str
+    embedder: str | None
+    fingerprint: str | None
+    version: int
+    generation: int
+    rows: int
+    next_key: int
+    indexed: list[str]
+    segment: SegmentFacts | None
+    tuned: dict[str, float] | None
+
+
+def sealed(facts: Facts) -> dict[str, object]:
+    """Facts with a checksum of them all."""
+    return {**facts, "seal": zlib.crc32(json.dumps(facts, sort_keys=True).encode())}
+
+
+def read_facts(database: Database) -> Facts:
+    """Read the facts and check their seal.
+
+    Args:
+        database: The database.
+
+    Returns:
+        The facts.
+
+    Raises:
+        IntegrityError: If they are not what was written.
+    """
+    found = database.facts()
+    seal = found.pop("seal", None)
+    found.pop("format", None)
+    if seal != zlib.crc32(json.dumps(found, sort_keys=True).encode()):
+        raise IntegrityError(f"{database.path} is damaged: what it says of the index is not what was written")
+    return cast("Facts", found)
+
+
+@dataclass(frozen=True)
+class State:
+    """One commit.
+
+    Attributes:
+        facts: What the database said.
+        vectors: f32 or f16[rows, dim], mapped.
+        keys: i64[rows], mapped.
+        dead: bool[rows], rows without a document; None where there is none.
+        segment: An approximate index over the first rows.
+    """
+
+    facts: Facts
+    vectors: NDArray[np.floating]
+    keys: NDArray[np.int64]
+    dead: NDArray[np.bool_] | None
+    segment: Segment | None
+
+    @property
+    def live(self) -> int:
+        """Rows with a document."""
+        return len(self.keys) - (0 if self.dead is None else int(np.count_nonzero(self.dead)))
+
+
+def files(folder: Path, facts: Mapping[str, object]) -> tuple[ArrayFile, ArrayFile]:
+    """The array files of vectors and of keys, named by their generation alone."""
+    dim, generation = int(cast("int", facts["dim"])), int(cast("int", facts["generation"]))
+    return (
+        ArrayFile(folder / f"vectors-{generation}.bin", (dim,), str(facts["dtype"])),
+        ArrayFile(folder / f"keys-{generation}.bin", (), "int64"),
+    )
+
+
+def load_state(folder: Path, database: Database, segment: Segment | None = None) -> State:
+    """Read the last commit, inside a snapshot.
+
+    Args:
+        folder: The folder of the index.
+        database: Its database.
+        segment: A segment that was read before; it is kept where it still is the one.
+
+    Returns:
+        The state.
+    """
+    facts = read_facts(database)
+    vectors, keys = files(folder, facts)
+    rows = facts["rows"]
+    found = database.connection.execute("SELECT row FROM dead").fetchall()
+    dead = None
+    if found:
+        dead = np.zeros(rows, dtype=np.bool_)
+        dead[np.array(found, dtype=np.int64)[:, 0]] = True
+    return State(
+        facts,
+        cast("NDArray[np.floating]", vectors.view(rows)),
+        cast("NDArray[np.int64]", keys.view(rows)),
+        dead,
+        segment,
+    )

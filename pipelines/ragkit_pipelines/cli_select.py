@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ragkit.errors import InvalidInputError
 from ragkit.records import Selection
 from ragkit.tasks import read_objects
 from ragkit_selectors.checking import Pair, PoolCheck, check_pool
@@ -43,12 +44,12 @@ def select(
     Example: ragkit select --pool banking77.jsonl --query "where is my card" --selector "bm25 | guard" --explain
     """
     rows = [row for row in read_objects(pool) if row.get("split", "train") == "train"]
-    condition = None if where is None else _condition(where)
+    condition = None if where is None else read_condition(where)
     chosen = load_selector(selector, rows, key=key, output=output, embedder=embedder).select(query, k, where=condition)
     if as_json:
         typer.echo(json.dumps(_as_json(chosen), ensure_ascii=False, indent=1))
         return
-    console = _console()
+    console = console_of_width()
     table = Table("rank", "id", "score", "input", "output", *(["why"] if explain else []))
     for hit, example in zip(chosen.hits, chosen, strict=True):
         why = [escape(_reason(hit.why))] if explain else []
@@ -80,7 +81,7 @@ def check(
     if as_json:
         typer.echo(json.dumps(asdict(found), ensure_ascii=False, indent=1))
         return
-    _show(_console(), found, pool, test, key=key, show=show)
+    _show(console_of_width(), found, pool, test, key=key, show=show)
 
 
 def _show(
@@ -116,9 +117,18 @@ def _text(row: dict[str, object], name: str) -> object:
     return row.get(name, row.get("input", row))
 
 
-def _condition(text: str) -> dict[str, object]:
-    from ragkit.errors import InvalidInputError
+def read_condition(text: str) -> dict[str, object]:
+    """Read a filter from the command line.
 
+    Args:
+        text: A JSON object.
+
+    Returns:
+        The filter.
+
+    Raises:
+        InvalidInputError: If it is no JSON object.
+    """
     try:
         condition = json.loads(text)
     except json.JSONDecodeError as error:
@@ -145,6 +155,7 @@ def _reason(why: object) -> str:
     )
 
 
-def _console() -> Console:
+def console_of_width() -> Console:
+    """A console that is wide where nobody can say how wide it is."""
     console = Console()
     return console if console.is_terminal else Console(width=140)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import IntegrityError, InvalidInputError, RagkitWarning
+from ragkit.extras import require
 from ragkit.index.database import NAME, Database, Stored, facts_of
 from ragkit.index.incoming import AnyDocument, read_document
 from ragkit.index.lock import WriterLock
@@ -42,6 +43,7 @@ Where = Mapping[str, object]
 _METRICS = ("cosine", "ip", "l2")
 _DTYPES = ("float32", "float16")
 _BATCH = 1024
+_BATCH_OF_VECTORS = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class Index:
 
     def __init__(self, path: Path, embedder: Embedder | None, *, read_only: bool, durable: bool) -> None:
         """Use `create` or `open`."""
+        require("faiss")
         self.path, self.embedder = path, embedder
         self.read_only = read_only
         self._durable = durable
@@ -237,7 +240,7 @@ class Index:
         documents: Iterable[AnyDocument],
         *,
         vectors: NDArray[np.floating] | None = None,
-        batch_size: int = _BATCH,
+        batch_size: int | None = None,
     ) -> list[str]:
         """Add documents, or put them in the place of those with the same id.
 
@@ -249,7 +252,7 @@ class Index:
             documents: Documents, strings or LangChain documents, any number of them; one without an id is called by a
                 hash of its content.
             vectors: float[n, dim], where the documents were embedded before.
-            batch_size: Documents that are embedded and committed together.
+            batch_size: Documents that are embedded and committed together; 1,024, or 16,384 with ``vectors``, if None.
 
         Returns:
             Their ids, in order.
@@ -267,10 +270,11 @@ class Index:
         total = len(documents) if isinstance(documents, Sequence) else None
         if vectors is not None and total != len(vectors):
             raise InvalidInputError(f"`vectors` holds {len(vectors)} rows for {total} documents")
+        size = batch_size or (_BATCH if vectors is None else _BATCH_OF_VECTORS)
         ids: list[str] = []
         rest = iter(documents)
         with progress("adding documents", total) as advance:
-            while batch := list(islice(rest, batch_size)):
+            while batch := list(islice(rest, size)):
                 read = [read_document(each, f"documents[{len(ids) + place}]") for place, each in enumerate(batch)]
                 part = None if vectors is None else vectors[len(ids) : len(ids) + len(batch)]
                 with self._writing:
@@ -505,6 +509,10 @@ class Index:
                 f"`{name}` must be numbers of shape [n, {dim}], got {vectors.dtype} of shape {vectors.shape}"
             )
         ready = np.ascontiguousarray(vectors, dtype=np.float32)
+        if len(ready) == 1:  # one query, where every microsecond shows
+            square = float(np.dot(ready[0], ready[0]))
+            if square < np.inf and (self._state.facts["metric"] != "cosine" or abs(square - 1) < 1e-6):
+                return ready
         if not np.isfinite(ready).all():
             bad = int(np.flatnonzero(~np.isfinite(ready).all(axis=1))[0])
             raise InvalidInputError(f"`{name}`[{bad}] holds NaN or an infinite number")

@@ -31,6 +31,7 @@ CREATE TABLE facts (document INTEGER NOT NULL, field TEXT NOT NULL, kind TEXT NO
 CREATE INDEX facts_by_value ON facts (field, value, kind, document);
 CREATE INDEX facts_by_document ON facts (document);
 """
+_JSON = json.JSONEncoder(allow_nan=False)
 _AT_ONCE = 5000  # values bound in one statement
 
 
@@ -47,13 +48,13 @@ class Stored(NamedTuple):
 
 def content_hash(text: str) -> bytes:
     """What tells whether a text was embedded before: 16 bytes of blake2b."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return blake2b(text.encode(), digest_size=16).digest()
 
 
 def checksum(document: Stored) -> int:
     """The checksum that is stored beside a document."""
-    parts = (document.key, document.row, document.id, document.text, document.metadata, document.hash)
-    return zlib.crc32(repr(parts).encode("utf-8", "surrogatepass"))
+    parts = f"{document.key} {document.row} {document.id}\0{document.text}\0{document.metadata}"
+    return zlib.crc32(parts.encode("utf-8", "surrogatepass"), zlib.crc32(document.hash))
 
 
 class _Held:
@@ -298,7 +299,9 @@ def metadata_json(metadata: Mapping[str, object] | None, where: str) -> str:
     Raises:
         InvalidInputError: If a value is none that JSON has.
     """
+    if not metadata:
+        return "{}"
     try:
-        return json.dumps(dict(metadata or {}), ensure_ascii=True, allow_nan=False)
+        return _JSON.encode(dict(metadata))
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"{where}: metadata must be what JSON can hold: {error}") from error

@@ -9,8 +9,6 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.extras import require
-
 DECIMALS = 6  # scores are compared at 1e-6
 _SPARE = 8
 _PIECE = 65_536  # rows of half precision that are widened at once
@@ -46,12 +44,11 @@ def nearest(
     count = min(k, live)
     if not count or not len(queries):
         return _padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
-    fetch = min(n, count + (1 if dead is None else _SPARE + (n - live) * count // max(live, 1)))
+    fetch = min(n, count + (1 if dead is None else _SPARE + (n - live) * count // live))
     scores, rows = _search(queries, vectors, fetch, euclidean=euclidean)
-    if dead is None and count == fetch:
-        settled = np.ones(len(queries), dtype=np.bool_)
-    else:
-        scores, rows, settled = _sifted(scores, rows, count, dead, whole=fetch == n)
+    if dead is None and fetch > k and (scores[:, :-1] - scores[:, 1:]).min() > 10.0**-DECIMALS:
+        return scores[:, :k], rows[:, :k]  # no tie: nothing to put in order
+    scores, rows, settled = _sifted(scores, rows, count, dead, whole=fetch == n)
     while not settled.all():
         open_ = np.flatnonzero(~settled)
         fetch = min(n, 2 * fetch + _SPARE)
@@ -82,7 +79,7 @@ def _sifted(
     scores: NDArray[np.float32], rows: NDArray[np.int64], count: int, dead: NDArray[np.bool_] | None, *, whole: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
     """Leave dead rows out and keep ``count``; whether that is settled, or a tie may go on past what was fetched."""
-    least = scores[:, -1].round(DECIMALS)  # what was not fetched is at most this
+    least = scores[:, -1].round(DECIMALS)  # what was not fetched is at most that
     if dead is not None:
         gone = dead[rows]
         scores = np.where(gone, -np.inf, scores)
@@ -114,15 +111,15 @@ def _padded(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Fou
 
 
 def _search(queries: NDArray[np.float32], vectors: NDArray[np.floating], k: int, *, euclidean: bool) -> Found:
-    require("faiss")
     import faiss
 
     metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
-    with _large_products(len(queries)):
-        if vectors.dtype == np.float32:
-            scores, rows = faiss.knn(queries, vectors, k, metric=metric)
-        else:
-            scores, rows = _in_pieces(queries, vectors, k, metric)
+    search = faiss.knn if vectors.dtype == np.float32 else _in_pieces
+    if len(queries) < _FEW:
+        scores, rows = search(queries, vectors, k, metric=metric)
+    else:
+        with _large_products():
+            scores, rows = search(queries, vectors, k, metric=metric)
     return (-scores if euclidean else scores), rows
 
 
@@ -145,14 +142,11 @@ def _in_pieces(queries: NDArray[np.float32], vectors: NDArray[np.floating], k: i
 
 
 @contextmanager
-def _large_products(queries: int) -> Iterator[None]:
+def _large_products() -> Iterator[None]:
     """Let FAISS multiply matrices for small batches too, which it would search query by query.
 
     Its switch is one for the whole process, so it is turned under a lock and turned back.
     """
-    if queries < _FEW:
-        yield
-        return
     import faiss
 
     with _SWITCH:

@@ -63,16 +63,21 @@ def read_document(given: object, where: str) -> Incoming:
     else:
         kind = type(given).__name__
         raise InvalidInputError(f"{where} must be a Document, a string or a LangChain document, got {kind}")
-    parts: dict[str, object] = {"text": text, "id": "" if own is None else own}
-    for part, value in parts.items():
-        if not isinstance(value, str):
-            raise InvalidInputError(f"{where}: `{part}` must be text, got {type(value).__name__}")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInputError(f"{where}: `{part}` holds half a surrogate pair, which is no text") from error
+    _check_text(text, "text", where)
+    if own is not None:
+        _check_text(own, "id", where)
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidInputError(f"{where}: `metadata` must be a mapping, got {type(metadata).__name__}")
     held = metadata_json(cast("Mapping[str, object] | None", metadata), where)
     name = blake2b(f"{held}\n{text}".encode(), digest_size=16).hexdigest() if own is None else own
     return Incoming(name, text, held, content_hash(text))
+
+
+def _check_text(value: object, name: str, where: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{where}: `{name}` must be text, got {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInputError(f"{where}: `{name}` holds half a surrogate pair, which is no text") from error

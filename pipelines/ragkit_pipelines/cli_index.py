@@ -1,0 +1,161 @@
+"""The command line of the index: ``ragkit index build|add|search|stats|tune|verify|compact``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ragkit.errors import DataFileError
+from ragkit.index import Index
+from ragkit.records import Document
+from ragkit_pipelines.cli_select import console_of_width, read_condition
+
+index_app = typer.Typer(help="Keep and search an index of documents.", no_args_is_help=True)
+
+_Folder = Annotated[Path, typer.Argument(help="Folder of the index.")]
+_Data = Annotated[Path, typer.Argument(help="JSON lines: text, and if you like id; other fields become metadata.")]
+_Text = Annotated[str, typer.Option(help="The field that holds the text.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@index_app.command()
+def build(
+    folder: _Folder,
+    data: _Data,
+    embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
+    metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
+    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    factory: Annotated[str, typer.Option(help="auto, flat or a FAISS factory string.")] = "auto",
+    text: _Text = "text",
+) -> None:
+    """Make an index of a file; stopped in the middle, the same command goes on.
+
+    Example: ragkit index build wiki.rag corpus.jsonl
+    """
+    with Index.create(folder, embedder=embedder, metric=metric, dtype=dtype, factory=factory, exist_ok=True) as index:  # type: ignore[arg-type]
+        index.add(_documents(data, text))
+        index.compact()
+        _say_size(index)
+
+
+@index_app.command()
+def add(folder: _Folder, data: _Data, text: _Text = "text") -> None:
+    """Add the documents of a file, or put them in the place of those with the same id.
+
+    Example: ragkit index add wiki.rag more.jsonl
+    """
+    with Index.open(folder) as index:
+        index.add(_documents(data, text))
+        _say_size(index)
+
+
+@index_app.command()
+def search(
+    folder: _Folder,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    k: Annotated[int, typer.Option(help="How many.")] = 10,
+    where: Annotated[Optional[str], typer.Option(help='Metadata filter as JSON: {"lang": "en"}.')] = None,  # noqa: UP045
+    *,
+    as_json: _Json = False,
+) -> None:
+    """Find the documents nearest to a text.
+
+    Example: ragkit index search wiki.rag "who wrote it" --k 5
+    """
+    with Index.open(folder, read_only=True) as index:
+        hits = index.search(query, k, where=None if where is None else read_condition(where))
+    if as_json:
+        typer.echo(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=1))
+        return
+    table = Table("rank", "id", "score", "text", "metadata")
+    for hit in hits:
+        shown = hit.text if len(hit.text) <= 200 else hit.text[:200] + "…"
+        metadata = json.dumps(dict(hit.metadata or {}), ensure_ascii=False)
+        table.add_row(str(hit.rank), escape(hit.id), f"{hit.score:.3f}", escape(shown), escape(metadata))
+    console_of_width().print(table)
+
+
+@index_app.command()
+def stats(folder: _Folder, *, as_json: _Json = False) -> None:
+    """Say how large an index is and how it is searched.
+
+    Example: ragkit index stats wiki.rag
+    """
+    with Index.open(folder, read_only=True) as index:
+        facts = asdict(index.stats())
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    console = Console()
+    for name, value in facts.items():
+        console.print(f"{name}: {escape(str(value))}")
+
+
+@index_app.command()
+def tune(
+    folder: _Folder,
+    target_recall: Annotated[float, typer.Option(help="Share of true neighbours that must be found.")] = 0.95,
+    k: Annotated[int, typer.Option(help="How many neighbours.")] = 10,
+) -> None:
+    """Measure recall on the index's own data and keep the fastest setting that is good enough.
+
+    Example: ragkit index tune wiki.rag --target-recall 0.98
+    """
+    with Index.open(folder) as index:
+        typer.echo(json.dumps(dict(index.tune(target_recall=target_recall, k=k))))
+
+
+@index_app.command()
+def verify(folder: _Folder) -> None:
+    """Check every checksum; damage ends with exit code 2.
+
+    Example: ragkit index verify wiki.rag
+    """
+    with Index.open(folder, read_only=True, verify=True) as index:
+        typer.echo(f"{len(index)} documents, no damage found")
+
+
+@index_app.command()
+def compact(folder: _Folder) -> None:
+    """Give back the room of removed documents and build what approximate search needs.
+
+    Example: ragkit index compact wiki.rag
+    """
+    with Index.open(folder) as index:
+        index.compact()
+        _say_size(index)
+
+
+def _documents(path: Path, text: str) -> Iterator[Document]:
+    """The documents of a file of JSON lines, read as they are asked for."""
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a file of JSON lines") from error
+    with file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
+            if not isinstance(row, dict) or not isinstance(row.get(text), str):
+                raise DataFileError(path, number, f"expected a JSON object with {text!r}, a text")
+            own = row.pop("id", None)
+            if own is not None and not isinstance(own, (str, int)):
+                raise DataFileError(path, number, f"expected `id` to be text or a number, got {own!r}")
+            yield Document(row.pop(text), id=None if own is None else str(own), metadata=row or None)
+
+
+def _say_size(index: Index) -> None:
+    facts = index.stats()
+    typer.echo(f"{facts.documents} documents, {facts.bytes:,} bytes, search: {facts.factory}")

@@ -27,6 +27,7 @@ from ragkit.embedders import load_embedder
 from ragkit.errors import IntegrityError, InvalidInputError, RagkitWarning
 from ragkit.extras import require
 from ragkit.index.database import NAME, Database, Stored, facts_of
+from ragkit.index.gpu import Device, Gpus, card_numbers
 from ragkit.index.incoming import AnyDocument, read_document
 from ragkit.index.lock import WriterLock
 from ragkit.index.searching import Filters, find
@@ -40,6 +41,7 @@ from ragkit.text import refuse_bare_string
 
 Metric = Literal["cosine", "ip", "l2"]
 Where = Mapping[str, object]
+_TAIL = 50_000  # new rows that are searched on the CPU before they are put on a card
 _METRICS = ("cosine", "ip", "l2")
 _DTYPES = ("float32", "float16")
 _BATCH = 1024
@@ -92,7 +94,9 @@ class Index:
         >>> index.close()
     """
 
-    def __init__(self, path: Path, embedder: Embedder | None, *, read_only: bool, durable: bool) -> None:
+    def __init__(
+        self, path: Path, embedder: Embedder | None, *, read_only: bool, durable: bool, cards: Sequence[int]
+    ) -> None:
         """Use `create` or `open`."""
         require("faiss")
         self.path, self.embedder = path, embedder
@@ -103,6 +107,7 @@ class Index:
         self._writing = RLock()
         self._publishing = Lock()  # held while a commit and the state that goes with it change
         self._filters = Filters(self._database)
+        self._gpus = Gpus(cards) if cards else None
         self._state: State
         self._closed = False
 
@@ -118,6 +123,7 @@ class Index:
         metric: Metric = "cosine",
         dtype: Literal["float32", "float16"] = "float32",
         factory: str = "auto",
+        device: Device = "auto",
         exist_ok: bool = False,
     ) -> Self:
         """Make an empty index.
@@ -129,6 +135,7 @@ class Index:
             metric: ``"cosine"`` (vectors are brought to length 1), ``"ip"`` or ``"l2"``.
             dtype: Precision in which vectors are stored.
             factory: ``"flat"`` for exact search, a FAISS factory string, or ``"auto"`` to choose by size.
+            device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, several of these, or ``"auto"`` for a GPU where FAISS sees one.
             exist_ok: Whether to open an index that is there already.
 
         Returns:
@@ -144,7 +151,7 @@ class Index:
         if path is not None and (Path(path) / NAME).is_file():
             if not exist_ok:
                 raise InvalidInputError(f"{path} holds an index already; open it, or give exist_ok=True")
-            return cls.open(path, embedder=embedder)
+            return cls.open(path, embedder=embedder, device=device)
         loaded = None if embedder is None else load_embedder(embedder)
         if loaded is None and (type(dim) is not int or dim < 1):
             raise InvalidInputError(f"without an embedder `dim` must be a whole number of at least 1, got {dim!r}")
@@ -155,7 +162,8 @@ class Index:
         if folder.exists() and (not folder.is_dir() or any(each.name != "writer.lock" for each in folder.iterdir())):
             raise InvalidInputError(f"{folder} is not empty and holds no index; give another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        index = cls(folder, loaded, read_only=False, durable=path is not None)
+        cards = card_numbers(device)
+        index = cls(folder, loaded, read_only=False, durable=path is not None, cards=cards)
         facts: Facts = {
             "dim": size,
             "dtype": dtype,
@@ -183,6 +191,7 @@ class Index:
         path: str | Path,
         *,
         embedder: str | Embedder | None = None,
+        device: Device = "auto",
         read_only: bool = False,
         verify: bool = False,
     ) -> Self:
@@ -191,6 +200,7 @@ class Index:
         Args:
             path: The folder.
             embedder: Takes the place of the embedder that the index names; it must give the same vectors.
+            device: Where to search, as in `create`.
             read_only: Whether to leave writing to others.
             verify: Whether to check every checksum first.
 
@@ -203,7 +213,7 @@ class Index:
         folder = Path(path)
         if not (folder / NAME).is_file():
             raise InvalidInputError(f"{folder} holds no index: there is no {NAME}; make one with Index.create")
-        index = cls(folder, None, read_only=read_only, durable=True)
+        index = cls(folder, None, read_only=read_only, durable=True, cards=card_numbers(device))
         try:
             with index._database.snapshot():
                 state = load_state(folder, index._database)
@@ -224,6 +234,8 @@ class Index:
         if not self._closed:
             self._closed = True
             self._database.close()
+            if self._gpus is not None:
+                self._gpus.close()
             if self._lock:
                 self._lock.release()
 
@@ -541,19 +553,28 @@ class Index:
             self._state = self._with_segment(load_state(self.path, self._database))
 
     def _with_segment(self, state: State) -> State:
-        """A state with its segment, which is read where the last state had another one."""
-        told, last = state.facts["segment"], getattr(self, "_state", None)
-        segment = None
-        if told is not None and last is not None and last.facts["segment"] == told:
-            segment = last.segment
-        elif told is not None:
-            path = self.path / f"segment-{state.facts['generation']}.faiss"
-            try:
-                segment = Segment.read(path, told["sha256"], told["rows"], told["factory"], told["settings"])
-            except IntegrityError as error:
-                message = f"{error}; it is a cache, so search is exact until `compact` builds it anew"
-                warnings.warn(message, RagkitWarning, stacklevel=4)
-        return replace(state, segment=segment)
+        """A state with its segment: the last state's where that is still right, else made anew."""
+        last: State | None = getattr(self, "_state", None)
+        same = last is not None and last.facts["generation"] == state.facts["generation"]
+        if self._gpus is not None:
+            old = last.segment if last and same else None
+            if old is None or state.facts["rows"] - old.rows > max(_TAIL, old.rows // 4):
+                euclidean = state.facts["metric"] == "l2"
+                old = self._gpus.segment(state.vectors, euclidean=euclidean) if state.live else None
+            return replace(state, segment=old)
+        told = state.facts["segment"]
+        if told is None:
+            return state
+        if last is not None and last.facts["segment"] == told:
+            return replace(state, segment=last.segment)
+        path = self.path / f"segment-{state.facts['generation']}.faiss"
+        try:
+            read = Segment.read(path, told["sha256"], told["rows"], told["factory"], told["settings"])
+        except IntegrityError as error:
+            message = f"{error}; it is a cache, so search is exact until `compact` builds it anew"
+            warnings.warn(message, RagkitWarning, stacklevel=4)
+            return state
+        return replace(state, segment=read)
 
     @contextmanager
     def _reading(self) -> Iterator[State]:

@@ -82,7 +82,7 @@ def tune(
         )
     state = index._state
     segment = state.segment
-    if segment is None:
+    if not isinstance(segment, Segment):
         return {"recall": 1.0, "target": target_recall, "k": k, "rows": state.live}
     knob, best = segment.knob, segment
     given = None if queries is None else index._checked(np.asarray(queries), "queries")
@@ -113,10 +113,10 @@ def _built(
     index: Index, state: State, vectors: NDArray[np.floating], generation: int
 ) -> tuple[Segment | None, SegmentFacts | None]:
     factory = choose_factory(state.facts["factory"], len(vectors))
-    if factory is None or not len(vectors):
+    if factory is None or not len(vectors) or index._gpus is not None:
         return None, None
     segment = Segment.build(vectors, factory, euclidean=state.facts["metric"] == "l2")
-    if state.segment and state.segment.factory == factory:
+    if isinstance(state.segment, Segment) and state.segment.factory == factory:
         segment = segment.with_settings(state.segment.settings)
     path = index.path / f"segment-{generation}.faiss"
     return segment, {

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ragkit.errors import IntegrityError
 from ragkit.index.array_file import ArrayFile
 from ragkit.index.database import Database
+from ragkit.index.gpu import GpuSegment
 from ragkit.index.segment import Segment
 
 
@@ -87,7 +88,7 @@ class State:
     vectors: NDArray[np.floating]
     keys: NDArray[np.int64]
     dead: NDArray[np.bool_] | None
-    segment: Segment | None
+    segment: Segment | GpuSegment | None
 
     @property
     def live(self) -> int:
@@ -104,16 +105,15 @@ def files(folder: Path, facts: Mapping[str, object]) -> tuple[ArrayFile, ArrayFi
     )
 
 
-def load_state(folder: Path, database: Database, segment: Segment | None = None) -> State:
+def load_state(folder: Path, database: Database) -> State:
     """Read the last commit, inside a snapshot.
 
     Args:
         folder: The folder of the index.
         database: Its database.
-        segment: A segment that was read before; it is kept where it still is the one.
 
     Returns:
-        The state.
+        The state, without its segment.
     """
     facts = read_facts(database)
     vectors, keys = files(folder, facts)
@@ -128,5 +128,5 @@ def load_state(folder: Path, database: Database, segment: Segment | None = None)
         cast("NDArray[np.floating]", vectors.view(rows)),
         cast("NDArray[np.int64]", keys.view(rows)),
         dead,
-        segment,
+        None,
     )

@@ -99,7 +99,7 @@ def commit(index: Index, changes: Changes) -> None:
                 database.set_blocks(file.path.stem, checksums(added, rows, before))
             count = len(changes.new)
             set_facts(index, rows=rows + count, next_key=facts["next_key"] + count)
-        index._state = load_state(index.path, database, state.segment)
+        index._state = index._with_segment(load_state(index.path, database))
 
 
 def set_facts(index: Index, **changes: object) -> None:

@@ -1,0 +1,396 @@
+"""Search on GPUs: what fits where, one thread a card, and no rule of a card left to chance.
+
+A card holds a copy of the first rows; the truth stays on disk, and newer rows are searched on the CPU. Classic GPU
+builds of FAISS ignore filters without a word, cannot remove rows, refuse large k, and break when two threads search at
+once; so rows that must not be found are left out here, large k goes to the CPU, and every card has one thread, which
+puts queries that wait together into one batch.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import InvalidInputError, RagkitWarning
+from ragkit.index.exact import Found, merged, nearest
+
+Device = str | Sequence[str]
+_SCRATCH = 1536 * 2**20  # what FAISS takes for itself on a card
+_SHARE = 0.9  # of the free memory
+_TOGETHER = 4096  # queries in one batch
+_UNKNOWN = 8 * 2**30  # taken for free where nobody can say
+_CHUNK = 1_000_000  # rows that are handed over at once where the build cannot page
+
+
+class Card(Protocol):
+    """One GPU; all calls come from one thread.
+
+    Attributes:
+        max_k: The largest k.
+    """
+
+    max_k: int
+
+    def free_bytes(self) -> int:
+        """Bytes that can be allocated."""
+        ...
+
+    def flat(self, vectors: NDArray[np.floating], *, euclidean: bool, half: bool) -> object:
+        """Copy vectors onto the card."""
+        ...
+
+    def search(
+        self, index: object, queries: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """FAISS's own search: scores or distances, and rows."""
+        ...
+
+
+class FaissCard:
+    """A real card through FAISS."""
+
+    def __init__(self, number: int) -> None:
+        """Take a card; one set of resources for all that is put on it."""
+        import faiss
+
+        self._faiss: Any = faiss
+        self._number = number
+        self._resources = self._faiss.StandardGpuResources()
+        self._cuvs = hasattr(faiss, "GpuIndexCagra")
+        self.max_k = 16_384 if self._cuvs else 2048
+
+    def free_bytes(self) -> int:
+        """Bytes that can be allocated."""
+        for name in ("get_free_memory", "getFreeMemory"):
+            if hasattr(self._faiss, name):
+                return int(getattr(self._faiss, name)(self._number))
+        try:  # FAISS does not say, but torch does, where it is installed
+            import torch
+
+            return int(torch.cuda.mem_get_info(self._number)[0])
+        except (ImportError, RuntimeError):
+            return _UNKNOWN
+
+    def flat(self, vectors: NDArray[np.floating], *, euclidean: bool, half: bool) -> object:
+        """Copy vectors into an index that is made empty: copying a finished one would take four times the room."""
+        config = self._faiss.GpuIndexFlatConfig()
+        config.device, config.useFloat16 = self._number, half
+        metric = self._faiss.METRIC_L2 if euclidean else self._faiss.METRIC_INNER_PRODUCT
+        index = self._faiss.GpuIndexFlat(self._resources, vectors.shape[1], metric, config)
+        step = _CHUNK if self._cuvs else max(1, len(vectors))  # classic builds page one large copy by themselves
+        for start in range(0, len(vectors), step):
+            index.add(np.ascontiguousarray(vectors[start : start + step], dtype=np.float32))
+        return index
+
+    def search(self, index: Any, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Search."""
+        scores, rows = index.search(queries, k)
+        return scores, rows
+
+
+def gpu_count() -> int:
+    """Cards that this build of FAISS can use.
+
+    Returns:
+        0 for a CPU build, and for a GPU build without a driver.
+    """
+    import faiss
+
+    # Not hasattr: CPU builds have most of the names, which fail when they are called.
+    return int(faiss.get_num_gpus()) if "GPU" in faiss.get_compile_options() else 0
+
+
+def card_numbers(device: Device) -> list[int]:
+    """The cards that a device stands for.
+
+    Args:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or several of the last form.
+
+    Returns:
+        Their numbers; none for the CPU.
+
+    Raises:
+        InvalidInputError: If it stands for nothing, or for a card that is not there.
+    """
+    names = [device] if isinstance(device, str) else list(device)
+    if names == ["cpu"]:
+        return []
+    count = gpu_count()
+    if names == ["auto"]:
+        return [0] if count else []
+    numbers = []
+    for name in names:
+        kind, colon, number = name.partition(":")
+        if kind != "cuda" or (colon and not number.isdecimal()):
+            raise InvalidInputError(
+                f'`device` must be "auto", "cpu", "cuda", "cuda:0" or several of these, got {device!r}'
+            )
+        numbers.append(int(number or 0))
+    for asked in numbers:
+        if asked >= count:
+            raise InvalidInputError(
+                f"`device` asks for cuda:{asked}, but FAISS sees {count} GPUs; install faiss-gpu "
+                '(`pip install "ragkit-py[gpu]"`) or use device="auto"'
+            )
+    return numbers
+
+
+class Plan(NamedTuple):
+    """How rows are put on cards.
+
+    Attributes:
+        half: Whether in half precision.
+        shards: For each card the rows that it holds, from and to; the same for all where each holds everything.
+        replicated: Whether every card holds everything.
+        reasons: Why nothing better was chosen.
+    """
+
+    half: bool
+    shards: tuple[tuple[int, int], ...]
+    replicated: bool
+    reasons: tuple[str, ...]
+
+
+def plan(rows: int, dim: int, free: Sequence[int]) -> Plan | str:
+    """Decide before anything is allocated.
+
+    Every card holds everything where that fits, so that batches are split; else the rows are; else the same in half
+    precision; else the CPU.
+
+    Args:
+        rows: How many vectors.
+        dim: Their length.
+        free: Free bytes of each card.
+
+    Returns:
+        The plan, or the reason why the CPU has to do it.
+    """
+    room = [int(_SHARE * each) - _SCRATCH for each in free]
+    reasons: list[str] = []
+    for half in (False, True):
+        each_row = (2 if half else 4) * dim + 4  # with its norm
+        name = "half" if half else "single"
+        if all(rows * each_row <= most for most in room):
+            return Plan(half, ((0, rows),) * len(free), True, tuple(reasons))  # noqa: FBT003 - named in Plan
+        reasons.append(
+            f"{rows} x {dim} in {name} precision takes {rows * each_row:,} bytes a card, {min(room):,} are free"
+        )
+        fits = [max(0, most) // each_row for most in room]
+        if len(free) > 1 and sum(fits) >= rows:
+            cuts = np.minimum(np.cumsum(np.ceil(rows * np.array(fits) / sum(fits))), rows).astype(int).tolist()
+            return Plan(half, tuple(zip([0, *cuts[:-1]], cuts, strict=True)), replicated=False, reasons=tuple(reasons))
+    return "; ".join(reasons)
+
+
+@dataclass
+class _Job:
+    queries: NDArray[np.float32]
+    k: int
+    done: Future[tuple[NDArray[np.float32], NDArray[np.int64]]] = field(default_factory=Future)
+
+
+class Worker:
+    """The one thread that talks to a card; searches that wait are done as one."""
+
+    def __init__(self, make: Callable[[], Card]) -> None:
+        """Start the thread, which makes the card."""
+        self._jobs: queue.SimpleQueue[_Job | Callable[[], None] | None] = queue.SimpleQueue()
+        self._index: object = None
+        self._card: Card
+        self._thread = threading.Thread(target=self._run, args=(make,), daemon=True, name="ragkit-gpu")
+        self._started: Future[None] = Future()
+        self._thread.start()
+        self._started.result()
+        self.max_k = self._card.max_k
+
+    def call(self, work: Callable[[Card], Any]) -> Any:
+        """Do something on the thread and give what it gave."""
+        done: Future[Any] = Future()
+
+        def job() -> None:
+            try:
+                done.set_result(work(self._card))
+            except BaseException as error:  # noqa: BLE001 - goes to who asked
+                done.set_exception(error)
+
+        self._jobs.put(job)
+        return done.result()
+
+    def load(self, vectors: NDArray[np.floating], *, euclidean: bool, half: bool) -> None:
+        """Put vectors on the card, in the place of those that are there."""
+
+        def work(card: Card) -> None:
+            self._index = None  # its room first
+            self._index = card.flat(vectors, euclidean=euclidean, half=half)
+
+        self.call(work)
+
+    def search(self, queries: NDArray[np.float32], k: int) -> Future[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Ask for the k nearest rows."""
+        job = _Job(queries, k)
+        self._jobs.put(job)
+        return job.done
+
+    def close(self) -> None:
+        """End the thread and free the card."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self, make: Callable[[], Card]) -> None:
+        try:
+            self._card = make()
+        except BaseException as error:  # noqa: BLE001 - goes to who started it
+            self._started.set_exception(error)
+            return
+        self._started.set_result(None)
+        waiting: Any = self._jobs.get()
+        while waiting is not None:
+            if isinstance(waiting, _Job):
+                waiting = self._together(waiting)
+            else:
+                waiting()
+                waiting = self._jobs.get()
+        self._index = None
+        del self._card
+
+    def _together(self, first: _Job) -> Any:
+        """Search for all jobs that wait, and give the first thing behind them that is none."""
+        jobs, total, behind = [first], len(first.queries), None
+        while total < _TOGETHER and behind is None:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(job, _Job):
+                jobs.append(job)
+                total += len(job.queries)
+            else:
+                behind = job if job is not None else _END
+        try:
+            queries = np.concatenate([job.queries for job in jobs]) if len(jobs) > 1 else first.queries
+            scores, rows = self._card.search(self._index, queries, max(job.k for job in jobs))
+        except BaseException as error:  # noqa: BLE001 - goes to who asked
+            for job in jobs:
+                job.done.set_exception(error)
+        else:
+            start = 0
+            for job in jobs:
+                end = start + len(job.queries)
+                job.done.set_result((scores[start:end, : job.k], rows[start:end, : job.k]))
+                start = end
+        if behind is _END:
+            return None
+        return self._jobs.get() if behind is None else behind
+
+
+_END = object()
+
+
+class GpuSegment:
+    """The first rows of an index on one or several cards, searched exactly up to their precision.
+
+    Attributes:
+        rows: How many rows.
+        factory: How `IndexStats` calls it.
+        settings: None to set.
+        plan: How the rows lie.
+    """
+
+    def __init__(
+        self, vectors: NDArray[np.floating], *, euclidean: bool, workers: Sequence[Worker], made: Plan
+    ) -> None:
+        """Copy vectors onto cards."""
+        self.rows, self.plan = len(vectors), made
+        self.factory = (
+            f"flat on {len(workers)} GPU{'s' * (len(workers) > 1)}, {'half' if made.half else 'single'} precision"
+        )
+        self.settings: dict[str, int] = {}
+        self.knob = None
+        self._vectors, self._euclidean, self._workers = vectors, euclidean, workers
+        for worker, (start, end) in zip(workers, made.shards, strict=True):
+            worker.load(vectors[start:end], euclidean=euclidean, half=made.half)
+
+    def search(self, queries: NDArray[np.float32], k: int, barred: NDArray[np.bool_] | None) -> Found:
+        """Find the k nearest rows of each query that are not barred.
+
+        Args:
+            queries: f32[m, d].
+            k: How many.
+            barred: bool[rows], rows that are not to be found; they are left out here, as cards may ignore filters.
+
+        Returns:
+            f32[m, k] scores and i64[m, k] rows, -inf and -1 where there are fewer.
+        """
+        gone = 0 if barred is None else int(np.count_nonzero(barred))
+        live = self.rows - gone
+        count, most = min(k, live), min(worker.max_k for worker in self._workers)
+        fetch = min(self.rows, count + (8 + gone * count // max(live, 1) if gone else 0))
+        while count and fetch <= most:
+            scores, rows = self._ask(queries, fetch)
+            if barred is not None:
+                scores = np.where((rows < 0) | barred[np.maximum(rows, 0)], -np.inf, scores)
+                scores, rows = merged([(scores, rows), (scores[:, :0], rows[:, :0])], fetch)
+            if fetch == self.rows or np.isfinite(scores[:, count - 1]).all():
+                rows = np.where(np.isneginf(scores), -1, rows)
+                return merged([(scores, rows), (scores[:, :0], rows[:, :0])], k)
+            fetch = min(self.rows, 4 * fetch)
+        # More than a card gives, or nothing to find: the CPU has the same vectors.
+        return nearest(queries, self._vectors, k, euclidean=self._euclidean, dead=barred)
+
+    def _ask(self, queries: NDArray[np.float32], k: int) -> Found:
+        if self.plan.replicated:
+            parts = [part for part in np.array_split(queries, len(self._workers)) if len(part)]
+            asked = [worker.search(part, k) for worker, part in zip(self._workers, parts, strict=False)]
+            found = [self._signed(*future.result()) for future in asked]
+            return np.concatenate([scores for scores, _ in found]), np.concatenate([rows for _, rows in found])
+        pieces = list(zip(self._workers, self.plan.shards, strict=True))
+        waiting = [
+            (worker.search(queries, min(k, end - start)), start) for worker, (start, end) in pieces if end > start
+        ]
+        return merged([self._signed(*future.result(), start) for future, start in waiting], k)
+
+    def _signed(self, scores: NDArray[np.float32], rows: NDArray[np.int64], start: int = 0) -> Found:
+        scores = np.where(rows < 0, -np.inf, -scores if self._euclidean else scores).astype(np.float32)
+        return scores, np.where(rows < 0, -1, rows + start)
+
+
+class Gpus:
+    """The cards of an index, and what lies on them."""
+
+    def __init__(self, numbers: Sequence[int], make: Callable[[int], Card] = FaissCard) -> None:
+        """Start one thread a card."""
+        self._workers = [Worker(lambda number=number: make(number)) for number in numbers]  # type: ignore[misc]
+        self.reasons: tuple[str, ...] = ()
+
+    def segment(self, vectors: NDArray[np.floating], *, euclidean: bool) -> GpuSegment | None:
+        """Put vectors on the cards.
+
+        Args:
+            vectors: f32 or f16[n, d].
+            euclidean: Whether distances are compared.
+
+        Returns:
+            The segment; None, with a warning that says why, where the CPU has to do it.
+        """
+        made = plan(
+            len(vectors), vectors.shape[1], [worker.call(lambda card: card.free_bytes()) for worker in self._workers]
+        )
+        if isinstance(made, str):
+            self.reasons = (made,)
+            warnings.warn(f"search stays on the CPU: {made}", RagkitWarning, stacklevel=5)
+            return None
+        self.reasons = made.reasons
+        return GpuSegment(vectors, euclidean=euclidean, workers=self._workers, made=made)
+
+    def close(self) -> None:
+        """Free the cards."""
+        for worker in self._workers:
+            worker.close()

@@ -23,7 +23,6 @@ CREATE TABLE documents (
     key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, row INTEGER NOT NULL, text TEXT NOT NULL, metadata TEXT NOT NULL,
     hash BLOB NOT NULL, checksum INTEGER NOT NULL
 );
-CREATE INDEX documents_by_hash ON documents (hash);
 CREATE TABLE dead (row INTEGER PRIMARY KEY);
 CREATE TABLE blocks (file TEXT NOT NULL, block INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (file, block))
     WITHOUT ROWID;
@@ -199,6 +198,10 @@ class Database:
     def by_ids(self, ids: Iterable[str]) -> dict[str, Stored]:
         """Documents by id; missing ones are left out."""
         return {found.id: found for found in self._by("id", list(ids))}
+
+    def index_hashes(self) -> None:
+        """Make texts findable by hash, which is of no use to who gives all vectors."""
+        self.connection.execute("CREATE INDEX IF NOT EXISTS documents_by_hash ON documents (hash)")
 
     def by_hashes(self, hashes: Iterable[bytes]) -> dict[bytes, Stored]:
         """One document for each hash of a text; missing ones are left out."""

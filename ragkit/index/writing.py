@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -42,30 +43,35 @@ def put(index: Index, read: Sequence[Incoming], vectors: NDArray[np.float32] | N
         vectors: f32[n, dim]; None to embed what is new.
     """
     last = {each.id: place for place, each in enumerate(read)}
-    stored = index._database.by_ids(last)
-    relabelled = [
-        (stored[name], read[place].metadata)
-        for name, place in last.items()
-        if vectors is None and name in stored and stored[name].hash == read[place].hash
-        if stored[name].metadata != read[place].metadata
-    ]
-    places = sorted(
-        place
-        for name, place in last.items()
-        if vectors is not None or name not in stored or stored[name].hash != read[place].hash
-    )
-    if not places and not relabelled:
+    if vectors is not None:
+        places = sorted(last.values())
+        new, made = [read[place] for place in places], vectors[places]
+        try:  # as if all were new, which saves looking every id up
+            commit(index, Changes(_stored(index, new), made, []))
+        except sqlite3.IntegrityError:
+            commit(index, Changes(_stored(index, new), made, list(index._database.by_ids(last).values())))
         return
-    new = [read[place] for place in places]
+    known = index._database.by_ids(last)
+    same = {name for name, place in last.items() if name in known and known[name].hash == read[place].hash}
+    relabelled = [
+        (known[name], read[last[name]].metadata) for name in same if known[name].metadata != read[last[name]].metadata
+    ]
+    new = [read[place] for place in sorted(place for name, place in last.items() if name not in same)]
+    if new or relabelled:
+        removed = [known[each.id] for each in new if each.id in known]
+        commit(index, Changes(_stored(index, new), _embedded(index, new), removed, relabelled))
+
+
+def _stored(index: Index, new: Sequence[Incoming]) -> list[Stored]:
+    """Documents with the next keys and rows."""
     key, row = index._state.facts["next_key"], index._state.facts["rows"]
-    documents = [Stored(key + n, each.id, row + n, each.text, each.metadata, each.hash) for n, each in enumerate(new)]
-    made = _embedded(index, new) if vectors is None else vectors[places]
-    commit(index, Changes(documents, made, [stored[each.id] for each in new if each.id in stored], relabelled))
+    return [Stored(key + n, each.id, row + n, each.text, each.metadata, each.hash) for n, each in enumerate(new)]
 
 
 def _embedded(index: Index, new: Sequence[Incoming]) -> NDArray[np.float32]:
     """The vectors of documents; a text that has one already, here or in the index, is not embedded."""
     state = index._state
+    index._database.index_hashes()
     known = index._database.by_hashes({each.hash for each in new})
     texts = {each.hash: each.text for each in new if each.hash not in known}
     order = sorted(texts, key=lambda name: len(texts[name]))  # of like length together, so that little is padded

@@ -23,7 +23,7 @@ def test_snippets_print_what_they_say(code, tiny):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})  # noqa: S102 - our own text
-    expected = re.findall(r"^#> ?(.*)$", code, re.MULTILINE)
+    expected = re.findall(r"^ *#> ?(.*)$", code, re.MULTILINE)
     assert [line.rstrip() for line in printed.getvalue().splitlines()] == [line.rstrip() for line in expected]
 
 

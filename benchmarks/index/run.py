@@ -287,8 +287,8 @@ print(json.dumps({"open_s": opened, "open_bytes": after_open, "resident_bytes": 
 
 def growth(folder: Path, most: int) -> list[dict[str, float]]:
     points = []
-    rows = 100_000
-    while rows <= most:
+    sizes = [rows for rows in (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000) if rows <= most]
+    for rows in sizes:
         path = folder / f"growth-{rows}"
         started = perf_counter()
         with Index.create(path, embedder=None, dim=DIM, factory="flat") as index:
@@ -303,8 +303,27 @@ def growth(folder: Path, most: int) -> list[dict[str, float]]:
         points.append(point)
         print(point, flush=True)
         shutil.rmtree(path)
-        rows = rows * 2 if rows * 2 <= most else rows * 5 // 2 if rows * 5 // 2 <= most else most + 1
     return points
+
+
+def plot(points: list[dict[str, float]]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3))
+    named = (
+        ("build_s", "seconds to build"),
+        ("search_ms", "ms a query, batch of 256"),
+        ("resident_bytes", "bytes resident"),
+    )
+    for one, (name, label) in zip(axes, named, strict=True):
+        one.plot([p["rows"] for p in points], [p[name] for p in points], marker="o")
+        one.set(xscale="log", yscale="log", xlabel="vectors", ylabel=label)
+        one.grid(visible=True, which="both", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(HERE / "results/growth.svg", metadata={"Date": None})
 
 
 def main() -> None:
@@ -334,6 +353,7 @@ def main() -> None:
         print(json.dumps({name: value for name, value in facts.items() if name != "growth"}, indent=1), flush=True)
         if "growth" in given.only:
             facts["growth"] = growth(folder, given.most)
+            plot(facts["growth"])
     out.write_text(json.dumps(facts, indent=1) + "\n")
 
 

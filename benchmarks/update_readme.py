@@ -96,11 +96,12 @@ def index_table(facts: dict[str, Any]) -> str:
         f"{made['raw_and_documents_s']:.2f} s.",
     ]
     for point in facts.get("growth", []):
-        lines.append(
-            f"\n{point['rows']:,} vectors: built in {point['build_s']:.0f} s, opened in {1000 * point['open_s']:.0f} ms, "
-            f"{point['search_ms']:.2f} ms a query in a batch of 256, resident memory {point['resident_of_vectors']:.2f} of "
-            "the vectors."
-        )
+        lines += [
+            f"\n{point['rows']:,} vectors: built in {point['build_s']:.0f} s,",
+            f"opened in {1000 * point['open_s']:.0f} ms,",
+            f"{point['search_ms']:.2f} ms a query in a batch of 256,",
+            f"resident memory {point['resident_of_vectors']:.2f} of the vectors.",
+        ]
     return "\n".join(lines)
 
 

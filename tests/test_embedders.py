@@ -232,3 +232,78 @@ def test_remembering_embeds_each_document_once_and_each_query_again():
         embedder.embed_queries(["a"])
     assert (inner.documents, inner.queries) == (2, 3)
     assert (embedder.name, embedder.fingerprint, embedder.dim) == (inner.name, inner.fingerprint, 16)
+
+
+def tokens_by_hand(folder: str | Path, text: str):
+    """What the transformer itself says of one text, without its first and last token, [CLS] and [SEP]."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenized = AutoTokenizer.from_pretrained(folder)(text, truncation=True, max_length=256, return_tensors="pt")
+    with torch.no_grad():
+        rows = AutoModel.from_pretrained(folder).eval()(**tokenized).last_hidden_state[0, 1:-1].numpy()
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_minilm_tokens_are_the_transformer_s(minilm: Embedder):
+    for text, rows in zip(TEXTS, minilm.embed_tokens(TEXTS), strict=True):
+        assert rows.shape == tokens_by_hand(minilm.source, text).shape
+        assert np.allclose(rows, tokens_by_hand(minilm.source, text), atol=1e-4)
+    assert len(minilm.embed_tokens(["word " * 600])[0]) == 254  # of a window of 256
+
+
+@pytest.fixture
+def padding_left(minilm: Embedder, tmp_path: Path):
+    """A causal model without training; its positions are relative, so that padding on the left changes no vector."""
+    torch = pytest.importorskip("torch")
+    from sentence_transformers import SentenceTransformer
+    from transformers import AutoTokenizer, LlamaConfig, LlamaModel
+
+    tokenizer = AutoTokenizer.from_pretrained(minilm.source, padding_side="left")
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 64, "hidden_size": 16, "intermediate_size": 16}
+    config = LlamaConfig(**sizes, num_hidden_layers=2, num_attention_heads=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaModel(config).save_pretrained(tmp_path / "bare")
+    tokenizer.save_pretrained(tmp_path / "bare")
+    SentenceTransformer(
+        str(tmp_path / "bare"),
+        device="cpu",
+        prompts={"read": "Please read with care: "},
+        default_prompt_name="read",
+    ).save(str(tmp_path / "whole"))
+    return load_embedder(f"st:{tmp_path / 'whole'}")
+
+
+def test_tokens_of_a_model_that_pads_on_the_left_and_has_a_prompt(padding_left: TokenEmbedder):
+    folder = Path(padding_left.source).parent / "bare"
+    texts = ["dim", "", "dim the lamp in the hall", "the lamp"]
+    assert padding_left.model.tokenizer.padding_side == "left"
+    assert padding_left.model.default_prompt_name == "read"
+    for text, rows in zip(texts, padding_left.embed_tokens(texts), strict=True):
+        assert len(rows) == len(text.split())
+        assert np.allclose(rows, tokens_by_hand(folder, text), atol=1e-4)
+
+
+def test_embed_tokens_is_optional():
+    class Plain:
+        name = fingerprint = "plain"
+        dim = 1
+
+        def embed_documents(self, texts):
+            return np.ones((len(texts), 1), dtype=np.float32)
+
+        embed_queries = embed_documents
+
+    assert isinstance(Plain(), Embedder)
+    assert not isinstance(Plain(), TokenEmbedder)
+
+
+def test_hash_tokens_by_value():
+    (rows, nothing, symbols) = HashingEmbedder(64).embed_tokens(["The lamp, the LAMP!", "", "?! ..."])
+    assert np.allclose(rows, [hashed_by_hand(word, 64) for word in ["the", "lamp", "the", "lamp"]], atol=1e-6)
+    assert rows.dtype == nothing.dtype == np.float32
+    assert nothing.shape == symbols.shape == (0, 64)
+    summed = HashingEmbedder(4096).embed_tokens(["open every window"])[0].sum(axis=0)
+    whole = HashingEmbedder(4096).embed_documents(["open every window"])[0]
+    assert summed @ whole / np.linalg.norm(summed) > 0.99  # words weigh nearly alike: their lengths differ by triples

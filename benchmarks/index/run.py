@@ -187,8 +187,14 @@ def peers(vectors: Vectors, queries: Vectors) -> dict[str, float]:
         except ImportError:
             pass
         else:
-            txtai = Txtai(transform=lambda texts: np.stack([queries[int(text)] for text in texts]), dimensions=DIM,
-                          method="external", backend="faiss", faiss={"components": "Flat"}, content=False)  # fmt: skip
+            txtai = Txtai(
+                transform=lambda texts: np.stack([queries[int(text)] for text in texts]),
+                dimensions=DIM,
+                method="external",
+                backend="faiss",
+                faiss={"components": "IDMap,Flat"},
+                content=False,
+            )
             txtai.index([(n, vector, None) for n, vector in enumerate(vectors)])
             asked = [str(n) for n in range(1000)]
             found["txtai batchsearch"] = 1000 * in_turn({"it": lambda: txtai.batchsearch(asked, K)}, 3)["it"] / 1000

@@ -115,7 +115,10 @@ class SentenceTransformerEmbedder:
         return self._embed(texts, self.model.encode_query)
 
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Embed each token of each text, special tokens left out.
+        """Embed each token of each text, special tokens left out and without the model's prompts.
+
+        Args:
+            texts: n texts; what lies past the model's window has no tokens.
 
         Returns:
             One f32[t, dim] a text, rows of length 1.
@@ -124,14 +127,19 @@ class SentenceTransformerEmbedder:
         if not texts:
             return []
         tensors = self.model.encode(
-            list(texts), batch_size=self.batch_size, output_value="token_embeddings", show_progress_bar=False
+            list(texts),
+            prompt="",  # None would mean the model's default prompt
+            batch_size=self.batch_size,
+            output_value="token_embeddings",
+            show_progress_bar=False,
         )
         masks = self.model.tokenizer(
             list(texts), truncation=True, max_length=self.model.max_seq_length, return_special_tokens_mask=True
         )["special_tokens_mask"]
         found = []
         for tensor, special in zip(tensors, masks, strict=True):
-            rows = tensor.float().cpu().numpy()[: len(special)][np.array(special) == 0]
+            padding = len(tensor) - len(special)  # only of models that pad on the left; encode() cuts the right
+            rows = tensor[padding:].float().cpu().numpy()[np.array(special) == 0]
             found.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
         return found
 

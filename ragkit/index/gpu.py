@@ -8,13 +8,14 @@ puts queries that wait together into one batch.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from ragkit.errors import InvalidInputError, RagkitWarning
 from ragkit.index.exact import Found, merged, nearest
 
 Device = str | Sequence[str]
+Kind: TypeAlias = Literal["single", "half", "ivf-sq8"]
 _SCRATCH = 1536 * 2**20  # what FAISS takes for itself on a card
 _SHARE = 0.9  # of the free memory
 _TOGETHER = 4096  # queries in one batch
@@ -43,7 +45,7 @@ class Card(Protocol):
         """Bytes that can be allocated."""
         ...
 
-    def flat(self, vectors: NDArray[np.floating], *, euclidean: bool, half: bool) -> object:
+    def put(self, vectors: NDArray[np.floating], *, euclidean: bool, kind: Kind) -> object:
         """Copy vectors onto the card."""
         ...
 
@@ -79,13 +81,25 @@ class FaissCard:
         except (ImportError, RuntimeError):
             return _UNKNOWN
 
-    def flat(self, vectors: NDArray[np.floating], *, euclidean: bool, half: bool) -> object:
+    def put(self, vectors: NDArray[np.floating], *, euclidean: bool, kind: Kind) -> object:
         """Copy vectors into an index that is made empty: copying a finished one would take four times the room."""
-        config = self._faiss.GpuIndexFlatConfig()
-        config.device, config.useFloat16 = self._number, half
-        metric = self._faiss.METRIC_L2 if euclidean else self._faiss.METRIC_INNER_PRODUCT
-        index = self._faiss.GpuIndexFlat(self._resources, vectors.shape[1], metric, config)
-        step = _CHUNK if self._cuvs else max(1, len(vectors))  # classic builds page one large copy by themselves
+        faiss = self._faiss
+        metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
+        if kind == "ivf-sq8":
+            lists, config = list_count(len(vectors)), faiss.GpuIndexIVFScalarQuantizerConfig()
+            config.device = self._number
+            eight = faiss.ScalarQuantizer.QT_8bit
+            residuals = True  # FAISS takes positions here
+            arguments = (vectors.shape[1], lists, eight, metric, residuals, config)
+            index = faiss.GpuIndexIVFScalarQuantizer(self._resources, *arguments)
+            index.train(sample(vectors, lists))
+            index.nprobe = max(1, lists // 16)
+            step = _CHUNK
+        else:
+            config = faiss.GpuIndexFlatConfig()
+            config.device, config.useFloat16 = self._number, kind == "half"
+            index = faiss.GpuIndexFlat(self._resources, vectors.shape[1], metric, config)
+            step = _CHUNK if self._cuvs else max(1, len(vectors))  # classic builds page one large copy by themselves
         for start in range(0, len(vectors), step):
             index.add(np.ascontiguousarray(vectors[start : start + step], dtype=np.float32))
         return index
@@ -94,6 +108,17 @@ class FaissCard:
         """Search."""
         scores, rows = index.search(queries, k)
         return scores, rows
+
+
+def list_count(rows: int) -> int:
+    """Lists of an inverted file over so many rows."""
+    return max(1, min(int(4 * math.sqrt(rows)), rows // 39))
+
+
+def sample(vectors: NDArray[np.floating], lists: int) -> NDArray[np.float32]:
+    """Vectors to train an inverted file on, evenly spaced."""
+    rows = np.linspace(0, len(vectors) - 1, min(len(vectors), 256 * lists)).astype(np.int64)
+    return np.ascontiguousarray(vectors[rows], dtype=np.float32)
 
 
 def gpu_count() -> int:
@@ -147,13 +172,14 @@ class Plan(NamedTuple):
     """How rows are put on cards.
 
     Attributes:
-        half: Whether in half precision.
+        kind: ``"single"`` or ``"half"`` precision, or ``"ivf-sq8"``: lists of eight-bit numbers, whose best candidates
+            are scored again from the vectors on disk.
         shards: For each card the rows that it holds, from and to; the same for all where each holds everything.
         replicated: Whether every card holds everything.
         reasons: Why nothing better was chosen.
     """
 
-    half: bool
+    kind: Kind
     shards: tuple[tuple[int, int], ...]
     replicated: bool
     reasons: tuple[str, ...]
@@ -163,7 +189,7 @@ def plan(rows: int, dim: int, free: Sequence[int]) -> Plan | str:
     """Decide before anything is allocated.
 
     Every card holds everything where that fits, so that batches are split; else the rows are; else the same in half
-    precision; else the CPU.
+    precision, then in eight bits; else the CPU.
 
     Args:
         rows: How many vectors.
@@ -175,18 +201,15 @@ def plan(rows: int, dim: int, free: Sequence[int]) -> Plan | str:
     """
     room = [int(_SHARE * each) - _SCRATCH for each in free]
     reasons: list[str] = []
-    for half in (False, True):
-        each_row = (2 if half else 4) * dim + 4  # with its norm
-        name = "half" if half else "single"
+    sizes: dict[Kind, int] = {"single": 4 * dim + 4, "half": 2 * dim + 4, "ivf-sq8": int(1.1 * (dim + 8))}
+    for kind, each_row in sizes.items():  # a flat row has its norm beside it, one in a list its number
         if all(rows * each_row <= most for most in room):
-            return Plan(half, ((0, rows),) * len(free), True, tuple(reasons))  # noqa: FBT003 - named in Plan
-        reasons.append(
-            f"{rows} x {dim} in {name} precision takes {rows * each_row:,} bytes a card, {min(room):,} are free"
-        )
+            return Plan(kind, ((0, rows),) * len(free), True, tuple(reasons))  # noqa: FBT003 - named in Plan
+        reasons.append(f"{rows} x {dim} as {kind} takes {rows * each_row:,} bytes a card, {min(room):,} are free")
         fits = [max(0, most) // each_row for most in room]
         if len(free) > 1 and sum(fits) >= rows:
             cuts = np.minimum(np.cumsum(np.ceil(rows * np.array(fits) / sum(fits))), rows).astype(int).tolist()
-            return Plan(half, tuple(zip([0, *cuts[:-1]], cuts, strict=True)), replicated=False, reasons=tuple(reasons))
+            return Plan(kind, tuple(zip([0, *cuts[:-1]], cuts, strict=True)), False, tuple(reasons))  # noqa: FBT003
     return "; ".join(reasons)
 
 
@@ -224,12 +247,12 @@ class Worker:
         self._jobs.put(job)
         return done.result()
 
-    def load(self, vectors: NDArray[np.floating], *, euclidean: bool, half: bool) -> None:
+    def load(self, vectors: NDArray[np.floating], *, euclidean: bool, kind: Kind) -> None:
         """Put vectors on the card, in the place of those that are there."""
 
         def work(card: Card) -> None:
             self._index = None  # its room first
-            self._index = card.flat(vectors, euclidean=euclidean, half=half)
+            self._index = card.put(vectors, euclidean=euclidean, kind=kind)
 
         self.call(work)
 
@@ -309,14 +332,12 @@ class GpuSegment:
     ) -> None:
         """Copy vectors onto cards."""
         self.rows, self.plan = len(vectors), made
-        self.factory = (
-            f"flat on {len(workers)} GPU{'s' * (len(workers) > 1)}, {'half' if made.half else 'single'} precision"
-        )
+        self.factory = f"{made.kind} on {len(workers)} GPU{'s' * (len(workers) > 1)}"
         self.settings: dict[str, int] = {}
         self.knob = None
         self._vectors, self._euclidean, self._workers = vectors, euclidean, workers
         for worker, (start, end) in zip(workers, made.shards, strict=True):
-            worker.load(vectors[start:end], euclidean=euclidean, half=made.half)
+            worker.load(vectors[start:end], euclidean=euclidean, kind=made.kind)
 
     def search(self, queries: NDArray[np.float32], k: int, barred: NDArray[np.bool_] | None) -> Found:
         """Find the k nearest rows of each query that are not barred.
@@ -332,18 +353,32 @@ class GpuSegment:
         gone = 0 if barred is None else int(np.count_nonzero(barred))
         live = self.rows - gone
         count, most = min(k, live), min(worker.max_k for worker in self._workers)
-        fetch = min(self.rows, count + (8 + gone * count // max(live, 1) if gone else 0))
+        exact = self.plan.kind != "ivf-sq8"
+        fetch = min(self.rows, count if exact else 4 * count)
+        if gone:
+            fetch = min(self.rows, fetch + 8 + gone * fetch // max(live, 1))
         while count and fetch <= most:
             scores, rows = self._ask(queries, fetch)
+            if not exact:
+                scores = self._again(queries, rows)
             if barred is not None:
                 scores = np.where((rows < 0) | barred[np.maximum(rows, 0)], -np.inf, scores)
-                scores, rows = merged([(scores, rows), (scores[:, :0], rows[:, :0])], fetch)
-            if fetch == self.rows or np.isfinite(scores[:, count - 1]).all():
+            scores, rows = merged([(scores, rows), (scores[:, :0], rows[:, :0])], fetch)
+            if fetch == self.rows or not exact or np.isfinite(scores[:, count - 1]).all():
                 rows = np.where(np.isneginf(scores), -1, rows)
                 return merged([(scores, rows), (scores[:, :0], rows[:, :0])], k)
             fetch = min(self.rows, 4 * fetch)
         # More than a card gives, or nothing to find: the CPU has the same vectors.
         return nearest(queries, self._vectors, k, euclidean=self._euclidean, dead=barred)
+
+    def _again(self, queries: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The true scores of candidates, from the vectors on disk."""
+        near = self._vectors[np.maximum(rows, 0)].astype(np.float32)
+        if self._euclidean:
+            scores = -np.square(near - queries[:, None]).sum(axis=2)
+        else:
+            scores = np.einsum("mkd,md->mk", near, queries)
+        return np.where(rows < 0, -np.inf, scores).astype(np.float32)
 
     def _ask(self, queries: NDArray[np.float32], k: int) -> Found:
         if self.plan.replicated:

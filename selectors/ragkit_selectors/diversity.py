@@ -18,6 +18,8 @@ def mmr(
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Maximal marginal relevance (Carbonell and Goldstein, 1998; arXiv 2211.13892).
 
+    The first is the most relevant one, whatever the trade-off.
+
     Args:
         query: f64[d], of length 1 or 0.
         vectors: f64[m, d], of length 1 or 0.
@@ -29,9 +31,10 @@ def mmr(
     """
     count = min(k, len(vectors))
     places, costs = np.empty(count, dtype=np.intp), np.zeros(count)
-    relevance = trade_off * (vectors @ query)
+    cosines = vectors @ query
+    relevance = trade_off * cosines
     cost, new = np.full(len(vectors), -np.inf), np.empty(len(vectors))
-    worth = relevance
+    worth = cosines
     for turn in range(count):
         place = _first_best(worth)
         places[turn], costs[turn] = place, cost[place] if turn else 0.0
@@ -127,7 +130,8 @@ def bsr_contributions(
         weights: f64[t], what each token of the query weighs; evenly if None.
 
     Returns:
-        f64[m, t], weight times the cosine of the nearest token; 0 for a candidate without tokens.
+        f64[m, t], weight times the cosine of the nearest token, negative where even that one points away, as in the
+        paper; 0 for a candidate without tokens.
     """
     count = len(query)
     if weights is None:
@@ -135,9 +139,9 @@ def bsr_contributions(
     parts = np.zeros((len(tokens), count))
     held = np.array([place for place, each in enumerate(tokens) if len(each)], dtype=np.intp)
     if count and len(held):
-        together = np.concatenate([tokens[place] for place in held.tolist()])
+        together = np.concatenate([tokens[place] for place in held.tolist()], dtype=np.float64)
         starts = np.cumsum([0, *(len(tokens[place]) for place in held.tolist()[:-1])])
-        nearest = np.maximum.reduceat(together.astype(np.float64) @ query.astype(np.float64).T, starts, axis=0)
+        nearest = np.maximum.reduceat(together @ query.astype(np.float64).T, starts, axis=0)
         parts[held] = nearest * weights
     return parts
 

@@ -5,6 +5,8 @@ import threading
 import faiss
 import numpy as np
 
+from ragkit.index.gpu import list_count, sample
+
 
 class FakeCard:
     """Enforces: one thread, one call at a time, k of at most 2048, no more memory than there is, half precision."""
@@ -25,15 +27,22 @@ class FakeCard:
     def free_bytes(self):
         return self.memory - self.used
 
-    def flat(self, vectors, *, euclidean, half):
+    def put(self, vectors, *, euclidean, kind):
         self._enter()
         try:
-            size = len(vectors) * ((2 if half else 4) * vectors.shape[1] + 4)
+            n, d = vectors.shape
+            size = n * {"single": 4 * d + 4, "half": 2 * d + 4, "ivf-sq8": d + 8}[kind]
             if size > self.memory:
                 raise RuntimeError(f"cudaMalloc: out of memory for {size} bytes")
-            index = faiss.IndexFlatL2(vectors.shape[1]) if euclidean else faiss.IndexFlatIP(vectors.shape[1])
-            index.add(_rounded(np.asarray(vectors), half=half))
-            return index, half
+            if kind == "ivf-sq8":
+                metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
+                index = faiss.index_factory(d, f"IVF{list_count(n)},SQ8", metric)
+                index.train(sample(vectors, list_count(n)))
+                index.nprobe = max(1, list_count(n) // 16)
+            else:
+                index = faiss.IndexFlatL2(d) if euclidean else faiss.IndexFlatIP(d)
+            index.add(_rounded(np.asarray(vectors), half=kind == "half"))
+            return index, kind == "half"
         finally:
             self._busy.release()
 

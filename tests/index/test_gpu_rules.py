@@ -141,7 +141,7 @@ def test_half_precision_and_shards_where_memory_is_short(cards):
     single = 3000 * (16 * 4 + 4)
     cards["memory"] = int((single - 1 + gpu._SCRATCH) / 0.9)
     index = filled("cuda")
-    assert index.stats().factory == "flat on 1 GPU, half precision"
+    assert index.stats().factory == "half on 1 GPU"
     recall = np.mean(
         [
             len(set(a) & set(b)) / 10
@@ -153,35 +153,51 @@ def test_half_precision_and_shards_where_memory_is_short(cards):
         ]
     )
     assert recall > 0.97
-    assert "in single precision takes" in index._gpus.reasons[0]
+    assert "as single takes" in index._gpus.reasons[0]
     index.close()
     both = filled(["cuda:0", "cuda:1"])
-    assert both.stats().factory == "flat on 2 GPUs, single precision"
+    assert both.stats().factory == "single on 2 GPUs"
     assert not both._state.segment.plan.replicated
     assert np.array_equal(both.search_vectors(VECTORS[:100], 10)[1], filled("cpu").search_vectors(VECTORS[:100], 10)[1])
     both.delete([str(n) for n in range(1500)])
     assert both.search_vectors(VECTORS[:50], 10)[1].min() >= 1500
     both.close()
     cards["memory"] = GIB
-    with pytest.warns(RagkitWarning, match="search stays on the CPU: 3000 x 16 in single precision takes"):
+    with pytest.warns(RagkitWarning, match="search stays on the CPU: 3000 x 16 as single takes"):
         poor = filled("cuda")
     assert poor.stats().factory == "flat"
     assert poor.search_vectors(VECTORS[:1], 1)[1].tolist() == [[0]]
     poor.close()
 
 
+def test_eight_bits_where_half_precision_is_too_much(cards):
+    half = 3000 * (16 * 2 + 4)
+    cards["memory"] = int((half - 1 + gpu._SCRATCH) / 0.9)
+    for metric in ("cosine", "l2"):
+        index, cpu = filled("cuda", metric=metric), filled("cpu", metric=metric)
+        assert index.stats().factory == "ivf-sq8 on 1 GPU"
+        for where in (None, {"part": 1}, {"part": {"$ne": 1}}):
+            scores, keys = index.search_vectors(VECTORS[:100], 10, where=where)
+            expected, right = cpu.search_vectors(VECTORS[:100], 10, where=where)
+            same = keys == right
+            assert same[:, 0].mean() > 0.6  # of random vectors, which no list holds together
+            assert np.allclose(scores[same], expected[same], atol=1e-5)  # scored again from the true vectors
+        assert index.search_vectors(VECTORS[:5], 3000)[1].shape == (5, 3000)
+        index.close()
+
+
 def test_plans():
-    assert plan(10**6, 384, [139 * GIB]) == Plan(False, ((0, 10**6),), True, ())
-    for rows, half in ((80_000_000, False), (160_000_000, True)):
+    assert plan(10**6, 384, [139 * GIB]) == Plan("single", ((0, 10**6),), True, ())
+    for rows, kind in ((80_000_000, "single"), (160_000_000, "half"), (300_000_000, "ivf-sq8")):
         made = plan(rows, 384, [139 * GIB])
-        assert (made.half, made.shards) == (half, ((0, rows),))
+        assert (made.kind, made.shards) == (kind, ((0, rows),))
     both = plan(150_000_000, 384, [139 * GIB, 139 * GIB])
-    assert (both.half, both.replicated, both.shards) == (False, False, ((0, 75_000_000), (75_000_000, 150_000_000)))
+    assert (both.kind, both.replicated, both.shards) == ("single", False, ((0, 75_000_000), (75_000_000, 150_000_000)))
     uneven = plan(100_000_000, 384, [139 * GIB, 60 * GIB])
     assert not uneven.replicated
     assert uneven.shards[0][1] == uneven.shards[1][0] > 60_000_000
     assert uneven.shards[1][1] == 100_000_000
-    assert "in half precision takes" in plan(10**9, 384, [139 * GIB])
+    assert "as ivf-sq8 takes" in plan(10**9, 384, [139 * GIB])
 
 
 def test_devices(monkeypatch):
@@ -206,8 +222,8 @@ def test_errors_of_a_card_reach_who_asked():
         Worker(broken)
     worker = Worker(lambda: FakeCard(0))
     with pytest.raises(RuntimeError, match="out of memory"):
-        worker.load(np.broadcast_to(np.float32(0), (10**8, 64)), euclidean=False, half=False)
-    worker.load(VECTORS, euclidean=False, half=False)
+        worker.load(np.broadcast_to(np.float32(0), (10**8, 64)), euclidean=False, kind="single")
+    worker.load(VECTORS, euclidean=False, kind="single")
     with pytest.raises(RuntimeError, match="k = 3000 is larger"):
         worker.search(VECTORS[:1], 3000).result()
     assert worker.search(VECTORS[:1], 3).result()[1].shape == (1, 3)
@@ -219,7 +235,7 @@ def test_errors_of_a_card_reach_who_asked():
 
 def test_the_fake_card_refuses_a_second_thread():
     card = FakeCard(0)
-    index = card.flat(VECTORS, euclidean=False, half=False)
+    index = card.put(VECTORS, euclidean=False, kind="single")
     failed = []
 
     def use():
@@ -236,11 +252,11 @@ def test_the_fake_card_refuses_a_second_thread():
 
 def test_the_fake_card_refuses_large_k_filters_removal_and_too_much_memory():
     card = FakeCard(0, memory=10**6)
-    index = card.flat(VECTORS, euclidean=False, half=True)
+    index = card.put(VECTORS, euclidean=False, kind="half")
     with pytest.raises(RuntimeError, match="k = 2049"):
         card.search(index, VECTORS[:1], 2049)
     with pytest.raises(RuntimeError, match="out of memory"):
-        card.flat(np.zeros((10**4, 64), dtype=np.float32), euclidean=False, half=False)
+        card.put(np.zeros((10**4, 64), dtype=np.float32), euclidean=False, kind="single")
     with pytest.raises(TypeError):
         card.search(index, VECTORS[:1], 1, params=None)
     assert not hasattr(card, "remove")

@@ -134,7 +134,8 @@ class Index:
             dim: Length of a vector, where there is no embedder to say.
             metric: ``"cosine"`` (vectors are brought to length 1), ``"ip"`` or ``"l2"``.
             dtype: Precision in which vectors are stored.
-            factory: ``"flat"`` for exact search, a FAISS factory string, or ``"auto"`` to choose by size.
+            factory: ``"flat"`` for exact search, ``"auto"`` to choose by size, a FAISS factory string, or ``"cagra"`` for
+                a graph on a GPU, where FAISS was built with cuVS.
             device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, several of these, or ``"auto"`` for a GPU where FAISS sees one.
             exist_ok: Whether to open an index that is there already.
 
@@ -560,7 +561,8 @@ class Index:
             old = last.segment if last and same else None
             if old is None or state.facts["rows"] - old.rows > max(_TAIL, old.rows // 4):
                 euclidean = state.facts["metric"] == "l2"
-                old = self._gpus.segment(state.vectors, euclidean=euclidean) if state.live else None
+                factory = state.facts["factory"]
+                old = self._gpus.segment(state.vectors, euclidean=euclidean, factory=factory) if state.live else None
             return replace(state, segment=old)
         told = state.facts["segment"]
         if told is None:

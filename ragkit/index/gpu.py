@@ -24,7 +24,7 @@ from ragkit.errors import InvalidInputError, RagkitWarning
 from ragkit.index.exact import Found, merged, nearest
 
 Device = str | Sequence[str]
-Kind: TypeAlias = Literal["single", "half", "ivf-sq8"]
+Kind: TypeAlias = Literal["single", "half", "ivf-sq8", "cagra"]
 _SCRATCH = 1536 * 2**20  # what FAISS takes for itself on a card
 _SHARE = 0.9  # of the free memory
 _TOGETHER = 4096  # queries in one batch
@@ -37,9 +37,11 @@ class Card(Protocol):
 
     Attributes:
         max_k: The largest k.
+        graphs: Whether it can search CAGRA graphs, as builds with cuVS do.
     """
 
     max_k: int
+    graphs: bool
 
     def free_bytes(self) -> int:
         """Bytes that can be allocated."""
@@ -66,7 +68,7 @@ class FaissCard:
         self._faiss: Any = faiss
         self._number = number
         self._resources = self._faiss.StandardGpuResources()
-        self._cuvs = hasattr(faiss, "GpuIndexCagra")
+        self.graphs = self._cuvs = hasattr(faiss, "GpuIndexCagra")
         self.max_k = 16_384 if self._cuvs else 2048
 
     def free_bytes(self) -> int:
@@ -85,6 +87,12 @@ class FaissCard:
         """Copy vectors into an index that is made empty: copying a finished one would take four times the room."""
         faiss = self._faiss
         metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
+        if kind == "cagra":  # built at once; nothing can be added
+            config = faiss.GpuIndexCagraConfig()
+            config.device = self._number
+            index = faiss.GpuIndexCagra(self._resources, vectors.shape[1], metric, config)
+            index.train(np.ascontiguousarray(vectors, dtype=np.float32))
+            return index
         if kind == "ivf-sq8":
             lists, config = list_count(len(vectors)), faiss.GpuIndexIVFScalarQuantizerConfig()
             config.device = self._number
@@ -106,7 +114,12 @@ class FaissCard:
 
     def search(self, index: Any, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Search."""
-        scores, rows = index.search(queries, k)
+        parameters = None
+        if self.graphs and isinstance(index, self._faiss.GpuIndexCagra):
+            # Parameters of another type would be taken for a null pointer; the list must be longer than k.
+            parameters = self._faiss.SearchParametersCagra()
+            parameters.itopk_size = max(64, 32 * -(-2 * k // 32))
+        scores, rows = index.search(queries, k, params=parameters)
         return scores, rows
 
 
@@ -172,8 +185,8 @@ class Plan(NamedTuple):
     """How rows are put on cards.
 
     Attributes:
-        kind: ``"single"`` or ``"half"`` precision, or ``"ivf-sq8"``: lists of eight-bit numbers, whose best candidates
-            are scored again from the vectors on disk.
+        kind: ``"single"`` or ``"half"`` precision, searched exactly; ``"ivf-sq8"``, lists of eight-bit numbers, and
+            ``"cagra"``, a graph, whose best candidates are scored again from the vectors on disk.
         shards: For each card the rows that it holds, from and to; the same for all where each holds everything.
         replicated: Whether every card holds everything.
         reasons: Why nothing better was chosen.
@@ -185,7 +198,7 @@ class Plan(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def plan(rows: int, dim: int, free: Sequence[int]) -> Plan | str:
+def plan(rows: int, dim: int, free: Sequence[int], *, graph: bool = False) -> Plan | str:
     """Decide before anything is allocated.
 
     Every card holds everything where that fits, so that batches are split; else the rows are; else the same in half
@@ -195,13 +208,16 @@ def plan(rows: int, dim: int, free: Sequence[int]) -> Plan | str:
         rows: How many vectors.
         dim: Their length.
         free: Free bytes of each card.
+        graph: Whether a CAGRA graph is wanted, where it fits.
 
     Returns:
         The plan, or the reason why the CPU has to do it.
     """
     room = [int(_SHARE * each) - _SCRATCH for each in free]
     reasons: list[str] = []
-    sizes: dict[Kind, int] = {"single": 4 * dim + 4, "half": 2 * dim + 4, "ivf-sq8": int(1.1 * (dim + 8))}
+    # A graph has 64 neighbours a row, and a third more while it is built.
+    sizes: dict[Kind, int] = {"cagra": int(1.3 * (4 * dim + 256))} if graph else {}
+    sizes |= {"single": 4 * dim + 4, "half": 2 * dim + 4, "ivf-sq8": int(1.1 * (dim + 8))}
     for kind, each_row in sizes.items():  # a flat row has its norm beside it, one in a list its number
         if all(rows * each_row <= most for most in room):
             return Plan(kind, ((0, rows),) * len(free), True, tuple(reasons))  # noqa: FBT003 - named in Plan
@@ -232,7 +248,7 @@ class Worker:
         self._started: Future[None] = Future()
         self._thread.start()
         self._started.result()
-        self.max_k = self._card.max_k
+        self.max_k, self.graphs = self._card.max_k, self._card.graphs
 
     def call(self, work: Callable[[Card], Any]) -> Any:
         """Do something on the thread and give what it gave."""
@@ -353,7 +369,7 @@ class GpuSegment:
         gone = 0 if barred is None else int(np.count_nonzero(barred))
         live = self.rows - gone
         count, most = min(k, live), min(worker.max_k for worker in self._workers)
-        exact = self.plan.kind != "ivf-sq8"
+        exact = self.plan.kind in {"single", "half"}
         fetch = min(self.rows, count if exact else 4 * count)
         if gone:
             fetch = min(self.rows, fetch + 8 + gone * fetch // max(live, 1))
@@ -405,19 +421,20 @@ class Gpus:
         self._workers = [Worker(lambda number=number: make(number)) for number in numbers]  # type: ignore[misc]
         self.reasons: tuple[str, ...] = ()
 
-    def segment(self, vectors: NDArray[np.floating], *, euclidean: bool) -> GpuSegment | None:
+    def segment(self, vectors: NDArray[np.floating], *, euclidean: bool, factory: str = "auto") -> GpuSegment | None:
         """Put vectors on the cards.
 
         Args:
             vectors: f32 or f16[n, d].
             euclidean: Whether distances are compared.
+            factory: ``"cagra"`` for a graph, where the build of FAISS has it; anything else for exact search.
 
         Returns:
             The segment; None, with a warning that says why, where the CPU has to do it.
         """
-        made = plan(
-            len(vectors), vectors.shape[1], [worker.call(lambda card: card.free_bytes()) for worker in self._workers]
-        )
+        graph = factory.lower() == "cagra" and all(worker.graphs for worker in self._workers)
+        free = [worker.call(lambda card: card.free_bytes()) for worker in self._workers]
+        made = plan(len(vectors), vectors.shape[1], free, graph=graph)
         if isinstance(made, str):
             self.reasons = (made,)
             warnings.warn(f"search stays on the CPU: {made}", RagkitWarning, stacklevel=5)

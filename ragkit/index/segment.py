@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from ragkit.index.exact import Found
 FLAT_UP_TO = 200_000  # rows up to which exact search is fast enough to be the automatic choice
 _A_LIST = 256  # training vectors for each list of an inverted file
 _CHUNK = 65_536
+_LIMIT = Lock()
 
 
 def choose_factory(factory: str, rows: int) -> str | None:
     """The FAISS factory string for a number of rows.
 
     Args:
-        factory: ``"flat"``, ``"auto"`` or a factory string.
+        factory: ``"flat"``, ``"auto"``, ``"cagra"`` (which only GPUs have) or a factory string.
         rows: How many.
 
     Returns:
@@ -33,7 +35,7 @@ def choose_factory(factory: str, rows: int) -> str | None:
     """
     if factory == "auto":
         return None if rows <= FLAT_UP_TO else f"IVF{min(int(4 * math.sqrt(rows)), rows // 39)},Flat"
-    return None if factory.lower() == "flat" else factory
+    return None if factory.lower() in {"flat", "cagra"} else factory
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,13 @@ class Segment:
         content = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(content).hexdigest() != sha256:
             raise IntegrityError(f"{path.name} is not the file that was written")
-        faiss.set_deserialization_vector_byte_limit(len(content))
-        index = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
+        with _LIMIT:  # one for the whole process, so it is put back
+            before = faiss.get_deserialization_vector_byte_limit()
+            faiss.set_deserialization_vector_byte_limit(len(content))
+            try:
+                index = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
+            finally:
+                faiss.set_deserialization_vector_byte_limit(before)
         if index.ntotal != rows:
             raise IntegrityError(f"{path.name} holds {index.ntotal} rows, expected {rows}")
         return cls(index, rows, factory, settings)

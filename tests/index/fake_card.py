@@ -11,9 +11,9 @@ from ragkit.index.gpu import list_count, sample
 class FakeCard:
     """Enforces: one thread, one call at a time, k of at most 2048, no more memory than there is, half precision."""
 
-    def __init__(self, number, memory=8 * 2**30) -> None:
+    def __init__(self, number, memory=8 * 2**30, *, graphs=False) -> None:
         self.number, self.memory, self.used = number, memory, 0
-        self.max_k = 2048
+        self.max_k, self.graphs = 2048, graphs
         self.searches = []
         self._thread = threading.get_ident()
         self._busy = threading.Lock()
@@ -31,11 +31,15 @@ class FakeCard:
         self._enter()
         try:
             n, d = vectors.shape
-            size = n * {"single": 4 * d + 4, "half": 2 * d + 4, "ivf-sq8": d + 8}[kind]
+            size = n * {"single": 4 * d + 4, "half": 2 * d + 4, "ivf-sq8": d + 8, "cagra": 4 * d + 256}[kind]
             if size > self.memory:
                 raise RuntimeError(f"cudaMalloc: out of memory for {size} bytes")
-            if kind == "ivf-sq8":
-                metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
+            metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
+            if kind == "cagra":
+                if not self.graphs:
+                    raise RuntimeError("this build has no cuVS")
+                index = faiss.index_factory(d, "HNSW32", metric)
+            elif kind == "ivf-sq8":
                 index = faiss.index_factory(d, f"IVF{list_count(n)},SQ8", metric)
                 index.train(sample(vectors, list_count(n)))
                 index.nprobe = max(1, list_count(n) // 16)

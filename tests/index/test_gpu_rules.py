@@ -186,6 +186,24 @@ def test_eight_bits_where_half_precision_is_too_much(cards):
         index.close()
 
 
+def test_a_graph_where_the_build_has_it(cards, monkeypatch):
+    plain = filled("cuda", factory="cagra")
+    assert plain.stats().factory == "single on 1 GPU"  # no cuVS: exact
+    plain.close()
+    monkeypatch.setattr(core, "Gpus", lambda numbers: Gpus(numbers, lambda number: FakeCard(number, graphs=True)))
+    index, cpu = filled("cuda", factory="cagra"), filled("cpu", factory="cagra")
+    assert (index.stats().factory, cpu.stats().factory) == ("cagra on 1 GPU", "flat")
+    scores, keys = index.search_vectors(VECTORS[:200], 10)
+    expected, right = cpu.search_vectors(VECTORS[:200], 10)
+    assert np.mean(keys == right) > 0.9
+    assert np.allclose(scores[:, 0], expected[:, 0], atol=1e-5)
+    index.delete([str(n) for n in range(0, 3000, 2)])
+    assert (index.search_vectors(VECTORS[:50], 10)[1] % 2 == 1).all()
+    index.close()
+    cpu.compact()
+    assert cpu.stats().factory == "flat"
+
+
 def test_plans():
     assert plan(10**6, 384, [139 * GIB]) == Plan("single", ((0, 10**6),), True, ())
     for rows, kind in ((80_000_000, "single"), (160_000_000, "half"), (300_000_000, "ivf-sq8")):

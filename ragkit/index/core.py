@@ -134,8 +134,8 @@ class Index:
             dim: Length of a vector, where there is no embedder to say.
             metric: ``"cosine"`` (vectors are brought to length 1), ``"ip"`` or ``"l2"``.
             dtype: Precision in which vectors are stored.
-            factory: ``"flat"`` for exact search, ``"auto"`` to choose by size, a FAISS factory string, or ``"cagra"`` for
-                a graph on a GPU, where FAISS was built with cuVS.
+            factory: ``"flat"`` for exact search, ``"auto"`` to choose by size, a FAISS factory string, or ``"cagra"``
+                for a graph on a GPU, where FAISS was built with cuVS.
             device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, several of these, or ``"auto"`` for a GPU where FAISS sees one.
             exist_ok: Whether to open an index that is there already.
 

@@ -8,11 +8,12 @@ used to compute, and its own files are a cache.
 from __future__ import annotations
 
 import json
+import sqlite3
 import tempfile
 import warnings
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -303,7 +304,7 @@ class Index:
             documents: Documents, strings or LangChain documents.
 
         Returns:
-            How many were new or changed, and how many were removed.
+            How many texts were new or changed, and how many documents were removed.
         """
         version = self._state.facts["next_key"]
         kept = set(self.add(documents))
@@ -431,6 +432,7 @@ class Index:
             f32[m, k] scores, higher for nearer (negative squared distances under ``"l2"``), and i64[m, k] keys for
             `get_by_keys`; -inf and -1 where fewer match.
         """
+        self._check_open()
         vectors = self._checked(np.asarray(queries), "queries")
         if where is None:
             return self._found(self._state, vectors, k, None)
@@ -578,6 +580,25 @@ class Index:
             return state
         return replace(state, segment=read)
 
+    def _begin(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Begin a snapshot and make the state that of its commit."""
+        attempts = 3
+        while True:
+            view = self._database.snapshot()
+            connection = view.__enter__()
+            try:
+                (version,) = connection.execute("SELECT value FROM facts_of_index WHERE name = 'version'").fetchone()
+                if int(version) != self._state.facts["version"]:
+                    self._state = self._with_segment(load_state(self.path, self._database))
+            except BaseException as error:
+                view.__exit__(None, None, None)
+                attempts -= 1
+                # Another process may have compacted since: then the files of this snapshot are gone, not damaged.
+                if not isinstance(error, IntegrityError) or not attempts:
+                    raise
+            else:
+                return view
+
     @contextmanager
     def _reading(self) -> Iterator[State]:
         """A commit and a view of the database that belong together.
@@ -587,11 +608,7 @@ class Index:
         """
         self._check_open()
         with self._publishing:  # no commit between the two
-            view = self._database.snapshot()
-            connection = view.__enter__()
-            (version,) = connection.execute("SELECT value FROM facts_of_index WHERE name = 'version'").fetchone()
-            if int(version) != self._state.facts["version"]:
-                self._state = self._with_segment(load_state(self.path, self._database))
+            view = self._begin()
             state = self._state
         try:
             yield state

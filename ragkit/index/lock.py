@@ -21,15 +21,17 @@ class WriterLock:
         Raises:
             IndexLockedError: If another writer holds it.
         """
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._file = -1
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(self._file, 1000).decode(errors="replace").strip() or "an unknown process"
-            os.close(self._file)
+            holder = os.read(file, 1000).decode(errors="replace").strip() or "an unknown process"
+            os.close(file)
             raise IndexLockedError(
                 f"{path.parent} is open for writing elsewhere ({holder}); close it there, or open it read_only"
             ) from error
+        self._file = file
         since = datetime.now(UTC).isoformat(timespec="seconds")
         note = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         os.truncate(self._file, 0)
@@ -41,3 +43,6 @@ class WriterLock:
             os.truncate(self._file, 0)
             os.close(self._file)  # which unlocks
             self._file = -1
+
+    def __del__(self) -> None:
+        self.release()

@@ -52,8 +52,8 @@ def content_hash(text: str) -> bytes:
 
 def checksum(document: Stored) -> int:
     """The checksum that is stored beside a document."""
-    parts = f"{document.key} {document.row} {document.id}\0{document.text}\0{document.metadata}"
-    return zlib.crc32(parts.encode("utf-8", "surrogatepass"), zlib.crc32(document.hash))
+    key, name, row, text, metadata, digest = document
+    return zlib.crc32(f"{key} {row} {name}\0{text}\0{metadata}".encode("utf-8", "surrogatepass"), zlib.crc32(digest))
 
 
 class _Held:
@@ -218,7 +218,7 @@ class Database:
         """Add documents, inside a transaction."""
         self.connection.executemany(
             "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(*document, checksum(document)) for document in documents],
+            ((*document, checksum(document)) for document in documents),
         )
         fields = sorted(indexed)
         if fields:
@@ -289,7 +289,7 @@ def _typed(value: object) -> tuple[str, object]:
     return ("text", value) if isinstance(value, str) else ("object", None)
 
 
-def metadata_json(metadata: Mapping[str, object] | None, where: str) -> str:
+def metadata_json(metadata: object, where: str) -> str:
     """Metadata as the database holds them.
 
     Args:
@@ -302,9 +302,11 @@ def metadata_json(metadata: Mapping[str, object] | None, where: str) -> str:
     Raises:
         InvalidInputError: If a value is none that JSON has.
     """
-    if not metadata:
+    if metadata is None:
         return "{}"
+    if type(metadata) is not dict and not isinstance(metadata, Mapping):
+        raise InvalidInputError(f"{where}: `metadata` must be a mapping, got {type(metadata).__name__}")
     try:
-        return _JSON.encode(dict(metadata))
+        return _JSON.encode(metadata if type(metadata) is dict else dict(metadata))
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"{where}: metadata must be what JSON can hold: {error}") from error

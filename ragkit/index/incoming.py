@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import blake2b
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 from ragkit.errors import InvalidInputError
-from ragkit.index.database import content_hash, metadata_json
+from ragkit.index.database import metadata_json
 from ragkit.records import Document
 
 
@@ -51,33 +50,28 @@ def read_document(given: object, where: str) -> Incoming:
     Raises:
         InvalidInputError: If it is none of these, or a part of it is not what it should be.
     """
-    own: str | None = None
-    metadata: object = None
-    if isinstance(given, str):
-        text = given
-    elif isinstance(given, Document):
+    if isinstance(given, Document):
         text, own, metadata = given.text, given.id, given.metadata
+    elif isinstance(given, str):
+        text, own, metadata = given, None, None
     elif isinstance(given, LangChainDocument):
         text, metadata = given.page_content, given.metadata
         own = cast("str | None", getattr(given, "id", None))
     else:
         kind = type(given).__name__
         raise InvalidInputError(f"{where} must be a Document, a string or a LangChain document, got {kind}")
-    _check_text(text, "text", where)
+    encoded = _encoded(text, "text", where)
     if own is not None:
-        _check_text(own, "id", where)
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise InvalidInputError(f"{where}: `metadata` must be a mapping, got {type(metadata).__name__}")
-    held = metadata_json(cast("Mapping[str, object] | None", metadata), where)
-    name = blake2b(f"{held}\n{text}".encode(), digest_size=16).hexdigest() if own is None else own
-    return Incoming(name, text, held, content_hash(text))
+        _encoded(own, "id", where)
+    held = metadata_json(metadata, where)
+    name = blake2b(held.encode() + b"\n" + encoded, digest_size=16).hexdigest() if own is None else own
+    return Incoming(name, text, held, blake2b(encoded, digest_size=16).digest())
 
 
-def _check_text(value: object, name: str, where: str) -> None:
+def _encoded(value: object, name: str, where: str) -> bytes:
     if not isinstance(value, str):
         raise InvalidInputError(f"{where}: `{name}` must be text, got {type(value).__name__}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInputError(f"{where}: `{name}` holds half a surrogate pair, which is no text") from error
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"{where}: `{name}` holds half a surrogate pair, which is no text") from error

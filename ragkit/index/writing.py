@@ -44,8 +44,10 @@ def put(index: Index, read: Sequence[Incoming], vectors: NDArray[np.float32] | N
     """
     last = {each.id: place for place, each in enumerate(read)}
     if vectors is not None:
-        places = sorted(last.values())
-        new, made = [read[place] for place in places], vectors[places]
+        new, made = read, vectors
+        if len(last) < len(read):
+            places = sorted(last.values())
+            new, made = [read[place] for place in places], vectors[places]
         try:  # as if all were new, which saves looking every id up
             commit(index, Changes(_stored(index, new), made, []))
         except sqlite3.IntegrityError:
@@ -65,7 +67,9 @@ def put(index: Index, read: Sequence[Incoming], vectors: NDArray[np.float32] | N
 def _stored(index: Index, new: Sequence[Incoming]) -> list[Stored]:
     """Documents with the next keys and rows."""
     key, row = index._state.facts["next_key"], index._state.facts["rows"]
-    return [Stored(key + n, each.id, row + n, each.text, each.metadata, each.hash) for n, each in enumerate(new)]
+    return [
+        Stored(key + n, name, row + n, text, metadata, digest) for n, (name, text, metadata, digest) in enumerate(new)
+    ]
 
 
 def _embedded(index: Index, new: Sequence[Incoming]) -> NDArray[np.float32]:
@@ -90,7 +94,7 @@ def commit(index: Index, changes: Changes) -> None:
     state, database = index._state, index._database
     facts, rows = state.facts, state.facts["rows"]
     keys = np.array([document.key for document in changes.new], dtype=np.int64)
-    values = (changes.vectors.astype(facts["dtype"]), keys)
+    values = (changes.vectors.astype(facts["dtype"], copy=False), keys)
     arrays = list(zip(files(index.path, facts), values, strict=True)) if changes.new else []
     for file, added in arrays:
         file.write(rows, added, durable=index._durable)

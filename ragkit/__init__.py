@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ragkit.finetuning import finetune as finetune
     from ragkit.index import Index as Index
     from ragkit.models import load_model as load_model
+    from ragkit.models.budget import Budget as Budget
+    from ragkit.models.budget import BudgetedModel as BudgetedModel
+    from ragkit.models.pricing import Price as Price
+    from ragkit.models.pricing import Prices as Prices
     from ragkit.models.replay import ReplayModel as ReplayModel
     from ragkit.models.scripted import ScriptedModel as ScriptedModel
     from ragkit.records import Chat as Chat
@@ -64,6 +68,8 @@ __version__ = "0.1.0"
 
 _HOME_OF = {
     "BM25Selector": "ragkit_selectors.weighted",
+    "Budget": "ragkit.models.budget",
+    "BudgetedModel": "ragkit.models.budget",
     "Chat": "ragkit.records",
     "Comparison": "ragkit_pipelines.compare",
     "Completion": "ragkit.records",
@@ -91,6 +97,8 @@ _HOME_OF = {
     "NgramSelector": "ragkit_selectors.ngram",
     "Order": "ragkit_selectors.order",
     "Pinned": "ragkit_selectors.order",
+    "Price": "ragkit.models.pricing",
+    "Prices": "ragkit.models.pricing",
     "Prompt": "ragkit.records",
     "RagkitError": "ragkit.errors",
     "RagkitWarning": "ragkit.errors",

@@ -8,6 +8,7 @@ RagkitError
 ├── MissingExtraError       an optional dependency is not installed; carries the extra that brings it
 ├── PromptTooLongError      a prompt does not fit the model's window; carries both sizes
 ├── UnsupportedError        this model or embedder cannot do what was asked
+├── BudgetExceededError     a call would take more than may be spent; it was not made
 ├── ModelError              a model answered nothing usable
 │   └── NotRecordedError    a replayed model was asked something that was never recorded
 ├── IndexLockedError        an index is open for writing elsewhere
@@ -120,6 +121,21 @@ class PromptTooLongError(InvalidInputError):
 
 class UnsupportedError(RagkitError, NotImplementedError):
     """This model or embedder cannot do what was asked."""
+
+
+class BudgetExceededError(RagkitError):
+    """A call would take more than may be spent; it was not made.
+
+    Attributes:
+        kind: ``"calls"``, ``"tokens"``, ``"money"`` or ``"seconds"``.
+        needed: What would be spent with it.
+        limit: What may be.
+    """
+
+    def __init__(self, kind: str, needed: float, limit: float) -> None:
+        """Say what is short."""
+        super().__init__(f"{needed:,.6g} {kind} would be spent, the budget is {limit:,.6g}; raise it or ask for less")
+        self.kind, self.needed, self.limit = kind, needed, limit
 
 
 class ModelError(RagkitError):

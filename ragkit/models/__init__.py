@@ -8,6 +8,7 @@ from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.extras import require
 
 if TYPE_CHECKING:
+    from ragkit.models.pricing import Prices
     from ragkit.protocols import LanguageModel
 
 PROVIDERS = ("anthropic", "azure_openai", "bedrock", "cohere", "deepseek", "google_genai", "google_vertexai", "groq",
@@ -16,7 +17,11 @@ KNOWN = ("tiny", "hf:<hub id or folder>", "replay:<file>", *(f"{provider}:<model
 
 
 def load_model(
-    model: str | LanguageModel | object, *, adapter: str | None = None, base_url: str | None = None
+    model: str | LanguageModel | object,
+    *,
+    adapter: str | None = None,
+    base_url: str | None = None,
+    prices: Prices | None = None,
 ) -> LanguageModel:
     """Return the model that a spec stands for; a model is returned as it is.
 
@@ -26,6 +31,7 @@ def load_model(
             ``init_chat_model`` reads it, or a LangChain chat model.
         adapter: Folder of a PEFT adapter to put on a local model.
         base_url: Address of an OpenAI-compatible server, for ``"openai:…"``.
+        prices: Prices of your own, for API models.
 
     Returns:
         A language model.
@@ -55,7 +61,7 @@ def load_model(
     if kind in PROVIDERS and rest:
         from ragkit.models.langchain_chat import LangChainModel
 
-        return LangChainModel.from_spec(model, base_url=base_url)
+        return LangChainModel.from_spec(model, base_url=base_url, prices=prices)
     raise UnknownSpecError("model", model, KNOWN)
 
 

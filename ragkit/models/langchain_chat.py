@@ -13,6 +13,7 @@ from typing_extensions import override
 from ragkit.errors import ModelError
 from ragkit.extras import require
 from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text
+from ragkit.models.pricing import Prices
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Usage
 
@@ -22,29 +23,35 @@ _KEY_VARIABLES = {"openai": "OPENAI_API_KEY"}
 class LangChainModel(ModelBase):
     """Answer through a LangChain chat model; a plain prompt is sent as the one message of a user.
 
-    Token counts come from the provider; `count_tokens` estimates (a token for four bytes). Prices are not known
-    here, so the cost of a completion is None.
+    Token counts come from the provider; `count_tokens` estimates (a token for four bytes).
 
     Attributes:
         chat_model: The chat model.
         concurrency: Requests under way at once.
+        prices: Where costs come from; a completion of a model without a price costs None.
     """
 
-    def __init__(self, chat_model: Any, *, name: str | None = None, concurrency: int = 8) -> None:
+    def __init__(
+        self, chat_model: Any, *, name: str | None = None, concurrency: int = 8, prices: Prices | None = None
+    ) -> None:
         """Take a chat model."""
         require("langchain")
         self.chat_model = chat_model
         self.concurrency = concurrency
+        self.prices = prices or Prices()
+        self._own_prices = False
         model = getattr(chat_model, "model_name", None) or getattr(chat_model, "model", None)
         self._name = name or f"{type(chat_model).__name__}:{model}"
 
     @classmethod
-    def from_spec(cls, spec: str, *, base_url: str | None = None) -> LangChainModel:
+    def from_spec(cls, spec: str, *, base_url: str | None = None, prices: Prices | None = None) -> LangChainModel:
         """Load ``"<provider>:<model>"`` through ``init_chat_model``.
 
         Args:
             spec: Provider and model; keys come from the provider's own environment variables.
-            base_url: Address of an OpenAI-compatible server. Such a server may need no key, so none is asked for.
+            base_url: Address of an OpenAI-compatible server. Such a server may need no key, so none is asked for, and
+                costs are those of ``prices`` alone.
+            prices: Prices of your own.
 
         Returns:
             The model.
@@ -62,11 +69,13 @@ class LangChainModel(ModelBase):
             if not os.environ.get(_KEY_VARIABLES.get(provider, "")):
                 extra["api_key"] = "none"
         try:
-            return cls(init_chat_model(model, model_provider=provider, **extra), name=spec)
+            made = cls(init_chat_model(model, model_provider=provider, **extra), name=spec, prices=prices)
         except Exception as error:  # noqa: BLE001 - every provider has errors of its own
             key = os.environ.get(_KEY_VARIABLES.get(provider, ""), "")
             advice = "install the provider's LangChain package and set its key in the environment"
             raise ModelError(_told(f"{spec} cannot be loaded", error, advice, [key])) from _cause(error, [key])
+        made._own_prices = base_url is not None
+        return made
 
     @property
     @override
@@ -113,18 +122,26 @@ class LangChainModel(ModelBase):
         known = [value.get_secret_value() for value in values if hasattr(value, "get_secret_value")]
         return [*(str(value) for value in known), *(part for part in (address.password, address.query) if part)]
 
+    def _cost(self, usage: Usage) -> float | None:
+        """What a call cost; a server of one's own asks other prices than the provider whose protocol it speaks."""
+        if self._own_prices and self._name not in self.prices.own:
+            return None
+        return self.prices.cost(self._name, usage)
+
     def _read(self, answer: Any, sampling: Sampling, seconds: float) -> Completion:
         if not isinstance(answer.text, str):
             raise ModelError(f"{self.name} answered {type(answer.content).__name__} instead of text")
         text, _ = cut_at_stop(str(answer.text), sampling.stop)
-        usage = answer.usage_metadata or {}
+        told = answer.usage_metadata or {}
+        usage = Usage(
+            prompt_tokens=told.get("input_tokens", 0),
+            cached_tokens=told.get("input_token_details", {}).get("cache_read", 0) or 0,
+            completion_tokens=told.get("output_tokens", 0),
+        )
         return Completion(
             text=text,
-            usage=Usage(
-                prompt_tokens=usage.get("input_tokens", 0),
-                cached_tokens=usage.get("input_token_details", {}).get("cache_read", 0) or 0,
-                completion_tokens=usage.get("output_tokens", 0),
-            ),
+            usage=usage,
+            cost=self._cost(usage) if told else None,
             seconds=seconds,
             finish_reason="length" if answer.response_metadata.get("finish_reason") == "length" else "stop",
         )

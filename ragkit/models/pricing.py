@@ -1,0 +1,96 @@
+"""What a call costs: the user's own prices first, then those of genai-prices; unknown is None, never 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ragkit.errors import InvalidInputError
+from ragkit.extras import is_installed
+from ragkit.records import Usage
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """Prices in US dollars for a million tokens.
+
+    Attributes:
+        input: Tokens read.
+        output: Tokens written.
+        cached: Tokens read from a prompt cache; as `input` if None.
+    """
+
+    input: float
+    output: float
+    cached: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("input", self.input), ("output", self.output), ("cached", self.cached or 0.0)):
+            if not 0 <= value < float("inf"):
+                raise InvalidInputError(f"`{name}` must be a price of 0 or more, got {value!r}")
+
+    def cost(self, usage: Usage) -> float:
+        """What a call cost.
+
+        Args:
+            usage: Its tokens.
+
+        Returns:
+            US dollars.
+        """
+        cached = self.input if self.cached is None else self.cached
+        read = usage.prompt_tokens - usage.cached_tokens
+        return (read * self.input + usage.cached_tokens * cached + usage.completion_tokens * self.output) / _MILLION
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices by model.
+
+    Attributes:
+        own: Prices of your own by spec, such as ``{"openai:my-model": Price(input=1, output=2)}``; they come first.
+
+    Examples:
+        >>> prices = Prices({"openai:mine": Price(input=1.0, output=2.0)})
+        >>> prices.cost("openai:mine", Usage(prompt_tokens=1000, completion_tokens=100))
+        0.0012
+        >>> print(prices.cost("openai:unheard-of", Usage(prompt_tokens=1)))
+        None
+    """
+
+    own: Mapping[str, Price] = field(default_factory=dict)
+
+    def cost(self, spec: str, usage: Usage) -> float | None:
+        """What a call cost.
+
+        Args:
+            spec: ``"<provider>:<model>"``.
+            usage: Its tokens.
+
+        Returns:
+            US dollars; None where the price is not known.
+        """
+        if spec in self.own:
+            return self.own[spec].cost(usage)
+        if not is_installed("genai_prices"):
+            return None
+        import genai_prices
+
+        provider, _, model = spec.partition(":")
+        told = genai_prices.Usage(
+            input_tokens=usage.prompt_tokens,
+            cache_read_tokens=usage.cached_tokens,
+            output_tokens=usage.completion_tokens,
+        )
+        try:
+            return float(
+                genai_prices.calc_price(told, model, provider_id=_PROVIDERS.get(provider, provider)).total_price
+            )
+        except LookupError:
+            return None
+
+
+_PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral", "azure_openai": "azure",
+              "bedrock": "aws", "xai": "x-ai"}  # fmt: skip

@@ -1,35 +1,38 @@
 """Metadata filters in LangChain's operator style, read once into a small tree and then evaluated.
 
-``{"lang": "en", "year": {"$gte": 2020}}``: all entries must hold. Operators: $eq $ne $gt $gte $lt $lte $in $nin $exists
-on a field, $and $or $not on conditions.
+``{"lang": "en", "year": {"$gte": 2020}}``: all entries must hold; ``{}`` always holds. Operators: $eq $ne $gt $gte $lt
+$lte $in $nin $exists under a field, $and $or $not beside fields. A field is a key of the metadata, never a path.
 
-What is not there is like None: it equals None and nothing else, and no order holds for it; $exists tells the two apart.
-$ne and $nin are exactly what $eq and $in are not. Numbers compare by value, True and False equal only themselves, text
-is ordered by code point, and values of different kinds are never in an order. Of a list in the metadata one element is
-enough. These are rules that SQL over JSON can follow.
+- A missing field is like None, as in MongoDB: it equals None and nothing else; only $exists tells the two apart.
+- $ne, $nin and $not are exactly what $eq, $in and the condition are not, so $ne holds where the field is missing.
+- Numbers compare by value, whole or not; beyond 64 bits they count as floats. True and False equal only themselves.
+- Text is ordered by code point. Values of different kinds are in no order, which is no error.
+- Of a list one element is enough, not always the same for each operator; an empty list equals nothing, not even None.
+  What lies deeper, nan, and what JSON does not have equal nothing.
+
+SQL over JSON can follow these rules. SQLite loses text behind NUL and half surrogate pairs, so none can be asked for.
 """
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from numbers import Integral, Real
+from operator import ge, gt, le, lt
 from typing import Any, Literal, TypeAlias, cast
 
 from ragkit.errors import InvalidInputError
 
 Scalar: TypeAlias = str | int | float | bool | None
 Order = Literal["$gt", "$gte", "$lt", "$lte"]
-_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
-    "$gt": operator.gt,
-    "$gte": operator.ge,
-    "$lt": operator.lt,
-    "$lte": operator.le,
-}
+_Key: TypeAlias = tuple[str, Scalar]
+_ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
 _ON_FIELDS = ("$eq", "$ne", "$in", "$nin", "$exists", *_ORDERS)
 _ON_CONDITIONS = ("$and", "$or", "$not")
+_DEEPEST = 10  # operators inside each other; SQLite's parser gives up soon after
+_LOST = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,46 +95,19 @@ def parse_where(where: Mapping[str, object]) -> Condition:
     Raises:
         InvalidInputError: If it is not a mapping, an operator is unknown, or an operand is not of its kind.
     """
-    if not isinstance(where, Mapping):
-        raise InvalidInputError(f'a filter must be a mapping such as {{"lang": "en"}}, got {type(where).__name__}')
-    parts: list[Condition] = []
-    for name, asked in where.items():
-        if not isinstance(name, str):
-            raise InvalidInputError(f"a filter's names must be text, got {name!r}")
-        if name in {"$and", "$or"}:
-            if not isinstance(asked, (list, tuple)) or not asked:
-                raise InvalidInputError(f"{name} takes a list of filters, got {asked!r}")
-            inner = tuple(parse_where(each) for each in asked)
-            parts.append(All(inner) if name == "$and" else AnyOf(inner))
-        elif name == "$not":
-            parts.append(Not(parse_where(cast("Mapping[str, object]", asked))))
-        elif name.startswith("$"):
-            raise InvalidInputError(_unknown(name, _ON_CONDITIONS, "a filter"))
-        elif isinstance(asked, Mapping):
-            if not asked:
-                raise InvalidInputError(f'field {name!r} needs an operator, such as {{"$gte": 2020}}')
-            parts += [_on_field(name, each, operand) for each, operand in asked.items()]
-        else:
-            parts.append(_on_field(name, "$eq", asked))
-    return parts[0] if len(parts) == 1 else All(tuple(parts))
+    return _parsed(where, 0)
 
 
 def matches(condition: Condition, metadata: Mapping[str, object] | None) -> bool:
-    """Whether metadata fulfil a condition.
-
-    Args:
-        condition: What `parse_where` gave.
-        metadata: The values; None for none.
-
-    Returns:
-        True or False.
-    """
+    """Whether metadata fulfil a condition that `parse_where` gave; None is no metadata."""
     held = metadata or {}
     match condition:
         case Equals(field, values):
-            return any(_same(one, value) for one in _values(held, field) for value in values)
+            return any(_among(_key(one), values) for one in _values(held, field))
         case Ordered(field, order, value):
-            return any(_comparable(one, value) and _ORDERS[order](one, value) for one in _values(held, field))
+            kind, asked = cast("_Key", _key(value))
+            keys = filter(None, map(_key, _values(held, field)))
+            return any(key[0] == kind and _ORDERS[order](key[1], asked) for key in keys)
         case Exists(field):
             return field in held
         case Not(inner):
@@ -143,14 +119,7 @@ def matches(condition: Condition, metadata: Mapping[str, object] | None) -> bool
 
 
 def fields(condition: Condition) -> frozenset[str]:
-    """The fields that a condition names.
-
-    Args:
-        condition: What `parse_where` gave.
-
-    Returns:
-        Their names.
-    """
+    """The names of the fields that a condition asks about."""
     match condition:
         case Equals(field) | Ordered(field) | Exists(field):
             return frozenset([field])
@@ -160,52 +129,98 @@ def fields(condition: Condition) -> frozenset[str]:
             return frozenset(name for each in conditions for name in fields(each))
 
 
+def _parsed(where: object, depth: int) -> Condition:
+    if not isinstance(where, Mapping):
+        raise InvalidInputError(f'a filter must be a mapping such as {{"lang": "en"}}, got {type(where).__name__}')
+    if depth > _DEEPEST:
+        raise InvalidInputError(f"a filter has at most {_DEEPEST} operators inside each other; write it flatter")
+    parts = tuple(part for name, asked in where.items() for part in _entry(name, asked, depth + 1))
+    return parts[0] if len(parts) == 1 else All(parts)
+
+
+def _entry(name: object, asked: object, depth: int) -> Iterator[Condition]:
+    if not isinstance(name, str) or _LOST.search(name):
+        raise InvalidInputError(f"a filter's names must be text without NUL and half surrogate pairs, got {name!r}")
+    if name in {"$and", "$or"}:
+        if not isinstance(asked, (list, tuple)) or not asked:
+            raise InvalidInputError(f"{name} takes a list of filters, at least one, got {asked!r}")
+        inner = tuple(_parsed(each, depth) for each in asked)
+        yield All(inner) if name == "$and" else AnyOf(inner)
+    elif name == "$not":
+        yield Not(_parsed(asked, depth))
+    elif name.startswith("$"):
+        raise InvalidInputError(_unknown(name, _ON_CONDITIONS, "a filter", f'{{"year": {{"{name}": ...}}}}'))
+    elif isinstance(asked, Mapping):
+        if not asked:
+            raise InvalidInputError(f'field {name!r} needs an operator, such as {{"$gte": 2020}}')
+        yield from (_on_field(name, each, operand) for each, operand in asked.items())
+    else:
+        yield _on_field(name, "$eq", asked)
+
+
 def _on_field(field: str, name: str, operand: object) -> Condition:
-    if name in {"$eq", "$ne"}:
-        equal = Equals(field, (_scalar(field, name, operand),))
-        return equal if name == "$eq" else Not(equal)
-    if name in {"$in", "$nin"}:
-        if not isinstance(operand, (list, tuple, set, frozenset)):
+    if name in {"$eq", "$ne", "$in", "$nin"}:
+        several = name in {"$in", "$nin"}
+        if several and not isinstance(operand, (list, tuple, set, frozenset)):
             raise InvalidInputError(f"field {field!r}: {name} takes a list of values, got {operand!r}")
-        among = Equals(field, tuple(_scalar(field, name, each) for each in operand))
-        return among if name == "$in" else Not(among)
+        operands = cast("Iterable[object]", operand) if several else (operand,)
+        among = Equals(field, tuple(_scalar(field, name, each) for each in operands))
+        return Not(among) if name in {"$ne", "$nin"} else among
     if name == "$exists":
         if not isinstance(operand, bool):
             raise InvalidInputError(f"field {field!r}: $exists takes True or False, got {operand!r}")
         return Exists(field) if operand else Not(Exists(field))
     if name in _ORDERS:
-        if isinstance(operand, bool) or not isinstance(operand, (str, int, float)) or operand != operand:
-            raise InvalidInputError(f"field {field!r}: {name} takes a number or text, got {operand!r}")
-        return Ordered(field, cast("Order", name), operand)
-    raise InvalidInputError(_unknown(name, _ON_FIELDS, f"field {field!r}"))
+        value = _scalar(field, name, operand)
+        if value is not None and not isinstance(value, bool):
+            return Ordered(field, cast("Order", name), value)
+        raise InvalidInputError(f"field {field!r}: {name} takes a number or text, got {operand!r}")
+    inner = '{"year": ...}' if name == "$not" else '[{"year": ...}, ...]'
+    raise InvalidInputError(_unknown(name, _ON_FIELDS, f"field {field!r}", f'{{"{name}": {inner}}}'))
 
 
 def _scalar(field: str, name: str, operand: object) -> Scalar:
-    if operand is None or isinstance(operand, (str, bool, int)):
-        return operand
-    if isinstance(operand, float) and not math.isnan(operand):
-        return operand
-    raise InvalidInputError(f"field {field!r}: {name} takes text, a number, True, False or None, got {operand!r}")
+    key = _key(operand)
+    if key is not None and not (isinstance(key[1], str) and _LOST.search(key[1])):
+        return key[1]
+    kinds = "a number or text" if name in _ORDERS else "text, a number, True, False or None"
+    hint = ' (for one of several write {"$in": [...]})' if isinstance(operand, (list, tuple, set, frozenset)) else ""
+    hint = " (NUL and half surrogate pairs are never stored)" if isinstance(operand, str) else hint
+    raise InvalidInputError(f"field {field!r}: {name} takes {kinds}, got {operand!r}{hint}")
 
 
-def _unknown(name: object, known: Sequence[str], where: str) -> str:
-    close = get_close_matches(str(name), known, n=1, cutoff=0.5)
+def _unknown(name: object, known: Sequence[str], place: str, right: str) -> str:
+    if name in (*_ON_FIELDS, *_ON_CONDITIONS):
+        return f"{place}: {name!r} has no place here; write {right}"
+    close = get_close_matches(str(name).lower(), known, n=1, cutoff=0.7)
     meant = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{where}: unknown operator {name!r}.{meant} Known: {', '.join(known)}"
+    return f"{place}: unknown operator {name!r}.{meant} Known: {', '.join(known)}"
+
+
+def _key(value: object) -> _Key | None:
+    """What values share exactly when they are equal; None for what equals nothing."""
+    if isinstance(value, str):
+        return "text", value
+    if value is None or isinstance(value, bool):
+        return "constant", value
+    if not isinstance(value, Real) or value != value:
+        return None
+    if not isinstance(value, Integral):
+        return "number", float(value)
+    whole = int(value)
+    if -(2**63) <= whole < 2**63:
+        return "number", whole
+    try:
+        return "number", float(whole)
+    except OverflowError:
+        return "number", float("inf" if whole > 0 else "-inf")
+
+
+def _among(key: _Key | None, values: Sequence[Scalar]) -> bool:
+    # Searching the values themselves is quick, and too generous only in that True is 1.
+    return key is not None and key[1] in values and any(_key(value) == key for value in values)
 
 
 def _values(held: Mapping[str, object], field: str) -> Sequence[object]:
     value = held.get(field)
     return value if isinstance(value, (list, tuple)) else (value,)
-
-
-def _same(one: object, other: Scalar) -> bool:
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    return one == other
-
-
-def _comparable(one: object, other: str | int | float) -> bool:
-    if isinstance(one, bool):
-        return False
-    return isinstance(one, str) if isinstance(other, str) else isinstance(one, (int, float))

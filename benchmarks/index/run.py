@@ -1,7 +1,7 @@
 """The index beside raw FAISS and other stores on it: batches, single queries, filters, memory, building, growth.
 
 One thread; ways take turns in one run and medians count. Peers are measured where they are installed
-(``pip install langchain-community txtai``). Results go to ``results/``.
+(``pip install langchain-community txtai faiss-haystack``). Results go to ``results/``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from time import perf_counter
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
 
 import faiss  # noqa: TID253
 import numpy as np
@@ -198,6 +199,21 @@ def peers(vectors: Vectors, queries: Vectors) -> dict[str, float]:
             txtai.index([(n, vector, None) for n, vector in enumerate(vectors)])
             asked = [str(n) for n in range(1000)]
             found["txtai batchsearch"] = 1000 * in_turn({"it": lambda: txtai.batchsearch(asked, K)}, 3)["it"] / 1000
+        try:
+            from haystack.dataclasses import Document as HaystackDocument
+            from haystack_integrations.document_stores.faiss import FAISSDocumentStore
+        except ImportError:
+            pass
+        else:
+            haystack = FAISSDocumentStore(index_string="Flat", embedding_dim=DIM)
+            for start in range(0, len(vectors), 10_000):
+                part = vectors[start : start + 10_000].tolist()
+                haystack.write_documents(
+                    [HaystackDocument(content=f"text {start + n}", embedding=row) for n, row in enumerate(part)]
+                )
+            listed = queries[:50].tolist()
+            work = {"it": lambda: [haystack.search(row, K) for row in listed]}
+            found["haystack FAISS search"] = 1000 * in_turn(work, 3)["it"] / 50
     return found
 
 

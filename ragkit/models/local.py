@@ -74,6 +74,10 @@ class LocalModel(ModelBase):
     def count_tokens(self, text: str) -> int:
         return len(self.encode_text(text))
 
+    @override
+    def most_tokens(self, prompt: AnyPrompt) -> int:
+        return len(self.encode_prompt(prompt))
+
     def encode_text(self, text: str) -> list[int]:
         """Ids of a piece of text, nothing added; what looks like a special token is only text.
 

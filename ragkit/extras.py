@@ -14,6 +14,7 @@ EXTRA_OF = {
     "peft": "local",
     "trl": "local",
     "datasets": "local",
+    "llguidance": "local",
     "langchain": "api",
     "langchain_core": "api",
     "langchain_openai": "api",

@@ -445,6 +445,25 @@ def prompt_text(prompt: AnyPrompt) -> str:
     return "\n\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
 
 
+def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
+    """Pieces of a text up to the first stop sequence; what may be the beginning of one is held back.
+
+    Yields:
+        Pieces, none of them empty.
+    """
+    held, reach = "", max(map(len, stop), default=1) - 1
+    for piece in pieces:
+        held, stopped = cut_at_stop(held + piece, stop)
+        ready = len(held) if stopped else len(held) - reach
+        if ready > 0:
+            yield held[:ready]
+            held = held[ready:]
+        if stopped:
+            return
+    if held:
+        yield held
+
+
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """Cut a text at the first stop sequence.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from typing_extensions import override
 
 from ragkit.errors import ModelError, RagkitError, TransientModelError, UnsupportedError
 from ragkit.extras import require
-from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text, raised
+from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text, raised, until_stop
 from ragkit.models.pricing import Prices
 from ragkit.models.provider_errors import as_model_error, shown_cause, told
 from ragkit.protocols import AnyPrompt, Capabilities
@@ -162,29 +163,21 @@ class LangChainModel(ModelBase):
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
         started = time.perf_counter()
-        whole: Any = None
-        held = ""  # what may be the beginning of a stop sequence
-        reach = max(map(len, sampling.stop), default=1) - 1
-        chunks = self.chat_model.bind(**self._settings(sampling)).stream(_turns(prompt))
-        stopped = False
+        chunks: list[Any] = []
+
+        def texts() -> Iterator[str]:
+            for chunk in self.chat_model.bind(**self._settings(sampling)).stream(_turns(prompt)):
+                chunks.append(chunk)
+                yield str(chunk.text)
+
         try:
-            for chunk in chunks:
-                whole = chunk if whole is None else whole + chunk
-                held, stopped = cut_at_stop(held + str(chunk.text), sampling.stop)
-                ready = len(held) if stopped else len(held) - reach
-                if ready > 0:
-                    yield held[:ready]
-                    held = held[ready:]
-                if stopped:
-                    break
+            yield from until_stop(texts(), sampling.stop)
         except Exception as error:  # noqa: BLE001 - every provider has errors of its own
             secrets = self._secrets()
             raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
-        if held:
-            yield held
-        if whole is None:
+        if not chunks:
             raise TransientModelError(f"{self.name} streamed nothing")
-        return self._read(whole, sampling, time.perf_counter() - started)
+        return self._read(reduce(add, chunks), sampling, time.perf_counter() - started)
 
     def _secrets(self) -> list[str]:
         """Values of the chat model that pydantic keeps as secrets, such as the key.

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ragkit.errors import RagkitWarning as RagkitWarning
     from ragkit.finetuning import FineTuned as FineTuned
     from ragkit.finetuning import finetune as finetune
+    from ragkit.finetuning.mixing import Mixture as Mixture
+    from ragkit.finetuning.mixing import mix as mix
     from ragkit.index import Index as Index
     from ragkit.models import load_model as load_model
     from ragkit.models.budget import Budget as Budget
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ragkit.records import Example as Example
     from ragkit.records import Hit as Hit
     from ragkit.records import Message as Message
+    from ragkit.records import Preference as Preference
     from ragkit.records import Prompt as Prompt
     from ragkit.records import Selection as Selection
     from ragkit.records import Usage as Usage
@@ -93,10 +96,12 @@ _HOME_OF = {
     "LabelNearest": "ragkit_selectors.diverse",
     "Message": "ragkit.records",
     "MinScore": "ragkit_selectors.filters",
+    "Mixture": "ragkit.finetuning.mixing",
     "Mmr": "ragkit_selectors.diverse",
     "NgramSelector": "ragkit_selectors.ngram",
     "Order": "ragkit_selectors.order",
     "Pinned": "ragkit_selectors.order",
+    "Preference": "ragkit.records",
     "Price": "ragkit.models.pricing",
     "Prices": "ragkit.models.pricing",
     "Prompt": "ragkit.records",
@@ -121,6 +126,7 @@ _HOME_OF = {
     "load_embedder": "ragkit.embedders",
     "load_model": "ragkit.models",
     "load_selector": "ragkit_selectors.loading",
+    "mix": "ragkit.finetuning.mixing",
 }
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above
 

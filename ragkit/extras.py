@@ -14,6 +14,8 @@ EXTRA_OF = {
     "peft": "local",
     "trl": "local",
     "datasets": "local",
+    "accelerate": "local",
+    "bitsandbytes": "qlora",
     "langchain": "api",
     "langchain_core": "api",
     "langchain_openai": "api",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def load_adapted(base: SentenceTransformerEmbedder, folder: Path) -> SentenceTra
 
 
 def _lora_of(settings: Settings) -> Any:
-    given = settings.peft_config
+    given = copy.deepcopy(settings.peft_config)  # PEFT writes into it
     if given is None:
         return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
     if not isinstance(given, PeftConfig) or given.is_prompt_learning:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -88,7 +89,7 @@ def peft_config_of(settings: Settings) -> Any:
     Raises:
         InvalidInputError: If the user's configuration is not one of the method.
     """
-    given, method = settings.peft_config, settings.method
+    given, method = copy.deepcopy(settings.peft_config), settings.method  # PEFT writes into it
     if method not in ADAPTERS:
         return None
     if given is not None and not isinstance(given, PeftConfig):

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ragkit.errors import RagkitWarning as RagkitWarning
     from ragkit.finetuning import FineTuned as FineTuned
     from ragkit.finetuning import finetune as finetune
+    from ragkit.finetuning.imitation import Imitation as Imitation
+    from ragkit.finetuning.imitation import imitate as imitate
+    from ragkit.finetuning.memorising import Memorisation as Memorisation
+    from ragkit.finetuning.memorising import memorisation as memorisation
     from ragkit.finetuning.mixing import Mixture as Mixture
     from ragkit.finetuning.mixing import mix as mix
     from ragkit.index import Index as Index
@@ -90,10 +94,12 @@ _HOME_OF = {
     "HashingEmbedder": "ragkit.embedders.hashing",
     "Hit": "ragkit.records",
     "HybridSelector": "ragkit_selectors.hybrid",
+    "Imitation": "ragkit.finetuning.imitation",
     "Index": "ragkit.index",
     "JaccardSelector": "ragkit_selectors.overlap",
     "LabelBalanced": "ragkit_selectors.diverse",
     "LabelNearest": "ragkit_selectors.diverse",
+    "Memorisation": "ragkit.finetuning.memorising",
     "Message": "ragkit.records",
     "MinScore": "ragkit_selectors.filters",
     "Mixture": "ragkit.finetuning.mixing",
@@ -123,9 +129,11 @@ _HOME_OF = {
     "compare": "ragkit_pipelines.compare",
     "entropy_order": "ragkit_selectors.ordering",
     "finetune": "ragkit.finetuning",
+    "imitate": "ragkit.finetuning.imitation",
     "load_embedder": "ragkit.embedders",
     "load_model": "ragkit.models",
     "load_selector": "ragkit_selectors.loading",
+    "memorisation": "ragkit.finetuning.memorising",
     "mix": "ragkit.finetuning.mixing",
 }
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above

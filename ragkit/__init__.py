@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from ragkit.errors import RagkitWarning as RagkitWarning
     from ragkit.finetuning import FineTuned as FineTuned
     from ragkit.finetuning import finetune as finetune
+    from ragkit.finetuning.imitation import Imitation as Imitation
+    from ragkit.finetuning.imitation import imitate as imitate
+    from ragkit.finetuning.memorising import Memorisation as Memorisation
+    from ragkit.finetuning.memorising import memorisation as memorisation
+    from ragkit.finetuning.mixing import Mixture as Mixture
+    from ragkit.finetuning.mixing import mix as mix
     from ragkit.index import Index as Index
     from ragkit.models import load_model as load_model
+    from ragkit.models.adapters import AdapterSet as AdapterSet
     from ragkit.models.answers import AnswerCache as AnswerCache
     from ragkit.models.budget import Budget as Budget
     from ragkit.models.layers import LayeredModel as LayeredModel
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     from ragkit.records import Example as Example
     from ragkit.records import Hit as Hit
     from ragkit.records import Message as Message
+    from ragkit.records import Preference as Preference
     from ragkit.records import Prompt as Prompt
     from ragkit.records import Selection as Selection
     from ragkit.records import Usage as Usage
@@ -70,6 +78,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "AdapterSet": "ragkit.models.adapters",
     "AnswerCache": "ragkit.models.answers",
     "BM25Selector": "ragkit_selectors.weighted",
     "Budget": "ragkit.models.budget",
@@ -90,17 +99,21 @@ _HOME_OF = {
     "HashingEmbedder": "ragkit.embedders.hashing",
     "Hit": "ragkit.records",
     "HybridSelector": "ragkit_selectors.hybrid",
+    "Imitation": "ragkit.finetuning.imitation",
     "Index": "ragkit.index",
     "JaccardSelector": "ragkit_selectors.overlap",
     "LabelBalanced": "ragkit_selectors.diverse",
     "LabelNearest": "ragkit_selectors.diverse",
     "LayeredModel": "ragkit.models.layers",
+    "Memorisation": "ragkit.finetuning.memorising",
     "Message": "ragkit.records",
     "MinScore": "ragkit_selectors.filters",
+    "Mixture": "ragkit.finetuning.mixing",
     "Mmr": "ragkit_selectors.diverse",
     "NgramSelector": "ragkit_selectors.ngram",
     "Order": "ragkit_selectors.order",
     "Pinned": "ragkit_selectors.order",
+    "Preference": "ragkit.records",
     "Price": "ragkit.models.pricing",
     "Prices": "ragkit.models.pricing",
     "Prompt": "ragkit.records",
@@ -124,9 +137,12 @@ _HOME_OF = {
     "compare": "ragkit_pipelines.compare",
     "entropy_order": "ragkit_selectors.ordering",
     "finetune": "ragkit.finetuning",
+    "imitate": "ragkit.finetuning.imitation",
     "load_embedder": "ragkit.embedders",
     "load_model": "ragkit.models",
     "load_selector": "ragkit_selectors.loading",
+    "memorisation": "ragkit.finetuning.memorising",
+    "mix": "ragkit.finetuning.mixing",
 }
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above
 

@@ -15,6 +15,8 @@ EXTRA_OF = {
     "trl": "local",
     "datasets": "local",
     "llguidance": "local",
+    "accelerate": "local",
+    "bitsandbytes": "qlora",
     "langchain": "api",
     "langchain_core": "api",
     "langchain_openai": "api",

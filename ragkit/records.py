@@ -167,6 +167,21 @@ class Chat:
     messages: tuple[Message, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one input, of which one is better: what preference training learns from.
+
+    Attributes:
+        prompt: The input, one text or several named fields; a template puts it into words.
+        chosen: The better answer.
+        rejected: The worse one.
+    """
+
+    prompt: str | Fields
+    chosen: str
+    rejected: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens of one call.

@@ -203,7 +203,7 @@ def test_an_error_in_a_stream_reaches_the_caller(llama, monkeypatch):
     def fail(*args, **arguments):
         raise ModelError("broken")
 
-    monkeypatch.setattr(llama, "_answer", fail)
+    monkeypatch.setattr(llama, "answer_rows", fail)
     with pytest.raises(ModelError, match="broken"):
         list(llama.stream("a"))
 

@@ -17,6 +17,7 @@ from rich.console import Console
 import ragkit
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tasks import Task
+from ragkit_pipelines.cli_finetune import finetune
 from ragkit_pipelines.cli_index import index_app
 from ragkit_pipelines.cli_select import pool_app, select
 
@@ -86,6 +87,7 @@ def demo(
     _show(run(task, model="tiny", seeds=[seed], out=out), as_json=as_json)
 
 
+app.command()(finetune)
 app.command()(select)
 app.add_typer(pool_app, name="pool")
 app.add_typer(index_app, name="index")

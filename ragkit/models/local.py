@@ -43,6 +43,7 @@ class LocalModel(ModelBase):
         tokenizer: Its tokenizer.
         source: Spec or folder that the base weights come from.
         batch_size: Prompts a batch.
+        lock: Held while the model computes.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class LocalModel(ModelBase):
         self.source = source
         self.batch_size = batch_size
         self._name, self._fingerprint = name, fingerprint
-        self._lock = Lock()
+        self.lock = Lock()
         self._adapter: str | None = None
         self._prefixes = Prefixes()
         self._vocabulary: Any = None
@@ -133,20 +134,25 @@ class LocalModel(ModelBase):
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         rows = [self.encode_prompt(prompt) for prompt in prompts]
-        self._check_window(max(map(len, rows)), sampling.max_tokens)
+        self.check_window(max(map(len, rows)), sampling.max_tokens)
         answers: list[Completion | None] = [None] * len(rows)
         # A sampled answer must not depend on its neighbours, so each is drawn alone with its own seed.
         size = 1 if sampling.temperature else self.batch_size
-        with self._lock, torch.inference_mode(), quiet_transformers(), self._adapted():
+        with self.lock, torch.inference_mode(), quiet_transformers(), self._adapted():
             for group, prefix, cached in self._sharing(prompts, rows):
-                for places in _batches_by_length([rows[place] for place in group], size):
+                for places in batches_by_length([rows[place] for place in group], size):
                     batch = [rows[group[place]] for place in places]
-                    for place, answer in zip(places, self._answer(batch, sampling, prefix, cached), strict=True):
+                    for place, answer in zip(places, self.answer_rows(batch, sampling, prefix, cached), strict=True):
                         answers[group[place]] = answer
                     cached = 0 if prefix is None else len(prefix.ids)
         return [answer for answer in answers if answer is not None]
 
-    def _check_window(self, prompt_tokens: int, answer_tokens: int) -> None:
+    def check_window(self, prompt_tokens: int, answer_tokens: int) -> None:
+        """Refuse what does not fit the model's window.
+
+        Raises:
+            PromptTooLongError: If it does not fit.
+        """
         window = self.capabilities.window
         if window and prompt_tokens + answer_tokens > window:
             advice = f"shorten the prompt, show fewer examples, or lower `max_tokens` (now {answer_tokens})"
@@ -204,7 +210,7 @@ class LocalModel(ModelBase):
             arguments["logits_to_keep"] = 1
         return self.module(**{name: value for name, value in arguments.items() if name in self._takes})
 
-    def _answer(
+    def answer_rows(
         self,
         rows: list[list[int]],
         sampling: Sampling,
@@ -212,15 +218,31 @@ class LocalModel(ModelBase):
         cached: int = 0,
         streamer: Any = None,
         given_up: Callable[[], bool] | None = None,
-        **more: Any,
+        adapters: list[str] | None = None,
     ) -> list[Completion]:
+        """Answer one batch; the caller holds `lock`.
+
+        Args:
+            rows: Token ids of each prompt.
+            sampling: How to continue them.
+            prefix: What all rows begin with, where it is computed already.
+            cached: Tokens of the first row that cost nothing now.
+            streamer: Where transformers puts the tokens as they come.
+            given_up: Asked after each token whether to end.
+            adapters: PEFT's name of the adapter of each row, where they differ.
+
+        Returns:
+            The answers.
+        """
         started = time.perf_counter()
         ids, mask = self._padded(rows, left=True, after=prefix)
         width = ids.shape[1]
         stopper = _StopAtText(self.tokenizer, sampling.stop, width, len(rows), given_up)
-        settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, **more}
+        settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.temperature:
             settings |= {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
+        if adapters is not None:
+            settings["adapter_names"] = adapters
         if prefix is not None:
             settings["past_key_values"] = prefix.for_rows(len(rows), width - len(prefix.ids) + sampling.max_tokens)
         if sampling.schema is not None or sampling.choices is not None:
@@ -297,10 +319,10 @@ class LocalModel(ModelBase):
         longest = max(map(len, tails), default=0)
         if not rows or not longest:
             return scores
-        self._check_window(max(map(len, rows)) + longest, 0)
-        with self._lock, torch.inference_mode(), self._adapted():
+        self.check_window(max(map(len, rows)) + longest, 0)
+        with self.lock, torch.inference_mode(), self._adapted():
             for group, prefix, _ in self._sharing(batch, rows):
-                for places in _batches_by_length([rows[place] for place in group], self.batch_size):
+                for places in batches_by_length([rows[place] for place in group], self.batch_size):
                     some = [rows[group[place]] for place in places]
                     found = self._scored(some, tails, prefix) if self._is_plain else self._scored_apart(some, tails)
                     scores[[group[place] for place in places]] = found
@@ -310,7 +332,7 @@ class LocalModel(ModelBase):
         """The scores where a cache cannot be shared: each row is read anew with each choice."""
         pairs = [(row, tail) for row in rows for tail in tails]
         scores = np.zeros(len(pairs))
-        for places in _batches_by_length([row + tail for row, tail in pairs], self.batch_size):
+        for places in batches_by_length([row + tail for row, tail in pairs], self.batch_size):
             some = [pairs[place] for place in places]
             ids, mask = self._padded([row + tail for row, tail in some], left=False)
             logits = self.module(input_ids=ids, attention_mask=mask).logits[:, :-1].double()
@@ -349,16 +371,16 @@ class LocalModel(ModelBase):
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
         row = self.encode_prompt(prompt)
-        self._check_window(len(row), sampling.max_tokens)
+        self.check_window(len(row), sampling.max_tokens)
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         given_up = Event()
         outcome: list[Completion | Exception] = []
 
         def work() -> None:
             try:
-                with self._lock, torch.inference_mode(), quiet_transformers(), self._adapted():
+                with self.lock, torch.inference_mode(), quiet_transformers(), self._adapted():
                     for _, prefix, cached in self._sharing([prompt], [row]):
-                        outcome.extend(self._answer([row], sampling, prefix, cached, streamer, given_up.is_set))
+                        outcome.extend(self.answer_rows([row], sampling, prefix, cached, streamer, given_up.is_set))
             except Exception as error:  # noqa: BLE001 - raised below, where the caller sees it
                 outcome.append(error)
             finally:
@@ -432,7 +454,7 @@ def _end_ids(module: Any) -> set[int]:
     return set(ends) if isinstance(ends, list) else {ends} - {None}
 
 
-def _batches_by_length(rows: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+def batches_by_length(rows: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
     """Places of ``rows`` in batches of similar length, the longest first, each of bounded size with its padding.
 
     Yields:

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 PROVIDERS = ("anthropic", "azure_openai", "bedrock", "cohere", "deepseek", "google_genai", "google_vertexai", "groq",
              "huggingface", "mistralai", "ollama", "openai", "openrouter", "perplexity", "together", "xai")  # fmt: skip
-KNOWN = ("tiny", "hf:<hub id or folder>", "replay:<file>", *(f"{provider}:<model>" for provider in PROVIDERS))
+KNOWN = (
+    "tiny",
+    "hf:<hub id or folder>",
+    "minilm",
+    "st:<hub id or folder>",
+    "replay:<file>",
+    *(f"{provider}:<model>" for provider in PROVIDERS),
+)
 
 
 def load_model(
@@ -37,8 +44,9 @@ def load_model(
 
     Args:
         model: ``"tiny"`` (ships with ragkit), ``"hf:"`` and a hub id, a model folder or a folder that
-            `ragkit.finetune` wrote, ``"replay:"`` and a recording, ``"<provider>:<model>"`` as LangChain's
-            ``init_chat_model`` reads it, or a LangChain chat model.
+            `ragkit.finetune` wrote, ``"minilm"`` or ``"st:"`` and a folder for an encoder that chooses, ``"replay:"``
+            and a recording, ``"<provider>:<model>"`` as LangChain's ``init_chat_model`` reads it, or a LangChain chat
+            model.
         adapter: Folder of a PEFT adapter to put on a local model.
         base_url: Address of an OpenAI-compatible server, for ``"openai:…"``.
         prices: Prices of your own, for API models.
@@ -95,6 +103,11 @@ def _from_spec(
         from ragkit.models.loading import load_local
 
         return load_local(spec, adapter=adapter)
+    if spec == "minilm" or (kind == "st" and rest):
+        from ragkit.embedders import load_embedder
+        from ragkit.models.encoder import EncoderModel
+
+        return EncoderModel(load_embedder(spec))
     if kind == "replay" and rest:
         from ragkit.models.replay import ReplayModel
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError
 from ragkit.index.array_file import BLOCK, as_bytes
-from ragkit.index.database import Database, Stored, checksum, content_hash, facts_of
+from ragkit.index.database import Database, Stored, checksum, content_hash
+from ragkit.index.metadata import facts_of
 from ragkit.index.segment import Segment
 from ragkit.index.state import State, files
 
@@ -57,7 +58,7 @@ def _documents(database: Database, state: State) -> list[str]:
             found.append(f"document {document.id!r} has another one's vector")
             continue
         seen[document.row] = True
-        expected_facts += facts_of(document, indexed)
+        expected_facts += facts_of(document.key, document.metadata, indexed)
     dead = state.dead if state.dead is not None else np.zeros(len(seen), dtype=np.bool_)
     if not np.array_equal(seen, ~dead):
         found.append("the rows of documents and of removed ones are not all rows")

@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from ragkit.embedders import load_embedder
 from ragkit.errors import IntegrityError, InvalidInputError, RagkitWarning
 from ragkit.extras import require
-from ragkit.index.database import NAME, Database, Stored, facts_of
+from ragkit.index.database import NAME, Database, Stored
+from ragkit.index.filters import Filters
 from ragkit.index.gpu import Device, Gpus, card_numbers
 from ragkit.index.incoming import AnyDocument, read_document
 from ragkit.index.lock import WriterLock
-from ragkit.index.searching import Filters, find
+from ragkit.index.searching import find
 from ragkit.index.segment import Segment
 from ragkit.index.state import Facts, State, files, load_state, sealed
 from ragkit.index.writing import Changes, commit, put, set_facts
@@ -333,14 +334,18 @@ class Index:
 
         Args:
             field: The name of the field.
+
+        Raises:
+            InvalidInputError: If it is not text.
         """
         self._check_writable()
+        if not isinstance(field, str):
+            raise InvalidInputError(f"`field` must be the name of one field, got {field!r}")
         with self._writing, self._database.transaction() as connection:
             facts = self._state.facts
             if field not in facts["indexed"]:
-                rows = connection.execute("SELECT key, id, row, text, metadata, hash FROM documents")
-                held = [fact for row in rows for fact in facts_of(Stored(*row), [field])]
-                connection.executemany("INSERT INTO facts VALUES (?, ?, ?, ?)", held)
+                rows = connection.execute("SELECT key, metadata FROM documents")
+                self._database.insert_facts(rows, [field])
                 set_facts(self, indexed=sorted([*facts["indexed"], field]))
         self._publish()
 

@@ -13,7 +13,8 @@ from threading import local
 from typing import NamedTuple
 from weakref import WeakSet
 
-from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.errors import IntegrityError
+from ragkit.index.metadata import facts_of
 
 FORMAT = 1
 NAME = "index.sqlite"
@@ -27,10 +28,9 @@ CREATE TABLE dead (row INTEGER PRIMARY KEY);
 CREATE TABLE blocks (file TEXT NOT NULL, block INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (file, block))
     WITHOUT ROWID;
 CREATE TABLE facts (document INTEGER NOT NULL, field TEXT NOT NULL, kind TEXT NOT NULL, value);
-CREATE INDEX facts_by_value ON facts (field, value, kind, document);
+CREATE INDEX facts_by_value ON facts (field, kind, value, document);
 CREATE INDEX facts_by_document ON facts (document);
 """
-_JSON = json.JSONEncoder(allow_nan=False)
 _AT_ONCE = 5000  # values bound in one statement
 
 
@@ -220,12 +220,13 @@ class Database:
             "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
             ((*document, checksum(document)) for document in documents),
         )
-        fields = sorted(indexed)
+        self.insert_facts(((document.key, document.metadata) for document in documents), sorted(indexed))
+
+    def insert_facts(self, documents: Iterable[tuple[int, str]], fields: Sequence[str]) -> None:
+        """Add what some fields of documents hold, given by key and metadata, inside a transaction."""
         if fields:
-            self.connection.executemany(
-                "INSERT INTO facts VALUES (?, ?, ?, ?)",
-                [fact for document in documents for fact in facts_of(document, fields)],
-            )
+            found = (fact for key, metadata in documents for fact in facts_of(key, metadata, fields))
+            self.connection.executemany("INSERT INTO facts VALUES (?, ?, ?, ?)", found)
 
     def delete(self, documents: Sequence[Stored], *, dead: Sequence[int]) -> None:
         """Remove documents and mark rows as dead, inside a transaction."""
@@ -257,56 +258,3 @@ class Database:
         query = "SELECT checksum FROM blocks WHERE file = ? AND block = ?"
         found = self.connection.execute(query, (file, block)).fetchone()
         return int(found[0]) if found else 0
-
-
-def facts_of(document: Stored, fields: Iterable[str]) -> Iterator[tuple[int, str, str, object]]:
-    """The values of some fields of a document, as filters search them.
-
-    Args:
-        document: The document.
-        fields: The fields.
-
-    Yields:
-        Key, field, kind and value; an element each of a list.
-    """
-    metadata = json.loads(document.metadata)
-    for field in fields:
-        if field in metadata:
-            value = metadata[field]
-            for one in value if isinstance(value, list) else [value]:
-                yield document.key, field, *_typed(one)
-
-
-def _typed(value: object) -> tuple[str, object]:
-    if value is None:
-        return "null", None
-    if isinstance(value, bool):
-        return ("true", 1) if value else ("false", 0)
-    if isinstance(value, int):
-        return ("integer", value) if -(2**63) <= value < 2**63 else ("real", float(value))
-    if isinstance(value, float):
-        return "real", value
-    return ("text", value) if isinstance(value, str) else ("object", None)
-
-
-def metadata_json(metadata: object, where: str) -> str:
-    """Metadata as the database holds them.
-
-    Args:
-        metadata: The values.
-        where: What the document is called in messages.
-
-    Returns:
-        JSON.
-
-    Raises:
-        InvalidInputError: If a value is none that JSON has.
-    """
-    if metadata is None:
-        return "{}"
-    if type(metadata) is not dict and not isinstance(metadata, Mapping):
-        raise InvalidInputError(f"{where}: `metadata` must be a mapping, got {type(metadata).__name__}")
-    try:
-        return _JSON.encode(metadata if type(metadata) is dict else dict(metadata))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{where}: metadata must be what JSON can hold: {error}") from error

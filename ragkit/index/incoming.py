@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 from ragkit.errors import InvalidInputError
-from ragkit.index.database import metadata_json
+from ragkit.index.metadata import metadata_json
 from ragkit.records import Document
 
 

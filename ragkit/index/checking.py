@@ -48,10 +48,9 @@ def _documents(database: Database, state: State) -> list[str]:
     seen = np.zeros(len(state.keys), dtype=np.bool_)
     indexed = state.facts["indexed"]
     expected_facts: list[tuple[object, ...]] = []
-    query = "SELECT key, id, row, text, metadata, hash, checksum FROM documents"
-    for *values, told in database.connection.execute(query):
-        document = Stored(*values)
-        if checksum(document) != told or content_hash(document.text) != document.hash:
+    for document in map(Stored._make, database.connection.execute("SELECT * FROM documents")):
+        key, name, row, text, metadata, digest, told = document
+        if checksum(key, name, row, metadata, digest) != told or content_hash(text) != digest:
             found.append(f"document {document.id!r} is not what was written")
             continue
         if not 0 <= document.row < len(seen) or seen[document.row] or state.keys[document.row] != document.key:

@@ -30,7 +30,7 @@ from ragkit.extras import require
 from ragkit.index.database import NAME, Database, Stored
 from ragkit.index.filters import Filters
 from ragkit.index.gpu import Device, Gpus, card_numbers
-from ragkit.index.incoming import AnyDocument, read_document
+from ragkit.index.incoming import AnyDocument, read_documents
 from ragkit.index.lock import WriterLock
 from ragkit.index.searching import find
 from ragkit.index.segment import Segment
@@ -290,7 +290,7 @@ class Index:
         rest = iter(documents)
         with progress("adding documents", total) as advance:
             while batch := list(islice(rest, size)):
-                read = [read_document(each, f"documents[{len(ids) + place}]") for place, each in enumerate(batch)]
+                read = read_documents(batch, len(ids))
                 part = None if vectors is None else vectors[len(ids) : len(ids) + len(batch)]
                 with self._writing:
                     put(self, read, part)

@@ -235,6 +235,22 @@ def test_mappings_of_all_kinds_are_stored():
         assert found(index, {"b": "é", "a": 3}) == [0]
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{}],
+        [{}, None, {}],
+        [{"a": 1}, {"a": "}, {"}, {}],
+        [{"a": [{"b": 1}, {"c": 2}]}, {"a": {"b": {}}}],
+        [{'}, {"': '"}, {"'}, {"a": "\\"}, {"a": "\n\u2028é"}],
+    ],
+)
+def test_metadata_that_look_like_json_come_back(rows):
+    with filled(None, rows * 2) as index:
+        documents = index.get([str(n) for n in range(2 * len(rows))])
+        assert [document.metadata for document in documents] == [row or None for row in rows * 2]
+
+
 @pytest.mark.filterwarnings("ignore::ragkit.errors.SmallPoolWarning")
 @settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.dictionaries(ASKED_FIELDS, SCALARS, max_size=3), min_size=1, max_size=6), where=WHERE)

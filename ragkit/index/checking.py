@@ -49,7 +49,7 @@ def _documents(database: Database, state: State) -> list[str]:
     indexed = state.facts["indexed"]
     expected_facts: list[tuple[object, ...]] = []
     for document in map(Stored._make, database.connection.execute("SELECT * FROM documents")):
-        key, name, row, text, metadata, digest, told = document
+        key, name, row, digest, told, metadata, text = document
         if checksum(key, name, row, metadata, digest) != told or content_hash(text) != digest:
             found.append(f"document {document.id!r} is not what was written")
             continue

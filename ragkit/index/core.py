@@ -139,13 +139,13 @@ class Index:
             factory: ``"flat"`` for exact search, ``"auto"`` to choose by size, a FAISS factory string, or ``"cagra"``
                 for a graph on a GPU, where FAISS was built with cuVS.
             device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, several of these, or ``"auto"`` for a GPU where FAISS sees one.
-            exist_ok: Whether to open an index that is there already.
+            exist_ok: Whether to open an index that is there already, if it was made with the same arguments.
 
         Returns:
             The index, open for writing.
 
         Raises:
-            InvalidInputError: If an argument is out of its range, or the folder holds something.
+            InvalidInputError: If an argument is out of its range, or the folder holds something else.
         """
         if metric not in _METRICS or dtype not in _DTYPES:
             raise InvalidInputError(
@@ -154,7 +154,9 @@ class Index:
         if path is not None and (Path(path) / NAME).is_file():
             if not exist_ok:
                 raise InvalidInputError(f"{path} holds an index already; open it, or give exist_ok=True")
-            return cls.open(path, embedder=embedder, device=device)
+            index = cls.open(path, embedder=embedder, device=device)
+            _check_made_alike(index, {"metric": metric, "dtype": dtype, "factory": factory, "dim": dim})
+            return index
         loaded = None if embedder is None else load_embedder(embedder)
         if loaded is None and (type(dim) is not int or dim < 1):
             raise InvalidInputError(f"without an embedder `dim` must be a whole number of at least 1, got {dim!r}")
@@ -284,15 +286,18 @@ class Index:
             raise InvalidInputError("this index has no embedder; give `vectors`")
         total = len(documents) if isinstance(documents, Sequence) else None
         if vectors is not None and total != len(vectors):
-            raise InvalidInputError(f"`vectors` holds {len(vectors)} rows for {total} documents")
-        size = batch_size or (_BATCH if vectors is None else _BATCH_OF_VECTORS)
+            counted = "documents that are no sequence; give a list" if total is None else f"{total} documents"
+            raise InvalidInputError(f"`vectors` holds {len(vectors)} rows for {counted}")
+        size = (_BATCH if vectors is None else _BATCH_OF_VECTORS) if batch_size is None else batch_size
+        if type(size) is not int or size < 1:
+            raise InvalidInputError(f"`batch_size` must be a whole number of at least 1, got {batch_size!r}")
         ids: list[str] = []
         rest = iter(documents)
         with progress("adding documents", total) as advance:
             while batch := list(islice(rest, size)):
                 read = read_documents(batch, len(ids))
                 part = None if vectors is None else vectors[len(ids) : len(ids) + len(batch)]
-                with self._writing:
+                with self._changing():
                     put(self, read, part)
                 ids += [each.id for each in read]
                 advance(len(batch))
@@ -323,7 +328,7 @@ class Index:
         """
         self._check_writable()
         refuse_bare_string("ids", cast("Sequence[str]", ids))
-        with self._writing:
+        with self._changing():
             found = list(self._database.by_ids(dict.fromkeys(ids)).values())
             if found:
                 commit(self, Changes([], np.zeros((0, self._state.facts["dim"]), dtype=np.float32), found))
@@ -341,7 +346,7 @@ class Index:
         self._check_writable()
         if not isinstance(field, str):
             raise InvalidInputError(f"`field` must be the name of one field, got {field!r}")
-        with self._writing, self._database.transaction() as connection:
+        with self._changing(), self._database.transaction() as connection:
             facts = self._state.facts
             if field not in facts["indexed"]:
                 rows = connection.execute("SELECT key, metadata FROM documents")
@@ -488,7 +493,7 @@ class Index:
         from ragkit.index.maintenance import compact
 
         self._check_writable()
-        with self._writing:
+        with self._changing():
             compact(self)
 
     def tune(
@@ -508,7 +513,7 @@ class Index:
         from ragkit.index.maintenance import tune
 
         self._check_writable()
-        with self._writing:
+        with self._changing():
             return tune(self, target_recall=target_recall, k=k, queries=queries, seed=seed)
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -555,6 +560,13 @@ class Index:
         if matched is not None or state.segment is not None or k > state.live:
             keys = np.where(rows < 0, -1, keys)
         return scores, keys
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The right to write, from the last commit on: who was stopped right after one has not seen it yet."""
+        with self._writing:
+            self.refresh()
+            yield
 
     def _publish(self) -> None:
         with self._publishing:
@@ -619,6 +631,17 @@ class Index:
             yield state
         finally:
             view.__exit__(None, None, None)
+
+
+def _check_made_alike(index: Index, asked: Mapping[str, object]) -> None:
+    """Close and refuse an index that was made with other arguments."""
+    made: Mapping[str, object] = {**index._state.facts}
+    for name, value in asked.items():
+        if value is not None and value != made[name]:
+            index.close()
+            raise InvalidInputError(
+                f"{index.path} holds an index made with {name}={made[name]!r}, not {value!r}; open it, or make another"
+            )
 
 
 def _same_embedder(facts: Facts, embedder: str | Embedder | None) -> Embedder | None:

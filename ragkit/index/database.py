@@ -22,8 +22,8 @@ NAME = "index.sqlite"
 _SCHEMA = """
 CREATE TABLE facts_of_index (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE documents (
-    key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, row INTEGER NOT NULL, text TEXT NOT NULL, metadata TEXT NOT NULL,
-    hash BLOB NOT NULL, checksum INTEGER NOT NULL
+    key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, row INTEGER NOT NULL, hash BLOB NOT NULL,
+    checksum INTEGER NOT NULL, metadata TEXT NOT NULL, text TEXT NOT NULL
 );
 CREATE TABLE dead (row INTEGER PRIMARY KEY);
 CREATE TABLE blocks (file TEXT NOT NULL, block INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (file, block))
@@ -37,15 +37,15 @@ _TOGETHER = 50  # rows inserted by one statement, which takes three quarters of 
 
 
 class Stored(NamedTuple):
-    """A document as it stands in the database."""
+    """A document as it stands in the database: its text at the end, where it is not read on the way to the rest."""
 
     key: int
     id: str
     row: int
-    text: str
-    metadata: str
     hash: bytes
     checksum: int
+    metadata: str
+    text: str
 
 
 def content_hash(text: str) -> bytes:
@@ -60,9 +60,15 @@ def checksum(key: int, name: str, row: int, metadata: str, digest: bytes) -> int
 
 def changed(document: Stored, *, row: int | None = None, metadata: str | None = None) -> Stored:
     """A document with another row or other metadata, and the checksum that goes with them."""
-    key, name, old_row, text, old_metadata, digest, _ = document
-    new_row, held = old_row if row is None else row, old_metadata if metadata is None else metadata
-    return Stored(key, name, new_row, text, held, digest, checksum(key, name, new_row, held, digest))
+    new_row, held = document.row if row is None else row, document.metadata if metadata is None else metadata
+    sealed = checksum(document.key, document.id, new_row, held, document.hash)
+    return document._replace(row=new_row, metadata=held, checksum=sealed)
+
+
+def _end(connection: sqlite3.Connection) -> None:
+    """Undo what is not committed, unless SQLite has done so, as it does when a disk is full."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 class _Held:
@@ -143,13 +149,13 @@ class Database:
             The connection of this thread.
         """
         connection = self.connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             yield connection
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            _end(connection)
             raise
-        connection.execute("COMMIT")
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -166,11 +172,11 @@ class Database:
             yield connection
             return
         try:
-            connection.execute("BEGIN")
             try:
+                connection.execute("BEGIN")
                 yield connection
             finally:
-                connection.execute("ROLLBACK")
+                _end(connection)
         except sqlite3.DatabaseError as error:
             raise IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy") from error
 

@@ -68,7 +68,7 @@ def _stored(index: Index, new: Sequence[Incoming]) -> list[Stored]:
     """Documents with the next keys and rows."""
     key, row = index._state.facts["next_key"], index._state.facts["rows"]
     return [
-        Stored(key + n, name, row + n, text, held, digest, checksum(key + n, name, row + n, held, digest))
+        Stored(key + n, name, row + n, digest, checksum(key + n, name, row + n, held, digest), held, text)
         for n, (name, text, held, digest) in enumerate(new)
     ]
 

@@ -189,7 +189,7 @@ def _entry(name: object, asked: object, depth: int) -> Iterator[Condition]:
         if not isinstance(asked, (list, tuple)) or not asked:
             raise InvalidInputError(f"{name} takes a list of filters, at least one, got {asked!r}")
         inner = tuple(_parsed(each, depth) for each in asked)
-        yield All(inner) if name == "$and" else AnyOf(inner)
+        yield All(inner) if name == "$and" else _any_of(inner)
     elif name == "$not":
         yield Not(_parsed(asked, depth))
     elif name.startswith("$"):
@@ -200,6 +200,19 @@ def _entry(name: object, asked: object, depth: int) -> Iterator[Condition]:
         yield from (_on_field(name, each, operand) for each, operand in asked.items())
     else:
         yield _on_field(name, "$eq", asked)
+
+
+def _any_of(conditions: Iterable[Condition]) -> Condition:
+    """At least one; what several ask a field to equal becomes one set, so that a wide $or is as fast as $in."""
+    keys: dict[str, set[Key]] = {}
+    others: list[Condition] = []
+    for each in conditions:
+        if isinstance(each, Equals):
+            keys.setdefault(each.field, set()).update(each.keys)
+        else:
+            others.append(each)
+    parts = (*(Equals(field, frozenset(held)) for field, held in keys.items()), *others)
+    return parts[0] if len(parts) == 1 else AnyOf(parts)
 
 
 def _on_field(field: str, name: str, operand: object) -> Condition:

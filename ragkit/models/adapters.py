@@ -16,6 +16,7 @@ from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.models.base import Sampling, checked_prompts
 from ragkit.models.loading import fingerprint_of, load_local
 from ragkit.models.local import LocalModel, batches_by_length
+from ragkit.models.mixed_rows import MixedRows
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion
@@ -66,7 +67,8 @@ class AdapterSet(Mapping[str, LocalModel]):
                 fingerprint = f"{loaded.fingerprint}+{prints[name]}"
                 view = _Adapted(loaded, module, name=f"{base}+{name}", fingerprint=fingerprint, adapter=inner)
                 self._models[name] = view
-        self._mixes = all(_mixes(module.peft_config[inner]) for inner in self._inner.values())
+        inner_names = list(self._inner.values())
+        self._mixed_rows = MixedRows(module, inner_names) if adapters and MixedRows.fits(module) else None
 
     def __getitem__(self, name: str) -> LocalModel:
         if name not in self._models:
@@ -112,8 +114,10 @@ class AdapterSet(Mapping[str, LocalModel]):
         if unknown:
             raise InvalidInputError(f"no adapter is called {unknown[0]!r}; there are {', '.join(sorted(self._models))}")
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=tuple(stop), seed=seed)
-        if len(set(names)) > 1 and self._mixes and not temperature:
-            return self._mixed(batch, [None if name is None else self._inner[name] for name in names], sampling)
+        if len(set(names)) > 1 and self._mixed_rows is not None and not temperature:
+            return self._mixed(
+                self._mixed_rows, batch, [None if name is None else self._inner[name] for name in names], sampling
+            )
         answers: dict[int, Completion] = {}
         for name in dict.fromkeys(names):
             places = [place for place, other in enumerate(names) if other == name]
@@ -123,15 +127,17 @@ class AdapterSet(Mapping[str, LocalModel]):
             )
         return [answers[place] for place in range(len(batch))]
 
-    def _mixed(self, prompts: list[AnyPrompt], inner: list[str | None], sampling: Sampling) -> list[Completion]:
+    def _mixed(
+        self, mixed: MixedRows, prompts: list[AnyPrompt], inner: list[str | None], sampling: Sampling
+    ) -> list[Completion]:
         base = self.base
         rows = [base.encode_prompt(prompt) for prompt in prompts]
         base.check_window(max(map(len, rows)), sampling.max_tokens)
         answers: dict[int, Completion] = {}
         with base.lock, torch.inference_mode(), quiet_transformers():
             for places in batches_by_length(rows, base.batch_size):
-                adapters = [inner[place] or "__base__" for place in places]
-                found = base.answer_rows([rows[place] for place in places], sampling, adapters=adapters)
+                with mixed.on([inner[place] for place in places]):
+                    found = base.answer_rows([rows[place] for place in places], sampling)
                 answers |= zip(places, found, strict=True)
         return [answers[place] for place in range(len(prompts))]
 
@@ -171,8 +177,3 @@ def _adapter_folder(folder: str | Path, base: LocalModel) -> str:
     if kind_of(str(path)) == "PROMPT_TUNING":
         raise UnsupportedError(f"{path} is a soft prompt, which cannot share its base; load it with load_model")
     return str(path)
-
-
-def _mixes(config: Any) -> bool:
-    """Whether rows of different adapters can stand in one batch: PEFT can for LoRA, but not with DoRA."""
-    return config.peft_type.value == "LORA" and not config.use_dora

@@ -218,7 +218,6 @@ class LocalModel(ModelBase):
         cached: int = 0,
         streamer: Any = None,
         given_up: Callable[[], bool] | None = None,
-        adapters: list[str] | None = None,
     ) -> list[Completion]:
         """Answer one batch; the caller holds `lock`.
 
@@ -229,7 +228,6 @@ class LocalModel(ModelBase):
             cached: Tokens of the first row that cost nothing now.
             streamer: Where transformers puts the tokens as they come.
             given_up: Asked after each token whether to end.
-            adapters: PEFT's name of the adapter of each row, where they differ.
 
         Returns:
             The answers.
@@ -241,8 +239,6 @@ class LocalModel(ModelBase):
         settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.temperature:
             settings |= {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
-        if adapters is not None:
-            settings["adapter_names"] = adapters
         if prefix is not None:
             settings["past_key_values"] = prefix.for_rows(len(rows), width - len(prefix.ids) + sampling.max_tokens)
         if sampling.schema is not None or sampling.choices is not None:

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from ragkit.finetuning.mixing import mix as mix
     from ragkit.index import Index as Index
     from ragkit.models import load_model as load_model
+    from ragkit.models.adapters import AdapterSet as AdapterSet
+    from ragkit.models.answers import AnswerCache as AnswerCache
     from ragkit.models.budget import Budget as Budget
-    from ragkit.models.budget import BudgetedModel as BudgetedModel
+    from ragkit.models.layers import LayeredModel as LayeredModel
+    from ragkit.models.limits import RateLimit as RateLimit
+    from ragkit.models.limits import Retry as Retry
     from ragkit.models.pricing import Price as Price
     from ragkit.models.pricing import Prices as Prices
     from ragkit.models.replay import ReplayModel as ReplayModel
@@ -74,9 +78,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "AdapterSet": "ragkit.models.adapters",
+    "AnswerCache": "ragkit.models.answers",
     "BM25Selector": "ragkit_selectors.weighted",
     "Budget": "ragkit.models.budget",
-    "BudgetedModel": "ragkit.models.budget",
     "Chat": "ragkit.records",
     "Comparison": "ragkit_pipelines.compare",
     "Completion": "ragkit.records",
@@ -99,6 +104,7 @@ _HOME_OF = {
     "JaccardSelector": "ragkit_selectors.overlap",
     "LabelBalanced": "ragkit_selectors.diverse",
     "LabelNearest": "ragkit_selectors.diverse",
+    "LayeredModel": "ragkit.models.layers",
     "Memorisation": "ragkit.finetuning.memorising",
     "Message": "ragkit.records",
     "MinScore": "ragkit_selectors.filters",
@@ -114,8 +120,10 @@ _HOME_OF = {
     "RagkitError": "ragkit.errors",
     "RagkitWarning": "ragkit.errors",
     "RandomSelector": "ragkit_selectors.uniform",
+    "RateLimit": "ragkit.models.limits",
     "ReplayModel": "ragkit.models.replay",
     "Rerank": "ragkit_selectors.rerank",
+    "Retry": "ragkit.models.limits",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
     "Task": "ragkit.tasks",

@@ -10,7 +10,10 @@ RagkitError
 ├── UnsupportedError        this model or embedder cannot do what was asked
 ├── BudgetExceededError     a call would take more than may be spent; it was not made
 ├── ModelError              a model answered nothing usable
+│   ├── TransientModelError trouble that may pass: too many requests, a server down, an answer cut off
+│   ├── ModelAccessError    the key, the permission or the model's name is refused
 │   └── NotRecordedError    a replayed model was asked something that was never recorded
+├── BatchError              some prompts of a batch got no answer; carries the answers of the others
 ├── IndexLockedError        an index is open for writing elsewhere
 ├── IntegrityError          a stored file is not the one that was written
 └── TrainingError           a fine-tuning run cannot start or did not converge to numbers
@@ -29,8 +32,10 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from ragkit.records import Completion
 
 
 class RagkitError(Exception):
@@ -139,7 +144,50 @@ class BudgetExceededError(RagkitError):
 
 
 class ModelError(RagkitError):
-    """A model answered nothing usable."""
+    """A model answered nothing usable.
+
+    Attributes:
+        maybe_paid: Whether the call may have been paid for all the same.
+    """
+
+    def __init__(self, message: str, *, maybe_paid: bool = True) -> None:
+        """Say what happened."""
+        super().__init__(message)
+        self.maybe_paid = maybe_paid
+
+
+class TransientModelError(ModelError):
+    """Trouble that may pass, so that the same call is worth making again.
+
+    Attributes:
+        retry_after: Seconds that the server asks to wait; None where it does not say.
+    """
+
+    def __init__(self, message: str, *, maybe_paid: bool = True, retry_after: float | None = None) -> None:
+        """Say what happened and when to come back."""
+        super().__init__(message, maybe_paid=maybe_paid)
+        self.retry_after = retry_after
+
+
+class ModelAccessError(ModelError):
+    """The key, the permission or the model's name is refused; the next call would be refused too."""
+
+
+class BatchError(RagkitError):
+    """Some prompts of a batch got no answer, others did.
+
+    Attributes:
+        results: For each prompt, in order, its completion or its error.
+    """
+
+    def __init__(self, results: Sequence[Completion | RagkitError]) -> None:
+        """Count the failures and show the first."""
+        failed = [place for place, result in enumerate(results) if isinstance(result, RagkitError)]
+        super().__init__(
+            f"{len(failed)} of {len(results)} prompts got no answer, the first at place {failed[0]}: "
+            f"{results[failed[0]]} (the other answers are in `.results`)"
+        )
+        self.results = list(results)
 
 
 class NotRecordedError(ModelError):

@@ -214,7 +214,10 @@ class Completion:
         cost: Money in US dollars; None where the price is unknown, never 0 for unknown.
         seconds: Time spent on this answer; a batch's time is shared out over its answers.
         finish_reason: ``"stop"`` at a stop sequence or the end of text, ``"length"`` at `max_tokens`.
-        cached: True where the answer was stored earlier and nothing was computed or paid now.
+        cached: True where the answer was there already and nothing was computed or paid now; `usage`, `cost` and
+            `seconds` are then what was saved.
+        attempts: Requests made for it.
+        parsed: The answer read by the schema that was asked for: an instance of the pydantic model, or JSON values.
     """
 
     text: str
@@ -223,3 +226,10 @@ class Completion:
     seconds: float = 0.0
     finish_reason: Literal["stop", "length"] = "stop"
     cached: bool = False
+    attempts: int = 1
+    parsed: object = None
+
+    @property
+    def paid(self) -> float | None:
+        """What it cost now: nothing where it was there already, None where the price is unknown."""
+        return 0.0 if self.cached else self.cost

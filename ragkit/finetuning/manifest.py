@@ -152,6 +152,18 @@ class Manifest(BaseModel):
             )
         return manifest
 
+    def check_base(self, folder: Path, found: str) -> None:
+        """Refuse a base that is not the one of training.
+
+        Raises:
+            IntegrityError: If its fingerprint differs.
+        """
+        if found != self.base_fingerprint:
+            raise IntegrityError(
+                f"{folder} was trained on {self.base} with fingerprint {self.base_fingerprint}, "
+                f"but what is there now has {found}; train again or bring the old base back"
+            )
+
     def check_weights(self, folder: Path) -> None:
         """Refuse weights that are not those of the training; a head alone is checked where it is read.
 

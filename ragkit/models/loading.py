@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.manifest import MANIFEST, Manifest, files_hash
@@ -101,12 +101,7 @@ def load_tuned(folder: Path) -> LanguageModel:
     if manifest.form == "model":
         return load_causal(str(folder / "model"), name=name)
     base = str(WEIGHTS) if manifest.base == "tiny" else manifest.base
-    found = fingerprint_of(base)
-    if found != manifest.base_fingerprint:
-        raise IntegrityError(
-            f"{folder} was trained on {manifest.base} with fingerprint {manifest.base_fingerprint}, "
-            f"but what is there now has {found}; train again or bring the old base back"
-        )
+    manifest.check_base(folder, fingerprint_of(base))
     return load_causal(base, name=name, adapter=str(folder / "model"), four_bit=manifest.method == "qlora")
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from ragkit import Budget, BudgetedModel, Completion, Example, ScriptedModel, Template, Usage, finetune, imitate
+from ragkit import Budget, Completion, Example, LayeredModel, ScriptedModel, Template, Usage, finetune, imitate
 from ragkit.errors import BudgetExceededError, EmptyPoolError, IntegrityError, InvalidInputError
 
 INPUTS = [f"call {n}" for n in range(10)]
@@ -78,7 +78,7 @@ def test_an_unknown_price_is_not_zero():
 def test_a_budget_ends_it_and_nothing_is_lost(tmp_path):
     out = tmp_path / "answers.jsonl"
     with pytest.raises(BudgetExceededError):
-        imitate(BudgetedModel(teacher(), Budget(calls=4)), INPUTS, out=out, group=2)
+        imitate(LayeredModel(teacher(), budget=Budget(calls=4)), INPUTS, out=out, group=2)
     model = teacher()
     imitate(model, INPUTS, out=out)
     assert len(model.asked) == 6

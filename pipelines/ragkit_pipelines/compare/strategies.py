@@ -15,10 +15,11 @@ from typing import Protocol
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.finetuning import finetune
+from ragkit.models.answers import AnswerCache
+from ragkit.models.layers import LayeredModel
 from ragkit.protocols import Embedder, LanguageModel, Selector
 from ragkit.records import Completion, Example
 from ragkit.tasks import Task
-from ragkit_pipelines.compare.cache import CachedModel
 from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.loading import SOURCES, load_selector, load_stage
 
@@ -58,7 +59,7 @@ class Setting:
             raise InvalidInputError(
                 f"strategy {strategy!r} needs a language model; give `model` (--model), such as 'tiny'"
             )
-        return CachedModel(self.model, self.answers)
+        return LayeredModel(self.model, cache=AnswerCache(self.answers))
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ class Tuning:
             learning_rate=self.learning_rate,
             seed=setting.seed,
         )
-        model = CachedModel(tuned.model, setting.answers)
+        model = LayeredModel(tuned.model, cache=AnswerCache(setting.answers))
         template = setting.task.template
         prompts = [template.prompt([], row.input) for row in setting.task.test]
         done = model.generate(prompts, max_tokens=self.max_tokens, stop=template.stop)

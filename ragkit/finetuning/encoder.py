@@ -19,6 +19,7 @@ from ragkit.finetuning.random_state import random_state_kept
 from ragkit.finetuning.runs import CHECKPOINTS, last_checkpoint
 from ragkit.finetuning.settings import Settings, trainer_arguments
 from ragkit.finetuning.step_progress import StepProgress
+from ragkit.finetuning.watched import Watched
 from ragkit.progress import progress, quiet_transformers
 
 Trained = tuple[NDArray[np.float32], NDArray[np.float32], float, int]
@@ -63,7 +64,7 @@ def train_encoder(
         # PEFT puts its layers into the encoder itself; its wrapper is only needed to store them.
         adapter = get_peft_model(fresh.model[0].auto_model, _lora_of(settings)) if settings.method == "lora" else None
         module = _Classifier(fresh.model, weight, bias)
-        trainer = Trainer(
+        trainer = _EncoderTrainer(
             model=module,
             args=arguments,
             train_dataset=rows,
@@ -130,6 +131,10 @@ def _arguments(settings: Settings, rate: float) -> Any:
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
     return trainer_arguments(TrainingArguments, ours, settings.trainer_config)
+
+
+class _EncoderTrainer(Watched, Trainer):  # type: ignore[misc]
+    pass
 
 
 class _Classifier(torch.nn.Module):  # type: ignore[misc]

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from ragkit.errors import EmptyPoolError, IntegrityError, InvalidInputError
 from ragkit.finetuning.manifest import run_hash
 from ragkit.models import load_model
+from ragkit.models.base import Sampling, raised, results_of
 from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Example, Fields, Prompt, Usage
@@ -58,8 +59,8 @@ def imitate(
     """Let a teacher answer inputs, to train another model on its answers.
 
     Answers that were cut off and empty ones are dropped and said so. With ``out``, every group of answers is on disk
-    before the next one is asked for: a call that was stopped goes on, and nothing is asked or paid twice. Put the
-    teacher into a `BudgetedModel` to limit what is spent.
+    before the next one is asked for: a call that was stopped goes on, and nothing is asked or paid twice. Load
+    the teacher with ``budget`` to limit what is spent.
 
     Args:
         teacher: A model or its spec.
@@ -92,13 +93,14 @@ def imitate(
     )
     kept = _Answers(None if out is None else Path(out), call)
     missing = list(dict.fromkeys(prompt for prompt in prompts if prompt.text not in kept.found))
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=template.stop, seed=seed)
     with progress("asking the teacher", len(missing)) as advance:
         for start in range(0, len(missing), group):
             part = missing[start : start + group]
-            answers = model.generate(
-                part, max_tokens=max_tokens, temperature=temperature, stop=template.stop, seed=seed
-            )
-            kept.add(part, answers)
+            results = results_of(model, part, sampling)
+            answered = [(prompt, got) for prompt, got in zip(part, results, strict=True) if isinstance(got, Completion)]
+            kept.add([prompt for prompt, _ in answered], [answer for _, answer in answered])
+            raised(results)
             advance(len(part))
     return _gathered(inputs, prompts, kept.found, template, asked=len(missing))
 

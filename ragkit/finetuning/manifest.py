@@ -69,7 +69,7 @@ class Manifest(BaseModel):
         tokens: Tokens seen in training, all epochs together.
         flops: Floating-point operations of training, from shapes; None where they are not counted.
         seconds: Wall-clock time of training, that of this process only after a resumption.
-        loss: Mean loss of the run.
+        loss: Mean loss of the steps, those of this process only after a resumption.
         eval_loss: Loss on the held-out rows in the epoch that was kept.
         epochs: Passes over the rows that were made; fewer than asked for after an early stop.
     """

@@ -48,7 +48,8 @@ def module_to_train(base: LocalModel, settings: Settings) -> Any:
     Returns:
         A causal model of transformers, with `requires_grad` set.
     """
-    half = torch.cuda.is_available() and torch.cuda.is_bf16_supported() and settings.method in ADAPTERS
+    gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    half = gpu and settings.method in ADAPTERS and not hasattr(base.module, "peft_config")
     module: Any = AutoModelForCausalLM.from_pretrained(
         base.source,
         dtype=torch.bfloat16 if half else torch.float32,

@@ -88,6 +88,9 @@ class Settings:
             raise InvalidInputError(
                 f"`peft_config` goes with 'lora', 'qlora' and 'prompt-tuning', got it with {self.method!r}"
             )
+        if self.peft_config is not None and not hasattr(self.peft_config, "to_dict"):
+            given = type(self.peft_config).__name__
+            raise InvalidInputError(f"`peft_config` must be a PeftConfig such as peft.LoraConfig, got {given}")
         if self.method == "prompt-tuning" and self.objective != "completion":
             raise UnsupportedError(
                 f"a soft prompt is trained on completions, got objective={self.objective!r}; use method='lora'"

@@ -10,34 +10,18 @@ from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from ragkit.errors import TrainingError, UnsupportedError
+from ragkit.errors import UnsupportedError
 from ragkit.finetuning.encoding import TokenRow
 from ragkit.finetuning.runs import CHECKPOINTS
 from ragkit.finetuning.settings import Settings, trainer_arguments
+from ragkit.finetuning.watched import Watched
 
 
-class _Watched:
-    """Ends the run at the first loss that is not a number, and keeps what is trained to itself."""
-
-    def _send_telemetry(self) -> None:
-        return
-
-    def training_step(self, *arguments: Any, **named: Any) -> Any:
-        loss = super().training_step(*arguments, **named)  # type: ignore[misc]
-        if not torch.isfinite(loss):
-            step = self.state.global_step + 1  # type: ignore[attr-defined]
-            raise TrainingError(
-                f"the loss became {loss.item()} in step {step}; lower `learning_rate` "
-                f"(now {self.args.learning_rate:g}), and check that the base itself gives numbers"  # type: ignore[attr-defined]
-            )
-        return loss
-
-
-class CompletionTrainer(_Watched, SFTTrainer):  # type: ignore[misc]
+class CompletionTrainer(Watched, SFTTrainer):  # type: ignore[misc]
     """Cross-entropy on the tokens that carry a label."""
 
 
-class PreferenceTrainer(_Watched, DPOTrainer):  # type: ignore[misc]
+class PreferenceTrainer(Watched, DPOTrainer):  # type: ignore[misc]
     """Direct preference optimization (Rafailov et al., NeurIPS 2023) on rows that are token ids already."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:

@@ -33,7 +33,7 @@ def test_a_model_is_trained_shown_and_not_trained_again(tmp_path):
     assert "8 kept, 0 truncated, 0 dropped" in done.stdout
     assert "on held-out rows" in done.stdout
     assert f'load_model("hf:{tmp_path / "out"}")' in "".join(part.strip(" │\n") for part in done.stdout.splitlines())
-    again = ragkit(*command, "--json")
+    again = CliRunner().invoke(app, ["finetune", *map(str, command), "--json"])
     manifest = json.loads(again.stdout)
     assert manifest["ask_with"]["instruction"] == "Turn it."
     assert manifest["epochs"] == 2

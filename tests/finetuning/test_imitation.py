@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from ragkit import Budget, Completion, Example, LayeredModel, ScriptedModel, Template, Usage, finetune, imitate
-from ragkit.errors import BudgetExceededError, EmptyPoolError, IntegrityError, InvalidInputError
+from ragkit.errors import BatchError, BudgetExceededError, EmptyPoolError, IntegrityError, InvalidInputError
 
 INPUTS = [f"call {n}" for n in range(10)]
 
@@ -79,6 +79,15 @@ def test_a_budget_ends_it_and_nothing_is_lost(tmp_path):
     out = tmp_path / "answers.jsonl"
     with pytest.raises(BudgetExceededError):
         imitate(LayeredModel(teacher(), budget=Budget(calls=4)), INPUTS, out=out, group=2)
+    model = teacher()
+    imitate(model, INPUTS, out=out)
+    assert len(model.asked) == 6
+
+
+def test_what_was_answered_of_a_group_is_kept(tmp_path):
+    out = tmp_path / "answers.jsonl"
+    with pytest.raises(BatchError, match="6 of 10 prompts got no answer"):
+        imitate(LayeredModel(teacher(), budget=Budget(calls=4)), INPUTS, out=out, group=10)
     model = teacher()
     imitate(model, INPUTS, out=out)
     assert len(model.asked) == 6

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -217,6 +218,49 @@ def test_checkpointed_activations_give_the_same_adapter(tmp_path):
 def test_arguments_that_make_no_sense_leave_no_folder(tmp_path, arguments, error, message):
     with pytest.raises(error, match=message):
         finetune("tiny", ROWS, output_dir=tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "objective", "rows"),
+    [
+        ("prompt-tuning", "completion", ROWS),
+        ("last-layers", "text", ["a lamp", "a fan"]),
+        ("lora", "preference", [Preference("a", "b", "c")]),
+    ],
+)
+def test_every_method_goes_on_after_a_kill_to_the_same_bytes(tmp_path, monkeypatch, method, objective, rows):
+    import ragkit.finetuning.causal as causal
+
+    class DiesInTheThirdEpoch(causal.StepProgress):
+        def on_epoch_begin(self, args, state, control, **_):
+            if state.epoch >= 2:
+                raise KeyboardInterrupt
+
+    settings = {"method": method, "objective": objective, "epochs": 4, "eval": rows[:1]}
+    with monkeypatch.context() as patch:
+        patch.setattr(causal, "StepProgress", DiesInTheThirdEpoch)
+        with pytest.raises(KeyboardInterrupt):
+            finetune("tiny", rows, output_dir=tmp_path / "a", **settings)
+    resumed = finetune("tiny", rows, output_dir=tmp_path / "a", **settings)
+    whole = finetune("tiny", rows, output_dir=tmp_path / "b", **settings)
+    assert resumed.manifest.weights == whole.manifest.weights
+    assert resumed.manifest.tokens == whole.manifest.tokens
+    assert resumed.manifest.eval_loss == whole.manifest.eval_loss
+
+
+def test_a_spec_and_a_loaded_model_are_one_run(tmp_path, tiny):
+    first = finetune("tiny", ROWS, output_dir=tmp_path, **QUICK)
+    assert finetune(tiny, ROWS, output_dir=tmp_path, **QUICK).manifest == first.manifest
+
+
+def test_an_encoders_loss_that_is_no_number_ends_its_run(tmp_path, monkeypatch):
+    import ragkit.finetuning.classifier as classifier
+
+    broken = np.full((2, 384), np.nan, dtype=np.float32), np.zeros(2, dtype=np.float32)
+    monkeypatch.setattr(classifier, "fit_head", lambda *_: broken)
+    with pytest.raises(TrainingError, match="the loss became nan in step 1"):
+        finetune("minilm", [Example("a", "x"), Example("b", "y")], method="full", output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

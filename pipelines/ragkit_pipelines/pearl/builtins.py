@@ -1,7 +1,7 @@
 """Actions that are computed here, without a model.
 
 An action is computed here when it has one of these names and does not read the document. A list is a text with an item
-a line, each behind a dash, a star, a bullet or a number: so models are told to write lists, and so they are written here.
+a line, each behind a dash, a star, a bullet or a number: so models are told to write lists, and so it is done here.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 from ragkit.errors import PlanError
 from ragkit.records import Diagnostic
@@ -200,6 +201,20 @@ class Plan:
         new = [f"- {action.signature} : {action.text}" for action in self.new_actions] or ["- None"]
         steps = [f"{number}. {step.out} = {step.call} : {step.note}" for number, step in enumerate(self.steps, 1)]
         return "\n".join(["New actions:", *new, "", *steps])
+
+    def normalised(self, dangling: Literal["keep", "prune"] = "keep") -> Plan:
+        """The same plan with fewer steps: equal calls are made once, and copies (CONCAT of one value) are left out.
+
+        Args:
+            dangling: What becomes of values that no step uses, the last one apart: ``"keep"`` leaves them in the
+                answer, ``"prune"`` does not compute them.
+
+        Returns:
+            A plan; what was left out stands in its `diagnostics` as repairs.
+        """
+        from ragkit_pipelines.pearl.normalising import normalised
+
+        return normalised(self, dangling)
 
     def mermaid(self) -> str:
         """The graph for Mermaid.

@@ -124,11 +124,11 @@ class Plan:
         diagnostics: Warnings and repairs of the text that it was read from.
 
     Examples:
-        >>> library = ActionLibrary.from_text("FIND(CTX, X) # Find X.\\nCONCAT(S1, S2, ...) # Join texts.")
+        >>> library = ActionLibrary.from_text("FIND(CTX, X) # Find X.\nCONCAT(S1, S2, ...) # Join texts.")
         >>> plan = Plan.parse(
-        ...     "New actions:\\n- None\\n\\n"
-        ...     '1. ship = FIND(CTX, "the ship: its name") : Find the ship\\n'
-        ...     '2. crew = FIND(CTX, "crew") : Find the crew\\n'
+        ...     "New actions:\n- None\n\n"
+        ...     '1. ship = FIND(CTX, "the ship: its name") : Find the ship\n'
+        ...     '2. crew = FIND(CTX, "crew") : Find the crew\n'
         ...     "3. ans = CONCAT(ship, crew) : Combine both",
         ...     library,
         ... )

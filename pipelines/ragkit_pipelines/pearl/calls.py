@@ -1,0 +1,328 @@
+"""Calls of a model: within a limit, a time and a budget, tried again, and never made twice for the same words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from time import perf_counter
+from typing import Literal, Protocol
+
+from ragkit.errors import BudgetExceededError, InvalidInputError, ModelError, NotRecordedError, RagkitError
+from ragkit.protocols import LanguageModel
+from ragkit.records import Completion, Prompt, Usage
+from ragkit_pipelines.pearl.gate import Cancellation, Gate
+
+Purpose = Literal["plan", "step", "window", "pages", "gist", "warm", "answer", "option", "mine", "merge"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A call to be made.
+
+    Attributes:
+        prompt: What is asked; the prefix is what other calls share.
+        purpose: What for.
+        step: Name of the step that it serves.
+        max_tokens: Tokens of the answer at the most.
+        stop: Sequences at which the answer ends.
+        temperature: 0 for the likeliest answer.
+        seed: Seed of the sampling.
+    """
+
+    prompt: Prompt
+    purpose: Purpose
+    step: str = ""
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
+
+    @property
+    def settings(self) -> tuple[int, float, tuple[str, ...], int]:
+        """What calls must have in common to be made as one batch."""
+        return self.max_tokens, self.temperature, self.stop, self.seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A call that was answered, now or earlier.
+
+    Attributes:
+        completion: The answer.
+        key: Hash of the model, the prompt and the settings.
+        reused: Whether the answer was there already, so that no call was made.
+    """
+
+    completion: Completion
+    key: str
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A call that was not answered.
+
+    Attributes:
+        reason: Why, in words for a reader.
+        kind: ``"model"``, ``"time"``, ``"budget"``, ``"input"`` or ``"cancelled"``.
+    """
+
+    reason: str
+    kind: Literal["model", "time", "budget", "input", "cancelled"]
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether trying again may help."""
+        return self.kind in {"model", "time"}
+
+
+Outcome = Answered | Failure
+
+
+class Memory(Protocol):
+    """Where answers are kept."""
+
+    def find(self, key: str) -> Completion | None:
+        """The answer kept under a key."""
+        ...
+
+    def keep(self, ask: Ask, key: str, completion: Completion) -> None:
+        """Keep an answer."""
+        ...
+
+
+@dataclass
+class Spent:
+    """What the calls of one question took.
+
+    Attributes:
+        usage: Tokens of all answers, those that were there already among them.
+        cost: US dollars; None where a price is not known.
+        calls: Calls that were made now, those that failed among them.
+        reused: Calls that were not made, as their answer was there.
+        by_purpose: Calls made now, by purpose.
+    """
+
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = 0.0
+    calls: int = 0
+    reused: int = 0
+    by_purpose: Counter[str] = field(default_factory=Counter)
+
+    def add(self, completion: Completion, *, reused: bool) -> None:
+        """Count an answer."""
+        self.usage += completion.usage
+        self.reused += reused
+        self.cost = None if self.cost is None or completion.cost is None else self.cost + completion.cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSettings:
+    """How calls are made; see `PlanExecutor`."""
+
+    step_timeout: float | None
+    retries: int
+    retry_wait: float
+    batch: bool
+    warm_tokens: int | None
+
+
+class Caller:
+    """Makes the calls of one question.
+
+    Attributes:
+        spent: What they took so far.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        gate: Gate,
+        settings: CallSettings,
+        *,
+        memory: Memory | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        """Put the parts together."""
+        self.model, self.gate, self.settings = model, gate, settings
+        self.cancellation = cancellation or Cancellation()
+        self.spent = Spent()
+        self._memory = memory
+        self._fingerprint = model.fingerprint
+        self._kept: dict[str, Completion] = {}
+        self._lock = Lock()
+
+    def ask(self, asks: Sequence[Ask]) -> list[Outcome]:
+        """Make calls at the same time; equal ones once, and none whose answer is known.
+
+        Args:
+            asks: The calls.
+
+        Returns:
+            An outcome for each, in order.
+        """
+        keys = [self.key(ask) for ask in asks]
+        outcomes: dict[str, Outcome] = {}
+        todo: dict[str, Ask] = {}
+        for key, ask in zip(keys, asks, strict=True):
+            known = self._known(key)
+            if known is None:
+                todo.setdefault(key, ask)
+            else:
+                outcomes[key] = Answered(completion=known, key=key, reused=True)
+        try:
+            if todo:
+                self._warm(list(todo.values()))
+                outcomes |= self._in_batches(todo) if self.settings.batch and len(todo) > 1 else self._at_once(todo)
+        except BaseException:  # the user's Ctrl-C: nothing that has not begun shall begin
+            self.cancellation.cancel()
+            raise
+        return [outcomes[key] for key in keys]
+
+    def key(self, ask: Ask) -> str:
+        """Name of a call: equal for two only where they have the same model, words and settings.
+
+        Returns:
+            A hash.
+        """
+        facts = [self._fingerprint, ask.prompt.prefix, ask.prompt.suffix, ask.max_tokens, ask.temperature, ask.stop]
+        return hashlib.sha256(json.dumps([*facts, ask.seed]).encode()).hexdigest()[:32]
+
+    def _known(self, key: str) -> Completion | None:
+        if key not in self._kept and self._memory is not None:
+            found = self._memory.find(key)
+            if found is not None:
+                self._kept[key] = found
+                self.spent.add(found, reused=True)
+        return self._kept.get(key)
+
+    def _keep(self, ask: Ask, key: str, completion: Completion) -> Answered:
+        with self._lock:
+            self._kept[key] = completion
+            self.spent.add(completion, reused=False)
+        if self._memory is not None:
+            self._memory.keep(ask, key, completion)
+        return Answered(completion=completion, key=key)
+
+    def _warm(self, asks: list[Ask]) -> None:
+        """Send a prefix alone, once, before several calls that share it.
+
+        Calls that begin together find no cache and each read the document anew. One call for a single token takes no
+        longer than reading the document, which the first of them would have to do anyway; to let the first step go
+        ahead instead would add its whole answer to the critical path.
+        """
+        for prefix, count in Counter(ask.prompt.prefix for ask in asks).items():
+            self.warm(prefix, before=count)
+
+    def warm(self, prefix: str, *, before: int = 2) -> None:
+        """Send a prefix once, if it is long, was not sent of late, and more than one call is to follow.
+
+        Args:
+            prefix: The prefix.
+            before: How many calls follow.
+        """
+        least = self.settings.warm_tokens
+        if least is None or self.settings.batch or len(prefix.encode()) < 4 * least:
+            return
+        cold = self.gate.is_cold(hashlib.sha256(prefix.encode()).hexdigest())
+        if cold and before > 1:
+            outcome = self._attempt([Ask(prompt=Prompt(prefix), purpose="warm", max_tokens=1)])
+            if not isinstance(outcome, Failure):  # else the calls themselves will meet the same trouble
+                self.spent.add(outcome[0], reused=False)
+
+    def _at_once(self, todo: Mapping[str, Ask]) -> dict[str, Outcome]:
+        if len(todo) == 1:
+            return {key: self._with_retries(key, ask) for key, ask in todo.items()}
+        done: SimpleQueue[tuple[str, Outcome | BaseException]] = SimpleQueue()
+
+        def work(key: str, ask: Ask) -> None:
+            try:
+                done.put((key, self._with_retries(key, ask)))
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                done.put((key, error))
+
+        for key, ask in todo.items():
+            Thread(target=work, args=(key, ask), daemon=True).start()
+        outcomes: dict[str, Outcome] = {}
+        while len(outcomes) < len(todo):
+            key, outcome = done.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            outcomes[key] = outcome
+        return outcomes
+
+    def _in_batches(self, todo: Mapping[str, Ask]) -> dict[str, Outcome]:
+        """One batch for all calls with the same settings; one by one where the batch cannot be made."""
+        outcomes: dict[str, Outcome] = {}
+        groups: dict[object, dict[str, Ask]] = {}
+        for key, ask in todo.items():
+            groups.setdefault(ask.settings, {})[key] = ask
+        for group in groups.values():
+            answers = self._attempt(list(group.values()))
+            if isinstance(answers, Failure) or not all(answer.text.strip() for answer in answers):
+                outcomes |= {key: self._with_retries(key, ask) for key, ask in group.items()}
+                continue
+            for (key, ask), answer in zip(group.items(), answers, strict=True):
+                outcomes[key] = self._keep(ask, key, answer)
+        return outcomes
+
+    def _with_retries(self, key: str, ask: Ask) -> Outcome:
+        outcome: Outcome = Failure(reason="not tried", kind="cancelled")
+        for attempt in range(1 + self.settings.retries):
+            if attempt and self.cancellation.wait(self.settings.retry_wait * 2 ** (attempt - 1)):
+                break
+            answers = self._attempt([ask])
+            if not isinstance(answers, Failure) and answers[0].text.strip():
+                return self._keep(ask, key, answers[0])
+            empty = Failure(reason="the model answered nothing", kind="model")
+            outcome = answers if isinstance(answers, Failure) else empty
+            if not outcome.may_pass:
+                break
+        return outcome
+
+    def _attempt(self, asks: list[Ask]) -> list[Completion] | Failure:
+        """One call of the model, with a limit on its time; it cannot be stopped, only given up."""
+        told: SimpleQueue[list[Completion] | Failure] = SimpleQueue()
+        called_off = Failure(reason="the run was called off", kind="cancelled")
+        limit = None if self.settings.step_timeout is None else self.settings.step_timeout * len(asks)
+        with self.gate.slot(self.cancellation) as free, self.cancellation.told(lambda: told.put(called_off)):
+            if not free:
+                return called_off
+            with self._lock:
+                self.spent.calls += len(asks)
+                self.spent.by_purpose.update(ask.purpose for ask in asks)
+            Thread(target=lambda: told.put(self._generate(asks)), daemon=True).start()
+            try:
+                return told.get(timeout=limit)
+            except Empty:
+                return Failure(reason=f"no answer within {limit:g} seconds", kind="time")
+
+    def _generate(self, asks: list[Ask]) -> list[Completion] | Failure:
+        max_tokens, temperature, stop, seed = asks[0].settings
+        started = perf_counter()
+        try:
+            answers = self.model.generate(
+                [ask.prompt for ask in asks], max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed
+            )
+        except BudgetExceededError as error:
+            return Failure(reason=str(error), kind="budget")
+        except (InvalidInputError, NotRecordedError) as error:
+            return Failure(reason=str(error), kind="input")
+        except ModelError as error:
+            return Failure(reason=str(error), kind="model")
+        except RagkitError as error:
+            return Failure(reason=str(error), kind="input")
+        except Exception as error:  # noqa: BLE001 - a model of one's own may raise anything
+            return Failure(reason=f"{type(error).__name__}: {error}", kind="model")
+        return _timed(answers, perf_counter() - started)
+
+
+def _timed(answers: list[Completion], seconds: float) -> list[Completion]:
+    """Answers of models that do not measure their time get their share of it."""
+    share = seconds / len(answers)
+    return [answer if answer.seconds else replace(answer, seconds=share) for answer in answers]

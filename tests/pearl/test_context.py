@@ -1,4 +1,4 @@
-"""What a step is shown of the document: all of it, parts, passages or pages; never less than was asked for, silently."""
+"""What a step is shown of the document: all of it, parts, passages or pages; nothing is cut off silently."""
 
 import json
 

@@ -46,7 +46,6 @@ class Answering:
         view: The document, as the steps see it.
         caller: What makes its calls.
         trace: Where its lines go.
-        remarks: For the planner: what was wrong with earlier plans.
     """
 
     parts: Parts
@@ -54,7 +53,6 @@ class Answering:
     view: View | None
     caller: Caller
     trace: RunTrace | None
-    remarks: Sequence[str] = ()
 
     def run(self, plan: Plan | None = None, planning: Planning | None = None) -> Iterator[Stage]:
         """Plan, unless there is a plan, and run it.
@@ -73,9 +71,9 @@ class Answering:
         if plan is None:
             yield self._ended(None, planning, [], started)
             return
+        plan = self._with_answer(plan)
         if self.trace is not None:
             self.trace.planned(plan, planning.source, planning.reason)
-        plan = self._with_answer(plan)
         yield plan
         steps: list[StepRun] = []
         for step in self.parts.executor.run(plan, self.view, self.caller, question=self.question):
@@ -95,7 +93,7 @@ class Answering:
             route = router.route(self.question)
             if route.way == "direct":
                 return direct.plan(), Planning(source="router", reason=route.reason)
-        planned = self.parts.planner.plan(self.question, self.parts.library, self.caller, remarks=self.remarks)
+        planned = self.parts.planner.plan(self.question, self.parts.library, self.caller)
         if planned.plan is None:
             source = Planning(source="fallback", reason=planned.reason, rejected=planned.rejected)
             cannot = self.parts.fallback is None or self.caller.cancellation.cancelled

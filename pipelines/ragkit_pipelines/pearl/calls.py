@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -239,15 +240,21 @@ class Caller:
         if len(todo) == 1:
             return {key: self._with_retries(key, ask) for key, ask in todo.items()}
         done: SimpleQueue[tuple[str, Outcome | BaseException]] = SimpleQueue()
+        waiting: SimpleQueue[tuple[str, Ask]] = SimpleQueue()
+        for item in todo.items():
+            waiting.put(item)
 
-        def work(key: str, ask: Ask) -> None:
-            try:
-                done.put((key, self._with_retries(key, ask)))
-            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                done.put((key, error))
+        def work() -> None:
+            with suppress(Empty):
+                while True:
+                    key, ask = waiting.get_nowait()
+                    try:
+                        done.put((key, self._with_retries(key, ask)))
+                    except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                        done.put((key, error))
 
-        for key, ask in todo.items():
-            Thread(target=work, args=(key, ask), daemon=True).start()
+        for _ in range(min(len(todo), self.gate.limit)):  # more would only stand before the gate
+            Thread(target=work, daemon=True).start()
         outcomes: dict[str, Outcome] = {}
         while len(outcomes) < len(todo):
             key, outcome = done.get()

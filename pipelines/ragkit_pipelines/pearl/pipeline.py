@@ -95,12 +95,21 @@ class Pearl:
             answer_reads_document=answer_reads_document,
         )
 
-    def plan(self, question: str, *, budget: Budget | None = None) -> Plan:
+    def plan(
+        self,
+        question: str,
+        *,
+        budget: Budget | None = None,
+        rejected: Plan | None = None,
+        remarks: Sequence[str] = (),
+    ) -> Plan:
         """Make a plan without running it; no document is needed.
 
         Args:
             question: The question.
             budget: What it may take.
+            rejected: An earlier plan that is not wanted.
+            remarks: What is wrong with it.
 
         Returns:
             The plan.
@@ -109,7 +118,9 @@ class Pearl:
             PlanError: If none is accepted.
         """
         caller = self._caller(budget, None, None)
-        planned = self.parts.planner.plan(checked_question(question), self.parts.library, caller)
+        planned = self.parts.planner.plan(
+            checked_question(question), self.parts.library, caller, rejected=rejected, remarks=remarks
+        )
         if planned.plan is None:
             found = planned.rejected[-1][1] if planned.rejected else [Diagnostic("error", "no-plan", planned.reason)]
             raise PlanError("the model's plan", found)

@@ -37,8 +37,16 @@ class Planned:
 class Planner(Protocol):
     """Makes a plan for a question, without the document."""
 
-    def plan(self, question: str, library: ActionLibrary, caller: Caller, *, remarks: Sequence[str] = ()) -> Planned:
-        """Make a plan; ``remarks`` say what was wrong with earlier ones."""
+    def plan(
+        self,
+        question: str,
+        library: ActionLibrary,
+        caller: Caller,
+        *,
+        rejected: Plan | None = None,
+        remarks: Sequence[str] = (),
+    ) -> Planned:
+        """Make a plan; ``remarks`` say what is wrong with an earlier one."""
         ...
 
     def warm(self, library: ActionLibrary, caller: Caller) -> None:
@@ -91,21 +99,30 @@ class PromptPlanner(Planner):
         """Send what all questions share, so that the first of them find it in the cache."""
         caller.warm(self.prefix(library))
 
-    def plan(self, question: str, library: ActionLibrary, caller: Caller, *, remarks: Sequence[str] = ()) -> Planned:
+    def plan(
+        self,
+        question: str,
+        library: ActionLibrary,
+        caller: Caller,
+        *,
+        rejected: Plan | None = None,
+        remarks: Sequence[str] = (),
+    ) -> Planned:
         """Ask for a plan until one can be read.
 
         Args:
             question: The question.
             library: The actions.
             caller: What makes the calls.
-            remarks: What was wrong with earlier plans, which could be read but did not lead to the right answer.
+            rejected: An earlier plan, which could be read but is not wanted.
+            remarks: What is wrong with it.
 
         Returns:
             The plan, or why there is none.
         """
         prefix = self.prefix(library)
-        suffix = plan_suffix(question, "", remarks)
-        rejected: list[tuple[str, tuple[Diagnostic, ...]]] = []
+        suffix = plan_suffix(question, "" if rejected is None else rejected.render(), remarks)
+        tried: list[tuple[str, tuple[Diagnostic, ...]]] = []
         for _ in range(1 + self.max_corrections):
             ask = Ask(
                 prompt=Prompt(prefix, suffix),
@@ -113,23 +130,23 @@ class PromptPlanner(Planner):
                 max_tokens=self.max_tokens,
                 stop=_STOP,
                 temperature=self.temperature,
-                seed=self.seed + len(rejected),
+                seed=self.seed + len(tried),
             )
             outcome = caller.ask([ask])[0]
             if isinstance(outcome, Failure):
-                return Planned(plan=None, reason=f"no plan was had: {outcome.reason}", rejected=tuple(rejected))
+                return Planned(plan=None, reason=f"no plan was had: {outcome.reason}", rejected=tuple(tried))
             text = outcome.completion.text.strip()
             try:
                 plan = Plan.parse(text, library, repair=self.repair)
             except PlanError as error:
-                rejected.append((text, error.diagnostics))
+                tried.append((text, error.diagnostics))
                 problems = [str(each) for each in error.diagnostics if each.level == "error"][:8]
-                suffix = plan_suffix(question, text[:4000], [*remarks, *problems])
+                suffix = plan_suffix(question, text[:4000], problems)
             else:
-                return Planned(plan=plan.normalised(self.dangling), rejected=tuple(rejected))
-        last = next(str(each) for each in rejected[-1][1] if each.level == "error")
-        reason = f"{len(rejected)} plans were rejected, the last one for {last}"
-        return Planned(plan=None, reason=reason, rejected=tuple(rejected))
+                return Planned(plan=plan.normalised(self.dangling), rejected=tuple(tried))
+        last = next(str(each) for each in tried[-1][1] if each.level == "error")
+        reason = f"{len(tried)} plans were rejected, the last one for {last}"
+        return Planned(plan=None, reason=reason, rejected=tuple(tried))
 
 
 @dataclass(frozen=True, slots=True)

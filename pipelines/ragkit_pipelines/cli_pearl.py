@@ -64,10 +64,11 @@ def run(  # noqa: PLR0913 - an argument for each option
 
     Example: ragkit pearl run "Why does she leave?" --document story.txt --model openai:gpt-4.1-mini --trace run.jsonl
     """
+    text = _read(document)  # what is quickly wrong is said before a model is loaded
     pearl = _pearl(model, base_url, context, library, answer, concurrency, max_tokens)
     given = None if plan is None else _plan(plan, pearl.parts.library)
     budget = None if calls is None and tokens is None else Budget(calls=calls, tokens=tokens)
-    _show(pearl.invoke(question, _read(document), plan=given, budget=budget, trace=trace), as_json=as_json)
+    _show(pearl.invoke(question, text, plan=given, budget=budget, trace=trace), as_json=as_json)
 
 
 @pearl_app.command()
@@ -137,9 +138,10 @@ def _pearl(
 ) -> Pearl:
     if context not in _CONTEXTS:
         raise UnknownSpecError("context", context, _CONTEXTS)
+    actions = _actions(library)
     return Pearl(
         load_model(model, base_url=base_url),
-        library=_actions(library),
+        library=actions,
         executor=PlanExecutor(concurrency=concurrency, max_tokens=max_tokens),
         context=_CONTEXTS[context],
         answer=answer,  # type: ignore[arg-type]

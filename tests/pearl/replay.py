@@ -96,6 +96,7 @@ class CountingModel(ModelBase):
         self.answer, self.seconds = answer, seconds
         self.asked: list[str] = []
         self.prefixes: list[str] = []
+        self.found: list[bool] = []  # whether the prefix was cached, for each call
         self.at_once = self.most_at_once = 0
         self.batches: list[int] = []
         self._warm: set[str] = set()
@@ -128,6 +129,7 @@ class CountingModel(ModelBase):
         with self._lock:
             self.asked.append(text)
             self.prefixes.append(prefix)
+            self.found.append(prefix in warm)
         answer = "x" if sampling.max_tokens == 1 else self.answer(text)
         usage = Usage(
             prompt_tokens=self.count_tokens(text),

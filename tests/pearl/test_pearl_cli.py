@@ -1,9 +1,9 @@
 """``ragkit pearl``: over real HTTP, resumed, and explained from the trace alone."""
 
 import json
-import os
-import subprocess
 import sys
+import warnings
+from dataclasses import dataclass
 
 import pytest
 from openai_server import OpenAIServer
@@ -12,6 +12,7 @@ from pearl.replay import THREE, CountingModel, by_step, quick
 from ragkit.errors import InvalidInputError
 from ragkit.models import load_model
 from ragkit.models.scripted import ScriptedModel
+from ragkit_pipelines.cli import main
 from ragkit_pipelines.pearl.library import ActionLibrary
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.retelling import read_run
@@ -35,14 +36,31 @@ def story(tmp_path):
     return tmp_path
 
 
-def ragkit(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "ragkit_pipelines.cli", "pearl", *map(str, arguments)],
-        capture_output=True, text=True, cwd=folder, env=os.environ | {"OPENAI_API_KEY": "sk-secret-1234"},
-    )  # fmt: skip
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_run_resume_and_explain_over_http(server, story):
+@pytest.fixture
+def ragkit(monkeypatch, capsys):
+    """The command line in this process, as importing takes longest."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main replaces it
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-1234")
+
+    def run(folder, *arguments):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["ragkit", "pearl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Done(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run
+
+
+def test_run_resume_and_explain_over_http(ragkit, server, story):
     model = ["--model", "openai:any", "--base-url", server.url]
     done = ragkit(story, "run", "why is it so?", "--document", "story.txt", *model, "--trace", "run.jsonl")
     assert done.returncode == 0, done.stderr
@@ -61,13 +79,13 @@ def test_run_resume_and_explain_over_http(server, story):
     again = ragkit(story, "resume", "run.jsonl", *model, "--json")
     assert json.loads(again.stdout)["answer"] == "value of B"
     assert len(server.requests) == 3 + 1 - json.loads(again.stdout)["reused"] + 1 == 4
-    for form, begins in (("mermaid", "flowchart TD"), ("html", "<!doctype html>")):
+    for form, begins in (("text", "Question: why"), ("mermaid", "flowchart TD"), ("html", "<!doctype html>")):
         shown = ragkit(story, "explain", "run.jsonl", "--form", form)
         assert shown.stdout.startswith(begins)
         assert "value of B" in shown.stdout or form == "mermaid"
 
 
-def test_plan_alone_and_a_plan_of_ones_own(server, story):
+def test_plan_alone_and_a_plan_of_ones_own(ragkit, server, story):
     model = ["--model", "openai:any", "--base-url", server.url]
     made = ragkit(story, "plan", "why?", *model)
     assert made.stdout == PLAN + "\n"
@@ -93,7 +111,7 @@ def test_plan_alone_and_a_plan_of_ones_own(server, story):
         (["plan", "why?", *REPLAY, "--library", "story.txt"], "expected"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_code_2(story, arguments, message):
+def test_a_users_mistake_is_one_line_and_exit_code_2(ragkit, story, arguments, message):
     done = ragkit(story, *arguments)
     assert done.returncode == 2, done.stdout
     assert message in done.stderr

@@ -1,7 +1,9 @@
 """Plans as text: every published plan, every slip, hostile text, and round trips of what hypothesis makes up."""
 
+import ast
 import contextlib
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -351,3 +353,14 @@ def test_an_action_is_checked():
         Action("FIND", ("CTX",), "two\nlines")
     with pytest.raises(PlanError, match="distinct parameters"):
         Action("FIND", ("...", "CTX"), "Find.")
+
+
+def test_nothing_is_ever_run_as_code():
+    forbidden = {"eval", "exec", "compile", "__import__", "pickle", "marshal", "literal_eval"}
+    files = sorted((Path(__file__).parents[2] / "pipelines/ragkit_pipelines/pearl").glob("*.py"))
+    assert len(files) > 20
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            imported = {name.name for name in node.names} if isinstance(node, ast.Import | ast.ImportFrom) else set()
+            assert not forbidden & {called, *imported}, file

@@ -17,6 +17,7 @@ from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.planner import PromptPlanner, ZeroShot
 from ragkit_pipelines.pearl.refining import Checked, refine
 from ragkit_pipelines.pearl.router import Labelled, Router
+from ragkit_pipelines.pearl.trace import Trace
 
 GOOD = 'New actions:\n- None\n\n1. a = ABOUT(CTX, "a") : Step A\n2. b = RELATION(CTX, a, "b") : Step B'
 WRONG = GOOD.replace("ABOUT(", "ABOUTT(")
@@ -300,6 +301,19 @@ def test_mining_merges_by_spelling_first_and_the_model_second():
         "FIND": 6, "FEELING_OF": 3, "EMOTION": 2, "SMELL": 1, "CONCAT": 0,
     }  # fmt: skip
     assert by_spelling.library["FEELING_OF"].text == "Say what X feels."
+
+
+def test_mining_goes_on_from_its_trace(tmp_path):
+    questions = [f"q{n}?" for n in range(6)]
+    with Trace(tmp_path / "mining.jsonl") as trace:
+        first = CountingModel(mined_plan)
+        found = mine(first, questions[:4], SEEDS, rounds=0, min_uses=1, executor=quick(), trace=trace)
+        more = CountingModel(mined_plan)
+        again = mine(more, questions, SEEDS, rounds=0, min_uses=1, executor=quick(), trace=trace)
+    steps = [prompt for prompt in more.asked if prompt.endswith("?\n\n")]
+    assert [prompt.split("Question: ")[-1] for prompt in sorted(steps)] == ["q4?\n\n", "q5?\n\n"]
+    assert found.plans == 4
+    assert again.plans == 6
 
 
 def test_mining_loses_nothing_to_a_useless_reply():

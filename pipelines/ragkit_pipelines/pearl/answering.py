@@ -159,6 +159,7 @@ class Answering:
             usage=spent.usage,
             cost=spent.cost,
             seconds=perf_counter() - started,
+            model_seconds=spent.seconds,
             calls=spent.calls,
             reused=spent.reused,
             by_purpose=dict(spent.by_purpose),

@@ -104,6 +104,7 @@ class Spent:
     Attributes:
         usage: Tokens of all answers, those that were there already among them.
         cost: US dollars; None where a price is not known.
+        seconds: Time of all answers, one after the other.
         calls: Calls that were made now, those that failed among them.
         reused: Calls that were not made, as their answer was there.
         by_purpose: Calls made now, by purpose.
@@ -111,6 +112,7 @@ class Spent:
 
     usage: Usage = field(default_factory=Usage)
     cost: float | None = 0.0
+    seconds: float = 0.0
     calls: int = 0
     reused: int = 0
     by_purpose: Counter[str] = field(default_factory=Counter)
@@ -118,6 +120,7 @@ class Spent:
     def add(self, completion: Completion, *, reused: bool) -> None:
         """Count an answer."""
         self.usage += completion.usage
+        self.seconds += completion.seconds
         self.reused += reused
         self.cost = None if self.cost is None or completion.cost is None else self.cost + completion.cost
 
@@ -296,7 +299,7 @@ class Caller:
         """One call of the model, with a limit on its time; it cannot be stopped, only given up."""
         told: SimpleQueue[list[Completion] | Failure] = SimpleQueue()
         called_off = Failure(reason="the run was called off", kind="cancelled")
-        limit = None if self.settings.step_timeout is None else self.settings.step_timeout * len(asks)
+        limit = None if self.settings.batch else self.settings.step_timeout
         with self.gate.slot(self.cancellation) as free, self.cancellation.told(lambda: told.put(called_off)):
             if not free:
                 return called_off

@@ -31,6 +31,7 @@ class PlanExecutor:
     Attributes:
         concurrency: Calls of the model that run at once, all questions together.
         step_timeout: Seconds that one call may take, or None; a call that takes longer is given up and tried again.
+            Batches are not timed: a model on this machine is slow, not lost.
         retries: How often a call that failed is made again.
         retry_wait: Seconds before the first retry; twice as many before each further one.
         max_tokens: Tokens of a step's value at the most.

@@ -8,20 +8,23 @@ from dataclasses import dataclass, replace
 
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.models import load_model
+from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
 from ragkit.records import Diagnostic, Prompt
 from ragkit.text import refuse_bare_string
 from ragkit_pipelines.pearl.action import Action
 from ragkit_pipelines.pearl.builtins import is_local
-from ragkit_pipelines.pearl.calls import Ask, Caller, Failure
+from ragkit_pipelines.pearl.calls import Ask, Caller, Failure, Outcome
 from ragkit_pipelines.pearl.definitions import read_action
 from ragkit_pipelines.pearl.executor import PlanExecutor
 from ragkit_pipelines.pearl.library import ActionLibrary
 from ragkit_pipelines.pearl.plan import Plan
 from ragkit_pipelines.pearl.prompts import plan_prefix, plan_suffix
+from ragkit_pipelines.pearl.trace import Trace
 
 _SMALL = frozenset({"a", "an", "and", "for", "from", "in", "of", "on", "the", "to", "x", "y", "z"})
 _SHARD = 80  # actions that a model is asked to merge at once
+_TOGETHER = 64  # questions between two steps of the bar
 _ARROW = "<="
 
 
@@ -52,6 +55,7 @@ def mine(
     rounds: int = 1,
     min_uses: int = 2,
     executor: PlanExecutor | None = None,
+    trace: Trace | None = None,
 ) -> Mined:
     """Ask a model for plans, and collect the actions that it defines in them.
 
@@ -65,6 +69,7 @@ def mine(
         rounds: How often the model merges; 0 for never.
         min_uses: Actions with fewer uses are left out, those that need no model apart.
         executor: What makes the calls; `PlanExecutor()` if None.
+        trace: Where answers are kept; mining that was stopped goes on from it.
 
     Returns:
         The library and what became of the rest.
@@ -76,7 +81,11 @@ def mine(
     if not questions or rounds < 0 or min_uses < 0:
         raise InvalidInputError("mining needs questions, and `rounds` and `min_uses` of 0 or more")
     seeds = seeds or ActionLibrary.default()
-    caller = (executor or PlanExecutor()).caller(load_model(model))
+    model = load_model(model)
+    memory = None
+    if trace is not None:
+        memory = trace.begin("", "", model=model.name, fingerprint=model.fingerprint, context="mining", answer="")
+    caller = (executor or PlanExecutor()).caller(model, memory=memory)
     plans, rejected = _plans(caller, questions, seeds)
     collected = _Collected(seeds)
     for plan in plans:
@@ -113,7 +122,12 @@ def _plans(
     ]
     plans: list[Plan] = []
     rejected: list[tuple[str, tuple[Diagnostic, ...]]] = []
-    for question, outcome in zip(questions, caller.ask(asks), strict=True):
+    outcomes: list[Outcome] = []
+    with progress("Mining actions", len(asks)) as advance:
+        for start in range(0, len(asks), _TOGETHER):
+            outcomes += caller.ask(asks[start : start + _TOGETHER])
+            advance(min(_TOGETHER, len(asks) - start))
+    for question, outcome in zip(questions, outcomes, strict=True):
         if isinstance(outcome, Failure):
             rejected.append((question, (Diagnostic("error", "no-answer", outcome.reason),)))
             continue

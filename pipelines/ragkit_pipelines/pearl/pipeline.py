@@ -11,6 +11,7 @@ from ragkit.errors import InvalidInputError, PlanError
 from ragkit.models import load_model
 from ragkit.models.budget import Budget, BudgetedModel
 from ragkit.models.pricing import Prices
+from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
 from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.answering import Answer, Answering, Parts, Stage
@@ -232,12 +233,16 @@ class Pearl:
 
             # Each question waits for its own calls, so a few more than can call at once keep the gate busy.
             workers = min(len(questions), self.parts.executor.concurrency + 4)
-            with ThreadPoolExecutor(workers) as pool:
+            runs: list[Run] = []
+            with ThreadPoolExecutor(workers) as pool, progress("Questions", len(questions)) as advance:
                 try:
-                    return list(pool.map(work, zip(questions, documents, strict=True)))
+                    for run in pool.map(work, zip(questions, documents, strict=True)):
+                        runs.append(run)
+                        advance(1)
                 except BaseException:
                     off.cancel()
                     raise
+            return runs
 
     async def ainvoke(
         self,

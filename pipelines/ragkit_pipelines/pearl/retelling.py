@@ -66,7 +66,8 @@ def _told(begun: RunBegun, events: Sequence[Event]) -> Run:
         reasons=tuple(end.reasons) if end else ("the run has not ended; resume it",),
         usage=sum((call.completion().usage for call in used.values()), Usage()),
         cost=None if None in costs else sum(cost for cost in costs if cost is not None),
-        seconds=sum(call.seconds for call in own),
+        seconds=sum(call.seconds for call in own),  # when it began and ended is not told
+        model_seconds=sum(call.seconds for call in used.values()),
         calls=len(own),
         reused=len(used) - len(own),
         by_purpose=Counter(call.purpose for call in own),

@@ -73,6 +73,7 @@ class Run:
         usage: Tokens of all calls, those that a trace had already among them.
         cost: US dollars; None where a price is not known.
         seconds: Time from the beginning to the end.
+        model_seconds: Time of all calls, one after the other, those that a trace had already among them.
         calls: Calls of the model that were made, failed ones and the warming of the cache among them.
         reused: Calls that were not made, as a trace had their answers.
         by_purpose: Calls that were made, by purpose.
@@ -88,6 +89,7 @@ class Run:
     usage: Usage = field(default_factory=Usage)
     cost: float | None = None
     seconds: float = 0.0
+    model_seconds: float = 0.0
     calls: int = 0
     reused: int = 0
     by_purpose: Mapping[str, int] = field(default_factory=dict)

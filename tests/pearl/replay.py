@@ -92,8 +92,8 @@ class CountingModel(ModelBase):
     A prefix counts as cached for a call that begins after another one with the same prefix has ended.
     """
 
-    def __init__(self, answer: Callable[[str], str], *, seconds: float = 0.0) -> None:
-        self.answer, self.seconds = answer, seconds
+    def __init__(self, answer: Callable[[str], str], *, seconds: float = 0.0, fingerprint: str = "counting") -> None:
+        self.answer, self.seconds, self._fingerprint = answer, seconds, fingerprint
         self.asked: list[str] = []
         self.prefixes: list[str] = []
         self.found: list[bool] = []  # whether the prefix was cached, for each call
@@ -108,7 +108,7 @@ class CountingModel(ModelBase):
 
     @property
     def fingerprint(self) -> str:
-        return "counting"
+        return self._fingerprint
 
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         with self._lock:

@@ -1,6 +1,7 @@
 """What a step is shown of the document: all of it, parts, passages or pages; nothing is cut off silently."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given, settings
@@ -10,13 +11,15 @@ from pearl.replay import THREE, CountingModel, by_step, plan, quick
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, PromptTooLongError
 from ragkit.index import Index
+from ragkit.models.base import ModelBase, prompt_text
 from ragkit.records import Document, Hit
 from ragkit_pipelines.pearl.context import Context, WholeText, Windows
 from ragkit_pipelines.pearl.library import ActionLibrary
 from ragkit_pipelines.pearl.passages import cut
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_pipelines.pearl.plan import Plan
+from ragkit_pipelines.pearl.plan import Ctx, Plan, Variable
 from ragkit_pipelines.pearl.planner import ZeroShot
+from ragkit_pipelines.pearl.prompts import step_prompt
 from ragkit_pipelines.pearl.retrieved import GistPages, Retrieved
 
 ONE = plan('1. a = ABOUT(CTX, "the whale") : Step A')
@@ -195,26 +198,56 @@ def test_estimates_know_the_context():
         assert abs(guess.prompt_tokens - run.usage.prompt_tokens) < 0.4 * run.usage.prompt_tokens
 
 
+class Recording(ModelBase):
+    """Another model that keeps what it was asked."""
+
+    def __init__(self, model) -> None:
+        self.model, self.asked = model, []
+        self.count_tokens = model.count_tokens
+
+    name = property(lambda self: self.model.name)
+    fingerprint = property(lambda self: self.model.fingerprint)
+    capabilities = property(lambda self: self.model.capabilities)
+
+    def _complete(self, prompts, sampling):
+        self.asked += [prompt_text(prompt) for prompt in prompts]
+        return self.model.generate(prompts, **asdict(sampling))
+
+
 def test_a_real_plan_over_a_real_article_on_the_tiny_model(data, tiny):
     rows = (json.loads(line) for line in (data / "longdoc/quality_sample.jsonl").read_text().splitlines())
     article = next(row["article"] for row in rows)
     library = ActionLibrary.from_text((data / "pearl/actions.txt").read_text())
-    real = Plan.parse(json.loads((data / "pearl/plans.jsonl").read_text().splitlines()[0])["plan"], library)
+    texts = [json.loads(line)["plan"] for line in (data / "pearl/plans.jsonl").read_text().splitlines()]
+    real = next(p for p in (Plan.parse(text, library) for text in texts) if p.critical_path == 2 and len(p.steps) == 3)
+    model = Recording(tiny)
     pearl = Pearl(
-        tiny,
+        model,
         library=library,
-        executor=quick(step_timeout=None, max_tokens=12, retries=0),
+        executor=quick(max_tokens=12, retries=0),
         context=Retrieved(k=4, passage_tokens=24, max_tokens=48),
     )
-    run = pearl.invoke("Sabrina York is", article, plan=real)
-    assert [each.status for each in run.steps] == ["done"] * len(real.steps), run.reasons
-    assert run.calls == 2
-    for each in run.steps[:2]:
-        assert each.passages
-        assert all(article[slice(*passage.span)] == passage.text for passage in each.passages)
-        assert sum(tiny.count_tokens(passage.text) for passage in each.passages) <= 48
-    assert run.values["ans"] == "".join(run.values[name] + "\n" for name in real.steps[-1].reads)
-    assert run.usage.completion_tokens <= 24
+    run = pearl.invoke("What is it about?", article, plan=real)
+    assert [each.status for each in run.steps] == ["done"] * 3, run.reasons
+    values, asked = {}, []
+    for each in run.steps:
+        named = {
+            each.step.action.parameter(at): values[a.name] if isinstance(a, Variable) else a.value
+            for at, a in enumerate(each.step.arguments)
+            if not isinstance(a, Ctx)
+        }
+        if each.local:
+            assert each.value == "".join(value + "\n" for value in named.values())
+        else:
+            assert each.passages
+            assert all(article[slice(*passage.span)] == passage.text for passage in each.passages)
+            assert sum(tiny.count_tokens(passage.text) for passage in each.passages) <= 48
+            shown = [passage.text for passage in each.passages]
+            asked.append(step_prompt(each.step, named, shared="", passages=shown).text)
+            assert each.value == tiny.generate(asked[-1], max_tokens=12).text
+        values[each.step.out] = each.value
+    assert model.asked == asked
+    assert len(asked) == run.calls == 2
 
 
 def test_the_direct_answer_works_in_every_context():

@@ -53,14 +53,22 @@ def test_no_plan_is_answered_directly_with_the_reason():
     model = CountingModel(lambda prompt: "I cannot." if is_planning(prompt) else "direct answer")
     run = Pearl(model, executor=quick(), planner=PromptPlanner(max_corrections=2)).invoke("why?", "text")
     assert (run.text, run.status, run.planning.source) == ("direct answer", "done", "fallback")
-    assert run.planning.reason.startswith("3 plans were rejected, the last one for ")
-    assert run.by_purpose == {"plan": 3, "step": 1}
+    assert run.planning.reason.startswith("2 plans were rejected, the last one for ")
+    assert run.by_purpose == {"plan": 2, "step": 1}  # the same words are not asked a third time
     assert run.plan == ZeroShot().plan()
     none = Pearl(model, executor=quick(), fallback=None).invoke("why?", "text")
     assert (none.status, none.answer, none.plan) == ("failed", "", None)
     assert "plans were rejected" in none.reasons[0]
     with pytest.raises(PlanError, match="the model's plan cannot be used"):
         Pearl(model, executor=quick()).plan("why?")
+
+
+def test_corrections_are_bounded():
+    count = iter(range(100))
+    model = CountingModel(lambda prompt: f"plan {next(count)}" if is_planning(prompt) else "direct answer")
+    run = Pearl(model, executor=quick(), planner=PromptPlanner(max_corrections=5)).invoke("why?", "text")
+    assert run.by_purpose == {"plan": 6, "step": 1}
+    assert [text for text, _ in run.planning.rejected] == [f"plan {n}" for n in range(6)]
 
 
 @pytest.mark.parametrize("reply", ["", "\0", "x" * 20_000, '__import__("os").system("ls")', GOOD + "\nThis = it."])
@@ -73,10 +81,10 @@ def test_whatever_the_planner_says_there_is_an_end(reply):
 
 def test_a_budget_that_is_spent_on_planning_says_so():
     model = CountingModel(lambda _: "no plan")
-    run = Pearl(model, executor=quick()).invoke("why?", "text", budget=Budget(calls=2))
+    run = Pearl(model, executor=quick()).invoke("why?", "text", budget=Budget(calls=1))
     assert run.status == "failed"
-    assert len(model.asked) == 2
-    assert "the budget is 2" in run.planning.reason + run.reasons[0]
+    assert len(model.asked) == 1
+    assert "the budget is 1" in run.planning.reason + run.reasons[0]
 
 
 def test_repairs_are_asked_for_and_listed():

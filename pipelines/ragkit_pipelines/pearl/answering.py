@@ -143,7 +143,7 @@ class Answering:
         status: Literal["done", "partial", "failed", "cancelled"] = "partial" if failed else "done"
         if not answer.strip():
             status = "failed"
-        if self.caller.cancellation.cancelled:
+        if status != "done" and self.caller.cancellation.cancelled:
             status = "cancelled"
         if self.trace is not None:
             self.trace.end(status, answer, tuple(reasons))

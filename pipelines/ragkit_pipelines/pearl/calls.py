@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -17,6 +16,7 @@ from ragkit.errors import BudgetExceededError, InvalidInputError, ModelError, No
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Prompt, Usage
 from ragkit_pipelines.pearl.gate import Cancellation, Gate
+from ragkit_pipelines.pearl.threads import side_by_side
 
 Purpose = Literal["plan", "step", "window", "pages", "gist", "warm", "answer", "option", "mine", "merge"]
 
@@ -220,51 +220,33 @@ class Caller:
         longer than reading the document, which the first of them would have to do anyway; to let the first step go
         ahead instead would add its whole answer to the critical path.
         """
-        for prefix, count in Counter(ask.prompt.prefix for ask in asks).items():
-            self.warm(prefix, before=count)
+        shared = Counter(ask.prompt.prefix for ask in asks)
+        self._send([prefix for prefix, count in shared.items() if self._is_cold(prefix) and count > 1])
 
-    def warm(self, prefix: str, *, before: int = 2) -> None:
-        """Send a prefix once, if it is long, was not sent of late, and more than one call is to follow.
+    def warm(self, prefix: str) -> None:
+        """Send a prefix that calls of other questions will share, if it is long and was not sent of late.
 
         Args:
             prefix: The prefix.
-            before: How many calls follow.
         """
+        self._send([prefix] if self._is_cold(prefix) else [])
+
+    def _is_cold(self, prefix: str) -> bool:
         least = self.settings.warm_tokens
         if least is None or self.settings.batch or len(prefix.encode()) < 4 * least:
-            return
-        cold = self.gate.is_cold(hashlib.sha256(prefix.encode()).hexdigest())
-        if cold and before > 1:
-            outcome = self._attempt([Ask(prompt=Prompt(prefix), purpose="warm", max_tokens=1)])
-            if not isinstance(outcome, Failure):  # else the calls themselves will meet the same trouble
+            return False
+        return self.gate.is_cold(hashlib.sha256(f"{self._fingerprint}\n{prefix}".encode()).hexdigest())
+
+    def _send(self, prefixes: Sequence[str]) -> None:
+        """Send prefixes alone, side by side; whatever goes wrong, the calls themselves will meet again."""
+        asks = [Ask(prompt=Prompt(prefix), purpose="warm", max_tokens=1) for prefix in prefixes]
+        for outcome in side_by_side(lambda ask: self._attempt([ask]), asks, self.gate.limit):
+            if not isinstance(outcome, Failure):
                 self.spent.add(outcome[0], reused=False)
 
     def _at_once(self, todo: Mapping[str, Ask]) -> dict[str, Outcome]:
-        if len(todo) == 1:
-            return {key: self._with_retries(key, ask) for key, ask in todo.items()}
-        done: SimpleQueue[tuple[str, Outcome | BaseException]] = SimpleQueue()
-        waiting: SimpleQueue[tuple[str, Ask]] = SimpleQueue()
-        for item in todo.items():
-            waiting.put(item)
-
-        def work() -> None:
-            with suppress(Empty):
-                while True:
-                    key, ask = waiting.get_nowait()
-                    try:
-                        done.put((key, self._with_retries(key, ask)))
-                    except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                        done.put((key, error))
-
-        for _ in range(min(len(todo), self.gate.limit)):  # more would only stand before the gate
-            Thread(target=work, daemon=True).start()
-        outcomes: dict[str, Outcome] = {}
-        while len(outcomes) < len(todo):
-            key, outcome = done.get()
-            if isinstance(outcome, BaseException):
-                raise outcome
-            outcomes[key] = outcome
-        return outcomes
+        outcomes = side_by_side(lambda item: self._with_retries(*item), list(todo.items()), self.gate.limit)
+        return dict(zip(todo, outcomes, strict=True))
 
     def _in_batches(self, todo: Mapping[str, Ask]) -> dict[str, Outcome]:
         """One batch for all calls with the same settings; one by one where the batch cannot be made."""

@@ -14,7 +14,15 @@ from ragkit_pipelines.pearl.run import Estimate
 VALUE_TOKENS = 150  # what a step wrote on average over 3,893 recorded steps
 
 
-def estimate(plan: Plan, view: View | None, model: LanguageModel, prices: Prices, *, max_tokens: int) -> Estimate:
+def estimate(
+    plan: Plan,
+    view: View | None,
+    model: LanguageModel,
+    prices: Prices,
+    *,
+    max_tokens: int,
+    warm_tokens: int | None,
+) -> Estimate:
     """Count calls and tokens; see `Pearl.estimate`.
 
     Returns:
@@ -42,6 +50,12 @@ def estimate(plan: Plan, view: View | None, model: LanguageModel, prices: Prices
         if step.reads_document:
             cached += sum(size + rules for size in shared if size) if seen else 0
             seen = True
+    # The first wave is cold: what two or more of its calls share is sent once before them.
+    together = sum(step.reads_document and not is_local(step.action) for step in plan.waves[0]) > 1
+    for size in sizes.shared if together else ():
+        if size and warm_tokens is not None and size + rules >= warm_tokens:
+            calls, read, most = calls + 1, read + size + rules, most + size + rules + 1
+            cached += size + rules
     usage = Usage(prompt_tokens=read, cached_tokens=cached, completion_tokens=written)
     local = model.name == "tiny" or model.name.startswith(("hf:", "replay:", "scripted"))
     return Estimate(

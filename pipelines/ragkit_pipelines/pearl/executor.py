@@ -24,7 +24,7 @@ _WORDS = 300  # characters of an earlier value that count among a step's own wor
 Work = Generator[Sequence[Ask], Sequence[Outcome], StepRun]
 
 
-@dataclass
+@dataclass(frozen=True)
 class PlanExecutor:
     """Runs plans. Any number of questions may share one; together they keep to its limit.
 
@@ -58,7 +58,7 @@ class PlanExecutor:
             raise InvalidInputError(f"`step_timeout` must be a number of seconds above 0, got {self.step_timeout!r}")
         if not 0 <= self.retry_wait < float("inf"):
             raise InvalidInputError(f"`retry_wait` must be a number of seconds of 0 or more, got {self.retry_wait!r}")
-        self._gate = Gate(self.concurrency)
+        object.__setattr__(self, "_gate", Gate(self.concurrency))
 
     def caller(
         self, model: LanguageModel, *, memory: Memory | None = None, cancellation: Cancellation | None = None
@@ -73,15 +73,18 @@ class PlanExecutor:
         Returns:
             A caller.
         """
-        local = model.name == "tiny" or model.name.startswith("hf:")
         settings = CallSettings(
             step_timeout=self.step_timeout,
             retries=self.retries,
             retry_wait=self.retry_wait,
-            batch=local if self.batch is None else self.batch,
+            batch=self.batches(model),
             warm_tokens=self.warm_tokens,
         )
         return Caller(model, self._gate, settings, memory=memory, cancellation=cancellation)
+
+    def batches(self, model: LanguageModel) -> bool:
+        """Whether the calls of a wave go to this model as one batch."""
+        return model.name == "tiny" or model.name.startswith("hf:") if self.batch is None else self.batch
 
     def run(self, plan: Plan, view: View | None, caller: Caller, *, question: str = "") -> Iterator[StepRun]:
         """Run a plan wave by wave.
@@ -102,7 +105,7 @@ class PlanExecutor:
         lists = _read_as_lists(plan)
         for wave in plan.waves:
             works = {
-                step.out: _Work(step, values, view, self.max_tokens, step.out in lists, question).steps()
+                step.out: _ModelStep(step, values, view, self.max_tokens, step.out in lists, question).steps()
                 for step in wave
                 if not is_local(step.action) and not missing.keys() & set(step.reads)
             }
@@ -167,7 +170,7 @@ def _value(argument: Argument, values: Mapping[str, str]) -> Value:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _ModelStep:
     """One step that takes a model."""
 
     step: Step

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.models import load_model
@@ -28,6 +29,8 @@ from ragkit_pipelines.pearl.router import Router
 from ragkit_pipelines.pearl.run import Estimate, Planning, Run
 from ragkit_pipelines.pearl.threads import in_thread
 from ragkit_pipelines.pearl.trace import RunTrace, Trace, text_hash
+
+_VIEWS = 8  # documents that stay open
 
 
 class Pearl:
@@ -85,6 +88,8 @@ class Pearl:
             raise InvalidInputError(f"`answer` must be 'sinks', 'last' or 'synthesize', got {answer!r}")
         self.model = load_model(model)
         self.context = context or WholeText()
+        self._views: dict[str, View] = {}
+        self._lock = Lock()
         self.prices = prices or Prices()
         self.parts = Parts(
             library=library or ActionLibrary.default(),
@@ -138,7 +143,15 @@ class Pearl:
             Calls, tokens and cost.
         """
         view = self._view(document)
-        return estimate(plan, view, self.model, self.prices, max_tokens=self.parts.executor.max_tokens)
+        executor = self.parts.executor
+        return estimate(
+            plan,
+            view,
+            self.model,
+            self.prices,
+            max_tokens=executor.max_tokens,
+            warm_tokens=None if executor.batches(self.model) else executor.warm_tokens,
+        )
 
     def invoke(
         self,
@@ -340,9 +353,19 @@ class Pearl:
             return run
 
     def _view(self, document: Text | None) -> View | None:
+        """The document as steps see it; the last few are kept, as many questions may share one."""
         if document is None and not self.context.holds_texts:
             return None
-        return self.context.open(text_of(document), self.model)
+        text = text_of(document)
+        with self._lock:
+            if text in self._views:
+                return self._views[text]
+        view = self.context.open(text, self.model)
+        with self._lock:
+            self._views[text] = view
+            while len(self._views) > _VIEWS:
+                del self._views[next(iter(self._views))]
+        return view
 
     def _caller(self, budget: Budget | None, trace: RunTrace | None, cancellation: Cancellation | None) -> Caller:
         model = self.model if budget is None else BudgetedModel(self.model, budget, prices=self.prices)

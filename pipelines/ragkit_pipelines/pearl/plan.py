@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from ragkit.errors import PlanError
+from ragkit.errors import InvalidInputError, PlanError
 from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.action import DOCUMENT, Action
 from ragkit_pipelines.pearl.lexer import quoted
@@ -227,6 +227,8 @@ class Plan:
         return mermaid(self)
 
     def __getitem__(self, out: str) -> Step:
+        if out not in self._by_name:
+            raise InvalidInputError(f"the plan has no step {out!r}; it has {', '.join(self._by_name)}")
         return self._by_name[out]
 
     @cached_property

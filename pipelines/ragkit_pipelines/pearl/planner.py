@@ -141,7 +141,9 @@ class PromptPlanner(Planner):
             except PlanError as error:
                 tried.append((text, error.diagnostics))
                 problems = [str(each) for each in error.diagnostics if each.level == "error"][:8]
-                suffix = plan_suffix(question, text[:4000], problems)
+                before, suffix = suffix, plan_suffix(question, text[:4000], problems)
+                if suffix == before and not self.temperature:
+                    break  # the same plan again, and the same words would be asked again
             else:
                 return Planned(plan=plan.normalised(self.dangling), rejected=tuple(tried))
         last = next(str(each) for each in tried[-1][1] if each.level == "error")

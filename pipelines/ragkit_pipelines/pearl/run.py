@@ -123,7 +123,7 @@ class Estimate:
     """What a plan will take, before it runs. Retries are not counted.
 
     Attributes:
-        calls: Calls of the model, the warming of the cache not among them.
+        calls: Calls of the model, those that warm the cache among them.
         critical_path: Calls that have to wait for each other.
         prompt_tokens: Tokens read, taking values as long as steps gave on average.
         cached_tokens: Those of them that a prompt cache has already, where the model keeps one.

@@ -20,6 +20,7 @@ TABLES = {
     "index": "benchmarks/index/results/index.json",
     "models": "benchmarks/models/results/models.json",
     "finetuning": "benchmarks/finetuning/results/lora.json",
+    "pearl": "benchmarks/pearl/results/pearl.json",
 }
 
 
@@ -33,6 +34,8 @@ def table(name: str) -> str:
         return models_table(json.loads(text))
     if name == "finetuning":
         return finetuning_table(json.loads(text))
+    if name == "pearl":
+        return pearl_table(json.loads(text))
     if name.startswith("selector"):
         facts = json.loads(text)
         return speed_table(facts) if name == "selector-speed" else quality_table(facts["quality"])
@@ -126,8 +129,8 @@ def models_table(facts: dict[str, Any]) -> str:
     layers = facts["layers"]
     lines += [
         f"\nA switch of adapters takes {adapters['switch_ms']:.1f} ms. Budget, rate limit and retries cost",
-        f"{layers['layers_us']:.0f} µs a call; with the cache {layers['cache_miss_us']:.0f} µs where it keeps an answer,",
-        f"{layers['cache_hit_us']:.0f} µs where it has one.",
+        f"{layers['layers_us']:.0f} µs a call; with the cache {layers['cache_miss_us']:.0f} µs to keep an answer and",
+        f"{layers['cache_hit_us']:.0f} µs to give one.",
     ]
     return "\n".join(lines)
 
@@ -146,6 +149,30 @@ def finetuning_table(facts: dict[str, Any]) -> str:
         )
     lines.append(f"\nRatio of seconds, taken in turn: {facts['ratio_seconds']:.2f}.")
     return "\n".join(lines)
+
+
+def pearl_table(facts: dict[str, Any]) -> str:
+    parse, replay, waves, tokens = facts["parse"], facts["replay"], facts["waves"], facts["tokens"]
+    equal, limits = replay["byte_equal"], facts["limits"]
+    over, speedup = waves["wall_over_critical_path"], waves["speedup_over_serial"]
+    anew = f"{tokens['left_of_serial_uncached']:.0%}; without the warming {tokens['left_without_warming']:.0%}"
+    rebuilt = f"{equal['concurrency 1']} of {replay['questions']}, with eight calls at once {equal['concurrency 8']}"
+    resumed = f"{replay['resumed_equal']} of {replay['kills']} go on to the same answer, "
+    rows = {
+        "published plans that are read": f"{parse['accepted']} of {parse['plans']}",
+        "time to read a plan": f"{parse['cpu_ms_a_plan']:.2f} ms of one core",
+        f"{parse['slips']['classes']} kinds of slips put into them": f"{parse['slips']['misread']} misread",
+        "recorded questions rebuilt to the byte": rebuilt,
+        "kills, one behind each line of a trace": f"{resumed}{replay['calls_repeated']} calls repeated",
+        "wall time over the critical path, all calls alike": f"{over['median']:.2f} median, {over['mean']:.2f} mean",
+        "speed-up over one call at a time": f"{speedup['mean']:.2f} mean, {waves['possible_mean']:.2f} possible",
+        "tokens read anew, of those read one by one without a cache": anew,
+        "times that a document is read anew for a question":
+            f"{tokens['ways']['warmed']['documents_read_anew_a_question']:.2f}",
+        f"{limits['questions']:,} questions at once, limit {limits['limit']}":
+            f"{limits['most_at_once']} calls at once",
+    }  # fmt: skip
+    return "\n".join(["| | |", "|-|-|", *(f"| {what} | {value} |" for what, value in rows.items())])
 
 
 def quality_table(sets: list[dict[str, Any]]) -> str:
@@ -174,6 +201,7 @@ def main() -> None:
         ROOT / "docs/index.md",
         ROOT / "docs/models.md",
         ROOT / "docs/finetuning.md",
+        ROOT / "docs/pearl.md",
         ROOT / "ragkit/tiny/weights/README.md",
     ):
         old = path.read_text(encoding="utf-8")

@@ -48,6 +48,23 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
     from ragkit_pipelines.few_shot import FewShot as FewShot
+    from ragkit_pipelines.pearl.context import WholeText as WholeText
+    from ragkit_pipelines.pearl.context import Windows as Windows
+    from ragkit_pipelines.pearl.executor import PlanExecutor as PlanExecutor
+    from ragkit_pipelines.pearl.gate import Cancellation as Cancellation
+    from ragkit_pipelines.pearl.library import ActionLibrary as ActionLibrary
+    from ragkit_pipelines.pearl.mining import mine as mine
+    from ragkit_pipelines.pearl.options import OptionMapper as OptionMapper
+    from ragkit_pipelines.pearl.options import read_option as read_option
+    from ragkit_pipelines.pearl.pipeline import Pearl as Pearl
+    from ragkit_pipelines.pearl.plan import Plan as Plan
+    from ragkit_pipelines.pearl.planner import PromptPlanner as PromptPlanner
+    from ragkit_pipelines.pearl.planner import ZeroShot as ZeroShot
+    from ragkit_pipelines.pearl.refining import refine as refine
+    from ragkit_pipelines.pearl.retrieved import GistPages as GistPages
+    from ragkit_pipelines.pearl.retrieved import Retrieved as Retrieved
+    from ragkit_pipelines.pearl.router import Router as Router
+    from ragkit_pipelines.pearl.trace import Trace as Trace
     from ragkit_selectors.checking import check_pool as check_pool
     from ragkit_selectors.diverse import Coverage as Coverage
     from ragkit_selectors.diverse import Dpp as Dpp
@@ -78,10 +95,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "ActionLibrary": "ragkit_pipelines.pearl.library",
     "AdapterSet": "ragkit.models.adapters",
     "AnswerCache": "ragkit.models.answers",
     "BM25Selector": "ragkit_selectors.weighted",
     "Budget": "ragkit.models.budget",
+    "Cancellation": "ragkit_pipelines.pearl.gate",
     "Chat": "ragkit.records",
     "Comparison": "ragkit_pipelines.compare",
     "Completion": "ragkit.records",
@@ -95,6 +114,7 @@ _HOME_OF = {
     "FewShot": "ragkit_pipelines.few_shot",
     "FineTuned": "ragkit.finetuning",
     "FixedSelector": "ragkit_selectors.uniform",
+    "GistPages": "ragkit_pipelines.pearl.retrieved",
     "Guard": "ragkit_selectors.filters",
     "HashingEmbedder": "ragkit.embedders.hashing",
     "Hit": "ragkit.records",
@@ -111,27 +131,38 @@ _HOME_OF = {
     "Mixture": "ragkit.finetuning.mixing",
     "Mmr": "ragkit_selectors.diverse",
     "NgramSelector": "ragkit_selectors.ngram",
+    "OptionMapper": "ragkit_pipelines.pearl.options",
     "Order": "ragkit_selectors.order",
+    "Pearl": "ragkit_pipelines.pearl.pipeline",
     "Pinned": "ragkit_selectors.order",
+    "Plan": "ragkit_pipelines.pearl.plan",
+    "PlanExecutor": "ragkit_pipelines.pearl.executor",
     "Preference": "ragkit.records",
     "Price": "ragkit.models.pricing",
     "Prices": "ragkit.models.pricing",
     "Prompt": "ragkit.records",
+    "PromptPlanner": "ragkit_pipelines.pearl.planner",
     "RagkitError": "ragkit.errors",
     "RagkitWarning": "ragkit.errors",
     "RandomSelector": "ragkit_selectors.uniform",
     "RateLimit": "ragkit.models.limits",
     "ReplayModel": "ragkit.models.replay",
     "Rerank": "ragkit_selectors.rerank",
+    "Retrieved": "ragkit_pipelines.pearl.retrieved",
     "Retry": "ragkit.models.limits",
+    "Router": "ragkit_pipelines.pearl.router",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
     "Task": "ragkit.tasks",
     "Template": "ragkit.templates",
     "TfidfSelector": "ragkit_selectors.weighted",
     "TokenLimit": "ragkit_selectors.filters",
+    "Trace": "ragkit_pipelines.pearl.trace",
     "Usage": "ragkit.records",
     "VoteK": "ragkit_selectors.labelling",
+    "WholeText": "ragkit_pipelines.pearl.context",
+    "Windows": "ragkit_pipelines.pearl.context",
+    "ZeroShot": "ragkit_pipelines.pearl.planner",
     "autoselect": "ragkit_selectors.report",
     "check_pool": "ragkit_selectors.checking",
     "compare": "ragkit_pipelines.compare",
@@ -142,7 +173,10 @@ _HOME_OF = {
     "load_model": "ragkit.models",
     "load_selector": "ragkit_selectors.loading",
     "memorisation": "ragkit.finetuning.memorising",
+    "mine": "ragkit_pipelines.pearl.mining",
     "mix": "ragkit.finetuning.mixing",
+    "read_option": "ragkit_pipelines.pearl.options",
+    "refine": "ragkit_pipelines.pearl.refining",
 }
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above
 

@@ -4,6 +4,7 @@ RagkitError
 ├── InvalidInputError       an argument, a file or a record is not what was expected
 │   ├── DataFileError       a line of a data file cannot be read; carries the path and the line
 │   ├── EmptyPoolError      there is no example to choose from
+│   ├── PlanError           a plan or a list of actions cannot be read; carries what is wrong at which place
 │   └── UnknownSpecError    a name stands for nothing known; carries the names that were meant
 ├── MissingExtraError       an optional dependency is not installed; carries the extra that brings it
 ├── PromptTooLongError      a prompt does not fit the model's window; carries both sizes
@@ -15,6 +16,7 @@ RagkitError
 │   └── NotRecordedError    a replayed model was asked something that was never recorded
 ├── BatchError              some prompts of a batch got no answer; carries the answers of the others
 ├── IndexLockedError        an index is open for writing elsewhere
+├── TraceLockedError        a trace is written by another process
 ├── IntegrityError          a stored file is not the one that was written
 └── TrainingError           a fine-tuning run cannot start or did not converge to numbers
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from ragkit.records import Completion
+    from ragkit.records import Completion, Diagnostic
 
 
 class RagkitError(Exception):
@@ -68,6 +70,21 @@ class EmptyPoolError(InvalidInputError):
     def __init__(self, what: str) -> None:
         """Name the part that got an empty pool."""
         super().__init__(f"{what} got an empty pool; expected at least one example")
+
+
+class PlanError(InvalidInputError):
+    """A plan, or a list of actions, cannot be read.
+
+    Attributes:
+        diagnostics: Everything that was found, errors and warnings, in the order of the text.
+    """
+
+    def __init__(self, what: str, diagnostics: Iterable[Diagnostic]) -> None:
+        """Name what was read, such as ``"the plan"``, and what is wrong with it."""
+        self.diagnostics = tuple(diagnostics)
+        errors = [str(each) for each in self.diagnostics if each.level == "error"]
+        more = f"\n… and {len(errors) - 8} more" if len(errors) > 8 else ""
+        super().__init__(f"{what} cannot be used:\n" + "\n".join(errors[:8]) + more)
 
 
 class UnknownSpecError(InvalidInputError):
@@ -196,6 +213,10 @@ class NotRecordedError(ModelError):
 
 class IndexLockedError(RagkitError):
     """An index is open for writing elsewhere."""
+
+
+class TraceLockedError(RagkitError):
+    """A trace is written by another process."""
 
 
 class IntegrityError(RagkitError):

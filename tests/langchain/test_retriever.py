@@ -66,13 +66,13 @@ def index(embedder):
     made = Index.create(None, embedder=embedder)
     made.add(TEXTS)
     searches = []
-    real = made.hits
+    real = made.search_documents
 
-    def hits(queries, k=10, *, where=None):
+    def search_documents(queries, k=10, *, where=None):
         searches.append(len(queries))
         return real(queries, k, where=where)
 
-    made.hits = hits
+    made.search_documents = search_documents
     made.searches = searches
     yield made
     made.close()

@@ -9,7 +9,6 @@ import numpy as np
 from langchain_core.documents import Document
 from numpy.typing import NDArray
 
-from ragkit import records
 from ragkit.embedders.langchain_embeddings import LangChainEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
@@ -58,10 +57,7 @@ class Searches:
         Returns:
             For each query documents with the index's scores, the best first.
         """
-        if callable(filter):
-            return [[(document, score) for _, score, document in row] for row in self._let_through(queries, k, filter)]
-        found = self.index.hits(queries, k, where=None if filter is None else read_where(filter))
-        return [[(_of_hit(hit), hit.score) for hit in hits] for hits in found]
+        return [[(document, score) for _, score, document in row] for row in self._keyed(queries, k, filter)]
 
     def relevant(
         self, queries: Vectors, k: int, filter: Filter | None, score_threshold: float | None
@@ -122,18 +118,12 @@ class Searches:
         return chosen
 
     def _keyed(self, queries: Vectors, k: int, filter: Filter | None) -> list[list[tuple[int, float, Document]]]:
-        """Keys, scores and documents of the nearest; a document removed between two reads is left out."""
+        """Keys, scores and documents of the nearest."""
         if callable(filter):
             return self._let_through(queries, k, filter)
-        scores, keys = self.index.search_vectors(queries, k, where=None if filter is None else read_where(filter))
-        read = iter(self.index.get_by_keys(keys))
+        found = self.index.search_documents(queries, k, where=None if filter is None else read_where(filter))
         return [
-            [
-                (key, score, _of_record(found))
-                for key, score, found in zip(row, line, read, strict=False)
-                if found is not None
-            ]
-            for row, line in zip(keys.tolist(), scores.tolist(), strict=True)
+            [(key, score, of_parts(each.text, each.metadata, each.id)) for key, score, each in row] for row in found
         ]
 
     def _let_through(
@@ -177,16 +167,8 @@ def documents_of(row: Sequence[Scored]) -> list[Document]:
 
 
 def of_parts(text: str, metadata: Mapping[str, object] | None, name: str | None) -> Document:
-    """A LangChain document; its metadata are its own."""
-    return Document(page_content=text, metadata=dict(metadata or {}), id=name)
-
-
-def _of_hit(hit: records.Hit) -> Document:
-    return of_parts(hit.text, hit.metadata, hit.id)
-
-
-def _of_record(record: records.Document) -> Document:
-    return of_parts(record.text, record.metadata, record.id)
+    """A LangChain document."""
+    return Document(page_content=text, metadata=metadata or {}, id=name)
 
 
 def _unit(vectors: Vectors) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from ragkit.extras import require
 if TYPE_CHECKING:
     from ragkit_pipelines.langchain.chat_model import RagkitChatModel as RagkitChatModel
     from ragkit_pipelines.langchain.embeddings import RagkitEmbeddings as RagkitEmbeddings
+    from ragkit_pipelines.langchain.from_langchain import as_selector as as_selector
     from ragkit_pipelines.langchain.reranker import RagkitReranker as RagkitReranker
     from ragkit_pipelines.langchain.retriever import RagkitRetriever as RagkitRetriever
     from ragkit_pipelines.langchain.runnable import as_runnable as as_runnable
@@ -31,6 +32,7 @@ _HOME_OF = {
     "RagkitRetriever": "ragkit_pipelines.langchain.retriever",
     "RagkitVectorStore": "ragkit_pipelines.langchain.vector_store",
     "as_runnable": "ragkit_pipelines.langchain.runnable",
+    "as_selector": "ragkit_pipelines.langchain.from_langchain",
 }
 __all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
 

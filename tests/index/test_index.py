@@ -455,3 +455,35 @@ def test_vectors_by_key_and_documents_of_vectors():
         assert [[key for key, _, _ in row] for row in found] == keys.tolist()
         assert np.array_equal(index.get_vectors(keys), vectors[nearest.ravel()])
         assert not index.get_vectors([0, 999, -1]).any()
+
+
+def test_what_was_read_lately_is_never_stale_nor_shared(tmp_path):
+    with Index.create(tmp_path / "i", embedder="hash:64") as index:
+        index.add([Document("lamp", id="a", metadata={"n": 1}), Document("song", id="b", metadata={"deep": [1]})])
+        reader = Index.open(tmp_path / "i", read_only=True)
+        for name, key, field in (("lamp", 0, "n"), ("song", 1, "deep")):
+            first = index.search(name, k=1)[0].metadata
+            first["more"] = 2
+            read = index.get_by_keys([key])[0].metadata
+            read["more"] = 3
+            if field == "deep":
+                first[field].append(2)
+            assert set(index.search(name, k=1)[0].metadata) == set(index.get_by_keys([key])[0].metadata) == {field}
+            assert index.search(name, k=1)[0].metadata == reader.search(name, k=1)[0].metadata
+        index.add([Document("lamp", id="a", metadata={"n": 2})])
+        assert [each.search("lamp", k=1)[0].metadata for each in (index, reader)] == [{"n": 2}] * 2
+        index.delete(["a"])
+        assert [[hit.id for hit in each.search("lamp")] for each in (index, reader)] == [["b"]] * 2
+        reader.close()
+
+
+def test_documents_that_were_read_are_kept_up_to_a_size(monkeypatch):
+    from ragkit.index import recent
+
+    monkeypatch.setattr(recent, "_MOST", 50)
+    with Index.create(None, embedder="hash:64") as index:
+        index.add([Document(f"word{n} " * 5, id=str(n)) for n in range(20)])
+        for _ in range(2):
+            for n in range(20):
+                assert index.search(f"word{n}", k=1)[0].id == str(n)
+                assert len(index._recent._kept[1]) <= 3

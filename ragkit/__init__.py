@@ -182,6 +182,8 @@ __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the ta
 
 
 def __getattr__(name: str) -> object:
+    if name == "langchain":  # a module of adapters
+        return import_module("ragkit.langchain")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'ragkit' has no attribute {name!r}")
     value: object = getattr(import_module(_HOME_OF[name]), name)

@@ -18,7 +18,7 @@ EXTRA_OF = {
     "accelerate": "local",
     "bitsandbytes": "qlora",
     "langchain": "api",
-    "langchain_core": "api",
+    "langchain_core": "langchain",
     "langchain_openai": "api",
     "genai_prices": "api",
     "tenacity": "api",

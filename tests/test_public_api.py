@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ragkit
+import ragkit.langchain
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"numpy", "torch", "faiss", "transformers", "langchain", "langchain_core", "openai", "sklearn", "pydantic"}
@@ -34,6 +35,22 @@ def test_type_checkers_see_the_same_names_as_users():
     text = (ROOT / "ragkit/__init__.py").read_text()
     shown = {line.rsplit(" as ", 1)[1] for line in text.splitlines() if line.startswith("    from ") and " as " in line}
     assert shown == set(ragkit._HOME_OF)
+
+
+@pytest.mark.parametrize("name", ragkit.langchain.__all__)
+def test_every_name_for_langchain_resolves(name):
+    assert getattr(ragkit.langchain, name).__name__ == name
+    assert name in dir(ragkit.langchain)
+
+
+def test_the_names_for_langchain_are_shown_to_type_checkers_too():
+    text = (ROOT / "ragkit/langchain.py").read_text()
+    shown = [line.rsplit(" as ", 1)[1] for line in text.splitlines() if line.startswith("    from ") and " as " in line]
+    assert sorted(shown) == sorted(ragkit.langchain.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = ragkit.langchain.Nothing
+    assert run("import ragkit; print(ragkit.langchain.RagkitVectorStore.__name__)").strip() == "RagkitVectorStore"
+    assert run("import sys, ragkit.langchain; print('langchain_core' in sys.modules)").strip() == "False"
 
 
 def test_import_loads_nothing_heavy():

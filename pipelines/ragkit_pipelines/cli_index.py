@@ -1,4 +1,4 @@
-"""The command line of the index: ``ragkit index build|add|search|stats|tune|verify|compact``."""
+"""The command line of the index: ``ragkit index build|add|search|stats|tune|verify|compact|import-langchain``."""
 
 from __future__ import annotations
 
@@ -132,6 +132,34 @@ def compact(folder: _Folder) -> None:
     with Index.open(folder) as index:
         index.compact()
         _say_size(index)
+
+
+@index_app.command()
+def import_langchain(
+    folder: Annotated[Path, typer.Argument(help="Folder that LangChain's FAISS.save_local wrote.")],
+    out: Annotated[Path, typer.Option(help="New folder for the index.")],
+    embedder: Annotated[Optional[str], typer.Option(help="What the vectors were made with, such as minilm.")] = None,  # noqa: UP045
+    metric: Annotated[str, typer.Option(help="auto, cosine, ip or l2.")] = "auto",
+    name: Annotated[str, typer.Option(help="The index_name it was saved under.")] = "index",
+    *,
+    as_json: _Json = False,
+) -> None:
+    """Bring a saved FAISS store of LangChain over; its pickle is read without running anything in it.
+
+    Example: ragkit index import-langchain faiss_index --out wiki.rag --embedder minilm
+    """
+    from ragkit_pipelines.import_faiss import import_faiss
+
+    report = import_faiss(folder, out, embedder=embedder, metric=metric, name=name)  # type: ignore[arg-type]
+    if as_json:
+        typer.echo(json.dumps(asdict(report), indent=1))
+        return
+    typer.echo(f"{report.documents} documents of {report.dim} dimensions from {report.kind}, metric {report.metric}")
+    if report.left_out:
+        typer.echo(f"{report.left_out} documents had no vector and were left out")
+    if report.likeness is not None:
+        typer.echo(f"embedded again, the least cosine with the stored vectors is {report.likeness:.4f}")
+    typer.echo(f"written to {out}")
 
 
 def _documents(path: Path, text: str) -> Iterator[Document]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 KNOWN = ("minilm", "st:<hub id or folder>", "hash:<dimensions>")
 
 
-def load_embedder(embedder: str | Embedder, *, dtype: str = "float32") -> Embedder:
+def load_embedder(embedder: str | Embedder | object, *, dtype: str = "float32") -> Embedder:
     """Return the embedder that a spec stands for; an embedder is returned as it is.
 
     Args:
         embedder: ``"minilm"`` (all-MiniLM-L6-v2, offline where the extra ``offline`` is installed), ``"st:"`` and a hub
-            id or folder of sentence-transformers, or ``"hash:384"``, which needs no model.
+            id or folder of sentence-transformers, ``"hash:384"``, which needs no model, or a LangChain ``Embeddings``.
         dtype: Precision of a neural embedder's weights, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
 
     Returns:
@@ -28,11 +28,7 @@ def load_embedder(embedder: str | Embedder, *, dtype: str = "float32") -> Embedd
         InvalidInputError: If it is neither a spec nor an embedder, or the part after the colon makes no sense.
     """
     if not isinstance(embedder, str):
-        # Not isinstance(embedder, Embedder): that would ask for `dim`, which loads a model.
-        if not callable(getattr(embedder, "embed_queries", None)) or not hasattr(embedder, "embed_documents"):
-            found = type(embedder).__name__
-            raise InvalidInputError(f"`embedder` must be a spec such as 'minilm' or an Embedder, got {found}")
-        return embedder
+        return _from_object(embedder)
     kind, _, rest = embedder.partition(":")
     if embedder == "minilm" or (kind == "st" and rest):
         from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
@@ -46,4 +42,21 @@ def load_embedder(embedder: str | Embedder, *, dtype: str = "float32") -> Embedd
         if not rest.isdecimal() or int(rest) < 1:
             raise InvalidInputError(f"`hash:` takes a number of dimensions, as in 'hash:384'; got {embedder!r}")
         return HashingEmbedder(int(rest))
+    if kind == "langchain":
+        raise InvalidInputError(f"{embedder!r} is an object of LangChain's; give the object itself as the embedder")
     raise UnknownSpecError("embedder", embedder, KNOWN)
+
+
+def _from_object(embedder: object) -> Embedder:
+    # Not isinstance(embedder, Embedder): that would ask for `dim`, which loads a model.
+    if callable(getattr(embedder, "embed_documents", None)):
+        if callable(getattr(embedder, "embed_queries", None)):
+            return cast("Embedder", embedder)
+        if callable(getattr(embedder, "embed_query", None)):
+            from ragkit.embedders.langchain_embeddings import LangChainEmbedder
+
+            return LangChainEmbedder(embedder)
+    raise InvalidInputError(
+        "`embedder` must be a spec such as 'minilm', an Embedder or a LangChain Embeddings, "
+        f"got {type(embedder).__name__}"
+    )

@@ -32,6 +32,7 @@ from ragkit.index.filters import Filters
 from ragkit.index.gpu import Device, Gpus, card_numbers
 from ragkit.index.incoming import AnyDocument, read_documents
 from ragkit.index.lock import WriterLock
+from ragkit.index.recent import Found, RecentDocuments
 from ragkit.index.searching import find
 from ragkit.index.segment import Segment
 from ragkit.index.state import Facts, State, files, load_state, sealed
@@ -109,6 +110,7 @@ class Index:
         self._writing = RLock()
         self._publishing = Lock()  # held while a commit and the state that goes with it change
         self._filters = Filters(self._database)
+        self._recent = RecentDocuments(self._database)
         self._gpus = Gpus(cards) if cards else None
         self._state: State
         self._closed = False
@@ -383,9 +385,9 @@ class Index:
             For each key its document, None where there is none (any more).
         """
         flat = np.asarray(keys, dtype=np.int64).ravel().tolist()
-        with self._reading():
-            found = self._database.by_keys(dict.fromkeys(flat))
-        return [_document(found[key]) if key in found else None for key in flat]
+        with self._reading() as state:
+            found = self._recent.by_keys(state.facts["version"], set(flat))
+        return [found[key].fresh() if key in found else None for key in flat]
 
     @overload
     def search(  # type: ignore[overload-overlap]
@@ -414,19 +416,26 @@ class Index:
             return self.search([queries], k, where=where)[0]
         if self.embedder is None:
             raise InvalidInputError("this index has no embedder; use `search_vectors`")
-        vectors = self._checked(self.embedder.embed_queries(queries), "queries") if len(queries) else None
-        if vectors is None:
-            return []
-        with self._reading() as state:
-            scores, keys = self._found(state, vectors, k, where)
-            found = self._database.by_keys({key for key in keys.ravel().tolist() if key >= 0})
-        return [
-            [_hit(found[key], score, rank, state) for rank, (key, score) in enumerate(pairs, start=1)]
-            for pairs in (
-                [(key, score) for key, score in zip(row, line, strict=True) if key >= 0]
-                for row, line in zip(keys.tolist(), scores.tolist(), strict=True)
-            )
-        ]
+        found = self._nearest(self.embedder.embed_queries(queries), k, where) if len(queries) else []
+        metric = self._state.facts["metric"]
+        return [[_hit(each, score, rank, metric) for rank, (_, score, each) in enumerate(row, 1)] for row in found]
+
+    def search_documents(
+        self, queries: NDArray[np.floating], k: int = 10, *, where: Where | None = None
+    ) -> list[list[tuple[int, float, Document]]]:
+        """Find the documents nearest to some vectors, all of one commit.
+
+        Args:
+            queries: float[m, dim].
+            k: How many documents, 0 or more.
+            where: A filter on metadata.
+
+        Returns:
+            For each query keys, scores and documents, the best first. Other callers may get the same documents: do not
+            change their metadata.
+        """
+        found = self._nearest(np.asarray(queries), k, where)
+        return [[(key, score, each.plain or each.fresh()) for key, score, each in row] for row in found]
 
     def search_vectors(
         self, queries: NDArray[np.floating], k: int = 10, *, where: Where | None = None
@@ -448,6 +457,24 @@ class Index:
             return self._found(self._state, vectors, k, None)
         with self._reading() as state:
             return self._found(state, vectors, k, where)
+
+    def get_vectors(self, keys: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read vectors by the keys that `search_vectors` gives.
+
+        Args:
+            keys: n keys.
+
+        Returns:
+            f32[n, dim] as they are stored; zeros for -1 and for what was removed and compacted away.
+        """
+        asked = np.asarray(keys, dtype=np.int64).ravel()
+        with self._reading() as state:
+            found = np.zeros((len(asked), state.facts["dim"]), dtype=np.float32)
+            if len(state.keys):
+                rows = np.minimum(np.searchsorted(state.keys, asked), len(state.keys) - 1)  # keys grow with rows
+                known = state.keys[rows] == asked
+                found[known] = state.vectors[rows[known]]
+        return found
 
     def refresh(self) -> None:
         """See what another process has committed since; `search` does so by itself."""
@@ -568,6 +595,24 @@ class Index:
             self.refresh()
             yield
 
+    def _nearest(
+        self, queries: NDArray[np.floating], k: int, where: Where | None
+    ) -> list[list[tuple[int, float, Found]]]:
+        self._check_open()
+        vectors = self._checked(queries, "queries")
+        state, result = self._state, None
+        # Who holds the lock alone writes, so what this object knows is the last commit: nothing is read where the
+        # documents are known too, and the search is done again only where a commit came between.
+        if where is None and not self.read_only:
+            result = self._found(state, vectors, k, None)
+            known = self._recent.kept(state.facts["version"], _keys_of(result[1]))
+            if known is not None:
+                return _rows_of(*result, known)
+        with self._reading() as now:
+            if result is None or now is not state:
+                result = self._found(now, vectors, k, where)
+            return _rows_of(*result, self._recent.by_keys(now.facts["version"], _keys_of(result[1])))
+
     def _publish(self) -> None:
         with self._publishing:
             self._state = self._with_segment(load_state(self.path, self._database))
@@ -662,12 +707,25 @@ def _document(stored: Stored) -> Document:
     return Document(stored.text, id=stored.id, metadata=json.loads(stored.metadata) or None)
 
 
-def _hit(stored: Stored, score: float, rank: int, state: State) -> Hit:
+def _keys_of(keys: NDArray[np.int64]) -> set[int]:
+    return {key for key in keys.ravel().tolist() if key >= 0}
+
+
+def _rows_of(
+    scores: NDArray[np.float32], keys: NDArray[np.int64], found: Mapping[int, Found]
+) -> list[list[tuple[int, float, Found]]]:
+    return [
+        [(key, score, found[key]) for key, score in zip(row, line, strict=True) if key >= 0]
+        for row, line in zip(keys.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def _hit(found: Found, score: float, rank: int, metric: str) -> Hit:
     return Hit(
-        id=stored.id,
+        id=found.stored.id,
         score=score,
         rank=rank,
-        text=stored.text,
-        metadata=json.loads(stored.metadata) or None,
-        why={state.facts["metric"]: score},
+        text=found.stored.text,
+        metadata=found.fresh_metadata(),
+        why={metric: score},
     )

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,6 @@ class WriterLock:
         Raises:
             IndexLockedError: If another writer holds it.
         """
-        self._file = -1
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,18 +31,17 @@ class WriterLock:
             raise IndexLockedError(
                 f"{path.parent} is open for writing elsewhere ({holder}); close it there, or open it read_only"
             ) from error
-        self._file = file
+        self._let_go = weakref.finalize(self, _release, file)  # also when the interpreter ends
         since = datetime.now(UTC).isoformat(timespec="seconds")
         note = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
-        os.truncate(self._file, 0)
-        os.pwrite(self._file, note.encode(), 0)
+        os.truncate(file, 0)
+        os.pwrite(file, note.encode(), 0)
 
     def release(self) -> None:
-        """Let go of the lock."""
-        if self._file >= 0:
-            os.truncate(self._file, 0)
-            os.close(self._file)  # which unlocks
-            self._file = -1
+        """Let go of the lock; twice does no harm."""
+        self._let_go()
 
-    def __del__(self) -> None:
-        self.release()
+
+def _release(file: int) -> None:
+    os.truncate(file, 0)
+    os.close(file)  # which unlocks

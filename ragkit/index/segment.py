@@ -144,18 +144,11 @@ class Segment:
             IntegrityError: If the file is not the one that was written.
         """
         require("faiss")
-        import faiss
 
         content = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(content).hexdigest() != sha256:
             raise IntegrityError(f"{path.name} is not the file that was written")
-        with _LIMIT:  # one for the whole process, so it is put back
-            before = faiss.get_deserialization_vector_byte_limit()
-            faiss.set_deserialization_vector_byte_limit(len(content))
-            try:
-                index = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
-            finally:
-                faiss.set_deserialization_vector_byte_limit(before)
+        index = read_faiss(content)
         if index.ntotal != rows:
             raise IntegrityError(f"{path.name} holds {index.ntotal} rows, expected {rows}")
         return cls(index, rows, factory, settings)
@@ -192,3 +185,20 @@ def _defaults(index: Any) -> dict[str, int]:
     if isinstance(inner, faiss.IndexIVF):
         return {"nprobe": max(1, min(int(inner.nlist), int(inner.nlist) // 16))}
     return {"efSearch": 64} if isinstance(inner, faiss.IndexHNSW) else {}
+
+
+def read_faiss(content: bytes) -> Any:
+    """Read a FAISS index, no part of which may claim to be longer than the file.
+
+    Returns:
+        The index of FAISS.
+    """
+    import faiss
+
+    with _LIMIT:  # one for the whole process, so it is put back
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(len(content))
+        try:
+            return faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)

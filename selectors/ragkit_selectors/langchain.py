@@ -9,7 +9,7 @@ from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.records import Example, Selection
 from ragkit_selectors.pool import AnyExample
-from ragkit_selectors.selecting import Selecting
+from ragkit_selectors.selecting import Hits, Selecting
 
 require("langchain_core")
 from langchain_core.example_selectors import BaseExampleSelector  # noqa: E402 - after the check
@@ -69,8 +69,8 @@ class LangChainSelector(BaseExampleSelector):
         return query
 
     def _given(self, selection: Selection) -> list[dict[str, Any]]:
-        pool = self.selector.source.pool
-        given = [_mapping(pool.given(hit.id)) for hit in selection.hits]
+        hits = selection.hits
+        given = [_mapping(each) for each in hits.given] if isinstance(hits, Hits) else []  # no hits: nothing chosen
         return given if selection.ordered else given[::-1]
 
 

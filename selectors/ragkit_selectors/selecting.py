@@ -339,6 +339,11 @@ class Hits(Sequence[Hit]):
         self._source, self._text, self._entries, self._found, self._ranks = source, text, entries, found, ranks
         self._made: tuple[Hit, ...] | None = None
 
+    @property
+    def given(self) -> list[AnyExample]:
+        """What the user gave as each of the examples."""
+        return [entry.given for entry in self._entries]
+
     def _read(self) -> tuple[Hit, ...]:
         if self._made is None:
             scores = self._found.scores.tolist()

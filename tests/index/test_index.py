@@ -445,3 +445,54 @@ def test_the_manifest_is_plain(tmp_path):
     base.close()
     with pytest.raises(IntegrityError, match="is of format 2, this ragkit reads 1"):
         Index.open(tmp_path / "i")
+
+
+def test_vectors_by_key_and_documents_of_vectors():
+    rng = np.random.default_rng(3)
+    vectors = rng.standard_normal((50, 8)).astype(np.float32)
+    with Index.create(None, embedder=None, dim=8, metric="l2") as index:
+        assert index.get_vectors([0, -1]).tolist() == [[0.0] * 8] * 2
+        assert index.search_documents(vectors[:2]) == [[], []]
+        index.add([Document(f"text {n}", id=str(n)) for n in range(50)], vectors=vectors)
+        index.delete([str(n) for n in range(0, 50, 2)])
+        index.compact()
+        keys = index.search_vectors(vectors[:3], 5)[1]
+        odd = np.arange(1, 50, 2)
+        nearest = odd[np.square(vectors[:3, None] - vectors[odd]).sum(-1).argsort(1)[:, :5]]
+        found = index.search_documents(vectors[:3], 5)
+        assert [[int(document.id) for _, _, document in row] for row in found] == nearest.tolist()
+        assert [[key for key, _, _ in row] for row in found] == keys.tolist()
+        assert np.array_equal(index.get_vectors(keys), vectors[nearest.ravel()])
+        assert not index.get_vectors([0, 999, -1]).any()
+
+
+def test_what_was_read_lately_is_never_stale_nor_shared(tmp_path):
+    with Index.create(tmp_path / "i", embedder="hash:64") as index:
+        index.add([Document("lamp", id="a", metadata={"n": 1}), Document("song", id="b", metadata={"deep": [1]})])
+        reader = Index.open(tmp_path / "i", read_only=True)
+        for name, key, field in (("lamp", 0, "n"), ("song", 1, "deep")):
+            first = index.search(name, k=1)[0].metadata
+            first["more"] = 2
+            read = index.get_by_keys([key])[0].metadata
+            read["more"] = 3
+            if field == "deep":
+                first[field].append(2)
+            assert set(index.search(name, k=1)[0].metadata) == set(index.get_by_keys([key])[0].metadata) == {field}
+            assert index.search(name, k=1)[0].metadata == reader.search(name, k=1)[0].metadata
+        index.add([Document("lamp", id="a", metadata={"n": 2})])
+        assert [each.search("lamp", k=1)[0].metadata for each in (index, reader)] == [{"n": 2}] * 2
+        index.delete(["a"])
+        assert [[hit.id for hit in each.search("lamp")] for each in (index, reader)] == [["b"]] * 2
+        reader.close()
+
+
+def test_documents_that_were_read_are_kept_up_to_a_size(monkeypatch):
+    from ragkit.index import recent
+
+    monkeypatch.setattr(recent, "_MOST", 50)
+    with Index.create(None, embedder="hash:64") as index:
+        index.add([Document(f"word{n} " * 5, id=str(n)) for n in range(20)])
+        for _ in range(2):
+            for n in range(20):
+                assert index.search(f"word{n}", k=1)[0].id == str(n)
+                assert len(index._recent._kept[1]) <= 3

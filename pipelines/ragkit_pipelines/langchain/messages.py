@@ -1,0 +1,88 @@
+"""LangChain's messages as prompts for a ragkit model, and completions as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    get_buffer_string,
+    merge_message_runs,
+)
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+
+from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.protocols import AnyPrompt
+from ragkit.records import Chat, Completion, Message, Usage
+
+
+def prompts_of(messages: Sequence[BaseMessage]) -> list[AnyPrompt]:
+    """The forms in which a conversation can be put to a model, the best first.
+
+    Args:
+        messages: Messages of the system, a human and the model; those of one speaker in a row become one.
+
+    Returns:
+        One text, where a human says all there is; else a `Chat` and, for models that only continue text, the same as a
+        transcript.
+
+    Raises:
+        InvalidInputError: If there is no message.
+    """
+    if not messages:
+        raise InvalidInputError("a chat model needs at least one message, got none")
+    plain = [type(each)(content=_text(each)) for each in messages]
+    merged = merge_message_runs(plain, chunk_separator="\n\n")
+    if len(merged) == 1 and isinstance(merged[0], HumanMessage):
+        return [str(merged[0].content)]
+    chat = Chat(tuple(_turn(each) for each in merged))
+    return [chat, f"{get_buffer_string(merged)}\nAI:"]
+
+
+def message_fields(completion: Completion, name: str) -> dict[str, object]:
+    """What a message says of a completion: its reason to end, its cost and the model.
+
+    Returns:
+        The response metadata.
+    """
+    told: dict[str, object] = {"model_name": name, "finish_reason": completion.finish_reason}
+    return told if completion.cost is None else {**told, "cost": completion.cost}
+
+
+def message_of(completion: Completion, name: str) -> AIMessage:
+    """A completion as a message."""
+    return AIMessage(
+        content=completion.text,
+        usage_metadata=usage_of(completion.usage),
+        response_metadata=message_fields(completion, name),
+    )
+
+
+def usage_of(usage: Usage) -> UsageMetadata:
+    """Tokens as LangChain counts them."""
+    return UsageMetadata(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        input_token_details=InputTokenDetails(cache_read=usage.cached_tokens),
+    )
+
+
+def _text(message: BaseMessage) -> str:
+    if not isinstance(message, HumanMessage | AIMessage | SystemMessage) or getattr(message, "tool_calls", None):
+        raise UnsupportedError(f"ragkit's models take no tools, got {type(message).__name__} about one")
+    if isinstance(message.content, str):
+        return message.content
+    for block in message.content:
+        if not isinstance(block, str) and block.get("type") != "text":
+            raise UnsupportedError(f"ragkit's models take text alone, got a block of type {block.get('type')!r}")
+    return "".join(block if isinstance(block, str) else block["text"] for block in message.content)
+
+
+def _turn(message: BaseMessage) -> Message:
+    if isinstance(message, SystemMessage):
+        return Message("system", str(message.content))
+    return Message("user" if isinstance(message, HumanMessage) else "assistant", str(message.content))

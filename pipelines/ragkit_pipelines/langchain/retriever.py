@@ -1,0 +1,232 @@
+"""A LangChain retriever whose ``batch`` and ``abatch`` are one search."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from langchain_core.callbacks import (
+    AsyncCallbackManager,
+    AsyncCallbackManagerForRetrieverRun,
+    CallbackManager,
+    CallbackManagerForRetrieverRun,
+)
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import get_config_list
+from langchain_core.vectorstores import VectorStoreRetriever
+from pydantic import ConfigDict, Field, model_validator
+from typing_extensions import override
+
+from ragkit.errors import InvalidInputError
+from ragkit.records import Hit
+from ragkit_pipelines.langchain.filters import read_where
+from ragkit_pipelines.langchain.searching import Vectors, documents_of, of_parts
+from ragkit_pipelines.langchain.vector_store import RagkitVectorStore
+
+_OPTIONS = {
+    "similarity": {"k", "filter"},
+    "similarity_score_threshold": {"k", "filter", "score_threshold"},
+    "mmr": {"k", "filter", "fetch_k", "lambda_mult"},
+}
+_Found = list[Document] | Exception
+
+
+class RagkitRetriever(VectorStoreRetriever):
+    """Documents for a query, from an index, a vector store or any retriever of ragkit; arguments are checked.
+
+    What `search_kwargs` says holds for every call, and what a call says goes before it: ``invoke(query, k=2)``.
+
+    Attributes:
+        vectorstore: What is searched; ``index=`` makes one.
+        retriever: What is asked instead: anything with ``retrieve(queries, k, *, where)`` that gives lists of `Hit`.
+        k: How many documents.
+        search_type: ``"similarity"``, ``"similarity_score_threshold"`` or ``"mmr"``.
+        search_kwargs: ``k``, ``filter``, ``score_threshold``, ``fetch_k``, ``lambda_mult``.
+
+    Examples:
+        >>> store = RagkitVectorStore.from_texts(["dim the lamp", "play a song"], "hash:256")
+        >>> found = RagkitRetriever(vectorstore=store, k=1).batch(["lamps", "songs"])
+        >>> [documents[0].page_content for documents in found]
+        ['dim the lamp', 'play a song']
+    """
+
+    vectorstore: RagkitVectorStore | None = None  # type: ignore[assignment] # a ragkit retriever has none
+    retriever: Any = None
+    k: int = Field(default=4, ge=0, strict=True)
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_source(cls, values: dict[str, Any]) -> dict[str, Any]:
+        sources = [name for name in ("vectorstore", "index", "retriever") if values.get(name) is not None]
+        if len(sources) != 1:
+            raise InvalidInputError(f"give one of `vectorstore`, `index` and `retriever`, got {sources or 'none'}")
+        values = dict(values)
+        index = values.pop("index", None)
+        if index is not None:
+            values["vectorstore"] = RagkitVectorStore(index=index)
+        kind = values.get("search_type", "similarity")
+        if values.get("retriever") is not None and kind != "similarity":
+            raise InvalidInputError(f"`search_type` {kind!r} needs `vectorstore` or `index`")
+        if kind in _OPTIONS:
+            _check_options(kind, values.get("search_kwargs") or {})
+        return values
+
+    @override
+    def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
+        if self.vectorstore is None:
+            return BaseRetriever._get_ls_params(self, **kwargs)
+        return super()._get_ls_params(**kwargs)
+
+    @override
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
+    ) -> list[Document]:
+        return self._find([query], self._options(kwargs))[0]
+
+    @override
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **kwargs: Any
+    ) -> list[Document]:
+        return (await self._afind([query], self._options(kwargs)))[0]
+
+    @override
+    def batch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[list[Document]]:
+        """Find documents for many queries in one search; callbacks are told of each query.
+
+        Args:
+            inputs: The queries.
+            config: One for all, or one a query.
+            return_exceptions: Whether to give an error in the place of what failed, instead of raising it.
+            **kwargs: What a single call takes, such as ``k`` and ``filter``.
+
+        Returns:
+            For each query its documents.
+        """
+        options = self._options(kwargs)
+        managers = [
+            cast("CallbackManager", self._configured(CallbackManager, each)).on_retriever_start(
+                None, query, name=each.get("run_name") or self.get_name(), run_id=each.pop("run_id", None)
+            )
+            for query, each in zip(inputs, _configs(config, len(inputs)), strict=True)
+        ]
+        try:
+            found: list[_Found] = list(self._find(inputs, options)) if inputs else []
+        except Exception:  # noqa: BLE001 - one query's error must not be that of the others
+            found = [self._find_or_error(query, options) for query in inputs]
+        for manager, result in zip(managers, found, strict=True):
+            if isinstance(result, Exception):
+                manager.on_retriever_error(result)
+            else:
+                manager.on_retriever_end(result)
+        return _given(found, return_exceptions=return_exceptions)
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[list[Document]]:
+        """`batch` without blocking the event loop."""
+        options = self._options(kwargs)
+        managers = [
+            await cast("AsyncCallbackManager", self._configured(AsyncCallbackManager, each)).on_retriever_start(
+                None, query, name=each.get("run_name") or self.get_name(), run_id=each.pop("run_id", None)
+            )
+            for query, each in zip(inputs, _configs(config, len(inputs)), strict=True)
+        ]
+        try:
+            found: list[_Found] = list(await self._afind(inputs, options)) if inputs else []
+        except Exception:  # noqa: BLE001 - one query's error must not be that of the others
+            found = [await asyncio.to_thread(self._find_or_error, query, options) for query in inputs]
+        for manager, result in zip(managers, found, strict=True):
+            if isinstance(result, Exception):
+                await manager.on_retriever_error(result)
+            else:
+                await manager.on_retriever_end(result)
+        return _given(found, return_exceptions=return_exceptions)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        _check_options(self.search_type, given)
+        return {"k": self.k, "filter": None, **self.search_kwargs, **given}
+
+    def _find(self, queries: Sequence[str], options: Mapping[str, Any]) -> list[list[Document]]:
+        if self.vectorstore is None:
+            return _read(self.retriever.retrieve(list(queries), options["k"], where=_where(options)))
+        return self._nearest(self.vectorstore.searches.embed(queries), options)
+
+    async def _afind(self, queries: Sequence[str], options: Mapping[str, Any]) -> list[list[Document]]:
+        if self.vectorstore is None:
+            return _read(await self.retriever.aretrieve(list(queries), options["k"], where=_where(options)))
+        vectors = await self.vectorstore.searches.aembed(queries)
+        return await asyncio.to_thread(self._nearest, vectors, options)
+
+    def _nearest(self, vectors: Vectors, options: Mapping[str, Any]) -> list[list[Document]]:
+        searches = cast("RagkitVectorStore", self.vectorstore).searches
+        if self.search_type == "mmr":
+            return searches.diverse(vectors, **options)
+        if self.search_type == "similarity":
+            return [documents_of(row) for row in searches.nearest(vectors, **options)]
+        return [documents_of(row) for row in searches.relevant(vectors, **options)]
+
+    def _find_or_error(self, query: str, options: Mapping[str, Any]) -> _Found:
+        try:
+            return self._find([query], options)[0]
+        except Exception as error:  # noqa: BLE001 - handed to who asked
+            return error
+
+    def _configured(
+        self, kind: type[CallbackManager | AsyncCallbackManager], config: RunnableConfig
+    ) -> CallbackManager | AsyncCallbackManager:
+        return kind.configure(
+            config.get("callbacks"),
+            None,
+            inheritable_tags=config.get("tags"),
+            local_tags=self.tags,
+            inheritable_metadata={**(config.get("metadata") or {}), **self._get_ls_params()},
+            local_metadata=self.metadata,
+        )
+
+
+def _check_options(kind: str, given: Mapping[str, Any]) -> None:
+    unknown = sorted(set(given) - _OPTIONS[kind])
+    if unknown:
+        known = ", ".join(sorted(_OPTIONS[kind]))
+        raise InvalidInputError(f"{kind} search takes no {', '.join(map(repr, unknown))}; it takes {known}")
+
+
+def _configs(config: RunnableConfig | list[RunnableConfig] | None, count: int) -> list[RunnableConfig]:
+    return get_config_list(config, count) if count else []
+
+
+def _where(options: Mapping[str, Any]) -> Mapping[str, object] | None:
+    if callable(options["filter"]):
+        raise InvalidInputError("a ragkit retriever takes a filter on metadata, not a function")
+    return None if options["filter"] is None else read_where(options["filter"])
+
+
+def _read(found: Sequence[Sequence[Hit]]) -> list[list[Document]]:
+    return [[of_parts(hit.text, hit.metadata, hit.id) for hit in hits] for hits in found]
+
+
+def _given(found: Sequence[_Found], *, return_exceptions: bool) -> list[list[Document]]:
+    first = next((result for result in found if isinstance(result, Exception)), None)
+    if first is not None and not return_exceptions:
+        raise first
+    return cast("list[list[Document]]", list(found))

@@ -1,0 +1,174 @@
+"""ragkit's pipelines as runnables: config, callbacks, events and batches as LangChain has them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from typing_extensions import override
+
+from ragkit.errors import InvalidInputError
+
+
+def as_runnable(pipeline: Any, *, input_key: str | None = None, keywords: Sequence[str] = ()) -> PipelineRunnable:
+    """A pipeline as a LangChain runnable.
+
+    Args:
+        pipeline: Anything with ``invoke``; its ``batch``, ``stream`` and async verbs are used where it has them.
+        input_key: The entry of an input mapping that is the pipeline's input; None to hand over inputs as they are.
+        keywords: Entries of an input mapping that are handed over as keyword arguments, such as ``"document"``.
+
+    Returns:
+        The runnable; it gives what the pipeline gives.
+
+    Raises:
+        InvalidInputError: If it is no pipeline, or there are keywords without an input key.
+
+    Examples:
+        >>> from ragkit import FewShot, ScriptedModel
+        >>> chain = as_runnable(FewShot(ScriptedModel(["light", "music"]), None)) | (lambda answer: answer.text)
+        >>> chain.batch(["dim the lamp", "play a song"])
+        ['light', 'music']
+    """
+    if not callable(getattr(pipeline, "invoke", None)):
+        raise InvalidInputError(f"`pipeline` must have `invoke`, got {type(pipeline).__name__}")
+    if keywords and input_key is None:
+        raise InvalidInputError("`keywords` are entries of a mapping; say by `input_key` which one is the input")
+    return PipelineRunnable(pipeline, input_key, tuple(keywords))
+
+
+class PipelineRunnable(Runnable[Any, Any]):
+    """A pipeline among LangChain's runnables; `as_runnable` makes one.
+
+    Attributes:
+        pipeline: The pipeline.
+        input_key: The entry of an input mapping that is its input.
+        keywords: Entries that are handed over by name.
+    """
+
+    def __init__(self, pipeline: Any, input_key: str | None, keywords: tuple[str, ...]) -> None:
+        """Use `as_runnable`."""
+        self.pipeline, self.input_key, self.keywords = pipeline, input_key, keywords
+        self.name = type(pipeline).__name__
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Run the pipeline."""
+        return self._call_with_config(self._invoke, input, config, **kwargs)
+
+    @override
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Run the pipeline without blocking the event loop."""
+        return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
+
+    @override
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[Any]:
+        """Run the pipeline on all inputs at once, where it has ``batch`` and nothing goes by name."""
+        if self.keywords or kwargs or not hasattr(self.pipeline, "batch"):
+            return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+        def work(given: list[Any]) -> list[Any]:
+            return self._outputs(given, return_exceptions=return_exceptions)
+
+        return self._batch_with_config(work, inputs, config, return_exceptions=return_exceptions)
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[Any]:
+        """`batch` without blocking the event loop."""
+        if self.keywords or kwargs or not hasattr(self.pipeline, "batch"):
+            return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+        async def work(given: list[Any]) -> list[Any]:
+            return await asyncio.to_thread(self._outputs, given, return_exceptions=return_exceptions)
+
+        return await self._abatch_with_config(work, inputs, config, return_exceptions=return_exceptions)
+
+    @override
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+        """Yield the pieces of an answer; of a pipeline without ``stream`` the whole answer."""
+        yield from self._transform_stream_with_config(iter([input]), self._pieces, config, **kwargs)
+
+    @override
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
+        """`stream` without blocking the event loop."""
+
+        async def given() -> AsyncIterator[Any]:
+            yield input
+
+        async for piece in self._atransform_stream_with_config(given(), self._apieces, config, **kwargs):
+            yield piece
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _read(self, input: Any) -> tuple[Any, dict[str, Any]]:
+        """The input of the pipeline, and what goes by name."""
+        if self.input_key is None:
+            return input, {}
+        if not isinstance(input, Mapping):
+            raise InvalidInputError(f"the input must be a mapping with {self.input_key!r}, got {type(input).__name__}")
+        missing = [name for name in (self.input_key, *self.keywords) if name not in input]
+        if missing:
+            raise InvalidInputError(f"the input has no {', '.join(map(repr, missing))}; its entries: {sorted(input)}")
+        return input[self.input_key], {name: input[name] for name in self.keywords}
+
+    def _invoke(self, input: Any, **kwargs: Any) -> Any:
+        asked, named = self._read(input)
+        return self.pipeline.invoke(asked, **named, **kwargs)
+
+    async def _ainvoke(self, input: Any, **kwargs: Any) -> Any:
+        asked, named = self._read(input)
+        if hasattr(self.pipeline, "ainvoke"):
+            return await self.pipeline.ainvoke(asked, **named, **kwargs)
+        return await asyncio.to_thread(self.pipeline.invoke, asked, **named, **kwargs)
+
+    def _outputs(self, inputs: list[Any], *, return_exceptions: bool) -> list[Any]:
+        """All outputs; where errors are wanted in their places, a failing batch is run again one by one."""
+        try:
+            return list(self.pipeline.batch([self._read(each)[0] for each in inputs]))
+        except Exception:
+            if not return_exceptions or len(inputs) == 1:
+                raise
+        return [self._output_or_error(each) for each in inputs]
+
+    def _output_or_error(self, input: Any) -> Any:
+        try:
+            return self._invoke(input)
+        except Exception as error:  # noqa: BLE001 - handed to who asked
+            return error
+
+    def _pieces(self, inputs: Iterator[Any], **kwargs: Any) -> Iterator[Any]:
+        for each in inputs:
+            asked, named = self._read(each)
+            if hasattr(self.pipeline, "stream"):
+                yield from self.pipeline.stream(asked, **named, **kwargs)
+            else:
+                yield self.pipeline.invoke(asked, **named, **kwargs)
+
+    async def _apieces(self, inputs: AsyncIterator[Any], **kwargs: Any) -> AsyncIterator[Any]:
+        async for each in inputs:
+            asked, named = self._read(each)
+            if hasattr(self.pipeline, "astream"):
+                async for piece in self.pipeline.astream(asked, **named, **kwargs):
+                    yield piece
+            elif hasattr(self.pipeline, "stream"):
+                pieces, end = iter(self.pipeline.stream(asked, **named, **kwargs)), object()
+                while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
+                    yield piece
+            else:
+                yield await self._ainvoke(each, **kwargs)

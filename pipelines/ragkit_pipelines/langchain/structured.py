@@ -1,0 +1,57 @@
+"""Answers as JSON by a schema, checked, from models that write text."""
+
+from __future__ import annotations
+
+import json
+from operator import itemgetter
+from typing import Any, cast
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema
+from pydantic import BaseModel
+from pydantic.v1 import BaseModel as BaseModelV1
+
+_ASKED = "Answer with one JSON object that follows this JSON schema, and nothing else:\n"
+
+
+def structured(
+    model: BaseChatModel, schema: dict[str, Any] | type, *, include_raw: bool, able: bool
+) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+    """A chat model whose answers are read by a schema.
+
+    Args:
+        model: The chat model.
+        schema: A pydantic model, a ``TypedDict`` or a JSON schema.
+        include_raw: Whether to give a mapping with ``raw``, ``parsed`` and ``parsing_error`` instead of raising.
+        able: Whether the model takes ``schema=``; if not, the schema is put into the prompt.
+
+    Returns:
+        A runnable.
+    """
+    shape = convert_to_json_schema(schema)
+    traced = {"kwargs": {"method": "json_schema"}, "schema": shape}
+    asked: Any = model.bind(ls_structured_output_format=traced, **({"schema": shape} if able else {}))
+    if not able:
+        words = _ASKED + json.dumps(shape, ensure_ascii=False)
+        asked = RunnableLambda(lambda given: [*_messages(given), HumanMessage(content=words)]) | asked
+    parser: Any = JsonOutputParser()
+    if isinstance(schema, type) and issubclass(schema, BaseModel | BaseModelV1):
+        parser = PydanticOutputParser(pydantic_object=schema)
+    if include_raw:
+        read: Any = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+        unread: Any = RunnablePassthrough.assign(parsed=lambda _: None)
+        parser = read.with_fallbacks([unread], exception_key="parsing_error")
+        asked = RunnableMap({"raw": asked})
+    return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", asked | parser)
+
+
+def _messages(given: LanguageModelInput) -> list[BaseMessage]:
+    if isinstance(given, PromptValue):
+        return given.to_messages()
+    if isinstance(given, str):
+        return [HumanMessage(content=given)]
+    return convert_to_messages(given)

@@ -1,0 +1,98 @@
+"""Embeddings of LangChain as an embedder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import InvalidInputError
+from ragkit.text import refuse_bare_string
+
+_TINY = np.float32(1e-30)
+
+
+class LangChainEmbedder:
+    """Embed through a LangChain ``Embeddings``; vectors are brought to length 1.
+
+    LangChain says nothing of versions, so the fingerprint is made of the class, the model's name and the dimensions.
+
+    Attributes:
+        embeddings: The LangChain object.
+    """
+
+    def __init__(self, embeddings: Any) -> None:
+        """Take a LangChain ``Embeddings``."""
+        self.embeddings = embeddings
+
+    @property
+    def name(self) -> str:
+        """The class and the model; an index made with it is opened with the object itself."""
+        model = getattr(self.embeddings, "model", None) or getattr(self.embeddings, "model_name", None)
+        return f"langchain:{type(self.embeddings).__name__}" + (f":{model}" if isinstance(model, str) else "")
+
+    @property
+    def fingerprint(self) -> str:
+        """The module, the class, the model and the dimensions."""
+        return f"{type(self.embeddings).__module__}.{self.name}:{self.dim}"
+
+    @cached_property
+    def dim(self) -> int:
+        """Length of a vector, found out by embedding a word."""
+        return len(self.embeddings.embed_query("dimensions"))
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed what is stored.
+
+        Args:
+            texts: n texts.
+
+        Returns:
+            f32[n, dim], rows of length 1 or 0.
+        """
+        refuse_bare_string("texts", texts)
+        return self._rows(self.embeddings.embed_documents(list(texts)) if len(texts) else [], len(texts))
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed what is asked, one call each, as LangChain has it.
+
+        Args:
+            texts: n texts.
+
+        Returns:
+            f32[n, dim], rows of length 1 or 0.
+        """
+        refuse_bare_string("texts", texts)
+        return self._rows([self.embeddings.embed_query(text) for text in texts], len(texts))
+
+    async def aembed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed what is asked through the object's own async method, all texts at once.
+
+        Args:
+            texts: n texts.
+
+        Returns:
+            f32[n, dim], rows of length 1 or 0.
+        """
+        refuse_bare_string("texts", texts)
+        return self._rows(await asyncio.gather(*map(self.embeddings.aembed_query, texts)), len(texts))
+
+    def _rows(self, given: Sequence[Sequence[float]], count: int) -> NDArray[np.float32]:
+        if not count:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        try:
+            rows = np.array(given, dtype=np.float32)
+        except ValueError as error:
+            raise InvalidInputError(f"{self.name} gave vectors of different lengths: {error}") from error
+        if rows.ndim != 2 or len(rows) != count:
+            raise InvalidInputError(f"{self.name} must give {count} vectors of numbers, got shape {rows.shape}")
+        # One query is the common case, where every microsecond shows.
+        squares = np.dot(rows[0], rows[0]).reshape(1) if count == 1 else np.einsum("nd,nd->n", rows, rows)
+        if not squares.sum() < np.inf:  # false for NaN too
+            raise InvalidInputError(f"{self.name} gave a vector with NaN or an infinite number")
+        rows /= np.sqrt(np.maximum(squares, _TINY))[:, None]
+        return rows

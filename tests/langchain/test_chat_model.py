@@ -1,0 +1,223 @@
+"""Our models as a chat model of LangChain: what is asked of the model, what comes back, and what is refused."""
+
+import asyncio
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from pydantic import BaseModel
+
+from ragkit import Chat, Message, ScriptedModel, load_model
+from ragkit.errors import UnsupportedError
+from ragkit.langchain import RagkitChatModel
+from ragkit.models.base import ModelBase
+from ragkit.protocols import Capabilities
+from ragkit.records import Completion, Usage
+
+
+class Keeping(ModelBase):
+    """Keeps what it is asked; answers in pieces, and by a schema where it is told that it can."""
+
+    name = "keeping"
+    fingerprint = "keeping:1"
+
+    def __init__(self, *, chats=True, schema=False) -> None:
+        self.asked, self.chats, self.able = [], chats, schema
+
+    @property
+    def capabilities(self):
+        return Capabilities(schema=self.able)
+
+    def _complete(self, prompts, sampling):
+        raise NotImplementedError
+
+    def generate(self, prompts, **settings):
+        self.asked.append((prompts, settings))
+        if isinstance(prompts, Chat) and not self.chats:
+            raise UnsupportedError("no chat template")
+        text = '{"city": "Paris"}' if "schema" in settings else "Paris, of course"
+        usage = Usage(prompt_tokens=7, cached_tokens=2, completion_tokens=3)
+        return Completion(text=text, usage=usage, cost=0.5, finish_reason="length")
+
+    def stream(self, prompt, **settings):
+        whole = self.generate(prompt, **settings)
+        yield from ("Paris", ", ", "of course")
+        assert whole.text
+
+
+CONVERSATION = [
+    SystemMessage("Be brief."),
+    SystemMessage([{"type": "text", "text": "Be kind."}]),
+    HumanMessage("Hello", name="ann"),
+    AIMessage("Hi"),
+    HumanMessage("Capital of France?"),
+    HumanMessage("Say only the name."),
+]
+CHAT = Chat(
+    (
+        Message("system", "Be brief.\n\nBe kind."),
+        Message("user", "Hello"),
+        Message("assistant", "Hi"),
+        Message("user", "Capital of France?\n\nSay only the name."),
+    )
+)
+
+
+def test_what_the_model_is_asked():
+    model = Keeping()
+    chat = RagkitChatModel(model=model, max_tokens=9, stop=["\n"], seed=3)
+    chat.invoke(CONVERSATION)
+    chat.invoke("Capital of {France}?", stop=["."], temperature=0.5, max_tokens=4)
+    asyncio.run(chat.ainvoke(CONVERSATION))
+    assert [asked for asked, _ in model.asked] == [CHAT, "Capital of {France}?", CHAT]
+    assert model.asked[0][1] == {"max_tokens": 9, "temperature": 0.0, "seed": 3, "stop": ["\n"]}
+    assert model.asked[1][1] == {"max_tokens": 4, "temperature": 0.5, "seed": 3, "stop": ["."]}
+
+
+def test_a_model_without_a_chat_template_gets_a_transcript():
+    model = Keeping(chats=False)
+    chat = RagkitChatModel(model=model)
+    transcript = (
+        "System: Be brief.\n\nBe kind.\nHuman: Hello\nAI: Hi\nHuman: Capital of France?\n\nSay only the name.\nAI:"
+    )
+    chat.invoke(CONVERSATION)
+    list(chat.stream(CONVERSATION))
+    asyncio.run(chat.ainvoke(CONVERSATION))
+    assert [asked for asked, _ in model.asked] == [CHAT, transcript] * 3
+    with pytest.raises(UnsupportedError, match="no chat template"):
+        RagkitChatModel(model=Refusing()).invoke("x")
+
+
+class Refusing(Keeping):
+    """Can nothing."""
+
+    def generate(self, prompts, **settings):
+        raise UnsupportedError("no chat template")
+
+
+def test_what_comes_back():
+    chat = RagkitChatModel(model=Keeping())
+    message = chat.invoke("x")
+    assert message.content == "Paris, of course"
+    assert message.usage_metadata == {
+        "input_tokens": 7,
+        "output_tokens": 3,
+        "total_tokens": 10,
+        "input_token_details": {"cache_read": 2},
+    }
+    assert message.response_metadata["model_name"] == "keeping"
+    assert message.response_metadata["finish_reason"] == "length"
+    assert message.response_metadata["cost"] == 0.5
+    chunks = list(chat.stream("four byte tokens"))
+    assert [chunk.content for chunk in chunks] == ["Paris", ", ", "of course", ""]
+    whole = sum(chunks[1:], chunks[0])
+    assert whole.usage_metadata["input_tokens"] == 4  # counted by the model: bytes over four
+    assert whole.usage_metadata["output_tokens"] == 4
+    with get_usage_metadata_callback() as told:
+        chat.batch(["x", "y"])
+    assert told.usage_metadata["keeping"]["total_tokens"] == 20
+
+
+def test_answers_are_those_of_the_model(tiny):
+    chat = RagkitChatModel(model=tiny, max_tokens=12)
+    prompts = ["turn on the light ->", "Q: what time is it?\nA:"]
+    expected = [done.text for done in tiny.generate(prompts, max_tokens=12)]
+    assert [message.content for message in chat.batch(prompts)] == expected
+    assert "".join(chunk.content for chunk in chat.stream(prompts[0])) == expected[0]
+    assert asyncio.run(chat.ainvoke(prompts[1])).content == expected[1]
+    assert load_model(chat).generate(prompts[0], max_tokens=12).text == expected[0]  # and back again
+
+
+class Tokens(BaseCallbackHandler):
+    """Keeps tokens."""
+
+    def __init__(self) -> None:
+        self.tokens = []
+
+    def on_llm_new_token(self, token, **_):
+        self.tokens.append(token)
+
+
+def test_tokens_are_told_to_callbacks():
+    told = Tokens()
+    RagkitChatModel(model=Keeping(), streaming=True).invoke("x", {"callbacks": [told]})
+    assert told.tokens == ["Paris", ", ", "of course", ""]
+
+    async def events():
+        chain = ChatPromptTemplate.from_template("{word}") | RagkitChatModel(model=Keeping()) | StrOutputParser()
+        return [event async for event in chain.astream_events({"word": "x"}, version="v2")]
+
+    seen = [event for event in asyncio.run(events()) if event["event"] == "on_chat_model_stream"]
+    assert [event["data"]["chunk"].content for event in seen] == told.tokens
+
+
+class InWords(ScriptedModel):
+    """Cannot be held to a schema, and is asked for it in words."""
+
+    capabilities = Capabilities()
+
+
+class City(BaseModel):
+    """A city."""
+
+    city: str
+
+
+def test_structured_output():
+    able = Keeping(schema=True)
+    assert RagkitChatModel(model=able).with_structured_output(City).invoke("x") == City(city="Paris")
+    asked, settings = able.asked[0]
+    assert asked == "x"
+    assert settings["schema"]["properties"]["city"]["type"] == "string"
+    texts = InWords(['{"city": "Rome"}', "Rome", '```json\n{"city": 3}\n```', '{"city": "Oslo"}'])
+    chat = RagkitChatModel(model=texts)
+    assert chat.with_structured_output(City).invoke([("human", "Where?")]) == City(city="Rome")
+    assert '"city"' in texts.asked[0]
+    assert texts.asked[0].startswith("Where?\n\nAnswer with one JSON object")
+    with pytest.raises(OutputParserException, match="Rome"):
+        chat.with_structured_output(City).invoke("x")
+    raw = chat.with_structured_output(City, include_raw=True).invoke("x")
+    assert raw["parsed"] is None
+    assert isinstance(raw["parsing_error"], OutputParserException)
+    assert "3" in raw["raw"].content
+    schema = {"title": "City", "description": "A city.", "type": "object", "properties": {"city": {"type": "string"}}}
+    assert chat.with_structured_output(schema).invoke("x") == {"city": "Oslo"}
+
+
+def test_langchains_cache_knows_models_and_settings_apart():
+    cache = InMemoryCache()
+    first, second = Keeping(), Keeping()
+    second.fingerprint = "keeping:2"
+    for model, most in ((first, 5), (first, 5), (first, 6), (second, 5)):
+        RagkitChatModel(model=model, cache=cache, max_tokens=most).invoke("x")
+    assert (len(first.asked), len(second.asked)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: RagkitChatModel(model="tinny"), "Did you mean 'tiny'"),
+        (lambda: RagkitChatModel(model=ScriptedModel([]), temprature=1), "Extra inputs are not permitted"),
+        (lambda: RagkitChatModel(model=ScriptedModel([]), max_tokens=0), "greater than or equal to 1"),
+        (lambda: RagkitChatModel(model=ScriptedModel([])).invoke("x", tempature=1), "'tempature'; it takes stop, max"),
+        (lambda: RagkitChatModel(model=ScriptedModel([])).invoke([]), "at least one message"),
+    ],
+)
+def test_bad_input(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
+
+
+def test_what_our_models_cannot_do():
+    chat = RagkitChatModel(model=ScriptedModel([]))
+    with pytest.raises(NotImplementedError):
+        chat.bind_tools([])
+    image = HumanMessage([{"type": "image_url", "image_url": {"url": "data:"}}])
+    with pytest.raises(UnsupportedError, match="text alone, got a block of type 'image_url'"):
+        chat.invoke([image])
+    with pytest.raises(UnsupportedError, match="no tools, got ToolMessage"):
+        chat.invoke([HumanMessage("x"), ToolMessage("y", tool_call_id="1")])

@@ -9,11 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import platform
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from statistics import mean, median
 from time import perf_counter, process_time
 
@@ -22,8 +28,14 @@ sys.path.append(str(ROOT / "tests"))  # for the slips and the recorded questions
 
 from pearl.replay import DOCUMENT, CountingModel, recorded  # noqa: E402
 from pearl.slips import SLIPS  # noqa: E402
+from random_llama import save_random_llama  # noqa: E402
 
+from ragkit import load_model  # noqa: E402
 from ragkit.errors import PlanError  # noqa: E402
+from ragkit.models.base import ModelBase, Sampling, prompt_text  # noqa: E402
+from ragkit.models.local import LocalModel  # noqa: E402
+from ragkit.protocols import AnyPrompt  # noqa: E402
+from ragkit.records import Completion  # noqa: E402
 from ragkit_pipelines.pearl.builtins import is_local  # noqa: E402
 from ragkit_pipelines.pearl.executor import PlanExecutor  # noqa: E402
 from ragkit_pipelines.pearl.library import ActionLibrary  # noqa: E402
@@ -189,6 +201,50 @@ def limits() -> dict[str, object]:
             "seconds": perf_counter() - started}  # fmt: skip
 
 
+class Forgetful(ModelBase):
+    """A local model that reads every prompt from its beginning, one by one."""
+
+    name = fingerprint = "forgetful"
+
+    def __init__(self, model: LocalModel) -> None:
+        self.model = model
+
+    def count_tokens(self, text: str) -> int:
+        return self.model.count_tokens(text)
+
+    def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        return [self.model.generate(prompt_text(prompt), **sampling.options()) for prompt in prompts]
+
+
+def local() -> dict[str, object]:
+    """Six steps on one document of 4,000 tokens, on a random Llama of 20M parameters: with and without reuse."""
+    sizes = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 6}
+    steps = "\n".join(f'{n}. v{n} = ABOUT(CTX, "part {n}") : Gather part {n}' for n in range(1, 7))
+    plan = Plan.parse(f"New actions:\n- None\n\n{steps}", ActionLibrary.default())
+    executor = PlanExecutor(max_tokens=16)
+    times: dict[str, list[float]] = {"apart": [], "shared": []}
+    with tempfile.TemporaryDirectory() as folder:
+        spec = save_random_llama(
+            Path(folder), num_key_value_heads=6, max_position_embeddings=8192, initializer_range=0.1, **sizes
+        )
+        model = load_model(spec)
+        assert isinstance(model, LocalModel)
+        model.tokenizer.model_max_length = 8192
+        rng = Random(0)
+        document = "".join(model.tokenizer.decode([rng.randrange(300, 900)]) for _ in range(4000))
+        values = {}
+        for _ in range(3):
+            for way, asked in (("apart", Forgetful(model)), ("shared", model)):
+                model._prefixes._kept.clear()
+                started = process_time()
+                values[way] = Pearl(asked, executor=executor).invoke("?", document, plan=plan).values
+                times[way].append(process_time() - started)
+    apart, shared = median(times["apart"]), median(times["shared"])
+    return {"parameters": model.module.num_parameters(), "document_tokens": model.count_tokens(document), "steps": 6,
+            "apart_cpu_s": apart, "shared_cpu_s": shared, "ratio": apart / shared,
+            "same_text": values["apart"] == values["shared"]}  # fmt: skip
+
+
 def main() -> None:
     library, texts = published()
     plans = [Plan.parse(text, library) for text in texts]
@@ -200,6 +256,7 @@ def main() -> None:
         "waves": waves(plans, seconds=0.1),
         "tokens": tokens(library, texts),
         "limits": limits(),
+        "local": local(),
     }  # fmt: skip
     out = Path(__file__).parent / "results/pearl.json"
     out.parent.mkdir(exist_ok=True)

@@ -175,20 +175,36 @@ class LocalModel(ModelBase):
         """
         for name, places in named_prefixes(prompts).items():
             together = [rows[place] for place in places]
-            if name is not None:
-                together.append([*self.encode_prompt(Prompt(name)), -1])
-            length = shared_length(together) if len(together) > 1 and self._is_plain else 0
-            if length < LEAST:
+            if not self._is_plain or (name is None and len(together) == 1):
                 yield places, None, 0
                 continue
-            ids = rows[places[0]][:length]
-            prefix = self._prefixes.get(self._adapter, ids)
-            cached = 0 if prefix is None else length
-            if prefix is None:
-                prefix = Prefix(ids, self._forward(torch.tensor([ids], device=self.module.device)).past_key_values)
-                if name is not None:
-                    self._prefixes.put(self._adapter, prefix)
-            yield places, prefix, cached
+            named, cached = None, 0
+            if name is not None:
+                length = shared_length([*together, [*self.encode_prompt(Prompt(name)), -1]])
+                named, cached = self._kept_prefix(together[0][:length]) if length >= LEAST else (None, 0)
+            length = shared_length(together) if len(together) > 1 else 0
+            begun = 0 if named is None else len(named.ids)
+            if length < begun + LEAST:
+                yield places, named, cached
+            else:
+                yield places, self._read_on(named, together[0][:length]), cached
+
+    def _kept_prefix(self, ids: list[int]) -> tuple[Prefix, int]:
+        """A beginning that is kept, read now if need be; and how many of its tokens were there already."""
+        found = self._prefixes.get(self._adapter, ids)
+        if found is not None:
+            return found, len(ids)
+        prefix = self._read_on(None, ids)
+        self._prefixes.put(self._adapter, prefix)
+        return prefix, 0
+
+    def _read_on(self, begun: Prefix | None, ids: list[int]) -> Prefix:
+        """Read a beginning, from the end of an earlier part of it on."""
+        start = 0 if begun is None else len(begun.ids)
+        cache = None if begun is None else begun.for_rows(1, len(ids) - start)
+        fresh = torch.tensor([ids[start:]], device=self.module.device)
+        mask = torch.ones(1, len(ids), dtype=torch.long, device=fresh.device)
+        return Prefix(ids, self._forward(fresh, mask, cache).past_key_values)
 
     def _forward(self, ids: Any, mask: Any = None, cache: Any = None, *, last: bool = True) -> Any:
         """One pass; positions count what is not padding.

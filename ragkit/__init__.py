@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from ragkit.records import Prompt as Prompt
     from ragkit.records import Selection as Selection
     from ragkit.records import Usage as Usage
+    from ragkit.retrievers.bm25 import BM25Retriever as BM25Retriever
+    from ragkit.retrievers.dense import DenseRetriever as DenseRetriever
+    from ragkit.retrievers.expand import ExpandingRetriever as ExpandingRetriever
+    from ragkit.retrievers.hybrid import HybridRetriever as HybridRetriever
+    from ragkit.retrievers.langchain_store import LangChainRetriever as LangChainRetriever
+    from ragkit.retrievers.mmr import MmrRetriever as MmrRetriever
+    from ragkit.retrievers.multi_query import MultiQueryRetriever as MultiQueryRetriever
+    from ragkit.retrievers.rerank import RerankingRetriever as RerankingRetriever
     from ragkit.tasks import Task as Task
     from ragkit.templates import Template as Template
     from ragkit_pipelines.compare import Comparison as Comparison
@@ -67,6 +75,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "BM25Retriever": "ragkit.retrievers.bm25",
     "BM25Selector": "ragkit_selectors.weighted",
     "Budget": "ragkit.models.budget",
     "BudgetedModel": "ragkit.models.budget",
@@ -75,10 +84,12 @@ _HOME_OF = {
     "Completion": "ragkit.records",
     "ContainmentSelector": "ragkit_selectors.overlap",
     "Coverage": "ragkit_selectors.diverse",
+    "DenseRetriever": "ragkit.retrievers.dense",
     "Document": "ragkit.records",
     "Dpp": "ragkit_selectors.diverse",
     "EmbeddingSelector": "ragkit_selectors.embedding",
     "Example": "ragkit.records",
+    "ExpandingRetriever": "ragkit.retrievers.expand",
     "FacilityLocation": "ragkit_selectors.labelling",
     "FewShot": "ragkit_pipelines.few_shot",
     "FineTuned": "ragkit.finetuning",
@@ -86,14 +97,18 @@ _HOME_OF = {
     "Guard": "ragkit_selectors.filters",
     "HashingEmbedder": "ragkit.embedders.hashing",
     "Hit": "ragkit.records",
+    "HybridRetriever": "ragkit.retrievers.hybrid",
     "HybridSelector": "ragkit_selectors.hybrid",
     "Index": "ragkit.index",
     "JaccardSelector": "ragkit_selectors.overlap",
     "LabelBalanced": "ragkit_selectors.diverse",
     "LabelNearest": "ragkit_selectors.diverse",
+    "LangChainRetriever": "ragkit.retrievers.langchain_store",
     "Message": "ragkit.records",
     "MinScore": "ragkit_selectors.filters",
     "Mmr": "ragkit_selectors.diverse",
+    "MmrRetriever": "ragkit.retrievers.mmr",
+    "MultiQueryRetriever": "ragkit.retrievers.multi_query",
     "NgramSelector": "ragkit_selectors.ngram",
     "Order": "ragkit_selectors.order",
     "Pinned": "ragkit_selectors.order",
@@ -105,6 +120,7 @@ _HOME_OF = {
     "RandomSelector": "ragkit_selectors.uniform",
     "ReplayModel": "ragkit.models.replay",
     "Rerank": "ragkit_selectors.rerank",
+    "RerankingRetriever": "ragkit.retrievers.rerank",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
     "Task": "ragkit.tasks",

@@ -37,7 +37,7 @@ from ragkit.index.state import Facts, State, files, load_state, sealed
 from ragkit.index.writing import Changes, commit, put, set_facts
 from ragkit.progress import progress
 from ragkit.protocols import Embedder
-from ragkit.records import Document, Hit
+from ragkit.records import Document, Hit, span_of
 from ragkit.text import refuse_bare_string
 
 Metric = Literal["cosine", "ip", "l2"]
@@ -377,6 +377,45 @@ class Index:
             found = self._database.by_keys(dict.fromkeys(flat))
         return [_document(found[key]) if key in found else None for key in flat]
 
+    def keys(self, where: Where | None = None) -> NDArray[np.int64]:
+        """The keys of all documents, or of those that a filter lets through, for `get_by_keys`.
+
+        A key is given once and never again: a document whose text is replaced has a new one.
+
+        Args:
+            where: A filter on metadata.
+
+        Returns:
+            i64[n], ascending.
+        """
+        with self._reading() as state:
+            if where is not None:
+                return state.keys[self._filters.rows(state, where)]
+            return state.keys.copy() if state.dead is None else state.keys[~state.dead]
+
+    def get_vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """Read the vectors of documents.
+
+        Args:
+            ids: Their ids.
+
+        Returns:
+            f32[n, dim], a row of zeros for an id that is not in the index.
+        """
+        refuse_bare_string("ids", ids)
+        with self._reading() as state:
+            found = self._database.by_ids(dict.fromkeys(ids))
+            vectors = np.zeros((len(ids), state.facts["dim"]), dtype=np.float32)
+            for place, name in enumerate(ids):
+                if name in found:
+                    vectors[place] = state.vectors[found[name].row]
+        return vectors
+
+    @property
+    def version(self) -> int:
+        """Number of the last commit that was seen; it grows with every change."""
+        return self._state.facts["version"]
+
     @overload
     def search(  # type: ignore[overload-overlap]
         self, queries: str, k: int = 10, *, where: Where | None = None
@@ -635,11 +674,13 @@ def _document(stored: Stored) -> Document:
 
 
 def _hit(stored: Stored, score: float, rank: int, state: State) -> Hit:
+    metadata = json.loads(stored.metadata) or None
     return Hit(
         id=stored.id,
         score=score,
         rank=rank,
         text=stored.text,
-        metadata=json.loads(stored.metadata) or None,
+        metadata=metadata,
+        span=span_of(metadata),
         why={state.facts["metric"]: score},
     )

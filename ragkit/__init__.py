@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ragkit.finetuning import FineTuned as FineTuned
     from ragkit.finetuning import finetune as finetune
     from ragkit.index import Index as Index
+    from ragkit.ingest.chunking import load_chunker as load_chunker
+    from ragkit.ingest.duplicates import near_duplicates as near_duplicates
+    from ragkit.ingest.reading import load_documents as load_documents
     from ragkit.models import load_model as load_model
     from ragkit.models.budget import Budget as Budget
     from ragkit.models.budget import BudgetedModel as BudgetedModel
@@ -134,9 +137,12 @@ _HOME_OF = {
     "compare": "ragkit_pipelines.compare",
     "entropy_order": "ragkit_selectors.ordering",
     "finetune": "ragkit.finetuning",
+    "load_chunker": "ragkit.ingest.chunking",
+    "load_documents": "ragkit.ingest.reading",
     "load_embedder": "ragkit.embedders",
     "load_model": "ragkit.models",
     "load_selector": "ragkit_selectors.loading",
+    "near_duplicates": "ragkit.ingest.duplicates",
 }
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above
 

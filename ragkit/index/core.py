@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from shutil import rmtree
 from threading import Lock, RLock
-from typing import Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Literal, Self, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,10 @@ from ragkit.progress import progress
 from ragkit.protocols import Embedder
 from ragkit.records import Document, Hit, span_of
 from ragkit.text import refuse_bare_string
+
+if TYPE_CHECKING:
+    from ragkit.ingest.chunking import Chunker
+    from ragkit.ingest.syncing import SyncReport
 
 Metric = Literal["cosine", "ip", "l2"]
 Where = Mapping[str, object]
@@ -297,19 +301,28 @@ class Index:
                 advance(len(batch))
         return ids
 
-    def sync(self, documents: Iterable[AnyDocument]) -> tuple[int, int]:
-        """Make the index hold these documents and no others.
+    def sync(self, documents: str | Path | Iterable[AnyDocument], *, chunker: str | Chunker = "tokens") -> SyncReport:
+        """Make the index hold a folder's files, or these documents and no others.
+
+        A file that has not changed is neither read again nor embedded, the pieces of files that vanished are removed,
+        and those of a file that cannot be read any more stay. Documents that do not come from this folder stay as well.
 
         Args:
-            documents: Documents, strings or LangChain documents.
+            documents: A folder, for all of its files; or documents, strings or LangChain documents.
+            chunker: How files are cut, see `ragkit.ingest.load_chunker`; tokens are those of the embedder.
 
         Returns:
-            How many texts were new or changed, and how many documents were removed.
+            What was done.
         """
+        from ragkit.ingest.syncing import SyncReport, sync_folder
+
+        self._check_writable()
+        if isinstance(documents, (str, Path)):
+            return sync_folder(self, Path(documents), chunker)
         version = self._state.facts["next_key"]
         kept = set(self.add(documents))
         gone = [name for (name,) in self._database.connection.execute("SELECT id FROM documents") if name not in kept]
-        return self._state.facts["next_key"] - version, self.delete(gone)
+        return SyncReport(new=self._state.facts["next_key"] - version, removed=self.delete(gone))
 
     def delete(self, ids: Collection[str]) -> int:
         """Remove documents.

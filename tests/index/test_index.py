@@ -178,7 +178,8 @@ def test_no_text_is_embedded_twice():
     index.add([Document("text 3", id="other")])
     assert len(embedder.seen) == 5
     assert len(index.search("text 1", 50, where={"new": 1})) == 20
-    assert index.sync([Document("text 3", id="other"), Document("fresh", id="f")]) == (1, 20)
+    report = index.sync([Document("text 3", id="other"), Document("fresh", id="f")])
+    assert (report.new, report.removed) == (1, 20)
     assert {hit.id for hit in index.search("x", 9)} == {"other", "f"}
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ragkit.embedders.hashing import HashingEmbedder as HashingEmbedder
     from ragkit.errors import RagkitError as RagkitError
     from ragkit.errors import RagkitWarning as RagkitWarning
+    from ragkit.evaluation.comparing import compare_retrieval as compare_retrieval
+    from ragkit.evaluation.measuring import RetrievalReport as RetrievalReport
+    from ragkit.evaluation.measuring import evaluate_retrieval as evaluate_retrieval
     from ragkit.finetuning import FineTuned as FineTuned
     from ragkit.finetuning import finetune as finetune
     from ragkit.index import Index as Index
@@ -124,6 +127,7 @@ _HOME_OF = {
     "ReplayModel": "ragkit.models.replay",
     "Rerank": "ragkit_selectors.rerank",
     "RerankingRetriever": "ragkit.retrievers.rerank",
+    "RetrievalReport": "ragkit.evaluation.measuring",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
     "Task": "ragkit.tasks",
@@ -135,7 +139,9 @@ _HOME_OF = {
     "autoselect": "ragkit_selectors.report",
     "check_pool": "ragkit_selectors.checking",
     "compare": "ragkit_pipelines.compare",
+    "compare_retrieval": "ragkit.evaluation.comparing",
     "entropy_order": "ragkit_selectors.ordering",
+    "evaluate_retrieval": "ragkit.evaluation.measuring",
     "finetune": "ragkit.finetuning",
     "load_chunker": "ragkit.ingest.chunking",
     "load_documents": "ragkit.ingest.reading",

@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
     from ragkit_pipelines.few_shot import FewShot as FewShot
+    from ragkit_pipelines.rag.answers import Citation as Citation
+    from ragkit_pipelines.rag.answers import CitedAnswer as CitedAnswer
+    from ragkit_pipelines.rag.extractive import ExtractiveReader as ExtractiveReader
+    from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer as RetrieveThenAnswer
     from ragkit_selectors.checking import check_pool as check_pool
     from ragkit_selectors.diverse import Coverage as Coverage
     from ragkit_selectors.diverse import Dpp as Dpp
@@ -86,6 +90,8 @@ _HOME_OF = {
     "Budget": "ragkit.models.budget",
     "BudgetedModel": "ragkit.models.budget",
     "Chat": "ragkit.records",
+    "Citation": "ragkit_pipelines.rag.answers",
+    "CitedAnswer": "ragkit_pipelines.rag.answers",
     "Comparison": "ragkit_pipelines.compare",
     "Completion": "ragkit.records",
     "ContainmentSelector": "ragkit_selectors.overlap",
@@ -96,6 +102,7 @@ _HOME_OF = {
     "EmbeddingSelector": "ragkit_selectors.embedding",
     "Example": "ragkit.records",
     "ExpandingRetriever": "ragkit.retrievers.expand",
+    "ExtractiveReader": "ragkit_pipelines.rag.extractive",
     "FacilityLocation": "ragkit_selectors.labelling",
     "FewShot": "ragkit_pipelines.few_shot",
     "FineTuned": "ragkit.finetuning",
@@ -128,6 +135,7 @@ _HOME_OF = {
     "Rerank": "ragkit_selectors.rerank",
     "RerankingRetriever": "ragkit.retrievers.rerank",
     "RetrievalReport": "ragkit.evaluation.measuring",
+    "RetrieveThenAnswer": "ragkit_pipelines.rag.pipeline",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
     "Task": "ragkit.tasks",

@@ -17,6 +17,7 @@ from rich.console import Console
 import ragkit
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tasks import Task
+from ragkit_pipelines.cli_ask import ask
 from ragkit_pipelines.cli_eval import evaluate
 from ragkit_pipelines.cli_index import index_app
 from ragkit_pipelines.cli_select import pool_app, select
@@ -88,6 +89,7 @@ def demo(
 
 
 app.command()(select)
+app.command()(ask)
 app.command("eval")(evaluate)
 app.add_typer(pool_app, name="pool")
 app.add_typer(index_app, name="index")

@@ -7,7 +7,6 @@ from hashlib import blake2b
 from threading import RLock
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.errors import IntegrityError, InvalidInputError
@@ -18,7 +17,7 @@ from ragkit.retrievers.analysis import Analyzer
 from ragkit.retrievers.base import Hits, RetrieverBase, Where, hit_of
 from ragkit.retrievers.bm25_lists import Bm25Lists
 
-_AT_ONCE = 5000  # texts that are read from the index at once
+_AT_ONCE = 100_000  # texts that are read from the index at once; the lists are merged after each turn
 _LOOSE = 1000  # rows of removed documents that are no reason to make the lists anew
 
 
@@ -80,6 +79,7 @@ class BM25Retriever(RetrieverBase):
         digest = blake2b(name.encode(), digest_size=6).hexdigest()
         self._path = None if callable(analyzer) or not self.index._durable else self.index.path / f"bm25-{digest}.npz"
         self._lists, self._unsaved = self._loaded(), 0
+        self._norms = self._lists.norms(k1, b)
 
     def add(self, documents: Iterable[AnyDocument]) -> list[str]:
         """Add documents to an index without an embedder; one that has an embedder is added to by itself.
@@ -109,10 +109,9 @@ class BM25Retriever(RetrieverBase):
     @override
     def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
         with self._lock:
-            keys = self._catch_up()
-            allowed = self._lists.live & np.isin(self._lists.keys, keys if where is None else self.index.keys(where))
-            norms = self._lists.norms(self.k1, self.b)
-            found = [self._lists.best(query, k, norms, allowed) for query in queries]
+            self._catch_up()
+            allowed = self._lists.live if where is None else self._lists.rows_of(self.index.keys(where))
+            found = [self._lists.best(query, k, self._norms, allowed) for query in queries]
         wanted = sorted({key for keys, _ in found for key in keys.tolist()})
         documents = dict(zip(wanted, self.index.get_by_keys(wanted), strict=True))
         return [
@@ -131,13 +130,13 @@ class BM25Retriever(RetrieverBase):
             for keys, scores in found
         ]
 
-    def _catch_up(self) -> NDArray[np.int64]:
-        """Take over what has changed in the index; give the keys of its documents."""
+    def _catch_up(self) -> None:
+        """Take over what has changed in the index."""
         self.index.refresh()
         version = self.index.version  # before the keys: a commit in between is then seen the next time
-        keys = self.index.keys()
         if version == self._seen:
-            return keys
+            return
+        keys = self.index.keys()
         self._lists.keep(keys)
         kept = int(np.count_nonzero(self._lists.live))
         if len(self._lists.keys) > 2 * kept + _LOOSE:
@@ -148,10 +147,10 @@ class BM25Retriever(RetrieverBase):
             read = [(key, each) for key, each in zip(part.tolist(), self.index.get_by_keys(part), strict=True) if each]
             self._lists.add(np.array([key for key, _ in read], dtype=np.int64), [each.text for _, each in read])
         self._seen = version
+        self._norms = self._lists.norms(self.k1, self.b)
         self._unsaved += len(new)
         if self._unsaved * 10 > len(keys):
             self.save()
-        return keys
 
     def save(self) -> None:
         """Write the lists beside the index, so that opening it again reads them; it is done by itself now and then."""

@@ -58,6 +58,14 @@ class Bm25Lists:
         """Remove all documents but those with these keys."""
         self.live &= np.isin(self.keys, keys)
 
+    def rows_of(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows hold the documents with these keys, bool[n]; keys that are not held are passed over."""
+        places = np.searchsorted(self.keys, keys)
+        places = places[places < len(self.keys)]
+        held = np.zeros(len(self.keys), dtype=np.bool_)
+        held[places[np.isin(self.keys[places], keys)]] = True
+        return held & self.live
+
     def norms(self, k1: float, b: float) -> Norms:
         """What scores share until documents change."""
         lengths, documents = self.lists.lengths, int(np.count_nonzero(self.live))
@@ -98,13 +106,15 @@ class Bm25Lists:
         Returns:
             i64[m] keys and f64[m] scores above 0, the best first; equal scores in the order of keys.
         """
-        scores = self.scores(query, norms).round(_DECIMALS)
-        rows = np.flatnonzero(allowed & (scores > 0))
+        every = self.scores(query, norms)
+        rows = np.flatnonzero(every)
+        rows = rows[allowed[rows]]
+        scores = every[rows].round(_DECIMALS)
         if len(rows) > k:
-            least = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
-            rows = rows[scores[rows] >= least]
-        rows = rows[np.argsort(-scores[rows], kind="stable")[:k]]
-        return self.keys[rows], scores[rows]
+            kept = scores >= np.partition(scores, len(rows) - k)[len(rows) - k]
+            rows, scores = rows[kept], scores[kept]
+        order = np.argsort(-scores, kind="stable")[:k]
+        return self.keys[rows[order]], scores[order]
 
     def save(self, path: Path, *, name: str, version: int) -> None:
         """Write a file, whole or not at all.

@@ -18,7 +18,9 @@ from ragkit import (
     RerankingRetriever,
     ScriptedModel,
 )
+from ragkit.retrievers.base import RetrieverBase
 from ragkit.testing import RetrieverContract
+from ragkit.where import matches, parse_where
 
 DOCUMENTS = RetrieverContract.documents
 
@@ -113,3 +115,55 @@ class TestLangChain(RetrieverContract):
     def retriever(self, request):
         sources = {"store": store, "as_retriever": lambda: store().as_retriever(), "retriever": Everything}
         return LangChainRetriever(sources[request.param]())
+
+
+class Starving(RetrieverBase):
+    """Filters what it has found, as many stores do."""
+
+    def __init__(self, index) -> None:
+        self.dense = DenseRetriever(index)
+
+    def _retrieve(self, queries, k, where):
+        condition = parse_where(where or {})
+        found = self.dense.retrieve(queries, k)
+        return [[hit for hit in hits if matches(condition, hit.metadata)] for hits in found]
+
+
+class Backwards(Starving):
+    def _retrieve(self, queries, k, where):
+        return [hits[::-1] for hits in self.dense.retrieve(queries, k, where=where)]
+
+
+class Batched(Starving):
+    def _retrieve(self, queries, k, where):
+        return self.dense.retrieve(queries, k, where=where)[::-1]
+
+
+class Leaking(Starving):
+    def _retrieve(self, queries, k, where):
+        return self.dense.retrieve(queries, k)
+
+
+class Blocking(Starving):
+    def _retrieve(self, queries, k, where):
+        return self.dense.retrieve(queries, k, where=where)
+
+    async def _aretrieve(self, queries, k, where):
+        return self.dense.retrieve(queries, k)
+
+
+@pytest.mark.parametrize(
+    ("broken", "test"),
+    [
+        (Starving, RetrieverContract.test_filters),
+        (Leaking, RetrieverContract.test_filters),
+        (Backwards, RetrieverContract.test_hits_are_documents),
+        (Backwards, RetrieverContract.test_fewer_are_the_first_of_more),
+        (Batched, RetrieverContract.test_a_batch_equals_single_queries),
+        (Blocking, RetrieverContract.test_aretrieve_equals_retrieve),
+    ],
+)
+def test_a_broken_retriever_fails(broken, test, index):
+    test(RetrieverContract(), DenseRetriever(index))
+    with pytest.raises(AssertionError):
+        test(RetrieverContract(), broken(index))

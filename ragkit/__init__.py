@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from ragkit.templates import Template as Template
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
+    from ragkit_pipelines.extraction.pipeline import Extract as Extract
+    from ragkit_pipelines.extraction.records import Extraction as Extraction
     from ragkit_pipelines.few_shot import FewShot as FewShot
     from ragkit_pipelines.rag.answers import Citation as Citation
     from ragkit_pipelines.rag.answers import CitedAnswer as CitedAnswer
@@ -102,6 +104,8 @@ _HOME_OF = {
     "EmbeddingSelector": "ragkit_selectors.embedding",
     "Example": "ragkit.records",
     "ExpandingRetriever": "ragkit.retrievers.expand",
+    "Extract": "ragkit_pipelines.extraction.pipeline",
+    "Extraction": "ragkit_pipelines.extraction.records",
     "ExtractiveReader": "ragkit_pipelines.rag.extractive",
     "FacilityLocation": "ragkit_selectors.labelling",
     "FewShot": "ragkit_pipelines.few_shot",

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -174,7 +174,7 @@ def f1(text: str, answers: Sequence[str]) -> float:
 
 
 def ingest(data: Path) -> dict[str, float]:
-    """Seconds to bring a folder of files into an index, beside those that its embedder takes for the same pieces."""
+    """Seconds of the processor to bring files into an index, beside those of its embedder for the same pieces."""
     lines = (data / "medline/corpus.jsonl").read_text(encoding="utf-8").splitlines()[:300]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "files"
@@ -185,23 +185,23 @@ def ingest(data: Path) -> dict[str, float]:
         with Index.create(None, embedder="minilm", device="cpu") as index:
             assert index.embedder is not None
             chunker = load_chunker("tokens", embedder=index.embedder)
-            began = perf_counter()
+            began = process_time()
             pieces = [piece.text for document in load_documents(folder) for piece in chunker.chunk(document)]
-            reading = perf_counter() - began
+            reading = process_time() - began
             pieces.sort(key=len)  # as the index does, so that little is padded
             times: dict[str, list[float]] = {"whole": [], "embedder": []}
             for _ in range(3):
                 with Index.create(None, embedder=index.embedder, device="cpu") as fresh:
-                    began = perf_counter()
+                    began = process_time()
                     fresh.sync(folder)
-                    times["whole"].append(perf_counter() - began)
-                began = perf_counter()
+                    times["whole"].append(process_time() - began)
+                began = process_time()
                 index.embedder.embed_documents(pieces)
-                times["embedder"].append(perf_counter() - began)
+                times["embedder"].append(process_time() - began)
             index.sync(folder)
-            began = perf_counter()
+            began = process_time()
             index.sync(folder)
-            again = perf_counter() - began
+            again = process_time() - began
     whole, alone = median(times["whole"]), median(times["embedder"])
     return {
         "files": len(lines),
@@ -214,39 +214,39 @@ def ingest(data: Path) -> dict[str, float]:
     }
 
 
+def judged(data: Path, cache: Path) -> dict[str, object]:
+    """All collections, and the means over those that the fusion was chosen on and over the others."""
+    done = []
+    for name in (*DEVELOPMENT, *TEST):
+        done.append(collection(data / name, cache))
+        print(json.dumps(done[-1]), flush=True)
+    parts = {"development": DEVELOPMENT, "test": TEST}
+    return {
+        "means": {part: means([each for each in done if each["name"] in names]) for part, names in parts.items()},
+        "collections": done,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     root = Path(os.environ.get("RAGKIT_DATA") or HERE.parents[1].parent / "shared/data")
     parser.add_argument("--data", type=Path, default=root / "retrieval")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "ragkit-retrieval")
-    parser.add_argument("--collections", default=",".join([*DEVELOPMENT, *TEST]))
+    parser.add_argument("--parts", default="collections,extractive,ingest", help="the others keep their last results")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         raise SystemExit(f"no collections at {arguments.data}; set RAGKIT_DATA or --data")
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    done = []
-    for name in arguments.collections.split(","):
-        done.append(collection(arguments.data / name, arguments.cache))
-        print(json.dumps(done[-1]), flush=True)
-    facts_of_reader = extractive(arguments.data, arguments.cache)
-    print(json.dumps(facts_of_reader), flush=True)
-    facts_of_ingest = ingest(arguments.data)
-    print(json.dumps(facts_of_ingest), flush=True)
-    parts = {"development": DEVELOPMENT, "test": TEST}
-    facts = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "embedder": "minilm",
-        "means": {
-            part: means([each for each in done if each["name"] in names])
-            for part, names in parts.items()
-            if all(name in arguments.collections.split(",") for name in names)
-        },
-        "collections": done,
-        "extractive": facts_of_reader,
-        "ingest": facts_of_ingest,
-    }
     path = HERE / "results/retrieval.json"
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    facts |= {"machine": platform.machine(), "cores": os.cpu_count(), "embedder": "minilm"}
+    parts = arguments.parts.split(",")
+    if "collections" in parts:
+        facts |= judged(arguments.data, arguments.cache)
+    if "extractive" in parts:
+        facts["extractive"] = extractive(arguments.data, arguments.cache)
+    if "ingest" in parts:
+        facts["ingest"] = ingest(arguments.data)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(f"written to {path}")

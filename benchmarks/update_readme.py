@@ -19,6 +19,9 @@ TABLES = {
     "selector-quality": "benchmarks/selectors/results/selectors.json",
     "index": "benchmarks/index/results/index.json",
     "retrieval": "benchmarks/retrieval/results/retrieval.json",
+    "models": "benchmarks/models/results/models.json",
+    "finetuning": "benchmarks/finetuning/results/lora.json",
+    "pearl": "benchmarks/pearl/results/pearl.json",
 }
 
 
@@ -30,6 +33,12 @@ def table(name: str) -> str:
         return index_table(json.loads(text))
     if name == "retrieval":
         return retrieval_table(json.loads(text))
+    if name == "models":
+        return models_table(json.loads(text))
+    if name == "finetuning":
+        return finetuning_table(json.loads(text))
+    if name == "pearl":
+        return pearl_table(json.loads(text))
     if name.startswith("selector"):
         facts = json.loads(text)
         return speed_table(facts) if name == "selector-speed" else quality_table(facts["quality"])
@@ -108,6 +117,67 @@ def index_table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def models_table(facts: dict[str, Any]) -> str:
+    prefix, batch, score, adapters = (facts[name] for name in ("prefix", "batch", "score", "adapters"))
+    size = f"{prefix['parameters'] / 1e6:.0f}M parameters"
+    lines = ["| CPU seconds, one thread | plainly | ours | ratio |", "|-|-|-|-|"]
+    for what, plain, ours in (
+        (f"6 questions on {prefix['prefix_tokens']:,} tokens, {size}", prefix["apart"], prefix["together"]),
+        ("the same, the document read before", prefix["apart"], prefix["kept"]),
+        ("48 prompts of mixed lengths", batch["apart"], batch["together"]),
+        ("77 choices scored after one prompt", score["apart"], score["together"]),
+        ("48 prompts over 3 adapters; plainly: the base alone", adapters["base"], adapters["mixed"]),
+    ):
+        lines.append(f"| {what} | {plain:.2f} | {ours:.2f} | {plain / ours:.1f} |")
+    layers = facts["layers"]
+    lines += [
+        f"\nA switch of adapters takes {adapters['switch_ms']:.1f} ms. Budget, rate limit and retries cost",
+        f"{layers['layers_us']:.0f} µs a call; with the cache {layers['cache_miss_us']:.0f} µs to keep an answer and",
+        f"{layers['cache_hit_us']:.0f} µs to give one.",
+    ]
+    return "\n".join(lines)
+
+
+def finetuning_table(facts: dict[str, Any]) -> str:
+    lines = [
+        f"LoRA of `tiny` on {facts['rows']} rows, {facts['epochs']} epochs, one thread; medians of {facts['rounds']}"
+        " runs:\n",
+        "| | seconds | CPU seconds | tokens | peak memory |",
+        "|-|-|-|-|-|",
+    ]
+    for way, called in (("ours", "`finetune`"), ("trl", "`SFTTrainer` with PEFT, plainly")):
+        row, peak = facts[way], facts["peak_bytes"][way] / 1e6
+        lines.append(
+            f"| {called} | {row['seconds']:.2f} | {row['cpu_seconds']:.2f} | {row['tokens']:,} | {peak:.0f} MB |"
+        )
+    lines.append(f"\nRatio of seconds, taken in turn: {facts['ratio_seconds']:.2f}.")
+    return "\n".join(lines)
+
+
+def pearl_table(facts: dict[str, Any]) -> str:
+    parse, replay, waves, tokens = facts["parse"], facts["replay"], facts["waves"], facts["tokens"]
+    equal, limits = replay["byte_equal"], facts["limits"]
+    over, speedup = waves["wall_over_critical_path"], waves["speedup_over_serial"]
+    anew = f"{tokens['left_of_serial_uncached']:.0%}; without the warming {tokens['left_without_warming']:.0%}"
+    rebuilt = f"{equal['concurrency 1']} of {replay['questions']}, with eight calls at once {equal['concurrency 8']}"
+    resumed = f"{replay['resumed_equal']} of {replay['kills']} go on to the same answer, "
+    rows = {
+        "published plans that are read": f"{parse['accepted']} of {parse['plans']}",
+        "time to read a plan": f"{parse['cpu_ms_a_plan']:.2f} ms of one core",
+        f"{parse['slips']['classes']} kinds of slips put into them": f"{parse['slips']['misread']} misread",
+        "recorded questions rebuilt to the byte": rebuilt,
+        "kills, one behind each line of a trace": f"{resumed}{replay['calls_repeated']} calls repeated",
+        "wall time over the critical path, all calls alike": f"{over['median']:.2f} median, {over['mean']:.2f} mean",
+        "speed-up over one call at a time": f"{speedup['mean']:.2f} mean, {waves['possible_mean']:.2f} possible",
+        "tokens read anew, of those read one by one without a cache": anew,
+        "times that a document is read anew for a question":
+            f"{tokens['ways']['warmed']['documents_read_anew_a_question']:.2f}",
+        f"{limits['questions']:,} questions at once, limit {limits['limit']}":
+            f"{limits['most_at_once']} calls at once",
+    }  # fmt: skip
+    return "\n".join(["| | |", "|-|-|", *(f"| {what} | {value} |" for what, value in rows.items())])
+
+
 def retrieval_table(facts: dict[str, Any]) -> str:
     lines = [
         "| nDCG@10 | documents | queries | BM25 | MiniLM | both | both less the better one (95 %) |",
@@ -170,6 +240,9 @@ def main() -> None:
         ROOT / "docs/selectors.md",
         ROOT / "docs/index.md",
         ROOT / "docs/retrieval.md",
+        ROOT / "docs/models.md",
+        ROOT / "docs/finetuning.md",
+        ROOT / "docs/pearl.md",
         ROOT / "ragkit/tiny/weights/README.md",
     ):
         old = path.read_text(encoding="utf-8")

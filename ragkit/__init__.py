@@ -18,13 +18,23 @@ if TYPE_CHECKING:
     from ragkit.evaluation.measuring import evaluate_retrieval as evaluate_retrieval
     from ragkit.finetuning import FineTuned as FineTuned
     from ragkit.finetuning import finetune as finetune
+    from ragkit.finetuning.imitation import Imitation as Imitation
+    from ragkit.finetuning.imitation import imitate as imitate
+    from ragkit.finetuning.memorising import Memorisation as Memorisation
+    from ragkit.finetuning.memorising import memorisation as memorisation
+    from ragkit.finetuning.mixing import Mixture as Mixture
+    from ragkit.finetuning.mixing import mix as mix
     from ragkit.index import Index as Index
     from ragkit.ingest.chunking import load_chunker as load_chunker
     from ragkit.ingest.duplicates import near_duplicates as near_duplicates
     from ragkit.ingest.reading import load_documents as load_documents
     from ragkit.models import load_model as load_model
+    from ragkit.models.adapters import AdapterSet as AdapterSet
+    from ragkit.models.answers import AnswerCache as AnswerCache
     from ragkit.models.budget import Budget as Budget
-    from ragkit.models.budget import BudgetedModel as BudgetedModel
+    from ragkit.models.layers import LayeredModel as LayeredModel
+    from ragkit.models.limits import RateLimit as RateLimit
+    from ragkit.models.limits import Retry as Retry
     from ragkit.models.pricing import Price as Price
     from ragkit.models.pricing import Prices as Prices
     from ragkit.models.replay import ReplayModel as ReplayModel
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
     from ragkit.records import Example as Example
     from ragkit.records import Hit as Hit
     from ragkit.records import Message as Message
+    from ragkit.records import Preference as Preference
     from ragkit.records import Prompt as Prompt
     from ragkit.records import Selection as Selection
     from ragkit.records import Usage as Usage
@@ -53,6 +64,23 @@ if TYPE_CHECKING:
     from ragkit_pipelines.extraction.pipeline import Extract as Extract
     from ragkit_pipelines.extraction.records import Extraction as Extraction
     from ragkit_pipelines.few_shot import FewShot as FewShot
+    from ragkit_pipelines.pearl.context import WholeText as WholeText
+    from ragkit_pipelines.pearl.context import Windows as Windows
+    from ragkit_pipelines.pearl.executor import PlanExecutor as PlanExecutor
+    from ragkit_pipelines.pearl.gate import Cancellation as Cancellation
+    from ragkit_pipelines.pearl.library import ActionLibrary as ActionLibrary
+    from ragkit_pipelines.pearl.mining import mine as mine
+    from ragkit_pipelines.pearl.options import OptionMapper as OptionMapper
+    from ragkit_pipelines.pearl.options import read_option as read_option
+    from ragkit_pipelines.pearl.pipeline import Pearl as Pearl
+    from ragkit_pipelines.pearl.plan import Plan as Plan
+    from ragkit_pipelines.pearl.planner import PromptPlanner as PromptPlanner
+    from ragkit_pipelines.pearl.planner import ZeroShot as ZeroShot
+    from ragkit_pipelines.pearl.refining import refine as refine
+    from ragkit_pipelines.pearl.retrieved import GistPages as GistPages
+    from ragkit_pipelines.pearl.retrieved import Retrieved as Retrieved
+    from ragkit_pipelines.pearl.router import Router as Router
+    from ragkit_pipelines.pearl.trace import Trace as Trace
     from ragkit_pipelines.rag.answers import Citation as Citation
     from ragkit_pipelines.rag.answers import CitedAnswer as CitedAnswer
     from ragkit_pipelines.rag.extractive import ExtractiveReader as ExtractiveReader
@@ -87,10 +115,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "ActionLibrary": "ragkit_pipelines.pearl.library",
+    "AdapterSet": "ragkit.models.adapters",
+    "AnswerCache": "ragkit.models.answers",
     "BM25Retriever": "ragkit.retrievers.bm25",
     "BM25Selector": "ragkit_selectors.weighted",
     "Budget": "ragkit.models.budget",
-    "BudgetedModel": "ragkit.models.budget",
+    "Cancellation": "ragkit_pipelines.pearl.gate",
     "Chat": "ragkit.records",
     "Citation": "ragkit_pipelines.rag.answers",
     "CitedAnswer": "ragkit_pipelines.rag.answers",
@@ -111,43 +142,62 @@ _HOME_OF = {
     "FewShot": "ragkit_pipelines.few_shot",
     "FineTuned": "ragkit.finetuning",
     "FixedSelector": "ragkit_selectors.uniform",
+    "GistPages": "ragkit_pipelines.pearl.retrieved",
     "Guard": "ragkit_selectors.filters",
     "HashingEmbedder": "ragkit.embedders.hashing",
     "Hit": "ragkit.records",
     "HybridRetriever": "ragkit.retrievers.hybrid",
     "HybridSelector": "ragkit_selectors.hybrid",
+    "Imitation": "ragkit.finetuning.imitation",
     "Index": "ragkit.index",
     "JaccardSelector": "ragkit_selectors.overlap",
     "LabelBalanced": "ragkit_selectors.diverse",
     "LabelNearest": "ragkit_selectors.diverse",
     "LangChainRetriever": "ragkit.retrievers.langchain_store",
+    "LayeredModel": "ragkit.models.layers",
+    "Memorisation": "ragkit.finetuning.memorising",
     "Message": "ragkit.records",
     "MinScore": "ragkit_selectors.filters",
+    "Mixture": "ragkit.finetuning.mixing",
     "Mmr": "ragkit_selectors.diverse",
     "MmrRetriever": "ragkit.retrievers.mmr",
     "MultiQueryRetriever": "ragkit.retrievers.multi_query",
     "NgramSelector": "ragkit_selectors.ngram",
+    "OptionMapper": "ragkit_pipelines.pearl.options",
     "Order": "ragkit_selectors.order",
+    "Pearl": "ragkit_pipelines.pearl.pipeline",
     "Pinned": "ragkit_selectors.order",
+    "Plan": "ragkit_pipelines.pearl.plan",
+    "PlanExecutor": "ragkit_pipelines.pearl.executor",
+    "Preference": "ragkit.records",
     "Price": "ragkit.models.pricing",
     "Prices": "ragkit.models.pricing",
     "Prompt": "ragkit.records",
+    "PromptPlanner": "ragkit_pipelines.pearl.planner",
     "RagkitError": "ragkit.errors",
     "RagkitWarning": "ragkit.errors",
     "RandomSelector": "ragkit_selectors.uniform",
+    "RateLimit": "ragkit.models.limits",
     "ReplayModel": "ragkit.models.replay",
     "Rerank": "ragkit_selectors.rerank",
     "RerankingRetriever": "ragkit.retrievers.rerank",
     "RetrievalReport": "ragkit.evaluation.measuring",
     "RetrieveThenAnswer": "ragkit_pipelines.rag.pipeline",
+    "Retrieved": "ragkit_pipelines.pearl.retrieved",
+    "Retry": "ragkit.models.limits",
+    "Router": "ragkit_pipelines.pearl.router",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
     "Task": "ragkit.tasks",
     "Template": "ragkit.templates",
     "TfidfSelector": "ragkit_selectors.weighted",
     "TokenLimit": "ragkit_selectors.filters",
+    "Trace": "ragkit_pipelines.pearl.trace",
     "Usage": "ragkit.records",
     "VoteK": "ragkit_selectors.labelling",
+    "WholeText": "ragkit_pipelines.pearl.context",
+    "Windows": "ragkit_pipelines.pearl.context",
+    "ZeroShot": "ragkit_pipelines.pearl.planner",
     "autoselect": "ragkit_selectors.report",
     "check_pool": "ragkit_selectors.checking",
     "compare": "ragkit_pipelines.compare",
@@ -155,12 +205,18 @@ _HOME_OF = {
     "entropy_order": "ragkit_selectors.ordering",
     "evaluate_retrieval": "ragkit.evaluation.measuring",
     "finetune": "ragkit.finetuning",
+    "imitate": "ragkit.finetuning.imitation",
     "load_chunker": "ragkit.ingest.chunking",
     "load_documents": "ragkit.ingest.reading",
     "load_embedder": "ragkit.embedders",
     "load_model": "ragkit.models",
     "load_selector": "ragkit_selectors.loading",
+    "memorisation": "ragkit.finetuning.memorising",
+    "mine": "ragkit_pipelines.pearl.mining",
+    "mix": "ragkit.finetuning.mixing",
     "near_duplicates": "ragkit.ingest.duplicates",
+    "read_option": "ragkit_pipelines.pearl.options",
+    "refine": "ragkit_pipelines.pearl.refining",
 }
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above
 

@@ -4,14 +4,19 @@ RagkitError
 ├── InvalidInputError       an argument, a file or a record is not what was expected
 │   ├── DataFileError       a line of a data file cannot be read; carries the path and the line
 │   ├── EmptyPoolError      there is no example to choose from
+│   ├── PlanError           a plan or a list of actions cannot be read; carries what is wrong at which place
 │   └── UnknownSpecError    a name stands for nothing known; carries the names that were meant
 ├── MissingExtraError       an optional dependency is not installed; carries the extra that brings it
 ├── PromptTooLongError      a prompt does not fit the model's window; carries both sizes
 ├── UnsupportedError        this model or embedder cannot do what was asked
 ├── BudgetExceededError     a call would take more than may be spent; it was not made
 ├── ModelError              a model answered nothing usable
+│   ├── TransientModelError trouble that may pass: too many requests, a server down, an answer cut off
+│   ├── ModelAccessError    the key, the permission or the model's name is refused
 │   └── NotRecordedError    a replayed model was asked something that was never recorded
+├── BatchError              some prompts of a batch got no answer; carries the answers of the others
 ├── IndexLockedError        an index is open for writing elsewhere
+├── TraceLockedError        a trace is written by another process
 ├── IntegrityError          a stored file is not the one that was written
 └── TrainingError           a fine-tuning run cannot start or did not converge to numbers
 
@@ -30,8 +35,10 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from ragkit.records import Completion, Diagnostic
 
 
 class RagkitError(Exception):
@@ -64,6 +71,21 @@ class EmptyPoolError(InvalidInputError):
     def __init__(self, what: str) -> None:
         """Name the part that got an empty pool."""
         super().__init__(f"{what} got an empty pool; expected at least one example")
+
+
+class PlanError(InvalidInputError):
+    """A plan, or a list of actions, cannot be read.
+
+    Attributes:
+        diagnostics: Everything that was found, errors and warnings, in the order of the text.
+    """
+
+    def __init__(self, what: str, diagnostics: Iterable[Diagnostic]) -> None:
+        """Name what was read, such as ``"the plan"``, and what is wrong with it."""
+        self.diagnostics = tuple(diagnostics)
+        errors = [str(each) for each in self.diagnostics if each.level == "error"]
+        more = f"\n… and {len(errors) - 8} more" if len(errors) > 8 else ""
+        super().__init__(f"{what} cannot be used:\n" + "\n".join(errors[:8]) + more)
 
 
 class UnknownSpecError(InvalidInputError):
@@ -140,7 +162,50 @@ class BudgetExceededError(RagkitError):
 
 
 class ModelError(RagkitError):
-    """A model answered nothing usable."""
+    """A model answered nothing usable.
+
+    Attributes:
+        maybe_paid: Whether the call may have been paid for all the same.
+    """
+
+    def __init__(self, message: str, *, maybe_paid: bool = True) -> None:
+        """Say what happened."""
+        super().__init__(message)
+        self.maybe_paid = maybe_paid
+
+
+class TransientModelError(ModelError):
+    """Trouble that may pass, so that the same call is worth making again.
+
+    Attributes:
+        retry_after: Seconds that the server asks to wait; None where it does not say.
+    """
+
+    def __init__(self, message: str, *, maybe_paid: bool = True, retry_after: float | None = None) -> None:
+        """Say what happened and when to come back."""
+        super().__init__(message, maybe_paid=maybe_paid)
+        self.retry_after = retry_after
+
+
+class ModelAccessError(ModelError):
+    """The key, the permission or the model's name is refused; the next call would be refused too."""
+
+
+class BatchError(RagkitError):
+    """Some prompts of a batch got no answer, others did.
+
+    Attributes:
+        results: For each prompt, in order, its completion or its error.
+    """
+
+    def __init__(self, results: Sequence[Completion | RagkitError]) -> None:
+        """Count the failures and show the first."""
+        failed = [place for place, result in enumerate(results) if isinstance(result, RagkitError)]
+        super().__init__(
+            f"{len(failed)} of {len(results)} prompts got no answer, the first at place {failed[0]}: "
+            f"{results[failed[0]]} (the other answers are in `.results`)"
+        )
+        self.results = list(results)
 
 
 class NotRecordedError(ModelError):
@@ -149,6 +214,10 @@ class NotRecordedError(ModelError):
 
 class IndexLockedError(RagkitError):
     """An index is open for writing elsewhere."""
+
+
+class TraceLockedError(RagkitError):
+    """A trace is written by another process."""
 
 
 class IntegrityError(RagkitError):

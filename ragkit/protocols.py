@@ -6,7 +6,7 @@ Notation for shapes: n texts, d dimensions, c choices. `ragkit.testing` holds th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, overload, runtime_checkable
 
 from ragkit.records import Chat, Completion, Example, Fields, Hit, Prompt, Selection
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from pydantic import BaseModel
 
 AnyPrompt = str | Prompt | Chat
+Schema: TypeAlias = "type[BaseModel] | Mapping[str, object]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +30,17 @@ class Capabilities:
         window: Tokens of prompt and answer together; None where the model does not say.
         score: Whether `LanguageModel.score` works.
         seed: Whether `seed` is honoured when sampling.
+        schema: Whether answers can be held to a JSON schema.
+        choices: Whether answers can be held to a list of choices.
+        batches: Whether prompts are answered faster together than one by one.
     """
 
     window: int | None = None
     score: bool = False
     seed: bool = True
+    schema: bool = False
+    choices: bool = False
+    batches: bool = True
 
 
 @runtime_checkable
@@ -182,6 +190,8 @@ class LanguageModel(Protocol):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> Completion: ...
     @overload
     def generate(
@@ -192,6 +202,8 @@ class LanguageModel(Protocol):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> list[Completion]: ...
 
     @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
@@ -203,6 +215,8 @@ class LanguageModel(Protocol):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> Completion: ...
     @overload
     async def agenerate(
@@ -213,6 +227,8 @@ class LanguageModel(Protocol):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> list[Completion]: ...
 
     def stream(

@@ -177,6 +177,44 @@ class Chat:
     messages: tuple[Message, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one input, of which one is better: what preference training learns from.
+
+    Attributes:
+        prompt: The input, one text or several named fields; a template puts it into words.
+        chosen: The better answer.
+        rejected: The worse one.
+    """
+
+    prompt: str | Fields
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """What is to be said about one place of a text that was read.
+
+    Attributes:
+        level: ``"error"`` where the text cannot be used, ``"repair"`` where a slip was mended, else ``"warning"``.
+        code: A short name that stays, such as ``"unknown-action"``.
+        message: What is wrong there, and what to write instead.
+        line: Line of the text, counted from 1; 0 for the text as a whole.
+        column: Column of the line, counted from 1; 0 for the line as a whole.
+    """
+
+    level: Literal["error", "repair", "warning"]
+    code: str
+    message: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        where = f"line {self.line}" + (f", column {self.column}" if self.column else "") if self.line else "the text"
+        return f"{where}: {self.message} [{self.code}]"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens of one call.
@@ -209,7 +247,10 @@ class Completion:
         cost: Money in US dollars; None where the price is unknown, never 0 for unknown.
         seconds: Time spent on this answer; a batch's time is shared out over its answers.
         finish_reason: ``"stop"`` at a stop sequence or the end of text, ``"length"`` at `max_tokens`.
-        cached: True where the answer was stored earlier and nothing was computed or paid now.
+        cached: True where the answer was there already and nothing was computed or paid now; `usage`, `cost` and
+            `seconds` are then what was saved.
+        attempts: Requests made for it.
+        parsed: The answer read by the schema that was asked for: an instance of the pydantic model, or JSON values.
     """
 
     text: str
@@ -218,3 +259,10 @@ class Completion:
     seconds: float = 0.0
     finish_reason: Literal["stop", "length"] = "stop"
     cached: bool = False
+    attempts: int = 1
+    parsed: object = None
+
+    @property
+    def paid(self) -> float | None:
+        """What it cost now: nothing where it was there already, None where the price is unknown."""
+        return 0.0 if self.cached else self.cost

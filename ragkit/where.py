@@ -10,7 +10,7 @@ $lte $in $nin $exists under a field, $and $or $not beside fields. A field is a k
 - Of a list one element is enough, not always the same for each operator; an empty list equals nothing, not even None.
   What lies deeper, nan, and what JSON does not have equal nothing.
 
-SQL over JSON can follow these rules. SQLite loses text behind NUL and half surrogate pairs, so none can be asked for.
+An index follows these rules in SQL too. SQLite holds no half surrogate pairs, so none can be asked for.
 """
 
 from __future__ import annotations
@@ -19,37 +19,54 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import inf
 from numbers import Integral, Real
 from operator import ge, gt, le, lt
 from typing import Any, Literal, TypeAlias, cast
 
+import numpy as np
+
 from ragkit.errors import InvalidInputError
 
-Scalar: TypeAlias = str | int | float | bool | None
+Kind = Literal["text", "number", "constant"]
+Key: TypeAlias = tuple[Kind, str | int | float | bool | None]
 Order = Literal["$gt", "$gte", "$lt", "$lte"]
-_Key: TypeAlias = tuple[str, Scalar]
+MISSING: Key = ("constant", None)  # what a missing field equals
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
 _ON_FIELDS = ("$eq", "$ne", "$in", "$nin", "$exists", *_ORDERS)
 _ON_CONDITIONS = ("$and", "$or", "$not")
-_DEEPEST = 10  # operators inside each other; SQLite's parser gives up soon after
-_LOST = re.compile("[\0\ud800-\udfff]")
+_DEEPEST = 50  # operators inside each other, each of which takes a few calls inside each other
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Equals:
-    """One of the field's values is one of these."""
+    """One of the field's values is one of these, given by what `key_of` says of them."""
 
     field: str
-    values: tuple[Scalar, ...]
+    keys: frozenset[Key]
+
+    def holds(self, held: Mapping[str, object]) -> bool:
+        """Whether it does for these metadata."""
+        value = held.get(self.field)
+        if isinstance(value, (list, tuple)):
+            return any(key_of(one) in self.keys for one in value)
+        return key_of(value) in self.keys
 
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """One of the field's values is of this value's kind and stands in this order to it."""
+    """One of the field's values is of this key's kind and stands in this order to it."""
 
     field: str
     order: Order
-    value: str | int | float
+    key: Key
+
+    def holds(self, held: Mapping[str, object]) -> bool:
+        """Whether it does for these metadata."""
+        value, in_order, (kind, asked) = held.get(self.field), _ORDERS[self.order], self.key
+        keys = map(key_of, value if isinstance(value, (list, tuple)) else (value,))
+        return any(key is not None and key[0] == kind and in_order(key[1], asked) for key in keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +75,20 @@ class Exists:
 
     field: str
 
+    def holds(self, held: Mapping[str, object]) -> bool:
+        """Whether it does for these metadata."""
+        return self.field in held
+
 
 @dataclass(frozen=True, slots=True)
 class Not:
     """The other does not hold."""
 
     condition: Condition
+
+    def holds(self, held: Mapping[str, object]) -> bool:
+        """Whether it does for these metadata."""
+        return not self.condition.holds(held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +97,20 @@ class All:
 
     conditions: tuple[Condition, ...]
 
+    def holds(self, held: Mapping[str, object]) -> bool:
+        """Whether it does for these metadata."""
+        return all(each.holds(held) for each in self.conditions)
+
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
     """At least one holds."""
 
     conditions: tuple[Condition, ...]
+
+    def holds(self, held: Mapping[str, object]) -> bool:
+        """Whether it does for these metadata."""
+        return any(each.holds(held) for each in self.conditions)
 
 
 Condition: TypeAlias = Equals | Ordered | Exists | Not | All | AnyOf
@@ -100,22 +133,33 @@ def parse_where(where: Mapping[str, object]) -> Condition:
 
 def matches(condition: Condition, metadata: Mapping[str, object] | None) -> bool:
     """Whether metadata fulfil a condition that `parse_where` gave; None is no metadata."""
-    held = metadata or {}
-    match condition:
-        case Equals(field, values):
-            return any(_among(_key(one), values) for one in _values(held, field))
-        case Ordered(field, order, value):
-            kind, asked = cast("_Key", _key(value))
-            keys = filter(None, map(_key, _values(held, field)))
-            return any(key[0] == kind and _ORDERS[order](key[1], asked) for key in keys)
-        case Exists(field):
-            return field in held
-        case Not(inner):
-            return not matches(inner, held)
-        case All(conditions):
-            return all(matches(each, held) for each in conditions)
-        case AnyOf(conditions):
-            return any(matches(each, held) for each in conditions)
+    return condition.holds(metadata or {})
+
+
+def key_of(value: object) -> Key | None:
+    """What values share exactly when they are equal.
+
+    Args:
+        value: Any value of metadata or of a filter.
+
+    Returns:
+        Its kind and itself, as a plain value; None for what equals nothing.
+    """
+    if isinstance(value, str):
+        return "text", value
+    if value is None or isinstance(value, bool):
+        return "constant", value
+    if isinstance(value, (int, Integral)):
+        if -(2**63) <= (whole := int(value)) < 2**63:
+            return "number", whole
+    elif isinstance(value, np.bool_):
+        return "constant", bool(value)
+    elif not isinstance(value, (float, Real)) or value != value:
+        return None
+    try:
+        return "number", float(value)
+    except OverflowError:
+        return "number", inf if value > cast("Any", 0) else -inf
 
 
 def fields(condition: Condition) -> frozenset[str]:
@@ -139,13 +183,13 @@ def _parsed(where: object, depth: int) -> Condition:
 
 
 def _entry(name: object, asked: object, depth: int) -> Iterator[Condition]:
-    if not isinstance(name, str) or _LOST.search(name):
-        raise InvalidInputError(f"a filter's names must be text without NUL and half surrogate pairs, got {name!r}")
+    if not isinstance(name, str) or _HALF_PAIR.search(name):
+        raise InvalidInputError(f"a filter's names must be text without half surrogate pairs, got {name!r}")
     if name in {"$and", "$or"}:
         if not isinstance(asked, (list, tuple)) or not asked:
             raise InvalidInputError(f"{name} takes a list of filters, at least one, got {asked!r}")
         inner = tuple(_parsed(each, depth) for each in asked)
-        yield All(inner) if name == "$and" else AnyOf(inner)
+        yield All(inner) if name == "$and" else _any_of(inner)
     elif name == "$not":
         yield Not(_parsed(asked, depth))
     elif name.startswith("$"):
@@ -158,34 +202,47 @@ def _entry(name: object, asked: object, depth: int) -> Iterator[Condition]:
         yield _on_field(name, "$eq", asked)
 
 
+def _any_of(conditions: Iterable[Condition]) -> Condition:
+    """At least one; what several ask a field to equal becomes one set, so that a wide $or is as fast as $in."""
+    keys: dict[str, set[Key]] = {}
+    others: list[Condition] = []
+    for each in conditions:
+        if isinstance(each, Equals):
+            keys.setdefault(each.field, set()).update(each.keys)
+        else:
+            others.append(each)
+    parts = (*(Equals(field, frozenset(held)) for field, held in keys.items()), *others)
+    return parts[0] if len(parts) == 1 else AnyOf(parts)
+
+
 def _on_field(field: str, name: str, operand: object) -> Condition:
     if name in {"$eq", "$ne", "$in", "$nin"}:
         several = name in {"$in", "$nin"}
         if several and not isinstance(operand, (list, tuple, set, frozenset)):
             raise InvalidInputError(f"field {field!r}: {name} takes a list of values, got {operand!r}")
         operands = cast("Iterable[object]", operand) if several else (operand,)
-        among = Equals(field, tuple(_scalar(field, name, each) for each in operands))
+        among = Equals(field, frozenset(_operand(field, name, each) for each in operands))
         return Not(among) if name in {"$ne", "$nin"} else among
     if name == "$exists":
         if not isinstance(operand, bool):
             raise InvalidInputError(f"field {field!r}: $exists takes True or False, got {operand!r}")
         return Exists(field) if operand else Not(Exists(field))
     if name in _ORDERS:
-        value = _scalar(field, name, operand)
-        if value is not None and not isinstance(value, bool):
-            return Ordered(field, cast("Order", name), value)
+        key = _operand(field, name, operand)
+        if key[0] != "constant":
+            return Ordered(field, cast("Order", name), key)
         raise InvalidInputError(f"field {field!r}: {name} takes a number or text, got {operand!r}")
     inner = '{"year": ...}' if name == "$not" else '[{"year": ...}, ...]'
     raise InvalidInputError(_unknown(name, _ON_FIELDS, f"field {field!r}", f'{{"{name}": {inner}}}'))
 
 
-def _scalar(field: str, name: str, operand: object) -> Scalar:
-    key = _key(operand)
-    if key is not None and not (isinstance(key[1], str) and _LOST.search(key[1])):
-        return key[1]
+def _operand(field: str, name: str, operand: object) -> Key:
+    key = key_of(operand)
+    if key is not None and not (isinstance(key[1], str) and _HALF_PAIR.search(key[1])):
+        return key
     kinds = "a number or text" if name in _ORDERS else "text, a number, True, False or None"
     hint = ' (for one of several write {"$in": [...]})' if isinstance(operand, (list, tuple, set, frozenset)) else ""
-    hint = " (NUL and half surrogate pairs are never stored)" if isinstance(operand, str) else hint
+    hint = " (half surrogate pairs are never stored)" if isinstance(operand, str) else hint
     raise InvalidInputError(f"field {field!r}: {name} takes {kinds}, got {operand!r}{hint}")
 
 
@@ -195,32 +252,3 @@ def _unknown(name: object, known: Sequence[str], place: str, right: str) -> str:
     close = get_close_matches(str(name).lower(), known, n=1, cutoff=0.7)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     return f"{place}: unknown operator {name!r}.{meant} Known: {', '.join(known)}"
-
-
-def _key(value: object) -> _Key | None:
-    """What values share exactly when they are equal; None for what equals nothing."""
-    if isinstance(value, str):
-        return "text", value
-    if value is None or isinstance(value, bool):
-        return "constant", value
-    if not isinstance(value, Real) or value != value:
-        return None
-    if not isinstance(value, Integral):
-        return "number", float(value)
-    whole = int(value)
-    if -(2**63) <= whole < 2**63:
-        return "number", whole
-    try:
-        return "number", float(whole)
-    except OverflowError:
-        return "number", float("inf" if whole > 0 else "-inf")
-
-
-def _among(key: _Key | None, values: Sequence[Scalar]) -> bool:
-    # Searching the values themselves is quick, and too generous only in that True is 1.
-    return key is not None and key[1] in values and any(_key(value) == key for value in values)
-
-
-def _values(held: Mapping[str, object], field: str) -> Sequence[object]:
-    value = held.get(field)
-    return value if isinstance(value, (list, tuple)) else (value,)

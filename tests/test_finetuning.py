@@ -14,7 +14,7 @@ from ragkit.errors import (
     UnknownSpecError,
     UnsupportedError,
 )
-from ragkit.finetuning.causal import encode_rows
+from ragkit.finetuning.encoding import encode_rows
 
 ROWS = [Example(f"{word} the lamp", f"{symbol} lamp") for word, symbol in (("dim", "fade"), ("light", "glow"))] * 4
 SETTINGS = {"method": "lora", "epochs": 15, "learning_rate": 5e-3, "seed": 3}
@@ -81,7 +81,7 @@ def test_an_unfinished_run_goes_on_from_its_checkpoint(tmp_path, tiny, monkeypat
 
 
 def test_loss_covers_the_answer_only_in_the_template_of_use(tiny):
-    rows, _ = encode_rows(tiny, ROWS[:1], Template(instruction="Turn it."))
+    rows, _ = encode_rows(tiny, [(ROWS[0], Template(instruction="Turn it."))], 2048)
     trained = [token for token in rows[0]["labels"] if token != -100]
     asked = [token for token, label in zip(rows[0]["input_ids"], rows[0]["labels"], strict=True) if label == -100]
     assert tiny.tokenizer.decode(trained) == " fade lamp\n\n<eos>"
@@ -91,7 +91,7 @@ def test_loss_covers_the_answer_only_in_the_template_of_use(tiny):
 def test_what_does_not_fit_is_counted(tiny):
     long = [Example("lamp " * 3000, "fade"), Example("dim", "fade " * 3000), ROWS[0]]
     with pytest.warns(TruncationWarning, match="1 lost the beginning of their prompt and 1 were dropped"):
-        rows, counts = encode_rows(tiny, long, Template())
+        rows, counts = encode_rows(tiny, [(row, Template()) for row in long], tiny.capabilities.window)
     assert counts == {"kept": 1, "truncated": 1, "dropped": 1}
     assert max(len(row["input_ids"]) for row in rows) <= tiny.capabilities.window
     assert tiny.tokenizer.decode([t for t in rows[0]["labels"] if t != -100]) == " fade\n\n<eos>"
@@ -158,7 +158,8 @@ def test_the_encoder_itself_is_trained(tmp_path):
         ({"train": []}, EmptyPoolError, "empty pool"),
         ({"epochs": 0}, InvalidInputError, "`epochs` must be above 0"),
         ({"learning_rate": 2}, InvalidInputError, "`learning_rate` must be between"),
-        ({"model": "hash:8", "method": "lora"}, UnsupportedError, "an encoder takes"),
+        ({"model": "hash:8", "method": "last-layers"}, UnsupportedError, "an encoder takes"),
+        ({"model": "hash:8", "method": "lora"}, UnsupportedError, "only an embedder of sentence-transformers"),
         ({"model": "tiny", "method": "classifier-head"}, UnsupportedError, "takes an embedder"),
         ({"model": "hash:8", "method": "classifier-head", "train": ROWS[:1]}, InvalidInputError, "two labels"),
     ],

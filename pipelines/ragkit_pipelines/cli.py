@@ -19,7 +19,9 @@ from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tasks import Task
 from ragkit_pipelines.cli_ask import ask
 from ragkit_pipelines.cli_eval import evaluate
+from ragkit_pipelines.cli_finetune import finetune
 from ragkit_pipelines.cli_index import index_app
+from ragkit_pipelines.cli_pearl import pearl_app
 from ragkit_pipelines.cli_select import pool_app, select
 
 app = typer.Typer(help="One task through prompting, example selection and fine-tuning, measured.", no_args_is_help=True,
@@ -88,11 +90,13 @@ def demo(
     _show(run(task, model="tiny", seeds=[seed], out=out), as_json=as_json)
 
 
+app.command()(finetune)
 app.command()(select)
 app.command()(ask)
 app.command("eval")(evaluate)
 app.add_typer(pool_app, name="pool")
 app.add_typer(index_app, name="index")
+app.add_typer(pearl_app, name="pearl")
 
 
 def _show(result: ragkit.Comparison, *, as_json: bool) -> None:

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragkit.errors import EmptyPoolError, InvalidInputError, UnknownSpecError, UnsupportedError
+from ragkit.errors import EmptyPoolError, UnsupportedError
 from ragkit.extras import require
+from ragkit.finetuning.random_state import random_state_kept
+from ragkit.finetuning.settings import METHODS as METHODS
+from ragkit.finetuning.settings import OBJECTIVES as OBJECTIVES
+from ragkit.finetuning.settings import Settings
 
 if TYPE_CHECKING:
     from ragkit.finetuning.manifest import Manifest
+    from ragkit.finetuning.rows import Row
     from ragkit.protocols import Embedder, LanguageModel
-    from ragkit.records import Example
     from ragkit.templates import Template
-
-METHODS = ("lora", "full", "classifier-head")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,83 +35,106 @@ class FineTuned:
     folder: Path
     manifest: Manifest
 
+    def push_to_hub(self, repository: str, *, private: bool = True, token: str | None = None) -> str:
+        """Upload the folder to the Hugging Face hub. Nothing is ever uploaded but by this call.
+
+        Args:
+            repository: ``"<user>/<name>"``; made where it does not exist.
+            private: Whether a new repository is private.
+            token: Access token; that of the machine's login if None. It is not kept.
+
+        Returns:
+            Address of the repository.
+        """
+        from ragkit.finetuning.hub import upload
+
+        return upload(self.folder, repository, private=private, token=token)
+
 
 def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by name
     model: str | LanguageModel | Embedder,
-    train: Sequence[Example],
+    train: Sequence[Row | Mapping[str, object]],
     *,
     method: str = "lora",
-    eval: Sequence[Example] | None = None,  # noqa: A002 - the field's own word
+    objective: str = "completion",
+    eval: Sequence[Row | Mapping[str, object]] | None = None,  # noqa: A002 - the field's own word
     output_dir: str | Path,
     template: Template | None = None,
     epochs: float = 3,
     learning_rate: float | None = None,
+    layers: int = 2,
+    max_length: int | None = None,
+    patience: int | None = None,
+    gradient_checkpointing: bool = False,
     seed: int = 0,
     peft_config: Any = None,
     trainer_config: Mapping[str, object] | None = None,
 ) -> FineTuned:
-    """Train a model on examples.
+    """Train a model.
 
     A language model learns the answers only, in the template in which it is asked later. An embedder becomes a
-    classifier: ``"classifier-head"`` fits a logistic regression on its frozen vectors, ``"full"`` goes on from there
-    and trains the encoder too (Kumar et al., "Fine-Tuning can Distort Pretrained Features", ICLR 2022).
+    classifier: ``"classifier-head"`` fits a logistic regression on its frozen vectors, ``"full"`` and ``"lora"`` go on
+    from there and train the encoder too (Kumar et al., "Fine-Tuning can Distort Pretrained Features", ICLR 2022).
 
     A run that was killed goes on from its last epoch when it is called again with the same arguments; a finished
-    one is loaded.
+    one is loaded. Where `accelerate launch` starts several processes, all of them train and the first one writes.
 
     Args:
         model: What to train: a spec or a local model; an embedder's spec (``"minilm"``, ``"st:…"``) or an embedder
-            for a classifier.
-        train: The examples.
-        method: ``"lora"`` (Hu et al., 2021), ``"full"`` or ``"classifier-head"``.
-        eval: Examples to watch the loss on after each epoch; the best epoch is kept. Language models only.
+            for a classifier. A folder that an earlier run wrote is a base like any other.
+        train: The rows. For completions `Example`s or `Chat`s, for plain text strings or `Document`s, for preferences
+            `Preference`s; or mappings with the usual names, such as ``{"prompt": …, "completion": …}``. `mix` makes
+            them of several tasks.
+        method: ``"lora"`` (Hu et al., 2021), ``"qlora"`` (the base in 4 bits, on a GPU), ``"full"``,
+            ``"last-layers"``, ``"prompt-tuning"`` (Lester et al., 2021) or ``"classifier-head"``.
+        objective: ``"completion"``; ``"text"`` to go on pre-training on plain text (Gururangan et al., "Don't Stop
+            Pretraining", ACL 2020), which stores a whole model, a base for what follows; or ``"preference"`` (direct
+            preference optimization, Rafailov et al., 2023).
+        eval: Rows to watch the loss on after each epoch; the best epoch is kept. Language models only.
         output_dir: A new or empty folder, or one in which the same run was begun.
         template: How examples become text; a classifier is given the bare input.
-        epochs: Passes over the examples.
+        epochs: Passes over the rows.
         learning_rate: The highest rate; chosen by method and size of the model if None.
+        layers: How many blocks ``"last-layers"`` trains.
+        max_length: The most tokens of a row; the model's window if None. A longer prompt is shortened, an answer never.
+        patience: Epochs without a lower loss on ``eval`` after which training stops; never if None.
+        gradient_checkpointing: Whether activations are computed again instead of kept: less memory, more time.
         seed: Seed of weights and order.
         peft_config: A configuration of PEFT, in place of the one that ``method`` stands for.
-        trainer_config: Fields of TRL's ``SFTConfig`` (of ``TrainingArguments`` for an encoder) that replace ours.
+        trainer_config: More fields of TRL's ``SFTConfig`` or ``DPOConfig`` (of ``TrainingArguments`` for an encoder),
+            such as the batch size; not those that have an argument here.
 
     Returns:
         The tuned model with its record.
 
     Raises:
         EmptyPoolError: If there is nothing to train on.
-        InvalidInputError: If an argument makes no sense or the folder is taken.
-        UnknownSpecError: If the method is unknown.
+        InvalidInputError: If an argument or a row makes no sense, or the folder is taken.
+        UnknownSpecError: If the method or objective is unknown.
         UnsupportedError: If this model cannot be trained so.
+        TrainingError: If a loss is not a number; nothing is left of the run then.
     """
-    if method not in METHODS:
-        raise UnknownSpecError("fine-tuning method", method, METHODS)
+    settings = Settings(
+        method=method, objective=objective, folder=Path(output_dir), template=template, epochs=epochs,
+        learning_rate=learning_rate, layers=layers, max_length=max_length, patience=patience,
+        gradient_checkpointing=gradient_checkpointing, seed=seed, peft_config=peft_config,
+        trainer_config=trainer_config or {}, watched=eval is not None,
+    )  # fmt: skip
     if not train:
         raise EmptyPoolError("finetune")
-    if epochs <= 0:
-        raise InvalidInputError(f"`epochs` must be above 0, got {epochs}")
-    if learning_rate is not None and not 0 < learning_rate < 1:
-        raise InvalidInputError(f"`learning_rate` must be between 0 and 1, got {learning_rate}")
-    folder = Path(output_dir)
     embedder = _as_embedder(model, method)
     if embedder is not None:
-        if method == "lora" or eval is not None or peft_config is not None or template is not None:
-            raise UnsupportedError(
-                "an encoder takes the methods 'classifier-head' and 'full', and no eval, template or peft_config"
-            )
-        if method == "full":
-            require("torch", "transformers", "accelerate", "sentence_transformers")
+        settings.check_for_encoder()
+        if method != "classifier-head":
+            require("torch", "transformers", "accelerate", "peft", "sentence_transformers")
         from ragkit.finetuning.classifier import train_classifier
 
-        return train_classifier(
-            embedder, train, method=method, folder=folder, epochs=epochs, learning_rate=learning_rate, seed=seed,
-            trainer_config=trainer_config or {},
-        )  # fmt: skip
+        return train_classifier(embedder, train, settings)
     require("torch", "transformers", "peft", "trl", "datasets")
-    from ragkit.finetuning.causal import train_causal
+    with random_state_kept():
+        from ragkit.finetuning.causal import train_causal
 
-    return train_causal(
-        model, train, method=method, held_out=eval, folder=folder, template=template, epochs=epochs,
-        learning_rate=learning_rate, seed=seed, peft_config=peft_config, trainer_config=trainer_config or {},
-    )  # fmt: skip
+        return train_causal(model, train, eval, settings)
 
 
 def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder | None:

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.finetuning import FineTuned
-from ragkit.finetuning.manifest import Manifest, data_hash, open_run, run_hash
+from ragkit.finetuning.manifest import Manifest, TemplateRecord, data_hash, files_hash, run_hash
+from ragkit.finetuning.rows import training_rows
+from ragkit.finetuning.runs import claimed, finish
+from ragkit.finetuning.settings import Settings
 from ragkit.models.encoder_classifier import HEAD, EncoderClassifier
 from ragkit.protocols import Embedder
 from ragkit.records import Example
 from ragkit.templates import Template
 
+_FORMS: dict[str, Literal["head", "model", "adapter"]] = {
+    "classifier-head": "head", "full": "model", "lora": "adapter",
+}  # fmt: skip
 BARE = Template(query="{input}", answer="{output}")
 
 
-def train_classifier(
-    embedder: Embedder,
-    train: Sequence[Example],
-    *,
-    method: str,
-    folder: Path,
-    epochs: float,
-    learning_rate: float | None,
-    seed: int,
-    trainer_config: Mapping[str, object],
-) -> FineTuned:
+def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Settings) -> FineTuned:
     """Train a classifier; see `ragkit.finetune`.
 
     Returns:
@@ -47,55 +42,55 @@ def train_classifier(
     """
     from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
 
-    labels = tuple(sorted({row.output for row in train}))
+    rows = _labelled(train)
+    labels = tuple(sorted({row.output for row in rows}))
     if len(labels) < 2:
         raise InvalidInputError(
-            f"a classifier needs examples of two labels at least, all {len(train)} have {labels[0]!r}"
+            f"a classifier needs examples of two labels at least, all {len(rows)} have {labels[0]!r}"
         )
-    if method == "full" and not isinstance(embedder, SentenceTransformerEmbedder):
+    deep = settings.method != "classifier-head"
+    if deep and not isinstance(embedder, SentenceTransformerEmbedder):
         raise UnsupportedError(f"only an embedder of sentence-transformers can be trained, got {embedder.name}")
-    rate = learning_rate or 5e-5
+    rate = settings.learning_rate or (5e-4 if settings.method == "lora" else 5e-5)
+    data = data_hash(rows)
     run = run_hash(
-        base=embedder.fingerprint, method=method, data=data_hash(train), epochs=epochs, rate=rate, seed=seed,
-        trainer=dict(trainer_config),
+        base=embedder.fingerprint, method=settings.method, data=data, epochs=settings.epochs, rate=rate,
+        seed=settings.seed, trainer=dict(settings.trainer_config), peft=settings.peft_facts(),
     )  # fmt: skip
-    if open_run(folder, run):
-        manifest = Manifest.read(folder)
-        return FineTuned(EncoderClassifier.load(folder, manifest), folder, manifest)
-    started = time.perf_counter()
-    texts, targets = [row.text() for row in train], np.array([labels.index(row.output) for row in train])
-    weight, bias = fit_head(embedder.embed_documents(texts), targets, len(labels))
-    loss = _loss(embedder, texts, targets, weight, bias)
-    if isinstance(embedder, SentenceTransformerEmbedder) and method == "full":
-        from ragkit.finetuning.encoder import train_encoder
+    with claimed(settings.folder, run) as finished:
+        if finished:
+            return _loaded(settings.folder)
+        started = time.perf_counter()
+        texts, targets = [row.text() for row in rows], np.array([labels.index(row.output) for row in rows])
+        weight, bias = fit_head(embedder.embed_documents(texts), targets, len(labels))
+        loss, tokens = _loss(embedder, texts, targets, weight, bias), 0
+        if deep and isinstance(embedder, SentenceTransformerEmbedder):
+            from ragkit.finetuning.encoder import train_encoder
 
-        weight, bias, loss = train_encoder(
-            embedder, texts, targets, weight, bias, folder=folder, epochs=epochs, rate=rate, seed=seed,
-            trainer_config=trainer_config,
-        )  # fmt: skip
-    np.savez(folder / HEAD, weight=weight, bias=bias)
-    manifest = Manifest(
-        kind="classifier",
-        method=method,
-        run=run,
-        base=embedder.name,
-        base_fingerprint=embedder.fingerprint,
-        query=BARE.query,
-        answer=BARE.answer,
-        separator=BARE.separator,
-        instruction="",
-        labels=labels,
-        seed=seed,
-        epochs=epochs if method == "full" else 0,
-        learning_rate=rate if method == "full" else 0,
-        rows={"kept": len(train), "truncated": 0, "dropped": 0},
-        tokens=0,
-        seconds=time.perf_counter() - started,
-        loss=loss,
-        versions={name: version(name) for name in ("numpy", "scikit-learn")},
-    )
-    manifest.write(folder)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            weight, bias, loss, tokens = train_encoder(embedder, texts, targets, weight, bias, settings, rate)
+        np.savez(settings.folder / HEAD, weight=weight, bias=bias)
+        finish(settings.folder, Manifest(
+            kind="classifier", form=_FORMS[settings.method], method=settings.method, run=run, base=embedder.name,
+            base_fingerprint=embedder.fingerprint, weights=files_hash(settings.folder / "model") if deep else "",
+            data=data, ask_with=TemplateRecord.of(BARE), labels=labels, seed=settings.seed,
+            epochs=settings.epochs if deep else 0, learning_rate=rate if deep else 0,
+            rows={"kept": len(rows), "truncated": 0, "dropped": 0}, tokens=tokens,
+            seconds=time.perf_counter() - started, loss=loss,
+            versions={name: version(name) for name in ("numpy", "scikit-learn")},
+        ))  # fmt: skip
+    return _loaded(settings.folder)
+
+
+def _labelled(train: Sequence[Any]) -> list[Example]:
+    rows = training_rows(train, "completion")
+    for place, row in enumerate(rows):
+        if not isinstance(row, Example):
+            raise InvalidInputError(f"`train[{place}]` is a {type(row).__name__}; a classifier takes Examples")
+    return [row for row in rows if isinstance(row, Example)]
+
+
+def _loaded(folder: Path) -> FineTuned:
+    manifest = Manifest.read(folder)
     return FineTuned(EncoderClassifier.load(folder, manifest), folder, manifest)
 
 

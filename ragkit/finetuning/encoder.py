@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
-from ragkit.errors import TrainingError
+from ragkit.errors import InvalidInputError, TrainingError
+from ragkit.finetuning.random_state import random_state_kept
+from ragkit.finetuning.runs import CHECKPOINTS, last_checkpoint
+from ragkit.finetuning.settings import Settings, trainer_arguments
 from ragkit.finetuning.step_progress import StepProgress
+from ragkit.finetuning.watched import Watched
 from ragkit.progress import progress, quiet_transformers
 
-Head = tuple[NDArray[np.float32], NDArray[np.float32], float]
+Trained = tuple[NDArray[np.float32], NDArray[np.float32], float, int]
 
 
 def train_encoder(
@@ -26,61 +31,110 @@ def train_encoder(
     targets: NDArray[np.int64],
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
-    *,
-    folder: Path,
-    epochs: float,
+    settings: Settings,
     rate: float,
-    seed: int,
-    trainer_config: Mapping[str, object],
-) -> Head:
+) -> Trained:
     """Train encoder and head together from a fitted head, and write the encoder to ``folder / "model"``.
 
+    With LoRA only adapters of the encoder's linear layers are trained beside the head, and written.
+
+    Args:
+        embedder: The encoder; it stays what it is.
+        texts: n inputs.
+        targets: int[n], the class of each.
+        weight: f32[c, d], where the head begins.
+        bias: f32[c].
+        settings: What is trained.
+        rate: The highest learning rate.
+
     Returns:
-        The head's weight f32[c, d] and bias f32[c], and the mean loss.
+        The head's weight f32[c, d] and bias f32[c], the mean loss, and the tokens seen.
 
     Raises:
         TrainingError: If the loss is not a number.
     """
-    fresh = SentenceTransformerEmbedder(embedder.source)  # the embedder given stays what it is
-    module = _Classifier(fresh.model, weight, bias)
-    arguments: dict[str, Any] = {
-        "output_dir": str(folder / "checkpoints"),
+    fresh = SentenceTransformerEmbedder(embedder.source)
+    tokenizer, limit = fresh.model.tokenizer, fresh.model.max_seq_length
+    arguments = _arguments(settings, rate)
+    ids = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+    rows = [{"input_ids": row, "labels": int(target)} for row, target in zip(ids, targets, strict=True)]
+    steps = math.ceil(len(rows) / arguments.train_batch_size) * math.ceil(settings.epochs)
+    with random_state_kept(), quiet_transformers(), progress("training the encoder", steps) as advance:
+        torch.manual_seed(settings.seed)
+        # PEFT puts its layers into the encoder itself; its wrapper is only needed to store them.
+        adapter = get_peft_model(fresh.model[0].auto_model, _lora_of(settings)) if settings.method == "lora" else None
+        module = _Classifier(fresh.model, weight, bias)
+        trainer = _EncoderTrainer(
+            model=module,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=_Collator(tokenizer.pad_token_id),
+            callbacks=[StepProgress(advance)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        loss = trainer.train(resume_from_checkpoint=last_checkpoint(settings.folder)).training_loss
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss became {loss}; lower `learning_rate` (now {rate:g})")
+        if adapter is not None:
+            adapter.save_pretrained(settings.folder / "model")
+        else:
+            fresh.model.save_pretrained(str(settings.folder / "model"))
+    head = module.head
+    tokens = round(sum(map(len, ids)) * float(trainer.state.epoch))
+    return head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy(), float(loss), tokens
+
+
+def load_adapted(base: SentenceTransformerEmbedder, folder: Path) -> SentenceTransformerEmbedder:
+    """An encoder with its adapter merged in, so that using it costs what the base costs.
+
+    Args:
+        base: The encoder that was trained; it stays what it is.
+        folder: Folder of the adapter.
+
+    Returns:
+        A new embedder.
+    """
+    adapted = SentenceTransformerEmbedder(base.source, dtype=base.dtype, name=f"{base.name}+{folder}")
+    with quiet_transformers():
+        PeftModel.from_pretrained(adapted.model[0].auto_model, folder).merge_and_unload()
+    return adapted
+
+
+def _lora_of(settings: Settings) -> Any:
+    given = copy.deepcopy(settings.peft_config)  # PEFT writes into it
+    if given is None:
+        return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
+    if not isinstance(given, PeftConfig) or given.is_prompt_learning:
+        raise InvalidInputError(f"`peft_config` must be an adapter's PeftConfig, got {type(given).__name__}")
+    return given
+
+
+def _arguments(settings: Settings, rate: float) -> Any:
+    ours: dict[str, Any] = {
+        "output_dir": str(settings.folder / CHECKPOINTS),
         "per_device_train_batch_size": 32,
-        "num_train_epochs": epochs,
+        "num_train_epochs": settings.epochs,
         "learning_rate": rate,
         "lr_scheduler_type": "linear",
         "warmup_steps": 20,
-        "seed": seed,
-        "data_seed": seed,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
         "save_strategy": "epoch",
         "save_total_limit": 1,
         "report_to": [],
         "disable_tqdm": True,
         "logging_strategy": "no",
+        "logging_nan_inf_filter": False,
         "train_sampling_strategy": "group_by_length",
         "remove_unused_columns": False,
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
-    ids = fresh.model.tokenizer(texts, truncation=True, max_length=fresh.model.max_seq_length)["input_ids"]
-    rows = [{"input_ids": row, "labels": int(target)} for row, target in zip(ids, targets, strict=True)]
-    steps = math.ceil(len(rows) / 32) * math.ceil(epochs)
-    with torch.random.fork_rng(), quiet_transformers(), progress("training the encoder", steps) as advance:
-        trainer = Trainer(
-            model=module,
-            args=TrainingArguments(**(arguments | dict(trainer_config))),
-            train_dataset=rows,
-            data_collator=_Collator(fresh.model.tokenizer.pad_token_id),
-            callbacks=[StepProgress(advance)],
-        )
-        trainer.remove_callback(PrinterCallback)
-        checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"))
-        loss = trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None).training_loss
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss became {loss}; lower `learning_rate` (now {rate:g})")
-        fresh.model.save_pretrained(str(folder / "model"))
-    head = module.head
-    return head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy(), loss
+    return trainer_arguments(TrainingArguments, ours, settings.trainer_config)
+
+
+class _EncoderTrainer(Watched, Trainer):  # type: ignore[misc]
+    pass
 
 
 class _Classifier(torch.nn.Module):  # type: ignore[misc]

@@ -5,18 +5,51 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ragkit.errors import IntegrityError, InvalidInputError
-from ragkit.records import Example
+from ragkit.errors import IntegrityError, UnknownSpecError
+from ragkit.records import Chat, Example, Preference
 from ragkit.templates import Template
 
 MANIFEST = "ragkit.json"
-RUN = "run.json"
+_HASHED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
+
+
+class TemplateRecord(BaseModel):
+    """A `Template` as it is stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str
+    answer: str
+    separator: str
+    instruction: str
+
+    @classmethod
+    def of(cls, template: Template) -> TemplateRecord:
+        """The record of a template.
+
+        Returns:
+            The record.
+        """
+        return cls(
+            query=template.query,
+            answer=template.answer,
+            separator=template.separator,
+            instruction=template.instruction,
+        )
+
+    def template(self) -> Template:
+        """The template itself.
+
+        Returns:
+            A template equal to the one stored.
+        """
+        return Template(query=self.query, answer=self.answer, separator=self.separator, instruction=self.instruction)
 
 
 class Manifest(BaseModel):
@@ -24,43 +57,75 @@ class Manifest(BaseModel):
 
     Attributes:
         kind: ``"causal"`` for a language model, ``"classifier"`` for an encoder with a head.
+        form: What the folder holds: a whole model, an adapter for the base (a soft prompt too), or only a head.
         run: Hash of everything that decides the result; a run is taken up again only where it is equal.
         base: Spec, hub id or folder of the base.
+        base_fingerprint: Hash of the base's weights, tokenizer and chat template; checked on loading.
+        weights: Hash of the folder's own weights; checked on loading.
+        ask_with: The template of training, to be used for asking too.
+        tasks: Templates of the tasks of a mixture, by name.
+        seal: Hash of the templates; checked on loading.
         rows: Rows that were kept, truncated and dropped.
         tokens: Tokens seen in training, all epochs together.
-        loss: Mean loss of the last steps.
+        flops: Floating-point operations of training, from shapes; None where they are not counted.
+        seconds: Wall-clock time of training, that of this process only after a resumption.
+        loss: Mean loss of the steps, those of this process only after a resumption.
+        eval_loss: Loss on the held-out rows in the epoch that was kept.
+        epochs: Passes over the rows that were made; fewer than asked for after an early stop.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     kind: Literal["causal", "classifier"]
+    form: Literal["model", "adapter", "head"]
     method: str
+    objective: str = "completion"
     run: str
     base: str
     base_fingerprint: str
-    query: str
-    answer: str
-    separator: str
-    instruction: str
+    weights: str
+    data: str
+    ask_with: TemplateRecord
+    tasks: dict[str, TemplateRecord] = {}
+    seal: str = ""
     labels: tuple[str, ...] | None = None
     seed: int
     epochs: float
     learning_rate: float
     rows: dict[str, int]
     tokens: int
+    flops: float | None = None
     seconds: float
     loss: float
+    eval_loss: float | None = None
     versions: dict[str, str]
 
     @property
     def template(self) -> Template:
         """The template of training, to be used for asking too."""
-        return Template(query=self.query, answer=self.answer, separator=self.separator, instruction=self.instruction)
+        return self.ask_with.template()
+
+    def template_of(self, task: str) -> Template:
+        """The template of one task of a mixture.
+
+        Args:
+            task: Its name.
+
+        Returns:
+            The template.
+
+        Raises:
+            UnknownSpecError: If there was no such task.
+        """
+        if task not in self.tasks:
+            raise UnknownSpecError("task of this model", task, self.tasks)
+        return self.tasks[task].template()
 
     def write(self, folder: Path) -> None:
         """Write the manifest in one step: it is there whole or not at all."""
-        write_atomic(folder / MANIFEST, self.model_dump_json(indent=1))
+        sealed = self.model_copy(update={"seal": self._seal()})
+        write_atomic(folder / MANIFEST, sealed.model_dump_json(indent=1))
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -70,15 +135,53 @@ class Manifest(BaseModel):
             The manifest.
 
         Raises:
-            IntegrityError: If it is damaged or of another format.
+            IntegrityError: If it is damaged, of another format, or its templates are not those of the training.
         """
         try:
-            return cls.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
+            manifest = cls.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+        except (ValidationError, UnicodeDecodeError) as error:
+            first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"msg": str(error)}
             raise IntegrityError(
-                f"{folder / MANIFEST} is damaged or newer than this ragkit: {first['loc']} {first['msg']}"
+                f"{folder / MANIFEST} is damaged or of another version of ragkit: "
+                f"{first.get('loc', '')} {first['msg']}; train again"
             ) from error
+        if manifest.seal != manifest._seal():
+            raise IntegrityError(
+                f"a template in {folder / MANIFEST} was changed after training, so the model would be asked in words "
+                "it never saw; bring the old one back or train again"
+            )
+        return manifest
+
+    def check_base(self, folder: Path, found: str) -> None:
+        """Refuse a base that is not the one of training.
+
+        Raises:
+            IntegrityError: If its fingerprint differs.
+        """
+        if found != self.base_fingerprint:
+            raise IntegrityError(
+                f"{folder} was trained on {self.base} with fingerprint {self.base_fingerprint}, "
+                f"but what is there now has {found}; train again or bring the old base back"
+            )
+
+    def check_weights(self, folder: Path) -> None:
+        """Refuse weights that are not those of the training; a head alone is checked where it is read.
+
+        Raises:
+            IntegrityError: If a file is missing or changed.
+        """
+        if self.form == "head":
+            return
+        found = files_hash(folder / "model") if (folder / "model").is_dir() else "no such folder"
+        if found != self.weights:
+            raise IntegrityError(
+                f"the weights in {folder / 'model'} are damaged or were changed: expected {self.weights}, "
+                f"found {found}; copy the folder again or train again"
+            )
+
+    def _seal(self) -> str:
+        tasks = {name: record.model_dump() for name, record in self.tasks.items()}
+        return run_hash(ask_with=self.ask_with.model_dump(), tasks=tasks)
 
 
 def run_hash(**facts: Any) -> str:
@@ -90,40 +193,41 @@ def run_hash(**facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()[:16]
 
 
-def data_hash(examples: Sequence[Example]) -> str:
-    """Hash inputs and outputs in their order.
+def data_hash(rows: Iterable[object]) -> str:
+    """Hash rows in their order.
+
+    Args:
+        rows: Frozen records or texts.
 
     Returns:
         A short hash.
     """
-    return run_hash(
-        rows=[[row.input if isinstance(row.input, str) else dict(row.input), row.output] for row in examples]
-    )
+    return run_hash(rows=[row if isinstance(row, str) else _content(row) for row in rows])
 
 
-def open_run(folder: Path, run: str) -> bool:
-    """Claim a folder for a run, or recognise the same run in it.
+def _content(row: object) -> object:
+    """What a row says, without its id and metadata."""
+    if isinstance(row, Example):
+        return [row.input if isinstance(row.input, str) else dict(row.input), row.output]
+    if isinstance(row, Preference):
+        return [row.prompt if isinstance(row.prompt, str) else dict(row.prompt), row.chosen, row.rejected]
+    if isinstance(row, Chat):
+        return [[message.role, message.content] for message in row.messages]
+    return repr(row)
+
+
+def files_hash(folder: Path) -> str:
+    """Hash the names and contents of the weights and settings in a folder.
 
     Returns:
-        True where the run is finished already.
-
-    Raises:
-        InvalidInputError: If the folder holds something else.
+        A short hash.
     """
-    if (folder / MANIFEST).is_file():
-        if Manifest.read(folder).run == run:
-            return True
-        raise InvalidInputError(f"{folder} holds another fine-tuned model; give another `output_dir` or delete it")
-    if (folder / RUN).is_file():
-        if json.loads((folder / RUN).read_text(encoding="utf-8")).get("run") != run:
-            raise InvalidInputError(
-                f"{folder} holds an unfinished run with other data or settings; give another `output_dir` or delete it"
-            )
-    elif folder.exists() and any(folder.iterdir()):
-        raise InvalidInputError(f"{folder} is not empty and holds no run of ragkit; give another `output_dir`")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / RUN, json.dumps({"run": run}))
-    return False
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in _HASHED for file in folder.glob(pattern)}):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -15,6 +15,10 @@ class StepProgress(TrainerCallback):  # type: ignore[misc]
         """Take the function to call with the number of steps just done."""
         self.advance = advance
 
+    def on_train_begin(self, _arguments: Any, state: Any, *_: Any, **__: Any) -> None:
+        """Count the steps of an earlier process, from whose checkpoint the run goes on."""
+        self.advance(state.global_step)
+
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Count one step; the trainer gives arguments that do not matter here."""
         self.advance(1)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError
 from ragkit.index.array_file import BLOCK, as_bytes
-from ragkit.index.database import Database, Stored, checksum, content_hash, facts_of
+from ragkit.index.database import Database, Stored, checksum, content_hash
+from ragkit.index.metadata import facts_of
 from ragkit.index.segment import Segment
 from ragkit.index.state import State, files
 
@@ -47,17 +48,16 @@ def _documents(database: Database, state: State) -> list[str]:
     seen = np.zeros(len(state.keys), dtype=np.bool_)
     indexed = state.facts["indexed"]
     expected_facts: list[tuple[object, ...]] = []
-    query = "SELECT key, id, row, text, metadata, hash, checksum FROM documents"
-    for *values, told in database.connection.execute(query):
-        document = Stored(*values)
-        if checksum(document) != told or content_hash(document.text) != document.hash:
+    for document in map(Stored._make, database.connection.execute("SELECT * FROM documents")):
+        key, name, row, digest, told, metadata, text = document
+        if checksum(key, name, row, metadata, digest) != told or content_hash(text) != digest:
             found.append(f"document {document.id!r} is not what was written")
             continue
         if not 0 <= document.row < len(seen) or seen[document.row] or state.keys[document.row] != document.key:
             found.append(f"document {document.id!r} has another one's vector")
             continue
         seen[document.row] = True
-        expected_facts += facts_of(document, indexed)
+        expected_facts += facts_of(document.key, document.metadata, indexed)
     dead = state.dead if state.dead is not None else np.zeros(len(seen), dtype=np.bool_)
     if not np.array_equal(seen, ~dead):
         found.append("the rows of documents and of removed ones are not all rows")

@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from ragkit.embedders import load_embedder
 from ragkit.errors import IntegrityError, InvalidInputError, RagkitWarning
 from ragkit.extras import require
-from ragkit.index.database import NAME, Database, Stored, facts_of
+from ragkit.index.database import NAME, Database, Stored
+from ragkit.index.filters import Filters
 from ragkit.index.gpu import Device, Gpus, card_numbers
-from ragkit.index.incoming import AnyDocument, read_document
+from ragkit.index.incoming import AnyDocument, read_documents
 from ragkit.index.lock import WriterLock
-from ragkit.index.searching import Filters, find
+from ragkit.index.searching import find
 from ragkit.index.segment import Segment
 from ragkit.index.state import Facts, State, files, load_state, sealed
 from ragkit.index.writing import Changes, commit, put, set_facts
@@ -142,13 +143,13 @@ class Index:
             factory: ``"flat"`` for exact search, ``"auto"`` to choose by size, a FAISS factory string, or ``"cagra"``
                 for a graph on a GPU, where FAISS was built with cuVS.
             device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, several of these, or ``"auto"`` for a GPU where FAISS sees one.
-            exist_ok: Whether to open an index that is there already.
+            exist_ok: Whether to open an index that is there already, if it was made with the same arguments.
 
         Returns:
             The index, open for writing.
 
         Raises:
-            InvalidInputError: If an argument is out of its range, or the folder holds something.
+            InvalidInputError: If an argument is out of its range, or the folder holds something else.
         """
         if metric not in _METRICS or dtype not in _DTYPES:
             raise InvalidInputError(
@@ -157,7 +158,9 @@ class Index:
         if path is not None and (Path(path) / NAME).is_file():
             if not exist_ok:
                 raise InvalidInputError(f"{path} holds an index already; open it, or give exist_ok=True")
-            return cls.open(path, embedder=embedder, device=device)
+            index = cls.open(path, embedder=embedder, device=device)
+            _check_made_alike(index, {"metric": metric, "dtype": dtype, "factory": factory, "dim": dim})
+            return index
         loaded = None if embedder is None else load_embedder(embedder)
         if loaded is None and (type(dim) is not int or dim < 1):
             raise InvalidInputError(f"without an embedder `dim` must be a whole number of at least 1, got {dim!r}")
@@ -287,15 +290,18 @@ class Index:
             raise InvalidInputError("this index has no embedder; give `vectors`")
         total = len(documents) if isinstance(documents, Sequence) else None
         if vectors is not None and total != len(vectors):
-            raise InvalidInputError(f"`vectors` holds {len(vectors)} rows for {total} documents")
-        size = batch_size or (_BATCH if vectors is None else _BATCH_OF_VECTORS)
+            counted = "documents that are no sequence; give a list" if total is None else f"{total} documents"
+            raise InvalidInputError(f"`vectors` holds {len(vectors)} rows for {counted}")
+        size = (_BATCH if vectors is None else _BATCH_OF_VECTORS) if batch_size is None else batch_size
+        if type(size) is not int or size < 1:
+            raise InvalidInputError(f"`batch_size` must be a whole number of at least 1, got {batch_size!r}")
         ids: list[str] = []
         rest = iter(documents)
         with progress("adding documents", total) as advance:
             while batch := list(islice(rest, size)):
-                read = [read_document(each, f"documents[{len(ids) + place}]") for place, each in enumerate(batch)]
+                read = read_documents(batch, len(ids))
                 part = None if vectors is None else vectors[len(ids) : len(ids) + len(batch)]
-                with self._writing:
+                with self._changing():
                     put(self, read, part)
                 ids += [each.id for each in read]
                 advance(len(batch))
@@ -335,7 +341,7 @@ class Index:
         """
         self._check_writable()
         refuse_bare_string("ids", cast("Sequence[str]", ids))
-        with self._writing:
+        with self._changing():
             found = list(self._database.by_ids(dict.fromkeys(ids)).values())
             if found:
                 commit(self, Changes([], np.zeros((0, self._state.facts["dim"]), dtype=np.float32), found))
@@ -346,14 +352,18 @@ class Index:
 
         Args:
             field: The name of the field.
+
+        Raises:
+            InvalidInputError: If it is not text.
         """
         self._check_writable()
-        with self._writing, self._database.transaction() as connection:
+        if not isinstance(field, str):
+            raise InvalidInputError(f"`field` must be the name of one field, got {field!r}")
+        with self._changing(), self._database.transaction() as connection:
             facts = self._state.facts
             if field not in facts["indexed"]:
-                rows = connection.execute("SELECT key, id, row, text, metadata, hash FROM documents")
-                held = [fact for row in rows for fact in facts_of(Stored(*row), [field])]
-                connection.executemany("INSERT INTO facts VALUES (?, ?, ?, ?)", held)
+                rows = connection.execute("SELECT key, metadata FROM documents")
+                self._database.insert_facts(rows, [field])
                 set_facts(self, indexed=sorted([*facts["indexed"], field]))
         self._publish()
 
@@ -535,7 +545,7 @@ class Index:
         from ragkit.index.maintenance import compact
 
         self._check_writable()
-        with self._writing:
+        with self._changing():
             compact(self)
 
     def tune(
@@ -555,7 +565,7 @@ class Index:
         from ragkit.index.maintenance import tune
 
         self._check_writable()
-        with self._writing:
+        with self._changing():
             return tune(self, target_recall=target_recall, k=k, queries=queries, seed=seed)
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -602,6 +612,13 @@ class Index:
         if matched is not None or state.segment is not None or k > state.live:
             keys = np.where(rows < 0, -1, keys)
         return scores, keys
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The right to write, from the last commit on: who was stopped right after one has not seen it yet."""
+        with self._writing:
+            self.refresh()
+            yield
 
     def _publish(self) -> None:
         with self._publishing:
@@ -666,6 +683,17 @@ class Index:
             yield state
         finally:
             view.__exit__(None, None, None)
+
+
+def _check_made_alike(index: Index, asked: Mapping[str, object]) -> None:
+    """Close and refuse an index that was made with other arguments."""
+    made: Mapping[str, object] = {**index._state.facts}
+    for name, value in asked.items():
+        if value is not None and value != made[name]:
+            index.close()
+            raise InvalidInputError(
+                f"{index.path} holds an index made with {name}={made[name]!r}, not {value!r}; open it, or make another"
+            )
 
 
 def _same_embedder(facts: Facts, embedder: str | Embedder | None) -> Embedder | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 from ragkit.errors import InvalidInputError
-from ragkit.index.database import metadata_json
+from ragkit.index.metadata import all_as_json, read_metadata
 from ragkit.records import Document
 
 
@@ -37,19 +38,29 @@ class Incoming(NamedTuple):
     hash: bytes
 
 
-def read_document(given: object, where: str) -> Incoming:
-    """Read one document.
+def read_documents(batch: Sequence[object], first: int) -> list[Incoming]:
+    """Read some documents.
 
     Args:
-        given: A `Document`, a string or a LangChain document.
-        where: What it is called in messages.
+        batch: Each a `Document`, a string or a LangChain document.
+        first: The number of the first, for messages.
 
     Returns:
-        The document with an id.
+        The documents with their ids.
 
     Raises:
-        InvalidInputError: If it is none of these, or a part of it is not what it should be.
+        InvalidInputError: If one is none of these, or a part of it is not what it should be.
     """
+    given = [_parts(each, f"documents[{first + place}]") for place, each in enumerate(batch)]
+    metadata = all_as_json([held for _, _, _, held in given], first)
+    return [
+        Incoming(_name(held, encoded) if own is None else own, text, held, blake2b(encoded, digest_size=16).digest())
+        for (own, text, encoded, _), held in zip(given, metadata, strict=True)
+    ]
+
+
+def _parts(given: object, where: str) -> tuple[str | None, str, bytes, dict[str, object]]:
+    """Id, text, the same as bytes, and metadata of one document."""
     if isinstance(given, Document):
         text, own, metadata = given.text, given.id, given.metadata
     elif isinstance(given, str):
@@ -63,9 +74,11 @@ def read_document(given: object, where: str) -> Incoming:
     encoded = _encoded(text, "text", where)
     if own is not None:
         _encoded(own, "id", where)
-    held = metadata_json(metadata, where)
-    name = blake2b(held.encode() + b"\n" + encoded, digest_size=16).hexdigest() if own is None else own
-    return Incoming(name, text, held, blake2b(encoded, digest_size=16).digest())
+    return own, text, encoded, read_metadata(metadata, where)
+
+
+def _name(metadata: str, text: bytes) -> str:
+    return blake2b(metadata.encode() + b"\n" + text, digest_size=16).hexdigest()
 
 
 def _encoded(value: object, name: str, where: str) -> bytes:

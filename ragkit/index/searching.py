@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.index.database import Database
 from ragkit.index.exact import Found, merged, nearest
 from ragkit.index.state import State
-from ragkit.index.where_sql import Compiled
-from ragkit.where import parse_where
 
-_FILTERS = 16  # compiled filters that are kept
 # Up to this share of rows the matching ones are copied together and searched exactly, also beside a segment.
 _GATHER = 0.3
 
@@ -50,35 +44,3 @@ def find(state: State, queries: NDArray[np.float32], k: int, matched: NDArray[np
         scores, places = nearest(queries, state.vectors[built:], k, euclidean=euclidean, dead=tail)
         parts.append((scores, np.where(places < 0, -1, places + built)))
     return merged(parts, k)
-
-
-class Filters:
-    """Filters compiled to rows, the last few of them kept."""
-
-    def __init__(self, database: Database) -> None:
-        """Read from a database."""
-        self._database = database
-        self._known: dict[tuple[int, str], NDArray[np.int64]] = {}
-
-    def rows(self, state: State, where: Mapping[str, object]) -> NDArray[np.int64]:
-        """The rows that a filter lets through.
-
-        Args:
-            state: The commit that the snapshot sees which this is called in.
-            where: The filter.
-
-        Returns:
-            i64, ascending.
-        """
-        condition = parse_where(where)
-        name = (state.facts["version"], repr(condition))
-        found = self._known.get(name)
-        if found is None:
-            compiled = Compiled(condition, state.facts["indexed"])
-            query = f"SELECT row FROM documents WHERE {compiled.text}"  # noqa: S608 - every value is bound
-            rows = self._database.connection.execute(query, compiled.bound).fetchall()
-            found = np.sort(np.array(rows, dtype=np.int64).reshape(-1))
-            if len(self._known) >= _FILTERS:
-                self._known.clear()
-            self._known[name] = found
-        return found

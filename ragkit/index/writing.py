@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.index.array_file import BLOCK, checksums
-from ragkit.index.database import Stored
+from ragkit.index.database import Stored, changed, checksum
 from ragkit.index.incoming import Incoming
 from ragkit.index.state import Facts, files, load_state, sealed
 
@@ -68,7 +68,8 @@ def _stored(index: Index, new: Sequence[Incoming]) -> list[Stored]:
     """Documents with the next keys and rows."""
     key, row = index._state.facts["next_key"], index._state.facts["rows"]
     return [
-        Stored(key + n, name, row + n, text, metadata, digest) for n, (name, text, metadata, digest) in enumerate(new)
+        Stored(key + n, name, row + n, digest, checksum(key + n, name, row + n, held, digest), held, text)
+        for n, (name, text, held, digest) in enumerate(new)
     ]
 
 
@@ -99,7 +100,7 @@ def commit(index: Index, changes: Changes) -> None:
     for file, added in arrays:
         file.write(rows, added, durable=index._durable)
     old = [document for document, _ in changes.relabelled]
-    again = [document._replace(metadata=metadata) for document, metadata in changes.relabelled]
+    again = [changed(document, metadata=metadata) for document, metadata in changes.relabelled]
     with index._publishing:
         with database.transaction():
             database.delete([*changes.removed, *old], dead=[document.row for document in changes.removed])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
-from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.protocols import AnyPrompt, Capabilities
-from ragkit.records import Chat, Completion, Prompt
+from ragkit.errors import BatchError, InvalidInputError, ModelError, RagkitError, UnsupportedError
+from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel, Schema
+from ragkit.records import Chat, Completion, Prompt, Usage
+
+_AROUND = 64  # tokens that a model may put around a prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +29,16 @@ class Sampling:
         temperature: 0 for the likeliest token each time.
         stop: Sequences at which the answer ends; they are not part of it.
         seed: Seed of the sampling.
+        schema: JSON schema that the answer must follow; None for free text.
+        choices: Texts one of which must be the answer; None for free text.
     """
 
     max_tokens: int = 256
     temperature: float = 0.0
     stop: tuple[str, ...] = ()
     seed: int = 0
+    schema: Mapping[str, object] | None = None
+    choices: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not _is_number(self.max_tokens, int) or self.max_tokens < 1:
@@ -41,6 +49,19 @@ class Sampling:
             raise InvalidInputError(f"`stop` must be a sequence of non-empty strings, got {self.stop!r}")
         if not _is_number(self.seed, int):
             raise InvalidInputError(f"`seed` must be a whole number, got {self.seed!r}")
+        if self.choices is not None and not (self.choices and _is_texts(self.choices)):
+            raise InvalidInputError(f"`choices` must be a sequence of non-empty strings, got {self.choices!r}")
+        if self.choices is not None and self.schema is not None:
+            raise InvalidInputError("an answer follows `schema` or is one of `choices`; give one of them")
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of `LanguageModel.generate`; `schema` and `choices` only where they are given."""
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("max_tokens", "temperature", "stop", "seed")}
+        if self.schema is not None:
+            given["schema"] = self.schema
+        if self.choices is not None:
+            given["choices"] = self.choices
+        return given
 
 
 def _is_number(value: object, *kinds: type) -> bool:
@@ -49,6 +70,30 @@ def _is_number(value: object, *kinds: type) -> bool:
 
 def _is_texts(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(text, str) and text for text in value)
+
+
+class CompletionStream(Iterator[str]):
+    """Pieces of an answer as they come.
+
+    Attributes:
+        completion: The whole answer with its tokens and cost, once the pieces are used up; None before.
+    """
+
+    def __init__(self, pieces: Generator[str, None, Completion]) -> None:
+        """Take a generator that yields the pieces and returns the whole."""
+        self._pieces = pieces
+        self.completion: Completion | None = None
+
+    def __next__(self) -> str:
+        try:
+            return next(self._pieces)
+        except StopIteration as end:
+            self.completion = end.value or self.completion
+            raise
+
+    def close(self) -> None:
+        """Give up the rest of the answer."""
+        self._pieces.close()
 
 
 class ModelBase(ABC):
@@ -69,9 +114,42 @@ class ModelBase(ABC):
         """What it can do."""
         return Capabilities()
 
+    def cost_of(self, usage: Usage) -> float | None:  # noqa: ARG002
+        """What a call with these tokens costs.
+
+        Returns:
+            US dollars, 0 for a model that nobody is paid for; None where the price is not known.
+        """
+        return 0.0
+
+    def most_tokens(self, prompt: AnyPrompt) -> int:
+        """Tokens that a prompt can take at the most, with what the model puts around it.
+
+        Returns:
+            The count itself where the tokenizer is at hand, else the bytes, which no tokenizer exceeds, and a margin.
+        """
+        return len(prompt_text(prompt).encode(errors="surrogatepass")) + _AROUND
+
     @abstractmethod
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
-        """Answer a batch, in order."""
+        """Answer a batch, in order; raise `BatchError` where some prompts got no answer."""
+
+    def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
+        """Yield an answer in pieces and return the whole; here in one piece."""
+        answer = self._complete([prompt], sampling)[0]
+        yield answer.text
+        return answer
+
+    def _check(self, sampling: Sampling) -> None:
+        """Refuse what this model would have to ignore."""
+        able = self.capabilities
+        for name, asked, can in (
+            ("schema", sampling.schema is not None, able.schema),
+            ("choices", sampling.choices is not None, able.choices),
+            ("seed", bool(sampling.seed and sampling.temperature), able.seed),
+        ):
+            if asked and not can:
+                raise UnsupportedError(f"{self.name} cannot honour `{name}`; leave it out or use another model")
 
     @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
     def generate(  # type: ignore[overload-overlap]
@@ -82,6 +160,8 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> Completion: ...
     @overload
     def generate(
@@ -92,6 +172,8 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> list[Completion]: ...
     def generate(
         self,
@@ -101,6 +183,8 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> Completion | list[Completion]:
         """Continue one prompt, or each of several.
 
@@ -110,16 +194,35 @@ class ModelBase(ABC):
             temperature: 0 for the likeliest token each time.
             stop: Sequences at which an answer ends; they are not part of it.
             seed: Seed of the sampling.
+            schema: A pydantic model, or a JSON schema, that the answer must follow; `Completion.parsed` is the answer
+                read by it.
+            choices: Texts one of which must be the answer.
 
         Returns:
             One completion for one prompt, a list in the same order for a sequence.
+
+        Raises:
+            BatchError: If some prompts of a sequence got no answer; it carries the answers of the others. Where none
+                got one, the first error itself is raised.
+            UnsupportedError: If the model cannot do what an argument asks.
         """
-        kept: Any = tuple(stop) if isinstance(stop, list) else stop
-        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=kept, seed=seed)
-        if isinstance(prompts, str | Prompt | Chat):
-            return self._complete([prompts], sampling)[0]
-        batch = checked_prompts(prompts)
-        return self._complete(batch, sampling) if batch else []
+        sampling = Sampling(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            stop=_as_tuple(stop),
+            seed=seed,
+            schema=schema_of(schema),
+            choices=None if choices is None else _as_tuple(choices),
+        )
+        self._check(sampling)
+        one = isinstance(prompts, str | Prompt | Chat)
+        batch = [prompts] if isinstance(prompts, str | Prompt | Chat) else checked_prompts(prompts)
+        answers = self._complete(batch, sampling) if batch else []
+        if schema is not None:
+            answers = raised([_parsed(answer, schema, self.name) for answer in answers])
+        if sampling.choices is not None:
+            answers = raised([_chosen(answer, sampling.choices, self.name) for answer in answers])
+        return answers[0] if one else answers
 
     @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
     async def agenerate(  # type: ignore[overload-overlap]
@@ -130,6 +233,8 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> Completion: ...
     @overload
     async def agenerate(
@@ -140,6 +245,8 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> list[Completion]: ...
     async def agenerate(
         self,
@@ -149,6 +256,8 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> Completion | list[Completion]:
         """`generate` on a thread, so that the event loop goes on.
 
@@ -157,7 +266,15 @@ class ModelBase(ABC):
         """
 
         def work() -> Completion | list[Completion]:
-            return self.generate(prompts, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
+            return self.generate(
+                prompts,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                stop=stop,
+                seed=seed,
+                schema=schema,
+                choices=choices,
+            )
 
         return await asyncio.to_thread(work)
 
@@ -169,13 +286,34 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
-    ) -> Iterator[str]:
+    ) -> CompletionStream:
         """Yield an answer in pieces; a model that cannot do better yields it whole.
 
-        Yields:
-            Pieces that join to the text of `generate`.
+        Returns:
+            An iterator over pieces that join to the text of `generate`; its `completion` is there at the end.
         """
-        yield self.generate(prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed).text
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=_as_tuple(stop), seed=seed)
+        self._check(sampling)
+        return CompletionStream(self._pieces(checked_prompts([prompt])[0], sampling))
+
+    async def astream(
+        self,
+        prompt: AnyPrompt,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> AsyncIterator[str]:
+        """`stream` on a thread, so that the event loop goes on.
+
+        Yields:
+            Pieces of the answer.
+        """
+        pieces = self.stream(prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
+        end = object()
+        while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
+            yield str(piece)
 
     def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:  # noqa: ARG002
         """Log-likelihood of each choice after each prompt.
@@ -199,6 +337,89 @@ class ModelBase(ABC):
             A count; an estimate where the docstring of the model says so.
         """
         return -(-len(text.encode()) // 4)
+
+
+def price_of(model: LanguageModel, usage: Usage) -> float | None:
+    """What a call with these tokens costs on a model.
+
+    Returns:
+        US dollars; None where the price is not known.
+    """
+    cost_of = getattr(model, "cost_of", None)
+    return None if cost_of is None else cost_of(usage)
+
+
+def results_of(
+    model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling
+) -> list[Completion | RagkitError]:
+    """Ask a model a batch, an error in the place of an answer where there is none.
+
+    Returns:
+        For each prompt its completion or its error.
+    """
+    try:
+        return list(model.generate(list(prompts), **sampling.options()))
+    except BatchError as error:
+        return error.results
+    except RagkitError as error:
+        return [error] * len(prompts)
+
+
+def raised(results: Sequence[Completion | RagkitError]) -> list[Completion]:
+    """Completions, if that is all there is.
+
+    Returns:
+        The completions.
+
+    Raises:
+        RagkitError: The first error, where nothing was answered.
+        BatchError: Where only some prompts were answered.
+    """
+    answers = [result for result in results if isinstance(result, Completion)]
+    if len(answers) == len(results):
+        return answers
+    first = next(result for result in results if isinstance(result, RagkitError))
+    if not answers:
+        raise first
+    raise BatchError(results) from first
+
+
+def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
+    """The JSON schema that a pydantic model or a mapping stands for.
+
+    Returns:
+        A JSON schema with a title, or None.
+
+    Raises:
+        InvalidInputError: If it is neither.
+    """
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema.model_json_schema()
+    if isinstance(schema, Mapping):
+        return {"title": "Answer", **schema}
+    if schema is None:
+        return None
+    raise InvalidInputError(f"`schema` must be a pydantic model or a JSON schema, got {schema!r}")
+
+
+def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | ModelError:
+    try:
+        if isinstance(schema, type):
+            return replace(answer, parsed=schema.model_validate_json(answer.text))
+        return replace(answer, parsed=json.loads(answer.text))
+    except (ValidationError, json.JSONDecodeError) as error:
+        cut = "; it was cut off, raise `max_tokens`" if answer.finish_reason == "length" else ""
+        return ModelError(f"{name} did not follow the schema ({error}){cut}")
+
+
+def _chosen(answer: Completion, choices: Sequence[str], name: str) -> Completion | ModelError:
+    if answer.text in choices:
+        return answer
+    return ModelError(f"{name} answered {answer.text[:80]!r}, which is none of the {len(choices)} choices")
+
+
+def _as_tuple(texts: Any) -> Any:
+    return tuple(texts) if isinstance(texts, list) else texts
 
 
 def checked_prompts(prompts: Iterable[AnyPrompt]) -> list[AnyPrompt]:
@@ -232,6 +453,25 @@ def prompt_text(prompt: AnyPrompt) -> str:
     if isinstance(prompt, Prompt):
         return prompt.text
     return "\n\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
+
+
+def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
+    """Pieces of a text up to the first stop sequence; what may be the beginning of one is held back.
+
+    Yields:
+        Pieces, none of them empty.
+    """
+    held, reach = "", max(map(len, stop), default=1) - 1
+    for piece in pieces:
+        held, stopped = cut_at_stop(held + piece, stop)
+        ready = len(held) if stopped else len(held) - reach
+        if ready > 0:
+            yield held[:ready]
+            held = held[ready:]
+        if stopped:
+            return
+    if held:
+        yield held
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:

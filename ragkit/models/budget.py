@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
 
-import numpy as np
-from numpy.typing import NDArray
-from typing_extensions import override
-
 from ragkit.errors import BudgetExceededError, InvalidInputError
-from ragkit.models.base import ModelBase, Sampling, prompt_text
-from ragkit.models.pricing import Prices
-from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
-from ragkit.records import Completion, Usage
-
-_AROUND = 16  # tokens that a model may put around a prompt
 
 
 @dataclass(slots=True)
@@ -54,23 +43,18 @@ class Budget:
         with self._lock:
             return dict(self._spent)
 
-    def reserve(self, *, calls: int, tokens: int, money: float | None) -> None:
+    def reserve(self, *, calls: int, tokens: int, money: float) -> None:
         """Set aside what some calls can take at the most; all of it or nothing.
 
         Args:
             calls: How many.
             tokens: Their tokens, all together.
-            money: Their cost; None where the price is not known.
+            money: Their cost.
 
         Raises:
             BudgetExceededError: If it is not there.
-            InvalidInputError: If money is limited and the price is not known.
         """
-        if money is None and self.money is not None:
-            raise InvalidInputError(
-                "the budget limits money, but the model's price is not known; give it in Prices(own={…})"
-            )
-        asked = {"calls": float(calls), "tokens": float(tokens), "money": money or 0.0}
+        asked = {"calls": float(calls), "tokens": float(tokens), "money": money}
         with self._lock:
             now = monotonic()
             if self.seconds is not None and self._begun is not None and now - self._begun > self.seconds:
@@ -83,87 +67,9 @@ class Budget:
             for name, amount in asked.items():
                 self._spent[name] += amount
 
-    def settle(self, *, tokens: int, money: float) -> None:
-        """Give back what was reserved and not taken."""
+    def give_back(self, *, calls: int, tokens: int, money: float) -> None:
+        """Give back what was reserved and not taken; what was taken beyond the reservation is given as less than 0."""
         with self._lock:
+            self._spent["calls"] -= calls
             self._spent["tokens"] -= tokens
             self._spent["money"] -= money
-
-
-class BudgetedModel(ModelBase):
-    """A model whose calls stay within a budget; a call that does not fit is not made."""
-
-    def __init__(self, model: LanguageModel, budget: Budget, *, prices: Prices | None = None) -> None:
-        """Put a budget before a model.
-
-        Args:
-            model: The model.
-            budget: What it may spend.
-            prices: Prices by model, for a budget of money; local models cost nothing.
-        """
-        self.model, self.budget, self.prices = model, budget, prices or Prices()
-
-    @property
-    @override
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    @override
-    def fingerprint(self) -> str:
-        return self.model.fingerprint
-
-    @property
-    @override
-    def capabilities(self) -> Capabilities:
-        return self.model.capabilities
-
-    @override
-    def count_tokens(self, text: str) -> int:
-        return self.model.count_tokens(text)
-
-    @override
-    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:
-        longest = max((self.model.count_tokens(choice) for choice in choices), default=0)
-        most = [self._most(prompt, longest) for prompt in prompts]
-        calls = len(prompts) * len(choices)
-        self._reserve(calls, [usage for usage in most for _ in choices])
-        return self.model.score(prompts, choices)
-
-    @override
-    def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
-        most = [self._most(prompt, sampling.max_tokens) for prompt in prompts]
-        reserved = self._reserve(len(prompts), most)
-        answers = self.model.generate(
-            list(prompts),
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            stop=sampling.stop,
-            seed=sampling.seed,
-        )
-        took = sum(answer.usage.prompt_tokens + answer.usage.completion_tokens for answer in answers)
-        costs = [answer.cost for answer in answers]
-        known = sum(cost for cost in costs if cost is not None)
-        money = reserved - known if None not in costs else 0.0
-        self.budget.settle(tokens=sum(u.prompt_tokens + u.completion_tokens for u in most) - took, money=money)
-        return answers
-
-    def _reserve(self, calls: int, most: Sequence[Usage]) -> float:
-        costs = [self._cost(usage) for usage in most]
-        money = None if None in costs else sum(cost for cost in costs if cost is not None)
-        self.budget.reserve(
-            calls=calls, tokens=sum(usage.prompt_tokens + usage.completion_tokens for usage in most), money=money
-        )
-        return money or 0.0
-
-    def _cost(self, usage: Usage) -> float | None:
-        if self.model.name == "tiny" or self.model.name.startswith(("hf:", "replay:", "scripted")):
-            return 0.0
-        return self.prices.cost(self.model.name, usage)
-
-    def _most(self, prompt: AnyPrompt, max_tokens: int) -> Usage:
-        """The most that a call can take: never fewer tokens than bytes allow where the count is an estimate."""
-        text = prompt_text(prompt)
-        exact = self.model.capabilities.window is not None
-        read = self.model.count_tokens(text) if exact else len(text.encode())
-        return Usage(prompt_tokens=read + _AROUND, completion_tokens=max_tokens)

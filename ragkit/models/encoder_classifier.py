@@ -59,13 +59,19 @@ class EncoderClassifier(ModelBase):
         Raises:
             IntegrityError: If the head is missing or damaged, or the embedder is not the one it was fitted on.
         """
-        source = f"st:{folder / 'model'}" if manifest.method == "full" else manifest.base
+        source = f"st:{folder / 'model'}" if manifest.form == "model" else manifest.base
         embedder = load_embedder(source)
-        if manifest.method != "full" and embedder.fingerprint != manifest.base_fingerprint:
+        if manifest.form != "model" and embedder.fingerprint != manifest.base_fingerprint:
             raise IntegrityError(
                 f"{folder} was fitted on {manifest.base} with fingerprint {manifest.base_fingerprint}, "
                 f"but what is there now has {embedder.fingerprint}; train again or bring the old embedder back"
             )
+        if manifest.form == "adapter":
+            from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
+            from ragkit.finetuning.encoder import load_adapted
+
+            assert isinstance(embedder, SentenceTransformerEmbedder)  # noqa: S101 - no other has adapters
+            embedder = load_adapted(embedder, folder / "model")
         try:
             with np.load(folder / HEAD, allow_pickle=False) as arrays:
                 weight, bias = arrays["weight"], arrays["bias"]

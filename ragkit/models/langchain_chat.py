@@ -2,49 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, reduce
+from operator import add
 from typing import Any
 from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from ragkit.errors import ModelError
+from ragkit.errors import ModelError, RagkitError, TransientModelError, UnsupportedError
 from ragkit.extras import require
-from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text
+from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text, raised, until_stop
 from ragkit.models.pricing import Prices
+from ragkit.models.provider_errors import as_model_error, shown_cause, told
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Usage
 
 _KEY_VARIABLES = {"openai": "OPENAI_API_KEY"}
+_OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai")
+_TAKE_RETRIES = (*_OPENAI_LIKE, "anthropic")
 
 
 class LangChainModel(ModelBase):
     """Answer through a LangChain chat model; a plain prompt is sent as the one message of a user.
 
-    Token counts come from the provider; `count_tokens` estimates (a token for four bytes).
+    One prompt is one request, one after the other: several at once and trying again are the matter of `LayeredModel`,
+    which `load_model` puts before it. Token counts come from the provider; `count_tokens` estimates (a token for four
+    bytes).
 
     Attributes:
         chat_model: The chat model.
-        concurrency: Requests under way at once.
         prices: Where costs come from; a completion of a model without a price costs None.
     """
 
-    def __init__(
-        self, chat_model: Any, *, name: str | None = None, concurrency: int = 8, prices: Prices | None = None
-    ) -> None:
+    def __init__(self, chat_model: Any, *, name: str | None = None, prices: Prices | None = None) -> None:
         """Take a chat model."""
         require("langchain")
         self.chat_model = chat_model
-        self.concurrency = concurrency
         self.prices = prices or Prices()
         self._own_prices = False
         model = getattr(chat_model, "model_name", None) or getattr(chat_model, "model", None)
         self._name = name or f"{type(chat_model).__name__}:{model}"
 
     @classmethod
-    def from_spec(cls, spec: str, *, base_url: str | None = None, prices: Prices | None = None) -> LangChainModel:
+    def from_spec(
+        cls, spec: str, *, base_url: str | None = None, prices: Prices | None = None, timeout: float = 120.0
+    ) -> LangChainModel:
         """Load ``"<provider>:<model>"`` through ``init_chat_model``.
 
         Args:
@@ -52,6 +59,7 @@ class LangChainModel(ModelBase):
             base_url: Address of an OpenAI-compatible server. Such a server may need no key, so none is asked for, and
                 costs are those of ``prices`` alone.
             prices: Prices of your own.
+            timeout: Seconds after which a request without an answer is given up, where the provider's package can.
 
         Returns:
             The model.
@@ -64,6 +72,10 @@ class LangChainModel(ModelBase):
 
         provider, _, model = spec.partition(":")
         extra: dict[str, Any] = {}
+        if provider in _TAKE_RETRIES:
+            extra |= {"max_retries": 0, "timeout": timeout}
+        if provider in _OPENAI_LIKE:
+            extra["stream_usage"] = True
         if base_url is not None:
             extra["base_url"] = base_url
             if not os.environ.get(_KEY_VARIABLES.get(provider, "")):
@@ -73,7 +85,8 @@ class LangChainModel(ModelBase):
         except Exception as error:  # noqa: BLE001 - every provider has errors of its own
             key = os.environ.get(_KEY_VARIABLES.get(provider, ""), "")
             advice = "install the provider's LangChain package and set its key in the environment"
-            raise ModelError(_told(f"{spec} cannot be loaded", error, advice, [key])) from _cause(error, [key])
+            message = told(f"{spec} cannot be loaded", error, advice, [key])
+            raise ModelError(message, maybe_paid=False) from shown_cause(error, [key])
         made._own_prices = base_url is not None
         return made
 
@@ -82,34 +95,89 @@ class LangChainModel(ModelBase):
     def name(self) -> str:
         return self._name
 
-    @property
-    @override
+    @cached_property
     def fingerprint(self) -> str:
+        """The model's name and the address it is reached at."""
         address = str(getattr(self.chat_model, "openai_api_base", None) or "")
         return f"langchain:{self._name}:{_without_secrets(address)}"
 
-    @property
-    @override
+    @cached_property
     def capabilities(self) -> Capabilities:
-        return Capabilities(seed=self._name.startswith("openai:"))
+        """A seed where the provider takes one; schemas and choices where the chat model can be held to them."""
+        from langchain_core.language_models import BaseChatModel
+
+        can = getattr(type(self.chat_model), "with_structured_output", None)
+        structured = can is not None and can is not BaseChatModel.with_structured_output
+        seed = self._name.startswith("openai:")
+        return Capabilities(seed=seed, schema=structured, choices=structured, batches=False)
+
+    @override
+    def cost_of(self, usage: Usage) -> float | None:
+        """What a call costs; a server of one's own asks other prices than the provider whose protocol it speaks.
+
+        Returns:
+            US dollars; None where the price is not known.
+        """
+        if self._own_prices and self._name not in self.prices.own:
+            return None
+        return self.prices.cost(self._name, usage)
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        results: list[Completion | RagkitError] = []
+        for prompt in prompts:
+            try:
+                results.append(self._ask(prompt, sampling))
+            except RagkitError as error:
+                results.append(error)
+        return raised(results)
+
+    def _ask(self, prompt: AnyPrompt, sampling: Sampling) -> Completion:
+        schema = _choice_schema(sampling.choices) if sampling.choices else sampling.schema
+        model = self._held_to(schema) if schema else self.chat_model
+        started = time.perf_counter()
+        try:
+            answer = model.bind(**self._settings(sampling)).invoke(_turns(prompt))
+        except Exception as error:  # noqa: BLE001 - every provider has errors of its own
+            secrets = self._secrets()
+            raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
+        read = self._read(answer, sampling, time.perf_counter() - started)
+        return _choice_of(read, sampling.choices, self.name) if sampling.choices else read
+
+    def _settings(self, sampling: Sampling) -> dict[str, Any]:
         settings: dict[str, Any] = {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature}
         if sampling.stop:
             settings["stop"] = list(sampling.stop)
         if self.capabilities.seed:
             settings["seed"] = sampling.seed
-        started = time.perf_counter()
-        bound = self.chat_model.bind(**settings)
+        return settings
+
+    def _held_to(self, schema: Mapping[str, object]) -> Any:
+        """The chat model bound to a schema the way its provider wants it, without the parser behind."""
+        structured = self.chat_model.with_structured_output(dict(schema), include_raw=True)
         try:
-            answers = bound.batch([_turns(prompt) for prompt in prompts], config={"max_concurrency": self.concurrency})
+            return structured.first.steps__["raw"]
+        except (AttributeError, KeyError) as error:
+            raise UnsupportedError(f"{self.name} holds answers to a schema in a way ragkit does not know") from error
+
+    @override
+    def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
+        started = time.perf_counter()
+        chunks: list[Any] = []
+
+        def texts() -> Iterator[str]:
+            for chunk in self.chat_model.bind(**self._settings(sampling)).stream(_turns(prompt)):
+                chunks.append(chunk)
+                yield str(chunk.text)
+
+        try:
+            yield from until_stop(texts(), sampling.stop)
         except Exception as error:  # noqa: BLE001 - every provider has errors of its own
             secrets = self._secrets()
-            advice = "check that the server is up, and the address, the model's name, the key and your limits"
-            raise ModelError(_told(f"{self.name} gave no answer", error, advice, secrets)) from _cause(error, secrets)
-        seconds = (time.perf_counter() - started) / len(prompts)
-        return [self._read(answer, sampling, seconds) for answer in answers]
+            raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
+        if not chunks:
+            raise TransientModelError(f"{self.name} streamed nothing")
+        return self._read(reduce(add, chunks), sampling, time.perf_counter() - started)
 
     def _secrets(self) -> list[str]:
         """Values of the chat model that pydantic keeps as secrets, such as the key.
@@ -122,45 +190,51 @@ class LangChainModel(ModelBase):
         known = [value.get_secret_value() for value in values if hasattr(value, "get_secret_value")]
         return [*(str(value) for value in known), *(part for part in (address.password, address.query) if part)]
 
-    def _cost(self, usage: Usage) -> float | None:
-        """What a call cost; a server of one's own asks other prices than the provider whose protocol it speaks."""
-        if self._own_prices and self._name not in self.prices.own:
-            return None
-        return self.prices.cost(self._name, usage)
-
     def _read(self, answer: Any, sampling: Sampling, seconds: float) -> Completion:
         if not isinstance(answer.text, str):
             raise ModelError(f"{self.name} answered {type(answer.content).__name__} instead of text")
-        text, _ = cut_at_stop(str(answer.text), sampling.stop)
-        told = answer.usage_metadata or {}
-        usage = Usage(
-            prompt_tokens=told.get("input_tokens", 0),
-            cached_tokens=told.get("input_token_details", {}).get("cache_read", 0) or 0,
-            completion_tokens=told.get("output_tokens", 0),
-        )
+        text = str(answer.text)
+        if not text and (sampling.schema or sampling.choices) and getattr(answer, "tool_calls", None):
+            text = json.dumps(answer.tool_calls[0]["args"])
+        usage = _usage(answer.usage_metadata or {})
         return Completion(
-            text=text,
-            usage=usage,
-            cost=self._cost(usage) if told else None,
+            text=cut_at_stop(text, sampling.stop)[0],
+            usage=usage or Usage(),
+            cost=None if usage is None else self.cost_of(usage),
             seconds=seconds,
             finish_reason="length" if answer.response_metadata.get("finish_reason") == "length" else "stop",
         )
 
 
-def _told(what: str, error: Exception, advice: str, secrets: Sequence[str]) -> str:
-    said = str(error)
-    for secret in filter(None, secrets):
-        said = said.replace(secret, "[secret]")
-    return f"{what} ({type(error).__name__}: {said}); {advice}"
+def _usage(reported: Mapping[str, Any]) -> Usage | None:
+    """Tokens as a provider reports them; None where it reports none, or what cannot be."""
+    details = reported.get("input_token_details") or {}
+    read: Any = reported.get("input_tokens")
+    cached: Any = details.get("cache_read") or 0
+    written: Any = reported.get("output_tokens")
+    if not all(isinstance(number, int) and 0 <= number < 10**9 for number in (read, cached, written)) or cached > read:
+        return None
+    return Usage(prompt_tokens=read, cached_tokens=cached, completion_tokens=written)
 
 
-def _cause(error: Exception, secrets: Sequence[str]) -> Exception | None:
-    """The error itself, unless a traceback would print a secret with it.
+def _choice_schema(choices: Sequence[str]) -> dict[str, object]:
+    return {
+        "title": "Answer",
+        "type": "object",
+        "properties": {"answer": {"type": "string", "enum": list(choices)}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
 
-    Returns:
-        The error or None.
-    """
-    return None if any(secret in str(error) for secret in secrets if secret) else error
+
+def _choice_of(answer: Completion, choices: Sequence[str], name: str) -> Completion:
+    try:
+        chosen = json.loads(answer.text)["answer"]
+    except (ValueError, LookupError, TypeError):
+        chosen = answer.text
+    if chosen not in choices:
+        raise TransientModelError(f"{name} answered {answer.text[:80]!r}, which is none of the {len(choices)} choices")
+    return replace(answer, text=chosen)
 
 
 def _without_secrets(address: str) -> str:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.errors import InvalidInputError
 from ragkit.extras import require
-from ragkit.finetuning.manifest import MANIFEST, Manifest
+from ragkit.finetuning.four_bit import four_bit_config
+from ragkit.finetuning.manifest import MANIFEST, Manifest, files_hash
 from ragkit.models.local import LocalModel, default_device
 from ragkit.progress import quiet_transformers
 from ragkit.tiny import WEIGHTS
 
 if TYPE_CHECKING:
     from ragkit.protocols import LanguageModel
-
-_WEIGHT_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 
 
 def load_local(spec: str, *, adapter: str | None = None) -> LanguageModel:
@@ -55,31 +53,33 @@ def load_local(spec: str, *, adapter: str | None = None) -> LanguageModel:
     return load_causal(source, name=spec, adapter=adapter)
 
 
-def load_causal(source: str, *, name: str, adapter: str | None = None) -> LocalModel:
+def load_causal(source: str, *, name: str, adapter: str | None = None, four_bit: bool = False) -> LocalModel:
     """Load a causal model, with an adapter on it where one is given.
 
     Args:
         source: Hub id or folder of the base.
         name: The spec shown to others.
-        adapter: Folder of a PEFT adapter.
+        adapter: Folder of a PEFT adapter or soft prompt.
+        four_bit: Whether the base is kept in 4 bits, which takes a GPU.
 
     Returns:
         The model: float32 on a CPU, bfloat16 on a GPU that has it.
     """
     device = default_device()
     dtype = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    quantized = four_bit_config() if four_bit else None
     with quiet_transformers():
-        module: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        module: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, quantization_config=quantized)
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-    fingerprint = f"{fingerprint_of(source)}:{str(dtype).removeprefix('torch.')}"
-    if adapter is not None:
-        require("peft")
-        from peft import PeftModel
+    fingerprint = f"{fingerprint_of(source)}:{'4bit' if four_bit else str(dtype).removeprefix('torch.')}"
+    module = module if four_bit else module.to(device)
+    if adapter is None:
+        return LocalModel(module, tokenizer, name=name, fingerprint=fingerprint, source=source)
+    require("peft")
+    from ragkit.finetuning.adapters import put_on
 
-        with quiet_transformers():
-            module = PeftModel.from_pretrained(module, adapter)
-        fingerprint += f"+{fingerprint_of(adapter)}"
-    return LocalModel(module.to(device), tokenizer, name=name, fingerprint=fingerprint, source=source)
+    fingerprint += f"+{fingerprint_of(adapter)}"
+    return put_on(module, tokenizer, adapter, name=name, fingerprint=fingerprint, source=source)
 
 
 def load_tuned(folder: Path) -> LanguageModel:
@@ -89,24 +89,20 @@ def load_tuned(folder: Path) -> LanguageModel:
         The fine-tuned model.
 
     Raises:
-        IntegrityError: If the base differs from the one it was trained on.
+        IntegrityError: If the base differs from the one it was trained on, or the weights were changed since.
     """
     manifest = Manifest.read(folder)
+    manifest.check_weights(folder)
     if manifest.kind == "classifier":
         from ragkit.models.encoder_classifier import EncoderClassifier
 
         return EncoderClassifier.load(folder, manifest)
     name = f"hf:{folder}"
-    if manifest.method == "full":
+    if manifest.form == "model":
         return load_causal(str(folder / "model"), name=name)
     base = str(WEIGHTS) if manifest.base == "tiny" else manifest.base
-    found = fingerprint_of(base)
-    if found != manifest.base_fingerprint:
-        raise IntegrityError(
-            f"{folder} was trained on {manifest.base} with fingerprint {manifest.base_fingerprint}, "
-            f"but what is there now has {found}; train again or bring the old base back"
-        )
-    return load_causal(base, name=name, adapter=str(folder / "model"))
+    manifest.check_base(folder, fingerprint_of(base))
+    return load_causal(base, name=name, adapter=str(folder / "model"), four_bit=manifest.method == "qlora")
 
 
 def fingerprint_of(source: str) -> str:
@@ -120,10 +116,4 @@ def fingerprint_of(source: str) -> str:
         from transformers.utils import cached_file
 
         return f"{source}@{Path(str(cached_file(source, 'config.json'))).parent.name[:12]}"
-    digest = hashlib.sha256()
-    files = {file for pattern in _WEIGHT_FILES for file in folder.glob(pattern)}
-    for file in sorted(files):
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]
+    return files_hash(folder)

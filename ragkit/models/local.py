@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from threading import Lock
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from inspect import signature
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
-from ragkit.models.base import ModelBase, Sampling, checked_prompts, cut_at_stop, prompt_text
+from ragkit.models.base import ModelBase, Sampling, checked_prompts, cut_at_stop, prompt_text, until_stop
+from ragkit.models.held import FollowsSchema, OneOf, vocabulary_of
+from ragkit.models.prefixes import LEAST, Prefix, Prefixes, grown, is_plain, named_prefixes, shared_length
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Capabilities
-from ragkit.records import Chat, Completion, Usage
+from ragkit.records import Chat, Completion, Prompt, Usage
 from ragkit.text import refuse_bare_string
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_MOST_TOKENS = 32_768  # of a batch, padding counted
 
 
 class LocalModel(ModelBase):
     """Continue prompts with a causal model of transformers.
 
     Prompts run in batches of similar length, so that little is spent on padding; the answers do not depend on the
-    batch. Where the tokenizer has a chat template, a plain prompt is sent as the one message of a user.
+    batch. What prompts of a call begin with is computed once for all, and the prefix of a `Prompt` is kept for later
+    calls. Where the tokenizer has a chat template, a plain prompt is sent as the one message of a user.
 
     Attributes:
         module: The model of transformers (or PEFT).
         tokenizer: Its tokenizer.
         source: Spec or folder that the base weights come from.
         batch_size: Prompts a batch.
+        lock: Held while the model computes.
     """
 
     def __init__(
@@ -53,7 +62,13 @@ class LocalModel(ModelBase):
         self.source = source
         self.batch_size = batch_size
         self._name, self._fingerprint = name, fingerprint
-        self._lock = Lock()
+        self.lock = Lock()
+        self._adapter: str | None = None
+        self._prefixes = Prefixes()
+        self._vocabulary: Any = None
+        plain = module.get_base_model() if hasattr(module, "get_base_model") else module
+        self._takes = {"input_ids", "attention_mask", *signature(plain.forward).parameters}
+        self._is_plain = is_plain(plain.config) and {"past_key_values", "position_ids"} <= self._takes
 
     @property
     @override
@@ -68,11 +83,15 @@ class LocalModel(ModelBase):
     @property
     @override
     def capabilities(self) -> Capabilities:
-        return Capabilities(window=window_of(self.module, self.tokenizer), score=True)
+        return Capabilities(window=window_of(self.module, self.tokenizer), score=True, schema=True, choices=True)
 
     @override
     def count_tokens(self, text: str) -> int:
         return len(self.encode_text(text))
+
+    @override
+    def most_tokens(self, prompt: AnyPrompt) -> int:
+        return len(self.encode_prompt(prompt))
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of a piece of text, nothing added; what looks like a special token is only text.
@@ -115,30 +134,115 @@ class LocalModel(ModelBase):
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         rows = [self.encode_prompt(prompt) for prompt in prompts]
-        self._check_window(max(map(len, rows)), sampling.max_tokens)
+        self.check_window(max(map(len, rows)), sampling.max_tokens)
         answers: list[Completion | None] = [None] * len(rows)
-        with self._lock, torch.inference_mode(), quiet_transformers():
-            # A sampled answer must not depend on its neighbours, so each is drawn alone with its own seed.
-            size = 1 if sampling.temperature else self.batch_size
-            for places in _batches_by_length(rows, size):
-                for place, answer in zip(places, self._answer([rows[p] for p in places], sampling), strict=True):
-                    answers[place] = answer
+        # A sampled answer must not depend on its neighbours, so each is drawn alone with its own seed.
+        size = 1 if sampling.temperature else self.batch_size
+        with self.lock, torch.inference_mode(), quiet_transformers(), self._adapted():
+            for group, prefix, cached in self._sharing(prompts, rows):
+                for places in batches_by_length([rows[place] for place in group], size):
+                    batch = [rows[group[place]] for place in places]
+                    for place, answer in zip(places, self.answer_rows(batch, sampling, prefix, cached), strict=True):
+                        answers[group[place]] = answer
+                    cached = 0 if prefix is None else len(prefix.ids)
         return [answer for answer in answers if answer is not None]
 
-    def _check_window(self, prompt_tokens: int, answer_tokens: int) -> None:
+    def check_window(self, prompt_tokens: int, answer_tokens: int) -> None:
+        """Refuse what does not fit the model's window.
+
+        Raises:
+            PromptTooLongError: If it does not fit.
+        """
         window = self.capabilities.window
         if window and prompt_tokens + answer_tokens > window:
             advice = f"shorten the prompt, show fewer examples, or lower `max_tokens` (now {answer_tokens})"
             raise PromptTooLongError(prompt_tokens + answer_tokens, window, advice=advice)
 
-    def _answer(self, rows: list[list[int]], sampling: Sampling) -> list[Completion]:
+    @contextmanager
+    def _adapted(self) -> Iterator[None]:
+        """Put this model's adapter on for a while, where several share the base."""
+        yield
+
+    def _sharing(
+        self, prompts: Sequence[AnyPrompt], rows: list[list[int]]
+    ) -> Iterator[tuple[list[int], Prefix | None, int]]:
+        """Part prompts by the beginning they share.
+
+        A beginning that a `Prompt` names is kept for later calls; what other prompts of a call happen to share is not.
+
+        Yields:
+            Places of prompts, their beginning or None, and how many of its tokens were there already.
+        """
+        for name, places in named_prefixes(prompts).items():
+            together = [rows[place] for place in places]
+            if name is not None:
+                together.append([*self.encode_prompt(Prompt(name)), -1])
+            length = shared_length(together) if len(together) > 1 and self._is_plain else 0
+            if length < LEAST:
+                yield places, None, 0
+                continue
+            ids = rows[places[0]][:length]
+            prefix = self._prefixes.get(self._adapter, ids)
+            cached = 0 if prefix is None else length
+            if prefix is None:
+                prefix = Prefix(ids, self._forward(torch.tensor([ids], device=self.module.device)).past_key_values)
+                if name is not None:
+                    self._prefixes.put(self._adapter, prefix)
+            yield places, prefix, cached
+
+    def _forward(self, ids: Any, mask: Any = None, cache: Any = None, *, last: bool = True) -> Any:
+        """One pass; positions count what is not padding.
+
+        Args:
+            ids: int64[n, t], what is new.
+            mask: int64[n, past + t]; None for all ones.
+            cache: Keys and values of the past.
+            last: Whether only the last place's logits are needed.
+
+        Returns:
+            What transformers gives: logits and the cache.
+        """
+        arguments: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
+        if mask is not None:
+            arguments["attention_mask"] = mask
+            arguments["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        if last:
+            arguments["logits_to_keep"] = 1
+        return self.module(**{name: value for name, value in arguments.items() if name in self._takes})
+
+    def answer_rows(
+        self,
+        rows: list[list[int]],
+        sampling: Sampling,
+        prefix: Prefix | None = None,
+        cached: int = 0,
+        streamer: Any = None,
+        given_up: Callable[[], bool] | None = None,
+    ) -> list[Completion]:
+        """Answer one batch; the caller holds `lock`.
+
+        Args:
+            rows: Token ids of each prompt.
+            sampling: How to continue them.
+            prefix: What all rows begin with, where it is computed already.
+            cached: Tokens of the first row that cost nothing now.
+            streamer: Where transformers puts the tokens as they come.
+            given_up: Asked after each token whether to end.
+
+        Returns:
+            The answers.
+        """
         started = time.perf_counter()
-        ids, mask = self._padded(rows, left=True)
+        ids, mask = self._padded(rows, left=True, after=prefix)
         width = ids.shape[1]
-        stopper = _StopAtText(self.tokenizer, sampling.stop, width, len(rows))
+        stopper = _StopAtText(self.tokenizer, sampling.stop, width, len(rows), given_up)
         settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.temperature:
-            settings = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
+            settings |= {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
+        if prefix is not None:
+            settings["past_key_values"] = prefix.for_rows(len(rows), width - len(prefix.ids) + sampling.max_tokens)
+        if sampling.schema is not None or sampling.choices is not None:
+            settings["logits_processor"] = [self._held_to(sampling, width, len(rows))]
         # The seed is this call's own: the generator that the caller shares is put back.
         with torch.random.fork_rng([ids.device] if ids.is_cuda else [], enabled=bool(sampling.temperature)):
             if sampling.temperature:
@@ -149,22 +253,45 @@ class LocalModel(ModelBase):
                 max_new_tokens=sampling.max_tokens,
                 pad_token_id=self._pad,
                 stopping_criteria=StoppingCriteriaList([stopper]),
+                streamer=streamer,
                 **settings,
             )[:, width:]
         seconds = (time.perf_counter() - started) / len(rows)
+        shared = 0 if prefix is None else len(prefix.ids)
         return [
-            self._read(tokens[: stopper.lengths[place] or None], len(rows[place]), sampling, seconds)
+            self._read(
+                tokens[: stopper.lengths[place] or None],
+                Usage(prompt_tokens=len(rows[place]), cached_tokens=cached if place == 0 else shared),
+                sampling,
+                seconds,
+            )
             for place, tokens in enumerate(written.tolist())
         ]
 
-    def _read(self, tokens: list[int], prompt_tokens: int, sampling: Sampling, seconds: float) -> Completion:
+    def _held_to(self, sampling: Sampling, start: int, rows: int) -> Any:
+        """What rules out the tokens that must not follow."""
+        ends = sorted(_end_ids(self.module))
+        if not ends:
+            raise UnsupportedError(f"{self.name} has no token that ends a text, so an answer cannot be held to a form")
+        if sampling.schema is not None:
+            self._vocabulary = self._vocabulary or vocabulary_of(self.tokenizer, ends)
+            return FollowsSchema(self._vocabulary, sampling.schema, ends, start, rows)
+        choices = [self.encode_text(choice) for choice in sampling.choices or ()]
+        longest = max(map(len, choices)) + 1
+        if sampling.max_tokens < longest:
+            raise InvalidInputError(
+                f"`max_tokens` is {sampling.max_tokens}, the longest choice takes {longest}; raise it"
+            )
+        return OneOf(choices, ends, start)
+
+    def _read(self, tokens: list[int], read: Usage, sampling: Sampling, seconds: float) -> Completion:
         ends = _end_ids(self.module)
         last = next((place for place, token in enumerate(tokens) if token in ends), None)
         kept = tokens if last is None else tokens[: last + 1]
         text, stopped = cut_at_stop(self.tokenizer.decode(kept, skip_special_tokens=True), sampling.stop)
         return Completion(
             text=text,
-            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=len(kept)),
+            usage=replace(read, completion_tokens=len(kept)),
             seconds=seconds,
             finish_reason="stop" if stopped or last is not None else "length",
         )
@@ -181,41 +308,106 @@ class LocalModel(ModelBase):
             f64[n, c], in nats.
         """
         refuse_bare_string("choices", choices)
-        heads = [self.encode_prompt(prompt) for prompt in checked_prompts(prompts)]
+        batch = checked_prompts(prompts)
+        rows = [self.encode_prompt(prompt) for prompt in batch]
         tails = [self.encode_text(choice) for choice in choices]
-        rows = [head + tail for head in heads for tail in tails]
-        scores = np.zeros(len(rows))
-        if not rows:
-            return scores.reshape(len(prompts), len(choices))
-        self._check_window(max(map(len, rows)), 0)
-        with self._lock, torch.inference_mode():
-            for places in _batches_by_length(rows, self.batch_size):
-                tail_sizes = [len(tails[place % len(tails)]) for place in places]
-                scores[places] = self._log_likelihood([rows[place] for place in places], tail_sizes)
-        return scores.reshape(len(prompts), len(choices))
+        scores = np.zeros((len(rows), len(tails)))
+        longest = max(map(len, tails), default=0)
+        if not rows or not longest:
+            return scores
+        self.check_window(max(map(len, rows)) + longest, 0)
+        with self.lock, torch.inference_mode(), self._adapted():
+            for group, prefix, _ in self._sharing(batch, rows):
+                for places in batches_by_length([rows[place] for place in group], self.batch_size):
+                    some = [rows[group[place]] for place in places]
+                    found = self._scored(some, tails, prefix) if self._is_plain else self._scored_apart(some, tails)
+                    scores[[group[place] for place in places]] = found
+        return scores
 
-    def _log_likelihood(self, rows: list[list[int]], tail_sizes: list[int]) -> list[float]:
-        ids, mask = self._padded(rows, left=False)
-        logits = self.module(input_ids=ids, attention_mask=mask).logits[:, :-1].double()
-        chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-        ends = [len(row) - 1 for row in rows]
-        return [
-            float(chosen[place, end - tail : end].sum())
-            for place, (end, tail) in enumerate(zip(ends, tail_sizes, strict=True))
-        ]
+    def _scored_apart(self, rows: list[list[int]], tails: list[list[int]]) -> Any:
+        """The scores where a cache cannot be shared: each row is read anew with each choice."""
+        pairs = [(row, tail) for row in rows for tail in tails]
+        scores = np.zeros(len(pairs))
+        for places in batches_by_length([row + tail for row, tail in pairs], self.batch_size):
+            some = [pairs[place] for place in places]
+            ids, mask = self._padded([row + tail for row, tail in some], left=False)
+            logits = self.module(input_ids=ids, attention_mask=mask).logits[:, :-1].double()
+            chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+            scores[places] = [
+                float(line[len(row) - 1 :][: len(tail)].sum()) for line, (row, tail) in zip(chosen, some, strict=True)
+            ]
+        return scores.reshape(len(rows), len(tails))
+
+    def _scored(self, rows: list[list[int]], tails: list[list[int]], prefix: Prefix | None) -> Any:
+        """Read each row once, then all choices after it: f64[rows, choices]."""
+        ids, mask = self._padded(rows, left=True, after=prefix)
+        skipped = 0 if prefix is None else len(prefix.ids)
+        cache = None if prefix is None else prefix.for_rows(len(rows), ids.shape[1] - skipped)
+        read = self._forward(ids[:, skipped:], mask, cache)
+        firsts = torch.tensor([tail[0] if tail else 0 for tail in tails], device=ids.device)
+        scores = read.logits[:, -1].double().log_softmax(-1)[:, firsts]
+        scores[:, [place for place, tail in enumerate(tails) if not tail]] = 0.0
+        # What follows the first token, as many choices at a time as memory allows.
+        longer = sorted(
+            (place for place, tail in enumerate(tails) if len(tail) > 1), key=lambda place: -len(tails[place])
+        )
+        while longer:
+            width = len(tails[longer[0]]) - 1
+            most = max(1, _MOST_TOKENS // (len(rows) * (ids.shape[1] + width)))
+            some, longer = longer[:most], longer[most:]
+            after, kept = self._padded([tails[place] for place in some], left=False)
+            after, kept = after.repeat(len(rows), 1), kept.repeat(len(rows), 1)
+            cached = grown(read.past_key_values, len(some), width)
+            whole = torch.cat([mask.repeat_interleave(len(some), dim=0), kept[:, :-1]], dim=1)
+            logits = self._forward(after[:, :-1], whole, cached, last=False).logits.double()
+            chosen = logits.log_softmax(-1).gather(-1, after[:, 1:, None])[..., 0].masked_fill(kept[:, 1:] == 0, 0.0)
+            scores[:, some] += chosen.sum(1).reshape(len(rows), len(some))
+        return scores.cpu().numpy()
+
+    @override
+    def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
+        row = self.encode_prompt(prompt)
+        self.check_window(len(row), sampling.max_tokens)
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        given_up = Event()
+        outcome: list[Completion | Exception] = []
+
+        def work() -> None:
+            try:
+                with self.lock, torch.inference_mode(), quiet_transformers(), self._adapted():
+                    for _, prefix, cached in self._sharing([prompt], [row]):
+                        outcome.extend(self.answer_rows([row], sampling, prefix, cached, streamer, given_up.is_set))
+            except Exception as error:  # noqa: BLE001 - raised below, where the caller sees it
+                outcome.append(error)
+            finally:
+                streamer.end()
+
+        thread = Thread(target=work, name="ragkit-stream", daemon=True)
+        thread.start()
+        try:
+            yield from until_stop(streamer, sampling.stop)
+        finally:
+            given_up.set()
+            thread.join()
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0]
 
     @property
     def _pad(self) -> int:
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.tokenizer.eos_token_id)
 
-    def _padded(self, rows: list[list[int]], *, left: bool) -> tuple[Any, Any]:
-        width = max(map(len, rows))
+    def _padded(self, rows: list[list[int]], *, left: bool, after: Prefix | None = None) -> tuple[Any, Any]:
+        """Rows as int64[n, width] and what of them is text; padding stands behind the beginning that they share."""
+        width, shared = max(map(len, rows)), 0 if after is None else len(after.ids)
         ids = torch.full((len(rows), width), self._pad)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
+        ids[:, :shared], mask[:, :shared] = torch.tensor(rows[0][:shared]), 1
         for place, row in enumerate(rows):
-            where = slice(width - len(row), None) if left else slice(0, len(row))
-            ids[place, where] = torch.tensor(row)
+            rest = row[shared:]
+            where = slice(width - len(rest), None) if left else slice(shared, len(row))
+            ids[place, where] = torch.tensor(rest)
             mask[place, where] = 1
         return ids.to(self.module.device), mask.to(self.module.device)
 
@@ -223,8 +415,10 @@ class LocalModel(ModelBase):
 class _StopAtText(StoppingCriteria):  # type: ignore[misc]
     """Ends each row where its text holds a stop sequence, and remembers after how many tokens."""
 
-    def __init__(self, tokenizer: Any, stop: tuple[str, ...], start: int, rows: int) -> None:
-        self.tokenizer, self.stop, self.start = tokenizer, stop, start
+    def __init__(
+        self, tokenizer: Any, stop: tuple[str, ...], start: int, rows: int, given_up: Callable[[], bool] | None
+    ) -> None:
+        self.tokenizer, self.stop, self.start, self.given_up = tokenizer, stop, start, given_up
         self.lengths = [0] * rows
         # A token is at least a byte, so a sequence that has just ended lies within its own length in tokens.
         self.reach = max((len(text.encode()) for text in stop), default=0) + 1
@@ -236,7 +430,8 @@ class _StopAtText(StoppingCriteria):  # type: ignore[misc]
             for row, text in enumerate(recent):
                 if not self.lengths[row] and any(sequence in text for sequence in self.stop):
                     self.lengths[row] = written
-        return torch.tensor([length > 0 for length in self.lengths], device=input_ids.device)
+        over = self.given_up is not None and self.given_up()
+        return torch.tensor([over or length > 0 for length in self.lengths], device=input_ids.device)
 
 
 def window_of(module: Any, tokenizer: Any) -> int | None:
@@ -255,15 +450,15 @@ def _end_ids(module: Any) -> set[int]:
     return set(ends) if isinstance(ends, list) else {ends} - {None}
 
 
-def _batches_by_length(rows: Sequence[Sequence[int]], size: int, *, most_tokens: int = 32_768) -> Iterator[list[int]]:
-    """Places of ``rows`` in batches of similar length, the longest first, at most ``most_tokens`` padded tokens each.
+def batches_by_length(rows: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+    """Places of ``rows`` in batches of similar length, the longest first, each of bounded size with its padding.
 
     Yields:
         Lists of places.
     """
     order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
     while order:
-        take = max(1, min(size, most_tokens // max(1, len(rows[order[0]]))))
+        take = max(1, min(size, _MOST_TOKENS // max(1, len(rows[order[0]]))))
         yield order[:take]
         order = order[take:]
 

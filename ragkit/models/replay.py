@@ -5,27 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import override
 
 from ragkit.errors import DataFileError, NotRecordedError
 from ragkit.models.base import ModelBase, Sampling, prompt_text
-from ragkit.protocols import AnyPrompt, LanguageModel
+from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion, Usage
 
 
 class _Line(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     prompt: str
     max_tokens: int
     temperature: float
     stop: tuple[str, ...]
     seed: int
+    held_to: dict[str, object] | None = Field(default=None, alias="schema")
+    choices: tuple[str, ...] | None = None
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -60,8 +62,13 @@ class ReplayModel(ModelBase):
     @property
     @override
     def fingerprint(self) -> str:
-        lines = "".join(line.model_dump_json() for line in self._answers.values())
+        lines = "".join(line.model_dump_json(by_alias=True, exclude_none=True) for line in self._answers.values())
         return f"replay:{hashlib.sha256(lines.encode()).hexdigest()[:16]}"
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        return Capabilities(schema=True, choices=True)
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
@@ -69,7 +76,7 @@ class ReplayModel(ModelBase):
 
     def _answer(self, prompt: AnyPrompt, sampling: Sampling) -> Completion:
         text = prompt_text(prompt)
-        asked = _Line(prompt=text, text="", **asdict(sampling))
+        asked = _Line(prompt=text, text="", **sampling.options())
         line = self._answers.get(_key(asked))
         if line is None:
             if self.record_from is None:
@@ -83,7 +90,7 @@ class ReplayModel(ModelBase):
 
     def _record(self, prompt: AnyPrompt, asked: _Line, sampling: Sampling) -> Completion:
         assert self.record_from is not None  # noqa: S101 - for the type checker
-        answer = self.record_from.generate(prompt, **asdict(sampling))
+        answer = self.record_from.generate(prompt, **sampling.options())
         line = asked.model_copy(
             update={
                 "text": answer.text,
@@ -93,13 +100,14 @@ class ReplayModel(ModelBase):
             }
         )
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line.model_dump_json() + "\n")
+            file.write(line.model_dump_json(by_alias=True, exclude_none=True) + "\n")
         self._answers[_key(line)] = line
         return replace(answer, cached=False)
 
 
 def _key(line: _Line) -> str:
-    return json.dumps([line.prompt, line.max_tokens, line.temperature, line.stop, line.seed])
+    asked = [line.prompt, line.max_tokens, line.temperature, line.stop, line.seed, line.held_to, line.choices]
+    return json.dumps(asked)
 
 
 def _read(path: Path, *, may_be_absent: bool) -> list[_Line]:

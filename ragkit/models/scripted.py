@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from ragkit.errors import ModelError
 from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text
-from ragkit.protocols import AnyPrompt
+from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Completion, Usage
 from ragkit.text import refuse_bare_string
 
@@ -51,6 +51,11 @@ class ScriptedModel(ModelBase):
     def fingerprint(self) -> str:
         script = getattr(self.answers, "__qualname__", None) if callable(self.answers) else self.answers
         return f"scripted:{hashlib.sha256(repr(script).encode()).hexdigest()[:16]}"
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        return Capabilities(schema=True, choices=True)
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
-from ragkit.index.incoming import LangChainDocument, read_document
+from ragkit.index.incoming import LangChainDocument
 from ragkit.records import Hit, span_of
 from ragkit.retrievers.base import Hits, RetrieverBase, Where
 from ragkit.where import matches, parse_where
@@ -98,7 +99,7 @@ def _hits(found: Sequence[LangChainDocument], k: int, where: Where | None) -> li
     for document in found:
         if not matches(condition, document.metadata):
             continue
-        own = read_document(document, "a document of the store").id
+        own = _id_of(document)
         if own not in hits and len(hits) < k:
             rank = len(hits) + 1
             metadata = dict(document.metadata)
@@ -112,3 +113,10 @@ def _hits(found: Sequence[LangChainDocument], k: int, where: Where | None) -> li
                 why={"store_rank": rank},
             )
     return list(hits.values())
+
+
+def _id_of(document: LangChainDocument) -> str:
+    """The document's own id; a hash of its text where the store gives none."""
+    own = getattr(document, "id", None)
+    text = document.page_content.encode("utf-8", "surrogatepass")
+    return str(own) if own is not None else blake2b(text, digest_size=16).hexdigest()

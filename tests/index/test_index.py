@@ -258,6 +258,11 @@ def test_bad_arguments(tmp_path):
         bare.add(["x"])
     with pytest.raises(InvalidInputError, match="no embedder; use `search_vectors`"):
         bare.search("x")
+    for size in (0, -1, 2.5, True):
+        with pytest.raises(InvalidInputError, match="`batch_size` must be a whole number"):
+            index.add(["x"], batch_size=size)
+    with pytest.raises(InvalidInputError, match="holds 1 rows for documents that are no sequence; give a list"):
+        index.add((text for text in ["x"]), vectors=np.ones((1, 8)))
     index.close()
     index.close()
     with pytest.raises(InvalidInputError, match="is closed"):
@@ -273,6 +278,10 @@ def test_another_embedder_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="holds an index already"):
         Index.create(tmp_path / "i", embedder="hash:32")
     Index.create(tmp_path / "i", embedder="hash:32", exist_ok=True).close()
+    for other in ({"metric": "l2"}, {"dtype": "float16"}, {"factory": "HNSW8"}, {"dim": 33}):
+        with pytest.raises(InvalidInputError, match="holds an index made with"):
+            Index.create(tmp_path / "i", embedder="hash:32", exist_ok=True, **other)
+    Index.create(tmp_path / "i", embedder="hash:32", dim=32, exist_ok=True).close()
 
 
 def test_one_writer_many_readers(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from ragkit import Document, Index
 from ragkit.errors import IntegrityError, RagkitError, RagkitWarning
+from ragkit.index import core, writing
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(64, 8)).astype(np.float32)
@@ -79,6 +80,40 @@ def test_nothing_committed_is_lost_when_a_process_is_killed(tmp_path):
             model = found
         assert found == model
     assert under_way > 50
+
+
+@pytest.mark.parametrize("what", ["add", "delete", "compact", "index_field"])
+def test_a_stop_right_after_a_commit_loses_nothing(tmp_path, monkeypatch, what):
+    index = Index.create(tmp_path / "i", embedder=None, dim=8)
+    index.add([Document(f"first {n}", id=f"a{n}", metadata={"n": n}) for n in range(9)], vectors=VECTORS[:9])
+    index.delete(["a3"])
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # committed, but this process does not know it yet
+        patch.setattr(writing, "load_state", stopped)
+        patch.setattr(core, "load_state", stopped)
+        changes = {
+            "add": lambda: index.add([Document("second", id="b")], vectors=VECTORS[9:10]),
+            "delete": lambda: index.delete(["a0"]),
+            "compact": index.compact,
+            "index_field": lambda: index.index_field("n"),
+        }
+        with pytest.raises(KeyboardInterrupt):
+            changes[what]()
+    index.add([Document("third", id="c")], vectors=VECTORS[10:11])
+    index.delete(["a1"])
+    index.verify()
+    expected = {f"a{n}" for n in (0, 2, 4, 5, 6, 7, 8)} - ({"a0"} if what == "delete" else set())
+    expected |= {"b", "c"} if what == "add" else {"c"}
+    assert set(everything(index)) == expected
+    _, keys = index.search_vectors(VECTORS[:9], 1)
+    nearest = [document.id for document in index.get_by_keys(keys) if document]
+    assert all(nearest[n] == f"a{n}" for n in range(9) if f"a{n}" in expected)
+    index.close()
+    with Index.open(tmp_path / "i", verify=True) as again:
+        assert set(everything(again)) == expected
 
 
 def test_a_full_disk_loses_nothing(tmp_path):

@@ -15,10 +15,11 @@ from typing import Protocol
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.finetuning import finetune
+from ragkit.models.answers import AnswerCache
+from ragkit.models.layers import LayeredModel
 from ragkit.protocols import Embedder, LanguageModel, Selector
-from ragkit.records import Completion, Example
+from ragkit.records import Completion, Example, field_text
 from ragkit.tasks import Task
-from ragkit_pipelines.compare.cache import CachedModel
 from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.loading import SOURCES, load_selector, load_stage
 
@@ -58,7 +59,7 @@ class Setting:
             raise InvalidInputError(
                 f"strategy {strategy!r} needs a language model; give `model` (--model), such as 'tiny'"
             )
-        return CachedModel(self.model, self.answers)
+        return LayeredModel(self.model, cache=AnswerCache(self.answers))
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ class Tuning:
             learning_rate=self.learning_rate,
             seed=setting.seed,
         )
-        model = CachedModel(tuned.model, setting.answers)
+        model = LayeredModel(tuned.model, cache=AnswerCache(setting.answers))
         template = setting.task.template
         prompts = [template.prompt([], row.input) for row in setting.task.test]
         done = model.generate(prompts, max_tokens=self.max_tokens, stop=template.stop)
@@ -304,6 +305,60 @@ class EncoderTuning:
         return Outcome([c.text for c in done], seconds=seconds, fit_seconds=tuned.manifest.seconds, cost=0.0)
 
 
+@dataclass(frozen=True)
+class Planning:
+    """Answer questions about documents by plans; inputs have the fields ``question`` and ``document``.
+
+    Attributes:
+        max_tokens: Tokens of a step's value at the most.
+        retrieved: Whether steps are shown passages that are found for them; else they are shown the whole document.
+    """
+
+    max_tokens: int = 256
+    retrieved: bool = False
+    name: str = "pearl"
+
+    def run(self, setting: Setting) -> Outcome:
+        """Plan, run and, where the task has labels, map the answers to them.
+
+        Returns:
+            The outcome.
+
+        Raises:
+            InvalidInputError: If an input has other fields.
+        """
+        from ragkit_pipelines.pearl.context import WholeText
+        from ragkit_pipelines.pearl.executor import PlanExecutor
+        from ragkit_pipelines.pearl.options import OptionMapper
+        from ragkit_pipelines.pearl.pipeline import Pearl
+        from ragkit_pipelines.pearl.retrieved import Retrieved
+
+        rows = [row.input for row in setting.task.test]
+        if any(isinstance(row, str) or not {"question", "document"} <= set(row) for row in rows):
+            raise InvalidInputError("strategy 'pearl' needs inputs with the fields 'question' and 'document'")
+        questions, documents = ([field_text(row, name) for row in rows] for name in ("question", "document"))
+        model = setting.language_model(self.name)
+        pearl = Pearl(
+            model,
+            executor=PlanExecutor(concurrency=1, max_tokens=self.max_tokens, step_timeout=None),
+            context=Retrieved() if self.retrieved else WholeText(),
+        )
+        runs = pearl.batch(questions, documents)
+        answers = [run.text for run in runs]
+        labels = setting.task.labels
+        if labels:
+            choices = OptionMapper(model).map_many([(a, q, labels) for a, q in zip(answers, questions, strict=True)])
+            answers = ["" if choice.place is None else labels[choice.place] for choice in choices]
+        costs = [run.cost for run in runs]
+        return Outcome(
+            answers,
+            prompt_tokens=sum(run.usage.prompt_tokens for run in runs),
+            completion_tokens=sum(run.usage.completion_tokens for run in runs),
+            seconds=sum(run.model_seconds for run in runs),
+            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        )
+
+
 _ALL: tuple[Strategy, ...] = (
     Majority(),
     Tfidf(),
@@ -314,6 +369,7 @@ _ALL: tuple[Strategy, ...] = (
     Tuning("lora"),
     Tuning("full"),
     EncoderTuning(),
+    Planning(),
 )
 NAMED = {strategy.name: strategy for strategy in _ALL}
 FOR_LABELS = ("majority", "tfidf", "vote:jaccard", "vote:bm25", "vote:embedding", "classifier-head", "full")

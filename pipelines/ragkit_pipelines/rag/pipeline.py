@@ -10,6 +10,7 @@ from typing import overload
 
 from ragkit.errors import InvalidInputError, PromptTooLongError
 from ragkit.models import load_model
+from ragkit.models.base import CompletionStream
 from ragkit.protocols import LanguageModel, Retriever
 from ragkit.records import Chat, Completion, Hit, Prompt
 from ragkit_pipelines.rag.answers import CitedAnswer, read_citations
@@ -191,7 +192,7 @@ class RetrieveThenAnswer:
             where: A filter on metadata.
 
         Returns:
-            The pieces; afterwards its `answer` holds citations and trace, without tokens and cost.
+            The pieces; afterwards its `answer` holds citations and trace.
         """
         work = read_question(question)
         if isinstance(self.model, ExtractiveReader):
@@ -211,7 +212,7 @@ class RetrieveThenAnswer:
 
         def finish(text: str) -> CitedAnswer:
             work.seconds["answer"] = perf_counter() - began
-            return self._answer(work, text, None)
+            return self._answer(work, text, pieces.completion if isinstance(pieces, CompletionStream) else None)
 
         return AnswerStream(pieces, finish)
 

@@ -1,0 +1,213 @@
+"""PEARL on the published plans: reading them, replaying recorded questions, waves, prompt caches, limits.
+
+No figure needs a model's quality: models here repeat recorded values, sleep for a fixed time, or count what a
+provider's prompt cache would hold. Needs the published plans (``RAGKIT_DATA``); results go to ``results/pearl.json``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from statistics import mean, median
+from time import perf_counter, process_time
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests"))  # for the slips and the recorded questions, which the tests use too
+
+from pearl.replay import DOCUMENT, CountingModel, recorded  # noqa: E402
+from pearl.slips import SLIPS  # noqa: E402
+
+from ragkit.errors import PlanError  # noqa: E402
+from ragkit_pipelines.pearl.builtins import is_local  # noqa: E402
+from ragkit_pipelines.pearl.executor import PlanExecutor  # noqa: E402
+from ragkit_pipelines.pearl.library import ActionLibrary  # noqa: E402
+from ragkit_pipelines.pearl.pipeline import Pearl  # noqa: E402
+from ragkit_pipelines.pearl.plan import Plan  # noqa: E402
+
+DATA = Path(os.environ.get("RAGKIT_DATA") or ROOT.parent / "shared/data")
+VALUE = "word " * 115  # 144 tokens as the models here count them; recorded steps wrote 150 on average
+
+
+def published() -> tuple[ActionLibrary, list[str]]:
+    library = ActionLibrary.from_text((DATA / "pearl/actions.txt").read_text(encoding="utf-8"))
+    lines = (DATA / "pearl/plans.jsonl").read_text(encoding="utf-8").splitlines()
+    return library, [json.loads(line)["plan"] for line in lines]
+
+
+def parsing(library: ActionLibrary, texts: list[str]) -> dict[str, object]:
+    times = []
+    for _ in range(7):
+        started = process_time()  # of this process alone: others share the machine
+        plans = [Plan.parse(text, library) for text in texts]
+        times.append(1000 * (process_time() - started) / len(texts))
+    odd = Counter(code for plan in plans for code in {each.code for each in plan.diagnostics})
+    return {
+        "plans": len(texts),
+        "accepted": len(plans),
+        "cpu_ms_a_plan": median(times),
+        "written_back_to_the_byte": sum(p.render() == t for p, t in zip(plans, texts, strict=True)),
+        "stable": sum(Plan.parse(p.render(), library) == p for p in plans),
+        "warnings": dict(odd.most_common()),
+        "slips": slips(library, plans),
+    }
+
+
+def slips(library: ActionLibrary, plans: list[Plan]) -> dict[str, object]:
+    """How many of each of the 29 slips are read rightly, rejected, repaired, or misread."""
+    table = {}
+    for name, (slip, *_) in SLIPS.items():
+        counts: Counter[str] = Counter()
+        for made in filter(None, map(slip, plans)):
+            for way in ("strict", "repair"):
+                try:
+                    read = Plan.parse(made[0], library, repair=way == "repair")
+                except PlanError:
+                    counts[f"{way}: rejected"] += 1
+                    continue
+                mended = any(each.level == "repair" for each in read.diagnostics)
+                counts[f"{way}: {'misread' if read != made[1] else 'repaired' if mended else 'right'}"] += 1
+        table[name] = dict(counts)
+    misread = sum(count for row in table.values() for kind, count in row.items() if kind.endswith("misread"))
+    return {"classes": len(table), "misread": misread, "table": table}
+
+
+def replaying() -> dict[str, object]:
+    rows = recorded(DATA)
+    equal = dict.fromkeys(("concurrency 1", "concurrency 8"), 0)
+    boundaries = repeated = resumed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for number, row in enumerate(rows):
+            answers = row.answers()
+            for concurrency in (1, 8):
+                run = Pearl(CountingModel(answers.__getitem__), executor=PlanExecutor(concurrency=concurrency)).invoke(
+                    row.question, DOCUMENT, plan=row.plan
+                )
+                equal[f"concurrency {concurrency}"] += run.answer == row.answer and run.values == row.outputs
+            path = Path(folder) / f"{number}.jsonl"
+            whole = CountingModel(answers.__getitem__)
+            Pearl(whole).invoke(row.question, DOCUMENT, plan=row.plan, trace=path)
+            lines = path.read_bytes().splitlines(keepends=True)
+            for kept in range(3, len(lines) + 1):
+                path.write_bytes(b"".join(lines[:kept]))
+                held = sum(json.loads(line)["event"] == "call" for line in lines[:kept])
+                model = CountingModel(answers.__getitem__)
+                run = Pearl(model).resume(path)
+                boundaries += 1
+                resumed += run.answer == row.answer
+                repeated += len(model.asked) - (len(whole.asked) - held)
+    return {"questions": len(rows), "byte_equal": equal, "kills": boundaries, "resumed_equal": resumed,
+            "calls_repeated": repeated}  # fmt: skip
+
+
+def model_steps(plan: Plan) -> int:
+    return sum(not is_local(step.action) for step in plan.steps)
+
+
+def waves(plans: list[Plan], seconds: float) -> dict[str, object]:
+    """Wall time with a model that takes the same time for every call, beside the critical path and one by one."""
+    model = CountingModel(lambda _: "x", seconds=seconds)
+    pearl = Pearl(model, executor=PlanExecutor(concurrency=8))
+    over, speedup, most = [], [], 0
+    for plan in plans:
+        model.most_at_once = 0
+        runs = [pearl.invoke("?", "text", plan=plan) for _ in range(3)]
+        assert {run.status for run in runs} == {"done"}
+        took = median(run.seconds for run in runs)
+        over.append(took / (plan.critical_path * seconds))
+        speedup.append(model_steps(plan) * seconds / took)
+        most = max(most, model.most_at_once)
+    return {
+        "latency_ms": 1000 * seconds,
+        "wall_over_critical_path": {"mean": mean(over), "median": median(over), "max": max(over)},
+        "speedup_over_serial": {"mean": mean(speedup), "median": median(speedup), "max": max(speedup)},
+        "possible_mean": mean(model_steps(plan) / plan.critical_path for plan in plans),
+        "most_at_once": most,
+    }
+
+
+def tokens(library: ActionLibrary, texts: list[str]) -> dict[str, object]:
+    """Tokens that a provider has to read anew, with and without what the prompts share."""
+    article = json.loads((DATA / "longdoc/quality_sample.jsonl").read_text(encoding="utf-8").splitlines()[0])["article"]
+    turn = {f"Question: question {n}?\n\n": text for n, text in enumerate(texts)}
+
+    def answer(prompt: str) -> str:
+        end = prompt[prompt.rfind("Question: ") :]
+        return turn.get(end, VALUE)
+
+    by_way = {}
+    for way, warm in (("cold", None), ("warmed", 1024)):
+        model = CountingModel(answer, seconds=0.002)
+        pearl = Pearl(model, library=library, executor=PlanExecutor(concurrency=8, warm_tokens=warm))
+        # A document of its own for each question: nothing is shared between questions but the planner's prompt.
+        runs = pearl.batch(
+            [f"question {n}?" for n in range(len(texts))], [f"{n}\n{article}" for n in range(len(texts))]
+        )
+        assert {run.status for run in runs} == {"done"}
+        read = [run.usage.prompt_tokens - run.usage.cached_tokens for run in runs]
+        by_way[way] = {"read_anew_a_question": mean(read), "read_a_question": mean(r.usage.prompt_tokens for r in runs)}
+        if way == "warmed":
+            reading = Counter(prefix for prefix in model.prefixes if article in prefix)
+            planning = [prefix for prefix in model.prefixes if prefix.startswith("Questions about")]
+            assert len(reading) == sum(any(step.reads_document for step in run.plan.steps) for run in runs if run.plan)
+            by_way[way] |= {
+                "prefixes_a_document": len(reading) / len(texts),
+                "prefixes_of_the_planner": len(set(planning)),
+            }
+            by_way[way]["documents_read_anew_a_question"] = prefills(model, article) / len(texts)
+    serial = by_way["cold"]["read_a_question"]  # every call reads all of its prompt; warming is no part of that
+    return {
+        "questions": len(texts),
+        "document_tokens": CountingModel(answer).count_tokens(article),
+        "ways": by_way,
+        "left_of_serial_uncached": by_way["warmed"]["read_anew_a_question"] / serial,
+        "left_without_warming": by_way["cold"]["read_anew_a_question"] / serial,
+    }
+
+
+def prefills(model: CountingModel, article: str) -> int:
+    """How often a document was read anew: the calls on its prefix that found it in no cache."""
+    return sum(article in prefix and not cached for prefix, cached in zip(model.prefixes, model.found, strict=True))
+
+
+def limits() -> dict[str, object]:
+    plan = recorded(DATA)[0].plan
+    model = CountingModel(lambda _: "x", seconds=0.001)
+    pearl = Pearl(model, executor=PlanExecutor(concurrency=6))
+
+    async def ask() -> list[object]:
+        return await asyncio.gather(*(pearl.ainvoke(f"q {n}?", f"text {n}", plan=plan) for n in range(1000)))
+
+    started = perf_counter()
+    runs = asyncio.run(ask())
+    return {"questions": len(runs), "limit": 6, "most_at_once": model.most_at_once, "calls": len(model.asked),
+            "seconds": perf_counter() - started}  # fmt: skip
+
+
+def main() -> None:
+    library, texts = published()
+    plans = [Plan.parse(text, library) for text in texts]
+    facts = {
+        "machine": {"python": platform.python_version(), "processor": platform.processor() or platform.machine(),
+                    "cores": os.cpu_count()},
+        "parse": parsing(library, texts),
+        "replay": replaying(),
+        "waves": waves(plans, seconds=0.1),
+        "tokens": tokens(library, texts),
+        "limits": limits(),
+    }  # fmt: skip
+    out = Path(__file__).parent / "results/pearl.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    shown = {name: {k: v for k, v in part.items() if k != "slips"} for name, part in facts.items()}
+    print(json.dumps(shown, indent=1))
+    print(facts["parse"]["slips"]["classes"], "slips,", facts["parse"]["slips"]["misread"], "misread")
+
+
+if __name__ == "__main__":
+    main()

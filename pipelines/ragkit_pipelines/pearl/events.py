@@ -1,0 +1,144 @@
+"""The lines of a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ragkit.errors import DataFileError
+from ragkit.records import Completion, Usage
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RunBegun(_Event):
+    """A question was taken up."""
+
+    event: Literal["run"] = "run"
+    version: Literal[1] = 1
+    run: int
+    time: str
+    question: str
+    document: str  # hash
+    model: str
+    fingerprint: str
+    context: str
+    answer: str
+
+
+class DocumentSeen(_Event):
+    """A document, once for all questions about it."""
+
+    event: Literal["document"] = "document"
+    hash: str
+    text: str
+
+
+class PlanMade(_Event):
+    """What the question is answered by: a plan, and where it comes from."""
+
+    event: Literal["plan"] = "plan"
+    run: int
+    source: Literal["planner", "given", "fallback", "router"]
+    reason: str = ""
+    plan: str  # JSON
+    hash: str
+
+
+class CallMade(_Event):
+    """A call of the model that was answered."""
+
+    event: Literal["call"] = "call"
+    run: int
+    purpose: str
+    step: str
+    key: str
+    prompt: str  # hash
+    plan: str  # hash, empty while there is none
+    document: str  # hash
+    model: str  # fingerprint
+    text: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost: float | None
+    seconds: float
+    finish_reason: Literal["stop", "length"]
+
+    def completion(self) -> Completion:
+        """The answer, marked as not made anew.
+
+        Returns:
+            A completion.
+        """
+        usage = Usage(
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            completion_tokens=self.completion_tokens,
+        )
+        return Completion(
+            text=self.text,
+            usage=usage,
+            cost=self.cost,
+            seconds=self.seconds,
+            finish_reason=self.finish_reason,
+            cached=True,
+        )
+
+
+class StepEnded(_Event):
+    """A step was done, failed or was passed over."""
+
+    event: Literal["step"] = "step"
+    run: int
+    step: str
+    status: Literal["done", "failed", "skipped"]
+    value: str = ""
+    reason: str = ""
+    spans: list[tuple[int, int]] = []
+    keys: list[str] = []  # of the calls it took
+
+
+class RunEnded(_Event):
+    """A question was answered, or given up."""
+
+    event: Literal["end"] = "end"
+    run: int
+    status: Literal["done", "partial", "failed", "cancelled"]
+    answer: str
+    reasons: list[str] = []
+
+
+Event = RunBegun | DocumentSeen | PlanMade | CallMade | StepEnded | RunEnded
+_READER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+def read_events(path: Path) -> tuple[list[Event], int]:
+    """Read a trace; a last line that was cut by a kill is passed over.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The events, and the length of the whole lines in bytes.
+
+    Raises:
+        DataFileError: If the file cannot be read, or another line than the last is damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a trace") from error
+    whole = data.rfind(b"\n") + 1
+    events: list[Event] = []
+    for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+        try:
+            events.append(_READER.validate_json(line))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise DataFileError(path, number, f"{first['loc']}: {first['msg']}; expected a line of a trace") from error
+    return events, whole

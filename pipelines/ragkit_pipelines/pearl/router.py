@@ -1,0 +1,288 @@
+"""When to plan at all: learned from questions that were answered both ways.
+
+Planning helps on some questions and harms on others (counting, deep plans); which ones depends on the documents and the
+model, so it is learned from them, by logistic regression over a few features of the question and the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.text import words
+from ragkit_pipelines.pearl.builtins import is_local
+from ragkit_pipelines.pearl.plan import Plan, Text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Way = Literal["plan", "direct"]
+
+_OPENINGS = ("who", "what", "when", "where", "which", "why", "how", "is", "does")
+_COUNTING = frozenset({"many", "number", "often", "times", "count", "long", "much", "old"})
+_COMPARING = frozenset(
+    {"differ", "difference", "compare", "between", "than", "most", "best", "relation", "relationship"}
+)
+_EXCLUDING = frozenset({"not", "except", "never", "neither"})
+
+
+def question_features(question: str) -> dict[str, float]:
+    """What a question looks like.
+
+    Args:
+        question: The question.
+
+    Returns:
+        Features by name, each about 0 to 1.
+    """
+    said = words(question)
+    features = {f"has {word}": float(word in said) for word in _OPENINGS}
+    features["counts"] = float(bool(_COUNTING.intersection(said)))
+    features["compares"] = float(bool(_COMPARING.intersection(said)))
+    features["excludes"] = float(bool(_EXCLUDING.intersection(said)))
+    features["length"] = min(len(said), 40) / 20
+    return features
+
+
+def plan_features(plan: Plan) -> dict[str, float]:
+    """What a plan looks like.
+
+    Args:
+        plan: The plan.
+
+    Returns:
+        Features by name, each about 0 to 1.
+    """
+    called = [step for step in plan.steps if not is_local(step.action)]
+    texts = [argument for step in plan.steps for argument in step.arguments if isinstance(argument, Text)]
+    return {
+        "calls": len(called) / 4,
+        "depth": plan.critical_path / 3,
+        "is flat": float(plan.critical_path <= 1),
+        "kinds of actions": len({step.action.name for step in called}) / 4,
+        "texts": len(texts) / 6,
+        "counts in the plan": float(any(step.action.name.startswith("COUNT") for step in plan.steps)),
+        "own actions": float(bool(plan.new_actions)),
+        "ends by joining": float(plan.steps[-1].action.name == "CONCAT"),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """A question that was answered both ways.
+
+    Attributes:
+        question: The question.
+        planned: How good the answer by a plan was, 0 to 1.
+        direct: How good the direct answer was, 0 to 1.
+        plan: The plan; where all rows have one, the router reads plans.
+    """
+
+    question: str
+    planned: float
+    direct: float
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a router says.
+
+    Attributes:
+        way: ``"plan"`` or ``"direct"``.
+        probability: That the plan does better.
+    """
+
+    way: Way
+    probability: float
+
+    @property
+    def reason(self) -> str:
+        """The choice in words."""
+        return f"the router gives a plan a chance of {self.probability:.2f} to do better than a direct answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterReport:
+    """How good routing is on questions that it was not learned from; all values are mean scores from 0 to 1.
+
+    Attributes:
+        questions: How many.
+        decisive: Those of them where the two ways differ; only these teach anything.
+        planned: Always by a plan.
+        direct: Always directly.
+        routed: By routers that were learned without the question.
+        oracle: The better way each time, which nobody knows beforehand.
+        p_value: Of a sign test of the routed answers against the better of the two constant ways; a small value says
+            that the difference is hardly chance.
+    """
+
+    questions: int
+    decisive: int
+    planned: float
+    direct: float
+    routed: float
+    oracle: float
+    p_value: float
+
+    @property
+    def helps(self) -> bool:
+        """Whether routing was shown to do better than always going one way."""
+        return self.routed > max(self.planned, self.direct) and self.p_value < 0.05
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    weights: dict[str, float]
+    bias: float
+    threshold: float
+    reads_plan: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Router:
+    """Chooses between a plan and a direct answer.
+
+    Attributes:
+        weights: Weight of each feature.
+        bias: The constant.
+        threshold: From this chance on it is a plan.
+        reads_plan: Whether it looks at the plan; a router that does not saves the planner's call.
+        report: How good it is; None for one that was loaded.
+    """
+
+    weights: dict[str, float]
+    bias: float
+    threshold: float = 0.5
+    reads_plan: bool = False
+    report: RouterReport | None = None
+
+    @classmethod
+    def fit(cls, rows: Sequence[Labelled], *, folds: int = 5, seed: int = 0) -> Router:
+        """Learn from questions that were answered both ways, and judge by cross-validation.
+
+        Args:
+            rows: The questions; 20 at least, on 4 of which the two ways differ in each direction.
+            folds: Parts of the cross-validation.
+            seed: Seed of the parts.
+
+        Returns:
+            A router with its report.
+
+        Raises:
+            InvalidInputError: If there is too little to learn from.
+        """
+        from sklearn.model_selection import KFold
+
+        reads_plan = all(row.plan is not None for row in rows)
+        better = [row for row in rows if row.planned > row.direct]
+        worse = [row for row in rows if row.planned < row.direct]
+        if len(rows) < max(20, folds) or folds < 2 or len(better) < 4 or len(worse) < 4:
+            raise InvalidInputError(
+                f"a router needs 20 questions, 4 of them better by a plan and 4 better without, and 2 folds; got "
+                f"{len(rows)} questions, {len(better)} better, {len(worse)} worse, {folds} folds"
+            )
+        chosen = [0.0] * len(rows)
+        for learn, test in KFold(folds, shuffle=True, random_state=seed).split(list(rows)):
+            part = cls._learned([rows[place] for place in learn], reads_plan=reads_plan)
+            for place in test:
+                row = rows[place]
+                chosen[place] = row.planned if part.route(row.question, row.plan).way == "plan" else row.direct
+        learned = cls._learned(rows, reads_plan=reads_plan)
+        return cls(weights=learned.weights, bias=learned.bias, reads_plan=reads_plan, report=_report(rows, chosen))
+
+    @classmethod
+    def _learned(cls, rows: Sequence[Labelled], *, reads_plan: bool) -> Router:
+        import numpy as np
+        from sklearn.linear_model import LogisticRegression
+
+        decisive = [row for row in rows if row.planned != row.direct]
+        targets = np.array([row.planned > row.direct for row in decisive])
+        if len(set(targets.tolist())) < 2:  # a fold may hold one side only: then it is always that side
+            return cls(weights={}, bias=4.0 if targets.size and targets[0] else -4.0, reads_plan=reads_plan)
+        names, table = _table(decisive, reads_plan=reads_plan)
+        gains = np.array([abs(row.planned - row.direct) for row in decisive])
+        fitted = LogisticRegression(C=0.5, max_iter=1000).fit(table, targets, sample_weight=gains)
+        weights = {name: float(weight) for name, weight in zip(names, fitted.coef_[0], strict=True)}
+        return cls(weights=weights, bias=float(fitted.intercept_[0]), reads_plan=reads_plan)
+
+    def route(self, question: str, plan: Plan | None = None) -> Route:
+        """Choose.
+
+        Args:
+            question: The question.
+            plan: The plan, where the router reads plans.
+
+        Returns:
+            The way, and the chance that the plan does better.
+
+        Raises:
+            InvalidInputError: If the router reads plans and there is none.
+        """
+        if self.reads_plan and plan is None:
+            raise InvalidInputError("this router was learned from plans; give it the plan of the question")
+        features = _features(question, plan if self.reads_plan else None)
+        logit = self.bias + sum(self.weights.get(name, 0.0) * value for name, value in features.items())
+        probability = 1 / (1 + exp(-max(-50.0, min(50.0, logit))))
+        return Route("plan" if probability >= self.threshold else "direct", probability)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON."""
+        file = _File(weights=self.weights, bias=self.bias, threshold=self.threshold, reads_plan=self.reads_plan)
+        Path(path).write_text(file.model_dump_json(indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Router:
+        """Read what `save` wrote.
+
+        Returns:
+            The router.
+
+        Raises:
+            DataFileError: If the file is something else.
+        """
+        try:
+            file = _File.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            raise DataFileError(Path(path), 0, f"is no router ({error}); expected what Router.save wrote") from error
+        return cls(weights=file.weights, bias=file.bias, threshold=file.threshold, reads_plan=file.reads_plan)
+
+
+def _features(question: str, plan: Plan | None) -> dict[str, float]:
+    return question_features(question) | ({} if plan is None else plan_features(plan))
+
+
+def _table(rows: Sequence[Labelled], *, reads_plan: bool) -> tuple[list[str], NDArray[np.float64]]:
+    import numpy as np
+
+    features = [_features(row.question, row.plan if reads_plan else None) for row in rows]
+    names = list(features[0])
+    return names, np.array([[each[name] for name in names] for each in features])
+
+
+def _report(rows: Sequence[Labelled], chosen: Sequence[float]) -> RouterReport:
+    from scipy.stats import binomtest
+
+    count = len(rows)
+    planned, direct = sum(row.planned for row in rows) / count, sum(row.direct for row in rows) / count
+    constant = [row.planned if planned >= direct else row.direct for row in rows]
+    wins = sum(mine > other for mine, other in zip(chosen, constant, strict=True))
+    losses = sum(mine < other for mine, other in zip(chosen, constant, strict=True))
+    return RouterReport(
+        questions=count,
+        decisive=sum(row.planned != row.direct for row in rows),
+        planned=planned,
+        direct=direct,
+        routed=sum(chosen) / count,
+        oracle=sum(max(row.planned, row.direct) for row in rows) / count,
+        p_value=float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0,
+    )

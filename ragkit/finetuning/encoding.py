@@ -1,0 +1,154 @@
+"""Rows as token ids, by the same code that tokenizes prompts in use.
+
+Nothing is re-tokenized across the join of prompt and answer, and nothing is cut without being counted: a prompt that
+does not fit loses what comes right after its instruction, an answer is never cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+from warnings import warn
+
+from ragkit.errors import InvalidInputError, TrainingError, TruncationWarning
+from ragkit.protocols import AnyPrompt
+from ragkit.records import Chat, Example, Message, Preference, Prompt
+from ragkit.templates import Template
+
+if TYPE_CHECKING:
+    from ragkit.models.local import LocalModel
+
+LEAST_PROMPT = 8
+IGNORED = -100  # a label that the loss passes over
+TokenRow = dict[str, list[int]]
+Pairs = Sequence[tuple[Example | Chat | Preference | str, Template]]
+_FATES = ("kept", "truncated", "dropped")
+
+
+def encode_rows(model: LocalModel, pairs: Pairs, window: int) -> tuple[list[TokenRow], dict[str, int]]:
+    """Tokenize rows for training.
+
+    A completion is the prompt without loss, then the answer and the end of text; a conversation gives such a row for
+    each turn of the assistant. A text is learned whole, in pieces where it is longer than the window. A preference is
+    one prompt with two answers.
+
+    Args:
+        model: Whose tokenizer and chat template are used.
+        pairs: Rows, each with the template that puts it into words.
+        window: The most tokens of a row.
+
+    Returns:
+        Rows of ids, and how many rows were kept, truncated (a prompt was shortened) and dropped (an answer leaves
+        no room for its prompt).
+
+    Raises:
+        TrainingError: If no row is left.
+    """
+    made: list[TokenRow] = []
+    counts = dict.fromkeys(_FATES, 0)
+    for row, template in pairs:
+        encoded = list(_encoded(model, row, template, window))
+        made += [ids for ids, _ in encoded if ids]
+        counts[max((fate for _, fate in encoded), key=_FATES.index)] += 1
+    if not made:
+        raise TrainingError(f"no answer fits the model's window of {window} tokens; use a model with a larger one")
+    if counts["truncated"] or counts["dropped"]:
+        said = (
+            f"of {len(pairs)} training rows {counts['truncated']} lost the beginning of their prompt "
+            f"and {counts['dropped']} were dropped (window {window} tokens)"
+        )
+        warn(TruncationWarning(said), stacklevel=4)
+    return made, counts
+
+
+def tokens_of(row: TokenRow) -> int:
+    """Tokens that a model reads for a row; both answers of a preference come after its prompt.
+
+    Returns:
+        A count.
+    """
+    return sum(lengths_of(row))
+
+
+def lengths_of(row: TokenRow) -> list[int]:
+    """Lengths of the sequences that a row gives: one, or two for a preference.
+
+    Returns:
+        Counts of tokens.
+    """
+    if "input_ids" in row:
+        return [len(row["input_ids"])]
+    return [len(row["prompt_ids"]) + len(row[answer]) for answer in ("chosen_ids", "rejected_ids")]
+
+
+def _encoded(
+    model: LocalModel, row: Example | Chat | Preference | str, template: Template, window: int
+) -> Iterator[tuple[TokenRow, str]]:
+    """What a row becomes: ids, empty where it is dropped, and its fate."""
+    if isinstance(row, str):
+        ids = _opening(model) + model.encode_text(row) + _end(model)
+        pieces = [ids[start : start + window] for start in range(0, len(ids), window)]
+        # A piece of one token holds nothing to predict.
+        yield from (({"input_ids": piece, "labels": piece}, "kept") for piece in pieces if len(piece) > 1)
+    elif isinstance(row, Chat):
+        for place, message in enumerate(row.messages):
+            if message.role == "assistant":
+                answer = model.encode_text(message.content) + _end(model)
+                prompt, fate = _fitting(model, Chat(row.messages[:place]), window - len(answer), template)
+                yield _completion(prompt, answer), fate
+    elif isinstance(row, Preference):
+        answers = [_answer(model, template, text) for text in (row.chosen, row.rejected)]
+        room = window - max(map(len, answers))
+        prompt, fate = _fitting(model, template.prompt([], row.prompt), room, template)
+        ids_of = {"prompt_ids": prompt, "chosen_ids": answers[0], "rejected_ids": answers[1]}
+        yield (ids_of if prompt else {}), fate
+    else:
+        answer = _answer(model, template, row.output)
+        prompt, fate = _fitting(model, template.prompt([], row.input), window - len(answer), template)
+        yield _completion(prompt, answer), fate
+
+
+def _completion(prompt: list[int], answer: list[int]) -> TokenRow:
+    return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer} if prompt else {}
+
+
+def _answer(model: LocalModel, template: Template, text: str) -> list[int]:
+    return model.encode_text(template.render_answer(text)) + _end(model)
+
+
+def _fitting(model: LocalModel, prompt: AnyPrompt, room: int, template: Template) -> tuple[list[int], str]:
+    """The prompt's ids, shortened to ``room``: what opens every prompt stays, the oldest of the rest goes."""
+    ids = model.encode_prompt(prompt)
+    if len(ids) <= room:
+        return ids, "kept"
+    opening = _shared(ids, _head(model, prompt, template))
+    if room < opening + LEAST_PROMPT:
+        return [], "dropped"
+    return ids[:opening] + ids[len(ids) - (room - opening) :], "truncated"
+
+
+def _head(model: LocalModel, prompt: AnyPrompt, template: Template) -> list[int]:
+    """What opens every prompt: beginning of text, a chat template's first words, the instruction."""
+    try:
+        if isinstance(prompt, Chat):
+            system = tuple(message for message in prompt.messages[:1] if message.role == "system")
+            return model.encode_prompt(Chat((*system, Message("user", ""))))
+        return model.encode_prompt(Prompt(template.head))
+    except InvalidInputError:  # nothing opens a prompt of this model
+        return []
+
+
+def _shared(one: list[int], other: list[int]) -> int:
+    """Length of the common beginning."""
+    places = range(min(len(one), len(other)))
+    return next((place for place in places if one[place] != other[place]), len(places))
+
+
+def _opening(model: LocalModel) -> list[int]:
+    added: list[int] = model.tokenizer("")["input_ids"]
+    return [token for token in added[:1] if token == model.tokenizer.bos_token_id]
+
+
+def _end(model: LocalModel) -> list[int]:
+    end: int | None = model.tokenizer.eos_token_id
+    return [] if end is None else [end]

@@ -1,0 +1,185 @@
+"""Training rows from another model's answers (sequence-level distillation, Kim and Rush, EMNLP 2016)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from ragkit.errors import EmptyPoolError, IntegrityError, InvalidInputError
+from ragkit.finetuning.manifest import run_hash
+from ragkit.models import load_model
+from ragkit.models.base import Sampling, raised, results_of
+from ragkit.progress import progress
+from ragkit.protocols import LanguageModel
+from ragkit.records import Completion, Example, Fields, Prompt, Usage
+from ragkit.templates import Template
+from ragkit.text import refuse_bare_string
+
+_COMPLETION = TypeAdapter(Completion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imitation:
+    """What a teacher answered.
+
+    Attributes:
+        examples: Inputs with the teacher's answers, ready for `finetune`, in the order of the inputs.
+        dropped: Places of the inputs that gave no example, each with the reason.
+        usage: Tokens of all answers.
+        cost: Money for all answers in US dollars; None where the price of one is unknown.
+        seconds: Time spent on all answers.
+        asked: Answers that were asked for in this call; the others were on file.
+    """
+
+    examples: tuple[Example, ...]
+    dropped: tuple[tuple[int, str], ...]
+    usage: Usage
+    cost: float | None
+    seconds: float
+    asked: int
+
+
+def imitate(
+    teacher: str | LanguageModel,
+    inputs: Sequence[str | Fields],
+    *,
+    template: Template | None = None,
+    examples: Sequence[Example] = (),
+    out: str | Path | None = None,
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    seed: int = 0,
+    group: int = 32,
+) -> Imitation:
+    """Let a teacher answer inputs, to train another model on its answers.
+
+    Answers that were cut off and empty ones are dropped and said so. With ``out``, every group of answers is on disk
+    before the next one is asked for: a call that was stopped goes on, and nothing is asked or paid twice. Load
+    the teacher with ``budget`` to limit what is spent.
+
+    Args:
+        teacher: A model or its spec.
+        inputs: What to answer; equal ones are asked once.
+        template: How inputs become prompts; the student is best trained and asked with the same.
+        examples: Examples that the teacher is shown, in the order given.
+        out: A file of JSON lines for the answers, new or of the same call.
+        max_tokens: Tokens of an answer at the most.
+        temperature: Temperature of the sampling.
+        seed: Seed of the sampling.
+        group: Inputs that are sent at once.
+
+    Returns:
+        The examples, and what they took.
+
+    Raises:
+        EmptyPoolError: If there are no inputs.
+        InvalidInputError: If an argument makes no sense, or the file belongs to another call.
+        IntegrityError: If the file is damaged.
+    """
+    refuse_bare_string("inputs", inputs)
+    if not inputs:
+        raise EmptyPoolError("`inputs` of imitate")
+    if group < 1:
+        raise InvalidInputError(f"`group` must be at least 1, got {group}")
+    template, model = template or Template(), load_model(teacher)
+    prompts = [template.prompt(examples, value) for value in inputs]
+    call = run_hash(
+        teacher=model.fingerprint, stop=template.stop, max_tokens=max_tokens, temperature=temperature, seed=seed
+    )
+    kept = _Answers(None if out is None else Path(out), call)
+    missing = list(dict.fromkeys(prompt for prompt in prompts if prompt.text not in kept.found))
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=template.stop, seed=seed)
+    with progress("asking the teacher", len(missing)) as advance:
+        for start in range(0, len(missing), group):
+            part = missing[start : start + group]
+            results = results_of(model, part, sampling)
+            answered = [(prompt, got) for prompt, got in zip(part, results, strict=True) if isinstance(got, Completion)]
+            kept.add([prompt for prompt, _ in answered], [answer for _, answer in answered])
+            raised(results)
+            advance(len(part))
+    return _gathered(inputs, prompts, kept.found, template, asked=len(missing))
+
+
+def _gathered(
+    inputs: Sequence[str | Fields],
+    prompts: Sequence[Prompt],
+    found: dict[str, Completion],
+    template: Template,
+    *,
+    asked: int,
+) -> Imitation:
+    made: list[Example] = []
+    dropped: list[tuple[int, str]] = []
+    for place, (value, prompt) in enumerate(zip(inputs, prompts, strict=True)):
+        completion = found[prompt.text]
+        answer = template.read_answer(completion.text)
+        if completion.finish_reason == "length":
+            dropped.append((place, "the answer was cut off at `max_tokens`"))
+        elif not answer:
+            dropped.append((place, "the answer is empty"))
+        else:
+            made.append(Example(value, answer))
+    answers = [found[text] for text in dict.fromkeys(prompt.text for prompt in prompts)]
+    known = [completion.cost for completion in answers if completion.cost is not None]
+    return Imitation(
+        examples=tuple(made),
+        dropped=tuple(dropped),
+        usage=sum((completion.usage for completion in answers), Usage()),
+        cost=sum(known) if len(known) == len(answers) else None,
+        seconds=sum(completion.seconds for completion in answers),
+        asked=asked,
+    )
+
+
+class _Answers:
+    """Answers by prompt, each on disk as soon as it is there."""
+
+    def __init__(self, path: Path | None, call: str) -> None:
+        self.path, self.found = path, dict[str, Completion]()
+        if path is None:
+            return
+        whole = path.read_bytes() if path.is_file() else b""
+        end = whole.rfind(b"\n") + 1  # what follows was being written when the process ended
+        if whole and not end and not whole.startswith(b'{"ragkit"'):
+            raise InvalidInputError(f"{path} holds something else; give another `out`")
+        for number, line in enumerate(whole[:end].splitlines(), 1):
+            self._read(line, number, call)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if end < len(whole):
+            with path.open("r+b") as file:
+                file.truncate(end)
+        if not end:
+            self._append([{"ragkit": "imitate", "call": call}])
+
+    def add(self, prompts: Sequence[Prompt], answers: Sequence[Completion]) -> None:
+        pairs = [(prompt.text, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        self._append([{"prompt": text, **asdict(answer)} for text, answer in pairs])
+        self.found.update(pairs)
+
+    def _read(self, line: bytes, number: int, call: str) -> None:
+        try:
+            row = json.loads(line)
+            if number > 1:
+                prompt = row.pop("prompt")
+                self.found[prompt] = _COMPLETION.validate_python(row)
+        except (ValueError, KeyError, AttributeError) as error:  # a ValidationError is a ValueError
+            if number == 1:
+                raise InvalidInputError(f"{self.path} holds something else; give another `out`") from error
+            raise IntegrityError(f"{self.path}, line {number} is damaged ({error}); delete the line") from error
+        if number == 1 and (not isinstance(row, dict) or row.get("call") != call):
+            raise InvalidInputError(
+                f"{self.path} holds answers of another teacher or other settings; give another `out` or delete it"
+            )
+
+    def _append(self, rows: Sequence[dict[str, object]]) -> None:
+        if self.path is None:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,167 @@
+"""How much of its training text a model gives back word for word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ragkit.errors import EmptyPoolError, InvalidInputError
+from ragkit.models import load_model
+from ragkit.protocols import LanguageModel
+from ragkit.text import refuse_bare_string
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memorisation:
+    """What a model gave back of some texts.
+
+    Attributes:
+        longest: For each text, the words of it in a row that some output holds, its opening left out.
+        words: For each text, the words after its opening.
+        length: Words in a row from which a text counts as reproduced; a shorter one must be there whole.
+        outputs: Number of outputs that were sampled.
+    """
+
+    longest: tuple[int, ...]
+    words: tuple[int, ...]
+    length: int
+    outputs: int
+
+    @property
+    def reproduced(self) -> tuple[int, ...]:
+        """Places of the texts that were reproduced."""
+        pairs = enumerate(zip(self.longest, self.words, strict=True))
+        return tuple(place for place, (run, words) in pairs if run >= min(self.length, words))
+
+    @property
+    def share(self) -> float:
+        """Share of the texts that were reproduced, from 0 to 1."""
+        return len(self.reproduced) / len(self.longest)
+
+
+def memorisation(
+    model: str | LanguageModel,
+    texts: Sequence[str],
+    *,
+    opening: float = 0.5,
+    length: int = 8,
+    samples: int = 1,
+    temperature: float = 0.0,
+    max_tokens: int = 128,
+    seed: int = 0,
+) -> Memorisation:
+    """Ask a model to go on from the openings of texts, and look for the rest of them in what it says.
+
+    This is discoverable memorisation (Carlini et al., "Quantifying Memorization Across Neural Language Models", ICLR
+    2023), of words between white space. Common phrases are reproduced by any model: measure texts that were not
+    trained on too, and compare.
+
+    Args:
+        model: A model or its spec.
+        texts: What the model was trained on, each of two words at least.
+        opening: Share of a text's words that the model is given.
+        length: Words in a row from which a text counts as reproduced.
+        samples: Outputs for each text; more than one only at a temperature above 0.
+        temperature: Temperature of the sampling.
+        max_tokens: Tokens of an output at the most.
+        seed: Seed of the first sample; the next ones take the seeds after it.
+
+    Returns:
+        What was reproduced.
+
+    Raises:
+        EmptyPoolError: If there are no texts.
+        InvalidInputError: If a text is too short or an argument makes no sense.
+    """
+    refuse_bare_string("texts", texts)
+    if not texts:
+        raise EmptyPoolError("`texts` of memorisation")
+    if not 0 < opening < 1:
+        raise InvalidInputError(f"`opening` must be above 0 and below 1, got {opening}")
+    if length < 1 or samples < 1:
+        raise InvalidInputError(f"`length` and `samples` must be at least 1, got {length} and {samples}")
+    if samples > 1 and temperature == 0:
+        raise InvalidInputError("several samples at temperature 0 are all the same; give a `temperature`")
+    halves = [_halves(text, opening, place) for place, text in enumerate(texts)]
+    asked = load_model(model)
+    outputs: list[str] = []
+    for sample in range(samples):
+        done = asked.generate(
+            [prompt for prompt, _ in halves], max_tokens=max_tokens, temperature=temperature, seed=seed + sample
+        )
+        outputs += [completion.text for completion in done]
+    rests = [rest.split() for _, rest in halves]
+    return Memorisation(
+        longest=tuple(longest_runs(rests, [output.split() for output in outputs])),
+        words=tuple(map(len, rests)),
+        length=length,
+        outputs=len(outputs),
+    )
+
+
+def longest_runs(texts: Sequence[Sequence[str]], outputs: Sequence[Sequence[str]]) -> list[int]:
+    """For each text, the most words in a row that stand so in one of the outputs.
+
+    A suffix automaton of all outputs (Blumer et al., 1985) is read once for each text, so the time is linear in words.
+
+    Args:
+        texts: n sequences of words.
+        outputs: Sequences of words to look in.
+
+    Returns:
+        n numbers of words.
+    """
+    # State 0 is the beginning; each has its ways on, its longest word sequence, and the state of a shorter suffix.
+    ways: list[dict[object, int]] = [{}]
+    size, suffix, last = [0], [-1], 0
+    for place, output in enumerate(outputs):
+        for word in (*output, place):  # the place, which is no word, keeps runs within one output
+            last = _extend(ways, size, suffix, last, word)
+    return [_longest_run(text, ways, size, suffix) for text in texts]
+
+
+def _extend(ways: list[dict[object, int]], size: list[int], suffix: list[int], last: int, word: object) -> int:
+    new, state = len(ways), last
+    ways.append({})
+    size.append(size[last] + 1)
+    suffix.append(0)
+    while state >= 0 and word not in ways[state]:
+        ways[state][word] = new
+        state = suffix[state]
+    if state < 0:
+        return new
+    found = ways[state][word]
+    if size[found] == size[state] + 1:
+        suffix[new] = found
+        return new
+    copy = len(ways)
+    ways.append(dict(ways[found]))
+    size.append(size[state] + 1)
+    suffix.append(suffix[found])
+    suffix[found] = suffix[new] = copy
+    while state >= 0 and ways[state].get(word) == found:
+        ways[state][word] = copy
+        state = suffix[state]
+    return new
+
+
+def _longest_run(text: Sequence[str], ways: list[dict[object, int]], size: list[int], suffix: list[int]) -> int:
+    state, run, best = 0, 0, 0
+    for word in text:
+        while state and word not in ways[state]:
+            state = suffix[state]
+            run = size[state]
+        if word in ways[state]:
+            state, run = ways[state][word], run + 1
+        best = max(best, run)
+    return best
+
+
+def _halves(text: str, opening: float, place: int) -> tuple[str, str]:
+    """A text's opening, with everything between its words, and the rest."""
+    words = list(re.finditer(r"\S+", text))
+    if len(words) < 2:
+        raise InvalidInputError(f"`texts[{place}]` must have two words at least, got {text!r}")
+    end = words[min(len(words) - 1, max(1, round(opening * len(words)))) - 1].end()
+    return text[:end], text[end:]

@@ -1,0 +1,146 @@
+"""What each method trains: an adapter, some blocks, a soft prompt, or everything."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PromptTuningConfig, get_peft_model, prepare_model_for_kbit_training
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import AutoModelForCausalLM
+
+from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.finetuning.four_bit import four_bit_config
+from ragkit.finetuning.settings import Settings
+from ragkit.models.local import LocalModel
+
+ADAPTERS = ("lora", "qlora", "prompt-tuning")
+
+
+def default_rate(method: str, objective: str, parameters: int) -> float:
+    """A learning rate by method, objective and size: small models and adapters take larger steps.
+
+    Preferences take a twentieth of it: they move a model that answers already.
+
+    Returns:
+        The highest rate of the schedule.
+    """
+    small, medium = parameters < 10**7, parameters < 10**8
+    if method == "prompt-tuning":
+        return 1e-1 if small else 3e-2 if medium else 1e-2
+    if method in {"lora", "qlora"}:
+        rate = 5e-3 if small else 1e-3 if medium else 2e-4
+    else:
+        rate = 1e-3 if small else 1e-4 if medium else 2e-5
+    return rate / 20 if objective == "preference" else rate
+
+
+def module_to_train(base: LocalModel, settings: Settings) -> Any:
+    """Read the base afresh, since training changes it, and freeze what the method leaves alone.
+
+    An adapter that lies on the base becomes part of it.
+
+    Args:
+        base: The model that was given; it stays what it was.
+        settings: What is trained.
+
+    Returns:
+        A causal model of transformers, with `requires_grad` set.
+    """
+    gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    half = gpu and settings.method in ADAPTERS and not hasattr(base.module, "peft_config")
+    module: Any = AutoModelForCausalLM.from_pretrained(
+        base.source,
+        dtype=torch.bfloat16 if half else torch.float32,
+        quantization_config=four_bit_config() if settings.method == "qlora" else None,
+    )
+    module = with_adapter_of(base.module, module)
+    if settings.method == "qlora":
+        module = prepare_model_for_kbit_training(module, use_gradient_checkpointing=settings.gradient_checkpointing)
+    if settings.method == "last-layers":
+        freeze_all_but_last(module, settings.layers)
+    return module
+
+
+def with_adapter_of(adapted: Any, module: Any) -> Any:
+    """Merge the adapter that lies on one model into another copy of its base.
+
+    Args:
+        adapted: A model, with an adapter of PEFT or without.
+        module: A fresh copy of its base.
+
+    Returns:
+        ``module``, changed in place where there is an adapter.
+    """
+    if not hasattr(adapted, "peft_config"):
+        return module
+    name = adapted.active_adapter
+    fresh = get_peft_model(module, adapted.peft_config[name])
+    set_peft_model_state_dict(fresh, get_peft_model_state_dict(adapted, adapter_name=name))
+    return fresh.merge_and_unload()
+
+
+def peft_config_of(settings: Settings) -> Any:
+    """The configuration of PEFT: the user's, or what the method stands for.
+
+    Returns:
+        A `PeftConfig`, None where the model's own weights are trained.
+
+    Raises:
+        InvalidInputError: If the user's configuration is not one of the method.
+    """
+    given, method = copy.deepcopy(settings.peft_config), settings.method  # PEFT writes into it
+    if method not in ADAPTERS:
+        return None
+    if given is not None and not isinstance(given, PeftConfig):
+        raise InvalidInputError(
+            f"`peft_config` must be a PeftConfig such as peft.LoraConfig, got {type(given).__name__}"
+        )
+    if method == "prompt-tuning":
+        if given is not None and type(given) is not PromptTuningConfig:
+            raise InvalidInputError(f"'prompt-tuning' takes a PromptTuningConfig, got {type(given).__name__}")
+        return given or PromptTuningConfig(
+            task_type="CAUSAL_LM", num_virtual_tokens=16, prompt_tuning_init="SAMPLE_VOCAB"
+        )
+    if given is not None and given.is_prompt_learning:
+        raise InvalidInputError(f"{method!r} takes an adapter's configuration, got {type(given).__name__}")
+    return given or LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def freeze_all_but_last(module: Any, layers: int) -> None:
+    """Leave the last blocks, the norm after them and the head to be trained.
+
+    A head that shares its weights with the input embedding stays frozen: it would be the first layer too.
+
+    Args:
+        module: A causal model of transformers.
+        layers: How many blocks.
+
+    Raises:
+        InvalidInputError: If there are fewer blocks.
+    """
+    owner, blocks = _blocks_of(module)
+    if layers > len(blocks):
+        raise InvalidInputError(f"`layers` must be at most {len(blocks)}, the blocks of this model; got {layers}")
+    module.requires_grad_(requires_grad=False)
+    head, embedding = module.get_output_embeddings(), module.get_input_embeddings()
+    norms = [part for part in owner.children() if part is not blocks and _is_norm(part)]
+    heads = [] if head is None or head.weight is embedding.weight else [head]
+    for part in (*blocks[len(blocks) - layers :], *norms, *heads):
+        part.requires_grad_(requires_grad=True)
+
+
+def _blocks_of(module: Any) -> tuple[Any, Any]:
+    """The list of a model's blocks, and the part that holds it."""
+    count = module.config.get_text_config().num_hidden_layers
+    for owner in module.modules():
+        for part in owner.children():
+            if isinstance(part, torch.nn.ModuleList) and len(part) == count:
+                return owner, part
+    raise UnsupportedError(f"the blocks of {type(module).__name__} cannot be told apart; use method='lora'")
+
+
+def _is_norm(part: Any) -> bool:
+    sizes = [weight.dim() for weight in part.parameters()]
+    return bool(sizes) and max(sizes) == 1

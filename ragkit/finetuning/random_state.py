@@ -1,0 +1,23 @@
+"""Trainers seed every generator there is, and some libraries draw when they are imported; a caller notices neither."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Put the generators of Python, numpy and torch back after a block."""
+    import torch
+
+    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)  # noqa: NPY002

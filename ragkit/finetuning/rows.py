@@ -1,0 +1,161 @@
+"""What a row of training data may be, for each objective; anything else is refused with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ragkit.errors import DataFileError, EmptyPoolError, InvalidInputError
+from ragkit.records import Chat, Document, Example, Message, Preference
+
+Row = Example | Chat | Document | str | Preference
+
+# What each objective takes, as it is said to a user.
+_TAKES = {
+    "completion": 'an Example, a Chat that ends with the assistant, or {"input", "output"}, {"prompt", "completion"} '
+    'or {"messages"}',
+    "text": 'a text, a Document or {"text"}',
+    "preference": 'a Preference or {"prompt", "chosen", "rejected"}',
+}
+_ROLES = ("system", "user", "assistant")
+
+
+def training_rows(
+    rows: Iterable[Row | Mapping[str, object]], objective: str, *, name: str = "train"
+) -> list[Example | Chat | Preference | str]:
+    """Bring rows into the one form that an objective is trained on.
+
+    Args:
+        rows: Records of ragkit, or mappings with the field's usual names.
+        objective: ``"completion"``, ``"text"`` or ``"preference"``.
+        name: What the rows are called in errors.
+
+    Returns:
+        Examples and conversations, texts, or preferences.
+
+    Raises:
+        EmptyPoolError: If there is none.
+        InvalidInputError: If a row has another shape, or nothing to learn in it.
+    """
+    if isinstance(rows, str | Mapping):
+        raise InvalidInputError(f"`{name}` must be a sequence of rows, got one {type(rows).__name__}")
+    made = []
+    for place, row in enumerate(rows):
+        try:
+            made.append(_checked(row, objective))
+        except InvalidInputError as error:
+            raise InvalidInputError(f"`{name}[{place}]` {error}") from None
+    if not made:
+        raise EmptyPoolError(f"`{name}` of finetune")
+    return made
+
+
+def read_rows(path: str | Path, objective: str) -> tuple[list[Row], list[Row]]:
+    """Read training data: JSON lines, or for plain text also a text file whose paragraphs are the rows.
+
+    Args:
+        path: The file, UTF-8. Rows whose ``split`` is ``"test"`` are left out.
+        objective: What the rows are for; see `training_rows`.
+
+    Returns:
+        Rows to train on, and those of a ``dev`` or ``validation`` split.
+
+    Raises:
+        DataFileError: If the file or one of its rows cannot be read, or no row is left to train on.
+    """
+    from ragkit.tasks import read_objects
+
+    path = Path(path)
+    if objective == "text" and path.suffix == ".txt":
+        return _paragraphs(path), []
+    train: list[Row] = []
+    held_out: list[Row] = []
+    for place, row in enumerate(read_objects(path), 1):
+        split = row.get("split", "train")
+        if split == "test":
+            continue
+        try:
+            made = _checked(row, objective)
+        except InvalidInputError as error:
+            raise DataFileError(path, 0, f"row {place} {error}") from error
+        (held_out if split in {"dev", "validation"} else train).append(made)
+    if not train:
+        raise DataFileError(path, 0, "holds no row to train on; expected rows without a split or of the split 'train'")
+    return train, held_out
+
+
+def _paragraphs(path: Path) -> list[Row]:
+    try:
+        parts = path.read_text(encoding="utf-8-sig").split("\n\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataFileError(path, 0, f"cannot be read ({error}); expected a UTF-8 text file") from error
+    kept: list[Row] = [part.strip() for part in parts if part.strip()]
+    if not kept:
+        raise DataFileError(path, 0, "holds no text; expected paragraphs with an empty line between them")
+    return kept
+
+
+def _checked(row: object, objective: str) -> Example | Chat | Preference | str:
+    made = _from_mapping(row, objective) if isinstance(row, Mapping) else row
+    if objective == "completion" and isinstance(made, Example):
+        _not_blank(output=made.output)
+        return made
+    if objective == "completion" and isinstance(made, Chat):
+        return _conversation(made)
+    if objective == "text" and isinstance(made, Document | str):
+        text = made if isinstance(made, str) else made.text
+        _not_blank(text=text)
+        return text
+    if objective == "preference" and isinstance(made, Preference):
+        _not_blank(chosen=made.chosen, rejected=made.rejected)
+        if made.chosen == made.rejected:
+            raise InvalidInputError("has the same answer as chosen and as rejected")
+        return made
+    kind = f"a mapping of {sorted(map(str, row))}" if isinstance(row, Mapping) else type(row).__name__
+    raise InvalidInputError(f"is {kind}; objective={objective!r} takes {_TAKES[objective]}")
+
+
+def _not_blank(**texts: object) -> None:
+    for name, text in texts.items():
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidInputError(f"has no {name}: expected a text that is not blank, got {text!r}")
+
+
+def _conversation(chat: Chat) -> Chat:
+    if not chat.messages or chat.messages[-1].role != "assistant":
+        raise InvalidInputError("is a conversation that does not end with the assistant, so there is nothing to learn")
+    for message in chat.messages:
+        if message.role not in _ROLES or not isinstance(message.content, str):
+            raise InvalidInputError(f"has a message of {message.role!r}; roles are {', '.join(_ROLES)}, contents text")
+    return chat
+
+
+def _from_mapping(row: Mapping[str, object], objective: str) -> object:
+    """The record that a mapping stands for; the mapping itself where it fits none."""
+    if objective == "completion":
+        for source, target in (("input", "output"), ("prompt", "completion")):
+            if source in row and target in row:
+                return Example(_fields(row, source), row[target])  # type: ignore[arg-type]
+        turns = row.get("messages")
+        if isinstance(turns, Sequence):
+            return Chat(tuple(map(_message, turns)))
+    if objective == "text" and isinstance(row.get("text"), str):
+        return row["text"]
+    if objective == "preference" and {"prompt", "chosen", "rejected"} <= set(row):
+        return Preference(_fields(row, "prompt"), row["chosen"], row["rejected"])  # type: ignore[arg-type]
+    return row
+
+
+def _fields(row: Mapping[str, object], name: str) -> str | dict[str, str]:
+    value = row[name]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping) and all(isinstance(text, str) for text in value.values()):
+        return dict(value)
+    raise InvalidInputError(f"has a {name} that is neither a text nor a mapping of texts: {value!r}")
+
+
+def _message(turn: object) -> Message:
+    if not isinstance(turn, Mapping) or not {"role", "content"} <= set(turn):
+        raise InvalidInputError(f'has a message that is no {{"role", "content"}}: {turn!r}')
+    return Message(turn["role"], turn["content"])

@@ -1,0 +1,138 @@
+"""What a training run is asked to do, checked before anything is loaded or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
+from ragkit.templates import Template
+
+METHODS = ("lora", "qlora", "full", "last-layers", "prompt-tuning", "classifier-head")
+OBJECTIVES = ("completion", "text", "preference")
+
+# Fields of the trainers' configurations that an argument of ours, or this module, decides.
+_OURS = {
+    "output_dir": "give `output_dir`",
+    "num_train_epochs": "give `epochs`",
+    "learning_rate": "give `learning_rate`",
+    "seed": "give `seed`",
+    "data_seed": "give `seed`",
+    "max_length": "give `max_length`",
+    "gradient_checkpointing": "give `gradient_checkpointing`",
+    "activation_checkpointing": "give `gradient_checkpointing`",
+    "eval_strategy": "give `eval`, on which the loss is measured after each epoch",
+    "load_best_model_at_end": "give `eval`, of which the best epoch is kept",
+    "metric_for_best_model": "the loss on `eval` decides",
+    "push_to_hub": "call `push_to_hub` of what `finetune` returns",
+    "hub_model_id": "call `push_to_hub` of what `finetune` returns",
+    "dataset_kwargs": "rows are tokenized before the trainer sees them",
+    "packing": "rows are tokenized before the trainer sees them",
+    "logging_nan_inf_filter": "a loss that is not a number always ends the run",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The arguments of `ragkit.finetune` but for model and data; see there."""
+
+    method: str = "lora"
+    objective: str = "completion"
+    folder: Path
+    template: Template | None = None
+    epochs: float = 3
+    learning_rate: float | None = None
+    layers: int = 2
+    max_length: int | None = None
+    patience: int | None = None
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    peft_config: Any = None
+    trainer_config: Mapping[str, object] = field(default_factory=dict)
+    watched: bool = False  # whether `eval` is given
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UnknownSpecError("fine-tuning method", self.method, METHODS)
+        if self.objective not in OBJECTIVES:
+            raise UnknownSpecError("objective", self.objective, OBJECTIVES)
+        if self.epochs <= 0:
+            raise InvalidInputError(f"`epochs` must be above 0, got {self.epochs}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
+            raise InvalidInputError(f"`learning_rate` must be between 0 and 1, got {self.learning_rate}")
+        for name, least in (("layers", 1), ("max_length", 16), ("patience", 1)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise InvalidInputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
+        self._check_combination()
+
+    def check_for_encoder(self) -> None:
+        """Refuse what only a language model can be trained with.
+
+        Raises:
+            UnsupportedError: If there is something of that kind.
+        """
+        if self.method not in {"classifier-head", "lora", "full"}:
+            raise UnsupportedError(f"an encoder takes 'classifier-head', 'full' and 'lora', got {self.method!r}")
+        unused = ("template", "max_length", "patience", "gradient_checkpointing", "watched")
+        given = ["eval" if name == "watched" else name for name in unused if getattr(self, name)]
+        if self.objective != "completion":
+            given.append(f"objective={self.objective!r}")
+        if given:
+            raise UnsupportedError(f"an encoder takes no {' and no '.join(given)}; it learns labels from bare inputs")
+
+    def _check_combination(self) -> None:
+        if self.peft_config is not None and self.method not in {"lora", "qlora", "prompt-tuning"}:
+            raise InvalidInputError(
+                f"`peft_config` goes with 'lora', 'qlora' and 'prompt-tuning', got it with {self.method!r}"
+            )
+        if self.peft_config is not None and not hasattr(self.peft_config, "to_dict"):
+            given = type(self.peft_config).__name__
+            raise InvalidInputError(f"`peft_config` must be a PeftConfig such as peft.LoraConfig, got {given}")
+        if self.method == "prompt-tuning" and self.objective != "completion":
+            raise UnsupportedError(
+                f"a soft prompt is trained on completions, got objective={self.objective!r}; use method='lora'"
+            )
+        if self.patience is not None and not self.watched:
+            raise InvalidInputError("`patience` goes with `eval`, whose loss it watches")
+        for name in self.trainer_config:
+            if name in _OURS:
+                raise InvalidInputError(f"`trainer_config` must not hold {name!r}; {_OURS[name]}")
+
+    def peft_facts(self) -> object:
+        """The PEFT configuration in a form that is the same in every process.
+
+        Returns:
+            Plain values, sets sorted.
+        """
+        if self.peft_config is None:
+            return None
+        facts = self.peft_config.to_dict()
+        return {name: sorted(value) if isinstance(value, set) else value for name, value in facts.items()}
+
+
+def trainer_arguments(kind: Any, ours: Mapping[str, object], given: Mapping[str, object]) -> Any:
+    """Make a trainer's configuration of our settings and of the user's, which win.
+
+    Args:
+        kind: ``TrainingArguments`` or one of its subclasses.
+        ours: Our settings.
+        given: The user's ``trainer_config``.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UnknownSpecError: If a field does not exist.
+        InvalidInputError: If the configuration is refused.
+    """
+    known = kind.__dataclass_fields__
+    for name in given:
+        if name not in known:
+            raise UnknownSpecError(f"field of {kind.__name__} in `trainer_config`", name, known)
+    try:
+        return kind(**{**ours, **given})
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"`trainer_config` is refused by {kind.__name__}: {error}") from error

@@ -1,0 +1,179 @@
+"""Many adapters over one base: the base's weights are in memory once, and each adapter is a model of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from typing_extensions import override
+
+from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.finetuning.adapters import add_adapter, kind_of
+from ragkit.finetuning.manifest import MANIFEST, Manifest
+from ragkit.models.base import Sampling, checked_prompts
+from ragkit.models.loading import fingerprint_of, load_local
+from ragkit.models.local import LocalModel, batches_by_length
+from ragkit.models.mixed_rows import MixedRows
+from ragkit.progress import quiet_transformers
+from ragkit.protocols import AnyPrompt
+from ragkit.records import Completion
+
+
+class AdapterSet(Mapping[str, LocalModel]):
+    r"""Adapters by name, each a `LanguageModel`; all of them and the base share one copy of the base's weights.
+
+    Switching takes about a millisecond. `generate_mixed` answers prompts for different adapters in one batch.
+
+    Attributes:
+        base: The base alone.
+
+    Examples:
+        >>> adapters = AdapterSet("tiny", {})
+        >>> prompt = "Input: dim the lamp\nOutput: fade lamp\n\nInput: dim the fan\nOutput:"
+        >>> adapters.base.generate(prompt, max_tokens=2).text
+        ' fade fan'
+    """
+
+    def __init__(self, base: str, adapters: Mapping[str, str | Path]) -> None:
+        """Load a base and adapters.
+
+        Args:
+            base: Spec of the base, such as ``"tiny"`` or ``"hf:<folder>"``.
+            adapters: Folders by name: PEFT adapters, or what `ragkit.finetune` wrote.
+
+        Raises:
+            InvalidInputError: If the base is not a model that takes adapters, or a folder holds no adapter.
+            IntegrityError: If an adapter is damaged or belongs to another base.
+        """
+        loaded = load_local(base)
+        if not isinstance(loaded, LocalModel) or hasattr(loaded.module, "peft_config"):
+            raise InvalidInputError(f"{base!r} does not take adapters; give the base they were trained on")
+        module: Any = loaded.module
+        self._inner: dict[str, str] = {}
+        prints: dict[str, str] = {}
+        for number, (name, folder) in enumerate(adapters.items()):
+            path = _adapter_folder(folder, loaded)
+            self._inner[name] = f"ragkit{number}"  # a name of PEFT's own must not be part of "lora_"
+            prints[name] = fingerprint_of(path)
+            module = add_adapter(module, path, name=self._inner[name], source=base)
+        self.base = loaded
+        self._models: dict[str, LocalModel] = {}
+        if adapters:
+            self.base = _Adapted(loaded, module, name=loaded.name, fingerprint=loaded.fingerprint, adapter=None)
+            for name, inner in self._inner.items():
+                fingerprint = f"{loaded.fingerprint}+{prints[name]}"
+                view = _Adapted(loaded, module, name=f"{base}+{name}", fingerprint=fingerprint, adapter=inner)
+                self._models[name] = view
+        inner_names = list(self._inner.values())
+        self._mixed_rows = MixedRows(module, inner_names) if adapters and MixedRows.fits(module) else None
+
+    def __getitem__(self, name: str) -> LocalModel:
+        if name not in self._models:
+            raise KeyError(f"no adapter is called {name!r}; there are {', '.join(sorted(self._models)) or 'none'}")
+        return self._models[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def generate_mixed(
+        self,
+        prompts: Sequence[AnyPrompt],
+        names: Sequence[str | None],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> list[Completion]:
+        """Continue each prompt with an adapter of its own, those of different adapters in one batch.
+
+        Args:
+            prompts: n prompts.
+            names: n names of adapters; None for the base.
+            max_tokens: Tokens written at the most, for each prompt.
+            temperature: 0 for the likeliest token each time.
+            stop: Sequences at which an answer ends.
+            seed: Seed of the sampling.
+
+        Returns:
+            n completions, those of each model alone.
+
+        Raises:
+            InvalidInputError: If there are not as many names as prompts, or a name is not known.
+        """
+        batch = checked_prompts(prompts)
+        if len(names) != len(batch):
+            raise InvalidInputError(f"`names` must be as many as the prompts, got {len(names)} for {len(batch)}")
+        unknown = [name for name in names if name is not None and name not in self._models]
+        if unknown:
+            raise InvalidInputError(f"no adapter is called {unknown[0]!r}; there are {', '.join(sorted(self._models))}")
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=tuple(stop), seed=seed)
+        if len(set(names)) > 1 and self._mixed_rows is not None and not temperature:
+            return self._mixed(
+                self._mixed_rows, batch, [None if name is None else self._inner[name] for name in names], sampling
+            )
+        answers: dict[int, Completion] = {}
+        for name in dict.fromkeys(names):
+            places = [place for place, other in enumerate(names) if other == name]
+            model = self.base if name is None else self._models[name]
+            answers |= zip(
+                places, model.generate([batch[place] for place in places], **sampling.options()), strict=True
+            )
+        return [answers[place] for place in range(len(batch))]
+
+    def _mixed(
+        self, mixed: MixedRows, prompts: list[AnyPrompt], inner: list[str | None], sampling: Sampling
+    ) -> list[Completion]:
+        base = self.base
+        rows = [base.encode_prompt(prompt) for prompt in prompts]
+        base.check_window(max(map(len, rows)), sampling.max_tokens)
+        answers: dict[int, Completion] = {}
+        with base.lock, torch.inference_mode(), quiet_transformers():
+            for places in batches_by_length(rows, base.batch_size):
+                with mixed.on([inner[place] for place in places]):
+                    found = base.answer_rows([rows[place] for place in places], sampling)
+                answers |= zip(places, found, strict=True)
+        return [answers[place] for place in range(len(prompts))]
+
+
+class _Adapted(LocalModel):
+    """One adapter of a base that several share, or the base without any."""
+
+    def __init__(self, base: LocalModel, module: Any, *, name: str, fingerprint: str, adapter: str | None) -> None:
+        super().__init__(
+            module, base.tokenizer, name=name, fingerprint=fingerprint, source=base.source, batch_size=base.batch_size
+        )
+        self.lock, self._prefixes, self._adapter = base.lock, base._prefixes, adapter
+
+    @contextmanager
+    @override
+    def _adapted(self) -> Iterator[None]:
+        if self._adapter is None:
+            with self.module.disable_adapter():
+                yield
+        else:
+            self.module.set_adapter(self._adapter)
+            yield
+
+
+def _adapter_folder(folder: str | Path, base: LocalModel) -> str:
+    """Where PEFT's files are, after the checks that ragkit's own folders allow."""
+    path = Path(folder)
+    if (path / MANIFEST).is_file():
+        manifest = Manifest.read(path)
+        manifest.check_weights(path)
+        manifest.check_base(path, base.fingerprint.partition(":")[0])
+        if manifest.form != "adapter":
+            raise InvalidInputError(f"{path} holds a {manifest.form}, not an adapter; load it with load_model")
+        path /= "model"
+    if not (path / "adapter_config.json").is_file():
+        raise InvalidInputError(f"{path} holds no adapter: expected adapter_config.json or {MANIFEST}")
+    if kind_of(str(path)) == "PROMPT_TUNING":
+        raise UnsupportedError(f"{path} is a soft prompt, which cannot share its base; load it with load_model")
+    return str(path)

@@ -1,0 +1,133 @@
+"""Answers kept on disk, so that no call is paid for twice, a killed run's calls among them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from threading import Lock
+
+from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.protocols import AnyPrompt
+from ragkit.records import Chat, Completion, Usage
+
+_FORMAT = 1
+
+
+class AnswerCache:
+    """A SQLite file of answers by model, prompt and settings; any number of threads and processes can share one.
+
+    An answer is on its way to the disk when `put` returns: it outlives the process, though not a power failure in the
+    same moment. Keys are hashes; the file holds answers and no prompts.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open or make the file.
+
+        Raises:
+            InvalidInputError: If it cannot be opened.
+            IntegrityError: If it is damaged, or not such a file.
+        """
+        self.path = Path(path)
+        self._lock = Lock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(self.path, check_same_thread=False, timeout=60, isolation_level=None)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise InvalidInputError(
+                f"{self.path} cannot be opened as a cache ({error}); give a writable path"
+            ) from error
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self._file.close()
+            raise IntegrityError(
+                f"{self.path} is not a cache of answers ({error}); delete it or give another path"
+            ) from error
+
+    def _prepare(self) -> None:
+        self._file.execute("PRAGMA journal_mode = WAL")
+        self._file.execute("PRAGMA synchronous = NORMAL")
+        found = self._file.execute("PRAGMA user_version").fetchone()[0]
+        if found not in {0, _FORMAT}:
+            raise sqlite3.DatabaseError(f"format {found}, expected {_FORMAT}")
+        self._file.execute(
+            "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
+        )
+        self._file.execute(f"PRAGMA user_version = {_FORMAT}")
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._file.execute("SELECT count(*) FROM answers").fetchone()[0])
+
+    def get(self, key: bytes) -> Completion | None:
+        """Find an answer.
+
+        Args:
+            key: What `key_of` gave.
+
+        Returns:
+            The answer, marked as cached; None where there is none.
+        """
+        found = self.get_json(key)
+        if not isinstance(found, dict):
+            return None
+        return Completion(**{**found, "usage": Usage(**found["usage"]), "cached": True})
+
+    def put(self, key: bytes, answer: Completion) -> None:
+        """Keep an answer; the reading of it by a schema is not kept, it can be read again."""
+        self.put_json(key, {**asdict(answer), "parsed": None})
+
+    def get_json(self, key: bytes) -> object:
+        """Find any value that was kept with `put_json`.
+
+        Returns:
+            The value; None where there is none.
+
+        Raises:
+            IntegrityError: If the file is damaged.
+        """
+        try:
+            with self._lock, closing(self._file.execute("SELECT answer FROM answers WHERE key = ?", (key,))) as rows:
+                row = rows.fetchone()
+            return None if row is None else json.loads(row[0])
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise IntegrityError(f"{self.path} is damaged ({error}); delete it") from error
+
+    def put_json(self, key: bytes, value: object) -> None:
+        """Keep any JSON value.
+
+        Raises:
+            IntegrityError: If it cannot be written.
+        """
+        try:
+            with self._lock:
+                self._file.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(value)))
+        except sqlite3.DatabaseError as error:
+            raise IntegrityError(f"{self.path} cannot be written ({error}); make room or delete it") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def key_of(fingerprint: str, prompt: AnyPrompt, options: Mapping[str, object]) -> bytes:
+    """Name a call by everything that its answer depends on.
+
+    Args:
+        fingerprint: The model's.
+        prompt: The prompt.
+        options: The other arguments.
+
+    Returns:
+        A hash.
+    """
+    if isinstance(prompt, Chat):
+        asked: object = [[message.role, message.content] for message in prompt.messages]
+    else:
+        asked = prompt if isinstance(prompt, str) else prompt.text
+    return hashlib.sha256(json.dumps([fingerprint, asked, options]).encode()).digest()

@@ -1,0 +1,85 @@
+"""An encoder as a model that chooses: the choice whose vector is nearest to the prompt's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ragkit.embedders import load_embedder
+from ragkit.errors import UnsupportedError
+from ragkit.models.base import ModelBase, Sampling, checked_prompts, prompt_text
+from ragkit.protocols import AnyPrompt, Capabilities, Embedder
+from ragkit.records import Completion, Usage
+from ragkit.text import refuse_bare_string
+
+
+class EncoderModel(ModelBase):
+    """Choose among texts with an embedder, without any training and without writing.
+
+    Probabilities are those of a softmax over cosines times `scale`. `generate` works with `choices` only; the first of
+    equal ones is taken.
+
+    Attributes:
+        embedder: The encoder.
+        scale: What cosines are multiplied with; 20 is what encoders for sentences are mostly trained with.
+
+    Examples:
+        >>> from ragkit import load_embedder
+        >>> model = EncoderModel(load_embedder("hash:256"))
+        >>> model.generate("dim the lamp", choices=["dim lamp", "lock the door"]).text
+        'dim lamp'
+    """
+
+    def __init__(self, embedder: str | Embedder, *, scale: float = 20.0) -> None:
+        """Take an embedder or its spec."""
+        self.embedder = load_embedder(embedder)
+        self.scale = scale
+
+    @property
+    @override
+    def name(self) -> str:
+        return self.embedder.name
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        return f"encoder:{self.embedder.fingerprint}:{self.scale:g}"
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        return Capabilities(score=True, choices=True)
+
+    @override
+    def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        if sampling.choices is None:
+            raise UnsupportedError(f"{self.name} is an encoder, which writes nothing; give it `choices`")
+        best = self.score(prompts, sampling.choices).argmax(axis=1).tolist()
+        return [
+            Completion(text=sampling.choices[row], usage=Usage(prompt_tokens=self.count_tokens(prompt_text(prompt))))
+            for prompt, row in zip(prompts, best, strict=True)
+        ]
+
+    @override
+    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:
+        """Log-probability of each choice among the choices.
+
+        Args:
+            prompts: n texts.
+            choices: c texts; space around them does not count.
+
+        Returns:
+            f64[n, c], in nats; the probabilities of a row sum to 1.
+        """
+        refuse_bare_string("choices", choices)
+        texts = [prompt_text(prompt) for prompt in checked_prompts(prompts)]
+        if not texts or not choices:
+            return np.zeros((len(texts), len(choices)))
+        asked = self.embedder.embed_queries(texts).astype(np.float64)
+        logits = self.scale * asked @ self.embedder.embed_documents([choice.strip() for choice in choices]).T
+        logits -= logits.max(axis=1, keepdims=True)
+        scores: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return scores

@@ -1,0 +1,106 @@
+"""Answers held to a list of choices or a JSON schema, by ruling out what cannot follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor
+from typing_extensions import override
+
+from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.extras import require
+
+
+class OneOf(LogitsProcessor):  # type: ignore[misc]
+    """Lets only the choices be written, and the end after each."""
+
+    def __init__(self, choices: Sequence[Sequence[int]], ends: Sequence[int], start: int) -> None:
+        """Take the choices.
+
+        Args:
+            choices: Their tokens.
+            ends: Tokens that end a text.
+            start: Where the answer begins in a row.
+        """
+        self.start = start
+        self.after: dict[tuple[int, ...], set[int]] = {}
+        for choice in choices:
+            for place, token in enumerate(choice):
+                self.after.setdefault(tuple(choice[:place]), set()).add(token)
+            self.after.setdefault(tuple(choice), set()).update(ends)
+        self.ends = set(ends)
+
+    @override
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        ruled_out = torch.full_like(scores, float("-inf"))
+        for row, written in enumerate(input_ids[:, self.start :].tolist()):
+            allowed = sorted(self.after.get(tuple(written), self.ends))
+            ruled_out[row, allowed] = scores[row, allowed]
+        return ruled_out
+
+
+class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
+    """Lets only JSON of a schema be written (llguidance: Earley's algorithm over the tokenizer's vocabulary)."""
+
+    def __init__(
+        self, vocabulary: Any, schema: Mapping[str, object], ends: Sequence[int], start: int, rows: int
+    ) -> None:
+        """Compile the schema over what `vocabulary_of` gave.
+
+        Raises:
+            InvalidInputError: If the schema cannot be compiled.
+        """
+        from llguidance import LLMatcher
+
+        # Space written at will has no end with a weak model.
+        layout = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(_closed(schema)), overrides=layout)
+        self.matchers = [LLMatcher(vocabulary, grammar) for _ in range(rows)]
+        if problem := self.matchers[0].get_error():
+            raise InvalidInputError(f"`schema` cannot be followed: {problem}")
+        self.start, self.ends = start, list(ends)
+
+    @override
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        ruled_out = torch.full_like(scores, float("-inf"))
+        for row, matcher in enumerate(self.matchers):
+            if input_ids.shape[1] > self.start and not matcher.is_stopped():
+                matcher.consume_token(int(input_ids[row, -1]))
+            if matcher.is_stopped():
+                allowed = self.ends
+            else:
+                bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+                allowed = np.unpackbits(bits, bitorder="little", count=scores.shape[1]).nonzero()[0].tolist()
+            ruled_out[row, allowed] = scores[row, allowed]
+        return ruled_out
+
+
+def _closed(schema: object) -> object:
+    """A schema whose objects have no properties but those they name, unless it says otherwise."""
+    if isinstance(schema, Mapping):
+        closed = {name: _closed(part) for name, part in schema.items()}
+        named = isinstance(schema.get("properties"), Mapping) and schema.get("type") == "object"
+        return {"additionalProperties": False, **closed} if named else closed
+    return [_closed(part) for part in schema] if isinstance(schema, list) else schema
+
+
+def vocabulary_of(tokenizer: Any, ends: Sequence[int]) -> Any:
+    """A tokenizer as llguidance needs it; it takes up to a second.
+
+    Returns:
+        An ``LLTokenizer``.
+
+    Raises:
+        UnsupportedError: If llguidance cannot read this kind of tokenizer.
+    """
+    require("llguidance")
+    import llguidance.hf
+
+    try:
+        return llguidance.hf.from_tokenizer(tokenizer, eos_token=list(ends))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UnsupportedError(f"a {type(tokenizer).__name__} cannot be held to a schema ({error})") from error

@@ -1,0 +1,73 @@
+"""LoRA adapters that differ from row to row of a batch, as batched products (the idea of Punica, Chen et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear
+
+
+class MixedRows:
+    """The matrices of all adapters of one model, stacked layer by layer.
+
+    PEFT goes through the adapters one by one in each layer; here a layer takes two batched products, whatever the
+    number of adapters.
+    """
+
+    def __init__(self, module: Any, adapters: Sequence[str]) -> None:
+        """Stack the adapters of PEFT's model, zeros first for the base alone."""
+        self._place: dict[str | None, int] = {None: 0, **{name: row for row, name in enumerate(adapters, 1)}}
+        self._stacks = [
+            (layer, _stacked(layer.lora_A, layer, adapters), _stacked(layer.lora_B, layer, adapters))
+            for layer in module.modules()
+            if isinstance(layer, Linear)
+        ]
+
+    @staticmethod
+    def fits(module: Any) -> bool:
+        """Whether all that the adapters change is linear layers, by plain LoRA."""
+        configs = module.peft_config.values()
+        plain = all(str(config.peft_type.value) == "LORA" and not config.use_dora for config in configs)
+        saved = any(config.modules_to_save or config.bias != "none" for config in configs)
+        adapted = [layer for layer in module.modules() if hasattr(layer, "lora_A")]
+        return plain and not saved and all(type(layer) is Linear for layer in adapted)
+
+    @contextmanager
+    def on(self, names: Sequence[str | None]) -> Iterator[None]:
+        """Let each row of the batches that follow have an adapter of its own.
+
+        Args:
+            names: PEFT's name of each row's adapter; None for the base.
+        """
+        places = [self._place[name] for name in names]
+        try:
+            for layer, down, up in self._stacks:
+                layer.forward = _by_row(layer.base_layer, down[places], up[places])
+            yield
+        finally:
+            for layer, _, _ in self._stacks:
+                layer.__dict__.pop("forward", None)
+
+
+def _stacked(parts: Any, layer: Any, adapters: Sequence[str]) -> Any:
+    """The transposed matrices of all adapters, filled up to the largest rank: float[adapters + 1, in, out]."""
+    is_up = parts is layer.lora_B
+    held = {name: parts[name].weight.T * (layer.scaling[name] if is_up else 1.0) for name in adapters if name in parts}
+    shapes = [matrix.shape for matrix in held.values()]
+    like = next(iter(held.values()))
+    whole = like.new_zeros(len(adapters) + 1, max(shape[0] for shape in shapes), max(shape[1] for shape in shapes))
+    for row, name in enumerate(adapters, 1):
+        if name in held:
+            whole[row, : held[name].shape[0], : held[name].shape[1]] = held[name]
+    return whole.detach().to(layer.base_layer.weight.dtype)
+
+
+def _by_row(base: Any, down: Any, up: Any) -> Any:
+    def forward(states: Any) -> Any:
+        output = base(states)
+        return torch.baddbmm(output, torch.bmm(states, down), up)
+
+    return forward

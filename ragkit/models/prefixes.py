@@ -1,0 +1,145 @@
+"""Key-value caches of prompt beginnings, so that what several prompts share is computed once."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from ragkit.protocols import AnyPrompt
+from ragkit.records import Prompt
+
+LEAST = 32  # tokens below which sharing is not worth a pass of its own
+
+
+class Prefix:
+    """The cache of a beginning, for one row.
+
+    Attributes:
+        ids: Its tokens.
+        bytes: Memory it takes.
+    """
+
+    def __init__(self, ids: list[int], cache: Any) -> None:
+        """Take a cache as a forward pass over ``ids`` left it."""
+        self.ids = ids
+        self._cache = cache
+        self.bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+
+    def for_rows(self, rows: int, room: int) -> Any:
+        """The cache for a batch, with room for more tokens.
+
+        Args:
+            rows: Rows of the batch.
+            room: Tokens that will be appended.
+
+        Returns:
+            A cache that can be written to.
+        """
+        return grown(self._cache, rows, room)
+
+
+class Prefixes:
+    """The beginnings used last, as many as fit.
+
+    Attributes:
+        most_bytes: Memory they may take together.
+    """
+
+    def __init__(self, most_bytes: int = 2**30) -> None:
+        """Begin with none."""
+        self.most_bytes = most_bytes
+        self._kept: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
+
+    def get(self, adapter: str | None, ids: Sequence[int]) -> Prefix | None:
+        """Find a beginning.
+
+        Args:
+            adapter: The adapter it was computed with.
+            ids: Its tokens.
+
+        Returns:
+            The beginning, or None.
+        """
+        key = (adapter, tuple(ids))
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, adapter: str | None, prefix: Prefix) -> None:
+        """Keep a beginning, and let those go that were not used for longest."""
+        if prefix.bytes > self.most_bytes:
+            return
+        self._kept[adapter, tuple(prefix.ids)] = prefix
+        while sum(kept.bytes for kept in self._kept.values()) > self.most_bytes:
+            self._kept.popitem(last=False)
+
+
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """A layer that is written into room made beforehand, instead of being copied for each token."""
+
+    def __init__(self, keys: Any, values: Any, rows: int, room: int) -> None:
+        super().__init__()
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        self._room = [_with_room(part, rows, room) for part in (keys, values)]
+        self.keys, self.values = (buffer[:, :, : keys.shape[2]] for buffer in self._room)
+
+    def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+        start, end = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
+        for buffer, states in zip(self._room, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = states
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._room)
+        return self.keys, self.values
+
+
+def grown(cache: Any, copies: int, room: int) -> Any:
+    """A cache with each row repeated, and room for more tokens.
+
+    Args:
+        cache: A cache that `is_plain`.
+        copies: How often each row stands in the new one, next to each other.
+        room: Tokens that will be appended.
+
+    Returns:
+        The new cache.
+    """
+    fresh = copy.copy(cache)
+    fresh.layers = [_RoomyLayer(layer.keys, layer.values, copies, room) for layer in cache.layers]
+    return fresh
+
+
+def _with_room(states: Any, copies: int, room: int) -> Any:
+    rows, heads, length, size = states.shape
+    buffer = states.new_empty(rows * copies, heads, length + room, size)
+    buffer[:, :, :length] = states.repeat_interleave(copies, dim=0) if copies > 1 and rows > 1 else states
+    return buffer
+
+
+def is_plain(config: Any) -> bool:
+    """Whether a model keeps all keys and values of all tokens, so that its caches can be shared and repeated."""
+    cache = DynamicCache(config=config)
+    return bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def shared_length(rows: Sequence[Sequence[int]]) -> int:
+    """Tokens that all rows begin with, at least one of each row left out."""
+    shortest = min(map(len, rows)) - 1
+    first = torch.tensor(rows[0][:shortest])
+    for row in rows[1:]:
+        differs = (first != torch.tensor(row[: len(first)])).nonzero()
+        first = first[: int(differs[0])] if len(differs) else first
+    return len(first)
+
+
+def named_prefixes(prompts: Sequence[AnyPrompt]) -> dict[str | None, list[int]]:
+    """Places of prompts by the prefix that they name; those that name none come under None."""
+    places: dict[str | None, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        name = prompt.prefix if isinstance(prompt, Prompt) and prompt.prefix and prompt.suffix else None
+        places.setdefault(name, []).append(place)
+    return places

@@ -1,0 +1,42 @@
+"""``pearl`` as one strategy of a comparison."""
+
+import pytest
+from pearl.replay import by_step
+
+from ragkit.errors import InvalidInputError
+from ragkit.models.scripted import ScriptedModel
+from ragkit.records import Example
+from ragkit.tasks import Task
+from ragkit_pipelines.compare import compare
+
+PLAN = 'New actions:\n- None\n\n1. a = ABOUT(CTX, "a") : Step A'
+
+
+def answer(prompt):
+    if prompt.endswith("Option:"):
+        return "B" if "ship" in prompt.split("The question:")[1] else "A"
+    return PLAN if prompt.endswith("?\n\n") else by_step(prompt)
+
+
+def rows(split):
+    return [
+        Example({"question": f"{split}: is it a {word}?", "document": f"text of {word}"}, label)
+        for word, label in (("ship", "yes"), ("house", "no"))
+    ]
+
+
+def test_pearl_is_compared_with_others(tmp_path):
+    task = Task("", rows("train"), rows("test"), labels=("no", "yes"), metric="accuracy")
+    result = compare(task, ["majority", "pearl"], model=ScriptedModel(answer), embedder="hash:64", out=tmp_path)
+    by_name = {row.strategy: row for row in result.results.rows}
+    assert by_name["pearl"].score == 1.0
+    assert by_name["pearl"].prompt_tokens > 2000
+    free = Task("", rows("train"), [Example(rows("test")[0].input, "value of A")], labels=None, metric="exact_match")
+    found = compare(free, ["pearl"], model=ScriptedModel(answer), embedder="hash:64", out=tmp_path / "free")
+    assert found.results.rows[0].score == 1.0
+
+
+def test_inputs_without_a_document_are_refused(tmp_path):
+    task = Task("", [Example("a", "b")], [Example("c", "d")])
+    with pytest.raises(InvalidInputError, match="fields 'question' and 'document'"):
+        compare(task, ["pearl"], model=ScriptedModel(answer), embedder="hash:64", out=tmp_path)

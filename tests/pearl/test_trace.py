@@ -1,0 +1,203 @@
+"""Traces: nothing that was called is called again, wherever a kill falls."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from pearl.replay import DOCUMENT, THREE, CountingModel, by_step, quick, recorded
+
+from ragkit.errors import DataFileError, InvalidInputError, TraceLockedError
+from ragkit_pipelines.pearl.context import Windows
+from ragkit_pipelines.pearl.events import CallMade, read_events
+from ragkit_pipelines.pearl.pipeline import Pearl
+from ragkit_pipelines.pearl.planner import PromptPlanner
+from ragkit_pipelines.pearl.trace import Trace
+
+
+def pearl_of(model, **settings):
+    return Pearl(model, executor=quick(**settings))
+
+
+def test_a_run_goes_on_after_a_kill_at_every_line(data, tmp_path):
+    for number, each in enumerate(recorded(data)):
+        path = tmp_path / f"{number}.jsonl"
+        first = CountingModel(each.answers().__getitem__)
+        whole = pearl_of(first).invoke(each.question, DOCUMENT, plan=each.plan, trace=path)
+        assert whole.answer == each.answer
+        lines = path.read_bytes().splitlines(keepends=True)
+        begun = 3  # the document, the run and the plan
+        for kept in range(begun, len(lines) + 1):
+            path.write_bytes(b"".join(lines[:kept]) + (lines[kept][:-7] if kept < len(lines) else b""))
+            held = sum(json.loads(line)["event"] == "call" for line in lines[:kept])
+            model = CountingModel(each.answers().__getitem__)
+            run = pearl_of(model, concurrency=8 if kept % 2 else 1).resume(path)
+            assert run.answer == each.answer
+            assert run.values == each.outputs
+            assert (len(model.asked), run.reused) == (len(first.asked) - held, held)
+            calls = [event for event in read_events(path)[0] if isinstance(event, CallMade)]
+            assert set(Counter(call.key for call in calls).values()) <= {1}
+            assert len(calls) == len(first.asked)
+
+
+PLAN = 'New actions:\n- None\n\n1. a = ABOUT(CTX, "a") : Step A\n2. b = RELATION(CTX, a, "b") : Step B'
+
+
+def planning(prompt):
+    return PLAN if prompt.endswith("put right:\n\n") else "no plan" if prompt.endswith("?\n\n") else by_step(prompt)
+
+
+def test_plans_and_corrections_are_not_asked_for_again(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    first = CountingModel(planning)
+    run = pearl_of(first).invoke("why?", "text", trace=path)
+    assert (run.text, run.calls) == ("value of B", 4)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for kept in range(2, len(lines)):
+        path.write_bytes(b"".join(lines[:kept]))
+        model = CountingModel(planning)
+        again = pearl_of(model).resume(path)
+        held = sum(json.loads(line)["event"] == "call" for line in lines[:kept])
+        assert (again.answer, again.plan, len(model.asked)) == (run.answer, run.plan, 4 - held)
+
+
+def test_a_process_that_dies_loses_only_the_call_under_way(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    script = """
+import os, sys
+sys.path.insert(0, "tests")
+from pearl.test_trace import CountingModel, planning, pearl_of
+asked = []
+def answer(prompt):
+    asked.append(prompt)
+    if len(asked) == int(sys.argv[2]):
+        os._exit(9)
+    return planning(prompt)
+print(pearl_of(CountingModel(answer), concurrency=1).invoke("why?", "text", trace=sys.argv[1]).text)
+"""
+    for at in (1, 3, 4):
+        path.unlink(missing_ok=True)
+        done = subprocess.run([sys.executable, "-c", script, str(path), str(at)], capture_output=True, check=False)
+        assert done.returncode == 9, done.stderr
+        model = CountingModel(planning)
+        run = pearl_of(model).resume(path)
+        assert (run.text, len(model.asked)) == ("value of B", 4 - (at - 1))
+        assert run.reused == max(0, at - 1 - 2)  # a plan that was accepted is read from its own line
+
+
+def test_a_trace_remembers_across_questions(tmp_path):
+    model = CountingModel(by_step)
+    pearl = pearl_of(model)
+    with Trace(tmp_path / "trace.jsonl") as trace:
+        one = pearl.invoke("first?", "text", plan=THREE, trace=trace)
+        two = pearl.invoke("second?", "text", plan=THREE, trace=trace)
+        other = pearl.invoke("third?", "another text", plan=THREE, trace=trace)
+    assert (one.calls, two.calls, two.reused, other.calls) == (4, 0, 4, 4)
+    assert one.answer == two.answer
+    assert one.usage == two.usage
+    assert [each.reused for each in two.steps if not each.local] == [True] * 4
+
+
+def test_what_a_line_holds(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    run = pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert Counter(row["event"] for row in rows) == {"document": 1, "run": 1, "plan": 1, "call": 4, "step": 5, "end": 1}
+    call = next(row for row in rows if row["event"] == "call" and row["step"] == "a")
+    assert call["plan"] == THREE.fingerprint
+    assert call["document"] == rows[0]["hash"]
+    assert (call["model"], call["text"], call["prompt_tokens"]) == (
+        "counting",
+        "value of A",
+        run.steps[0].usage.prompt_tokens,
+    )
+    assert call["key"] in next(row for row in rows if row["event"] == "step" and row["step"] == "a")["keys"]
+
+
+def test_a_batch_goes_on_where_it_was(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    questions = [f"question {n}?" for n in range(8)]
+    model = CountingModel(lambda p: PLAN if p.endswith("?\n\n") else by_step(p))
+    whole = pearl_of(model).batch(questions, [f"text {n}" for n in range(8)], trace=path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: len(lines) // 2]))
+    held = sum(json.loads(line)["event"] == "call" for line in lines[: len(lines) // 2])
+    again = CountingModel(lambda p: PLAN if p.endswith("?\n\n") else by_step(p))
+    runs = pearl_of(again).batch(questions, [f"text {n}" for n in range(8)], trace=path)
+    assert [run.answer for run in runs] == [run.answer for run in whole]
+    assert len(again.asked) == len(model.asked) - held
+
+
+def test_two_processes_cannot_write_one_trace(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    with Trace(path):
+        code = f"from ragkit_pipelines.pearl.trace import Trace; Trace({str(path)!r})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "TraceLockedError" in done.stderr
+        assert "is written by another run" in done.stderr
+        with pytest.raises(TraceLockedError):
+            Trace(path)
+    Trace(path).close()
+
+
+def test_a_line_cut_in_the_middle_is_cut_off_and_damage_is_named(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    with Trace(path) as trace:
+        assert len(trace.events) == whole.count(b"\n") - 1
+    assert path.read_bytes() == whole[: whole.rstrip(b"\n").rfind(b"\n") + 1]
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b'{"event": "call"}\n', *lines[2:]]))
+    with pytest.raises(DataFileError, match="line 3"):
+        Trace(path)
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(DataFileError, match="line 1"):
+        Trace(path)
+
+
+def test_resuming_with_something_else_is_refused(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    model = CountingModel(by_step)
+    pearl_of(model).invoke("q?", "text", plan=THREE, trace=path)
+    other = Pearl(model, context=Windows())
+    with pytest.raises(InvalidInputError, match="made with the context 'whole'"):
+        other.resume(path)
+    with pytest.raises(InvalidInputError, match="made with the answer 'sinks'"):
+        Pearl(model, answer="last").resume(path)
+    with pytest.raises(InvalidInputError, match="is about another document"):
+        pearl_of(model).resume(path, document="other")
+    with pytest.raises(InvalidInputError, match="there is no trace"):
+        pearl_of(model).resume(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(InvalidInputError, match="holds no question"):
+        pearl_of(model).resume(tmp_path / "empty.jsonl")
+
+
+def test_a_document_may_be_kept_out_of_the_trace(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    model = CountingModel(by_step)
+    with Trace(path, keep_documents=False) as trace:
+        pearl_of(model).invoke("q?", "a secret text", plan=THREE, trace=trace)
+    assert "secret" not in path.read_text()
+    with pytest.raises(InvalidInputError, match="does not hold its document"):
+        pearl_of(model).resume(path)
+    assert pearl_of(model).resume(path, document="a secret text").reused == 4
+
+
+def test_a_closed_trace_says_so(tmp_path):
+    trace = Trace(tmp_path / "trace.jsonl")
+    trace.close()
+    trace.close()
+    with pytest.raises(InvalidInputError, match="is closed"):
+        pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=trace)
+
+
+def test_the_sampling_is_part_of_what_is_remembered(tmp_path):
+    model = CountingModel(lambda p: PLAN if p.endswith("?\n\n") else by_step(p))
+    path = tmp_path / "trace.jsonl"
+    for temperature, calls in ((0.0, 3), (0.0, 0), (0.7, 1)):
+        pearl = Pearl(model, executor=quick(), planner=PromptPlanner(temperature=temperature))
+        assert pearl.invoke("q?", "text", trace=path).calls == calls

@@ -1,0 +1,265 @@
+"""What prompts begin with is read once: answers, scores and streams are those of each prompt alone."""
+
+import asyncio
+import json
+import threading
+from typing import Annotated
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, Field
+from random_llama import save_random_llama
+
+from ragkit import Prompt, load_model
+from ragkit.errors import InvalidInputError, ModelError
+from ragkit.models import local, prefixes
+from ragkit.models.prefixes import Prefix, Prefixes, shared_length
+from ragkit.testing import LanguageModelContract
+
+DOCUMENT = "lamp fan vent red blue one two three dim fade " * 12
+PROMPTS = [
+    Prompt(DOCUMENT, f"Input: {word}\nOutput:") for word in ("lamp", "the red fan", "é 🙂", "one two three four")
+]
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    return save_random_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture
+def llama(spec):
+    return load_model(spec)
+
+
+class TestLlama(LanguageModelContract):
+    @pytest.fixture
+    def model(self, llama):
+        return llama
+
+
+def alone(model, prompt, max_tokens=12):
+    """What plain transformers writes."""
+    import torch
+
+    ids = torch.tensor([model.encode_prompt(prompt)])
+    mask = torch.ones_like(ids)
+    written = model.module.generate(ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False)
+    return model.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def by_hand(model, prompt, choice):
+    import torch
+
+    head, tail = model.encode_prompt(prompt), model.encode_text(choice)
+    with torch.inference_mode():
+        logits = model.module(torch.tensor([head + tail])).logits[0].double().log_softmax(-1)
+    return sum(float(logits[len(head) + place - 1, token]) for place, token in enumerate(tail))
+
+
+def counted(model, monkeypatch):
+    """The tokens of every forward pass."""
+    sizes, forward = [], model.module.forward
+
+    def counting(*args, **arguments):
+        ids = arguments.get("input_ids", args[0] if args else None)
+        sizes.append(tuple(ids.shape))
+        return forward(*args, **arguments)
+
+    counting.__signature__ = __import__("inspect").signature(forward)
+    monkeypatch.setattr(model.module, "forward", counting)
+    return sizes
+
+
+def test_a_prefix_is_read_once_and_changes_nothing(llama, monkeypatch):
+    expected = [alone(llama, prompt) for prompt in PROMPTS]
+    assert len(set(expected)) > 1
+    sizes = counted(llama, monkeypatch)
+    answers = llama.generate(PROMPTS, max_tokens=12)
+    assert [answer.text for answer in answers] == expected
+    length = len(llama.encode_prompt(DOCUMENT))
+    assert sizes[0] == (1, length)
+    assert all(width < 30 for _, width in sizes[1:])
+    assert sorted(answer.usage.cached_tokens for answer in answers) == [0, *[length] * 3]
+    # The next call finds it.
+    sizes.clear()
+    again = llama.generate(PROMPTS[1], max_tokens=12)
+    assert (again.text, again.usage.cached_tokens) == (expected[1], length)
+    assert all(width < 30 for _, width in sizes)
+    assert again.usage.prompt_tokens == len(llama.encode_prompt(PROMPTS[1]))
+
+
+def test_strings_share_within_a_call_only(llama, monkeypatch):
+    sizes = counted(llama, monkeypatch)
+    texts = [prompt.text for prompt in PROMPTS]
+    answers = llama.generate(texts, max_tokens=12)
+    assert sizes[0][0] == 1
+    assert sizes[0][1] > 100
+    monkeypatch.undo()
+    assert [answer.text for answer in answers] == [alone(llama, text) for text in texts]
+    assert llama.generate(texts[0], max_tokens=2).usage.cached_tokens == 0
+
+
+def test_different_prefixes_in_one_call(llama):
+    other = Prompt("blue " + DOCUMENT, "Input: lamp\nOutput:")
+    prompts = [PROMPTS[0], other, "Input: red\nOutput:", PROMPTS[1], Prompt(DOCUMENT)]
+    assert [answer.text for answer in llama.generate(prompts, max_tokens=8)] == [
+        alone(llama, prompt, 8) for prompt in prompts
+    ]
+
+
+def test_sampling_and_stops_with_a_prefix(llama):
+    settings = {"max_tokens": 12, "temperature": 2.0, "seed": 3}
+    texts = [prompt.text for prompt in PROMPTS]
+    apart = [llama.generate(text, **settings).text for text in texts]
+    assert [answer.text for answer in llama.generate(PROMPTS, **settings)] == apart
+    whole = alone(llama, PROMPTS[0])
+    stop = whole[4:6]
+    assert llama.generate(PROMPTS[0], max_tokens=12, stop=[stop]).text == whole[: whole.find(stop)]
+
+
+CHOICES = [" fade", " fade lamp", " one two three", "", "\n\nInput: x", " red blue red blue red"]
+
+
+@pytest.mark.parametrize("most", [32_768, 700])
+def test_scores_after_a_prefix(llama, monkeypatch, most):
+    monkeypatch.setattr(local, "_MOST_TOKENS", most)  # a small one parts the choices
+    prompts = [*PROMPTS, "Input: red\nOutput:", ""]
+    expected = [[by_hand(llama, prompt, choice) for choice in CHOICES] for prompt in prompts]
+    np.testing.assert_allclose(llama.score(prompts, CHOICES), expected, atol=1e-3)
+    np.testing.assert_allclose(llama.score(prompts[:1], CHOICES), expected[:1], atol=1e-3)
+
+
+def test_a_choice_costs_its_own_tokens(llama, monkeypatch):
+    sizes = counted(llama, monkeypatch)
+    llama.score([PROMPTS[0].text], [f" red {word}" for word in ("fan", "lamp", "vent")])
+    assert sizes == [(1, len(llama.encode_prompt(PROMPTS[0]))), (3, 1)]
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [("Mistral", {"sliding_window": 16}), ("Qwen3", {"head_dim": 16})])
+def test_models_whose_caches_cannot_be_shared_or_differ(tmp_path, kind, sizes):
+    model = load_model(save_random_llama(tmp_path, kind=kind, **sizes))
+    assert model._is_plain == (kind == "Qwen3")
+    assert [answer.text for answer in model.generate(PROMPTS, max_tokens=8)] == [
+        alone(model, prompt, 8) for prompt in PROMPTS
+    ]
+    expected = [[by_hand(model, prompt, choice) for choice in CHOICES] for prompt in PROMPTS]
+    np.testing.assert_allclose(model.score(PROMPTS, CHOICES), expected, atol=1e-3)
+
+
+def test_the_longest_unused_goes_first(llama):
+    import torch
+
+    def prefix(word):
+        ids = llama.encode_prompt(word * 40)
+        with torch.inference_mode():
+            return Prefix(ids, llama._forward(torch.tensor([ids])).past_key_values)
+
+    a, b, c = map(prefix, (" lamp", " fan", " vent"))
+    kept = Prefixes(most_bytes=2 * a.bytes)
+    kept.put(None, a)
+    kept.put("adapter", a)
+    assert kept.get("other", a.ids) is None
+    assert kept.get(None, a.ids) is a
+    kept.put(None, b)  # the one of the adapter goes
+    assert [kept.get("adapter", a.ids), kept.get(None, a.ids), kept.get(None, b.ids)] == [None, a, b]
+    kept.put(None, c)
+    assert [kept.get(None, a.ids), kept.get(None, b.ids)] == [None, b]
+    Prefixes(most_bytes=10).put(None, a)  # too large to keep, and no error
+
+
+def test_shared_length():
+    assert shared_length([[1, 2, 3], [1, 2, 3, 4]]) == 2
+    assert shared_length([[1, 2, 9, 9], [1, 2, 3, 4], [1, 5, 3, 4]]) == 1
+    assert shared_length([[7], [7]]) == 0
+    assert prefixes.LEAST > 1
+
+
+# Streams.
+
+
+@pytest.mark.parametrize("name", ["llama", "tiny"])
+def test_streams_come_in_pieces(request, name):
+    model = request.getfixturevalue(name)
+    for prompt in (PROMPTS[0], "Input: dim the lamp\nOutput: fade lamp\n\nInput: dim the fan\nOutput:"):
+        stream = model.stream(prompt, max_tokens=12)
+        pieces = list(stream)
+        whole = model.generate(prompt, max_tokens=12)
+        assert "".join(pieces) == whole.text == stream.completion.text
+        assert len(pieces) > 1 or len(whole.text.split()) < 3
+        assert stream.completion.usage.completion_tokens == whole.usage.completion_tokens
+        assert stream.completion.finish_reason == whole.finish_reason
+
+
+def test_a_stream_given_up_ends_the_work(llama):
+    stream = llama.stream(PROMPTS[0], max_tokens=1000)
+    next(stream)
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "ragkit-stream"]
+    assert llama.generate("Input:", max_tokens=1)  # the lock is free
+
+
+def test_an_error_in_a_stream_reaches_the_caller(llama, monkeypatch):
+    def fail(*args, **arguments):
+        raise ModelError("broken")
+
+    monkeypatch.setattr(llama, "answer_rows", fail)
+    with pytest.raises(ModelError, match="broken"):
+        list(llama.stream("a"))
+
+
+def test_async_streams(llama):
+    async def collect():
+        return [piece async for piece in llama.astream(PROMPTS[0], max_tokens=6)]
+
+    assert "".join(asyncio.run(collect())) == llama.generate(PROMPTS[0], max_tokens=6).text
+
+
+# Answers held to a form.
+
+
+class Lamp(BaseModel):
+    colour: str = Field(max_length=12)
+    lit: bool
+    sizes: list[Annotated[int, Field(ge=0, le=99)]] = Field(max_length=2)
+
+
+@pytest.mark.parametrize("name", ["llama", "tiny"])
+def test_schemas_are_followed_whatever_the_weights(request, name):
+    model = request.getfixturevalue(name)
+    answers = model.generate(["Input: lamp\nOutput:", *PROMPTS], max_tokens=200, schema=Lamp)
+    for answer in answers:
+        assert Lamp.model_validate_json(answer.text) == answer.parsed
+        assert answer.finish_reason == "stop"
+    one_or_two = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+    answer = model.generate("x", max_tokens=60, schema={**one_or_two, "additionalProperties": False})
+    assert answer.parsed["a"] in {1, 2}
+    assert json.loads(answer.text) == answer.parsed
+    with pytest.raises(ModelError, match="cut off, raise `max_tokens`"):
+        model.generate("x", max_tokens=3, schema=Lamp)
+    with pytest.raises(InvalidInputError, match="`schema` cannot be followed"):
+        model.generate("x", schema={"type": "no such type"})
+
+
+@pytest.mark.parametrize("name", ["llama", "tiny"])
+def test_choices_are_kept_to(request, name):
+    model = request.getfixturevalue(name)
+    choices = [" fade", " fade lamp", " one two", " é 🙂"]
+    answers = model.generate([*PROMPTS, "Input: red\nOutput:"] * 3, max_tokens=20, choices=choices)
+    assert {answer.text for answer in answers} <= set(choices)
+    assert all(answer.finish_reason == "stop" for answer in answers)
+    drawn = {
+        model.generate("Input:", max_tokens=20, choices=choices, temperature=5.0, seed=seed).text for seed in range(12)
+    }
+    assert len(drawn) > 1
+    (only,) = model.generate(["x"], max_tokens=20, choices=[" one two"])
+    assert only.text == " one two"
+    with pytest.raises(InvalidInputError, match="the longest choice takes 9"):
+        model.generate("x", max_tokens=2, choices=choices)
+
+
+def test_a_single_token_choice_is_the_likelier_one(tiny):
+    prompt = "Input: dim the lamp\nOutput: fade lamp\n\nInput: dim the fan\nOutput:"
+    choices = [" fade", " lamp", " fan", " red"]
+    best = choices[int(tiny.score([prompt], choices)[0].argmax())]
+    assert tiny.generate(prompt, choices=choices).text == best

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ragkit.embedders.hashing import HashingEmbedder as HashingEmbedder
     from ragkit.errors import RagkitError as RagkitError
     from ragkit.errors import RagkitWarning as RagkitWarning
+    from ragkit.evaluation.comparing import compare_retrieval as compare_retrieval
+    from ragkit.evaluation.measuring import RetrievalReport as RetrievalReport
+    from ragkit.evaluation.measuring import evaluate_retrieval as evaluate_retrieval
     from ragkit.finetuning import FineTuned as FineTuned
     from ragkit.finetuning import finetune as finetune
     from ragkit.finetuning.imitation import Imitation as Imitation
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from ragkit.finetuning.mixing import Mixture as Mixture
     from ragkit.finetuning.mixing import mix as mix
     from ragkit.index import Index as Index
+    from ragkit.ingest.chunking import load_chunker as load_chunker
+    from ragkit.ingest.duplicates import near_duplicates as near_duplicates
+    from ragkit.ingest.reading import load_documents as load_documents
     from ragkit.models import load_model as load_model
     from ragkit.models.adapters import AdapterSet as AdapterSet
     from ragkit.models.answers import AnswerCache as AnswerCache
@@ -43,10 +49,20 @@ if TYPE_CHECKING:
     from ragkit.records import Prompt as Prompt
     from ragkit.records import Selection as Selection
     from ragkit.records import Usage as Usage
+    from ragkit.retrievers.bm25 import BM25Retriever as BM25Retriever
+    from ragkit.retrievers.dense import DenseRetriever as DenseRetriever
+    from ragkit.retrievers.expand import ExpandingRetriever as ExpandingRetriever
+    from ragkit.retrievers.hybrid import HybridRetriever as HybridRetriever
+    from ragkit.retrievers.langchain_store import LangChainRetriever as LangChainRetriever
+    from ragkit.retrievers.mmr import MmrRetriever as MmrRetriever
+    from ragkit.retrievers.multi_query import MultiQueryRetriever as MultiQueryRetriever
+    from ragkit.retrievers.rerank import RerankingRetriever as RerankingRetriever
     from ragkit.tasks import Task as Task
     from ragkit.templates import Template as Template
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
+    from ragkit_pipelines.extraction.pipeline import Extract as Extract
+    from ragkit_pipelines.extraction.records import Extraction as Extraction
     from ragkit_pipelines.few_shot import FewShot as FewShot
     from ragkit_pipelines.pearl.context import WholeText as WholeText
     from ragkit_pipelines.pearl.context import Windows as Windows
@@ -65,6 +81,10 @@ if TYPE_CHECKING:
     from ragkit_pipelines.pearl.retrieved import Retrieved as Retrieved
     from ragkit_pipelines.pearl.router import Router as Router
     from ragkit_pipelines.pearl.trace import Trace as Trace
+    from ragkit_pipelines.rag.answers import Citation as Citation
+    from ragkit_pipelines.rag.answers import CitedAnswer as CitedAnswer
+    from ragkit_pipelines.rag.extractive import ExtractiveReader as ExtractiveReader
+    from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer as RetrieveThenAnswer
     from ragkit_selectors.checking import check_pool as check_pool
     from ragkit_selectors.diverse import Coverage as Coverage
     from ragkit_selectors.diverse import Dpp as Dpp
@@ -98,18 +118,26 @@ _HOME_OF = {
     "ActionLibrary": "ragkit_pipelines.pearl.library",
     "AdapterSet": "ragkit.models.adapters",
     "AnswerCache": "ragkit.models.answers",
+    "BM25Retriever": "ragkit.retrievers.bm25",
     "BM25Selector": "ragkit_selectors.weighted",
     "Budget": "ragkit.models.budget",
     "Cancellation": "ragkit_pipelines.pearl.gate",
     "Chat": "ragkit.records",
+    "Citation": "ragkit_pipelines.rag.answers",
+    "CitedAnswer": "ragkit_pipelines.rag.answers",
     "Comparison": "ragkit_pipelines.compare",
     "Completion": "ragkit.records",
     "ContainmentSelector": "ragkit_selectors.overlap",
     "Coverage": "ragkit_selectors.diverse",
+    "DenseRetriever": "ragkit.retrievers.dense",
     "Document": "ragkit.records",
     "Dpp": "ragkit_selectors.diverse",
     "EmbeddingSelector": "ragkit_selectors.embedding",
     "Example": "ragkit.records",
+    "ExpandingRetriever": "ragkit.retrievers.expand",
+    "Extract": "ragkit_pipelines.extraction.pipeline",
+    "Extraction": "ragkit_pipelines.extraction.records",
+    "ExtractiveReader": "ragkit_pipelines.rag.extractive",
     "FacilityLocation": "ragkit_selectors.labelling",
     "FewShot": "ragkit_pipelines.few_shot",
     "FineTuned": "ragkit.finetuning",
@@ -118,18 +146,22 @@ _HOME_OF = {
     "Guard": "ragkit_selectors.filters",
     "HashingEmbedder": "ragkit.embedders.hashing",
     "Hit": "ragkit.records",
+    "HybridRetriever": "ragkit.retrievers.hybrid",
     "HybridSelector": "ragkit_selectors.hybrid",
     "Imitation": "ragkit.finetuning.imitation",
     "Index": "ragkit.index",
     "JaccardSelector": "ragkit_selectors.overlap",
     "LabelBalanced": "ragkit_selectors.diverse",
     "LabelNearest": "ragkit_selectors.diverse",
+    "LangChainRetriever": "ragkit.retrievers.langchain_store",
     "LayeredModel": "ragkit.models.layers",
     "Memorisation": "ragkit.finetuning.memorising",
     "Message": "ragkit.records",
     "MinScore": "ragkit_selectors.filters",
     "Mixture": "ragkit.finetuning.mixing",
     "Mmr": "ragkit_selectors.diverse",
+    "MmrRetriever": "ragkit.retrievers.mmr",
+    "MultiQueryRetriever": "ragkit.retrievers.multi_query",
     "NgramSelector": "ragkit_selectors.ngram",
     "OptionMapper": "ragkit_pipelines.pearl.options",
     "Order": "ragkit_selectors.order",
@@ -148,6 +180,9 @@ _HOME_OF = {
     "RateLimit": "ragkit.models.limits",
     "ReplayModel": "ragkit.models.replay",
     "Rerank": "ragkit_selectors.rerank",
+    "RerankingRetriever": "ragkit.retrievers.rerank",
+    "RetrievalReport": "ragkit.evaluation.measuring",
+    "RetrieveThenAnswer": "ragkit_pipelines.rag.pipeline",
     "Retrieved": "ragkit_pipelines.pearl.retrieved",
     "Retry": "ragkit.models.limits",
     "Router": "ragkit_pipelines.pearl.router",
@@ -166,15 +201,20 @@ _HOME_OF = {
     "autoselect": "ragkit_selectors.report",
     "check_pool": "ragkit_selectors.checking",
     "compare": "ragkit_pipelines.compare",
+    "compare_retrieval": "ragkit.evaluation.comparing",
     "entropy_order": "ragkit_selectors.ordering",
+    "evaluate_retrieval": "ragkit.evaluation.measuring",
     "finetune": "ragkit.finetuning",
     "imitate": "ragkit.finetuning.imitation",
+    "load_chunker": "ragkit.ingest.chunking",
+    "load_documents": "ragkit.ingest.reading",
     "load_embedder": "ragkit.embedders",
     "load_model": "ragkit.models",
     "load_selector": "ragkit_selectors.loading",
     "memorisation": "ragkit.finetuning.memorising",
     "mine": "ragkit_pipelines.pearl.mining",
     "mix": "ragkit.finetuning.mixing",
+    "near_duplicates": "ragkit.ingest.duplicates",
     "read_option": "ragkit_pipelines.pearl.options",
     "refine": "ragkit_pipelines.pearl.refining",
 }

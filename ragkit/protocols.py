@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, overload, runtime_checkable
 
-from ragkit.records import Chat, Completion, Example, Fields, Prompt, Selection
+from ragkit.records import Chat, Completion, Example, Fields, Hit, Prompt, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -83,6 +83,29 @@ class TokenEmbedder(Protocol):
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         """Embed each token of each text: one f32[t, d] a text, every row of length 1."""
         ...
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Finds documents. One query gives one list of hits, a sequence gives a list of lists in its order."""
+
+    @overload  # a string is a query, and a sequence of strings too; the first overload wins
+    def retrieve(  # type: ignore[overload-overlap]
+        self, queries: str, k: int = 10, *, where: Mapping[str, object] | None = None
+    ) -> list[Hit]: ...
+    @overload
+    def retrieve(
+        self, queries: Sequence[str], k: int = 10, *, where: Mapping[str, object] | None = None
+    ) -> list[list[Hit]]: ...
+
+    @overload  # a string is a query, and a sequence of strings too; the first overload wins
+    async def aretrieve(  # type: ignore[overload-overlap]
+        self, queries: str, k: int = 10, *, where: Mapping[str, object] | None = None
+    ) -> list[Hit]: ...
+    @overload
+    async def aretrieve(
+        self, queries: Sequence[str], k: int = 10, *, where: Mapping[str, object] | None = None
+    ) -> list[list[Hit]]: ...
 
 
 @runtime_checkable

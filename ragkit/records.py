@@ -82,6 +82,16 @@ def field_text(value: str | Fields, key: str) -> str:
     return "\n".join(str(part) for part in parts)
 
 
+def span_of(metadata: Metadata | None) -> tuple[int, int] | None:
+    """Where a piece of text stands in its source, as its metadata ``start`` and ``end`` say.
+
+    Returns:
+        Start and end in characters; None where the metadata do not say.
+    """
+    start, end = (metadata or {}).get("start"), (metadata or {}).get("end")
+    return (start, end) if type(start) is int and type(end) is int and 0 <= start <= end else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """One item found, with the reason.

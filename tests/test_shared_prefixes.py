@@ -267,13 +267,14 @@ def test_a_single_token_choice_is_the_likelier_one(tiny):
 
 def test_what_suffixes_share_is_read_once_too(llama, monkeypatch):
     rules = "red blue one two three dim fade lamp fan vent " * 6
-    prompts = [Prompt(DOCUMENT, f"{rules} Input: {word}\nOutput:") for word in WORDS]
+    prompts = [Prompt(DOCUMENT, f"{rules} {prompt.suffix}") for prompt in PROMPTS]
     expected = [alone(llama, prompt) for prompt in prompts]
     sizes = counted(llama, monkeypatch)
     answers = llama.generate(prompts, max_tokens=12)
     assert [answer.text for answer in answers] == expected
     (_, first), (rows, second) = sizes[:2]
-    assert (first, rows) == (len(llama.encode_prompt(DOCUMENT)), 1)
+    whole = len(llama.encode_prompt(DOCUMENT))
+    assert (whole - first in {0, 1}, rows) == (True, 1)  # the last space of the one is the first of the other
     assert second > 50
     assert all(width < 30 for _, width in sizes[2:])
     # Only the prefix that was named is kept.

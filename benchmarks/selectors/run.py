@@ -212,7 +212,7 @@ def ngrams(pool: list[str], queries: list[str]) -> dict[str, object]:
 def mmr() -> dict[str, object]:
     from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-    from ragkit_selectors.diversity import mmr as ours
+    from ragkit.mmr import mmr as ours
 
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(100, 384))

@@ -17,6 +17,8 @@ from rich.console import Console
 import ragkit
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tasks import Task
+from ragkit_pipelines.cli_ask import ask
+from ragkit_pipelines.cli_eval import evaluate
 from ragkit_pipelines.cli_finetune import finetune
 from ragkit_pipelines.cli_index import index_app
 from ragkit_pipelines.cli_pearl import pearl_app
@@ -90,6 +92,8 @@ def demo(
 
 app.command()(finetune)
 app.command()(select)
+app.command()(ask)
+app.command("eval")(evaluate)
 app.add_typer(pool_app, name="pool")
 app.add_typer(index_app, name="index")
 app.add_typer(pearl_app, name="pearl")

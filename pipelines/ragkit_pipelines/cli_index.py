@@ -1,4 +1,4 @@
-"""The command line of the index: ``ragkit index build|add|search|stats|tune|verify|compact|import-langchain``."""
+"""The command line of the index: ``ragkit index build|add|sync|search|stats|tune|verify|compact|import-langchain``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from rich.table import Table
 
 from ragkit.errors import DataFileError
 from ragkit.index import Index
+from ragkit.ingest import load_chunker, load_documents
+from ragkit.ingest.syncing import SyncReport
 from ragkit.records import Document
 from ragkit_pipelines.cli_select import console_of_width, read_condition
 
 index_app = typer.Typer(help="Keep and search an index of documents.", no_args_is_help=True)
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the index.")]
-_Data = Annotated[Path, typer.Argument(help="JSON lines: text, and if you like id; other fields become metadata.")]
+_Data = Annotated[
+    Path,
+    typer.Argument(help="A folder, a document, or JSON lines: text, and if you like id; other fields become metadata."),
+]
+_Chunker = Annotated[str, typer.Option(help="How files are cut: tokens, markdown:1000 or recursive:1000:100.")]
 _Text = Annotated[str, typer.Option(help="The field that holds the text.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -35,25 +41,41 @@ def build(
     dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
     factory: Annotated[str, typer.Option(help="auto, flat or a FAISS factory string.")] = "auto",
     text: _Text = "text",
+    chunker: _Chunker = "tokens",
 ) -> None:
-    """Make an index of a file; stopped in the middle, the same command goes on.
+    """Make an index of a folder or a file; stopped in the middle, the same command goes on.
 
-    Example: ragkit index build wiki.rag corpus.jsonl
+    Example: ragkit index build docs.rag docs/
     """
     with Index.create(folder, embedder=embedder, metric=metric, dtype=dtype, factory=factory, exist_ok=True) as index:  # type: ignore[arg-type]
-        index.add(_documents(data, text))
+        _put(index, data, text, chunker)
         index.compact()
         _say_size(index)
 
 
 @index_app.command()
-def add(folder: _Folder, data: _Data, text: _Text = "text") -> None:
+def add(folder: _Folder, data: _Data, text: _Text = "text", chunker: _Chunker = "tokens") -> None:
     """Add the documents of a file, or put them in the place of those with the same id.
 
     Example: ragkit index add wiki.rag more.jsonl
     """
     with Index.open(folder) as index:
-        index.add(_documents(data, text))
+        _put(index, data, text, chunker)
+        _say_size(index)
+
+
+@index_app.command()
+def sync(
+    folder: _Folder,
+    documents: Annotated[Path, typer.Argument(help="A folder of files.")],
+    chunker: _Chunker = "tokens",
+) -> None:
+    """Bring an index in step with a folder: what has not changed is not embedded again, what vanished is removed.
+
+    Example: ragkit index sync docs.rag docs/
+    """
+    with Index.open(folder) as index:
+        _say_sync(index.sync(documents, chunker=chunker))
         _say_size(index)
 
 
@@ -160,6 +182,23 @@ def import_langchain(
     if report.likeness is not None:
         typer.echo(f"embedded again, the least cosine with the stored vectors is {report.likeness:.4f}")
     typer.echo(f"written to {out}")
+
+
+def _put(index: Index, data: Path, text: str, chunker: str) -> None:
+    """Add a folder, lines of JSON as they are, or the pieces of another file."""
+    if data.is_dir():
+        _say_sync(index.sync(data, chunker=chunker))
+    elif data.suffix.lower() in {"", ".jsonl", ".json", ".ndjson"}:
+        index.add(_documents(data, text))
+    else:
+        cut = load_chunker(chunker, embedder=index.embedder or "minilm")
+        index.add([piece for document in load_documents(data) for piece in cut.chunk(document)])
+
+
+def _say_sync(report: SyncReport) -> None:
+    typer.echo(f"{report.new} new or changed, {report.removed} removed, {report.unchanged} files unchanged")
+    for each in report.unread:
+        typer.echo(f"not read: {each.source}: {each.reason}", err=True)
 
 
 def _documents(path: Path, text: str) -> Iterator[Document]:

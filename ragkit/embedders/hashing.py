@@ -44,6 +44,10 @@ class HashingEmbedder:
         """The spec with the version of the rule."""
         return f"{self.name}:v1"
 
+    def count_tokens(self, text: str) -> int:
+        """Number of words of ``text``."""
+        return len(words(text))
+
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts.
 

@@ -95,6 +95,16 @@ class SentenceTransformerEmbedder:
         """Length of a vector."""
         return int(self.model.get_embedding_dimension())
 
+    @property
+    def window(self) -> int:
+        """Tokens of a text that are read, special ones left out."""
+        special = int(self.model.tokenizer.num_special_tokens_to_add())
+        return int(self.model.max_seq_length) - special
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of ``text``, special ones left out."""
+        return len(self.model.tokenizer.encode(text, add_special_tokens=False, verbose=False))
+
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts.
 

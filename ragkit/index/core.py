@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from shutil import rmtree
 from threading import Lock, RLock
-from typing import Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Literal, Self, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,12 @@ from ragkit.index.state import Facts, State, files, load_state, sealed
 from ragkit.index.writing import Changes, commit, put, set_facts
 from ragkit.progress import progress
 from ragkit.protocols import Embedder
-from ragkit.records import Document, Hit
+from ragkit.records import Document, Hit, span_of
 from ragkit.text import refuse_bare_string
+
+if TYPE_CHECKING:
+    from ragkit.ingest.chunking import Chunker
+    from ragkit.ingest.syncing import SyncReport
 
 Metric = Literal["cosine", "ip", "l2"]
 Where = Mapping[str, object]
@@ -305,19 +309,28 @@ class Index:
                 advance(len(batch))
         return ids
 
-    def sync(self, documents: Iterable[AnyDocument]) -> tuple[int, int]:
-        """Make the index hold these documents and no others.
+    def sync(self, documents: str | Path | Iterable[AnyDocument], *, chunker: str | Chunker = "tokens") -> SyncReport:
+        """Make the index hold a folder's files, or these documents and no others.
+
+        A file that has not changed is neither read again nor embedded, the pieces of files that vanished are removed,
+        and those of a file that cannot be read any more stay. Documents that do not come from this folder stay as well.
 
         Args:
-            documents: Documents, strings or LangChain documents.
+            documents: A folder, for all of its files; or documents, strings or LangChain documents.
+            chunker: How files are cut, see `ragkit.ingest.load_chunker`; tokens are those of the embedder.
 
         Returns:
-            How many texts were new or changed, and how many documents were removed.
+            What was done.
         """
+        from ragkit.ingest.syncing import SyncReport, sync_folder
+
+        self._check_writable()
+        if isinstance(documents, (str, Path)):
+            return sync_folder(self, Path(documents), chunker)
         version = self._state.facts["next_key"]
         kept = set(self.add(documents))
         gone = [name for (name,) in self._database.connection.execute("SELECT id FROM documents") if name not in kept]
-        return self._state.facts["next_key"] - version, self.delete(gone)
+        return SyncReport(new=self._state.facts["next_key"] - version, removed=self.delete(gone))
 
     def delete(self, ids: Collection[str]) -> int:
         """Remove documents.
@@ -389,6 +402,45 @@ class Index:
             found = self._recent.by_keys(state.facts["version"], set(flat))
         return [found[key].fresh() if key in found else None for key in flat]
 
+    def keys(self, where: Where | None = None) -> NDArray[np.int64]:
+        """The keys of all documents, or of those that a filter lets through, for `get_by_keys`.
+
+        A key is given once and never again: a document whose text is replaced has a new one.
+
+        Args:
+            where: A filter on metadata.
+
+        Returns:
+            i64[n], ascending.
+        """
+        with self._reading() as state:
+            if where is not None:
+                return state.keys[self._filters.rows(state, where)]
+            return state.keys.copy() if state.dead is None else state.keys[~state.dead]
+
+    def get_vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """Read the vectors of documents.
+
+        Args:
+            ids: Their ids.
+
+        Returns:
+            f32[n, dim], a row of zeros for an id that is not in the index.
+        """
+        refuse_bare_string("ids", ids)
+        with self._reading() as state:
+            found = self._database.by_ids(dict.fromkeys(ids))
+            vectors = np.zeros((len(ids), state.facts["dim"]), dtype=np.float32)
+            for place, name in enumerate(ids):
+                if name in found:
+                    vectors[place] = state.vectors[found[name].row]
+        return vectors
+
+    @property
+    def version(self) -> int:
+        """Number of the last commit that was seen; it grows with every change."""
+        return self._state.facts["version"]
+
     @overload
     def search(  # type: ignore[overload-overlap]
         self, queries: str, k: int = 10, *, where: Where | None = None
@@ -458,7 +510,7 @@ class Index:
         with self._reading() as state:
             return self._found(state, vectors, k, where)
 
-    def get_vectors(self, keys: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+    def get_vectors_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Read vectors by the keys that `search_vectors` gives.
 
         Args:
@@ -721,11 +773,13 @@ def _rows_of(
 
 
 def _hit(found: Found, score: float, rank: int, metric: str) -> Hit:
+    metadata = found.fresh_metadata()
     return Hit(
         id=found.stored.id,
         score=score,
         rank=rank,
         text=found.stored.text,
-        metadata=found.fresh_metadata(),
+        metadata=metadata,
+        span=span_of(metadata),
         why={metric: score},
     )

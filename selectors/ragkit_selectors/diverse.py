@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.mmr import mmr
 from ragkit.protocols import Embedder, TokenEmbedder
 from ragkit.records import Example
 from ragkit_selectors.candidates import Candidates
-from ragkit_selectors.diversity import bsr_contributions, cover, dpp, mmr
+from ragkit_selectors.diversity import bsr_contributions, cover, dpp
 from ragkit_selectors.stage import Asked, Before
 
 _MOST_KEPT = 4096

@@ -1,4 +1,4 @@
-"""Choosing a set greedily: relevance against likeness, determinants, and coverage. Arrays in, places out.
+"""Choosing a set greedily: determinants and coverage. Arrays in, places out; `ragkit.mmr` is of the same kind.
 
 m candidates, d dimensions, t parts of a query.
 """
@@ -10,40 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_DOUBT = 1e-9  # what sums of float64 can be wrong by; closer values are ties, and the earlier place wins
-
-
-def mmr(
-    query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, trade_off: float = 0.7
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Maximal marginal relevance (Carbonell and Goldstein, 1998; arXiv 2211.13892).
-
-    The first is the most relevant one, whatever the trade-off.
-
-    Args:
-        query: f64[d], of length 1 or 0.
-        vectors: f64[m, d], of length 1 or 0.
-        k: How many, 0 or more.
-        trade_off: What relevance weighs, 0 to 1; likeness to what is chosen weighs the rest.
-
-    Returns:
-        intp[min(k, m)], the places in the order of choice, and f64 of as many, what likeness cost each.
-    """
-    count = min(k, len(vectors))
-    places, costs = np.empty(count, dtype=np.intp), np.zeros(count)
-    cosines = vectors @ query
-    relevance = trade_off * cosines
-    cost, new = np.full(len(vectors), -np.inf), np.empty(len(vectors))
-    worth = cosines
-    for turn in range(count):
-        place = _first_best(worth)
-        places[turn], costs[turn] = place, cost[place] if turn else 0.0
-        relevance[place] = -np.inf
-        if turn < count - 1:
-            np.dot(vectors, (1 - trade_off) * vectors[place], out=new)
-            np.maximum(cost, new, out=cost)
-            worth = relevance - cost
-    return places, costs
+from ragkit.mmr import DOUBT, first_best
 
 
 def dpp(query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, scale: float = 0.1) -> NDArray[np.intp]:
@@ -68,8 +35,8 @@ def dpp(query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, scale:
     rows = np.empty((count, len(vectors)))  # of the incomplete Cholesky factor
     chosen: list[int] = []
     while len(chosen) < count:
-        place = _first_best(left)
-        if left[place] < _DOUBT:
+        place = first_best(left)
+        if left[place] < DOUBT:
             break
         kernel = quality * quality[place] * ((vectors @ vectors[place] + 1) / 2)
         turn = len(chosen)
@@ -101,11 +68,11 @@ def cover(parts: NDArray[np.float64], k: int) -> tuple[NDArray[np.intp], NDArray
     fresh = True
     for turn in range(count):
         worth = _worth(parts, covered, free, fresh=fresh)
-        place = _first_best(worth)
-        if not fresh and worth[place] <= _DOUBT:
+        place = first_best(worth)
+        if not fresh and worth[place] <= DOUBT:
             fresh = True
             worth = _worth(parts, covered, free, fresh=True)
-            place = _first_best(worth)
+            place = first_best(worth)
         places[turn], gains[turn], free[place] = place, worth[place], False
         covered = parts[place].copy() if fresh else np.maximum(covered, parts[place])
         fresh = False
@@ -144,8 +111,3 @@ def bsr_contributions(
         nearest = np.maximum.reduceat(together @ query.astype(np.float64).T, starts, axis=0)
         parts[held] = nearest * weights
     return parts
-
-
-def _first_best(worth: NDArray[np.float64]) -> int:
-    """The first place whose worth is the highest but for what sums can be wrong by."""
-    return int((worth >= worth[worth.argmax()] - _DOUBT).argmax())

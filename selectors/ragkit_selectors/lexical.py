@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ragkit.postings import PostingLists, Rule
 from ragkit_selectors.candidates import Candidates
 from ragkit_selectors.pool import AnyExample, Pool
-from ragkit_selectors.postings import PostingLists
 from ragkit_selectors.selecting import PoolSelector
-from ragkit_selectors.tokens import Rule
 
 # Smaller pools are searched in less time than it takes to load compiled code.
 _LARGE = 20_000

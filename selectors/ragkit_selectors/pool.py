@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
+from ragkit.postings import PostingLists, Rule
 from ragkit.records import Example
 from ragkit.where import fields, matches, parse_where
-from ragkit_selectors.postings import PostingLists
 from ragkit_selectors.reading import read_example
-from ragkit_selectors.tokens import Rule
 
 AnyExample = Example | Mapping[str, object]
 _COMPACT_FROM = 64

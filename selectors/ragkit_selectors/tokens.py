@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from ragkit.errors import InvalidInputError
 from ragkit.text import words
-
-Rule = Callable[[str], list[str]]
-"""Turns a text into its tokens, in order; equal rules are equal and can be keys of a dictionary."""
 
 _SPACES = re.compile(r"\s\s+")
 

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
+from ragkit.postings import Rule
 from ragkit.text import words
 from ragkit_selectors.candidates import Candidates, best, best_of_pool
 from ragkit_selectors.lexical import LexicalSelector, unpacked
 from ragkit_selectors.pool import AnyExample, Pool
-from ragkit_selectors.tokens import Grams, Rule
+from ragkit_selectors.tokens import Grams
 
 _DECIMALS = 9
 # More than sums of float64 and the rounding can be wrong by.

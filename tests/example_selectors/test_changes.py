@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragkit import postings
 from ragkit.errors import InvalidInputError
 from ragkit.records import Example
 from ragkit_selectors import (
@@ -19,7 +20,6 @@ from ragkit_selectors import (
     TfidfSelector,
     lexical,
     pool,
-    postings,
 )
 
 LEXICAL = {

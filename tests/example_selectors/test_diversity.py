@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from ragkit_selectors.diversity import bsr_contributions, cover, dpp, mmr
+from ragkit.mmr import mmr
+from ragkit_selectors.diversity import bsr_contributions, cover, dpp
 
 SMALL = st.integers(-3, 3)
 

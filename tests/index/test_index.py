@@ -178,7 +178,8 @@ def test_no_text_is_embedded_twice():
     index.add([Document("text 3", id="other")])
     assert len(embedder.seen) == 5
     assert len(index.search("text 1", 50, where={"new": 1})) == 20
-    assert index.sync([Document("text 3", id="other"), Document("fresh", id="f")]) == (1, 20)
+    report = index.sync([Document("text 3", id="other"), Document("fresh", id="f")])
+    assert (report.new, report.removed) == (1, 20)
     assert {hit.id for hit in index.search("x", 9)} == {"other", "f"}
 
 
@@ -451,7 +452,7 @@ def test_vectors_by_key_and_documents_of_vectors():
     rng = np.random.default_rng(3)
     vectors = rng.standard_normal((50, 8)).astype(np.float32)
     with Index.create(None, embedder=None, dim=8, metric="l2") as index:
-        assert index.get_vectors([0, -1]).tolist() == [[0.0] * 8] * 2
+        assert index.get_vectors_by_keys([0, -1]).tolist() == [[0.0] * 8] * 2
         assert index.search_documents(vectors[:2]) == [[], []]
         index.add([Document(f"text {n}", id=str(n)) for n in range(50)], vectors=vectors)
         index.delete([str(n) for n in range(0, 50, 2)])
@@ -462,8 +463,8 @@ def test_vectors_by_key_and_documents_of_vectors():
         found = index.search_documents(vectors[:3], 5)
         assert [[int(document.id) for _, _, document in row] for row in found] == nearest.tolist()
         assert [[key for key, _, _ in row] for row in found] == keys.tolist()
-        assert np.array_equal(index.get_vectors(keys), vectors[nearest.ravel()])
-        assert not index.get_vectors([0, 999, -1]).any()
+        assert np.array_equal(index.get_vectors_by_keys(keys), vectors[nearest.ravel()])
+        assert not index.get_vectors_by_keys([0, 999, -1]).any()
 
 
 def test_what_was_read_lately_is_never_stale_nor_shared(tmp_path):

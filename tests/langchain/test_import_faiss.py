@@ -237,5 +237,5 @@ def test_metrics_and_kinds_of_indexes(folder, tmp_path, factory, metric, expecte
     report = import_faiss(folder, tmp_path / "new")
     assert report.metric == expected
     with Index.open(tmp_path / "new") as index:
-        assert np.allclose(index.get_vectors([0, 1, 2]), vectors)
+        assert np.allclose(index.get_vectors_by_keys([0, 1, 2]), vectors)
     assert import_faiss(folder, tmp_path / "cosine", metric="cosine").metric == "cosine"

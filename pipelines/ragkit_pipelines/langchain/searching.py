@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ragkit.embedders.langchain_embeddings import LangChainEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
+from ragkit.mmr import mmr
 from ragkit.protocols import Embedder
 from ragkit.text import refuse_bare_string
 from ragkit_pipelines.langchain.filters import Filter, read_where
-from ragkit_selectors.diversity import mmr
 
 Scored = tuple[Document, float]
 Vectors = NDArray[np.float32]
@@ -112,7 +112,7 @@ class Searches:
             raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {fetch_k!r}")
         chosen = []
         for query, row in zip(queries, self._keyed(queries, max(k, fetch_k), filter), strict=True):
-            vectors = self.index.get_vectors([key for key, _, _ in row])
+            vectors = self.index.get_vectors_by_keys([key for key, _, _ in row])
             places, _ = mmr(_unit(query[None])[0], _unit(vectors), k, lambda_mult)
             chosen.append([row[place][2] for place in places.tolist()])
         return chosen

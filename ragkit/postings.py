@@ -5,15 +5,17 @@ Rows are appended and marked as removed, never moved; the pool builds the lists 
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit_selectors.tokens import Rule
+Rule = Callable[[str], list[str]]
+"""Turns a text into its tokens, in order; equal rules are equal and can be keys of a dictionary."""
 
 # A token in more than one row of _COMMON also gets a byte a row, so that counting it is one addition of arrays.
 _COMMON = 64
@@ -132,6 +134,45 @@ class PostingLists:
             np.concatenate([columns, tail_columns]),
             np.concatenate([self._counts.astype(np.int64), *tail_counts]),
         )
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Everything but the rule, for a file.
+
+        Returns:
+            Arrays by name; `from_arrays` reads them.
+        """
+        rows, columns, counts = self.entries()
+        order = np.argsort(columns, kind="stable")
+        vocabulary = json.dumps(list(self.columns), ensure_ascii=False).encode()
+        return {
+            "rows": rows[order],
+            "counts": counts[order].astype(np.min_scalar_type(int(counts.max(initial=0)))),
+            "starts": np.concatenate([[0], np.cumsum(np.bincount(columns, minlength=len(self.columns)))]),
+            "lengths": self.lengths,
+            "distinct": self.distinct,
+            "vocabulary": np.frombuffer(vocabulary, dtype=np.uint8),
+        }
+
+    @classmethod
+    def from_arrays(cls, rule: Rule, arrays: Mapping[str, NDArray[Any]]) -> PostingLists:
+        """The lists that `to_arrays` wrote, where no row had been removed.
+
+        Args:
+            rule: How texts were cut.
+            arrays: The arrays.
+
+        Returns:
+            The lists.
+        """
+        lists = cls(rule)
+        terms: list[str] = json.loads(arrays["vocabulary"].tobytes())
+        lists.columns = {term: column for column, term in enumerate(terms)}
+        lists._rows, lists._counts, lists._starts = arrays["rows"], arrays["counts"], arrays["starts"]
+        lists.lengths, lists.distinct = arrays["lengths"], arrays["distinct"]
+        lists.frequency = np.diff(lists._starts).tolist()
+        lists.documents = lists._merged = len(lists.lengths)
+        lists.total = int(lists.lengths.sum(dtype=np.int64))
+        return lists
 
     def shared(self, columns: Sequence[int]) -> NDArray[np.integer]:
         """Count for every row how many of some tokens it holds.

@@ -1,0 +1,7 @@
+"""Records out of long texts: a lossy, structured compression of context."""
+
+from ragkit_pipelines.extraction.pipeline import Extract as Extract
+from ragkit_pipelines.extraction.records import Extracted as Extracted
+from ragkit_pipelines.extraction.records import Extraction as Extraction
+from ragkit_pipelines.extraction.records import ExtractionReport as ExtractionReport
+from ragkit_pipelines.extraction.records import Failure as Failure

@@ -1,0 +1,85 @@
+"""A model's answer as records: what is JSON in it, what fits the schema, and where its quotation stands."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+_SPACE = re.compile(r"\s+")
+
+
+class Parsed(NamedTuple):
+    """What an answer says.
+
+    Attributes:
+        found: Records with the words that they were read from.
+        problems: What was wrong.
+    """
+
+    found: list[tuple[BaseModel, str]]
+    problems: list[str]
+
+
+def parse(text: str, schema: type[BaseModel]) -> Parsed:
+    """Read an answer: the first array of objects in it, whatever stands around it.
+
+    Args:
+        text: The answer.
+        schema: What each record must be.
+
+    Returns:
+        The records that fit, and what was wrong with the rest.
+    """
+    rows = _array(text)
+    if rows is None:
+        return Parsed([], ["the answer holds no JSON array of objects"])
+    found: list[tuple[BaseModel, str]] = []
+    problems: list[str] = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or "record" not in row:
+            problems.append(f'item {number} must be {{"record": …, "quote": …}}')
+            continue
+        try:
+            record = schema.model_validate(row["record"])
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"])) or "record"
+            problems.append(f"item {number}: {place}: {first['msg']}")
+            continue
+        quote = row.get("quote")
+        found.append((record, quote if isinstance(quote, str) else ""))
+    return Parsed(found, problems)
+
+
+def _array(text: str) -> list[object] | None:
+    """The first array of objects in a text, else an empty one, else None."""
+    decoder = json.JSONDecoder()
+    empty: list[object] | None = None
+    for found in re.finditer(r"\[", text):
+        try:
+            value, _ = decoder.raw_decode(text, found.start())
+        except (ValueError, RecursionError):
+            continue
+        if value and all(isinstance(item, dict) for item in value):
+            return list(value)
+        if value == [] and empty is None:
+            empty = []
+    return empty
+
+
+def locate(quote: str, text: str) -> tuple[int, int] | None:
+    """Where quoted words stand in a text; white space may differ, nothing else.
+
+    Args:
+        quote: The words.
+        text: The text.
+
+    Returns:
+        Start and end of the first place; None where there is none.
+    """
+    parts = [re.escape(part) for part in _SPACE.split(quote.strip()) if part]
+    found = re.search(r"\s+".join(parts), text) if parts else None
+    return (found.start(), found.end()) if found else None

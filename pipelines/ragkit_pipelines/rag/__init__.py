@@ -1,0 +1,6 @@
+"""Answers from documents, each with the places that it rests on."""
+
+from ragkit_pipelines.rag.answers import Citation as Citation
+from ragkit_pipelines.rag.answers import CitedAnswer as CitedAnswer
+from ragkit_pipelines.rag.extractive import ExtractiveReader as ExtractiveReader
+from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer as RetrieveThenAnswer

@@ -1,0 +1,105 @@
+"""An answer, what it cites, and how it came about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ragkit.records import Completion, Hit, Prompt, Usage
+
+# [1], [1, 2] and [1][2]; a Markdown link [1](address) is none.
+_MARK = re.compile(r"\[(\d{1,9}(?:\s*[,;]\s*\d{1,9})*)\](?!\()")
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citation:
+    """What a number in an answer points at.
+
+    Attributes:
+        number: The number, as it stands in the answer.
+        id: Id of the document.
+        source: The file or whatever else the document's metadata call its source.
+        span: Start and end of the text in its source, in characters; None where the document does not say.
+        text: The text that is cited.
+    """
+
+    number: int
+    id: str
+    source: str | None
+    span: tuple[int, int] | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CitedAnswer:
+    """An answer with its evidence and its trace.
+
+    Attributes:
+        text: The answer.
+        citations: What the numbers in it point at, each once, in their order in the text.
+        flagged: Numbers in it that point at nothing that was shown.
+        refused: Whether the documents do not answer the question; `text` then says so.
+        question: The question as it was searched, which is another one than asked after a conversation.
+        hits: The passages that were shown, numbered from 1.
+        dropped: Ids that were found and not shown, with the reason.
+        prompt: What the model was asked; None where none was.
+        completion: What it answered.
+        rewriting: The completion that made the question, after a conversation.
+        seconds: Time of each stage; a batch's time is shared out.
+    """
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+    flagged: tuple[int, ...] = ()
+    refused: bool = False
+    question: str = ""
+    hits: tuple[Hit, ...] = ()
+    dropped: tuple[tuple[str, str], ...] = ()
+    prompt: Prompt | None = None
+    completion: Completion | None = None
+    rewriting: Completion | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def supported(self) -> bool:
+        """Whether the answer cites something, and nothing that was not shown."""
+        return bool(self.citations) and not self.flagged
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all calls."""
+        return sum((each.usage for each in (self.rewriting, self.completion) if each is not None), Usage())
+
+    @property
+    def cost(self) -> float | None:
+        """Money of all calls in US dollars; None where a price is unknown."""
+        costs = [each.cost for each in (self.rewriting, self.completion) if each is not None]
+        return None if any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs)
+
+
+def read_citations(text: str, hits: Sequence[Hit]) -> tuple[tuple[Citation, ...], tuple[int, ...]]:
+    """Check the numbers in an answer against the passages that were shown.
+
+    Args:
+        text: The answer.
+        hits: The passages, numbered from 1.
+
+    Returns:
+        What the numbers point at, and the numbers that point at nothing.
+    """
+    numbers = dict.fromkeys(int(number) for mark in _MARK.findall(text) for number in _NUMBER.findall(mark))
+    good = [number for number in numbers if 1 <= number <= len(hits)]
+    return (
+        tuple(citation_of(number, hits[number - 1]) for number in good),
+        tuple(number for number in numbers if number not in good),
+    )
+
+
+def citation_of(number: int, hit: Hit) -> Citation:
+    """A citation of a whole passage."""
+    source = (hit.metadata or {}).get("source")
+    return Citation(
+        number=number, id=hit.id, source=source if isinstance(source, str) else None, span=hit.span, text=hit.text
+    )

@@ -1,0 +1,11 @@
+"""From files to documents: reading, cutting into pieces with exact places, keeping an index in step with a folder."""
+
+from ragkit.ingest.chunking import Chunker as Chunker
+from ragkit.ingest.chunking import MarkdownChunker as MarkdownChunker
+from ragkit.ingest.chunking import RecursiveChunker as RecursiveChunker
+from ragkit.ingest.chunking import TokenChunker as TokenChunker
+from ragkit.ingest.chunking import load_chunker as load_chunker
+from ragkit.ingest.duplicates import near_duplicates as near_duplicates
+from ragkit.ingest.reading import Loaded as Loaded
+from ragkit.ingest.reading import Unread as Unread
+from ragkit.ingest.reading import load_documents as load_documents

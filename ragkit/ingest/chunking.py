@@ -1,0 +1,268 @@
+"""Documents cut into pieces of which each is, character by character, a piece of its source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
+
+from typing_extensions import override
+
+from ragkit.embedders import load_embedder
+from ragkit.errors import InvalidInputError, UnknownSpecError
+from ragkit.extras import require
+from ragkit.protocols import Embedder
+from ragkit.records import Document
+
+Measure = Callable[[str], int]
+KNOWN = ("recursive:<characters>:<overlap>", "markdown:<characters>:<overlap>", "tokens:<tokens>:<overlap>")
+_SEPARATORS = ["\n\n", "\n", ". ", " ", ""]
+_LINE = re.compile(r"\r\n?|\n")
+_WORD = re.compile(r"\S+\s*")
+
+
+@runtime_checkable
+class Chunker(Protocol):
+    """Cuts documents into pieces."""
+
+    @property
+    def name(self) -> str:
+        """Equal for two chunkers only where they cut alike."""
+        ...
+
+    def chunk(self, document: Document) -> list[Document]:
+        """The pieces in their order; metadata ``start`` and ``end`` say where each stands in its source."""
+        ...
+
+
+class RecursiveChunker:
+    """Cut where paragraphs end, else lines, else sentences, else words, through langchain-text-splitters.
+
+    The pieces without their overlap are the whole text: nothing is lost between them.
+
+    Attributes:
+        size: How much a piece holds at the most, overlap included.
+        overlap: How much of the piece before it a piece repeats at the most, in whole words.
+
+    Examples:
+        >>> pieces = RecursiveChunker(20).chunk(Document("A lamp is on. It is red. Dim it."))
+        >>> [(piece.text, piece.metadata["start"]) for piece in pieces]
+        [('A lamp is on. ', 0), ('It is red. Dim it.', 14)]
+    """
+
+    kind = "recursive"
+
+    def __init__(self, size: int = 1000, overlap: int = 0) -> None:
+        """Give the sizes in characters.
+
+        Args:
+            size: How much a piece holds at the most, at least 1.
+            overlap: How much of the piece before it a piece repeats, at most half the size.
+
+        Raises:
+            InvalidInputError: If a size is out of its range.
+        """
+        require("langchain_text_splitters")
+        if type(size) is not int or type(overlap) is not int or size < 1 or not 0 <= overlap <= size // 2:
+            raise InvalidInputError(
+                f"`size` must be at least 1 and `overlap` between 0 and half of it, got {size!r} and {overlap!r}"
+            )
+        self.size, self.overlap = size, overlap
+
+    @property
+    def name(self) -> str:
+        """The kind and the sizes."""
+        return f"{self.kind}:{self.size}:{self.overlap}"
+
+    def chunk(self, document: Document) -> list[Document]:
+        """Cut one document.
+
+        Args:
+            document: The document; its own metadata ``start`` is where its text begins in its source.
+
+        Returns:
+            The pieces that hold more than white space, with the document's metadata, ``start`` and ``end``.
+        """
+        text, metadata = document.text, dict(document.metadata or {})
+        given = metadata.get("start")
+        base = given if type(given) is int else 0
+        pieces = []
+        for first, last, more in self._spans(text):
+            start = self._with_overlap(text, first)
+            placed = {**metadata, **more, "start": base + start, "end": base + last}
+            pieces.append(Document(text[start:last], metadata=placed))
+        return pieces
+
+    def _measure(self) -> Measure:
+        return len
+
+    def _spans(self, text: str) -> Iterator[tuple[int, int, dict[str, object]]]:
+        """First and last place of each piece without overlap, and what is said of it."""
+        yield from ((first, last, {}) for first, last in self._cut(text, 0, len(text)))
+
+    def _cut(self, text: str, first: int, last: int) -> list[tuple[int, int]]:
+        """Cut a part of a text; what is only white space goes to the piece before it, or after it at the beginning."""
+        from langchain_text_splitters import RecursiveCharacterTextSplitter
+
+        splitter = RecursiveCharacterTextSplitter(
+            _SEPARATORS,
+            keep_separator="end",
+            chunk_size=self.size - self.overlap,
+            chunk_overlap=0,
+            length_function=self._measure(),
+            strip_whitespace=False,
+        )
+        spans: list[tuple[int, int]] = []
+        start = place = first
+        for tile in splitter.split_text(text[first:last]):
+            place += len(tile)
+            if not tile.strip() and spans:
+                spans[-1] = (spans[-1][0], place)
+                start = place
+            elif tile.strip():
+                spans.append((start, place))
+                start = place
+        return spans
+
+    def _with_overlap(self, text: str, start: int) -> int:
+        """Where a piece begins that repeats whole words before it."""
+        if not self.overlap or not start:
+            return start
+        measure = self._measure()
+        from_here = max(0, start - 20 * self.overlap)
+        begun = [from_here + found.start() for found in _WORD.finditer(text[from_here:start])]
+        if begun and from_here and not text[from_here - 1].isspace():
+            begun = begun[1:]  # the first word may be half of one
+        best = start
+        for place in reversed(begun):
+            if measure(text[place:start]) > self.overlap:
+                break
+            best = place
+        return best
+
+
+class MarkdownChunker(RecursiveChunker):
+    r"""Cut at headings first, then as `RecursiveChunker`; metadata ``headings`` say under which a piece stands.
+
+    Headings are found by markdown-it, so a ``#`` in a block of code is none.
+
+    Examples:
+        >>> text = "# Lamps\n\nThey shine.\n\n## Red ones\n\nThey glow."
+        >>> [piece.metadata["headings"] for piece in MarkdownChunker(100).chunk(Document(text))]
+        [['Lamps'], ['Lamps', 'Red ones']]
+    """
+
+    kind = "markdown"
+
+    def __init__(self, size: int = 1000, overlap: int = 0) -> None:
+        """Give the sizes in characters, as of `RecursiveChunker`."""
+        require("markdown_it")
+        super().__init__(size, overlap)
+
+    @override
+    def _spans(self, text: str) -> Iterator[tuple[int, int, dict[str, object]]]:
+        for first, last, headings in _sections(text):
+            more: dict[str, object] = {"headings": headings} if headings else {}
+            yield from ((start, end, more) for start, end in self._cut(text, first, last))
+
+
+class TokenChunker(MarkdownChunker):
+    """As `MarkdownChunker`, sizes in tokens of an embedder, so that no piece is longer than the embedder reads.
+
+    Attributes:
+        embedder: What counts; one without `count_tokens` is taken to need a token for four characters.
+    """
+
+    kind = "tokens"
+
+    def __init__(self, embedder: str | Embedder = "minilm", size: int | None = None, overlap: int = 0) -> None:
+        """Give the sizes in tokens.
+
+        Args:
+            embedder: An embedder or its spec.
+            size: How much a piece holds at the most; what the embedder reads, or 256, if None.
+            overlap: How much of the piece before it a piece repeats at the most.
+        """
+        self.embedder = load_embedder(embedder)
+        window = getattr(self.embedder, "window", None)
+        super().__init__(size if size is not None else window or 256, overlap)
+        count = getattr(self.embedder, "count_tokens", None) or _quarter
+        self._counted: Measure = lru_cache(maxsize=50_000)(count)
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"{super().name}:{self.embedder.name}"
+
+    @override
+    def _measure(self) -> Measure:
+        return self._counted
+
+
+def load_chunker(chunker: str | Chunker, *, embedder: str | Embedder = "minilm") -> Chunker:
+    """Return the chunker that a spec stands for; a chunker is returned as it is.
+
+    Args:
+        chunker: ``"recursive"``, ``"markdown"`` or ``"tokens"``, with a size and an overlap behind colons where the
+            defaults do not fit: ``"recursive:800:80"``.
+        embedder: What counts tokens.
+
+    Returns:
+        A chunker.
+
+    Raises:
+        UnknownSpecError: If the spec stands for nothing known.
+        InvalidInputError: If a size is not a number in its range.
+    """
+    if not isinstance(chunker, str):
+        if isinstance(chunker, Chunker):
+            return chunker
+        raise InvalidInputError(f"`chunker` must be a spec such as 'tokens' or a Chunker, got {type(chunker).__name__}")
+    kind, *sizes = chunker.split(":")
+    if kind not in {"recursive", "markdown", "tokens"} or len(sizes) > 2:
+        raise UnknownSpecError("chunker", chunker, KNOWN)
+    if not all(size.isdecimal() for size in sizes):
+        raise InvalidInputError(f"a chunker takes sizes as numbers, as in 'recursive:800:80'; got {chunker!r}")
+    numbers = [int(size) for size in sizes]
+    if kind == "tokens":
+        return TokenChunker(embedder, *numbers)
+    return (RecursiveChunker if kind == "recursive" else MarkdownChunker)(*numbers)
+
+
+def _quarter(text: str) -> int:
+    return -(-len(text) // 4)
+
+
+def _sections(text: str) -> list[tuple[int, int, list[str]]]:
+    """The parts of a Markdown text between headings, each with the headings that it stands under.
+
+    A heading without a text of its own goes with the part below it.
+
+    Returns:
+        First and last place of each part, and its headings, the outermost first.
+    """
+    from markdown_it import MarkdownIt
+
+    lines = [0, *(found.end() for found in _LINE.finditer(text)), len(text)]
+    tokens = MarkdownIt("commonmark").parse(text)
+    path: list[tuple[int, str]] = []
+    starts: list[tuple[int, int, list[str]]] = [(0, 0, [])]  # place, end of the heading itself, headings
+    for token, inline in pairwise(tokens):
+        if token.type == "heading_open" and token.level == 0 and token.map:
+            level = int(token.tag[1:])
+            path = [*(each for each in path if each[0] < level), (level, inline.content.strip())]
+            end = lines[min(token.map[1], len(lines) - 1)]
+            starts.append((lines[token.map[0]], end, [title for _, title in path if title]))
+    ends = [start for start, _, _ in starts[1:]] + [len(text)]
+    sections: list[tuple[int, int, list[str]]] = []
+    waiting: int | None = None
+    for (start, begun, headings), end in zip(starts, ends, strict=True):
+        first = start if waiting is None else waiting
+        if not text[begun:end].strip() and end < len(text):
+            waiting = first if first < end else None
+            continue
+        sections.append((first, end, headings))
+        waiting = None
+    return [each for each in sections if each[0] < each[1]]

@@ -1,0 +1,165 @@
+"""An index in step with a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragkit.errors import InvalidInputError
+from ragkit.ingest.chunking import Chunker, load_chunker
+from ragkit.ingest.reading import SourceFile, Unread, find_files, read_file
+from ragkit.ingest.text_files import FileFacts, file_facts
+from ragkit.records import Document
+
+if TYPE_CHECKING:
+    from ragkit.index import Index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """What `Index.sync` did.
+
+    Attributes:
+        new: Texts that were new or changed.
+        removed: Documents that were removed.
+        unchanged: Files that were as they had been.
+        unread: Files and lines that could not be read, with the reason.
+    """
+
+    new: int
+    removed: int
+    unchanged: int = 0
+    unread: tuple[Unread, ...] = ()
+
+
+@dataclass(slots=True)
+class _Held:
+    """The pieces of one file that the index holds.
+
+    Attributes:
+        ids: Their ids.
+        states: What their metadata say of the file and the chunker.
+        parts: The number of pieces that the last one tells; an interrupted call has not written that.
+    """
+
+    ids: set[str] = field(default_factory=set)
+    states: set[tuple[object, object]] = field(default_factory=set)
+    parts: object = None
+
+
+def sync_folder(index: Index, folder: Path, chunker: str | Chunker) -> SyncReport:
+    """Add what is new or changed in a folder, then remove what is gone.
+
+    Args:
+        index: The index.
+        folder: The folder.
+        chunker: How files are cut.
+
+    Returns:
+        What was done.
+
+    Raises:
+        InvalidInputError: If there is no such folder, or no file in it; nothing is changed then.
+    """
+    if index.embedder is None:
+        raise InvalidInputError("this index has no embedder, so it cannot read files; make one with an embedder")
+    if not folder.is_dir():
+        raise InvalidInputError(f"{folder} is no folder; give a folder, or documents")
+    cut = load_chunker(chunker, embedder=index.embedder)
+    found = find_files(folder)
+    held = _held(index, f"{folder.resolve().name}/")
+    run = _Run(cut, held)
+    before = index._state.facts["next_key"]
+    index.add(run.pieces(found))
+    there = {each.source for each in found}
+    gone = {own for source, each in held.items() if source not in there for own in each.ids}
+    removed = index.delete(gone | run.stale)
+    return SyncReport(
+        new=index._state.facts["next_key"] - before,
+        removed=removed,
+        unchanged=run.unchanged,
+        unread=tuple(run.unread),
+    )
+
+
+class _Run:
+    """One call: the pieces of files that are new or changed, and what is learned on the way.
+
+    Attributes:
+        stale: Ids of pieces that a changed file has no longer.
+        unchanged: Files that were as they had been.
+        unread: What could not be read.
+    """
+
+    def __init__(self, chunker: Chunker, held: dict[str, _Held]) -> None:
+        self._chunker, self._held = chunker, held
+        self.stale: set[str] = set()
+        self.unchanged = 0
+        self.unread: list[Unread] = []
+
+    def pieces(self, files: list[SourceFile | Unread]) -> Iterator[Document]:
+        """The pieces of all files that are not held already."""
+        for file in files:
+            facts = self._facts(file)
+            if isinstance(file, Unread) or facts is None:
+                continue
+            held = self._held.get(file.source, _Held())
+            if held.states == {(facts.hash, self._chunker.name)} and held.parts == len(held.ids):
+                self.unchanged += 1
+                continue
+            failures = len(self.unread)
+            made: set[str] = set()
+            waiting: Document | None = None
+            for piece in self._pieces_of(file, facts):
+                if waiting is not None:
+                    yield waiting
+                waiting = piece
+                made.add(piece.id or "")
+            if waiting is not None:  # the last piece tells that all are there
+                yield replace(waiting, metadata={**(waiting.metadata or {}), "parts": len(made)})
+            if waiting is not None or len(self.unread) == failures:
+                self.stale |= held.ids - made
+
+    def _facts(self, file: SourceFile | Unread) -> FileFacts | None:
+        if isinstance(file, Unread):
+            self.unread.append(file)
+            return None
+        try:
+            return file_facts(file.path)
+        except OSError as error:
+            self.unread.append(Unread(file.source, f"it cannot be opened ({error.strerror or error})"))
+            return None
+
+    def _pieces_of(self, file: SourceFile, facts: FileFacts) -> Iterator[Document]:
+        for item in read_file(file, facts):
+            if isinstance(item, Unread):
+                self.unread.append(item)
+                continue
+            for piece in self._chunker.chunk(item):
+                yield _named(piece, file.source, facts.hash, self._chunker.name)
+
+
+def _named(piece: Document, source: str, file_hash: str, chunker: str) -> Document:
+    metadata = dict(piece.metadata or {})
+    row = f":{metadata['row']}" if "row" in metadata else ""
+    name = f"{source}{row}#{metadata['start']}-{metadata['end']}"
+    return Document(piece.text, id=name, metadata={**metadata, "file": file_hash, "chunker": chunker})
+
+
+def _held(index: Index, prefix: str) -> dict[str, _Held]:
+    """What the index holds of a folder, by file."""
+    found: dict[str, _Held] = {}
+    with index._reading():
+        for name, text in index._database.connection.execute("SELECT id, metadata FROM documents"):
+            metadata = json.loads(text)
+            source = metadata.get("source")
+            if not isinstance(source, str) or not source.startswith(prefix) or "file" not in metadata:
+                continue
+            held = found.setdefault(source, _Held())
+            held.ids.add(name)
+            held.states.add((metadata.get("file"), metadata.get("chunker")))
+            held.parts = metadata.get("parts", held.parts)
+    return found

@@ -1,0 +1,133 @@
+"""From a piece that was found to what stands around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+from typing_extensions import override
+
+from ragkit.errors import InvalidInputError
+from ragkit.index import Index
+from ragkit.protocols import Retriever
+from ragkit.records import Document, Hit, span_of
+from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
+
+
+class ExpandingRetriever(RetrieverBase):
+    """Find small pieces, give the pieces around them as well, or the whole source.
+
+    Pieces belong together where their metadata name the same ``source`` (and ``row``, for tables), and stand where
+    ``start`` and ``end`` say, as `ragkit.load_documents` and chunkers write them. Hits whose texts overlap after that
+    become one, at the better rank. A filter holds for neighbours too.
+
+    Attributes:
+        index: Where the pieces are.
+        base: What finds them.
+        before: Pieces before each hit, None for all.
+        after: Pieces after each hit, None for all.
+    """
+
+    name = "expand"
+
+    def __init__(self, index: Index, base: Retriever, *, before: int | None = 1, after: int | None = 1) -> None:
+        """Put expansion behind a retriever.
+
+        Args:
+            index: Where the pieces are.
+            base: What finds them.
+            before: Pieces before each hit, None for all from the beginning of the source.
+            after: Pieces after each hit, None for all to its end.
+
+        Raises:
+            InvalidInputError: If a number is below 0.
+        """
+        if any(each is not None and (type(each) is not int or each < 0) for each in (before, after)):
+            raise InvalidInputError(f"`before` and `after` must be 0 or more, or None; got {before!r} and {after!r}")
+        self.index, self.base, self.before, self.after = index, base, before, after
+
+    @override
+    def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
+        found = self.base.retrieve(queries, k, where=where)
+        pieces: dict[tuple[object, object], list[Document]] = {}
+        return [self._expanded(hits, where, pieces) for hits in found]
+
+    def _expanded(
+        self, hits: Sequence[Hit], where: Where | None, pieces: dict[tuple[object, object], list[Document]]
+    ) -> list[Hit]:
+        kept: list[Hit] = []
+        for hit in hits:
+            source = (hit.metadata or {}).get("source"), (hit.metadata or {}).get("row")
+            if hit.span is None or not isinstance(source[0], str):
+                kept.append(hit)
+                continue
+            if source not in pieces:
+                pieces[source] = self._pieces(source, where)
+            wide = self._with_neighbours(hit, pieces[source])
+            at = next((place for place, other in enumerate(kept) if _overlap(wide, other)), None)
+            if at is None:
+                kept.append(wide)
+            else:
+                kept[at] = _joined(kept[at], [kept[at], wide])
+        return ranked((hit, hit.score, {}) for hit in kept)
+
+    def _pieces(self, source: tuple[object, object], where: Where | None) -> list[Document]:
+        """The pieces of a source that the filter lets through, in the order in which they stand."""
+        own: dict[str, object] = {"source": source[0], "row": source[1]}
+        found = self.index.get_by_keys(self.index.keys(own if where is None else {"$and": [own, where]}))
+        placed = [each for each in found if each is not None and span_of(each.metadata) is not None]
+        return sorted(placed, key=lambda each: cast("tuple[int, int]", span_of(each.metadata)))
+
+    def _with_neighbours(self, hit: Hit, pieces: Sequence[Document]) -> Hit:
+        at = next((place for place, piece in enumerate(pieces) if piece.id == hit.id), None)
+        if at is None:  # it has gone since it was found
+            return hit
+        first = 0 if self.before is None else max(0, at - self.before)
+        last = len(pieces) if self.after is None else at + self.after + 1
+        around = [
+            replace(hit, id=each.id or "", text=each.text, span=span_of(each.metadata)) for each in pieces[first:last]
+        ]
+        return _joined(hit, _touching(around, at - first))
+
+
+def _touching(hits: Sequence[Hit], at: int) -> Sequence[Hit]:
+    """The hits around one, as far as nothing is missing between them."""
+    first = last = at
+    while first > 0 and _span(hits[first - 1])[1] >= _span(hits[first])[0]:
+        first -= 1
+    while last + 1 < len(hits) and _span(hits[last])[1] >= _span(hits[last + 1])[0]:
+        last += 1
+    return hits[first : last + 1]
+
+
+def _joined(hit: Hit, parts: Sequence[Hit]) -> Hit:
+    """One hit with the text of several that touch each other."""
+    text, start, end = "", 0, -1
+    for part in sorted(parts, key=_span):
+        own = _span(part)
+        if end < 0:
+            text, (start, end) = part.text, own
+        elif own[1] > end:
+            text, end = text + part.text[end - own[0] :], own[1]
+    ids = dict.fromkeys([*cast("list[str]", hit.why.get("pieces", [])), *(part.id for part in parts)])
+    return replace(
+        hit,
+        text=text,
+        span=(start, end),
+        metadata={**(hit.metadata or {}), "start": start, "end": end},
+        why={**hit.why, "pieces": list(ids)},
+    )
+
+
+def _overlap(one: Hit, other: Hit) -> bool:
+    if other.span is None or any((one.metadata or {}).get(key) != (other.metadata or {}).get(key) for key in _SOURCE):
+        return False
+    return _span(one)[0] <= _span(other)[1] and _span(other)[0] <= _span(one)[1]
+
+
+_SOURCE = ("source", "row")
+
+
+def _span(hit: Hit) -> tuple[int, int]:
+    return cast("tuple[int, int]", hit.span)

@@ -1,0 +1,90 @@
+"""Hits that are relevant and do not repeat each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ragkit.errors import InvalidInputError
+from ragkit.index import Index
+from ragkit.mmr import mmr
+from ragkit.protocols import Retriever
+from ragkit.records import Hit
+from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
+from ragkit.retrievers.dense import DenseRetriever
+
+
+class MmrRetriever(RetrieverBase):
+    """Maximal marginal relevance over the hits of another retriever (Carbonell and Goldstein, 1998).
+
+    Likeness is the cosine of vectors, which come from the index, never from an approximation of it. Scores are those of
+    the other retriever, so they do not fall with the rank.
+
+    Attributes:
+        index: Where the vectors are.
+        base: Where the candidates come from.
+        trade_off: What relevance weighs; likeness to what is chosen weighs the rest.
+        fetch_k: How many candidates there are.
+
+    Examples:
+        >>> index = Index.create(None, embedder="hash:256")
+        >>> ids = index.add(["a red lamp", "a red lamp!", "a lamp on a table"])
+        >>> [hit.text for hit in MmrRetriever(index, trade_off=0.3).retrieve("red lamp", k=2)]
+        ['a red lamp', 'a lamp on a table']
+        >>> index.close()
+    """
+
+    name = "mmr"
+
+    def __init__(
+        self, index: Index, base: Retriever | None = None, *, trade_off: float = 0.7, fetch_k: int = 50
+    ) -> None:
+        """Choose among the hits of a retriever over an index.
+
+        Args:
+            index: Where the vectors of the hits are.
+            base: Where the candidates come from; the index itself if None.
+            trade_off: What relevance weighs, 0 to 1.
+            fetch_k: How many candidates, at least 1.
+
+        Raises:
+            InvalidInputError: If an argument is out of its range.
+        """
+        if not 0 <= trade_off <= 1:
+            raise InvalidInputError(f"`trade_off` must be between 0 and 1, got {trade_off!r}")
+        if type(fetch_k) is not int or fetch_k < 1:
+            raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {fetch_k!r}")
+        dense = DenseRetriever(index)
+        self.index, self.base, self.trade_off, self.fetch_k = index, base or dense, trade_off, fetch_k
+
+    @override
+    def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
+        return self._chosen(queries, self.base.retrieve(queries, max(k, self.fetch_k), where=where), k)
+
+    @override
+    async def _aretrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
+        found = await self.base.aretrieve(queries, max(k, self.fetch_k), where=where)
+        return await asyncio.to_thread(self._chosen, queries, found, k)
+
+    def _chosen(self, queries: Sequence[str], found: Hits, k: int) -> Hits:
+        assert self.index.embedder is not None  # noqa: S101 - DenseRetriever has looked
+        asked = _unit(self.index.embedder.embed_queries(queries))
+        return [self._choose(query, hits, k) for query, hits in zip(asked, found, strict=True)]
+
+    def _choose(self, query: NDArray[np.float64], hits: Sequence[Hit], k: int) -> list[Hit]:
+        vectors = _unit(self.index.get_vectors([hit.id for hit in hits]))
+        places, costs = mmr(query, vectors, k, self.trade_off)
+        return ranked(
+            (hits[place], hits[place].score, {"likeness_cost": cost})
+            for place, cost in zip(places.tolist(), costs.tolist(), strict=True)
+        )
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    wide = vectors.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return np.asarray(wide / np.where(lengths > 0, lengths, 1), dtype=np.float64)

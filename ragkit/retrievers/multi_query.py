@@ -1,0 +1,101 @@
+"""One question asked in several ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from ragkit.errors import InvalidInputError
+from ragkit.models import load_model
+from ragkit.protocols import LanguageModel, Retriever
+from ragkit.records import Completion
+from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
+from ragkit.retrievers.fusion import fuse
+from ragkit.text import folded
+
+_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s*")  # "1. ", "2) ", "- "
+_LONGEST = 1000  # characters of a query that a model wrote
+
+
+class MultiQueryRetriever(RetrieverBase):
+    r"""Let a language model put the query in other words, ask with each, and fuse the rankings by rank.
+
+    The query itself is always among them, and weighs as much as each other one. What the model wrote is in
+    `Hit.why` as ``queries``.
+
+    Attributes:
+        base: What is asked.
+        model: What writes the queries.
+        n: How many it writes.
+        depth: How far down each ranking counts.
+
+    Examples:
+        >>> from ragkit import BM25Retriever, ScriptedModel
+        >>> base = BM25Retriever(["the lamp", "the light bulb", "a song"])
+        >>> hits = MultiQueryRetriever(base, ScriptedModel(["1. lamp\n2. bulb"]), n=2).retrieve("lantern")
+        >>> [hit.text for hit in hits]
+        ['the lamp', 'the light bulb']
+    """
+
+    name = "multi-query"
+
+    def __init__(self, base: Retriever, model: str | LanguageModel, *, n: int = 3, depth: int = 100) -> None:
+        """Put a model before a retriever.
+
+        Args:
+            base: What is asked.
+            model: A model or its spec.
+            n: How many queries it writes, at least 1.
+            depth: How far down each ranking counts, at least 1.
+
+        Raises:
+            InvalidInputError: If an argument is out of its range.
+        """
+        if type(n) is not int or n < 1 or type(depth) is not int or depth < 1:
+            raise InvalidInputError(f"`n` and `depth` must be whole numbers of at least 1, got {n!r} and {depth!r}")
+        self.base, self.model, self.n, self.depth = base, load_model(model), n, depth
+
+    @override
+    def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
+        written = self.model.generate(self._prompts(queries), max_tokens=64 * self.n)
+        asked = self._asked(queries, written)
+        found = self.base.retrieve([each for own in asked for each in own], max(k, self.depth), where=where)
+        return self._fused(asked, found, k)
+
+    @override
+    async def _aretrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
+        written = await self.model.agenerate(self._prompts(queries), max_tokens=64 * self.n)
+        asked = self._asked(queries, written)
+        found = await self.base.aretrieve([each for own in asked for each in own], max(k, self.depth), where=where)
+        return self._fused(asked, found, k)
+
+    def _prompts(self, queries: Sequence[str]) -> list[str]:
+        told = (
+            f"Write {self.n} other search queries that find what the question asks for, each in other words.\n"
+            "One query a line, nothing else.\n\nQuestion: "
+        )
+        return [f"{told}{query}\nQueries:\n" for query in queries]
+
+    def _asked(self, queries: Sequence[str], written: Sequence[Completion]) -> list[list[str]]:
+        """For each query itself and what the model made of it, without repetitions."""
+        asked = []
+        for query, answer in zip(queries, written, strict=True):
+            different = {folded(query): query}
+            for line in answer.text.splitlines():
+                text = _MARK.sub("", line).strip().strip('"')[:_LONGEST]
+                if text and len(different) <= self.n:
+                    different.setdefault(folded(text), text)
+            asked.append(list(different.values()))
+        return asked
+
+    @staticmethod
+    def _fused(asked: Sequence[Sequence[str]], found: Hits, k: int) -> Hits:
+        fused, start = [], 0
+        for own in asked:
+            rankings = {f"query {n}": hits for n, hits in enumerate(found[start : start + len(own)], 1)}
+            start += len(own)
+            hits = fuse(rankings, dict.fromkeys(rankings, 1.0), k, "rrf", 60.0)
+            fused.append(ranked((hit, hit.score, {"queries": list(own)}) for hit in hits))
+        return fused

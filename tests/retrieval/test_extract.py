@@ -1,0 +1,129 @@
+"""Records out of texts: what fits, what is sent back, what is merged, and what is reported as lost."""
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from ragkit import Document, Extract, ScriptedModel
+from ragkit.errors import InvalidInputError
+from ragkit_pipelines.extraction.parsing import locate, parse
+
+
+class Colour(BaseModel):
+    """The colour of a thing."""
+
+    thing: str
+    colour: str = Field(description="one word")
+    count: int = 1
+
+
+def said(*rows):
+    return json.dumps([
+        {"record": {"thing": thing, "colour": colour}, "quote": quote} for thing, colour, quote in rows])  # fmt: skip
+
+
+def test_pieces_are_read_at_once_and_merged():
+    text = "The lamp is red. The boat is blue.\n\nAgain: the lamp  is\nred."
+    answers = {
+        "The lamp is red. The boat": said(("lamp", "red", "lamp is red"), ("boat", "blue", "boat is blue")),
+        "Again": f"Here it is:\n```\n{said(('lamp', 'red', 'the lamp is red'), ('sky', 'green', 'not said'))}\n```",
+    }
+    model = ScriptedModel(lambda prompt: next(answer for part, answer in answers.items() if part in prompt))
+    extract = Extract(model, Colour, chunker="recursive:40", instruction="Look for colours.")
+    found = extract.invoke(Document(text, metadata={"start": 100}))
+    assert [(each.record.thing, each.record.colour) for each in found] == [
+        ("lamp", "red"),
+        ("boat", "blue"),
+        ("sky", "green"),
+    ]
+    assert [[text[a - 100 : b - 100] for a, b in each.spans] for each in found] == [
+        ["lamp is red", "the lamp  is\nred"], ["boat is blue"], []]  # fmt: skip
+    assert found.failures == ()
+    assert len(model.asked) == 2
+    assert "Look for colours." in model.asked[0]
+    assert '"description": "one word"' in model.asked[0]
+    assert [json.loads(line)["thing"] for line in found.text.splitlines()] == ["lamp", "boat", "sky"]
+    assert found.compression == model.count_tokens(found.text) / model.count_tokens(text)
+    assert found.usage.prompt_tokens == sum(model.count_tokens(prompt) for prompt in model.asked)
+
+
+def test_what_does_not_fit_is_sent_back_and_then_reported():
+    bad = (
+        '[{"record": {"thing": "lamp"}, "quote": "lamp"}, {"record": {"thing": "boat", "colour": "blue"}, "quote": ""}]'
+    )
+    model = ScriptedModel([bad, said(("lamp", "red", "lamp is red"))])
+    found = Extract(model, Colour).invoke("The lamp is red.")
+    assert [record.thing for record in found.records] == ["boat", "lamp"]
+    assert found.failures == ()
+    assert "Your last answer was wrong; put it right:\n- item 1: colour: Field required" in model.asked[1]
+    stubborn = ScriptedModel(["I cannot.", "no", "still no"])
+    lost = Extract(stubborn, Colour, retries=2).invoke("The lamp is red.")
+    assert (len(lost), len(stubborn.asked)) == (0, 3)
+    assert [(each.span, each.reason) for each in lost.failures] == [
+        ((0, 16), "the answer holds no JSON array of objects")
+    ]
+    once = Extract(ScriptedModel([bad]), Colour, retries=0).invoke("The lamp is red.")
+    assert (len(once), len(once.failures)) == (1, 1)
+
+
+def test_the_report_says_what_was_lost():
+    model = ScriptedModel([said(("lamp", "red", "lamp is red"), ("sky", "green", "no")), "[]"])
+    gold = [
+        [Colour(thing="lamp", colour="red"), Colour(thing="boat", colour="blue")],
+        [Colour(thing="song", colour="grey")],
+    ]
+    report = Extract(model, Colour).report(["The lamp is red, the boat blue.", "A grey song."], gold)
+    assert (report.precision, report.recall, report.supported) == (1 / 2, 1 / 3, 1 / 2)
+    assert report.f1 == pytest.approx(0.4)
+    assert report.failures == 0
+    with pytest.raises(InvalidInputError, match="records for each of 1 documents"):
+        Extract(model, Colour).report(["x"], [])
+
+
+def test_several_documents_and_async():
+    answers = {"lamp": said(("lamp", "red", "lamp")), "boat": said(("boat", "blue", "boat"))}
+    extract = Extract(ScriptedModel(lambda prompt: answers["lamp" if "the lamp" in prompt else "boat"]), Colour)
+    both = extract.invoke(["the lamp", "a boat", "  "])
+    assert [[record.thing for record in each.records] for each in both] == [["lamp"], ["boat"], []]
+    later = asyncio.run(extract.abatch(["the lamp", "a boat", "  "]))
+    assert [each.items for each in later] == [each.items for each in both]
+    assert asyncio.run(extract.ainvoke("the lamp")).items == both[0].items
+    assert extract.batch([]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "problems"),
+    [
+        ("[]", 0, 0),
+        ("see [1] and [2]: " + said(("a", "b", "c")), 1, 0),
+        ("[[[[", 0, 1),
+        ("[" * 100_000, 0, 1),
+        ('[{"thing": "a", "colour": "b"}]', 0, 1),
+        ('[{"record": {"thing": "a", "colour": "b", "count": "many"}}]', 0, 1),
+        ("", 0, 1),
+    ],
+)
+def test_answers_are_read_as_far_as_they_go(text, count, problems):
+    parsed = parse(text[:3000], Colour)
+    assert (len(parsed.found), len(parsed.problems)) == (count, problems)
+
+
+@given(words=st.lists(st.text("ab.*(\\é", min_size=1), min_size=1, max_size=4), before=st.text("xy \n"))
+def test_a_quotation_is_found_whatever_its_white_space(words, before):
+    text = before + " \n".join(words) + " end"
+    start, end = locate(" ".join(words), text)
+    assert text[start:end].split() == words
+    assert locate("not there", text) is None
+    assert locate("  ", text) is None
+
+
+@pytest.mark.parametrize("arguments", [{"schema": dict}, {"schema": Colour, "retries": -1}])
+def test_what_makes_no_sense_is_refused(arguments):
+    with pytest.raises(InvalidInputError, match="must be"):
+        Extract(ScriptedModel([]), **arguments)
+    with pytest.raises(InvalidInputError, match="must be a text or a Document"):
+        Extract(ScriptedModel([]), Colour).batch([3])

@@ -313,6 +313,14 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         load_embedder("onnx:minilm")
 
 
+def test_what_is_no_text_is_refused(model_folder: Path):
+    embedder = load_embedder(f"onnx:st:{model_folder}")
+    with pytest.raises(InvalidInputError, match="must be a string, got NoneType"):
+        embedder.embed_documents(["lamp", None])
+    with pytest.raises(InvalidInputError, match=r"half of a character at place 1 \('\\ud800'\)"):
+        embedder.embed_tokens(["a\ud800"])
+
+
 def test_bad_arguments(model_folder: Path):
     with pytest.raises(InvalidInputError, match="computes in float32; for `dtype` 'bfloat16' use 'minilm'"):
         load_embedder("onnx:minilm", dtype="bfloat16")

@@ -30,6 +30,9 @@ EXTRA_OF = {
     "langchain_text_splitters": "rag",
     "markdown_it": "rag",
     "markitdown": "rag",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "tokenizers": "onnx",
 }
 
 

@@ -33,3 +33,11 @@ def tiny():
     from ragkit.models import load_model
 
     return load_model("tiny")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory):
+    """What ragkit keeps between runs lies in a folder of this run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAGKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -9,7 +9,7 @@ from ragkit.errors import InvalidInputError, UnknownSpecError
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder
 
-KNOWN = ("minilm", "st:<hub id or folder>", "hash:<dimensions>")
+KNOWN = ("minilm", "st:<hub id or folder>", "onnx:minilm", "onnx:st:<hub id or folder>", "hash:<dimensions>")
 
 
 def load_embedder(embedder: str | Embedder | object, *, dtype: str = "float32") -> Embedder:
@@ -17,8 +17,10 @@ def load_embedder(embedder: str | Embedder | object, *, dtype: str = "float32") 
 
     Args:
         embedder: ``"minilm"`` (all-MiniLM-L6-v2, offline where the extra ``offline`` is installed), ``"st:"`` and a hub
-            id or folder of sentence-transformers, ``"hash:384"``, which needs no model, or a LangChain ``Embeddings``.
-        dtype: Precision of a neural embedder's weights, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+            id or folder of sentence-transformers, either of them after ``"onnx:"`` to have ONNX Runtime compute it on
+            the CPU, ``"hash:384"``, which needs no model, or a LangChain ``Embeddings``.
+        dtype: Precision of a neural embedder's weights, ``"float32"``, ``"bfloat16"`` or ``"float16"``; after
+            ``"onnx:"`` only ``"float32"``.
 
     Returns:
         An embedder.
@@ -36,6 +38,12 @@ def load_embedder(embedder: str | Embedder | object, *, dtype: str = "float32") 
         if embedder == "minilm":
             return SentenceTransformerEmbedder.minilm(dtype=dtype)
         return SentenceTransformerEmbedder(rest, dtype=dtype)
+    if kind == "onnx" and (rest == "minilm" or (rest.startswith("st:") and rest != "st:")):
+        from ragkit.embedders.onnx import OnnxEmbedder
+
+        if dtype != "float32":
+            raise InvalidInputError(f"{embedder!r} computes in float32; for `dtype` {dtype!r} use {rest!r}")
+        return OnnxEmbedder.minilm() if rest == "minilm" else OnnxEmbedder(rest.removeprefix("st:"))
     if kind == "hash":
         from ragkit.embedders.hashing import HashingEmbedder
 

@@ -30,7 +30,7 @@ class SentenceTransformerEmbedder:
     Attributes:
         source: Hub id or folder.
         dtype: Precision of the weights; part of the fingerprint, since it changes the vectors.
-        batch_size: Texts a batch.
+        batch_size: Texts a batch; None to choose by device.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class SentenceTransformerEmbedder:
         *,
         dtype: str = "float32",
         device: str | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         name: str | None = None,
     ) -> None:
         """Name a model; nothing is loaded yet.
@@ -48,7 +48,7 @@ class SentenceTransformerEmbedder:
             source: Hub id or folder.
             dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
             device: Where to run, chosen by sentence-transformers if None.
-            batch_size: Texts a batch.
+            batch_size: Texts a batch; None for 16 on a CPU, whose cache they fit better, and 32 elsewhere.
             name: The spec shown to others, ``st:<source>`` if None.
 
         Raises:
@@ -139,7 +139,7 @@ class SentenceTransformerEmbedder:
         tensors = self.model.encode(
             list(texts),
             prompt="",  # None would mean the model's default prompt
-            batch_size=self.batch_size,
+            batch_size=self._texts_at_once(),
             output_value="token_embeddings",
             show_progress_bar=False,
         )
@@ -153,13 +153,16 @@ class SentenceTransformerEmbedder:
             found.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
         return found
 
+    def _texts_at_once(self) -> int:
+        return self.batch_size or (16 if self.model.device.type == "cpu" else 32)
+
     def _embed(self, texts: Sequence[str], encode: Any) -> NDArray[np.float32]:
         refuse_bare_string("texts", texts)
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         tensor = encode(
             list(texts),
-            batch_size=self.batch_size,
+            batch_size=self._texts_at_once(),
             normalize_embeddings=True,
             convert_to_tensor=True,
             show_progress_bar=False,

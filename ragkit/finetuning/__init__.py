@@ -150,7 +150,7 @@ def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder
     from ragkit.protocols import Embedder
 
     if isinstance(model, str):
-        is_encoder = model == "minilm" or model.startswith(("st:", "hash:"))
+        is_encoder = model == "minilm" or model.startswith(("st:", "onnx:", "hash:"))
         if method == "classifier-head" and not is_encoder:
             raise UnsupportedError(
                 f"'classifier-head' takes an embedder such as 'minilm' or 'st:<folder>', got {model!r}"

@@ -22,6 +22,8 @@ KNOWN = (
     "hf:<hub id or folder>",
     "minilm",
     "st:<hub id or folder>",
+    "onnx:minilm",
+    "onnx:st:<hub id or folder>",
     "replay:<file>",
     *(f"{provider}:<model>" for provider in PROVIDERS),
 )
@@ -103,7 +105,7 @@ def _from_spec(
         from ragkit.models.loading import load_local
 
         return load_local(spec, adapter=adapter)
-    if spec == "minilm" or (kind == "st" and rest):
+    if spec == "minilm" or (kind in {"st", "onnx"} and rest):
         from ragkit.embedders import load_embedder
         from ragkit.models.encoder import EncoderModel
 

@@ -1,0 +1,159 @@
+"""An embedder of sentence-transformers, exported by torch to a graph for ONNX Runtime."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from ragkit.embedders.onnx_files import Exported, Facts
+from ragkit.errors import UnsupportedError
+from ragkit.progress import quiet_transformers
+
+PROBES = (
+    "lamp",
+    "",
+    "  Two lamps in the hall, one on the stairs.\n",
+    "naïve café 東京 \U0001f642",
+    "the river runs to the sea " * 20,
+    "word " * 600,
+)
+"""Texts on which an export is compared with the model: short, empty, of several scripts, past most windows."""
+_MODULES = ("Transformer", "Pooling", "Normalize", "Dense")
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_OPSET = 18
+_LARGEST = 2**31 - 2**24  # a graph with its weights is one protobuf message
+
+
+class _Graph(torch.nn.Module):  # type: ignore[misc]
+    """All modules of a model in one, with tensors in and out.
+
+    Attributes:
+        model: The model.
+        names: Names of its inputs.
+    """
+
+    def __init__(self, model: SentenceTransformer, names: list[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors of the texts and of their tokens.
+
+        Args:
+            *inputs: i64[n, t] each.
+
+        Returns:
+            f32[n, dim] and f32[n, t, hidden size].
+        """
+        features = self.model(dict(zip(self.names, inputs, strict=True)))
+        return features["sentence_embedding"], features["token_embeddings"]
+
+
+def export(folder: Path) -> tuple[Exported, dict[str, NDArray[np.float32]]]:
+    """Export a model in float32.
+
+    Args:
+        folder: A folder of sentence-transformers.
+
+    Returns:
+        The export, and what the model itself gives for `PROBES`: under ``"query"`` and ``"document"`` f32[n, dim],
+        rows of length 1.
+
+    Raises:
+        UnsupportedError: If the model has parts that are not known to come out the same.
+    """
+    with quiet_transformers():
+        # Of the attentions, the plain one becomes the fewest nodes.
+        kwargs = {"dtype": torch.float32, "attn_implementation": "eager"}
+        model = SentenceTransformer(str(folder), device="cpu", model_kwargs=kwargs).eval()
+    tokenizer = _checked_tokenizer(model, folder)
+    features = model.preprocess(list(PROBES[:3]))
+    tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
+    names = [name for name in _INPUTS if name in tensors]
+    if set(tensors) != set(names) or any(value.ndim != 2 for value in tensors.values()):
+        raise UnsupportedError(_refusal(folder, f"it takes the inputs {sorted(tensors)}"))
+    facts = Facts(
+        dim=int(model.get_embedding_dimension()),
+        inputs=names,
+        pad_id=int(model.tokenizer.pad_token_id),
+        query_prompt=_prompt(model, "query"),
+        document_prompt=_prompt(model, "document", "passage", "corpus"),
+        made_with={library: version(library) for library in ("torch", "transformers", "sentence-transformers", "onnx")},
+    )
+    encoders = {"query": model.encode_query, "document": model.encode_document}
+    expected = {
+        kind: encode(list(PROBES), batch_size=2, normalize_embeddings=True, show_progress_bar=False)
+        for kind, encode in encoders.items()
+    }
+    graph = _traced(_Graph(model, names).eval(), [tensors[name] for name in names])
+    return Exported(graph=graph, tokenizer=tokenizer, facts=facts), expected
+
+
+def _traced(module: _Graph, examples: list[torch.Tensor]) -> bytes:
+    axes = {name: {0: "texts", 1: "length"} for name in (*module.names, "tokens")} | {"sentence": {0: "texts"}}
+    with tempfile.TemporaryDirectory(prefix="ragkit-") as work, warnings.catch_warnings(), torch.inference_mode():
+        # The tracer warns of every shape that it reads. Whether one was taken for a constant shows in the comparison.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            tuple(examples),
+            f"{work}/model.onnx",
+            input_names=module.names,
+            output_names=["sentence", "tokens"],
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+        return Path(work, "model.onnx").read_bytes()
+
+
+def _checked_tokenizer(model: Any, folder: Path) -> bytes:
+    """The tokenizer, set to cut at the model's window.
+
+    Returns:
+        Its file.
+
+    Raises:
+        UnsupportedError: If the model or its tokenizer is of an unknown kind.
+    """
+    parts = [type(part).__name__ for part in model]
+    if unknown := sorted(set(parts) - set(_MODULES)):
+        raise UnsupportedError(_refusal(folder, f"it has modules {unknown}, known are {_MODULES}"))
+    if not all(getattr(part, "include_prompt", True) for part in model) or model.truncate_dim is not None:
+        raise UnsupportedError(_refusal(folder, "it leaves prompts out of its vectors, or cuts them"))
+    if 4 * sum(weights.numel() for weights in model.parameters()) > _LARGEST:
+        raise UnsupportedError(_refusal(folder, "its weights are above 2 GB"))
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None or model.tokenizer.padding_side != "right" or model.tokenizer.pad_token_id is None:
+        raise UnsupportedError(_refusal(folder, "its tokenizer is slow, or does not pad on the right"))
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(backend.to_str())  # a copy: the model's own keeps its settings
+    tokenizer.no_padding()
+    if model.max_seq_length is not None:
+        tokenizer.enable_truncation(int(model.max_seq_length))
+    return str(tokenizer.to_str()).encode()
+
+
+def _prompt(model: Any, *names: str) -> str:
+    """What sentence-transformers puts before a text: the prompt of the first name that there is, or the default one.
+
+    Returns:
+        A prompt, often empty.
+    """
+    for name in (*names, model.default_prompt_name):
+        if name in model.prompts:
+            return str(model.prompts[name] or "")
+    return ""
+
+
+def _refusal(folder: Path, reason: str) -> str:
+    return f"{folder} cannot be exported to ONNX: {reason}; use 'st:{folder}', which runs it in torch"

@@ -218,10 +218,7 @@ class ModelBase(ABC):
         one = isinstance(prompts, str | Prompt | Chat)
         batch = [prompts] if isinstance(prompts, str | Prompt | Chat) else checked_prompts(prompts)
         answers = self._complete(batch, sampling) if batch else []
-        if schema is not None:
-            answers = raised([_parsed(answer, schema, self.name) for answer in answers])
-        if sampling.choices is not None:
-            answers = raised([_chosen(answer, sampling.choices, self.name) for answer in answers])
+        answers = checked_answers(answers, schema, sampling.choices, self.name)
         return answers[0] if one else answers
 
     @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
@@ -390,6 +387,31 @@ def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
     if schema is None:
         return None
     raise InvalidInputError(f"`schema` must be a pydantic model or a JSON schema, got {schema!r}")
+
+
+def checked_answers(
+    answers: list[Completion], schema: Schema | None, choices: Sequence[str] | None, name: str
+) -> list[Completion]:
+    """Answers that keep to the form asked for.
+
+    Args:
+        answers: What a model gave.
+        schema: What they must follow, if anything; they are read by it.
+        choices: What they must be one of, if anything.
+        name: The model's, for errors.
+
+    Returns:
+        The answers.
+
+    Raises:
+        ModelError: If none of them does.
+        BatchError: If only some do.
+    """
+    if schema is not None:
+        answers = raised([_parsed(answer, schema, name) for answer in answers])
+    if choices is not None:
+        answers = raised([_chosen(answer, choices, name) for answer in answers])
+    return answers
 
 
 def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | ModelError:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
     from ragkit_pipelines.few_shot import FewShot as FewShot
+    from ragkit_pipelines.serving import Server as Server
     from ragkit_selectors.checking import check_pool as check_pool
     from ragkit_selectors.diverse import Coverage as Coverage
     from ragkit_selectors.diverse import Dpp as Dpp
@@ -126,6 +127,7 @@ _HOME_OF = {
     "Retry": "ragkit.models.limits",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
+    "Server": "ragkit_pipelines.serving",
     "Task": "ragkit.tasks",
     "Template": "ragkit.templates",
     "TfidfSelector": "ragkit_selectors.weighted",

@@ -20,6 +20,7 @@ from ragkit.tasks import Task
 from ragkit_pipelines.cli_finetune import finetune
 from ragkit_pipelines.cli_index import index_app
 from ragkit_pipelines.cli_select import pool_app, select
+from ragkit_pipelines.cli_serve import serve
 
 app = typer.Typer(help="One task through prompting, example selection and fine-tuning, measured.", no_args_is_help=True,
                   pretty_exceptions_enable=False, add_completion=True)  # fmt: skip
@@ -89,6 +90,7 @@ def demo(
 
 app.command()(finetune)
 app.command()(select)
+app.command()(serve)
 app.add_typer(pool_app, name="pool")
 app.add_typer(index_app, name="index")
 

@@ -104,8 +104,12 @@ class LocalModel(ModelBase):
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids
 
-    def encode_prompt(self, prompt: AnyPrompt) -> list[int]:
+    def encode_prompt(self, prompt: AnyPrompt, *, plain: bool = False) -> list[int]:
         """Ids of a whole prompt, with what the model wants before and around it.
+
+        Args:
+            prompt: The prompt.
+            plain: Whether a text is continued as it stands, although the model has a chat template.
 
         Returns:
             Token ids.
@@ -114,7 +118,7 @@ class LocalModel(ModelBase):
             InvalidInputError: If the prompt is empty, and the model has no token that opens a text.
             UnsupportedError: If the prompt is a conversation and the model has no chat template.
         """
-        if isinstance(prompt, Chat) or self.tokenizer.chat_template:
+        if isinstance(prompt, Chat) or (self.tokenizer.chat_template and not plain):
             if not self.tokenizer.chat_template:
                 raise UnsupportedError(f"{self.name} has no chat template; give it a string or a Prompt")
             turns = (
@@ -124,20 +128,9 @@ class LocalModel(ModelBase):
             )
             ids: list[int] = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
             return ids
-        return self.encode_plain(prompt_text(prompt))
-
-    def encode_plain(self, text: str) -> list[int]:
-        """Ids of a text to be continued as it stands, without a chat template.
-
-        Returns:
-            Token ids.
-
-        Raises:
-            InvalidInputError: If the text is empty, and the model has no token that opens one.
-        """
         added: list[int] = self.tokenizer("")["input_ids"]
         begins = [token for token in added[:1] if token == self.tokenizer.bos_token_id]
-        whole = begins + self.encode_text(text)
+        whole = begins + self.encode_text(prompt_text(prompt))
         if not whole:
             raise InvalidInputError(
                 f"the prompt is empty, and {self.name} has no token to begin with; give it some text"

@@ -407,7 +407,7 @@ def test_bad_settings(base, folders, adapters):
         ({"max_tokens": 0}, "`max_tokens` must be"),
         ({"most_waiting": 0}, "`most_waiting` must be"),
         ({"adapters": folders}, "`adapters` go with the spec"),
-        ({"port": 70_000}, "cannot listen"),
+        ({"port": 70_000}, "`port` must be"),
     ):
         with pytest.raises(InvalidInputError, match=message):
             Server(adapters, **settings)

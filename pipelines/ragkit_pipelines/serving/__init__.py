@@ -77,7 +77,7 @@ class Server:
         require("starlette", "uvicorn")
         from ragkit_pipelines.serving.backends import backend_of
 
-        _check(host, token, gather, most_waiting)
+        _check(host, port, token, gather, most_waiting)
         backend = backend_of(model, adapters or {}, batch_size=batch_size, max_tokens=max_tokens)
         from ragkit_pipelines.serving.app import Routes
 
@@ -107,11 +107,13 @@ class Server:
             self._thread.join()
 
 
-def _check(host: str, token: str | None, gather: float, most_waiting: int) -> None:
+def _check(host: str, port: int, token: str | None, gather: float, most_waiting: int) -> None:
     if token is not None and not token.strip():
         raise InvalidInputError("`token` is empty; give a secret, or None to answer all")
     if not 0 <= gather <= 1:
         raise InvalidInputError(f"`gather` must be between 0 and 1 second, got {gather!r}")
+    if not 0 <= port < 2**16:
+        raise InvalidInputError(f"`port` must be between 0 and 65535, got {port!r}")
     if most_waiting < 1:
         raise InvalidInputError(f"`most_waiting` must be at least 1, got {most_waiting!r}")
     if token is None and not _is_this_machine(host):
@@ -130,7 +132,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise InvalidInputError(
             f"cannot listen at {host}, port {port} ({error}); give another port, 0 for a free one"
         ) from error

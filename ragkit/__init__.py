@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ragkit.errors import RagkitWarning as RagkitWarning
     from ragkit.finetuning import FineTuned as FineTuned
     from ragkit.finetuning import finetune as finetune
+    from ragkit.finetuning.exporting import export_merged as export_merged
     from ragkit.finetuning.imitation import Imitation as Imitation
     from ragkit.finetuning.imitation import imitate as imitate
     from ragkit.finetuning.memorising import Memorisation as Memorisation
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
     from ragkit_pipelines.few_shot import FewShot as FewShot
+    from ragkit_pipelines.parity import Parity as Parity
+    from ragkit_pipelines.parity import parity as parity
     from ragkit_pipelines.serving import Server as Server
     from ragkit_selectors.checking import check_pool as check_pool
     from ragkit_selectors.diverse import Coverage as Coverage
@@ -113,6 +116,7 @@ _HOME_OF = {
     "Mmr": "ragkit_selectors.diverse",
     "NgramSelector": "ragkit_selectors.ngram",
     "Order": "ragkit_selectors.order",
+    "Parity": "ragkit_pipelines.parity",
     "Pinned": "ragkit_selectors.order",
     "Preference": "ragkit.records",
     "Price": "ragkit.models.pricing",
@@ -138,6 +142,7 @@ _HOME_OF = {
     "check_pool": "ragkit_selectors.checking",
     "compare": "ragkit_pipelines.compare",
     "entropy_order": "ragkit_selectors.ordering",
+    "export_merged": "ragkit.finetuning.exporting",
     "finetune": "ragkit.finetuning",
     "imitate": "ragkit.finetuning.imitation",
     "load_embedder": "ragkit.embedders",
@@ -145,6 +150,7 @@ _HOME_OF = {
     "load_selector": "ragkit_selectors.loading",
     "memorisation": "ragkit.finetuning.memorising",
     "mix": "ragkit.finetuning.mixing",
+    "parity": "ragkit_pipelines.parity",
 }
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above
 

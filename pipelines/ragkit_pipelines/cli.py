@@ -17,8 +17,11 @@ from rich.console import Console
 import ragkit
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tasks import Task
+from ragkit_pipelines.cli_export import export, parity
 from ragkit_pipelines.cli_finetune import finetune
+from ragkit_pipelines.cli_generate import generate
 from ragkit_pipelines.cli_index import index_app
+from ragkit_pipelines.cli_models import models
 from ragkit_pipelines.cli_select import pool_app, select
 from ragkit_pipelines.cli_serve import serve
 
@@ -88,7 +91,11 @@ def demo(
     _show(run(task, model="tiny", seeds=[seed], out=out), as_json=as_json)
 
 
+app.command()(export)
 app.command()(finetune)
+app.command()(generate)
+app.command()(models)
+app.command()(parity)
 app.command()(select)
 app.command()(serve)
 app.add_typer(pool_app, name="pool")

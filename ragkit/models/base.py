@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from ragkit.errors import BatchError, InvalidInputError, ModelError, RagkitError, UnsupportedError
+from ragkit.errors import (
+    BatchError,
+    BudgetExceededError,
+    InvalidInputError,
+    ModelAccessError,
+    ModelError,
+    RagkitError,
+    UnsupportedError,
+)
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel, Schema
 from ragkit.records import Chat, Completion, Prompt, Usage
 
@@ -350,6 +358,22 @@ def results_of(
         return error.results
     except RagkitError as error:
         return [error] * len(prompts)
+
+
+def results_of_each(
+    model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling
+) -> list[Completion | RagkitError]:
+    """`results_of`, but where a batch fails as a whole each prompt is asked alone, so that one spoils no other.
+
+    Returns:
+        For each prompt its completion or its error.
+    """
+    results = results_of(model, prompts, sampling)
+    first = results[0] if results else None
+    whole = isinstance(first, RagkitError) and len(results) > 1 and all(result is first for result in results)
+    if not whole or isinstance(first, ModelAccessError | BudgetExceededError):  # these would be told again
+        return results
+    return [results_of(model, [prompt], sampling)[0] for prompt in prompts]
 
 
 def raised(results: Sequence[Completion | RagkitError]) -> list[Completion]:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
 from ragkit.extras import require
 from ragkit.models import load_model
-from ragkit.models.base import Sampling, results_of
+from ragkit.models.base import Sampling, results_of_each
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import Question
@@ -109,7 +109,8 @@ class ModelBackend(Backend):
         results: dict[int, Result] = {}
         together = [place for place, job in enumerate(jobs) if not job.streams or job.sampling.schema is not None]
         if together:
-            answers = results_of(self._model, [jobs[place].question.prompt for place in together], jobs[0].sampling)
+            prompts = [jobs[place].question.prompt for place in together]
+            answers = results_of_each(self._model, prompts, jobs[0].sampling)
             results |= zip(together, answers, strict=True)
         for place, job in enumerate(jobs):
             answer = results.get(place)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ragkit.finetuning.memorising import memorisation as memorisation
     from ragkit.finetuning.mixing import Mixture as Mixture
     from ragkit.finetuning.mixing import mix as mix
+    from ragkit.finetuning.remote import cancel_finetuning as cancel_finetuning
     from ragkit.index import Index as Index
     from ragkit.models import load_model as load_model
     from ragkit.models.adapters import AdapterSet as AdapterSet
@@ -139,6 +140,7 @@ _HOME_OF = {
     "Usage": "ragkit.records",
     "VoteK": "ragkit_selectors.labelling",
     "autoselect": "ragkit_selectors.report",
+    "cancel_finetuning": "ragkit.finetuning.remote",
     "check_pool": "ragkit_selectors.checking",
     "compare": "ragkit_pipelines.compare",
     "entropy_order": "ragkit_selectors.ordering",

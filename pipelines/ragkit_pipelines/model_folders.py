@@ -81,7 +81,7 @@ def _model_in(folder: Path, files: set[str]) -> FoundModel | None:
 
 
 def _tuned(spec: str, manifest: Manifest) -> FoundModel:
-    loss = f"loss {manifest.loss:.3f}"
+    loss = "loss unknown" if manifest.loss is None else f"loss {manifest.loss:.3f}"
     if manifest.eval_loss is not None:
         loss += f", held out {manifest.eval_loss:.3f}"
     about = f"{manifest.method}, {manifest.rows.get('kept', 0)} rows, {manifest.epochs:g} epochs, {loss}"

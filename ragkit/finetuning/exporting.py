@@ -113,6 +113,8 @@ def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
         if adapter is not None or manifest.kind != "causal":
             wrong = "is fine-tuned already; export it without `adapter`" if adapter else "is a classifier"
             raise InvalidInputError(f"{folder} {wrong}")
+        if manifest.form == "remote":
+            raise InvalidInputError(f"{folder} stands for {manifest.remote}, whose weights are at the vendor")
         manifest.check_weights(folder)
         if manifest.form == "model":
             return str(folder / "model"), None

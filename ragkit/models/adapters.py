@@ -23,7 +23,7 @@ from ragkit.records import Completion
 
 
 class AdapterSet(Mapping[str, LocalModel]):
-    """Adapters by name, each a `LanguageModel`; all of them and the base share one copy of the base's weights.
+    r"""Adapters by name, each a `LanguageModel`; all of them and the base share one copy of the base's weights.
 
     Switching takes about a millisecond. `generate_mixed` answers prompts for different adapters in one batch.
 
@@ -32,8 +32,9 @@ class AdapterSet(Mapping[str, LocalModel]):
 
     Examples:
         >>> adapters = AdapterSet("tiny", {})
-        >>> adapters.base.generate("one two three one two", max_tokens=1).text
-        ' three'
+        >>> prompt = "Input: dim the lamp\nOutput: fade lamp\n\nInput: dim the fan\nOutput:"
+        >>> adapters.base.generate(prompt, max_tokens=2).text
+        ' fade fan'
     """
 
     def __init__(self, base: str, adapters: Mapping[str, str | Path]) -> None:

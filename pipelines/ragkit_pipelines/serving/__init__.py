@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """Serve a model and its adapters over HTTP, as OpenAI's chat and completions.
+    r"""Serve a model and its adapters over HTTP, as OpenAI's chat and completions.
 
     Requests that come within a few milliseconds or while a batch is running go to a local model in one batch, those
     for different adapters too. A field that is not supported is refused with status 400 and never passed over. Where a
@@ -36,10 +36,11 @@ class Server:
 
     Examples:
         >>> from ragkit import load_model
+        >>> prompt = "Input: dim the lamp\nOutput: fade lamp\n\nInput: dim the fan\nOutput:"
         >>> with Server("tiny") as server:
         ...     model = load_model("openai:tiny", base_url=server.url)
-        ...     model.generate("one two three one two", max_tokens=1).text
-        ' three'
+        ...     model.generate(prompt, max_tokens=2).text
+        ' fade fan'
     """
 
     def __init__(

@@ -22,6 +22,7 @@ TABLES = {
     "models": "benchmarks/models/results/models.json",
     "finetuning": "benchmarks/finetuning/results/lora.json",
     "pearl": "benchmarks/pearl/results/pearl.json",
+    "serving": "benchmarks/serving/results/serving.json",
 }
 
 
@@ -39,6 +40,8 @@ def table(name: str) -> str:
         return finetuning_table(json.loads(text))
     if name == "pearl":
         return pearl_table(json.loads(text))
+    if name == "serving":
+        return serving_table(json.loads(text))
     if name.startswith("selector"):
         facts = json.loads(text)
         return speed_table(facts) if name == "selector-speed" else quality_table(facts["quality"])
@@ -219,6 +222,27 @@ def _median_p50(facts: dict[str, Any], name: str) -> float:
     return float(values[len(values) // 2])
 
 
+def serving_table(facts: dict[str, Any]) -> str:
+    words = facts["most_words"]
+    rows = [
+        ("one model", f"4 to {words['short']} words", facts["one_model"]),
+        ("three adapters", f"4 to {words['short']} words", facts["three_adapters"]),
+        ("one model", f"4 to {words['long']} words", facts["one_model_long_prompts"]),
+        ("three adapters", f"4 to {words['long']} words", facts["three_adapters_long_prompts"]),
+    ]
+    lines = [
+        f"{facts['requests']} requests for {facts['new_tokens']} tokens each, a random Llama of 4 million parameters",
+        f"({facts['machine']}, threads: {facts['threads']}, shared with other work), seconds:\n",
+        "| asked | prompts | one after the other | all at once | |",
+        "|-|-|-|-|-|",
+    ]
+    for what, prompts, row in rows:
+        times = f"{row['one_at_a_time_s']:.1f} | {row['at_once_s']:.1f}"
+        lines.append(f"| {what} | {prompts} | {times} | {row['ratio']:.1f} x faster |")
+    lines.append("\nReading a prompt takes the same computation either way, so long prompts gain less.")
+    return "\n".join(lines)
+
+
 def quality_table(sets: list[dict[str, Any]]) -> str:
     lines = [f"| selector | {' | '.join(each['name'] for each in sets)} |", "|-" * (len(sets) + 1) + "|"]
     for place, row in enumerate(sets[0]["rows"]):
@@ -247,6 +271,7 @@ def main() -> None:
         ROOT / "docs/models.md",
         ROOT / "docs/finetuning.md",
         ROOT / "docs/pearl.md",
+        ROOT / "docs/serving.md",
         ROOT / "ragkit/tiny/weights/README.md",
     ):
         old = path.read_text(encoding="utf-8")

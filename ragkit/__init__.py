@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from ragkit.evaluation.measuring import evaluate_retrieval as evaluate_retrieval
     from ragkit.finetuning import FineTuned as FineTuned
     from ragkit.finetuning import finetune as finetune
+    from ragkit.finetuning.exporting import export_merged as export_merged
     from ragkit.finetuning.imitation import Imitation as Imitation
     from ragkit.finetuning.imitation import imitate as imitate
     from ragkit.finetuning.memorising import Memorisation as Memorisation
     from ragkit.finetuning.memorising import memorisation as memorisation
     from ragkit.finetuning.mixing import Mixture as Mixture
     from ragkit.finetuning.mixing import mix as mix
+    from ragkit.finetuning.remote import cancel_finetuning as cancel_finetuning
     from ragkit.index import Index as Index
     from ragkit.ingest.chunking import load_chunker as load_chunker
     from ragkit.ingest.duplicates import near_duplicates as near_duplicates
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
     from ragkit_pipelines.extraction.pipeline import Extract as Extract
     from ragkit_pipelines.extraction.records import Extraction as Extraction
     from ragkit_pipelines.few_shot import FewShot as FewShot
+    from ragkit_pipelines.parity import Parity as Parity
+    from ragkit_pipelines.parity import parity as parity
     from ragkit_pipelines.pearl.context import WholeText as WholeText
     from ragkit_pipelines.pearl.context import Windows as Windows
     from ragkit_pipelines.pearl.executor import PlanExecutor as PlanExecutor
@@ -85,6 +89,7 @@ if TYPE_CHECKING:
     from ragkit_pipelines.rag.answers import CitedAnswer as CitedAnswer
     from ragkit_pipelines.rag.extractive import ExtractiveReader as ExtractiveReader
     from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer as RetrieveThenAnswer
+    from ragkit_pipelines.serving import Server as Server
     from ragkit_selectors.checking import check_pool as check_pool
     from ragkit_selectors.diverse import Coverage as Coverage
     from ragkit_selectors.diverse import Dpp as Dpp
@@ -165,6 +170,7 @@ _HOME_OF = {
     "NgramSelector": "ragkit_selectors.ngram",
     "OptionMapper": "ragkit_pipelines.pearl.options",
     "Order": "ragkit_selectors.order",
+    "Parity": "ragkit_pipelines.parity",
     "Pearl": "ragkit_pipelines.pearl.pipeline",
     "Pinned": "ragkit_selectors.order",
     "Plan": "ragkit_pipelines.pearl.plan",
@@ -188,6 +194,7 @@ _HOME_OF = {
     "Router": "ragkit_pipelines.pearl.router",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
+    "Server": "ragkit_pipelines.serving",
     "Task": "ragkit.tasks",
     "Template": "ragkit.templates",
     "TfidfSelector": "ragkit_selectors.weighted",
@@ -199,11 +206,13 @@ _HOME_OF = {
     "Windows": "ragkit_pipelines.pearl.context",
     "ZeroShot": "ragkit_pipelines.pearl.planner",
     "autoselect": "ragkit_selectors.report",
+    "cancel_finetuning": "ragkit.finetuning.remote",
     "check_pool": "ragkit_selectors.checking",
     "compare": "ragkit_pipelines.compare",
     "compare_retrieval": "ragkit.evaluation.comparing",
     "entropy_order": "ragkit_selectors.ordering",
     "evaluate_retrieval": "ragkit.evaluation.measuring",
+    "export_merged": "ragkit.finetuning.exporting",
     "finetune": "ragkit.finetuning",
     "imitate": "ragkit.finetuning.imitation",
     "load_chunker": "ragkit.ingest.chunking",
@@ -215,6 +224,7 @@ _HOME_OF = {
     "mine": "ragkit_pipelines.pearl.mining",
     "mix": "ragkit.finetuning.mixing",
     "near_duplicates": "ragkit.ingest.duplicates",
+    "parity": "ragkit_pipelines.parity",
     "read_option": "ragkit_pipelines.pearl.options",
     "refine": "ragkit_pipelines.pearl.refining",
 }

@@ -33,6 +33,8 @@ EXTRA_OF = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "tokenizers": "onnx",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 

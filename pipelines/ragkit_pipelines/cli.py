@@ -19,10 +19,14 @@ from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tasks import Task
 from ragkit_pipelines.cli_ask import ask
 from ragkit_pipelines.cli_eval import evaluate
+from ragkit_pipelines.cli_export import export, parity
 from ragkit_pipelines.cli_finetune import finetune
+from ragkit_pipelines.cli_generate import generate
 from ragkit_pipelines.cli_index import index_app
+from ragkit_pipelines.cli_models import models
 from ragkit_pipelines.cli_pearl import pearl_app
 from ragkit_pipelines.cli_select import pool_app, select
+from ragkit_pipelines.cli_serve import serve
 
 app = typer.Typer(help="One task through prompting, example selection and fine-tuning, measured.", no_args_is_help=True,
                   pretty_exceptions_enable=False, add_completion=True)  # fmt: skip
@@ -90,10 +94,15 @@ def demo(
     _show(run(task, model="tiny", seeds=[seed], out=out), as_json=as_json)
 
 
+app.command()(export)
 app.command()(finetune)
+app.command()(generate)
+app.command()(models)
+app.command()(parity)
 app.command()(select)
 app.command()(ask)
 app.command("eval")(evaluate)
+app.command()(serve)
 app.add_typer(pool_app, name="pool")
 app.add_typer(index_app, name="index")
 app.add_typer(pearl_app, name="pearl")

@@ -17,6 +17,7 @@ from ragkit.finetuning import METHODS, OBJECTIVES, FineTuned
 from ragkit.finetuning import finetune as run
 from ragkit.finetuning.mixing import Mixture, mix
 from ragkit.finetuning.rows import Row, read_rows
+from ragkit.models import load_model
 from ragkit.templates import Template
 from ragkit_pipelines.cli_select import console_of_width
 
@@ -40,6 +41,7 @@ def finetune(  # noqa: PLR0913 - the options of the command
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     peft_config: Annotated[Optional[str], typer.Option(help='JSON for the adapter: {"r": 8}.')] = None,  # noqa: UP045
     trainer_config: Annotated[Optional[str], typer.Option(help='JSON for the trainer: {"warmup_steps": 0}.')] = None,  # noqa: UP045
+    base_url: Annotated[Optional[str], typer.Option(help="Address of a vendor's server, for --method api.")] = None,  # noqa: UP045
     push_to_hub: Annotated[Optional[str], typer.Option(help="Upload to <user>/<name> when done.")] = None,  # noqa: UP045
     *,
     gradient_checkpointing: Annotated[
@@ -56,7 +58,8 @@ def finetune(  # noqa: PLR0913 - the options of the command
         dev = read_rows(held_out, objective)[0]
     encoder = model == "minilm" or model.startswith(("st:", "hash:"))
     tuned = run(
-        model, train, method=method, objective=objective, eval=None if encoder else dev or None, output_dir=out,
+        model if base_url is None else load_model(model, base_url=base_url), train, method=method,
+        objective=objective, eval=None if encoder else dev or None, output_dir=out,
         template=Template(instruction=instruction) if instruction else None, epochs=epochs,
         learning_rate=learning_rate, layers=layers, max_length=max_length, patience=patience,
         gradient_checkpointing=gradient_checkpointing, seed=seed,
@@ -109,14 +112,18 @@ def _object(option: str, text: str) -> dict[str, Any]:
     return value
 
 
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.4f}"
+
+
 def _show(tuned: FineTuned) -> None:
     manifest = tuned.manifest
     rows = manifest.rows
     facts = {
         "rows": f"{rows['kept']} kept, {rows['truncated']} truncated, {rows['dropped']} dropped",
         "epochs": f"{manifest.epochs:g}",
-        "loss": f"{manifest.loss:.4f}" if manifest.eval_loss is None else
-        f"{manifest.loss:.4f}, on held-out rows {manifest.eval_loss:.4f}",
+        "loss": _number(manifest.loss) if manifest.eval_loss is None else
+        f"{_number(manifest.loss)}, on held-out rows {manifest.eval_loss:.4f}",
         "tokens": f"{manifest.tokens:,}",
         "operations": "not counted" if manifest.flops is None else f"{manifest.flops:.3g}",
         "seconds": f"{manifest.seconds:.1f}",

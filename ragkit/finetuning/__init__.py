@@ -27,7 +27,7 @@ class FineTuned:
 
     Attributes:
         model: The tuned model, one more `LanguageModel`; ``load_model("hf:<folder>")`` gives the same one later.
-        folder: Where it is stored.
+        folder: Where it is stored; of a model at a vendor, its name.
         manifest: What was trained, on what, and what came of it; holds the template to ask with.
     """
 
@@ -86,7 +86,8 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
             `Preference`s; or mappings with the usual names, such as ``{"prompt": …, "completion": …}``. `mix` makes
             them of several tasks.
         method: ``"lora"`` (Hu et al., 2021), ``"qlora"`` (the base in 4 bits, on a GPU), ``"full"``,
-            ``"last-layers"``, ``"prompt-tuning"`` (Lester et al., 2021) or ``"classifier-head"``.
+            ``"last-layers"``, ``"prompt-tuning"`` (Lester et al., 2021), ``"classifier-head"``, or ``"api"``: the
+            vendor of ``"openai:<model>"`` trains, which is paid for and goes on when this process ends.
         objective: ``"completion"``; ``"text"`` to go on pre-training on plain text (Gururangan et al., "Don't Stop
             Pretraining", ACL 2020), which stores a whole model, a base for what follows; or ``"preference"`` (direct
             preference optimization, Rafailov et al., 2023).
@@ -102,7 +103,8 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
         seed: Seed of weights and order.
         peft_config: A configuration of PEFT, in place of the one that ``method`` stands for.
         trainer_config: More fields of TRL's ``SFTConfig`` or ``DPOConfig`` (of ``TrainingArguments`` for an encoder),
-            such as the batch size; not those that have an argument here.
+            such as the batch size; not those that have an argument here. For ``"api"`` ``suffix``, ``batch_size`` and
+            ``learning_rate_multiplier``.
 
     Returns:
         The tuned model with its record.
@@ -112,7 +114,8 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
         InvalidInputError: If an argument or a row makes no sense, or the folder is taken.
         UnknownSpecError: If the method or objective is unknown.
         UnsupportedError: If this model cannot be trained so.
-        TrainingError: If a loss is not a number; nothing is left of the run then.
+        TrainingError: If a loss is not a number; nothing is left of the run then. If a vendor's job fails; the same
+            call begins another one.
     """
     settings = Settings(
         method=method, objective=objective, folder=Path(output_dir), template=template, epochs=epochs,
@@ -122,6 +125,10 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
     )  # fmt: skip
     if not train:
         raise EmptyPoolError("finetune")
+    if method == "api":
+        from ragkit.finetuning.remote import train_remote
+
+        return train_remote(model, train, eval, settings)
     embedder = _as_embedder(model, method)
     if embedder is not None:
         settings.check_for_encoder()

@@ -57,7 +57,8 @@ class Manifest(BaseModel):
 
     Attributes:
         kind: ``"causal"`` for a language model, ``"classifier"`` for an encoder with a head.
-        form: What the folder holds: a whole model, an adapter for the base (a soft prompt too), or only a head.
+        form: What the folder holds: a whole model, an adapter for the base (a soft prompt too), only a head, or
+            (``"remote"``) the name of a model at a vendor.
         run: Hash of everything that decides the result; a run is taken up again only where it is equal.
         base: Spec, hub id or folder of the base.
         base_fingerprint: Hash of the base's weights, tokenizer and chat template; checked on loading.
@@ -69,16 +70,20 @@ class Manifest(BaseModel):
         tokens: Tokens seen in training, all epochs together.
         flops: Floating-point operations of training, from shapes; None where they are not counted.
         seconds: Wall-clock time of training, that of this process only after a resumption.
-        loss: Mean loss of the steps, those of this process only after a resumption.
+        loss: Mean loss of the steps, those of this process only after a resumption; of a vendor's training what it told
+            last, or None.
         eval_loss: Loss on the held-out rows in the epoch that was kept.
         epochs: Passes over the rows that were made; fewer than asked for after an early stop.
+        cost: US dollars that the training at a vendor cost; None where the price is not known, or nobody was paid.
+        remote: Spec of the model at the vendor.
+        address: Address of the vendor's server, where it is not the usual one.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     format: Literal[2] = 2
     kind: Literal["causal", "classifier"]
-    form: Literal["model", "adapter", "head"]
+    form: Literal["model", "adapter", "head", "remote"]
     method: str
     objective: str = "completion"
     run: str
@@ -92,13 +97,16 @@ class Manifest(BaseModel):
     labels: tuple[str, ...] | None = None
     seed: int
     epochs: float
-    learning_rate: float
+    learning_rate: float | None
     rows: dict[str, int]
     tokens: int
     flops: float | None = None
     seconds: float
-    loss: float
+    loss: float | None
     eval_loss: float | None = None
+    cost: float | None = None
+    remote: str | None = None
+    address: str | None = None
     versions: dict[str, str]
 
     @property
@@ -170,7 +178,7 @@ class Manifest(BaseModel):
         Raises:
             IntegrityError: If a file is missing or changed.
         """
-        if self.form == "head":
+        if self.form in {"head", "remote"}:
             return
         found = files_hash(folder / "model") if (folder / "model").is_dir() else "no such folder"
         if found != self.weights:

@@ -42,7 +42,7 @@ def claimed(folder: Path, run: str) -> Iterator[bool]:
     if not is_main_process():
         yield (folder / MANIFEST).is_file()
         return
-    finished = _open(folder, run)
+    finished = open_run(folder, run)
     try:
         yield finished
     except BaseException as error:
@@ -76,7 +76,19 @@ def finish(folder: Path, manifest: Manifest) -> None:
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
-def _open(folder: Path, run: str) -> bool:
+def open_run(folder: Path, run: str) -> bool:
+    """Take a folder for a run, or find it taken for the same one.
+
+    Args:
+        folder: The run's folder.
+        run: Hash of everything that decides the result.
+
+    Returns:
+        True where the same run is finished already.
+
+    Raises:
+        InvalidInputError: If the folder belongs to something else.
+    """
     if (folder / MANIFEST).is_file():
         if Manifest.read(folder).run == run:
             return True

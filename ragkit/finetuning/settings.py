@@ -10,9 +10,10 @@ from typing import Any
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.templates import Template
 
-METHODS = ("lora", "qlora", "full", "last-layers", "prompt-tuning", "classifier-head")
+METHODS = ("lora", "qlora", "full", "last-layers", "prompt-tuning", "classifier-head", "api")
 OBJECTIVES = ("completion", "text", "preference")
 
+_API_OPTIONS = ("suffix", "batch_size", "learning_rate_multiplier")
 # Fields of the trainers' configurations that an argument of ours, or this module, decides.
 _OURS = {
     "output_dir": "give `output_dir`",
@@ -82,6 +83,25 @@ class Settings:
             given.append(f"objective={self.objective!r}")
         if given:
             raise UnsupportedError(f"an encoder takes no {' and no '.join(given)}; it learns labels from bare inputs")
+
+    def check_for_api(self) -> None:
+        """Refuse what a vendor's fine-tuning has no place for.
+
+        Raises:
+            UnsupportedError: If there is something of that kind.
+            InvalidInputError: If `epochs` is no whole number.
+        """
+        unused = ("learning_rate", "max_length", "patience", "gradient_checkpointing")
+        given = [f"`{name}`" for name in unused if getattr(self, name)]
+        given += [f"`trainer_config` with {name!r}" for name in self.trainer_config if name not in _API_OPTIONS]
+        if self.objective != "completion":
+            given.append(f"objective={self.objective!r}")
+        if given:
+            raise UnsupportedError(
+                f"'api' takes no {' and no '.join(given)}; `trainer_config` takes {', '.join(_API_OPTIONS)}"
+            )
+        if self.epochs != int(self.epochs):
+            raise InvalidInputError(f"`epochs` must be a whole number for 'api', got {self.epochs}")
 
     def _check_combination(self) -> None:
         if self.peft_config is not None and self.method not in {"lora", "qlora", "prompt-tuning"}:

@@ -67,6 +67,11 @@ def load_model(
         InvalidInputError: If an argument does not go with the spec.
     """
     loaded: LanguageModel
+    if isinstance(model, str) and model.startswith("hf:"):
+        from ragkit.finetuning.remote import remote_of
+
+        if (remote := remote_of(model)) is not None:
+            model, base_url = remote[0], base_url or remote[1]
     if not isinstance(model, str):
         if adapter is not None or base_url is not None:
             raise InvalidInputError("`adapter` and `base_url` go with a spec, got one with a loaded model")

@@ -13,12 +13,13 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.finetuning.adapters import add_adapter, kind_of
 from ragkit.finetuning.manifest import MANIFEST, Manifest
-from ragkit.models.base import Sampling, checked_prompts
+from ragkit.models.base import Sampling, checked_answers, checked_prompts, schema_of
 from ragkit.models.loading import fingerprint_of, load_local
 from ragkit.models.local import LocalModel, batches_by_length
 from ragkit.models.mixed_rows import MixedRows
+from ragkit.models.writing import Listener
 from ragkit.progress import quiet_transformers
-from ragkit.protocols import AnyPrompt
+from ragkit.protocols import AnyPrompt, Schema
 from ragkit.records import Completion
 
 
@@ -90,6 +91,8 @@ class AdapterSet(Mapping[str, LocalModel]):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
     ) -> list[Completion]:
         """Continue each prompt with an adapter of its own, those of different adapters in one batch.
 
@@ -100,11 +103,14 @@ class AdapterSet(Mapping[str, LocalModel]):
             temperature: 0 for the likeliest token each time.
             stop: Sequences at which an answer ends.
             seed: Seed of the sampling.
+            schema: A pydantic model, or a JSON schema, that the answers must follow.
+            choices: Texts one of which each answer must be.
 
         Returns:
             n completions, those of each model alone.
 
         Raises:
+            BatchError: If some answers could not be held to the form asked for.
             InvalidInputError: If there are not as many names as prompts, or a name is not known.
         """
         batch = checked_prompts(prompts)
@@ -113,33 +119,83 @@ class AdapterSet(Mapping[str, LocalModel]):
         unknown = [name for name in names if name is not None and name not in self._models]
         if unknown:
             raise InvalidInputError(f"no adapter is called {unknown[0]!r}; there are {', '.join(sorted(self._models))}")
-        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=tuple(stop), seed=seed)
-        if len(set(names)) > 1 and self._mixed_rows is not None and not temperature:
-            return self._mixed(
-                self._mixed_rows, batch, [None if name is None else self._inner[name] for name in names], sampling
-            )
+        sampling = Sampling(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            stop=tuple(stop),
+            seed=seed,
+            schema=schema_of(schema),
+            choices=None if choices is None else tuple(choices),
+        )
+        rows = [self.base.encode_prompt(prompt) for prompt in batch]
+        answers = self.complete_rows(rows, names, sampling, prompts=batch) if rows else []
+        return checked_answers(answers, schema, sampling.choices, self.base.name)
+
+    def complete_rows(
+        self,
+        rows: list[list[int]],
+        names: Sequence[str | None],
+        sampling: Sampling,
+        *,
+        prompts: Sequence[AnyPrompt] | None = None,
+        seeds: Sequence[int] | None = None,
+        listeners: Sequence[Listener] | None = None,
+    ) -> list[Completion]:
+        """Continue encoded prompts, each with an adapter of its own: `LocalModel.complete_rows` for several models.
+
+        Args:
+            rows: Token ids of each prompt.
+            names: Known names of adapters; None for the base.
+            sampling: How to continue them.
+            prompts: What the rows were made of, where it names prefixes to keep.
+            seeds: Seeds of the rows; `sampling.seed` for all if None.
+            listeners: Who hears each answer while it is written.
+
+        Returns:
+            The answers, in order.
+        """
+        if len(set(names)) > 1 and self._mixed_rows is not None:
+            return self._mixed(self._mixed_rows, rows, names, sampling, seeds, listeners)
         answers: dict[int, Completion] = {}
         for name in dict.fromkeys(names):
             places = [place for place, other in enumerate(names) if other == name]
-            model = self.base if name is None else self._models[name]
-            answers |= zip(
-                places, model.generate([batch[place] for place in places], **sampling.options()), strict=True
+            found = self._model(name).complete_rows(
+                [rows[place] for place in places],
+                sampling,
+                prompts=None if prompts is None else [prompts[place] for place in places],
+                seeds=None if seeds is None else [seeds[place] for place in places],
+                listeners=None if listeners is None else [listeners[place] for place in places],
             )
-        return [answers[place] for place in range(len(batch))]
+            answers |= zip(places, found, strict=True)
+        return [answers[place] for place in range(len(rows))]
+
+    def _model(self, name: str | None) -> LocalModel:
+        return self.base if name is None else self._models[name]
 
     def _mixed(
-        self, mixed: MixedRows, prompts: list[AnyPrompt], inner: list[str | None], sampling: Sampling
+        self,
+        mixed: MixedRows,
+        rows: list[list[int]],
+        names: Sequence[str | None],
+        sampling: Sampling,
+        seeds: Sequence[int] | None,
+        listeners: Sequence[Listener] | None,
     ) -> list[Completion]:
         base = self.base
-        rows = [base.encode_prompt(prompt) for prompt in prompts]
         base.check_window(max(map(len, rows)), sampling.max_tokens)
+        inner = [None if name is None else self._inner[name] for name in names]
         answers: dict[int, Completion] = {}
         with base.lock, torch.inference_mode(), quiet_transformers():
             for places in batches_by_length(rows, base.batch_size):
                 with mixed.on([inner[place] for place in places]):
-                    found = base.answer_rows([rows[place] for place in places], sampling)
+                    found = base.answer_rows(
+                        [rows[place] for place in places],
+                        sampling,
+                        seeds=None if seeds is None else [seeds[place] for place in places],
+                        listeners=None if listeners is None else [listeners[place] for place in places],
+                    )
                 answers |= zip(places, found, strict=True)
-        return [answers[place] for place in range(len(prompts))]
+        return [answers[place] for place in range(len(rows))]
 
 
 class _Adapted(LocalModel):

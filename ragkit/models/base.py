@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from ragkit.errors import BatchError, InvalidInputError, ModelError, RagkitError, UnsupportedError
+from ragkit.errors import (
+    BatchError,
+    BudgetExceededError,
+    InvalidInputError,
+    ModelAccessError,
+    ModelError,
+    RagkitError,
+    UnsupportedError,
+)
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel, Schema
 from ragkit.records import Chat, Completion, Prompt, Usage
 
@@ -218,10 +226,7 @@ class ModelBase(ABC):
         one = isinstance(prompts, str | Prompt | Chat)
         batch = [prompts] if isinstance(prompts, str | Prompt | Chat) else checked_prompts(prompts)
         answers = self._complete(batch, sampling) if batch else []
-        if schema is not None:
-            answers = raised([_parsed(answer, schema, self.name) for answer in answers])
-        if sampling.choices is not None:
-            answers = raised([_chosen(answer, sampling.choices, self.name) for answer in answers])
+        answers = checked_answers(answers, schema, sampling.choices, self.name)
         return answers[0] if one else answers
 
     @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
@@ -365,6 +370,22 @@ def results_of(
         return [error] * len(prompts)
 
 
+def results_of_each(
+    model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling
+) -> list[Completion | RagkitError]:
+    """`results_of`, but where a batch fails as a whole each prompt is asked alone, so that one spoils no other.
+
+    Returns:
+        For each prompt its completion or its error.
+    """
+    results = results_of(model, prompts, sampling)
+    first = results[0] if results else None
+    whole = isinstance(first, RagkitError) and len(results) > 1 and all(result is first for result in results)
+    if not whole or isinstance(first, ModelAccessError | BudgetExceededError):  # these would be told again
+        return results
+    return [results_of(model, [prompt], sampling)[0] for prompt in prompts]
+
+
 def raised(results: Sequence[Completion | RagkitError]) -> list[Completion]:
     """Completions, if that is all there is.
 
@@ -400,6 +421,31 @@ def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
     if schema is None:
         return None
     raise InvalidInputError(f"`schema` must be a pydantic model or a JSON schema, got {schema!r}")
+
+
+def checked_answers(
+    answers: list[Completion], schema: Schema | None, choices: Sequence[str] | None, name: str
+) -> list[Completion]:
+    """Answers that keep to the form asked for.
+
+    Args:
+        answers: What a model gave.
+        schema: What they must follow, if anything; they are read by it.
+        choices: What they must be one of, if anything.
+        name: The model's, for errors.
+
+    Returns:
+        The answers.
+
+    Raises:
+        ModelError: If none of them does.
+        BatchError: If only some do.
+    """
+    if schema is not None:
+        answers = raised([_parsed(answer, schema, name) for answer in answers])
+    if choices is not None:
+        answers = raised([_chosen(answer, choices, name) for answer in answers])
+    return answers
 
 
 def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | ModelError:

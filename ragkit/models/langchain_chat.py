@@ -139,7 +139,7 @@ class LangChainModel(ModelBase):
         try:
             answer = model.bind(**self._settings(sampling)).invoke(_turns(prompt))
         except Exception as error:  # noqa: BLE001 - every provider has errors of its own
-            secrets = self._secrets()
+            secrets = self.secrets()
             raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
         read = self._read(answer, sampling, time.perf_counter() - started)
         return _choice_of(read, sampling.choices, self.name) if sampling.choices else read
@@ -173,13 +173,19 @@ class LangChainModel(ModelBase):
         try:
             yield from until_stop(texts(), sampling.stop)
         except Exception as error:  # noqa: BLE001 - every provider has errors of its own
-            secrets = self._secrets()
+            secrets = self.secrets()
             raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
         if not chunks:
             raise TransientModelError(f"{self.name} streamed nothing")
         return self._read(reduce(add, chunks), sampling, time.perf_counter() - started)
 
-    def _secrets(self) -> list[str]:
+    @property
+    def address(self) -> str | None:
+        """Address of the server without secrets, where it is not the provider's own."""
+        given = str(getattr(self.chat_model, "openai_api_base", None) or "")
+        return _without_secrets(given) or None
+
+    def secrets(self) -> list[str]:
         """Values of the chat model that pydantic keeps as secrets, such as the key.
 
         Returns:

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ragkit.errors import InvalidInputError, TransientModelError
 from ragkit.extras import require
-from ragkit.records import Completion
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
+
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ class Retry:
                 f"{self.first_wait} and {self.longest_wait}"
             )
 
-    def run(self, call: Callable[[], Completion]) -> Completion:
+    def run(self, call: Callable[[], _Answer]) -> _Answer:
         """Make a call until it gives an answer, an error that will not pass, or the attempts are used up.
 
         Args:
@@ -121,7 +123,7 @@ class Retry:
             asked = getattr(error, "retry_after", None)
             return bound(state) if asked is None else float(asked)
 
-        def attempt() -> Completion:
+        def attempt() -> _Answer:
             if first:  # tenacity counts the attempt above too
                 raise first.pop()
             return call()

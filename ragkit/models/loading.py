@@ -90,6 +90,7 @@ def load_tuned(folder: Path) -> LanguageModel:
 
     Raises:
         IntegrityError: If the base differs from the one it was trained on, or the weights were changed since.
+        InvalidInputError: If the model is one at a vendor.
     """
     manifest = Manifest.read(folder)
     manifest.check_weights(folder)
@@ -98,6 +99,8 @@ def load_tuned(folder: Path) -> LanguageModel:
 
         return EncoderClassifier.load(folder, manifest)
     name = f"hf:{folder}"
+    if manifest.form == "remote":
+        raise InvalidInputError(f"{folder} stands for {manifest.remote}, which is not on this machine")
     if manifest.form == "model":
         return load_causal(str(folder / "model"), name=name)
     base = str(WEIGHTS) if manifest.base == "tiny" else manifest.base

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
+from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+from transformers import StoppingCriteriaList
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
-from ragkit.models.base import ModelBase, Sampling, checked_prompts, cut_at_stop, prompt_text, until_stop
+from ragkit.models.base import ModelBase, Sampling, checked_prompts, cut_at_stop, prompt_text
 from ragkit.models.held import FollowsSchema, OneOf, vocabulary_of
 from ragkit.models.prefixes import LEAST, Prefix, Prefixes, grown, is_plain, named_prefixes, shared_length
+from ragkit.models.writing import Distribution, Draw, Listener, Watch
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Prompt, Usage
@@ -102,8 +104,12 @@ class LocalModel(ModelBase):
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids
 
-    def encode_prompt(self, prompt: AnyPrompt) -> list[int]:
+    def encode_prompt(self, prompt: AnyPrompt, *, plain: bool = False) -> list[int]:
         """Ids of a whole prompt, with what the model wants before and around it.
+
+        Args:
+            prompt: The prompt.
+            plain: Whether a text is continued as it stands, although the model has a chat template.
 
         Returns:
             Token ids.
@@ -112,7 +118,7 @@ class LocalModel(ModelBase):
             InvalidInputError: If the prompt is empty, and the model has no token that opens a text.
             UnsupportedError: If the prompt is a conversation and the model has no chat template.
         """
-        if isinstance(prompt, Chat) or self.tokenizer.chat_template:
+        if isinstance(prompt, Chat) or (self.tokenizer.chat_template and not plain):
             if not self.tokenizer.chat_template:
                 raise UnsupportedError(f"{self.name} has no chat template; give it a string or a Prompt")
             turns = (
@@ -133,17 +139,48 @@ class LocalModel(ModelBase):
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
-        rows = [self.encode_prompt(prompt) for prompt in prompts]
+        return self.complete_rows([self.encode_prompt(prompt) for prompt in prompts], sampling, prompts=prompts)
+
+    def complete_rows(
+        self,
+        rows: list[list[int]],
+        sampling: Sampling,
+        *,
+        prompts: Sequence[AnyPrompt] | None = None,
+        seeds: Sequence[int] | None = None,
+        listeners: Sequence[Listener] | None = None,
+    ) -> list[Completion]:
+        """Continue encoded prompts: what `generate` does, with a seed and a listener for each.
+
+        Args:
+            rows: Token ids of each prompt.
+            sampling: How to continue them.
+            prompts: What the rows were made of, where it names prefixes to keep.
+            seeds: Seeds of the rows; `sampling.seed` for all if None.
+            listeners: Who hears each answer while it is written.
+
+        Returns:
+            The answers, in order.
+
+        Raises:
+            PromptTooLongError: If a row and its answer do not fit the window.
+        """
         self.check_window(max(map(len, rows)), sampling.max_tokens)
         answers: list[Completion | None] = [None] * len(rows)
-        # A sampled answer must not depend on its neighbours, so each is drawn alone with its own seed.
-        size = 1 if sampling.temperature else self.batch_size
         with self.lock, torch.inference_mode(), quiet_transformers(), self._adapted():
-            for group, prefix, cached in self._sharing(prompts, rows):
-                for places in batches_by_length([rows[place] for place in group], size):
-                    batch = [rows[group[place]] for place in places]
-                    for place, answer in zip(places, self.answer_rows(batch, sampling, prefix, cached), strict=True):
-                        answers[group[place]] = answer
+            for group, prefix, cached in self._sharing(prompts or [""] * len(rows), rows):
+                for some in batches_by_length([rows[place] for place in group], self.batch_size):
+                    places = [group[place] for place in some]
+                    found = self.answer_rows(
+                        [rows[place] for place in places],
+                        sampling,
+                        prefix,
+                        cached,
+                        seeds=None if seeds is None else [seeds[place] for place in places],
+                        listeners=None if listeners is None else [listeners[place] for place in places],
+                    )
+                    for place, answer in zip(places, found, strict=True):
+                        answers[place] = answer
                     cached = 0 if prefix is None else len(prefix.ids)
         return [answer for answer in answers if answer is not None]
 
@@ -232,8 +269,9 @@ class LocalModel(ModelBase):
         sampling: Sampling,
         prefix: Prefix | None = None,
         cached: int = 0,
-        streamer: Any = None,
-        given_up: Callable[[], bool] | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        listeners: Sequence[Listener] | None = None,
     ) -> list[Completion]:
         """Answer one batch; the caller holds `lock`.
 
@@ -242,8 +280,8 @@ class LocalModel(ModelBase):
             sampling: How to continue them.
             prefix: What all rows begin with, where it is computed already.
             cached: Tokens of the first row that cost nothing now.
-            streamer: Where transformers puts the tokens as they come.
-            given_up: Asked after each token whether to end.
+            seeds: Seeds of the rows; `sampling.seed` for all if None.
+            listeners: Who hears each answer while it is written.
 
         Returns:
             The answers.
@@ -251,38 +289,40 @@ class LocalModel(ModelBase):
         started = time.perf_counter()
         ids, mask = self._padded(rows, left=True, after=prefix)
         width = ids.shape[1]
-        stopper = _StopAtText(self.tokenizer, sampling.stop, width, len(rows), given_up)
+        told = any(listener.top_logprobs is not None for listener in listeners or ())
+        distribution = Distribution() if told else None
+        ends = _end_ids(self.module)
+        watch = Watch(self.tokenizer, sampling.stop, ends, width, len(rows), listeners, distribution)
         settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if sampling.temperature:
-            settings |= {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
         if prefix is not None:
             settings["past_key_values"] = prefix.for_rows(len(rows), width - len(prefix.ids) + sampling.max_tokens)
+        processors: list[Any] = [] if distribution is None else [distribution]
         if sampling.schema is not None or sampling.choices is not None:
-            settings["logits_processor"] = [self._held_to(sampling, width, len(rows))]
-        # The seed is this call's own: the generator that the caller shares is put back.
-        with torch.random.fork_rng([ids.device] if ids.is_cuda else [], enabled=bool(sampling.temperature)):
-            if sampling.temperature:
-                torch.manual_seed(sampling.seed)
-            written = self.module.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=sampling.max_tokens,
-                pad_token_id=self._pad,
-                stopping_criteria=StoppingCriteriaList([stopper]),
-                streamer=streamer,
-                **settings,
-            )[:, width:]
+            processors.append(self._held_to(sampling, width, len(rows)))
+        if sampling.temperature:
+            processors.append(Draw(sampling.temperature, seeds or [sampling.seed] * len(rows), ids.device))
+        written = self.module.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=sampling.max_tokens,
+            pad_token_id=self._pad,
+            stopping_criteria=StoppingCriteriaList([watch]),
+            logits_processor=processors,
+            **settings,
+        )[:, width:]
         seconds = (time.perf_counter() - started) / len(rows)
         shared = 0 if prefix is None else len(prefix.ids)
-        return [
+        answers = [
             self._read(
-                tokens[: stopper.lengths[place] or None],
+                tokens[: watch.lengths[place] or None],
                 Usage(prompt_tokens=len(rows[place]), cached_tokens=cached if place == 0 else shared),
                 sampling,
                 seconds,
             )
             for place, tokens in enumerate(written.tolist())
         ]
+        watch.finish([answer.text for answer in answers])
+        return answers
 
     def _held_to(self, sampling: Sampling, start: int, rows: int) -> Any:
         """What rules out the tokens that must not follow."""
@@ -384,30 +424,27 @@ class LocalModel(ModelBase):
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
         row = self.encode_prompt(prompt)
         self.check_window(len(row), sampling.max_tokens)
-        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        heard: SimpleQueue[str | Completion | Exception] = SimpleQueue()
         given_up = Event()
-        outcome: list[Completion | Exception] = []
+        listener = Listener(hear=lambda piece, _: heard.put(piece), is_gone=given_up.is_set)
 
         def work() -> None:
             try:
-                with self.lock, torch.inference_mode(), quiet_transformers(), self._adapted():
-                    for _, prefix, cached in self._sharing([prompt], [row]):
-                        outcome.extend(self.answer_rows([row], sampling, prefix, cached, streamer, given_up.is_set))
+                heard.put(self.complete_rows([row], sampling, prompts=[prompt], listeners=[listener])[0])
             except Exception as error:  # noqa: BLE001 - raised below, where the caller sees it
-                outcome.append(error)
-            finally:
-                streamer.end()
+                heard.put(error)
 
         thread = Thread(target=work, name="ragkit-stream", daemon=True)
         thread.start()
         try:
-            yield from until_stop(streamer, sampling.stop)
+            while isinstance(told := heard.get(), str):
+                yield told
         finally:
             given_up.set()
             thread.join()
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-        return outcome[0]
+        if isinstance(told, Exception):
+            raise told
+        return told
 
     @property
     def _pad(self) -> int:
@@ -426,28 +463,6 @@ class LocalModel(ModelBase):
             ids[place, where] = torch.tensor(rest)
             mask[place, where] = 1
         return ids.to(self.module.device), mask.to(self.module.device)
-
-
-class _StopAtText(StoppingCriteria):  # type: ignore[misc]
-    """Ends each row where its text holds a stop sequence, and remembers after how many tokens."""
-
-    def __init__(
-        self, tokenizer: Any, stop: tuple[str, ...], start: int, rows: int, given_up: Callable[[], bool] | None
-    ) -> None:
-        self.tokenizer, self.stop, self.start, self.given_up = tokenizer, stop, start, given_up
-        self.lengths = [0] * rows
-        # A token is at least a byte, so a sequence that has just ended lies within its own length in tokens.
-        self.reach = max((len(text.encode()) for text in stop), default=0) + 1
-
-    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:  # noqa: ARG002 - the signature of transformers
-        if self.stop:
-            written = input_ids.shape[1] - self.start
-            recent = self.tokenizer.batch_decode(input_ids[:, self.start :][:, -self.reach :])
-            for row, text in enumerate(recent):
-                if not self.lengths[row] and any(sequence in text for sequence in self.stop):
-                    self.lengths[row] = written
-        over = self.given_up is not None and self.given_up()
-        return torch.tensor([over or length > 0 for length in self.lengths], device=input_ids.device)
 
 
 def window_of(module: Any, tokenizer: Any) -> int | None:

@@ -20,14 +20,17 @@ class Price:
         input: Tokens read.
         output: Tokens written.
         cached: Tokens read from a prompt cache; as `input` if None.
+        training: Tokens trained on, each epoch counted; None where it is not known.
     """
 
     input: float
     output: float
     cached: float | None = None
+    training: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("input", self.input), ("output", self.output), ("cached", self.cached or 0.0)):
+        for name in ("input", "output", "cached", "training"):
+            value = getattr(self, name) or 0.0
             if not 0 <= value < float("inf"):
                 raise InvalidInputError(f"`{name}` must be a price of 0 or more, got {value!r}")
 
@@ -90,6 +93,19 @@ class Prices:
             )
         except LookupError:
             return None
+
+    def training_cost(self, spec: str, tokens: int) -> float | None:
+        """What fine-tuning at a vendor cost.
+
+        Args:
+            spec: ``"<provider>:<model>"`` of the base.
+            tokens: Tokens trained on, each epoch counted.
+
+        Returns:
+            US dollars; None where the price is not among your own.
+        """
+        price = self.own[spec].training if spec in self.own else None
+        return None if price is None else tokens * price / _MILLION
 
 
 _PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral", "azure_openai": "azure",

@@ -1,0 +1,95 @@
+"""What models lie in a folder: fine-tuned ones, adapters, and whole models."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.finetuning.manifest import MANIFEST, Manifest
+
+_DEPTH = 5
+_PASSED_OVER = {"node_modules", "checkpoints", "__pycache__"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundModel:
+    """A model in a folder.
+
+    Attributes:
+        spec: What `ragkit.load_model` takes.
+        kind: What `ragkit.finetune` wrote, a PEFT adapter, or a whole model.
+        base: What it goes on; None for a whole model.
+        about: What else is known, in a few words.
+    """
+
+    spec: str
+    kind: Literal["fine-tuned", "adapter", "model", "damaged"]
+    base: str | None
+    about: str
+
+
+def find_models(folder: str | Path) -> list[FoundModel]:
+    """Look for models in a folder and in those below it, five deep at the most; hidden ones are passed over.
+
+    Args:
+        folder: Where to look.
+
+    Returns:
+        What was found, in the order of the paths.
+
+    Raises:
+        InvalidInputError: If there is no such folder.
+    """
+    top = Path(folder)
+    if not top.is_dir():
+        raise InvalidInputError(f"{top} is not a folder; give one to look for models in")
+    found: list[FoundModel] = []
+    for path, below, files in os.walk(top):
+        here = Path(path)
+        model = _model_in(here, set(files))
+        if model is not None:
+            found.append(model)
+        if model is not None or len(here.relative_to(top).parts) >= _DEPTH:
+            below.clear()
+        below[:] = sorted(name for name in below if not name.startswith(".") and name not in _PASSED_OVER)
+    return found
+
+
+def _model_in(folder: Path, files: set[str]) -> FoundModel | None:
+    spec = f"hf:{folder}"
+    try:
+        if MANIFEST in files:
+            return _tuned(spec, Manifest.read(folder))
+        if "adapter_config.json" in files:
+            facts = _json(folder / "adapter_config.json")
+            rank = f", rank {facts['r']}" if "r" in facts else ""
+            base = facts.get("base_model_name_or_path")
+            return FoundModel(
+                spec=spec, kind="adapter", base=None if base is None else str(base), about=f"{facts['peft_type']}{rank}"
+            )
+        if "config.json" in files and any(name.endswith((".safetensors", ".bin")) for name in files):
+            kind = _json(folder / "config.json").get("model_type", "of an unknown type")
+            size = sum((folder / name).stat().st_size for name in files if name.endswith((".safetensors", ".bin")))
+            return FoundModel(spec=spec, kind="model", base=None, about=f"{kind}, {size / 2**20:,.1f} MiB of weights")
+    except (IntegrityError, OSError, ValueError, KeyError) as error:
+        return FoundModel(spec=spec, kind="damaged", base=None, about=str(error))
+    return None
+
+
+def _tuned(spec: str, manifest: Manifest) -> FoundModel:
+    loss = "loss unknown" if manifest.loss is None else f"loss {manifest.loss:.3f}"
+    if manifest.eval_loss is not None:
+        loss += f", held out {manifest.eval_loss:.3f}"
+    about = f"{manifest.method}, {manifest.rows.get('kept', 0)} rows, {manifest.epochs:g} epochs, {loss}"
+    return FoundModel(spec=spec, kind="fine-tuned", base=manifest.base, about=about)
+
+
+def _json(path: Path) -> dict[str, object]:
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(facts, dict):
+        raise IntegrityError(f"{path} holds a {type(facts).__name__}, expected a JSON object")
+    return facts

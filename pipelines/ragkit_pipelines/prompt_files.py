@@ -1,0 +1,74 @@
+"""Files of prompts: JSON lines that hold a prompt, a conversation, or an input for a template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.protocols import AnyPrompt
+from ragkit.records import Chat, Message
+from ragkit.tasks import read_objects
+from ragkit.templates import Template
+
+_TAKES = '{"prompt": text}, {"messages": [{"role", "content"}, …]} or {"input": text or fields}'
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What a file asks.
+
+    Attributes:
+        prompts: The prompts, in the order of the file.
+        stop: Sequences at which answers end: those of the template where it made a prompt.
+    """
+
+    prompts: list[AnyPrompt]
+    stop: tuple[str, ...]
+
+
+def read_prompts(path: str | Path, template: Template | None = None) -> Prompts:
+    """Read the prompts of a file.
+
+    Args:
+        path: JSON lines, UTF-8.
+        template: How inputs become prompts.
+
+    Returns:
+        The prompts.
+
+    Raises:
+        DataFileError: If the file or one of its rows cannot be read, or there is none.
+    """
+    path, template = Path(path), template or Template()
+    rows = read_objects(path)
+    prompts: list[AnyPrompt] = []
+    for place, row in enumerate(rows, 1):
+        try:
+            prompts.append(_prompt_of(row, template))
+        except InvalidInputError as error:
+            raise DataFileError(path, 0, f"row {place} {error}") from error
+    templated = any("prompt" not in row and "messages" not in row for row in rows)
+    return Prompts(prompts, template.stop if templated else ())
+
+
+def _prompt_of(row: Mapping[str, object], template: Template) -> AnyPrompt:
+    prompt, turns, value = row.get("prompt"), row.get("messages"), row.get("input")
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(turns, list) and turns:
+        return Chat(tuple(map(_message, turns)))
+    if isinstance(value, str):
+        return template.prompt((), value)
+    if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
+        return template.prompt((), value)
+    raise InvalidInputError(f"holds none of the fields expected ({sorted(row)}); expected {_TAKES}")
+
+
+def _message(turn: object) -> Message:
+    if isinstance(turn, dict) and turn.get("role") in {"system", "user", "assistant"}:
+        role, content = turn["role"], turn.get("content")
+        if isinstance(content, str):
+            return Message(role, content)
+    raise InvalidInputError(f"has a message that is not understood: {turn!r}; expected {_TAKES}")

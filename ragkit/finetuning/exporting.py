@@ -1,0 +1,156 @@
+"""An adapter merged into its base: a plain model folder that any server can load."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.extras import require
+
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for --max-lora-rank
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and how vLLM serves it.
+
+    Attributes:
+        folder: The merged model.
+        base: Hub id or folder of the base.
+        adapter: Folder of the adapter; None where there was none to merge.
+        serve_merged: Command that serves the merged model.
+        serve_adapter: Command that serves the base with the adapter beside it; None where there is none, or vLLM
+            cannot take it.
+    """
+
+    folder: Path
+    base: str
+    adapter: str | None
+    serve_merged: str
+    serve_adapter: str | None
+
+
+def export_merged(model: str, folder: str | Path, *, adapter: str | None = None) -> Exported:
+    """Write a local model as a plain folder of transformers: weights, tokenizer and chat template.
+
+    The adapter is merged in float32, and the weights are stored in the type of the base.
+
+    Args:
+        model: A spec: ``"tiny"`` or ``"hf:"`` with a hub id, a model folder, an adapter folder, or what
+            `ragkit.finetune` wrote.
+        folder: A new or empty folder.
+        adapter: Folder of a PEFT adapter to merge.
+
+    Returns:
+        Where it is and how it is served.
+
+    Raises:
+        InvalidInputError: If the folder is taken, or the spec is no local model.
+        IntegrityError: If the adapter or its base is not the one of the training.
+        UnsupportedError: If it cannot be merged, such as a soft prompt.
+    """
+    require("torch", "transformers", "peft")
+    from ragkit.progress import quiet_transformers
+
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InvalidInputError(f"{target} is not an empty folder; give another one")
+    base, on_top = _parts_of(model, adapter)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        with quiet_transformers():
+            _write(base, on_top, partial)
+        if target.exists():
+            target.rmdir()
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    merged = vllm_command(str(target), {})
+    beside = None if on_top is None or _rank(on_top) is None else vllm_command(base, {_name(model, on_top): on_top})
+    return Exported(target, base, on_top, merged, beside)
+
+
+def vllm_command(base: str, adapters: Mapping[str, str]) -> str:
+    """The command with which vLLM serves a base and its adapters.
+
+    Args:
+        base: Hub id or folder.
+        adapters: Folders of PEFT's LoRA adapters by name.
+
+    Returns:
+        One line for a shell.
+    """
+    line = ["vllm", "serve", base]
+    if adapters:
+        most = max(_rank(folder) or 0 for folder in adapters.values())
+        rank = next((size for size in _RANKS if size >= most), most)
+        line += ["--enable-lora", "--lora-modules", *(f"{name}={folder}" for name, folder in adapters.items())]
+        line += ["--max-lora-rank", str(rank)]
+    return shlex.join(line)
+
+
+def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
+    """The base's hub id or folder, and the folder of the adapter; checked where a manifest allows it."""
+    from ragkit.finetuning.manifest import MANIFEST, Manifest
+    from ragkit.models.loading import fingerprint_of
+    from ragkit.tiny import WEIGHTS
+
+    if spec != "tiny" and not spec.startswith("hf:"):
+        raise InvalidInputError(f"only a local model can be exported, such as 'tiny' or 'hf:<folder>'; got {spec!r}")
+    source = str(WEIGHTS) if spec == "tiny" else spec.removeprefix("hf:")
+    folder = Path(source)
+    if (folder / MANIFEST).is_file():
+        manifest = Manifest.read(folder)
+        if adapter is not None or manifest.kind != "causal":
+            wrong = "is fine-tuned already; export it without `adapter`" if adapter else "is a classifier"
+            raise InvalidInputError(f"{folder} {wrong}")
+        if manifest.form == "remote":
+            raise InvalidInputError(f"{folder} stands for {manifest.remote}, whose weights are at the vendor")
+        manifest.check_weights(folder)
+        if manifest.form == "model":
+            return str(folder / "model"), None
+        base = str(WEIGHTS) if manifest.base == "tiny" else manifest.base
+        manifest.check_base(folder, fingerprint_of(base))
+        return base, str(folder / "model")
+    if (folder / "adapter_config.json").is_file():
+        found = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(found["base_model_name_or_path"]), source
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise InvalidInputError(f"{folder} holds no model: expected config.json, adapter_config.json or {MANIFEST}")
+    return source, adapter
+
+
+def _write(base: str, adapter: str | None, folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from ragkit.finetuning.adapters import add_adapter, kind_of
+
+    if adapter is not None and kind_of(adapter) == "PROMPT_TUNING":
+        raise UnsupportedError(f"{adapter} is a soft prompt, which no weights can hold; serve it with ragkit")
+    stored = AutoConfig.from_pretrained(base).dtype or torch.float32
+    module: Any = AutoModelForCausalLM.from_pretrained(base, dtype=stored if adapter is None else torch.float32)
+    if adapter is not None:
+        module = add_adapter(module, adapter, name="default", source=base).merge_and_unload()
+    module.to(stored).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+
+
+def _rank(adapter: str) -> int | None:
+    """The rank of a LoRA; None for another kind, and for DoRA, which vLLM does not take."""
+    found = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    return int(found["r"]) if found.get("peft_type") == "LORA" and not found.get("use_dora") else None
+
+
+def _name(spec: str, adapter: str) -> str:
+    path = Path(adapter)
+    return path.parent.name if path.name == "model" and spec != "tiny" else path.name

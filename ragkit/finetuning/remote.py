@@ -1,0 +1,263 @@
+"""Fine-tuning at a vendor that speaks OpenAI's protocol: upload, job, waiting, and the model that comes of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ragkit.errors import IntegrityError, InvalidInputError, TrainingError, UnsupportedError
+from ragkit.extras import require
+from ragkit.finetuning import FineTuned
+from ragkit.finetuning.manifest import MANIFEST, Manifest, TemplateRecord, data_hash, run_hash, write_atomic
+from ragkit.finetuning.rows import training_rows
+from ragkit.finetuning.runs import open_run
+from ragkit.models import load_model
+from ragkit.models.limits import Retry
+from ragkit.models.provider_errors import as_model_error, shown_cause
+from ragkit.progress import progress
+from ragkit.records import Chat, Example
+from ragkit.templates import Template
+
+if TYPE_CHECKING:
+    from ragkit.finetuning.settings import Settings
+    from ragkit.models.langchain_chat import LangChainModel
+
+STATE = "job.json"
+_FIRST_WAIT, _LONGEST_WAIT = 2.0, 30.0  # seconds between two looks at a job
+_OVER = ("failed", "cancelled")
+_Result = TypeVar("_Result")
+
+
+class _State(BaseModel):
+    """How far a run has come, on disk after each step, so that no step is made twice."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: str
+    base: str
+    address: str | None
+    training_file: str | None = None
+    validation_file: str | None = None
+    job: str | None = None
+
+    def write(self, folder: Path) -> None:
+        write_atomic(folder / STATE, self.model_dump_json(indent=1))
+
+    @classmethod
+    def read(cls, folder: Path) -> _State:
+        try:
+            return cls.model_validate_json((folder / STATE).read_text(encoding="utf-8"))
+        except (OSError, ValidationError, UnicodeDecodeError) as error:
+            raise IntegrityError(f"{folder / STATE} is missing or damaged ({error}); give another folder") from error
+
+
+def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> FineTuned:
+    """Fine-tune an API model; see `ragkit.finetune`.
+
+    Returns:
+        The tuned model with its record.
+    """
+    settings.check_for_api()
+    base = _api_model(model)
+    template = settings.template or Template()
+    rows = training_rows(train, "completion", name="train")
+    held = training_rows(held_out, "completion", name="eval") if held_out is not None else []
+    run = run_hash(
+        base=base.fingerprint, data=data_hash(rows), held_out=data_hash(held), template=repr(template),
+        epochs=settings.epochs, seed=settings.seed, options=dict(settings.trainer_config),
+    )  # fmt: skip
+    folder = settings.folder
+    if not open_run(folder, run):
+        started = time.perf_counter()
+        vendor = _Vendor(base)
+        state = _state_of(folder, run, base)
+        job = _trained(vendor, state, folder, _files(rows, held, template), settings)
+        _write_manifest(folder, vendor, job, state, rows, template, settings, time.perf_counter() - started)
+    manifest = Manifest.read(folder)
+    tuned = load_model(str(manifest.remote), base_url=manifest.address, prices=base.prices)
+    return FineTuned(tuned, folder, manifest)
+
+
+def remote_of(spec: str) -> tuple[str, str | None] | None:
+    """What a folder of a run at a vendor stands for.
+
+    Args:
+        spec: ``"hf:<folder>"``.
+
+    Returns:
+        The spec of the tuned model and the server's address; None where the folder is no such run.
+    """
+    folder = Path(spec.removeprefix("hf:"))
+    if not (folder / STATE).is_file() or not (folder / MANIFEST).is_file():
+        return None
+    manifest = Manifest.read(folder)
+    return None if manifest.remote is None else (manifest.remote, manifest.address)
+
+
+def cancel_finetuning(folder: str | Path) -> str:
+    """Cancel the job of a run at a vendor, which goes on when this process ends.
+
+    Args:
+        folder: The ``output_dir`` of `ragkit.finetune`.
+
+    Returns:
+        The job's status.
+
+    Raises:
+        InvalidInputError: If no job was begun there.
+    """
+    if not (Path(folder) / STATE).is_file() or (state := _State.read(Path(folder))).job is None:
+        raise InvalidInputError(f"{folder} holds no job of a vendor; nothing to cancel")
+    vendor, job = _Vendor(_api_model(load_model(state.base, base_url=state.address))), state.job
+    return str(vendor.call(lambda: vendor.client.fine_tuning.jobs.cancel(job)).status)
+
+
+class _Vendor:
+    """The endpoints; each call is made again after trouble that may pass, and looks first whether it was made."""
+
+    def __init__(self, base: LangChainModel) -> None:
+        self.base = base
+        self.client: Any = base.chat_model.root_client.with_options(max_retries=0)
+
+    def call(self, work: Callable[[], _Result]) -> _Result:
+        def attempt() -> _Result:
+            try:
+                return work()
+            except Exception as error:  # noqa: BLE001 - the package of the vendor has errors of its own
+                secrets = self.base.secrets()
+                raise as_model_error(error, self.base.name, secrets) from shown_cause(error, secrets)
+
+        return Retry().run(attempt)
+
+    def upload(self, name: str, content: bytes) -> str:
+        def work() -> str:
+            for file in self.client.files.list(purpose="fine-tune", limit=100):
+                if file.filename == name and file.bytes == len(content):
+                    return str(file.id)
+            return str(self.client.files.create(file=(name, content), purpose="fine-tune").id)
+
+        return self.call(work)
+
+    def begin(self, body: dict[str, Any]) -> str:
+        def work() -> str:
+            for job in self.client.fine_tuning.jobs.list(limit=100):
+                if job.training_file == body["training_file"] and job.status not in _OVER:
+                    return str(job.id)
+            return str(self.client.fine_tuning.jobs.create(**body).id)
+
+        return self.call(work)
+
+    def wait(self, job_id: str) -> Any:
+        wait = _FIRST_WAIT
+        with progress(f"{self.base.name}: the vendor trains", None):
+            while True:
+                job = self.call(lambda: self.client.fine_tuning.jobs.retrieve(job_id))
+                if job.status in {"succeeded", *_OVER}:
+                    return job
+                time.sleep(wait)
+                wait = min(1.5 * wait, _LONGEST_WAIT)
+
+    def losses(self, job_id: str) -> tuple[float | None, float | None]:
+        """The last losses that the vendor told, on training and on held-out rows."""
+        events = self.call(lambda: self.client.fine_tuning.jobs.list_events(job_id, limit=100).data)
+        told = [event.data for event in events if event.type == "metrics" and isinstance(event.data, dict)]
+        return _first_number(told, "train_loss"), _first_number(told, "valid_loss")
+
+
+def _trained(vendor: _Vendor, state: _State, folder: Path, files: dict[str, bytes], settings: Settings) -> Any:
+    """Bring a run to its end from wherever it stands."""
+    for field, content in files.items():
+        if getattr(state, field) is None:
+            name = f"ragkit-{state.run}-{field.removesuffix('_file')}.jsonl"
+            setattr(state, field, vendor.upload(name, content))
+            state.write(folder)
+    if state.job is None:
+        state.job = vendor.begin(_job_body(vendor.base.name, state, settings))
+        state.write(folder)
+    job = vendor.wait(state.job)
+    if job.status in _OVER:
+        state.job = None  # the same call begins a new one with the same files
+        state.write(folder)
+        reason = getattr(job.error, "message", None) or f"the job is {job.status}"
+        raise TrainingError(f"{vendor.base.name} was not fine-tuned: {reason}; call again for another attempt")
+    return job
+
+
+def _job_body(name: str, state: _State, settings: Settings) -> dict[str, Any]:
+    options = dict(settings.trainer_config)
+    body: dict[str, Any] = {
+        "model": name.partition(":")[2],
+        "training_file": state.training_file,
+        "seed": settings.seed,
+    }
+    if state.validation_file is not None:
+        body["validation_file"] = state.validation_file
+    if "suffix" in options:
+        body["suffix"] = options.pop("suffix")
+    hyperparameters = {"n_epochs": int(settings.epochs), **options}
+    return {**body, "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}}
+
+
+def _write_manifest(
+    folder: Path, vendor: _Vendor, job: Any, state: _State, rows: Sequence[Any], template: Template,
+    settings: Settings, seconds: float,
+) -> None:  # fmt: skip
+    base = vendor.base
+    loss, eval_loss = vendor.losses(job.id)
+    tokens = job.trained_tokens or 0
+    cost = base.prices.training_cost(base.name, tokens) if tokens else None
+    provider = base.name.partition(":")[0]
+    Manifest(
+        kind="causal", form="remote", method="api", run=state.run, base=base.name, base_fingerprint=base.fingerprint,
+        weights="", data=data_hash(rows), ask_with=TemplateRecord.of(template), seed=settings.seed,
+        epochs=settings.epochs, learning_rate=None, rows={"kept": len(rows), "truncated": 0, "dropped": 0},
+        tokens=tokens, seconds=seconds, loss=loss, eval_loss=eval_loss, cost=cost,
+        remote=f"{provider}:{job.fine_tuned_model}", address=state.address, versions={"openai": version("openai")},
+    ).write(folder)  # fmt: skip
+
+
+def _api_model(model: Any) -> LangChainModel:
+    """The API model that is meant; layers before it are left out, since no prompt is asked."""
+    require("langchain", "langchain_openai")
+    from ragkit.models.langchain_chat import LangChainModel
+    from ragkit.models.layers import LayeredModel
+
+    loaded = load_model(model)
+    inner = loaded.model if isinstance(loaded, LayeredModel) else loaded
+    if not isinstance(inner, LangChainModel) or not hasattr(inner.chat_model, "root_client"):
+        raise UnsupportedError(f"'api' takes a model of OpenAI's protocol such as 'openai:<model>', got {loaded.name}")
+    return inner
+
+
+def _state_of(folder: Path, run: str, base: LangChainModel) -> _State:
+    if (folder / STATE).is_file():
+        return _State.read(folder)
+    return _State(run=run, base=base.name, address=base.address)
+
+
+def _files(rows: Sequence[Any], held: Sequence[Any], template: Template) -> dict[str, bytes]:
+    made = {"training_file": rows, "validation_file": held}
+    return {name: b"".join(_line(row, template) for row in some) for name, some in made.items() if some}
+
+
+def _line(row: Example | Chat, template: Template) -> bytes:
+    """A row as a conversation: an input is asked for in the words of the template, as it is asked later."""
+    if isinstance(row, Chat):
+        turns = [{"role": message.role, "content": message.content} for message in row.messages]
+    else:
+        prompt = template.prompt((), row.input).text
+        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": row.output}]
+    return json.dumps({"messages": turns}, ensure_ascii=False).encode() + b"\n"
+
+
+def _first_number(told: Sequence[dict[str, Any]], name: str) -> float | None:
+    """The newest value; events come newest first."""
+    values = (event.get(name) for event in told)
+    return next((float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,18 @@ def test_sampling_leaves_the_shared_generator_alone(tiny: LocalModel):
     torch.manual_seed(11)
     tiny.generate(PROMPTS[0], max_tokens=3, temperature=1.0, seed=5)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_threads_encode_as_one(tiny: LocalModel):
+    text = f"a {' '.join(tiny.tokenizer.all_special_tokens)} b"
+    expected, interval = tiny.encode_prompt(text), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda _: tiny.encode_prompt(text), range(2000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(ids == expected for ids in found)
 
 
 def test_the_window(tiny: LocalModel):

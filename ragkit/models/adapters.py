@@ -205,7 +205,7 @@ class _Adapted(LocalModel):
         super().__init__(
             module, base.tokenizer, name=name, fingerprint=fingerprint, source=base.source, batch_size=base.batch_size
         )
-        self.lock, self._prefixes, self._adapter = base.lock, base._prefixes, adapter
+        self.lock, self.encoding, self._prefixes, self._adapter = base.lock, base.encoding, base._prefixes, adapter
 
     @contextmanager
     @override

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
 from queue import SimpleQueue
-from threading import Event, Lock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class LocalModel(ModelBase):
         source: Spec or folder that the base weights come from.
         batch_size: Prompts a batch.
         lock: Held while the model computes.
+        encoding: Held while the tokenizer encodes: it is told anew each time how to read special tokens.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class LocalModel(ModelBase):
         self.batch_size = batch_size
         self._name, self._fingerprint = name, fingerprint
         self.lock = Lock()
+        self.encoding = RLock()
         self._adapter: str | None = None
         self._prefixes = Prefixes()
         self._vocabulary: Any = None
@@ -101,7 +103,8 @@ class LocalModel(ModelBase):
         Returns:
             Token ids.
         """
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        with self.encoding:
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids
 
     def encode_prompt(self, prompt: AnyPrompt, *, plain: bool = False) -> list[int]:
@@ -126,9 +129,13 @@ class LocalModel(ModelBase):
                 if isinstance(prompt, Chat)
                 else [{"role": "user", "content": prompt_text(prompt)}]
             )
-            ids: list[int] = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+            with self.encoding:
+                ids: list[int] = self.tokenizer.apply_chat_template(
+                    turns, add_generation_prompt=True, return_dict=False
+                )
             return ids
-        added: list[int] = self.tokenizer("")["input_ids"]
+        with self.encoding:
+            added: list[int] = self.tokenizer("")["input_ids"]
         begins = [token for token in added[:1] if token == self.tokenizer.bos_token_id]
         whole = begins + self.encode_text(prompt_text(prompt))
         if not whole:

@@ -117,7 +117,9 @@ class Routes:
 
     async def _asked(self, request: Request, body: ChatBody | CompletionBody) -> Response:
         self._check_model(body.model)
-        jobs = [self._backend.job(question, streams=body.stream) for question in body.questions()]
+        # A long prompt takes a while to encode, and others must not wait for it.
+        questions = body.questions()
+        jobs = await asyncio.to_thread(lambda: [self._backend.job(one, streams=body.stream) for one in questions])
         reply = Reply(
             body.model,
             self._backend.models[body.model].fingerprint,

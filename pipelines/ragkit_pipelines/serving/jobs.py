@@ -42,7 +42,7 @@ class Logprob(Protocol):
 
 
 class Job:
-    """One question and what came of it; made on the event loop, worked on elsewhere.
+    """One question and what came of it: queued on the event loop, worked on elsewhere.
 
     Attributes:
         question: What is asked.
@@ -59,16 +59,20 @@ class Job:
     ) -> None:
         """Take a question that the model can be asked."""
         self.question, self.sampling, self.key, self.row, self.streams = question, sampling, key, row, streams
-        self.arrived = time.monotonic()
+        self.arrived = 0.0
         self.logprobs: list[Logprob] = []
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._told: asyncio.Queue[tuple[str, Sequence[Logprob]] | Result] = asyncio.Queue()
         self._gone = Event()
+
+    def begin(self) -> None:
+        """Take a place in the queue; from now on this event loop is told."""
+        self.arrived, self._loop = time.monotonic(), asyncio.get_running_loop()
 
     def hear(self, piece: str, tokens: Sequence[Logprob]) -> None:
         """Take a piece of the answer; called on the thread that computes."""
         self.logprobs.extend(tokens)
-        if self.streams:
+        if self.streams and self._loop is not None:
             self._loop.call_soon_threadsafe(self._told.put_nowait, (piece, tokens))
 
     def settle(self, result: Result) -> None:
@@ -149,6 +153,8 @@ class Lane:
         """
         if len(self.waiting) + len(jobs) > self.most_waiting:
             raise FullError(f"{len(self.waiting)} requests are waiting, which is all that may; come back later")
+        for job in jobs:
+            job.begin()
         self.waiting.extend(jobs)
         self._arrived.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from ragkit.errors import InvalidInputError, LeakageWarning, MissingExtraError, 
 from ragkit.finetuning.manifest import run_hash, write_atomic
 from ragkit.models import load_model
 from ragkit.progress import progress
-from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell, summarise
+from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
 from ragkit_pipelines.compare.strategies import FOR_LABELS, FOR_TEXT, Outcome, Setting, Strategy, load_strategy
+from ragkit_pipelines.compare.verdict import summarise
 
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder, LanguageModel
@@ -112,10 +114,16 @@ def compare(
                 for strategy in chosen:
                     cells.append(_cell(strategy, setting, kept, key))
                     advance(1)
-        results = summarise(task.name, len(leaks), cells)
+        results = summarise(task.name, len(leaks), cells, floor=_floor(task))
         if out:
             write_atomic(folder / "results.json", results.model_dump_json(indent=1))
     return Comparison(results, cells, Path(out) if out else None)
+
+
+def _floor(task: Task) -> float:
+    """What the commonest output of the pool scores as the answer to every test row."""
+    commonest = Counter(example.output for example in task.examples).most_common(1)[0][0]
+    return sum(task.score(commonest, row.output) for row in task.test) / len(task.test)
 
 
 def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:

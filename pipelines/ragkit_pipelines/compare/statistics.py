@@ -42,11 +42,20 @@ def mcnemar(a: Sequence[float], b: Sequence[float]) -> tuple[int, int, float]:
     """
     only_a = sum(x >= 0.5 > y for x, y in zip(a, b, strict=True))
     only_b = sum(y >= 0.5 > x for x, y in zip(a, b, strict=True))
+    return only_a, only_b, mcnemar_counts(only_a, only_b)
+
+
+def mcnemar_counts(only_a: int, only_b: int) -> float:
+    """Exact McNemar test of the items that only one of two ways has right.
+
+    Returns:
+        The two-sided p-value.
+    """
     if only_a == only_b:
-        return only_a, only_b, 1.0
+        return 1.0
     from scipy.stats import binomtest
 
-    return only_a, only_b, float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -63,6 +63,7 @@ class Cell(BaseModel):
     row: Row
     answers: list[str]
     scores: list[float]
+    prompts: list[str] = []
 
 
 class Pair(BaseModel):
@@ -174,7 +175,7 @@ class Results(BaseModel):
             table.add_column(heading, justify="right")
         for strategy in dict.fromkeys(row.strategy for row in self.rows):
             own = [row for row in self.rows if row.strategy == strategy]
-            cells = [_score_text([row for row in own if row.size == size]) for size in sizes]
+            cells = [score_text([row for row in own if row.size == size]) for size in sizes]
             last = [row for row in own if row.size == max(row.size for row in own)]
             table.add_row(
                 strategy,
@@ -195,7 +196,7 @@ class Results(BaseModel):
         lines = ["| strategy | " + " | ".join(f"pool {size}" for size in sizes) + " |", "|-" * (len(sizes) + 1) + "|"]
         for strategy in dict.fromkeys(row.strategy for row in self.rows):
             own = [row for row in self.rows if row.strategy == strategy]
-            cells = [_score_text([row for row in own if row.size == size]) for size in sizes]
+            cells = [score_text([row for row in own if row.size == size]) for size in sizes]
             lines.append(f"| {strategy} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
@@ -204,7 +205,15 @@ def _mean(rows: Sequence[Row], field: str) -> float:
     return sum(float(getattr(row, field)) for row in rows) / len(rows)
 
 
-def _score_text(rows: Sequence[Row]) -> str:
+def score_text(rows: Sequence[Row]) -> str:
+    """The scores of one strategy at one size in a table.
+
+    Args:
+        rows: Its rows, one for each seed.
+
+    Returns:
+        Mean and widest interval; with several seeds the worst too; a word where it failed or is at the floor.
+    """
     if not rows:
         return ""
     if any(row.error for row in rows):

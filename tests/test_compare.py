@@ -13,9 +13,9 @@ from scipy.stats import binomtest
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, UnknownSpecError
 from ragkit.tiny.domains import HOME, task_of
-from ragkit_pipelines.compare.results import recommend, summarise
 from ragkit_pipelines.compare.statistics import holm, mcnemar, wilson
 from ragkit_pipelines.compare.strategies import NAMED, Outcome
+from ragkit_pipelines.compare.verdict import recommend, summarise
 
 LABELLED = [
     Example(f"{word} number {n}", label) for word, label in (("card", "bank"), ("cake", "food")) for n in range(6)
@@ -125,7 +125,7 @@ class Fixed:
 
 
 def test_a_recommendation_needs_evidence():
-    test = [Example(f"question {n}", "yes") for n in range(40)]
+    test = [Example(f"question {n}", "yes" if n % 2 else "no") for n in range(40)]
     task = Task("", [Example("any", "yes")], test)
     clear = compare(task, [Fixed("good", 40), Fixed("bad", 10)], model=ScriptedModel([]), embedder="hash:8")
     assert clear.recommendation.strategy == "good"

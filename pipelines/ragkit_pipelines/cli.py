@@ -1,4 +1,4 @@
-"""The command line: ``ragkit compare``, ``ragkit demo`` and what the modules beside it add."""
+"""The command line: ``ragkit demo`` and what the modules beside it add."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 from random import Random
-from typing import Annotated, Optional
+from typing import Annotated
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not spin; read when torch is loaded
 
@@ -15,9 +15,9 @@ import typer
 from rich.console import Console
 
 import ragkit
-from ragkit.errors import InvalidInputError, RagkitError
-from ragkit.tasks import Task
+from ragkit.errors import RagkitError
 from ragkit_pipelines.cli_ask import ask
+from ragkit_pipelines.cli_compare import compare_app, show_comparison
 from ragkit_pipelines.cli_eval import evaluate
 from ragkit_pipelines.cli_export import export, parity
 from ragkit_pipelines.cli_finetune import finetune
@@ -40,39 +40,6 @@ def _top(*, version: Annotated[bool, typer.Option("--version", help="Print the v
 
 
 @app.command()
-def compare(
-    data: Annotated[Path, typer.Option(help="JSON lines: input, output, split.")],
-    strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
-    sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
-    model: Annotated[Optional[str], typer.Option(help="Language model, such as tiny.")] = None,  # noqa: UP045
-    embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
-    instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
-    out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
-) -> None:
-    """Compare strategies on one task.
-
-    Example: ragkit compare --data banking77.jsonl --strategies tfidf,vote:bm25 --sizes 77,770,all --out runs/banking
-    """
-    from ragkit_pipelines.compare import compare as run
-
-    task = Task.from_jsonl(data, instruction=instruction)
-    asked = strategies.split(",") if strategies else None
-    result = run(
-        task,
-        asked,
-        model=model,
-        embedder=embedder,
-        sizes=_sizes(sizes, task),
-        seeds=_numbers("--seeds", seeds),
-        out=out,
-    )
-    _show(result, as_json=as_json)
-
-
-@app.command()
 def demo(
     *,
     seed: Annotated[int, typer.Option(help="Seed of the requests drawn.")] = 0,
@@ -91,9 +58,10 @@ def demo(
     console.print(
         f"The task, which the model never saw: [bold]{task.test[0].text()}[/] -> [bold]{task.test[0].output}[/]"
     )
-    _show(run(task, model="tiny", seeds=[seed], out=out), as_json=as_json)
+    show_comparison(run(task, model="tiny", seeds=[seed], out=out), as_json=as_json)
 
 
+app.add_typer(compare_app, name="compare")
 app.command()(export)
 app.command()(finetune)
 app.command()(generate)
@@ -106,36 +74,6 @@ app.command()(serve)
 app.add_typer(pool_app, name="pool")
 app.add_typer(index_app, name="index")
 app.add_typer(pearl_app, name="pearl")
-
-
-def _show(result: ragkit.Comparison, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(result.results.model_dump_json(indent=1))
-        return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
-    console.print(result.table())
-    if result.results.leaked_test_rows:
-        console.print(f"{result.results.leaked_test_rows} test rows stood in the pool and were removed.")
-    chosen = result.recommendation
-    console.print(f"Recommendation: [bold]{chosen.strategy or 'none'}[/]. {chosen.evidence}.")
-    if result.folder:
-        console.print(f"Written to {result.folder / 'results.json'}")
-
-
-def _sizes(text: str | None, task: Task) -> list[int | None]:
-    if text is None:
-        per_label = [len(task.labels) * each for each in (1, 10)] if task.labels else []
-        return [*(size for size in per_label if size < len(task.examples)), None]
-    return [None if part.strip() == "all" else _numbers("--sizes", part)[0] for part in text.split(",")]
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InvalidInputError(f"{option} takes whole numbers separated by commas, got {text!r}") from error
 
 
 def main() -> None:

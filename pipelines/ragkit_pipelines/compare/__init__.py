@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,8 +17,12 @@ from ragkit.errors import InvalidInputError, LeakageWarning, MissingExtraError, 
 from ragkit.finetuning.manifest import run_hash, write_atomic
 from ragkit.models import load_model
 from ragkit.progress import progress
-from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell, summarise
+from ragkit_pipelines.compare.items import Items
+from ragkit_pipelines.compare.provenance import surroundings
+from ragkit_pipelines.compare.report import markdown_report
+from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
 from ragkit_pipelines.compare.strategies import FOR_LABELS, FOR_TEXT, Outcome, Setting, Strategy, load_strategy
+from ragkit_pipelines.compare.verdict import summarise
 
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder, LanguageModel
@@ -31,11 +36,13 @@ class Comparison:
     Attributes:
         results: Rows, paired tests and the recommendation, as `results.json` holds them.
         cells: The rows with every answer.
+        items: The test rows with every answer.
         folder: Where it is kept, None where nobody asked to keep it.
     """
 
     results: Results
     cells: Sequence[Cell]
+    items: Items
     folder: Path | None
 
     @property
@@ -51,6 +58,19 @@ class Comparison:
         """
         return self.results.table()
 
+    def html(self) -> str:
+        """The report as one page that needs no network; the extra ``report`` makes it.
+
+        Returns:
+            HTML.
+
+        Raises:
+            MissingExtraError: If Jinja or matplotlib is not installed.
+        """
+        from ragkit_pipelines.compare.page import html_report
+
+        return html_report(self.results, self.items)
+
 
 def compare(
     task: Task,
@@ -61,6 +81,7 @@ def compare(
     sizes: Sequence[int | None] = (None,),
     seeds: Sequence[int] = (0,),
     out: str | Path | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Run strategies on the same test rows and compare them.
 
@@ -74,7 +95,9 @@ def compare(
         embedder: The embedder of selectors and classifiers, or its spec.
         sizes: Pool sizes; None stands for the whole pool.
         seeds: Seeds of the draws, of selectors and of training.
-        out: Folder for results, answers and trained models; a temporary one if None.
+        out: Folder for results, answers and trained models; a temporary one if None. ``run.json`` in it says from
+            the start what is run; ``results.json``, ``items.json`` and ``report.md`` come at the end.
+        notes: Whatever should be kept with the results, such as who asked for them.
 
     Returns:
         The comparison.
@@ -101,6 +124,19 @@ def compare(
     vectors = load_embedder(embedder)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out) if out else Path(scratch)
+        provenance = {
+            **surroundings(),
+            "data": task.fingerprint,
+            "strategies": json.dumps(names),
+            "sizes": json.dumps(list(sizes)),
+            "seeds": json.dumps(list(seeds)),
+            "model": language_model.fingerprint if language_model else "none",
+            "embedder": vectors.fingerprint,
+            **(notes or {}),
+        }
+        if out:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(folder / "run.json", json.dumps(provenance, ensure_ascii=False, indent=1))
         cells: list[Cell] = []
         with progress("comparing", len(pools) * len(chosen)) as advance:
             for (_, seed), pool in pools.items():
@@ -112,10 +148,19 @@ def compare(
                 for strategy in chosen:
                     cells.append(_cell(strategy, setting, kept, key))
                     advance(1)
-        results = summarise(task.name, len(leaks), cells)
+        results = summarise(task.name, len(leaks), cells, floor=_floor(task), provenance=provenance)
+        items = Items.of(task.test, cells)
         if out:
+            write_atomic(folder / "items.json", items.model_dump_json(indent=1))
+            write_atomic(folder / "report.md", markdown_report(results))
             write_atomic(folder / "results.json", results.model_dump_json(indent=1))
-    return Comparison(results, cells, Path(out) if out else None)
+    return Comparison(results, cells, items, Path(out) if out else None)
+
+
+def _floor(task: Task) -> float:
+    """What the commonest output of the pool scores as the answer to every test row."""
+    commonest = Counter(example.output for example in task.examples).most_common(1)[0][0]
+    return sum(task.score(commonest, row.output) for row in task.test) / len(task.test)
 
 
 def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
@@ -160,10 +205,12 @@ def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
             seconds=outcome.seconds,
             fit_seconds=outcome.fit_seconds,
             cost=outcome.cost,
+            cached_tokens=outcome.cached_tokens,
             error=error,
         ),
         answers=list(outcome.answers),
         scores=scores,
+        prompts=list(outcome.prompts),
     )
     if error is None:
         write_atomic(path, json.dumps(cell.model_dump(), ensure_ascii=False))

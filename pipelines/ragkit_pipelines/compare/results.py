@@ -1,19 +1,21 @@
-"""What a comparison found: rows, paired tests, a recommendation; as JSON and as a table."""
+"""What a comparison found: rows, paired tests, differences, a recommendation; as JSON and as a table."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import json
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ragkit_pipelines.compare.statistics import holm, mcnemar, wilson
+from ragkit.errors import DataFileError
+from ragkit_pipelines.compare.statistics import wilson
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+SCHEMA = 2
 
 
 class Row(BaseModel):
@@ -26,6 +28,9 @@ class Row(BaseModel):
         seconds: Time spent on answering all rows; ``fit_seconds`` the time spent on learning.
         cost: US dollars, None where unknown.
         error: Why the strategy gave no answers, else None.
+        cached_tokens: Those of the prompt tokens that came from a prompt cache.
+        at_floor: Whether the interval reaches down to what one and the same answer to everything scores: then the
+            strategy has not shown that it can do the task at all, and says nothing about what it is made of.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -45,6 +50,8 @@ class Row(BaseModel):
     fit_seconds: float
     cost: float | None
     error: str | None = None
+    cached_tokens: int = 0
+    at_floor: bool = False
 
 
 class Cell(BaseModel):
@@ -56,6 +63,7 @@ class Cell(BaseModel):
     row: Row
     answers: list[str]
     scores: list[float]
+    prompts: list[str] = []
 
 
 class Pair(BaseModel):
@@ -70,6 +78,21 @@ class Pair(BaseModel):
     p: float
 
 
+class Difference(BaseModel):
+    """Mean score of ``a`` minus that of ``b`` at one size, over all seeds that both have; see `PairedBootstrap`."""
+
+    a: str
+    b: str
+    size: int
+    seeds: int
+    estimate: float
+    low: float
+    high: float
+    p: float
+    standard_error: float
+    detectable: float
+
+
 class Recommendation(BaseModel):
     """The strategy to use, or None where the data show no difference, and what that rests on."""
 
@@ -78,13 +101,61 @@ class Recommendation(BaseModel):
 
 
 class Results(BaseModel):
-    """All of it, as `results.json` holds it."""
+    """All of it, as `results.json` holds it.
 
+    Attributes:
+        schema_version: Of this very shape; files of another one are refused.
+        task: Name of the task.
+        leaked_test_rows: Test rows that stood in the pool and were removed.
+        floor: What the commonest output of the pool scores as the answer to every test row.
+        provenance: Versions, hashes and settings that the results came from.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA
     task: str
     leaked_test_rows: int
+    floor: float = 0.0
     rows: list[Row]
     pairs: list[Pair]
+    differences: list[Difference]
     recommendation: Recommendation
+    provenance: dict[str, str] = {}
+
+    @classmethod
+    def load(cls, path: str | Path) -> Results:
+        """Read results that were written before.
+
+        Args:
+            path: ``results.json``, or the folder that holds it.
+
+        Returns:
+            The results.
+
+        Raises:
+            DataFileError: If there are none, they are damaged or have another schema.
+        """
+        path = Path(path)
+        path = path / "results.json" if path.is_dir() else path
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataFileError(path, 0, f"expected the results of a comparison; {error}") from error
+        found = stored.get("schema_version", 1) if isinstance(stored, dict) else None
+        if found != SCHEMA:
+            raise DataFileError(
+                path,
+                0,
+                f"expected results of schema {SCHEMA}, got {found}; run the comparison again with the same folder: "
+                "finished strategies are not repeated",
+            )
+        try:
+            return cls.model_validate(stored)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise DataFileError(path, 0, f"`{where}`: {first['msg']}; the file was changed or damaged") from error
 
     def table(self) -> Table:
         """A table for the terminal: a line for each strategy, a column for each pool size.
@@ -104,7 +175,7 @@ class Results(BaseModel):
             table.add_column(heading, justify="right")
         for strategy in dict.fromkeys(row.strategy for row in self.rows):
             own = [row for row in self.rows if row.strategy == strategy]
-            cells = [_score_text([row for row in own if row.size == size]) for size in sizes]
+            cells = [score_text([row for row in own if row.size == size]) for size in sizes]
             last = [row for row in own if row.size == max(row.size for row in own)]
             table.add_row(
                 strategy,
@@ -125,7 +196,7 @@ class Results(BaseModel):
         lines = ["| strategy | " + " | ".join(f"pool {size}" for size in sizes) + " |", "|-" * (len(sizes) + 1) + "|"]
         for strategy in dict.fromkeys(row.strategy for row in self.rows):
             own = [row for row in self.rows if row.strategy == strategy]
-            cells = [_score_text([row for row in own if row.size == size]) for size in sizes]
+            cells = [score_text([row for row in own if row.size == size]) for size in sizes]
             lines.append(f"| {strategy} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
@@ -134,14 +205,23 @@ def _mean(rows: Sequence[Row], field: str) -> float:
     return sum(float(getattr(row, field)) for row in rows) / len(rows)
 
 
-def _score_text(rows: Sequence[Row]) -> str:
+def score_text(rows: Sequence[Row]) -> str:
+    """The scores of one strategy at one size in a table.
+
+    Args:
+        rows: Its rows, one for each seed.
+
+    Returns:
+        Mean and widest interval; with several seeds the worst too; a word where it failed or is at the floor.
+    """
     if not rows:
         return ""
-    failed = [row.error for row in rows if row.error]
-    if failed:
+    if any(row.error for row in rows):
         return "failed"
     low, high = min(row.low for row in rows), max(row.high for row in rows)
-    return f"{_mean(rows, 'score'):.3f} [{low:.2f}, {high:.2f}]"
+    worst = f", worst seed {min(row.score for row in rows):.3f}" if len(rows) > 1 else ""
+    floor = ", at the floor" if any(row.at_floor for row in rows) else ""
+    return f"{_mean(rows, 'score'):.3f} [{low:.2f}, {high:.2f}]{worst}{floor}"
 
 
 def make_row(**facts: Any) -> Row:
@@ -152,69 +232,6 @@ def make_row(**facts: Any) -> Row:
     """
     low, high = wilson(facts["correct"], facts["n"])
     return Row(score=facts["correct"] / facts["n"] if facts["n"] else 0.0, low=low, high=high, **facts)
-
-
-def summarise(task: str, leaked: int, cells: Sequence[Cell]) -> Results:
-    """Put cells together: rows, tests between strategies, and a recommendation.
-
-    Returns:
-        The results.
-    """
-    groups: dict[tuple[int, int], list[Cell]] = defaultdict(list)
-    for cell in cells:
-        if cell.row.error is None:
-            groups[cell.row.size, cell.row.seed].append(cell)
-    pairs = []
-    for (size, seed), group in groups.items():
-        for a, b in combinations(group, 2):
-            only_a, only_b, p = mcnemar(a.scores, b.scores)
-            pairs.append(
-                Pair(a=a.row.strategy, b=b.row.strategy, size=size, seed=seed, only_a=only_a, only_b=only_b, p=p)
-            )
-    rows = [cell.row for cell in cells]
-    return Results(task=task, leaked_test_rows=leaked, rows=rows, pairs=pairs, recommendation=recommend(rows, pairs))
-
-
-def recommend(rows: Sequence[Row], pairs: Sequence[Pair], *, level: float = 0.05) -> Recommendation:
-    """Name the best strategy at the largest pool, if it beats every other one in every seed.
-
-    Tests of one seed are never pooled with those of another: for each rival the weakest of the seeds counts, then
-    Holm's correction over the rivals.
-
-    Returns:
-        The recommendation with its evidence.
-    """
-    sound = [row for row in rows if row.error is None]
-    if not sound:
-        return Recommendation(strategy=None, evidence="no strategy finished")
-    size = max(row.size for row in sound)
-    by_strategy: dict[str, list[Row]] = defaultdict(list)
-    for row in sound:
-        if row.size == size:
-            by_strategy[row.strategy].append(row)
-    best = max(by_strategy, key=lambda name: _mean(by_strategy[name], "score"))
-    rivals = [name for name in by_strategy if name != best]
-    own = by_strategy[best]
-    said = f"{best} answered {_mean(own, 'score'):.1%} of {own[0].n} test rows right from a pool of {size}"
-    if not rivals:
-        return Recommendation(strategy=None, evidence=f"{said}; nothing was compared with it")
-    worst_p = [
-        max((p.p for p in pairs if p.size == size and {p.a, p.b} == {best, rival}), default=1.0) for rival in rivals
-    ]
-    adjusted = dict(zip(rivals, holm(worst_p), strict=True))
-    equal = [name for name in rivals if adjusted[name] >= level]
-    if equal:
-        return Recommendation(
-            strategy=None,
-            evidence=f"{said}; no difference shown to {', '.join(equal)} (exact McNemar, Holm-corrected p >= {level})",
-        )
-    return Recommendation(
-        strategy=best,
-        evidence=(
-            f"{said}, more than each of {len(rivals)} others "
-            f"(exact McNemar, Holm-corrected p <= {max(adjusted.values()):.2g})"
-        ),
-    )
 
 
 def read_cell(path: Path, key: str) -> Cell | None:

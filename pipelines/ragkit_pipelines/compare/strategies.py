@@ -18,7 +18,7 @@ from ragkit.finetuning import finetune
 from ragkit.models.answers import AnswerCache
 from ragkit.models.layers import LayeredModel
 from ragkit.protocols import Embedder, LanguageModel, Selector
-from ragkit.records import Completion, Example, field_text
+from ragkit.records import Completion, Example, Prompt, field_text
 from ragkit.tasks import Task
 from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.loading import SOURCES, load_selector, load_stage
@@ -73,6 +73,8 @@ class Outcome:
         seconds: Time spent on answering; the time of the first run where answers were kept from it.
         fit_seconds: Time spent on learning.
         cost: Money in US dollars, None where unknown.
+        cached_tokens: Those of the tokens read that came from a prompt cache.
+        prompts: What the model was asked, one prompt for each row; empty where no model was.
     """
 
     answers: Sequence[str]
@@ -81,6 +83,8 @@ class Outcome:
     seconds: float = 0.0
     fit_seconds: float = 0.0
     cost: float | None = None
+    cached_tokens: int = 0
+    prompts: Sequence[str] = ()
 
 
 class Strategy(Protocol):
@@ -102,7 +106,9 @@ def _timed(work: Callable[[], list[str]]) -> Outcome:
     return Outcome(answers, seconds=perf_counter() - started, cost=0.0)
 
 
-def _outcome(texts: Sequence[str], done: Sequence[Completion], *, fit_seconds: float = 0.0) -> Outcome:
+def _outcome(
+    texts: Sequence[str], done: Sequence[Completion], prompts: Sequence[Prompt], *, fit_seconds: float = 0.0
+) -> Outcome:
     costs = [completion.cost for completion in done]
     known = [cost for cost in costs if cost is not None]
     return Outcome(
@@ -112,6 +118,8 @@ def _outcome(texts: Sequence[str], done: Sequence[Completion], *, fit_seconds: f
         seconds=sum(completion.seconds for completion in done),
         fit_seconds=fit_seconds,
         cost=sum(known) if len(known) == len(costs) else None,
+        cached_tokens=sum(completion.usage.cached_tokens for completion in done),
+        prompts=[prompt.text for prompt in prompts],
     )
 
 
@@ -222,7 +230,8 @@ class Prompting:
         k = min(self.k, len(setting.pool))
         pipeline = FewShot.from_task(setting.task, model, chooser, k=k, max_tokens=self.max_tokens)
         answers = pipeline.batch([row.input for row in setting.task.test])
-        return _outcome([answer.text for answer in answers], [answer.completion for answer in answers])
+        done = [answer.completion for answer in answers]
+        return _outcome([answer.text for answer in answers], done, [answer.prompt for answer in answers])
 
 
 @dataclass(frozen=True)
@@ -270,7 +279,7 @@ class Tuning:
         template = setting.task.template
         prompts = [template.prompt([], row.input) for row in setting.task.test]
         done = model.generate(prompts, max_tokens=self.max_tokens, stop=template.stop)
-        return _outcome([template.read_answer(c.text) for c in done], done, fit_seconds=tuned.manifest.seconds)
+        return _outcome([template.read_answer(c.text) for c in done], done, prompts, fit_seconds=tuned.manifest.seconds)
 
 
 @dataclass(frozen=True)

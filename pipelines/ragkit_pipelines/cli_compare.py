@@ -1,0 +1,217 @@
+"""The command line of comparisons: ``ragkit compare`` itself, and ``ragkit compare show|diff|resume``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.extras import is_installed
+from ragkit.tasks import Task
+from ragkit_pipelines.cli_select import console_of_width
+
+if TYPE_CHECKING:
+    from ragkit_pipelines.compare import Comparison
+    from ragkit_pipelines.compare.results import Results
+
+compare_app = typer.Typer(
+    help="Compare strategies on one task; look at finished comparisons.", invoke_without_command=True
+)
+
+_Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class _Request(BaseModel):
+    """What was asked for on the command line, kept in ``run.json`` so that it can be gone on with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Path
+    strategies: str | None
+    sizes: str | None
+    seeds: str
+    model: str | None
+    embedder: str
+    instruction: str
+
+
+@compare_app.callback()
+def compare(
+    context: typer.Context,
+    data: Annotated[Optional[Path], typer.Option(help="JSON lines: input, output, split.")] = None,  # noqa: UP045
+    strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
+    sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
+    model: Annotated[Optional[str], typer.Option(help="Language model, such as tiny.")] = None,  # noqa: UP045
+    embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
+    instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+) -> None:
+    """Compare strategies on one task.
+
+    Example: ragkit compare --data banking77.jsonl --strategies tfidf,vote:bm25 --sizes 77,770,all --out runs/banking
+    """
+    if context.invoked_subcommand is not None:
+        return
+    request = _Request(data=_given(data), strategies=strategies, sizes=sizes, seeds=seeds, model=model,
+                       embedder=embedder, instruction=instruction)  # fmt: skip
+    _run(request, out, as_json=as_json)
+
+
+@compare_app.command()
+def resume(folder: _Folder, *, as_json: _Json = False) -> None:
+    """Go on with a comparison that was stopped; what is finished is not repeated.
+
+    Example: ragkit compare resume runs/banking
+    """
+    _run(_request_of(folder), folder, as_json=as_json)
+
+
+@compare_app.command()
+def show(
+    folder: _Folder,
+    *,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the whole report as Markdown.")] = False,
+    html: Annotated[Optional[Path], typer.Option(help="Write the report to this file as one HTML page.")] = None,  # noqa: UP045
+    as_json: _Json = False,
+) -> None:
+    """Show a finished comparison.
+
+    Example: ragkit compare show runs/banking --html banking.html
+    """
+    from ragkit_pipelines.compare.items import Items
+    from ragkit_pipelines.compare.page import html_report
+    from ragkit_pipelines.compare.report import markdown_report
+    from ragkit_pipelines.compare.results import Results
+
+    results = Results.load(folder)
+    if html is not None:
+        html.write_text(html_report(results, Items.load(folder)), encoding="utf-8")
+        typer.echo(f"Written to {html}")
+    elif as_json:
+        typer.echo(results.model_dump_json(indent=1))
+    elif markdown:
+        typer.echo(markdown_report(results), nl=False)
+    else:
+        _print(results)
+
+
+@compare_app.command()
+def diff(before: _Folder, after: _Folder, *, as_json: _Json = False) -> None:
+    """Show what changed from one comparison to another, strategy by strategy.
+
+    On the same test rows the answers are compared item by item; on other rows only the means can be.
+
+    Example: ragkit compare diff runs/monday runs/friday
+    """
+    from ragkit_pipelines.compare.changes import changes
+
+    found = changes(before, after)
+    if as_json:
+        typer.echo(json.dumps([each.model_dump() for each in found], indent=1))
+        return
+    table = Table("strategy", "pool", "before", "after", "change, 95 % interval", "p", "compared")
+    for each in found:
+        change = "" if each.change is None else f"{each.change:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
+        table.add_row(
+            escape(each.strategy),
+            str(each.size),
+            "" if each.before is None else f"{each.before:.3f}",
+            "" if each.after is None else f"{each.after:.3f}",
+            change,
+            "" if each.p is None else f"{each.p:.2g}",
+            each.compared,
+        )
+    console_of_width().print(table)
+
+
+def _given(data: Path | None) -> Path:
+    if data is None:
+        raise InvalidInputError("give the rows to compare on with --data FILE, or one of: show, diff, resume")
+    return data
+
+
+def _request_of(folder: Path) -> _Request:
+    path = folder / "run.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return _Request.model_validate_json(stored["request"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataFileError(
+            path,
+            0,
+            "expected what `ragkit compare` was asked for; run `ragkit compare --data … --out` with this folder",
+        ) from error
+
+
+def _run(request: _Request, out: Path, *, as_json: bool) -> None:
+    from ragkit_pipelines.compare import compare as run
+
+    task = Task.from_jsonl(request.data, instruction=request.instruction)
+    kept = request.model_copy(update={"data": request.data.resolve()})
+    result = run(
+        task,
+        request.strategies.split(",") if request.strategies else None,
+        model=request.model,
+        embedder=request.embedder,
+        sizes=_sizes(request.sizes, task),
+        seeds=_numbers("--seeds", request.seeds),
+        out=out,
+        notes={"request": kept.model_dump_json()},
+    )
+    show_comparison(result, as_json=as_json)
+
+
+def show_comparison(result: Comparison, *, as_json: bool) -> None:
+    """Print a comparison that has just been made, and write its page where that can be made.
+
+    Args:
+        result: The comparison.
+        as_json: Whether to print nothing but ``results.json``.
+    """
+    page = None
+    if result.folder and is_installed("jinja2") and is_installed("matplotlib"):
+        page = result.folder / "report.html"
+        page.write_text(result.html(), encoding="utf-8")
+    if as_json:
+        typer.echo(result.results.model_dump_json(indent=1))
+        return
+    console = _print(result.results)
+    if result.folder:
+        console.print(f"Written to {result.folder / 'results.json'}" + (f" and {page}" if page else ""))
+
+
+def _print(results: Results) -> Console:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(results.table())
+    if results.leaked_test_rows:
+        console.print(f"{results.leaked_test_rows} test rows stood in the pool and were removed.")
+    chosen = results.recommendation
+    console.print(f"Recommendation: [bold]{escape(chosen.strategy or 'none')}[/]. {escape(chosen.evidence)}.")
+    return console
+
+
+def _sizes(text: str | None, task: Task) -> list[int | None]:
+    if text is None:
+        per_label = [len(task.labels) * each for each in (1, 10)] if task.labels else []
+        return [*(size for size in per_label if size < len(task.examples)), None]
+    return [None if part.strip() == "all" else _numbers("--sizes", part)[0] for part in text.split(",")]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidInputError(f"{option} takes whole numbers separated by commas, got {text!r}") from error

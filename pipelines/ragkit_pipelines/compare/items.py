@@ -1,0 +1,117 @@
+"""What every strategy answered to every test row, as `items.json` holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ragkit.errors import DataFileError
+from ragkit.records import Example
+from ragkit_pipelines.compare.results import SCHEMA, Cell
+
+
+class Answers(BaseModel):
+    """The answers of one strategy at one size and seed, in the order of the test rows.
+
+    Attributes:
+        prompts: What the model was asked; kept for the first seed at the largest pool only, else empty.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    strategy: str
+    size: int
+    seed: int
+    answers: list[str]
+    scores: list[float]
+    prompts: list[str] = []
+
+
+class Items(BaseModel):
+    """Test rows with all answers.
+
+    Attributes:
+        schema_version: As that of the results.
+        inputs: Text of each test row.
+        expected: Its right output.
+        answers: One entry for each strategy, size and seed that finished.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA
+    inputs: list[str]
+    expected: list[str]
+    answers: list[Answers]
+
+    @classmethod
+    def of(cls, test: Sequence[Example], cells: Sequence[Cell]) -> Items:
+        """Gather the answers of cells.
+
+        Returns:
+            The items.
+        """
+        done = [cell for cell in cells if cell.row.error is None]
+        shown = max(((cell.row.size, -cell.row.seed) for cell in done), default=None)
+        return cls(
+            inputs=[row.text() for row in test],
+            expected=[row.output for row in test],
+            answers=[
+                Answers(
+                    strategy=cell.row.strategy,
+                    size=cell.row.size,
+                    seed=cell.row.seed,
+                    answers=cell.answers,
+                    scores=cell.scores,
+                    prompts=cell.prompts if (cell.row.size, -cell.row.seed) == shown else [],
+                )
+                for cell in done
+            ],
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Items:
+        """Read the items of a comparison.
+
+        Args:
+            folder: The folder of the comparison.
+
+        Returns:
+            The items.
+
+        Raises:
+            DataFileError: If there are none, or they are damaged or of another schema.
+        """
+        path = Path(folder) / "items.json"
+        try:
+            found = cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataFileError(path, 0, f"expected the answers of a comparison; {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise DataFileError(path, 0, f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}") from error
+        if found.schema_version != SCHEMA:
+            raise DataFileError(path, 0, f"expected answers of schema {SCHEMA}, got {found.schema_version}")
+        return found
+
+    def shown(self) -> list[Answers]:
+        """The answers of the first seed at the largest pool, one entry for each strategy.
+
+        Returns:
+            Entries in the order of the strategies.
+        """
+        place = max(((each.size, -each.seed) for each in self.answers), default=None)
+        return [each for each in self.answers if (each.size, -each.seed) == place]
+
+    def scores(self) -> dict[tuple[str, int], dict[int, list[float]]]:
+        """Scores by strategy and size, then by seed.
+
+        Returns:
+            A nested mapping.
+        """
+        found: dict[tuple[str, int], dict[int, list[float]]] = {}
+        for each in self.answers:
+            found.setdefault((each.strategy, each.size), {})[each.seed] = each.scores
+        return found

@@ -1,0 +1,233 @@
+"""Statistics against oracles that are written out by hand."""
+
+from itertools import product
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm, t
+
+from ragkit.errors import DataFileError, InvalidInputError
+from ragkit_pipelines.compare.bootstrap import PairedBootstrap
+from ragkit_pipelines.compare.calibration import brier, calibration_error
+from ragkit_pipelines.compare.results import Cell, Results, make_row
+from ragkit_pipelines.compare.statistics import holm, items_needed, mcnemar, minimum_detectable
+from ragkit_pipelines.compare.verdict import summarise
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 5))
+def test_mcnemar_is_the_sum_of_binomial_terms(only_a, only_b, both):
+    a = [1] * only_a + [0] * only_b + [1] * both
+    b = [0] * only_a + [1] * only_b + [1] * both
+    n, k = only_a + only_b, min(only_a, only_b)
+    expected = min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n)
+    assert mcnemar(a, b) == (only_a, only_b, pytest.approx(expected))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_rejects_what_its_stepwise_rule_rejects(p_values):
+    adjusted = holm(p_values)
+    for level in (0.01, 0.05, 0.2):
+        rejected = set()
+        for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+            if p_values[place] > level / (len(p_values) - rank):
+                break
+            rejected.add(place)
+        near = any(abs(value - level) < 1e-9 for value in adjusted)
+        assert near or {place for place, value in enumerate(adjusted) if value <= level} == rejected
+
+
+def test_minimum_detectable_and_items_needed_have_the_power_they_promise():
+    effect = minimum_detectable(0.02)
+    shown = 1 - norm.cdf(1.959964 - effect / 0.02) + norm.cdf(-1.959964 - effect / 0.02)
+    assert shown == pytest.approx(0.8, abs=1e-4)
+    n = items_needed(0.05, 0.2)
+    assert n == 628
+    rng = np.random.default_rng(0)
+    tables = rng.multinomial(n, [0.125, 0.075, 0.8], 2000)
+    score = (tables[:, 0] - tables[:, 1]) / np.sqrt(tables[:, 0] + tables[:, 1])
+    assert np.mean(np.abs(score) > 1.96) == pytest.approx(0.8, abs=0.04)
+    with pytest.raises(InvalidInputError, match=r"difference 0\.3 and discordant 0.2"):
+        items_needed(0.3, 0.2)
+
+
+def test_one_seed_is_the_bootstrap_of_all_resamples_of_the_items():
+    a, b = np.array([1, 1, 1, 0, 1, 1.0]), np.array([0, 1, 0, 1, 0, 0.0])
+    found = PairedBootstrap(np.array([a, b])[:, None, :], draws=200_000).difference(0, 1)
+    means = np.array([np.mean((a - b)[list(drawn)]) for drawn in product(range(6), repeat=6)]) - 0.5
+    factor = (6 / 5) ** 0.5 * t.ppf(0.975, 5) / norm.ppf(0.975)
+    # Every resample is blurred by one item of doubt; the quantile is where the blurred distribution is 2.5 %.
+    below = np.mean(norm.cdf((found.low - 0.5 - factor * means) * 6))
+    above = np.mean(norm.cdf((found.high - 0.5 - factor * means) * 6)) if found.high < 1 else 0.975
+    assert found.estimate == pytest.approx(0.5)
+    assert below == pytest.approx(0.025, abs=0.002)
+    assert above == pytest.approx(0.975, abs=0.002)
+    assert found.p == pytest.approx(2 * np.mean(norm.cdf((-0.5 - factor * means) * 6)), abs=0.003)
+
+
+def test_several_seeds_are_students_t_where_items_agree():
+    scores = np.zeros((2, 3, 4000))
+    for seed, right in enumerate((400, 480, 560)):
+        scores[0, seed, :right] = 1
+    scores[1, :, :2000:2] = 0
+    # Items hardly matter among 4,000; the means of the seeds are 0.10, 0.12 and 0.14.
+    found = PairedBootstrap(scores).difference(0, 1)
+    half = t.ppf(0.975, 2) * 0.02 / 3**0.5
+    assert found.estimate == pytest.approx(0.12)
+    assert (found.low, found.high) == (pytest.approx(0.12 - half, abs=0.003), pytest.approx(0.12 + half, abs=0.003))
+    assert found.p == pytest.approx(2 * t.sf(0.12 / (0.02 / 3**0.5), 2), abs=0.003)
+    assert found.seeds == 3
+
+
+def test_a_difference_is_the_same_from_the_other_side():
+    scores = np.random.default_rng(0).integers(0, 2, (3, 4, 50))
+    boot = PairedBootstrap(scores)
+    there, back = boot.difference(0, 2), boot.difference(2, 0)
+    assert there.estimate == -back.estimate
+    assert (there.low, there.high) == (pytest.approx(-back.high, abs=0.01), pytest.approx(-back.low, abs=0.01))
+    assert there.p == pytest.approx(back.p, abs=0.03)
+    assert there == PairedBootstrap(scores).difference(0, 2)
+
+
+def test_strategies_that_never_differ_are_not_known_to_be_equal():
+    found = PairedBootstrap(np.ones((2, 2, 100))).difference(0, 1)
+    assert (found.estimate, found.p) == (0.0, pytest.approx(1.0, abs=0.05))
+    assert found.low == pytest.approx(-0.02, abs=0.002)
+    assert found.high == pytest.approx(0.02, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("scores", "draws", "message"),
+    [
+        (np.zeros((2, 3)), 1000, r"got shape \(2, 3\)"),
+        (np.zeros((2, 0, 3)), 1000, "none empty"),
+        (np.full((2, 1, 3), 1.5), 1000, "between 0 and 1"),
+        (np.full((2, 1, 3), np.nan), 1000, "between 0 and 1"),
+        (np.zeros((2, 1, 3)), 10, "100 or more"),
+    ],
+)
+def test_bad_scores(scores, draws, message):
+    with pytest.raises(InvalidInputError, match=message):
+        PairedBootstrap(scores, draws=draws)
+
+
+def test_calibration_by_hand():
+    assert brier([0.9, 0.6], [1, 0]) == pytest.approx((0.01 + 0.36) / 2)
+    confidence, right = [0.9, 0.8, 0.3, 0.2], [1, 1, 1, 0]
+    assert calibration_error(confidence, right, bins=2) == pytest.approx((abs(0.25 - 0.5) + abs(0.85 - 1)) / 2)
+    assert calibration_error(confidence, right, bins=1) == pytest.approx(0.2)
+    assert calibration_error(confidence, right) == pytest.approx((0.1 + 0.2 + 0.7 + 0.2) / 4)
+    with pytest.raises(InvalidInputError, match="lists of one length"):
+        brier([0.5], [1, 0])
+    with pytest.raises(InvalidInputError, match="`confidence` must lie"):
+        calibration_error([1.5], [1])
+    with pytest.raises(InvalidInputError, match="`bins`"):
+        calibration_error([0.5], [1], bins=0)
+
+
+def cells_of(scores, size=10):
+    """Cells from {strategy: {seed: scores}}."""
+    return [
+        Cell(
+            key="",
+            row=make_row(strategy=name, model=None, size=size, seed=seed, n=len(given), correct=sum(given),
+                         prompt_tokens=0, completion_tokens=0, seconds=0, fit_seconds=0, cost=None),
+            answers=[""] * len(given),
+            scores=list(given),
+        )
+        for name, seeds in scores.items()
+        for seed, given in seeds.items()
+    ]  # fmt: skip
+
+
+def test_seeds_are_not_pooled():
+    """Four seeds, of which one is far better: McNemar over all 400 answers would be sure, the seeds are not."""
+    base = [1.0] * 50 + [0.0] * 50
+    better = {0: [1.0] * 90 + [0.0] * 10, 1: [1.0] * 51 + [0.0] * 49, 2: base, 3: base}
+    pooled = mcnemar([x for seed in better.values() for x in seed], base * 4)
+    assert pooled[2] < 1e-6
+    results = summarise("t", 0, cells_of({"tuned": better, "prompted": dict.fromkeys(range(4), base)}))
+    assert results.recommendation.strategy is None
+    assert "no difference shown to prompted" in results.recommendation.evidence
+    assert "50.0% in the worst" in results.recommendation.evidence
+    assert results.differences[0].seeds == 4
+    assert results.differences[0].low < 0 < results.differences[0].high
+
+
+def test_an_even_gain_over_seeds_is_shown():
+    base, better = [1.0] * 50 + [0.0] * 50, [1.0] * 80 + [0.0] * 20
+    results = summarise("t", 0, cells_of({"a": dict.fromkeys(range(3), base), "b": dict.fromkeys(range(3), better)}))
+    assert results.recommendation.strategy == "b"
+    assert "paired bootstrap over seeds and items" in results.recommendation.evidence
+
+
+def test_a_strategy_that_failed_in_one_seed_is_compared_in_the_others():
+    base, better = [1.0] * 20 + [0.0] * 30, [1.0] * 40 + [0.0] * 10
+    whole = dict.fromkeys(range(3), base)
+    results = summarise("t", 0, cells_of({"a": whole, "b": {0: better, 2: better}, "c": whole}))
+    assert {(d.a, d.b): d.seeds for d in results.differences} == {("a", "b"): 2, ("a", "c"): 3, ("b", "c"): 2}
+    assert {(d.a, d.b): round(d.estimate, 9) for d in results.differences}["b", "c"] == 0.4
+
+
+def test_partial_scores_are_judged_by_the_bootstrap():
+    rng = np.random.default_rng(0)
+    low, high = rng.uniform(0.1, 0.4, 60), rng.uniform(0.5, 0.9, 60)
+    results = summarise("t", 0, cells_of({"low": {0: low.tolist()}, "high": {0: high.tolist()}}))
+    assert results.pairs == []
+    assert results.recommendation.strategy == "high"
+    assert "paired bootstrap" in results.recommendation.evidence
+
+
+def test_an_arm_at_the_floor_is_labelled():
+    same, weak = [1.0] * 40 + [0.0] * 60, [1.0] * 45 + [0.0] * 55
+    results = summarise("t", 0, cells_of({"same": {0: same}, "weak": {0: weak}}), floor=0.4)
+    assert [row.at_floor for row in results.rows] == [True, True]
+    assert "one and the same answer" in results.recommendation.evidence
+    assert "at the floor" in results.markdown()
+    three = summarise("t", 0, cells_of({"x": {0: [1.0, 1.0, 1.0]}, "y": {0: [0.0, 0.0, 0.0]}}))
+    assert three.recommendation.strategy is None
+    assert "no difference shown" in three.recommendation.evidence
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "expected the results of a comparison"),
+        ("{", "expected the results of a comparison"),
+        ('{"task": "t", "rows": []}', "expected results of schema 2, got 1"),
+        ("[]", "expected results of schema 2, got None"),
+        ('{"schema_version": 2, "task": "t"}', "`leaked_test_rows`: Field required"),
+    ],
+)
+def test_results_that_cannot_be_read(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "results.json").write_text(text)
+    with pytest.raises(DataFileError, match=message):
+        Results.load(tmp_path)
+
+
+def test_results_read_back(tmp_path):
+    results = summarise("t", 0, cells_of({"a": {0: [1.0, 0.0]}, "b": {0: [1.0, 1.0]}}))
+    (tmp_path / "results.json").write_text(results.model_dump_json())
+    assert Results.load(tmp_path) == Results.load(tmp_path / "results.json") == results
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.3), (2, 0.3), (3, 1.0), (5, 0.0)])
+def test_intervals_hold_the_truth_in_simulated_comparisons(seeds, seed_sd):
+    """150 comparisons each: 136 of them or fewer would be 2.5 standard errors under 95 %."""
+    rng = np.random.default_rng(seeds)
+    held = sum(simulated_interval_holds(rng, seeds, seed_sd) for _ in range(150))
+    assert held >= 137
+
+
+def simulated_interval_holds(rng, seeds, seed_sd, items=80, level=(0.9, 0.4)):
+    of_seed = rng.normal(0, seed_sd, (2, seeds, 1))
+    hidden = np.array(level)[:, None, None] + of_seed + rng.normal(0, 1, items) + rng.normal(0, 1, (2, seeds, items))
+    if seeds == 1:  # one seed speaks for itself only
+        true = norm.cdf((np.array(level) + of_seed[:, 0, 0]) / 2**0.5)
+    else:
+        true = norm.cdf(np.array(level) / (2 + seed_sd**2) ** 0.5)
+    found = PairedBootstrap(hidden > 0, draws=400).difference(0, 1)
+    return found.low <= true[0] - true[1] <= found.high

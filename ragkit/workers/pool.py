@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,7 @@ class WorkerPool:
 
     def stream(
         self, work: Work, batches: Iterable[Batch], *, folder: str | Path | None = None
-    ) -> Iterator[Done | Missing]:
+    ) -> Generator[Done | Missing, None, None]:
         """Work on batches and give each as soon as it and all before it ended; what was given up is among them.
 
         Only a few batches are held at a time. Leaving the loop early ends the workers.

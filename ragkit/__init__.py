@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ragkit.finetuning.mixing import Mixture as Mixture
     from ragkit.finetuning.mixing import mix as mix
     from ragkit.index import Index as Index
+    from ragkit.index.sharded import ShardedIndex as ShardedIndex
     from ragkit.models import load_model as load_model
     from ragkit.models.adapters import AdapterSet as AdapterSet
     from ragkit.models.answers import AnswerCache as AnswerCache
@@ -158,6 +159,7 @@ _HOME_OF = {
     "Router": "ragkit_pipelines.pearl.router",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
+    "ShardedIndex": "ragkit.index.sharded",
     "Task": "ragkit.tasks",
     "Template": "ragkit.templates",
     "TfidfSelector": "ragkit_selectors.weighted",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ragkit.finetuning.mixing import mix as mix
     from ragkit.finetuning.remote import cancel_finetuning as cancel_finetuning
     from ragkit.index import Index as Index
+    from ragkit.index.sharded import ShardedIndex as ShardedIndex
     from ragkit.ingest.chunking import load_chunker as load_chunker
     from ragkit.ingest.duplicates import near_duplicates as near_duplicates
     from ragkit.ingest.reading import load_documents as load_documents
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
     from ragkit.retrievers.rerank import RerankingRetriever as RerankingRetriever
     from ragkit.tasks import Task as Task
     from ragkit.templates import Template as Template
+    from ragkit.workers import Batch as Batch
+    from ragkit.workers import EmbedTexts as EmbedTexts
+    from ragkit.workers import WorkerPool as WorkerPool
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
     from ragkit_pipelines.extraction.pipeline import Extract as Extract
@@ -125,6 +129,7 @@ _HOME_OF = {
     "AnswerCache": "ragkit.models.answers",
     "BM25Retriever": "ragkit.retrievers.bm25",
     "BM25Selector": "ragkit_selectors.weighted",
+    "Batch": "ragkit.workers.batches",
     "Budget": "ragkit.models.budget",
     "Cancellation": "ragkit_pipelines.pearl.gate",
     "Chat": "ragkit.records",
@@ -137,6 +142,7 @@ _HOME_OF = {
     "DenseRetriever": "ragkit.retrievers.dense",
     "Document": "ragkit.records",
     "Dpp": "ragkit_selectors.diverse",
+    "EmbedTexts": "ragkit.workers.embedding",
     "EmbeddingSelector": "ragkit_selectors.embedding",
     "Example": "ragkit.records",
     "ExpandingRetriever": "ragkit.retrievers.expand",
@@ -195,6 +201,7 @@ _HOME_OF = {
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
     "Server": "ragkit_pipelines.serving",
+    "ShardedIndex": "ragkit.index.sharded",
     "Task": "ragkit.tasks",
     "Template": "ragkit.templates",
     "TfidfSelector": "ragkit_selectors.weighted",
@@ -204,6 +211,7 @@ _HOME_OF = {
     "VoteK": "ragkit_selectors.labelling",
     "WholeText": "ragkit_pipelines.pearl.context",
     "Windows": "ragkit_pipelines.pearl.context",
+    "WorkerPool": "ragkit.workers.pool",
     "ZeroShot": "ragkit_pipelines.pearl.planner",
     "autoselect": "ragkit_selectors.report",
     "cancel_finetuning": "ragkit.finetuning.remote",

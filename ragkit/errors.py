@@ -15,6 +15,8 @@ RagkitError
 │   ├── ModelAccessError    the key, the permission or the model's name is refused
 │   └── NotRecordedError    a replayed model was asked something that was never recorded
 ├── BatchError              some prompts of a batch got no answer; carries the answers of the others
+├── MissingResultsError     a pool gave some batches up; carries them and what the others gave
+├── WorkerError             the workers of a pool cannot start
 ├── IndexLockedError        an index is open for writing elsewhere
 ├── TraceLockedError        a trace is written by another process
 ├── IntegrityError          a stored file is not the one that was written
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ragkit.records import Completion, Diagnostic
+    from ragkit.workers.batches import Done, Missing
 
 
 class RagkitError(Exception):
@@ -210,6 +213,30 @@ class BatchError(RagkitError):
 
 class NotRecordedError(ModelError):
     """A replayed model was asked something that was never recorded."""
+
+
+class MissingResultsError(RagkitError):
+    """A pool gave some batches up after all their attempts; the others are finished.
+
+    Attributes:
+        done: The finished batches, in order; none where they were used as they came.
+        missing: The others, in order, each with its ids, its attempts and the reason.
+    """
+
+    def __init__(self, done: Sequence[Done], missing: Sequence[Missing]) -> None:
+        """Count what is missing and show the first of it."""
+        ids = [name for each in missing for name in each.ids]
+        shown = ", ".join(map(repr, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+        super().__init__(
+            f"{len(ids)} results are missing, in {len(missing)} batches that failed {missing[0].attempts} times: "
+            f"{shown}. The first reason: {missing[0].reason} (what is there is in `.done`, what is not in `.missing`; "
+            "the same call again tries only that, where a folder keeps what is finished)"
+        )
+        self.done, self.missing = list(done), list(missing)
+
+
+class WorkerError(RagkitError):
+    """The workers of a pool cannot start."""
 
 
 class IndexLockedError(RagkitError):

@@ -36,6 +36,7 @@ EXTRA_OF = {
     "tokenizers": "onnx",
     "starlette": "serve",
     "uvicorn": "serve",
+    "ray": "ray",
 }
 
 

@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ragkit.errors import DataFileError
+from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.index import Index
 from ragkit.ingest import load_chunker, load_documents
 from ragkit.ingest.syncing import SyncReport
 from ragkit.records import Document
+from ragkit.workers import WorkerPool
 from ragkit_pipelines.cli_select import console_of_width, read_condition
 
 index_app = typer.Typer(help="Keep and search an index of documents.", no_args_is_help=True)
@@ -29,6 +30,8 @@ _Data = Annotated[
 ]
 _Chunker = Annotated[str, typer.Option(help="How files are cut: tokens, markdown:1000 or recursive:1000:100.")]
 _Text = Annotated[str, typer.Option(help="The field that holds the text.")]
+_Engine = Annotated[str, typer.Option(help="Where texts are embedded: inline, process or ray.")]
+_Workers = Annotated[int, typer.Option(help="Workers that embed, where the engine is process or ray.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -42,25 +45,37 @@ def build(
     factory: Annotated[str, typer.Option(help="auto, flat or a FAISS factory string.")] = "auto",
     text: _Text = "text",
     chunker: _Chunker = "tokens",
+    engine: _Engine = "inline",
+    workers: _Workers = 2,
 ) -> None:
     """Make an index of a folder or a file; stopped in the middle, the same command goes on.
 
     Example: ragkit index build docs.rag docs/
+    Example: ragkit index build wiki.rag corpus.jsonl --engine process --workers 4
     """
+    pool = _pool(engine, workers)
     with Index.create(folder, embedder=embedder, metric=metric, dtype=dtype, factory=factory, exist_ok=True) as index:  # type: ignore[arg-type]
-        _put(index, data, text, chunker)
+        _put(index, data, text, chunker, pool)
         index.compact()
         _say_size(index)
 
 
 @index_app.command()
-def add(folder: _Folder, data: _Data, text: _Text = "text", chunker: _Chunker = "tokens") -> None:
+def add(
+    folder: _Folder,
+    data: _Data,
+    text: _Text = "text",
+    chunker: _Chunker = "tokens",
+    engine: _Engine = "inline",
+    workers: _Workers = 2,
+) -> None:
     """Add the documents of a file, or put them in the place of those with the same id.
 
     Example: ragkit index add wiki.rag more.jsonl
     """
+    pool = _pool(engine, workers)
     with Index.open(folder) as index:
-        _put(index, data, text, chunker)
+        _put(index, data, text, chunker, pool)
         _say_size(index)
 
 
@@ -184,21 +199,27 @@ def import_langchain(
     typer.echo(f"written to {out}")
 
 
-def _put(index: Index, data: Path, text: str, chunker: str) -> None:
+def _put(index: Index, data: Path, text: str, chunker: str, pool: WorkerPool | None) -> None:
     """Add a folder, lines of JSON as they are, or the pieces of another file."""
+    if data.is_dir() and pool is not None:
+        raise InvalidInputError("--engine embeds a file; a folder is embedded in this process, so leave --engine out")
     if data.is_dir():
         _say_sync(index.sync(data, chunker=chunker))
     elif data.suffix.lower() in {"", ".jsonl", ".json", ".ndjson"}:
-        index.add(_documents(data, text))
+        index.add(_documents(data, text), pool=pool)
     else:
         cut = load_chunker(chunker, embedder=index.embedder or "minilm")
-        index.add([piece for document in load_documents(data) for piece in cut.chunk(document)])
+        index.add([piece for document in load_documents(data) for piece in cut.chunk(document)], pool=pool)
 
 
 def _say_sync(report: SyncReport) -> None:
     typer.echo(f"{report.new} new or changed, {report.removed} removed, {report.unchanged} files unchanged")
     for each in report.unread:
         typer.echo(f"not read: {each.source}: {each.reason}", err=True)
+
+
+def _pool(engine: str, workers: int) -> WorkerPool | None:
+    return None if engine == "inline" else WorkerPool(engine, workers=workers)  # type: ignore[arg-type]
 
 
 def _documents(path: Path, text: str) -> Iterator[Document]:

@@ -45,6 +45,7 @@ from ragkit.text import refuse_bare_string
 if TYPE_CHECKING:
     from ragkit.ingest.chunking import Chunker
     from ragkit.ingest.syncing import SyncReport
+    from ragkit.workers.pool import WorkerPool
 
 Metric = Literal["cosine", "ip", "l2"]
 Where = Mapping[str, object]
@@ -264,6 +265,7 @@ class Index:
         *,
         vectors: NDArray[np.floating] | None = None,
         batch_size: int | None = None,
+        pool: WorkerPool | None = None,
     ) -> list[str]:
         """Add documents, or put them in the place of those with the same id.
 
@@ -276,12 +278,14 @@ class Index:
                 hash of its content.
             vectors: float[n, dim], where the documents were embedded before.
             batch_size: Documents that are embedded and committed together; 1,024, or 16,384 with ``vectors``, if None.
+            pool: Workers that embed; each loads the embedder by its spec. This process alone writes.
 
         Returns:
             Their ids, in order.
 
         Raises:
             InvalidInputError: If a document or a vector is not what it should be; its batch is not added.
+            MissingResultsError: If the pool gave texts up; all other documents are added.
         """
         self._check_writable()
         if isinstance(documents, str):
@@ -297,9 +301,15 @@ class Index:
         size = (_BATCH if vectors is None else _BATCH_OF_VECTORS) if batch_size is None else batch_size
         if type(size) is not int or size < 1:
             raise InvalidInputError(f"`batch_size` must be a whole number of at least 1, got {batch_size!r}")
+        if pool is not None and vectors is not None:
+            raise InvalidInputError("`pool` is for embedding, but `vectors` are given; leave one of them out")
         ids: list[str] = []
         rest = iter(documents)
         with progress("adding documents", total) as advance:
+            if pool is not None:
+                from ragkit.index.pooled import add_pooled
+
+                return add_pooled(self, rest, pool, size, advance)
             while batch := list(islice(rest, size)):
                 read = read_documents(batch, len(ids))
                 part = None if vectors is None else vectors[len(ids) : len(ids) + len(batch)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
@@ -34,13 +34,19 @@ class Changes(NamedTuple):
     relabelled: Sequence[tuple[Stored, str]] = ()
 
 
-def put(index: Index, read: Sequence[Incoming], vectors: NDArray[np.float32] | None) -> None:
+def put(
+    index: Index,
+    read: Sequence[Incoming],
+    vectors: NDArray[np.float32] | None,
+    embedded: Mapping[bytes, NDArray[np.float32]] | None = None,
+) -> None:
     """Add a batch of documents, or put them in the place of those with the same id.
 
     Args:
         index: The index, its writer lock held.
         read: The documents; of two with one id the later counts.
         vectors: f32[n, dim]; None to embed what is new.
+        embedded: f32[dim] by the hash of a text, for texts that were embedded elsewhere.
     """
     last = {each.id: place for place, each in enumerate(read)}
     if vectors is not None:
@@ -61,7 +67,7 @@ def put(index: Index, read: Sequence[Incoming], vectors: NDArray[np.float32] | N
     new = [read[place] for place in sorted(place for name, place in last.items() if name not in same)]
     if new or relabelled:
         removed = [known[each.id] for each in new if each.id in known]
-        commit(index, Changes(_stored(index, new), _embedded(index, new), removed, relabelled))
+        commit(index, Changes(_stored(index, new), _embedded(index, new, embedded or {}), removed, relabelled))
 
 
 def _stored(index: Index, new: Sequence[Incoming]) -> list[Stored]:
@@ -73,21 +79,40 @@ def _stored(index: Index, new: Sequence[Incoming]) -> list[Stored]:
     ]
 
 
-def _embedded(index: Index, new: Sequence[Incoming]) -> NDArray[np.float32]:
+def to_embed(index: Index, new: Sequence[Incoming]) -> dict[bytes, str]:
+    """The texts of documents that have no vector in the index yet.
+
+    Args:
+        index: The index.
+        new: Documents; of two with one id the later counts.
+
+    Returns:
+        Texts by their hashes, those of like length together, so that little is padded.
+    """
+    index._database.index_hashes()
+    last = {each.id: each for each in new}
+    texts = {each.hash: each.text for each in last.values()}
+    for name in index._database.by_hashes(texts):
+        del texts[name]
+    return dict(sorted(texts.items(), key=lambda item: len(item[1])))
+
+
+def _embedded(
+    index: Index, new: Sequence[Incoming], embedded: Mapping[bytes, NDArray[np.float32]]
+) -> NDArray[np.float32]:
     """The vectors of documents; a text that has one already, here or in the index, is not embedded."""
     state = index._state
-    index._database.index_hashes()
-    known = index._database.by_hashes({each.hash for each in new})
-    texts = {each.hash: each.text for each in new if each.hash not in known}
-    order = sorted(texts, key=lambda name: len(texts[name]))  # of like length together, so that little is padded
-    places = {name: place for place, name in enumerate(order)}
-    vectors = np.zeros((0, state.facts["dim"]), dtype=np.float32)
+    texts = to_embed(index, new)
+    known = index._database.by_hashes({each.hash for each in new if each.hash not in texts})
+    order = [name for name in texts if name not in embedded]
+    vectors = {name: embedded[name] for name in texts if name in embedded}
     if order and index.embedder is not None:
-        vectors = index._checked(index.embedder.embed_documents([texts[name] for name in order]), "embeddings")
-    made = np.empty((len(new), state.facts["dim"]), dtype=np.float32)
+        made = index.embedder.embed_documents([texts[name] for name in order])
+        vectors |= zip(order, index._checked(made, "embeddings"), strict=True)
+    found = np.empty((len(new), state.facts["dim"]), dtype=np.float32)
     for n, each in enumerate(new):
-        made[n] = vectors[places[each.hash]] if each.hash in places else state.vectors[known[each.hash].row]
-    return made
+        found[n] = vectors[each.hash] if each.hash in vectors else state.vectors[known[each.hash].row]
+    return found
 
 
 def commit(index: Index, changes: Changes) -> None:

@@ -1,0 +1,209 @@
+"""`ShardedIndex`: several indexes searched as one, each built for itself, on a machine of its own if you like."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.index.core import Index
+from ragkit.index.exact import Found, merged
+from ragkit.protocols import Embedder
+from ragkit.records import Document, Hit
+from ragkit.text import refuse_bare_string
+
+_KEYS = 2**40  # keys of one shard
+
+
+class ShardedIndex:
+    """Indexes whose documents stand one after another, as if they were added to one index in this order.
+
+    Where all of them search exactly, answers are those of that one index, ties included.
+
+    Attributes:
+        shards: The indexes.
+
+    Examples:
+        >>> first, second = (Index.create(None, embedder="hash:64") for _ in range(2))
+        >>> _ = first.add([Document("dim the lamp", id="a")]), second.add([Document("play a song", id="b")])
+        >>> with ShardedIndex([first, second]) as index:
+        ...     [hit.id for hit in index.search("songs", k=1)]
+        ['b']
+    """
+
+    def __init__(self, shards: Sequence[Index]) -> None:
+        """Join open indexes; `close` closes them.
+
+        Raises:
+            InvalidInputError: If there is none, or two differ in metric, length or embedder.
+        """
+        if not shards:
+            raise InvalidInputError("`shards` is empty; give at least one index")
+        self.shards = tuple(shards)
+        for name in ("metric", "dim", "fingerprint"):
+            values = [each._state.facts[name] for each in self.shards]
+            for each, value in zip(self.shards, values, strict=True):
+                if value != values[0]:
+                    raise InvalidInputError(
+                        f"{self.shards[0].path} has {name} {values[0]!r}, but {each.path} has {value!r}; shards "
+                        "must be made alike"
+                    )
+
+    @classmethod
+    def open(cls, paths: Iterable[str | Path], *, embedder: str | Embedder | None = None) -> Self:
+        """Open folders for reading.
+
+        Args:
+            paths: Folders of indexes, in the order in which their documents count.
+            embedder: Takes the place of the embedder that they name; it must give the same vectors.
+
+        Returns:
+            The index.
+
+        Raises:
+            InvalidInputError: If a folder holds no index, or they do not go together.
+        """
+        with ExitStack() as opened:
+            shards = [opened.enter_context(Index.open(path, embedder=embedder, read_only=True)) for path in paths]
+            made = cls(shards)
+            opened.pop_all()
+        return made
+
+    def close(self) -> None:
+        """Close all shards; closing twice does no harm."""
+        for each in self.shards:
+            each.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return sum(map(len, self.shards))
+
+    @overload
+    def search(  # type: ignore[overload-overlap]
+        self, queries: str, k: int = 10, *, where: Mapping[str, object] | None = None
+    ) -> list[Hit]: ...
+    @overload
+    def search(
+        self, queries: Sequence[str], k: int = 10, *, where: Mapping[str, object] | None = None
+    ) -> list[list[Hit]]: ...
+    def search(
+        self, queries: str | Sequence[str], k: int = 10, *, where: Mapping[str, object] | None = None
+    ) -> list[Hit] | list[list[Hit]]:
+        """Find the documents nearest to a text, or to each of several, as `Index.search` does.
+
+        Args:
+            queries: One text or several; they are embedded once.
+            k: How many documents, 0 or more.
+            where: A filter on metadata.
+
+        Returns:
+            For a text its hits, the best first; for a sequence a list for each.
+
+        Raises:
+            InvalidInputError: If there is no embedder, or an argument is out of its range.
+            IntegrityError: If two shards hold documents with the same id.
+        """
+        if isinstance(queries, str):
+            return self.search([queries], k, where=where)[0]
+        embedder, metric = self.shards[0].embedder, self.shards[0].stats().metric
+        if embedder is None:
+            raise InvalidInputError("these indexes have no embedder; use `search_vectors`")
+        if not queries:
+            return []
+        scores, keys = self.search_vectors(embedder.embed_queries(queries), k, where=where)
+        documents = {key: each for key, each in zip(keys.ravel().tolist(), self.get_by_keys(keys), strict=True) if each}
+        found = []
+        for row, line in zip(keys.tolist(), scores.tolist(), strict=True):
+            given = [(documents[key], score) for key, score in zip(row, line, strict=True) if key in documents]
+            names = [document.id for document, _ in given]
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise IntegrityError(f"{twice!r} is the id of documents in several shards; remove all of them but one")
+            found.append([_hit(document, score, rank, metric) for rank, (document, score) in enumerate(given, 1)])
+        return found
+
+    def search_vectors(
+        self, queries: NDArray[np.floating], k: int = 10, *, where: Mapping[str, object] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find the documents nearest to some vectors, without reading their texts.
+
+        Args:
+            queries: float[m, dim].
+            k: How many, 0 or more.
+            where: A filter on metadata.
+
+        Returns:
+            f32[m, k] scores and i64[m, k] keys for `get_by_keys`; -inf and -1 where fewer match.
+        """
+        parts: list[Found] = []
+        for number, each in enumerate(self.shards):
+            scores, keys = each.search_vectors(queries, k, where=where)
+            parts.append((scores, np.where(keys < 0, -1, keys + number * _KEYS)))  # keys grow as documents are added
+        return merged(parts, k)
+
+    def get_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> list[Document | None]:
+        """Read documents by the keys that `search_vectors` gives.
+
+        Args:
+            keys: Any number; -1 stands for none.
+
+        Returns:
+            For each key its document, None where there is none (any more).
+        """
+        flat = np.asarray(keys, dtype=np.int64).ravel()
+        found: list[Document | None] = [None] * len(flat)
+        for number, each in enumerate(self.shards):
+            places = np.flatnonzero((flat >= 0) & (flat // _KEYS == number))
+            if len(places):
+                own = flat[places] - number * _KEYS
+                for place, document in zip(places.tolist(), each.get_by_keys(own), strict=True):
+                    found[place] = document
+        return found
+
+    def get(self, ids: Collection[str]) -> list[Document]:
+        """Read documents by id.
+
+        Args:
+            ids: Their ids; those that are in no shard are passed over.
+
+        Returns:
+            The documents, in the order of their ids.
+        """
+        refuse_bare_string("ids", list(ids) if not isinstance(ids, str) else ids)
+        found = {document.id: document for each in reversed(self.shards) for document in each.get(ids)}
+        return [found[name] for name in ids if name in found]
+
+    def verify(self) -> None:
+        """Check every shard, and that no id stands in two.
+
+        Raises:
+            IntegrityError: If something is wrong.
+        """
+        home: dict[str, Path] = {}
+        for each in self.shards:
+            each.verify()
+            with each._reading():
+                for (name,) in each._database.connection.execute("SELECT id FROM documents"):
+                    if home.setdefault(name, each.path) != each.path:
+                        raise IntegrityError(f"{name!r} is the id of a document in {home[name]} and in {each.path}")
+
+
+def _hit(document: Document, score: float, rank: int, metric: str) -> Hit:
+    return Hit(
+        id=document.id or "",
+        score=score,
+        rank=rank,
+        text=document.text,
+        metadata=document.metadata,
+        why={metric: score},
+    )

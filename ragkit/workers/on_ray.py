@@ -1,0 +1,152 @@
+"""Workers that are actors on a Ray cluster, replaced where they or their machines die.
+
+Ray is told to try nothing again by itself: its own retries have no bound, and its data sets lose the order and, where
+errors are allowed, rows. Order and attempts are the pool's business, the same on every engine.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Self
+
+from ragkit.errors import WorkerError
+from ragkit.extras import require
+from ragkit.workers.batches import Function, Work
+from ragkit.workers.engines import Attempt, attempt, reason_of
+from ragkit.workers.environment import environment, threads_for_openmp
+
+_STARTS = 3  # actors that die one after another before any became ready, after which there is no point in going on
+_SECONDS_TO_START = 600
+
+
+class RayEngine:
+    """Actors, each with one batch in hand at most; a batch is sent only to an actor that is ready."""
+
+    def __init__(self, work: Work, *, workers: int, threads: int, address: str | None) -> None:
+        """Nothing is started before the ``with`` block.
+
+        Args:
+            work: The work.
+            workers: Number of actors; those that the cluster has no room for wait.
+            threads: Threads, and so CPUs of the cluster, of each.
+            address: Of a running cluster; None to use the one this process is connected to, or else start one here.
+        """
+        require("ray")
+        self._work, self._count, self._threads, self._address = work, workers, threads, address
+        self._workers: list[_Worker] = []
+        self._failed_starts = 0
+        self._connected = False
+
+    def free(self) -> int:
+        """How many actors are ready and have nothing to do."""
+        return sum(worker.pending is None for worker in self._workers)
+
+    def submit(self, place: int, items: bytes) -> None:
+        """Send a batch to an actor that is free."""
+        worker = next(each for each in self._workers if each.pending is None)
+        worker.place, worker.pending = place, worker.actor.run.remote(place, items)
+
+    def collect(self) -> list[Attempt]:
+        """Wait until an attempt ends or an actor becomes ready; a dead one is replaced.
+
+        Returns:
+            The attempts that ended.
+
+        Raises:
+            WorkerError: If actors cannot start.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        by_pending = {worker.pending: worker for worker in self._workers if worker.pending is not None}
+        none_ready = not any(worker.ready for worker in self._workers)
+        ended, _ = ray.wait(list(by_pending), num_returns=1, timeout=_SECONDS_TO_START if none_ready else None)
+        if not ended:
+            raise WorkerError(
+                f"no worker was ready after {_SECONDS_TO_START} seconds; give the cluster room for one of "
+                f"{self._threads} CPUs, or ask for fewer `threads`"
+            )
+        worker = by_pending[ended[0]]
+        try:
+            told = ray.get(ended[0])
+        except RayError as error:
+            return self._bury(worker, reason_of(error))
+        if isinstance(told, str):
+            raise WorkerError(f"a worker cannot start: {told}")
+        worker.ready, worker.place, worker.pending, self._failed_starts = True, None, None, 0
+        return [] if told is None else [told]
+
+    def _bury(self, worker: _Worker, how: str) -> list[Attempt]:
+        """Replace an actor that died; what it had in hand was an attempt."""
+        worker.end()
+        self._workers.remove(worker)
+        if not worker.ready:
+            self._failed_starts += 1
+            if self._failed_starts == _STARTS:
+                raise WorkerError(f"{_STARTS} workers died before they were ready: {how}")
+        self._workers.append(_Worker(self._work, self._threads))
+        return [] if worker.place is None else [Attempt(worker.place, None, f"the worker died ({how})")]
+
+    def __enter__(self) -> Self:
+        import ray
+
+        quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        if not ray.is_initialized():
+            here = {} if self._address else {"num_cpus": self._count * self._threads, "include_dashboard": False}
+            with environment({**quiet, **threads_for_openmp(self._threads)}):
+                ray.init(self._address or "local", logging_level="ERROR", log_to_driver=False, **here)
+            self._connected = True
+        try:
+            for _ in range(self._count):
+                self._workers.append(_Worker(self._work, self._threads))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import ray
+
+        for worker in self._workers:
+            worker.end()
+        self._workers = []
+        if self._connected:
+            ray.shutdown()
+            self._connected = False
+
+
+class _Worker:
+    """One actor as the driver sees it; ``pending`` is what it was asked, first of all whether it is ready."""
+
+    def __init__(self, work: Work, threads: int) -> None:
+        import ray
+
+        kind: Any = ray.remote(num_cpus=threads, max_restarts=0, max_task_retries=0)(_Actor)
+        self.ready = False
+        self.place: int | None = None
+        self.actor: Any = kind.remote(work, threads)
+        self.pending: Any = self.actor.problem.remote()
+
+    def end(self) -> None:
+        import ray
+
+        ray.kill(self.actor, no_restart=True)
+
+
+class _Actor:
+    """What runs on the cluster."""
+
+    def __init__(self, work: Work, threads: int) -> None:
+        os.environ.update(threads_for_openmp(threads))
+        self._function: Function
+        self._problem: str | None = None
+        try:
+            self._function = work.start()
+        except Exception as error:  # noqa: BLE001 - the work is the user's and may raise anything
+            self._problem = reason_of(error)
+
+    def problem(self) -> str | None:
+        return self._problem
+
+    def run(self, place: int, items: bytes) -> Attempt:
+        return attempt(self._function, place, items)

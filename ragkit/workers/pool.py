@@ -1,0 +1,206 @@
+"""`WorkerPool`: batches through workers, in order, resumable, and never silently short."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ragkit.errors import InvalidInputError, MissingResultsError
+from ragkit.extras import require
+from ragkit.progress import progress
+from ragkit.workers.batches import Batch, Done, Missing, Work, decode_results, encode_items, key_of
+from ragkit.workers.engines import Attempt, Engine, InlineEngine
+from ragkit.workers.shards import Shards
+
+EngineName = Literal["inline", "process", "ray"]
+_ENGINES = ("inline", "process", "ray")
+_AHEAD = 4  # batches that are read ahead for each worker, so that a slow one does not hold up the others
+
+
+class WorkerPool:
+    """Some workers and the rules by which they are given batches. Every engine gives the same bytes.
+
+    Attributes:
+        engine: ``"inline"`` for this process, ``"process"`` for processes of this machine, ``"ray"`` for a Ray cluster.
+        workers: How many; always 1 inline.
+        threads: Threads of each, for OpenMP and so for FAISS and torch. Inline they are what they are.
+        attempts: How often a batch is tried before it is given up; a worker that died with it in hand counts.
+        address: Of a running Ray cluster; None to start one on this machine, or use one that is connected already.
+
+    Examples:
+        >>> from ragkit.workers import Batch, EmbedTexts
+        >>> done = WorkerPool("inline").map_batches(EmbedTexts("hash:8"), [Batch(["a", "b"], ["dim", "the lamp"])])
+        >>> done[0].ids, done[0].results.shape
+        (['a', 'b'], (2, 8))
+    """
+
+    def __init__(
+        self,
+        engine: EngineName = "process",
+        *,
+        workers: int = 2,
+        threads: int = 1,
+        attempts: int = 3,
+        address: str | None = None,
+    ) -> None:
+        """Nothing is started before there is work.
+
+        Raises:
+            InvalidInputError: If an argument is out of its range.
+            MissingExtraError: If the engine is Ray, which is not installed.
+        """
+        if engine not in _ENGINES:
+            raise InvalidInputError(f"`engine` must be one of {_ENGINES}, got {engine!r}")
+        for name, value in {"workers": workers, "threads": threads, "attempts": attempts}.items():
+            if type(value) is not int or value < 1:
+                raise InvalidInputError(f"`{name}` must be a whole number of at least 1, got {value!r}")
+        if address is not None and engine != "ray":
+            raise InvalidInputError(f"`address` is that of a Ray cluster; engine {engine!r} has none")
+        if engine == "ray":
+            require("ray")
+        self.engine, self.workers, self.threads, self.attempts = engine, workers, threads, attempts
+        self.address = address
+
+    def map_batches(self, work: Work, batches: Iterable[Batch], *, folder: str | Path | None = None) -> list[Done]:
+        """Work on all batches.
+
+        Args:
+            work: What to do; it is sent to the workers.
+            batches: Batches, read as they are needed.
+            folder: Where to keep each finished batch, so that the same call goes on after a stop on any engine, and
+                where ``quarantine.jsonl`` says what was given up; None to keep nothing.
+
+        Returns:
+            The results, in the order of the batches.
+
+        Raises:
+            MissingResultsError: If a batch was given up; it carries the others.
+            WorkerError: If no worker can start.
+            OSError: If a finished batch cannot be written, such as on a full disk; those before it are kept.
+        """
+        total = len(batches) if isinstance(batches, Sequence) else None
+        ended: list[Done | Missing] = []
+        with progress("working", total) as advance:
+            for each in self.stream(work, batches, folder=folder):
+                ended.append(each)
+                advance(1)
+        done = [each for each in ended if isinstance(each, Done)]
+        missing = [each for each in ended if isinstance(each, Missing)]
+        if missing:
+            raise MissingResultsError(done, missing)
+        return done
+
+    def stream(
+        self, work: Work, batches: Iterable[Batch], *, folder: str | Path | None = None
+    ) -> Generator[Done | Missing, None, None]:
+        """Work on batches and give each as soon as it and all before it ended; what was given up is among them.
+
+        Only a few batches are held at a time. Leaving the loop early ends the workers.
+
+        Args:
+            work: What to do.
+            batches: Batches, read as they are needed.
+            folder: As for `map_batches`.
+
+        Yields:
+            A `Done` or a `Missing` for each batch, in the order of the batches.
+        """
+        shards = None if folder is None else Shards(Path(folder))
+        if shards:
+            shards.write_quarantine([])
+        with ExitStack() as stack:
+            run = _Run(self, work, shards, stack)
+            rest = iter(batches)
+            while run.read(rest):
+                while not run.first.ended:
+                    run.go_on()
+                yield run.take_first()
+
+    def start(self, work: Work) -> Engine:
+        """Make the engine for some work; it starts in its ``with`` block."""
+        if self.engine == "inline":
+            return InlineEngine(work)
+        if self.engine == "process":
+            from ragkit.workers.processes import ProcessEngine
+
+            return ProcessEngine(work, workers=self.workers, threads=self.threads)
+        from ragkit.workers.on_ray import RayEngine
+
+        return RayEngine(work, workers=self.workers, threads=self.threads, address=self.address)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A batch that was read and not yet given back."""
+
+    batch: Batch
+    items: bytes
+    key: str
+    results: bytes | None
+    attempts: int = 0
+    under_way: bool = False
+    given_up: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.results is not None or self.given_up is not None
+
+
+class _Run:
+    """One call of `WorkerPool.stream`: the batches between reading and giving back, by their numbers."""
+
+    def __init__(self, pool: WorkerPool, work: Work, shards: Shards | None, stack: ExitStack) -> None:
+        self._pool, self._work, self._shards, self._stack = pool, work, shards, stack
+        self._fingerprint = work.fingerprint
+        self._window = 1 if pool.engine == "inline" else _AHEAD * pool.workers
+        self._engine: Engine | None = None
+        self._open: dict[int, _Open] = {}
+        self._read = 0
+        self._missing: list[Missing] = []
+
+    @property
+    def first(self) -> _Open:
+        return self._open[next(iter(self._open))]
+
+    def read(self, rest: Iterator[Batch]) -> bool:
+        """Read ahead; whether there is a batch left."""
+        while len(self._open) < self._window and (batch := next(rest, None)) is not None:
+            items = encode_items(batch)
+            key = key_of(self._fingerprint, items)
+            self._open[self._read] = _Open(batch, items, key, self._shards.read(key) if self._shards else None)
+            self._read += 1
+        return bool(self._open)
+
+    def go_on(self) -> None:
+        """Give free workers what waits, then wait until something ends."""
+        if self._engine is None:  # only where something is left to do
+            self._engine = self._stack.enter_context(self._pool.start(self._work))
+        waiting = [place for place, each in self._open.items() if not each.ended and not each.under_way]
+        for place in waiting[: self._engine.free()]:
+            self._engine.submit(place, self._open[place].items)
+            self._open[place].under_way = True
+        for attempt in self._engine.collect():
+            self._settle(attempt)
+
+    def _settle(self, attempt: Attempt) -> None:
+        each = self._open[attempt.place]
+        each.under_way = False
+        each.attempts += 1
+        if attempt.results is not None:
+            if self._shards:
+                self._shards.write(each.key, attempt.results)
+            each.results = attempt.results
+        elif each.attempts == self._pool.attempts:
+            each.given_up = attempt.reason
+            self._missing.append(Missing(each.batch.ids, attempt.reason, each.attempts))
+            if self._shards:
+                self._shards.write_quarantine(self._missing)
+
+    def take_first(self) -> Done | Missing:
+        each = self._open.pop(next(iter(self._open)))
+        if each.results is None:
+            return Missing(each.batch.ids, each.given_up or "", each.attempts)
+        return Done(each.batch.ids, decode_results(each.results))

@@ -1,0 +1,143 @@
+"""Workers that are processes of this machine, begun anew where they die."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Self
+
+from ragkit.errors import WorkerError
+from ragkit.workers.batches import Work
+from ragkit.workers.engines import Attempt, attempt, reason_of
+from ragkit.workers.environment import environment, threads_for_openmp
+
+_STARTS = 3  # deaths one after another, before any worker became ready, after which there is no point in going on
+_SECONDS_TO_END = 5
+
+
+class ProcessEngine:
+    """Spawned processes, each with a pipe of its own; a batch is sent only to a worker that is ready.
+
+    A worker dies with its pipe: also when this process is killed, once the batch in hand is finished.
+    """
+
+    def __init__(self, work: Work, *, workers: int, threads: int) -> None:
+        """Nothing is started before the ``with`` block."""
+        self._work, self._count, self._threads = work, workers, threads
+        self._workers: list[_Worker] = []
+        self._failed_starts = 0
+
+    def free(self) -> int:
+        """How many workers are ready and have nothing to do."""
+        return sum(worker.ready and worker.place is None for worker in self._workers)
+
+    def submit(self, place: int, items: bytes) -> None:
+        """Send a batch to a worker that is free."""
+        worker = next(each for each in self._workers if each.ready and each.place is None)
+        worker.place = place
+        with suppress(OSError):  # of a dead one; `collect` sees that and tells of it
+            worker.pipe.send((place, items))
+
+    def collect(self) -> list[Attempt]:
+        """Wait until attempts end or workers become ready; a dead one is replaced.
+
+        Returns:
+            The attempts that ended.
+
+        Raises:
+            WorkerError: If workers cannot start.
+        """
+        by_pipe = {worker.pipe: worker for worker in self._workers}
+        ended: list[Attempt] = []
+        for pipe in wait(list(by_pipe)):
+            worker = by_pipe[pipe]  # type: ignore[index]
+            try:
+                told = worker.pipe.recv()
+            except (EOFError, OSError):
+                ended += self._bury(worker)
+                continue
+            if isinstance(told, Attempt):
+                ended.append(told)
+                worker.place = None
+            elif told is None:
+                worker.ready, self._failed_starts = True, 0
+            else:
+                raise WorkerError(f"a worker cannot start: {told}")
+        return ended
+
+    def _bury(self, worker: _Worker) -> list[Attempt]:
+        """Replace a worker that died; what it had in hand was an attempt."""
+        worker.end()
+        self._workers.remove(worker)
+        how = _way_of_dying(worker.process.exitcode)
+        if not worker.ready:
+            self._failed_starts += 1
+            if self._failed_starts == _STARTS:
+                raise WorkerError(
+                    f"{_STARTS} workers died before they were ready ({how}); look at what they printed. A script that "
+                    "starts workers must do so under `if __name__ == '__main__':`"
+                )
+        self._workers.append(_Worker(self._work, self._threads))
+        return [] if worker.place is None else [Attempt(worker.place, None, f"the worker died ({how})")]
+
+    def __enter__(self) -> Self:
+        try:
+            for _ in range(self._count):
+                self._workers.append(_Worker(self._work, self._threads))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.pipe.close()  # an idle worker ends by itself
+        for worker in self._workers:
+            worker.end(seconds=_SECONDS_TO_END if worker.ready and worker.place is None else 0)
+        self._workers = []
+
+
+class _Worker:
+    """One process as its parent sees it; ``place`` is the number of the batch it has in hand."""
+
+    def __init__(self, work: Work, threads: int) -> None:
+        self.ready = False
+        self.place: int | None = None
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_serve, args=(work, theirs), daemon=True)
+        with environment(threads_for_openmp(threads)):
+            self.process.start()
+        theirs.close()
+
+    def end(self, seconds: float = 0) -> None:
+        self.pipe.close()
+        self.process.join(seconds)
+        self.process.kill()
+        self.process.join()
+
+
+def _serve(work: Work, pipe: Connection) -> None:
+    """What a worker runs: get ready, then one batch after another until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    try:
+        function = work.start()
+    except Exception as error:  # noqa: BLE001 - the work is the user's and may raise anything
+        pipe.send(reason_of(error))
+        return
+    try:
+        pipe.send(None)
+        while True:
+            place, items = pipe.recv()
+            pipe.send(attempt(function, place, items))
+    except (EOFError, OSError):
+        return
+
+
+def _way_of_dying(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ragkit.models.pricing import Prices as Prices
     from ragkit.models.replay import ReplayModel as ReplayModel
     from ragkit.models.scripted import ScriptedModel as ScriptedModel
+    from ragkit.options import read_option as read_option
     from ragkit.records import Chat as Chat
     from ragkit.records import Completion as Completion
     from ragkit.records import Document as Document
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from ragkit_pipelines.pearl.library import ActionLibrary as ActionLibrary
     from ragkit_pipelines.pearl.mining import mine as mine
     from ragkit_pipelines.pearl.options import OptionMapper as OptionMapper
-    from ragkit_pipelines.pearl.options import read_option as read_option
     from ragkit_pipelines.pearl.pipeline import Pearl as Pearl
     from ragkit_pipelines.pearl.plan import Plan as Plan
     from ragkit_pipelines.pearl.planner import PromptPlanner as PromptPlanner
@@ -175,7 +175,7 @@ _HOME_OF = {
     "memorisation": "ragkit.finetuning.memorising",
     "mine": "ragkit_pipelines.pearl.mining",
     "mix": "ragkit.finetuning.mixing",
-    "read_option": "ragkit_pipelines.pearl.options",
+    "read_option": "ragkit.options",
     "refine": "ragkit_pipelines.pearl.refining",
 }
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above

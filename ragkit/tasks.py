@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import DataFileError, EmptyPoolError, InvalidInputError
-from ragkit.metrics import Metric, load_metric
+from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, score_answers
 from ragkit.records import Example, Fields
 from ragkit.templates import Template
 from ragkit.text import folded
@@ -41,7 +41,8 @@ class Task:
         instruction: What a model is told; stands at the head of every prompt.
         examples: The labelled pool that selectors choose from and fine-tuning learns from.
         test: The rows that every way is judged on.
-        metric: ``"exact_match"``, ``"accuracy"`` or a function of (answer, expected) to 0 … 1.
+        metric: A name such as ``"exact_match"``, ``"f1"`` or ``"sql:<database file>"`` (see `ragkit.metrics`), a
+            function of (answer, expected) to 0 … 1, or a `RowMetric`.
         template: How examples become text; takes the instruction over.
         labels: The possible outputs of a classification task, else None.
         name: Shown in reports.
@@ -50,13 +51,15 @@ class Task:
     instruction: str
     examples: Sequence[Example]
     test: Sequence[Example]
-    metric: str | Metric = "exact_match"
+    metric: AnyMetric = "exact_match"
     template: Template = Template()  # noqa: RUF009 - frozen
     labels: tuple[str, ...] | None = None
     name: str = "task"
 
     def __post_init__(self) -> None:
-        load_metric(self.metric)
+        metric = load_metric(self.metric)
+        if isinstance(self.metric, str) and ":" in self.metric:  # a database is opened and a judge loaded once
+            object.__setattr__(self, "metric", metric)
         object.__setattr__(self, "examples", tuple(self.examples))
         object.__setattr__(self, "test", tuple(self.test))
         object.__setattr__(self, "template", replace(self.template, instruction=self.instruction))
@@ -89,9 +92,8 @@ class Task:
         """A hash of everything that decides an answer or its score."""
         template = self.template
         facts = [template.query, template.answer, template.separator, template.instruction, self.labels]
-        metric = self.metric if isinstance(self.metric, str) else getattr(self.metric, "__qualname__", "function")
         rows = [[_plain(row.input), row.output] for row in (*self.examples, *self.test)]
-        text = json.dumps([facts, metric, len(self.examples), rows], ensure_ascii=False)
+        text = json.dumps([facts, fingerprint_of(self.metric), len(self.examples), rows], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def score(self, answer: str, expected: str) -> float:
@@ -99,8 +101,30 @@ class Task:
 
         Returns:
             A score from 0 to 1.
+
+        Raises:
+            InvalidInputError: If the metric looks at whole rows.
         """
-        return load_metric(self.metric)(answer, expected)
+        metric = load_metric(self.metric)
+        if isinstance(metric, RowMetric):
+            raise InvalidInputError(f"the metric {metric.name!r} looks at whole rows; use `score_all`")
+        return metric(answer, expected)
+
+    def score_all(self, answers: Sequence[str]) -> list[float]:
+        """Judge one answer for each test row.
+
+        Args:
+            answers: The answers, in the order of `test`.
+
+        Returns:
+            Scores from 0 to 1.
+
+        Raises:
+            InvalidInputError: If there are more answers than rows, or fewer.
+        """
+        if len(answers) != len(self.test):
+            raise InvalidInputError(f"expected an answer for each of {len(self.test)} test rows, got {len(answers)}")
+        return score_answers(load_metric(self.metric), answers, self.test)
 
     def leaks(self) -> list[Leak]:
         """Find the test rows that stand in the pool.
@@ -159,7 +183,7 @@ class Task:
         path: str | Path,
         *,
         instruction: str = "",
-        metric: str | Metric | None = None,
+        metric: AnyMetric | None = None,
         template: Template | None = None,
         labels: Sequence[str] | Literal["auto"] | None = "auto",
         test_share: float = 0.2,

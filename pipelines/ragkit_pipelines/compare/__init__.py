@@ -136,16 +136,14 @@ def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
     kept.mkdir(parents=True, exist_ok=True)
     started = perf_counter()
     error = None
+    scores: list[float] = []
     try:
         outcome = strategy.run(setting)
+        scores = setting.task.score_all(outcome.answers)
     except (InvalidInputError, MissingExtraError):
         raise  # a wrong call: nothing the other strategies could make up for
     except RagkitError as failure:
         outcome, error = Outcome([], seconds=perf_counter() - started), f"{type(failure).__name__}: {failure}"
-    scores = [
-        setting.task.score(answer, row.output)
-        for answer, row in zip(outcome.answers, setting.task.test, strict=error is None)
-    ]
     cell = Cell(
         key=key,
         row=make_row(

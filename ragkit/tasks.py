@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from ragkit.errors import DataFileError, EmptyPoolError, InvalidInputError
+from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, score_answers
 from ragkit.records import Example, Fields
+from ragkit.task_files import TaskRow, divided, read_csv, read_dataset, read_jsonl, read_mappings
+from ragkit.task_files import read_objects as read_objects
 from ragkit.templates import Template
 from ragkit.text import folded
 
@@ -208,19 +208,129 @@ class Task:
             DataFileError: If the file or one of its lines cannot be read; nothing is kept of it then.
             InvalidInputError: If ``test_share`` is not a share.
         """
-        if not 0 <= test_share < 1:
-            raise InvalidInputError(f"`test_share` must be at least 0 and below 1, got {test_share}")
-        path = Path(path)
-        rows = _read_rows(path)
-        if any(row.split for row in rows):
-            pool = [row.example() for row in rows if row.split == "train"]
-            test = [row.example() for row in rows if row.split == "test"]
-        else:
-            held_out = set(Random(seed).sample(range(len(rows)), round(test_share * len(rows))))
-            pool = [row.example() for place, row in enumerate(rows) if place not in held_out]
-            test = [rows[place].example() for place in sorted(held_out)]
-        if not pool:
-            raise DataFileError(path, 0, 'no training row; expected lines with "split": "train", or no split at all')
+        rows = read_jsonl(Path(path))
+        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        *,
+        input: str | Sequence[str] = "input",  # noqa: A002 - the record's own word
+        output: str = "output",
+        instruction: str = "",
+        metric: AnyMetric | None = None,
+        template: Template | None = None,
+        labels: Sequence[str] | Literal["auto"] | None = "auto",
+        test_share: float = 0.2,
+        seed: int = 0,
+    ) -> Task:
+        """Read a task from a CSV file with a heading.
+
+        Args:
+            path: The file, UTF-8. A column ``split`` says what a row is for; other columns become metadata.
+            input: The column of the input, or several, which become its fields.
+            output: The column of the output.
+            instruction: As in `from_jsonl`, like the rest.
+            metric: See there.
+            template: See there.
+            labels: See there.
+            test_share: See there.
+            seed: See there.
+
+        Returns:
+            The task, named after the file.
+
+        Raises:
+            DataFileError: If the file or one of its rows cannot be read.
+        """
+        rows = read_csv(Path(path), input, output)
+        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        input: str | Sequence[str] = "input",  # noqa: A002 - the record's own word
+        output: str = "output",
+        instruction: str = "",
+        metric: AnyMetric | None = None,
+        template: Template | None = None,
+        labels: Sequence[str] | Literal["auto"] | None = "auto",
+        test_share: float = 0.2,
+        seed: int = 0,
+    ) -> Task:
+        """Read a task from a dataset of Hugging Face's library on disk; nothing is fetched.
+
+        Args:
+            dataset: A folder that ``save_to_disk`` wrote, or a ``Dataset`` or ``DatasetDict``.
+            input: The column of the input, or several, which become its fields.
+            output: The column of the output; a ``ClassLabel`` gives its names.
+            instruction: As in `from_jsonl`, like the rest.
+            metric: See there.
+            template: See there.
+            labels: See there.
+            test_share: See there.
+            seed: See there.
+
+        Returns:
+            The task. Without a split ``test``, that of ``validation`` is the test.
+
+        Raises:
+            DataFileError: If the folder or one of its rows cannot be read.
+        """
+        rows, name = read_dataset(dataset, input, output)
+        return cls._of(rows, name, instruction, metric, template, labels, test_share, seed)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Mapping[str, object]] | Callable[[], Iterable[Mapping[str, object]]],
+        *,
+        name: str = "task",
+        instruction: str = "",
+        metric: AnyMetric | None = None,
+        template: Template | None = None,
+        labels: Sequence[str] | Literal["auto"] | None = "auto",
+        test_share: float = 0.2,
+        seed: int = 0,
+    ) -> Task:
+        """Make a task of rows, or of a function that gives them.
+
+        Args:
+            rows: Mappings with ``input``, ``output`` and, in every row or none, ``split``; or a function of no
+                arguments that gives them.
+            name: Shown in reports.
+            instruction: As in `from_jsonl`, like the rest.
+            metric: See there.
+            template: See there.
+            labels: See there.
+            test_share: See there.
+            seed: See there.
+
+        Returns:
+            The task.
+
+        Raises:
+            DataFileError: If one of the rows cannot be read; it is counted from 1.
+        """
+        read = read_mappings(rows() if callable(rows) else rows, Path(name))
+        return cls._of(read, name, instruction, metric, template, labels, test_share, seed)
+
+    @classmethod
+    def _of(
+        cls,
+        rows: Sequence[TaskRow],
+        name: str,
+        instruction: str,
+        metric: AnyMetric | None,
+        template: Template | None,
+        labels: Sequence[str] | Literal["auto"] | None,
+        test_share: float,
+        seed: int,
+    ) -> Task:
+        pool, test = divided(rows, name, test_share, seed)
         known = _infer_labels(pool, test) if labels == "auto" else labels
         return cls(
             instruction=instruction,
@@ -229,76 +339,8 @@ class Task:
             metric=metric or ("accuracy" if known and not _alike(known) else "exact_match"),
             template=template or Template(),
             labels=tuple(known) if known else None,
-            name=path.stem,
+            name=name,
         )
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    input: str | dict[str, str]
-    output: str
-    id: str | None = None
-    split: Literal["train", "dev", "validation", "test"] | None = None
-
-    def example(self) -> Example:
-        return Example(self.input, self.output, id=self.id, metadata=self.model_extra or None)
-
-
-def read_objects(path: Path) -> list[dict[str, object]]:
-    """Read a file of one JSON object a line, whatever its fields.
-
-    Args:
-        path: The file, UTF-8; empty lines are passed over.
-
-    Returns:
-        The objects, in order.
-
-    Raises:
-        DataFileError: If the file or one of its lines cannot be read.
-    """
-    rows: list[dict[str, object]] = []
-    for number, line in _lines(path):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
-        if not isinstance(row, dict):
-            raise DataFileError(path, number, f"holds a {type(row).__name__}; expected one JSON object a line")
-        rows.append(row)
-    return rows
-
-
-def _read_rows(path: Path) -> list[_Row]:
-    rows: list[_Row] = []
-    for number, line in _lines(path):
-        try:
-            rows.append(_Row.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the line"
-            problem = f'{where}: {first["msg"]}; expected {{"input": text, "output": text, "split": "train" or "test"}}'
-            raise DataFileError(path, number, problem) from error
-        if (rows[-1].split is None) != (rows[0].split is None):
-            problem = 'only some of the rows say their split; expected a "split" in every row, or in none'
-            raise DataFileError(path, number, problem)
-    return rows
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not empty, with their numbers."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a file of JSON lines") from error
-    except UnicodeDecodeError as error:
-        raise DataFileError(
-            path, 0, f"is not UTF-8 (byte {error.start}); expected a UTF-8 file of JSON lines"
-        ) from error
-    kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not kept:
-        raise DataFileError(path, 0, "holds no row; expected one JSON object a line")
-    return kept
 
 
 def _infer_labels(pool: Sequence[Example], test: Sequence[Example]) -> list[str] | None:

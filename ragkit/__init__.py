@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from ragkit.templates import Template as Template
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
+    from ragkit_pipelines.data_check import check_data as check_data
+    from ragkit_pipelines.data_check import clean_data as clean_data
     from ragkit_pipelines.few_shot import FewShot as FewShot
     from ragkit_pipelines.pearl.context import WholeText as WholeText
     from ragkit_pipelines.pearl.context import Windows as Windows
@@ -164,7 +166,9 @@ _HOME_OF = {
     "Windows": "ragkit_pipelines.pearl.context",
     "ZeroShot": "ragkit_pipelines.pearl.planner",
     "autoselect": "ragkit_selectors.report",
+    "check_data": "ragkit_pipelines.data_check",
     "check_pool": "ragkit_selectors.checking",
+    "clean_data": "ragkit_pipelines.data_check",
     "compare": "ragkit_pipelines.compare",
     "entropy_order": "ragkit_selectors.ordering",
     "finetune": "ragkit.finetuning",

@@ -319,6 +319,25 @@ class Task:
         return cls._of(read, name, instruction, metric, template, labels, test_share, seed)
 
     @classmethod
+    def from_path(
+        cls, path: str | Path, *, instruction: str = "", metric: AnyMetric | None = None, seed: int = 0
+    ) -> Task:
+        """Read a task by what its path is: a ``.csv`` file, a dataset's folder, or JSON lines.
+
+        Args:
+            path: The file or folder, with the names ``input``, ``output`` and ``split``.
+            instruction: As in `from_jsonl`.
+            metric: See there.
+            seed: See there.
+
+        Returns:
+            The task, named after the path.
+        """
+        path = Path(path)
+        read = cls.from_dataset if path.is_dir() else cls.from_csv if path.suffix == ".csv" else cls.from_jsonl
+        return read(path, instruction=instruction, metric=metric, seed=seed)
+
+    @classmethod
     def _of(
         cls,
         rows: Sequence[TaskRow],

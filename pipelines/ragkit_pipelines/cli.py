@@ -17,6 +17,7 @@ from rich.console import Console
 import ragkit
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tasks import Task
+from ragkit_pipelines.cli_data import data_app
 from ragkit_pipelines.cli_finetune import finetune
 from ragkit_pipelines.cli_index import index_app
 from ragkit_pipelines.cli_pearl import pearl_app
@@ -90,6 +91,7 @@ def demo(
 
 app.command()(finetune)
 app.command()(select)
+app.add_typer(data_app, name="data")
 app.add_typer(pool_app, name="pool")
 app.add_typer(index_app, name="index")
 app.add_typer(pearl_app, name="pearl")

@@ -14,8 +14,9 @@ from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, UnknownSpecError
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.results import recommend, summarise
+from ragkit_pipelines.compare.setting import Outcome
 from ragkit_pipelines.compare.statistics import holm, mcnemar, wilson
-from ragkit_pipelines.compare.strategies import NAMED, Outcome
+from ragkit_pipelines.compare.strategies import NAMED
 
 LABELLED = [
     Example(f"{word} number {n}", label) for word, label in (("card", "bank"), ("cake", "food")) for n in range(6)

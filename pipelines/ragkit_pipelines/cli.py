@@ -36,13 +36,15 @@ def _top(*, version: Annotated[bool, typer.Option("--version", help="Print the v
 
 @app.command()
 def compare(
-    data: Annotated[Path, typer.Option(help="JSON lines: input, output, split.")],
+    data: Annotated[Path, typer.Option(help="JSON lines or CSV with input, output, split; or a dataset's folder.")],
     strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     model: Annotated[Optional[str], typer.Option(help="Language model, such as tiny.")] = None,  # noqa: UP045
     embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
     instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
+    metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
+    trials: Annotated[int, typer.Option(help="Settings that each strategy may try on held-out examples.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
@@ -53,7 +55,7 @@ def compare(
     """
     from ragkit_pipelines.compare import compare as run
 
-    task = Task.from_jsonl(data, instruction=instruction)
+    task = Task.from_path(data, instruction=instruction, metric=metric)
     asked = strategies.split(",") if strategies else None
     result = run(
         task,
@@ -62,6 +64,7 @@ def compare(
         embedder=embedder,
         sizes=_sizes(sizes, task),
         seeds=_numbers("--seeds", seeds),
+        trials=trials,
         out=out,
     )
     _show(result, as_json=as_json)
@@ -107,6 +110,9 @@ def _show(result: ragkit.Comparison, *, as_json: bool) -> None:
     console.print(result.table())
     if result.results.leaked_test_rows:
         console.print(f"{result.results.leaked_test_rows} test rows stood in the pool and were removed.")
+    for row in result.results.rows:
+        if row.error:
+            console.print(f"{row.strategy} failed at pool {row.size}, seed {row.seed}: {row.error}", markup=False)
     chosen = result.recommendation
     console.print(f"Recommendation: [bold]{chosen.strategy or 'none'}[/]. {chosen.evidence}.")
     if result.folder:

@@ -26,6 +26,10 @@ class Row(BaseModel):
         seconds: Time spent on answering all rows; ``fit_seconds`` the time spent on learning.
         cost: US dollars, None where unknown.
         error: Why the strategy gave no answers, else None.
+        fit_tokens: Tokens of learning: trained on, and read and written to try settings.
+        fit_cost: US dollars for calls that learning made, None where unknown.
+        trials: Settings that were tried on held-out examples.
+        note: What the strategy chose or found on the way.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -45,6 +49,10 @@ class Row(BaseModel):
     fit_seconds: float
     cost: float | None
     error: str | None = None
+    fit_tokens: int = 0
+    fit_cost: float | None = None
+    trials: int = 0
+    note: str = ""
 
 
 class Cell(BaseModel):

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from ragkit.records import Usage as Usage
     from ragkit.tasks import Task as Task
     from ragkit.templates import Template as Template
+    from ragkit_pipelines.advise import Advice as Advice
+    from ragkit_pipelines.advise import Needs as Needs
+    from ragkit_pipelines.advise import advise as advise
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
     from ragkit_pipelines.data_check import check_data as check_data
@@ -99,6 +102,7 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "ActionLibrary": "ragkit_pipelines.pearl.library",
     "AdapterSet": "ragkit.models.adapters",
+    "Advice": "ragkit_pipelines.advise",
     "AnswerCache": "ragkit.models.answers",
     "BM25Selector": "ragkit_selectors.weighted",
     "Budget": "ragkit.models.budget",
@@ -132,6 +136,7 @@ _HOME_OF = {
     "MinScore": "ragkit_selectors.filters",
     "Mixture": "ragkit.finetuning.mixing",
     "Mmr": "ragkit_selectors.diverse",
+    "Needs": "ragkit_pipelines.advise",
     "NgramSelector": "ragkit_selectors.ngram",
     "OptionMapper": "ragkit_pipelines.pearl.options",
     "Order": "ragkit_selectors.order",
@@ -165,6 +170,7 @@ _HOME_OF = {
     "WholeText": "ragkit_pipelines.pearl.context",
     "Windows": "ragkit_pipelines.pearl.context",
     "ZeroShot": "ragkit_pipelines.pearl.planner",
+    "advise": "ragkit_pipelines.advise",
     "autoselect": "ragkit_selectors.report",
     "check_data": "ragkit_pipelines.data_check",
     "check_pool": "ragkit_selectors.checking",

@@ -17,6 +17,7 @@ from rich.console import Console
 import ragkit
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tasks import Task
+from ragkit_pipelines.cli_advise import advise
 from ragkit_pipelines.cli_data import data_app
 from ragkit_pipelines.cli_finetune import finetune
 from ragkit_pipelines.cli_index import index_app
@@ -35,7 +36,7 @@ def _top(*, version: Annotated[bool, typer.Option("--version", help="Print the v
 
 
 @app.command()
-def compare(
+def compare(  # noqa: PLR0913 - the options of a command
     data: Annotated[Path, typer.Option(help="JSON lines or CSV with input, output, split; or a dataset's folder.")],
     strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
@@ -92,6 +93,7 @@ def demo(
     _show(run(task, model="tiny", seeds=[seed], out=out), as_json=as_json)
 
 
+app.command()(advise)
 app.command()(finetune)
 app.command()(select)
 app.add_typer(data_app, name="data")

@@ -16,6 +16,7 @@ from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, LeakageWarning, RagkitError
 from ragkit.finetuning.manifest import run_hash, write_atomic
 from ragkit.models import load_model
+from ragkit.models.budget import Budget
 from ragkit.progress import progress
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell, summarise
 from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy
@@ -63,6 +64,7 @@ def compare(
     sizes: Sequence[int | None] = (None,),
     seeds: Sequence[int] = (0,),
     trials: int = 0,
+    budget: Budget | None = None,
     out: str | Path | None = None,
 ) -> Comparison:
     """Run strategies on the same test rows and compare them.
@@ -80,6 +82,8 @@ def compare(
         trials: Settings that each strategy which can be tuned tries on the same held-out examples of the pool: learning
             rates and epochs of fine-tuning, prompts of ``optimised-prompt``. What that takes is counted as learning. 0
             trains with the usual settings, and lets ``optimised-prompt`` choose the number itself.
+        budget: What calls of models may take, all strategies together; a strategy for which too little is left gets an
+            error of its own. Training is not counted, but none begins after the budget's seconds are over.
         out: Folder for results, answers and trained models; a temporary one if None.
 
     Returns:
@@ -118,7 +122,7 @@ def compare(
                 key = run_hash(**facts)
                 kept = folder / "kept" / key
                 setting = Setting(task, pool, seed, language_model, vectors, kept / "models", folder / "answers.sqlite",
-                                  trials)  # fmt: skip
+                                  trials, budget)  # fmt: skip
                 for strategy in chosen:
                     cells.append(_cell(strategy, setting, kept, key))
                     advance(1)
@@ -144,6 +148,8 @@ def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
     error = None
     scores: list[float] = []
     try:
+        if setting.budget is not None:
+            setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the clock, or says that time is over
         outcome = strategy.run(setting)
         scores = setting.task.score_all(outcome.answers)
     except Exception as failure:  # noqa: BLE001 - whatever it is, the other strategies go on

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from ragkit.errors import InvalidInputError
 from ragkit.models.answers import AnswerCache
+from ragkit.models.budget import Budget
 from ragkit.models.layers import LayeredModel
 from ragkit.protocols import Embedder, LanguageModel, Selector
 from ragkit.records import Completion, Example
@@ -31,6 +32,7 @@ class Setting:
         folder: Where trained models are kept.
         answers: File of the answers that models gave.
         trials: Settings that each strategy which can be tuned may try on held-out examples; 0 for none.
+        budget: What calls of models may take, all strategies together.
     """
 
     task: Task
@@ -41,6 +43,7 @@ class Setting:
     folder: Path
     answers: Path
     trials: int = 0
+    budget: Budget | None = None
 
     def language_model(self, strategy: str) -> LanguageModel:
         """The language model, its answers kept.
@@ -63,7 +66,7 @@ class Setting:
         Returns:
             The model.
         """
-        return LayeredModel(model, cache=AnswerCache(self.answers))
+        return LayeredModel(model, cache=AnswerCache(self.answers), budget=self.budget)
 
     def held_out(self, strategy: str) -> tuple[list[Example], list[Example]]:
         """Divide the pool to tune on it: the same way for every strategy, so that all tune on the same rows.

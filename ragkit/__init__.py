@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ragkit.models.pricing import Prices as Prices
     from ragkit.models.replay import ReplayModel as ReplayModel
     from ragkit.models.scripted import ScriptedModel as ScriptedModel
+    from ragkit.options import read_option as read_option
     from ragkit.records import Chat as Chat
     from ragkit.records import Completion as Completion
     from ragkit.records import Document as Document
@@ -65,8 +66,13 @@ if TYPE_CHECKING:
     from ragkit.workers import Batch as Batch
     from ragkit.workers import EmbedTexts as EmbedTexts
     from ragkit.workers import WorkerPool as WorkerPool
+    from ragkit_pipelines.advise import Advice as Advice
+    from ragkit_pipelines.advise import Needs as Needs
+    from ragkit_pipelines.advise import advise as advise
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import compare as compare
+    from ragkit_pipelines.data_check import check_data as check_data
+    from ragkit_pipelines.data_check import clean_data as clean_data
     from ragkit_pipelines.extraction.pipeline import Extract as Extract
     from ragkit_pipelines.extraction.records import Extraction as Extraction
     from ragkit_pipelines.few_shot import FewShot as FewShot
@@ -79,7 +85,6 @@ if TYPE_CHECKING:
     from ragkit_pipelines.pearl.library import ActionLibrary as ActionLibrary
     from ragkit_pipelines.pearl.mining import mine as mine
     from ragkit_pipelines.pearl.options import OptionMapper as OptionMapper
-    from ragkit_pipelines.pearl.options import read_option as read_option
     from ragkit_pipelines.pearl.pipeline import Pearl as Pearl
     from ragkit_pipelines.pearl.plan import Plan as Plan
     from ragkit_pipelines.pearl.planner import PromptPlanner as PromptPlanner
@@ -126,6 +131,7 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "ActionLibrary": "ragkit_pipelines.pearl.library",
     "AdapterSet": "ragkit.models.adapters",
+    "Advice": "ragkit_pipelines.advise",
     "AnswerCache": "ragkit.models.answers",
     "BM25Retriever": "ragkit.retrievers.bm25",
     "BM25Selector": "ragkit_selectors.weighted",
@@ -173,6 +179,7 @@ _HOME_OF = {
     "Mmr": "ragkit_selectors.diverse",
     "MmrRetriever": "ragkit.retrievers.mmr",
     "MultiQueryRetriever": "ragkit.retrievers.multi_query",
+    "Needs": "ragkit_pipelines.advise",
     "NgramSelector": "ragkit_selectors.ngram",
     "OptionMapper": "ragkit_pipelines.pearl.options",
     "Order": "ragkit_selectors.order",
@@ -213,9 +220,12 @@ _HOME_OF = {
     "Windows": "ragkit_pipelines.pearl.context",
     "WorkerPool": "ragkit.workers.pool",
     "ZeroShot": "ragkit_pipelines.pearl.planner",
+    "advise": "ragkit_pipelines.advise",
     "autoselect": "ragkit_selectors.report",
     "cancel_finetuning": "ragkit.finetuning.remote",
+    "check_data": "ragkit_pipelines.data_check",
     "check_pool": "ragkit_selectors.checking",
+    "clean_data": "ragkit_pipelines.data_check",
     "compare": "ragkit_pipelines.compare",
     "compare_retrieval": "ragkit.evaluation.comparing",
     "entropy_order": "ragkit_selectors.ordering",
@@ -233,7 +243,7 @@ _HOME_OF = {
     "mix": "ragkit.finetuning.mixing",
     "near_duplicates": "ragkit.ingest.duplicates",
     "parity": "ragkit_pipelines.parity",
-    "read_option": "ragkit_pipelines.pearl.options",
+    "read_option": "ragkit.options",
     "refine": "ragkit_pipelines.pearl.refining",
 }
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above

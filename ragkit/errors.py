@@ -17,6 +17,7 @@ RagkitError
 ├── BatchError              some prompts of a batch got no answer; carries the answers of the others
 ├── MissingResultsError     a pool gave some batches up; carries them and what the others gave
 ├── WorkerError             the workers of a pool cannot start
+├── MetricError             a metric raised, or gave something else than a score; carries the row
 ├── IndexLockedError        an index is open for writing elsewhere
 ├── TraceLockedError        a trace is written by another process
 ├── IntegrityError          a stored file is not the one that was written
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from ragkit.records import Completion, Diagnostic
+    from ragkit.records import Completion, Diagnostic, Example
     from ragkit.workers.batches import Done, Missing
 
 
@@ -209,6 +210,21 @@ class BatchError(RagkitError):
             f"{results[failed[0]]} (the other answers are in `.results`)"
         )
         self.results = list(results)
+
+
+class MetricError(RagkitError):
+    """A metric raised, or gave something else than a number from 0 to 1.
+
+    Attributes:
+        metric: Name of the metric.
+        place: Place of the row among the test rows; None where the metric judged all of them together.
+    """
+
+    def __init__(self, metric: str, place: int | None, row: Example | None, error: Exception) -> None:
+        """Name the metric, the row and what happened."""
+        where = "the test rows" if place is None or row is None else f"test[{place}] ({row.text()[:60]!r})"
+        super().__init__(f"the metric {metric!r} failed on {where}: {type(error).__name__}: {error}")
+        self.metric, self.place = metric, place
 
 
 class NotRecordedError(ModelError):

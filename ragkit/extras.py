@@ -37,6 +37,9 @@ EXTRA_OF = {
     "starlette": "serve",
     "uvicorn": "serve",
     "ray": "ray",
+    "sacrebleu": "metrics",
+    "rouge_score": "metrics",
+    "cleanlab": "metrics",
 }
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from ragkit.errors import DataFileError, EmptyPoolError, InvalidInputError
-from ragkit.metrics import Metric, load_metric
+from ragkit.errors import EmptyPoolError, InvalidInputError
+from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, score_answers
 from ragkit.records import Example, Fields
+from ragkit.task_files import TaskRow, divided, read_csv, read_dataset, read_jsonl, read_mappings
+from ragkit.task_files import read_objects as read_objects
 from ragkit.templates import Template
 from ragkit.text import folded
 
@@ -41,7 +41,8 @@ class Task:
         instruction: What a model is told; stands at the head of every prompt.
         examples: The labelled pool that selectors choose from and fine-tuning learns from.
         test: The rows that every way is judged on.
-        metric: ``"exact_match"``, ``"accuracy"`` or a function of (answer, expected) to 0 … 1.
+        metric: A name such as ``"exact_match"``, ``"f1"`` or ``"sql:<database file>"`` (see `ragkit.metrics`), a
+            function of (answer, expected) to 0 … 1, or a `RowMetric`.
         template: How examples become text; takes the instruction over.
         labels: The possible outputs of a classification task, else None.
         name: Shown in reports.
@@ -50,13 +51,15 @@ class Task:
     instruction: str
     examples: Sequence[Example]
     test: Sequence[Example]
-    metric: str | Metric = "exact_match"
+    metric: AnyMetric = "exact_match"
     template: Template = Template()  # noqa: RUF009 - frozen
     labels: tuple[str, ...] | None = None
     name: str = "task"
 
     def __post_init__(self) -> None:
-        load_metric(self.metric)
+        metric = load_metric(self.metric)
+        if isinstance(self.metric, str) and ":" in self.metric:  # a database is opened and a judge loaded once
+            object.__setattr__(self, "metric", metric)
         object.__setattr__(self, "examples", tuple(self.examples))
         object.__setattr__(self, "test", tuple(self.test))
         object.__setattr__(self, "template", replace(self.template, instruction=self.instruction))
@@ -89,9 +92,8 @@ class Task:
         """A hash of everything that decides an answer or its score."""
         template = self.template
         facts = [template.query, template.answer, template.separator, template.instruction, self.labels]
-        metric = self.metric if isinstance(self.metric, str) else getattr(self.metric, "__qualname__", "function")
         rows = [[_plain(row.input), row.output] for row in (*self.examples, *self.test)]
-        text = json.dumps([facts, metric, len(self.examples), rows], ensure_ascii=False)
+        text = json.dumps([facts, fingerprint_of(self.metric), len(self.examples), rows], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def score(self, answer: str, expected: str) -> float:
@@ -99,8 +101,30 @@ class Task:
 
         Returns:
             A score from 0 to 1.
+
+        Raises:
+            InvalidInputError: If the metric looks at whole rows.
         """
-        return load_metric(self.metric)(answer, expected)
+        metric = load_metric(self.metric)
+        if isinstance(metric, RowMetric):
+            raise InvalidInputError(f"the metric {metric.name!r} looks at whole rows; use `score_all`")
+        return metric(answer, expected)
+
+    def score_all(self, answers: Sequence[str]) -> list[float]:
+        """Judge one answer for each test row.
+
+        Args:
+            answers: The answers, in the order of `test`.
+
+        Returns:
+            Scores from 0 to 1.
+
+        Raises:
+            InvalidInputError: If there are more answers than rows, or fewer.
+        """
+        if len(answers) != len(self.test):
+            raise InvalidInputError(f"expected an answer for each of {len(self.test)} test rows, got {len(answers)}")
+        return score_answers(load_metric(self.metric), answers, self.test)
 
     def leaks(self) -> list[Leak]:
         """Find the test rows that stand in the pool.
@@ -159,7 +183,7 @@ class Task:
         path: str | Path,
         *,
         instruction: str = "",
-        metric: str | Metric | None = None,
+        metric: AnyMetric | None = None,
         template: Template | None = None,
         labels: Sequence[str] | Literal["auto"] | None = "auto",
         test_share: float = 0.2,
@@ -184,19 +208,148 @@ class Task:
             DataFileError: If the file or one of its lines cannot be read; nothing is kept of it then.
             InvalidInputError: If ``test_share`` is not a share.
         """
-        if not 0 <= test_share < 1:
-            raise InvalidInputError(f"`test_share` must be at least 0 and below 1, got {test_share}")
+        rows = read_jsonl(Path(path))
+        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        *,
+        input: str | Sequence[str] = "input",  # noqa: A002 - the record's own word
+        output: str = "output",
+        instruction: str = "",
+        metric: AnyMetric | None = None,
+        template: Template | None = None,
+        labels: Sequence[str] | Literal["auto"] | None = "auto",
+        test_share: float = 0.2,
+        seed: int = 0,
+    ) -> Task:
+        """Read a task from a CSV file with a heading.
+
+        Args:
+            path: The file, UTF-8. A column ``split`` says what a row is for; other columns become metadata.
+            input: The column of the input, or several, which become its fields.
+            output: The column of the output.
+            instruction: As in `from_jsonl`, like the rest.
+            metric: See there.
+            template: See there.
+            labels: See there.
+            test_share: See there.
+            seed: See there.
+
+        Returns:
+            The task, named after the file.
+
+        Raises:
+            DataFileError: If the file or one of its rows cannot be read.
+        """
+        rows = read_csv(Path(path), input, output)
+        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        input: str | Sequence[str] = "input",  # noqa: A002 - the record's own word
+        output: str = "output",
+        instruction: str = "",
+        metric: AnyMetric | None = None,
+        template: Template | None = None,
+        labels: Sequence[str] | Literal["auto"] | None = "auto",
+        test_share: float = 0.2,
+        seed: int = 0,
+    ) -> Task:
+        """Read a task from a dataset of Hugging Face's library on disk; nothing is fetched.
+
+        Args:
+            dataset: A folder that ``save_to_disk`` wrote, or a ``Dataset`` or ``DatasetDict``.
+            input: The column of the input, or several, which become its fields.
+            output: The column of the output; a ``ClassLabel`` gives its names.
+            instruction: As in `from_jsonl`, like the rest.
+            metric: See there.
+            template: See there.
+            labels: See there.
+            test_share: See there.
+            seed: See there.
+
+        Returns:
+            The task. Without a split ``test``, that of ``validation`` is the test.
+
+        Raises:
+            DataFileError: If the folder or one of its rows cannot be read.
+        """
+        rows, name = read_dataset(dataset, input, output)
+        return cls._of(rows, name, instruction, metric, template, labels, test_share, seed)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Mapping[str, object]] | Callable[[], Iterable[Mapping[str, object]]],
+        *,
+        name: str = "task",
+        instruction: str = "",
+        metric: AnyMetric | None = None,
+        template: Template | None = None,
+        labels: Sequence[str] | Literal["auto"] | None = "auto",
+        test_share: float = 0.2,
+        seed: int = 0,
+    ) -> Task:
+        """Make a task of rows, or of a function that gives them.
+
+        Args:
+            rows: Mappings with ``input``, ``output`` and, in every row or none, ``split``; or a function of no
+                arguments that gives them.
+            name: Shown in reports.
+            instruction: As in `from_jsonl`, like the rest.
+            metric: See there.
+            template: See there.
+            labels: See there.
+            test_share: See there.
+            seed: See there.
+
+        Returns:
+            The task.
+
+        Raises:
+            DataFileError: If one of the rows cannot be read; it is counted from 1.
+        """
+        read = read_mappings(rows() if callable(rows) else rows, Path(name))
+        return cls._of(read, name, instruction, metric, template, labels, test_share, seed)
+
+    @classmethod
+    def from_path(
+        cls, path: str | Path, *, instruction: str = "", metric: AnyMetric | None = None, seed: int = 0
+    ) -> Task:
+        """Read a task by what its path is: a ``.csv`` file, a dataset's folder, or JSON lines.
+
+        Args:
+            path: The file or folder, with the names ``input``, ``output`` and ``split``.
+            instruction: As in `from_jsonl`.
+            metric: See there.
+            seed: See there.
+
+        Returns:
+            The task, named after the path.
+        """
         path = Path(path)
-        rows = _read_rows(path)
-        if any(row.split for row in rows):
-            pool = [row.example() for row in rows if row.split == "train"]
-            test = [row.example() for row in rows if row.split == "test"]
-        else:
-            held_out = set(Random(seed).sample(range(len(rows)), round(test_share * len(rows))))
-            pool = [row.example() for place, row in enumerate(rows) if place not in held_out]
-            test = [rows[place].example() for place in sorted(held_out)]
-        if not pool:
-            raise DataFileError(path, 0, 'no training row; expected lines with "split": "train", or no split at all')
+        read = cls.from_dataset if path.is_dir() else cls.from_csv if path.suffix == ".csv" else cls.from_jsonl
+        return read(path, instruction=instruction, metric=metric, seed=seed)
+
+    @classmethod
+    def _of(
+        cls,
+        rows: Sequence[TaskRow],
+        name: str,
+        instruction: str,
+        metric: AnyMetric | None,
+        template: Template | None,
+        labels: Sequence[str] | Literal["auto"] | None,
+        test_share: float,
+        seed: int,
+    ) -> Task:
+        pool, test = divided(rows, name, test_share, seed)
         known = _infer_labels(pool, test) if labels == "auto" else labels
         return cls(
             instruction=instruction,
@@ -205,76 +358,8 @@ class Task:
             metric=metric or ("accuracy" if known and not _alike(known) else "exact_match"),
             template=template or Template(),
             labels=tuple(known) if known else None,
-            name=path.stem,
+            name=name,
         )
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    input: str | dict[str, str]
-    output: str
-    id: str | None = None
-    split: Literal["train", "dev", "validation", "test"] | None = None
-
-    def example(self) -> Example:
-        return Example(self.input, self.output, id=self.id, metadata=self.model_extra or None)
-
-
-def read_objects(path: Path) -> list[dict[str, object]]:
-    """Read a file of one JSON object a line, whatever its fields.
-
-    Args:
-        path: The file, UTF-8; empty lines are passed over.
-
-    Returns:
-        The objects, in order.
-
-    Raises:
-        DataFileError: If the file or one of its lines cannot be read.
-    """
-    rows: list[dict[str, object]] = []
-    for number, line in _lines(path):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
-        if not isinstance(row, dict):
-            raise DataFileError(path, number, f"holds a {type(row).__name__}; expected one JSON object a line")
-        rows.append(row)
-    return rows
-
-
-def _read_rows(path: Path) -> list[_Row]:
-    rows: list[_Row] = []
-    for number, line in _lines(path):
-        try:
-            rows.append(_Row.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the line"
-            problem = f'{where}: {first["msg"]}; expected {{"input": text, "output": text, "split": "train" or "test"}}'
-            raise DataFileError(path, number, problem) from error
-        if (rows[-1].split is None) != (rows[0].split is None):
-            problem = 'only some of the rows say their split; expected a "split" in every row, or in none'
-            raise DataFileError(path, number, problem)
-    return rows
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not empty, with their numbers."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a file of JSON lines") from error
-    except UnicodeDecodeError as error:
-        raise DataFileError(
-            path, 0, f"is not UTF-8 (byte {error.start}); expected a UTF-8 file of JSON lines"
-        ) from error
-    kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not kept:
-        raise DataFileError(path, 0, "holds no row; expected one JSON object a line")
-    return kept
 
 
 def _infer_labels(pool: Sequence[Example], test: Sequence[Example]) -> list[str] | None:

@@ -40,3 +40,20 @@ def refuse_bare_string(name: str, texts: Sequence[object]) -> None:
     """
     if isinstance(texts, str):
         raise InvalidInputError(f"`{name}` must be a sequence of texts, got one string; put it in a list")
+
+
+def marked(name: str, text: str) -> str:
+    """A text between marks that do not occur in it.
+
+    Args:
+        name: Name of the marks.
+        text: Anything.
+
+    Returns:
+        Lines that begin and end with a mark; the mark is numbered where the text holds it.
+    """
+    number, mark = 1, name
+    while f"<{mark}>" in text or f"</{mark}>" in text:
+        number += 1
+        mark = f"{name}-{number}"
+    return f"<{mark}>\n{text}\n</{mark}>\n"

@@ -13,8 +13,9 @@ from scipy.stats import binomtest
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, UnknownSpecError
 from ragkit.tiny.domains import HOME, task_of
+from ragkit_pipelines.compare.setting import Outcome
 from ragkit_pipelines.compare.statistics import holm, mcnemar, wilson
-from ragkit_pipelines.compare.strategies import NAMED, Outcome
+from ragkit_pipelines.compare.strategies import NAMED
 from ragkit_pipelines.compare.verdict import recommend, summarise
 
 LABELLED = [

@@ -16,8 +16,10 @@ from rich.console import Console
 
 import ragkit
 from ragkit.errors import RagkitError
+from ragkit_pipelines.cli_advise import advise
 from ragkit_pipelines.cli_ask import ask
 from ragkit_pipelines.cli_compare import compare_app, show_comparison
+from ragkit_pipelines.cli_data import data_app
 from ragkit_pipelines.cli_eval import evaluate
 from ragkit_pipelines.cli_export import export, parity
 from ragkit_pipelines.cli_finetune import finetune
@@ -63,6 +65,7 @@ def demo(
 
 app.add_typer(compare_app, name="compare")
 app.command()(export)
+app.command()(advise)
 app.command()(finetune)
 app.command()(generate)
 app.command()(models)
@@ -71,6 +74,7 @@ app.command()(select)
 app.command()(ask)
 app.command("eval")(evaluate)
 app.command()(serve)
+app.add_typer(data_app, name="data")
 app.add_typer(pool_app, name="pool")
 app.add_typer(index_app, name="index")
 app.add_typer(pearl_app, name="pearl")

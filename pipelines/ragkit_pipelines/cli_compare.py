@@ -41,18 +41,22 @@ class _Request(BaseModel):
     model: str | None
     embedder: str
     instruction: str
+    metric: str | None = None
+    trials: int = 0
 
 
 @compare_app.callback()
-def compare(
+def compare(  # noqa: PLR0913 - the options of a command
     context: typer.Context,
-    data: Annotated[Optional[Path], typer.Option(help="JSON lines: input, output, split.")] = None,  # noqa: UP045
+    data: Annotated[Optional[Path], typer.Option(help="JSON lines or CSV: input, output, split.")] = None,  # noqa: UP045
     strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     model: Annotated[Optional[str], typer.Option(help="Language model, such as tiny.")] = None,  # noqa: UP045
     embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
     instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
+    metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
+    trials: Annotated[int, typer.Option(help="Settings that each strategy may try on held-out examples.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
@@ -64,7 +68,7 @@ def compare(
     if context.invoked_subcommand is not None:
         return
     request = _Request(data=_given(data), strategies=strategies, sizes=sizes, seeds=seeds, model=model,
-                       embedder=embedder, instruction=instruction)  # fmt: skip
+                       embedder=embedder, instruction=instruction, metric=metric, trials=trials)  # fmt: skip
     _run(request, out, as_json=as_json)
 
 
@@ -157,7 +161,7 @@ def _request_of(folder: Path) -> _Request:
 def _run(request: _Request, out: Path, *, as_json: bool) -> None:
     from ragkit_pipelines.compare import compare as run
 
-    task = Task.from_jsonl(request.data, instruction=request.instruction)
+    task = Task.from_path(request.data, instruction=request.instruction, metric=request.metric)
     kept = request.model_copy(update={"data": request.data.resolve()})
     result = run(
         task,
@@ -166,6 +170,7 @@ def _run(request: _Request, out: Path, *, as_json: bool) -> None:
         embedder=request.embedder,
         sizes=_sizes(request.sizes, task),
         seeds=_numbers("--seeds", request.seeds),
+        trials=request.trials,
         out=out,
         notes={"request": kept.model_dump_json()},
     )

@@ -10,9 +10,10 @@ from pearl.replay import THREE, CountingModel, by_step, plan, quick, recorded
 from ragkit.errors import DataFileError, InvalidInputError, PlanError, UnknownSpecError
 from ragkit.models.budget import Budget
 from ragkit.models.scripted import ScriptedModel
+from ragkit.options import read_option
 from ragkit_pipelines.pearl.library import ActionLibrary, Demonstration
 from ragkit_pipelines.pearl.mining import mine
-from ragkit_pipelines.pearl.options import OptionMapper, read_option
+from ragkit_pipelines.pearl.options import OptionMapper
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.planner import PromptPlanner, ZeroShot
 from ragkit_pipelines.pearl.refining import Checked, refine

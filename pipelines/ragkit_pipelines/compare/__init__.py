@@ -9,19 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from ragkit.embedders import load_embedder
-from ragkit.errors import InvalidInputError, LeakageWarning, MissingExtraError, RagkitError
+from ragkit.errors import InvalidInputError, LeakageWarning, RagkitError
 from ragkit.finetuning.manifest import run_hash, write_atomic
 from ragkit.models import load_model
+from ragkit.models.budget import Budget
 from ragkit.progress import progress
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.provenance import surroundings
 from ragkit_pipelines.compare.report import markdown_report
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
-from ragkit_pipelines.compare.strategies import FOR_LABELS, FOR_TEXT, Outcome, Setting, Strategy, load_strategy
+from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy
+from ragkit_pipelines.compare.strategies import FOR_LABELS, FOR_TEXT, check_strategies, load_strategy
 from ragkit_pipelines.compare.verdict import summarise
 
 if TYPE_CHECKING:
@@ -80,6 +83,8 @@ def compare(
     embedder: str | Embedder = "minilm",
     sizes: Sequence[int | None] = (None,),
     seeds: Sequence[int] = (0,),
+    trials: int = 0,
+    budget: Budget | None = None,
     out: str | Path | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> Comparison:
@@ -95,6 +100,11 @@ def compare(
         embedder: The embedder of selectors and classifiers, or its spec.
         sizes: Pool sizes; None stands for the whole pool.
         seeds: Seeds of the draws, of selectors and of training.
+        trials: Settings that each strategy which can be tuned tries on the same held-out examples of the pool: learning
+            rates and epochs of fine-tuning, prompts of ``optimised-prompt``. What that takes is counted as learning. 0
+            trains with the usual settings, and lets ``optimised-prompt`` choose the number itself.
+        budget: What calls of models may take, all strategies together; a strategy for which too little is left gets an
+            error of its own. Training is not counted, but none begins after the budget's seconds are over.
         out: Folder for results, answers and trained models; a temporary one if None. ``run.json`` in it says from
             the start what is run; ``results.json``, ``items.json`` and ``report.md`` come at the end.
         notes: Whatever should be kept with the results, such as who asked for them.
@@ -109,6 +119,8 @@ def compare(
     names = [strategy.name for strategy in chosen]
     if len(set(names)) < len(names):
         raise InvalidInputError(f"`strategies` names one twice: {names}; give each its own name")
+    if trials < 0:
+        raise InvalidInputError(f"`trials` must be 0 or more, got {trials}")
     if not seeds or not sizes:
         raise InvalidInputError("`sizes` and `seeds` must not be empty")
     leaks = task.leaks()
@@ -121,6 +133,7 @@ def compare(
         raise InvalidInputError('the task has no test row to compare on; give rows with "split": "test"')
     pools = {(size, seed): task.draw(size, seed) for size in sizes for seed in seeds}
     language_model = load_model(model or "tiny") if model or not task.labels else None
+    check_strategies(chosen, task, language_model)
     vectors = load_embedder(embedder)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out) if out else Path(scratch)
@@ -141,10 +154,11 @@ def compare(
         with progress("comparing", len(pools) * len(chosen)) as advance:
             for (_, seed), pool in pools.items():
                 facts = {"task": task.fingerprint, "seed": seed, "embedder": vectors.fingerprint, "pool": len(pool),
-                         "model": language_model.fingerprint if language_model else None}  # fmt: skip
+                         "model": language_model.fingerprint if language_model else None, "trials": trials}  # fmt: skip
                 key = run_hash(**facts)
                 kept = folder / "kept" / key
-                setting = Setting(task, pool, seed, language_model, vectors, kept / "models", folder / "answers.sqlite")
+                setting = Setting(task, pool, seed, language_model, vectors, kept / "models", folder / "answers.sqlite",
+                                  trials, budget)  # fmt: skip
                 for strategy in chosen:
                     cells.append(_cell(strategy, setting, kept, key))
                     advance(1)
@@ -168,10 +182,6 @@ def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
 
     Returns:
         The cell; a strategy that fails gives one with its error, and the others go on.
-
-    Raises:
-        InvalidInputError: If the call was wrong.
-        MissingExtraError: If a dependency is absent.
     """
     key = run_hash(setting=key, strategy=repr(strategy))
     path = kept / f"{strategy.name.replace(':', '-').replace('/', '-')}.json"
@@ -181,16 +191,14 @@ def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
     kept.mkdir(parents=True, exist_ok=True)
     started = perf_counter()
     error = None
+    scores: list[float] = []
     try:
+        if setting.budget is not None:
+            setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the clock, or says that time is over
         outcome = strategy.run(setting)
-    except (InvalidInputError, MissingExtraError):
-        raise  # a wrong call: nothing the other strategies could make up for
-    except RagkitError as failure:
-        outcome, error = Outcome([], seconds=perf_counter() - started), f"{type(failure).__name__}: {failure}"
-    scores = [
-        setting.task.score(answer, row.output)
-        for answer, row in zip(outcome.answers, setting.task.test, strict=error is None)
-    ]
+        scores = setting.task.score_all(outcome.answers)
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the other strategies go on
+        outcome, error = Outcome([], seconds=perf_counter() - started), _described(failure)
     cell = Cell(
         key=key,
         row=make_row(
@@ -206,6 +214,10 @@ def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
             fit_seconds=outcome.fit_seconds,
             cost=outcome.cost,
             cached_tokens=outcome.cached_tokens,
+            fit_tokens=outcome.fit_tokens,
+            fit_cost=outcome.fit_cost,
+            trials=outcome.trials,
+            note=outcome.note,
             error=error,
         ),
         answers=list(outcome.answers),
@@ -215,3 +227,12 @@ def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
     if error is None:
         write_atomic(path, json.dumps(cell.model_dump(), ensure_ascii=False))
     return cell
+
+
+def _described(failure: Exception) -> str:
+    """An error in one line; one that is not ours with the place it comes from."""
+    said = f"{type(failure).__name__}: {failure}"
+    if isinstance(failure, RagkitError):
+        return said
+    last = extract_tb(failure.__traceback__)[-1]
+    return f"{said} ({Path(last.filename).name}, line {last.lineno})"

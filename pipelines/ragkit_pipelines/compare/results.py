@@ -31,6 +31,10 @@ class Row(BaseModel):
         cached_tokens: Those of the prompt tokens that came from a prompt cache.
         at_floor: Whether the interval reaches down to what one and the same answer to everything scores: then the
             strategy has not shown that it can do the task at all, and says nothing about what it is made of.
+        fit_tokens: Tokens of learning: trained on, and read and written to try settings.
+        fit_cost: US dollars for calls that learning made, None where unknown.
+        trials: Settings that were tried on held-out examples.
+        note: What the strategy chose or found on the way.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,6 +56,10 @@ class Row(BaseModel):
     error: str | None = None
     cached_tokens: int = 0
     at_floor: bool = False
+    fit_tokens: int = 0
+    fit_cost: float | None = None
+    trials: int = 0
+    note: str = ""
 
 
 class Cell(BaseModel):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ragkit.records import Prompt
+from ragkit.text import marked as marked
 from ragkit_pipelines.pearl.action import DOCUMENT
 from ragkit_pipelines.pearl.plan import Step
 
@@ -18,23 +19,6 @@ _READ = (
 )
 _LIST = "Write a list: one item a line, each behind '- ', and nothing else. Write None where there is no item."
 _PROSE = "Write the result only, in plain sentences, with the names and facts that a reader without the text needs."
-
-
-def marked(name: str, text: str) -> str:
-    """A text between marks that do not occur in it.
-
-    Args:
-        name: Name of the marks.
-        text: Anything.
-
-    Returns:
-        Lines that begin and end with a mark; the mark is numbered where the text holds it.
-    """
-    number, mark = 1, name
-    while f"<{mark}>" in text or f"</{mark}>" in text:
-        number += 1
-        mark = f"{name}-{number}"
-    return f"<{mark}>\n{text}\n</{mark}>\n"
 
 
 def prefix(shared: str) -> str:

@@ -1,0 +1,231 @@
+"""What a strategy works with, what it gives back, and what makes an object one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Protocol, runtime_checkable
+
+from ragkit.errors import InvalidInputError
+from ragkit.models.answers import AnswerCache
+from ragkit.models.base import prompt_text
+from ragkit.models.budget import Budget
+from ragkit.models.layers import LayeredModel
+from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Selector
+from ragkit.records import Completion, Example
+from ragkit.tasks import Task
+from ragkit_selectors.loading import load_selector
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a strategy works with.
+
+    Attributes:
+        task: The task; `task.test` are the rows to answer.
+        pool: The examples that may be learned from.
+        seed: Seed of everything drawn.
+        model: The language model, None where none was given.
+        embedder: The embedder.
+        folder: Where trained models are kept.
+        answers: File of the answers that models gave.
+        trials: Settings that each strategy which can be tuned may try on held-out examples; 0 for none.
+        budget: What calls of models may take, all strategies together.
+    """
+
+    task: Task
+    pool: Sequence[Example]
+    seed: int
+    model: LanguageModel | None
+    embedder: Embedder
+    folder: Path
+    answers: Path
+    trials: int = 0
+    budget: Budget | None = None
+
+    def language_model(self, strategy: str) -> LanguageModel:
+        """The language model, its answers kept.
+
+        Returns:
+            The model.
+
+        Raises:
+            InvalidInputError: If none was given.
+        """
+        if self.model is None:
+            raise InvalidInputError(
+                f"strategy {strategy!r} needs a language model; give `model` (--model), such as 'tiny'"
+            )
+        return self.kept(self.model)
+
+    def kept(self, model: LanguageModel) -> LayeredModel:
+        """A model whose answers are kept.
+
+        Returns:
+            The model.
+        """
+        return LayeredModel(model, cache=AnswerCache(self.answers), budget=self.budget)
+
+    def held_out(self, strategy: str) -> tuple[list[Example], list[Example]]:
+        """Divide the pool to tune on it: the same way for every strategy, so that all tune on the same rows.
+
+        Returns:
+            Four fifths to learn from, and the rest, 100 at the most, to try settings on.
+
+        Raises:
+            InvalidInputError: If the pool has fewer than 10 examples.
+        """
+        size = len(self.pool)
+        if size < 10:
+            raise InvalidInputError(
+                f"strategy {strategy!r} tries settings on a part of the pool; expected 10 examples at least, got {size}"
+            )
+        dev = set(Random(f"held out {self.seed}").sample(range(size), min(100, size // 5)))
+        return (
+            [row for place, row in enumerate(self.pool) if place not in dev],
+            [self.pool[place] for place in sorted(dev)],
+        )
+
+    def on(self, pool: Sequence[Example], test: Sequence[Example]) -> Setting:
+        """The same setting with other rows.
+
+        Returns:
+            A setting whose task is judged on ``test``.
+        """
+        return replace(self, pool=pool, task=replace(self.task, test=test))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Answers to the test rows, in order, and what they took.
+
+    Attributes:
+        answers: One answer for each row.
+        prompt_tokens: Tokens read, all rows together.
+        completion_tokens: Tokens written.
+        seconds: Time spent on answering; the time of the first run where answers were kept from it.
+        fit_seconds: Time spent on learning.
+        cost: Money for answering in US dollars, None where unknown.
+        fit_tokens: Tokens that learning took: those trained on, and those read and written to try settings.
+        fit_cost: Money for calls that learning made, None where unknown.
+        trials: Settings that were tried.
+        note: What was chosen or found on the way, for a reader.
+        cached_tokens: Those of the tokens read that came from a prompt cache.
+        prompts: What the model was asked, one prompt for each row; empty where no model was.
+    """
+
+    answers: Sequence[str]
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    fit_seconds: float = 0.0
+    cost: float | None = None
+    fit_tokens: int = 0
+    fit_cost: float | None = 0.0
+    trials: int = 0
+    note: str = ""
+    cached_tokens: int = 0
+    prompts: Sequence[str] = ()
+
+    def after(self, *earlier: Outcome) -> Outcome:
+        """This outcome with all that others took counted as learning.
+
+        Args:
+            *earlier: Outcomes of settings that were tried.
+
+        Returns:
+            The outcome.
+        """
+        costs = [self.fit_cost, *(part for done in earlier for part in (done.cost, done.fit_cost))]
+        known = [cost for cost in costs if cost is not None]
+        return replace(
+            self,
+            fit_seconds=self.fit_seconds + sum(done.seconds + done.fit_seconds for done in earlier),
+            fit_tokens=self.fit_tokens
+            + sum(done.prompt_tokens + done.completion_tokens + done.fit_tokens for done in earlier),
+            fit_cost=sum(known) if len(known) == len(costs) else None,
+            trials=self.trials + len(earlier),
+        )
+
+
+class Strategy(Protocol):
+    """One way of solving a task."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        ...
+
+    def run(self, setting: Setting) -> Outcome:
+        """Learn from the pool and answer the test rows."""
+        ...
+
+
+def timed(work: Callable[[], list[str]]) -> Outcome:
+    """The answers that some work gives, with the time it took; it costs no money.
+
+    Returns:
+        The outcome.
+    """
+    started = perf_counter()
+    answers = work()
+    return Outcome(answers, seconds=perf_counter() - started, cost=0.0)
+
+
+def outcome_of(
+    texts: Sequence[str], done: Sequence[Completion], prompts: Sequence[AnyPrompt], *, fit_seconds: float = 0.0
+) -> Outcome:
+    """The outcome of asking a model.
+
+    Args:
+        texts: Answers as they are scored.
+        done: What the model gave, with tokens, cost and seconds.
+        prompts: What it was asked.
+        fit_seconds: Time spent on learning.
+
+    Returns:
+        The outcome; its cost is None where one of the completions has none.
+    """
+    costs = [completion.cost for completion in done]
+    known = [cost for cost in costs if cost is not None]
+    return Outcome(
+        texts,
+        prompt_tokens=sum(completion.usage.prompt_tokens for completion in done),
+        completion_tokens=sum(completion.usage.completion_tokens for completion in done),
+        seconds=sum(completion.seconds for completion in done),
+        fit_seconds=fit_seconds,
+        cost=sum(known) if len(known) == len(costs) else None,
+        cached_tokens=sum(completion.usage.cached_tokens for completion in done),
+        prompts=[prompt_text(prompt) for prompt in prompts],
+    )
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A strategy that can say, before anything is run, that it does not fit the task."""
+
+    def check(self, task: Task, model: LanguageModel | None, /) -> None:
+        """Raise `InvalidInputError` where it cannot run."""
+        ...
+
+
+def need_model(strategy: str, model: LanguageModel | None) -> None:
+    """Refuse to go on without a language model.
+
+    Raises:
+        InvalidInputError: If there is none.
+    """
+    if model is None:
+        raise InvalidInputError(f"strategy {strategy!r} needs a language model; give `model` (--model), such as 'tiny'")
+
+
+def selector_of(spec: str, setting: Setting) -> Selector:
+    """The selector that a spec stands for, over the pool.
+
+    Returns:
+        A selector.
+    """
+    return load_selector(spec, setting.pool, embedder=setting.embedder, seed=setting.seed)

@@ -1,0 +1,201 @@
+"""Strategies that train: language models by every method, with and without examples in the prompt, and encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+
+from ragkit.finetuning import FineTuned, finetune
+from ragkit.protocols import LanguageModel
+from ragkit.records import Example, Prompt, Selection
+from ragkit.tasks import Task
+from ragkit.templates import Template
+from ragkit_pipelines.compare.setting import Outcome, Setting, need_model, outcome_of, selector_of
+from ragkit_pipelines.few_shot import FewShot
+
+# What is tried where trials are allowed: factors of the usual learning rate and of the usual epochs, likeliest first.
+_FACTORS = sorted(
+    product((1.0, 0.3, 3.0, 0.1), (1.0, 2.0, 0.5, 4.0)), key=lambda each: sum(factor != 1 for factor in each)
+)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Fine-tune the language model on the pool, then ask it.
+
+    Where the comparison allows trials, learning rates and epochs are tried on held-out examples first, and the best
+    are trained with the whole pool; all of it counts as learning.
+
+    Attributes:
+        method: A method of `finetune` for language models.
+        pretrain: Whether the model first goes on pre-training on the inputs of the pool (Gururangan et al., ACL 2020).
+        selector: Where the examples come from that each prompt shows, in training as in use; None shows none. A
+            training row is never shown itself.
+        k: How many examples are shown.
+        epochs: Passes over the pool; if None, three, or more where that would be under 200 steps.
+        learning_rate: The highest rate; the library's own choice if None.
+        max_tokens: Tokens of an answer at the most.
+    """
+
+    method: str = "lora"
+    pretrain: bool = False
+    selector: str | None = None
+    k: int = 4
+    epochs: float | None = None
+    learning_rate: float | None = None
+    max_tokens: int = 48
+
+    @property
+    def name(self) -> str:
+        """The method, with what comes before it and what is shown: ``text+lora``, ``lora+few-shot:bm25@4``."""
+        shown = f"+few-shot:{self.selector}@{self.k}" if self.selector else ""
+        return f"{'text+' if self.pretrain else ''}{self.method}{shown}"
+
+    def check(self, _task: Task, model: LanguageModel | None) -> None:
+        """Refuse to run without a model; ``full`` trains the encoder then."""
+        if self.name != "full":
+            need_model(self.name, model)
+
+    def run(self, setting: Setting) -> Outcome:
+        """Train, or load what was trained before, and ask.
+
+        Returns:
+            The outcome.
+        """
+        if self.name == "full" and setting.model is None:
+            return EncoderTuning("full").run(setting)
+        if setting.trials < 2:
+            return self._once(setting, self.name)[0]
+        learn, dev = setting.held_out(self.name)
+        inner = setting.on(learn, dev)
+        tried: list[tuple[float, Outcome, Tuning]] = []
+        candidate = replace(self, epochs=self._epochs(len(setting.pool)))
+        for number, (rate, epochs) in enumerate(_FACTORS[: setting.trials]):
+            changed = replace(candidate, epochs=(candidate.epochs or 3) * epochs)
+            if number:
+                changed = replace(changed, learning_rate=(candidate.learning_rate or 0) * rate)
+            outcome, used = changed._once(inner, f"{self.name} trial {number}")
+            if not number:  # the library's own choice of rate is known now
+                candidate = changed = replace(changed, learning_rate=used)
+            scores = inner.task.score_all(outcome.answers)
+            tried.append((sum(scores) / len(scores), outcome, changed))
+        score, _, best = max(tried, key=lambda each: each[0])
+        final, _ = best._once(setting, self.name)
+        note = f"rate {best.learning_rate:.2g}, {best.epochs:g} epochs: {score:.3f} on {len(dev)} held-out examples"
+        return replace(final.after(*(outcome for _, outcome, _ in tried)), note=note)
+
+    def _epochs(self, rows: int) -> float:
+        return self.epochs or max(3, ceil(200 / ceil(rows / 16)))
+
+    def _once(self, setting: Setting, folder: str) -> tuple[Outcome, float]:
+        """Train once and answer.
+
+        Returns:
+            The outcome, and the learning rate that was used.
+        """
+        base, earlier = self._base(setting, setting.folder / f"{folder} text")
+        # The same prompts in training and in use; only the model behind them changes.
+        prompts = _Prompts(self, setting, base)
+        rows, template = prompts.training(setting.pool)
+        tuned = finetune(
+            base,
+            rows,
+            method=self.method,
+            output_dir=setting.folder / folder,
+            template=template,
+            epochs=self._epochs(len(setting.pool)),
+            learning_rate=self.learning_rate,
+            seed=setting.seed,
+        )
+        asked = prompts.asking(setting.task.test)
+        own = setting.task.template
+        done = setting.kept(tuned.model).generate(asked, max_tokens=self.max_tokens, stop=own.stop)
+        outcome = outcome_of([own.read_answer(c.text) for c in done], done, asked)
+        spent = [tuned, *earlier]
+        outcome = replace(
+            outcome,
+            fit_seconds=sum(run.manifest.seconds for run in spent),
+            fit_tokens=sum(run.manifest.tokens for run in spent),
+        )
+        assert tuned.manifest.learning_rate is not None  # noqa: S101 - only training at a vendor does not tell
+        return outcome, tuned.manifest.learning_rate
+
+    def _base(self, setting: Setting, folder: Path) -> tuple[LanguageModel, list[FineTuned]]:
+        need_model(self.name, setting.model)
+        assert setting.model is not None  # noqa: S101 - need_model has checked
+        if not self.pretrain:
+            return setting.model, []
+        texts = [row.text() for row in setting.pool]
+        first = finetune(
+            setting.model, texts, method="lora", objective="text", output_dir=folder,
+            epochs=self._epochs(len(texts)), seed=setting.seed,
+        )  # fmt: skip
+        return first.model, [first]
+
+
+class _Prompts:
+    """The prompts of one run, for training and for asking."""
+
+    def __init__(self, strategy: Tuning, setting: Setting, model: LanguageModel) -> None:
+        self.template = setting.task.template
+        self.k = min(strategy.k, len(setting.pool) - 1)
+        self.selector = selector_of(strategy.selector, setting) if strategy.selector and self.k else None
+        self.pipeline = FewShot(model, None, template=self.template, max_tokens=strategy.max_tokens)
+
+    def training(self, pool: Sequence[Example]) -> tuple[list[Example], Template]:
+        """The rows to train on, and the template that puts them into words."""
+        if self.selector is None:
+            return list(pool), self.template
+        rows = []
+        for place, row in enumerate(pool):
+            own = str(place) if row.id is None else row.id
+            prompt = self._prompt(row, self.selector.select(row.input, self.k, exclude=[own]))
+            rows.append(Example(prompt.text, row.output))
+        # The prompts are whole already: instruction, examples and query.
+        return rows, Template(query="{input}", answer=self.template.answer, separator=self.template.separator)
+
+    def asking(self, test: Sequence[Example]) -> list[Prompt]:
+        """The prompts of the test rows."""
+        if self.selector is None:
+            return [self.template.prompt([], row.input) for row in test]
+        shown = self.selector.select_many([row.input for row in test], self.k)
+        return [self._prompt(row, selection) for row, selection in zip(test, shown, strict=True)]
+
+    def _prompt(self, row: Example, selection: Selection) -> Prompt:
+        return self.pipeline.build(row.input, selection)[0]
+
+
+@dataclass(frozen=True)
+class EncoderTuning:
+    """Classify with an encoder: a head on its frozen vectors, or the whole encoder trained."""
+
+    method: str = "classifier-head"
+    epochs: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The method."""
+        return self.method
+
+    def run(self, setting: Setting) -> Outcome:
+        """Train, or load what was trained before, and classify.
+
+        Returns:
+            The outcome.
+        """
+        tuned = finetune(
+            setting.embedder,
+            setting.pool,
+            method=self.method,
+            output_dir=setting.folder / self.method,
+            epochs=self.epochs or (2 if len(setting.pool) > 5000 else 4),
+            seed=setting.seed,
+        )
+        started = perf_counter()
+        done = tuned.model.generate([row.text() for row in setting.task.test])
+        seconds = perf_counter() - started
+        return Outcome([c.text for c in done], seconds=seconds, fit_seconds=tuned.manifest.seconds, cost=0.0)

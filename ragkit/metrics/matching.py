@@ -1,0 +1,110 @@
+"""Answers that are right or wrong as they stand: exact match, labels, options and numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ragkit.errors import InvalidInputError
+from ragkit.options import read_option
+from ragkit.records import Example
+from ragkit.text import folded
+
+# A sign counts where no digit or word stands before it: 10-5 ends with 5, not with -5.
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)])[-\u2212])?(?:\d{1,3}(?:,\d{3})+(?![\d,]*\d)|\d+)?(?:(?<=\d)\.\d+|(?<![\d.])\.\d+|(?<=\d))"
+    r"(?:[eE][-+]?\d{1,4}\b)?"
+)
+
+
+def exact_match(answer: str, expected: str) -> float:
+    r"""1.0 where the answer is the expected text but for white space, else 0.0.
+
+    Examples:
+        >>> exact_match(" fade lamp,  zone: hall\n", "fade lamp, zone: hall")
+        1.0
+
+    Returns:
+        1.0 or 0.0.
+    """
+    return float(answer.split() == expected.split())
+
+
+def label_match(answer: str, expected: str) -> float:
+    """1.0 where the first line of the answer names the expected label, whatever its case and punctuation.
+
+    Returns:
+        1.0 or 0.0.
+    """
+    first = next(iter(answer.strip().splitlines()), "")
+    return float(folded(first) == folded(expected))
+
+
+def number_match(answer: str, expected: str) -> float:
+    """1.0 where the last number of the answer equals the last one of the expected text, compared as decimals.
+
+    Examples:
+        >>> number_match("6 boxes of 250 make 1,500.0 in all.", "1500")
+        1.0
+
+    Returns:
+        1.0 or 0.0; 0.0 for an answer without a number.
+
+    Raises:
+        InvalidInputError: If the expected text holds no number.
+    """
+    right = last_number(expected)
+    if right is None:
+        raise InvalidInputError(f"the expected text holds no number: {expected[:80]!r}")
+    return float(last_number(answer) == right)
+
+
+def last_number(text: str) -> Decimal | None:
+    """The last number that a text says; commas may part its thousands.
+
+    Returns:
+        The number, None where there is none.
+    """
+    found = [match[0] for match in _NUMBER.finditer(text) if match[0]]
+    return Decimal(found[-1].replace(",", "").replace("\u2212", "-")) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceMatch:
+    """1.0 where the answer names the same option as the expected text, by its letter or by its words.
+
+    The options of a row are the list ``"options"`` of its metadata: in a file, a field beside ``input`` and ``output``.
+    An answer that names none of them, or more than one, is wrong.
+    """
+
+    name: str = "choice"
+
+    def score_rows(self, answers: Sequence[str], rows: Sequence[Example]) -> list[float]:
+        """Score each answer by its row.
+
+        Args:
+            answers: One answer for each row.
+            rows: Rows with their options.
+
+        Returns:
+            1.0 or 0.0 for each.
+
+        Raises:
+            InvalidInputError: If a row has no options, or its output names none of them.
+        """
+        return [
+            float(_same_option(answer, row, f"rows[{place}]"))
+            for place, (answer, row) in enumerate(zip(answers, rows, strict=True))
+        ]
+
+
+def _same_option(answer: str, row: Example, where: str) -> bool:
+    options = (row.metadata or {}).get("options")
+    if not isinstance(options, list | tuple) or not all(isinstance(option, str) for option in options):
+        raise InvalidInputError(f"{where} needs its options, a list of texts in `metadata`, got {options!r}")
+    right = read_option(row.output, options).place
+    if right is None:
+        raise InvalidInputError(f"the output of {where}, {row.output!r}, names none of the options {list(options)}")
+    return read_option(answer, options).place == right

@@ -1,0 +1,137 @@
+"""Execution accuracy: a query is right where it gives what the expected one gives."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from urllib.parse import quote
+
+from ragkit.errors import InvalidInputError
+
+Rows = list[tuple[object, ...]]
+
+# All that reading takes. Everything else is refused: writing, ATTACH, PRAGMA, transactions, virtual tables.
+_READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
+_REFUSED_FUNCTIONS = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"}
+_LARGEST_VALUE = 1_000_000  # bytes; one call such as randomblob(1e9) is over before a time limit is looked at
+_STEPS = 1000  # of SQLite's machine, between two looks at the clock
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_INNERMOST = re.compile(r"\([^()]*\)")
+_ORDER_BY = re.compile(r"\border\s+by\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlMatch:
+    """1.0 where a query gives the rows that the expected query gives; a query that fails is wrong.
+
+    Queries run read-only on a SQLite file, one statement each, within limits. Rows are compared in order where the
+    outermost expected query has ORDER BY, else as a multiset; columns by position, whatever their names; real numbers
+    to nine digits. Yu et al., "Spider", EMNLP 2018, call it execution accuracy.
+
+    Attributes:
+        database: The SQLite file.
+        seconds: Time that a query may take.
+        most_rows: Rows that a query may give.
+    """
+
+    database: str | Path
+    seconds: float = 5.0
+    most_rows: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.most_rows < 1:
+            raise InvalidInputError(
+                f"`seconds` must be above 0 and `most_rows` at least 1, got {self.seconds} and {self.most_rows}"
+            )
+        self._run("SELECT count(*) FROM sqlite_master", what="the database")
+
+    @property
+    def name(self) -> str:
+        """The spec that loads it again."""
+        return f"sql:{self.database}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal only for the same contents and limits."""
+        with Path(self.database).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return f"sql:{digest}:{self.seconds}:{self.most_rows}"
+
+    def __call__(self, answer: str, expected: str) -> float:
+        """Run both and compare.
+
+        Args:
+            answer: A query.
+            expected: The query that is right.
+
+        Returns:
+            1.0 or 0.0.
+
+        Raises:
+            InvalidInputError: If the expected query cannot run within the limits.
+        """
+        wanted = self._run(expected, what="the expected query")
+        try:
+            found = self.rows(answer)
+        except (sqlite3.Error, sqlite3.Warning):
+            return 0.0
+        if _ORDER_BY.search(_outermost(expected)):
+            return float(list(map(_rounded, found)) == list(map(_rounded, wanted)))
+        return float(Counter(map(_rounded, found)) == Counter(map(_rounded, wanted)))
+
+    def rows(self, query: str) -> Rows:
+        """Run a query.
+
+        Args:
+            query: One SELECT.
+
+        Returns:
+            Its rows.
+
+        Raises:
+            sqlite3.OperationalError: If it gives too many rows, takes too long, writes, or fails; other errors of
+                sqlite3 where SQLite raises them.
+        """
+        address = f"file:{quote(str(Path(self.database).absolute()))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as connection:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
+            connection.set_authorizer(_authorise)
+            end = monotonic() + self.seconds
+            connection.set_progress_handler(lambda: monotonic() > end, _STEPS)
+            # UTF-8 is what SQLite promises and does not check.
+            connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            rows = connection.execute(query).fetchmany(self.most_rows + 1)
+        if len(rows) > self.most_rows:
+            raise sqlite3.OperationalError(f"more than {self.most_rows} rows")
+        return rows
+
+    def _run(self, query: str, *, what: str) -> Rows:
+        try:
+            return self.rows(query)
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise InvalidInputError(f"{what} cannot be read: {error} ({self.database}; {query[:200]!r})") from error
+
+
+def _authorise(action: int, _: str | None, function: str | None, *__: object) -> int:
+    if action == sqlite3.SQLITE_FUNCTION:
+        return sqlite3.SQLITE_DENY if (function or "").lower() in _REFUSED_FUNCTIONS else sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
+
+
+def _outermost(query: str) -> str:
+    """A query without its texts, comments and what stands in brackets."""
+    text, shorter = "", _QUOTED.sub(" ", query)
+    while text != shorter:
+        text, shorter = shorter, _INNERMOST.sub(" ", shorter)
+    return text
+
+
+def _rounded(row: Sequence[object]) -> tuple[object, ...]:
+    return tuple(float(f"{value:.9g}") if isinstance(value, float) else value for value in row)

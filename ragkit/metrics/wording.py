@@ -1,0 +1,100 @@
+"""How much of the expected wording an answer holds: token F1, chrF and ROUGE."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from functools import cache
+from typing import Any
+
+from ragkit.extras import require
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+
+
+def token_f1(answer: str, expected: str) -> float:
+    """F1 of the words of answer and expected text, normalised as for SQuAD (Rajpurkar et al., EMNLP 2016).
+
+    Lower case; punctuation and English articles do not count. Where one side has no word left, 1.0 if the other has
+    none either.
+
+    Examples:
+        >>> token_f1("The cat sat.", "a cat")
+        0.6666666666666666
+
+    Returns:
+        A score from 0 to 1.
+    """
+    return multiset_f1(Counter(_squad_words(answer)), Counter(_squad_words(expected)))
+
+
+def multiset_f1(found: Counter[Any], wanted: Counter[Any]) -> float:
+    """Harmonic mean of precision and recall of what was found.
+
+    Returns:
+        A score from 0 to 1; 1 where nothing was wanted and nothing found.
+    """
+    total = found.total() + wanted.total()
+    return 2 * (found & wanted).total() / total if total else 1.0
+
+
+def chrf(answer: str, expected: str) -> float:
+    """The chrF score of one answer (Popović, WMT 2015): F2 of character n-grams up to six, by sacrebleu.
+
+    Returns:
+        A score from 0 to 1.
+    """
+    return float(_chrf_scorer().sentence_score(answer, [expected]).score) / 100
+
+
+def rouge_1(answer: str, expected: str) -> float:
+    """ROUGE-1 F1 (Lin, 2004): words in common, by rouge-score, without stemming.
+
+    Returns:
+        A score from 0 to 1.
+    """
+    return _rouge("rouge1", answer, expected)
+
+
+def rouge_2(answer: str, expected: str) -> float:
+    """ROUGE-2 F1 (Lin, 2004): word pairs in common, by rouge-score, without stemming.
+
+    Returns:
+        A score from 0 to 1.
+    """
+    return _rouge("rouge2", answer, expected)
+
+
+def rouge_l(answer: str, expected: str) -> float:
+    """ROUGE-L F1 (Lin, 2004): longest common subsequence of words, by rouge-score, without stemming.
+
+    Returns:
+        A score from 0 to 1.
+    """
+    return _rouge("rougeL", answer, expected)
+
+
+def _squad_words(text: str) -> list[str]:
+    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+
+
+def _rouge(kind: str, answer: str, expected: str) -> float:
+    return float(_rouge_scorer(kind).score(target=expected, prediction=answer)[kind].fmeasure)
+
+
+@cache
+def _chrf_scorer() -> Any:
+    require("sacrebleu")
+    from sacrebleu.metrics import CHRF
+
+    return CHRF()
+
+
+@cache
+def _rouge_scorer(kind: str) -> Any:
+    require("rouge_score")
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer([kind], use_stemmer=False)

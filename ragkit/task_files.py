@@ -1,0 +1,252 @@
+"""Reading the rows of a task: JSON lines, CSV, datasets on disk, or mappings from anywhere."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.extras import require
+from ragkit.records import Example
+
+_EXPECTED = 'expected {"input": text, "output": text, "split": "train" or "test"}'
+
+
+class TaskRow(BaseModel):
+    """A row as it stands in a file; what is not named here becomes metadata."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    input: str | dict[str, str]
+    output: str
+    id: str | None = None
+    split: Literal["train", "dev", "validation", "test"] | None = None
+
+    def example(self) -> Example:
+        """The record that pools and tests are made of.
+
+        Returns:
+            The example.
+        """
+        return Example(self.input, self.output, id=self.id, metadata=self.model_extra or None)
+
+
+def read_objects(path: Path) -> list[dict[str, object]]:
+    """Read a file of one JSON object a line, whatever its fields.
+
+    Args:
+        path: The file, UTF-8; empty lines are passed over.
+
+    Returns:
+        The objects, in order.
+
+    Raises:
+        DataFileError: If the file or one of its lines cannot be read.
+    """
+    rows: list[dict[str, object]] = []
+    for number, line in _lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
+        if not isinstance(row, dict):
+            raise DataFileError(path, number, f"holds a {type(row).__name__}; expected one JSON object a line")
+        rows.append(row)
+    return rows
+
+
+def read_jsonl(path: Path) -> list[TaskRow]:
+    """Read rows from JSON lines.
+
+    Args:
+        path: The file, UTF-8.
+
+    Returns:
+        The rows, in order.
+
+    Raises:
+        DataFileError: If the file or one of its lines cannot be read.
+    """
+    rows: list[TaskRow] = []
+    for number, line in _lines(path):
+        try:
+            rows.append(TaskRow.model_validate_json(line))
+        except ValidationError as error:
+            raise DataFileError(path, number, _problem(error)) from error
+        _check_split(rows, path, number)
+    return rows
+
+
+def read_csv(path: Path, source: str | Sequence[str], output: str) -> list[TaskRow]:
+    """Read rows from a CSV file with a heading.
+
+    Args:
+        path: The file, UTF-8.
+        source: The column of the input, or several.
+        output: The column of the output.
+
+    Returns:
+        The rows, in order.
+
+    Raises:
+        DataFileError: If the file or one of its rows cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            numbered = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataFileError(path, 0, f"cannot be read ({error}); expected a UTF-8 file of CSV") from error
+    rows: list[TaskRow] = []
+    for number, row in numbered:
+        if None in row or None in row.values():
+            raise DataFileError(
+                path, number, f"has other columns than the heading: {', '.join(reader.fieldnames or ())}"
+            )
+        if row.get("split") == "":
+            del row["split"]
+        rows.append(_row(row, path, number, source, output))
+        _check_split(rows, path, number)
+    if not rows:
+        raise DataFileError(path, 0, "holds no row; expected a heading and rows below it")
+    return rows
+
+
+def read_dataset(dataset: Any, source: str | Sequence[str], output: str) -> tuple[list[TaskRow], str]:
+    """Read rows from a dataset of Hugging Face's library.
+
+    Args:
+        dataset: A folder that ``save_to_disk`` wrote, a ``Dataset`` or a ``DatasetDict``.
+        source: The column of the input, or several.
+        output: The column of the output.
+
+    Returns:
+        The rows, and a name for the task.
+
+    Raises:
+        DataFileError: If it cannot be read.
+    """
+    require("datasets")
+    import datasets
+
+    path = Path(dataset if isinstance(dataset, str | Path) else "dataset")
+    if isinstance(dataset, str | Path):
+        try:
+            dataset = datasets.load_from_disk(str(path))
+        except (OSError, ValueError) as error:
+            problem = f"is no dataset on disk ({error}); expected a folder that `save_to_disk` wrote"
+            raise DataFileError(path, 0, problem) from error
+    parts = dataset if isinstance(dataset, Mapping) else {None: dataset}
+    if "test" not in parts and "validation" in parts:
+        parts = {("test" if name == "validation" else name): part for name, part in parts.items()}
+    rows: list[TaskRow] = []
+    for split, part in parts.items():
+        names = getattr(part.features.get(output), "names", None)
+        for row in part:
+            value = row.get(output)
+            known = {} if names is None or not isinstance(value, int) else {output: names[value]}
+            where = {} if split is None else {"split": split}
+            rows.append(_row({**row, **known, **where}, path, len(rows) + 1, source, output))
+    if not rows:
+        raise DataFileError(path, 0, "holds no row")
+    return rows, path.name
+
+
+def read_mappings(rows: Iterable[Mapping[str, object]], path: Path) -> list[TaskRow]:
+    """Read rows that are mappings.
+
+    Args:
+        rows: The mappings.
+        path: What they are called in errors.
+
+    Returns:
+        The rows, in order.
+
+    Raises:
+        DataFileError: If there is none, or one of them cannot be read; they are counted from 1.
+    """
+    read: list[TaskRow] = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise DataFileError(path, number, f"is a {type(row).__name__}; {_EXPECTED}")
+        read.append(_row(row, path, number, "input", "output"))
+        _check_split(read, path, number)
+    if not read:
+        raise DataFileError(path, 0, "gives no row")
+    return read
+
+
+def divided(rows: Sequence[TaskRow], name: str, test_share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """Divide rows into pool and test: by their ``split``, else by chance.
+
+    Args:
+        rows: All rows; those of a ``dev`` or ``validation`` split are left out.
+        name: What the rows are called in errors.
+        test_share: Share of the rows held out where none says its split.
+        seed: Seed of that choice.
+
+    Returns:
+        Pool and test.
+
+    Raises:
+        DataFileError: If the pool is empty.
+        InvalidInputError: If ``test_share`` is not a share.
+    """
+    if not 0 <= test_share < 1:
+        raise InvalidInputError(f"`test_share` must be at least 0 and below 1, got {test_share}")
+    if any(row.split for row in rows):
+        pool = [row.example() for row in rows if row.split == "train"]
+        test = [row.example() for row in rows if row.split == "test"]
+    else:
+        held_out = set(Random(seed).sample(range(len(rows)), round(test_share * len(rows))))
+        pool = [row.example() for place, row in enumerate(rows) if place not in held_out]
+        test = [rows[place].example() for place in sorted(held_out)]
+    if not pool:
+        raise DataFileError(Path(name), 0, 'no training row; expected rows with "split": "train", or no split at all')
+    return pool, test
+
+
+def _row(row: Mapping[str, object], path: Path, number: int, source: str | Sequence[str], output: str) -> TaskRow:
+    wanted = [source] if isinstance(source, str) else list(source)
+    missing = [name for name in (*wanted, output) if name not in row]
+    if missing:
+        raise DataFileError(path, number, f"has no column {missing[0]!r}, only {', '.join(map(str, row))}")
+    rest = {name: value for name, value in row.items() if name not in {*wanted, output}}
+    value = row[source] if isinstance(source, str) else {name: row[name] for name in wanted}
+    try:
+        return TaskRow.model_validate({**rest, "input": value, "output": row[output]})
+    except ValidationError as error:
+        raise DataFileError(path, number, _problem(error)) from error
+
+
+def _problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}; {_EXPECTED}"
+
+
+def _check_split(rows: Sequence[TaskRow], path: Path, number: int) -> None:
+    if (rows[-1].split is None) != (rows[0].split is None):
+        problem = 'only some of the rows say their split; expected a "split" in every row, or in none'
+        raise DataFileError(path, number, problem)
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not empty, with their numbers."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a file of JSON lines") from error
+    except UnicodeDecodeError as error:
+        raise DataFileError(
+            path, 0, f"is not UTF-8 (byte {error.start}); expected a UTF-8 file of JSON lines"
+        ) from error
+    kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not kept:
+        raise DataFileError(path, 0, "holds no row; expected one JSON object a line")
+    return kept

@@ -4,8 +4,8 @@
     python benchmarks/icl_vs_finetuned/run.py --quick geoquery scan trec6
 
 Results go to ``results/*.json``; ``python benchmarks/update_readme.py`` makes the README's tables from them.
-``--quick`` takes fewer test rows and smaller pools, and writes ``results/<task>-quick.json``. The generative arms run on
-the tiny model that ships with ragkit: that shows that the parts work together, and nothing about large models.
+``--quick`` takes fewer test rows and smaller pools, and writes ``results/<task>-quick.json``. The generative arms run
+on the tiny model that ships with ragkit: that shows that the parts work together, and nothing about large models.
 """
 
 from __future__ import annotations

@@ -73,6 +73,16 @@ def test_k_examples_are_shown(tmp_path):
     assert {prompt.count("Output:") for prompt in model.asked} == {4}
 
 
+def test_answers_have_room_for_the_longest_output(tmp_path):
+    long = "word " * 300
+    pool = [Example("write", long.strip()), Example("say", "no")]
+    model = ScriptedModel(lambda prompt: " " + long)
+    outcome = Prompting("bm25").run(setting(tmp_path, model, pool=pool, task=task(test=[Example("write it", long)])))
+    assert outcome.answers == [long.strip()]
+    assert setting(tmp_path, model).answer_tokens(None) == 48
+    assert setting(tmp_path, model).answer_tokens(7) == 7
+
+
 @dataclass(frozen=True)
 class Crashes:
     name: str = "crashes"

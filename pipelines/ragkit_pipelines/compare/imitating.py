@@ -28,14 +28,14 @@ class Imitating:
         method: How the student is trained; see `Tuning`.
         k: Examples of the pool that the teacher is shown, the same ones each time.
         epochs: See `Tuning`.
-        max_tokens: Tokens of an answer at the most.
+        max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
     """
 
     teacher: str | LanguageModel
     method: str = "lora"
     k: int = 4
     epochs: float | None = None
-    max_tokens: int = 48
+    max_tokens: int | None = None
 
     @property
     def name(self) -> str:
@@ -56,19 +56,16 @@ class Imitating:
         Raises:
             InvalidInputError: If the teacher gave no answer that can be trained on.
         """
+        most = setting.answer_tokens(self.max_tokens)
         template, teacher = setting.task.template, setting.kept(load_model(self.teacher))
         shown = setting.pool[: self.k]
         rest = setting.pool[len(shown) :] or shown
-        taught = imitate(
-            teacher, [row.input for row in rest], template=template, examples=shown, max_tokens=self.max_tokens
-        )
+        taught = imitate(teacher, [row.input for row in rest], template=template, examples=shown, max_tokens=most)
         if not taught.examples:
             raise InvalidInputError(f"the teacher gave no answer to train on; the first: {taught.dropped[0][1]}")
-        student = Tuning(self.method, epochs=self.epochs, max_tokens=self.max_tokens).run(
-            replace(setting, pool=taught.examples)
-        )
+        student = Tuning(self.method, epochs=self.epochs, max_tokens=most).run(replace(setting, pool=taught.examples))
         asked = [template.prompt(shown, row.input) for row in setting.task.test]
-        done = teacher.generate(asked, max_tokens=self.max_tokens, stop=template.stop)
+        done = teacher.generate(asked, max_tokens=most, stop=template.stop)
         model_answers = [template.read_answer(completion.text) for completion in done]
         lessons = Outcome(
             [],

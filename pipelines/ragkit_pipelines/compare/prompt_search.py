@@ -56,14 +56,14 @@ class OptimisedPrompt:
         selectors: Where demonstrations may come from; ``"set"`` stands for fixed sets.
         sizes: Numbers of demonstrations.
         instructions: Other instructions than the task's own.
-        max_tokens: Tokens of an answer at the most.
+        max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
     """
 
     trials: int = 12
     selectors: Sequence[str] = ("bm25", "set", "embedding", "jaccard")
     sizes: Sequence[int] = (8, 4, 16, 2)
     instructions: Sequence[str] = _OTHER_WORDS
-    max_tokens: int = 48
+    max_tokens: int | None = None
     name: str = "optimised-prompt"
 
     def check(self, _task: Task, model: LanguageModel | None) -> None:
@@ -113,7 +113,7 @@ class OptimisedPrompt:
             selector_of(spec, replace(setting, pool=pool)),
             k=min(candidate.k, len(pool)),
             template=replace(setting.task.template, instruction=candidate.instruction),
-            max_tokens=self.max_tokens,
+            max_tokens=setting.answer_tokens(self.max_tokens),
             order=candidate.order,
         )
         answers = pipeline.batch([row.input for row in setting.task.test])

@@ -19,6 +19,8 @@ from ragkit.records import Completion, Example
 from ragkit.tasks import Task
 from ragkit_selectors.loading import load_selector
 
+_LEAST_TOKENS = 48  # room for a short answer with some words around it
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -68,6 +70,19 @@ class Setting:
             The model.
         """
         return LayeredModel(model, cache=AnswerCache(self.answers), budget=self.budget)
+
+    def answer_tokens(self, given: int | None) -> int:
+        """Tokens that an answer may take: as given, else room for the longest output of the pool, 48 at least.
+
+        Returns:
+            The number, the same for every strategy that asks the same model.
+        """
+        if given is not None:
+            return given
+        if self.model is None:
+            return _LEAST_TOKENS
+        longest = sorted({row.output for row in self.pool}, key=len)[-8:]
+        return max(_LEAST_TOKENS, 8 + max(map(self.model.count_tokens, longest)))
 
     def held_out(self, strategy: str) -> tuple[list[Example], list[Example]]:
         """Divide the pool to tune on it: the same way for every strategy, so that all tune on the same rows.

@@ -118,11 +118,17 @@ class Vote:
 
 @dataclass(frozen=True)
 class Prompting:
-    """Ask a language model, with chosen examples or (``selector=None``) without."""
+    """Ask a language model, with chosen examples or (``selector=None``) without.
+
+    Attributes:
+        selector: Where examples come from.
+        k: How many.
+        max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
+    """
 
     selector: str | None = None
     k: int = 8
-    max_tokens: int = 48
+    max_tokens: int | None = None
 
     @property
     def name(self) -> str:
@@ -142,7 +148,9 @@ class Prompting:
         chooser = selector_of(self.selector, setting) if self.selector else None
         model = setting.language_model(self.name)
         k = min(self.k, len(setting.pool))
-        pipeline = FewShot.from_task(setting.task, model, chooser, k=k, max_tokens=self.max_tokens)
+        pipeline = FewShot.from_task(
+            setting.task, model, chooser, k=k, max_tokens=setting.answer_tokens(self.max_tokens)
+        )
         answers = pipeline.batch([row.input for row in setting.task.test])
         done = [answer.completion for answer in answers]
         return outcome_of([answer.text for answer in answers], done, [answer.prompt for answer in answers])

@@ -38,7 +38,7 @@ class Tuning:
         k: How many examples are shown.
         epochs: Passes over the pool; if None, three, or more where that would be under 200 steps.
         learning_rate: The highest rate; the library's own choice if None.
-        max_tokens: Tokens of an answer at the most.
+        max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
     """
 
     method: str = "lora"
@@ -47,7 +47,7 @@ class Tuning:
     k: int = 4
     epochs: float | None = None
     learning_rate: float | None = None
-    max_tokens: int = 48
+    max_tokens: int | None = None
 
     @property
     def name(self) -> str:
@@ -113,7 +113,9 @@ class Tuning:
         )
         asked = prompts.asking(setting.task.test)
         own = setting.task.template
-        done = setting.kept(tuned.model).generate(asked, max_tokens=self.max_tokens, stop=own.stop)
+        done = setting.kept(tuned.model).generate(
+            asked, max_tokens=setting.answer_tokens(self.max_tokens), stop=own.stop
+        )
         outcome = outcome_of([own.read_answer(c.text) for c in done], done, asked)
         spent = [tuned, *earlier]
         outcome = replace(
@@ -144,7 +146,9 @@ class _Prompts:
         self.template = setting.task.template
         self.k = min(strategy.k, len(setting.pool) - 1)
         self.selector = selector_of(strategy.selector, setting) if strategy.selector and self.k else None
-        self.pipeline = FewShot(model, None, template=self.template, max_tokens=strategy.max_tokens)
+        self.pipeline = FewShot(
+            model, None, template=self.template, max_tokens=setting.answer_tokens(strategy.max_tokens)
+        )
 
     def training(self, pool: Sequence[Example]) -> tuple[list[Example], Template]:
         """The rows to train on, and the template that puts them into words."""

@@ -78,8 +78,13 @@ def test_the_page_stands_alone_and_escapes_every_text(folder, tmp_path):
     assert EVIL in page.pre  # an answer as it was given
     assert f"dim {EVIL}" in page.pre
     assert any(shown.endswith("Input: dim 1\nOutput:") and "Input: dim it\nOutput: fade" in shown for shown in page.pre)
-    assert "49" not in re.findall(r"alert\(1\)\S* (\S+)", text)
-    assert page.tags.count("summary") == 30 + 30 * 2  # items; two of three strategies have prompts
+    # Items; two of three strategies have prompts; the classes; the confusions of three strategies.
+    assert page.tags.count("summary") == 30 + 30 * 2 + 1 + 3
+    classes = text.partition("Score by expected output")[2].partition("Confused")[0]
+    assert re.findall(r"<td>(.*?)</td>", classes) == ["fade", "20", "1.000", "0.000", "1.000",
+                                                       "vent", "10", "0.000", "0.000", "0.000"]  # fmt: skip
+    confused = text.partition("Confused most often")[2].partition("few-shot:jaccard")[2]
+    assert re.findall(r"<td>(.*?)</td>", confused)[:3] == ["vent", "fade", "10"]
 
 
 def test_the_same_results_give_the_same_page(folder):

@@ -14,7 +14,7 @@ from ragkit.errors import DataFileError
 from ragkit_pipelines.compare.changes import changes
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.report import markdown_report
-from ragkit_pipelines.compare.results import SCHEMA, Difference, Pair, Recommendation, Results, Row
+from ragkit_pipelines.compare.results import SCHEMA, Cell, Difference, Pair, Recommendation, Results, Row
 
 EVIL = '<script>alert(1)</script> {{ 7*7 }} | `x` & "q"'
 
@@ -93,6 +93,22 @@ def test_the_same_results_give_the_same_page(folder):
     results, items = Results.load(folder), Items.load(folder)
     assert html_report(results, items) == html_report(results, items)
     assert "Item by item" not in html_report(results)
+
+
+def test_a_page_of_extreme_scores():
+    """Rounding puts Wilson's bounds past some scores of 0 and 1."""
+    from ragkit_pipelines.compare.page import html_report
+    from ragkit_pipelines.compare.results import make_row
+    from ragkit_pipelines.compare.verdict import summarise
+
+    facts = {"model": None, "size": 1, "seed": 0, "prompt_tokens": 0, "completion_tokens": 0, "fit_seconds": 0}
+    cells = [
+        Cell(key="", row=make_row(strategy=f"${right} of {n}", n=n, correct=right, seconds=n, cost=None, **facts),
+             answers=[""] * n, scores=[float(right > 0)] * n)
+        for n in (10, 60, 77) for right in (0, n)
+    ]  # fmt: skip
+    for three in (cells[:2], cells[2:4], cells[4:]):
+        assert "<svg" in html_report(summarise("t", 0, three))
 
 
 def test_markdown_has_every_part(folder):

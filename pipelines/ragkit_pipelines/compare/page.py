@@ -171,7 +171,8 @@ def _quality(axes: Axes, results: Results) -> None:
         score = _mean([row.score for row in rows])
         low, high = min(row.low for row in rows), max(row.high for row in rows)
         takes.append(_mean(each))
-        axes.errorbar(takes[-1], score, yerr=[[score - low], [high - score]], marker="o", label=_plain(strategy))
+        below, above = max(0.0, score - low), max(0.0, high - score)  # rounding may put a bound past the score
+        axes.errorbar(takes[-1], score, yerr=[[below], [above]], marker="o", label=_plain(strategy))
     if min(takes) > 0:
         axes.set_xscale("log")
     axes.set_xlabel("US dollars for a thousand answers" if known else "seconds for a thousand answers")

@@ -43,10 +43,9 @@ def statistics_table(facts: dict[str, Any]) -> str:
     sets = covered[0]["sets"]
     lines += [
         f"\n{sets:,} simulated comparisons for each setting: 30 or 200 items, four seed variances, equal and unequal",
-        "strategies. With one seed the truth is that of the seed. What it costs to read more into one seed: where",
-        "training varies much, a winner was named in up to",
-        f"{claim['most_winners_of_one_seed_that_are_none_over_seeds']:.0%} of comparisons of strategies that are",
-        "equally good over all seeds.",
+        "strategies. With one seed the truth is that of the seed. It must not be read as more: where training varies",
+        f"much, a winner was named in up to {claim['most_winners_of_one_seed_that_are_none_over_seeds']:.0%} of",
+        "one-seed comparisons of strategies that are equally good over all seeds.",
         "Few seeds are covered too often rather than too seldom, and pay for it with width: use five or more.",
         f"10,000 draws over 20 strategies, 5 seeds and 3,000 items take {facts['speed']['wall_s']:.2f} s on one core.",
     ]

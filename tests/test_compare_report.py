@@ -14,7 +14,7 @@ from ragkit.errors import DataFileError
 from ragkit_pipelines.compare.changes import changes
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.report import markdown_report
-from ragkit_pipelines.compare.results import SCHEMA, Difference, Pair, Recommendation, Results, Row
+from ragkit_pipelines.compare.results import SCHEMA, Cell, Difference, Pair, Recommendation, Results, Row
 
 EVIL = '<script>alert(1)</script> {{ 7*7 }} | `x` & "q"'
 
@@ -78,8 +78,13 @@ def test_the_page_stands_alone_and_escapes_every_text(folder, tmp_path):
     assert EVIL in page.pre  # an answer as it was given
     assert f"dim {EVIL}" in page.pre
     assert any(shown.endswith("Input: dim 1\nOutput:") and "Input: dim it\nOutput: fade" in shown for shown in page.pre)
-    assert "49" not in re.findall(r"alert\(1\)\S* (\S+)", text)
-    assert page.tags.count("summary") == 30 + 30 * 2  # items; two of three strategies have prompts
+    # Items; two of three strategies have prompts; the classes; the confusions of three strategies.
+    assert page.tags.count("summary") == 30 + 30 * 2 + 1 + 3
+    classes = text.partition("Score by expected output")[2].partition("Confused")[0]
+    assert re.findall(r"<td>(.*?)</td>", classes) == ["fade", "20", "1.000", "0.000", "1.000",
+                                                       "vent", "10", "0.000", "0.000", "0.000"]  # fmt: skip
+    confused = text.partition("Confused most often")[2].partition("few-shot:jaccard")[2]
+    assert re.findall(r"<td>(.*?)</td>", confused)[:3] == ["vent", "fade", "10"]
 
 
 def test_the_same_results_give_the_same_page(folder):
@@ -88,6 +93,22 @@ def test_the_same_results_give_the_same_page(folder):
     results, items = Results.load(folder), Items.load(folder)
     assert html_report(results, items) == html_report(results, items)
     assert "Item by item" not in html_report(results)
+
+
+def test_a_page_of_extreme_scores():
+    """Rounding puts Wilson's bounds past some scores of 0 and 1."""
+    from ragkit_pipelines.compare.page import html_report
+    from ragkit_pipelines.compare.results import make_row
+    from ragkit_pipelines.compare.verdict import summarise
+
+    facts = {"model": None, "size": 1, "seed": 0, "prompt_tokens": 0, "completion_tokens": 0, "fit_seconds": 0}
+    cells = [
+        Cell(key="", row=make_row(strategy=f"${right} of {n}", n=n, correct=right, seconds=n, cost=None, **facts),
+             answers=[""] * n, scores=[float(right > 0)] * n)
+        for n in (10, 60, 77) for right in (0, n)
+    ]  # fmt: skip
+    for three in (cells[:2], cells[2:4], cells[4:]):
+        assert "<svg" in html_report(summarise("t", 0, three))
 
 
 def test_markdown_has_every_part(folder):

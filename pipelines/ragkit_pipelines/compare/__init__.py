@@ -19,6 +19,7 @@ from ragkit.finetuning.manifest import run_hash, write_atomic
 from ragkit.models import load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
+from ragkit_pipelines.compare.curves import Extrapolation, extrapolate
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.provenance import surroundings
 from ragkit_pipelines.compare.report import markdown_report
@@ -60,6 +61,26 @@ class Comparison:
             A table to print with rich.
         """
         return self.results.table()
+
+    def examples_needed(self, strategy: str, to_reach: str | float) -> Extrapolation:
+        """How many examples a strategy would need to reach another one, or a score, if its curve goes on as it began.
+
+        Args:
+            strategy: The strategy that is to learn more; run on three pool sizes at least.
+            to_reach: A score, or the strategy whose score at its largest pool is to be reached.
+
+        Returns:
+            Number of examples with a 95 % interval.
+
+        Raises:
+            InvalidInputError: If there are too few sizes, or a strategy did not run.
+        """
+        target = to_reach
+        if isinstance(target, str):
+            curve = self.items.curve(target)
+            scores = curve[max(curve)]
+            target = sum(sum(each) / len(each) for each in scores.values()) / len(scores)
+        return extrapolate(self.items.curve(strategy), target)
 
     def html(self) -> str:
         """The report as one page that needs no network; the extra ``report`` makes it.

@@ -75,11 +75,11 @@ class PairedBootstrap:
         self._by_item: NDArray[np.float64] = given.mean(axis=1)
         self._by_seed: NDArray[np.float64] = given.mean(axis=2)
         means = self._by_item.mean(axis=1)
-        drawn = [weights @ self._by_item.T for weights in _item_weights(rng, draws, self._items)]
+        drawn = [weights @ self._by_item.T for weights in item_weights(rng, draws, self._items)]
         self._drawn: NDArray[np.float64] = np.concatenate(drawn) - means
         self._widen = _few_items(self._items)
         self._doubt = rng.standard_normal(draws) / self._items
-        self._t = rng.permutation(_student(draws, self._seeds - 1)) if self._seeds > 1 else np.zeros(draws)
+        self._t = rng.permutation(student(draws, self._seeds - 1)) if self._seeds > 1 else np.zeros(draws)
 
     def difference(self, a: int, b: int, *, level: float = 0.95) -> Interval:
         """Compare two of the strategies.
@@ -114,8 +114,17 @@ class PairedBootstrap:
         )
 
 
-def _item_weights(rng: np.random.Generator, draws: int, items: int) -> Iterator[NDArray[np.float64]]:
-    """How often each item is drawn, as a share of all, some draws at a time."""
+def item_weights(rng: np.random.Generator, draws: int, items: int) -> Iterator[NDArray[np.float64]]:
+    """How often each item is drawn, as a share of all.
+
+    Args:
+        rng: Where chance comes from.
+        draws: Number of draws.
+        items: Number of items; each draw takes as many, with replacement.
+
+    Yields:
+        f64[some draws, items], in all ``draws`` rows.
+    """
     step = max(1, _CHUNK // items)
     for start in range(0, draws, step):
         rows = min(step, draws - start)
@@ -124,8 +133,16 @@ def _item_weights(rng: np.random.Generator, draws: int, items: int) -> Iterator[
         yield np.bincount(places.ravel(), minlength=rows * items).reshape(rows, items) / items
 
 
-def _student(draws: int, freedom: int) -> NDArray[np.float64]:
-    """Quantiles of Student's t in even steps: heavy tails without the luck of the draw."""
+def student(draws: int, freedom: int) -> NDArray[np.float64]:
+    """Quantiles of Student's t in even steps: heavy tails without the luck of the draw.
+
+    Args:
+        draws: Number of quantiles.
+        freedom: Degrees of freedom.
+
+    Returns:
+        f64[draws], rising.
+    """
     from scipy.stats import t
 
     return np.asarray(t.ppf((np.arange(draws) + 0.5) / draws, freedom), dtype=np.float64)

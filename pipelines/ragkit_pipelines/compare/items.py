@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ragkit.errors import DataFileError
+from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.records import Example
 from ragkit_pipelines.compare.results import SCHEMA, Cell
 
@@ -114,4 +114,22 @@ class Items(BaseModel):
         found: dict[tuple[str, int], dict[int, list[float]]] = {}
         for each in self.answers:
             found.setdefault((each.strategy, each.size), {})[each.seed] = each.scores
+        return found
+
+    def curve(self, strategy: str) -> dict[int, dict[int, list[float]]]:
+        """Scores of one strategy by pool size, then by seed.
+
+        Args:
+            strategy: Its name.
+
+        Returns:
+            A nested mapping.
+
+        Raises:
+            InvalidInputError: If the strategy did not finish anywhere.
+        """
+        found = {size: seeds for (name, size), seeds in self.scores().items() if name == strategy}
+        if not found:
+            known = list(dict.fromkeys(each.strategy for each in self.answers))
+            raise InvalidInputError(f"no answers of a strategy {strategy!r}; there are {known}")
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from importlib.resources import files
 from io import StringIO
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_ITEMS = 200
+MOST_CONFUSIONS = 15
 
 
 def html_report(results: Results, items: Items | None = None) -> str:
@@ -62,10 +64,46 @@ def html_report(results: Results, items: Items | None = None) -> str:
         plots=[(title, Markup(svg)) for title, svg in plots],  # noqa: S704
         costs=(COST_HEADINGS, cost_lines(results)),
         differences=(DIFFERENCE_HEADINGS, difference_lines(results)),
+        classes=_by_class(items) if items else None,
+        confusions=_confusions(items) if items else [],
         failed=[row for row in results.rows if row.error],
         items=chosen,
         left_out=len(items.inputs) - len(chosen) if items else 0,
     )
+
+
+def _classes(items: Items) -> list[str]:
+    """The expected outputs where they are classes, that is few and repeated; else none."""
+    counts = Counter(items.expected)
+    return [name for name, _ in counts.most_common()] if 1 < len(counts) <= min(100, len(items.expected) / 2) else []
+
+
+def _by_class(items: Items) -> tuple[list[str], list[list[str]]] | None:
+    """Mean score of each strategy on the rows of each class."""
+    classes, shown = _classes(items), items.shown()
+    if not classes:
+        return None
+    lines = []
+    for name in classes:
+        places = [place for place, expected in enumerate(items.expected) if expected == name]
+        means = [_mean([each.scores[place] for place in places]) for each in shown]
+        lines.append([name, str(len(places)), *(f"{mean:.3f}" for mean in means)])
+    return ["expected", "rows", *(each.strategy for each in shown)], lines
+
+
+def _confusions(items: Items) -> list[tuple[str, list[tuple[str, str, int]]]]:
+    """For each strategy the wrong answers that it gives most often, with what was expected."""
+    if not _classes(items):
+        return []
+    found = []
+    for each in items.shown():
+        wrong = Counter(
+            (expected, answer)
+            for expected, answer, score in zip(items.expected, each.answers, each.scores, strict=True)
+            if score < 0.5
+        )
+        found.append((each.strategy, [(*pair, count) for pair, count in wrong.most_common(MOST_CONFUSIONS)]))
+    return found
 
 
 def _interesting(items: Items) -> list[dict[str, Any]]:
@@ -133,7 +171,8 @@ def _quality(axes: Axes, results: Results) -> None:
         score = _mean([row.score for row in rows])
         low, high = min(row.low for row in rows), max(row.high for row in rows)
         takes.append(_mean(each))
-        axes.errorbar(takes[-1], score, yerr=[[score - low], [high - score]], marker="o", label=_plain(strategy))
+        below, above = max(0.0, score - low), max(0.0, high - score)  # rounding may put a bound past the score
+        axes.errorbar(takes[-1], score, yerr=[[below], [above]], marker="o", label=_plain(strategy))
     if min(takes) > 0:
         axes.set_xscale("log")
     axes.set_xlabel("US dollars for a thousand answers" if known else "seconds for a thousand answers")

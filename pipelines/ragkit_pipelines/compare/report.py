@@ -93,7 +93,7 @@ def verdict(results: Results) -> str:
         Sentences.
     """
     chosen = results.recommendation
-    return f"Recommendation: {chosen.strategy or 'none'}. {chosen.evidence[:1].upper()}{chosen.evidence[1:]}."
+    return f"Recommendation: {chosen.strategy or 'none'}. {chosen.evidence}."
 
 
 def markdown_report(results: Results) -> str:

@@ -17,7 +17,7 @@ from ragkit.errors import DataFileError, EmptyPoolError, InvalidInputError
 from ragkit.metrics import Metric, load_metric
 from ragkit.records import Example, Fields
 from ragkit.templates import Template
-from ragkit.text import folded
+from ragkit.text import folded, read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +236,8 @@ def read_objects(path: Path) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for number, line in _lines(path):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = read_json(line)
+        except InvalidInputError as error:
             raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
         if not isinstance(row, dict):
             raise DataFileError(path, number, f"holds a {type(row).__name__}; expected one JSON object a line")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.extras import require
 from ragkit.records import Example
+from ragkit.text import read_json
 
 _EXPECTED = 'expected {"input": text, "output": text, "split": "train" or "test"}'
 
@@ -52,8 +52,8 @@ def read_objects(path: Path) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for number, line in _lines(path):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = read_json(line)
+        except InvalidInputError as error:
             raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
         if not isinstance(row, dict):
             raise DataFileError(path, number, f"holds a {type(row).__name__}; expected one JSON object a line")

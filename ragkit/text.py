@@ -1,7 +1,8 @@
-"""How texts are compared: one rule for words, used by selectors, leak checks and metrics."""
+"""How texts are compared, one rule for words used by selectors, leak checks and metrics; and how JSON is read."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -30,6 +31,25 @@ def folded(text: str) -> str:
         The words joined by single spaces; a text without words stays as it is.
     """
     return " ".join(words(text)) or text
+
+
+def read_json(text: str | bytes) -> object:
+    """Read JSON that a user, a model or a file gave.
+
+    Args:
+        text: Anything.
+
+    Returns:
+        The value.
+
+    Raises:
+        InvalidInputError: If it is no JSON, or brackets stand too deep or numbers are too long to be read, for which
+            `json.loads` raises three kinds of errors.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{error}; this is no JSON that can be read") from error
 
 
 def refuse_bare_string(name: str, texts: Sequence[object]) -> None:

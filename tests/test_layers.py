@@ -374,7 +374,7 @@ def faults(server, tmp_path, number, timeout):
 
 
 def test_faults(server, tmp_path):
-    faults(server, tmp_path, 400, 0.5)
+    faults(server, tmp_path, 400, 1.5)
 
 
 @pytest.mark.slow

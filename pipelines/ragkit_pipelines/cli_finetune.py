@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -19,6 +18,7 @@ from ragkit.finetuning.mixing import Mixture, mix
 from ragkit.finetuning.rows import Row, read_rows
 from ragkit.models import load_model
 from ragkit.templates import Template
+from ragkit.text import read_json
 from ragkit_pipelines.cli_select import console_of_width
 
 
@@ -104,8 +104,8 @@ def _adapter(text: str, method: str) -> Any:
 
 def _object(option: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
+        value = read_json(text)
+    except InvalidInputError as error:
         raise InvalidInputError(f"{option} takes a JSON object, got {text!r}: {error}") from error
     if not isinstance(value, dict):
         raise InvalidInputError(f"{option} takes a JSON object, got {text!r}")

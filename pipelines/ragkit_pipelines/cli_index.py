@@ -18,6 +18,7 @@ from ragkit.index import Index
 from ragkit.ingest import load_chunker, load_documents
 from ragkit.ingest.syncing import SyncReport
 from ragkit.records import Document
+from ragkit.text import read_json
 from ragkit.workers import WorkerPool
 from ragkit_pipelines.cli_select import console_of_width, read_condition
 
@@ -225,7 +226,7 @@ def _pool(engine: str, workers: int) -> WorkerPool | None:
 def _documents(path: Path, text: str) -> Iterator[Document]:
     """The documents of a file of JSON lines, read as they are asked for."""
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open("rb")  # decoded line by line, so that an error has its line
     except OSError as error:
         raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a file of JSON lines") from error
     with file:
@@ -233,8 +234,8 @@ def _documents(path: Path, text: str) -> Iterator[Document]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
+                row = read_json(line)
+            except InvalidInputError as error:
                 raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
             if not isinstance(row, dict) or not isinstance(row.get(text), str):
                 raise DataFileError(path, number, f"expected a JSON object with {text!r}, a text")

@@ -16,6 +16,7 @@ from rich.table import Table
 from ragkit.errors import InvalidInputError
 from ragkit.records import Selection
 from ragkit.tasks import read_objects
+from ragkit.text import read_json
 from ragkit_selectors.checking import Pair, PoolCheck, check_pool
 from ragkit_selectors.loading import load_selector
 
@@ -130,8 +131,8 @@ def read_condition(text: str) -> dict[str, object]:
         InvalidInputError: If it is no JSON object.
     """
     try:
-        condition = json.loads(text)
-    except json.JSONDecodeError as error:
+        condition = read_json(text)
+    except InvalidInputError as error:
         raise InvalidInputError(f'--where takes JSON such as {{"lang": "en"}}, got {text!r}: {error}') from error
     if not isinstance(condition, dict):
         raise InvalidInputError(f'--where takes a JSON object such as {{"lang": "en"}}, got {text!r}')

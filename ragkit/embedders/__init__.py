@@ -9,6 +9,7 @@ from ragkit.errors import InvalidInputError, UnknownSpecError
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder
 
+_DIGITS = 6  # a million dimensions and no more
 KNOWN = ("minilm", "st:<hub id or folder>", "onnx:minilm", "onnx:st:<hub id or folder>", "hash:<dimensions>")
 
 
@@ -47,8 +48,8 @@ def load_embedder(embedder: str | Embedder | object, *, dtype: str = "float32") 
     if kind == "hash":
         from ragkit.embedders.hashing import HashingEmbedder
 
-        if not rest.isdecimal() or int(rest) < 1:
-            raise InvalidInputError(f"`hash:` takes a number of dimensions, as in 'hash:384'; got {embedder!r}")
+        if not rest.isdecimal() or len(rest) > _DIGITS or int(rest) < 1:
+            raise InvalidInputError(f"`hash:` takes a number of dimensions, as in 'hash:384'; got {embedder[:80]!r}")
         return HashingEmbedder(int(rest))
     if kind == "langchain":
         raise InvalidInputError(f"{embedder!r} is an object of LangChain's; give the object itself as the embedder")

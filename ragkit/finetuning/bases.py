@@ -76,7 +76,7 @@ def _whole_model(model: Any) -> str | None:
         return source if whole else None
     try:
         with quiet_transformers():
-            AutoConfig.from_pretrained(source)
+            AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError):  # an adapter's repository has no such file
         return None
     return source
@@ -84,8 +84,8 @@ def _whole_model(model: Any) -> str | None:
 
 def _without_weights(source: str, *, name: str) -> LocalModel:
     with quiet_transformers():
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
             module = AutoModelForCausalLM.from_config(config)
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", trust_remote_code=False)
     return LocalModel(module, tokenizer, name=name, fingerprint=fingerprint_of(source), source=source)

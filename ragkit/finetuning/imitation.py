@@ -18,7 +18,7 @@ from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Example, Fields, Prompt, Usage
 from ragkit.templates import Template
-from ragkit.text import refuse_bare_string
+from ragkit.text import read_json, refuse_bare_string
 
 _COMPLETION = TypeAdapter(Completion)
 
@@ -163,11 +163,13 @@ class _Answers:
 
     def _read(self, line: bytes, number: int, call: str) -> None:
         try:
-            row = json.loads(line)
+            row = read_json(line)
             if number > 1:
+                if not isinstance(row, dict):
+                    raise InvalidInputError("expected a JSON object")
                 prompt = row.pop("prompt")
                 self.found[prompt] = _COMPLETION.validate_python(row)
-        except (ValueError, KeyError, AttributeError) as error:  # a ValidationError is a ValueError
+        except (ValueError, KeyError, AttributeError, TypeError) as error:  # a ValidationError is a ValueError
             if number == 1:
                 raise InvalidInputError(f"{self.path} holds something else; give another `out`") from error
             raise IntegrityError(f"{self.path}, line {number} is damaged ({error}); delete the line") from error

@@ -54,6 +54,8 @@ def module_to_train(base: LocalModel, settings: Settings) -> Any:
         base.source,
         dtype=torch.bfloat16 if half else torch.float32,
         quantization_config=four_bit_config() if settings.method == "qlora" else None,
+        trust_remote_code=False,
+        use_safetensors=True,
     )
     module = with_adapter_of(base.module, module)
     if settings.method == "qlora":

@@ -7,15 +7,19 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
 
+from pydantic import TypeAdapter, ValidationError
+
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.protocols import AnyPrompt
-from ragkit.records import Chat, Completion, Usage
+from ragkit.records import Chat, Completion
+from ragkit.text import read_json
 
 _FORMAT = 1
+_COMPLETION = TypeAdapter(Completion)
 
 
 class AnswerCache:
@@ -72,11 +76,17 @@ class AnswerCache:
 
         Returns:
             The answer, marked as cached; None where there is none.
+
+        Raises:
+            IntegrityError: If the file is damaged.
         """
         found = self.get_json(key)
         if not isinstance(found, dict):
             return None
-        return Completion(**{**found, "usage": Usage(**found["usage"]), "cached": True})
+        try:
+            return replace(_COMPLETION.validate_python(found), cached=True)
+        except ValidationError as error:
+            raise IntegrityError(f"{self.path} is damaged ({error}); delete it") from error
 
     def put(self, key: bytes, answer: Completion) -> None:
         """Keep an answer; the reading of it by a schema is not kept, it can be read again."""
@@ -94,8 +104,8 @@ class AnswerCache:
         try:
             with self._lock, closing(self._file.execute("SELECT answer FROM answers WHERE key = ?", (key,))) as rows:
                 row = rows.fetchone()
-            return None if row is None else json.loads(row[0])
-        except (sqlite3.DatabaseError, ValueError) as error:
+            return None if row is None else read_json(row[0])
+        except (sqlite3.DatabaseError, InvalidInputError) as error:
             raise IntegrityError(f"{self.path} is damaged ({error}); delete it") from error
 
     def put_json(self, key: bytes, value: object) -> None:

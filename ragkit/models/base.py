@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from ragkit.errors import (
 )
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel, Schema
 from ragkit.records import Chat, Completion, Prompt, Usage
+from ragkit.text import read_json
 
 _AROUND = 64  # tokens that a model may put around a prompt
 
@@ -452,8 +452,8 @@ def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | Model
     try:
         if isinstance(schema, type):
             return replace(answer, parsed=schema.model_validate_json(answer.text))
-        return replace(answer, parsed=json.loads(answer.text))
-    except (ValidationError, json.JSONDecodeError) as error:
+        return replace(answer, parsed=read_json(answer.text))
+    except (ValidationError, InvalidInputError) as error:
         cut = "; it was cut off, raise `max_tokens`" if answer.finish_reason == "length" else ""
         return ModelError(f"{name} did not follow the schema ({error}){cut}")
 

@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from ragkit.errors import ModelError, RagkitError, TransientModelError, UnsupportedError
+from ragkit.errors import InvalidInputError, ModelError, RagkitError, TransientModelError, UnsupportedError
 from ragkit.extras import require
 from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text, raised, until_stop
 from ragkit.models.pricing import Prices
 from ragkit.models.provider_errors import as_model_error, shown_cause, told
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Usage
+from ragkit.text import read_json
 
 _KEY_VARIABLES = {"openai": "OPENAI_API_KEY"}
 _OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai")
@@ -235,9 +236,10 @@ def _choice_schema(choices: Sequence[str]) -> dict[str, object]:
 
 def _choice_of(answer: Completion, choices: Sequence[str], name: str) -> Completion:
     try:
-        chosen = json.loads(answer.text)["answer"]
-    except (ValueError, LookupError, TypeError):
-        chosen = answer.text
+        read = read_json(answer.text)
+    except InvalidInputError:
+        read = None
+    chosen = read["answer"] if isinstance(read, dict) and "answer" in read else answer.text
     if chosen not in choices:
         raise TransientModelError(f"{name} answered {answer.text[:80]!r}, which is none of the {len(choices)} choices")
     return replace(answer, text=chosen)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ragkit.errors import InvalidInputError
+from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.extras import require
 from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.manifest import MANIFEST, Manifest, files_hash
@@ -31,10 +32,26 @@ def load_local(spec: str, *, adapter: str | None = None) -> LanguageModel:
         A language model.
 
     Raises:
-        InvalidInputError: If the folder holds no model, or is that of an unfinished run.
-        IntegrityError: If the base of a fine-tuned model is not the one it was trained on.
+        InvalidInputError: If there is no such model, or the folder is that of an unfinished run.
+        RagkitError: Another, where what `ragkit.finetune` wrote is damaged or its base is not the one of training.
     """
     source = str(WEIGHTS) if spec == "tiny" else spec.removeprefix("hf:")
+    try:
+        return _load_source(source, spec, adapter)
+    except RagkitError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        SafetensorError,
+    ) as error:  # how transformers says that it does not find or know something
+        raise InvalidInputError(
+            f"{spec[:200]!r} cannot be loaded: {str(error)[:1000]} (expected a folder with a model, or a hub id that "
+            "was downloaded or can be)"
+        ) from error
+
+
+def _load_source(source: str, spec: str, adapter: str | None) -> LanguageModel:
     folder = Path(source)
     if folder.is_dir() and (folder / MANIFEST).is_file():
         if adapter is not None:
@@ -69,8 +86,10 @@ def load_causal(source: str, *, name: str, adapter: str | None = None, four_bit:
     dtype = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     quantized = four_bit_config() if four_bit else None
     with quiet_transformers():
-        module: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, quantization_config=quantized)
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+        module: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, quantization_config=quantized, trust_remote_code=False, use_safetensors=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", trust_remote_code=False)
     fingerprint = f"{fingerprint_of(source)}:{'4bit' if four_bit else str(dtype).removeprefix('torch.')}"
     module = module if four_bit else module.to(device)
     if adapter is None:

@@ -111,7 +111,11 @@ def _key(line: _Line) -> str:
 
 
 def _read(path: Path, *, may_be_absent: bool) -> list[_Line]:
-    if not path.exists():
+    try:
+        found = path.exists()
+    except OSError as error:
+        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected recorded answers") from error
+    if not found:
         if may_be_absent and path.parent.is_dir():
             return []
         if may_be_absent:

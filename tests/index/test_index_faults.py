@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import shutil
 import signal
 import time
@@ -51,7 +52,7 @@ def everything(index):
 def test_nothing_committed_is_lost_when_a_process_is_killed(tmp_path):
     folder = tmp_path / "i"
     Index.create(folder, embedder=None, dim=8).close()
-    model, delays = {}, np.random.default_rng(1).uniform(0.004, 0.035, size=200)
+    model, delays = {}, np.random.default_rng(1).uniform(0.0, 0.03, size=200)
     under_way = 0
     for turn, delay in enumerate(delays.tolist()):
         reader, writer = os.pipe()
@@ -63,6 +64,7 @@ def test_nothing_committed_is_lost_when_a_process_is_killed(tmp_path):
             finally:
                 os._exit(1)
         os.close(writer)
+        select.select([reader], [], [], 10)  # it has begun
         time.sleep(delay)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

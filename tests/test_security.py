@@ -1,0 +1,100 @@
+"""What untrusted files cannot do, and that the threat model names tests that exist."""
+
+import ast
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from ragkit import load_embedder, load_model
+from ragkit.errors import RagkitError
+from ragkit.tiny import WEIGHTS
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("ragkit", "selectors/ragkit_selectors", "pipelines/ragkit_pipelines")
+RUNNING = {"eval", "exec", "compile", "__import__"}
+UNPICKLING = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+
+
+def test_no_module_runs_text_or_reads_pickles():
+    found = set()
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RUNNING:
+                found.add((path.name, node.func.id))
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found |= {(path.name, name) for name in names if name.split(".")[0] in UNPICKLING}
+            if isinstance(node, ast.keyword) and node.arg in {"allow_pickle", "trust_remote_code", "shell"}:
+                assert isinstance(node.value, ast.Constant), path
+                assert node.value.value is False, path
+    assert found == {("docstore_pickle.py", "pickle")}  # the restricted reader of LangChain's folders
+
+
+class Trap:
+    def __reduce__(self):  # noqa: ANN204
+        return os.mkdir, (os.environ["RAGKIT_TRAP"],)
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A folder that is made when code of an untrusted file runs."""
+    monkeypatch.setenv("RAGKIT_TRAP", str(tmp_path / "sprung"))
+    return tmp_path / "sprung"
+
+
+CODE = "import os\nos.mkdir(os.environ['RAGKIT_TRAP'])\n"
+
+
+@pytest.mark.parametrize(
+    "load", [lambda folder: load_model(f"hf:{folder}"), lambda folder: load_embedder(f"st:{folder}").dim]
+)
+def test_code_in_a_model_folder_is_not_run(tmp_path, trap, load):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "modeling_own.py").write_text(CODE)
+    own = {
+        "AutoConfig": "modeling_own.Own",
+        "AutoModel": "modeling_own.Own",
+        "AutoModelForCausalLM": "modeling_own.Own",
+    }
+    (folder / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": own}))
+    (folder / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": "modeling_own.Own"}]))
+    with pytest.raises((RagkitError, OSError, ValueError, ImportError)):
+        load(folder)
+    assert not trap.exists()
+
+
+def test_pickled_weights_run_nothing(tmp_path, trap):
+    import pickle  # noqa: TID251 - to make what must not be read
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((Path(WEIGHTS) / name).read_bytes())
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Trap()}, protocol=2))
+    with pytest.raises(RagkitError):
+        load_model(f"hf:{folder}")
+    assert not trap.exists()
+
+
+def test_damaged_weights_are_an_error(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in Path(WEIGHTS).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    for damage in (b"", b"\xff" * 100, (folder / "model.safetensors").read_bytes()[:-100]):
+        (folder / "model.safetensors").write_bytes(damage)
+        with pytest.raises(RagkitError):
+            load_model(f"hf:{folder}")
+
+
+def test_the_threat_model_names_tests_that_exist():
+    text = (ROOT / "docs/security.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 20
+    for path, name in named:
+        code = (ROOT / path).read_text()
+        assert not name or f"def {name}(" in code, f"{path}::{name}"

@@ -92,7 +92,7 @@ def test_any_documents_in_any_batches(calls, size):
             vectors = {name: HashingEmbedder(8).embed_documents([text])[0] for name, (text, _) in found.items()}
             keys = dict(index._database.connection.execute("SELECT id, key FROM documents").fetchall())
             for name, vector in vectors.items():
-                assert np.allclose(index.get_vectors([keys[name]])[0], vector, atol=1e-6)
+                assert np.allclose(index.get_vectors([name])[0], vector, atol=1e-6)
         index.close()
 
 

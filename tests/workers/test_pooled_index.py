@@ -18,9 +18,9 @@ TEXTS = [f"{verb} the {thing} {n}" for n in range(20) for verb in ("dim", "find"
 
 def content(index):
     """Every document with its vector, in the order of rows."""
-    rows = index._database.connection.execute("SELECT id, text, metadata, key FROM documents ORDER BY row").fetchall()
-    vectors = index.get_vectors([row[3] for row in rows])
-    return [row[:3] for row in rows], vectors.tobytes()
+    rows = index._database.connection.execute("SELECT id, text, metadata FROM documents ORDER BY row").fetchall()
+    vectors = index.get_vectors([row[0] for row in rows])
+    return rows, vectors.tobytes()
 
 
 def test_workers_make_the_same_index(tmp_path):
@@ -90,7 +90,6 @@ def test_any_documents_in_any_batches(calls, size):
                     assert found[name] == held[name]
             assert "poison" not in {text for text, _ in found.values()}
             vectors = {name: HashingEmbedder(8).embed_documents([text])[0] for name, (text, _) in found.items()}
-            keys = dict(index._database.connection.execute("SELECT id, key FROM documents").fetchall())
             for name, vector in vectors.items():
                 assert np.allclose(index.get_vectors([name])[0], vector, atol=1e-6)
         index.close()

@@ -12,9 +12,11 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnablePassthrough
 
-from ragkit import FewShot, JaccardSelector, ScriptedModel
+from ragkit import ActionLibrary, BM25Retriever, FewShot, JaccardSelector, Pearl, Plan, ScriptedModel
+from ragkit import Document as RagkitDocument
 from ragkit.errors import InvalidInputError
-from ragkit.langchain import RagkitChatModel, RagkitRetriever, RagkitVectorStore, as_runnable
+from ragkit.langchain import RagkitChatModel, RagkitReranker, RagkitRetriever, RagkitVectorStore, as_runnable
+from ragkit.retrievers.rerank import load_reranker
 
 CITIES = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Norway": "Oslo"}
 FACTS = [f"The capital of {country} is {city}." for country, city in CITIES.items()]
@@ -193,51 +195,69 @@ class State(TypedDict, total=False):
 
     question: str
     document: str
-    plan: list[str]
+    plan: str
     answer: str
 
 
-class Planning:
-    """A pipeline that plans, as PEARL does: from a question and a document to a plan, or an answer."""
+PLAN = """New actions:
+- None
 
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def invoke(self, question, *, document):
-        self.calls += 1
-        word = question.split()[-1].rstrip("?")
-        return f"{word}: {document.count(word)}"
+1. lamps = ABOUT(CTX, "the lamps") : Gather the lamps
+2. doors = ABOUT(CTX, "the doors") : Gather the doors
+3. ans = CONCAT(lamps, doors) : Put both together"""
 
 
-def test_a_graph_checkpoints_around_a_pipeline():
+def test_a_graph_checkpoints_around_a_plan():
+    """A plan is made, waits for approval in a checkpoint, and is then run; nothing is asked twice."""
     pytest.importorskip("langgraph")
     from langgraph.checkpoint.memory import InMemorySaver
     from langgraph.graph import END, START, StateGraph
     from langgraph.types import Command, interrupt
 
-    pipeline = Planning()
-    runnable = as_runnable(pipeline, input_key="question", keywords=["document"])
+    values = {"Gather the lamps": "two lamps", "Gather the doors": "one door"}
+    model = ScriptedModel(lambda prompt: next((value for note, value in values.items() if note in prompt), PLAN))
+    pearl = Pearl(model)
+    running = as_runnable(pearl, input_key="question", keywords=["document", "plan"])
 
     def plan(state):
-        return {"plan": [runnable.invoke(state)]}
+        return {"plan": pearl.plan(state["question"]).render()}
 
-    def approve(state):
-        return {"answer": f"{state['plan'][0]} ({interrupt('go on?')})"}
+    def run(state):
+        if interrupt(state["plan"]) != "yes":
+            return {"answer": ""}
+        done = running.invoke({**state, "plan": Plan.parse(state["plan"], ActionLibrary.default())})
+        return {"answer": done.text}
 
     graph = StateGraph(State)
     graph.add_node("plan", plan)
-    graph.add_node("approve", approve)
+    graph.add_node("run", run)
     graph.add_edge(START, "plan")
-    graph.add_edge("plan", "approve")
-    graph.add_edge("approve", END)
+    graph.add_edge("plan", "run")
+    graph.add_edge("run", END)
     app = graph.compile(checkpointer=InMemorySaver())
-    asked = {"question": "How often is there a lamp?", "document": "a lamp and a lamp"}
+    asked = {"question": "What is there?", "document": "a lamp, a lamp and a door"}
     config = {"configurable": {"thread_id": "1"}}
     stopped = app.invoke(asked, config)
-    assert "__interrupt__" in stopped
-    assert app.get_state(config).values["plan"] == ["lamp: 2"]
-    assert app.invoke(Command(resume="yes"), config)["answer"] == "lamp: 2 (yes)"
-    assert pipeline.calls == 1  # what was checkpointed is not done again
+    assert stopped["__interrupt__"][0].value == app.get_state(config).values["plan"]
+    assert "ABOUT" in stopped["plan"]
+    made = len(model.asked)
+    assert app.invoke(Command(resume="yes"), config)["answer"].split() == ["two", "lamps", "one", "door"]
+    assert len(model.asked) == made + 2  # the plan was not made again
     other = {"configurable": {"thread_id": "2"}}
-    app.invoke({**asked, "question": "How often is there a door?"}, other)
-    assert app.get_state(other).values["plan"] == ["door: 0"]
+    app.invoke(asked, other)
+    assert app.invoke(Command(resume="no"), other)["answer"] == ""
+
+
+def test_ragkits_own_retrievers_and_rerankers():
+    texts = ["dim the lamp in the hall", "play a song", "lock the front door", "a lamp for the hall"]
+    documents = [RagkitDocument(text, id=str(place), metadata={"n": place}) for place, text in enumerate(texts)]
+    words = BM25Retriever(documents)
+    retriever = RagkitRetriever(retriever=words, k=2)
+    expected = [[hit.id for hit in hits] for hits in words.retrieve(["lamp hall", "song"], 2)]
+    assert [[found.id for found in each] for each in retriever.batch(["lamp hall", "song"])] == expected
+    assert [found.id for found in retriever.invoke("lamp hall", filter={"n": 3})] == ["3"]
+    assert [found.id for found in asyncio.run(retriever.ainvoke("song"))] == ["1"]
+    judge = load_reranker("tokens:minilm")
+    compressed = RagkitReranker(reranker=judge, top_n=2).compress_documents(retriever.invoke("hall lamp"), "hall lamp")
+    scores = judge(["hall lamp"] * 2, [texts[0], texts[3]])
+    assert compressed[0].page_content == [texts[0], texts[3]][int(scores.argmax())]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from ragkit.embedders import load_embedder
-from ragkit.errors import InvalidInputError, LeakageWarning, RagkitError
+from ragkit.errors import InvalidInputError, LeakageWarning, MetricError, RagkitError
 from ragkit.finetuning.manifest import run_hash, write_atomic
 from ragkit.models import load_model
 from ragkit.models.budget import Budget
@@ -193,9 +193,14 @@ def compare(
 
 
 def _floor(task: Task) -> float:
-    """What the commonest output of the pool scores as the answer to every test row."""
+    """What the commonest output of the pool scores as the answer to every test row; 0 where that cannot be judged."""
+    if str(task.metric).startswith("judge:"):  # a model would have to be asked
+        return 0.0
     commonest = Counter(example.output for example in task.examples).most_common(1)[0][0]
-    return sum(task.score(commonest, row.output) for row in task.test) / len(task.test)
+    try:
+        return sum(task.score_all([commonest] * len(task.test))) / len(task.test)
+    except MetricError:
+        return 0.0
 
 
 def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:

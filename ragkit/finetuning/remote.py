@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -95,7 +96,7 @@ def remote_of(spec: str) -> tuple[str, str | None] | None:
         The spec of the tuned model and the server's address; None where the folder is no such run.
     """
     folder = Path(spec.removeprefix("hf:"))
-    if not (folder / STATE).is_file() or not (folder / MANIFEST).is_file():
+    if not all(os.path.isfile(folder / name) for name in (STATE, MANIFEST)):  # noqa: PTH113 - no name is too long for it
         return None
     manifest = Manifest.read(folder)
     return None if manifest.remote is None else (manifest.remote, manifest.address)

@@ -150,6 +150,8 @@ def test_bad_sets(base, folders, adapters, tmp_path):
         adapters["b"]
     with pytest.raises(InvalidInputError, match="no adapter is called 'b'"):
         adapters.generate_mixed(["x"], ["b"])
+    with pytest.raises(InvalidInputError, match="`stop` must be"):
+        adapters.generate_mixed(["x"], ["a"], stop="ab")
     with pytest.raises(InvalidInputError, match="as many as the prompts"):
         adapters.generate_mixed(["x", "y"], ["a"])
     soft = tmp_path / "soft"

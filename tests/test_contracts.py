@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ragkit.embedders.hashing import HashingEmbedder
-from ragkit.models.base import Sampling
+from ragkit.models.sampling import Sampling
 from ragkit.models.scripted import ScriptedModel
 from ragkit.protocols import AnyPrompt, Selector
 from ragkit.records import Completion, Example

@@ -17,9 +17,9 @@ from ragkit.finetuning.manifest import Manifest, TemplateRecord
 from ragkit.index.incoming import read_documents
 from ragkit.models import load_model
 from ragkit.models.answers import key_of
-from ragkit.models.base import _parsed
 from ragkit.models.langchain_chat import _choice_of
 from ragkit.models.replay import ReplayModel
+from ragkit.models.sampling import _parsed
 from ragkit.records import Document, Example
 from ragkit.tasks import read_objects
 from ragkit.where import matches, parse_where

@@ -265,6 +265,12 @@ def test_schemas_and_choices_are_checked(tmp_path, tiny):
     assert model.generate("a", schema=Colour.model_json_schema()).parsed == {"name": "navy", "dark": True}
     with pytest.raises(ModelError, match="did not follow the schema"):
         model.generate("b", schema=Colour)
+    with pytest.raises(ModelError, match=r"did not follow the schema .*'name' is a required property"):
+        model.generate("b", schema=Colour.model_json_schema())
+    asked = len(model.model.asked)
+    with pytest.raises(InvalidInputError, match="`schema` is no JSON schema"):
+        model.generate("d", schema={"type": "colour"})
+    assert len(model.model.asked) == asked
     assert model.generate("c", choices=["red", "blue"]).text == "red"
     with pytest.raises(ModelError, match="none of the 2 choices"):
         model.generate("c", choices=["green", "blue"])

@@ -6,7 +6,7 @@ from random_llama import save_random_llama
 
 from ragkit import AdapterSet, load_model
 from ragkit.errors import ModelError
-from ragkit.models.base import Sampling
+from ragkit.models.sampling import Sampling
 from ragkit.models.writing import Listener
 from ragkit.progress import quiet_transformers
 

@@ -26,8 +26,9 @@ import torch  # noqa: TID253
 import transformers  # noqa: TID253
 
 from ragkit import AdapterSet, AnswerCache, Budget, LayeredModel, Prompt, RateLimit, Retry, load_model
-from ragkit.models.base import ModelBase, Sampling
+from ragkit.models.base import ModelBase
 from ragkit.models.local import LocalModel
+from ragkit.models.sampling import Sampling
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion, Usage

@@ -32,8 +32,10 @@ from random_llama import save_random_llama  # noqa: E402
 
 from ragkit import load_model  # noqa: E402
 from ragkit.errors import PlanError  # noqa: E402
-from ragkit.models.base import ModelBase, Sampling, prompt_text  # noqa: E402
+from ragkit.models.base import ModelBase  # noqa: E402
 from ragkit.models.local import LocalModel  # noqa: E402
+from ragkit.models.prompts import prompt_text  # noqa: E402
+from ragkit.models.sampling import Sampling  # noqa: E402
 from ragkit.protocols import AnyPrompt  # noqa: E402
 from ragkit.records import Completion  # noqa: E402
 from ragkit_pipelines.pearl.builtins import is_local  # noqa: E402

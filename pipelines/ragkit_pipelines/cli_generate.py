@@ -13,8 +13,10 @@ import typer
 
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.models import load_model
-from ragkit.models.base import Sampling, prompt_text, results_of_each, schema_of
 from ragkit.models.budget import Budget
+from ragkit.models.prompts import prompt_text
+from ragkit.models.results import results_of_each
+from ragkit.models.sampling import Sampling, schema_of
 from ragkit.progress import progress
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Chat, Completion, Message, Usage

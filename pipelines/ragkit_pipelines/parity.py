@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from ragkit.errors import EmptyPoolError, RagkitError
 from ragkit.models import load_model
-from ragkit.models.base import Sampling, checked_prompts, prompt_text, results_of_each
+from ragkit.models.prompts import checked_prompts, prompt_text
+from ragkit.models.results import results_of_each
+from ragkit.models.sampling import Sampling
 from ragkit.progress import progress
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 from ragkit.errors import EmptyPoolError, IntegrityError, InvalidInputError
 from ragkit.finetuning.manifest import run_hash
 from ragkit.models import load_model
-from ragkit.models.base import Sampling, raised, results_of
+from ragkit.models.results import raised, results_of
+from ragkit.models.sampling import Sampling
 from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Example, Fields, Prompt, Usage

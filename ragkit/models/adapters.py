@@ -13,10 +13,11 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.finetuning.adapters import add_adapter, kind_of
 from ragkit.finetuning.manifest import MANIFEST, Manifest
-from ragkit.models.base import Sampling, checked_answers, checked_prompts, schema_of
 from ragkit.models.loading import fingerprint_of, load_local
 from ragkit.models.local import LocalModel, batches_by_length
 from ragkit.models.mixed_rows import MixedRows
+from ragkit.models.prompts import checked_prompts
+from ragkit.models.sampling import Sampling, checked_answers
 from ragkit.models.writing import Listener
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Schema
@@ -119,13 +120,8 @@ class AdapterSet(Mapping[str, LocalModel]):
         unknown = [name for name in names if name is not None and name not in self._models]
         if unknown:
             raise InvalidInputError(f"no adapter is called {unknown[0]!r}; there are {', '.join(sorted(self._models))}")
-        sampling = Sampling(
-            max_tokens=max_tokens,
-            temperature=temperature,
-            stop=tuple(stop),
-            seed=seed,
-            schema=schema_of(schema),
-            choices=None if choices is None else tuple(choices),
+        sampling = Sampling.of(
+            max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices
         )
         rows = [self.base.encode_prompt(prompt) for prompt in batch]
         answers = self.complete_rows(rows, names, sampling, prompts=batch) if rows else []

@@ -10,7 +10,9 @@ from typing_extensions import override
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import UnsupportedError
-from ragkit.models.base import ModelBase, Sampling, checked_prompts, prompt_text
+from ragkit.models.base import ModelBase
+from ragkit.models.prompts import checked_prompts, prompt_text
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, Embedder
 from ragkit.records import Completion, Usage
 from ragkit.text import refuse_bare_string

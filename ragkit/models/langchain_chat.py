@@ -16,9 +16,12 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, ModelError, RagkitError, TransientModelError, UnsupportedError
 from ragkit.extras import require
-from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text, raised, until_stop
+from ragkit.models.base import ModelBase
 from ragkit.models.pricing import Prices
+from ragkit.models.prompts import cut_at_stop, prompt_text, until_stop
 from ragkit.models.provider_errors import as_model_error, shown_cause, told
+from ragkit.models.results import raised
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Usage
 from ragkit.text import read_json

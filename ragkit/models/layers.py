@@ -1,4 +1,4 @@
-"""The layers between a caller and a model, in one order: budget, cache, joining, rate limit, retries, model."""
+"""The layers between a caller and a model, in one order: budget, joining, cache, rate limit, retries, model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, ModelAccessError, ModelError, RagkitError
 from ragkit.models.answers import AnswerCache, key_of
-from ragkit.models.base import CompletionStream, ModelBase, Sampling, checked_prompts, price_of, raised, results_of
+from ragkit.models.base import CompletionStream, ModelBase
 from ragkit.models.budget import Budget
 from ragkit.models.limits import RateLimit, Retry
+from ragkit.models.prompts import checked_prompts
+from ragkit.models.results import price_of, raised, results_of
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion, Usage
 from ragkit.text import refuse_bare_string
@@ -35,7 +38,7 @@ class _Call:
     key: bytes
     tokens: int = 0
     money: float = 0.0
-    reserved: int = 0
+    reserved: bool = False
     attempts: int = 0
     maybe_paid: bool = False
     result: Result | None = None
@@ -44,8 +47,9 @@ class _Call:
 class LayeredModel(ModelBase):
     """A model behind the layers that calls which cost money or time need.
 
-    A call first reserves the most it can take of the budget. Then its answer is taken from the cache, or from an equal
-    call under way; else it waits for the rate limit and goes to the model, again where there is trouble that may pass.
+    A call first reserves the most it can take of the budget. Then its answer is that of an equal call under way, or is
+    taken from the cache; else it waits for the rate limit and goes to the model, again where there is trouble that may
+    pass.
     What it did not take is given back. An attempt that failed and may have been paid for keeps its reservation, and the
     next one needs another.
 
@@ -253,7 +257,7 @@ class LayeredModel(ModelBase):
 
     def _reserve(self, call: _Call) -> None:
         self.budget.reserve(calls=1, tokens=call.tokens, money=call.money)
-        call.reserved += 1
+        call.reserved = True
 
     def _settle(self, call: _Call) -> None:
         """Give back what the last attempt of a call did not take."""

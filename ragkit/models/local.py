@@ -18,9 +18,11 @@ from transformers import StoppingCriteriaList
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
-from ragkit.models.base import ModelBase, Sampling, checked_prompts, cut_at_stop, prompt_text
+from ragkit.models.base import ModelBase
 from ragkit.models.held import FollowsSchema, OneOf, vocabulary_of
 from ragkit.models.prefixes import LEAST, Prefix, Prefixes, grown, is_plain, named_prefixes, shared_length
+from ragkit.models.prompts import checked_prompts, cut_at_stop, prompt_text
+from ragkit.models.sampling import Sampling
 from ragkit.models.writing import Distribution, Draw, Listener, Watch
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Capabilities

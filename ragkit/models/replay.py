@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import override
 
 from ragkit.errors import DataFileError, NotRecordedError
-from ragkit.models.base import ModelBase, Sampling, prompt_text
+from ragkit.models.base import ModelBase
+from ragkit.models.prompts import prompt_text
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion, Usage
 

@@ -9,7 +9,9 @@ from threading import Lock
 from typing_extensions import override
 
 from ragkit.errors import ModelError
-from ragkit.models.base import ModelBase, Sampling, cut_at_stop, prompt_text
+from ragkit.models.base import ModelBase
+from ragkit.models.prompts import cut_at_stop, prompt_text
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Completion, Usage
 from ragkit.text import refuse_bare_string

@@ -10,7 +10,7 @@ import torch
 from transformers import LogitsProcessor, StoppingCriteria
 from typing_extensions import override
 
-from ragkit.models.base import cut_at_stop
+from ragkit.models.prompts import cut_at_stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from pearl.replay import THREE, CountingModel, by_step, plan, quick
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, PromptTooLongError
 from ragkit.index import Index
-from ragkit.models.base import ModelBase, prompt_text
+from ragkit.models.base import ModelBase
+from ragkit.models.prompts import prompt_text
 from ragkit.records import Document, Hit
 from ragkit_pipelines.pearl.context import Context, WholeText, Windows
 from ragkit_pipelines.pearl.library import ActionLibrary

@@ -11,9 +11,9 @@ from typing import Protocol, runtime_checkable
 
 from ragkit.errors import InvalidInputError
 from ragkit.models.answers import AnswerCache
-from ragkit.models.base import prompt_text
 from ragkit.models.budget import Budget
 from ragkit.models.layers import LayeredModel
+from ragkit.models.prompts import prompt_text
 from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Selector
 from ragkit.records import Completion, Example
 from ragkit.tasks import Task

@@ -20,7 +20,8 @@ from ragkit.errors import (
     RagkitError,
     TransientModelError,
 )
-from ragkit.models.base import Sampling, results_of
+from ragkit.models.results import results_of
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Prompt, Usage
 from ragkit_pipelines.pearl.gate import Cancellation, Gate

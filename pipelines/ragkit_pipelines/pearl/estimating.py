@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ragkit.models.base import price_of
+from ragkit.models.results import price_of
 from ragkit.protocols import LanguageModel
 from ragkit.records import Usage
 from ragkit_pipelines.pearl.builtins import is_local

@@ -12,7 +12,8 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
 from ragkit.extras import require
 from ragkit.models import load_model
-from ragkit.models.base import Sampling, results_of_each
+from ragkit.models.results import results_of_each
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import Question

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ragkit.errors import InvalidInputError
-from ragkit.models.base import Sampling
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Message
 

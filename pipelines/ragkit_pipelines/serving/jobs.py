@@ -10,7 +10,7 @@ from threading import Event
 from typing import Protocol
 
 from ragkit.errors import RagkitError
-from ragkit.models.base import Sampling
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import Question

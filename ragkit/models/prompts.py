@@ -1,0 +1,71 @@
+"""Prompts as text, and answers up to where they are to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ragkit.errors import InvalidInputError
+from ragkit.protocols import AnyPrompt
+from ragkit.records import Chat, Prompt
+
+
+def checked_prompts(prompts: Iterable[AnyPrompt]) -> list[AnyPrompt]:
+    """Prompts as a list, each of a known kind; a bare string would be read letter by letter.
+
+    Returns:
+        The prompts.
+
+    Raises:
+        InvalidInputError: If something else is among them, or they are one string.
+    """
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        raise InvalidInputError(f"`prompts` must be a sequence of prompts, got {type(prompts).__name__}")
+    batch = list(prompts)
+    for place, prompt in enumerate(batch):
+        if not isinstance(prompt, str | Prompt | Chat):
+            raise InvalidInputError(
+                f"`prompts[{place}]` must be a string, a Prompt or a Chat, got {type(prompt).__name__}"
+            )
+    return batch
+
+
+def prompt_text(prompt: AnyPrompt) -> str:
+    """A prompt as plain text; the turns of a conversation follow each other after their roles.
+
+    Returns:
+        The text.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, Prompt):
+        return prompt.text
+    return "\n\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
+
+
+def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
+    """Pieces of a text up to the first stop sequence; what may be the beginning of one is held back.
+
+    Yields:
+        Pieces, none of them empty.
+    """
+    held, reach = "", max(map(len, stop), default=1) - 1
+    for piece in pieces:
+        held, stopped = cut_at_stop(held + piece, stop)
+        ready = len(held) if stopped else len(held) - reach
+        if ready > 0:
+            yield held[:ready]
+            held = held[ready:]
+        if stopped:
+            return
+    if held:
+        yield held
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """Cut a text at the first stop sequence.
+
+    Returns:
+        What comes before it, and whether there was one.
+    """
+    places = [place for place in map(text.find, stop) if place >= 0]
+    return (text[: min(places)], True) if places else (text, False)

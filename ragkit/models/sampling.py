@@ -1,0 +1,164 @@
+"""How to continue a prompt, and whether an answer kept to the form that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jsonschema import Draft202012Validator, SchemaError
+from jsonschema import ValidationError as NotFollowed
+from pydantic import BaseModel, ValidationError
+
+from ragkit.errors import InvalidInputError, ModelError
+from ragkit.models.results import raised
+from ragkit.protocols import Schema
+from ragkit.records import Completion
+from ragkit.text import read_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to continue a prompt.
+
+    Attributes:
+        max_tokens: Tokens written at the most.
+        temperature: 0 for the likeliest token each time.
+        stop: Sequences at which the answer ends; they are not part of it.
+        seed: Seed of the sampling.
+        schema: JSON schema that the answer must follow; None for free text.
+        choices: Texts one of which must be the answer; None for free text.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    schema: Mapping[str, object] | None = None
+    choices: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.max_tokens, int) or self.max_tokens < 1:
+            raise InvalidInputError(f"`max_tokens` must be a whole number of at least 1, got {self.max_tokens!r}")
+        if not _is_number(self.temperature, int, float) or not 0 <= self.temperature <= 10:
+            raise InvalidInputError(f"`temperature` must be a number between 0 and 10, got {self.temperature!r}")
+        if not _is_texts(self.stop):
+            raise InvalidInputError(f"`stop` must be a sequence of non-empty strings, got {self.stop!r}")
+        if not _is_number(self.seed, int):
+            raise InvalidInputError(f"`seed` must be a whole number, got {self.seed!r}")
+        if self.choices is not None and not (self.choices and _is_texts(self.choices)):
+            raise InvalidInputError(f"`choices` must be a sequence of non-empty strings, got {self.choices!r}")
+        if self.choices is not None and self.schema is not None:
+            raise InvalidInputError("an answer follows `schema` or is one of `choices`; give one of them")
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        max_tokens: int,
+        temperature: float,
+        stop: Sequence[str],
+        seed: int,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
+    ) -> Sampling:
+        """What the arguments of `LanguageModel.generate` say.
+
+        Returns:
+            The same, checked; lists have become tuples, a pydantic model its JSON schema.
+        """
+        return cls(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            stop=_as_tuple(stop),
+            seed=seed,
+            schema=schema_of(schema),
+            choices=None if choices is None else _as_tuple(choices),
+        )
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of `LanguageModel.generate`; `schema` and `choices` only where they are given."""
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("max_tokens", "temperature", "stop", "seed")}
+        if self.schema is not None:
+            given["schema"] = self.schema
+        if self.choices is not None:
+            given["choices"] = self.choices
+        return given
+
+
+def _as_tuple(texts: Any) -> Any:
+    """A list as a tuple; anything else as it is, so that a bare string is refused and not read letter by letter."""
+    return tuple(texts) if isinstance(texts, list) else texts
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(text, str) and text for text in value)
+
+
+def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
+    """The JSON schema that a pydantic model or a mapping stands for.
+
+    Returns:
+        A JSON schema with a title, or None.
+
+    Raises:
+        InvalidInputError: If it is neither, or no JSON schema.
+    """
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema.model_json_schema()
+    if isinstance(schema, Mapping):
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as error:
+            raise InvalidInputError(f"`schema` is no JSON schema: {error.message}") from error
+        return {"title": "Answer", **schema}
+    if schema is None:
+        return None
+    raise InvalidInputError(f"`schema` must be a pydantic model or a JSON schema, got {schema!r}")
+
+
+def checked_answers(
+    answers: list[Completion], schema: Schema | None, choices: Sequence[str] | None, name: str
+) -> list[Completion]:
+    """Answers that keep to the form asked for.
+
+    Args:
+        answers: What a model gave.
+        schema: What they must follow, if anything; they are read by it.
+        choices: What they must be one of, if anything.
+        name: The model's, for errors.
+
+    Returns:
+        The answers.
+
+    Raises:
+        ModelError: If none of them does.
+        BatchError: If only some do.
+    """
+    if schema is not None:
+        answers = raised([_parsed(answer, schema, name) for answer in answers])
+    if choices is not None:
+        answers = raised([_chosen(answer, choices, name) for answer in answers])
+    return answers
+
+
+def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | ModelError:
+    try:
+        if isinstance(schema, type):
+            return replace(answer, parsed=schema.model_validate_json(answer.text))
+        parsed: Any = read_json(answer.text)
+        Draft202012Validator(schema).validate(parsed)
+        return replace(answer, parsed=parsed)
+    except (ValidationError, InvalidInputError, NotFollowed) as error:
+        cut = "; it was cut off, raise `max_tokens`" if answer.finish_reason == "length" else ""
+        return ModelError(f"{name} did not follow the schema ({error}){cut}")
+
+
+def _chosen(answer: Completion, choices: Sequence[str], name: str) -> Completion | ModelError:
+    if answer.text in choices:
+        return answer
+    return ModelError(f"{name} answered {answer.text[:80]!r}, which is none of the {len(choices)} choices")

@@ -663,17 +663,22 @@ class Index:
         self._check_open()
         vectors = self._checked(queries, "queries")
         state, result = self._state, None
-        # Who holds the lock alone writes, so what this object knows is the last commit: nothing is read where the
-        # documents are known too, and the search is done again only where a commit came between.
+        # Who holds the lock alone writes, so what this object knows is the last commit, and one statement reads the
+        # documents of it; the search is done again, in one view of both, only where a commit came between.
         if where is None and not self.read_only:
             result = self._found(state, vectors, k, None)
-            known = self._recent.kept(state.facts["version"], _keys_of(result[1]))
-            if known is not None:
-                return _rows_of(*result, known)
+            keys = _keys_of(result[1])
+            found = self._recent.by_keys(state.facts["version"], keys, lambda: self._is_last(state))
+            if len(found) == len(keys):
+                return _rows_of(*result, found)
         with self._reading() as now:
             if result is None or now is not state:
                 result = self._found(now, vectors, k, where)
             return _rows_of(*result, self._recent.by_keys(now.facts["version"], _keys_of(result[1])))
+
+    def _is_last(self, state: State) -> bool:
+        with self._publishing:
+            return self._state is state
 
     def _publish(self) -> None:
         with self._publishing:

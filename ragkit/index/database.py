@@ -105,7 +105,7 @@ class Database:
             try:
                 held = self._local.held = _Held(self._connect())
             except sqlite3.DatabaseError as error:
-                raise IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy") from error
+                raise self._unreadable(error) from error
             self._opened.add(held)
         return held.connection
 
@@ -178,7 +178,10 @@ class Database:
             finally:
                 _end(connection)
         except sqlite3.DatabaseError as error:
-            raise IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy") from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: sqlite3.DatabaseError) -> IntegrityError:
+        return IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy")
 
     def facts(self) -> dict[str, object]:
         """What is known of the index as a whole.
@@ -207,8 +210,21 @@ class Database:
         )
 
     def by_keys(self, keys: Iterable[int]) -> dict[int, Stored]:
-        """Documents by key; missing ones are left out."""
-        return {found.key: found for found in self._by("key", list(keys))}
+        """Documents by key; missing ones are left out.
+
+        Args:
+            keys: The keys.
+
+        Returns:
+            The documents.
+
+        Raises:
+            IntegrityError: If the database cannot be read.
+        """
+        try:
+            return {found.key: found for found in self._by("key", list(keys))}
+        except sqlite3.DatabaseError as error:
+            raise self._unreadable(error) from error
 
     def by_ids(self, ids: Iterable[str]) -> dict[str, Stored]:
         """Documents by id; missing ones are left out."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from ragkit.index.database import Database, Stored
 from ragkit.records import Document
 
 _MOST = 8 * 2**20  # characters that are kept
-_SCALARS = (str, int, float, bool, type(None))
 
 
 class Found(NamedTuple):
@@ -45,26 +44,16 @@ class RecentDocuments:
         self._kept: tuple[int, dict[int, Found]] = (-1, {})
         self._size = 0
 
-    def kept(self, version: int, keys: Collection[int]) -> dict[int, Found] | None:
-        """Documents by key, if all of them are known already.
-
-        Args:
-            version: The version of which they are to be.
-            keys: The keys.
-
-        Returns:
-            The documents, or None.
-        """
-        kept_version, kept = self._kept
-        found = {key: kept[key] for key in keys if key in kept} if kept_version == version else {}
-        return found if len(found) == len(keys) else None
-
-    def by_keys(self, version: int, keys: Collection[int]) -> dict[int, Found]:
+    def by_keys(
+        self, version: int, keys: Collection[int], is_current: Callable[[], bool] | None = None
+    ) -> dict[int, Found]:
         """Documents by key; missing ones are left out.
 
         Args:
-            version: The version that the snapshot sees which this is called in.
+            version: The version of which they are to be.
             keys: The keys, each once.
+            is_current: Says after a read whether this is still the version of the last commit; what was read is left
+                out where it is not. None inside a snapshot of the version.
 
         Returns:
             The documents.
@@ -76,12 +65,13 @@ class RecentDocuments:
         missing = [key for key in keys if key not in kept]
         if missing:
             read = {key: _found(stored) for key, stored in self._database.by_keys(missing).items()}
-            self._size += sum(len(each.stored.text) + len(each.stored.metadata) for each in read.values())
-            kept.update(read)
+            if is_current is None or is_current():
+                self._size += sum(len(each.stored.text) + len(each.stored.metadata) for each in read.values())
+                kept.update(read)
         return {key: kept[key] for key in keys if key in kept}
 
 
 def _found(stored: Stored) -> Found:
-    metadata: dict[str, Any] = json.loads(stored.metadata)
-    plain = all(isinstance(value, _SCALARS) for value in metadata.values())
-    return Found(stored, Document(stored.text, stored.id, metadata or None) if plain else None)
+    if "[" in stored.metadata or "{" in stored.metadata[1:]:  # lists or mappings
+        return Found(stored, None)
+    return Found(stored, Document(stored.text, stored.id, json.loads(stored.metadata) or None))

@@ -348,6 +348,44 @@ def test_every_answer_is_that_of_one_commit():
     assert {hit.text.split()[-1] for hit in index.search("lamp", 12)} == {"39"}
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: index.delete(["a"]),
+        lambda index: index.add([Document("lamp", id="a", metadata={"n": 2}), Document("lamp lamp", id="c")]),
+    ],
+    ids=["delete", "relabel"],
+)
+def test_a_commit_while_documents_are_read(monkeypatch, change, place):
+    changed = []
+
+    def once():
+        if not changed:
+            changed.append(True)
+            writer = threading.Thread(target=change, args=[index])
+            writer.start()
+            writer.join()
+
+    with Index.create(None, embedder="hash:64") as index:
+        index.add([Document("lamp", id="a", metadata={"n": 1}), Document("song", id="b")])
+        read = index._database.by_keys
+
+        def by_keys(keys):
+            if place == "before":
+                once()
+            found = read(keys)
+            once()
+            return found
+
+        monkeypatch.setattr(index._database, "by_keys", by_keys)
+        found = [[(hit.id, hit.metadata) for hit in index.search("lamp", k=3)] for _ in range(2)]
+        assert changed
+        assert found[0] == found[1]
+        left = dict(found[0])
+        assert left == ({"b": None} if "c" not in left else {"a": {"n": 2}, "b": None, "c": None})
+
+
 @pytest.mark.parametrize("factory", ["IVF8,Flat", "HNSW16", "IVF4,SQ8", "OPQ4,IVF4,PQ4x4", "SQfp16"])
 def test_approximate_indexes(tmp_path, factory):
     rng = np.random.default_rng(0)

@@ -9,12 +9,14 @@ from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.rate_limiters import InMemoryRateLimiter
 from pydantic import BaseModel
 
 from ragkit import Chat, Message, ScriptedModel, load_model
-from ragkit.errors import UnsupportedError
+from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.langchain import RagkitChatModel
 from ragkit.models.base import ModelBase
+from ragkit.models.layers import LayeredModel
 from ragkit.protocols import Capabilities
 from ragkit.records import Completion, Usage
 
@@ -24,24 +26,27 @@ class Keeping(ModelBase):
 
     name = "keeping"
     fingerprint = "keeping:1"
+    one_by_one = False
 
     def __init__(self, *, chats=True, schema=False) -> None:
         self.asked, self.chats, self.able = [], chats, schema
 
     @property
     def capabilities(self):
-        return Capabilities(schema=self.able)
+        return Capabilities(schema=self.able, batches=not self.one_by_one)
 
     def _complete(self, prompts, sampling):
         raise NotImplementedError
 
     def generate(self, prompts, **settings):
         self.asked.append((prompts, settings))
-        if isinstance(prompts, Chat) and not self.chats:
+        several = prompts if isinstance(prompts, list) else [prompts]
+        if not self.chats and any(isinstance(each, Chat) for each in several):
             raise UnsupportedError("no chat template")
-        text = '{"city": "Paris"}' if "schema" in settings else "Paris, of course"
+        text = '{"city": "Paris"}' if settings.get("schema") else "Paris, of course"
         usage = Usage(prompt_tokens=7, cached_tokens=2, completion_tokens=3)
-        return Completion(text=text, usage=usage, cost=0.5, finish_reason="length")
+        done = Completion(text=text, usage=usage, cost=0.5, finish_reason="length")
+        return [done] * len(several) if isinstance(prompts, list) else done
 
     def stream(self, prompt, **settings):
         whole = self.generate(prompt, **settings)
@@ -88,8 +93,13 @@ def test_a_model_without_a_chat_template_gets_a_transcript():
     list(chat.stream(CONVERSATION))
     asyncio.run(chat.ainvoke(CONVERSATION))
     assert [asked for asked, _ in model.asked] == [CHAT, transcript] * 3
+    model.asked.clear()
+    chat.batch([CONVERSATION, "x"])
+    assert [asked for asked, _ in model.asked] == [[CHAT, "x"], [transcript, "x"]]
     with pytest.raises(UnsupportedError, match="no chat template"):
         RagkitChatModel(model=Refusing()).invoke("x")
+    with pytest.raises(UnsupportedError, match="no chat template"):
+        RagkitChatModel(model=Refusing()).batch(["x", "y"])
 
 
 class Refusing(Keeping):
@@ -153,6 +163,87 @@ def test_tokens_are_told_to_callbacks():
 
     seen = [event for event in asyncio.run(events()) if event["event"] == "on_chat_model_stream"]
     assert [event["data"]["chunk"].content for event in seen] == told.tokens
+
+
+class Runs(BaseCallbackHandler):
+    """Keeps what happened to each run, in order."""
+
+    def __init__(self) -> None:
+        self.seen = []
+
+    def on_chat_model_start(self, serialized, messages, *, run_id, **more):
+        self.seen.append(("start", messages[0][-1].content, more["metadata"]["ls_model_name"]))
+
+    def on_llm_end(self, response, **_):
+        self.seen.append(("end", response.generations[0][0].message.content))
+
+    def on_llm_error(self, error, **_):
+        self.seen.append(("error", str(error)))
+
+
+class Upper(Keeping):
+    """Answers in capitals; does not answer "bad"."""
+
+    def generate(self, prompts, **settings):
+        self.asked.append((prompts, settings))
+        if "bad" in prompts:
+            raise InvalidInputError("bad was asked")
+        return [Completion(text=each.upper()) for each in prompts] if isinstance(prompts, list) else None
+
+
+def batches(chat):
+    return (chat.batch, lambda *asked, **more: asyncio.run(chat.abatch(*asked, **more)))
+
+
+def test_a_batch_is_one_call():
+    model = Upper()
+    chat = RagkitChatModel(model=model)
+    chain = ChatPromptTemplate.from_template("{word}") | chat | StrOutputParser()
+    for run in batches(chat):
+        told = [Runs(), Runs(), Runs()]
+        words = ["a", "b", "c"]
+        answers = run(words, [{"callbacks": [each]} for each in told], max_tokens=5)
+        assert [answer.content for answer in answers] == ["A", "B", "C"]
+        assert [each.seen for each in told] == [[("start", w, "keeping"), ("end", w.upper())] for w in words]
+    for run in batches(chain):
+        assert run([{"word": word} for word in "ab"]) == ["A", "B"]
+    for run in batches(chat):
+        assert [answer.content for answer in run(["a", "b", "c"], {"max_concurrency": 2})] == ["A", "B", "C"]
+        assert run([]) == []
+    assert [asked for asked, _ in model.asked] == [["a", "b", "c"]] * 2 + [["a", "b"]] * 2 + [["a", "b"], ["c"]] * 2
+    assert [settings["max_tokens"] for _, settings in model.asked[:3]] == [5, 5, 256]
+
+
+def test_one_bad_input_of_a_batch_of_answers():
+    for place in (0, 1):
+        told, chat = Runs(), RagkitChatModel(model=Upper())
+        run = batches(chat)[place]
+        with pytest.raises(InvalidInputError, match="bad was asked"):
+            run(["a", "bad", "c"], {"callbacks": [told]})
+        assert len(chat.model.asked) == 1  # what failed is not asked again where the error is raised
+        assert sorted(told.seen)[:3] == [("error", "bad was asked")] * 3
+        first, second, third = run(["a", "bad", "c"], return_exceptions=True)
+        assert (first.content, third.content) == ("A", "C")
+        assert isinstance(second, InvalidInputError)
+        with pytest.raises(InvalidInputError, match="'tempature'; it takes stop"):
+            run(["a", "b"], tempature=1)
+
+
+def test_batches_that_go_langchains_own_way():
+    alone = Keeping()
+    alone.one_by_one = True
+    kept = Keeping()
+    for chat in (
+        RagkitChatModel(model=alone),
+        RagkitChatModel(model=kept, cache=InMemoryCache()),
+        RagkitChatModel(model=Keeping(), rate_limiter=InMemoryRateLimiter(requests_per_second=1000)),
+        RagkitChatModel(model=Keeping(), streaming=True),
+        RagkitChatModel(model=LayeredModel(alone)),
+    ):
+        for run in batches(chat):
+            assert [answer.content for answer in run(["x", "y"])] == ["Paris, of course"] * 2
+    assert all(isinstance(asked, str) for asked, _ in [*alone.asked, *kept.asked])
+    assert len(kept.asked) == 2
 
 
 class InWords(ScriptedModel):

@@ -1,4 +1,4 @@
-"""Any ragkit model as LangChain's ``BaseChatModel``."""
+"""Any ragkit model as a chat model of LangChain."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.language_models import LangSmithParams, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -16,15 +16,17 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.models import load_model
+from ragkit.models.layers import LayeredModel
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion, Usage
+from ragkit_pipelines.langchain.batches import BatchingChatModel
 from ragkit_pipelines.langchain.messages import message_fields, message_of, prompts_of, usage_of
 from ragkit_pipelines.langchain.structured import structured
 
 _SETTINGS = ("max_tokens", "temperature", "seed", "schema")
 
 
-class RagkitChatModel(BaseChatModel):
+class RagkitChatModel(BatchingChatModel):
     """A model on this machine, an API model or a scripted one, for LangChain; arguments are checked.
 
     A model without a chat template gets a conversation as a transcript. There are no tools: ``bind_tools`` is what it
@@ -171,6 +173,24 @@ class RagkitChatModel(BaseChatModel):
         """
         able = bool(getattr(self.model.capabilities, "schema", False))
         return structured(self, schema, include_raw=include_raw, able=able)
+
+    @override
+    def _answers_together(self) -> bool:
+        behind = self.model.model if isinstance(self.model, LayeredModel) else self.model
+        return not self.streaming and bool(behind.capabilities.batches)
+
+    @override
+    def _generate_together(
+        self, asked: Sequence[Sequence[BaseMessage]], stop: list[str] | None, given: Mapping[str, Any]
+    ) -> list[AIMessage]:
+        settings, prompts = self._settings(stop, given), [prompts_of(messages) for messages in asked]
+        try:
+            done = self.model.generate([each[0] for each in prompts], **settings)
+        except UnsupportedError:
+            if all(len(each) == 1 for each in prompts):
+                raise
+            done = self.model.generate([each[-1] for each in prompts], **settings)
+        return [message_of(each, self.model.name) for each in done]
 
     def _settings(self, stop: Sequence[str] | None, given: Mapping[str, Any]) -> dict[str, Any]:
         unknown = sorted(set(given) - set(_SETTINGS))

@@ -15,13 +15,13 @@ from langchain_core.callbacks import (
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import get_config_list
 from langchain_core.vectorstores import VectorStoreRetriever
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
 from ragkit.records import Hit
+from ragkit_pipelines.langchain.batches import configs_of, results_or_raise
 from ragkit_pipelines.langchain.filters import read_where
 from ragkit_pipelines.langchain.searching import Vectors, documents_of, of_parts
 from ragkit_pipelines.langchain.vector_store import RagkitVectorStore
@@ -119,7 +119,7 @@ class RagkitRetriever(VectorStoreRetriever):
             cast("CallbackManager", self._configured(CallbackManager, each)).on_retriever_start(
                 None, query, name=each.get("run_name") or self.get_name(), run_id=each.pop("run_id", None)
             )
-            for query, each in zip(inputs, _configs(config, len(inputs)), strict=True)
+            for query, each in zip(inputs, configs_of(config, len(inputs)), strict=True)
         ]
         try:
             found: list[_Found] = list(self._find(inputs, options)) if inputs else []
@@ -130,7 +130,7 @@ class RagkitRetriever(VectorStoreRetriever):
                 manager.on_retriever_error(result)
             else:
                 manager.on_retriever_end(result)
-        return _given(found, return_exceptions=return_exceptions)
+        return results_or_raise(found, return_exceptions=return_exceptions)
 
     @override
     async def abatch(
@@ -147,7 +147,7 @@ class RagkitRetriever(VectorStoreRetriever):
             await cast("AsyncCallbackManager", self._configured(AsyncCallbackManager, each)).on_retriever_start(
                 None, query, name=each.get("run_name") or self.get_name(), run_id=each.pop("run_id", None)
             )
-            for query, each in zip(inputs, _configs(config, len(inputs)), strict=True)
+            for query, each in zip(inputs, configs_of(config, len(inputs)), strict=True)
         ]
         try:
             found: list[_Found] = list(await self._afind(inputs, options)) if inputs else []
@@ -158,7 +158,7 @@ class RagkitRetriever(VectorStoreRetriever):
                 await manager.on_retriever_error(result)
             else:
                 await manager.on_retriever_end(result)
-        return _given(found, return_exceptions=return_exceptions)
+        return results_or_raise(found, return_exceptions=return_exceptions)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -211,10 +211,6 @@ def _check_options(kind: str, given: Mapping[str, Any]) -> None:
         raise InvalidInputError(f"{kind} search takes no {', '.join(map(repr, unknown))}; it takes {known}")
 
 
-def _configs(config: RunnableConfig | list[RunnableConfig] | None, count: int) -> list[RunnableConfig]:
-    return get_config_list(config, count) if count else []
-
-
 def _where(options: Mapping[str, Any]) -> Mapping[str, object] | None:
     if callable(options["filter"]):
         raise InvalidInputError("a ragkit retriever takes a filter on metadata, not a function")
@@ -223,10 +219,3 @@ def _where(options: Mapping[str, Any]) -> Mapping[str, object] | None:
 
 def _read(found: Sequence[Sequence[Hit]]) -> list[list[Document]]:
     return [[of_parts(hit.text, hit.metadata, hit.id) for hit in hits] for hits in found]
-
-
-def _given(found: Sequence[_Found], *, return_exceptions: bool) -> list[list[Document]]:
-    first = next((result for result in found if isinstance(result, Exception)), None)
-    if first is not None and not return_exceptions:
-        raise first
-    return cast("list[list[Document]]", list(found))

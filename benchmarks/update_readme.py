@@ -40,10 +40,16 @@ def statistics_table(facts: dict[str, Any]) -> str:
             f"| {seeds} | {min(ours):.3f} to {max(ours):.3f} | {width:.2f} | {min(plain):.3f} to {max(plain):.3f} | "
             f"{f'{max(named):.3f}' if named else 'not simulated'} |"
         )
-    sets = covered[0]["sets"]
+    sets, most = covered[0]["sets"], max(winners, key=lambda row: float(row["false_winners"]))
+    tried = sorted({row["sets"] for row in winners})
+    found, fair = most["false_winners"] * most["sets"], 0.05 * most["sets"]
     lines += [
         f"\n{sets:,} simulated comparisons for each setting: 30 or 200 items, four seed variances, equal and unequal",
-        "strategies. With one seed the truth is that of the seed. It must not be read as more: where training varies",
+        "strategies. False winners were counted in "
+        f"{tried[0]:,} comparisons of five equal strategies and {tried[-1]:,} of two.",
+        f"The largest share, {most['false_winners']:.4f}, is {found:.0f} of {most['sets']:,}; "
+        f"5 % would be {fair:.0f}, give or take {(0.95 * fair) ** 0.5:.0f}.",
+        "With one seed the truth is that of the seed. It must not be read as more: where training varies",
         f"much, a winner was named in up to {claim['most_winners_of_one_seed_that_are_none_over_seeds']:.0%} of",
         "one-seed comparisons of strategies that are equally good over all seeds.",
         "Few seeds are covered too often rather than too seldom, and pay for it with width: use five or more.",

@@ -7,6 +7,7 @@ from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Self
 
 from ragkit.errors import WorkerError
@@ -84,6 +85,13 @@ class ProcessEngine:
         return [] if worker.place is None else [Attempt(worker.place, None, f"the worker died ({how})")]
 
     def __enter__(self) -> Self:
+        try:
+            ForkingPickler.dumps(self._work)
+        except Exception as error:  # whatever a part of the work raises that cannot be copied
+            raise WorkerError(
+                f"the work cannot be sent to a process ({reason_of(error)}); it may hold names, settings and functions "
+                "that stand at the head of a module, but no open file, lambda or loaded model"
+            ) from error
         try:
             for _ in range(self._count):
                 self._workers.append(_Worker(self._work, self._threads))

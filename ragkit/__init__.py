@@ -65,7 +65,9 @@ if TYPE_CHECKING:
     from ragkit.templates import Template as Template
     from ragkit.workers import Batch as Batch
     from ragkit.workers import EmbedTexts as EmbedTexts
+    from ragkit.workers import GenerateTexts as GenerateTexts
     from ragkit.workers import WorkerPool as WorkerPool
+    from ragkit.workers import generate_many as generate_many
     from ragkit_pipelines.advise import Advice as Advice
     from ragkit_pipelines.advise import Needs as Needs
     from ragkit_pipelines.advise import advise as advise
@@ -159,6 +161,7 @@ _HOME_OF = {
     "FewShot": "ragkit_pipelines.few_shot",
     "FineTuned": "ragkit.finetuning",
     "FixedSelector": "ragkit_selectors.uniform",
+    "GenerateTexts": "ragkit.workers.generating",
     "GistPages": "ragkit_pipelines.pearl.retrieved",
     "Guard": "ragkit_selectors.filters",
     "HashingEmbedder": "ragkit.embedders.hashing",
@@ -232,6 +235,7 @@ _HOME_OF = {
     "evaluate_retrieval": "ragkit.evaluation.measuring",
     "export_merged": "ragkit.finetuning.exporting",
     "finetune": "ragkit.finetuning",
+    "generate_many": "ragkit.workers.generating",
     "imitate": "ragkit.finetuning.imitation",
     "load_chunker": "ragkit.ingest.chunking",
     "load_documents": "ragkit.ingest.reading",

@@ -16,7 +16,7 @@ RagkitError
 │   └── NotRecordedError    a replayed model was asked something that was never recorded
 ├── BatchError              some prompts of a batch got no answer; carries the answers of the others
 ├── MissingResultsError     a pool gave some batches up; carries them and what the others gave
-├── WorkerError             the workers of a pool cannot start
+├── WorkerError             the workers of a pool cannot start, or no worker survived some work
 ├── MetricError             a metric raised, or gave something else than a score; carries the row
 ├── IndexLockedError        an index is open for writing elsewhere
 ├── TraceLockedError        a trace is written by another process
@@ -252,7 +252,7 @@ class MissingResultsError(RagkitError):
 
 
 class WorkerError(RagkitError):
-    """The workers of a pool cannot start."""
+    """The workers of a pool cannot start, or none of them survived some work."""
 
 
 class IndexLockedError(RagkitError):

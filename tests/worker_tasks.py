@@ -60,6 +60,46 @@ class Squares:
 
 
 @dataclass(frozen=True)
+class Spill:
+    """Squares that need room on the disk of their machine; on one machine, or in the first process, it is full.
+
+    Attributes:
+        folder: Where to note.
+        node: The Ray node whose disk is full; None for the process that started first.
+    """
+
+    folder: str
+    node: str | None = None
+    fingerprint: str = "squares"
+
+    def start(self):
+        note(self.folder, "start")
+        return self.run_full if self.is_full() else self.run
+
+    def is_full(self):
+        if self.node is None:
+            try:
+                (Path(self.folder) / "first").touch(exist_ok=False)
+            except FileExistsError:
+                return False
+            return True
+        import ray
+
+        return ray.get_runtime_context().get_node_id() == self.node
+
+    def run_full(self, items):
+        note(self.folder, f"full {items[0]}")
+        with Path("/dev/full").open("wb") as file:  # where the kernel says "No space left on device"
+            file.write(b"x")
+        return self.run(items)
+
+    def run(self, items):
+        note(self.folder, f"batch {items[0]}")
+        time.sleep(0.1)
+        return np.array(items, dtype=np.float32)[:, None] ** 2
+
+
+@dataclass(frozen=True)
 class NoStart:
     """Work that cannot start."""
 

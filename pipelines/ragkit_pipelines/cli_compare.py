@@ -15,9 +15,11 @@ from rich.table import Table
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.extras import is_installed
 from ragkit.tasks import Task
+from ragkit_pipelines.cli_index import pool_of
 from ragkit_pipelines.cli_select import console_of_width
 
 if TYPE_CHECKING:
+    from ragkit.workers import WorkerPool
     from ragkit_pipelines.compare import Comparison
     from ragkit_pipelines.compare.results import Results
 
@@ -27,6 +29,8 @@ compare_app = typer.Typer(
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_Engine = Annotated[str, typer.Option(help="Where strategies run: inline, process or ray.")]
+_Workers = Annotated[int, typer.Option(help="Strategies that run side by side, where the engine is process or ray.")]
 
 
 class _Request(BaseModel):
@@ -58,27 +62,30 @@ def compare(  # noqa: PLR0913 - the options of a command
     metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
     trials: Annotated[int, typer.Option(help="Settings that each strategy may try on held-out examples.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
+    engine: _Engine = "inline",
+    workers: _Workers = 2,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
 ) -> None:
     """Compare strategies on one task.
 
     Example: ragkit compare --data banking77.jsonl --strategies tfidf,vote:bm25 --sizes 77,770,all --out runs/banking
+    Example: ragkit compare --data banking77.jsonl --engine process --workers 4
     """
     if context.invoked_subcommand is not None:
         return
     request = _Request(data=_given(data), strategies=strategies, sizes=sizes, seeds=seeds, model=model,
                        embedder=embedder, instruction=instruction, metric=metric, trials=trials)  # fmt: skip
-    _run(request, out, as_json=as_json)
+    _run(request, out, pool_of(engine, workers), as_json=as_json)
 
 
 @compare_app.command()
-def resume(folder: _Folder, *, as_json: _Json = False) -> None:
+def resume(folder: _Folder, engine: _Engine = "inline", workers: _Workers = 2, *, as_json: _Json = False) -> None:
     """Go on with a comparison that was stopped; what is finished is not repeated.
 
     Example: ragkit compare resume runs/banking
     """
-    _run(_request_of(folder), folder, as_json=as_json)
+    _run(_request_of(folder), folder, pool_of(engine, workers), as_json=as_json)
 
 
 @compare_app.command()
@@ -158,7 +165,7 @@ def _request_of(folder: Path) -> _Request:
         ) from error
 
 
-def _run(request: _Request, out: Path, *, as_json: bool) -> None:
+def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: bool) -> None:
     from ragkit_pipelines.compare import compare as run
 
     task = Task.from_path(request.data, instruction=request.instruction, metric=request.metric)
@@ -173,6 +180,7 @@ def _run(request: _Request, out: Path, *, as_json: bool) -> None:
         trials=request.trials,
         out=out,
         notes={"request": kept.model_dump_json()},
+        workers=workers,
     )
     show_comparison(result, as_json=as_json)
 

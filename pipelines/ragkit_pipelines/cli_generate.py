@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -21,6 +21,8 @@ from ragkit.progress import progress
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Chat, Completion, Message, Usage
 from ragkit.templates import Template
+from ragkit.workers import GenerateTexts
+from ragkit_pipelines.cli_index import pool_of
 from ragkit_pipelines.prompt_files import read_prompts
 
 _GROUP = 64  # prompts whose answers are written before more are asked for
@@ -54,6 +56,10 @@ def generate(  # noqa: PLR0913 - the options of the command
     budget_tokens: Annotated[_Number, typer.Option(help="Tokens at the most.")] = None,
     budget_money: Annotated[_Amount, typer.Option(help="US dollars at the most.")] = None,
     budget_seconds: Annotated[_Amount, typer.Option(help="Seconds in which calls may begin.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="Where the prompts of a file are answered: inline, process or ray.")
+    ] = "inline",
+    workers: Annotated[int, typer.Option(help="Workers, where the engine is process or ray.")] = 2,
     *,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer while it is written.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with tokens and cost.")] = False,
@@ -61,17 +67,10 @@ def generate(  # noqa: PLR0913 - the options of the command
     """Ask a model: one prompt, or a file of them.
 
     Example: ragkit generate "Input: dim the lamp" --max-tokens 20
+    Example: ragkit generate --file prompts.jsonl --engine process --workers 4 --cache answers.sqlite
     """
     limits = (budget_calls, budget_tokens, budget_money, budget_seconds)
     budget = Budget(calls=budget_calls, tokens=budget_tokens, money=budget_money, seconds=budget_seconds)
-    loaded = load_model(
-        model,
-        adapter=adapter,
-        base_url=base_url,
-        cache=cache,
-        concurrency=concurrency,
-        budget=None if all(limit is None for limit in limits) else budget,
-    )
     prompts, stops = _prompts_of(prompt, file, system, model)
     sampling = Sampling(
         max_tokens=max_tokens,
@@ -81,13 +80,35 @@ def generate(  # noqa: PLR0913 - the options of the command
         schema=None if schema is None else schema_of(_read_schema(schema)),
         choices=None if choices is None else tuple(part.strip() for part in choices.split(",")),
     )
+    pool = pool_of(engine, workers)
+    if pool is not None:
+        _check_for_workers(file, stream, *(limit is not None for limit in (concurrency, *limits)))
+        work = GenerateTexts(model=model, sampling=sampling, adapter=adapter, base_url=base_url, cache=cache)
+        _print_lines(prompts, work.results(prompts, pool, batch_size=_GROUP))
+        return
+    loaded = load_model(
+        model,
+        adapter=adapter,
+        base_url=base_url,
+        cache=cache,
+        concurrency=concurrency,
+        budget=None if all(limit is None for limit in limits) else budget,
+    )
     if stream:
         _print_stream(loaded, prompts, sampling, one=file is None and not as_json)
     elif file is not None:
-        _print_lines(loaded, prompts, sampling)
+        groups = (prompts[start : start + _GROUP] for start in range(0, len(prompts), _GROUP))
+        _print_lines(prompts, (results_of_each(loaded, some, sampling) for some in groups))
     else:
         answer = loaded.generate(prompts[0], **sampling.options())
         typer.echo(json.dumps(_as_json(answer), ensure_ascii=False, indent=1) if as_json else answer.text)
+
+
+def _check_for_workers(file: Path | None, *of_one_process: object) -> None:
+    if file is None or any(of_one_process):
+        raise InvalidInputError(
+            "--engine goes with --file, and without --stream, --concurrency and a budget, which one process keeps"
+        )
 
 
 def _prompts_of(
@@ -137,17 +158,15 @@ def _print_stream(model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: 
     typer.echo()
 
 
-def _print_lines(model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling) -> None:
+def _print_lines(prompts: Sequence[AnyPrompt], found: Iterable[list[Completion | RagkitError]]) -> None:
     """Print a line for each prompt, in order; some errors do not keep the others from their answers."""
     results: list[Completion | RagkitError] = []
     with progress("asking", len(prompts)) as advance:
-        for start in range(0, len(prompts), _GROUP):
-            some = prompts[start : start + _GROUP]
-            found = results_of_each(model, some, sampling)
-            for asked, result in zip(some, found, strict=True):
+        for some in found:
+            for asked, result in zip(prompts[len(results) :], some, strict=False):
                 typer.echo(json.dumps({"prompt": prompt_text(asked), **_as_json(result)}, ensure_ascii=False))
             sys.stdout.flush()
-            results += found
+            results += some
             advance(len(some))
     answers = [result for result in results if isinstance(result, Completion)]
     typer.echo(_summary(answers, failed=len(results) - len(answers)), err=True)

@@ -54,7 +54,7 @@ def build(
     Example: ragkit index build docs.rag docs/
     Example: ragkit index build wiki.rag corpus.jsonl --engine process --workers 4
     """
-    pool = _pool(engine, workers)
+    pool = pool_of(engine, workers)
     with Index.create(folder, embedder=embedder, metric=metric, dtype=dtype, factory=factory, exist_ok=True) as index:  # type: ignore[arg-type]
         _put(index, data, text, chunker, pool)
         index.compact()
@@ -74,7 +74,7 @@ def add(
 
     Example: ragkit index add wiki.rag more.jsonl
     """
-    pool = _pool(engine, workers)
+    pool = pool_of(engine, workers)
     with Index.open(folder) as index:
         _put(index, data, text, chunker, pool)
         _say_size(index)
@@ -219,7 +219,16 @@ def _say_sync(report: SyncReport) -> None:
         typer.echo(f"not read: {each.source}: {each.reason}", err=True)
 
 
-def _pool(engine: str, workers: int) -> WorkerPool | None:
+def pool_of(engine: str, workers: int) -> WorkerPool | None:
+    """The workers that a command is given.
+
+    Args:
+        engine: What ``--engine`` says.
+        workers: What ``--workers`` says.
+
+    Returns:
+        A pool; None where this process does all.
+    """
     return None if engine == "inline" else WorkerPool(engine, workers=workers)  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import zlib
 from collections.abc import Iterator
@@ -65,10 +66,34 @@ class ArrayFile:
         if durable and not start:
             sync_folder(self.path.parent)  # or a new file could be gone after a power cut
 
+    def link(self, other: Path, *, durable: bool = True) -> bool:
+        """Take over the content of another file without copying it; this one must not be there yet.
+
+        Returns:
+            Whether that was possible; not on a file system without links.
+        """
+        try:
+            os.link(other, self.path)
+        except OSError:
+            return False
+        if durable:
+            sync_folder(self.path.parent)
+        return True
+
     def cut(self, rows: int) -> None:
         """Cut off what lies past the first rows."""
         if self.path.is_file() and self.path.stat().st_size > rows * self.width:
             os.truncate(self.path, rows * self.width)
+
+
+def forget(view: NDArray[np.generic]) -> None:
+    """Let go of the memory of a mapped array that was read; its pages come from the file again when they are needed.
+
+    Args:
+        view: What `ArrayFile.view` gave; nothing is done for other arrays.
+    """
+    if isinstance(view.base, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+        view.base._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def as_bytes(values: NDArray[np.generic]) -> memoryview:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError, RecallWarning
-from ragkit.index.array_file import BLOCK, checksums
+from ragkit.index.array_file import BLOCK, ArrayFile, checksums, forget
 from ragkit.index.exact import nearest
 from ragkit.index.segment import Segment, choose_factory
 from ragkit.index.state import SegmentFacts, State, files
@@ -27,18 +27,22 @@ _DOUBT = 1e-5  # what float32 sums can be wrong by
 def compact(index: Index) -> None:
     """Write the live rows into new files, build the segment over them, and commit both.
 
-    A crash before the commit leaves the old files in use; files of other generations are removed afterwards.
+    Where no row was removed the files stay what they are, under the names of a new generation. A crash before the
+    commit leaves the old files in use; files of other generations are removed afterwards.
     """
     state = index._state
     live = np.arange(len(state.keys)) if state.dead is None else np.flatnonzero(~state.dead)
     facts = {**state.facts, "generation": state.facts["generation"] + 1, "rows": len(live)}
-    new = files(index.path, facts)
+    old, new = files(index.path, state.facts), files(index.path, facts)
     sums: dict[str, dict[int, int]] = {file.path.stem: {} for file in new}
-    for start in range(0, len(live), _CHUNK):
+    _remove(new)  # what a crash left behind may be another name of the files in use
+    linked = state.dead is None and _linked(old, new, durable=index._durable)
+    for start in range(0, 0 if linked else len(live), _CHUNK):
         part = live[start : start + _CHUNK]
         for file, values in zip(new, (state.vectors[part], state.keys[part]), strict=True):
             file.write(start, values, durable=index._durable)
             sums[file.path.stem].update(checksums(values, start))
+        forget(state.vectors)
     vectors = cast("NDArray[np.floating]", new[0].view(len(live)))
     segment, told = _built(index, state, vectors, int(cast("int", facts["generation"])))
     tuned = state.facts["tuned"] if segment and state.facts["tuned"] else None
@@ -52,17 +56,34 @@ def compact(index: Index) -> None:
                 stacklevel=4,
             )
     with index._database.transaction() as connection:
-        connection.execute("DELETE FROM dead")
-        connection.execute("DELETE FROM blocks")
-        for name, blocks in sums.items():
-            index._database.set_blocks(name, blocks.items())
-        index._database.move_rows(state.keys[live].tolist())
+        if linked:
+            for file, before in zip(new, old, strict=True):
+                connection.execute("UPDATE blocks SET file = ? WHERE file = ?", (file.path.stem, before.path.stem))
+        else:
+            connection.execute("DELETE FROM dead")
+            connection.execute("DELETE FROM blocks")
+            for name, blocks in sums.items():
+                index._database.set_blocks(name, blocks.items())
+            index._database.move_rows(state.keys[live].tolist())
         set_facts(index, generation=facts["generation"], rows=len(live), segment=told, tuned=tuned)
     index._publish()
     kept = f"-{facts['generation']}."
     for path in index.path.iterdir():
         if path.suffix in {".bin", ".faiss", ".partial"} and kept not in path.name:
             path.unlink()
+
+
+def _linked(old: Sequence[ArrayFile], new: Sequence[ArrayFile], *, durable: bool) -> bool:
+    """Give files new names beside their old ones; where that cannot be, no new name is left, as they are written to."""
+    if all(file.link(before.path, durable=durable) for file, before in zip(new, old, strict=True)):
+        return True
+    _remove(new)
+    return False
+
+
+def _remove(given: Sequence[ArrayFile]) -> None:
+    for file in given:
+        file.path.unlink(missing_ok=True)
 
 
 def tune(
@@ -112,7 +133,7 @@ def tune(
 def _built(
     index: Index, state: State, vectors: NDArray[np.floating], generation: int
 ) -> tuple[Segment | None, SegmentFacts | None]:
-    factory = choose_factory(state.facts["factory"], len(vectors))
+    factory = choose_factory(state.facts["factory"], len(vectors), dtype=state.facts["dtype"])
     if factory is None or not len(vectors) or index._gpus is not None:
         return None, None
     segment = Segment.build(vectors, factory, euclidean=state.facts["metric"] == "l2")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,26 +17,29 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import require
+from ragkit.index.array_file import forget
 from ragkit.index.exact import Found
 
 FLAT_UP_TO = 200_000  # rows up to which exact search is fast enough to be the automatic choice
-_A_LIST = 256  # training vectors for each list of an inverted file
+_A_LIST, _LEAST, _ENOUGH = 256, 64, 2**20  # training vectors of a list, of one where there are many, and of all then
 _CHUNK = 65_536
 _LIMIT = Lock()
 
 
-def choose_factory(factory: str, rows: int) -> str | None:
+def choose_factory(factory: str, rows: int, *, dtype: str = "float32") -> str | None:
     """The FAISS factory string for a number of rows.
 
     Args:
         factory: ``"flat"``, ``"auto"``, ``"cagra"`` (which only GPUs have) or a factory string.
         rows: How many.
+        dtype: Precision in which vectors are stored; the automatic choice keeps to it.
 
     Returns:
         A factory string; None for exact search.
     """
     if factory == "auto":
-        return None if rows <= FLAT_UP_TO else f"IVF{min(int(4 * math.sqrt(rows)), rows // 39)},Flat"
+        lists, codes = min(int(4 * math.sqrt(rows)), rows // 39), "SQfp16" if dtype == "float16" else "Flat"
+        return None if rows <= FLAT_UP_TO else f"IVF{lists},{codes}"
     return None if factory.lower() in {"flat", "cagra"} else factory
 
 
@@ -76,12 +81,18 @@ class Segment:
         metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
         try:
             index = faiss.index_factory(d, factory, metric)
+            inner = faiss.downcast_index(index)
+            if isinstance(inner, faiss.IndexIVFScalarQuantizer) and factory.endswith("SQfp16"):
+                inner.by_residual = False  # what is stored in half precision is then kept as it is
             if not index.is_trained:
                 lists = int(faiss.extract_index_ivf(index).nlist) if "IVF" in factory else 256
-                sample = np.linspace(0, n - 1, min(n, _A_LIST * lists)).astype(np.int64)
+                size = min(n, _A_LIST * lists, max(_LEAST * lists, _ENOUGH))
+                sample = np.linspace(0, n - 1, size).astype(np.int64)
                 index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))
+                forget(vectors)
             for start in range(0, n, _CHUNK):
                 index.add(np.ascontiguousarray(vectors[start : start + _CHUNK], dtype=np.float32))
+                forget(vectors)
         except RuntimeError as error:
             raise InvalidInputError(f"FAISS cannot build {factory!r} over {n} vectors of {d}: {error}") from error
         return cls(index, n, factory, _defaults(index))
@@ -114,17 +125,23 @@ class Segment:
 
         Returns:
             The sha256 of the file.
+
+        Raises:
+            OSError: If it cannot be written, such as on a full disk; nothing of it is left then.
         """
         import faiss
 
-        content = faiss.serialize_index(self.index).tobytes()
         partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
+        try:
+            faiss.write_index(self.index, str(partial))  # a copy in memory first would take as much again
+        except RuntimeError as error:
+            partial.unlink(missing_ok=True)
+            raise OSError(f"{partial} cannot be written: {error}") from error
+        with partial.open("rb+") as file:
             os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         partial.replace(path)
-        return hashlib.sha256(content).hexdigest()
+        return digest
 
     @classmethod
     def read(cls, path: Path, sha256: str, rows: int, factory: str, settings: dict[str, int]) -> Segment:
@@ -145,10 +162,12 @@ class Segment:
         """
         require("faiss")
 
-        content = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if not path.is_file() or _sha256(path) != sha256:
             raise IntegrityError(f"{path.name} is not the file that was written")
-        index = read_faiss(content)
+        with _limited(path.stat().st_size):
+            import faiss
+
+            index = faiss.read_index(str(path))
         if index.ntotal != rows:
             raise IntegrityError(f"{path.name} holds {index.ntotal} rows, expected {rows}")
         return cls(index, rows, factory, settings)
@@ -195,10 +214,24 @@ def read_faiss(content: bytes) -> Any:
     """
     import faiss
 
-    with _LIMIT:  # one for the whole process, so it is put back
+    with _limited(len(content)):
+        return faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
+
+
+@contextmanager
+def _limited(size: int) -> Iterator[None]:
+    """Let no vector that FAISS reads be longer than some bytes; the limit is one for the whole process."""
+    import faiss
+
+    with _LIMIT:
         before = faiss.get_deserialization_vector_byte_limit()
-        faiss.set_deserialization_vector_byte_limit(len(content))
+        faiss.set_deserialization_vector_byte_limit(size)
         try:
-            return faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
+            yield
         finally:
             faiss.set_deserialization_vector_byte_limit(before)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from ragkit.workers.batches import Function, Work, run_on
+
+_SECONDS_FOR_OTHERS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,80 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Hand:
+    """What a worker has in hand, as its engine sees it.
+
+    A worker whose batch failed rests until another's attempt ends, as long as others work or start: its machine may be
+    the trouble, such as one with a full disk, and would fail batch after batch faster than the others finish them. A
+    batch that failed goes to another worker where there is one.
+
+    Attributes:
+        ready: Whether it has started.
+        place: The number of the batch in hand, None for none.
+        failed: Numbers of the batches that failed here.
+        rests: Whether the last one failed and no other attempt has ended since.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is in hand."""
+        self.ready = False
+        self.place: int | None = None
+        self.failed: set[int] = set()
+        self.rests = False
+
+
+HandT = TypeVar("HandT", bound=Hand)
+
+
+class Patience:
+    """How long others that start are waited for: a minute in all, as some may never find room on a cluster."""
+
+    def __init__(self) -> None:
+        """The minute begins."""
+        self._end = monotonic() + _SECONDS_FOR_OTHERS
+
+    def willing(self, workers: Sequence[HandT], idle: Sequence[HandT]) -> list[HandT]:
+        """Those of the idle workers that may be given a batch now.
+
+        Args:
+            workers: All workers.
+            idle: Those that are ready and have nothing in hand.
+
+        Returns:
+            The idle ones that do not rest; where nobody else is to be waited for and all rest, one of them.
+        """
+        fresh = [worker for worker in idle if not worker.rests]
+        others = any(worker.place is not None for worker in workers) or self.left(workers) is not None
+        return fresh or ([] if others else list(idle[:1]))
+
+    def left(self, workers: Sequence[Hand]) -> float | None:
+        """Seconds for which workers that start are still waited for.
+
+        Returns:
+            Seconds; None where none starts, or the minute is over.
+        """
+        left = self._end - monotonic()
+        return left if left > 0 and not all(worker.ready for worker in workers) else None
+
+
+def chosen(able: Sequence[HandT], place: int) -> HandT:
+    """The worker to give a batch to.
+
+    Returns:
+        One at which it has not failed, where there is one.
+    """
+    return min(able, key=lambda worker: place in worker.failed)
+
+
+def settle(workers: Sequence[Hand], worker: Hand, ended: Attempt) -> None:
+    """Note how an attempt ended and let the others go on."""
+    for other in workers:
+        other.rests = False
+    worker.place, worker.rests = None, ended.results is None
+    if ended.results is None:
+        worker.failed.add(ended.place)
 
 
 class InlineEngine:

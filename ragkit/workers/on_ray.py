@@ -12,7 +12,7 @@ from typing import Any, Self
 from ragkit.errors import WorkerError
 from ragkit.extras import require
 from ragkit.workers.batches import Function, Work
-from ragkit.workers.engines import Attempt, attempt, reason_of
+from ragkit.workers.engines import Attempt, Hand, Patience, attempt, chosen, reason_of, settle
 from ragkit.workers.environment import environment, threads_for_openmp
 
 _STARTS = 3  # actors that die one after another before any became ready, after which there is no point in going on
@@ -36,14 +36,18 @@ class RayEngine:
         self._workers: list[_Worker] = []
         self._failed_starts = 0
         self._connected = False
+        self._patience = Patience()
 
     def free(self) -> int:
-        """How many actors are ready and have nothing to do."""
-        return sum(worker.pending is None for worker in self._workers)
+        """How many actors are ready for a batch."""
+        return len(self._able())
+
+    def _able(self) -> list[_Worker]:
+        return self._patience.willing(self._workers, [each for each in self._workers if each.pending is None])
 
     def submit(self, place: int, items: bytes) -> None:
         """Send a batch to an actor that is free."""
-        worker = next(each for each in self._workers if each.pending is None)
+        worker = chosen(self._able(), place)
         worker.place, worker.pending = place, worker.actor.run.remote(place, items)
 
     def collect(self) -> list[Attempt]:
@@ -60,7 +64,11 @@ class RayEngine:
 
         by_pending = {worker.pending: worker for worker in self._workers if worker.pending is not None}
         none_ready = not any(worker.ready for worker in self._workers)
-        ended, _ = ray.wait(list(by_pending), num_returns=1, timeout=_SECONDS_TO_START if none_ready else None)
+        nobody_works = all(worker.place is None for worker in self._workers)
+        patience = self._patience.left(self._workers) if nobody_works else None
+        ended, _ = ray.wait(list(by_pending), num_returns=1, timeout=_SECONDS_TO_START if none_ready else patience)
+        if not ended and not none_ready:
+            return []
         if not ended:
             raise WorkerError(
                 f"no worker was ready after {_SECONDS_TO_START} seconds; give the cluster room for one of "
@@ -73,8 +81,11 @@ class RayEngine:
             return self._bury(worker, reason_of(error))
         if isinstance(told, str):
             raise WorkerError(f"a worker cannot start: {told}")
-        worker.ready, worker.place, worker.pending, self._failed_starts = True, None, None, 0
-        return [] if told is None else [told]
+        worker.ready, worker.pending, self._failed_starts = True, None, 0
+        if told is None:
+            return []
+        settle(self._workers, worker, told)
+        return [told]
 
     def _bury(self, worker: _Worker, how: str) -> list[Attempt]:
         """Replace an actor that died; what it had in hand was an attempt."""
@@ -85,7 +96,11 @@ class RayEngine:
             if self._failed_starts == _STARTS:
                 raise WorkerError(f"{_STARTS} workers died before they were ready: {how}")
         self._workers.append(_Worker(self._work, self._threads))
-        return [] if worker.place is None else [Attempt(worker.place, None, f"the worker died ({how})")]
+        if worker.place is None:
+            return []
+        ended = Attempt(worker.place, None, f"the worker died ({how})")
+        settle(self._workers, worker, ended)
+        return [ended]
 
     def __enter__(self) -> Self:
         import ray
@@ -115,15 +130,14 @@ class RayEngine:
             self._connected = False
 
 
-class _Worker:
+class _Worker(Hand):
     """One actor as the driver sees it; ``pending`` is what it was asked, first of all whether it is ready."""
 
     def __init__(self, work: Work, threads: int) -> None:
         import ray
 
         kind: Any = ray.remote(num_cpus=threads, max_restarts=0, max_task_retries=0)(_Actor)
-        self.ready = False
-        self.place: int | None = None
+        super().__init__()
         self.actor: Any = kind.remote(work, threads)
         self.pending: Any = self.actor.problem.remote()
 

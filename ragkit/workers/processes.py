@@ -7,11 +7,12 @@ from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Self
 
 from ragkit.errors import WorkerError
 from ragkit.workers.batches import Work
-from ragkit.workers.engines import Attempt, attempt, reason_of
+from ragkit.workers.engines import Attempt, Hand, Patience, attempt, chosen, reason_of, settle
 from ragkit.workers.environment import environment, threads_for_openmp
 
 _STARTS = 3  # deaths one after another, before any worker became ready, after which there is no point in going on
@@ -29,14 +30,20 @@ class ProcessEngine:
         self._work, self._count, self._threads = work, workers, threads
         self._workers: list[_Worker] = []
         self._failed_starts = 0
+        self._patience = Patience()
 
     def free(self) -> int:
-        """How many workers are ready and have nothing to do."""
-        return sum(worker.ready and worker.place is None for worker in self._workers)
+        """How many workers are ready for a batch."""
+        return len(self._able())
+
+    def _able(self) -> list[_Worker]:
+        return self._patience.willing(
+            self._workers, [each for each in self._workers if each.ready and each.place is None]
+        )
 
     def submit(self, place: int, items: bytes) -> None:
         """Send a batch to a worker that is free."""
-        worker = next(each for each in self._workers if each.ready and each.place is None)
+        worker = chosen(self._able(), place)
         worker.place = place
         with suppress(OSError):  # of a dead one; `collect` sees that and tells of it
             worker.pipe.send((place, items))
@@ -52,7 +59,8 @@ class ProcessEngine:
         """
         by_pipe = {worker.pipe: worker for worker in self._workers}
         ended: list[Attempt] = []
-        for pipe in wait(list(by_pipe)):
+        nobody_works = all(worker.place is None for worker in self._workers)
+        for pipe in wait(list(by_pipe), self._patience.left(self._workers) if nobody_works else None):
             worker = by_pipe[pipe]  # type: ignore[index]
             try:
                 told = worker.pipe.recv()
@@ -61,7 +69,7 @@ class ProcessEngine:
                 continue
             if isinstance(told, Attempt):
                 ended.append(told)
-                worker.place = None
+                settle(self._workers, worker, told)
             elif told is None:
                 worker.ready, self._failed_starts = True, 0
             else:
@@ -81,9 +89,20 @@ class ProcessEngine:
                     "starts workers must do so under `if __name__ == '__main__':`"
                 )
         self._workers.append(_Worker(self._work, self._threads))
-        return [] if worker.place is None else [Attempt(worker.place, None, f"the worker died ({how})")]
+        if worker.place is None:
+            return []
+        ended = Attempt(worker.place, None, f"the worker died ({how})")
+        settle(self._workers, worker, ended)
+        return [ended]
 
     def __enter__(self) -> Self:
+        try:
+            ForkingPickler.dumps(self._work)
+        except Exception as error:  # whatever a part of the work raises that cannot be copied
+            raise WorkerError(
+                f"the work cannot be sent to a process ({reason_of(error)}); it may hold names, settings and functions "
+                "that stand at the head of a module, but no open file, lambda or loaded model"
+            ) from error
         try:
             for _ in range(self._count):
                 self._workers.append(_Worker(self._work, self._threads))
@@ -100,12 +119,11 @@ class ProcessEngine:
         self._workers = []
 
 
-class _Worker:
-    """One process as its parent sees it; ``place`` is the number of the batch it has in hand."""
+class _Worker(Hand):
+    """One process as its parent sees it."""
 
     def __init__(self, work: Work, threads: int) -> None:
-        self.ready = False
-        self.place: int | None = None
+        super().__init__()
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(work, theirs), daemon=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worker_tasks import NoStart, Squares, noted
+from worker_tasks import NoStart, Spill, Squares, noted
 
 from ragkit import Batch, EmbedTexts, HashingEmbedder, WorkerPool
 from ragkit.errors import InvalidInputError, MissingExtraError, MissingResultsError, RagkitWarning, WorkerError
@@ -196,6 +196,13 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, engine):
     done = WorkerPool(engine).map_batches(Squares(str(tmp_path)), batches, folder=folder)
     assert values(done) == [*EXPECTED[:3], [float(np.float32(n) ** 2) for n in range(3000)], *EXPECTED[3:]]
     assert len(noted(tmp_path, "batch")) == len(batches) - len(kept)
+
+
+def test_a_worker_without_room_does_not_use_up_the_attempts_of_all_batches(tmp_path):
+    pool = WorkerPool("process", workers=2)
+    done = pool.map_batches(Spill(str(tmp_path)), BATCHES, folder=tmp_path / "shards")
+    assert values(done) == EXPECTED
+    assert 1 <= len(noted(tmp_path, "full")) <= len(BATCHES)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """The Ray engine on a cluster of two nodes: the same bytes as in this process, also when workers and nodes die."""
 
 import os
+import resource
+import signal
 import sys
 import threading
 import time
 
+import numpy as np
 import pytest
-from worker_tasks import NoStart, Squares, noted
+from worker_tasks import NoStart, Spill, Squares, noted
 
 from ragkit import Batch, WorkerPool
 from ragkit.errors import MissingResultsError, WorkerError
@@ -80,6 +83,40 @@ def test_a_node_that_goes_takes_nothing_with_it(tmp_path, cluster):
     assert values(done) == EXPECTED
     WorkerPool("inline").map_batches(Squares(str(tmp_path)), BATCHES, folder=tmp_path / "inline")
     assert shards_of(tmp_path / "shards") == shards_of(tmp_path / "inline")
+
+
+def test_a_full_disk_on_one_node(tmp_path, cluster):
+    WorkerPool("inline").map_batches(Squares(str(tmp_path)), BATCHES, folder=tmp_path / "inline")
+    full = cluster.nodes[0].node_id
+    pool = WorkerPool("ray", workers=2, address=cluster.address)
+    folder = tmp_path / "shards"
+    done = pool.map_batches(Spill(str(tmp_path), node=full), BATCHES, folder=folder)
+    assert noted(tmp_path, "full")  # it was tried there, and the other node did it
+    assert values(done) == EXPECTED
+    assert shards_of(folder) == shards_of(tmp_path / "inline")
+    assert not (folder / "quarantine.jsonl").exists()
+
+
+def test_a_full_disk_where_shards_are_kept(tmp_path, cluster):
+    large = Batch([str(n) for n in range(3000)], list(range(3000)))
+    batches, folder = [*BATCHES[:3], large, *BATCHES[3:]], tmp_path / "shards"
+    pool = WorkerPool("ray", workers=2, address=cluster.address)
+    pool.map_batches(Squares(str(tmp_path)), BATCHES[:2], folder=folder)  # Ray's own files are open from here on
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with ray.init(cluster.address, log_to_driver=False, logging_level="ERROR"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # no file of this process grows past that
+            with pytest.raises(OSError, match="File too large"):
+                pool.map_batches(Squares(str(tmp_path)), batches, folder=folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    kept = shards_of(folder)
+    assert len(kept) >= 2
+    assert not list(folder.glob("*.part"))
+    done = pool.map_batches(Squares(str(tmp_path)), batches, folder=folder)
+    assert values(done) == [*EXPECTED[:3], [float(np.float32(n) ** 2) for n in range(3000)], *EXPECTED[3:]]
+    assert kept.items() <= shards_of(folder).items()
 
 
 def test_work_that_cannot_start_ends_the_run_on_a_cluster_started_here(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from ragkit.models.budget import Budget
 from ragkit.progress import progress
 from ragkit_pipelines.compare.curves import Extrapolation, extrapolate
 from ragkit_pipelines.compare.items import Items
+from ragkit_pipelines.compare.pooled import Job, run_pooled
 from ragkit_pipelines.compare.provenance import surroundings
 from ragkit_pipelines.compare.report import markdown_report
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
@@ -30,7 +31,9 @@ from ragkit_pipelines.compare.verdict import summarise
 
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder, LanguageModel
+    from ragkit.records import Example
     from ragkit.tasks import Task
+    from ragkit.workers.pool import WorkerPool
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Comparison:
         return html_report(self.results, self.items)
 
 
-def compare(
+def compare(  # noqa: PLR0913 - all that a comparison can be told
     task: Task,
     strategies: Sequence[str | Strategy] | None = None,
     *,
@@ -108,6 +111,7 @@ def compare(
     budget: Budget | None = None,
     out: str | Path | None = None,
     notes: Mapping[str, str] | None = None,
+    workers: WorkerPool | None = None,
 ) -> Comparison:
     """Run strategies on the same test rows and compare them.
 
@@ -129,6 +133,10 @@ def compare(
         out: Folder for results, answers and trained models; a temporary one if None. ``run.json`` in it says from
             the start what is run; ``results.json``, ``items.json`` and ``report.md`` come at the end.
         notes: Whatever should be kept with the results, such as who asked for them.
+        workers: Workers that run strategies side by side, one strategy at one size and seed each; this process alone
+            if None. The results are the same but for measured seconds. What no worker finishes gets an error of its
+            own, ``quarantine.jsonl`` in ``out`` names it, and a warning counts it. The workers of several machines
+            need ``out`` on a disk that they share.
 
     Returns:
         The comparison.
@@ -144,6 +152,7 @@ def compare(
         raise InvalidInputError(f"`trials` must be 0 or more, got {trials}")
     if not seeds or not sizes:
         raise InvalidInputError("`sizes` and `seeds` must not be empty")
+    _check_workers(workers, model, embedder, budget)
     leaks = task.leaks()
     if leaks:
         first = task.test[leaks[0].test].text()
@@ -171,18 +180,11 @@ def compare(
         if out:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomic(folder / "run.json", json.dumps(provenance, ensure_ascii=False, indent=1))
-        cells: list[Cell] = []
-        with progress("comparing", len(pools) * len(chosen)) as advance:
-            for (_, seed), pool in pools.items():
-                facts = {"task": task.fingerprint, "seed": seed, "embedder": vectors.fingerprint, "pool": len(pool),
-                         "model": language_model.fingerprint if language_model else None, "trials": trials}  # fmt: skip
-                key = run_hash(**facts)
-                kept = folder / "kept" / key
-                setting = Setting(task, pool, seed, language_model, vectors, kept / "models", folder / "answers.sqlite",
-                                  trials, budget)  # fmt: skip
-                for strategy in chosen:
-                    cells.append(_cell(strategy, setting, kept, key))
-                    advance(1)
+        jobs = []
+        for (size, seed), pool in pools.items():
+            setting, key = setting_of(task, pool, seed, language_model, vectors, folder, trials, budget)
+            jobs += [Job(strategy, size, setting, key) for strategy in chosen]
+        cells = _run(jobs, workers)
         results = summarise(task.name, len(leaks), cells, floor=_floor(task), provenance=provenance)
         items = Items.of(task.test, cells)
         if out:
@@ -203,18 +205,78 @@ def _floor(task: Task) -> float:
         return 0.0
 
 
-def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
+def _check_workers(workers: WorkerPool | None, model: object, embedder: object, budget: Budget | None) -> None:
+    if workers is None:
+        return
+    if budget is not None:
+        raise InvalidInputError("`budget` is kept by one process; leave it or `workers` out")
+    for name, value in (("model", model), ("embedder", embedder)):
+        if value is not None and not isinstance(value, str):
+            raise InvalidInputError(
+                f"with `workers`, `{name}` must be a spec such as 'tiny' or 'minilm', which each worker loads; got "
+                f"{type(value).__name__}"
+            )
+
+
+def _run(jobs: Sequence[Job], workers: WorkerPool | None) -> list[Cell]:
+    with progress("comparing", len(jobs)) as advance:
+        if workers is not None:
+            return run_pooled(jobs, workers, advance)
+        cells = []
+        for job in jobs:
+            cells.append(cell_of(job))
+            advance(1)
+        return cells
+
+
+def setting_of(
+    task: Task,
+    pool: Sequence[Example],
+    seed: int,
+    model: LanguageModel | None,
+    embedder: Embedder,
+    folder: Path,
+    trials: int,
+    budget: Budget | None = None,
+) -> tuple[Setting, str]:
+    """What strategies work with on one pool.
+
+    Returns:
+        The setting, and a hash of all that its answers depend on.
+    """
+    key = run_hash(
+        task=task.fingerprint,
+        seed=seed,
+        embedder=embedder.fingerprint,
+        pool=len(pool),
+        model=model.fingerprint if model else None,
+        trials=trials,
+    )
+    models, answers = folder / "kept" / key / "models", folder / "answers.sqlite"
+    return Setting(task, pool, seed, model, embedder, models, answers, trials, budget), key
+
+
+def finished(job: Job) -> Cell | None:
+    """The cell that was kept of a job.
+
+    Returns:
+        The cell; None where there is none.
+    """
+    return read_cell(job.file, run_hash(setting=job.key, strategy=repr(job.strategy)))
+
+
+def cell_of(job: Job) -> Cell:
     """Run one strategy, or read what it gave before.
 
     Returns:
         The cell; a strategy that fails gives one with its error, and the others go on.
     """
-    key = run_hash(setting=key, strategy=repr(strategy))
-    path = kept / f"{strategy.name.replace(':', '-').replace('/', '-')}.json"
-    found = read_cell(path, key)
-    if found is not None:
-        return found
-    kept.mkdir(parents=True, exist_ok=True)
+    kept = finished(job)
+    if kept is not None:
+        return kept
+    strategy, setting, path = job.strategy, job.setting, job.file
+    key = run_hash(setting=job.key, strategy=repr(strategy))
+    path.parent.mkdir(parents=True, exist_ok=True)
     started = perf_counter()
     error = None
     scores: list[float] = []

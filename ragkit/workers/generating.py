@@ -1,0 +1,207 @@
+"""Generation as work for a pool: each worker loads the model once and answers batches of prompts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+
+from ragkit.errors import (
+    InvalidInputError,
+    ModelAccessError,
+    ModelError,
+    RagkitError,
+    TransientModelError,
+    WorkerError,
+)
+from ragkit.models import load_model
+from ragkit.models.prompts import checked_prompts
+from ragkit.models.results import raised, results_of_each
+from ragkit.models.sampling import Sampling, checked_answers
+from ragkit.protocols import AnyPrompt, LanguageModel, Schema
+from ragkit.records import Chat, Completion, Message, Prompt
+from ragkit.workers.batches import Batch, Function, Missing
+from ragkit.workers.pool import WorkerPool
+
+_COMPLETION = TypeAdapter(Completion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateTexts:
+    """Answer prompts, the items of a batch.
+
+    A prompt that another attempt would not mend, such as one too long for the model, gets its error for a result.
+    Trouble that may pass fails the batch, which the pool tries again; with ``cache`` what was answered is not asked a
+    second time.
+
+    Attributes:
+        model: The spec of a model, which each worker loads once.
+        sampling: How prompts are continued.
+        adapter: Folder of a PEFT adapter.
+        base_url: Address of an OpenAI-compatible server.
+        cache: A file for answers, which workers of one machine share.
+        expected: The fingerprint that the model must have; None for any.
+    """
+
+    model: str
+    sampling: Sampling = field(default_factory=Sampling)
+    adapter: str | None = None
+    base_url: str | None = None
+    cache: str | None = None
+    expected: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """What the answers depend on: the model and how prompts are continued."""
+        model = self.expected or self._loaded().fingerprint
+        options = json.dumps(self.sampling.options(), sort_keys=True)
+        return f"generate:{model}:{hashlib.sha256(options.encode()).hexdigest()[:16]}"
+
+    def start(self) -> Function:
+        """Load the model.
+
+        Returns:
+            A function from prompts as JSON to results as JSON.
+
+        Raises:
+            InvalidInputError: If it is another model here than was expected.
+        """
+        model = self._loaded()
+        if self.expected not in {None, model.fingerprint}:
+            raise InvalidInputError(
+                f"model {self.model!r} is {model.fingerprint} in this worker, expected {self.expected}; install the "
+                "same model everywhere"
+            )
+
+        def answer(items: list[object]) -> list[object]:
+            results = results_of_each(model, [_prompt_of(item) for item in items], self.sampling)
+            for result in results:
+                if isinstance(result, TransientModelError | ModelAccessError):
+                    raise result
+            return [_as_json(result) for result in results]
+
+        return answer
+
+    def _loaded(self) -> LanguageModel:
+        return load_model(self.model, adapter=self.adapter, base_url=self.base_url, cache=self.cache)
+
+    def results(
+        self,
+        prompts: Sequence[AnyPrompt],
+        pool: WorkerPool,
+        *,
+        batch_size: int = 64,
+        folder: str | Path | None = None,
+    ) -> Iterator[list[Completion | RagkitError]]:
+        """Answer prompts on the workers of a pool, batch after batch in the order of the prompts.
+
+        Args:
+            prompts: The prompts.
+            pool: The workers.
+            batch_size: Prompts that a worker answers together.
+            folder: Where finished batches are kept, as for `WorkerPool.map_batches`.
+
+        Yields:
+            For each prompt of a batch its completion or its error: a `WorkerError` with the reason where the batch was
+            given up.
+        """
+        items = [_prompt_as_json(prompt) for prompt in checked_prompts(prompts)]
+        names = [str(place) for place in range(len(items))]
+        batches = [
+            Batch(names[start : start + batch_size], items[start : start + batch_size])
+            for start in range(0, len(items), batch_size)
+        ]
+        with closing(pool.stream(self, batches, folder=folder)) as ended:
+            for each in ended:
+                if isinstance(each, Missing):
+                    lost = WorkerError(f"the batch was given up after {each.attempts} attempts: {each.reason}")
+                    yield [lost] * len(each.ids)
+                else:
+                    yield [_result_of(cast("Mapping[str, Any]", value)) for value in each.results]
+
+
+def generate_many(  # noqa: PLR0913 - those of `generate`, and how the work is shared out
+    model: str,
+    prompts: Sequence[AnyPrompt],
+    *,
+    pool: WorkerPool,
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    stop: Sequence[str] = (),
+    seed: int = 0,
+    schema: Schema | None = None,
+    choices: Sequence[str] | None = None,
+    batch_size: int = 64,
+    cache: str | Path | None = None,
+    folder: str | Path | None = None,
+) -> list[Completion]:
+    """Answer many prompts on the workers of a pool.
+
+    Args:
+        model: The spec of a model, which each worker loads once.
+        prompts: The prompts.
+        pool: The workers.
+        max_tokens: As for `LanguageModel.generate`, and so the next five.
+        temperature: 0 for the likeliest token each time.
+        stop: Sequences at which an answer ends.
+        seed: Seed of the sampling.
+        schema: What an answer must follow.
+        choices: Texts one of which must be the answer.
+        batch_size: Prompts that a worker answers together; the answers of a model can depend on it in the last bit.
+        cache: A file for answers, so that none is asked for twice; workers of one machine share it.
+        folder: Where finished batches are kept, so that the same call goes on after a stop on any engine.
+
+    Returns:
+        A completion for each prompt, in order: those of this process but for measured seconds.
+
+    Raises:
+        BatchError: If some prompts got no answer; it carries the answers of the others. Where none got one, the first
+            error itself is raised.
+
+    Examples:
+        >>> pool = WorkerPool("inline")  # "process" or "ray" for many
+        >>> done = generate_many("tiny", ["Input: dim the lamp", "Input: play a song"], pool=pool, max_tokens=4)
+        >>> [each.usage.completion_tokens for each in done]
+        [4, 4]
+    """
+    sampling = Sampling.of(
+        max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices
+    )
+    work = GenerateTexts(model=model, sampling=sampling, cache=None if cache is None else str(cache))
+    results = [each for part in work.results(prompts, pool, batch_size=batch_size, folder=folder) for each in part]
+    return checked_answers(raised(results), schema if isinstance(schema, type) else None, None, model)
+
+
+def _prompt_as_json(prompt: AnyPrompt) -> object:
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, Prompt):
+        return {"prefix": prompt.prefix, "suffix": prompt.suffix}
+    return {"messages": [[message.role, message.content] for message in prompt.messages]}
+
+
+def _prompt_of(item: object) -> AnyPrompt:
+    if isinstance(item, str):
+        return item
+    value = cast("Mapping[str, Any]", item)
+    if "messages" in value:
+        return Chat(tuple(Message(role, content) for role, content in value["messages"]))
+    return Prompt(value["prefix"], value["suffix"])
+
+
+def _as_json(result: Completion | RagkitError) -> object:
+    if isinstance(result, Completion):
+        return {**asdict(replace(result, parsed=None)), "parsed": result.parsed}
+    return {"error": str(result), "of_the_model": isinstance(result, ModelError)}
+
+
+def _result_of(value: Mapping[str, Any]) -> Completion | RagkitError:
+    if "error" in value:
+        return (ModelError if value["of_the_model"] else InvalidInputError)(value["error"])
+    return _COMPLETION.validate_python(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import zlib
@@ -33,6 +34,7 @@ CREATE INDEX facts_by_value ON facts (field, kind, value, document);
 CREATE INDEX facts_by_document ON facts (document);
 """
 _AT_ONCE = 5000  # values bound in one statement
+_OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _TOGETHER = 50  # rows inserted by one statement, which takes three quarters of the time
 
 
@@ -147,14 +149,20 @@ class Database:
 
         Yields:
             The connection of this thread.
+
+        Raises:
+            OSError: If the disk is full, or fails otherwise.
         """
         connection = self.connection
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             _end(connection)
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _OF_THE_DISK:
+                problem = f"{error}; make room and do it again, nothing of it is stored"
+                raise OSError(errno.ENOSPC, problem, str(self.path)) from error
             raise
 
     @contextmanager

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from ragkit.retrievers.dense import DenseRetriever as DenseRetriever
     from ragkit.retrievers.expand import ExpandingRetriever as ExpandingRetriever
     from ragkit.retrievers.hybrid import HybridRetriever as HybridRetriever
+    from ragkit.retrievers.chroma_filters import chroma_filter as chroma_filter
     from ragkit.retrievers.langchain_store import LangChainRetriever as LangChainRetriever
     from ragkit.retrievers.mmr import MmrRetriever as MmrRetriever
     from ragkit.retrievers.multi_query import MultiQueryRetriever as MultiQueryRetriever
@@ -171,6 +172,7 @@ _HOME_OF = {
     "LabelBalanced": "ragkit_selectors.diverse",
     "LabelNearest": "ragkit_selectors.diverse",
     "LangChainRetriever": "ragkit.retrievers.langchain_store",
+    "chroma_filter": "ragkit.retrievers.chroma_filters",
     "LayeredModel": "ragkit.models.layers",
     "Memorisation": "ragkit.finetuning.memorising",
     "Message": "ragkit.records",

@@ -34,6 +34,7 @@ CREATE INDEX facts_by_value ON facts (field, kind, value, document);
 CREATE INDEX facts_by_document ON facts (document);
 """
 _AT_ONCE = 5000  # values bound in one statement
+_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes damaged names
 _OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _TOGETHER = 50  # rows inserted by one statement, which takes three quarters of the time
 
@@ -106,7 +107,7 @@ class Database:
         if held is None:
             try:
                 held = self._local.held = _Held(self._connect())
-            except sqlite3.DatabaseError as error:
+            except _DAMAGE as error:
                 raise IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy") from error
             self._opened.add(held)
         return held.connection
@@ -185,7 +186,7 @@ class Database:
                 yield connection
             finally:
                 _end(connection)
-        except sqlite3.DatabaseError as error:
+        except _DAMAGE as error:
             raise IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy") from error
 
     def facts(self) -> dict[str, object]:

@@ -20,6 +20,7 @@ from ragkit.records import Chat, Completion
 from ragkit.text import read_json
 
 _FORMAT = 2
+_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes damaged names
 _COMPLETION = TypeAdapter(Completion)
 
 
@@ -48,7 +49,7 @@ class AnswerCache:
             ) from error
         try:
             self._prepare()
-        except sqlite3.DatabaseError as error:
+        except _DAMAGE as error:
             self._file.close()
             raise IntegrityError(
                 f"{self.path} is not a cache of answers ({error}); delete it or give another path"
@@ -110,7 +111,7 @@ class AnswerCache:
             if row is None:
                 return None
             value = read_json(row[0])
-        except (sqlite3.DatabaseError, InvalidInputError) as error:
+        except (*_DAMAGE, InvalidInputError) as error:
             raise IntegrityError(f"{self.path} is damaged ({error}); delete it") from error
         if _checksum(key, row[0]) != row[1]:
             raise IntegrityError(f"{self.path} is damaged (an answer is not the one that was written); delete it")
@@ -127,7 +128,7 @@ class AnswerCache:
         try:
             with self._lock:
                 self._file.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
-        except sqlite3.DatabaseError as error:
+        except _DAMAGE as error:
             raise IntegrityError(f"{self.path} cannot be written ({error}); make room or delete it") from error
 
     def close(self) -> None:

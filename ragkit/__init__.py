@@ -54,10 +54,10 @@ if TYPE_CHECKING:
     from ragkit.records import Selection as Selection
     from ragkit.records import Usage as Usage
     from ragkit.retrievers.bm25 import BM25Retriever as BM25Retriever
+    from ragkit.retrievers.chroma_filters import chroma_filter as chroma_filter
     from ragkit.retrievers.dense import DenseRetriever as DenseRetriever
     from ragkit.retrievers.expand import ExpandingRetriever as ExpandingRetriever
     from ragkit.retrievers.hybrid import HybridRetriever as HybridRetriever
-    from ragkit.retrievers.chroma_filters import chroma_filter as chroma_filter
     from ragkit.retrievers.langchain_store import LangChainRetriever as LangChainRetriever
     from ragkit.retrievers.mmr import MmrRetriever as MmrRetriever
     from ragkit.retrievers.multi_query import MultiQueryRetriever as MultiQueryRetriever

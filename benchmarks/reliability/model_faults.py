@@ -16,7 +16,7 @@ from openai_server import OpenAIServer
 from tally import Tally
 
 from ragkit import AnswerCache, Budget, LayeredModel, Price, Prices, Retry, ScriptedModel, load_model
-from ragkit.errors import BatchError, IntegrityError, RagkitError
+from ragkit.errors import BatchError, IntegrityError, InvalidInputError, RagkitError
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 
@@ -167,7 +167,11 @@ def full_disk(rng: np.random.Generator, folder: Path, tally: Tally) -> None:
     """Ask on a disk that fills up; what was answered is given back or kept, and kept answers stay."""
     prompts = [f"question {place} {'x' * 200}" for place in range(150)]
     with no_file_past(int(rng.integers(20_000, 90_000))):
-        cache = AnswerCache(folder / "answers.sqlite")
+        try:
+            cache = AnswerCache(folder / "answers.sqlite")
+        except InvalidInputError:  # there is not even room for its log
+            tally.count("models: disk full", "noticed")
+            return
         model = LayeredModel(ScriptedModel(answer), cache=cache, concurrency=[None, 4][int(rng.integers(2))])
         kept: dict[str, str] = {}
         outcomes = []

@@ -43,12 +43,11 @@ class AnswerCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(self.path, check_same_thread=False, timeout=60, isolation_level=None)
+            self._prepare()
         except (OSError, sqlite3.OperationalError) as error:
             raise InvalidInputError(
-                f"{self.path} cannot be opened as a cache ({error}); give a writable path"
+                f"{self.path} cannot be opened as a cache ({error}); make room, or give a path that can be written"
             ) from error
-        try:
-            self._prepare()
         except _DAMAGE as error:
             self._file.close()
             raise IntegrityError(

@@ -92,6 +92,27 @@ def test_a_full_disk_loses_nothing(tmp_path):
         assert len(again) == done + 1000
 
 
+def test_a_full_disk_is_an_error_of_the_system_in_every_part(tmp_path):
+    with Index.create(tmp_path / "i", embedder=None, dim=8) as index:
+        index.add([Document("a", id="a")], vectors=VECTORS[:1])
+        with no_file_past(max(path.stat().st_size for path in index.path.iterdir())):
+            with pytest.raises(OSError, match="make room and do it again, nothing of it is stored"):
+                index.add([Document("x" * 100_000, id="b")], vectors=VECTORS[1:2])
+            with pytest.raises(OSError, match="make room"):
+                index.index_field("n" * 5000)
+        index.verify()
+        assert everything(index) == {"a": "a"}
+
+
+def test_names_that_are_no_text_any_more_are_damage(tmp_path):
+    with Index.create(tmp_path / "i", embedder=None, dim=8) as index:
+        index.add(["a"], vectors=VECTORS[:1])
+    path = tmp_path / "i" / "index.sqlite"
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE dead (row", b"CREATE TABLE dea\xed \xed\xed\xed"))
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        Index.open(tmp_path / "i")
+
+
 def test_no_damage_stays_unnoticed(tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "i"
     with Index.create(whole, embedder=None, dim=8, factory="IVF2,Flat") as index:

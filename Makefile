@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all check bench docs
+.PHONY: help setup demo test test-all check bench docs audit
 
 help:
 	@echo "make setup     make .venv and install ragkit with everything it needs (once; again when the versions change)"
@@ -24,6 +24,7 @@ help:
 	@echo "make test-all  check, then every test that needs no GPU, slow ones included"
 	@echo "make check     ruff, mypy and import-linter"
 	@echo "make bench     run every benchmark under benchmarks/ and write its results"
+	@echo "make audit     licences of all dependencies, and pip-audit on the pinned versions (asks PyPI for advisories)"
 	@echo "make docs      run every snippet in the README and in docs/"
 
 setup: $(STAMP)
@@ -55,3 +56,9 @@ bench: setup
 
 docs: setup
 	$(BIN)/pytest tests/test_docs.py
+
+# --strict: a package about which no advisories can be had is an error, not a clean bill.
+audit: setup
+	$(BIN)/python benchmarks/reliability/licences.py
+	$(BIN)/pip install -q -c constraints.txt -e ".[audit]"
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt

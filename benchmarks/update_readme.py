@@ -260,6 +260,18 @@ def quality_table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def reliability_table(facts: dict[str, Any]) -> str:
+    names = ("injected", "noticed", "recovered", "harmless", "lost", "wrong", "unexplained")
+    lines = [
+        f"{facts['minutes']:.0f} minutes, seed {facts['seed']}, {sum(facts['rounds'].values())} rounds:\n",
+        f"| faults | {' | '.join(names[:5])} | silently wrong | unexplained |",
+        "|-" * (len(names) + 1) + "|",
+    ]
+    rows = {**facts["faults"], "all": facts["totals"]}
+    lines += [f"| {kind} | {' | '.join(f'{row[name]:,}' for name in names)} |" for kind, row in rows.items()]
+    return "\n".join(lines)
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("icl_vs_finetuned/results/demo.json", results_table),
     "banking77": ("icl_vs_finetuned/results/banking77.json", results_table),
@@ -272,6 +284,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "finetuning": ("finetuning/results/lora.json", finetuning_table),
     "pearl": ("pearl/results/pearl.json", pearl_table),
     "serving": ("serving/results/serving.json", serving_table),
+    "reliability": ("reliability/results/reliability.json", reliability_table),
     "statistics": ("statistics/results/statistics.json", statistics_table),
 }
 

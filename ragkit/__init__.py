@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ragkit.records import Selection as Selection
     from ragkit.records import Usage as Usage
     from ragkit.retrievers.bm25 import BM25Retriever as BM25Retriever
+    from ragkit.retrievers.chroma_filters import chroma_filter as chroma_filter
     from ragkit.retrievers.dense import DenseRetriever as DenseRetriever
     from ragkit.retrievers.expand import ExpandingRetriever as ExpandingRetriever
     from ragkit.retrievers.hybrid import HybridRetriever as HybridRetriever
@@ -228,6 +229,7 @@ _HOME_OF = {
     "cancel_finetuning": "ragkit.finetuning.remote",
     "check_data": "ragkit_pipelines.data_check",
     "check_pool": "ragkit_selectors.checking",
+    "chroma_filter": "ragkit.retrievers.chroma_filters",
     "clean_data": "ragkit_pipelines.data_check",
     "compare": "ragkit_pipelines.compare",
     "compare_retrieval": "ragkit.evaluation.comparing",

@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, UnknownSpecError
 from ragkit.tiny.domains import HOME, task_of
+from ragkit_pipelines.compare.results import read_cell
 from ragkit_pipelines.compare.setting import Outcome
 from ragkit_pipelines.compare.statistics import holm, mcnemar, wilson
 from ragkit_pipelines.compare.strategies import NAMED
@@ -201,3 +202,15 @@ def test_the_tiny_model_learns_from_examples_and_from_training(tmp_path, tiny):
     assert score["zero-shot"] <= 0.05
     assert score["few-shot:jaccard"] >= 0.6
     assert score["lora"] >= 0.6
+
+
+def test_a_finished_cell_whose_letters_changed_is_done_again(tmp_path):
+    task = labelled_task()
+    first = compare(task, ["vote:jaccard"], embedder="hash:64", out=tmp_path)
+    (path,) = (tmp_path / "kept").rglob("vote-jaccard.json")
+    written = path.read_text()
+    assert read_cell(path, json.loads(written)["key"]) == first.cells[0]
+    path.write_text(written.replace('"correct": 3', '"correct": 2'))
+    assert path.read_text() != written
+    assert read_cell(path, json.loads(written)["key"]) is None
+    assert compare(task, ["vote:jaccard"], embedder="hash:64", out=tmp_path).results.rows[0].correct == 3

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from faults import TROUBLES, no_file_past
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_server import OpenAIServer
@@ -25,6 +27,7 @@ from ragkit.errors import (
     InvalidInputError,
     ModelAccessError,
     ModelError,
+    RagkitWarning,
     TransientModelError,
     UnsupportedError,
 )
@@ -100,8 +103,35 @@ def test_a_cache_of_a_later_format_is_refused(tmp_path):
     cache = AnswerCache(tmp_path / "answers.sqlite")
     cache._file.execute("PRAGMA user_version = 99")
     cache.close()
-    with pytest.raises(IntegrityError, match="format 99, expected 1"):
+    with pytest.raises(IntegrityError, match="format 99, expected 2"):
         AnswerCache(tmp_path / "answers.sqlite")
+
+
+def test_a_damaged_answer_ends_its_own_call_alone(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    model = load_model(counting(), cache=path)
+    model.generate(["a", "b"])
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE answers SET answer = replace(answer, 'answer to a', 'answer to z')")
+    file.close()
+    with pytest.raises(IntegrityError, match="an answer is not the one that was written"):
+        model.generate("a")
+    with pytest.raises(BatchError) as some:
+        model.generate(["a", "b", "c"])
+    damaged, kept, new = some.value.results
+    assert isinstance(damaged, IntegrityError)
+    assert (kept.text, kept.cached, new.text) == ("answer to b", True, "answer to c")
+
+
+def test_an_answer_that_was_paid_for_is_given_back_where_the_disk_is_full(tmp_path):
+    model = load_model(counting("x" * 9000), cache=tmp_path / "answers.sqlite", concurrency=2)
+    prompts = [str(number) for number in range(20)]
+    with no_file_past(60_000), pytest.warns(RagkitWarning, match="Answers are given back but not kept"):
+        answers = model.generate(prompts, max_tokens=10_000)
+    assert [answer.text for answer in answers] == [f"{'x' * 9000} to {prompt}" for prompt in prompts]
+    again = model.generate(prompts, max_tokens=10_000)
+    assert [answer.text for answer in again] == [answer.text for answer in answers]
+    assert {answer.cached for answer in again} == {True, False}
 
 
 # Joining.
@@ -328,9 +358,6 @@ def test_wrong_usage_is_no_usage(server):
     answer = model.generate("q", max_tokens=10)
     assert (answer.text, answer.cost, answer.usage.prompt_tokens) == ("answer to q", None, 0)
     assert model.budget.spent["tokens"] == 1 + 64 + 10  # what it took is not known, so all of it stays
-
-
-TROUBLES = ("429", "429 soon", "500", "cut", "half json", "empty", "wrong usage", "hang")
 
 
 def faults(server, tmp_path, number, timeout):

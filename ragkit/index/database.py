@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import zlib
@@ -33,6 +34,8 @@ CREATE INDEX facts_by_value ON facts (field, kind, value, document);
 CREATE INDEX facts_by_document ON facts (document);
 """
 _AT_ONCE = 5000  # values bound in one statement
+_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes damaged names
+_OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _TOGETHER = 50  # rows inserted by one statement, which takes three quarters of the time
 
 
@@ -104,7 +107,7 @@ class Database:
         if held is None:
             try:
                 held = self._local.held = _Held(self._connect())
-            except sqlite3.DatabaseError as error:
+            except _DAMAGE as error:
                 raise self._unreadable(error) from error
             self._opened.add(held)
         return held.connection
@@ -147,14 +150,20 @@ class Database:
 
         Yields:
             The connection of this thread.
+
+        Raises:
+            OSError: If the disk is full, or fails otherwise.
         """
         connection = self.connection
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             _end(connection)
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _OF_THE_DISK:
+                problem = f"{error}; make room and do it again, nothing of it is stored"
+                raise OSError(errno.ENOSPC, problem, str(self.path)) from error
             raise
 
     @contextmanager
@@ -177,10 +186,10 @@ class Database:
                 yield connection
             finally:
                 _end(connection)
-        except sqlite3.DatabaseError as error:
+        except _DAMAGE as error:
             raise self._unreadable(error) from error
 
-    def _unreadable(self, error: sqlite3.DatabaseError) -> IntegrityError:
+    def _unreadable(self, error: Exception) -> IntegrityError:
         return IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy")
 
     def facts(self) -> dict[str, object]:
@@ -223,7 +232,7 @@ class Database:
         """
         try:
             return {found.key: found for found in self._by("key", list(keys))}
-        except sqlite3.DatabaseError as error:
+        except _DAMAGE as error:
             raise self._unreadable(error) from error
 
     def by_ids(self, ids: Iterable[str]) -> dict[str, Stored]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import zlib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -18,7 +19,8 @@ from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Completion
 from ragkit.text import read_json
 
-_FORMAT = 1
+_FORMAT = 2
+_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes damaged names
 _COMPLETION = TypeAdapter(Completion)
 
 
@@ -41,13 +43,12 @@ class AnswerCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(self.path, check_same_thread=False, timeout=60, isolation_level=None)
+            self._prepare()
         except (OSError, sqlite3.OperationalError) as error:
             raise InvalidInputError(
-                f"{self.path} cannot be opened as a cache ({error}); give a writable path"
+                f"{self.path} cannot be opened as a cache ({error}); make room, or give a path that can be written"
             ) from error
-        try:
-            self._prepare()
-        except sqlite3.DatabaseError as error:
+        except _DAMAGE as error:
             self._file.close()
             raise IntegrityError(
                 f"{self.path} is not a cache of answers ({error}); delete it or give another path"
@@ -60,7 +61,8 @@ class AnswerCache:
         if found not in {0, _FORMAT}:
             raise sqlite3.DatabaseError(f"format {found}, expected {_FORMAT}")
         self._file.execute(
-            "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS answers"
+            " (key BLOB PRIMARY KEY, answer TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID"
         )
         self._file.execute(f"PRAGMA user_version = {_FORMAT}")
 
@@ -102,11 +104,17 @@ class AnswerCache:
             IntegrityError: If the file is damaged.
         """
         try:
-            with self._lock, closing(self._file.execute("SELECT answer FROM answers WHERE key = ?", (key,))) as rows:
+            query = "SELECT answer, checksum FROM answers WHERE key = ?"
+            with self._lock, closing(self._file.execute(query, (key,))) as rows:
                 row = rows.fetchone()
-            return None if row is None else read_json(row[0])
-        except (sqlite3.DatabaseError, InvalidInputError) as error:
+            if row is None:
+                return None
+            value = read_json(row[0])
+        except (*_DAMAGE, InvalidInputError) as error:
             raise IntegrityError(f"{self.path} is damaged ({error}); delete it") from error
+        if _checksum(key, row[0]) != row[1]:
+            raise IntegrityError(f"{self.path} is damaged (an answer is not the one that was written); delete it")
+        return value
 
     def put_json(self, key: bytes, value: object) -> None:
         """Keep any JSON value.
@@ -114,15 +122,21 @@ class AnswerCache:
         Raises:
             IntegrityError: If it cannot be written.
         """
+        text = json.dumps(value)
+        row = (key, text, _checksum(key, text))
         try:
             with self._lock:
-                self._file.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(value)))
-        except sqlite3.DatabaseError as error:
+                self._file.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
+        except _DAMAGE as error:
             raise IntegrityError(f"{self.path} cannot be written ({error}); make room or delete it") from error
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _checksum(key: bytes, text: object) -> int:
+    return zlib.crc32(str(text).encode("utf-8", "surrogatepass"), zlib.crc32(key))
 
 
 def key_of(fingerprint: str, prompt: AnyPrompt, options: Mapping[str, object]) -> bytes:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ragkit.errors import InvalidInputError, ModelAccessError, ModelError, RagkitError
+from ragkit.errors import IntegrityError, InvalidInputError, ModelAccessError, ModelError, RagkitError, RagkitWarning
 from ragkit.models.answers import AnswerCache, key_of
 from ragkit.models.base import CompletionStream, ModelBase
 from ragkit.models.budget import Budget
@@ -151,7 +152,7 @@ class LayeredModel(ModelBase):
         with self._reserved(calls, written=sampling.max_tokens) as able, self._leading(able) as (leaders, followers):
             missing = []
             for call in leaders:
-                call.result = self.cache.get(call.key) if self.cache is not None else None
+                call.result = self._kept(call)
                 if call.result is None:
                     missing.append(call)
             self._ask(missing, sampling)
@@ -170,7 +171,21 @@ class LayeredModel(ModelBase):
                 call.maybe_paid = isinstance(result, Completion) or _maybe_paid(result)
         for call in calls:
             if self.cache is not None and isinstance(call.result, Completion):
-                self.cache.put(call.key, call.result)
+                self._keep(partial(self.cache.put, call.key, call.result))
+
+    def _kept(self, call: _Call) -> Result | None:
+        """What the cache says; damage in it ends this call alone."""
+        try:
+            return self.cache.get(call.key) if self.cache is not None else None
+        except IntegrityError as error:
+            return error
+
+    def _keep(self, put: Callable[[], None]) -> None:
+        """Put an answer into the cache; it was paid for, so it is given back also where it does not fit."""
+        try:
+            put()
+        except IntegrityError as error:
+            warnings.warn(RagkitWarning(f"{error}. Answers are given back but not kept until then"), stacklevel=2)
 
     def _persist(self, call: _Call, sampling: Sampling) -> Result:
         """Try one call until it has an answer or an error that stays."""
@@ -290,7 +305,7 @@ class LayeredModel(ModelBase):
             for call, row in zip(calls, self._scored(calls, choices).tolist(), strict=True):
                 found[call.key] = row
                 if self.cache is not None:
-                    self.cache.put_json(call.key, row)
+                    self._keep(partial(self.cache.put_json, call.key, row))
         return np.array([found[key] for key in keys], dtype=np.float64).reshape(len(batch), len(choices))
 
     def _scored(self, calls: list[_Call], choices: Sequence[str]) -> NDArray[np.float64]:
@@ -321,7 +336,7 @@ class LayeredModel(ModelBase):
             answer = yield from self._streamed(call, sampling)
             call.result = answer
             if self.cache is not None:
-                self.cache.put(call.key, answer)
+                self._keep(partial(self.cache.put, call.key, answer))
             return answer
 
     def _streamed(self, call: _Call, sampling: Sampling) -> Generator[str, None, Completion]:

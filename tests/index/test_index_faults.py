@@ -1,87 +1,40 @@
 """What happens to an index when processes die, disks fill up and bytes change."""
 
-import os
-import resource
-import select
 import shutil
-import signal
-import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
+from faults import cut, flipped, killed, no_file_past, torn
+from index_writer import VECTORS, after, everything, finished, write_for_ever, wrong_vectors
 
 from ragkit import Document, Index
 from ragkit.errors import IntegrityError, RagkitError, RagkitWarning
 from ragkit.index import core, writing
 
 RNG = np.random.default_rng(0)
-VECTORS = RNG.normal(size=(64, 8)).astype(np.float32)
-
-
-def work(folder, turn, report):
-    """Add, replace, delete and compact for ever, and tell what begins and what is committed."""
-    rng = np.random.default_rng(turn)
-    index = Index.open(folder)
-    for step in range(10_000):
-        names = [f"d{n}" for n in rng.choice(40, size=int(rng.integers(1, 12)), replace=False)]
-        kind = ("add", "add", "delete", "compact")[int(rng.integers(4))]
-        os.write(report, f"begin {kind} {turn}.{step} {' '.join(names)}\n".encode())
-        if kind == "add":
-            documents = [Document(f"{name} of {turn}.{step}", id=name) for name in names]
-            index.add(documents, vectors=VECTORS[: len(names)])
-        elif kind == "delete":
-            index.delete(names)
-        else:
-            index.compact()
-        os.write(report, b"end\n")
-
-
-def after(model, line):
-    _, kind, version, *names = line.split()
-    if kind == "add":
-        return model | {name: f"{name} of {version}" for name in names}
-    return {name: text for name, text in model.items() if kind != "delete" or name not in names}
-
-
-def everything(index):
-    names = [name for (name,) in index._database.connection.execute("SELECT id FROM documents")]
-    return {document.id: document.text for document in index.get(names)}
 
 
 def test_nothing_committed_is_lost_when_a_process_is_killed(tmp_path):
     folder = tmp_path / "i"
     Index.create(folder, embedder=None, dim=8).close()
-    model, delays = {}, np.random.default_rng(1).uniform(0.0, 0.03, size=200)
-    under_way = 0
+    state, delays = {}, np.random.default_rng(1).uniform(0.0, 0.03, size=200)
+    times_under_way = 0
     for turn, delay in enumerate(delays.tolist()):
-        reader, writer = os.pipe()
-        child = os.fork()
-        if not child:
-            os.close(reader)
-            try:
-                work(folder, turn, writer)
-            finally:
-                os._exit(1)
-        os.close(writer)
-        select.select([reader], [], [], 10)  # it has begun
-        time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        with os.fdopen(reader) as report:
-            lines = report.read().splitlines()
-        for place, line in enumerate(lines):
-            if line == "end":
-                model = after(model, lines[place - 1])
+        changes, under_way = finished(killed(partial(write_for_ever, folder, turn), delay))
+        for change in changes:
+            state = after(state, change)
         with Index.open(folder, verify=True) as index:
             found = everything(index)
             assert len(index) == len(found)
-        if lines and lines[-1] != "end":  # killed in the middle: all of it or nothing
-            under_way += 1
-            assert found in (model, after(model, lines[-1]))
-            model = found
-        assert found == model
-    assert under_way > 50
+            assert not wrong_vectors(index, found)
+        if under_way:  # all of it or nothing
+            times_under_way += 1
+            assert found in (state, after(state, under_way))
+            state = found
+        assert found == state
+    assert times_under_way > 50
 
 
 @pytest.mark.parametrize("what", ["add", "delete", "compact", "index_field"])
@@ -123,10 +76,7 @@ def test_a_full_disk_loses_nothing(tmp_path):
     index = Index.create(folder, embedder=None, dim=512)
     vectors = RNG.normal(size=(2000, 512)).astype(np.float32)
     index.add([str(n) for n in range(100)], vectors=vectors[:100])
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # no file may grow past a megabyte
-    try:
+    with no_file_past(1_000_000):
         with pytest.raises(OSError, match="File too large"):
             index.add([f"new {n}" for n in range(1000)], vectors=vectors[:1000])
         with pytest.raises(OSError, match="File too large"):
@@ -135,13 +85,32 @@ def test_a_full_disk_loses_nothing(tmp_path):
         assert 100 <= done < 1100
         assert len(index.search_vectors(vectors[:1], done)[1][0]) == done
         index.verify()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     index.add([f"new {n}" for n in range(1000)], vectors=vectors[:1000])
     index.verify()
     index.close()
     with Index.open(folder, verify=True) as again:
         assert len(again) == done + 1000
+
+
+def test_a_full_disk_is_an_error_of_the_system_in_every_part(tmp_path):
+    with Index.create(tmp_path / "i", embedder=None, dim=8) as index:
+        index.add([Document("a", id="a")], vectors=VECTORS[:1])
+        with no_file_past(max(path.stat().st_size for path in index.path.iterdir())):
+            with pytest.raises(OSError, match="make room and do it again, nothing of it is stored"):
+                index.add([Document("x" * 100_000, id="b")], vectors=VECTORS[1:2])
+            with pytest.raises(OSError, match="make room"):
+                index.index_field("n" * 5000)
+        index.verify()
+        assert everything(index) == {"a": "a"}
+
+
+def test_names_that_are_no_text_any_more_are_damage(tmp_path):
+    with Index.create(tmp_path / "i", embedder=None, dim=8) as index:
+        index.add(["a"], vectors=VECTORS[:1])
+    path = tmp_path / "i" / "index.sqlite"
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE dead (row", b"CREATE TABLE dea\xed \xed\xed\xed"))
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        Index.open(tmp_path / "i")
 
 
 def test_no_damage_stays_unnoticed(tmp_path):
@@ -165,12 +134,8 @@ def test_no_damage_stays_unnoticed(tmp_path):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(whole, folder)
         path = folder / name
-        data = bytearray(path.read_bytes())
-        for _ in range(int(rng.integers(1, 4))):
-            data[int(rng.integers(len(data)))] ^= int(rng.integers(1, 256))
-        if trial % 10 == 0:
-            data = data[: int(rng.integers(len(data)))]
-        path.write_bytes(data)
+        damage = cut if trial % 10 == 0 else torn if trial % 10 == 1 else flipped
+        path.write_bytes(damage(path.read_bytes(), rng))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", RagkitWarning)

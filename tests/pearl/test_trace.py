@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 
 import pytest
+from faults import no_file_past
 from pearl.replay import DOCUMENT, THREE, CountingModel, by_step, quick, recorded
 
 from ragkit.errors import DataFileError, InvalidInputError, TraceLockedError
@@ -156,6 +157,28 @@ def test_a_line_cut_in_the_middle_is_cut_off_and_damage_is_named(tmp_path):
     path.write_bytes(b"\xff\xfe\n")
     with pytest.raises(DataFileError, match="line 1"):
         Trace(path)
+
+
+def test_a_letter_that_changed_is_noticed(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=path)
+    path.write_bytes(path.read_bytes().replace(b"value of A", b"value of Z", 1))
+    with pytest.raises(DataFileError, match=r"line \d+: its checksum is missing or wrong"):
+        Trace(path)
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_no_half(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    whole = pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=tmp_path / "whole.jsonl")
+    with Trace(path) as trace:
+        with no_file_past(1500), pytest.raises(OSError, match="File too large"):
+            pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=trace)
+        size = path.stat().st_size
+        assert 0 < size < 1500
+        run = pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=trace)  # there is room again
+    assert run.answer == whole.answer
+    with Trace(path) as trace:
+        assert trace.last_run().question == "q?"
 
 
 def test_resuming_with_something_else_is_refused(tmp_path):

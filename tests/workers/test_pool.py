@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import no_file_past
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worker_tasks import NoStart, Spill, Squares, noted
@@ -182,14 +182,8 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, engine):
     folder = tmp_path / "shards"
     large = Batch([str(n) for n in range(3000)], list(range(3000)))
     batches = [*BATCHES[:3], large, *BATCHES[3:]]
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # no file may grow past ten kilobytes
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            WorkerPool(engine).map_batches(Squares(str(tmp_path)), batches, folder=folder)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with no_file_past(10_000), pytest.raises(OSError, match="File too large"):
+        WorkerPool(engine).map_batches(Squares(str(tmp_path)), batches, folder=folder)
     kept = shards_of(folder)
     assert not list(folder.glob("*.part"))
     (tmp_path / "notes").unlink()

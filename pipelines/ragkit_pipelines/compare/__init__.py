@@ -24,7 +24,7 @@ from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.pooled import Job, run_pooled
 from ragkit_pipelines.compare.provenance import surroundings
 from ragkit_pipelines.compare.report import markdown_report
-from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
+from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell, write_cell
 from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy
 from ragkit_pipelines.compare.strategies import FOR_LABELS, FOR_TEXT, check_strategies, load_strategy
 from ragkit_pipelines.compare.verdict import summarise
@@ -313,7 +313,7 @@ def cell_of(job: Job) -> Cell:
         prompts=list(outcome.prompts),
     )
     if error is None:
-        write_atomic(path, json.dumps(cell.model_dump(), ensure_ascii=False))
+        write_cell(path, cell)
     return cell
 
 

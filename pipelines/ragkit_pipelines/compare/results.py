@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ragkit.checksums import with_checksum, without_checksum
 from ragkit.errors import DataFileError
+from ragkit.finetuning.manifest import write_atomic
 from ragkit_pipelines.compare.statistics import wilson
 
 if TYPE_CHECKING:
@@ -249,7 +251,13 @@ def read_cell(path: Path, key: str) -> Cell | None:
         The cell, None where it is absent, damaged or of other settings, so that it is done again.
     """
     try:
-        cell = Cell.model_validate_json(path.read_text(encoding="utf-8"))
+        content = without_checksum(path.read_bytes())
+        cell = Cell.model_validate_json(content or b"")
     except (OSError, ValueError):
         return None
     return cell if cell.key == key else None
+
+
+def write_cell(path: Path, cell: Cell) -> None:
+    """Keep a finished cell, with a checksum: it is there whole or not at all."""
+    write_atomic(path, with_checksum(json.dumps(cell.model_dump(), ensure_ascii=False)))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ragkit.checksums import with_checksum, without_checksum
 from ragkit.errors import DataFileError
 from ragkit.records import Completion, Usage
 
@@ -19,7 +20,7 @@ class RunBegun(_Event):
     """A question was taken up."""
 
     event: Literal["run"] = "run"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     run: int
     time: str
     question: str
@@ -117,6 +118,15 @@ Event = RunBegun | DocumentSeen | PlanMade | CallMade | StepEnded | RunEnded
 _READER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
+def line_of(event: Event) -> bytes:
+    """The line of an event, with a checksum.
+
+    Returns:
+        JSON and a line break.
+    """
+    return (with_checksum(event.model_dump_json()) + "\n").encode()
+
+
 def read_events(path: Path) -> tuple[list[Event], int]:
     """Read a trace; a last line that was cut by a kill is passed over.
 
@@ -136,8 +146,14 @@ def read_events(path: Path) -> tuple[list[Event], int]:
     whole = data.rfind(b"\n") + 1
     events: list[Event] = []
     for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+        content = without_checksum(line)
+        if content is None:
+            problem = (
+                "its checksum is missing or wrong, so it was changed or damaged; cut the file off before this line"
+            )
+            raise DataFileError(path, number, problem)
         try:
-            events.append(_READER.validate_json(line))
+            events.append(_READER.validate_json(content))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise DataFileError(path, number, f"{first['loc']}: {first['msg']}; expected a line of a trace") from error

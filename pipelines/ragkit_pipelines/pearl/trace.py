@@ -22,6 +22,7 @@ from ragkit_pipelines.pearl.events import (
     RunBegun,
     RunEnded,
     StepEnded,
+    line_of,
     read_events,
 )
 from ragkit_pipelines.pearl.plan import Plan
@@ -92,14 +93,20 @@ class Trace:
 
         Raises:
             InvalidInputError: If the trace is closed.
+            OSError: If it does not fit on the disk; the file is as it was.
         """
-        line = (event.model_dump_json() + "\n").encode()
+        line = line_of(event)
         with self._lock:
             if self._file < 0:
                 raise InvalidInputError(f"the trace {self.path} is closed; open it again with Trace(path)")
+            size = os.fstat(self._file).st_size
+            try:
+                while line:
+                    line = line[os.write(self._file, line) :]
+            except OSError:
+                os.ftruncate(self._file, size)  # or the next line would be joined to a part of this one
+                raise
             self.events.append(event)
-            while line:
-                line = line[os.write(self._file, line) :]
 
     def find(self, key: str) -> Completion | None:
         """The answer of a call that was made earlier.

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ragkit.errors import RagkitError
+from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import BadRequestError, ChatBody, CompletionBody, read_body
 from ragkit_pipelines.serving.jobs import Backend, Job, Lane, Logprob, Result
 from ragkit_pipelines.serving.replies import Reply, error_body, error_of, event
@@ -130,13 +131,18 @@ class Routes:
         try:
             if body.stream:
                 return await _streamed(request, jobs[0], reply)
-            answers = await _unless_gone(request, asyncio.gather(*(job.end() for job in jobs)))
+            answers = await _unless_gone(request, _ends(jobs))
         except BaseException:
             for job in jobs:
                 job.give_up()
             raise
         told = [None if job.question.top_logprobs is None else job.logprobs for job in jobs]
         return JSONResponse(reply.whole(answers, told))
+
+
+async def _ends(jobs: Sequence[Job]) -> list[Completion]:
+    """All answers; the first error that comes is raised."""
+    return await asyncio.gather(*(job.end() for job in jobs))
 
 
 async def _streamed(request: Request, job: Job, reply: Reply) -> Response:

@@ -1,0 +1,40 @@
+"""JSON objects that carry a checksum of themselves, so that a byte that changed on a disk is noticed."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+_LAST = re.compile(rb',"checksum":"([0-9a-f]{8})"}\Z')
+
+
+def with_checksum(text: str) -> str:
+    """Add a checksum to a JSON object, as its last member.
+
+    Args:
+        text: The object, with one member at least and nothing behind its closing brace.
+
+    Returns:
+        The object with the member ``checksum``.
+
+    Examples:
+        >>> with_checksum('{"a":1}')
+        '{"a":1,"checksum":"a86cf33e"}'
+    """
+    return f'{text[:-1]},"checksum":"{zlib.crc32(text.encode()):08x}"}}'
+
+
+def without_checksum(data: bytes) -> bytes | None:
+    """Take the checksum off again.
+
+    Args:
+        data: What `with_checksum` gave, in UTF-8.
+
+    Returns:
+        The object as it was; None where it is not what was written.
+    """
+    found = _LAST.search(data)
+    if found is None:
+        return None
+    text = data[: found.start()] + b"}"
+    return text if zlib.crc32(text) == int(found[1], 16) else None

@@ -1,0 +1,338 @@
+"""What the comparison itself costs beside the calls it makes, and what a kill costs it.
+
+    python benchmarks/harness/run.py                       everything
+    python benchmarks/harness/run.py kills bootstrap       some of it; the rest of the results stays
+
+``overhead``   A whole `compare` beside the same calls on the bare model: the same prompts in the same groups. Choosing
+               examples is timed apart and taken off. Once on ``tiny`` (CPU seconds of one thread, so that other work on
+               the machine does not count) and once on an HTTP server that takes a fixed time for each answer, eight
+               calls at once (wall seconds). Imports are not counted: both sides have made one run before.
+``sweep``      20 strategies again from what was kept, in a fresh process, imports and loading of the models included.
+``bootstrap``  10,000 draws over 20 strategies, 5 seeds and 3,000 items, with all 190 differences.
+``demo``       ``ragkit demo`` in a fresh process and an empty folder.
+``kills``      A comparison over HTTP is killed with signal 9 at 20 random calls and run again. A call is finished once
+               its answer is kept. The server counts what it is asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from statistics import median
+from time import perf_counter, process_time
+from typing import Any
+from urllib.request import Request, urlopen
+
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", OPENAI_API_KEY="none")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from ragkit import AnswerCache, Example, Task, compare, load_model
+from ragkit.protocols import LanguageModel
+from ragkit.tiny.domains import HOME, task_of
+from ragkit_pipelines.compare.bootstrap import PairedBootstrap
+from ragkit_selectors.loading import load_selector
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results/harness.json"
+LATENCY = 0.2  # seconds that the server takes for an answer; a hosted model takes longer
+SWEEP = (
+    "majority",
+    *(f"copy:{name}" for name in ("random", "jaccard", "bm25", "tfidf", "ngram", "embedding")),
+    *(f"vote:{name}" for name in ("random", "jaccard", "bm25", "tfidf", "ngram", "embedding")),
+    *(f"vote:{name}@4" for name in ("jaccard", "bm25", "embedding")),
+    "zero-shot",
+    *(f"few-shot:{name}@2" for name in ("random", "jaccard", "bm25")),
+)
+ASKED = ("zero-shot", "few-shot:random@2", "few-shot:jaccard@2")
+
+
+class Recorder:
+    """A model that notes the calls it passes on, so that they can be made again without anything around them."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self.calls: list[tuple[Any, dict[str, Any]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def generate(self, prompts: Any, **options: Any) -> Any:
+        self.calls.append((prompts, options))
+        return self.model.generate(prompts, **options)
+
+
+def beside(bare: Callable[[], object], whole: Callable[[], object], clock: Callable[[], float], rounds: int) -> Any:
+    """Medians of both, taken in turn and in changing order."""
+    times: dict[str, list[float]] = {"bare": [], "whole": []}
+    bare(), whole()
+    for number in range(rounds):
+        for name, work in sorted({"bare": bare, "whole": whole}.items(), reverse=bool(number % 2)):
+            started = clock()
+            work()
+            times[name].append(clock() - started)
+    return times
+
+
+def in_a_new_folder(task: Task, strategy: str, model: LanguageModel) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        compare(task, [strategy], model=model, embedder="hash:64", out=folder)
+
+
+def selection(task: Task, strategy: str, clock: Callable[[], float], rounds: int) -> float:
+    """Seconds to choose the examples of all test rows, as the strategy does."""
+    selector, _, k = strategy.removeprefix("few-shot:").partition("@")
+    times = []
+    for _ in range(rounds + 1):
+        started = clock()
+        load_selector(selector, task.examples, seed=0).select_many([row.input for row in task.test], int(k or 8))
+        times.append(clock() - started)
+    return median(times[1:])
+
+
+def overhead_of(
+    task: Task, strategy: str, model: LanguageModel, clock: Callable[[], float], rounds: int, *, at_once: bool
+) -> dict[str, Any]:
+    recorder = Recorder(model)
+    in_a_new_folder(task, strategy, recorder)  # type: ignore[arg-type]
+    calls = recorder.calls
+    if at_once:  # one batch of all prompts, which the model itself divides among its eight threads
+        calls = [([prompt for prompts, _ in calls for prompt in _several(prompts)], calls[0][1])]
+
+    def bare() -> None:
+        for prompts, options in calls:
+            model.generate(prompts, **options)
+
+    times = beside(bare, lambda: in_a_new_folder(task, strategy, model), clock, rounds)
+    chosen = selection(task, strategy, clock, rounds) if strategy != "zero-shot" else 0.0
+    bare_s, whole_s = median(times["bare"]), median(times["whole"])
+    ratios = [(whole - chosen) / bare - 1 for bare, whole in zip(times["bare"], times["whole"], strict=True)]
+    return {
+        "strategy": strategy,
+        "calls": len(task.test),
+        "rounds": rounds,
+        "bare_s": round(bare_s, 3),
+        "whole_s": round(whole_s, 3),
+        "selection_s": round(chosen, 3),
+        "overhead": round((whole_s - chosen) / bare_s - 1, 4),
+        "overhead_by_round": [round(each, 4) for each in ratios],
+        "more_s": round(whole_s - chosen - bare_s, 3),
+    }
+
+
+def _several(prompts: Any) -> Sequence[Any]:
+    return prompts if isinstance(prompts, list) else [prompts]
+
+
+def overhead(rounds: int) -> dict[str, Any]:
+    tiny = load_model("tiny")
+    task = task_of(HOME, Random(0), pool=200, test=300)
+    local = [
+        overhead_of(task, strategy, tiny, process_time, rounds, at_once=False)
+        for strategy in ("zero-shot", "few-shot:random", "few-shot:bm25")
+    ]
+    http = []
+    with serving(LATENCY) as address:
+        model = load_model("openai:test", base_url=f"{address}/v1")
+        for rows in (100, 1000):
+            http.append(overhead_of(parities(rows), "few-shot:random@2", model, perf_counter, rounds, at_once=True))
+    return {"local": local, "http": http, "latency_s": LATENCY, "http_calls_at_once": 8}
+
+
+def parities(rows: int) -> Task:
+    """Whether a number is odd; the server guesses."""
+    numbers = Random(0).sample(range(10_000, 99_999), rows + 50)
+    examples = [Example(f"number {number}", "odd" if number % 2 else "even") for number in numbers]
+    return Task("Odd or even?", examples[:50], examples[50:], metric="accuracy", labels=("even", "odd"), name="parity")
+
+
+@contextmanager
+def serving(seconds: float) -> Iterator[str]:
+    process = subprocess.Popen([sys.executable, HERE / "server.py", str(seconds)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def sweep(rounds: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--sweep-in", folder]
+        times = []
+        for _ in range(rounds + 1):
+            before, started = os.times(), perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            after = os.times()
+            cpu = after.children_user + after.children_system - before.children_user - before.children_system
+            times.append((perf_counter() - started, cpu))
+        rows = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))["rows"]
+        assert len(rows) == len(SWEEP) == 20
+        assert not any(row["error"] for row in rows)
+    return {
+        "strategies": len(rows),
+        "test_rows": rows[0]["n"],
+        "first_run_s": round(times[0][0], 2),
+        "again_s": round(median(wall for wall, _ in times[1:]), 2),
+        "again_cpu_s": round(median(cpu for _, cpu in times[1:]), 2),
+        "again_each": [{"wall_s": round(wall, 2), "cpu_s": round(cpu, 2)} for wall, cpu in times[1:]],
+    }
+
+
+def sweep_in(folder: Path) -> None:
+    compare(task_of(HOME, Random(0), pool=200, test=100), SWEEP, model="tiny", out=folder)
+
+
+def bootstrap(rounds: int) -> dict[str, Any]:
+    scores = np.random.default_rng(0).integers(0, 2, (20, 5, 3000))
+    PairedBootstrap(scores[:, :, :10]).difference(0, 1)  # scipy is imported here
+    times = []
+    for _ in range(rounds):
+        wall, cpu = perf_counter(), process_time()
+        boot = PairedBootstrap(scores)
+        for a in range(20):
+            for b in range(a):
+                boot.difference(a, b)
+        times.append((perf_counter() - wall, process_time() - cpu))
+    return {
+        "rounds": rounds,
+        "wall_s": round(median(wall for wall, _ in times), 3),
+        "cpu_s": round(median(cpu for _, cpu in times), 3),
+    }
+
+
+def demo() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        before, started = os.times(), perf_counter()
+        command = [sys.executable, "-m", "ragkit_pipelines.cli", "demo", "--out", folder]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        after, seconds = os.times(), perf_counter() - started
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"wall_s": round(seconds, 1), "cpu_s": round(cpu, 1)}
+
+
+def kills(points: int) -> dict[str, Any]:
+    """Kill a comparison at random calls and go on; compare with one that ran through."""
+    rows = 60
+    total = rows * len(ASKED)
+    rng = Random(0)
+    runs = []
+    with serving(0.05) as address, tempfile.TemporaryDirectory() as scratch:
+        through = Path(scratch) / "through"
+        subprocess.run(killed_command(address, through, rows), check=True, stdout=subprocess.DEVNULL)
+        assert sum(asked(address).values()) == total
+        expected = without_seconds(through)
+        for number, point in enumerate(sorted(rng.sample(range(1, total), points))):
+            runs.append(one_kill(address, Path(scratch) / str(number), rows, point, expected))
+    return {
+        "calls": total,
+        "kills": len(runs),
+        "finished_calls_repeated": sum(run["finished_repeated"] for run in runs),
+        "calls_under_way_asked_again": sum(run["under_way_again"] for run in runs),
+        "most_under_way_asked_again": max(run["under_way_again"] for run in runs),
+        "same_result": sum(run["same_result"] for run in runs),
+        "runs": runs,
+    }
+
+
+def killed_command(address: str, folder: Path, rows: int) -> list[str]:
+    return [sys.executable, __file__, "--killed-in", str(folder), "--address", address, "--rows", str(rows)]
+
+
+def killed_in(folder: Path, address: str, rows: int) -> None:
+    model = load_model("openai:test", base_url=f"{address}/v1")
+    compare(parities(rows), ASKED, model=model, embedder="hash:64", out=folder)
+
+
+def one_kill(address: str, folder: Path, rows: int, point: int, expected: object) -> dict[str, Any]:
+    """Kill once `point` calls are answered, look at what was kept, and run again."""
+    urlopen(Request(f"{address}/forget", method="POST")).close()
+    command = killed_command(address, folder, rows)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while sum(asked(address, "answered").values()) < point:
+        assert process.poll() is None, "the run was over before it could be killed"
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(0.2)  # what the server still has under way
+    before = asked(address)
+    kept = AnswerCache(folder / "answers.sqlite")
+    finished = len(kept)
+    kept.close()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    total = rows * len(ASKED)
+    # Prompts differ, so each is one call. Those kept are not asked again, if and only if the rest is all that is asked.
+    after = asked(address)
+    again = sum((after - before).values())
+    return {
+        "answered_when_killed": point,
+        "asked_before": sum(before.values()),
+        "kept": finished,
+        "asked_after": again,
+        "finished_repeated": again - (total - finished),
+        "under_way_again": sum(count > 1 for count in after.values()),
+        "same_result": without_seconds(folder) == expected,
+    }
+
+
+def asked(address: str, what: str = "asked") -> Counter[str]:
+    with urlopen(f"{address}/asked") as reply:
+        return Counter(json.load(reply)[what])
+
+
+def without_seconds(folder: Path) -> object:
+    """All that a comparison wrote for programs, but for measured seconds."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    for row in results["rows"]:
+        del row["seconds"], row["fit_seconds"]
+    return results, json.loads((folder / "items.json").read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("overhead", "sweep", "bootstrap", "demo", "kills")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each thing is measured")
+    parser.add_argument("--points", type=int, default=20, help="kills")
+    for name, kind in (("--sweep-in", Path), ("--killed-in", Path), ("--address", str), ("--rows", int)):
+        parser.add_argument(name, type=kind, help=argparse.SUPPRESS)  # what this script starts itself with
+    given = parser.parse_args()
+    if unknown := set(given.parts) - set(parts):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; expected some of {', '.join(parts)}")
+    if given.rounds < 1 or given.points < 1:
+        parser.error("--rounds and --points must be 1 or more")
+    if given.sweep_in:
+        sweep_in(given.sweep_in)
+        return
+    if given.killed_in:
+        killed_in(given.killed_in, given.address, given.rows)
+        return
+    facts = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    for part in given.parts or parts:
+        facts[part] = {
+            "overhead": lambda: overhead(given.rounds),
+            "sweep": lambda: sweep(given.rounds),
+            "bootstrap": lambda: bootstrap(given.rounds),
+            "demo": demo,
+            "kills": lambda: kills(given.points),
+        }[part]()
+        print(part, json.dumps({name: value for name, value in facts[part].items() if name != "runs"}, indent=1))
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

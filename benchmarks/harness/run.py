@@ -32,15 +32,18 @@ from random import Random
 from statistics import median
 from time import perf_counter, process_time
 from typing import Any
-from urllib.request import Request, urlopen
 
 os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", OPENAI_API_KEY="none")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import httpx
 import numpy as np
 
 from ragkit import AnswerCache, Example, Task, compare, load_model
-from ragkit.protocols import LanguageModel
+from ragkit.models.base import ModelBase
+from ragkit.models.sampling import Sampling
+from ragkit.protocols import AnyPrompt, LanguageModel
+from ragkit.records import Completion
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.bootstrap import PairedBootstrap
 from ragkit_selectors.loading import load_selector
@@ -59,19 +62,20 @@ SWEEP = (
 ASKED = ("zero-shot", "few-shot:random@2", "few-shot:jaccard@2")
 
 
-class Recorder:
+class Recorder(ModelBase):
     """A model that notes the calls it passes on, so that they can be made again without anything around them."""
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
-        self.calls: list[tuple[Any, dict[str, Any]]] = []
+        self.name, self.fingerprint, self.capabilities = model.name, model.fingerprint, model.capabilities
+        self.calls: list[tuple[list[AnyPrompt], dict[str, Any]]] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
+    def count_tokens(self, text: str) -> int:
+        return self.model.count_tokens(text)
 
-    def generate(self, prompts: Any, **options: Any) -> Any:
-        self.calls.append((prompts, options))
-        return self.model.generate(prompts, **options)
+    def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        self.calls.append((list(prompts), sampling.options()))
+        return list(self.model.generate(list(prompts), **sampling.options()))
 
 
 def beside(bare: Callable[[], object], whole: Callable[[], object], clock: Callable[[], float], rounds: int) -> Any:
@@ -106,10 +110,10 @@ def overhead_of(
     task: Task, strategy: str, model: LanguageModel, clock: Callable[[], float], rounds: int, *, at_once: bool
 ) -> dict[str, Any]:
     recorder = Recorder(model)
-    in_a_new_folder(task, strategy, recorder)  # type: ignore[arg-type]
+    in_a_new_folder(task, strategy, recorder)
     calls = recorder.calls
     if at_once:  # one batch of all prompts, which the model itself divides among its eight threads
-        calls = [([prompt for prompts, _ in calls for prompt in _several(prompts)], calls[0][1])]
+        calls = [([prompt for prompts, _ in calls for prompt in prompts], calls[0][1])]
 
     def bare() -> None:
         for prompts, options in calls:
@@ -132,10 +136,6 @@ def overhead_of(
     }
 
 
-def _several(prompts: Any) -> Sequence[Any]:
-    return prompts if isinstance(prompts, list) else [prompts]
-
-
 def overhead(rounds: int) -> dict[str, Any]:
     tiny = load_model("tiny")
     task = task_of(HOME, Random(0), pool=200, test=300)
@@ -143,11 +143,12 @@ def overhead(rounds: int) -> dict[str, Any]:
         overhead_of(task, strategy, tiny, process_time, rounds, at_once=False)
         for strategy in ("zero-shot", "few-shot:random", "few-shot:bm25")
     ]
-    http = []
     with serving(LATENCY) as address:
         model = load_model("openai:test", base_url=f"{address}/v1")
-        for rows in (100, 1000):
-            http.append(overhead_of(parities(rows), "few-shot:random@2", model, perf_counter, rounds, at_once=True))
+        http = [
+            overhead_of(parities(rows), "few-shot:random@2", model, perf_counter, rounds, at_once=True)
+            for rows in (100, 1000)
+        ]
     return {"local": local, "http": http, "latency_s": LATENCY, "http_calls_at_once": 8}
 
 
@@ -259,7 +260,7 @@ def killed_in(folder: Path, address: str, rows: int) -> None:
 
 def one_kill(address: str, folder: Path, rows: int, point: int, expected: object) -> dict[str, Any]:
     """Kill once `point` calls are answered, look at what was kept, and run again."""
-    urlopen(Request(f"{address}/forget", method="POST")).close()
+    httpx.post(f"{address}/forget").raise_for_status()
     command = killed_command(address, folder, rows)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while sum(asked(address, "answered").values()) < point:
@@ -289,8 +290,7 @@ def one_kill(address: str, folder: Path, rows: int, point: int, expected: object
 
 
 def asked(address: str, what: str = "asked") -> Counter[str]:
-    with urlopen(f"{address}/asked") as reply:
-        return Counter(json.load(reply)[what])
+    return Counter(httpx.get(f"{address}/asked").json()[what])
 
 
 def without_seconds(folder: Path) -> object:

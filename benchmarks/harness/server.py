@@ -1,6 +1,6 @@
-"""A model behind HTTP that takes a fixed time for each answer and counts what it is asked. ``python server.py SECONDS``.
+"""A model behind HTTP that takes a fixed time for each answer and counts what it is asked.
 
-Prints its address. ``GET /asked`` gives how often each prompt was asked and answered.
+``python server.py SECONDS`` prints its address. ``GET /asked`` gives how often each prompt was asked and answered.
 """
 
 from __future__ import annotations

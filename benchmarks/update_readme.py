@@ -43,7 +43,7 @@ def cases_table(facts: dict[str, dict[str, Any]]) -> str:
             f"{'' if len(sizes) == 1 else smallest} | {largest} | {beats} |"
         )
     lines += [
-        "\nMeans of three seeds, which draw the pool. `scan-tiny` has one, and runs on the model of a million parameters",
+        "\nMeans of three seeds that draw the pool. `scan-tiny` has one and runs on the model of a million parameters",
         "that ships with ragkit: what a small model shows about plumbing is no evidence about large ones. The other",
         "cases ask no language model.",
     ]

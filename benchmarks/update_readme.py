@@ -64,7 +64,7 @@ def harness_table(facts: dict[str, Any]) -> str:
     lines = ["| | measured | goal |", "|-|-|-|"]
     for row in (*over["local"], *over["http"]):
         http = f"calls over HTTP of {over['latency_s']} s each, {over['http_calls_at_once']} at once"
-        what, unit = ("calls of `tiny`", "CPU s") if row in over["local"] else (http, "s")
+        what, unit = ("calls of `tiny`", "CPU s") if row["clock"] == "cpu" else (http, "s")
         lines.append(
             f"| more than the bare model, {row['calls']:,} {what}, {row['strategy']} | {row['overhead']:+.1%} "
             f"({row['more_s']:+.2f} of {row['bare_s']:.1f} {unit}) | 3 % |"

@@ -6,7 +6,8 @@
 ``overhead``   A whole `compare` beside the same calls on the bare model: the same prompts in the same groups. Choosing
                examples is timed apart and taken off. Once on ``tiny`` (CPU seconds of one thread, so that other work on
                the machine does not count) and once on an HTTP server that takes a fixed time for each answer, eight
-               calls at once (wall seconds). Imports are not counted: both sides have made one run before.
+               calls at once (wall seconds; the CPU seconds that come on top are told too). Imports are not counted:
+               there was one run before.
 ``sweep``      20 strategies again from what was kept, in a fresh process, imports and loading of the models included.
 ``bootstrap``  10,000 draws over 20 strategies, 5 seeds and 3,000 items, with all 190 differences.
 ``demo``       ``ragkit demo`` in a fresh process and an empty folder.
@@ -27,6 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -42,7 +44,7 @@ import numpy as np
 from ragkit import AnswerCache, Example, Task, compare, load_model
 from ragkit.models.base import ModelBase
 from ragkit.models.sampling import Sampling
-from ragkit.protocols import AnyPrompt, LanguageModel
+from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.bootstrap import PairedBootstrap
@@ -67,8 +69,19 @@ class Recorder(ModelBase):
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
-        self.name, self.fingerprint, self.capabilities = model.name, model.fingerprint, model.capabilities
         self.calls: list[tuple[list[AnyPrompt], dict[str, Any]]] = []
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self.model.fingerprint
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.model.capabilities
 
     def count_tokens(self, text: str) -> int:
         return self.model.count_tokens(text)
@@ -78,16 +91,18 @@ class Recorder(ModelBase):
         return list(self.model.generate(list(prompts), **sampling.options()))
 
 
-def beside(bare: Callable[[], object], whole: Callable[[], object], clock: Callable[[], float], rounds: int) -> Any:
-    """Medians of both, taken in turn and in changing order."""
-    times: dict[str, list[float]] = {"bare": [], "whole": []}
-    bare(), whole()
-    for number in range(rounds):
-        for name, work in sorted({"bare": bare, "whole": whole}.items(), reverse=bool(number % 2)):
-            started = clock()
-            work()
-            times[name].append(clock() - started)
-    return times
+@dataclass(frozen=True)
+class Seconds:
+    """What some work took."""
+
+    wall: float
+    cpu: float
+
+
+def timed(work: Callable[[], object]) -> Seconds:
+    wall, cpu = perf_counter(), process_time()
+    work()
+    return Seconds(perf_counter() - wall, process_time() - cpu)
 
 
 def in_a_new_folder(task: Task, strategy: str, model: LanguageModel) -> None:
@@ -95,60 +110,67 @@ def in_a_new_folder(task: Task, strategy: str, model: LanguageModel) -> None:
         compare(task, [strategy], model=model, embedder="hash:64", out=folder)
 
 
-def selection(task: Task, strategy: str, clock: Callable[[], float], rounds: int) -> float:
-    """Seconds to choose the examples of all test rows, as the strategy does."""
+def choose(task: Task, strategy: str) -> None:
+    """Choose the examples of all test rows, as the strategy does."""
+    if strategy == "zero-shot":
+        return
     selector, _, k = strategy.removeprefix("few-shot:").partition("@")
-    times = []
-    for _ in range(rounds + 1):
-        started = clock()
-        load_selector(selector, task.examples, seed=0).select_many([row.input for row in task.test], int(k or 8))
-        times.append(clock() - started)
-    return median(times[1:])
+    load_selector(selector, task.examples, seed=0).select_many([row.input for row in task.test], int(k or 8))
 
 
-def overhead_of(
-    task: Task, strategy: str, model: LanguageModel, clock: Callable[[], float], rounds: int, *, at_once: bool
-) -> dict[str, Any]:
+def overhead_of(task: Task, strategy: str, model: LanguageModel, rounds: int, *, clock: str) -> dict[str, Any]:
+    """Both ways in turn, in changing order, after one run that records the calls and imports what is needed.
+
+    ``clock`` is ``"cpu"`` where the model computes in this process and ``"wall"`` where it is waited for; the model is
+    given all prompts at once then, and divides them among its threads.
+    """
     recorder = Recorder(model)
     in_a_new_folder(task, strategy, recorder)
+    choose(task, strategy)
     calls = recorder.calls
-    if at_once:  # one batch of all prompts, which the model itself divides among its eight threads
+    if clock == "wall":
         calls = [([prompt for prompts, _ in calls for prompt in prompts], calls[0][1])]
 
     def bare() -> None:
         for prompts, options in calls:
             model.generate(prompts, **options)
 
-    times = beside(bare, lambda: in_a_new_folder(task, strategy, model), clock, rounds)
-    chosen = selection(task, strategy, clock, rounds) if strategy != "zero-shot" else 0.0
-    bare_s, whole_s = median(times["bare"]), median(times["whole"])
-    ratios = [(whole - chosen) / bare - 1 for bare, whole in zip(times["bare"], times["whole"], strict=True)]
+    def whole() -> None:
+        in_a_new_folder(task, strategy, model)
+
+    taken: dict[Callable[[], None], list[Seconds]] = {bare: [], whole: []}
+    chosen = []
+    for number in range(rounds):
+        for work in (whole, bare) if number % 2 else (bare, whole):
+            taken[work].append(timed(work))
+        chosen.append(timed(lambda: choose(task, strategy)))
+
+    def middle(times: list[Seconds], name: str) -> float:
+        return median(getattr(each, name) for each in times)
+
+    bare_s, whole_s, chosen_s = (middle(times, clock) for times in (taken[bare], taken[whole], chosen))
+    cpu = middle(taken[whole], "cpu") - middle(chosen, "cpu") - middle(taken[bare], "cpu")
     return {
         "strategy": strategy,
         "calls": len(task.test),
         "rounds": rounds,
+        "clock": clock,
         "bare_s": round(bare_s, 3),
         "whole_s": round(whole_s, 3),
-        "selection_s": round(chosen, 3),
-        "overhead": round((whole_s - chosen) / bare_s - 1, 4),
-        "overhead_by_round": [round(each, 4) for each in ratios],
-        "more_s": round(whole_s - chosen - bare_s, 3),
+        "selection_s": round(chosen_s, 3),
+        "more_s": round(whole_s - chosen_s - bare_s, 3),
+        "more_cpu_s": round(cpu, 3),
+        "overhead": round((whole_s - chosen_s) / bare_s - 1, 4),
     }
 
 
 def overhead(rounds: int) -> dict[str, Any]:
     tiny = load_model("tiny")
-    task = task_of(HOME, Random(0), pool=200, test=300)
-    local = [
-        overhead_of(task, strategy, tiny, process_time, rounds, at_once=False)
-        for strategy in ("zero-shot", "few-shot:random", "few-shot:bm25")
-    ]
+    task = task_of(HOME, Random(0), pool=200, test=200)
+    local = [overhead_of(task, strategy, tiny, rounds, clock="cpu") for strategy in ("zero-shot", "few-shot:bm25")]
     with serving(LATENCY) as address:
         model = load_model("openai:test", base_url=f"{address}/v1")
-        http = [
-            overhead_of(parities(rows), "few-shot:random@2", model, perf_counter, rounds, at_once=True)
-            for rows in (100, 1000)
-        ]
+        http = [overhead_of(parities(rows), "few-shot:random@2", model, rounds, clock="wall") for rows in (100, 1000)]
     return {"local": local, "http": http, "latency_s": LATENCY, "http_calls_at_once": 8}
 
 
@@ -233,7 +255,8 @@ def kills(points: int) -> dict[str, Any]:
     runs = []
     with serving(0.05) as address, tempfile.TemporaryDirectory() as scratch:
         through = Path(scratch) / "through"
-        subprocess.run(killed_command(address, through, rows), check=True, stdout=subprocess.DEVNULL)
+        # Outside a git repository: a commit while this runs would be a difference of its own.
+        subprocess.run(killed_command(address, through, rows), check=True, stdout=subprocess.DEVNULL, cwd=scratch)
         assert sum(asked(address).values()) == total
         expected = without_seconds(through)
         for number, point in enumerate(sorted(rng.sample(range(1, total), points))):
@@ -250,7 +273,16 @@ def kills(points: int) -> dict[str, Any]:
 
 
 def killed_command(address: str, folder: Path, rows: int) -> list[str]:
-    return [sys.executable, __file__, "--killed-in", str(folder), "--address", address, "--rows", str(rows)]
+    return [
+        sys.executable,
+        str(Path(__file__).resolve()),
+        "--killed-in",
+        str(folder),
+        "--address",
+        address,
+        "--rows",
+        str(rows),
+    ]
 
 
 def killed_in(folder: Path, address: str, rows: int) -> None:
@@ -262,7 +294,7 @@ def one_kill(address: str, folder: Path, rows: int, point: int, expected: object
     """Kill once `point` calls are answered, look at what was kept, and run again."""
     httpx.post(f"{address}/forget").raise_for_status()
     command = killed_command(address, folder, rows)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder.parent)
     while sum(asked(address, "answered").values()) < point:
         assert process.poll() is None, "the run was over before it could be killed"
         time.sleep(0.002)
@@ -273,7 +305,7 @@ def one_kill(address: str, folder: Path, rows: int, point: int, expected: object
     kept = AnswerCache(folder / "answers.sqlite")
     finished = len(kept)
     kept.close()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder.parent)
     total = rows * len(ASKED)
     # Prompts differ, so each is one call. Those kept are not asked again, if and only if the rest is all that is asked.
     after = asked(address)

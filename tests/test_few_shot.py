@@ -54,3 +54,18 @@ def test_text_of_examples_is_never_a_template():
     model = ScriptedModel([""])
     FewShot(model, JaccardSelector(pool), k=1).invoke("{secret} {input}")
     assert model.asked == ["Input: {input} {0} {{x}}\nOutput: {output}\n\nInput: {secret} {input}\nOutput:"]
+
+
+def test_an_example_that_several_prompts_show_is_measured_once():
+    measured = []
+
+    class Measured(ScriptedModel):
+        def count_tokens(self, text):
+            measured.append(text)
+            return len(text.split())
+
+    queries = ["red apple", "a red apple", "apple"]
+    answers = FewShot(Measured(lambda _: " A"), JaccardSelector(POOL), k=3).invoke(queries)
+    rows = [f"Input: {row.input}\nOutput: {row.output}\n\n" for row in POOL]
+    assert sorted(text for text in measured if text in rows) == sorted(rows)
+    assert [answer.selection.tokens for answer in answers] == [sum(len(row.split()) for row in rows)] * 3

@@ -415,6 +415,14 @@ def test_many_faults(server, tmp_path):
     faults(server, tmp_path, 10_000, 1.5)
 
 
+def test_layers_before_layers_keep_each_answer_as_it_comes(tmp_path):
+    kept = AnswerCache(tmp_path / "answers.sqlite")
+    seen = []
+    behind = load_model(ScriptedModel(lambda prompt: f"{seen.append(len(kept))} {prompt}"), concurrency=1)
+    assert len(LayeredModel(behind, cache=kept).generate([f"question {place}" for place in range(5)])) == 5
+    assert seen == [0, 1, 2, 3, 4]  # a kill loses what is under way, not what came before it in the batch
+
+
 KILLED = """
 import sys
 from ragkit import load_model

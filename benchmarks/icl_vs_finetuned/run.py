@@ -1,118 +1,71 @@
 """The comparison that the library exists for, on the embedded default and on public data where they are at hand.
 
-    python benchmarks/icl_vs_finetuned/run.py                     demo and banking77
+    python benchmarks/icl_vs_finetuned/run.py                     every case
     python benchmarks/icl_vs_finetuned/run.py --quick geoquery scan trec6
 
-Results go to ``results/*.json``; ``python benchmarks/update_readme.py`` makes the README's tables from them.
-``--quick`` takes fewer test rows and smaller pools, and writes ``results/<task>-quick.json``. The generative arms run
-on the tiny model that ships with ragkit: that shows that the parts work together, and nothing about large models.
+The cases are in ``cases.py``; one whose data are missing is left out, with the reason. Results go to
+``results/*.json``; ``python benchmarks/update_readme.py`` makes the README's tables from them. ``--quick`` takes fewer
+test rows, smaller pools and one seed, and writes ``results/<case>-quick.json``. A run that was stopped goes on.
+The generative arms run on the tiny model that ships with ragkit: that shows that the parts work together, and nothing
+about large models.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sqlite3
-import warnings
-from dataclasses import dataclass, replace
+import sys
 from pathlib import Path
-from random import Random
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from rich.console import Console
 
-from ragkit import Example, Task, compare
-from ragkit.metrics.sql import SqlMatch
-from ragkit.tiny.domains import HOME, task_of
+from ragkit import compare
 
 HERE = Path(__file__).parent
-DATA = Path(os.environ.get("RAGKIT_DATA", HERE.parents[1] / "../shared/data"))
-COPIES = ("copy:random", "copy:jaccard", "copy:bm25", "copy:embedding")
-ASKS = ("zero-shot", "few-shot:random@2", "few-shot:bm25@2", "lora")
+sys.path.insert(0, str(HERE))
+from cases import CASES, MissingDataError, Settings, settings_of  # noqa: E402 - a neighbour, not a package
+
+DATA = Path(os.environ.get("RAGKIT_DATA") or HERE.parents[1] / "../shared/data")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What is compared on one task."""
-
-    task: Task
-    strategies: tuple[str, ...] | None = None
-    sizes: tuple[int | None, ...] = (None,)
-    model: str | None = None
-
-
-def settings_of(name: str, *, quick: bool) -> Settings | None:
-    """The settings of a task; None where its data are not at hand."""
-    if name == "demo":
-        return Settings(task_of(HOME, Random(0), pool=200, test=60, name="device commands"), model="tiny")
-    kind, file = {
-        "geoquery": ("generation", "geoquery_sql"),
-        "scan": ("generation", "scan_simple"),
-    }.get(name, ("classification", name))
-    path = DATA / kind / f"{file}.jsonl"
-    if not path.is_file():
-        warnings.warn(f"{path} is not there: {name} is left out", stacklevel=1)
-        return None
-    if name == "geoquery":
-        return geoquery(path, quick=quick)
-    if name == "scan":
-        task = Task.from_jsonl(path, instruction="Turn the command into actions.", labels=None, metric="exact_match")
-        pool = Random(0).sample(task.examples, 200 if quick else 2000)
-        return Settings(
-            some_test(replace(task, examples=pool), 20 if quick else 500),
-            (*COPIES, *(ASKS[2:3] if quick else ASKS)),
-            model="tiny",
-        )
-    task = Task.from_jsonl(path)
-    each = len(task.labels or ())
-    return Settings(some_test(task, 200 if quick else None), sizes=(each, 10 * each, *([] if quick else [None])))
-
-
-def geoquery(path: Path, *, quick: bool) -> Settings:
-    """Questions to SQL, judged by what they give; the few published queries that SQLite cannot run are left out."""
-    metric = SqlMatch(path.parent / "db" / "geography.sqlite")
-
-    def runs(row: Example) -> bool:
-        try:
-            metric.rows(row.output)
-        except sqlite3.Error:
-            return False
-        return True
-
-    task = Task.from_jsonl(path, instruction="Write the query.", labels=None, metric=metric)
-    task = replace(task, examples=[*filter(runs, task.examples)], test=[*filter(runs, task.test)], name="geoquery")
-    return Settings(some_test(task, 40 if quick else None), (*COPIES, "zero-shot", "few-shot:bm25@2"), model="tiny")
-
-
-def some_test(task: Task, rows: int | None) -> Task:
-    """The same task with fewer test rows, drawn by a fixed seed."""
-    if rows is None or rows >= len(task.test):
-        return task
-    return replace(task, test=Random(0).sample(task.test, rows))
+def run(settings: Settings, label: str, work: Path) -> None:
+    """Compare, show, and write the results."""
+    result = compare(
+        settings.task,
+        settings.strategies,
+        sizes=settings.sizes,
+        seeds=settings.seeds,
+        model=settings.model,
+        out=work / label,
+        notes={"judged": settings.judged},
+    )
+    Console(width=140).print(result.table(), result.recommendation)
+    for row in result.results.rows:
+        if row.error:
+            print(f"{row.strategy} failed: {row.error}")
+    results = HERE / "results" / f"{label}.json"
+    results.parent.mkdir(exist_ok=True)
+    results.write_text(result.results.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", default=["demo", "banking77"])
-    parser.add_argument("--work", type=Path, default=Path("runs/icl_vs_finetuned"))
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}; all if none is named")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the data; RAGKIT_DATA if not given")
+    parser.add_argument("--work", type=Path, default=Path("runs/icl_vs_finetuned"), help="where runs go on from")
+    parser.add_argument("--quick", action="store_true", help="few test rows, smaller pools, one seed")
     given = parser.parse_args()
-    for name in given.tasks:
-        settings = settings_of(name, quick=given.quick)
-        if settings is None:
+    if unknown := [name for name in given.cases if name not in CASES]:
+        parser.error(f"unknown: {', '.join(unknown)}; expected some of {', '.join(CASES)}")
+    for name in given.cases or CASES:
+        try:
+            settings = settings_of(name, given.data, quick=given.quick)
+        except MissingDataError as reason:
+            print(f"{name} is left out: {reason}", file=sys.stderr)
             continue
-        label = f"{name}-quick" if given.quick else name
-        result = compare(
-            settings.task, settings.strategies, sizes=settings.sizes, model=settings.model, out=given.work / label
-        )
-        Console(width=140).print(result.table(), result.recommendation)
-        for row in result.results.rows:
-            if row.error:
-                print(f"{row.strategy} failed: {row.error}")
-        results = HERE / "results" / f"{label}.json"
-        results.parent.mkdir(exist_ok=True)
-        results.write_text(result.results.model_dump_json(indent=1) + "\n")
+        run(settings, f"{name}-quick" if given.quick else name, given.work)
 
 
 if __name__ == "__main__":

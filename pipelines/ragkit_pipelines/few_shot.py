@@ -107,7 +107,8 @@ class FewShot:
         selections = (
             self.selector.select_many(queries, self.k) if self.selector and self.k else [Selection()] * len(queries)
         )
-        asked = [self.build(query, selection) for query, selection in zip(queries, selections, strict=True)]
+        sizes: dict[str, int] = {}
+        asked = [self._build(query, selection, sizes) for query, selection in zip(queries, selections, strict=True)]
         completions = self.model.generate(
             [prompt for prompt, _ in asked], max_tokens=self.max_tokens, stop=self.template.stop
         )
@@ -127,6 +128,10 @@ class FewShot:
         Raises:
             PromptTooLongError: If the query does not fit even without examples.
         """
+        return self._build(query, selection, {})
+
+    def _build(self, query: Query, selection: Selection, sizes: dict[str, int]) -> tuple[Prompt, Selection]:
+        """`build`; an example that several prompts show is measured once, and its size kept in ``sizes``."""
         window = self.model.capabilities.window
         bare = self.template.prompt([], query)
         used = self.model.count_tokens(bare.text) + self.max_tokens + 8  # what a model adds around a prompt
@@ -137,8 +142,10 @@ class FewShot:
         tokens = 0
         places = range(len(selection))
         for place in sorted(places, key=lambda at: selection.hits[at].rank) if selection.ordered else places:
-            example = selection[place]
-            size = self.model.count_tokens(self.template.render_example(example))
+            example = self.template.render_example(selection[place])
+            if example not in sizes:
+                sizes[example] = self.model.count_tokens(example)
+            size = sizes[example]
             if window and used + tokens + size > window:
                 dropped.append((selection.hits[place].id, f"{size} tokens do not fit the window of {window}"))
                 continue
@@ -149,7 +156,7 @@ class FewShot:
             left_out = len(selection) - len(kept)
             warn(
                 TruncationWarning(f"{left_out} of {len(selection)} examples do not fit the window of {window}"),
-                stacklevel=3,
+                stacklevel=4,
             )
         shown = replace(
             selection,

@@ -81,7 +81,8 @@ class LayeredModel(ModelBase):
             cache: Where answers are kept.
             limit: Requests and tokens a minute.
             retry: How often to try again.
-            concurrency: Calls under way at once; 8 if None and there is a limit, a retry or a model without batches.
+            concurrency: Calls under way at once; if None, as many as the layers behind these allow, else 8 where there
+                is a limit, a retry or a model without batches.
 
         Raises:
             InvalidInputError: If `concurrency` is less than 1.
@@ -91,7 +92,9 @@ class LayeredModel(ModelBase):
         self.model, self.cache, self.limit, self.retry = model, cache, limit, retry
         self.budget = budget or Budget()
         one_by_one = limit or retry or not model.capabilities.batches
-        self.concurrency = 8 if concurrency is None and one_by_one else concurrency
+        # Layers behind these that call one by one are asked one by one: each answer is kept as soon as it is there.
+        behind = model.concurrency if isinstance(model, LayeredModel) else None
+        self.concurrency: int | None = concurrency or behind or (8 if one_by_one else None)
         self._under_way: dict[bytes, Future[Result]] = {}
         self._lock = Lock()
 

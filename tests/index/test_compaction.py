@@ -3,7 +3,6 @@
 import errno
 import os
 from pathlib import Path
-import pathlib
 
 import faiss
 import numpy as np
@@ -132,7 +131,7 @@ def test_memory_of_a_mapped_file_is_let_go(tmp_path):
     view = file.view(4096)
 
     def mapped():
-        with pathlib.Path("/proc/self/status").open(encoding="utf-8") as status:
+        with Path("/proc/self/status").open(encoding="utf-8") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("RssFile")) * 1024
 
     before = mapped()

@@ -13,7 +13,7 @@ from ragkit_pipelines.compare.results import Results
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-CASES = ("clinc150", "trec6", "geoquery", "scan", "scan-jump", "scan-tiny", "instructions", "natural-instructions")
+CASES = ("clinc150", "trec6", "geoquery", "scan", "scan-jump", "instructions", "natural-instructions")
 
 
 def results_table(facts: dict[str, Any]) -> str:
@@ -43,9 +43,8 @@ def cases_table(facts: dict[str, dict[str, Any]]) -> str:
             f"{'' if len(sizes) == 1 else smallest} | {largest} | {beats} |"
         )
     lines += [
-        "\nMeans of three seeds that draw the pool. `scan-tiny` has one and runs on the model of a million parameters",
-        "that ships with ragkit: what a small model shows about plumbing is no evidence about large ones. The other",
-        "cases ask no language model.",
+        "\nMeans of three seeds that draw the pool; no language model is asked. `copy:` gives the output of the most",
+        "similar example: it shows what a selector finds, and says nothing about a large model that is shown it.",
     ]
     return "\n".join(lines)
 

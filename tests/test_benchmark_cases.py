@@ -34,7 +34,6 @@ def stored(path, split):
         ("trec6", "classification/trec6", 5452, 500, 6),
         ("scan", "generation/scan_simple", 16728, 300, None),
         ("scan-jump", "generation/scan_jump", 14670, 300, None),
-        ("scan-tiny", "generation/scan_simple", 16728, 200, None),
     ],
 )
 def test_pools_are_whole_and_tests_drawn_from_the_test_split(cases, data, name, file, pool, test, labels):

@@ -34,7 +34,6 @@ def stored(path, split):
         ("trec6", "classification/trec6", 5452, 500, 6),
         ("scan", "generation/scan_simple", 16728, 300, None),
         ("scan-jump", "generation/scan_jump", 14670, 300, None),
-        ("scan-tiny", "generation/scan_simple", 16728, 200, None),
     ],
 )
 def test_pools_are_whole_and_tests_drawn_from_the_test_split(cases, data, name, file, pool, test, labels):
@@ -80,16 +79,16 @@ def test_missing_data_is_a_reason(cases, tmp_path):
             cases.settings_of(name, tmp_path)
 
 
-def script(benchmark, *arguments):
-    command = [sys.executable, BENCHMARKS / benchmark / "run.py", *arguments]
+def script(folder, *arguments):
+    command = [sys.executable, BENCHMARKS / folder / "run.py", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("benchmark", ["icl_vs_finetuned", "harness"])
-def test_scripts_say_what_they_take(benchmark):
-    shown = script(benchmark, "--help")
+@pytest.mark.parametrize("folder", ["icl_vs_finetuned", "harness"])
+def test_scripts_say_what_they_take(folder):
+    shown = script(folder, "--help")
     assert shown.returncode == 0
-    wrong = script(benchmark, "nonsense")
+    wrong = script(folder, "nonsense")
     assert wrong.returncode == 2
     assert "unknown: nonsense; expected some of" in wrong.stderr
     assert "Traceback" not in wrong.stderr

@@ -3,11 +3,11 @@
     python benchmarks/harness/run.py                       everything
     python benchmarks/harness/run.py kills bootstrap       some of it; the rest of the results stays
 
-``overhead``   A whole `compare` beside the same calls on the bare model: the same prompts in the same groups. Choosing
-               examples is timed apart and taken off. Once on ``tiny`` (CPU seconds of one thread, so that other work on
-               the machine does not count) and once on an HTTP server that takes a fixed time for each answer, eight
-               calls at once (wall seconds; the CPU seconds that come on top are told too). Imports are not counted:
-               there was one run before.
+``local``      A whole `compare` beside the same calls on the bare model: the same prompts in the same groups. Choosing
+               examples is timed apart and taken off. On ``tiny``, in CPU seconds of one thread, so that other work on
+               the machine does not count. Imports are not counted: there was one run before.
+``http``       The same on a server that takes a fixed time for each answer, eight calls at once, in wall seconds; the
+               CPU seconds that come on top are told too.
 ``sweep``      20 strategies again from what was kept, in a fresh process, imports and loading of the models included.
 ``bootstrap``  10,000 draws over 20 strategies, 5 seeds and 3,000 items, with all 190 differences.
 ``demo``       ``ragkit demo`` in a fresh process and an empty folder.
@@ -164,14 +164,23 @@ def overhead_of(task: Task, strategy: str, model: LanguageModel, rounds: int, *,
     }
 
 
-def overhead(rounds: int) -> dict[str, Any]:
+def local(rounds: int) -> dict[str, Any]:
     tiny = load_model("tiny")
     task = task_of(HOME, Random(0), pool=200, test=200)
-    local = [overhead_of(task, strategy, tiny, rounds, clock="cpu") for strategy in ("zero-shot", "few-shot:bm25")]
+    return {
+        "measured": [
+            overhead_of(task, strategy, tiny, rounds, clock="cpu") for strategy in ("zero-shot", "few-shot:bm25")
+        ]
+    }
+
+
+def http(rounds: int) -> dict[str, Any]:
     with serving(LATENCY) as address:
         model = load_model("openai:test", base_url=f"{address}/v1")
-        http = [overhead_of(parities(rows), "few-shot:random@2", model, rounds, clock="wall") for rows in (100, 1000)]
-    return {"local": local, "http": http, "latency_s": LATENCY, "http_calls_at_once": 8}
+        measured = [
+            overhead_of(parities(rows), "few-shot:random@2", model, rounds, clock="wall") for rows in (100, 1000)
+        ]
+    return {"measured": measured, "latency_s": LATENCY, "at_once": 8}
 
 
 def parities(rows: int) -> Task:
@@ -335,7 +344,7 @@ def without_seconds(folder: Path) -> object:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("overhead", "sweep", "bootstrap", "demo", "kills")
+    parts = ("local", "http", "sweep", "bootstrap", "demo", "kills")
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
     parser.add_argument("--rounds", type=int, default=5, help="times that each thing is measured")
     parser.add_argument("--points", type=int, default=20, help="kills")
@@ -352,15 +361,18 @@ def main() -> None:
     if given.killed_in:
         killed_in(given.killed_in, given.address, given.rows)
         return
-    facts = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    facts: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     for part in given.parts or parts:
-        facts[part] = {
-            "overhead": lambda: overhead(given.rounds),
+        load = os.getloadavg()[0]
+        measured = {
+            "local": lambda: local(given.rounds),
+            "http": lambda: http(given.rounds),
             "sweep": lambda: sweep(given.rounds),
             "bootstrap": lambda: bootstrap(given.rounds),
             "demo": demo,
             "kills": lambda: kills(given.points),
         }[part]()
+        facts[part] = {"load": round(load, 1), **measured}
         print(part, json.dumps({name: value for name, value in facts[part].items() if name != "runs"}, indent=1))
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

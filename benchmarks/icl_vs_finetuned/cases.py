@@ -81,36 +81,24 @@ def geoquery(data: Path) -> Settings:
         return True
 
     path = there(data / "generation/geoquery_sql.jsonl")
-    task = Task.from_jsonl(path, instruction="Write the query.", labels=None, metric=metric)
+    task = Task.from_jsonl(path, instruction="Write the query.", labels=None, metric="f1")
     task = replace(task, examples=[*filter(runs, task.examples)], test=[*filter(runs, task.test)], name="geoquery")
     return Settings(task, "execution accuracy", COPIES, sizes=(100, 400), seeds=SEEDS)
 
 
 def scan(data: Path) -> Settings:
     """Commands to actions, judged by actions in common: a copied output is next to never right as a whole."""
-    return Settings(
-        some_test(_scan(data, "scan_simple", metric="f1"), 300), "token F1", COPIES, sizes=(200, 1000), seeds=SEEDS
-    )
+    return Settings(some_test(_scan(data, "scan_simple"), 300), "token F1", COPIES, sizes=(200, 1000), seeds=SEEDS)
 
 
 def scan_jump(data: Path) -> Settings:
     """The same with a verb that the pool shows alone only."""
-    return Settings(
-        some_test(_scan(data, "scan_jump", metric="f1"), 300), "token F1", COPIES, sizes=(200, 1000), seeds=SEEDS
-    )
+    return Settings(some_test(_scan(data, "scan_jump"), 300), "token F1", COPIES, sizes=(200, 1000), seeds=SEEDS)
 
 
-def scan_tiny(data: Path) -> Settings:
-    """SCAN on the model that ships with ragkit, by examples and by training."""
-    task = some_test(_scan(data, "scan_simple", metric="exact_match"), 200)
-    return Settings(
-        task, "exact match", ("copy:bm25", "zero-shot", "few-shot:bm25@2", "lora", "full"), sizes=(2000,), model="tiny"
-    )
-
-
-def _scan(data: Path, name: str, *, metric: str) -> Task:
+def _scan(data: Path, name: str) -> Task:
     path = there(data / f"generation/{name}.jsonl")
-    return Task.from_jsonl(path, instruction="Turn the command into actions.", labels=None, metric=metric)
+    return Task.from_jsonl(path, instruction="Turn the command into actions.", labels=None, metric="f1")
 
 
 def instructions(data: Path) -> Settings:
@@ -153,7 +141,6 @@ CASES: dict[str, Callable[[Path], Settings]] = {
     "geoquery": geoquery,
     "scan": scan,
     "scan-jump": scan_jump,
-    "scan-tiny": scan_tiny,
     "instructions": instructions,
     "natural-instructions": natural_instructions,
 }

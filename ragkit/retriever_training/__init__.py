@@ -85,6 +85,11 @@ def finetune_embedder(
     )  # fmt: skip
     rows = checked_pairs(pairs)
     _check_positive(scale=scale)
+    if not rows[0].negatives and min(len(rows), batch_size) < 2:
+        raise InvalidInputError(
+            "without negatives a query learns from the other passages of its batch, and here there are none; give at "
+            "least 2 pairs and `batch_size` 2, or mine negatives with mine_hard_negatives"
+        )
     base = _base_embedder(embedder)
 
     def train(folder: Path) -> tuple[float, float]:

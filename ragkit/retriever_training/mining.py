@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from ragkit.retrievers.dense import DenseRetriever
 if TYPE_CHECKING:
     from ragkit.protocols import Retriever
     from ragkit.records import Hit
+
+_BATCH = 256  # queries that are asked together
 
 
 def mine_hard_negatives(
@@ -73,8 +75,7 @@ def mine_hard_negatives(
                 raise InvalidInputError(
                     f"query {query!r} names passage {passage!r}, which the index does not hold; do the ids match?"
                 )
-    searched = retriever or DenseRetriever(index)
-    found = searched.retrieve([queries[name] for name in relevant], fetch_k)
+    found = hits_of(retriever or DenseRetriever(index), [queries[name] for name in relevant], fetch_k)
     rng, pairs = Random(seed), []
     for (name, passages), hits in zip(relevant.items(), found, strict=True):
         own = {texts[passage] for passage in passages}
@@ -83,6 +84,21 @@ def mine_hard_negatives(
             mined += _drawn(index, {*own, *mined}, negatives - len(mined), rng)
             pairs.append(TrainingPair(queries[name], texts[passage], tuple(mined)))
     return pairs
+
+
+def hits_of(retriever: Retriever, queries: Sequence[str], k: int) -> Iterator[list[Hit]]:
+    """The hits of each query in turn, so that those of many queries are never held at once.
+
+    Args:
+        retriever: What finds them.
+        queries: Any number.
+        k: How many of each.
+
+    Yields:
+        The hits of the next query.
+    """
+    for start in range(0, len(queries), _BATCH):
+        yield from retriever.retrieve(queries[start : start + _BATCH], k)
 
 
 def _mined(

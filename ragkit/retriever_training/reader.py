@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ragkit.errors import EmptyPoolError, InvalidInputError, UnsupportedError
 from ragkit.progress import progress
 from ragkit.records import Example
+from ragkit.retriever_training.mining import hits_of
 from ragkit.retriever_training.rows import ScoredPassages
 from ragkit.text import marked, refuse_bare_string
 
@@ -56,8 +57,7 @@ def score_passages(
         if not question.output.strip():
             raise InvalidInputError(f"`questions[{place}]` has no answer, whose likelihood is to be found")
     asked = [question.text() for question in questions]
-    found = retriever.retrieve(asked, passages)
-    rows = []
+    found, rows = hits_of(retriever, asked, passages), []
     with progress("asking the reader", len(questions)) as advance:
         for question, query, hits in zip(questions, asked, found, strict=True):
             if len(hits) < passages:

@@ -138,6 +138,7 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
     if folder.exists():
         folder.rmdir()  # empty, as was seen above
     (work / "model").rename(folder)
+    _sync_one(folder.parent)
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -171,9 +172,13 @@ def _run_in(work: Path) -> str | None:
 
 
 def _sync(folder: Path) -> None:
-    for path in (*(each for each in folder.rglob("*") if each.is_file()), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    for path in (*folder.rglob("*"), folder):
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -180,6 +180,7 @@ def test_a_reranker_is_trained_and_used_by_its_name(tmp_path):
         ("minilm", [TrainingPair("q", "p", ("p",))], {}, InvalidInputError, "among its negatives"),
         ("minilm", [TrainingPair("q", "p", "n")], {}, InvalidInputError, "must be a tuple of texts"),
         ("minilm", [TrainingPair("q", "p", ("n",)), ("q", "p")], {}, InvalidInputError, "the same number of negatives"),
+        ("minilm", [("q", "p")], {}, InvalidInputError, "give at least 2 pairs"),
         ("minilm", PAIRS, {"epochs": 0}, InvalidInputError, "`epochs` must be above 0"),
         ("minilm", PAIRS, {"learning_rate": 2}, InvalidInputError, "`learning_rate` must be between"),
         ("minilm", PAIRS, {"batch_size": 0}, InvalidInputError, "`batch_size` must be a whole number"),

@@ -292,6 +292,53 @@ def retrieval_table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def training_table(facts: dict[str, Any]) -> str:
+    lines = ["| nDCG@10 | held-out queries | before | after | gain (95 %) |", "|-|-|-|-|-|"]
+    if "embedder" in facts:
+        row = facts["embedder"]
+        what = f"embedder, {row['collection']}, {row['folds_done']} of {row['folds']} folds"
+        lines.append(
+            f"| {what} | {row['queries']:,} | {row['before']['ndcg@10']:.3f} | {row['after']['ndcg@10']:.3f} | "
+            f"{_interval(row['gain'])} |"
+        )
+    if "reranker" in facts:
+        row = facts["reranker"]
+        for name, gain in row["gain"].items():
+            before, after = row["ndcg"]["minilm"], row["ndcg"][name]
+            lines.append(
+                f"| made-up facts, {name} | {row['held_out']:,} | {before:.3f} | {after:.3f} | {_interval(gain)} |"
+            )
+    if "reader" in facts:
+        row = facts["reader"]
+        lines += [
+            f"| made-up facts, embedder taught by its reader | {row['held_out']:,} | {row['ndcg_before']:.3f} | "
+            f"{row['ndcg_after']:.3f} | {_interval(row['ndcg_gain'])} |",
+            f"| the reader's own answers, exact match | {row['held_out']:,} | {row['right_before']:.3f} | "
+            f"{row['right_after']:.3f} | {_interval(row['right_gain'])} |",
+        ]
+    if "embedder" in facts:
+        row = facts["embedder"]
+        low, high = row["gain"]["low_by_groups"], row["gain"]["high_by_groups"]
+        lines += [
+            f"\nThe embedder is MiniLM, trained for {row['epochs']:g} epoch on {min(row['pairs'])} to",
+            f"{max(row['pairs'])} pairs with one mined negative each; {row['max_length']} tokens of a text are read,",
+            "before and after. Drawn by groups of claims that share documents, the interval of its gain is",
+            f"{low:+.3f} to {high:+.3f}.",
+        ]
+    if "reader" in facts:
+        row = facts["reader"]
+        lines += [
+            f"\nThe made-up facts are those of `tiny`, domains: {row['domains']}, each with 120 passages;",
+            f"{row['questions']} questions with answers, but no judgement, taught the embedder by {row['passages']}",
+            "passages each.",
+        ]
+    return "\n".join(lines)
+
+
+def _interval(gain: dict[str, float]) -> str:
+    return f"{gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+
+
 def _median_p50(facts: dict[str, Any], name: str) -> float:
     values = sorted(row["p50_ms"] for each in facts["collections"] for row in each["rows"] if row["retriever"] == name)
     return float(values[len(values) // 2])
@@ -351,6 +398,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "selector-quality": ("selectors/results/selectors.json", quality_table),
     "index": ("index/results/index.json", index_table),
     "retrieval": ("retrieval/results/retrieval.json", retrieval_table),
+    "retriever-training": ("retrieval/results/training.json", training_table),
     "models": ("models/results/models.json", models_table),
     "finetuning": ("finetuning/results/lora.json", finetuning_table),
     "pearl": ("pearl/results/pearl.json", pearl_table),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ragkit.finetuning.mixing import mix as mix
     from ragkit.finetuning.remote import cancel_finetuning as cancel_finetuning
     from ragkit.index import Index as Index
+    from ragkit.index.rebuilding import rebuild_index as rebuild_index
     from ragkit.index.sharded import ShardedIndex as ShardedIndex
     from ragkit.ingest.chunking import load_chunker as load_chunker
     from ragkit.ingest.duplicates import near_duplicates as near_duplicates
@@ -53,6 +54,14 @@ if TYPE_CHECKING:
     from ragkit.records import Prompt as Prompt
     from ragkit.records import Selection as Selection
     from ragkit.records import Usage as Usage
+    from ragkit.retriever_training import TrainedRetriever as TrainedRetriever
+    from ragkit.retriever_training import distill_embedder as distill_embedder
+    from ragkit.retriever_training import finetune_embedder as finetune_embedder
+    from ragkit.retriever_training import finetune_reranker as finetune_reranker
+    from ragkit.retriever_training.mining import mine_hard_negatives as mine_hard_negatives
+    from ragkit.retriever_training.reader import score_passages as score_passages
+    from ragkit.retriever_training.rows import ScoredPassages as ScoredPassages
+    from ragkit.retriever_training.rows import TrainingPair as TrainingPair
     from ragkit.retrievers.bm25 import BM25Retriever as BM25Retriever
     from ragkit.retrievers.chroma_filters import chroma_filter as chroma_filter
     from ragkit.retrievers.dense import DenseRetriever as DenseRetriever
@@ -209,6 +218,7 @@ _HOME_OF = {
     "Retrieved": "ragkit_pipelines.pearl.retrieved",
     "Retry": "ragkit.models.limits",
     "Router": "ragkit_pipelines.pearl.router",
+    "ScoredPassages": "ragkit.retriever_training.rows",
     "ScriptedModel": "ragkit.models.scripted",
     "Selection": "ragkit.records",
     "Server": "ragkit_pipelines.serving",
@@ -218,6 +228,8 @@ _HOME_OF = {
     "TfidfSelector": "ragkit_selectors.weighted",
     "TokenLimit": "ragkit_selectors.filters",
     "Trace": "ragkit_pipelines.pearl.trace",
+    "TrainedRetriever": "ragkit.retriever_training",
+    "TrainingPair": "ragkit.retriever_training.rows",
     "Usage": "ragkit.records",
     "VoteK": "ragkit_selectors.labelling",
     "WholeText": "ragkit_pipelines.pearl.context",
@@ -233,10 +245,13 @@ _HOME_OF = {
     "clean_data": "ragkit_pipelines.data_check",
     "compare": "ragkit_pipelines.compare",
     "compare_retrieval": "ragkit.evaluation.comparing",
+    "distill_embedder": "ragkit.retriever_training",
     "entropy_order": "ragkit_selectors.ordering",
     "evaluate_retrieval": "ragkit.evaluation.measuring",
     "export_merged": "ragkit.finetuning.exporting",
     "finetune": "ragkit.finetuning",
+    "finetune_embedder": "ragkit.retriever_training",
+    "finetune_reranker": "ragkit.retriever_training",
     "generate_many": "ragkit.workers.generating",
     "imitate": "ragkit.finetuning.imitation",
     "load_chunker": "ragkit.ingest.chunking",
@@ -246,11 +261,14 @@ _HOME_OF = {
     "load_selector": "ragkit_selectors.loading",
     "memorisation": "ragkit.finetuning.memorising",
     "mine": "ragkit_pipelines.pearl.mining",
+    "mine_hard_negatives": "ragkit.retriever_training.mining",
     "mix": "ragkit.finetuning.mixing",
     "near_duplicates": "ragkit.ingest.duplicates",
     "parity": "ragkit_pipelines.parity",
     "read_option": "ragkit.options",
+    "rebuild_index": "ragkit.index.rebuilding",
     "refine": "ragkit_pipelines.pearl.refining",
+    "score_passages": "ragkit.retriever_training.reader",
 }
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above
 

@@ -39,8 +39,11 @@ def quiet_transformers() -> Iterator[None]:
     from transformers.utils import logging as chatty
 
     bars, level = chatty.is_progress_bar_enabled(), chatty.get_verbosity()
+    sentences = logging.getLogger("sentence_transformers")
+    level_of_sentences = sentences.level
     chatty.disable_progress_bar()
     chatty.set_verbosity(logging.ERROR)
+    sentences.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             # What one library finds out of date in another is nothing that a user could change.
@@ -48,5 +51,6 @@ def quiet_transformers() -> Iterator[None]:
             yield
     finally:
         chatty.set_verbosity(level)
+        sentences.setLevel(level_of_sentences)
         if bars:
             chatty.enable_progress_bar()

@@ -27,6 +27,7 @@ from ragkit_pipelines.cli_generate import generate
 from ragkit_pipelines.cli_index import index_app
 from ragkit_pipelines.cli_models import models
 from ragkit_pipelines.cli_pearl import pearl_app
+from ragkit_pipelines.cli_retriever import finetune_embedder, finetune_reranker
 from ragkit_pipelines.cli_select import pool_app, select
 from ragkit_pipelines.cli_serve import serve
 
@@ -67,6 +68,8 @@ app.add_typer(compare_app, name="compare")
 app.command()(export)
 app.command()(advise)
 app.command()(finetune)
+app.command()(finetune_embedder)
+app.command()(finetune_reranker)
 app.command()(generate)
 app.command()(models)
 app.command()(parity)

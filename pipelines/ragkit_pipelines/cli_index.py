@@ -1,4 +1,4 @@
-"""The command line of the index: ``ragkit index build|add|sync|search|stats|tune|verify|compact|import-langchain``."""
+"""The command line of the index: ``ragkit index build|add|sync|rebuild|search|stats|tune|verify|compact|…``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.index import Index
+from ragkit.index.rebuilding import rebuild_index
 from ragkit.ingest import load_chunker, load_documents
 from ragkit.ingest.syncing import SyncReport
 from ragkit.records import Document
@@ -92,6 +93,21 @@ def sync(
     """
     with Index.open(folder) as index:
         _say_sync(index.sync(documents, chunker=chunker))
+        _say_size(index)
+
+
+@index_app.command()
+def rebuild(
+    folder: _Folder,
+    new: Annotated[Path, typer.Argument(help="Folder of the new index; stopped, the same command goes on.")],
+    embedder: Annotated[str, typer.Option(help="The new embedder, such as st:<folder> of a trained one.")],
+) -> None:
+    """Embed the documents of an index again, by another embedder, into a new index.
+
+    Example: ragkit index rebuild docs.rag new.rag --embedder st:runs/embedder
+    """
+    with Index.open(folder, read_only=True) as old, rebuild_index(old, new, embedder=embedder) as index:
+        index.compact()
         _say_size(index)
 
 

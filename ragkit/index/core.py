@@ -765,7 +765,8 @@ def _same_embedder(facts: Facts, embedder: str | Embedder | None) -> Embedder | 
     if loaded.fingerprint != facts["fingerprint"]:
         raise InvalidInputError(
             f"the index was made with embedder {facts['embedder']!r} ({facts['fingerprint']}), but {loaded.name!r} "
-            f"gives other vectors ({loaded.fingerprint}); open it with the one that was used, or make a new index"
+            f"gives other vectors ({loaded.fingerprint}); open it with the one that was used, or make a "
+            "new index of its documents (`rebuild_index`, or `ragkit index rebuild`)"
         )
     return loaded
 

@@ -13,6 +13,7 @@ from typing_extensions import override
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.extras import require
+from ragkit.progress import quiet_transformers
 from ragkit.protocols import LanguageModel, Retriever, TokenEmbedder
 from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
 
@@ -111,7 +112,8 @@ def load_reranker(reranker: object) -> Reranker:
             require("sentence_transformers")
             from sentence_transformers import CrossEncoder
 
-            return _Predicting(CrossEncoder(rest))
+            with quiet_transformers():
+                return _Predicting(CrossEncoder(rest))
         raise UnknownSpecError("reranker", reranker, KNOWN)
     if isinstance(reranker, LanguageModel):
         return QueryLikelihood(reranker)

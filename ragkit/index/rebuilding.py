@@ -1,0 +1,69 @@
+"""A new index of the same documents, with the vectors of another embedder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragkit.errors import InvalidInputError
+from ragkit.index.core import Index
+from ragkit.records import Document
+
+if TYPE_CHECKING:
+    from ragkit.protocols import Embedder
+
+_BATCH = 1024
+
+
+def rebuild_index(index: Index, path: str | Path | None, *, embedder: str | Embedder) -> Index:
+    """Embed the documents of an index by another embedder, such as one that was trained, into a new index.
+
+    The old index stays what it is. A rebuild that was stopped goes on when it is called again, and one that is called
+    again later brings what has changed.
+
+    Args:
+        index: The documents.
+        path: A new or empty folder, or that of an earlier rebuild; None for an index in memory.
+        embedder: The new embedder or its spec.
+
+    Returns:
+        The new index, open for writing, with ids, texts, metadata and settings of the old one.
+
+    Raises:
+        InvalidInputError: If the folder is that of the index itself, or holds something else.
+
+    Examples:
+        >>> old = Index.create(None, embedder="hash:64")
+        >>> ids = old.add([Document("dim the lamp", id="a")])
+        >>> new = rebuild_index(old, None, embedder="hash:128")
+        >>> new.stats().dim, new.get(["a"])[0].text
+        (128, 'dim the lamp')
+        >>> old.close(), new.close()
+        (None, None)
+    """
+    if path is not None and Path(path).resolve() == index.path.resolve():
+        raise InvalidInputError(f"{path} is the index that is read; give another folder, and remove the old one later")
+    facts = index._state.facts
+    rebuilt = Index.create(
+        path,
+        embedder=embedder,
+        metric=facts["metric"],  # type: ignore[arg-type]  # one of them, as the index has it
+        dtype=facts["dtype"],  # type: ignore[arg-type]
+        factory=facts["factory"],
+        exist_ok=path is not None,
+    )
+    try:
+        rebuilt.sync(_documents(index))
+        for field in facts["indexed"]:
+            rebuilt.index_field(field)
+    except BaseException:
+        rebuilt.close()
+        raise
+    return rebuilt
+
+
+def _documents(index: Index) -> Iterator[Document]:
+    keys = index.keys()
+    for start in range(0, len(keys), _BATCH):
+        yield from (each for each in index.get_by_keys(keys[start : start + _BATCH]) if each is not None)

@@ -1,0 +1,154 @@
+"""Hard negatives: passages that a retriever finds for a query although nobody judged them relevant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING
+
+from ragkit.errors import EmptyPoolError, InvalidInputError
+from ragkit.evaluation.trec import Qrels
+from ragkit.index import Index
+from ragkit.retriever_training.rows import TrainingPair
+from ragkit.retrievers.dense import DenseRetriever
+
+if TYPE_CHECKING:
+    from ragkit.protocols import Retriever
+    from ragkit.records import Hit
+
+_BATCH = 256  # queries that are asked together
+
+
+def mine_hard_negatives(
+    index: Index,
+    queries: Mapping[str, str],
+    qrels: Qrels,
+    *,
+    retriever: Retriever | None = None,
+    negatives: int = 1,
+    skip: int = 0,
+    margin: float = 0.05,
+    fetch_k: int = 50,
+    seed: int = 0,
+) -> list[TrainingPair]:
+    """Make training pairs of judged queries, each with passages that are found and not relevant.
+
+    A collection never judges everything, so the best hits may be relevant all the same. Two guards keep such false
+    negatives out: the first ``skip`` hits that are not judged relevant are passed over, and so are hits that score
+    nearly as well as the pair's own passage: above its score less ``margin`` of it (Moreira et al., NV-Retriever,
+    arXiv 2407.15831, keep what is below 95 %). A passage that is not among the hits has no score to compare with; then
+    only ``skip`` guards. Where too few hits are left, passages drawn by chance take their place.
+
+    Args:
+        index: The passages.
+        queries: Texts by id.
+        qrels: Grades by query and document; above 0 is relevant. Queries that are not judged are passed over.
+        retriever: What finds candidates among the passages; the index's own vectors if None.
+        negatives: How many each pair gets, at least 1.
+        skip: How many of the best candidates are passed over.
+        margin: Share of the passage's score, from 0 to 1; a retriever whose scores are no cosines may want another.
+        fetch_k: How many hits are looked at.
+        seed: Seed of the passages drawn by chance.
+
+    Returns:
+        A pair for each query and each of its relevant passages, in the order of the judgements.
+
+    Raises:
+        EmptyPoolError: If no query is judged.
+        InvalidInputError: If an argument is out of its range, a judgement names a query or a passage that is not
+            there, or the index is too small.
+
+    Examples:
+        >>> index = Index.create(None, embedder="hash:256")
+        >>> ids = index.add(["dim the lamp", "dim the red lamp", "play a song"])
+        >>> mine_hard_negatives(index, {"q": "dim the lamp"}, {"q": {ids[0]: 1}})[0].negatives
+        ('dim the red lamp',)
+        >>> index.close()
+    """
+    _check(negatives=negatives, skip=skip, margin=margin, fetch_k=fetch_k)
+    relevant = _relevant(queries, qrels)
+    named = {passage for passages in relevant.values() for passage in passages}
+    texts = {document.id: document.text for document in index.get(named)}
+    for query, passages in relevant.items():
+        for passage in passages:
+            if passage not in texts:
+                raise InvalidInputError(
+                    f"query {query!r} names passage {passage!r}, which the index does not hold; do the ids match?"
+                )
+    found = hits_of(retriever or DenseRetriever(index), [queries[name] for name in relevant], fetch_k)
+    rng, pairs = Random(seed), []
+    for (name, passages), hits in zip(relevant.items(), found, strict=True):
+        own = {texts[passage] for passage in passages}
+        for passage in passages:
+            mined = _mined(hits, passage, passages, own, skip=skip, margin=margin)[:negatives]
+            mined += _drawn(index, {*own, *mined}, negatives - len(mined), rng)
+            pairs.append(TrainingPair(queries[name], texts[passage], tuple(mined)))
+    return pairs
+
+
+def hits_of(retriever: Retriever, queries: Sequence[str], k: int) -> Iterator[list[Hit]]:
+    """The hits of each query in turn, so that those of many queries are never held at once.
+
+    Args:
+        retriever: What finds them.
+        queries: Any number.
+        k: How many of each.
+
+    Yields:
+        The hits of the next query.
+    """
+    for start in range(0, len(queries), _BATCH):
+        yield from retriever.retrieve(queries[start : start + _BATCH], k)
+
+
+def _mined(
+    hits: Sequence[Hit], passage: str, passages: Sequence[str], own: set[str], *, skip: int, margin: float
+) -> list[str]:
+    """Texts of the hits that may be taken, the hardest first, each once."""
+    score = next((hit.score for hit in hits if hit.id == passage), None)
+    candidates = [hit for hit in hits if hit.id not in passages and hit.text.strip() and hit.text not in own][skip:]
+    if score is not None:
+        candidates = [hit for hit in candidates if hit.score <= score - margin * abs(score)]
+    return list(dict.fromkeys(hit.text for hit in candidates))
+
+
+def _drawn(index: Index, taken: set[str], count: int, rng: Random) -> list[str]:
+    """Texts drawn by chance from the index, none of those that are taken."""
+    drawn: list[str] = []
+    if count < 1:
+        return drawn
+    keys = index.keys().tolist()
+    rng.shuffle(keys)
+    for start in range(0, len(keys), 64):
+        for document in index.get_by_keys(keys[start : start + 64]):
+            if document is not None and document.text.strip() and document.text not in {*taken, *drawn}:
+                drawn.append(document.text)
+            if len(drawn) == count:
+                return drawn
+    raise InvalidInputError(
+        f"the index has {len(index)} passages, too few for the negatives of a pair; lower `negatives` or add passages"
+    )
+
+
+def _relevant(queries: Mapping[str, str], qrels: Qrels) -> dict[str, list[str]]:
+    relevant = {
+        query: [passage for passage, grade in grades.items() if grade > 0]
+        for query, grades in qrels.items()
+        if any(grade > 0 for grade in grades.values())
+    }
+    if not relevant:
+        raise EmptyPoolError("mine_hard_negatives: no judgement is above 0, so it")
+    unknown = [query for query in relevant if query not in queries]
+    if unknown:
+        raise InvalidInputError(
+            f"{len(unknown)} judged queries have no text, the first {unknown[0]!r}; give all of them in `queries`"
+        )
+    return relevant
+
+
+def _check(*, negatives: int, skip: int, margin: float, fetch_k: int) -> None:
+    for name, value, least in (("negatives", negatives, 1), ("skip", skip, 0), ("fetch_k", fetch_k, 1)):
+        if type(value) is not int or value < least:
+            raise InvalidInputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
+    if not 0 <= margin <= 1:
+        raise InvalidInputError(f"`margin` must be from 0 to 1, got {margin!r}")

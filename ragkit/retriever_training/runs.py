@@ -1,0 +1,184 @@
+"""The folder of a training run: a hidden one beside it until the last file is written, then the folder itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ragkit.errors import IntegrityError, InvalidInputError, TrainingError
+from ragkit.finetuning.manifest import run_hash, write_atomic
+from ragkit.finetuning.runs import RUN, last_checkpoint
+
+RECORD = "training.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """The arguments of a training run that are the same for embedders and rerankers; see `ragkit.finetune_embedder`."""
+
+    folder: Path
+    epochs: float
+    learning_rate: float
+    batch_size: int
+    max_length: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.epochs > 0:
+            raise InvalidInputError(f"`epochs` must be above 0, got {self.epochs}")
+        if not 0 < self.learning_rate < 1:
+            raise InvalidInputError(f"`learning_rate` must be between 0 and 1, got {self.learning_rate}")
+        for name, least in (("batch_size", 1), ("max_length", 8)):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise InvalidInputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
+
+    def facts(self) -> dict[str, object]:
+        """What of them decides the result."""
+        names = ("learning_rate", "batch_size", "max_length", "seed")
+        return {"epochs": float(self.epochs)} | {name: getattr(self, name) for name in names}
+
+
+class TrainingRecord(BaseModel):
+    """What was trained, on what, and what came of it.
+
+    Attributes:
+        kind: ``"embedder"`` or ``"reranker"``.
+        objective: The loss, by its usual name.
+        run: Hash of everything that decides the result.
+        base: Spec of the base.
+        base_fingerprint: Fingerprint of the base.
+        rows: Rows that were trained on.
+        loss: Mean loss of the steps, those of this process only after a resumption.
+        seconds: Wall-clock time of training, that of this process only after a resumption.
+        settings: Epochs, learning rate and what else was settled.
+        versions: Versions of the libraries.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1] = 1
+    kind: Literal["embedder", "reranker"]
+    objective: str
+    run: str
+    base: str
+    base_fingerprint: str
+    rows: int
+    loss: float
+    seconds: float
+    settings: dict[str, Any]
+    versions: dict[str, str]
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainingRecord:
+        """Read the record of a finished run.
+
+        Returns:
+            The record.
+
+        Raises:
+            IntegrityError: If it is damaged or of another format.
+        """
+        try:
+            return cls.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise IntegrityError(
+                f"{folder / RECORD} is damaged or of another version of ragkit; train again"
+            ) from error
+
+    def write(self, folder: Path) -> None:
+        """Write the record in one step."""
+        write_atomic(folder / RECORD, self.model_dump_json(indent=1))
+
+
+@contextmanager
+def claimed(folder: Path, run: str) -> Iterator[Path | None]:
+    """Hold a folder for a run and put it in its place when the block is through.
+
+    Whatever stops the block leaves the folder itself as it was. What was begun is kept in a hidden folder beside it
+    where a checkpoint lets the same run go on, and removed otherwise.
+
+    Args:
+        folder: Where the model is to stand.
+        run: Hash of everything that decides the result.
+
+    Yields:
+        A folder to write the model to; None where the same run is finished already.
+
+    Raises:
+        InvalidInputError: If the folder holds something else.
+    """
+    if (folder / RECORD).is_file():
+        if TrainingRecord.read(folder).run != run:
+            raise InvalidInputError(f"{folder} holds another trained model; give another `output_dir` or delete it")
+        yield None
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInputError(f"{folder} is not empty and holds no model trained here; give another `output_dir`")
+    work = work_folder(folder)
+    if _run_in(work) != run:
+        shutil.rmtree(work, ignore_errors=True)
+    (work / "model").mkdir(parents=True, exist_ok=True)
+    write_atomic(work / RUN, json.dumps({"run": run}))
+    try:
+        yield work / "model"
+    except BaseException as error:
+        if isinstance(error, TrainingError) or last_checkpoint(work) is None:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    _sync(work / "model")
+    if folder.exists():
+        folder.rmdir()  # empty, as was seen above
+    (work / "model").rename(folder)
+    _sync_one(folder.parent)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def work_folder(folder: Path) -> Path:
+    """Where a run works before it is finished."""
+    return folder.with_name(f".{folder.name}.training")
+
+
+def hash_of(base: str, objective: str, rows: Sequence[object], settings: TrainingSettings, extra: object = None) -> str:
+    """Hash everything that decides a run's result.
+
+    Args:
+        base: Fingerprint of the base.
+        objective: The loss.
+        rows: Records of texts and numbers.
+        settings: What is settled.
+        extra: What else decides.
+
+    Returns:
+        A short hash.
+    """
+    return run_hash(base=base, objective=objective, rows=list(map(repr, rows)), extra=extra, **settings.facts())
+
+
+def _run_in(work: Path) -> str | None:
+    try:
+        found = json.loads((work / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(found.get("run")) if isinstance(found, dict) else None
+
+
+def _sync(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

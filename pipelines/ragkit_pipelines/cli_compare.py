@@ -43,6 +43,7 @@ class _Request(BaseModel):
     instruction: str
     metric: str | None = None
     trials: int = 0
+    docs: Path | None = None
 
 
 @compare_app.callback()
@@ -57,6 +58,7 @@ def compare(  # noqa: PLR0913 - the options of a command
     instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
     metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
     trials: Annotated[int, typer.Option(help="Settings that each strategy may try on held-out examples.")] = 0,
+    docs: Annotated[Optional[Path], typer.Option(help="Folder or file that rag and pearl look things up in.")] = None,  # noqa: UP045
     out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
@@ -68,7 +70,7 @@ def compare(  # noqa: PLR0913 - the options of a command
     if context.invoked_subcommand is not None:
         return
     request = _Request(data=_given(data), strategies=strategies, sizes=sizes, seeds=seeds, model=model,
-                       embedder=embedder, instruction=instruction, metric=metric, trials=trials)  # fmt: skip
+                       embedder=embedder, instruction=instruction, metric=metric, trials=trials, docs=docs)  # fmt: skip
     _run(request, out, as_json=as_json)
 
 
@@ -162,7 +164,8 @@ def _run(request: _Request, out: Path, *, as_json: bool) -> None:
     from ragkit_pipelines.compare import compare as run
 
     task = Task.from_path(request.data, instruction=request.instruction, metric=request.metric)
-    kept = request.model_copy(update={"data": request.data.resolve()})
+    docs = None if request.docs is None else request.docs.resolve()
+    kept = request.model_copy(update={"data": request.data.resolve(), "docs": docs})
     result = run(
         task,
         request.strategies.split(",") if request.strategies else None,
@@ -171,6 +174,7 @@ def _run(request: _Request, out: Path, *, as_json: bool) -> None:
         sizes=_sizes(request.sizes, task),
         seeds=_numbers("--seeds", request.seeds),
         trials=request.trials,
+        documents=request.docs,
         out=out,
         notes={"request": kept.model_dump_json()},
     )

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from ragkit.embedders import load_embedder
-from ragkit.errors import InvalidInputError, LeakageWarning, MetricError, RagkitError
-from ragkit.finetuning.manifest import run_hash, write_atomic
+from ragkit.errors import InvalidInputError, LeakageWarning
+from ragkit.finetuning.manifest import write_atomic
 from ragkit.models import load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
 from ragkit_pipelines.compare.curves import Extrapolation, extrapolate
+from ragkit_pipelines.compare.documents import AnyDocuments, opened
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.provenance import surroundings
 from ragkit_pipelines.compare.report import markdown_report
-from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
-from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy
+from ragkit_pipelines.compare.results import Cell, Recommendation, Results
+from ragkit_pipelines.compare.retrieving import check_documents, over_documents
+from ragkit_pipelines.compare.running import floor_of, run_cell
+from ragkit_pipelines.compare.setting import Setting, Strategy
 from ragkit_pipelines.compare.strategies import FOR_LABELS, FOR_TEXT, check_strategies, load_strategy
 from ragkit_pipelines.compare.verdict import summarise
 
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder, LanguageModel
-    from ragkit.tasks import Task
+    from ragkit.tasks import Leak, Task
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Comparison:
         return html_report(self.results, self.items)
 
 
-def compare(
+def compare(  # noqa: PLR0913 - all that a comparison depends on, named
     task: Task,
     strategies: Sequence[str | Strategy] | None = None,
     *,
@@ -106,6 +107,7 @@ def compare(
     seeds: Sequence[int] = (0,),
     trials: int = 0,
     budget: Budget | None = None,
+    documents: AnyDocuments | None = None,
     out: str | Path | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> Comparison:
@@ -126,6 +128,8 @@ def compare(
             trains with the usual settings, and lets ``optimised-prompt`` choose the number itself.
         budget: What calls of models may take, all strategies together; a strategy for which too little is left gets an
             error of its own. Training is not counted, but none begins after the budget's seconds are over.
+        documents: What ``rag`` and ``pearl`` look things up in: a folder or a file, passages as they stand, an `Index`
+            or a retriever.
         out: Folder for results, answers and trained models; a temporary one if None. ``run.json`` in it says from
             the start what is run; ``results.json``, ``items.json`` and ``report.md`` come at the end.
         notes: Whatever should be kept with the results, such as who asked for them.
@@ -136,36 +140,32 @@ def compare(
     Raises:
         InvalidInputError: If an argument makes no sense; nothing is run or written then.
     """
-    chosen = [load_strategy(strategy) for strategy in strategies or (FOR_LABELS if task.labels else FOR_TEXT)]
-    names = [strategy.name for strategy in chosen]
-    if len(set(names)) < len(names):
-        raise InvalidInputError(f"`strategies` names one twice: {names}; give each its own name")
+    chosen = _chosen(strategies, task, documents)
     if trials < 0:
         raise InvalidInputError(f"`trials` must be 0 or more, got {trials}")
     if not seeds or not sizes:
         raise InvalidInputError("`sizes` and `seeds` must not be empty")
     leaks = task.leaks()
-    if leaks:
-        first = task.test[leaks[0].test].text()
-        said = f"{len(leaks)} of {len(task.test)} test rows stand in the pool and are removed, such as {first[:60]!r}"
-        warn(LeakageWarning(said), stacklevel=2)
-        task = task.without_leaks()
-    if not task.test:
-        raise InvalidInputError('the task has no test row to compare on; give rows with "split": "test"')
+    task = _unleaked(task, leaks)
     pools = {(size, seed): task.draw(size, seed) for size in sizes for seed in seeds}
     language_model = load_model(model or "tiny") if model or not task.labels else None
     check_strategies(chosen, task, language_model)
+    check_documents(chosen, task, documents)
     vectors = load_embedder(embedder)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(out) if out else Path(scratch)
+        library = None if documents is None else stack.enter_context(opened(documents, folder, vectors))
+        if library is not None:
+            chosen = over_documents(chosen, task, library)
         provenance = {
             **surroundings(),
             "data": task.fingerprint,
-            "strategies": json.dumps(names),
+            "strategies": json.dumps([strategy.name for strategy in chosen]),
             "sizes": json.dumps(list(sizes)),
             "seeds": json.dumps(list(seeds)),
             "model": language_model.fingerprint if language_model else "none",
             "embedder": vectors.fingerprint,
+            **({} if library is None else {"documents": library.fingerprint}),
             **(notes or {}),
         }
         if out:
@@ -174,16 +174,12 @@ def compare(
         cells: list[Cell] = []
         with progress("comparing", len(pools) * len(chosen)) as advance:
             for (_, seed), pool in pools.items():
-                facts = {"task": task.fingerprint, "seed": seed, "embedder": vectors.fingerprint, "pool": len(pool),
-                         "model": language_model.fingerprint if language_model else None, "trials": trials}  # fmt: skip
-                key = run_hash(**facts)
-                kept = folder / "kept" / key
-                setting = Setting(task, pool, seed, language_model, vectors, kept / "models", folder / "answers.sqlite",
-                                  trials, budget)  # fmt: skip
+                setting = Setting(task, pool, seed, language_model, vectors, folder, folder / "answers.sqlite", trials,
+                                  budget)  # fmt: skip
                 for strategy in chosen:
-                    cells.append(_cell(strategy, setting, kept, key))
+                    cells.append(run_cell(strategy, setting))
                     advance(1)
-        results = summarise(task.name, len(leaks), cells, floor=_floor(task), provenance=provenance)
+        results = summarise(task.name, len(leaks), cells, floor=floor_of(task), provenance=provenance)
         items = Items.of(task.test, cells)
         if out:
             write_atomic(folder / "items.json", items.model_dump_json(indent=1))
@@ -192,73 +188,23 @@ def compare(
     return Comparison(results, cells, items, Path(out) if out else None)
 
 
-def _floor(task: Task) -> float:
-    """What the commonest output of the pool scores as the answer to every test row; 0 where that cannot be judged."""
-    if str(task.metric).startswith("judge:"):  # a model would have to be asked
-        return 0.0
-    commonest = Counter(example.output for example in task.examples).most_common(1)[0][0]
-    try:
-        return sum(task.score_all([commonest] * len(task.test))) / len(task.test)
-    except MetricError:
-        return 0.0
+def _chosen(strategies: Sequence[str | Strategy] | None, task: Task, documents: AnyDocuments | None) -> list[Strategy]:
+    """The strategies, those that suit the task where none are named; no name twice."""
+    usual = [*(FOR_LABELS if task.labels else FOR_TEXT), *(["rag"] if documents is not None else [])]
+    chosen = [load_strategy(strategy) for strategy in strategies or usual]
+    names = [strategy.name for strategy in chosen]
+    if len(set(names)) < len(names):
+        raise InvalidInputError(f"`strategies` names one twice: {names}; give each its own name")
+    return chosen
 
 
-def _cell(strategy: Strategy, setting: Setting, kept: Path, key: str) -> Cell:
-    """Run one strategy, or read what it gave before.
-
-    Returns:
-        The cell; a strategy that fails gives one with its error, and the others go on.
-    """
-    key = run_hash(setting=key, strategy=repr(strategy))
-    path = kept / f"{strategy.name.replace(':', '-').replace('/', '-')}.json"
-    found = read_cell(path, key)
-    if found is not None:
-        return found
-    kept.mkdir(parents=True, exist_ok=True)
-    started = perf_counter()
-    error = None
-    scores: list[float] = []
-    try:
-        if setting.budget is not None:
-            setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the clock, or says that time is over
-        outcome = strategy.run(setting)
-        scores = setting.task.score_all(outcome.answers)
-    except Exception as failure:  # noqa: BLE001 - whatever it is, the other strategies go on
-        outcome, error = Outcome([], seconds=perf_counter() - started), _described(failure)
-    cell = Cell(
-        key=key,
-        row=make_row(
-            strategy=strategy.name,
-            model=setting.model.name if setting.model else setting.embedder.name,
-            size=len(setting.pool),
-            seed=setting.seed,
-            n=len(setting.task.test),
-            correct=sum(scores),
-            prompt_tokens=outcome.prompt_tokens,
-            completion_tokens=outcome.completion_tokens,
-            seconds=outcome.seconds,
-            fit_seconds=outcome.fit_seconds,
-            cost=outcome.cost,
-            cached_tokens=outcome.cached_tokens,
-            fit_tokens=outcome.fit_tokens,
-            fit_cost=outcome.fit_cost,
-            trials=outcome.trials,
-            note=outcome.note,
-            error=error,
-        ),
-        answers=list(outcome.answers),
-        scores=scores,
-        prompts=list(outcome.prompts),
-    )
-    if error is None:
-        write_atomic(path, json.dumps(cell.model_dump(), ensure_ascii=False))
-    return cell
-
-
-def _described(failure: Exception) -> str:
-    """An error in one line; one that is not ours with the place it comes from."""
-    said = f"{type(failure).__name__}: {failure}"
-    if isinstance(failure, RagkitError):
-        return said
-    last = extract_tb(failure.__traceback__)[-1]
-    return f"{said} ({Path(last.filename).name}, line {last.lineno})"
+def _unleaked(task: Task, leaks: Sequence[Leak]) -> Task:
+    """The task without test rows that stand in the pool, which is said."""
+    if leaks:
+        first = task.test[leaks[0].test].text()
+        said = f"{len(leaks)} of {len(task.test)} test rows stand in the pool and are removed, such as {first[:60]!r}"
+        warn(LeakageWarning(said), stacklevel=3)
+        task = task.without_leaks()
+    if not task.test:
+        raise InvalidInputError('the task has no test row to compare on; give rows with "split": "test"')
+    return task

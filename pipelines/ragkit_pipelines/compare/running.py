@@ -1,0 +1,98 @@
+"""One strategy at one pool size and seed: run, or read from what was kept."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from traceback import extract_tb
+
+from ragkit.errors import MetricError, RagkitError
+from ragkit.finetuning.manifest import run_hash, write_atomic
+from ragkit.tasks import Task
+from ragkit_pipelines.compare.results import Cell, make_row, read_cell
+from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy
+
+
+def floor_of(task: Task) -> float:
+    """What the commonest output of the pool scores as the answer to every test row; 0 where that cannot be judged."""
+    if str(task.metric).startswith("judge:"):  # a model would have to be asked
+        return 0.0
+    commonest = Counter(example.output for example in task.examples).most_common(1)[0][0]
+    try:
+        return sum(task.score_all([commonest] * len(task.test))) / len(task.test)
+    except MetricError:
+        return 0.0
+
+
+def run_cell(strategy: Strategy, setting: Setting) -> Cell:
+    """Run one strategy, or read what it gave before.
+
+    Args:
+        strategy: The strategy.
+        setting: What it works with; what is kept goes under the setting's folder.
+
+    Returns:
+        The cell; a strategy that fails gives one with its error, and the others go on.
+    """
+    facts = {"task": setting.task.fingerprint, "seed": setting.seed, "embedder": setting.embedder.fingerprint,
+             "pool": len(setting.pool), "model": setting.model.fingerprint if setting.model else None,
+             "trials": setting.trials}  # fmt: skip
+    shared = run_hash(**facts)
+    kept = setting.folder / "kept" / shared
+    setting = replace(setting, folder=kept / "models")
+    key = run_hash(setting=shared, strategy=repr(strategy))
+    path = kept / f"{strategy.name.replace(':', '-').replace('/', '-')}.json"
+    found = read_cell(path, key)
+    if found is not None:
+        return found
+    kept.mkdir(parents=True, exist_ok=True)
+    started = perf_counter()
+    error = None
+    scores: list[float] = []
+    try:
+        if setting.budget is not None:
+            setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the clock, or says that time is over
+        outcome = strategy.run(setting)
+        scores = setting.task.score_all(outcome.answers)
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the other strategies go on
+        outcome, error = Outcome([], seconds=perf_counter() - started), _described(failure)
+    cell = Cell(
+        key=key,
+        row=make_row(
+            strategy=strategy.name,
+            model=setting.model.name if setting.model else setting.embedder.name,
+            size=len(setting.pool),
+            seed=setting.seed,
+            n=len(setting.task.test),
+            correct=sum(scores),
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            seconds=outcome.seconds,
+            fit_seconds=outcome.fit_seconds,
+            cost=outcome.cost,
+            cached_tokens=outcome.cached_tokens,
+            fit_tokens=outcome.fit_tokens,
+            fit_cost=outcome.fit_cost,
+            trials=outcome.trials,
+            note=outcome.note,
+            error=error,
+        ),
+        answers=list(outcome.answers),
+        scores=scores,
+        prompts=list(outcome.prompts),
+    )
+    if error is None:
+        write_atomic(path, json.dumps(cell.model_dump(), ensure_ascii=False))
+    return cell
+
+
+def _described(failure: Exception) -> str:
+    """An error in one line; one that is not ours with the place it comes from."""
+    said = f"{type(failure).__name__}: {failure}"
+    if isinstance(failure, RagkitError):
+        return said
+    last = extract_tb(failure.__traceback__)[-1]
+    return f"{said} ({Path(last.filename).name}, line {last.lineno})"

@@ -12,6 +12,7 @@ import pytest
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import DataFileError
 from ragkit_pipelines.compare.changes import changes
+from ragkit_pipelines.compare.checking import DataReport
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.report import markdown_report
 from ragkit_pipelines.compare.results import SCHEMA, Cell, Difference, Pair, Recommendation, Results, Row
@@ -193,6 +194,6 @@ def test_mistakes_are_one_line(tmp_path):
 def test_the_schema_is_documented():
     page = (Path(__file__).parents[1] / "docs/comparison.md").read_text()
     named = set(re.findall(r"`([a-z_]+)`", page.partition("## results.json")[2]))
-    for model in (Results, Row, Pair, Difference, Recommendation):
+    for model in (Results, DataReport, Row, Pair, Difference, Recommendation):
         assert set(model.model_fields) <= named, model.__name__
     assert f"`schema_version` is {SCHEMA}" in page

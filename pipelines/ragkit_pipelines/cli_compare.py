@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 from pydantic import BaseModel, ConfigDict
@@ -44,6 +44,7 @@ class _Request(BaseModel):
     metric: str | None = None
     trials: int = 0
     docs: Path | None = None
+    checks: Literal["report", "clean", "off"] = "report"
 
 
 @compare_app.callback()
@@ -59,6 +60,7 @@ def compare(  # noqa: PLR0913 - the options of a command
     metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
     trials: Annotated[int, typer.Option(help="Settings that each strategy may try on held-out examples.")] = 0,
     docs: Annotated[Optional[Path], typer.Option(help="Folder or file that rag and pearl look things up in.")] = None,  # noqa: UP045
+    checks: Annotated[str, typer.Option(help="Faults of the data: report, clean (leave them out) or off.")] = "report",
     out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
@@ -70,7 +72,8 @@ def compare(  # noqa: PLR0913 - the options of a command
     if context.invoked_subcommand is not None:
         return
     request = _Request(data=_given(data), strategies=strategies, sizes=sizes, seeds=seeds, model=model,
-                       embedder=embedder, instruction=instruction, metric=metric, trials=trials, docs=docs)  # fmt: skip
+                       embedder=embedder, instruction=instruction, metric=metric, trials=trials, docs=docs,
+                       checks=checks)  # type: ignore[arg-type]  # fmt: skip
     _run(request, out, as_json=as_json)
 
 
@@ -175,6 +178,7 @@ def _run(request: _Request, out: Path, *, as_json: bool) -> None:
         seeds=_numbers("--seeds", request.seeds),
         trials=request.trials,
         documents=request.docs,
+        checks=request.checks,
         out=out,
         notes={"request": kept.model_dump_json()},
     )
@@ -201,12 +205,16 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
 
 
 def _print(results: Results) -> Console:
+    from ragkit_pipelines.compare.report import data_lines
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
     console.print(results.table())
     if results.leaked_test_rows:
         console.print(f"{results.leaked_test_rows} test rows stood in the pool and were removed.")
+    for line in data_lines(results):
+        console.print(f"Data: {line}.", markup=False)
     chosen = results.recommendation
     console.print(f"Recommendation: [bold]{escape(chosen.strategy or 'none')}[/]. {escape(chosen.evidence)}.")
     return console

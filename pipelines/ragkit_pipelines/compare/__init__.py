@@ -9,14 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from warnings import warn
 
 from ragkit.embedders import load_embedder
-from ragkit.errors import InvalidInputError, LeakageWarning
+from ragkit.errors import InvalidInputError
 from ragkit.finetuning.manifest import write_atomic
 from ragkit.models import load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
+from ragkit_pipelines.compare.checking import Checks, checked
 from ragkit_pipelines.compare.curves import Extrapolation, extrapolate
 from ragkit_pipelines.compare.documents import AnyDocuments, opened
 from ragkit_pipelines.compare.items import Items
@@ -31,7 +31,7 @@ from ragkit_pipelines.compare.verdict import summarise
 
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder, LanguageModel
-    from ragkit.tasks import Leak, Task
+    from ragkit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,15 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
     trials: int = 0,
     budget: Budget | None = None,
     documents: AnyDocuments | None = None,
+    checks: Checks = "report",
     out: str | Path | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Run strategies on the same test rows and compare them.
 
-    Test rows that stand in the pool are reported and removed first. Every answer of a model and every finished
-    strategy is kept in ``out``: called again after a kill, the comparison goes on where it was.
+    Test rows that stand in the pool are reported and removed first; other faults of the data are reported. Every answer
+    of a model and every finished strategy is kept in ``out``: called again after a kill, the comparison goes on where
+    it was.
 
     Args:
         task: The task.
@@ -130,6 +132,8 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
             error of its own. Training is not counted, but none begins after the budget's seconds are over.
         documents: What ``rag`` and ``pearl`` look things up in: a folder or a file, passages as they stand, an `Index`
             or a retriever.
+        checks: What is done about duplicates, contradictions and near leaks: ``"report"`` says them, ``"clean"`` leaves
+            them out, ``"off"`` does not look.
         out: Folder for results, answers and trained models; a temporary one if None. ``run.json`` in it says from
             the start what is run; ``results.json``, ``items.json`` and ``report.md`` come at the end.
         notes: Whatever should be kept with the results, such as who asked for them.
@@ -145,8 +149,7 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
         raise InvalidInputError(f"`trials` must be 0 or more, got {trials}")
     if not seeds or not sizes:
         raise InvalidInputError("`sizes` and `seeds` must not be empty")
-    leaks = task.leaks()
-    task = _unleaked(task, leaks)
+    task, leaked, data = checked(task, checks)
     pools = {(size, seed): task.draw(size, seed) for size in sizes for seed in seeds}
     language_model = load_model(model or "tiny") if model or not task.labels else None
     check_strategies(chosen, task, language_model)
@@ -179,7 +182,7 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
                 for strategy in chosen:
                     cells.append(run_cell(strategy, setting))
                     advance(1)
-        results = summarise(task.name, len(leaks), cells, floor=floor_of(task), provenance=provenance)
+        results = summarise(task.name, leaked, cells, floor=floor_of(task), data=data, provenance=provenance)
         items = Items.of(task.test, cells)
         if out:
             write_atomic(folder / "items.json", items.model_dump_json(indent=1))
@@ -196,15 +199,3 @@ def _chosen(strategies: Sequence[str | Strategy] | None, task: Task, documents: 
     if len(set(names)) < len(names):
         raise InvalidInputError(f"`strategies` names one twice: {names}; give each its own name")
     return chosen
-
-
-def _unleaked(task: Task, leaks: Sequence[Leak]) -> Task:
-    """The task without test rows that stand in the pool, which is said."""
-    if leaks:
-        first = task.test[leaks[0].test].text()
-        said = f"{len(leaks)} of {len(task.test)} test rows stand in the pool and are removed, such as {first[:60]!r}"
-        warn(LeakageWarning(said), stacklevel=3)
-        task = task.without_leaks()
-    if not task.test:
-        raise InvalidInputError('the task has no test row to compare on; give rows with "split": "test"')
-    return task

@@ -15,6 +15,7 @@ from ragkit_pipelines.compare.report import (
     COST_HEADINGS,
     DIFFERENCE_HEADINGS,
     cost_lines,
+    data_lines,
     difference_lines,
     largest,
     verdict,
@@ -54,6 +55,7 @@ def html_report(results: Results, items: Items | None = None) -> str:
     return environment.from_string(source).render(
         results=results,
         verdict=verdict(results),
+        data=data_lines(results),
         tests=max((row.n for row in results.rows), default=0),
         sizes=sizes,
         scores=[

@@ -96,6 +96,21 @@ def verdict(results: Results) -> str:
     return f"Recommendation: {chosen.strategy or 'none'}. {chosen.evidence}."
 
 
+def data_lines(results: Results) -> list[str]:
+    """What is wrong with the data, and what was left out of it.
+
+    Args:
+        results: Results of a comparison.
+
+    Returns:
+        Sentences; none where nothing is wrong, or nobody looked.
+    """
+    if results.data is None:
+        return []
+    left_out = [f"{count} {kind} rows were left out" for kind, count in results.data.removed.items()]
+    return [*results.data.findings, *left_out]
+
+
 def markdown_report(results: Results) -> str:
     """All results as a page of Markdown.
 
@@ -114,6 +129,7 @@ def markdown_report(results: Results) -> str:
         f"Share of {n} test rows answered right, with 95 % interval. {results.leaked_test_rows} more stood in the pool "
         f"and were removed. One and the same answer to everything scores {results.floor:.3f}.",
         results.markdown(),
+        *(["## Data", "\n".join(f"- {_cell(line)}" for line in data)] if (data := data_lines(results)) else []),
         "## A thousand answers, at the largest pool",
         _table(COST_HEADINGS, cost_lines(results)),
         "## Differences at the largest pool",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import DataFileError
+from ragkit_pipelines.compare.checking import DataReport
 from ragkit_pipelines.compare.statistics import wilson
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Results(BaseModel):
         task: Name of the task.
         leaked_test_rows: Test rows that stood in the pool and were removed.
         floor: What the commonest output of the pool scores as the answer to every test row.
+        data: What is wrong with the data, and what was left out.
         provenance: Versions, hashes and settings that the results came from.
     """
 
@@ -125,6 +127,7 @@ class Results(BaseModel):
     task: str
     leaked_test_rows: int
     floor: float = 0.0
+    data: DataReport | None = None
     rows: list[Row]
     pairs: list[Pair]
     differences: list[Difference]

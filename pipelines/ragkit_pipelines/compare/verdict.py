@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from ragkit_pipelines.compare.bootstrap import Interval, PairedBootstrap
+from ragkit_pipelines.compare.checking import DataReport
 from ragkit_pipelines.compare.results import Cell, Difference, Pair, Recommendation, Results, Row
 from ragkit_pipelines.compare.statistics import holm, mcnemar
 
@@ -22,6 +23,7 @@ def summarise(
     cells: Sequence[Cell],
     *,
     floor: float = 0.0,
+    data: DataReport | None = None,
     provenance: Mapping[str, str] | None = None,
     draws: int = 10_000,
 ) -> Results:
@@ -32,6 +34,7 @@ def summarise(
         leaked: Test rows that were removed because they stand in the pool.
         cells: What the strategies gave, all on the same test rows.
         floor: Score of one and the same answer to everything.
+        data: What is wrong with the data.
         provenance: What the results came from.
         draws: Bootstrap draws.
 
@@ -49,6 +52,7 @@ def summarise(
         task=task,
         leaked_test_rows=leaked,
         floor=floor,
+        data=data,
         rows=rows,
         pairs=pairs,
         differences=differences,

@@ -45,6 +45,8 @@ class _Request(BaseModel):
     trials: int = 0
     docs: Path | None = None
     checks: Literal["report", "clean", "off"] = "report"
+    label_price: float | None = None
+    prices: Path | None = None
 
 
 @compare_app.callback()
@@ -61,6 +63,8 @@ def compare(  # noqa: PLR0913 - the options of a command
     trials: Annotated[int, typer.Option(help="Settings that each strategy may try on held-out examples.")] = 0,
     docs: Annotated[Optional[Path], typer.Option(help="Folder or file that rag and pearl look things up in.")] = None,  # noqa: UP045
     checks: Annotated[str, typer.Option(help="Faults of the data: report, clean (leave them out) or off.")] = "report",
+    label_price: Annotated[Optional[float], typer.Option(help="US dollars for one labelled example.")] = None,  # noqa: UP045
+    prices: Annotated[Optional[Path], typer.Option(help="JSON file of prices; see docs/comparison.md.")] = None,  # noqa: UP045
     out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
@@ -73,7 +77,7 @@ def compare(  # noqa: PLR0913 - the options of a command
         return
     request = _Request(data=_given(data), strategies=strategies, sizes=sizes, seeds=seeds, model=model,
                        embedder=embedder, instruction=instruction, metric=metric, trials=trials, docs=docs,
-                       checks=checks)  # type: ignore[arg-type]  # fmt: skip
+                       checks=checks, label_price=label_price, prices=prices)  # type: ignore[arg-type]  # fmt: skip
     _run(request, out, as_json=as_json)
 
 
@@ -165,10 +169,11 @@ def _request_of(folder: Path) -> _Request:
 
 def _run(request: _Request, out: Path, *, as_json: bool) -> None:
     from ragkit_pipelines.compare import compare as run
+    from ragkit_pipelines.compare.prices import PriceRange
 
     task = Task.from_path(request.data, instruction=request.instruction, metric=request.metric)
-    docs = None if request.docs is None else request.docs.resolve()
-    kept = request.model_copy(update={"data": request.data.resolve(), "docs": docs})
+    places = {name: place.resolve() for name in ("data", "docs", "prices") if (place := getattr(request, name))}
+    kept = request.model_copy(update=places)
     result = run(
         task,
         request.strategies.split(",") if request.strategies else None,
@@ -179,6 +184,8 @@ def _run(request: _Request, out: Path, *, as_json: bool) -> None:
         trials=request.trials,
         documents=request.docs,
         checks=request.checks,
+        label_price=request.label_price,
+        prices=None if request.prices is None else PriceRange.load(request.prices),
         out=out,
         notes={"request": kept.model_dump_json()},
     )

@@ -20,6 +20,7 @@ from ragkit_pipelines.compare.checking import Checks, checked
 from ragkit_pipelines.compare.curves import Extrapolation, extrapolate
 from ragkit_pipelines.compare.documents import AnyDocuments, opened
 from ragkit_pipelines.compare.items import Items
+from ragkit_pipelines.compare.prices import PriceRange
 from ragkit_pipelines.compare.provenance import surroundings
 from ragkit_pipelines.compare.report import markdown_report
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results
@@ -109,6 +110,8 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
     budget: Budget | None = None,
     documents: AnyDocuments | None = None,
     checks: Checks = "report",
+    label_price: float | None = None,
+    prices: PriceRange | None = None,
     out: str | Path | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> Comparison:
@@ -134,6 +137,8 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
             or a retriever.
         checks: What is done about duplicates, contradictions and near leaks: ``"report"`` says them, ``"clean"`` leaves
             them out, ``"off"`` does not look.
+        label_price: US dollars for one labelled example, counted for every strategy that uses it.
+        prices: What tokens may cost, for the volumes from which training pays; only operations are reckoned if None.
         out: Folder for results, answers and trained models; a temporary one if None. ``run.json`` in it says from
             the start what is run; ``results.json``, ``items.json`` and ``report.md`` come at the end.
         notes: Whatever should be kept with the results, such as who asked for them.
@@ -147,6 +152,8 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
     chosen = _chosen(strategies, task, documents)
     if trials < 0:
         raise InvalidInputError(f"`trials` must be 0 or more, got {trials}")
+    if label_price is not None and not 0 <= label_price < float("inf"):
+        raise InvalidInputError(f"`label_price` must be a price of 0 or more, got {label_price!r}")
     if not seeds or not sizes:
         raise InvalidInputError("`sizes` and `seeds` must not be empty")
     task, leaked, data = checked(task, checks)
@@ -182,7 +189,16 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
                 for strategy in chosen:
                     cells.append(run_cell(strategy, setting))
                     advance(1)
-        results = summarise(task.name, leaked, cells, floor=floor_of(task), data=data, provenance=provenance)
+        results = summarise(
+            task.name,
+            leaked,
+            cells,
+            floor=floor_of(task),
+            data=data,
+            label_price=label_price,
+            prices=prices,
+            provenance=provenance,
+        )
         items = Items.of(task.test, cells)
         if out:
             write_atomic(folder / "items.json", items.model_dump_json(indent=1))

@@ -12,8 +12,11 @@ from ragkit.extras import require
 from ragkit_pipelines.compare.costs import per_thousand
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.report import (
+    BREAK_EVEN_HEADINGS,
     COST_HEADINGS,
     DIFFERENCE_HEADINGS,
+    break_even_lines,
+    break_even_note,
     cost_lines,
     data_lines,
     difference_lines,
@@ -65,6 +68,8 @@ def html_report(results: Results, items: Items | None = None) -> str:
         # matplotlib escapes the names it writes into its own SVG
         plots=[(title, Markup(svg)) for title, svg in plots],  # noqa: S704
         costs=(COST_HEADINGS, cost_lines(results)),
+        even=(BREAK_EVEN_HEADINGS, break_even_lines(results)),
+        even_note=break_even_note(results),
         differences=(DIFFERENCE_HEADINGS, difference_lines(results)),
         classes=_by_class(items) if items else None,
         confusions=_confusions(items) if items else [],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ragkit_pipelines.compare.break_even import LEAST_PREFIX, break_even_of
 from ragkit_pipelines.compare.costs import per_thousand
 from ragkit_pipelines.compare.results import Results, Row
+from ragkit_pipelines.compare.setting import sum_known
 
 
 def largest(results: Results) -> list[tuple[str, list[Row]]]:
@@ -33,12 +35,12 @@ def cost_lines(results: Results) -> list[list[str]]:
         results: Results of a comparison.
 
     Returns:
-        Cells of a table: strategy, tokens read, of these cached, tokens written, seconds, dollars, seconds of learning.
+        Cells of a table: strategy, tokens read, of these cached, tokens written, seconds, dollars, operations; then
+        what learning took: seconds, dollars for calls, dollars for labels, operations.
     """
     lines = []
     for strategy, rows in largest(results):
         answers = sum(row.n for row in rows)
-        prices = [price for row in rows if (price := per_thousand(row)) is not None]
         lines.append(
             [
                 strategy,
@@ -46,14 +48,66 @@ def cost_lines(results: Results) -> list[list[str]]:
                 f"{1000 * sum(row.cached_tokens for row in rows) / answers:,.0f}",
                 f"{1000 * sum(row.completion_tokens for row in rows) / answers:,.0f}",
                 f"{1000 * sum(row.seconds for row in rows) / answers:,.1f}",
-                f"{sum(prices) / len(prices):,.4f}" if len(prices) == len(rows) else "unknown",
+                _dollars([per_thousand(row) for row in rows]),
+                _operations([None if row.flops is None else 1000 * row.flops / row.n for row in rows]),
                 f"{sum(row.fit_seconds for row in rows) / len(rows):,.1f}",
+                _dollars([row.fit_cost for row in rows]),
+                _dollars([row.label_cost for row in rows]),
+                _operations([row.fit_flops for row in rows]),
             ]
         )
     return lines
 
 
-COST_HEADINGS = ("strategy", "tokens read", "of these cached", "tokens written", "seconds", "US dollars", "learning, s")
+COST_HEADINGS = (
+    "strategy", "tokens read", "of these cached", "tokens written", "seconds", "US dollars", "operations",
+    "learning: seconds", "US dollars for calls", "US dollars for labels", "operations",
+)  # fmt: skip
+
+
+def _dollars(values: Sequence[float | None]) -> str:
+    mean = _mean_known(values)
+    return "unknown" if mean is None else f"{mean:,.4f}"
+
+
+def _operations(values: Sequence[float | None]) -> str:
+    mean = _mean_known(values)
+    return "unknown" if mean is None else f"{mean:.2g}"
+
+
+def _mean_known(values: Sequence[float | None]) -> float | None:
+    total = sum_known(values)
+    return None if total is None else total / len(values)
+
+
+def break_even_lines(results: Results) -> list[list[str]]:
+    """From which volume each trained strategy is cheaper than the best prompted one, at the largest pool.
+
+    Args:
+        results: Results of a comparison.
+
+    Returns:
+        Cells of a table: both strategies, the volume by money and by operations, each without and with a prompt cache.
+        None where nothing was trained or nothing prompted.
+    """
+    size = max((row.size for row in results.rows), default=0)
+    found = [rows for _, rows in largest(results) if rows[0].size == size and rows[0].prompt_tokens]
+    prompted = [rows for rows in found if not rows[0].trained_tokens]
+    if not prompted:
+        return []
+    best = max(prompted, key=lambda rows: sum(row.score for row in rows) / len(rows))
+    lines = []
+    for rows in found:
+        if rows[0].trained_tokens:
+            each = break_even_of(rows, best, results.prices)
+            volumes = (each.money, each.money_cached, each.operations, each.operations_cached)
+            lines.append([each.tuned, each.prompted, *("unknown" if v is None else str(v) for v in volumes)])
+    return lines
+
+
+BREAK_EVEN_HEADINGS = (
+    "tuned", "cheaper than", "by US dollars from", "prompts cached", "by operations from", "prompts cached",
+)  # fmt: skip
 
 
 def difference_lines(results: Results) -> list[list[str]]:
@@ -132,6 +186,11 @@ def markdown_report(results: Results) -> str:
         *(["## Data", "\n".join(f"- {_cell(line)}" for line in data)] if (data := data_lines(results)) else []),
         "## A thousand answers, at the largest pool",
         _table(COST_HEADINGS, cost_lines(results)),
+        *(
+            ["## Break-even", _table(BREAK_EVEN_HEADINGS, even), break_even_note(results)]
+            if (even := break_even_lines(results))
+            else []
+        ),
         "## Differences at the largest pool",
         _table(DIFFERENCE_HEADINGS, difference_lines(results)),
         *(["## Failed", "\n".join(failed)] if failed else []),
@@ -139,6 +198,21 @@ def markdown_report(results: Results) -> str:
         _table(("what", "value"), [[name, value] for name, value in results.provenance.items()]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def break_even_note(results: Results) -> str:
+    """What the volumes rest on.
+
+    Args:
+        results: Results of a comparison.
+
+    Returns:
+        Sentences.
+    """
+    money = "Prices of tokens are not given." if results.prices is None else "Ranges are over all prices given."
+    priced = all(row.label_cost is not None for row in results.rows)
+    labels = "Labels are counted." if priced else "The price of a label is not given, so labels are not counted."
+    return f"{money} {labels} Providers keep no beginning under {LEAST_PREFIX:,} tokens."
 
 
 def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

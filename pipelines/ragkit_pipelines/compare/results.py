@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import DataFileError
 from ragkit_pipelines.compare.checking import DataReport
+from ragkit_pipelines.compare.prices import PriceRange
 from ragkit_pipelines.compare.statistics import wilson
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ class Row(BaseModel):
         fit_cost: US dollars for calls that learning made, None where unknown.
         trials: Settings that were tried on held-out examples.
         note: What the strategy chose or found on the way.
+        labels: Labelled examples that it used.
+        label_cost: US dollars that these cost, None where the price of a label is unknown.
+        trained_tokens: Those of ``fit_tokens`` that were trained on, each epoch counted.
+        shared_tokens: Tokens with which every prompt began alike, which a prompt cache could keep.
+        flops: Floating-point operations of answering all rows, None where the model's weights are not at hand.
+        cached_flops: The same where what all prompts begin with is read once.
+        fit_flops: Floating-point operations of learning, None where they are not known.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -61,6 +69,13 @@ class Row(BaseModel):
     fit_cost: float | None = None
     trials: int = 0
     note: str = ""
+    labels: int = 0
+    label_cost: float | None = None
+    trained_tokens: int = 0
+    shared_tokens: int = 0
+    flops: float | None = None
+    cached_flops: float | None = None
+    fit_flops: float | None = None
 
 
 class Cell(BaseModel):
@@ -118,6 +133,7 @@ class Results(BaseModel):
         leaked_test_rows: Test rows that stood in the pool and were removed.
         floor: What the commonest output of the pool scores as the answer to every test row.
         data: What is wrong with the data, and what was left out.
+        prices: What tokens are reckoned to cost in the volumes from which training pays.
         provenance: Versions, hashes and settings that the results came from.
     """
 
@@ -128,6 +144,7 @@ class Results(BaseModel):
     leaked_test_rows: int
     floor: float = 0.0
     data: DataReport | None = None
+    prices: PriceRange | None = None
     rows: list[Row]
     pairs: list[Pair]
     differences: list[Difference]

@@ -12,7 +12,7 @@ from ragkit.protocols import LanguageModel, Retriever
 from ragkit.records import field_text
 from ragkit.tasks import Task
 from ragkit_pipelines.compare.documents import AnyDocuments, Library
-from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy, need_model, outcome_of
+from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy, need_model, outcome_of, sum_known
 from ragkit_pipelines.rag.answers import without_marks
 from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer
 from ragkit_pipelines.rag.prompts import INSTRUCTION
@@ -130,6 +130,7 @@ class Rag:
         outcome = outcome_of(texts, done, ["" if answer.prompt is None else answer.prompt for answer in found])
         return replace(
             outcome,
+            labels=0,
             seconds=outcome.seconds + sum(answer.seconds.get("retrieve", 0.0) for answer in found),
             note=f"{sum(answer.refused for answer in found)} of {len(found)} answers not found in the documents",
         )
@@ -207,11 +208,11 @@ class Planning:
         if labels:
             choices = OptionMapper(model).map_many([(a, q, labels) for a, q in zip(answers, questions, strict=True)])
             answers = ["" if choice.place is None else labels[choice.place] for choice in choices]
-        costs = [run.cost for run in runs]
         return Outcome(
             answers,
+            labels=0,
             prompt_tokens=sum(run.usage.prompt_tokens for run in runs),
             completion_tokens=sum(run.usage.completion_tokens for run in runs),
             seconds=sum(run.model_seconds for run in runs),
-            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+            cost=sum_known([run.cost for run in runs]),
         )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from traceback import extract_tb
+from typing import Any
 
 from ragkit.errors import MetricError, RagkitError
 from ragkit.finetuning.manifest import run_hash, write_atomic
+from ragkit.protocols import LanguageModel
 from ragkit.tasks import Task
+from ragkit_pipelines.compare.costs import size_of
 from ragkit_pipelines.compare.results import Cell, make_row, read_cell
-from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy
+from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy, sum_known
 
 
 def floor_of(task: Task) -> float:
@@ -79,6 +83,9 @@ def run_cell(strategy: Strategy, setting: Setting) -> Cell:
             trials=outcome.trials,
             note=outcome.note,
             error=error,
+            labels=len(setting.pool) if outcome.labels is None else outcome.labels,
+            trained_tokens=outcome.trained_tokens,
+            **_operations(outcome, setting.model),
         ),
         answers=list(outcome.answers),
         scores=scores,
@@ -87,6 +94,32 @@ def run_cell(strategy: Strategy, setting: Setting) -> Cell:
     if error is None:
         write_atomic(path, json.dumps(cell.model_dump(), ensure_ascii=False))
     return cell
+
+
+def _operations(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]:
+    """Tokens that every prompt begins with, and operations of answering and of learning."""
+    if not outcome.prompts or model is None:
+        return {}
+    shared = model.count_tokens(_beginning(outcome.prompts))
+    size, rows = size_of(model), len(outcome.answers)
+    if size is None:
+        return {"shared_tokens": shared}
+    length = (outcome.prompt_tokens + outcome.completion_tokens) / rows
+    tried = size.forward(outcome.fit_tokens - outcome.trained_tokens, context=length)
+    again = size.forward(max(0.0, length - shared), context=length) * rows + size.forward(shared)
+    return {
+        "shared_tokens": shared,
+        "flops": size.forward(length) * rows,
+        "cached_flops": min(again, size.forward(length) * rows),
+        "fit_flops": sum_known([outcome.trained_flops, tried]),
+    }
+
+
+def _beginning(prompts: Sequence[str]) -> str:
+    """The text that all prompts begin with; none where there is only one."""
+    first, last = min(prompts), max(prompts)  # in the order of text, what these two share all do
+    same = next((place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    return first[:same] if len(prompts) > 1 else ""
 
 
 def _described(failure: Exception) -> str:

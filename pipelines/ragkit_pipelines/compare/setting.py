@@ -130,6 +130,9 @@ class Outcome:
         note: What was chosen or found on the way, for a reader.
         cached_tokens: Those of the tokens read that came from a prompt cache.
         prompts: What the model was asked, one prompt for each row; empty where no model was.
+        trained_tokens: Those of the tokens of learning that were trained on, each epoch counted.
+        trained_flops: Floating-point operations of training, None where they were not counted.
+        labels: Labelled examples that were used; the whole pool if None.
     """
 
     answers: Sequence[str]
@@ -144,6 +147,9 @@ class Outcome:
     note: str = ""
     cached_tokens: int = 0
     prompts: Sequence[str] = ()
+    trained_tokens: int = 0
+    trained_flops: float | None = 0.0
+    labels: int | None = None
 
     def after(self, *earlier: Outcome) -> Outcome:
         """This outcome with all that others took counted as learning.
@@ -154,16 +160,26 @@ class Outcome:
         Returns:
             The outcome.
         """
-        costs = [self.fit_cost, *(part for done in earlier for part in (done.cost, done.fit_cost))]
-        known = [cost for cost in costs if cost is not None]
         return replace(
             self,
             fit_seconds=self.fit_seconds + sum(done.seconds + done.fit_seconds for done in earlier),
             fit_tokens=self.fit_tokens
             + sum(done.prompt_tokens + done.completion_tokens + done.fit_tokens for done in earlier),
-            fit_cost=sum(known) if len(known) == len(costs) else None,
+            fit_cost=sum_known([self.fit_cost, *(part for done in earlier for part in (done.cost, done.fit_cost))]),
+            trained_tokens=self.trained_tokens + sum(done.trained_tokens for done in earlier),
+            trained_flops=sum_known([done.trained_flops for done in (self, *earlier)]),
             trials=self.trials + len(earlier),
         )
+
+
+def sum_known(values: Sequence[float | None]) -> float | None:
+    """The sum, None where one of the values is.
+
+    Returns:
+        A number or None.
+    """
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 class Strategy(Protocol):
@@ -204,15 +220,13 @@ def outcome_of(
     Returns:
         The outcome; its cost is None where one of the completions has none.
     """
-    costs = [completion.cost for completion in done]
-    known = [cost for cost in costs if cost is not None]
     return Outcome(
         texts,
         prompt_tokens=sum(completion.usage.prompt_tokens for completion in done),
         completion_tokens=sum(completion.usage.completion_tokens for completion in done),
         seconds=sum(completion.seconds for completion in done),
         fit_seconds=fit_seconds,
-        cost=sum(known) if len(known) == len(costs) else None,
+        cost=sum_known([completion.cost for completion in done]),
         cached_tokens=sum(completion.usage.cached_tokens for completion in done),
         prompts=[prompt_text(prompt) for prompt in prompts],
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
@@ -153,7 +153,8 @@ class Prompting:
         )
         answers = pipeline.batch([row.input for row in setting.task.test])
         done = [answer.completion for answer in answers]
-        return outcome_of([answer.text for answer in answers], done, [answer.prompt for answer in answers])
+        outcome = outcome_of([answer.text for answer in answers], done, [answer.prompt for answer in answers])
+        return outcome if self.selector else replace(outcome, labels=0)
 
 
 _ALL: tuple[Strategy, ...] = (

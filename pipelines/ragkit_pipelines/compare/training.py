@@ -14,7 +14,7 @@ from ragkit.protocols import LanguageModel
 from ragkit.records import Example, Prompt, Selection
 from ragkit.tasks import Task
 from ragkit.templates import Template
-from ragkit_pipelines.compare.setting import Outcome, Setting, need_model, outcome_of, selector_of
+from ragkit_pipelines.compare.setting import Outcome, Setting, need_model, outcome_of, selector_of, sum_known
 from ragkit_pipelines.few_shot import FewShot
 
 # What is tried where trials are allowed: factors of the usual learning rate and of the usual epochs, likeliest first.
@@ -122,6 +122,8 @@ class Tuning:
             outcome,
             fit_seconds=sum(run.manifest.seconds for run in spent),
             fit_tokens=sum(run.manifest.tokens for run in spent),
+            trained_tokens=sum(run.manifest.tokens for run in spent),
+            trained_flops=sum_known([run.manifest.flops for run in spent]),
         )
         assert tuned.manifest.learning_rate is not None  # noqa: S101 - only training at a vendor does not tell
         return outcome, tuned.manifest.learning_rate

@@ -114,7 +114,7 @@ def show(
     elif as_json:
         typer.echo(results.model_dump_json(indent=1))
     elif markdown:
-        typer.echo(markdown_report(results), nl=False)
+        typer.echo(markdown_report(results, Items.load(folder)), nl=False)
     else:
         _print(results)
 

@@ -202,7 +202,7 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
         items = Items.of(task.test, cells)
         if out:
             write_atomic(folder / "items.json", items.model_dump_json(indent=1))
-            write_atomic(folder / "report.md", markdown_report(results))
+            write_atomic(folder / "report.md", markdown_report(results, items))
             write_atomic(folder / "results.json", results.model_dump_json(indent=1))
     return Comparison(results, cells, items, Path(out) if out else None)
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragkit_pipelines.compare.break_even import LEAST_PREFIX, break_even_of
+from ragkit_pipelines.compare.classes import OTHER, confusions, matrix_lines, recall_lines
 from ragkit_pipelines.compare.costs import per_thousand
+from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.results import Results, Row
 from ragkit_pipelines.compare.setting import sum_known
+
+MOST_IN_MARKDOWN = 10  # classes of a matrix that a line can hold
 
 
 def largest(results: Results) -> list[tuple[str, list[Row]]]:
@@ -165,11 +169,29 @@ def data_lines(results: Results) -> list[str]:
     return [*results.data.findings, *left_out]
 
 
-def markdown_report(results: Results) -> str:
+def _class_parts(items: Items | None) -> list[str]:
+    """Recall by class, matrices of few classes, and the commonest confusions."""
+    found = confusions(items) if items else []
+    if not found:
+        return []
+    parts = ["## Recall by class", _table(("class", "rows", *(each.strategy for each in found)), recall_lines(found))]
+    for each in found:
+        parts.append(f"## What {_cell(each.strategy)} confuses")
+        if len(each.classes) <= MOST_IN_MARKDOWN:
+            parts.append(_table(("class", *each.classes, OTHER), matrix_lines(each)))
+        elif worst := each.worst():
+            parts.append(_table(("class", "answer", "rows"), [[a, b, str(count)] for a, b, count in worst]))
+        else:
+            parts.append("Nothing.")
+    return parts
+
+
+def markdown_report(results: Results, items: Items | None = None) -> str:
     """All results as a page of Markdown.
 
     Args:
         results: Results of a comparison.
+        items: The test rows with every answer, for the classes; left out if None.
 
     Returns:
         The page; names that came from elsewhere cannot break out of their cells.
@@ -191,13 +213,41 @@ def markdown_report(results: Results) -> str:
             if (even := break_even_lines(results))
             else []
         ),
+        *(["## Calibration", _table(CALIBRATION_HEADINGS, trust)] if (trust := calibration_lines(results)) else []),
         "## Differences at the largest pool",
         _table(DIFFERENCE_HEADINGS, difference_lines(results)),
+        *_class_parts(items),
         *(["## Failed", "\n".join(failed)] if failed else []),
         "## From",
         _table(("what", "value"), [[name, value] for name, value in results.provenance.items()]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def calibration_lines(results: Results) -> list[list[str]]:
+    """How far the confidence of each strategy can be believed, at its largest pool, in the mean of the seeds.
+
+    Args:
+        results: Results of a comparison.
+
+    Returns:
+        Cells of a table: strategy, calibration error and Brier score with the widest of the seeds' intervals. None
+        where no strategy gives a confidence.
+    """
+    lines = []
+    for strategy, rows in largest(results):
+        found = [row.calibration for row in rows if row.calibration is not None]
+        if len(found) < len(rows):
+            lines.append([strategy, "unknown", "unknown"])
+            continue
+        error, score = (sum(getattr(each, name) for each in found) / len(found) for name in ("error", "brier"))
+        low, high = min(each.error_low for each in found), max(each.error_high for each in found)
+        least, most = min(each.brier_low for each in found), max(each.brier_high for each in found)
+        lines.append([strategy, f"{error:.3f} [{low:.3f}, {high:.3f}]", f"{score:.3f} [{least:.3f}, {most:.3f}]"])
+    return lines if any(line[1] != "unknown" for line in lines) else []
+
+
+CALIBRATION_HEADINGS = ("strategy", "expected calibration error, 95 % interval", "Brier score, 95 % interval")
 
 
 def break_even_note(results: Results) -> str:
@@ -216,7 +266,7 @@ def break_even_note(results: Results) -> str:
 
 
 def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = ["| " + " | ".join(headings) + " |", "|-" * len(headings) + "|"]
+    rows = ["| " + " | ".join(map(_cell, headings)) + " |", "|-" * len(headings) + "|"]
     return "\n".join(rows + ["| " + " | ".join(map(_cell, line)) + " |" for line in lines])
 
 

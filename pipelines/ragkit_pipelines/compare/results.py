@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import DataFileError
+from ragkit_pipelines.compare.calibration import Calibration
 from ragkit_pipelines.compare.checking import DataReport
 from ragkit_pipelines.compare.prices import PriceRange
 from ragkit_pipelines.compare.statistics import wilson
@@ -44,6 +45,7 @@ class Row(BaseModel):
         flops: Floating-point operations of answering all rows, None where the model's weights are not at hand.
         cached_flops: The same where what all prompts begin with is read once.
         fit_flops: Floating-point operations of learning, None where they are not known.
+        calibration: How far the strategy's confidence can be believed; None where it gives none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -76,6 +78,7 @@ class Row(BaseModel):
     flops: float | None = None
     cached_flops: float | None = None
     fit_flops: float | None = None
+    calibration: Calibration | None = None
 
 
 class Cell(BaseModel):
@@ -88,6 +91,7 @@ class Cell(BaseModel):
     answers: list[str]
     scores: list[float]
     prompts: list[str] = []
+    confidence: list[float] = []
 
 
 class Pair(BaseModel):

@@ -15,6 +15,7 @@ from ragkit.errors import MetricError, RagkitError
 from ragkit.finetuning.manifest import run_hash, write_atomic
 from ragkit.protocols import LanguageModel
 from ragkit.tasks import Task
+from ragkit_pipelines.compare.calibration import calibrated
 from ragkit_pipelines.compare.costs import size_of
 from ragkit_pipelines.compare.results import Cell, make_row, read_cell
 from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy, sum_known
@@ -54,13 +55,14 @@ def run_cell(strategy: Strategy, setting: Setting) -> Cell:
         return found
     kept.mkdir(parents=True, exist_ok=True)
     started = perf_counter()
-    error = None
+    error = calibration = None
     scores: list[float] = []
     try:
         if setting.budget is not None:
             setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the clock, or says that time is over
         outcome = strategy.run(setting)
         scores = setting.task.score_all(outcome.answers)
+        calibration = calibrated(outcome.confidence, scores) if len(outcome.confidence) else None
     except Exception as failure:  # noqa: BLE001 - whatever it is, the other strategies go on
         outcome, error = Outcome([], seconds=perf_counter() - started), _described(failure)
     cell = Cell(
@@ -85,11 +87,13 @@ def run_cell(strategy: Strategy, setting: Setting) -> Cell:
             error=error,
             labels=len(setting.pool) if outcome.labels is None else outcome.labels,
             trained_tokens=outcome.trained_tokens,
+            calibration=calibration,
             **_operations(outcome, setting.model),
         ),
         answers=list(outcome.answers),
         scores=scores,
         prompts=list(outcome.prompts),
+        confidence=list(outcome.confidence),
     )
     if error is None:
         write_atomic(path, json.dumps(cell.model_dump(), ensure_ascii=False))

@@ -133,6 +133,7 @@ class Outcome:
         trained_tokens: Those of the tokens of learning that were trained on, each epoch counted.
         trained_flops: Floating-point operations of training, None where they were not counted.
         labels: Labelled examples that were used; the whole pool if None.
+        confidence: The probability, 0 to 1, that the strategy itself gives to each answer; empty where it gives none.
     """
 
     answers: Sequence[str]
@@ -150,6 +151,7 @@ class Outcome:
     trained_tokens: int = 0
     trained_flops: float | None = 0.0
     labels: int | None = None
+    confidence: Sequence[float] = ()
 
     def after(self, *earlier: Outcome) -> Outcome:
         """This outcome with all that others took counted as learning.

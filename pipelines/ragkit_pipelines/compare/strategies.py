@@ -80,8 +80,10 @@ class Tfidf:
         classifier = fit_logistic(vectorizer.fit_transform([example.text() for example in setting.pool]), labels)
         fitted = perf_counter()
         rows = vectorizer.transform([row.text() for row in setting.task.test])
-        answers = [str(label) for label in classifier.predict(rows)]
-        return Outcome(answers, seconds=perf_counter() - fitted, fit_seconds=fitted - started, cost=0.0)
+        likelihood = classifier.predict_proba(rows)
+        answers = [str(classifier.classes_[place]) for place in likelihood.argmax(axis=1)]
+        seconds, confidence = perf_counter() - fitted, likelihood.max(axis=1).tolist()
+        return Outcome(answers, seconds=seconds, fit_seconds=fitted - started, cost=0.0, confidence=confidence)
 
 
 @dataclass(frozen=True)
@@ -102,15 +104,19 @@ class Vote:
         Returns:
             The outcome.
         """
-
-        def work() -> list[str]:
-            chosen = selector_of(self.selector, setting).select_many(
-                [row.input for row in setting.task.test], self._k(setting)
-            )
-            # Counter keeps the order of first sight, and most_common is stable: the most similar wins a draw.
-            return [Counter(example.output for example in shown).most_common(1)[0][0] for shown in chosen]
-
-        return timed(work)
+        started = perf_counter()
+        chosen = selector_of(self.selector, setting).select_many(
+            [row.input for row in setting.task.test], self._k(setting)
+        )
+        # Counter keeps the order of first sight, and most_common is stable: the most similar wins a draw.
+        votes = [Counter(example.output for example in shown).most_common(1)[0] for shown in chosen]
+        shares = [count / len(shown) for (_, count), shown in zip(votes, chosen, strict=True)]
+        return Outcome(
+            [output for output, _ in votes],
+            seconds=perf_counter() - started,
+            cost=0.0,
+            confidence=shares if self.k > 1 else (),  # one example agrees with itself, which says nothing
+        )
 
     def _k(self, setting: Setting) -> int:
         return min(self.k, len(setting.pool))

@@ -9,6 +9,8 @@ from math import ceil
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
+
 from ragkit.finetuning import FineTuned, finetune
 from ragkit.protocols import LanguageModel
 from ragkit.records import Example, Prompt, Selection
@@ -202,6 +204,14 @@ class EncoderTuning:
             seed=setting.seed,
         )
         started = perf_counter()
-        done = tuned.model.generate([row.text() for row in setting.task.test])
-        seconds = perf_counter() - started
-        return Outcome([c.text for c in done], seconds=seconds, fit_seconds=tuned.manifest.seconds, cost=0.0)
+        texts = [row.text() for row in setting.task.test]
+        labels = list(tuned.manifest.labels or ())
+        likelihood = tuned.model.score(texts, labels)
+        best = likelihood.argmax(axis=1)
+        return Outcome(
+            [labels[place] for place in best],
+            seconds=perf_counter() - started,
+            fit_seconds=tuned.manifest.seconds,
+            cost=0.0,
+            confidence=np.exp(likelihood.max(axis=1)).clip(0, 1).tolist(),
+        )

@@ -17,6 +17,7 @@ from ragkit_pipelines.compare.classes import (
     recall_lines,
 )
 from ragkit_pipelines.compare.costs import per_thousand
+from ragkit_pipelines.compare.curves import GAP_HEADINGS, gap_lines
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.report import (
     BREAK_EVEN_HEADINGS,
@@ -80,6 +81,7 @@ def html_report(results: Results, items: Items | None = None) -> str:
         even=(BREAK_EVEN_HEADINGS, break_even_lines(results)),
         even_note=break_even_note(results),
         calibration=(CALIBRATION_HEADINGS, calibration_lines(results)),
+        gaps=(GAP_HEADINGS, gap_lines(items) if items else []),
         differences=(DIFFERENCE_HEADINGS, difference_lines(results)),
         classes=(("class", "rows", *(each.strategy for each in wrong)), recall_lines(wrong)) if wrong else None,
         confusions=[(each, class_lines(each), matrix_lines(each)) for each in wrong],

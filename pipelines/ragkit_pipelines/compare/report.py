@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ragkit_pipelines.compare.break_even import LEAST_PREFIX, break_even_of
 from ragkit_pipelines.compare.classes import OTHER, confusions, matrix_lines, recall_lines
 from ragkit_pipelines.compare.costs import per_thousand
+from ragkit_pipelines.compare.curves import GAP_HEADINGS, gap_lines
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.results import Results, Row
 from ragkit_pipelines.compare.setting import sum_known
@@ -191,7 +192,7 @@ def markdown_report(results: Results, items: Items | None = None) -> str:
 
     Args:
         results: Results of a comparison.
-        items: The test rows with every answer, for the classes; left out if None.
+        items: The test rows with every answer, for curves and classes; left out if None.
 
     Returns:
         The page; names that came from elsewhere cannot break out of their cells.
@@ -216,6 +217,11 @@ def markdown_report(results: Results, items: Items | None = None) -> str:
         *(["## Calibration", _table(CALIBRATION_HEADINGS, trust)] if (trust := calibration_lines(results)) else []),
         "## Differences at the largest pool",
         _table(DIFFERENCE_HEADINGS, difference_lines(results)),
+        *(
+            ["## Labels that would close the gap", _table(GAP_HEADINGS, gaps)]
+            if items and (gaps := gap_lines(items))
+            else []
+        ),
         *_class_parts(items),
         *(["## Failed", "\n".join(failed)] if failed else []),
         "## From",

@@ -47,6 +47,7 @@ class _Request(BaseModel):
     checks: Literal["report", "clean", "off"] = "report"
     label_price: float | None = None
     prices: Path | None = None
+    vary: str = "data,model,order"
 
 
 @compare_app.callback()
@@ -56,6 +57,7 @@ def compare(  # noqa: PLR0913 - the options of a command
     strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
+    vary: Annotated[str, typer.Option(help="What the seeds decide; the rest is held.")] = "data,model,order",
     model: Annotated[Optional[str], typer.Option(help="Language model, such as tiny.")] = None,  # noqa: UP045
     embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
     instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
@@ -77,7 +79,7 @@ def compare(  # noqa: PLR0913 - the options of a command
         return
     request = _Request(data=_given(data), strategies=strategies, sizes=sizes, seeds=seeds, model=model,
                        embedder=embedder, instruction=instruction, metric=metric, trials=trials, docs=docs,
-                       checks=checks, label_price=label_price, prices=prices)  # type: ignore[arg-type]  # fmt: skip
+                       checks=checks, label_price=label_price, prices=prices, vary=vary)  # type: ignore[arg-type]  # fmt: skip
     _run(request, out, as_json=as_json)
 
 
@@ -181,6 +183,7 @@ def _run(request: _Request, out: Path, *, as_json: bool) -> None:
         embedder=request.embedder,
         sizes=_sizes(request.sizes, task),
         seeds=_numbers("--seeds", request.seeds),
+        vary=[part.strip() for part in request.vary.split(",")],  # type: ignore[misc]  # looked at there
         trials=request.trials,
         documents=request.docs,
         checks=request.checks,

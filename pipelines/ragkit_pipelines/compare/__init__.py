@@ -26,7 +26,7 @@ from ragkit_pipelines.compare.report import markdown_report
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results
 from ragkit_pipelines.compare.retrieving import check_documents, over_documents
 from ragkit_pipelines.compare.running import floor_of, run_cell
-from ragkit_pipelines.compare.setting import Setting, Strategy
+from ragkit_pipelines.compare.setting import VARIED, Setting, Strategy, Varied
 from ragkit_pipelines.compare.strategies import FOR_LABELS, FOR_TEXT, check_strategies, load_strategy
 from ragkit_pipelines.compare.verdict import summarise
 
@@ -106,6 +106,7 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
     embedder: str | Embedder = "minilm",
     sizes: Sequence[int | None] = (None,),
     seeds: Sequence[int] = (0,),
+    vary: Sequence[Varied] = VARIED,
     trials: int = 0,
     budget: Budget | None = None,
     documents: AnyDocuments | None = None,
@@ -127,7 +128,9 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
         model: The language model, or its spec; ``"tiny"`` if None and the task is not classification.
         embedder: The embedder of selectors and classifiers, or its spec.
         sizes: Pool sizes; None stands for the whole pool.
-        seeds: Seeds of the draws, of selectors and of training.
+        seeds: One for each run: of the draws (``"data"``), of training and the search for prompts (``"model"``), and of
+            selectors that draw by chance (``"order"``).
+        vary: Which of these three the seeds decide; the others take the first seed in every run.
         trials: Settings that each strategy which can be tuned tries on the same held-out examples of the pool: learning
             rates and epochs of fine-tuning, prompts of ``optimised-prompt``. What that takes is counted as learning. 0
             trains with the usual settings, and lets ``optimised-prompt`` choose the number itself.
@@ -156,8 +159,14 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
         raise InvalidInputError(f"`label_price` must be a price of 0 or more, got {label_price!r}")
     if not seeds or not sizes:
         raise InvalidInputError("`sizes` and `seeds` must not be empty")
+    unknown = [what for what in vary if what not in VARIED]
+    if unknown or not vary or len(set(seeds)) < len(seeds):
+        raise InvalidInputError(
+            f"`vary` takes some of {list(VARIED)} and `seeds` each number once; got {vary} and {seeds}"
+        )
+    held: dict[Varied, int] = {what: seeds[0] for what in VARIED if what not in vary} if len(seeds) > 1 else {}
     task, leaked, data = checked(task, checks)
-    pools = {(size, seed): task.draw(size, seed) for size in sizes for seed in seeds}
+    pools = {(size, seed): task.draw(size, held.get("data", seed)) for size in sizes for seed in seeds}
     language_model = load_model(model or "tiny") if model or not task.labels else None
     check_strategies(chosen, task, language_model)
     check_documents(chosen, task, documents)
@@ -173,6 +182,7 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
             "strategies": json.dumps([strategy.name for strategy in chosen]),
             "sizes": json.dumps(list(sizes)),
             "seeds": json.dumps(list(seeds)),
+            **({"held": json.dumps(held)} if held else {}),
             "model": language_model.fingerprint if language_model else "none",
             "embedder": vectors.fingerprint,
             **({} if library is None else {"documents": library.fingerprint}),
@@ -185,7 +195,7 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
         with progress("comparing", len(pools) * len(chosen)) as advance:
             for (_, seed), pool in pools.items():
                 setting = Setting(task, pool, seed, language_model, vectors, folder, folder / "answers.sqlite", trials,
-                                  budget)  # fmt: skip
+                                  budget, held)  # fmt: skip
                 for strategy in chosen:
                     cells.append(run_cell(strategy, setting))
                     advance(1)
@@ -197,6 +207,7 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
             data=data,
             label_price=label_price,
             prices=prices,
+            held=list(held),
             provenance=provenance,
         )
         items = Items.of(task.test, cells)

@@ -46,6 +46,9 @@ class Row(BaseModel):
         cached_flops: The same where what all prompts begin with is read once.
         fit_flops: Floating-point operations of learning, None where they are not known.
         calibration: How far the strategy's confidence can be believed; None where it gives none.
+        data_seed: Seed of what was drawn of the pool; ``seed`` but where it was held.
+        model_seed: Seed of training and of the search for a prompt, likewise.
+        order_seed: Seed of selectors that draw by chance, likewise.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -79,6 +82,9 @@ class Row(BaseModel):
     cached_flops: float | None = None
     fit_flops: float | None = None
     calibration: Calibration | None = None
+    data_seed: int | None = None
+    model_seed: int | None = None
+    order_seed: int | None = None
 
 
 class Cell(BaseModel):

@@ -18,7 +18,7 @@ from ragkit.tasks import Task
 from ragkit_pipelines.compare.calibration import calibrated
 from ragkit_pipelines.compare.costs import size_of
 from ragkit_pipelines.compare.results import Cell, make_row, read_cell
-from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy, sum_known
+from ragkit_pipelines.compare.setting import VARIED, Outcome, Setting, Strategy, sum_known
 
 
 def floor_of(task: Task) -> float:
@@ -42,9 +42,15 @@ def run_cell(strategy: Strategy, setting: Setting) -> Cell:
     Returns:
         The cell; a strategy that fails gives one with its error, and the others go on.
     """
-    facts = {"task": setting.task.fingerprint, "seed": setting.seed, "embedder": setting.embedder.fingerprint,
-             "pool": len(setting.pool), "model": setting.model.fingerprint if setting.model else None,
-             "trials": setting.trials}  # fmt: skip
+    seeds = {f"{what}_seed": setting.seed_of(what) for what in VARIED}
+    facts = {
+        "task": setting.task.fingerprint,
+        "seed": [*seeds.values()] if setting.held else setting.seed,
+        "embedder": setting.embedder.fingerprint,
+        "pool": len(setting.pool),
+        "model": setting.model.fingerprint if setting.model else None,
+        "trials": setting.trials,
+    }
     shared = run_hash(**facts)
     kept = setting.folder / "kept" / shared
     setting = replace(setting, folder=kept / "models")
@@ -88,6 +94,7 @@ def run_cell(strategy: Strategy, setting: Setting) -> Cell:
             labels=len(setting.pool) if outcome.labels is None else outcome.labels,
             trained_tokens=outcome.trained_tokens,
             calibration=calibration,
+            **seeds,
             **_operations(outcome, setting.model),
         ),
         answers=list(outcome.answers),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from time import perf_counter
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from ragkit.errors import InvalidInputError
 from ragkit.models.answers import AnswerCache
@@ -19,6 +19,8 @@ from ragkit.records import Completion, Example
 from ragkit.tasks import Task
 from ragkit_selectors.loading import load_selector
 
+Varied = Literal["data", "model", "order"]
+VARIED: tuple[Varied, ...] = ("data", "model", "order")
 _LEAST_TOKENS = 48  # room for a short answer with some words around it
 
 
@@ -29,13 +31,14 @@ class Setting:
     Attributes:
         task: The task; `task.test` are the rows to answer.
         pool: The examples that may be learned from.
-        seed: Seed of everything drawn.
+        seed: The run; the seed of everything that is not held.
         model: The language model, None where none was given.
         embedder: The embedder.
         folder: Where trained models are kept.
         answers: File of the answers that models gave.
         trials: Settings that each strategy which can be tuned may try on held-out examples; 0 for none.
         budget: What calls of models may take, all strategies together.
+        held: Seeds of ``"data"``, ``"model"`` or ``"order"`` that all runs share.
     """
 
     task: Task
@@ -47,6 +50,19 @@ class Setting:
     answers: Path
     trials: int = 0
     budget: Budget | None = None
+    held: Mapping[Varied, int] = field(default_factory=dict)
+
+    def seed_of(self, what: Varied) -> int:
+        """The seed that decides one thing.
+
+        Args:
+            what: ``"data"`` for what is drawn of the pool and held out of it, ``"model"`` for training and the search
+                for a prompt, ``"order"`` for selectors that draw by chance.
+
+        Returns:
+            The seed.
+        """
+        return self.held.get(what, self.seed)
 
     def language_model(self, strategy: str) -> LanguageModel:
         """The language model, its answers kept.
@@ -98,7 +114,7 @@ class Setting:
             raise InvalidInputError(
                 f"strategy {strategy!r} tries settings on a part of the pool; expected 10 examples at least, got {size}"
             )
-        dev = set(Random(f"held out {self.seed}").sample(range(size), min(100, size // 5)))
+        dev = set(Random(f"held out {self.seed_of('data')}").sample(range(size), min(100, size // 5)))
         return (
             [row for place, row in enumerate(self.pool) if place not in dev],
             [self.pool[place] for place in sorted(dev)],
@@ -259,4 +275,4 @@ def selector_of(spec: str, setting: Setting) -> Selector:
     Returns:
         A selector.
     """
-    return load_selector(spec, setting.pool, embedder=setting.embedder, seed=setting.seed)
+    return load_selector(spec, setting.pool, embedder=setting.embedder, seed=setting.seed_of("order"))

@@ -111,7 +111,7 @@ class Tuning:
             template=template,
             epochs=self._epochs(len(setting.pool)),
             learning_rate=self.learning_rate,
-            seed=setting.seed,
+            seed=setting.seed_of("model"),
         )
         asked = prompts.asking(setting.task.test)
         own = setting.task.template
@@ -138,7 +138,7 @@ class Tuning:
         texts = [row.text() for row in setting.pool]
         first = finetune(
             setting.model, texts, method="lora", objective="text", output_dir=folder,
-            epochs=self._epochs(len(texts)), seed=setting.seed,
+            epochs=self._epochs(len(texts)), seed=setting.seed_of("model"),
         )  # fmt: skip
         return first.model, [first]
 
@@ -201,7 +201,7 @@ class EncoderTuning:
             method=self.method,
             output_dir=setting.folder / self.method,
             epochs=self.epochs or (2 if len(setting.pool) > 5000 else 4),
-            seed=setting.seed,
+            seed=setting.seed_of("model"),
         )
         started = perf_counter()
         texts = [row.text() for row in setting.task.test]

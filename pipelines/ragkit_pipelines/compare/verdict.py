@@ -27,6 +27,7 @@ def summarise(
     data: DataReport | None = None,
     label_price: float | None = None,
     prices: PriceRange | None = None,
+    held: Sequence[str] = (),
     provenance: Mapping[str, str] | None = None,
     draws: int = 10_000,
 ) -> Results:
@@ -40,6 +41,7 @@ def summarise(
         data: What is wrong with the data.
         label_price: US dollars for one labelled example.
         prices: What tokens are reckoned to cost.
+        held: What was the same in all runs, of data, model and order.
         provenance: What the results came from.
         draws: Bootstrap draws.
 
@@ -70,9 +72,17 @@ def summarise(
         rows=rows,
         pairs=pairs,
         differences=differences,
-        recommendation=recommend(rows, pairs, differences),
+        recommendation=_within(recommend(rows, pairs, differences), held),
         provenance=dict(provenance or {}),
     )
+
+
+def _within(chosen: Recommendation, held: Sequence[str]) -> Recommendation:
+    """Say what the runs had in common, so that nobody takes the evidence for more than it is."""
+    if not held:
+        return chosen
+    said = f"{chosen.evidence}; {' and '.join(held)} were the same in all runs, so this holds for these only"
+    return chosen.model_copy(update={"evidence": said})
 
 
 def _at_floor(row: Row, floor: float) -> bool:

@@ -25,7 +25,7 @@ from ragkit_pipelines.compare.provenance import surroundings
 from ragkit_pipelines.compare.report import markdown_report
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results
 from ragkit_pipelines.compare.retrieving import check_documents, over_documents
-from ragkit_pipelines.compare.running import floor_of, run_cell
+from ragkit_pipelines.compare.running import floor_of, run_cell, setting_key
 from ragkit_pipelines.compare.setting import VARIED, Setting, Strategy, Varied
 from ragkit_pipelines.compare.strategies import FOR_LABELS, FOR_TEXT, check_strategies, load_strategy
 from ragkit_pipelines.compare.verdict import summarise
@@ -153,17 +153,7 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
         InvalidInputError: If an argument makes no sense; nothing is run or written then.
     """
     chosen = _chosen(strategies, task, documents)
-    if trials < 0:
-        raise InvalidInputError(f"`trials` must be 0 or more, got {trials}")
-    if label_price is not None and not 0 <= label_price < float("inf"):
-        raise InvalidInputError(f"`label_price` must be a price of 0 or more, got {label_price!r}")
-    if not seeds or not sizes:
-        raise InvalidInputError("`sizes` and `seeds` must not be empty")
-    unknown = [what for what in vary if what not in VARIED]
-    if unknown or not vary or len(set(seeds)) < len(seeds):
-        raise InvalidInputError(
-            f"`vary` takes some of {list(VARIED)} and `seeds` each number once; got {vary} and {seeds}"
-        )
+    _check_arguments(sizes, seeds, vary, trials, label_price)
     held: dict[Varied, int] = {what: seeds[0] for what in VARIED if what not in vary} if len(seeds) > 1 else {}
     task, leaked, data = checked(task, checks)
     pools = {(size, seed): task.draw(size, held.get("data", seed)) for size in sizes for seed in seeds}
@@ -196,8 +186,9 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
             for (_, seed), pool in pools.items():
                 setting = Setting(task, pool, seed, language_model, vectors, folder, folder / "answers.sqlite", trials,
                                   budget, held)  # fmt: skip
+                shared = setting_key(setting)
                 for strategy in chosen:
-                    cells.append(run_cell(strategy, setting))
+                    cells.append(run_cell(strategy, setting, shared))
                     advance(1)
         results = summarise(
             task.name,
@@ -226,3 +217,19 @@ def _chosen(strategies: Sequence[str | Strategy] | None, task: Task, documents: 
     if len(set(names)) < len(names):
         raise InvalidInputError(f"`strategies` names one twice: {names}; give each its own name")
     return chosen
+
+
+def _check_arguments(
+    sizes: Sequence[int | None], seeds: Sequence[int], vary: Sequence[str], trials: int, label_price: float | None
+) -> None:
+    if trials < 0:
+        raise InvalidInputError(f"`trials` must be 0 or more, got {trials}")
+    if label_price is not None and not 0 <= label_price < float("inf"):
+        raise InvalidInputError(f"`label_price` must be a price of 0 or more, got {label_price!r}")
+    if not seeds or not sizes:
+        raise InvalidInputError("`sizes` and `seeds` must not be empty")
+    unknown = [what for what in vary if what not in VARIED]
+    if unknown or not vary or len(set(seeds)) < len(seeds):
+        raise InvalidInputError(
+            f"`vary` takes some of {list(VARIED)} and `seeds` each number once; got {vary} and {seeds}"
+        )

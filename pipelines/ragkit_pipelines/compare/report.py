@@ -66,7 +66,7 @@ def cost_lines(results: Results) -> list[list[str]]:
 
 COST_HEADINGS = (
     "strategy", "tokens read", "of these cached", "tokens written", "seconds", "US dollars", "operations",
-    "learning: seconds", "US dollars for calls", "US dollars for labels", "operations",
+    "learning: seconds", "learning: US dollars for calls", "US dollars for labels", "learning: operations",
 )  # fmt: skip
 
 

@@ -32,26 +32,30 @@ def floor_of(task: Task) -> float:
         return 0.0
 
 
-def run_cell(strategy: Strategy, setting: Setting) -> Cell:
+def setting_key(setting: Setting) -> str:
+    """A hash of all that decides what strategies do in a setting, but for the strategies."""
+    return run_hash(
+        task=setting.task.fingerprint,
+        seed=[setting.seed_of(what) for what in VARIED] if setting.held else setting.seed,
+        embedder=setting.embedder.fingerprint,
+        pool=len(setting.pool),
+        model=setting.model.fingerprint if setting.model else None,
+        trials=setting.trials,
+    )
+
+
+def run_cell(strategy: Strategy, setting: Setting, shared: str) -> Cell:
     """Run one strategy, or read what it gave before.
 
     Args:
         strategy: The strategy.
         setting: What it works with; what is kept goes under the setting's folder.
+        shared: The key of the setting.
 
     Returns:
         The cell; a strategy that fails gives one with its error, and the others go on.
     """
     seeds = {f"{what}_seed": setting.seed_of(what) for what in VARIED}
-    facts = {
-        "task": setting.task.fingerprint,
-        "seed": [*seeds.values()] if setting.held else setting.seed,
-        "embedder": setting.embedder.fingerprint,
-        "pool": len(setting.pool),
-        "model": setting.model.fingerprint if setting.model else None,
-        "trials": setting.trials,
-    }
-    shared = run_hash(**facts)
     kept = setting.folder / "kept" / shared
     setting = replace(setting, folder=kept / "models")
     key = run_hash(setting=shared, strategy=repr(strategy))

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import pytest
 
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import DataFileError
+from ragkit_pipelines.compare.calibration import Calibration
 from ragkit_pipelines.compare.changes import changes
+from ragkit_pipelines.compare.checking import DataReport
 from ragkit_pipelines.compare.items import Items
+from ragkit_pipelines.compare.prices import PriceRange
 from ragkit_pipelines.compare.report import markdown_report
 from ragkit_pipelines.compare.results import SCHEMA, Cell, Difference, Pair, Recommendation, Results, Row
 
@@ -80,10 +84,10 @@ def test_the_page_stands_alone_and_escapes_every_text(folder, tmp_path):
     assert any(shown.endswith("Input: dim 1\nOutput:") and "Input: dim it\nOutput: fade" in shown for shown in page.pre)
     # Items; two of three strategies have prompts; the classes; the confusions of three strategies.
     assert page.tags.count("summary") == 30 + 30 * 2 + 1 + 3
-    classes = text.partition("Score by expected output")[2].partition("Confused")[0]
+    classes = text.partition("Recall by class")[2].partition("Classes and confusions")[0]
     assert re.findall(r"<td>(.*?)</td>", classes) == ["fade", "20", "1.000", "0.000", "1.000",
                                                        "vent", "10", "0.000", "0.000", "0.000"]  # fmt: skip
-    confused = text.partition("Confused most often")[2].partition("few-shot:jaccard")[2]
+    confused = text.partition("<summary>few-shot:jaccard</summary>")[2].partition("Confused most often")[2]
     assert re.findall(r"<td>(.*?)</td>", confused)[:3] == ["vent", "fade", "10"]
 
 
@@ -113,7 +117,7 @@ def test_a_page_of_extreme_scores():
 
 def test_markdown_has_every_part(folder):
     text = (folder / "report.md").read_text()
-    assert text == markdown_report(Results.load(folder))
+    assert text == markdown_report(Results.load(folder), Items.load(folder))
     assert "<script>" not in text
     for heading in ("# ", "## A thousand answers", "## Differences", "## From"):
         assert heading in text
@@ -193,6 +197,7 @@ def test_mistakes_are_one_line(tmp_path):
 def test_the_schema_is_documented():
     page = (Path(__file__).parents[1] / "docs/comparison.md").read_text()
     named = set(re.findall(r"`([a-z_]+)`", page.partition("## results.json")[2]))
-    for model in (Results, Row, Pair, Difference, Recommendation):
+    for model in (Results, DataReport, PriceRange, Row, Pair, Difference, Recommendation):
         assert set(model.model_fields) <= named, model.__name__
+    assert {field.name for field in fields(Calibration)} <= named
     assert f"`schema_version` is {SCHEMA}" in page

@@ -1,5 +1,6 @@
 """Extrapolated curves against power laws whose answer is known."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.compare.curves import extrapolate
+from ragkit_pipelines.compare.curves import extrapolate, gap_lines
+from ragkit_pipelines.compare.report import markdown_report
 from ragkit_pipelines.compare.strategies import Outcome
 
 SIZES = (20, 60, 180, 540)
@@ -45,7 +47,7 @@ def test_a_curve_that_does_not_rise_never_gets_there():
     flat = {size: {0: [1.0] * 50 + [0.0] * 50} for size in (10, 100, 1000)}
     found = extrapolate(flat, 0.9)
     assert (found.size, found.high, found.missed_by) == (float("inf"), float("inf"), None)
-    assert str(found).startswith("more than 100,000 examples")
+    assert str(found) == "not within 10 times the data (10,000) for a score of 0.900"
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,26 @@ def test_a_comparison_says_what_would_close_the_gap():
     assert needed.size == pytest.approx(256)
     assert needed.low < 256 < needed.high
     assert result.examples_needed("slow", 0.98).size == pytest.approx(1600)
+    (line,) = gap_lines(result.items)
+    assert line[:3] == ["slow", "0.900", "0.950 (quick)"]
+    assert re.fullmatch(r"256 examples \[\d+, .*\]", line[3])
+    assert "## Labels that would close the gap" in markdown_report(result.results, result.items)
+    assert "Labels that would close the gap" in result.html()
     with pytest.raises(InvalidInputError, match="no answers of a strategy 'slw'"):
         result.examples_needed("slw", "quick")
+
+
+def test_a_gap_is_not_closed_by_guessing():
+    pool = [Example(f"pool {n}", "yes") for n in range(64)]
+    task = Task("", pool, [Example(f"test {n}", "no") for n in range(400)])
+    arms = [Learner("slow", 0.8), Learner("perfect", 0.0), Learner("also", 0.0)]
+    three, two = (
+        compare(task, arms, model=ScriptedModel([]), embedder="hash:8", sizes=sizes).items
+        for sizes in ([4, 16, 64], [16, 64])
+    )
+    (line,) = gap_lines(three)
+    assert line[2:] == ["0.999 (perfect)", "not within 10 times the data (640)"]
+    assert gap_lines(two) == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.models.budget import Budget
 from ragkit.protocols import Embedder, LanguageModel
 from ragkit_pipelines.compare import Comparison, compare
+from ragkit_pipelines.compare.documents import AnyDocuments
 from ragkit_pipelines.compare.setting import Strategy
 from ragkit_pipelines.compare.strategies import load_strategy
 
@@ -166,6 +167,7 @@ def advise(
     seeds: Sequence[int] = (0,),
     trials: int = 0,
     budget: Budget | None = None,
+    documents: AnyDocuments | None = None,
     out: str | Path | None = None,
 ) -> Advice:
     """Say which ways of solving a task are worth running, and run them where there is data.
@@ -179,6 +181,7 @@ def advise(
         seeds: See `compare`, like the rest.
         trials: See there.
         budget: See there.
+        documents: See there.
         out: See there.
 
     Returns:
@@ -200,7 +203,7 @@ def advise(
     run: list[str | Strategy] = []
     not_run = []
     for way in worth:
-        reason = _cannot_run(way.strategy, model)
+        reason = _cannot_run(way.strategy, model, documents)
         if reason is None:
             run.append(way.strategy)
         else:
@@ -208,7 +211,15 @@ def advise(
     if not [*run, *extra]:
         return replace(advice, not_run=tuple(not_run))
     comparison = compare(
-        task, [*run, *extra], model=model, embedder=embedder, seeds=seeds, trials=trials, budget=budget, out=out
+        task,
+        [*run, *extra],
+        model=model,
+        embedder=embedder,
+        seeds=seeds,
+        trials=trials,
+        budget=budget,
+        documents=documents,
+        out=out,
     )
     return replace(advice, not_run=tuple(not_run), comparison=comparison)
 
@@ -221,9 +232,9 @@ def _ways(rules: Sequence[_Rule], needs: Needs) -> tuple[Way, ...]:
     return tuple(Way(strategy, why) for strategy, why in found.items())
 
 
-def _cannot_run(name: str, model: str | LanguageModel | None) -> str | None:
-    if name in {"rag", "pearl"}:
-        return "needs your documents; give a strategy over them as `extra`"
+def _cannot_run(name: str, model: str | LanguageModel | None, documents: AnyDocuments | None) -> str | None:
+    if name in {"rag", "pearl"} and documents is None:
+        return "looks things up; give `documents` (--docs) to run it"
     strategy = load_strategy(name)
     needs_model = name not in {"tfidf", "classifier-head"}
     return f"needs a language model; give `model` to run {strategy.name}" if needs_model and model is None else None

@@ -25,6 +25,7 @@ def advise(  # noqa: PLR0913 - the questions of practice, one option each
     trials: Annotated[int, typer.Option(help="Settings that each strategy may try.")] = 0,
     calls: Annotated[Optional[int], typer.Option(help="Calls at the most.")] = None,  # noqa: UP045
     money: Annotated[Optional[float], typer.Option(help="US dollars at the most.")] = None,  # noqa: UP045
+    docs: Annotated[Optional[Path], typer.Option(help="Folder or file to look things up in.")] = None,  # noqa: UP045
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("runs/advise"),
     *,
     behaviour: Annotated[bool, typer.Option(help="The model must learn how to answer.")] = True,
@@ -50,7 +51,7 @@ def advise(  # noqa: PLR0913 - the questions of practice, one option each
     )  # fmt: skip
     advice = run(
         None if data is None else Task.from_path(data), needs, model=model, embedder=embedder, trials=trials,
-        budget=None if calls is None and money is None else Budget(calls=calls, money=money),
+        documents=docs, budget=None if calls is None and money is None else Budget(calls=calls, money=money),
         out=None if data is None else out,
     )  # fmt: skip
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 from pydantic import BaseModel, ConfigDict
@@ -47,6 +47,11 @@ class _Request(BaseModel):
     instruction: str
     metric: str | None = None
     trials: int = 0
+    docs: Path | None = None
+    checks: Literal["report", "clean", "off"] = "report"
+    label_price: float | None = None
+    prices: Path | None = None
+    vary: str = "data,model,order"
 
 
 @compare_app.callback()
@@ -56,11 +61,16 @@ def compare(  # noqa: PLR0913 - the options of a command
     strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
+    vary: Annotated[str, typer.Option(help="What the seeds decide; the rest is held.")] = "data,model,order",
     model: Annotated[Optional[str], typer.Option(help="Language model, such as tiny.")] = None,  # noqa: UP045
     embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
     instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
     metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
     trials: Annotated[int, typer.Option(help="Settings that each strategy may try on held-out examples.")] = 0,
+    docs: Annotated[Optional[Path], typer.Option(help="Folder or file that rag and pearl look things up in.")] = None,  # noqa: UP045
+    checks: Annotated[str, typer.Option(help="Faults of the data: report, clean (leave them out) or off.")] = "report",
+    label_price: Annotated[Optional[float], typer.Option(help="US dollars for one labelled example.")] = None,  # noqa: UP045
+    prices: Annotated[Optional[Path], typer.Option(help="JSON file of prices; see docs/comparison.md.")] = None,  # noqa: UP045
     out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
     engine: _Engine = "inline",
     workers: _Workers = 2,
@@ -75,7 +85,8 @@ def compare(  # noqa: PLR0913 - the options of a command
     if context.invoked_subcommand is not None:
         return
     request = _Request(data=_given(data), strategies=strategies, sizes=sizes, seeds=seeds, model=model,
-                       embedder=embedder, instruction=instruction, metric=metric, trials=trials)  # fmt: skip
+                       embedder=embedder, instruction=instruction, metric=metric, trials=trials, docs=docs,
+                       checks=checks, label_price=label_price, prices=prices, vary=vary)  # type: ignore[arg-type]  # fmt: skip
     _run(request, out, pool_of(engine, workers), as_json=as_json)
 
 
@@ -112,7 +123,7 @@ def show(
     elif as_json:
         typer.echo(results.model_dump_json(indent=1))
     elif markdown:
-        typer.echo(markdown_report(results), nl=False)
+        typer.echo(markdown_report(results, Items.load(folder)), nl=False)
     else:
         _print(results)
 
@@ -167,9 +178,11 @@ def _request_of(folder: Path) -> _Request:
 
 def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: bool) -> None:
     from ragkit_pipelines.compare import compare as run
+    from ragkit_pipelines.compare.prices import PriceRange
 
     task = Task.from_path(request.data, instruction=request.instruction, metric=request.metric)
-    kept = request.model_copy(update={"data": request.data.resolve()})
+    places = {name: place.resolve() for name in ("data", "docs", "prices") if (place := getattr(request, name))}
+    kept = request.model_copy(update=places)
     result = run(
         task,
         request.strategies.split(",") if request.strategies else None,
@@ -177,7 +190,12 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
         embedder=request.embedder,
         sizes=_sizes(request.sizes, task),
         seeds=_numbers("--seeds", request.seeds),
+        vary=[part.strip() for part in request.vary.split(",")],  # type: ignore[misc]  # looked at there
         trials=request.trials,
+        documents=request.docs,
+        checks=request.checks,
+        label_price=request.label_price,
+        prices=None if request.prices is None else PriceRange.load(request.prices),
         out=out,
         notes={"request": kept.model_dump_json()},
         workers=workers,
@@ -205,12 +223,16 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
 
 
 def _print(results: Results) -> Console:
+    from ragkit_pipelines.compare.report import data_lines
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
     console.print(results.table())
     if results.leaked_test_rows:
         console.print(f"{results.leaked_test_rows} test rows stood in the pool and were removed.")
+    for line in data_lines(results):
+        console.print(f"Data: {line}.", markup=False)
     chosen = results.recommendation
     console.print(f"Recommendation: [bold]{escape(chosen.strategy or 'none')}[/]. {escape(chosen.evidence)}.")
     return console

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import NamedTuple
@@ -41,6 +41,7 @@ class PoolCheck:
         leaks: Pool and test rows with the same input but for case and punctuation, one pair for each test row.
         near_leaks: Pool and test rows with nearly the same words, one pair for each test row that is not a leak.
         labels: Number of rows of each output, the commonest first.
+        near_searched: Whether near-duplicates were looked for to the end; where not, none are given.
     """
 
     rows: int
@@ -51,6 +52,7 @@ class PoolCheck:
     leaks: tuple[Pair, ...]
     near_leaks: tuple[Pair, ...]
     labels: tuple[tuple[str, int], ...]
+    near_searched: bool = True
 
     @property
     def clean(self) -> bool:
@@ -65,6 +67,7 @@ def check_pool(
     near: float = 0.9,
     key: str = "input",
     output: str = "output",
+    most_candidates: int | None = None,
 ) -> PoolCheck:
     """Look for duplicates, contradictions and leaks.
 
@@ -74,6 +77,8 @@ def check_pool(
         near: Jaccard likeness of words from which two rows are nearly the same, above 0 and at most 1.
         key: The part of an input that is compared.
         output: The entry of a mapping that holds the answer.
+        most_candidates: Pairs of rows that may be held against each other in the search for near-duplicates, for each
+            row in the mean; with more, the search is given up. None for no limit.
 
     Returns:
         What was found.
@@ -89,7 +94,8 @@ def check_pool(
     if not pool:
         raise EmptyPoolError("check_pool")
     texts = [row.text(key) for row in (*pool, *held_out)]
-    same, alike = _same(texts), list(_alike(texts, near))
+    same, near_pairs = _same(texts), _alike(texts, near, most_candidates)
+    alike = near_pairs or []
     size = len(pool)
     inside = [[pair for pair in pairs if pair.second < size] for pairs in (same, alike)]
     across = [
@@ -112,6 +118,7 @@ def check_pool(
         leaks=tuple(across[0]),
         near_leaks=tuple(near_leaks[row] for row in sorted(near_leaks)),
         labels=tuple(Counter(row.output for row in pool).most_common()),
+        near_searched=near_pairs is not None,
     )
 
 
@@ -121,18 +128,27 @@ def _same(texts: Sequence[str]) -> list[Pair]:
     return [pair for pair in pairs if pair.first != pair.second]
 
 
-def _alike(texts: Sequence[str], near: float) -> Iterator[Pair]:
+def _alike(texts: Sequence[str], near: float, most_candidates: int | None) -> list[Pair] | None:
     """All pairs of at least ``near`` that are not the same, by their rarest words (Chaudhuri et al., 2006).
 
     Two sets of that likeness share one of the first ``size - ceil(near * size) + 1`` words of each, the rarest first.
-    """  # noqa: DOC402, RUF100
+
+    Returns:
+        The pairs; None where there is a limit and a few words make up all texts, so that nearly every pair is left.
+    """
     sets = [frozenset(words(text)) for text in texts]
     wholes = [folded(text) for text in texts]
     frequency = Counter(word for held in sets for word in held)
     seen: defaultdict[str, list[int]] = defaultdict(list)
+    left = None if most_candidates is None else most_candidates * len(texts)
+    found: list[Pair] = []
     for place, held in enumerate(sets):
         size = len(held)
         rarest = sorted(held, key=lambda word: (frequency[word], word))[: size - ceil(near * size - 1e-9) + 1]
+        if left is not None:
+            left -= sum(len(seen[word]) for word in rarest)
+            if left < 0:
+                return None
         others = {other for word in rarest for other in seen[word]}
         least, most = ceil(near * size - 1e-9), floor(size / near + 1e-9)
         for other in sorted(others):
@@ -140,6 +156,7 @@ def _alike(texts: Sequence[str], near: float) -> Iterator[Pair]:
                 shared = len(held & sets[other])
                 likeness = shared / (size + len(sets[other]) - shared)
                 if likeness >= near:
-                    yield Pair(other, place, likeness)
+                    found.append(Pair(other, place, likeness))
         for word in rarest:
             seen[word].append(place)
+    return found

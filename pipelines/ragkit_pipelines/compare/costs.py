@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from ragkit.errors import InvalidInputError
+from ragkit.models.layers import LayeredModel
 from ragkit.records import Usage
 
 if TYPE_CHECKING:
     from ragkit.models.pricing import Price
+    from ragkit.protocols import LanguageModel
     from ragkit_pipelines.compare.results import Row
 
 TrainingMethod = Literal["full", "lora", "qlora", "prompt-tuning"]
@@ -133,6 +135,26 @@ class ModelSize:
         return _PASSES[method] * self.forward(tokens, context=length)
 
 
+def size_of(model: LanguageModel | None) -> ModelSize | None:
+    """The size of a local model.
+
+    Args:
+        model: A language model.
+
+    Returns:
+        Its size; None for a model whose weights are not at hand.
+    """
+    while isinstance(model, LayeredModel):
+        model = model.model
+    module = getattr(model, "module", None)
+    if module is None:
+        return None
+    from ragkit.finetuning.flops import weights_of
+
+    weights, layers = weights_of(module)
+    return ModelSize(parameters=weights, layers=layers, width=module.config.get_text_config().hidden_size)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upfront:
     """What is paid before the first answer, in US dollars.
@@ -166,14 +188,14 @@ def break_even(upfront: float, each_before: float, each_after: float) -> float |
     """Number of answers from which something paid up front is worth it.
 
     Args:
-        upfront: What it costs, in any unit.
+        upfront: What it costs, in any unit; below 0 where it saves at once.
         each_before: What an answer costs without it, in the same unit.
         each_after: What an answer costs with it.
 
     Returns:
-        Number of answers, not rounded; None where it never pays.
+        Number of answers, not rounded, 0 where it pays from the first; None where it never pays for good.
     """
-    return upfront / (each_before - each_after) if each_before > each_after else None
+    return max(0.0, upfront / (each_before - each_after)) if each_before > each_after else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +257,20 @@ def break_even_range(
     ]
     if not found:
         raise InvalidInputError("`base_prices`, `tuned_prices` and `upfront` need one entry each at least")
-    known = _known(found)
-    return VolumeRange(min(known, default=None), max(known) if len(known) == len(found) else None)
+    return range_of(found)
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
+def range_of(volumes: Sequence[float | None]) -> VolumeRange:
+    """The range of some volumes.
+
+    Args:
+        volumes: What `break_even` gave for each combination of prices.
+
+    Returns:
+        The range.
+    """
+    known = [volume for volume in volumes if volume is not None]
+    return VolumeRange(min(known, default=None), max(known) if len(known) == len(volumes) else None)
 
 
 def per_thousand(row: Row, price: Price | None = None) -> float | None:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.compare.bootstrap import item_weights, student
+from ragkit_pipelines.compare.items import Items
 
-# Beyond this many times the largest pool a prediction is a guess, and is given as "more than".
-FARTHEST = 100.0
+# Beyond this many times the largest pool a prediction is a guess, and is not given.
+FARTHEST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,12 @@ class Extrapolation:
     largest: int
 
     def __str__(self) -> str:
-        def shown(size: float) -> str:
-            limit = FARTHEST * self.largest
-            return f"more than {limit:,.0f}" if size > limit else f"{size:,.0f}"
-
-        return f"{shown(self.size)} examples [{shown(self.low)}, {shown(self.high)}] for a score of {self.target:.3f}"
+        limit = FARTHEST * self.largest
+        if self.size > limit:
+            low = f"; {self.low:,.0f} at the least" if self.low <= limit else ""
+            return f"not within {FARTHEST} times the data ({limit:,}) for a score of {self.target:.3f}{low}"
+        high = f"more than {limit:,}" if self.high > limit else f"{self.high:,.0f}"
+        return f"{self.size:,.0f} examples [{self.low:,.0f}, {high}] for a score of {self.target:.3f}"
 
 
 def extrapolate(
@@ -97,6 +99,41 @@ def extrapolate(
         missed_by=missed,
         largest=sizes[-1],
     )
+
+
+def gap_lines(items: Items) -> list[list[str]]:
+    """How many labelled examples would bring each strategy to the best one's score at the largest pool.
+
+    Args:
+        items: The items of a comparison.
+
+    Returns:
+        Cells of a table: strategy, its score, the score to reach, examples. None where no strategy has a curve.
+    """
+    by_size = items.scores()
+    largest = max((size for _, size in by_size), default=0)
+    means = {name: _mean_of(seeds) for (name, size), seeds in by_size.items() if size == largest}
+    if len(means) < 2:
+        return []
+    best = max(means, key=means.__getitem__)
+    # Half an item of error is the least that the items can tell from none.
+    target = min(means[best], 1 - 0.5 / len(items.expected))
+    lines = []
+    for name, score in means.items():
+        try:
+            if name != best and score < target:
+                needed = extrapolate(items.curve(name), target, draws=500)
+                lines.append([name, f"{score:.3f}", f"{target:.3f} ({best})", str(needed).partition(" for a score")[0]])
+        except InvalidInputError:  # too few sizes, or other seeds at one of them: no curve
+            continue
+    return lines
+
+
+GAP_HEADINGS = ("strategy", "score", "to reach", "labelled examples in all, 95 % interval")
+
+
+def _mean_of(scores: Mapping[int, Sequence[float]]) -> float:
+    return sum(sum(each) / len(each) for each in scores.values()) / len(scores)
 
 
 def _drawn_means(given: NDArray[np.float64], draws: int, seed: int) -> NDArray[np.float64]:

@@ -75,7 +75,9 @@ class Imitating:
             cost=taught.cost,
         )
         counted = student.after(lessons)
-        return replace(counted, trials=student.trials, note=_likeness(setting, student.answers, model_answers))
+        return replace(
+            counted, trials=student.trials, labels=len(shown), note=_likeness(setting, student.answers, model_answers)
+        )
 
 
 def _likeness(setting: Setting, student: Sequence[str], teacher: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ class Answers(BaseModel):
 
     Attributes:
         prompts: What the model was asked; kept for the first seed at the largest pool only, else empty.
+        confidence: The probability that the strategy gave to each answer; empty where it gave none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -27,6 +28,7 @@ class Answers(BaseModel):
     answers: list[str]
     scores: list[float]
     prompts: list[str] = []
+    confidence: list[float] = []
 
 
 class Items(BaseModel):
@@ -65,6 +67,7 @@ class Items(BaseModel):
                     seed=cell.row.seed,
                     answers=cell.answers,
                     scores=cell.scores,
+                    confidence=cell.confidence,
                     prompts=cell.prompts if (cell.row.size, -cell.row.seed) == shown else [],
                 )
                 for cell in done

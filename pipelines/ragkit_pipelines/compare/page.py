@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from importlib.resources import files
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from ragkit.extras import require
+from ragkit_pipelines.compare.classes import (
+    CLASS_HEADINGS,
+    OTHER,
+    class_lines,
+    confusions,
+    matrix_lines,
+    recall_lines,
+)
 from ragkit_pipelines.compare.costs import per_thousand
+from ragkit_pipelines.compare.curves import GAP_HEADINGS, gap_lines
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.report import (
+    BREAK_EVEN_HEADINGS,
+    CALIBRATION_HEADINGS,
     COST_HEADINGS,
     DIFFERENCE_HEADINGS,
+    break_even_lines,
+    break_even_note,
+    calibration_lines,
     cost_lines,
+    data_lines,
     difference_lines,
     largest,
     verdict,
@@ -25,7 +39,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_ITEMS = 200
-MOST_CONFUSIONS = 15
 
 
 def html_report(results: Results, items: Items | None = None) -> str:
@@ -51,9 +64,11 @@ def html_report(results: Results, items: Items | None = None) -> str:
     strategies = list(dict.fromkeys(row.strategy for row in results.rows))
     plots = [(title, _svg(draw)) for title, draw in _plots(results)]
     chosen = _interesting(items) if items else []
+    wrong = confusions(items) if items else []
     return environment.from_string(source).render(
         results=results,
         verdict=verdict(results),
+        data=data_lines(results),
         tests=max((row.n for row in results.rows), default=0),
         sizes=sizes,
         scores=[
@@ -63,47 +78,19 @@ def html_report(results: Results, items: Items | None = None) -> str:
         # matplotlib escapes the names it writes into its own SVG
         plots=[(title, Markup(svg)) for title, svg in plots],  # noqa: S704
         costs=(COST_HEADINGS, cost_lines(results)),
+        even=(BREAK_EVEN_HEADINGS, break_even_lines(results)),
+        even_note=break_even_note(results),
+        calibration=(CALIBRATION_HEADINGS, calibration_lines(results)),
+        gaps=(GAP_HEADINGS, gap_lines(items) if items else []),
         differences=(DIFFERENCE_HEADINGS, difference_lines(results)),
-        classes=_by_class(items) if items else None,
-        confusions=_confusions(items) if items else [],
+        classes=(("class", "rows", *(each.strategy for each in wrong)), recall_lines(wrong)) if wrong else None,
+        confusions=[(each, class_lines(each), matrix_lines(each)) for each in wrong],
+        class_headings=CLASS_HEADINGS,
+        other=OTHER,
         failed=[row for row in results.rows if row.error],
         items=chosen,
         left_out=len(items.inputs) - len(chosen) if items else 0,
     )
-
-
-def _classes(items: Items) -> list[str]:
-    """The expected outputs where they are classes, that is few and repeated; else none."""
-    counts = Counter(items.expected)
-    return [name for name, _ in counts.most_common()] if 1 < len(counts) <= min(100, len(items.expected) / 2) else []
-
-
-def _by_class(items: Items) -> tuple[list[str], list[list[str]]] | None:
-    """Mean score of each strategy on the rows of each class."""
-    classes, shown = _classes(items), items.shown()
-    if not classes:
-        return None
-    lines = []
-    for name in classes:
-        places = [place for place, expected in enumerate(items.expected) if expected == name]
-        means = [_mean([each.scores[place] for place in places]) for each in shown]
-        lines.append([name, str(len(places)), *(f"{mean:.3f}" for mean in means)])
-    return ["expected", "rows", *(each.strategy for each in shown)], lines
-
-
-def _confusions(items: Items) -> list[tuple[str, list[tuple[str, str, int]]]]:
-    """For each strategy the wrong answers that it gives most often, with what was expected."""
-    if not _classes(items):
-        return []
-    found = []
-    for each in items.shown():
-        wrong = Counter(
-            (expected, answer)
-            for expected, answer, score in zip(items.expected, each.answers, each.scores, strict=True)
-            if score < 0.5
-        )
-        found.append((each.strategy, [(*pair, count) for pair, count in wrong.most_common(MOST_CONFUSIONS)]))
-    return found
 
 
 def _interesting(items: Items) -> list[dict[str, Any]]:

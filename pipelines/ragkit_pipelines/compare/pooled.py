@@ -18,42 +18,29 @@ from ragkit.workers.batches import Batch, Done, Function, Missing
 from ragkit.workers.pool import WorkerPool
 from ragkit.workers.shards import Shards
 from ragkit_pipelines.compare.results import Cell
-from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy
+from ragkit_pipelines.compare.running import Job, finished, jobs_on, run_job
+from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy, Varied
 
 if TYPE_CHECKING:
     from ragkit.tasks import Task
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What `compare` does once: one strategy at one size and seed.
+def check_poolable(model: object, embedder: object, budget: object, documents: object) -> None:
+    """Refuse what only one process can hold.
 
-    Attributes:
-        strategy: The strategy.
-        size: Size of the pool as it was asked for.
-        setting: What it works with.
-        key: Hash of the setting.
+    Raises:
+        InvalidInputError: If there is such a thing.
     """
-
-    strategy: Strategy
-    size: int | None
-    setting: Setting
-    key: str
-
-    @property
-    def title(self) -> str:
-        """What people call it."""
-        return f"{self.strategy.name}, pool {len(self.setting.pool)}, seed {self.setting.seed}"
-
-    @property
-    def file(self) -> Path:
-        """Where its cell is kept."""
-        return self.setting.folder.parent / f"{self.strategy.name.replace(':', '-').replace('/', '-')}.json"
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """The same for two jobs that are the same, as those of two sizes that both take the whole pool."""
-        return self.key, self.strategy.name
+    if budget is not None:
+        raise InvalidInputError("`budget` is kept by one process; leave it or `workers` out")
+    if documents is not None:
+        raise InvalidInputError("`documents` are opened by one process; leave them or `workers` out")
+    for name, value in (("model", model), ("embedder", embedder)):
+        if value is not None and not isinstance(value, str):
+            raise InvalidInputError(
+                f"with `workers`, `{name}` must be a spec such as 'tiny' or 'minilm', which each worker loads; got "
+                f"{type(value).__name__}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +53,9 @@ class Cells:
         model: Spec of the language model, None where there is none.
         embedder: Spec of the embedder.
         trials: Settings that each strategy may try.
-        folder: Where answers, cells and trained models are kept; all workers need to see the same one.
+        held: Seeds that all runs share.
+        folder: Where cells and trained models are kept; all workers need to see the same one.
+        answers: File of the answers of models.
         expected: Fingerprints of the model and of the embedder.
     """
 
@@ -75,7 +64,9 @@ class Cells:
     model: str | None
     embedder: str
     trials: int
-    folder: str
+    held: Mapping[Varied, int]
+    folder: Path
+    answers: Path
     expected: tuple[str | None, str]
 
     @classmethod
@@ -93,14 +84,16 @@ class Cells:
             None if model is None else model.name,
             embedder.name,
             setting.trials,
-            str(setting.answers.parent.resolve()),
+            setting.held,
+            setting.folder.resolve(),
+            setting.answers.resolve(),
             (None if model is None else model.fingerprint, embedder.fingerprint),
         )
 
     @property
     def fingerprint(self) -> str:
         """What the answers depend on."""
-        return run_hash(task=self.task.fingerprint, expected=self.expected, trials=self.trials)
+        return run_hash(task=self.task.fingerprint, expected=self.expected, trials=self.trials, held=dict(self.held))
 
     def start(self) -> Function:
         """Load the models.
@@ -111,8 +104,6 @@ class Cells:
         Raises:
             InvalidInputError: If another model or embedder is found here.
         """
-        from ragkit_pipelines.compare import cell_of, setting_of
-
         model = None if self.model is None else load_model(self.model)
         embedder = load_embedder(self.embedder)
         found = (None if model is None else model.fingerprint, embedder.fingerprint)
@@ -126,10 +117,11 @@ class Cells:
             cells: list[object] = []
             for item in cast("list[Mapping[str, object]]", items):
                 size, seed = cast("int | None", item["size"]), cast("int", item["seed"])
-                setting, key = setting_of(
-                    self.task, self.task.draw(size, seed), seed, model, embedder, Path(self.folder), self.trials
-                )
-                cells.append(cell_of(Job(by_name[str(item["strategy"])], size, setting, key)).model_dump())
+                pool = self.task.draw(size, self.held.get("data", seed))
+                setting = Setting(self.task, pool, seed, model, embedder, self.folder, self.answers, self.trials,
+                                  held=self.held)  # fmt: skip
+                (job,) = jobs_on(setting, size, [by_name[str(item["strategy"])]])
+                cells.append(run_job(job).model_dump())
             return cells
 
         return run
@@ -157,14 +149,12 @@ def run_pooled(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[int], N
     Returns:
         A cell for each job, in order; with an error where no worker finished it.
     """
-    from ragkit_pipelines.compare import cell_of, finished
-
     cells = {job.place: cell for job in jobs if (cell := finished(job)) is not None}
     advance(sum(job.place in cells for job in jobs))
     rest = list({job.place: job for job in jobs if job.place not in cells}.values())
-    answers = jobs[0].setting.answers
-    if rest and jobs[0].setting.model is not None:
-        AnswerCache(answers).close()  # made once, not by all workers at the same time
+    first = jobs[0].setting
+    if rest and first.model is not None:
+        AnswerCache(first.answers).close()  # made once, not by all workers at the same time
     batches = [
         Batch([job.title], [{"strategy": job.strategy.name, "size": job.size, "seed": job.setting.seed}])
         for job in rest
@@ -177,9 +167,9 @@ def run_pooled(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[int], N
             else:
                 missing.append(each)
                 stand_in = _GivenUp(job.strategy.name, f"{each.reason}, {each.attempts} times")
-                cells[job.place] = cell_of(replace(job, strategy=stand_in))
+                cells[job.place] = run_job(replace(job, strategy=stand_in))
             advance(sum(other.place == job.place for other in jobs))
-    _tell(missing, len(jobs), answers.parent)
+    _tell(missing, len(jobs), first.folder)
     return [cells[job.place] for job in jobs]
 
 

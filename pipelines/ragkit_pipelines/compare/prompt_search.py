@@ -99,7 +99,7 @@ class OptimisedPrompt:
         rest = [
             replace(each, draw=place) if each.selector == "set" else each for place, each in enumerate(every) if place
         ]
-        Random(f"prompts {setting.seed}").shuffle(rest)
+        Random(f"prompts {setting.seed_of('model')}").shuffle(rest)
         return [every[0], *rest][: setting.trials or self.trials]
 
     def _ask(self, candidate: Candidate, setting: Setting) -> Outcome:

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ragkit.checksums import with_checksum, without_checksum
 from ragkit.errors import DataFileError
 from ragkit.finetuning.manifest import write_atomic
+from ragkit_pipelines.compare.calibration import Calibration
+from ragkit_pipelines.compare.checking import DataReport
+from ragkit_pipelines.compare.prices import PriceRange
 from ragkit_pipelines.compare.statistics import wilson
 
 if TYPE_CHECKING:
@@ -37,6 +40,17 @@ class Row(BaseModel):
         fit_cost: US dollars for calls that learning made, None where unknown.
         trials: Settings that were tried on held-out examples.
         note: What the strategy chose or found on the way.
+        labels: Labelled examples that it used.
+        label_cost: US dollars that these cost, None where the price of a label is unknown.
+        trained_tokens: Those of ``fit_tokens`` that were trained on, each epoch counted.
+        shared_tokens: Tokens with which every prompt began alike, which a prompt cache could keep.
+        flops: Floating-point operations of answering all rows, None where the model's weights are not at hand.
+        cached_flops: The same where what all prompts begin with is read once.
+        fit_flops: Floating-point operations of learning, None where they are not known.
+        calibration: How far the strategy's confidence can be believed; None where it gives none.
+        data_seed: Seed of what was drawn of the pool; ``seed`` but where it was held.
+        model_seed: Seed of training and of the search for a prompt, likewise.
+        order_seed: Seed of selectors that draw by chance, likewise.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -62,6 +76,17 @@ class Row(BaseModel):
     fit_cost: float | None = None
     trials: int = 0
     note: str = ""
+    labels: int = 0
+    label_cost: float | None = None
+    trained_tokens: int = 0
+    shared_tokens: int = 0
+    flops: float | None = None
+    cached_flops: float | None = None
+    fit_flops: float | None = None
+    calibration: Calibration | None = None
+    data_seed: int | None = None
+    model_seed: int | None = None
+    order_seed: int | None = None
 
 
 class Cell(BaseModel):
@@ -74,6 +99,7 @@ class Cell(BaseModel):
     answers: list[str]
     scores: list[float]
     prompts: list[str] = []
+    confidence: list[float] = []
 
 
 class Pair(BaseModel):
@@ -118,6 +144,8 @@ class Results(BaseModel):
         task: Name of the task.
         leaked_test_rows: Test rows that stood in the pool and were removed.
         floor: What the commonest output of the pool scores as the answer to every test row.
+        data: What is wrong with the data, and what was left out.
+        prices: What tokens are reckoned to cost in the volumes from which training pays.
         provenance: Versions, hashes and settings that the results came from.
     """
 
@@ -127,6 +155,8 @@ class Results(BaseModel):
     task: str
     leaked_test_rows: int
     floor: float = 0.0
+    data: DataReport | None = None
+    prices: PriceRange | None = None
     rows: list[Row]
     pairs: list[Pair]
     differences: list[Difference]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from time import perf_counter
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from ragkit.errors import InvalidInputError
 from ragkit.models.answers import AnswerCache
@@ -19,6 +19,8 @@ from ragkit.records import Completion, Example
 from ragkit.tasks import Task
 from ragkit_selectors.loading import load_selector
 
+Varied = Literal["data", "model", "order"]
+VARIED: tuple[Varied, ...] = ("data", "model", "order")
 _LEAST_TOKENS = 48  # room for a short answer with some words around it
 
 
@@ -29,13 +31,14 @@ class Setting:
     Attributes:
         task: The task; `task.test` are the rows to answer.
         pool: The examples that may be learned from.
-        seed: Seed of everything drawn.
+        seed: The run; the seed of everything that is not held.
         model: The language model, None where none was given.
         embedder: The embedder.
         folder: Where trained models are kept.
         answers: File of the answers that models gave.
         trials: Settings that each strategy which can be tuned may try on held-out examples; 0 for none.
         budget: What calls of models may take, all strategies together.
+        held: Seeds of ``"data"``, ``"model"`` or ``"order"`` that all runs share.
     """
 
     task: Task
@@ -47,6 +50,19 @@ class Setting:
     answers: Path
     trials: int = 0
     budget: Budget | None = None
+    held: Mapping[Varied, int] = field(default_factory=dict)
+
+    def seed_of(self, what: Varied) -> int:
+        """The seed that decides one thing.
+
+        Args:
+            what: ``"data"`` for what is drawn of the pool and held out of it, ``"model"`` for training and the search
+                for a prompt, ``"order"`` for selectors that draw by chance.
+
+        Returns:
+            The seed.
+        """
+        return self.held.get(what, self.seed)
 
     def language_model(self, strategy: str) -> LanguageModel:
         """The language model, its answers kept.
@@ -98,7 +114,7 @@ class Setting:
             raise InvalidInputError(
                 f"strategy {strategy!r} tries settings on a part of the pool; expected 10 examples at least, got {size}"
             )
-        dev = set(Random(f"held out {self.seed}").sample(range(size), min(100, size // 5)))
+        dev = set(Random(f"held out {self.seed_of('data')}").sample(range(size), min(100, size // 5)))
         return (
             [row for place, row in enumerate(self.pool) if place not in dev],
             [self.pool[place] for place in sorted(dev)],
@@ -130,6 +146,10 @@ class Outcome:
         note: What was chosen or found on the way, for a reader.
         cached_tokens: Those of the tokens read that came from a prompt cache.
         prompts: What the model was asked, one prompt for each row; empty where no model was.
+        trained_tokens: Those of the tokens of learning that were trained on, each epoch counted.
+        trained_flops: Floating-point operations of training, None where they were not counted.
+        labels: Labelled examples that were used; the whole pool if None.
+        confidence: The probability, 0 to 1, that the strategy itself gives to each answer; empty where it gives none.
     """
 
     answers: Sequence[str]
@@ -144,6 +164,10 @@ class Outcome:
     note: str = ""
     cached_tokens: int = 0
     prompts: Sequence[str] = ()
+    trained_tokens: int = 0
+    trained_flops: float | None = 0.0
+    labels: int | None = None
+    confidence: Sequence[float] = ()
 
     def after(self, *earlier: Outcome) -> Outcome:
         """This outcome with all that others took counted as learning.
@@ -154,16 +178,26 @@ class Outcome:
         Returns:
             The outcome.
         """
-        costs = [self.fit_cost, *(part for done in earlier for part in (done.cost, done.fit_cost))]
-        known = [cost for cost in costs if cost is not None]
         return replace(
             self,
             fit_seconds=self.fit_seconds + sum(done.seconds + done.fit_seconds for done in earlier),
             fit_tokens=self.fit_tokens
             + sum(done.prompt_tokens + done.completion_tokens + done.fit_tokens for done in earlier),
-            fit_cost=sum(known) if len(known) == len(costs) else None,
+            fit_cost=sum_known([self.fit_cost, *(part for done in earlier for part in (done.cost, done.fit_cost))]),
+            trained_tokens=self.trained_tokens + sum(done.trained_tokens for done in earlier),
+            trained_flops=sum_known([done.trained_flops for done in (self, *earlier)]),
             trials=self.trials + len(earlier),
         )
+
+
+def sum_known(values: Sequence[float | None]) -> float | None:
+    """The sum, None where one of the values is.
+
+    Returns:
+        A number or None.
+    """
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 class Strategy(Protocol):
@@ -204,15 +238,13 @@ def outcome_of(
     Returns:
         The outcome; its cost is None where one of the completions has none.
     """
-    costs = [completion.cost for completion in done]
-    known = [cost for cost in costs if cost is not None]
     return Outcome(
         texts,
         prompt_tokens=sum(completion.usage.prompt_tokens for completion in done),
         completion_tokens=sum(completion.usage.completion_tokens for completion in done),
         seconds=sum(completion.seconds for completion in done),
         fit_seconds=fit_seconds,
-        cost=sum(known) if len(known) == len(costs) else None,
+        cost=sum_known([completion.cost for completion in done]),
         cached_tokens=sum(completion.usage.cached_tokens for completion in done),
         prompts=[prompt_text(prompt) for prompt in prompts],
     )
@@ -243,4 +275,4 @@ def selector_of(spec: str, setting: Setting) -> Selector:
     Returns:
         A selector.
     """
-    return load_selector(spec, setting.pool, embedder=setting.embedder, seed=setting.seed)
+    return load_selector(spec, setting.pool, embedder=setting.embedder, seed=setting.seed_of("order"))

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.protocols import LanguageModel
-from ragkit.records import field_text
 from ragkit.tasks import Task
 from ragkit_pipelines.compare.imitating import Imitating
 from ragkit_pipelines.compare.prompt_search import OptimisedPrompt
+from ragkit_pipelines.compare.retrieving import Planning, Rag
 from ragkit_pipelines.compare.setting import (
     Checked,
     Outcome,
@@ -80,8 +80,10 @@ class Tfidf:
         classifier = fit_logistic(vectorizer.fit_transform([example.text() for example in setting.pool]), labels)
         fitted = perf_counter()
         rows = vectorizer.transform([row.text() for row in setting.task.test])
-        answers = [str(label) for label in classifier.predict(rows)]
-        return Outcome(answers, seconds=perf_counter() - fitted, fit_seconds=fitted - started, cost=0.0)
+        likelihood = classifier.predict_proba(rows)
+        answers = [str(classifier.classes_[place]) for place in likelihood.argmax(axis=1)]
+        seconds, confidence = perf_counter() - fitted, likelihood.max(axis=1).tolist()
+        return Outcome(answers, seconds=seconds, fit_seconds=fitted - started, cost=0.0, confidence=confidence)
 
 
 @dataclass(frozen=True)
@@ -102,15 +104,19 @@ class Vote:
         Returns:
             The outcome.
         """
-
-        def work() -> list[str]:
-            chosen = selector_of(self.selector, setting).select_many(
-                [row.input for row in setting.task.test], self._k(setting)
-            )
-            # Counter keeps the order of first sight, and most_common is stable: the most similar wins a draw.
-            return [Counter(example.output for example in shown).most_common(1)[0][0] for shown in chosen]
-
-        return timed(work)
+        started = perf_counter()
+        chosen = selector_of(self.selector, setting).select_many(
+            [row.input for row in setting.task.test], self._k(setting)
+        )
+        # Counter keeps the order of first sight, and most_common is stable: the most similar wins a draw.
+        votes = [Counter(example.output for example in shown).most_common(1)[0] for shown in chosen]
+        shares = [count / len(shown) for (_, count), shown in zip(votes, chosen, strict=True)]
+        return Outcome(
+            [output for output, _ in votes],
+            seconds=perf_counter() - started,
+            cost=0.0,
+            confidence=shares if self.k > 1 else (),  # one example agrees with itself, which says nothing
+        )
 
     def _k(self, setting: Setting) -> int:
         return min(self.k, len(setting.pool))
@@ -153,66 +159,8 @@ class Prompting:
         )
         answers = pipeline.batch([row.input for row in setting.task.test])
         done = [answer.completion for answer in answers]
-        return outcome_of([answer.text for answer in answers], done, [answer.prompt for answer in answers])
-
-
-@dataclass(frozen=True)
-class Planning:
-    """Answer questions about documents by plans; inputs have the fields ``question`` and ``document``.
-
-    Attributes:
-        max_tokens: Tokens of a step's value at the most.
-        retrieved: Whether steps are shown passages that are found for them; else they are shown the whole document.
-    """
-
-    max_tokens: int = 256
-    retrieved: bool = False
-    name: str = "pearl"
-
-    def check(self, task: Task, model: LanguageModel | None) -> None:
-        """Refuse to run without a model, or on inputs with other fields.
-
-        Raises:
-            InvalidInputError: If an input has other fields.
-        """
-        need_model(self.name, model)
-        if any(isinstance(row.input, str) or not {"question", "document"} <= set(row.input) for row in task.test):
-            raise InvalidInputError("strategy 'pearl' needs inputs with the fields 'question' and 'document'")
-
-    def run(self, setting: Setting) -> Outcome:
-        """Plan, run and, where the task has labels, map the answers to them.
-
-        Returns:
-            The outcome.
-        """
-        from ragkit_pipelines.pearl.context import WholeText
-        from ragkit_pipelines.pearl.executor import PlanExecutor
-        from ragkit_pipelines.pearl.options import OptionMapper
-        from ragkit_pipelines.pearl.pipeline import Pearl
-        from ragkit_pipelines.pearl.retrieved import Retrieved
-
-        rows = [row.input for row in setting.task.test]
-        questions, documents = ([field_text(row, name) for row in rows] for name in ("question", "document"))
-        model = setting.language_model(self.name)
-        pearl = Pearl(
-            model,
-            executor=PlanExecutor(concurrency=1, max_tokens=self.max_tokens, step_timeout=None),
-            context=Retrieved() if self.retrieved else WholeText(),
-        )
-        runs = pearl.batch(questions, documents)
-        answers = [run.text for run in runs]
-        labels = setting.task.labels
-        if labels:
-            choices = OptionMapper(model).map_many([(a, q, labels) for a, q in zip(answers, questions, strict=True)])
-            answers = ["" if choice.place is None else labels[choice.place] for choice in choices]
-        costs = [run.cost for run in runs]
-        return Outcome(
-            answers,
-            prompt_tokens=sum(run.usage.prompt_tokens for run in runs),
-            completion_tokens=sum(run.usage.completion_tokens for run in runs),
-            seconds=sum(run.model_seconds for run in runs),
-            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
-        )
+        outcome = outcome_of([answer.text for answer in answers], done, [answer.prompt for answer in answers])
+        return outcome if self.selector else replace(outcome, labels=0)
 
 
 _ALL: tuple[Strategy, ...] = (
@@ -227,6 +175,7 @@ _ALL: tuple[Strategy, ...] = (
     EncoderTuning(),
     OptimisedPrompt(),
     Planning(),
+    Rag(),
 )
 NAMED = {strategy.name: strategy for strategy in _ALL}
 FOR_LABELS = ("majority", "tfidf", "vote:jaccard", "vote:bm25", "vote:embedding", "classifier-head", "full")
@@ -238,8 +187,8 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
 
     Args:
         strategy: An object, a name of `NAMED`, ``"few-shot:<selector>"``, ``"vote:<selector>"``,
-            ``"lora+few-shot:<selector>"``, each with ``@<k>`` behind it or without, ``"copy:<selector>"``, or
-            ``"imitate:<teacher>"``.
+            ``"lora+few-shot:<selector>"``, each with ``@<k>`` behind it or without, ``"copy:<selector>"``,
+            ``"rag@<k>"``, or ``"imitate:<teacher>"``.
 
     Returns:
         A strategy.
@@ -253,6 +202,8 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
     kind, _, given = strategy.partition(":")
     if kind == "imitate" and given:
         return Imitating(given)
+    if strategy.startswith("rag@") and strategy[4:].isdecimal():
+        return Rag(k=int(strategy[4:]))
     selector, at, number = given.rpartition("@")
     if not at:
         selector, number = given, ""

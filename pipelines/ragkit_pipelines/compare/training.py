@@ -9,12 +9,14 @@ from math import ceil
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
+
 from ragkit.finetuning import FineTuned, finetune
 from ragkit.protocols import LanguageModel
 from ragkit.records import Example, Prompt, Selection
 from ragkit.tasks import Task
 from ragkit.templates import Template
-from ragkit_pipelines.compare.setting import Outcome, Setting, need_model, outcome_of, selector_of
+from ragkit_pipelines.compare.setting import Outcome, Setting, need_model, outcome_of, selector_of, sum_known
 from ragkit_pipelines.few_shot import FewShot
 
 # What is tried where trials are allowed: factors of the usual learning rate and of the usual epochs, likeliest first.
@@ -109,7 +111,7 @@ class Tuning:
             template=template,
             epochs=self._epochs(len(setting.pool)),
             learning_rate=self.learning_rate,
-            seed=setting.seed,
+            seed=setting.seed_of("model"),
         )
         asked = prompts.asking(setting.task.test)
         own = setting.task.template
@@ -122,6 +124,8 @@ class Tuning:
             outcome,
             fit_seconds=sum(run.manifest.seconds for run in spent),
             fit_tokens=sum(run.manifest.tokens for run in spent),
+            trained_tokens=sum(run.manifest.tokens for run in spent),
+            trained_flops=sum_known([run.manifest.flops for run in spent]),
         )
         assert tuned.manifest.learning_rate is not None  # noqa: S101 - only training at a vendor does not tell
         return outcome, tuned.manifest.learning_rate
@@ -134,7 +138,7 @@ class Tuning:
         texts = [row.text() for row in setting.pool]
         first = finetune(
             setting.model, texts, method="lora", objective="text", output_dir=folder,
-            epochs=self._epochs(len(texts)), seed=setting.seed,
+            epochs=self._epochs(len(texts)), seed=setting.seed_of("model"),
         )  # fmt: skip
         return first.model, [first]
 
@@ -197,9 +201,17 @@ class EncoderTuning:
             method=self.method,
             output_dir=setting.folder / self.method,
             epochs=self.epochs or (2 if len(setting.pool) > 5000 else 4),
-            seed=setting.seed,
+            seed=setting.seed_of("model"),
         )
         started = perf_counter()
-        done = tuned.model.generate([row.text() for row in setting.task.test])
-        seconds = perf_counter() - started
-        return Outcome([c.text for c in done], seconds=seconds, fit_seconds=tuned.manifest.seconds, cost=0.0)
+        texts = [row.text() for row in setting.task.test]
+        labels = list(tuned.manifest.labels or ())
+        likelihood = tuned.model.score(texts, labels)
+        best = likelihood.argmax(axis=1)
+        return Outcome(
+            [labels[place] for place in best],
+            seconds=perf_counter() - started,
+            fit_seconds=tuned.manifest.seconds,
+            cost=0.0,
+            confidence=np.exp(likelihood.max(axis=1)).clip(0, 1).tolist(),
+        )

@@ -10,6 +10,8 @@ from itertools import combinations
 import numpy as np
 
 from ragkit_pipelines.compare.bootstrap import Interval, PairedBootstrap
+from ragkit_pipelines.compare.checking import DataReport
+from ragkit_pipelines.compare.prices import PriceRange
 from ragkit_pipelines.compare.results import Cell, Difference, Pair, Recommendation, Results, Row
 from ragkit_pipelines.compare.statistics import holm, mcnemar
 
@@ -22,6 +24,10 @@ def summarise(
     cells: Sequence[Cell],
     *,
     floor: float = 0.0,
+    data: DataReport | None = None,
+    label_price: float | None = None,
+    prices: PriceRange | None = None,
+    held: Sequence[str] = (),
     provenance: Mapping[str, str] | None = None,
     draws: int = 10_000,
 ) -> Results:
@@ -32,6 +38,10 @@ def summarise(
         leaked: Test rows that were removed because they stand in the pool.
         cells: What the strategies gave, all on the same test rows.
         floor: Score of one and the same answer to everything.
+        data: What is wrong with the data.
+        label_price: US dollars for one labelled example.
+        prices: What tokens are reckoned to cost.
+        held: What was the same in all runs, of data, model and order.
         provenance: What the results came from.
         draws: Bootstrap draws.
 
@@ -44,17 +54,35 @@ def summarise(
             by_size[cell.row.size][cell.row.strategy][cell.row.seed] = cell.scores
     pairs = [pair for size, found in by_size.items() for pair in _pairs(size, found)]
     differences = [each for size, found in by_size.items() for each in _differences(size, found, draws)]
-    rows = [cell.row.model_copy(update={"at_floor": _at_floor(cell.row, floor)}) for cell in cells]
+    rows = [
+        cell.row.model_copy(
+            update={
+                "at_floor": _at_floor(cell.row, floor),
+                "label_cost": None if label_price is None else cell.row.labels * label_price,
+            }
+        )
+        for cell in cells
+    ]
     return Results(
         task=task,
         leaked_test_rows=leaked,
         floor=floor,
+        data=data,
+        prices=prices,
         rows=rows,
         pairs=pairs,
         differences=differences,
-        recommendation=recommend(rows, pairs, differences),
+        recommendation=_within(recommend(rows, pairs, differences), held),
         provenance=dict(provenance or {}),
     )
+
+
+def _within(chosen: Recommendation, held: Sequence[str]) -> Recommendation:
+    """Say what the runs had in common, so that nobody takes the evidence for more than it is."""
+    if not held:
+        return chosen
+    said = f"{chosen.evidence}; {' and '.join(held)} were the same in all runs, so this holds for these only"
+    return chosen.model_copy(update={"evidence": said})
 
 
 def _at_floor(row: Row, floor: float) -> bool:

@@ -97,6 +97,18 @@ def read_citations(text: str, hits: Sequence[Hit]) -> tuple[tuple[Citation, ...]
     )
 
 
+def without_marks(text: str) -> str:
+    """An answer without the numbers that cite, and without the space before them.
+
+    Args:
+        text: The answer.
+
+    Returns:
+        The bare answer.
+    """
+    return re.sub(rf"\s*{_MARK.pattern}", "", text)
+
+
 def citation_of(number: int, hit: Hit) -> Citation:
     """A citation of a whole passage."""
     source = (hit.metadata or {}).get("source")

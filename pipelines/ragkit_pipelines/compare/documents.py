@@ -1,0 +1,109 @@
+"""Documents that strategies look things up in, whatever they are given as."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import uuid4
+
+from typing_extensions import override
+
+from ragkit.errors import InvalidInputError
+from ragkit.finetuning.manifest import run_hash
+from ragkit.protocols import Embedder, Retriever
+from ragkit.records import Document
+from ragkit.retrievers.base import Hits, RetrieverBase, Where
+
+if TYPE_CHECKING:
+    from ragkit.index import Index
+
+AnyDocuments: TypeAlias = "str | Path | Sequence[str | Document] | Index | Retriever"
+
+
+class Library(RetrieverBase):
+    """A retriever that says by its ``repr`` what it holds, so that kept answers are not taken for those of others.
+
+    Attributes:
+        retriever: What searches.
+        fingerprint: A hash of the passages; a new one each time where nobody can know them.
+    """
+
+    name = "library"
+
+    def __init__(self, retriever: Retriever, fingerprint: str) -> None:
+        """Wrap a retriever."""
+        self.retriever, self.fingerprint = retriever, fingerprint
+
+    def __repr__(self) -> str:
+        """The fingerprint alone."""
+        return f"Library({self.fingerprint})"
+
+    @override
+    def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
+        return self.retriever.retrieve(queries, k, where=where)
+
+
+@contextmanager
+def opened(documents: AnyDocuments, folder: Path, embedder: Embedder) -> Iterator[Library]:
+    """Make documents ready to be searched, by words and by meaning together.
+
+    Args:
+        documents: A folder or a file, which are cut into passages; passages as they stand; an index; or a retriever.
+        folder: Where the index of a folder is kept, so that it is embedded once.
+        embedder: The embedder of that index.
+
+    Yields:
+        The library.
+
+    Raises:
+        InvalidInputError: If there is nothing to search, or nothing that could be.
+    """
+    from ragkit.index import Index
+    from ragkit.ingest import load_chunker, load_documents
+
+    if isinstance(documents, Index):
+        yield _library(documents)
+    elif isinstance(documents, str | Path):
+        path = Path(documents)
+        if not path.exists():
+            raise InvalidInputError(f"`documents` is {str(path)!r}, which does not exist; give a folder or a file")
+        kept = folder / f"documents-{run_hash(path=str(path.resolve()), embedder=embedder.fingerprint)}"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with Index.create(kept if path.is_dir() else None, embedder=embedder, exist_ok=True) as index:
+            if path.is_dir():
+                index.sync(path)
+            else:
+                chunker = load_chunker("tokens", embedder=embedder)
+                index.add([piece for document in load_documents(path) for piece in chunker.chunk(document)])
+            yield _library(index)
+    elif isinstance(documents, Retriever):
+        yield Library(documents, uuid4().hex)
+    elif isinstance(documents, Sequence):
+        with Index.create(None, embedder=embedder) as index:
+            index.add(list(documents))
+            yield _library(index)
+    else:
+        raise InvalidInputError(
+            "`documents` must be a folder, a file, a list of passages, an Index or a retriever; "
+            f"got {type(documents).__name__}"
+        )
+
+
+def _library(index: Index) -> Library:
+    if not len(index):
+        raise InvalidInputError("`documents` hold no passage to search; give some that have text")
+    from ragkit.retrievers.bm25 import BM25Retriever
+    from ragkit.retrievers.dense import DenseRetriever
+    from ragkit.retrievers.hybrid import HybridRetriever
+
+    held = hashlib.sha256()
+    texts = (document.text for document in index.get_by_keys(index.keys()) if document is not None)
+    for text in sorted(texts):
+        held.update(f"{len(text)}:{text}".encode("utf-8", "surrogatepass"))
+    parts: list[Retriever] = [BM25Retriever(index)]
+    if index.embedder is not None:
+        parts.append(DenseRetriever(index))
+    return Library(HybridRetriever(parts), held.hexdigest()[:16])

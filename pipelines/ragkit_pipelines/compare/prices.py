@@ -1,0 +1,54 @@
+"""Prices that are thought possible, low and high, as a file and as a comparison's results hold them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ragkit.errors import DataFileError
+from ragkit.models.pricing import Price
+
+
+class PriceRange(BaseModel):
+    """Prices in US dollars; every combination of them is reckoned with.
+
+    Attributes:
+        base: Prices of the model that is prompted.
+        tuned: Prices of the same model tuned, with what a million training tokens cost in ``training``, 0 where that is
+            not given; those of the base if empty.
+        hosting: What it costs to keep the tuned model at hand for the time in which the answers are given.
+
+    Examples:
+        >>> prices = PriceRange(base=[Price(input=0.15, output=0.6)], hosting=[0.0, 50.0])
+        >>> prices.base[0].input, prices.hosting
+        (0.15, (0.0, 50.0))
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: tuple[Price, ...] = Field(min_length=1)
+    tuned: tuple[Price, ...] = ()
+    hosting: tuple[float, ...] = Field(default=(0.0,), min_length=1)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PriceRange:
+        """Read prices from a JSON file, such as ``{"base": [{"input": 0.15, "output": 0.6, "cached": 0.075}]}``.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The prices.
+
+        Raises:
+            DataFileError: If there is none, or something in it is no price.
+        """
+        path = Path(path)
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataFileError(path, 0, f"expected prices as JSON; {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise DataFileError(path, 0, f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}") from error

@@ -1,0 +1,197 @@
+"""One strategy at one pool size and seed is a job: run, or read from what was kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from traceback import extract_tb
+from typing import Any
+
+from ragkit.errors import MetricError, RagkitError
+from ragkit.finetuning.manifest import run_hash
+from ragkit.protocols import LanguageModel
+from ragkit.tasks import Task
+from ragkit_pipelines.compare.calibration import calibrated
+from ragkit_pipelines.compare.costs import size_of
+from ragkit_pipelines.compare.results import Cell, make_row, read_cell, write_cell
+from ragkit_pipelines.compare.setting import VARIED, Outcome, Setting, Strategy, sum_known
+
+
+def floor_of(task: Task) -> float:
+    """What the commonest output of the pool scores as the answer to every test row; 0 where that cannot be judged."""
+    if str(task.metric).startswith("judge:"):  # a model would have to be asked
+        return 0.0
+    commonest = Counter(example.output for example in task.examples).most_common(1)[0][0]
+    try:
+        return sum(task.score_all([commonest] * len(task.test))) / len(task.test)
+    except MetricError:
+        return 0.0
+
+
+def setting_key(setting: Setting) -> str:
+    """A hash of all that decides what strategies do in a setting, but for the strategies."""
+    return run_hash(
+        task=setting.task.fingerprint,
+        seed=[setting.seed_of(what) for what in VARIED] if setting.held else setting.seed,
+        embedder=setting.embedder.fingerprint,
+        pool=len(setting.pool),
+        model=setting.model.fingerprint if setting.model else None,
+        trials=setting.trials,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What `compare` does once: one strategy at one size and seed.
+
+    Attributes:
+        strategy: The strategy.
+        size: Size of the pool as it was asked for; None for the whole pool.
+        setting: What it works with; what is kept goes under the setting's folder.
+        key: Hash of the setting.
+    """
+
+    strategy: Strategy
+    size: int | None
+    setting: Setting
+    key: str
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"{self.strategy.name}, pool {len(self.setting.pool)}, seed {self.setting.seed}"
+
+    @property
+    def file(self) -> Path:
+        """Where its cell is kept."""
+        name = self.strategy.name.replace(":", "-").replace("/", "-")
+        return self.setting.folder / "kept" / self.key / f"{name}.json"
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The same for two jobs that are the same, as those of two sizes that both take the whole pool."""
+        return self.key, self.strategy.name
+
+
+def jobs_on(setting: Setting, size: int | None, strategies: Sequence[Strategy]) -> list[Job]:
+    """The jobs of one setting.
+
+    Args:
+        setting: What strategies work with.
+        size: Size of its pool as it was asked for.
+        strategies: The strategies.
+
+    Returns:
+        A job for each strategy.
+    """
+    key = setting_key(setting)
+    return [Job(strategy, size, setting, key) for strategy in strategies]
+
+
+def finished(job: Job) -> Cell | None:
+    """The cell that was kept of a job; None where there is none."""
+    return read_cell(job.file, _key_of(job))
+
+
+def run_job(job: Job) -> Cell:
+    """Run one strategy, or read what it gave before.
+
+    Args:
+        job: The job.
+
+    Returns:
+        The cell; a strategy that fails gives one with its error, and the others go on.
+    """
+    kept = finished(job)
+    if kept is not None:
+        return kept
+    strategy, setting = job.strategy, replace(job.setting, folder=job.file.parent / "models")
+    job.file.parent.mkdir(parents=True, exist_ok=True)
+    seeds = {f"{what}_seed": setting.seed_of(what) for what in VARIED}
+    started = perf_counter()
+    error = calibration = None
+    scores: list[float] = []
+    try:
+        if setting.budget is not None:
+            setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the clock, or says that time is over
+        outcome = strategy.run(setting)
+        scores = setting.task.score_all(outcome.answers)
+        calibration = calibrated(outcome.confidence, scores) if len(outcome.confidence) else None
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the other strategies go on
+        outcome, error = Outcome([], seconds=perf_counter() - started), _described(failure)
+    cell = Cell(
+        key=_key_of(job),
+        row=make_row(
+            strategy=strategy.name,
+            model=setting.model.name if setting.model else setting.embedder.name,
+            size=len(setting.pool),
+            seed=setting.seed,
+            n=len(setting.task.test),
+            correct=sum(scores),
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            seconds=outcome.seconds,
+            fit_seconds=outcome.fit_seconds,
+            cost=outcome.cost,
+            cached_tokens=outcome.cached_tokens,
+            fit_tokens=outcome.fit_tokens,
+            fit_cost=outcome.fit_cost,
+            trials=outcome.trials,
+            note=outcome.note,
+            error=error,
+            labels=len(setting.pool) if outcome.labels is None else outcome.labels,
+            trained_tokens=outcome.trained_tokens,
+            calibration=calibration,
+            **seeds,
+            **_operations(outcome, setting.model),
+        ),
+        answers=list(outcome.answers),
+        scores=scores,
+        prompts=list(outcome.prompts),
+        confidence=list(outcome.confidence),
+    )
+    if error is None:
+        write_cell(job.file, cell)
+    return cell
+
+
+def _key_of(job: Job) -> str:
+    return run_hash(setting=job.key, strategy=repr(job.strategy))
+
+
+def _operations(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]:
+    """Tokens that every prompt begins with, and operations of answering and of learning."""
+    if not outcome.prompts or model is None:
+        return {}
+    shared = model.count_tokens(_beginning(outcome.prompts))
+    size, rows = size_of(model), len(outcome.answers)
+    if size is None:
+        return {"shared_tokens": shared}
+    length = (outcome.prompt_tokens + outcome.completion_tokens) / rows
+    tried = size.forward(outcome.fit_tokens - outcome.trained_tokens, context=length)
+    again = size.forward(max(0.0, length - shared), context=length) * rows + size.forward(shared)
+    return {
+        "shared_tokens": shared,
+        "flops": size.forward(length) * rows,
+        "cached_flops": min(again, size.forward(length) * rows),
+        "fit_flops": sum_known([outcome.trained_flops, tried]),
+    }
+
+
+def _beginning(prompts: Sequence[str]) -> str:
+    """The text that all prompts begin with; none where there is only one."""
+    first, last = min(prompts), max(prompts)  # in the order of text, what these two share all do
+    same = next((place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    return first[:same] if len(prompts) > 1 else ""
+
+
+def _described(failure: Exception) -> str:
+    """An error in one line; one that is not ours with the place it comes from."""
+    said = f"{type(failure).__name__}: {failure}"
+    if isinstance(failure, RagkitError):
+        return said
+    last = extract_tb(failure.__traceback__)[-1]
+    return f"{said} ({Path(last.filename).name}, line {last.lineno})"

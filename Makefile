@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all check bench docs audit
+.PHONY: help setup demo test test-all check bench docs dist audit
 
 help:
 	@echo "make setup     make .venv and install ragkit with everything it needs (once; again when the versions change)"
@@ -24,8 +24,9 @@ help:
 	@echo "make test-all  check, then every test that needs no GPU, slow ones included"
 	@echo "make check     ruff, mypy and import-linter"
 	@echo "make bench     run every benchmark under benchmarks/ and write its results"
+	@echo "make docs      run every snippet in the README and in docs/, then build the site into build/site"
+	@echo "make dist      build wheel and sdist, and try the wheel with the oldest and the newest of its dependencies"
 	@echo "make audit     licences of all dependencies, and pip-audit on the pinned versions (asks PyPI for advisories)"
-	@echo "make docs      run every snippet in the README and in docs/"
 
 setup: $(STAMP)
 
@@ -54,11 +55,18 @@ test-all: setup check
 bench: setup
 	@set -e; for script in $(wildcard benchmarks/*/run.py); do echo "$$script"; $(BIN)/python "$$script"; done
 
-docs: setup
-	$(BIN)/pytest tests/test_docs.py
+docs: setup .venv/.docs
+	$(BIN)/pytest tests/test_docs.py tests/test_site.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+dist: setup .venv/.dist
+	$(BIN)/python tests/wheels/try_wheels.py
 
 # --strict: a package about which no advisories can be had is an error, not a clean bill.
-audit: setup
+audit: setup .venv/.audit
 	$(BIN)/python benchmarks/reliability/licences.py
-	$(BIN)/pip install -q -c constraints.txt -e ".[audit]"
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+.venv/.docs .venv/.dist .venv/.audit: .venv/.%: $(STAMP)
+	$(BIN)/pip install -c constraints.txt -e ".[$*]"
+	@touch $@

@@ -7,7 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 from random import Random
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not spin; read when torch is loaded
 
@@ -83,18 +83,45 @@ app.add_typer(index_app, name="index")
 app.add_typer(pearl_app, name="pearl")
 
 
+# What the command line itself refuses. Typer names only this member of the family, whose module moved between versions.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_STOPPED = 130  # what shells expect of a command that Ctrl-C ended
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends with one clear line and exit code 2."""
     # Warnings of ours are one line for a reader of a terminal, not a place in a source file.
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
     try:
-        app()
+        code = app(prog_name="ragkit", standalone_mode=False)
     except RagkitError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        _fail(str(error))
+    except _UsageError as error:
+        _refuse(error)
+    except OSError as error:
+        if error.filename is None:  # no file of the user's
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
+    except (KeyboardInterrupt, typer.Abort):
+        code = _STOPPED
+    if code == _STOPPED:
         typer.echo("stopped; run the same command again to go on", err=True)
-        sys.exit(130)
+    sys.exit(code or 0)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(2)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    """Say in one line what the command line got wrong; no arguments at all are answered with the help."""
+    message, context = error.format_message(), getattr(error, "ctx", None)  # type: ignore[attr-defined]
+    if "\n" in message or not message:
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(2)
+    help_of = "" if context is None else f"; see `{context.command_path} --help`"
+    _fail(message.rstrip(".") + help_of)
 
 
 if __name__ == "__main__":

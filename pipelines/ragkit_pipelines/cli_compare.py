@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare import Comparison
     from ragkit_pipelines.compare.results import Results
 
-compare_app = typer.Typer(
-    help="Compare strategies on one task; look at finished comparisons.", invoke_without_command=True
-)
+compare_app = typer.Typer(invoke_without_command=True)
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -77,7 +75,7 @@ def compare(  # noqa: PLR0913 - the options of a command
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
 ) -> None:
-    """Compare strategies on one task.
+    """Compare strategies on one task; look at finished comparisons.
 
     Example: ragkit compare --data banking77.jsonl --strategies tfidf,vote:bm25 --sizes 77,770,all --out runs/banking
     Example: ragkit compare --data banking77.jsonl --engine process --workers 4

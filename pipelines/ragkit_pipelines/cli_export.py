@@ -24,12 +24,17 @@ def export(
     merged: Annotated[Path, typer.Option(help="Folder for the merged model, new or empty.")],
     model: Annotated[str, typer.Option(help="What to export, such as hf:runs/banking.")] = "tiny",
     adapter: Annotated[_Text, typer.Option(help="Folder of a PEFT adapter to merge.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Merge an adapter into its base, for vLLM, transformers and others.
 
     Example: ragkit export --model hf:runs/banking --merged runs/banking-merged
     """
     made = export_merged(model, merged, adapter=adapter)
+    if as_json:
+        typer.echo(json.dumps(asdict(made), default=str, indent=1))
+        return
     typer.echo(f"written to {made.folder}; serve it with:\n{made.serve_merged}")
     if made.serve_adapter is not None:
         typer.echo(f"or the base with the adapter beside it:\n{made.serve_adapter}")
@@ -47,8 +52,7 @@ def parity(
 ) -> None:
     """Ask two backends the same and show the first difference; exit code 1 where there is one.
 
-    Example: ragkit parity --model hf:runs/banking --other openai:banking --base-url http://127.0.0.1:8000/v1
-    --prompts prompts.jsonl
+    Example: ragkit parity --prompts p.jsonl --model tiny --other openai:tiny --base-url http://127.0.0.1:8000/v1
     """
     _check_different(model, other, adapter=adapter, base_url=base_url)
     asked = read_prompts(prompts)

@@ -38,7 +38,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tab
 
 
 @index_app.command()
-def build(
+def build(  # noqa: PLR0913 - the options of the command
     folder: _Folder,
     data: _Data,
     embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
@@ -49,17 +49,20 @@ def build(
     chunker: _Chunker = "tokens",
     engine: _Engine = "inline",
     workers: _Workers = 2,
+    *,
+    as_json: _Json = False,
 ) -> None:
     """Make an index of a folder or a file; stopped in the middle, the same command goes on.
 
     Example: ragkit index build docs.rag docs/
     Example: ragkit index build wiki.rag corpus.jsonl --engine process --workers 4
     """
+    _check_there(data)  # before an index is made for nothing
     pool = pool_of(engine, workers)
     with Index.create(folder, embedder=embedder, metric=metric, dtype=dtype, factory=factory, exist_ok=True) as index:  # type: ignore[arg-type]
-        _put(index, data, text, chunker, pool)
+        synced = _put(index, data, text, chunker, pool)
         index.compact()
-        _say_size(index)
+        _say(index, synced, as_json=as_json)
 
 
 @index_app.command()
@@ -70,6 +73,8 @@ def add(
     chunker: _Chunker = "tokens",
     engine: _Engine = "inline",
     workers: _Workers = 2,
+    *,
+    as_json: _Json = False,
 ) -> None:
     """Add the documents of a file, or put them in the place of those with the same id.
 
@@ -77,8 +82,7 @@ def add(
     """
     pool = pool_of(engine, workers)
     with Index.open(folder) as index:
-        _put(index, data, text, chunker, pool)
-        _say_size(index)
+        _say(index, _put(index, data, text, chunker, pool), as_json=as_json)
 
 
 @index_app.command()
@@ -86,14 +90,15 @@ def sync(
     folder: _Folder,
     documents: Annotated[Path, typer.Argument(help="A folder of files.")],
     chunker: _Chunker = "tokens",
+    *,
+    as_json: _Json = False,
 ) -> None:
     """Bring an index in step with a folder: what has not changed is not embedded again, what vanished is removed.
 
     Example: ragkit index sync docs.rag docs/
     """
     with Index.open(folder) as index:
-        _say_sync(index.sync(documents, chunker=chunker))
-        _say_size(index)
+        _say(index, index.sync(documents, chunker=chunker), as_json=as_json)
 
 
 @index_app.command()
@@ -101,6 +106,8 @@ def rebuild(
     folder: _Folder,
     new: Annotated[Path, typer.Argument(help="Folder of the new index; stopped, the same command goes on.")],
     embedder: Annotated[str, typer.Option(help="The new embedder, such as st:<folder> of a trained one.")],
+    *,
+    as_json: _Json = False,
 ) -> None:
     """Embed the documents of an index again, by another embedder, into a new index.
 
@@ -108,7 +115,7 @@ def rebuild(
     """
     with Index.open(folder, read_only=True) as old, rebuild_index(old, new, embedder=embedder) as index:
         index.compact()
-        _say_size(index)
+        _say(index, None, as_json=as_json)
 
 
 @index_app.command()
@@ -168,24 +175,25 @@ def tune(
 
 
 @index_app.command()
-def verify(folder: _Folder) -> None:
+def verify(folder: _Folder, *, as_json: _Json = False) -> None:
     """Check every checksum; damage ends with exit code 2.
 
     Example: ragkit index verify wiki.rag
     """
     with Index.open(folder, read_only=True, verify=True) as index:
-        typer.echo(f"{len(index)} documents, no damage found")
+        found = {"documents": len(index), "damaged": False}
+    typer.echo(json.dumps(found) if as_json else f"{found['documents']} documents, no damage found")
 
 
 @index_app.command()
-def compact(folder: _Folder) -> None:
+def compact(folder: _Folder, *, as_json: _Json = False) -> None:
     """Give back the room of removed documents and build what approximate search needs.
 
     Example: ragkit index compact wiki.rag
     """
     with Index.open(folder) as index:
         index.compact()
-        _say_size(index)
+        _say(index, None, as_json=as_json)
 
 
 @index_app.command()
@@ -216,23 +224,23 @@ def import_langchain(
     typer.echo(f"written to {out}")
 
 
-def _put(index: Index, data: Path, text: str, chunker: str, pool: WorkerPool | None) -> None:
-    """Add a folder, lines of JSON as they are, or the pieces of another file."""
+def _put(index: Index, data: Path, text: str, chunker: str, pool: WorkerPool | None) -> SyncReport | None:
+    """Add a folder, lines of JSON as they are, or the pieces of another file; a folder gives a report."""
     if data.is_dir() and pool is not None:
         raise InvalidInputError("--engine embeds a file; a folder is embedded in this process, so leave --engine out")
     if data.is_dir():
-        _say_sync(index.sync(data, chunker=chunker))
-    elif data.suffix.lower() in {"", ".jsonl", ".json", ".ndjson"}:
+        return index.sync(data, chunker=chunker)
+    if data.suffix.lower() in {"", ".jsonl", ".json", ".ndjson"}:
         index.add(_documents(data, text), pool=pool)
     else:
         cut = load_chunker(chunker, embedder=index.embedder or "minilm")
         index.add([piece for document in load_documents(data) for piece in cut.chunk(document)], pool=pool)
+    return None
 
 
-def _say_sync(report: SyncReport) -> None:
-    typer.echo(f"{report.new} new or changed, {report.removed} removed, {report.unchanged} files unchanged")
-    for each in report.unread:
-        typer.echo(f"not read: {each.source}: {each.reason}", err=True)
+def _check_there(data: Path) -> None:
+    if not data.exists():
+        raise DataFileError(data, 0, "there is no such file or folder; expected documents, or JSON lines")
 
 
 def pool_of(engine: str, workers: int) -> WorkerPool | None:
@@ -270,6 +278,15 @@ def _documents(path: Path, text: str) -> Iterator[Document]:
             yield Document(row.pop(text), id=None if own is None else str(own), metadata=row or None)
 
 
-def _say_size(index: Index) -> None:
+def _say(index: Index, synced: SyncReport | None, *, as_json: bool) -> None:
+    """Say what an index holds now, and how a folder was brought in."""
     facts = index.stats()
+    for each in synced.unread if synced else ():
+        typer.echo(f"not read: {each.source}: {each.reason}", err=True)
+    if as_json:
+        report = asdict(synced) | {"unread": [each._asdict() for each in synced.unread]} if synced else {}
+        typer.echo(json.dumps(asdict(facts) | report, indent=1))
+        return
+    if synced:
+        typer.echo(f"{synced.new} new or changed, {synced.removed} removed, {synced.unchanged} files unchanged")
     typer.echo(f"{facts.documents} documents, {facts.bytes:,} bytes, search: {facts.factory}")

@@ -173,6 +173,7 @@ class Index:
         folder = Path(tempfile.mkdtemp(prefix="ragkit-")) if path is None else Path(path)
         if folder.exists() and (not folder.is_dir() or any(each.name != "writer.lock" for each in folder.iterdir())):
             raise InvalidInputError(f"{folder} is not empty and holds no index; give another folder")
+        folder = folder.absolute()  # the program may go to another folder while the index is open
         folder.mkdir(parents=True, exist_ok=True)
         cards = card_numbers(device)
         index = cls(folder, loaded, read_only=False, durable=path is not None, cards=cards)
@@ -225,6 +226,7 @@ class Index:
         folder = Path(path)
         if not (folder / NAME).is_file():
             raise InvalidInputError(f"{folder} holds no index: there is no {NAME}; make one with Index.create")
+        folder = folder.absolute()
         index = cls(folder, None, read_only=read_only, durable=True, cards=card_numbers(device))
         try:
             with index._database.snapshot():

@@ -1,0 +1,156 @@
+"""What holds for every command: help with an example that can be read, JSON, one line and exit code 2 for a mistake."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import typer
+from command_line import run
+
+from ragkit_pipelines.cli import app
+
+# Commands whose output is no data (a server; a drawing), or is JSON always.
+WITHOUT_JSON = {"serve", "pearl explain", "index tune"}
+
+# Something wrong that a user could type, for each command.
+MISTAKES = {
+    "demo": ["--seed", "many"],
+    "export": ["--model", "tiny", "--merged", "{folder}"],
+    "advise": ["--data", "{nowhere}"],
+    "finetune": ["--data", "{nowhere}", "--out", "{new}"],
+    "generate": ["hello", "--model", "tinny"],
+    "models": ["{nowhere}"],
+    "parity": ["--prompts", "{file}", "--model", "tiny", "--other", "tiny"],
+    "select": ["--pool", "{nowhere}", "--query", "x"],
+    "ask": ["what is it?"],
+    "eval": ["--qrels", "{nowhere}"],
+    "serve": ["--adapter", "no-folder"],
+    "compare": ["--data", "{nowhere}"],
+    "compare resume": ["{nowhere}"],
+    "compare show": ["{nowhere}"],
+    "compare diff": ["{nowhere}", "{nowhere}"],
+    "data check": ["{nowhere}"],
+    "pool check": ["{nowhere}"],
+    "index build": ["{new}", "{nowhere}", "--embedder", "hash:8"],
+    "index add": ["{nowhere}", "{file}"],
+    "index sync": ["{nowhere}", "{folder}"],
+    "index search": ["{nowhere}", "x"],
+    "index stats": ["{nowhere}"],
+    "index tune": ["{nowhere}"],
+    "index verify": ["{nowhere}"],
+    "index compact": ["{nowhere}"],
+    "index import-langchain": ["{nowhere}", "--out", "{new}"],
+    "pearl run": ["why?", "--document", "{nowhere}", "--model", "tiny"],
+    "pearl plan": ["why?", "--model", "tinny"],
+    "pearl resume": ["{nowhere}", "--model", "tiny"],
+    "pearl explain": ["{nowhere}"],
+}
+
+
+def commands_of(command, path=()):
+    """All commands by the words that call them; a group that can be called itself is one too."""
+    if path and (not hasattr(command, "commands") or command.invoke_without_command):
+        yield " ".join(path), command
+    for name, part in getattr(command, "commands", {}).items():
+        yield from commands_of(part, (*path, name))
+
+
+COMMANDS = dict(commands_of(typer.main.get_command(app)))
+
+
+def test_every_command_has_its_mistake():
+    assert MISTAKES.keys() == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example_whose_options_exist(name):
+    shown = run(*name.split(), "--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    examples = re.findall(r"Example: ragkit (.*?)(?=\n\s*Example:|\n\s*\n|$)", COMMANDS[name].help, re.DOTALL)
+    assert examples, f"ragkit {name} --help shows no line that begins with 'Example: ragkit'"
+    for example in examples:
+        words = shlex.split(example.partition(" > ")[0], comments=True)
+        assert words[: len(name.split())] == name.split()
+        known = {option for each in COMMANDS[name].params for option in (*each.opts, *each.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known
+        assert words[-1] in " ".join(shown.stdout.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_a_machine_may_read_is_json_when_asked(name):
+    has = any("--json" in each.opts for each in COMMANDS[name].params)
+    assert has != (name in WITHOUT_JSON)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_does(name):
+    for each in COMMANDS[name].params:
+        assert each.help, f"ragkit {name}: {each.name} has no help"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_mistake_is_one_line_and_exit_code_2(name, tmp_path):
+    places = {"nowhere": tmp_path / "nowhere", "new": tmp_path / "new"}
+    for kind in ("file", "folder"):
+        places[kind] = tmp_path / kind
+    places["file"].write_text("no JSON\n")
+    places["folder"].mkdir()
+    (places["folder"] / "full.txt").write_text("something")
+    arguments = [part.format_map({k: str(v) for k, v in places.items()}) for part in MISTAKES[name]]
+    assert_refused(run(*name.split(), *arguments))
+    assert not places["new"].exists()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_that_does_not_exist_is_one_line_and_exit_code_2(name):
+    refused = run(*name.split(), "--no-such-option")
+    assert_refused(refused)
+    assert f"see `ragkit {name} --help`" in refused.stderr
+
+
+def assert_refused(done):
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_misspelt_command_is_answered_with_what_was_meant():
+    refused = run("index", "serch", "x")
+    assert_refused(refused)
+    assert "Did you mean 'search'" in refused.stderr
+
+
+def test_a_file_that_the_system_refuses_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    refused = run("index", "build", tmp_path / "file" / "wiki.rag", tmp_path, "--embedder", "hash:8")
+    assert_refused(refused)
+    assert "Not a directory" in refused.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ragkit_pipelines.compare.compare", interrupted)
+    stopped = run("demo")
+    assert (stopped.returncode, stopped.stderr) == (130, "stopped; run the same command again to go on\n")
+
+
+@pytest.mark.parametrize(
+    ("shell", "asked"),
+    [
+        ("bash", {"COMP_WORDS": "ragkit index ver", "COMP_CWORD": "2"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "ragkit index ver"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "ragkit index ver", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_the_shell_completes_commands(shell, asked):
+    environment = {**os.environ, **asked, "_RAGKIT_COMPLETE": f"complete_{shell}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "ragkit_pipelines.cli"], env=environment, capture_output=True, text=True
+    )
+    assert "verify" in done.stdout, done.stderr
+    assert "build" not in done.stdout

@@ -27,7 +27,8 @@ from ragkit.tasks import read_objects
 from ragkit.where import matches, parse_where
 from ragkit_pipelines.cli_index import _documents
 from ragkit_pipelines.cli_select import read_condition
-from ragkit_pipelines.compare.results import Cell, make_row, read_cell
+from ragkit_pipelines.compare.items import Items
+from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
 from ragkit_pipelines.compare.strategies import load_strategy
 from ragkit_pipelines.pearl.library import ActionLibrary, read_demonstrations
 from ragkit_pipelines.pearl.options import read_option
@@ -320,6 +321,28 @@ def test_cells_of_comparisons_and_routers(tmp_path_factory, cell, router):
     loaded = read(Router.load, folder / "router.json")
     if loaded is not None:
         read(loaded.route, "what ship?")
+
+
+RESULTS = Results(
+    task="t", leaked_test_rows=0, rows=[ROW], pairs=[], differences=[],
+    recommendation=Recommendation(strategy="s", evidence="e"),
+).model_dump_json()  # fmt: skip
+ITEMS = Items(inputs=["i"], expected=["o"], answers=[]).model_dump_json()
+
+
+@fuzz
+@given(
+    results=hostile_bytes(RESULTS) | other_json(RESULTS).map(str.encode),
+    items=hostile_bytes(ITEMS) | other_json(ITEMS).map(str.encode),
+)
+@example(results=b"\x80", items=b"\x80")
+@example(results=b"[" * 5000, items=b"[" * 5000)
+def test_results_and_items_of_comparisons(tmp_path_factory, results, items):
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "results.json").write_bytes(results)
+    (folder / "items.json").write_bytes(items)
+    read(Results.load, folder)
+    read(Items.load, folder)
 
 
 @pytest.fixture(scope="module")

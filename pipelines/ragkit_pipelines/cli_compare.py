@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +15,7 @@ from rich.table import Table
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.extras import is_installed
 from ragkit.tasks import Task
+from ragkit.text import read_json
 from ragkit_pipelines.cli_index import pool_of
 from ragkit_pipelines.cli_select import console_of_width
 
@@ -164,7 +165,7 @@ def _given(data: Path | None) -> Path:
 def _request_of(folder: Path) -> _Request:
     path = folder / "run.json"
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored: Any = read_json(path.read_bytes())
         return _Request.model_validate_json(stored["request"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataFileError(

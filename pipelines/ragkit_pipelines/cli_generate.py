@@ -21,6 +21,7 @@ from ragkit.progress import progress
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Chat, Completion, Message, Usage
 from ragkit.templates import Template
+from ragkit.text import read_json
 from ragkit.workers import GenerateTexts
 from ragkit_pipelines.cli_index import pool_of
 from ragkit_pipelines.prompt_files import read_prompts
@@ -139,7 +140,7 @@ def _template_of(model: str) -> Template | None:
 
 def _read_schema(path: Path) -> Mapping[str, object]:
     try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
+        schema = read_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"--schema takes a file with a JSON schema; {path} cannot be read: {error}") from error
     if not isinstance(schema, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Literal
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.finetuning.manifest import MANIFEST, Manifest
+from ragkit.text import read_json
 
 _DEPTH = 5
 _PASSED_OVER = {"node_modules", "checkpoints", "__pycache__"}
@@ -89,7 +89,7 @@ def _tuned(spec: str, manifest: Manifest) -> FoundModel:
 
 
 def _json(path: Path) -> dict[str, object]:
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = read_json(path.read_bytes())
     if not isinstance(facts, dict):
         raise IntegrityError(f"{path} holds a {type(facts).__name__}, expected a JSON object")
     return facts

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
@@ -14,6 +13,7 @@ from ragkit.errors import IntegrityError
 from ragkit.finetuning.soft_prompt import WEIGHTS, SoftPromptModel, read_vectors
 from ragkit.models.local import LocalModel
 from ragkit.progress import quiet_transformers
+from ragkit.text import read_json
 
 
 def put_on(module: Any, tokenizer: Any, adapter: str, *, name: str, fingerprint: str, source: str) -> LocalModel:
@@ -83,8 +83,8 @@ def kind_of(adapter: str) -> str:
     if not path.is_file():  # a hub id
         return ""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["peft_type"])
-    except (ValueError, KeyError) as error:
+        return str(cast("Any", read_json(path.read_bytes()))["peft_type"])
+    except (ValueError, LookupError, TypeError) as error:
         raise IntegrityError(f"{path} is damaged ({error}); copy the folder again") from error
 
 

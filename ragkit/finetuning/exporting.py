@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
 from ragkit.extras import require
+from ragkit.text import read_json
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for --max-lora-rank
 
@@ -122,8 +122,7 @@ def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
         manifest.check_base(folder, fingerprint_of(base))
         return base, str(folder / "model")
     if (folder / "adapter_config.json").is_file():
-        found = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return str(found["base_model_name_or_path"]), source
+        return str(_adapter_facts(folder)["base_model_name_or_path"]), source
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise InvalidInputError(f"{folder} holds no model: expected config.json, adapter_config.json or {MANIFEST}")
     return source, adapter
@@ -147,8 +146,17 @@ def _write(base: str, adapter: str | None, folder: Path) -> None:
 
 def _rank(adapter: str) -> int | None:
     """The rank of a LoRA; None for another kind, and for DoRA, which vLLM does not take."""
-    found = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
-    return int(found["r"]) if found.get("peft_type") == "LORA" and not found.get("use_dora") else None
+    found = _adapter_facts(Path(adapter))
+    rank = found.get("r")
+    return rank if isinstance(rank, int) and found.get("peft_type") == "LORA" and not found.get("use_dora") else None
+
+
+def _adapter_facts(folder: Path) -> dict[str, object]:
+    path = folder / "adapter_config.json"
+    found = read_json(path.read_bytes())
+    if not isinstance(found, dict) or "base_model_name_or_path" not in found:
+        raise IntegrityError(f"{path} is not what PEFT writes for an adapter; copy the folder again")
+    return found
 
 
 def _name(spec: str, adapter: str) -> str:

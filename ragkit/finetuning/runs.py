@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ragkit.errors import InvalidInputError, TrainingError
 from ragkit.finetuning.manifest import MANIFEST, Manifest, write_atomic
+from ragkit.text import read_json
 
 RUN = "run.json"
 CHECKPOINTS = "checkpoints"
@@ -63,7 +64,7 @@ def last_checkpoint(folder: Path) -> str | None:
     found = [path for path in (folder / CHECKPOINTS).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
     for path in sorted(found, key=lambda path: -int(path.name.split("-")[1])):
         try:  # the trainer writes its state last
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            read_json((path / "trainer_state.json").read_bytes())
         except (OSError, ValueError):
             continue
         return str(path)
@@ -94,7 +95,7 @@ def open_run(folder: Path, run: str) -> bool:
             return True
         raise InvalidInputError(f"{folder} holds another fine-tuned model; give another `output_dir` or delete it")
     if (folder / RUN).is_file():
-        if json.loads((folder / RUN).read_text(encoding="utf-8")).get("run") != run:
+        if read_json((folder / RUN).read_bytes()) != {"run": run}:
             raise InvalidInputError(
                 f"{folder} holds an unfinished run with other data or settings; give another `output_dir` or delete it"
             )

@@ -90,7 +90,7 @@ class Items(BaseModel):
         path = Path(folder) / "items.json"
         try:
             found = cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise DataFileError(path, 0, f"expected the answers of a comparison; {error}") from error
         except ValidationError as error:
             first = error.errors()[0]

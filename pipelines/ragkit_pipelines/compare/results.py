@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ragkit.checksums import with_checksum, without_checksum
 from ragkit.errors import DataFileError
 from ragkit.finetuning.manifest import write_atomic
+from ragkit.text import read_json
 from ragkit_pipelines.compare.calibration import Calibration
 from ragkit_pipelines.compare.checking import DataReport
 from ragkit_pipelines.compare.prices import PriceRange
@@ -179,7 +180,7 @@ class Results(BaseModel):
         path = Path(path)
         path = path / "results.json" if path.is_dir() else path
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json(path.read_bytes())
         except (OSError, ValueError) as error:
             raise DataFileError(path, 0, f"expected the results of a comparison; {error}") from error
         found = stored.get("schema_version", 1) if isinstance(stored, dict) else None

@@ -320,10 +320,11 @@ def training_table(facts: dict[str, Any]) -> str:
         row = facts["embedder"]
         low, high = row["gain"]["low_by_groups"], row["gain"]["high_by_groups"]
         lines += [
-            f"\nThe embedder is MiniLM, trained for {row['epochs']:g} epoch on {min(row['pairs'])} to",
-            f"{max(row['pairs'])} pairs with one mined negative each; {row['max_length']} tokens of a text are read,",
+            f"\nThe embedder is MiniLM, trained for {row['epochs']:g} epoch on {' and '.join(map(str, row['pairs']))}",
+            f"pairs with mined negatives ({row['negatives']} each), learning rate",
+            f"{row['learning_rate']:g}, batches of {row['batch_size']}; {row['max_length']} tokens of a text are read,",
             "before and after. Drawn by groups of claims that share documents, the interval of its gain is",
-            f"{low:+.3f} to {high:+.3f}.",
+            f"{low:+.3f} to {high:+.3f}{'.' if low > 0 else ': no gain is shown.'}",
         ]
     if "reader" in facts:
         row = facts["reader"]

@@ -12,6 +12,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from time import process_time
@@ -124,22 +125,39 @@ def rounded(report: RetrievalReport) -> dict[str, float]:
     return {measure: round(report[measure], 4) for measure in report}
 
 
-def scifact(
-    data: Path, cache: Path, *, folds: int, max_length: int, epochs: float, batch_size: int
-) -> Iterator[dict[str, object]]:
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How the embedder is trained."""
+
+    max_length: int
+    epochs: float
+    batch_size: int
+    learning_rate: float
+    negatives: int
+    skip: int
+
+    @property
+    def name(self) -> str:
+        return "-".join(f"{value:g}" for value in asdict(self).values())
+
+
+def scifact(data: Path, cache: Path, folds: int, recipe: Recipe) -> Iterator[dict[str, object]]:
     """nDCG@10 of held-out claims before and after training on the others; the facts again after each fold."""
     folder = data / "scifact"
     queries, qrels = read_queries(folder / "queries.jsonl"), read_qrels(folder / "qrels.tsv")
     before, after, rows, seconds = [], [], [], 0.0
-    place, run = cache / f"scifact-{max_length}-minilm", f"scifact-{max_length}-{folds}-{epochs:g}-{batch_size}"
+    max_length, run = recipe.max_length, f"scifact-{folds}-{recipe.name}"
+    place = cache / f"scifact-{max_length}-minilm"
     with Index.create(place, embedder=embedder_of("minilm", max_length), device="cpu", exist_ok=True) as index:
         index.add(documents_of(folder), batch_size=512)
         for number, held_out in enumerate(folds_of(qrels, folds, seed=0)):
             learned = {query: grades for query, grades in qrels.items() if query not in set(held_out)}
-            pairs = mine_hard_negatives(index, queries, learned)
+            pairs = mine_hard_negatives(index, queries, learned, negatives=recipe.negatives or 1, skip=recipe.skip)
+            if not recipe.negatives:
+                pairs = [replace(pair, negatives=()) for pair in pairs]
             tuned = finetune_embedder(
-                "minilm", pairs, output_dir=cache / f"{run}-{number}", epochs=epochs, max_length=max_length,
-                batch_size=batch_size,
+                "minilm", pairs, output_dir=cache / f"{run}-{number}", epochs=recipe.epochs, max_length=max_length,
+                batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
             )  # fmt: skip
             asked = {query: queries[query] for query in held_out}
             before.append(evaluate_retrieval(DenseRetriever(index), asked, qrels))
@@ -153,8 +171,8 @@ def scifact(
             one, other = merged(after, "trained"), merged(before, "minilm")
             yield {
                 "collection": "scifact", "documents": len(index), "queries": len(one.per_query["ndcg@10"]),
-                "folds": folds, "folds_done": number + 1, "pairs": rows, "max_length": max_length, "epochs": epochs,
-                "batch_size": batch_size, "before": rounded(other), "after": rounded(one),
+                "folds": folds, "folds_done": number + 1, "pairs": rows, **asdict(recipe),
+                "before": rounded(other), "after": rounded(one),
                 "gain": gain_of(one, other, components(qrels)), "training_seconds": round(seconds, 1),
             }  # fmt: skip
 
@@ -293,14 +311,18 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--negatives", type=int, default=1, help="mined for each pair of SciFact; 0 for none")
+    parser.add_argument("--skip", type=int, default=0, help="best hits that are no negatives")
     parser.add_argument("--domains", type=int, default=3)
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(
+        max_length=arguments.max_length, epochs=arguments.epochs, batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate, negatives=arguments.negatives, skip=arguments.skip,
+    )  # fmt: skip
     makers = {
-        "embedder": lambda: scifact(
-            arguments.data, arguments.cache, folds=arguments.folds, max_length=arguments.max_length,
-            epochs=arguments.epochs, batch_size=arguments.batch_size,
-        ),
+        "embedder": lambda: scifact(arguments.data, arguments.cache, arguments.folds, recipe),
         "reranker": lambda: reranker(arguments.cache, domains=arguments.domains),
         "reader": lambda: reader(arguments.cache, domains=arguments.domains),
     }  # fmt: skip

@@ -46,7 +46,7 @@ def finetune_embedder(  # noqa: PLR0913 - the options of the command
     skip: _Skip = 0,
     margin: _Margin = 0.05,
     epochs: _Epochs = 1,
-    learning_rate: _Rate = 5e-5,
+    learning_rate: _Rate = 2e-5,
     batch_size: Annotated[int, typer.Option(help="Pairs that learn from each other's passages.")] = 32,
     max_length: Annotated[Optional[int], typer.Option(help="Tokens of a text that are read in training.")] = None,  # noqa: UP045
     seed: _Seed = 0,

@@ -42,7 +42,7 @@ def finetune_embedder(
     *,
     output_dir: str | Path,
     epochs: float = 1,
-    learning_rate: float = 5e-5,
+    learning_rate: float = 2e-5,
     batch_size: int = 32,
     max_length: int | None = None,
     scale: float = 20.0,
@@ -53,6 +53,9 @@ def finetune_embedder(
     Each query learns to choose its passage among its own negatives and all passages of its batch (Henderson et al.,
     arXiv 1705.00652; the multiple negatives ranking loss of sentence-transformers). The trained embedder gives other
     vectors, so an index that the base filled refuses it; `rebuild_index` makes a new one.
+
+    An embedder that was trained on much has much to lose: a few hundred pairs at a high rate may make it worse. Keep
+    judged queries back and compare both with `compare_retrieval`.
 
     A run that was killed goes on from its last epoch when it is called again with the same arguments; a finished
     one is not trained again. The folder is there when everything in it is.

@@ -74,3 +74,7 @@ def test_the_pools_figures_are_the_measured_ones():
         assert numbers(shown) == pytest.approx([engines[name]["cpu_s"], engines[name]["cpu_of_inline"]], abs=0.051)
         assert engines[name]["same_bytes"]
     assert numbers("inline")[0] == pytest.approx(engines["inline_cpu_s"], abs=0.051)
+    minilm = results("workers")["engines_minilm"]
+    more = float(re.search(r"two Ray workers took ([\d.]+) CPU seconds more", PAGE).group(1))
+    assert more == pytest.approx(minilm["ray_2"]["cpu_s"] - minilm["inline_cpu_s"], abs=0.051)
+    assert all(each["same_bytes"] for each in minilm.values() if isinstance(each, dict))

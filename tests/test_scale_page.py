@@ -66,6 +66,21 @@ def test_ten_million_vectors_are_within_their_memory_and_exact():
     assert [float(each) for each in shown] == pytest.approx(measured, abs=0.006)
 
 
+def test_the_approximate_parts_figures_are_the_measured_ones():
+    (point,) = results("large", "index")["IVF1024,SQfp16"]["points"]
+    build, search = point["build"], point["search"]
+    said = PAGE.partition("- **An approximate part**")[2]
+    shown = re.search(
+        r"(\d+) CPU seconds\s+to build, ([\d.]+) ms .*? and ([\d.]+) ms alone, "
+        r"recall@10 of ([\d.]+), ([\d.]+) GB.*?held ([\d.]+)",
+        said,
+        re.DOTALL,
+    ).groups()
+    measured = [build["compact_cpu_s"], search["ms_a_query_in_a_batch"], search["ms_a_query_alone"],
+                point["checked"]["recall"], search["peak_bytes"] / 1e9, build["peak_bytes"] / 1e9]  # fmt: skip
+    assert [float(each) for each in shown] == pytest.approx(measured, rel=0.02)
+
+
 def test_the_pools_figures_are_the_measured_ones():
     engines = results("workers")["engines"]
     named = {"2 processes": "process_2", "2 workers on a running Ray cluster": "ray_2_on_a_running_cluster",
@@ -74,3 +89,7 @@ def test_the_pools_figures_are_the_measured_ones():
         assert numbers(shown) == pytest.approx([engines[name]["cpu_s"], engines[name]["cpu_of_inline"]], abs=0.051)
         assert engines[name]["same_bytes"]
     assert numbers("inline")[0] == pytest.approx(engines["inline_cpu_s"], abs=0.051)
+    minilm = results("workers")["engines_minilm"]
+    more = float(re.search(r"two Ray workers took ([\d.]+) CPU seconds more", PAGE).group(1))
+    assert more == pytest.approx(minilm["ray_2"]["cpu_s"] - minilm["inline_cpu_s"], abs=0.051)
+    assert all(each["same_bytes"] for each in minilm.values() if isinstance(each, dict))

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -125,7 +125,7 @@ def load(path: str | Path, *, embedder: str | Embedder | None = None) -> Selecti
     if manifest.vectors is not None:
         vectors = np.load(io.BytesIO(_read(folder, manifest.vectors)), allow_pickle=False)
         arguments |= {"embedder": _same_embedder(manifest, embedder), "vectors": vectors}
-    source: PoolSelector = _classes()[manifest.selector.kind](pool, **arguments)
+    source: PoolSelector = _class_of(manifest.selector.kind)(pool, **arguments)
     stages = tuple(_stage(part) for part in manifest.stages)
     return Pipeline(source, stages) if stages else source
 
@@ -146,11 +146,22 @@ def _same_embedder(manifest: _Manifest, embedder: str | Embedder | None) -> Embe
     return loaded
 
 
-def _classes() -> dict[str, type]:
+def _class_of(kind: str) -> type[Any]:
+    """The class of a saved selector: one of ours, or one of the user's that the program has imported."""
     import ragkit_selectors
 
     names = ("BM25", "Containment", "Embedding", "Fixed", "Hybrid", "Jaccard", "Ngram", "Random", "Tfidf")
-    return {f"{name}Selector": getattr(ragkit_selectors, f"{name}Selector") for name in names}
+    ours: dict[str, type[Any]] = {f"{name}Selector": getattr(ragkit_selectors, f"{name}Selector") for name in names}
+    known = {each.__name__: each for each in _below(PoolSelector)} | ours
+    if kind not in known:
+        raise InvalidInputError(f"a {kind} was saved there, which is no class of ragkit; import its module, then load")
+    return known[kind]
+
+
+def _below(parent: type[Any]) -> Iterator[type[Any]]:
+    for each in parent.__subclasses__():
+        yield each
+        yield from _below(each)
 
 
 def _embedded(source: PoolSelector) -> tuple[Embedder, NDArray[np.float32]] | tuple[None, None]:

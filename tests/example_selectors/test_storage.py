@@ -206,3 +206,17 @@ def test_a_killed_save_leaves_a_whole_selector(tmp_path):
         size = loaded.select("text", 1)[0].input.split()[3]
         assert len(loaded) == 20 + int(size) % 7
         assert all(f" of {size} " in example.input for example in loaded.select("text", len(loaded)))
+
+
+def test_a_class_that_the_program_does_not_know_is_named(tmp_path):
+    from ragkit_selectors import FixedSelector
+
+    class Passing(FixedSelector):
+        pass
+
+    Passing(POOL).save(tmp_path / "own")
+    assert isinstance(Passing.load(tmp_path / "own"), Passing)
+    manifest = tmp_path / "own" / "selector.json"
+    manifest.write_text(manifest.read_text().replace("Passing", "Missing"))
+    with pytest.raises(InvalidInputError, match="a Missing was saved there, which is no class of ragkit; import"):
+        FixedSelector.load(tmp_path / "own")

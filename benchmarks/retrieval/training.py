@@ -32,6 +32,7 @@ from ragkit import (
     Index,
     RerankingRetriever,
     Template,
+    TrainingPair,
     compare_retrieval,
     distill_embedder,
     finetune_embedder,
@@ -270,6 +271,16 @@ def named(rows: Mapping[str, T], seed: int) -> dict[str, T]:
     return {f"{seed}-{name}": row for name, row in rows.items()}
 
 
+def best_of(pairs: Sequence[TrainingPair], facts: Facts, judged: Qrels) -> list[TrainingPair]:
+    """Of the pairs of a request the two whose passages have the highest grades."""
+    text_of = {document.id: document.text for document in facts.documents}
+    kept = set()
+    for query, asked in facts.queries(facts.train).items():
+        grades = sorted(judged[query].items(), key=lambda each: -each[1])[:2]
+        kept |= {(asked, text_of[name]) for name, _ in grades}
+    return [pair for pair in pairs if (pair.query, pair.passage) in kept]
+
+
 def reranker(cache: Path, *, domains: int) -> Iterator[dict[str, object]]:
     """A cross-encoder trained from MiniLM reranks the 20 best passages of MiniLM, beside the likeness of tokens."""
     found: dict[str, list[RetrievalReport]] = {}
@@ -279,11 +290,12 @@ def reranker(cache: Path, *, domains: int) -> Iterator[dict[str, object]]:
         with Index.create(None, embedder="minilm", device="cpu") as index:
             index.add(facts.documents)
             dense = DenseRetriever(index)
-            best = {query: dict([max(grades.items(), key=lambda each: each[1])])
-                    for query, grades in facts.qrels(facts.train).items() if grades}  # fmt: skip
-            pairs = mine_hard_negatives(index, facts.queries(facts.train), best, negatives=4, margin=0.0)
+            # All relevant passages are known, so that none becomes a negative; the two best of a request are learned.
+            judged = facts.qrels(facts.train)
+            pairs = mine_hard_negatives(index, facts.queries(facts.train), judged, negatives=4, margin=0.0)
+            pairs = best_of(pairs, facts, judged)
             trained = finetune_reranker(
-                "minilm", pairs, output_dir=cache / f"reranker-{seed}", epochs=3, learning_rate=2e-4, max_length=96
+                "minilm", pairs, output_dir=cache / f"reranker-{seed}", epochs=2, learning_rate=2e-4, max_length=96
             )
             ways = {
                 "minilm": dense,

@@ -19,7 +19,7 @@ def with_checksum(text: str) -> str:
 
     Examples:
         >>> with_checksum('{"a":1}')
-        '{"a":1,"checksum":"a86cf33e"}'
+        '{"a":1,"checksum":"561bacaf"}'
     """
     return f'{text[:-1]},"checksum":"{zlib.crc32(text.encode()):08x}"}}'
 

@@ -38,5 +38,5 @@ def test_pearl_is_compared_with_others(tmp_path):
 
 def test_inputs_without_a_document_are_refused(tmp_path):
     task = Task("", [Example("a", "b")], [Example("c", "d")])
-    with pytest.raises(InvalidInputError, match="fields 'question' and 'document'"):
+    with pytest.raises(InvalidInputError, match=r"give `documents` .* the fields 'question' and 'document' need none"):
         compare(task, ["pearl"], model=ScriptedModel(answer), embedder="hash:64", out=tmp_path)

@@ -46,7 +46,7 @@ def check_documents(strategies: Sequence[Strategy], task: Task, documents: AnyDo
     if found and documents is None:
         raise InvalidInputError(
             f"strategy {found[0]!r} looks things up; give `documents` (--docs): a folder, a file, a list of passages, "
-            "an Index or a retriever"
+            "an Index or a retriever; inputs with the fields 'question' and 'document' need none for 'pearl'"
         )
     if documents is not None and not found:
         raise InvalidInputError("`documents` are given, but no strategy looks anything up in them; add 'rag'")

@@ -9,9 +9,10 @@ from ragkit.extras import require
 from ragkit_selectors.candidates import Candidates, best
 
 DECIMALS = 6
-# More than float32 sums in FAISS and the rounding can be wrong by.
-_DOUBT = 1e-5
+# More than float32 sums in FAISS and the rounding can be wrong by; half precision adds 2**-11 of a vector of length 1.
+_DOUBT, _HALF_DOUBT = 1e-5, 6e-4
 _BATCH = 256
+_TOGETHER = 20  # queries from which FAISS multiplies matrices, which no narrower format can keep up with
 _SPARE = 16
 
 
@@ -19,7 +20,8 @@ class FlatVectors:
     """Vectors of length 1 or 0 in a FAISS ``IndexFlatIP``.
 
     FAISS finds candidates; their scores are computed again in float64 and compared at 1e-6, so that results depend
-    neither on the size of the batch nor on the machine.
+    neither on the size of the batch nor on the machine. Reading the vectors is all that a single query does, so it
+    looks for candidates in a copy of half precision.
     """
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
@@ -28,17 +30,23 @@ class FlatVectors:
         import faiss
 
         self._index = faiss.IndexFlatIP(vectors.shape[1])
-        self._index.add(vectors)
+        self._half = faiss.IndexScalarQuantizer(
+            vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
+        self._half.train(vectors[:1])  # it has nothing to learn, but wants to be asked
+        self.add(vectors)
 
     def add(self, vectors: NDArray[np.float32]) -> None:
         """Append f32[m, d]."""
         self._index.add(vectors)
+        self._half.add(vectors)
 
     def keep(self, rows: NDArray[np.intp]) -> None:
         """Forget all but these rows, which move up in this order."""
         kept = self[rows]
         self._index.reset()
-        self._index.add(kept)
+        self._half.reset()
+        self.add(kept)
 
     def __getitem__(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """The vectors of some rows, f32[m, d]."""
@@ -76,11 +84,13 @@ class FlatVectors:
             fetch = k + _SPARE
             while len(open_):
                 fetch = min(fetch, left)
-                scores, rows = self._index.search(queries[open_], fetch, params=options)
+                alone = len(open_) < _TOGETHER
+                index, doubt = (self._half, _HALF_DOUBT) if alone else (self._index, _DOUBT)
+                scores, rows = index.search(queries[open_], fetch, params=options)
                 for place, lowest, near in zip(open_.tolist(), scores[:, -1].tolist(), rows, strict=True):
                     ranked = self._rank(queries[place], near, k)
                     # What was not fetched is at most `lowest`; near the border it may tie and stand earlier.
-                    if fetch == left or lowest < ranked.scores[-1] - _DOUBT:
+                    if fetch == left or lowest < ranked.scores[-1] - doubt:
                         found[place] = ranked
                 open_ = np.array([place for place in open_.tolist() if place not in found], dtype=np.intp)
                 fetch *= 2

@@ -87,6 +87,23 @@ def test_nearly_equal_vectors_across_the_border():
     assert [hit.id for hit in selector.select("499", 5).hits] == [str(row) for row in expected]
 
 
+@pytest.mark.parametrize("spread", [1e-1, 1e-2, 3e-3, 1e-3])
+def test_vectors_that_half_precision_cannot_tell_apart(spread: float):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=64) + spread * rng.normal(size=(600, 64))
+    embedder = Fixed(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    embedder.dim = 64
+    selector = EmbeddingSelector([Example(str(row), "out") for row in range(600)], embedder=embedder)
+    given = embedder.vectors.astype(np.float64)
+    exact = (given / np.linalg.norm(given, axis=1, keepdims=True)).astype(np.float32).astype(np.float64)
+    queries = [str(row) for row in range(0, 600, 20)]
+    together = selector.select_many(queries, 4)
+    for query, chosen in zip(queries, together, strict=True):
+        expected = np.argsort(-(exact @ exact[int(query)]).round(6), kind="stable")[:4]
+        assert [hit.id for hit in chosen.hits] == [str(row) for row in expected.tolist()]
+        assert selector.select(query, 4) == chosen
+
+
 def test_cosine_below_one_millionth_is_a_tie():
     tiny = 2e-4  # cosine 1 - 2e-8
     selector = EmbeddingSelector(

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+_FEW = 64  # rows that are sorted as fast as they are parted
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -52,7 +54,7 @@ def best(rows: NDArray[np.intp], scores: NDArray[np.float64], k: int) -> Candida
     Returns:
         The best rows; equal scores in the order of the pool.
     """
-    if k < len(rows):
+    if k < len(rows) and len(rows) > _FEW:
         # Every row tied with the k-th stays: which of them is chosen is for the stable sort to say, not for partition.
         kept = scores >= np.partition(scores, len(rows) - k)[len(rows) - k]
         rows, scores = rows[kept], scores[kept]

@@ -13,6 +13,7 @@ DECIMALS = 6
 _DOUBT, _HALF_DOUBT = 1e-5, 6e-4
 _BATCH = 256
 _TOGETHER = 20  # queries from which FAISS multiplies matrices, which no narrower format can keep up with
+_MANY = 5_000  # rows from which reading them is most of the work
 _SPARE = 16
 
 
@@ -80,19 +81,21 @@ class FlatVectors:
         k = min(k, left)
         found: dict[int, Candidates] = {}
         for start in range(0, len(queries), _BATCH):
-            open_ = np.arange(start, min(start + _BATCH, len(queries)))
+            open_ = list(range(start, min(start + _BATCH, len(queries))))
             fetch = k + _SPARE
-            while len(open_):
+            while open_:
                 fetch = min(fetch, left)
-                alone = len(open_) < _TOGETHER
-                index, doubt = (self._half, _HALF_DOUBT) if alone else (self._index, _DOUBT)
-                scores, rows = index.search(queries[open_], fetch, params=options)
-                for place, lowest, near in zip(open_.tolist(), scores[:, -1].tolist(), rows, strict=True):
+                half = len(open_) < _TOGETHER and len(self) >= _MANY
+                index, doubt = (self._half, _HALF_DOUBT) if half else (self._index, _DOUBT)
+                scores, rows = index.search(
+                    queries if len(open_) == len(queries) else queries[open_], fetch, params=options
+                )
+                for place, lowest, near in zip(open_, scores[:, -1].tolist(), rows, strict=True):
                     ranked = self._rank(queries[place], near, k)
                     # What was not fetched is at most `lowest`; near the border it may tie and stand earlier.
                     if fetch == left or lowest < ranked.scores[-1] - doubt:
                         found[place] = ranked
-                open_ = np.array([place for place in open_.tolist() if place not in found], dtype=np.intp)
+                open_ = [place for place in open_ if place not in found]
                 fetch *= 2
         return [found[place] for place in range(len(queries))]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, MissingExtraError, UnknownSpecError
 from ragkit.records import Example
-from ragkit_selectors import EmbeddingSelector
+from ragkit_selectors import EmbeddingSelector, flat
 
 TEXT = st.lists(st.sampled_from(["a", "b", "lamp", "lamps", "?", "dim"]), max_size=4).map(" ".join)
 
@@ -26,6 +26,13 @@ def brute_force(embedder: HashingEmbedder, texts: list[str], query: str, k: int,
     scores = (unit(embedder.embed_documents(texts)) @ unit(embedder.embed_queries([query]))[0]).round(6).tolist()
     rows = sorted((row for row in range(len(texts)) if row not in excluded), key=lambda row: (-scores[row], row))[:k]
     return [str(row) for row in rows], [scores[row] for row in rows]
+
+
+@pytest.fixture(autouse=True, scope="module", params=[1, flat._MANY], ids=["half precision", "single"])
+def _searched_in(request: pytest.FixtureRequest):
+    before, flat._MANY = flat._MANY, request.param
+    yield
+    flat._MANY = before
 
 
 @settings(max_examples=150, deadline=None)

@@ -62,13 +62,14 @@ class EmbeddingSelector(PoolSelector):
 
     def _unit(self, vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         expected = (count, self.embedder.dim)
-        if vectors.shape != expected or not np.isfinite(vectors).all():
+        exact = vectors.astype(np.float64)
+        squares = np.einsum("nd,nd->n", exact, exact) if vectors.shape == expected else np.full(1, np.nan)
+        if not squares.sum() < np.inf:  # false for NaN too
             raise InvalidInputError(
                 f"embedder {self.embedder.name!r} must give finite numbers of shape {expected}, got {vectors.shape}"
             )
-        exact = vectors.astype(np.float64)
-        lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-        return np.ascontiguousarray(exact / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+        exact /= np.sqrt(np.where(squares > 0, squares, 1))[:, None]
+        return exact.astype(np.float32)
 
     @override
     def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:

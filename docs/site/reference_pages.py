@@ -19,6 +19,7 @@ _TOPICS = {
     "retrievers": ("Retrievers and their evaluation", ("ragkit.retrievers", "ragkit.evaluation")),
     "models": ("Models", ("ragkit.models",)),
     "finetuning": ("Fine-tuning", ("ragkit.finetuning",)),
+    "retriever-training": ("Training retrievers", ("ragkit.retriever_training",)),
     "workers": ("Workers", ("ragkit.workers",)),
     "selectors": ("Example selectors and stages", ("ragkit_selectors",)),
     "pearl": ("PEARL", ("ragkit_pipelines.pearl",)),

@@ -15,13 +15,14 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all check bench docs dist audit
+.PHONY: help setup demo test test-all fuzz check bench docs dist audit
 
 help:
 	@echo "make setup     make .venv and install ragkit with everything it needs (once; again when the versions change)"
 	@echo "make demo      compare prompting, example selection and fine-tuning offline, on the model that ships with ragkit"
 	@echo "make test      check, then every test that is neither slow nor in need of a GPU"
 	@echo "make test-all  check, then every test that needs no GPU, slow ones included"
+	@echo "make fuzz      the property tests with cases that were not tried before; a failure prints how to try it again"
 	@echo "make check     ruff, mypy and import-linter"
 	@echo "make bench     run every benchmark under benchmarks/ and write its results"
 	@echo "make docs      run every snippet in the README and in docs/, then build the site into build/site"
@@ -51,6 +52,9 @@ test: setup check
 
 test-all: setup check
 	$(BIN)/pytest -m "not gpu"
+
+fuzz: setup
+	RAGKIT_HYPOTHESIS=new $(BIN)/pytest -m "not gpu" $(shell grep -rlE "from hypothesis" tests --include='test_*.py')
 
 bench: setup
 	@set -e; for script in $(wildcard benchmarks/*/run.py); do echo "$$script"; $(BIN)/python "$$script"; done

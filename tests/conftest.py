@@ -12,6 +12,12 @@ os.environ.pop("OPENAI_BASE_URL", None)
 os.environ.pop("OPENAI_API_BASE", None)
 
 import pytest
+from hypothesis import settings
+
+# The same cases each time, so that a change is judged by itself; `make fuzz` looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("new", print_blob=True)
+settings.load_profile(os.environ.get("RAGKIT_HYPOTHESIS", "same"))
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(Path(__file__).parent))  # for the helpers of tests, such as openai_server

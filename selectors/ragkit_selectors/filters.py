@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -113,6 +114,9 @@ class MinScore(_Sieve):
     def __post_init__(self) -> None:
         if self.score is None and self.jaccard is None and self.cosine is None:
             raise InvalidInputError("`MinScore` needs a bound, such as MinScore(jaccard=0.2)")
+        for name, bound in (("score", self.score), ("jaccard", self.jaccard), ("cosine", self.cosine)):
+            if bound is not None and not math.isfinite(bound):
+                raise InvalidInputError(f"`{name}` must be a finite number, got {bound!r}")
 
     def _sift(self, asked: Asked, found: Candidates, n: int) -> list[int]:
         kept: list[int] = []

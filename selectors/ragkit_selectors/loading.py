@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -120,14 +121,11 @@ def load_stage(spec: str, *, seed: int = 0) -> Stage:
     from ragkit_selectors.order import Order
 
     name, colon, given = spec.partition(":")
-    try:
-        number = float(given) if colon else None
-    except ValueError as error:
-        raise InvalidInputError(f"stage {name!r} takes a number behind the colon, got {given!r}") from error
+    number = _number(name, given) if colon else None
     if name in {"similar-last", "similar-first", "shuffled"} and number is None:
         return Order(name.replace("-", "_"), seed=seed)  # type: ignore[arg-type]
     if name == "token-limit":
-        return TokenLimit(int(number if number is not None else 1000))
+        return TokenLimit(1000 if number is None else number)  # type: ignore[arg-type]  # it checks for itself
     if name == "min-score" and number is not None:
         return MinScore(number)
     for stage, default in ((Mmr, 0.7), (Guard, 0.9)):
@@ -138,3 +136,14 @@ def load_stage(spec: str, *, seed: int = 0) -> Stage:
         raise UnknownSpecError("stage", spec, STAGES)
     made: Stage = plain[name]()
     return made
+
+
+def _number(stage: str, given: str) -> float:
+    """The number behind a stage's colon; an int where it is whole."""
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InvalidInputError(f"stage {stage!r} takes a number behind the colon, got {given!r}")
+    return int(number) if number.is_integer() else number

@@ -325,6 +325,10 @@ def test_every_stage_stands_behind_every_selector():
         (lambda: JaccardSelector(POOL) | Pinned(["a"]) | Guard(), "only `Order` may stand behind `Pinned`"),
         (lambda: JaccardSelector(POOL) | 3, "must be a stage, got int"),
         (lambda: load_selector("bm25 | mmr:high", POOL), "takes a number behind the colon, got 'high'"),
+        (lambda: load_selector("bm25 | token-limit:nan", POOL), "takes a number behind the colon, got 'nan'"),
+        (lambda: load_selector("bm25 | token-limit:1e999", POOL), "takes a number behind the colon, got '1e999'"),
+        (lambda: load_selector("bm25 | token-limit:1.5", POOL), "`limit` must be a whole number, 0 or more; got 1.5"),
+        (lambda: MinScore(cosine=float("nan")), "`cosine` must be a finite number, got nan"),
     ],
 )
 def test_bad_stages(make, message):

@@ -35,7 +35,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install $(TORCH_ARGS) -c constraints.txt torch==2.13.0
-	$(BIN)/pip install -c constraints.txt -e ".[all,dev]"
+	$(BIN)/pip install -c constraints.txt -e ".[all,dev,docs]"
 	@touch $@
 
 demo: setup
@@ -59,7 +59,7 @@ fuzz: setup
 bench: setup
 	@set -e; for script in $(wildcard benchmarks/*/run.py); do echo "$$script"; $(BIN)/python "$$script"; done
 
-docs: setup .venv/.docs
+docs: setup
 	$(BIN)/pytest tests/test_docs.py tests/test_site.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -71,6 +71,6 @@ audit: setup .venv/.audit
 	$(BIN)/python benchmarks/reliability/licences.py
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
-.venv/.docs .venv/.dist .venv/.audit: .venv/.%: $(STAMP)
+.venv/.dist .venv/.audit: .venv/.%: $(STAMP)
 	$(BIN)/pip install -c constraints.txt -e ".[$*]"
 	@touch $@

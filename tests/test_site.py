@@ -13,11 +13,10 @@ import ragkit
 import ragkit.langchain
 
 ROOT = Path(__file__).parents[1]
-slow = pytest.mark.slow
 
 
 def test_every_public_name_has_a_topic():
-    """Without MkDocs: a name that no topic takes stops the site from being built."""
+    """A name that no topic takes stops the site from being built."""
     pages = runpy.run_path(str(ROOT / "docs" / "site" / "reference_pages.py"))["pages"]()
     shown = {line for page in pages.values() for line in page.splitlines()}
     homes = {**ragkit._HOME_OF, **ragkit.langchain._HOME_OF}
@@ -27,8 +26,8 @@ def test_every_public_name_has_a_topic():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    pytest.importorskip("material", reason="the extra docs is not installed")
-    pytest.importorskip("mkdocstrings", reason="the extra docs is not installed")
+    for name in ("material", "mkdocstrings"):
+        pytest.importorskip(name, reason="the extra docs is not installed")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
@@ -42,14 +41,12 @@ def site(tmp_path_factory):
     return folder
 
 
-@slow
 def test_nothing_is_fetched(site):
     for page in site.rglob("*.html"):
         assert not re.search(r"""(src|srcset)=["']?https?:|<link[^>]+href=["']?https?:""", page.read_text()), page
     assert not [page for page in site.rglob("*.css") if re.search(r"url\(['\"]?https?:|@import", page.read_text())]
 
 
-@slow
 def test_every_public_name_is_in_the_reference(site):
     shown = "".join(page.read_text() for page in (site / "reference").glob("*.html"))
     homes = {**ragkit._HOME_OF, **ragkit.langchain._HOME_OF}
@@ -57,7 +54,6 @@ def test_every_public_name_is_in_the_reference(site):
     assert sorted(missing) == []
 
 
-@slow
 def test_every_command_has_its_help(site):
     import typer
 
@@ -69,7 +65,6 @@ def test_every_command_has_its_help(site):
             assert f"Usage: ragkit {name} {part}".strip() in page
 
 
-@slow
 def test_every_plot_is_drawn_where_a_page_asks_for_it(site):
     asked = re.findall(r"<!-- plot: (.*?) -->", (ROOT / "docs/benchmarks.md").read_text())
     page = (site / "benchmarks.html").read_text()

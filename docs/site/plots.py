@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -64,14 +65,16 @@ def svg(name: str) -> bytes:
 
 
 def _curves(axes: Axes, facts: Any) -> None:
-    """Score by size of the pool, one line a strategy, with its intervals."""
+    """Score by size of the pool, one line a strategy; with the interval of one seed, or the span of several."""
     for strategy in dict.fromkeys(row["strategy"] for row in facts["rows"]):
-        rows = sorted((row for row in facts["rows"] if row["strategy"] == strategy), key=lambda row: row["size"])
-        sizes = [row["size"] for row in rows]
-        line = axes.plot(sizes, [row["score"] for row in rows], marker="o", markersize=3, label=strategy)[0]
-        axes.fill_between(
-            sizes, [row["low"] for row in rows], [row["high"] for row in rows], color=line.get_color(), alpha=0.15
-        )
+        own = [row for row in facts["rows"] if row["strategy"] == strategy]
+        sizes = sorted({row["size"] for row in own})
+        seeds = [[row for row in own if row["size"] == size] for size in sizes]
+        scores = [[row["score"] for row in rows] for rows in seeds]
+        low = [rows[0]["low"] if len(rows) == 1 else min(each) for rows, each in zip(seeds, scores, strict=True)]
+        high = [rows[0]["high"] if len(rows) == 1 else max(each) for rows, each in zip(seeds, scores, strict=True)]
+        line = axes.plot(sizes, [fmean(each) for each in scores], marker="o", markersize=3, label=strategy)[0]
+        axes.fill_between(sizes, low, high, color=line.get_color(), alpha=0.15)
     axes.set(xscale="log", xlabel="examples in the pool", ylabel="score on the test rows", ylim=(0, 1))
 
 
@@ -185,7 +188,7 @@ def _coverage(axes: Axes, facts: Any) -> None:
 
 PLOTS = {
     "banking77": Plot("Scores on banking77 by size of the pool", "icl_vs_finetuned/results/banking77.json", _curves),
-    "trec6": Plot("Scores on trec6 by size of the pool", "icl_vs_finetuned/results/trec6-quick.json", _curves),
+    "trec6": Plot("Scores on trec6 by size of the pool", "icl_vs_finetuned/results/trec6.json", _curves),
     "demo": Plot("Scores on device commands", "icl_vs_finetuned/results/demo.json", _scores),
     "statistics": Plot("Coverage of 95 % intervals by seeds", "statistics/results/statistics.json", _coverage),
     "selectors": Plot("Time of a selection", "selectors/results/selectors.json", _selectors),

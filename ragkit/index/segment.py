@@ -90,9 +90,11 @@ class Segment:
                 sample = np.linspace(0, n - 1, size).astype(np.int64)
                 index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))
                 forget(vectors)
-            for start in range(0, n, _CHUNK):
-                index.add(np.ascontiguousarray(vectors[start : start + _CHUNK], dtype=np.float32))
-                forget(vectors)
+            if isinstance(index, faiss.IndexIVF):
+                _fill_lists(index, vectors)
+            else:
+                for part in _parts(vectors):
+                    index.add(part)
         except RuntimeError as error:
             raise InvalidInputError(f"FAISS cannot build {factory!r} over {n} vectors of {d}: {error}") from error
         return cls(index, n, factory, _defaults(index))
@@ -193,6 +195,28 @@ class Segment:
             nested = Segment(faiss.downcast_index(inner.index), self.rows, self.factory, self.settings)
             return faiss.SearchParametersPreTransform(index_params=nested._parameters(selector))  # type: ignore[call-arg]
         return faiss.SearchParameters(**given)
+
+
+def _parts(vectors: NDArray[np.floating]) -> Iterator[NDArray[np.float32]]:
+    """A mapped file a part at a time, as FAISS takes it; what was read does not stay in memory."""
+    for start in range(0, len(vectors), _CHUNK):
+        yield np.ascontiguousarray(vectors[start : start + _CHUNK], dtype=np.float32)
+        forget(vectors)
+
+
+def _fill_lists(index: Any, vectors: NDArray[np.floating]) -> None:
+    """Do what `add` does; but each list gets its memory at once, as growing ones take up to twice as much."""
+    import faiss
+
+    nearest = np.concatenate([index.quantizer.assign(part, 1)[:, 0] for part in _parts(vectors)])
+    for number, size in enumerate(np.bincount(nearest, minlength=index.nlist)):
+        index.invlists.resize(number, int(size))
+        index.invlists.resize(number, 0)
+    start = 0
+    for part in _parts(vectors):
+        own = nearest[start : start + len(part)]
+        index.add_core(len(part), faiss.swig_ptr(part), None, faiss.swig_ptr(own))
+        start += len(part)
 
 
 def _defaults(index: Any) -> dict[str, int]:

@@ -141,3 +141,16 @@ def test_memory_of_a_mapped_file_is_let_go(tmp_path):
     assert mapped() - before < 0.1 * values.nbytes
     assert np.array_equal(view, values)
     forget(values)  # no mapped array: nothing happens
+
+
+@pytest.mark.parametrize("euclidean", [False, True])
+@pytest.mark.parametrize("factory", ["IVF16,SQfp16", "IVF16,Flat", "IVF16,PQ4x4", "OPQ4,IVF16,Flat"])
+def test_a_segment_is_what_faiss_fills_row_by_row(factory, euclidean, monkeypatch):
+    """Lists that get their memory first hold the same bytes as those that grow."""
+    monkeypatch.setattr(segment, "_CHUNK", 250)
+    made = segment.Segment.build(VECTORS, factory, euclidean=euclidean).index
+    plain = faiss.clone_index(made)
+    plain.reset()
+    for start in range(0, len(VECTORS), 250):
+        plain.add(VECTORS[start : start + 250])
+    assert faiss.serialize_index(made).tobytes() == faiss.serialize_index(plain).tobytes()

@@ -55,6 +55,7 @@ def compact(index: Index) -> None:
                 RecallWarning,
                 stacklevel=4,
             )
+    del segment  # it is read from its file below; both at once would take twice the memory
     with index._database.transaction() as connection:
         if linked:
             for file, before in zip(new, old, strict=True):

@@ -16,6 +16,7 @@ from ragkit.tasks import Task
 from ragkit_pipelines.compare.imitating import Imitating
 from ragkit_pipelines.compare.prompt_search import OptimisedPrompt
 from ragkit_pipelines.compare.retrieving import Planning, Rag
+from ragkit_pipelines.compare.scoring import Scoring
 from ragkit_pipelines.compare.setting import (
     Checked,
     Outcome,
@@ -168,6 +169,8 @@ _ALL: tuple[Strategy, ...] = (
     Tfidf(),
     Prompting(),
     *(Prompting(name) for name in SOURCES),
+    Scoring(),
+    *(Scoring(name) for name in SOURCES),
     *(Vote(name) for name in SOURCES),
     *(Vote(name, k=1) for name in SOURCES),
     *(Tuning(method) for method in ("lora", "full", "last-layers", "prompt-tuning")),
@@ -186,9 +189,9 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
     """Return the strategy that a name stands for; an object is its own.
 
     Args:
-        strategy: An object, a name of `NAMED`, ``"few-shot:<selector>"``, ``"vote:<selector>"``,
-            ``"lora+few-shot:<selector>"``, each with ``@<k>`` behind it or without, ``"copy:<selector>"``,
-            ``"rag@<k>"``, or ``"imitate:<teacher>"``.
+        strategy: An object, a name of `NAMED`, ``"few-shot:<selector>"``, ``"score:<selector>"``,
+            ``"vote:<selector>"``, ``"lora+few-shot:<selector>"``, each with ``@<k>`` behind it or without,
+            ``"copy:<selector>"``, ``"rag@<k>"``, or ``"imitate:<teacher>"``.
 
     Returns:
         A strategy.
@@ -227,6 +230,7 @@ def check_strategies(strategies: Sequence[Strategy], task: Task, model: Language
 
 _CHOOSING: dict[str, Callable[[str, int | None], Strategy]] = {
     "few-shot": lambda selector, k: Prompting(selector, k=k or _SHOTS),
+    "score": lambda selector, k: Scoring(selector, k=k or _SHOTS),
     "vote": lambda selector, k: Vote(selector, k=k or _SHOTS),
     "copy": lambda selector, _: Vote(selector, k=1),
     "lora+few-shot": lambda selector, k: Tuning("lora", selector=selector, k=k or 4),

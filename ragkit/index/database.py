@@ -34,7 +34,7 @@ CREATE INDEX facts_by_value ON facts (field, kind, value, document);
 CREATE INDEX facts_by_document ON facts (document);
 """
 _AT_ONCE = 5000  # values bound in one statement
-_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes damaged names
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes damaged names
 _OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _TOGETHER = 50  # rows inserted by one statement, which takes three quarters of the time
 
@@ -107,8 +107,8 @@ class Database:
         if held is None:
             try:
                 held = self._local.held = _Held(self._connect())
-            except _DAMAGE as error:
-                raise self._unreadable(error) from error
+            except DAMAGE as error:
+                raise self.unreadable(error) from error
             self._opened.add(held)
         return held.connection
 
@@ -166,30 +166,16 @@ class Database:
                 raise OSError(errno.ENOSPC, problem, str(self.path)) from error
             raise
 
-    @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Reads that all see the same commit.
+    def begin(self) -> None:
+        """Begin reads of this thread that all see the same commit."""
+        self.connection.execute("BEGIN")
 
-        Yields:
-            The connection of this thread.
+    def end(self) -> None:
+        """End what `begin` began; done twice it does no harm."""
+        _end(self.connection)
 
-        Raises:
-            IntegrityError: If the database cannot be read.
-        """
-        connection = self.connection
-        if connection.in_transaction:
-            yield connection
-            return
-        try:
-            try:
-                connection.execute("BEGIN")
-                yield connection
-            finally:
-                _end(connection)
-        except _DAMAGE as error:
-            raise self._unreadable(error) from error
-
-    def _unreadable(self, error: Exception) -> IntegrityError:
+    def unreadable(self, error: Exception) -> IntegrityError:
+        """One of `DAMAGE` as what a user is told."""
         return IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy")
 
     def facts(self) -> dict[str, object]:
@@ -210,6 +196,14 @@ class Database:
                 f"{self.path} is of format {found.get('format')!r}, this ragkit reads {FORMAT}; use a newer ragkit"
             )
         return found
+
+    def version(self) -> int:
+        """Number of the commit that the snapshot sees, which is one of the facts."""
+        found = self.connection.execute("SELECT value FROM facts_of_index WHERE name = 'version'").fetchone()
+        try:
+            return int(found[0])
+        except (TypeError, ValueError) as error:
+            raise IntegrityError(f"{self.path} is damaged: it says of no version; restore it from a copy") from error
 
     def set_facts(self, facts: Mapping[str, object]) -> None:
         """Write facts, inside a transaction."""
@@ -232,8 +226,8 @@ class Database:
         """
         try:
             return {found.key: found for found in self._by("key", list(keys))}
-        except _DAMAGE as error:
-            raise self._unreadable(error) from error
+        except DAMAGE as error:
+            raise self.unreadable(error) from error
 
     def by_ids(self, ids: Iterable[str]) -> dict[str, Stored]:
         """Documents by id; missing ones are left out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,37 +14,35 @@ from ragkit.index.array_file import BLOCK, ArrayFile, checksums, forget
 from ragkit.index.exact import nearest
 from ragkit.index.segment import Segment, choose_factory
 from ragkit.index.state import SegmentFacts, State, files
-from ragkit.index.writing import set_facts
-
-if TYPE_CHECKING:
-    from ragkit.index.core import Index
+from ragkit.index.store import Store
+from ragkit.index.vectors import checked_vectors
 
 _CHUNK = 16 * BLOCK
 _QUERIES = 200
 _DOUBT = 1e-5  # what float32 sums can be wrong by
 
 
-def compact(index: Index) -> None:
+def compact(store: Store) -> None:
     """Write the live rows into new files, build the segment over them, and commit both.
 
     Where no row was removed the files stay what they are, under the names of a new generation. A crash before the
     commit leaves the old files in use; files of other generations are removed afterwards.
     """
-    state = index._state
+    state = store.state
     live = np.arange(len(state.keys)) if state.dead is None else np.flatnonzero(~state.dead)
     facts = {**state.facts, "generation": state.facts["generation"] + 1, "rows": len(live)}
-    old, new = files(index.path, state.facts), files(index.path, facts)
+    old, new = files(store.folder, state.facts), files(store.folder, facts)
     sums: dict[str, dict[int, int]] = {file.path.stem: {} for file in new}
     _remove(new)  # what a crash left behind may be another name of the files in use
-    linked = state.dead is None and _linked(old, new, durable=index._durable)
+    linked = state.dead is None and _linked(old, new, durable=store.durable)
     for start in range(0, 0 if linked else len(live), _CHUNK):
         part = live[start : start + _CHUNK]
         for file, values in zip(new, (state.vectors[part], state.keys[part]), strict=True):
-            file.write(start, values, durable=index._durable)
+            file.write(start, values, durable=store.durable)
             sums[file.path.stem].update(checksums(values, start))
         forget(state.vectors)
     vectors = cast("NDArray[np.floating]", new[0].view(len(live)))
-    segment, told = _built(index, state, vectors, int(cast("int", facts["generation"])))
+    segment, told = _built(store, state, vectors, int(cast("int", facts["generation"])))
     tuned = state.facts["tuned"] if segment and state.facts["tuned"] else None
     if segment and tuned:
         tuned = {**tuned, **_measured(segment, vectors, state, int(tuned["k"]), None, 0)}
@@ -55,7 +53,7 @@ def compact(index: Index) -> None:
                 RecallWarning,
                 stacklevel=4,
             )
-    with index._database.transaction() as connection:
+    with store.committing() as connection:
         if linked:
             for file, before in zip(new, old, strict=True):
                 connection.execute("UPDATE blocks SET file = ? WHERE file = ?", (file.path.stem, before.path.stem))
@@ -63,12 +61,11 @@ def compact(index: Index) -> None:
             connection.execute("DELETE FROM dead")
             connection.execute("DELETE FROM blocks")
             for name, blocks in sums.items():
-                index._database.set_blocks(name, blocks.items())
-            index._database.move_rows(state.keys[live].tolist())
-        set_facts(index, generation=facts["generation"], rows=len(live), segment=told, tuned=tuned)
-    index._publish()
+                store.database.set_blocks(name, blocks.items())
+            store.database.move_rows(state.keys[live].tolist())
+        store.set_facts(generation=facts["generation"], rows=len(live), segment=told, tuned=tuned)
     kept = f"-{facts['generation']}."
-    for path in index.path.iterdir():
+    for path in store.folder.iterdir():
         if path.suffix in {".bin", ".faiss", ".partial"} and kept not in path.name:
             path.unlink()
 
@@ -87,7 +84,7 @@ def _remove(given: Sequence[ArrayFile]) -> None:
 
 
 def tune(
-    index: Index, *, target_recall: float, k: int, queries: NDArray[np.floating] | None, seed: int
+    store: Store, *, target_recall: float, k: int, queries: NDArray[np.floating] | None, seed: int
 ) -> Mapping[str, float]:
     """Double the search effort until recall is reached, then keep the setting.
 
@@ -101,12 +98,12 @@ def tune(
         raise InvalidInputError(
             f"`target_recall` must be above 0 and at most 1 and `k` at least 1, got {target_recall!r} and {k!r}"
         )
-    state = index._state
+    state = store.state
     segment = state.segment
     if not isinstance(segment, Segment):
         return {"recall": 1.0, "target": target_recall, "k": k, "rows": state.live}
     knob, best = segment.knob, segment
-    given = None if queries is None else index._checked(np.asarray(queries), "queries")
+    given = None if queries is None else checked_vectors(np.asarray(queries), "queries", state.facts)
     vectors = state.vectors[: segment.rows]
     effort, most = 1, _most(segment)
     while True:
@@ -124,22 +121,21 @@ def tune(
         )
     told = cast("SegmentFacts", {**cast("SegmentFacts", state.facts["segment"]), "settings": best.settings})
     tuned = {**found, **best.settings, "target": target_recall, "k": k, "rows": segment.rows}
-    with index._database.transaction():
-        set_facts(index, segment=told, tuned=tuned)
-    index._publish()
+    with store.committing():
+        store.set_facts(segment=told, tuned=tuned)
     return tuned
 
 
 def _built(
-    index: Index, state: State, vectors: NDArray[np.floating], generation: int
+    store: Store, state: State, vectors: NDArray[np.floating], generation: int
 ) -> tuple[Segment | None, SegmentFacts | None]:
     factory = choose_factory(state.facts["factory"], len(vectors), dtype=state.facts["dtype"])
-    if factory is None or not len(vectors) or index._gpus is not None:
+    if factory is None or not len(vectors) or store.gpus is not None:
         return None, None
     segment = Segment.build(vectors, factory, euclidean=state.facts["metric"] == "l2")
     if isinstance(state.segment, Segment) and state.segment.factory == factory:
         segment = segment.with_settings(state.segment.settings)
-    path = index.path / f"segment-{generation}.faiss"
+    path = store.folder / f"segment-{generation}.faiss"
     return segment, {
         "file": path.name,
         "sha256": segment.write(path),

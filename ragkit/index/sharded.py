@@ -46,7 +46,7 @@ class ShardedIndex:
             raise InvalidInputError("`shards` is empty; give at least one index")
         self.shards = tuple(shards)
         for name in ("metric", "dim", "fingerprint"):
-            values = [each._state.facts[name] for each in self.shards]
+            values = [each._store.state.facts[name] for each in self.shards]
             for each, value in zip(self.shards, values, strict=True):
                 if value != values[0]:
                     raise InvalidInputError(
@@ -192,8 +192,8 @@ class ShardedIndex:
         home: dict[str, Path] = {}
         for each in self.shards:
             each.verify()
-            with each._reading():
-                for (name,) in each._database.connection.execute("SELECT id FROM documents"):
+            with each._store.reading():
+                for (name,) in each._store.database.connection.execute("SELECT id FROM documents"):
                     if home.setdefault(name, each.path) != each.path:
                         raise IntegrityError(f"{name!r} is the id of a document in {home[name]} and in {each.path}")
 

@@ -77,7 +77,7 @@ class BM25Retriever(RetrieverBase):
         name = repr(self.rule)
         self._name = name
         digest = blake2b(name.encode(), digest_size=6).hexdigest()
-        self._path = None if callable(analyzer) or not self.index._durable else self.index.path / f"bm25-{digest}.npz"
+        self._path = None if callable(analyzer) or not self.index._store.durable else self.index.path / f"bm25-{digest}.npz"
         self._lists, self._unsaved = self._loaded(), 0
         self._norms = self._lists.norms(k1, b)
 

@@ -369,7 +369,7 @@ def test_a_commit_while_documents_are_read(monkeypatch, change, place):
 
     with Index.create(None, embedder="hash:64") as index:
         index.add([Document("lamp", id="a", metadata={"n": 1}), Document("song", id="b")])
-        read = index._database.by_keys
+        read = index._store.database.by_keys
 
         def by_keys(keys):
             if place == "before":
@@ -378,7 +378,7 @@ def test_a_commit_while_documents_are_read(monkeypatch, change, place):
             once()
             return found
 
-        monkeypatch.setattr(index._database, "by_keys", by_keys)
+        monkeypatch.setattr(index._store.database, "by_keys", by_keys)
         found = [[(hit.id, hit.metadata) for hit in index.search("lamp", k=3)] for _ in range(2)]
         assert changed
         assert found[0] == found[1]
@@ -534,4 +534,4 @@ def test_documents_that_were_read_are_kept_up_to_a_size(monkeypatch):
         for _ in range(2):
             for n in range(20):
                 assert index.search(f"word{n}", k=1)[0].id == str(n)
-                assert len(index._recent._kept[1]) <= 3
+                assert len(index._reader._recent._kept[1]) <= 3

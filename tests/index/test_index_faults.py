@@ -11,7 +11,7 @@ from index_writer import VECTORS, after, everything, finished, write_for_ever, w
 
 from ragkit import Document, Index
 from ragkit.errors import IntegrityError, RagkitError, RagkitWarning
-from ragkit.index import core, writing
+from ragkit.index import store
 
 RNG = np.random.default_rng(0)
 
@@ -47,8 +47,7 @@ def test_a_stop_right_after_a_commit_loses_nothing(tmp_path, monkeypatch, what):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:  # committed, but this process does not know it yet
-        patch.setattr(writing, "load_state", stopped)
-        patch.setattr(core, "load_state", stopped)
+        patch.setattr(store, "load_state", stopped)
         changes = {
             "add": lambda: index.add([Document("second", id="b")], vectors=VECTORS[9:10]),
             "delete": lambda: index.delete(["a0"]),

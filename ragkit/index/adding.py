@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError
 from ragkit.index.incoming import AnyDocument, read_documents
 from ragkit.index.store import Store
-from ragkit.index.vectors import checked_vectors
+from ragkit.index.vectors import storable_vectors
 from ragkit.index.writing import put
 from ragkit.progress import progress
 from ragkit.protocols import Embedder
@@ -46,7 +46,7 @@ def add_documents(
     if isinstance(documents, str):
         raise InvalidInputError("`documents` must be several documents, got one string; put it in a list")
     if vectors is not None:
-        vectors = checked_vectors(np.asarray(vectors), "vectors", store.state.facts)
+        vectors = storable_vectors(np.asarray(vectors), "vectors", store.state.facts)
     elif embedder is None:
         raise InvalidInputError("this index has no embedder; give `vectors`")
     total = len(documents) if isinstance(documents, Sequence) else None

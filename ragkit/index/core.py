@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.index.adding import add_documents
 from ragkit.index.gpu import Device
-from ragkit.index.incoming import AnyDocument
+from ragkit.index.incoming import AnyDocument, checked_texts
 from ragkit.index.opening import Metric, create_store, open_store
 from ragkit.index.reading import Reader, Where
 from ragkit.index.recent import Found
@@ -29,7 +29,6 @@ from ragkit.index.store import Store
 from ragkit.index.writing import index_field, remove
 from ragkit.protocols import Embedder
 from ragkit.records import Document, Hit, span_of
-from ragkit.text import refuse_bare_string
 
 if TYPE_CHECKING:
     from ragkit.ingest.chunking import Chunker
@@ -212,8 +211,7 @@ class Index:
         Returns:
             How many were removed.
         """
-        refuse_bare_string("ids", cast("Sequence[str]", ids))
-        return remove(self._store, ids)
+        return remove(self._store, checked_texts("ids", ids))
 
     def index_field(self, field: str) -> None:
         """Keep a table of a metadata field's values, so that filters on it are compiled faster.
@@ -240,8 +238,7 @@ class Index:
         Returns:
             The documents, in the order of their ids.
         """
-        refuse_bare_string("ids", cast("Sequence[str]", ids))
-        return self._reader.by_ids(ids)
+        return self._reader.by_ids(checked_texts("ids", ids))
 
     def get_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> list[Document | None]:
         """Read documents by the keys that `search_vectors` gives.
@@ -276,8 +273,7 @@ class Index:
         Returns:
             f32[n, dim], a row of zeros for an id that is not in the index.
         """
-        refuse_bare_string("ids", ids)
-        return self._reader.vectors_by_ids(ids)
+        return self._reader.vectors_by_ids(checked_texts("ids", ids))
 
     @property
     def version(self) -> int:
@@ -311,9 +307,9 @@ class Index:
             return self.search([queries], k, where=where)[0]
         if self.embedder is None:
             raise InvalidInputError("this index has no embedder; use `search_vectors`")
-        if not len(queries):
-            return []
-        found = self._reader.nearest_documents(self.embedder.embed_queries(queries), k, where)
+        asked = checked_texts("queries", queries)
+        vectors = self.embedder.embed_queries(asked) if asked else np.zeros((0, self.embedder.dim), dtype=np.float32)
+        found = self._reader.nearest_documents(vectors, k, where)
         metric = self._store.state.facts["metric"]
         return [[_hit(each, score, rank, metric) for rank, (_, score, each) in enumerate(row, 1)] for row in found]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError, RecallWarning
 from ragkit.index.array_file import BLOCK, ArrayFile, checksums, forget
 from ragkit.index.exact import nearest
+from ragkit.index.gpu import GpuSegment
 from ragkit.index.segment import Segment, choose_factory
 from ragkit.index.state import SegmentFacts, State, files
 from ragkit.index.store import Store
@@ -92,7 +93,7 @@ def tune(
         The recall, the target, k, the rows that it was measured on, and the setting.
 
     Raises:
-        InvalidInputError: If an argument is out of its range, or search is exact.
+        InvalidInputError: If an argument is out of its range.
     """
     if not 0 < target_recall <= 1 or type(k) is not int or k < 1:
         raise InvalidInputError(
@@ -100,18 +101,19 @@ def tune(
         )
     state = store.state
     segment = state.segment
-    if not isinstance(segment, Segment):
-        return {"recall": 1.0, "target": target_recall, "k": k, "rows": state.live}
-    knob, best = segment.knob, segment
     given = None if queries is None else checked_vectors(np.asarray(queries), "queries", state.facts)
+    if given is not None and not len(given):
+        raise InvalidInputError("`queries` is empty; give at least one, or None to measure with stored vectors")
+    if segment is None:
+        return {"recall": 1.0, "target": target_recall, "k": k, "rows": state.live}
     vectors = state.vectors[: segment.rows]
-    effort, most = 1, _most(segment)
-    while True:
-        best = segment.with_settings({knob: effort}) if knob else segment
+    best: Segment | GpuSegment = segment
+    found: dict[str, float] = {}
+    for effort in _efforts(segment):
+        best = segment.with_settings(effort) if isinstance(segment, Segment) else segment
         found = _measured(best, vectors, state, k, given, seed)
-        if found["recall"] >= target_recall or not knob or effort >= most:
+        if found["recall"] >= target_recall:
             break
-        effort = min(2 * effort, most)
     if found["recall"] < target_recall:
         warnings.warn(
             f"recall@{k} is {found['recall']:.3f} at the highest effort, below the {target_recall} that was asked for; "
@@ -119,8 +121,10 @@ def tune(
             RecallWarning,
             stacklevel=4,
         )
-    told = cast("SegmentFacts", {**cast("SegmentFacts", state.facts["segment"]), "settings": best.settings})
     tuned = {**found, **best.settings, "target": target_recall, "k": k, "rows": segment.rows}
+    if isinstance(segment, GpuSegment):  # which is no part of what is stored
+        return tuned
+    told = cast("SegmentFacts", {**cast("SegmentFacts", state.facts["segment"]), "settings": best.settings})
     with store.committing():
         store.set_facts(segment=told, tuned=tuned)
     return tuned
@@ -146,7 +150,7 @@ def _built(
 
 
 def _measured(
-    segment: Segment,
+    segment: Segment | GpuSegment,
     vectors: NDArray[np.floating],
     state: State,
     k: int,
@@ -178,10 +182,14 @@ def _measured(
     return {"recall": float(np.mean(shares))}
 
 
-def _most(segment: Segment) -> int:
+def _efforts(segment: Segment | GpuSegment) -> list[dict[str, int]]:
+    """The settings to try, each with twice the effort of the one before; one that sets nothing where none can be."""
     import faiss
 
+    if not isinstance(segment, Segment) or segment.knob is None:
+        return [{}]
     inner = faiss.downcast_index(segment.index)
     if isinstance(inner, faiss.IndexPreTransform):
         inner = faiss.downcast_index(inner.index)
-    return int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 4096
+    most = int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 4096
+    return [{segment.knob: min(2**step, most)} for step in range((most - 1).bit_length() + 1)]

@@ -11,8 +11,10 @@ from typing import Literal, cast
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
-from ragkit.index.database import NAME
+from ragkit.extras import require
+from ragkit.index.database import NAME, is_bare
 from ragkit.index.gpu import Device, card_numbers
+from ragkit.index.segment import check_factory
 from ragkit.index.state import Facts
 from ragkit.index.store import Store
 from ragkit.protocols import Embedder
@@ -20,6 +22,7 @@ from ragkit.protocols import Embedder
 Metric = Literal["cosine", "ip", "l2"]
 _METRICS = ("cosine", "ip", "l2")
 _DTYPES = ("float32", "float16")
+_LEFT = {"writer.lock", NAME, f"{NAME}-wal", f"{NAME}-shm"}  # by who was stopped while making an index
 
 
 def create_store(
@@ -45,11 +48,16 @@ def create_store(
         raise InvalidInputError(
             f"`metric` must be one of {_METRICS} and `dtype` of {_DTYPES}, got {metric!r} and {dtype!r}"
         )
-    if path is not None and (Path(path) / NAME).is_file():
+    if path is not None and (Path(path) / NAME).is_file() and not is_bare(Path(path)):
         if not exist_ok:
             raise InvalidInputError(f"{path} holds an index already; open it, or give exist_ok=True")
         store, opened = open_store(path, embedder=embedder, device=device, read_only=False)
-        _check_made_alike(store, {"metric": metric, "dtype": dtype, "factory": factory, "dim": dim})
+        asked: dict[str, object] = {"metric": metric, "dtype": dtype, "factory": factory}
+        if dim is not None:
+            asked["dim"] = dim
+        if embedder is None:  # `open_store` has compared any other one
+            asked["embedder"] = None
+        _check_made_alike(store, asked)
         return store, opened
     loaded = None if embedder is None else load_embedder(embedder)
     if loaded is None and (type(dim) is not int or dim < 1):
@@ -57,6 +65,8 @@ def create_store(
     size = loaded.dim if loaded else cast("int", dim)
     if dim not in {None, size}:
         raise InvalidInputError(f"`dim` is {dim}, but embedder {loaded and loaded.name!r} gives {size}")
+    require("faiss")
+    check_factory(factory, size, euclidean=metric == "l2")
     facts: Facts = {
         "dim": size,
         "dtype": dtype,
@@ -103,7 +113,7 @@ def open_store(
 
 def _new_folder(path: str | Path | None) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="ragkit-")) if path is None else Path(path)
-    if folder.exists() and (not folder.is_dir() or any(each.name != "writer.lock" for each in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(each.name not in _LEFT for each in folder.iterdir())):
         raise InvalidInputError(f"{folder} is not empty and holds no index; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder.absolute()
@@ -113,7 +123,7 @@ def _check_made_alike(store: Store, asked: Mapping[str, object]) -> None:
     """Close and refuse a store that was made with other arguments."""
     made: Mapping[str, object] = {**store.state.facts}
     for name, value in asked.items():
-        if value is not None and value != made[name]:
+        if value != made[name]:
             store.close()
             raise InvalidInputError(
                 f"{store.folder} holds an index made with {name}={made[name]!r}, not {value!r}; open it, or make "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError, MissingResultsError
 from ragkit.index.incoming import Incoming, read_documents
 from ragkit.index.store import Store
-from ragkit.index.vectors import checked_vectors
+from ragkit.index.vectors import storable_vectors
 from ragkit.index.writing import put, to_embed
 from ragkit.protocols import Embedder
 from ragkit.workers.batches import Batch, Done, Missing
@@ -103,5 +103,5 @@ class _Reading:
 def _vectors(store: Store, hashes: list[bytes], each: Done | Missing) -> Mapping[bytes, NDArray[np.float32]]:
     if isinstance(each, Missing) or not hashes:
         return {}
-    vectors = checked_vectors(np.asarray(each.results), "embeddings", store.state.facts)
+    vectors = storable_vectors(np.asarray(each.results), "embeddings", store.state.facts)
     return dict(zip(hashes, vectors, strict=True))

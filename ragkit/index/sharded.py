@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.index.core import Index
 from ragkit.index.exact import Found, merged
+from ragkit.index.incoming import checked_texts
 from ragkit.protocols import Embedder
-from ragkit.records import Document, Hit
-from ragkit.text import refuse_bare_string
+from ragkit.records import Document, Hit, span_of
 
 _KEYS = 2**40  # keys of one shard
 
@@ -118,9 +118,9 @@ class ShardedIndex:
         embedder, metric = self.shards[0].embedder, self.shards[0].stats().metric
         if embedder is None:
             raise InvalidInputError("these indexes have no embedder; use `search_vectors`")
-        if not queries:
-            return []
-        scores, keys = self.search_vectors(embedder.embed_queries(queries), k, where=where)
+        asked = checked_texts("queries", queries)
+        vectors = embedder.embed_queries(asked) if asked else np.zeros((0, embedder.dim), dtype=np.float32)
+        scores, keys = self.search_vectors(vectors, k, where=where)
         documents = {key: each for key, each in zip(keys.ravel().tolist(), self.get_by_keys(keys), strict=True) if each}
         found = []
         for row, line in zip(keys.tolist(), scores.tolist(), strict=True):
@@ -179,9 +179,9 @@ class ShardedIndex:
         Returns:
             The documents, in the order of their ids.
         """
-        refuse_bare_string("ids", list(ids) if not isinstance(ids, str) else ids)
-        found = {document.id: document for each in reversed(self.shards) for document in each.get(ids)}
-        return [found[name] for name in ids if name in found]
+        names = checked_texts("ids", ids)
+        found = {document.id: document for each in reversed(self.shards) for document in each.get(names)}
+        return [found[name] for name in names if name in found]
 
     def verify(self) -> None:
         """Check every shard, and that no id stands in two.
@@ -205,5 +205,6 @@ def _hit(document: Document, score: float, rank: int, metric: str) -> Hit:
         rank=rank,
         text=document.text,
         metadata=document.metadata,
+        span=span_of(document.metadata),
         why={metric: score},
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ragkit.index.store import Store
 
@@ -48,8 +50,16 @@ def stats_of(store: Store) -> IndexStats:
         dtype=facts["dtype"],
         metric=facts["metric"],
         embedder=facts["embedder"],
-        bytes=sum(each.stat().st_size for each in store.folder.iterdir() if each.is_file()),
+        bytes=_bytes_of(store.folder),
         factory=segment.factory if segment else "flat",
         built=segment.rows if segment else 0,
         tuned=facts["tuned"],
     )
+
+
+def _bytes_of(folder: Path) -> int:
+    total = 0
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process may have compacted
+            total += path.stat().st_size
+    return total

@@ -8,11 +8,32 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError
 from ragkit.index.state import Facts
 
+_HALF = float(np.finfo(np.float16).max)
 _LENGTH = 1e-6  # how far from 1 the length of a unit vector may be
 
 
+def storable_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> NDArray[np.float32]:
+    """Vectors that an index can keep: `checked_vectors`, none of them too large for its precision.
+
+    Returns:
+        f32[n, dim].
+
+    Raises:
+        InvalidInputError: Also if a number is too large for half precision.
+    """
+    ready = checked_vectors(vectors, name, facts)
+    if facts["dtype"] == "float16" and facts["metric"] != "cosine":
+        bad = np.flatnonzero((np.abs(ready) > _HALF).any(axis=1))
+        if len(bad):
+            raise InvalidInputError(
+                f"`{name}`[{int(bad[0])}] holds a number above {_HALF:.0f}, which float16 cannot hold; scale them, "
+                'or make the index with dtype="float32"'
+            )
+    return ready
+
+
 def checked_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> NDArray[np.float32]:
-    """Vectors that an index can take.
+    """Vectors that an index can compare with its own.
 
     Args:
         vectors: float[n, dim].

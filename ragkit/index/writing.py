@@ -15,7 +15,7 @@ from ragkit.index.database import Stored, changed, checksum
 from ragkit.index.incoming import Incoming
 from ragkit.index.state import files
 from ragkit.index.store import Store
-from ragkit.index.vectors import checked_vectors
+from ragkit.index.vectors import storable_vectors
 from ragkit.protocols import Embedder
 
 
@@ -116,7 +116,7 @@ def _embedded(
     vectors = {name: embedded[name] for name in texts if name in embedded}
     if order and embedder is not None:
         made = embedder.embed_documents([texts[name] for name in order])
-        vectors |= zip(order, checked_vectors(made, "embeddings", state.facts), strict=True)
+        vectors |= zip(order, storable_vectors(made, "embeddings", state.facts), strict=True)
     found = np.empty((len(new), state.facts["dim"]), dtype=np.float32)
     for n, each in enumerate(new):
         found[n] = vectors[each.hash] if each.hash in vectors else state.vectors[known[each.hash].row]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ragkit import Document, Index
-from ragkit.errors import RagkitWarning
+from ragkit.errors import InvalidInputError, RagkitWarning
 from ragkit.index import segment
 from ragkit.index.array_file import ArrayFile, forget
 
@@ -141,3 +141,11 @@ def test_memory_of_a_mapped_file_is_let_go(tmp_path):
     assert mapped() - before < 0.1 * values.nbytes
     assert np.array_equal(view, values)
     forget(values)  # no mapped array: nothing happens
+
+
+def test_tuning_asks_something(tmp_path):
+    with filled(tmp_path / "i", factory="IVF4,Flat") as index:
+        index.compact()
+        with pytest.raises(InvalidInputError, match="`queries` is empty"):
+            index.tune(queries=np.zeros((0, VECTORS.shape[1])))
+        assert index.stats().tuned is None

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parent))
 from fake_card import FakeCard
 
 from ragkit import Document, Index
-from ragkit.errors import InvalidInputError, RagkitWarning
+from ragkit.errors import InvalidInputError, RagkitWarning, RecallWarning
 from ragkit.index import gpu, store
 from ragkit.index.gpu import Gpus, Plan, Worker, card_numbers, plan
 
@@ -281,3 +281,17 @@ def test_the_fake_card_refuses_large_k_filters_removal_and_too_much_memory():
     card._busy.acquire()
     with pytest.raises(RuntimeError, match="used twice at once"):
         card.search(index, VECTORS[:1], 1)
+
+
+def test_tuning_measures_what_a_card_finds(cards):
+    half = 3000 * (16 * 2 + 4)
+    cards["memory"] = int((half - 1 + gpu._SCRATCH) / 0.9)
+    index, cpu = filled("cuda", metric="l2"), filled("cpu", metric="l2")
+    assert index.stats().factory == "ivf-sq8 on 1 GPU"
+    with pytest.warns(RecallWarning, match="below the 1.0 that was asked for"):
+        found = index.tune(target_recall=1.0, queries=VECTORS[:200])
+    keys, right = (each.search_vectors(VECTORS[:200], 10)[1] for each in (index, cpu))
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(keys, right, strict=True)])
+    assert found["recall"] == pytest.approx(recall, abs=1e-3)
+    assert index.stats().tuned is None  # of this card, and no part of the index
+    index.close()

@@ -163,8 +163,8 @@ class Index:
         """Add documents, or put them in the place of those with the same id.
 
         Every batch is committed for itself, so an interrupted call has kept what it had done, and the same call again
-        goes on from there: what is stored already is neither embedded nor written again. A text that stands in the
-        index under another id is not embedded either.
+        goes on from there: what is stored already is neither embedded nor written again, but where ``vectors`` are
+        given, which may be others. A text that stands in the index under another id is not embedded either.
 
         Args:
             documents: Documents, strings or LangChain documents, any number of them; one without an id is called by a
@@ -187,6 +187,7 @@ class Index:
 
         A file that has not changed is neither read again nor embedded, the pieces of files that vanished are removed,
         and those of a file that cannot be read any more stay. Documents that do not come from this folder stay as well.
+        Folders are told apart by their names, so that one may be moved: do not sync two of one name.
 
         Args:
             documents: A folder, for all of its files; or documents, strings or LangChain documents.

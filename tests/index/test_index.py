@@ -18,7 +18,7 @@ from langchain_core.documents import Document as LangChainDocument
 from ragkit import Document, Index
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import IndexLockedError, IntegrityError, InvalidInputError, RecallWarning
-from ragkit.index import exact, lock
+from ragkit.index import exact, lock, store
 from ragkit.where import matches, parse_where
 
 WORD = st.sampled_from(["a", "b", "lamp", "song", "dim", "é", ""])
@@ -387,6 +387,31 @@ def test_a_commit_while_documents_are_read(monkeypatch, change, place):
         assert found[0] == found[1]
         left = dict(found[0])
         assert left == ({"b": None} if "c" not in left else {"a": {"n": 2}, "b": None, "c": None})
+
+
+def test_a_search_between_a_commit_and_its_state_waits_for_the_state(monkeypatch):
+    committed, go_on, found = threading.Event(), threading.Event(), []
+    with Index.create(None, embedder="hash:64") as index:
+        index.add([Document("lamp", id="a", metadata={"n": 1}), Document("song", id="b")])
+        load = store.load_state
+
+        def late(*arguments):
+            committed.set()
+            go_on.wait(10)
+            return load(*arguments)
+
+        monkeypatch.setattr(store, "load_state", late)
+        new = [Document("lamp", id="a", metadata={"n": 2}), Document("lamp lamp", id="c")]
+        writer = threading.Thread(target=index.add, args=[new])
+        reader = threading.Thread(target=lambda: found.extend(index.search("lamp", k=3)))
+        writer.start()
+        assert committed.wait(10)
+        reader.start()
+        reader.join(0.3)  # what it reads is of the new commit, what it knows of the old one
+        go_on.set()
+        reader.join()
+        writer.join()
+    assert {hit.id: hit.metadata for hit in found} == {"a": {"n": 2}, "b": None, "c": None}
 
 
 @pytest.mark.parametrize("factory", ["IVF8,Flat", "HNSW16", "IVF4,SQ8", "OPQ4,IVF4,PQ4x4", "SQfp16"])

@@ -190,3 +190,8 @@ def test_lines_that_contradict_or_cannot_be_read(tmp_path):
     (tmp_path / "deep").write_text('{"id": "q1", "text": ' + "[" * 100_000)
     with pytest.raises(DataFileError, match=r"line 1: .*expected one JSON object a line"):
         read_queries(tmp_path / "deep")
+
+
+def test_equal_scores_of_a_run_stand_by_their_rank(tmp_path):
+    (tmp_path / "run").write_text("q1 Q0 a 2 0.5 own\nq1 Q0 b 1 0.5 own\nq1 Q0 c 3 0.9 own\n")
+    assert read_run(tmp_path / "run") == {"q1": [("c", 0.9), ("b", 0.5), ("a", 0.5)]}

@@ -181,7 +181,7 @@ class PostingLists:
             columns: Different columns.
 
         Returns:
-            u8[n], or u16[n] where there are more than 255 columns.
+            u8[n], or u32[n] where there are more than 255 columns.
         """
         held: NDArray[np.integer] = np.zeros(len(self), dtype=np.uint8 if len(columns) < 256 else np.uint32)
         packed, tail = self.packed, self._tail

@@ -60,7 +60,7 @@ def finished(lines: list[str]) -> tuple[list[str], str | None]:
 
 def everything(index: Index) -> State:
     """What an index holds."""
-    names = [name for (name,) in index._database.connection.execute("SELECT id FROM documents")]
+    names = [name for (name,) in index._store.database.connection.execute("SELECT id FROM documents")]
     return {document.id: document.text for document in index.get(names)}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.text import read_json
 
 Qrels = Mapping[str, Mapping[str, int]]
 Run = Mapping[str, Sequence[tuple[str, float]]]
@@ -29,8 +30,8 @@ def read_queries(path: str | Path) -> dict[str, str]:
     for number, line in _lines(file):
         if line.lstrip().startswith("{"):
             try:
-                row = json.loads(line)
-            except ValueError as error:
+                row = cast("dict[str, object]", read_json(line))  # of a line that begins with a brace
+            except InvalidInputError as error:
                 raise DataFileError(file, number, f"{error}; expected one JSON object a line") from error
             name, text = row.get("id", row.get("_id")), row.get("text")
         else:
@@ -53,7 +54,7 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
         Grades by query and document; above 0 is relevant.
 
     Raises:
-        DataFileError: If a line is none of these.
+        DataFileError: If a line is none of these, or a document has two grades for a query.
     """
     file, found = Path(path), dict[str, dict[str, int]]()
     for number, line in _lines(file):
@@ -64,7 +65,9 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
             parts = [parts[0], *parts[2:]]
         if len(parts) != 3 or not _is_whole(parts[2]):
             raise DataFileError(file, number, "expected query, document and a whole grade")
-        found.setdefault(parts[0], {})[parts[1]] = int(parts[2])
+        query, own, grade = parts[0], parts[1], int(parts[2])
+        if found.setdefault(query, {}).setdefault(own, grade) != grade:
+            raise DataFileError(file, number, f"document {own!r} has two grades for query {query!r}; keep one")
     return found
 
 
@@ -116,7 +119,7 @@ def write_run(path: str | Path, run: Run, *, tag: str = "ragkit") -> None:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:  # some editors write a byte order mark
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line

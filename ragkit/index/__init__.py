@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ragkit.index.core import Index as Index
-    from ragkit.index.core import IndexStats as IndexStats
+    from ragkit.index.stats import IndexStats as IndexStats
 
 __all__ = ["Index", "IndexStats"]
+_HOME_OF = {"Index": "core", "IndexStats": "stats"}
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("ragkit.index.core"), name)
+    return getattr(import_module(f"ragkit.index.{_HOME_OF[name]}"), name)

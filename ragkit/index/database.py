@@ -7,7 +7,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from threading import local
 from typing import NamedTuple
 from weakref import WeakSet
 
-from ragkit.errors import IntegrityError
+from ragkit.errors import IntegrityError, InvalidInputError, RagkitError
 from ragkit.index.metadata import facts_of
 
 FORMAT = 1
@@ -34,7 +34,7 @@ CREATE INDEX facts_by_value ON facts (field, kind, value, document);
 CREATE INDEX facts_by_document ON facts (document);
 """
 _AT_ONCE = 5000  # values bound in one statement
-_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes damaged names
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes damaged names
 _OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _TOGETHER = 50  # rows inserted by one statement, which takes three quarters of the time
 
@@ -68,6 +68,24 @@ def changed(document: Stored, *, row: int | None = None, metadata: str | None = 
     return document._replace(row=new_row, metadata=held, checksum=sealed)
 
 
+def is_bare(folder: Path) -> bool:
+    """Whether a database has no table: who made it was stopped before the first commit."""
+    try:
+        with closing(sqlite3.connect(folder / NAME)) as connection:
+            return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+    except DAMAGE:
+        return False
+
+
+def _is_text(name: str) -> bool:
+    """Whether a string can stand in the database, as half a surrogate pair cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _end(connection: sqlite3.Connection) -> None:
     """Undo what is not committed, unless SQLite has done so, as it does when a disk is full."""
     if connection.in_transaction:
@@ -99,16 +117,19 @@ class Database:
         self._read_only, self._durable = read_only, durable
         self._local = local()
         self._opened: WeakSet[_Held] = WeakSet()
+        self._closed = False
 
     @property
     def connection(self) -> sqlite3.Connection:
         """The connection of this thread."""
         held: _Held | None = getattr(self._local, "held", None)
         if held is None:
+            if self._closed:
+                raise self._is_closed()
             try:
                 held = self._local.held = _Held(self._connect())
-            except _DAMAGE as error:
-                raise self._unreadable(error) from error
+            except DAMAGE as error:
+                raise self.unreadable(error) from error
             self._opened.add(held)
         return held.connection
 
@@ -132,9 +153,13 @@ class Database:
 
     def close(self) -> None:
         """Close all connections; the last one folds the log into the file."""
+        self._closed = True
         for held in list(self._opened):
             held.connection.close()
         self._local = local()
+
+    def _is_closed(self) -> InvalidInputError:
+        return InvalidInputError(f"{self.path.parent} is closed; open it again")
 
     def create(self, facts: Mapping[str, object]) -> None:
         """Make the tables and write the first facts."""
@@ -166,30 +191,19 @@ class Database:
                 raise OSError(errno.ENOSPC, problem, str(self.path)) from error
             raise
 
-    @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Reads that all see the same commit.
+    def begin(self) -> None:
+        """Begin reads of this thread that all see the same commit."""
+        self.connection.execute("BEGIN")
 
-        Yields:
-            The connection of this thread.
+    def end(self) -> None:
+        """End what `begin` began; done twice it does no harm."""
+        if not self._closed:
+            _end(self.connection)
 
-        Raises:
-            IntegrityError: If the database cannot be read.
-        """
-        connection = self.connection
-        if connection.in_transaction:
-            yield connection
-            return
-        try:
-            try:
-                connection.execute("BEGIN")
-                yield connection
-            finally:
-                _end(connection)
-        except _DAMAGE as error:
-            raise self._unreadable(error) from error
-
-    def _unreadable(self, error: Exception) -> IntegrityError:
+    def unreadable(self, error: Exception) -> RagkitError:
+        """One of `DAMAGE` as what a user is told."""
+        if self._closed:
+            return self._is_closed()
         return IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy")
 
     def facts(self) -> dict[str, object]:
@@ -210,6 +224,14 @@ class Database:
                 f"{self.path} is of format {found.get('format')!r}, this ragkit reads {FORMAT}; use a newer ragkit"
             )
         return found
+
+    def version(self) -> int:
+        """Number of the commit that the snapshot sees, which is one of the facts."""
+        found = self.connection.execute("SELECT value FROM facts_of_index WHERE name = 'version'").fetchone()
+        try:
+            return int(found[0])
+        except (TypeError, ValueError) as error:
+            raise IntegrityError(f"{self.path} is damaged: it says of no version; restore it from a copy") from error
 
     def set_facts(self, facts: Mapping[str, object]) -> None:
         """Write facts, inside a transaction."""
@@ -232,12 +254,12 @@ class Database:
         """
         try:
             return {found.key: found for found in self._by("key", list(keys))}
-        except _DAMAGE as error:
-            raise self._unreadable(error) from error
+        except DAMAGE as error:
+            raise self.unreadable(error) from error
 
     def by_ids(self, ids: Iterable[str]) -> dict[str, Stored]:
         """Documents by id; missing ones are left out."""
-        return {found.id: found for found in self._by("id", list(ids))}
+        return {found.id: found for found in self._by("id", [name for name in ids if _is_text(name)])}
 
     def index_hashes(self) -> None:
         """Make texts findable by hash, which is of no use to who gives all vectors."""

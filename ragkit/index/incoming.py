@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
@@ -57,6 +57,30 @@ def read_documents(batch: Sequence[object], first: int) -> list[Incoming]:
         Incoming(_name(held, encoded) if own is None else own, text, held, blake2b(encoded, digest_size=16).digest())
         for (own, text, encoded, _), held in zip(given, metadata, strict=True)
     ]
+
+
+def checked_texts(name: str, several: object) -> list[str]:
+    """Ids or queries as a list.
+
+    Args:
+        name: What the argument is called in messages.
+        several: Any number of texts.
+
+    Returns:
+        The texts.
+
+    Raises:
+        InvalidInputError: If they are one text, no texts, or hold something else.
+    """
+    if isinstance(several, str):
+        raise InvalidInputError(f"`{name}` must be a sequence of texts, got one string; put it in a list")
+    if not isinstance(several, Iterable):
+        raise InvalidInputError(f"`{name}` must be a sequence of texts, got {type(several).__name__}")
+    texts = list(several)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidInputError(f"`{name}`[{place}] must be a text, got {type(text).__name__}")
+    return texts
 
 
 def _parts(given: object, where: str) -> tuple[str | None, str, bytes, dict[str, object]]:

@@ -21,16 +21,24 @@ class WriterLock:
 
         Raises:
             IndexLockedError: If another writer holds it.
+            OSError: If the folder cannot be written to.
         """
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            hint = f"{error.strerror}; open the index with read_only=True to search it only"
+            raise OSError(error.errno, hint, str(path)) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             holder = os.read(file, 1000).decode(errors="replace").strip() or "an unknown process"
             os.close(file)
             raise IndexLockedError(
                 f"{path.parent} is open for writing elsewhere ({holder}); close it there, or open it read_only"
             ) from error
+        except OSError:  # a file system without locks
+            os.close(file)
+            raise
         self._let_go = weakref.finalize(self, _release, file)  # also when the interpreter ends
         since = datetime.now(UTC).isoformat(timespec="seconds")
         note = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})

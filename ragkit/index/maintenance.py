@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,39 +12,38 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError, RecallWarning
 from ragkit.index.array_file import BLOCK, ArrayFile, checksums, forget
 from ragkit.index.exact import nearest
+from ragkit.index.gpu import GpuSegment
 from ragkit.index.segment import Segment, choose_factory
 from ragkit.index.state import SegmentFacts, State, files
-from ragkit.index.writing import set_facts
-
-if TYPE_CHECKING:
-    from ragkit.index.core import Index
+from ragkit.index.store import Store
+from ragkit.index.vectors import checked_vectors
 
 _CHUNK = 16 * BLOCK
 _QUERIES = 200
 _DOUBT = 1e-5  # what float32 sums can be wrong by
 
 
-def compact(index: Index) -> None:
+def compact(store: Store) -> None:
     """Write the live rows into new files, build the segment over them, and commit both.
 
     Where no row was removed the files stay what they are, under the names of a new generation. A crash before the
     commit leaves the old files in use; files of other generations are removed afterwards.
     """
-    state = index._state
+    state = store.state
     live = np.arange(len(state.keys)) if state.dead is None else np.flatnonzero(~state.dead)
     facts = {**state.facts, "generation": state.facts["generation"] + 1, "rows": len(live)}
-    old, new = files(index.path, state.facts), files(index.path, facts)
+    old, new = files(store.folder, state.facts), files(store.folder, facts)
     sums: dict[str, dict[int, int]] = {file.path.stem: {} for file in new}
     _remove(new)  # what a crash left behind may be another name of the files in use
-    linked = state.dead is None and _linked(old, new, durable=index._durable)
+    linked = state.dead is None and _linked(old, new, durable=store.durable)
     for start in range(0, 0 if linked else len(live), _CHUNK):
         part = live[start : start + _CHUNK]
         for file, values in zip(new, (state.vectors[part], state.keys[part]), strict=True):
-            file.write(start, values, durable=index._durable)
+            file.write(start, values, durable=store.durable)
             sums[file.path.stem].update(checksums(values, start))
         forget(state.vectors)
     vectors = cast("NDArray[np.floating]", new[0].view(len(live)))
-    segment, told = _built(index, state, vectors, int(cast("int", facts["generation"])))
+    segment, told = _built(store, state, vectors, int(cast("int", facts["generation"])))
     tuned = state.facts["tuned"] if segment and state.facts["tuned"] else None
     if segment and tuned:
         tuned = {**tuned, **_measured(segment, vectors, state, int(tuned["k"]), None, 0)}
@@ -56,7 +55,7 @@ def compact(index: Index) -> None:
                 stacklevel=4,
             )
     del segment  # it is read from its file below; both at once would take twice the memory
-    with index._database.transaction() as connection:
+    with store.committing() as connection:
         if linked:
             for file, before in zip(new, old, strict=True):
                 connection.execute("UPDATE blocks SET file = ? WHERE file = ?", (file.path.stem, before.path.stem))
@@ -64,12 +63,11 @@ def compact(index: Index) -> None:
             connection.execute("DELETE FROM dead")
             connection.execute("DELETE FROM blocks")
             for name, blocks in sums.items():
-                index._database.set_blocks(name, blocks.items())
-            index._database.move_rows(state.keys[live].tolist())
-        set_facts(index, generation=facts["generation"], rows=len(live), segment=told, tuned=tuned)
-    index._publish()
+                store.database.set_blocks(name, blocks.items())
+            store.database.move_rows(state.keys[live].tolist())
+        store.set_facts(generation=facts["generation"], rows=len(live), segment=told, tuned=tuned)
     kept = f"-{facts['generation']}."
-    for path in index.path.iterdir():
+    for path in store.folder.iterdir():
         if path.suffix in {".bin", ".faiss", ".partial"} and kept not in path.name:
             path.unlink()
 
@@ -88,7 +86,7 @@ def _remove(given: Sequence[ArrayFile]) -> None:
 
 
 def tune(
-    index: Index, *, target_recall: float, k: int, queries: NDArray[np.floating] | None, seed: int
+    store: Store, *, target_recall: float, k: int, queries: NDArray[np.floating] | None, seed: int
 ) -> Mapping[str, float]:
     """Double the search effort until recall is reached, then keep the setting.
 
@@ -96,26 +94,27 @@ def tune(
         The recall, the target, k, the rows that it was measured on, and the setting.
 
     Raises:
-        InvalidInputError: If an argument is out of its range, or search is exact.
+        InvalidInputError: If an argument is out of its range.
     """
     if not 0 < target_recall <= 1 or type(k) is not int or k < 1:
         raise InvalidInputError(
             f"`target_recall` must be above 0 and at most 1 and `k` at least 1, got {target_recall!r} and {k!r}"
         )
-    state = index._state
+    state = store.state
     segment = state.segment
-    if not isinstance(segment, Segment):
+    given = None if queries is None else checked_vectors(np.asarray(queries), "queries", state.facts)
+    if given is not None and not len(given):
+        raise InvalidInputError("`queries` is empty; give at least one, or None to measure with stored vectors")
+    if segment is None:
         return {"recall": 1.0, "target": target_recall, "k": k, "rows": state.live}
-    knob, best = segment.knob, segment
-    given = None if queries is None else index._checked(np.asarray(queries), "queries")
     vectors = state.vectors[: segment.rows]
-    effort, most = 1, _most(segment)
-    while True:
-        best = segment.with_settings({knob: effort}) if knob else segment
+    best: Segment | GpuSegment = segment
+    found: dict[str, float] = {}
+    for effort in _efforts(segment):
+        best = segment.with_settings(effort) if isinstance(segment, Segment) else segment
         found = _measured(best, vectors, state, k, given, seed)
-        if found["recall"] >= target_recall or not knob or effort >= most:
+        if found["recall"] >= target_recall:
             break
-        effort = min(2 * effort, most)
     if found["recall"] < target_recall:
         warnings.warn(
             f"recall@{k} is {found['recall']:.3f} at the highest effort, below the {target_recall} that was asked for; "
@@ -123,24 +122,25 @@ def tune(
             RecallWarning,
             stacklevel=4,
         )
-    told = cast("SegmentFacts", {**cast("SegmentFacts", state.facts["segment"]), "settings": best.settings})
     tuned = {**found, **best.settings, "target": target_recall, "k": k, "rows": segment.rows}
-    with index._database.transaction():
-        set_facts(index, segment=told, tuned=tuned)
-    index._publish()
+    if isinstance(segment, GpuSegment):  # which is no part of what is stored
+        return tuned
+    told = cast("SegmentFacts", {**cast("SegmentFacts", state.facts["segment"]), "settings": best.settings})
+    with store.committing():
+        store.set_facts(segment=told, tuned=tuned)
     return tuned
 
 
 def _built(
-    index: Index, state: State, vectors: NDArray[np.floating], generation: int
+    store: Store, state: State, vectors: NDArray[np.floating], generation: int
 ) -> tuple[Segment | None, SegmentFacts | None]:
     factory = choose_factory(state.facts["factory"], len(vectors), dtype=state.facts["dtype"])
-    if factory is None or not len(vectors) or index._gpus is not None:
+    if factory is None or not len(vectors) or store.gpus is not None:
         return None, None
     segment = Segment.build(vectors, factory, euclidean=state.facts["metric"] == "l2")
     if isinstance(state.segment, Segment) and state.segment.factory == factory:
         segment = segment.with_settings(state.segment.settings)
-    path = index.path / f"segment-{generation}.faiss"
+    path = store.folder / f"segment-{generation}.faiss"
     return segment, {
         "file": path.name,
         "sha256": segment.write(path),
@@ -151,7 +151,7 @@ def _built(
 
 
 def _measured(
-    segment: Segment,
+    segment: Segment | GpuSegment,
     vectors: NDArray[np.floating],
     state: State,
     k: int,
@@ -183,10 +183,14 @@ def _measured(
     return {"recall": float(np.mean(shares))}
 
 
-def _most(segment: Segment) -> int:
+def _efforts(segment: Segment | GpuSegment) -> list[dict[str, int]]:
+    """The settings to try, each with twice the effort of the one before; one that sets nothing where none can be."""
     import faiss
 
+    if not isinstance(segment, Segment) or segment.knob is None:
+        return [{}]
     inner = faiss.downcast_index(segment.index)
     if isinstance(inner, faiss.IndexPreTransform):
         inner = faiss.downcast_index(inner.index)
-    return int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 4096
+    most = int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 4096
+    return [{segment.knob: min(2**step, most)} for step in range((most - 1).bit_length() + 1)]

@@ -35,7 +35,7 @@ def read_metadata(metadata: object, where: str) -> dict[str, object]:
         raise InvalidInputError(f"{where}: `metadata` must be a mapping, got {type(metadata).__name__}")
     held = metadata if isinstance(metadata, dict) else dict(metadata)
     if not (_TEXT.issuperset(map(type, held)) and _SCALARS.issuperset(map(type, held.values()))):
-        _check(held, f"{where}: metadata")
+        check_values(held, f"{where}: metadata")
     return held
 
 
@@ -69,7 +69,7 @@ def _as_json(held: dict[str, object], where: str) -> str:
         encoded = _JSON.encode(held)
         encoded.encode()
     except ValueError as error:
-        _check(held, where)
+        check_values(held, where)
         raise InvalidInputError(f"{where} must be what JSON can hold: {error}") from error
     return encoded
 
@@ -115,19 +115,28 @@ def _plain(value: object) -> bool | int | float:
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
 
 
-def _check(value: object, place: str, depth: int = 0) -> None:
-    """Refuse what JSON cannot hold, or would hold as something else, and say where it stands."""
+def check_values(value: object, place: str, depth: int = 0) -> None:
+    """Refuse what JSON cannot hold, or would hold as something else.
+
+    Args:
+        value: What may stand in metadata.
+        place: What it is called in messages.
+        depth: Lists and mappings around it.
+
+    Raises:
+        InvalidInputError: If there is such a value; it says where.
+    """
     if depth > _DEEPEST:
         raise InvalidInputError(f"{place[:80]}... is nested too deep: at most {_DEEPEST} lists and mappings")
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise InvalidInputError(f"{place} has the key {key!r}; metadata must be what JSON can hold: use text")
-            _check(key, f"{place}: key {key!r}", depth)
-            _check(inner, f"{place}[{key!r}]", depth + 1)
+            check_values(key, f"{place}: key {key!r}", depth)
+            check_values(inner, f"{place}[{key!r}]", depth + 1)
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
-            _check(inner, f"{place}[{number}]", depth + 1)
+            check_values(inner, f"{place}[{number}]", depth + 1)
     elif flaw := _flaw(value):
         raise InvalidInputError(
             f"{place} is {flaw}, but metadata must be what JSON can hold: text, finite numbers, True, False, None, "

@@ -6,29 +6,34 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError, MissingResultsError
 from ragkit.index.incoming import Incoming, read_documents
+from ragkit.index.store import Store
+from ragkit.index.vectors import storable_vectors
 from ragkit.index.writing import put, to_embed
+from ragkit.protocols import Embedder
 from ragkit.workers.batches import Batch, Done, Missing
 from ragkit.workers.embedding import EmbedTexts
 from ragkit.workers.pool import WorkerPool
 
-if TYPE_CHECKING:
-    from ragkit.index.core import Index
-
 
 def add_pooled(
-    index: Index, documents: Iterable[object], pool: WorkerPool, size: int, advance: Callable[[int], None]
+    store: Store,
+    embedder: Embedder,
+    documents: Iterable[object],
+    pool: WorkerPool,
+    size: int,
+    advance: Callable[[int], None],
 ) -> list[str]:
     """Add documents as `Index.add` does, batch after batch, while workers embed the next ones.
 
     Args:
-        index: The index, open for writing, with an embedder that its spec can load.
+        store: The store of the index, open for writing.
+        embedder: Its embedder, which its name can load.
         documents: Documents.
         pool: The workers.
         size: Documents of a batch.
@@ -41,9 +46,8 @@ def add_pooled(
         InvalidInputError: If a document is not what it should be; those of the batches before it are added.
         MissingResultsError: If texts could not be embedded; all other documents are added, and it names these.
     """
-    assert index.embedder is not None  # noqa: S101 - `Index.add` has checked it
-    work = EmbedTexts(index.embedder.name, expected=index.embedder.fingerprint)
-    reading = _Reading(index, documents, size)
+    work = EmbedTexts(embedder.name, expected=embedder.fingerprint)
+    reading = _Reading(store, documents, size)
     failed: dict[bytes, Missing] = {}
     ids: list[str] = []
     missing: list[Missing] = []
@@ -56,8 +60,9 @@ def add_pooled(
             if lost:
                 why = failed[lost[0].hash]
                 missing.append(Missing([one.id for one in lost], why.reason, why.attempts))
-            with index._changing():
-                put(index, [one for one in read if one.hash not in failed], None, _vectors(index, hashes, each))
+            with store.changing():
+                kept = [one for one in read if one.hash not in failed]
+                put(store, embedder, kept, None, _vectors(store, hashes, each))
             ids += [one.id for one in read]
             advance(len(read))
     if missing:
@@ -70,8 +75,8 @@ def add_pooled(
 class _Reading:
     """Documents that were read and are not yet added, with the hashes of those of their texts that are embedded."""
 
-    def __init__(self, index: Index, documents: Iterable[object], size: int) -> None:
-        self._index, self._rest, self._size = index, iter(documents), size
+    def __init__(self, store: Store, documents: Iterable[object], size: int) -> None:
+        self._store, self._rest, self._size = store, iter(documents), size
         self.ahead: deque[tuple[list[Incoming], list[bytes]]] = deque()
         self.problem: InvalidInputError | None = None
 
@@ -89,13 +94,14 @@ class _Reading:
                 return
             count += len(batch)
             under_way = {name for _, hashes in self.ahead for name in hashes}
-            with self._index._changing():
-                texts = {name: text for name, text in to_embed(self._index, read).items() if name not in under_way}
+            with self._store.changing():
+                texts = {name: text for name, text in to_embed(self._store, read).items() if name not in under_way}
             self.ahead.append((read, list(texts)))
             yield Batch([name.hex() for name in texts], list(texts.values()))
 
 
-def _vectors(index: Index, hashes: list[bytes], each: Done | Missing) -> Mapping[bytes, NDArray[np.float32]]:
+def _vectors(store: Store, hashes: list[bytes], each: Done | Missing) -> Mapping[bytes, NDArray[np.float32]]:
     if isinstance(each, Missing) or not hashes:
         return {}
-    return dict(zip(hashes, index._checked(np.asarray(each.results), "embeddings"), strict=True))
+    vectors = storable_vectors(np.asarray(each.results), "embeddings", store.state.facts)
+    return dict(zip(hashes, vectors, strict=True))

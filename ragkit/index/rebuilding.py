@@ -44,7 +44,7 @@ def rebuild_index(index: Index, path: str | Path | None, *, embedder: str | Embe
     """
     if path is not None and Path(path).resolve() == index.path.resolve():
         raise InvalidInputError(f"{path} is the index that is read; give another folder, and remove the old one later")
-    facts = index._state.facts
+    facts = index._store.state.facts
     rebuilt = Index.create(
         path,
         embedder=embedder,

@@ -24,7 +24,7 @@ def find(state: State, queries: NDArray[np.float32], k: int, matched: NDArray[np
     Returns:
         f32[m, k] scores and i64[m, k] rows, -inf and -1 where there are fewer.
     """
-    if not k or not state.live or (matched is not None and not len(matched)):
+    if not k or not len(queries) or not state.live or (matched is not None and not len(matched)):
         return np.full((len(queries), k), -np.inf, dtype=np.float32), np.full((len(queries), k), -1, dtype=np.int64)
     euclidean, rows = state.facts["metric"] == "l2", len(state.keys)
     barred = state.dead

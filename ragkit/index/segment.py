@@ -43,6 +43,24 @@ def choose_factory(factory: str, rows: int, *, dtype: str = "float32") -> str | 
     return None if factory.lower() in {"flat", "cagra"} else factory
 
 
+def check_factory(factory: str, dim: int, *, euclidean: bool) -> None:
+    """Refuse what FAISS cannot build, before there are documents.
+
+    Raises:
+        InvalidInputError: If it is no factory string, or none for vectors of this length.
+    """
+    import faiss
+
+    if str(factory).lower() in {"auto", "flat", "cagra"}:
+        return
+    try:
+        faiss.index_factory(dim, factory, faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT)
+    except (RuntimeError, TypeError) as error:
+        raise InvalidInputError(
+            f'`factory` must be "auto", "flat", "cagra" or what FAISS can build over vectors of {dim}, got {factory!r}'
+        ) from error
+
+
 @dataclass(frozen=True)
 class Segment:
     """A built index.

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.index.core import Index
 from ragkit.index.exact import Found, merged
+from ragkit.index.incoming import checked_texts
 from ragkit.protocols import Embedder
-from ragkit.records import Document, Hit
-from ragkit.text import refuse_bare_string
+from ragkit.records import Document, Hit, span_of
 
 _KEYS = 2**40  # keys of one shard
 
@@ -46,7 +46,7 @@ class ShardedIndex:
             raise InvalidInputError("`shards` is empty; give at least one index")
         self.shards = tuple(shards)
         for name in ("metric", "dim", "fingerprint"):
-            values = [each._state.facts[name] for each in self.shards]
+            values = [each._store.state.facts[name] for each in self.shards]
             for each, value in zip(self.shards, values, strict=True):
                 if value != values[0]:
                     raise InvalidInputError(
@@ -118,9 +118,9 @@ class ShardedIndex:
         embedder, metric = self.shards[0].embedder, self.shards[0].stats().metric
         if embedder is None:
             raise InvalidInputError("these indexes have no embedder; use `search_vectors`")
-        if not queries:
-            return []
-        scores, keys = self.search_vectors(embedder.embed_queries(queries), k, where=where)
+        asked = checked_texts("queries", queries)
+        vectors = embedder.embed_queries(asked) if asked else np.zeros((0, embedder.dim), dtype=np.float32)
+        scores, keys = self.search_vectors(vectors, k, where=where)
         documents = {key: each for key, each in zip(keys.ravel().tolist(), self.get_by_keys(keys), strict=True) if each}
         found = []
         for row, line in zip(keys.tolist(), scores.tolist(), strict=True):
@@ -179,9 +179,9 @@ class ShardedIndex:
         Returns:
             The documents, in the order of their ids.
         """
-        refuse_bare_string("ids", list(ids) if not isinstance(ids, str) else ids)
-        found = {document.id: document for each in reversed(self.shards) for document in each.get(ids)}
-        return [found[name] for name in ids if name in found]
+        names = checked_texts("ids", ids)
+        found = {document.id: document for each in reversed(self.shards) for document in each.get(names)}
+        return [found[name] for name in names if name in found]
 
     def verify(self) -> None:
         """Check every shard, and that no id stands in two.
@@ -192,8 +192,8 @@ class ShardedIndex:
         home: dict[str, Path] = {}
         for each in self.shards:
             each.verify()
-            with each._reading():
-                for (name,) in each._database.connection.execute("SELECT id FROM documents"):
+            with each._store.reading():
+                for (name,) in each._store.database.connection.execute("SELECT id FROM documents"):
                     if home.setdefault(name, each.path) != each.path:
                         raise IntegrityError(f"{name!r} is the id of a document in {home[name]} and in {each.path}")
 
@@ -205,5 +205,6 @@ def _hit(document: Document, score: float, rank: int, metric: str) -> Hit:
         rank=rank,
         text=document.text,
         metadata=document.metadata,
+        span=span_of(document.metadata),
         why={metric: score},
     )

@@ -114,6 +114,9 @@ def load_state(folder: Path, database: Database) -> State:
 
     Returns:
         The state, without its segment.
+
+    Raises:
+        IntegrityError: If it is not what was written.
     """
     facts = read_facts(database)
     vectors, keys = files(folder, facts)
@@ -122,7 +125,10 @@ def load_state(folder: Path, database: Database) -> State:
     dead = None
     if found:
         dead = np.zeros(rows, dtype=np.bool_)
-        dead[np.array(found, dtype=np.int64)[:, 0]] = True
+        try:
+            dead[np.array(found, dtype=np.int64)[:, 0]] = True
+        except (IndexError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{database.path} is damaged: {error}; restore it from a copy") from error
     return State(
         facts,
         cast("NDArray[np.floating]", vectors.view(rows)),

@@ -188,8 +188,9 @@ class TokenChunker(MarkdownChunker):
         self.embedder = load_embedder(embedder)
         window = getattr(self.embedder, "window", None)
         super().__init__(size if size is not None else window or 256, overlap)
-        count = getattr(self.embedder, "count_tokens", None) or _quarter
-        self._counted: Measure = lru_cache(maxsize=50_000)(count)
+        count: Measure = getattr(self.embedder, "count_tokens", None) or _quarter
+        # The splitter repeats what measures nothing, such as a space alone, at the head of the next piece.
+        self._counted: Measure = lru_cache(maxsize=50_000)(lambda text: max(count(text), 1) if text else 0)
 
     @property
     @override

@@ -121,7 +121,7 @@ def find_files(path: str | Path) -> list[SourceFile | Unread]:
         root = place.resolve()
         found = [_checked(Path(each), f"{root.name}/{Path(each).relative_to(root).as_posix()}") for each in _walk(root)]
     elif place.exists() or place.is_symlink():
-        found = [SourceFile(place, place.name)]
+        found = [_named(place, place.name)]
     else:
         matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         found = [_checked(Path(each), Path(each).as_posix()) for each in matched if not Path(each).is_dir()]
@@ -142,7 +142,13 @@ def _checked(path: Path, source: str) -> SourceFile | Unread:
         return Unread(source, "it is a link, and links are not followed")
     if not path.is_file():
         return Unread(source, "it is no regular file")
-    return SourceFile(path, source)
+    return _named(path, source)
+
+
+def _named(path: Path, source: str) -> SourceFile | Unread:
+    """A file, if its name can stand in metadata."""
+    shown = source.encode("utf-8", "backslashreplace").decode()
+    return SourceFile(path, source) if shown == source else Unread(shown, "its name is no text; give it another one")
 
 
 def read_file(file: SourceFile, facts: FileFacts | None = None) -> Iterator[Document | Unread]:

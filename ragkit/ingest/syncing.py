@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from ragkit.records import Document
 
 if TYPE_CHECKING:
     from ragkit.index import Index
+    from ragkit.index.incoming import AnyDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +73,35 @@ def sync_folder(index: Index, folder: Path, chunker: str | Chunker) -> SyncRepor
     found = find_files(folder)
     held = _held(index, f"{folder.resolve().name}/")
     run = _Run(cut, held)
-    before = index._state.facts["next_key"]
+    before = index._store.state.facts["next_key"]
     index.add(run.pieces(found))
     there = {each.source for each in found}
     gone = {own for source, each in held.items() if source not in there for own in each.ids}
     removed = index.delete(gone | run.stale)
     return SyncReport(
-        new=index._state.facts["next_key"] - before,
+        new=index._store.state.facts["next_key"] - before,
         removed=removed,
         unchanged=run.unchanged,
         unread=tuple(run.unread),
     )
+
+
+def sync_documents(index: Index, documents: Iterable[AnyDocument]) -> SyncReport:
+    """Add documents, then remove all others.
+
+    Args:
+        index: The index.
+        documents: What it is to hold.
+
+    Returns:
+        What was done.
+    """
+    before = index._store.state.facts["next_key"]
+    kept = set(index.add(documents))
+    with index._store.reading():
+        every = index._store.database.connection.execute("SELECT id FROM documents")
+        gone = [name for (name,) in every if name not in kept]
+    return SyncReport(new=index._store.state.facts["next_key"] - before, removed=index.delete(gone))
 
 
 class _Run:
@@ -152,8 +171,8 @@ def _named(piece: Document, source: str, file_hash: str, chunker: str) -> Docume
 def _held(index: Index, prefix: str) -> dict[str, _Held]:
     """What the index holds of a folder, by file."""
     found: dict[str, _Held] = {}
-    with index._reading():
-        for name, text in index._database.connection.execute("SELECT id, metadata FROM documents"):
+    with index._store.reading():
+        for name, text in index._store.database.connection.execute("SELECT id, metadata FROM documents"):
             metadata = json.loads(text)
             source = metadata.get("source")
             if not isinstance(source, str) or not source.startswith(prefix) or "file" not in metadata:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ragkit.errors import DataFileError
+from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.index.metadata import check_values
 from ragkit.records import Document
 
 _DELIMITERS = ",;\t|"
@@ -32,10 +33,13 @@ def csv_rows(path: Path, source: str, encoding: str) -> Iterator[Document | Data
         file.seek(0)
         rows = csv.reader(file, delimiter=_delimiter(path, sample))
         try:
-            header = [name.strip() for name in next(rows, [])]
-            for row in rows:
-                if not any(cell.strip() for cell in row):
-                    continue
+            filled = (row for row in rows if any(cell.strip() for cell in row))
+            header = [name.strip() for name in next(filled, [])]
+            twice = next((name for name in header if name and header.count(name) > 1), None)
+            if twice is not None:
+                yield DataFileError(path, rows.line_num, f"has the column {twice!r} twice; give each its own name")
+                return
+            for row in filled:
                 if len(row) != len(header):
                     yield DataFileError(path, rows.line_num, f"has {len(row)} cells, the header has {len(header)}")
                     continue
@@ -72,6 +76,11 @@ def jsonl_rows(path: Path, source: str, encoding: str, text: str = "text") -> It
                 continue
             if not isinstance(row, dict) or not isinstance(row.get(text), str):
                 yield DataFileError(path, number, f"expected a JSON object with {text!r}, a text")
+                continue
+            try:  # half a surrogate pair or an infinite number, which no index takes
+                check_values(row, "the object")
+            except InvalidInputError as error:
+                yield DataFileError(path, number, f"{error}; it is left out")
                 continue
             yield _row(row.pop(text), row, source, number)
 

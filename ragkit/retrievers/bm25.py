@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 from threading import RLock
@@ -9,7 +10,7 @@ from threading import RLock
 import numpy as np
 from typing_extensions import override
 
-from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.errors import IntegrityError, InvalidInputError, RagkitWarning
 from ragkit.index import Index
 from ragkit.index.incoming import AnyDocument
 from ragkit.postings import Rule
@@ -77,7 +78,9 @@ class BM25Retriever(RetrieverBase):
         name = repr(self.rule)
         self._name = name
         digest = blake2b(name.encode(), digest_size=6).hexdigest()
-        self._path = None if callable(analyzer) or not self.index._durable else self.index.path / f"bm25-{digest}.npz"
+        self._path = (
+            None if callable(analyzer) or not self.index._store.durable else self.index.path / f"bm25-{digest}.npz"
+        )
         self._lists, self._unsaved = self._loaded(), 0
         self._norms = self._lists.norms(k1, b)
 
@@ -150,10 +153,19 @@ class BM25Retriever(RetrieverBase):
         self._norms = self._lists.norms(self.k1, self.b)
         self._unsaved += len(new)
         if self._unsaved * 10 > len(keys):
-            self.save()
+            try:
+                self.save()
+            except OSError as error:  # of a cache, which is no reason not to answer
+                self._unsaved = 0
+                message = f"the lists of BM25 are not kept ({error}); they are made again when the index is opened"
+                warnings.warn(message, RagkitWarning, stacklevel=5)
 
     def save(self) -> None:
-        """Write the lists beside the index, so that opening it again reads them; it is done by itself now and then."""
+        """Write the lists beside the index, so that opening it again reads them; it is done by itself now and then.
+
+        Raises:
+            OSError: If they cannot be written, such as on a full disk.
+        """
         with self._lock:
             if self._path is not None and not self.index.read_only:
                 self._lists.save(self._path, name=self._name, version=self._seen)

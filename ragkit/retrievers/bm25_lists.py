@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from math import log
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
 import numpy as np
@@ -123,20 +124,27 @@ class Bm25Lists:
             path: The file.
             name: What the rule is called.
             version: Commit of the index.
+
+        Raises:
+            OSError: If it cannot be written, such as on a full disk; nothing of it is left then.
         """
         facts = json.dumps({"format": _FORMAT, "rule": name, "version": version}).encode()
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            np.savez(
-                file,
-                facts=np.frombuffer(facts, dtype=np.uint8),
-                keys=self.keys,
-                live=self.live,
-                **{f"lists_{part}": values for part, values in self.lists.to_arrays().items()},  # type: ignore[arg-type]
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=".partial", delete=False) as file:
+            partial = Path(file.name)
+            try:
+                np.savez(
+                    file,
+                    facts=np.frombuffer(facts, dtype=np.uint8),
+                    keys=self.keys,
+                    live=self.live,
+                    **{f"lists_{part}": values for part, values in self.lists.to_arrays().items()},  # type: ignore[arg-type]
+                )
+                file.flush()
+                os.fsync(file.fileno())
+                partial.replace(path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
 
     @classmethod
     def load(cls, path: Path, rule: Rule, *, name: str, version: int) -> Bm25Lists:

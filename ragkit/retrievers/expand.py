@@ -65,11 +65,7 @@ class ExpandingRetriever(RetrieverBase):
             if source not in pieces:
                 pieces[source] = self._pieces(source, where)
             wide = self._with_neighbours(hit, pieces[source])
-            at = next((place for place, other in enumerate(kept) if _overlap(wide, other)), None)
-            if at is None:
-                kept.append(wide)
-            else:
-                kept[at] = _joined(kept[at], [kept[at], wide])
+            kept = _with(kept, wide)
         return ranked((hit, hit.score, {}) for hit in kept)
 
     def _pieces(self, source: tuple[object, object], where: Where | None) -> list[Document]:
@@ -91,6 +87,15 @@ class ExpandingRetriever(RetrieverBase):
         return _joined(hit, _touching(around, at - first))
 
 
+def _with(kept: Sequence[Hit], wide: Hit) -> list[Hit]:
+    """Hits with one more, which becomes one with all that it overlaps, at the best place of these."""
+    together = [hit for hit in kept if _overlap(wide, hit)]
+    if not together:
+        return [*kept, wide]
+    made = _joined(together[0], [*together, wide])
+    return [made if hit is together[0] else hit for hit in kept if hit is together[0] or hit not in together]
+
+
 def _touching(hits: Sequence[Hit], at: int) -> Sequence[Hit]:
     """The hits around one, as far as nothing is missing between them."""
     first = last = at
@@ -110,7 +115,7 @@ def _joined(hit: Hit, parts: Sequence[Hit]) -> Hit:
             text, (start, end) = part.text, own
         elif own[1] > end:
             text, end = text + part.text[end - own[0] :], own[1]
-    ids = dict.fromkeys([*cast("list[str]", hit.why.get("pieces", [])), *(part.id for part in parts)])
+    ids = dict.fromkeys(own for part in parts for own in cast("list[str]", part.why.get("pieces", [part.id])))
     return replace(
         hit,
         text=text,

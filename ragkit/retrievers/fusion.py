@@ -23,7 +23,8 @@ def fuse(
     """Order the documents of several rankings by the weighted sum of what each ranking gives them.
 
     Args:
-        rankings: Hits by the name of their ranking, the best first; a document is known by its id.
+        rankings: Hits by the name of their ranking, the best first; a document is known by its id, and counts once in
+            a ranking, where it stands first.
         weights: What each ranking weighs.
         k: How many hits at the most.
         fusion: What a ranking gives, see `HybridRetriever`.
@@ -40,8 +41,10 @@ def fuse(
         shares = _shares(hits, fusion, constant)
         for place, hit in enumerate(hits):
             first.setdefault(hit.id, hit)
+            if name in why.setdefault(hit.id, {}):
+                continue
             total[hit.id] = total.get(hit.id, 0.0) + weights[name] * float(shares[place])
-            why.setdefault(hit.id, {}).update({name: hit.score, f"{name}_rank": place + 1})
+            why[hit.id] |= {name: hit.score, f"{name}_rank": place + 1}
     order = sorted(first, key=lambda own: -round(total[own], _DECIMALS))[:k]
     return ranked(
         (first[own], round(total[own], _DECIMALS), {**why[own], fusion: round(total[own], _DECIMALS)}) for own in order

@@ -71,7 +71,7 @@ class HybridRetriever(RetrieverBase):
             raise InvalidInputError(f"`weights` must give each of {list(self.parts)} a weight above 0, got {weights!r}")
         if fusion not in FUSIONS:
             raise InvalidInputError(f"`fusion` must be one of {FUSIONS}, got {fusion!r}")
-        if type(depth) is not int or depth < 1 or constant < 0:
+        if type(depth) is not int or depth < 1 or not 0 <= constant < float("inf"):
             raise InvalidInputError(
                 f"`depth` must be at least 1 and `constant` at least 0, got {depth!r} and {constant!r}"
             )
@@ -102,7 +102,10 @@ def _named(retrievers: Sequence[Retriever]) -> dict[str, Retriever]:
     named: dict[str, Retriever] = {}
     for retriever in retrievers:
         own = getattr(retriever, "name", None)
-        name = own if isinstance(own, str) else type(retriever).__name__
-        same = sum(each.split(" ")[0] == name for each in named)
-        named[f"{name} {same + 1}" if same else name] = retriever
+        name = free = own if isinstance(own, str) else type(retriever).__name__
+        number = 1
+        while free in named:
+            number += 1
+            free = f"{name} {number}"
+        named[free] = retriever
     return named

@@ -110,7 +110,12 @@ class GenerateTexts:
         Yields:
             For each prompt of a batch its completion or its error: a `WorkerError` with the reason where the batch was
             given up.
+
+        Raises:
+            InvalidInputError: If ``batch_size`` is below 1, or a prompt is none.
         """
+        if type(batch_size) is not int or batch_size < 1:
+            raise InvalidInputError(f"`batch_size` must be a whole number of at least 1, got {batch_size!r}")
         items = [_prompt_as_json(prompt) for prompt in checked_prompts(prompts)]
         names = [str(place) for place in range(len(items))]
         batches = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ragkit import Document, Index
-from ragkit.errors import RagkitWarning
+from ragkit.errors import InvalidInputError, RagkitWarning
 from ragkit.index import segment
 from ragkit.index.array_file import ArrayFile, forget
 
@@ -81,8 +81,8 @@ def test_a_link_that_a_crash_left_behind_is_never_written_through(tmp_path):
         index.delete([f"d{n}" for n in range(300)])
         with Index.open(tmp_path / "i", read_only=True) as reader:
             index.compact()  # copies, as rows were removed
-            assert reader._state.facts["generation"] == 0
-            assert np.allclose(reader._state.vectors[399], VECTORS[399] / np.linalg.norm(VECTORS[399]), atol=1e-6)
+            assert reader._store.state.facts["generation"] == 0
+            assert np.allclose(reader._store.state.vectors[399], VECTORS[399] / np.linalg.norm(VECTORS[399]), atol=1e-6)
         index.verify()
         assert answers(index) == nearest(400, left_out=range(300))
 
@@ -154,3 +154,11 @@ def test_a_segment_is_what_faiss_fills_row_by_row(factory, euclidean, monkeypatc
     for start in range(0, len(VECTORS), 250):
         plain.add(VECTORS[start : start + 250])
     assert faiss.serialize_index(made).tobytes() == faiss.serialize_index(plain).tobytes()
+
+
+def test_tuning_asks_something(tmp_path):
+    with filled(tmp_path / "i", factory="IVF4,Flat") as index:
+        index.compact()
+        with pytest.raises(InvalidInputError, match="`queries` is empty"):
+            index.tune(queries=np.zeros((0, VECTORS.shape[1])))
+        assert index.stats().tuned is None

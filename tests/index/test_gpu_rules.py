@@ -13,8 +13,8 @@ sys.path.append(str(Path(__file__).parent))
 from fake_card import FakeCard
 
 from ragkit import Document, Index
-from ragkit.errors import InvalidInputError, RagkitWarning
-from ragkit.index import core, gpu
+from ragkit.errors import InvalidInputError, RagkitWarning, RecallWarning
+from ragkit.index import gpu, store
 from ragkit.index.gpu import Gpus, Plan, Worker, card_numbers, plan
 
 RNG = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def cards(monkeypatch):
         return made[number]
 
     monkeypatch.setattr(gpu, "gpu_count", lambda: 2)
-    monkeypatch.setattr(core, "Gpus", lambda numbers: Gpus(numbers, make))
+    monkeypatch.setattr(store, "Gpus", lambda numbers: Gpus(numbers, make))
     return made
 
 
@@ -104,7 +104,7 @@ def test_queries_of_many_threads_are_put_together(cards):
     ]
     for thread in threads:
         thread.start()
-    while index._gpus._workers[0]._jobs.qsize() < 60:
+    while index._store.gpus._workers[0]._jobs.qsize() < 60:
         pass
     slow.set()
     for thread in threads:
@@ -123,7 +123,7 @@ def test_queries_of_many_threads_are_put_together(cards):
 
 
 def test_new_rows_wait_on_the_cpu_and_then_move(cards, monkeypatch):
-    monkeypatch.setattr(core, "_TAIL", 100)
+    monkeypatch.setattr(store, "_TAIL", 100)
     index = filled("cuda", rows=400)
     assert index.stats().built == 400
     index.add([f"more {n}" for n in range(90)], vectors=VECTORS[400:490])
@@ -153,11 +153,11 @@ def test_half_precision_and_shards_where_memory_is_short(cards):
         ]
     )
     assert recall > 0.97
-    assert "as single takes" in index._gpus.reasons[0]
+    assert "as single takes" in index._store.gpus.reasons[0]
     index.close()
     both = filled(["cuda:0", "cuda:1"])
     assert both.stats().factory == "single on 2 GPUs"
-    assert not both._state.segment.plan.replicated
+    assert not both._store.state.segment.plan.replicated
     assert np.array_equal(both.search_vectors(VECTORS[:100], 10)[1], filled("cpu").search_vectors(VECTORS[:100], 10)[1])
     both.delete([str(n) for n in range(1500)])
     assert both.search_vectors(VECTORS[:50], 10)[1].min() >= 1500
@@ -190,7 +190,7 @@ def test_a_graph_where_the_build_has_it(cards, monkeypatch):
     plain = filled("cuda", factory="cagra")
     assert plain.stats().factory == "single on 1 GPU"  # no cuVS: exact
     plain.close()
-    monkeypatch.setattr(core, "Gpus", lambda numbers: Gpus(numbers, lambda number: FakeCard(number, graphs=True)))
+    monkeypatch.setattr(store, "Gpus", lambda numbers: Gpus(numbers, lambda number: FakeCard(number, graphs=True)))
     index, cpu = filled("cuda", factory="cagra"), filled("cpu", factory="cagra")
     assert (index.stats().factory, cpu.stats().factory) == ("cagra on 1 GPU", "flat")
     scores, keys = index.search_vectors(VECTORS[:200], 10)
@@ -281,3 +281,17 @@ def test_the_fake_card_refuses_large_k_filters_removal_and_too_much_memory():
     card._busy.acquire()
     with pytest.raises(RuntimeError, match="used twice at once"):
         card.search(index, VECTORS[:1], 1)
+
+
+def test_tuning_measures_what_a_card_finds(cards):
+    half = 3000 * (16 * 2 + 4)
+    cards["memory"] = int((half - 1 + gpu._SCRATCH) / 0.9)
+    index, cpu = filled("cuda", metric="l2"), filled("cpu", metric="l2")
+    assert index.stats().factory == "ivf-sq8 on 1 GPU"
+    with pytest.warns(RecallWarning, match="below the 1.0 that was asked for"):
+        found = index.tune(target_recall=1.0, queries=VECTORS[:200])
+    keys, right = (each.search_vectors(VECTORS[:200], 10)[1] for each in (index, cpu))
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(keys, right, strict=True)])
+    assert found["recall"] == pytest.approx(recall, abs=1e-3)
+    assert index.stats().tuned is None  # of this card, and no part of the index
+    index.close()

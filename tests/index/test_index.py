@@ -1,10 +1,13 @@
 """An index against a dictionary and brute force; what it refuses; what it says."""
 
+import errno
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from langchain_core.documents import Document as LangChainDocument
 from ragkit import Document, Index
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import IndexLockedError, IntegrityError, InvalidInputError, RecallWarning
-from ragkit.index import exact
+from ragkit.index import exact, lock, store
 from ragkit.where import matches, parse_where
 
 WORD = st.sampled_from(["a", "b", "lamp", "song", "dim", "é", ""])
@@ -369,7 +372,7 @@ def test_a_commit_while_documents_are_read(monkeypatch, change, place):
 
     with Index.create(None, embedder="hash:64") as index:
         index.add([Document("lamp", id="a", metadata={"n": 1}), Document("song", id="b")])
-        read = index._database.by_keys
+        read = index._store.database.by_keys
 
         def by_keys(keys):
             if place == "before":
@@ -378,12 +381,37 @@ def test_a_commit_while_documents_are_read(monkeypatch, change, place):
             once()
             return found
 
-        monkeypatch.setattr(index._database, "by_keys", by_keys)
+        monkeypatch.setattr(index._store.database, "by_keys", by_keys)
         found = [[(hit.id, hit.metadata) for hit in index.search("lamp", k=3)] for _ in range(2)]
         assert changed
         assert found[0] == found[1]
         left = dict(found[0])
         assert left == ({"b": None} if "c" not in left else {"a": {"n": 2}, "b": None, "c": None})
+
+
+def test_a_search_between_a_commit_and_its_state_waits_for_the_state(monkeypatch):
+    committed, go_on, found = threading.Event(), threading.Event(), []
+    with Index.create(None, embedder="hash:64") as index:
+        index.add([Document("lamp", id="a", metadata={"n": 1}), Document("song", id="b")])
+        load = store.load_state
+
+        def late(*arguments):
+            committed.set()
+            go_on.wait(10)
+            return load(*arguments)
+
+        monkeypatch.setattr(store, "load_state", late)
+        new = [Document("lamp", id="a", metadata={"n": 2}), Document("lamp lamp", id="c")]
+        writer = threading.Thread(target=index.add, args=[new])
+        reader = threading.Thread(target=lambda: found.extend(index.search("lamp", k=3)))
+        writer.start()
+        assert committed.wait(10)
+        reader.start()
+        reader.join(0.3)  # what it reads is of the new commit, what it knows of the old one
+        go_on.set()
+        reader.join()
+        writer.join()
+    assert {hit.id: hit.metadata for hit in found} == {"a": {"n": 2}, "b": None, "c": None}
 
 
 @pytest.mark.parametrize("factory", ["IVF8,Flat", "HNSW16", "IVF4,SQ8", "OPQ4,IVF4,PQ4x4", "SQfp16"])
@@ -445,9 +473,9 @@ def test_auto_becomes_approximate_and_recall_is_watched(monkeypatch):
         hopeless.tune(target_recall=0.99)
     with pytest.raises(InvalidInputError, match="`target_recall`"):
         index.tune(target_recall=1.5)
-    broken = Index.create(None, embedder=None, dim=16, factory="IVF2,Nonsense")
+    broken = Index.create(None, embedder=None, dim=16, factory="IVF2,Flat")
     broken.add(["x"], vectors=far[:1])
-    with pytest.raises(InvalidInputError, match="FAISS cannot build 'IVF2,Nonsense'"):
+    with pytest.raises(InvalidInputError, match="FAISS cannot build 'IVF2,Flat' over 1 vectors of 16"):
         broken.compact()
 
 
@@ -534,4 +562,100 @@ def test_documents_that_were_read_are_kept_up_to_a_size(monkeypatch):
         for _ in range(2):
             for n in range(20):
                 assert index.search(f"word{n}", k=1)[0].id == str(n)
-                assert len(index._recent._kept[1]) <= 3
+                assert len(index._reader._recent._kept[1]) <= 3
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_what_half_precision_cannot_hold_is_refused(metric):
+    with Index.create(None, embedder=None, dim=2, dtype="float16", metric=metric) as index:
+        index.add([Document("kept", id="a")], vectors=np.array([[65504.0, 1.0]]))
+        for size in (1, 2):
+            with pytest.raises(InvalidInputError, match=rf"`vectors`\[{size - 1}\] holds a number above 65504"):
+                index.add(["x"] * size, vectors=np.array([[1.0, 1.0]] * (size - 1) + [[-7e4, 1.0]]))
+        assert index.search_vectors(np.array([[7e4, 1.0]]), 2)[1].tolist() == [[0, -1]]  # only asked, never stored
+
+
+@pytest.mark.parametrize("factory", ["nonsense", "PQ7", "IVF8,", 7, None])
+def test_a_factory_that_cannot_be_is_refused_before_there_are_documents(tmp_path, factory):
+    with pytest.raises(InvalidInputError, match="`factory` must be"):
+        Index.create(tmp_path / "i", embedder=None, dim=16, factory=factory)
+    assert not (tmp_path / "i").exists()
+
+
+def test_ids_and_queries_that_are_no_texts():
+    with Index.create(None, embedder="hash:16") as index:
+        index.add([Document("lamp", id="1"), Document("song", id="2")])
+        for call in (index.get, index.delete, index.get_vectors, index.search):
+            for wrong, message in (([1], "must be a text, got int"), (5, "must be a sequence of texts, got int")):
+                with pytest.raises(InvalidInputError, match=message):
+                    call(wrong)
+        for call in (index.get, index.delete, index.get_vectors):
+            with pytest.raises(InvalidInputError, match="got one string"):
+                call("1")
+        half = "\ud800"
+        assert [document.text for document in index.get([half, "2"])] == ["song"]
+        assert index.delete([half]) == 0
+        assert not index.get_vectors([half]).any()
+        found = index.search((text for text in ["lamp", "song"]), 1)
+        assert [[hit.id for hit in hits] for hits in found] == [["1"], ["2"]]
+        assert len(index) == 2
+        for wrong in ({"k": -1}, {"where": {"a": {"$gtt": 1}}}):
+            with pytest.raises(InvalidInputError):
+                index.search([], **wrong)
+        assert index.search([]) == []
+
+
+def test_making_an_index_that_was_stopped_half_way_begins_anew(tmp_path):
+    for content in (b"", sqlite_of_no_tables(tmp_path / "bare")):
+        folder = tmp_path / f"i{len(content)}"
+        folder.mkdir()
+        (folder / "index.sqlite").write_bytes(content)
+        (folder / "writer.lock").touch()
+        with Index.create(folder, embedder="hash:16") as index:
+            index.add(["lamp"])
+        with Index.open(folder, verify=True) as index:
+            assert len(index) == 1
+        with pytest.raises(InvalidInputError, match="holds an index already"):
+            Index.create(folder, embedder="hash:16")
+
+
+def sqlite_of_no_tables(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    return path.read_bytes()
+
+
+def test_an_index_with_an_embedder_is_not_one_without(tmp_path):
+    Index.create(tmp_path / "i", embedder="hash:8").close()
+    with pytest.raises(InvalidInputError, match="made with embedder='hash:8', not None"):
+        Index.create(tmp_path / "i", embedder=None, dim=8, exist_ok=True)
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    Index.create(tmp_path / "i", embedder="hash:8").close()
+
+    def refused(path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lock.os, "open", refused)
+        with pytest.raises(PermissionError, match="Permission denied; open the index with read_only=True"):
+            Index.open(tmp_path / "i")
+        with Index.open(tmp_path / "i", read_only=True) as index:
+            assert len(index) == 0
+
+
+def test_an_index_that_is_closed_while_it_is_read():
+    index = Index.create(None, embedder="hash:8")
+    index.add(["lamp"])
+    database, keys = index._store.database, index.keys()
+    rows = database.connection.execute("SELECT key FROM documents")
+
+    def read():
+        with index._store.reading():
+            index.close()
+            return list(rows)  # of a connection that is gone
+
+    for call in (read, read, lambda: database.by_keys(keys)):
+        with pytest.raises(InvalidInputError, match="is closed; open it again"):
+            call()

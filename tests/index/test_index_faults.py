@@ -1,7 +1,10 @@
 """What happens to an index when processes die, disks fill up and bytes change."""
 
 import shutil
+import sqlite3
+import threading
 import warnings
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -11,7 +14,7 @@ from index_writer import VECTORS, after, everything, finished, write_for_ever, w
 
 from ragkit import Document, Index
 from ragkit.errors import IntegrityError, RagkitError, RagkitWarning
-from ragkit.index import core, writing
+from ragkit.index import store
 
 RNG = np.random.default_rng(0)
 
@@ -47,8 +50,7 @@ def test_a_stop_right_after_a_commit_loses_nothing(tmp_path, monkeypatch, what):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:  # committed, but this process does not know it yet
-        patch.setattr(writing, "load_state", stopped)
-        patch.setattr(core, "load_state", stopped)
+        patch.setattr(store, "load_state", stopped)
         changes = {
             "add": lambda: index.add([Document("second", id="b")], vectors=VECTORS[9:10]),
             "delete": lambda: index.delete(["a0"]),
@@ -167,3 +169,34 @@ def test_a_damaged_cache_is_passed_over(tmp_path):
         index.compact()
         index.verify()
         assert index.stats().factory == "IVF2,Flat"
+
+
+def test_a_removed_row_that_cannot_be_is_damage(tmp_path):
+    with Index.create(tmp_path / "i", embedder=None, dim=8) as index:
+        index.add(["a"], vectors=VECTORS[:1])
+    for wrong in (99, 2**62):
+        with closing(sqlite3.connect(tmp_path / "i" / "index.sqlite")) as connection, connection:
+            connection.execute("DELETE FROM dead")
+            connection.execute("INSERT INTO dead VALUES (?)", [wrong])
+        with pytest.raises(IntegrityError, match="is damaged"):
+            Index.open(tmp_path / "i")
+
+
+def test_a_reader_that_opens_while_another_compacts(tmp_path, monkeypatch):
+    with Index.create(tmp_path / "i", embedder=None, dim=8) as index:
+        index.add([str(n) for n in range(9)], vectors=VECTORS[:9])
+        index.delete([index.get_by_keys([0])[0].id])
+        load, calls = store.load_state, []
+
+        def late(folder, database):
+            calls.append(folder)
+            if len(calls) == 1:  # what the reader has seen is gone before it opens the files
+                thread = threading.Thread(target=index.compact)
+                thread.start()
+                thread.join()
+            return load(folder, database)
+
+        monkeypatch.setattr(store, "load_state", late)
+        with Index.open(tmp_path / "i", read_only=True) as reader:
+            assert len(reader) == 8
+            assert reader._store.state.facts["generation"] == 1

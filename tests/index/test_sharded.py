@@ -99,3 +99,15 @@ def test_an_id_in_two_shards_is_told():
             sharded.search("lamp")
         with pytest.raises(IntegrityError, match="'a' is the id of a document in"):
             sharded.verify()
+
+
+def test_hits_know_their_place_as_those_of_one_index():
+    piece = Document("lamp", id="a", metadata={"source": "s", "start": 3, "end": 7})
+    with Index.create(None, embedder="hash:16") as whole, Index.create(None, embedder="hash:16") as part:
+        whole.add([piece])
+        part.add([piece])
+        assert ShardedIndex([part]).search("lamp") == whole.search("lamp")
+        assert ShardedIndex([part]).search("lamp")[0].span == (3, 7)
+        for call in (ShardedIndex([part]).search, ShardedIndex([part]).get):
+            with pytest.raises(InvalidInputError, match="must be a text, got int"):
+                call([1])

@@ -1,5 +1,7 @@
 """BM25 beside bm25s and rank_bm25, in step with an index that changes, and kept in a file."""
 
+import errno
+
 import bm25s
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
 from ragkit import BM25Retriever, Document, Index
-from ragkit.errors import InvalidInputError, UnknownSpecError
+from ragkit.errors import InvalidInputError, RagkitWarning, UnknownSpecError
 from ragkit.retrievers.analysis import Analyzer
 from ragkit.retrievers.bm25_lists import Bm25Lists
 from ragkit.text import words
@@ -145,3 +147,22 @@ def test_words_and_stems():
 def test_numbers_out_of_range_are_refused(arguments):
     with pytest.raises(InvalidInputError, match="`k1` must be 0 or more and `b` between 0 and 1"):
         BM25Retriever([], **arguments)
+
+
+def test_a_cache_that_cannot_be_written_is_no_reason_not_to_answer(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Index.create(tmp_path / "i", embedder=None, dim=1, metric="ip") as index:
+        retriever = BM25Retriever(index)
+        retriever.index.add(["a lamp", "a song"], vectors=np.zeros((2, 1)))
+        monkeypatch.setattr(np, "savez", full)
+        with pytest.warns(RagkitWarning, match="the lists of BM25 are not kept"):
+            assert [hit.text for hit in retriever.retrieve("lamp")] == ["a lamp"]
+        assert [hit.text for hit in retriever.retrieve("song")] == ["a song"]  # and says so once
+        with pytest.raises(OSError, match="No space left"):
+            retriever.save()
+        assert not [path for path in index.path.iterdir() if path.name.startswith("bm25")]
+        monkeypatch.undo()
+        retriever.save()
+        assert [path.suffix for path in index.path.iterdir() if path.name.startswith("bm25")] == [".npz"]

@@ -169,3 +169,29 @@ def test_the_command_line(tmp_path):
     assert [row["mrr@10"] for row in json.loads(again.stdout)["rows"]] == [1, 1]
     wrong = subprocess.run([*command, *common], capture_output=True, text=True)
     assert (wrong.returncode, "nothing to measure" in wrong.stderr) == (2, True)
+
+
+def test_files_of_other_editors(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    (tmp_path / "q.tsv").write_bytes(mark + b"q1\ta lamp\r\nq2\ta song\r\n")
+    (tmp_path / "q.jsonl").write_bytes(mark + b'{"id": "q1", "text": "a lamp"}\r\n')
+    (tmp_path / "qrels").write_bytes(mark + b"q1 0 d1 1\r\nq1 0 d1 1\r\n")
+    (tmp_path / "run").write_bytes(mark + b"q1 Q0 d1 1 0.5 own\r\n")
+    assert read_queries(tmp_path / "q.tsv") == {"q1": "a lamp", "q2": "a song"}
+    assert read_queries(tmp_path / "q.jsonl") == {"q1": "a lamp"}
+    assert read_qrels(tmp_path / "qrels") == {"q1": {"d1": 1}}
+    assert read_run(tmp_path / "run") == {"q1": [("d1", 0.5)]}
+
+
+def test_lines_that_contradict_or_cannot_be_read(tmp_path):
+    (tmp_path / "qrels").write_text("q1 0 d1 1\nq1 0 d1 0\n")
+    with pytest.raises(DataFileError, match="line 2: document 'd1' has two grades for query 'q1'"):
+        read_qrels(tmp_path / "qrels")
+    (tmp_path / "deep").write_text('{"id": "q1", "text": ' + "[" * 100_000)
+    with pytest.raises(DataFileError, match=r"line 1: .*expected one JSON object a line"):
+        read_queries(tmp_path / "deep")
+
+
+def test_equal_scores_of_a_run_stand_by_their_rank(tmp_path):
+    (tmp_path / "run").write_text("q1 Q0 a 2 0.5 own\nq1 Q0 b 1 0.5 own\nq1 Q0 c 3 0.9 own\n")
+    assert read_run(tmp_path / "run") == {"q1": [("c", 0.9), ("b", 0.5), ("a", 0.5)]}

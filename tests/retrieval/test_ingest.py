@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from retrieval.files import docx, pdf, pptx
 
-from ragkit import Document, load_documents
+from ragkit import Document, Index, load_documents
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnreadFileWarning
 from ragkit.ingest import MarkdownChunker, RecursiveChunker, TokenChunker, load_chunker, near_duplicates
@@ -269,3 +269,50 @@ def test_near_duplicates_are_all_pairs(texts, threshold, size):
 
 def test_embedders_count():
     assert HashingEmbedder(8).count_tokens("two words!") == 2
+
+
+def test_lines_that_no_index_takes_are_named_and_the_others_go_on(tmp_path):
+    deep = "[" * 60 + "]" * 60
+    lines = ['{"text": "one"}', '{"text": "half \\ud800"}', '{"text": "t", "n": NaN}', f'{{"text": "t", "n": {deep}}}']
+    (tmp_path / "rows.jsonl").write_text("\n".join([*lines, '{"text": "two"}']))
+    with pytest.warns(UnreadFileWarning, match="3 could not be read"):
+        loaded = load_documents(tmp_path)
+    assert [each.text for each in loaded] == ["one", "two"]
+    reasons = ["['text'] is text with half a surrogate pair", "['n'] is nan", "is nested too deep"]
+    for number, (unread, reason) in enumerate(zip(loaded.unread, reasons, strict=True), 2):
+        assert unread.source.endswith(f"rows.jsonl, line {number}")
+        assert reason in unread.reason
+    with Index.create(None, embedder="hash:16") as index:
+        report = index.sync(tmp_path)
+        assert (report.new, len(report.unread), len(index)) == (2, 3, 2)
+
+
+def test_a_name_that_is_no_text_is_named_and_the_others_go_on(tmp_path):
+    (tmp_path / "good.txt").write_text("good")
+    bad = os.path.join(os.fsencode(tmp_path), b"\xff.txt")  # noqa: PTH118 - bytes are no Path
+    try:
+        os.close(os.open(bad, os.O_CREAT))
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    with Index.create(None, embedder="hash:16") as index:
+        report = index.sync(tmp_path)
+        assert report.unread == ((f"{tmp_path.name}/\\udcff.txt", "its name is no text; give it another one"),)
+        assert len(index) == 1
+    with pytest.warns(UnreadFileWarning, match="its name is no text"):
+        assert not load_documents(os.fsdecode(bad))
+
+
+def test_headers_of_tables(tmp_path):
+    (tmp_path / "twice.csv").write_text("text,lang,lang\na lamp,en,fr\n")
+    (tmp_path / "late.csv").write_text("\n,,\nname,value,\nlamp,1,\n")
+    with pytest.warns(UnreadFileWarning, match="line 1: has the column 'lang' twice; give each its own name"):
+        loaded = load_documents(tmp_path)
+    assert [each.text for each in loaded] == ["name: lamp\nvalue: 1"]
+
+
+@pytest.mark.parametrize("text", ["000:0000", "one : two :: three ::: four", "a    b    c    d"])
+def test_what_counts_for_no_token_moves_no_piece(text):
+    pieces = TokenChunker("hash:8", 3).chunk(Document(text))
+    assert "".join(piece.text for piece in pieces) == text
+    ends = itertools.accumulate(len(piece.text) for piece in pieces)
+    assert [piece.metadata["end"] for piece in pieces] == list(ends)

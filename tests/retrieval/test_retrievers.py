@@ -26,6 +26,7 @@ from ragkit import (
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.records import Hit
 from ragkit.retrievers.base import RetrieverBase
+from ragkit.retrievers.fusion import fuse
 from ragkit.retrievers.rerank import QueryLikelihood, load_reranker
 
 SCORES = st.lists(st.tuples(st.integers(0, 12), st.floats(-5, 5).map(lambda x: round(x, 3))), max_size=10)
@@ -213,3 +214,42 @@ def test_a_store_is_asked_further_until_the_filter_is_satisfied():
 def test_dense_needs_an_embedder():
     with Index.create(None, embedder=None, dim=3) as index, pytest.raises(InvalidInputError, match="no embedder"):
         DenseRetriever(index)
+
+
+def test_no_retriever_of_a_hybrid_is_lost_by_its_name():
+    given = [Given([("x", 1.0)]) for _ in range(4)]
+    for part, name in zip(given, ["my own", "my own", "my own 2", "my own"], strict=True):
+        part.name = name
+    hybrid = HybridRetriever(given)
+    assert list(hybrid.parts.values()) == given
+    assert list(hybrid.parts) == ["my own", "my own 2", "my own 2 2", "my own 3"]
+    for constant in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InvalidInputError, match="`constant`"):
+            HybridRetriever(given, constant=constant)
+
+
+def test_a_document_counts_once_in_a_ranking():
+    def ranking(*ids):
+        return [Hit(id=own, score=1.0, rank=n) for n, own in enumerate(ids, 1)]
+
+    hits = fuse({"a": ranking("x", "y", "x"), "b": ranking("y")}, {"a": 1.0, "b": 1.0}, 5, "rrf", 60.0)
+    assert [(hit.id, hit.score) for hit in hits] == [("y", round(1 / 62 + 1 / 61, 9)), ("x", round(1 / 61, 9))]
+    assert hits[1].why["a_rank"] == 1
+
+
+def test_pieces_that_meet_in_a_third_become_one():
+    with Index.create(None, embedder="hash:16") as index:
+        texts = [f"w{n} " for n in range(6)]
+        places = [{"source": "s", "start": 3 * n, "end": 3 * n + 3} for n in range(6)]
+        index.add([Document(text, id=f"p{n}", metadata=places[n]) for n, text in enumerate(texts)])
+        base = Given([])
+        base._retrieve = lambda queries, k, where: [
+            [
+                Hit(id=f"p{n}", score=1.0, rank=1, text=texts[n], metadata=places[n], span=(3 * n, 3 * n + 3))
+                for n in order
+            ]
+            for order in [(0, 4, 2)]
+        ]
+        (hit,) = ExpandingRetriever(index, base).retrieve("x")
+        assert (hit.id, hit.text, hit.span) == ("p0", "".join(texts), (0, 18))
+        assert sorted(hit.why["pieces"]) == [f"p{n}" for n in range(6)]

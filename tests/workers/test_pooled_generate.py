@@ -132,3 +132,9 @@ def test_the_command_line_generates_in_processes(tmp_path):
     refused = ragkit("generate", "x", "--engine", "process")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "--engine goes with --file" in refused.stderr
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True])
+def test_sizes_of_batches_are_checked(size):
+    with pytest.raises(InvalidInputError, match="`batch_size` must be a whole number"):
+        generate_many("tiny", ["dim"], pool=WorkerPool("inline"), batch_size=size)

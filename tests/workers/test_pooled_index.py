@@ -18,7 +18,7 @@ TEXTS = [f"{verb} the {thing} {n}" for n in range(20) for verb in ("dim", "find"
 
 def content(index):
     """Every document with its vector, in the order of rows."""
-    rows = index._database.connection.execute("SELECT id, text, metadata FROM documents ORDER BY row").fetchall()
+    rows = index._store.database.connection.execute("SELECT id, text, metadata FROM documents ORDER BY row").fetchall()
     vectors = index.get_vectors([row[0] for row in rows])
     return rows, vectors.tobytes()
 

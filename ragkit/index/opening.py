@@ -1,0 +1,146 @@
+"""Making and opening the store of an index, after a look at everything that was asked."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import rmtree
+from typing import Literal, cast
+
+from ragkit.embedders import load_embedder
+from ragkit.errors import InvalidInputError
+from ragkit.extras import require
+from ragkit.index.database import NAME, is_bare
+from ragkit.index.gpu import Device, card_numbers
+from ragkit.index.segment import check_factory
+from ragkit.index.state import Facts
+from ragkit.index.store import Store
+from ragkit.protocols import Embedder
+
+Metric = Literal["cosine", "ip", "l2"]
+_METRICS = ("cosine", "ip", "l2")
+_DTYPES = ("float32", "float16")
+_LEFT = {"writer.lock", NAME, f"{NAME}-wal", f"{NAME}-shm"}  # by who was stopped while making an index
+
+
+def create_store(
+    path: str | Path | None,
+    *,
+    embedder: str | Embedder | None,
+    dim: int | None,
+    metric: str,
+    dtype: str,
+    factory: str,
+    device: Device,
+    exist_ok: bool,
+) -> tuple[Store, Embedder | None]:
+    """Make a store, or open one that was made with the same arguments; see `Index.create`.
+
+    Returns:
+        The store and its embedder.
+
+    Raises:
+        InvalidInputError: If an argument is out of its range, or the folder holds something else.
+    """
+    if metric not in _METRICS or dtype not in _DTYPES:
+        raise InvalidInputError(
+            f"`metric` must be one of {_METRICS} and `dtype` of {_DTYPES}, got {metric!r} and {dtype!r}"
+        )
+    if path is not None and (Path(path) / NAME).is_file() and not is_bare(Path(path)):
+        if not exist_ok:
+            raise InvalidInputError(f"{path} holds an index already; open it, or give exist_ok=True")
+        store, opened = open_store(path, embedder=embedder, device=device, read_only=False)
+        asked: dict[str, object] = {"metric": metric, "dtype": dtype, "factory": factory}
+        if dim is not None:
+            asked["dim"] = dim
+        if embedder is None:  # `open_store` has compared any other one
+            asked["embedder"] = None
+        _check_made_alike(store, asked)
+        return store, opened
+    loaded = None if embedder is None else load_embedder(embedder)
+    if loaded is None and (type(dim) is not int or dim < 1):
+        raise InvalidInputError(f"without an embedder `dim` must be a whole number of at least 1, got {dim!r}")
+    size = loaded.dim if loaded else cast("int", dim)
+    if dim not in {None, size}:
+        raise InvalidInputError(f"`dim` is {dim}, but embedder {loaded and loaded.name!r} gives {size}")
+    require("faiss")
+    check_factory(factory, size, euclidean=metric == "l2")
+    facts: Facts = {
+        "dim": size,
+        "dtype": dtype,
+        "metric": metric,
+        "factory": factory,
+        "embedder": loaded.name if loaded else None,
+        "fingerprint": loaded.fingerprint if loaded else None,
+        "version": 0,
+        "generation": 0,
+        "rows": 0,
+        "next_key": 0,
+        "indexed": [],
+        "segment": None,
+        "tuned": None,
+    }
+    cards = card_numbers(device)
+    store = Store(_new_folder(path), read_only=False, durable=path is not None, cards=cards, facts=facts)
+    if path is None:
+        weakref.finalize(store, rmtree, store.folder, ignore_errors=True)
+    return store, loaded
+
+
+def open_store(
+    path: str | Path, *, embedder: str | Embedder | None, device: Device, read_only: bool
+) -> tuple[Store, Embedder | None]:
+    """Open a store at its last commit; see `Index.open`.
+
+    Returns:
+        The store and its embedder.
+
+    Raises:
+        InvalidInputError: If there is no index, or the embedder is another one.
+    """
+    folder = Path(path)
+    if not (folder / NAME).is_file():
+        raise InvalidInputError(f"{folder} holds no index: there is no {NAME}; make one with Index.create")
+    store = Store(folder.absolute(), read_only=read_only, durable=True, cards=card_numbers(device))
+    try:
+        return store, _same_embedder(store.state.facts, embedder)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _new_folder(path: str | Path | None) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="ragkit-")) if path is None else Path(path)
+    if folder.exists() and (not folder.is_dir() or any(each.name not in _LEFT for each in folder.iterdir())):
+        raise InvalidInputError(f"{folder} is not empty and holds no index; give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.absolute()
+
+
+def _check_made_alike(store: Store, asked: Mapping[str, object]) -> None:
+    """Close and refuse a store that was made with other arguments."""
+    made: Mapping[str, object] = {**store.state.facts}
+    for name, value in asked.items():
+        if value != made[name]:
+            store.close()
+            raise InvalidInputError(
+                f"{store.folder} holds an index made with {name}={made[name]!r}, not {value!r}; open it, or make "
+                "another"
+            )
+
+
+def _same_embedder(facts: Facts, embedder: str | Embedder | None) -> Embedder | None:
+    if facts["embedder"] is None:
+        if embedder is not None:
+            raise InvalidInputError("this index was made without an embedder; open it without one")
+        return None
+    loaded = load_embedder(embedder or facts["embedder"])
+    if loaded.fingerprint != facts["fingerprint"]:
+        raise InvalidInputError(
+            f"the index was made with embedder {facts['embedder']!r} ({facts['fingerprint']}), but {loaded.name!r} "
+            f"gives other vectors ({loaded.fingerprint}); open it with the one that was used, or make a "
+            "new index of its documents (`rebuild_index`, or `ragkit index rebuild`)"
+        )
+    return loaded

@@ -1,0 +1,66 @@
+"""Vectors as users have them, checked and brought to the form in which an index keeps and compares them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import InvalidInputError
+from ragkit.index.state import Facts
+
+_HALF = float(np.finfo(np.float16).max)
+_LENGTH = 1e-6  # how far from 1 the length of a unit vector may be
+
+
+def storable_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> NDArray[np.float32]:
+    """Vectors that an index can keep: `checked_vectors`, none of them too large for its precision.
+
+    Returns:
+        f32[n, dim].
+
+    Raises:
+        InvalidInputError: Also if a number is too large for half precision.
+    """
+    ready = checked_vectors(vectors, name, facts)
+    if facts["dtype"] == "float16" and facts["metric"] != "cosine":
+        bad = np.flatnonzero((np.abs(ready) > _HALF).any(axis=1))
+        if len(bad):
+            raise InvalidInputError(
+                f"`{name}`[{int(bad[0])}] holds a number above {_HALF:.0f}, which float16 cannot hold; scale them, "
+                'or make the index with dtype="float32"'
+            )
+    return ready
+
+
+def checked_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> NDArray[np.float32]:
+    """Vectors that an index can compare with its own.
+
+    Args:
+        vectors: float[n, dim].
+        name: What the argument is called in messages.
+        facts: What the index is.
+
+    Returns:
+        f32[n, dim], of length 1 under the metric ``"cosine"``; a vector of zeros stays one.
+
+    Raises:
+        InvalidInputError: If they are of another shape or type, or hold a number that is not finite.
+    """
+    dim, unit = facts["dim"], facts["metric"] == "cosine"
+    if vectors.ndim != 2 or vectors.shape[1] != dim or vectors.dtype.kind not in "fiu":
+        raise InvalidInputError(
+            f"`{name}` must be numbers of shape [n, {dim}], got {vectors.dtype} of shape {vectors.shape}"
+        )
+    ready = np.ascontiguousarray(vectors, dtype=np.float32)
+    if len(ready) == 1:  # one query, where every microsecond shows
+        square = float(np.dot(ready[0], ready[0]))
+        if square < np.inf and (not unit or abs(square - 1) < _LENGTH):
+            return ready
+    if not np.isfinite(ready).all():
+        bad = int(np.flatnonzero(~np.isfinite(ready).all(axis=1))[0])
+        raise InvalidInputError(f"`{name}`[{bad}] holds NaN or an infinite number")
+    if unit:
+        lengths = np.sqrt(np.einsum("nd,nd->n", ready, ready, dtype=np.float64))
+        if np.abs(lengths - 1).max(initial=0) > _LENGTH:
+            ready = (ready / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+    return ready

@@ -62,14 +62,15 @@ class EmbeddingSelector(PoolSelector):
 
     def _unit(self, vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         expected = (count, self.embedder.dim)
-        exact = vectors.astype(np.float64)
-        squares = np.einsum("nd,nd->n", exact, exact) if vectors.shape == expected else np.full(1, np.nan)
+        right = vectors.shape == expected
+        squares = np.vecdot(vectors, vectors, dtype=np.float64) if right else np.full(1, np.nan)
         if not squares.sum() < np.inf:  # false for NaN too
             raise InvalidInputError(
                 f"embedder {self.embedder.name!r} must give finite numbers of shape {expected}, got {vectors.shape}"
             )
-        exact /= np.sqrt(np.where(squares > 0, squares, 1))[:, None]
-        return exact.astype(np.float32)
+        squares[squares == 0] = 1
+        unit: NDArray[np.float32] = (vectors / np.sqrt(squares)[:, None]).astype(np.float32)
+        return unit
 
     @override
     def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:

@@ -51,7 +51,12 @@ def load_selector(
 
     Returns:
         A selector over the pool.
+
+    Raises:
+        UnknownSpecError: If a name stands for nothing known.
     """
+    if not isinstance(spec, str):
+        raise UnknownSpecError("selector", repr(spec), SOURCES)
     name, *stages = (part.strip() for part in spec.split("|"))
     parsed = [load_stage(stage, seed=seed) for stage in stages]  # before the pool is indexed
     pool = Pool(examples, key=key, output=output)
@@ -127,7 +132,8 @@ def load_stage(spec: str, *, seed: int = 0) -> Stage:
     if name in {"similar-last", "similar-first", "shuffled"} and number is None:
         return Order(name.replace("-", "_"), seed=seed)  # type: ignore[arg-type]
     if name == "token-limit":
-        return TokenLimit(int(number if number is not None else 1000))
+        number = 1000.0 if number is None else number
+        return TokenLimit(int(number) if number.is_integer() else number)  # type: ignore[arg-type] # it says what is wrong
     if name == "min-score" and number is not None:
         return MinScore(number)
     for stage, default in ((Mmr, 0.7), (Guard, 0.9)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Self, overload
@@ -129,8 +129,7 @@ class Selecting(ABC):
         Raises:
             InvalidInputError: If ``ids`` is one string, or every example would go.
         """
-        _check_ids("ids", ids)
-        pool = self.source.pool
+        pool, ids = self.source.pool, _read_ids("ids", ids)
         if len({name for name in ids if pool.row(name) is not None}) == len(pool):
             raise InvalidInputError("every example would be removed; a selector needs one at least")
         removed = pool.remove(ids)
@@ -203,8 +202,7 @@ class Selecting(ABC):
     ) -> list[Selection]:
         if type(k) is not int or k < 0:
             raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
-        _check_ids("exclude", exclude)
-        source, pool = self.source, self.source.pool
+        source, pool, exclude = self.source, self.source.pool, _read_ids("exclude", exclude)
         texts = [query if isinstance(query, str) else field_text(query, pool.key) for query in queries]
         barred = pool.barred(where, exclude)
         available = len(pool) if barred is None else len(barred) - int(np.count_nonzero(barred))
@@ -388,10 +386,16 @@ class Hits(Sequence[Hit]):
     def __repr__(self) -> str:
         return repr(self._read())
 
+    @override
+    def __reduce__(self) -> tuple[type, tuple[tuple[Hit, ...]]]:
+        return tuple, (self._read(),)  # a copy, or what another process gets, is the hits without the selector
 
-def _check_ids(name: str, ids: Collection[str]) -> None:
-    if isinstance(ids, str) or not all(isinstance(one, str) for one in ids):
+
+def _read_ids(name: str, ids: Iterable[str]) -> list[str]:
+    read = [] if isinstance(ids, str) else list(ids)  # an iterator can be gone through once only
+    if isinstance(ids, str) or not all(isinstance(one, str) for one in read):
         raise InvalidInputError(f"`{name}` must be a collection of ids, which are strings; got {ids!r}")
+    return read
 
 
 def _warn_of_small_pool(k: int, size: int, excluded: int, available: int, *, filtered: bool) -> None:

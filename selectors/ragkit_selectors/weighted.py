@@ -141,11 +141,13 @@ class WeightedSelector(LexicalSelector):
         frequency = lists.frequency
         terms = [(column, times, self._rarity(frequency[column])) for found in asked for column, times in found]
         starts, rows, held, _, _ = lists.packed
-        if self._table is None:
+        table = self._table  # another thread may begin anew at any time
+        if table is None:
             values = self._values(np.arange(int(held.max(initial=0)) + 1))
             highest, least = float(values[-1]), float(self._row_norms.min(initial=1.0))
-            self._table = values, highest / (highest + least if self.saturated else least) if highest else 0.0
-        values, steepest = self._table
+            table = values, highest / (highest + least if self.saturated else least) if highest else 0.0
+            self._table = table
+        values, steepest = table
         common = len(lists) // _COMMON
         most = [
             times * (steepest * rarity if frequency[column] <= common else self._term(column, 1).most)

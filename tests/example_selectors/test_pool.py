@@ -1,9 +1,11 @@
 """What every selector does with its pool, its arguments and its ids."""
 
 import asyncio
+import copy
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 
@@ -101,9 +103,28 @@ def test_bad_arguments(name: str):
         selector.select(7, 1)
 
 
+def test_ids_may_come_from_an_iterator(name: str):
+    selector = build(name)
+    best = selector.select("dim the lamp", 1).hits[0].id
+    assert best not in [hit.id for hit in selector.select("dim the lamp", 1, exclude=iter([best])).hits]
+    size = len(selector)
+    assert selector.remove(iter([best])) == 1
+    assert len(selector) == size - 1
+
+
+def test_a_copy_of_a_selection_does_without_the_selector(name: str):
+    chosen = build(name).select("dim the lamp", 2)
+    copied = copy.deepcopy(chosen)
+    assert copied == chosen
+    assert type(copied.hits) is tuple
+    assert asdict(chosen)["hits"] == tuple(chosen.hits)
+
+
 @pytest.mark.parametrize(
     ("examples", "message"),
     [
+        (None, "`examples` must be a sequence of examples, got NoneType"),
+        ("text", "`examples` must be a sequence of examples, got str"),
         (["text"], r"examples\[0\] must be an Example or a mapping .* got str"),
         ([{"output": "a"}], r"examples\[0\] has no 'input'"),
         ([{"input": "a"}], r"examples\[0\] has no 'output'"),

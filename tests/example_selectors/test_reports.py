@@ -59,6 +59,13 @@ def test_autoselect_offline_with_its_own_list():
     assert [example.output for example in chosen.selector.select("dim lamps", 1)] == ["light on"]
 
 
+def test_autoselect_needs_a_list_of_specs():
+    with pytest.raises(InvalidInputError, match="`specs` must name one selector at least"):
+        autoselect(POOL, POOL, specs=[])
+    with pytest.raises(InvalidInputError, match="`specs` must be a sequence"):
+        autoselect(POOL, POOL, specs="bm25")
+
+
 WORD = st.sampled_from(["a", "b", "c", "d", "A", "!", "e"])
 TEXT = st.lists(WORD, max_size=8).map(" ".join)
 

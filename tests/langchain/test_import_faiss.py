@@ -215,8 +215,13 @@ def test_another_embedder_is_refused(tmp_path):
         def embed_documents(self, texts):
             return -super().embed_documents(texts)
 
-    with pytest.raises(InvalidInputError, match=r"gives other vectors than the stored ones \(cosine -1.000"):
-        import_faiss(SAVED, tmp_path / "new", embedder=Other(16))
+    class Broken(HashingEmbedder):
+        def embed_documents(self, texts):
+            return np.full_like(super().embed_documents(texts), np.nan)
+
+    for embedder, said in ((Other(16), "-1.000"), (Broken(16), "nan")):
+        with pytest.raises(InvalidInputError, match=rf"gives other vectors than the stored ones \(cosine {said}"):
+            import_faiss(SAVED, tmp_path / "new", embedder=embedder)
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "mine").write_text("kept")
     with pytest.raises(InvalidInputError, match="is not empty"):

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ragkit import Document, HashingEmbedder, Index
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit_pipelines.docstore_pickle import read_docstore
-from ragkit_pipelines.import_faiss import import_faiss
+from ragkit_pipelines.import_faiss import _likeness, import_faiss
 
 SAVED = Path(__file__).parent / "saved_faiss"
 DOCUMENTS = [
@@ -205,6 +205,14 @@ def test_vectors_and_documents_must_belong_together(folder, tmp_path):
     (folder / "index.faiss").unlink()
     with pytest.raises(DataFileError, match=r"index.faiss: cannot be read"):
         import_faiss(folder, tmp_path / "new")
+
+
+def test_texts_in_which_an_embedder_sees_nothing_are_alike():
+    embedder = HashingEmbedder(16)
+    texts = ["", "dim the lamp"]
+    documents, vectors = [Document(text) for text in texts], embedder.embed_documents(texts)
+    assert not vectors[0].any()
+    assert _likeness(embedder, documents, vectors) == pytest.approx(1)
 
 
 def test_another_embedder_is_refused(tmp_path):

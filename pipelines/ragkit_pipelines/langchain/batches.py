@@ -126,9 +126,8 @@ class BatchingChatModel(BaseChatModel):
         runs = []
         for messages, each in zip(asked, configs, strict=True):
             manager = cast("AsyncCallbackManager", self._manager(AsyncCallbackManager, each, stop, kwargs))
-            runs += await manager.on_chat_model_start(
-                {}, [messages], **self._facts(each, stop, kwargs, traced, len(inputs))
-            )
+            facts = self._facts(each, stop, kwargs, traced, len(inputs))
+            runs += await manager.on_chat_model_start({}, [messages], **facts)
         most = configs[0].get("max_concurrency")
         answers = await asyncio.to_thread(self._answers, asked, stop, kwargs, most, apart=return_exceptions)
         for run, answer in zip(runs, answers, strict=True):

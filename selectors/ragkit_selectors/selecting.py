@@ -8,16 +8,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.errors import EmptyPoolError, InvalidInputError, SmallPoolWarning
-from ragkit.records import Fields, Hit, Selection, field_text
+from ragkit.records import Fields, Selection, field_text
 from ragkit_selectors.candidates import Candidates
-from ragkit_selectors.pool import AnyExample, Entry, Pool
+from ragkit_selectors.hits import Hits
+from ragkit_selectors.pool import AnyExample, Pool
 from ragkit_selectors.stage import Asked, Stage
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ class PoolSelector(Selecting):
 
     def _vectors(self, text: str, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The query and some rows in one space, f64[d] and f64[m, d] of length 1 or 0, to compare rows in."""
-        from ragkit_selectors.weighted import cosine_space
+        from ragkit_selectors.tfidf import cosine_space
 
         return cosine_space(self.pool, text, rows)
 
@@ -324,71 +325,6 @@ class Pipeline(Selecting):
     @override
     def __repr__(self) -> str:
         return " | ".join([type(self.source).__name__, *map(repr, self.stages)])
-
-
-class Hits(Sequence[Hit]):
-    """The hits of a selection, made when they are first read: many callers want the examples alone."""
-
-    __slots__ = ("_entries", "_found", "_made", "_ranks", "_source", "_text")
-
-    def __init__(
-        self, source: PoolSelector, text: str, entries: Sequence[Entry], found: Candidates, ranks: Sequence[int]
-    ) -> None:
-        self._source, self._text, self._entries, self._found, self._ranks = source, text, entries, found, ranks
-        self._made: tuple[Hit, ...] | None = None
-
-    @property
-    def given(self) -> list[AnyExample]:
-        """What the user gave as each of the examples."""
-        return [entry.given for entry in self._entries]
-
-    def _read(self) -> tuple[Hit, ...]:
-        if self._made is None:
-            scores = self._found.scores.tolist()
-            parts = {name: values.tolist() for name, values in self._found.parts.items()}
-            self._made = tuple(
-                Hit(
-                    id=entry.id,
-                    score=scores[place],
-                    rank=self._ranks[place],
-                    text=entry.text,
-                    metadata=entry.example.metadata,
-                    why=self._source._why(self._text, entry.text, scores[place])
-                    | {
-                        name: value for name, values in parts.items() if (value := values[place]) == value
-                    },  # NaN: not known
-                )
-                for place, entry in enumerate(self._entries)
-            )
-        return self._made
-
-    @overload
-    def __getitem__(self, place: int) -> Hit: ...
-    @overload
-    def __getitem__(self, place: slice) -> tuple[Hit, ...]: ...
-    @override
-    def __getitem__(self, place: int | slice) -> Hit | tuple[Hit, ...]:
-        return self._read()[place]
-
-    @override
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    @override
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, (Hits, tuple)) and self._read() == tuple(other)
-
-    @override
-    def __hash__(self) -> int:
-        return hash(self._read())
-
-    @override
-    def __repr__(self) -> str:
-        return repr(self._read())
-
-    @override
-    def __reduce__(self) -> tuple[type, tuple[tuple[Hit, ...]]]:
-        return tuple, (self._read(),)  # a copy, or what another process gets, is the hits without the selector
 
 
 def _read_ids(name: str, ids: Iterable[str]) -> list[str]:

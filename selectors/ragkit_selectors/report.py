@@ -187,6 +187,7 @@ def autoselect(
         raise InvalidInputError("`specs` must name one selector at least, such as 'bm25'; got none")
     needed = any(name in spec for spec in specs for name in ("embedding", "hybrid"))
     shared = RememberingEmbedder(load_embedder(embedder)) if needed else embedder
+    pool, dev = list(pool), list(dev)
     judged = []
     for spec in specs:
         selector = load_selector(spec, pool, key=key, output=output, embedder=shared, seed=seed)

@@ -83,7 +83,7 @@ class Selecting(ABC):
         """
         if isinstance(queries, (str, Mapping)):
             raise InvalidInputError("`queries` must be a sequence of queries, got a single one; use `select` for it")
-        return self._choose(queries, k, where, exclude)
+        return self._choose(list(queries), k, where, exclude)
 
     async def aselect(
         self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()

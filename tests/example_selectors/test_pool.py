@@ -103,8 +103,9 @@ def test_bad_arguments(name: str):
         selector.select(7, 1)
 
 
-def test_ids_may_come_from_an_iterator(name: str):
+def test_queries_and_ids_may_come_from_iterators(name: str):
     selector = build(name)
+    assert selector.select_many(iter(["dim the lamp", "song"]), 1) == selector.select_many(["dim the lamp", "song"], 1)
     best = selector.select("dim the lamp", 1).hits[0].id
     assert best not in [hit.id for hit in selector.select("dim the lamp", 1, exclude=iter([best])).hits]
     size = len(selector)

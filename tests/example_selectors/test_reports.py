@@ -59,6 +59,14 @@ def test_autoselect_offline_with_its_own_list():
     assert [example.output for example in chosen.selector.select("dim lamps", 1)] == ["light on"]
 
 
+def test_autoselect_reads_iterators_once():
+    dev = [Example("dim a lamp", "light on")]
+    specs = ["bm25", "jaccard"]
+    chosen = autoselect(iter(POOL), iter(dev), specs=specs, k=1)
+    again = autoselect(POOL, dev, specs=specs, k=1)
+    assert [(each.spec, each.gold_at_1) for each in chosen.reports] == [(e.spec, e.gold_at_1) for e in again.reports]
+
+
 def test_autoselect_needs_a_list_of_specs():
     with pytest.raises(InvalidInputError, match="`specs` must name one selector at least"):
         autoselect(POOL, POOL, specs=[])

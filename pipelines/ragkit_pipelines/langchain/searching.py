@@ -32,6 +32,7 @@ class Searches:
     def __init__(self, index: Index) -> None:
         """Search an index."""
         self.index = index
+        self._euclidean = index.stats().metric == "l2"
 
     def embed(self, queries: Sequence[str]) -> Vectors:
         """Embed queries, f32[m, dim]."""
@@ -84,7 +85,7 @@ class Searches:
 
     def relevance(self) -> Callable[[float], float]:
         """What turns a score into a relevance: the cosine of vectors of length 1, negative ones as 0."""
-        if self.index.stats().metric == "l2":  # |a - b|^2 = 2 - 2 a.b
+        if self._euclidean:  # |a - b|^2 = 2 - 2 a.b
             return lambda score: min(1.0, max(0.0, 1 + score / 2))
         return lambda score: min(1.0, max(0.0, score))
 

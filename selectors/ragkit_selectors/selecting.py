@@ -34,6 +34,8 @@ Where = Mapping[str, object]
 class Selecting(ABC):
     """A ranking of a pool, and stages behind it; ``selector | stage`` puts one more behind.
 
+    Threads may ask it at the same time, but not while another one changes the pool.
+
     Attributes:
         source: What ranks the pool.
         stages: What is done with the ranking, in order.

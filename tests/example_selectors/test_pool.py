@@ -5,6 +5,7 @@ import copy
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import pytest
@@ -111,6 +112,20 @@ def test_queries_and_ids_may_come_from_iterators(name: str):
     size = len(selector)
     assert selector.remove(iter([best])) == 1
     assert len(selector) == size - 1
+
+
+def test_threads_may_ask_at_the_same_time(name: str):
+    pool = [{"input": f"dim the lamp {n % 7}", "output": "x", "n": n} for n in range(40)]
+    asked = [(f"lamp {n % 9}", {"n": {"$gte": n % 37}}) for n in range(300)]
+
+    def best(given: tuple[str, dict[str, object]]):
+        return [hit.id for hit in selector.select(given[0], 3, where=given[1]).hits]
+
+    selector = build(name, pool)
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(best, asked))
+    selector = build(name, pool)
+    assert together == [best(given) for given in asked]
 
 
 def test_a_copy_of_a_selection_does_without_the_selector(name: str):

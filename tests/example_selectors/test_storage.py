@@ -1,5 +1,6 @@
 """Selectors in folders: the same after loading, whole after a crash, refused where damaged or not theirs."""
 
+import hashlib
 import json
 import os
 import signal
@@ -157,9 +158,9 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
     secret = tmp_path / "secret.jsonl"
     secret.write_text("{}")
     facts = json.loads((folder / "selector.json").read_text())
-    facts["examples"]["name"] = "../secret.jsonl"
+    facts["examples"] = {"name": "../secret.jsonl", "sha256": hashlib.sha256(secret.read_bytes()).hexdigest()}
     (folder / "selector.json").write_text(json.dumps(facts))
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="secret.jsonl is missing"):
         Selecting.load(folder)
 
 

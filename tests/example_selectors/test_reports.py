@@ -111,6 +111,8 @@ def test_check_equals_all_pairs(pool, test, near):
         near_leak = [p for p in found.near_leaks if p.second == row]
         assert bool(near_leak) == (best >= near and folded(text) not in first)
         assert not near_leak or near_leak[0].likeness == pytest.approx(best)
+        earliest = next((row for row, other in enumerate(pool) if likeness(text, other) == best), None)
+        assert not near_leak or near_leak[0].first == earliest
 
 
 def test_check_finds_conflicts_and_counts_labels():

@@ -160,7 +160,7 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
     facts = json.loads((folder / "selector.json").read_text())
     facts["examples"] = {"name": "../secret.jsonl", "sha256": hashlib.sha256(secret.read_bytes()).hexdigest()}
     (folder / "selector.json").write_text(json.dumps(facts))
-    with pytest.raises(IntegrityError, match="secret.jsonl is missing"):
+    with pytest.raises(IntegrityError, match=r"secret\.jsonl is missing"):
         Selecting.load(folder)
 
 

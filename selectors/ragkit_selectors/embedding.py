@@ -18,6 +18,8 @@ from ragkit_selectors.flat import FlatVectors
 from ragkit_selectors.pool import AnyExample, Pool
 from ragkit_selectors.selecting import PoolSelector
 
+_TINY = np.finfo(np.float64).tiny  # less than the square of any float32 but 0, which stays 0
+
 
 class EmbeddingSelector(PoolSelector):
     """Choose the examples whose embeddings are nearest to the query's; scores are compared at 1e-6.
@@ -68,8 +70,8 @@ class EmbeddingSelector(PoolSelector):
             raise InvalidInputError(
                 f"embedder {self.embedder.name!r} must give finite numbers of shape {expected}, got {vectors.shape}"
             )
-        squares[squares == 0] = 1
-        unit: NDArray[np.float32] = (vectors / np.sqrt(squares)[:, None]).astype(np.float32)
+        lengths = np.sqrt(np.maximum(squares, _TINY))
+        unit: NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)
         return unit
 
     @override

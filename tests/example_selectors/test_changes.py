@@ -159,6 +159,7 @@ def test_ids_are_not_given_again_where_the_rest_moved_up():
     selector.remove([str(n) for n in range(70)])
     assert len(selector.pool.entries) == 20
     assert selector.add([Example("dim the lamp", "x")]) == ["90"]
+    assert selector.add([Example("dim the lamp", "x")]) == ["91"]
 
 
 def test_a_selection_does_not_change_with_the_pool():

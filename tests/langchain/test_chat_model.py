@@ -232,17 +232,18 @@ def test_one_bad_input_of_a_batch_of_answers():
 def test_batches_that_go_langchains_own_way():
     alone = Keeping()
     alone.one_by_one = True
-    kept = Keeping()
+    kept, limited, streaming = Keeping(), Keeping(), Keeping()
     for chat in (
         RagkitChatModel(model=alone),
         RagkitChatModel(model=kept, cache=InMemoryCache()),
-        RagkitChatModel(model=Keeping(), rate_limiter=InMemoryRateLimiter(requests_per_second=1000)),
-        RagkitChatModel(model=Keeping(), streaming=True),
+        RagkitChatModel(model=limited, rate_limiter=InMemoryRateLimiter(requests_per_second=1000)),
+        RagkitChatModel(model=streaming, streaming=True),
         RagkitChatModel(model=LayeredModel(alone)),
     ):
         for run in batches(chat):
             assert [answer.content for answer in run(["x", "y"])] == ["Paris, of course"] * 2
-    assert all(isinstance(asked, str) for asked, _ in [*alone.asked, *kept.asked])
+    for model in (alone, kept, limited, streaming):
+        assert all(isinstance(asked, str) for asked, _ in model.asked)
     assert len(kept.asked) == 2
 
 

@@ -88,7 +88,7 @@ def old_pickle(modules, protocol, state):
     try:
         store, document = made["InMemoryDocstore"](), made["Document"]()
         vars(document).update(state)
-        vars(store)["_dict"] = {"a": document}
+        vars(store)["_dict"] = {"a": document, "without a vector": document}
         return pickle.dumps((store, {0: "a"}), protocol=protocol)
     finally:
         for path in modules:
@@ -106,7 +106,7 @@ def test_stores_of_older_versions(tmp_path, protocol, place):
     }
     path = tmp_path / "index.pkl"
     path.write_bytes(old_pickle(modules, protocol, state))
-    assert read_docstore(path) == ([Document("text", id="a", metadata={"n": 1})], 0)
+    assert read_docstore(path) == ([Document("text", id="a", metadata={"n": 1})], 1)
 
 
 class Payload:

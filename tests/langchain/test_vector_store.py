@@ -126,6 +126,8 @@ def test_relevance_is_the_cosine_whatever_the_metric(metric):
         kept = store.similarity_search_with_relevance_scores(query, k=9, score_threshold=0.3)
         assert kept == [pair for pair in found[:9] if pair[1] >= 0.3]
         assert asyncio.run(store.asimilarity_search_with_relevance_scores(query, k=9, score_threshold=0.3)) == kept
+        exact = found[0][1]
+        assert store.similarity_search_with_relevance_scores(query, k=9, score_threshold=exact)[0] == found[0]
         asked = store.as_retriever(
             search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.3, "k": 9}
         )

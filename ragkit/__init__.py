@@ -111,6 +111,7 @@ if TYPE_CHECKING:
     from ragkit_pipelines.rag.extractive import ExtractiveReader as ExtractiveReader
     from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer as RetrieveThenAnswer
     from ragkit_pipelines.serving import Server as Server
+    from ragkit_selectors.bm25 import BM25Selector as BM25Selector
     from ragkit_selectors.checking import check_pool as check_pool
     from ragkit_selectors.diverse import Coverage as Coverage
     from ragkit_selectors.diverse import Dpp as Dpp
@@ -133,10 +134,9 @@ if TYPE_CHECKING:
     from ragkit_selectors.overlap import JaccardSelector as JaccardSelector
     from ragkit_selectors.report import autoselect as autoselect
     from ragkit_selectors.rerank import Rerank as Rerank
+    from ragkit_selectors.tfidf import TfidfSelector as TfidfSelector
     from ragkit_selectors.uniform import FixedSelector as FixedSelector
     from ragkit_selectors.uniform import RandomSelector as RandomSelector
-    from ragkit_selectors.weighted import BM25Selector as BM25Selector
-    from ragkit_selectors.weighted import TfidfSelector as TfidfSelector
 
 __version__ = "0.1.0"
 
@@ -146,7 +146,7 @@ _HOME_OF = {
     "Advice": "ragkit_pipelines.advise",
     "AnswerCache": "ragkit.models.answers",
     "BM25Retriever": "ragkit.retrievers.bm25",
-    "BM25Selector": "ragkit_selectors.weighted",
+    "BM25Selector": "ragkit_selectors.bm25",
     "Batch": "ragkit.workers.batches",
     "Budget": "ragkit.models.budget",
     "Cancellation": "ragkit_pipelines.pearl.gate",
@@ -225,7 +225,7 @@ _HOME_OF = {
     "ShardedIndex": "ragkit.index.sharded",
     "Task": "ragkit.tasks",
     "Template": "ragkit.templates",
-    "TfidfSelector": "ragkit_selectors.weighted",
+    "TfidfSelector": "ragkit_selectors.tfidf",
     "TokenLimit": "ragkit_selectors.filters",
     "Trace": "ragkit_pipelines.pearl.trace",
     "TrainedRetriever": "ragkit.retriever_training",

@@ -14,7 +14,7 @@ from ragkit.text import folded
 _ALONE = re.compile(r"[\s(\[\"'*]*([A-Za-z])[\s)\]\"'*.:,]*")
 _FIRST = re.compile(r"[\s(\[*]*([A-Z])[)\].:*]+(?=\s|$)")
 _SAID = re.compile(
-    r"(?i:\b(?:answer|option|choice)(?:\s+is)?)\s*:?\s*[(\[\"'*]*([A-Z]|(?<=[(\[])[a-z])(?=[)\]\"'*.,:;!]|\s*$)"
+    r"(?i:\b(?:answer|option|choice)(?:\s++is)?+)\s*+:?+\s*+[(\[\"'*]*+([A-Z]|(?<=[(\[])[a-z])(?=[)\]\"'*.,:;!]|\s*$)"
 )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from threading import Lock
 
 
 @contextmanager
@@ -31,26 +32,55 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
         yield lambda steps: bar.advance(task, steps)
 
 
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' bars and notices for the length of a block, and put everything back."""
+class _Quiet:
+    """Silence while any block is open; threads open blocks that overlap, and the last one puts everything back."""
+
+    def __init__(self) -> None:
+        self._lock, self._open, self._undo = Lock(), 0, ExitStack()
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        with self._lock:
+            if not self._open:
+                self._undo = _silenced()
+            self._open += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
+                if not self._open:
+                    self._undo.close()
+
+
+_QUIET = _Quiet()
+
+
+def quiet_transformers() -> AbstractContextManager[None]:
+    """Silence transformers' bars and notices for the length of a block, and put everything back.
+
+    Returns:
+        The block's context manager.
+    """
+    return _QUIET.block()
+
+
+def _silenced() -> ExitStack:
+    """Silence them; closing the stack puts back what was."""
     import warnings
 
     from transformers.utils import logging as chatty
 
-    bars, level = chatty.is_progress_bar_enabled(), chatty.get_verbosity()
+    undo = ExitStack()
     sentences = logging.getLogger("sentence_transformers")
-    level_of_sentences = sentences.level
-    chatty.disable_progress_bar()
+    undo.callback(chatty.set_verbosity, chatty.get_verbosity())
+    undo.callback(sentences.setLevel, sentences.level)
     chatty.set_verbosity(logging.ERROR)
     sentences.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # What one library finds out of date in another is nothing that a user could change.
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        chatty.set_verbosity(level)
-        sentences.setLevel(level_of_sentences)
-        if bars:
-            chatty.enable_progress_bar()
+    if chatty.is_progress_bar_enabled():
+        undo.callback(chatty.enable_progress_bar)
+        chatty.disable_progress_bar()
+    undo.enter_context(warnings.catch_warnings())
+    # What one library finds out of date in another is nothing that a user could change.
+    warnings.simplefilter("ignore", FutureWarning)
+    return undo

@@ -103,15 +103,16 @@ def read_csv(path: Path, source: str | Sequence[str], output: str) -> list[TaskR
             numbered = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataFileError(path, 0, f"cannot be read ({error}); expected a UTF-8 file of CSV") from error
+    columns = list(reader.fieldnames or ())
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise DataFileError(path, 1, f"the heading names {twice!r} more than once; give each column its own name")
     rows: list[TaskRow] = []
     for number, row in numbered:
         if None in row or None in row.values():
-            raise DataFileError(
-                path, number, f"has other columns than the heading: {', '.join(reader.fieldnames or ())}"
-            )
-        if row.get("split") == "":
-            del row["split"]
-        rows.append(_row(row, path, number, source, output))
+            raise DataFileError(path, number, f"has other columns than the heading: {', '.join(columns)}")
+        given = {name: value for name, value in row.items() if value or name not in {"id", "split"}}
+        rows.append(_row(given, path, number, source, output))
         _check_split(rows, path, number)
     if not rows:
         raise DataFileError(path, 0, "holds no row; expected a heading and rows below it")
@@ -149,10 +150,14 @@ def read_dataset(dataset: Any, source: str | Sequence[str], output: str) -> tupl
     for split, part in parts.items():
         names = getattr(part.features.get(output), "names", None)
         for row in part:
-            value = row.get(output)
-            known = {} if names is None or not isinstance(value, int) else {output: names[value]}
+            number, value = len(rows) + 1, row.get(output)
+            if names is not None and isinstance(value, int):
+                if value < 0:  # -1 stands for "not told"
+                    raise DataFileError(path, number, f"has no label in {output!r}; leave out the rows without one")
+                row = {**row, output: names[value]}
             where = {} if split is None else {"split": split}
-            rows.append(_row({**row, **known, **where}, path, len(rows) + 1, source, output))
+            rows.append(_row({**row, **where}, path, number, source, output))
+            _check_split(rows, path, number)
     if not rows:
         raise DataFileError(path, 0, "holds no row")
     return rows, path.name

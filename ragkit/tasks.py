@@ -17,7 +17,7 @@ from ragkit.records import Example, Fields
 from ragkit.task_files import TaskRow, divided, read_csv, read_dataset, read_jsonl, read_mappings
 from ragkit.task_files import read_objects as read_objects
 from ragkit.templates import Template
-from ragkit.text import folded
+from ragkit.text import folded, refuse_bare_string
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class Task:
         object.__setattr__(self, "test", tuple(self.test))
         object.__setattr__(self, "template", replace(self.template, instruction=self.instruction))
         if self.labels is not None:
+            refuse_bare_string("labels", self.labels)
             object.__setattr__(self, "labels", tuple(self.labels))
         if not self.examples:
             raise EmptyPoolError("the task")
@@ -78,6 +79,12 @@ class Task:
                 self._check(f"{kind}[{place}]", row)
 
     def _check(self, where: str, row: Example) -> None:
+        if not isinstance(row, Example):
+            raise InvalidInputError(
+                f"{where} must be an Example, got {type(row).__name__}; for mappings use `Task.from_rows`"
+            )
+        if not isinstance(row.output, str):
+            raise InvalidInputError(f"the output of {where} must be text, got {type(row.output).__name__}")
         self.template.render_query(row.input)
         if self.template.read_answer(self.template.render_answer(row.output)) != row.output.strip():
             raise InvalidInputError(
@@ -334,7 +341,7 @@ class Task:
             The task, named after the path.
         """
         path = Path(path)
-        read = cls.from_dataset if path.is_dir() else cls.from_csv if path.suffix == ".csv" else cls.from_jsonl
+        read = cls.from_dataset if path.is_dir() else cls.from_csv if path.suffix.lower() == ".csv" else cls.from_jsonl
         return read(path, instruction=instruction, metric=metric, seed=seed)
 
     @classmethod
@@ -351,6 +358,7 @@ class Task:
     ) -> Task:
         pool, test = divided(rows, name, test_share, seed)
         known = _infer_labels(pool, test) if labels == "auto" else labels
+        refuse_bare_string("labels", known or [])
         return cls(
             instruction=instruction,
             examples=pool,

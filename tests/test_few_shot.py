@@ -3,6 +3,7 @@ import pytest
 from ragkit import Example, FewShot, JaccardSelector, ScriptedModel, Task
 from ragkit.errors import PromptTooLongError, TruncationWarning
 from ragkit.protocols import Capabilities
+from ragkit.templates import Template
 
 POOL = [Example("red apple pie", "A"), Example("red apple", "B"), Example("blue sky", "C")]
 
@@ -42,6 +43,19 @@ def test_an_example_longer_than_the_window_is_left_out_with_its_reason():
     assert answer.selection.dropped[0][0] == "0"
     assert "window of 120" in answer.selection.dropped[0][1]
     assert "long long" not in model.asked[0]
+
+
+@pytest.mark.filterwarnings("ignore::ragkit.errors.TruncationWarning")
+def test_what_just_fits_the_window_is_shown():
+    model = Narrow([" B"] * 2)
+    query, output = "red", 16
+    bare = model.count_tokens(Template().prompt([], query).text) + output + 8  # what a model adds around a prompt
+    room = model.capabilities.window - bare
+    for more, shown in ((0, 1), (1, 0)):
+        words = room + more - model.count_tokens(Template().render_example(Example("red", "B")))
+        example = Example("red" + " long" * words, "B")
+        assert model.count_tokens(Template().render_example(example)) == room + more
+        assert len(FewShot(model, JaccardSelector([example]), k=1, max_tokens=output).invoke(query).selection) == shown
 
 
 def test_a_query_longer_than_the_window_is_an_error():

@@ -241,6 +241,14 @@ def test_bad_rows():
         with pytest.raises(InvalidInputError, match=r"examples\[1\] holds '\\n\\n'"):
             Task("", [Example("a", "x"), Example("a", output)], [])
     assert Task("", [Example("a\n\nb", "x\n\n")], []).examples[0].output == "x\n\n"
+    with pytest.raises(InvalidInputError, match=r"examples\[0\] must be an Example, got dict; .* `Task.from_rows`"):
+        Task("", [{"input": "a", "output": "x"}], [])
+    with pytest.raises(InvalidInputError, match=r"the output of test\[0\] must be text, got int"):
+        Task("", [Example("a", "x")], [Example("a", 5)])
+    with pytest.raises(InvalidInputError, match="`labels` must be a sequence"):
+        Task("", [Example("a", "x")], [], labels="xy")
+    with pytest.raises(InvalidInputError, match="`labels` must be a sequence"):
+        Task.from_rows([{"input": "a", "output": "x"}], labels="xy", test_share=0)
     with pytest.raises(InvalidInputError, match="'topic'"):
         Task("", [Example("a", "x")], [], template=Template(query="{topic}"))
     with pytest.raises(UnknownSpecError, match="exact_match"):

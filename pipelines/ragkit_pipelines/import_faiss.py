@@ -128,8 +128,10 @@ def _likeness(embedder: Embedder, documents: list[Document], vectors: NDArray[np
     rows = np.unique(np.linspace(0, len(documents) - 1, _CHECKED).round().astype(int))
     again = embedder.embed_documents([documents[row].text for row in rows])
     stored = vectors[rows] / np.maximum(np.linalg.norm(vectors[rows], axis=1, keepdims=True), 1e-12)
-    least = float(np.einsum("nd,nd->n", again, stored).min())
-    if least < _ALIKE:
+    cosines = np.einsum("nd,nd->n", again, stored)
+    cosines[~again.any(axis=1) & ~stored.any(axis=1)] = 1  # a text in which the embedder sees nothing
+    least = float(cosines.min())
+    if not least >= _ALIKE:  # NaN is not alike either
         raise InvalidInputError(
             f"{embedder.name!r} gives other vectors than the stored ones (cosine {least:.3f} for the same text); "
             "give the embedder that they were made with, or none"

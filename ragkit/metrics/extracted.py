@@ -10,7 +10,7 @@ from typing import NoReturn
 from ragkit.errors import InvalidInputError
 from ragkit.metrics.wording import multiset_f1
 
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL)
 
 
 def record_f1(answer: str, expected: str) -> float:

@@ -14,7 +14,7 @@ from ragkit.text import folded
 
 # A sign counts where no digit or word stands before it: 10-5 ends with 5, not with -5.
 _NUMBER = re.compile(
-    r"(?:(?<![\w.)])[-\u2212])?(?:\d{1,3}(?:,\d{3})+(?![\d,]*\d)|\d+)?(?:(?<=\d)\.\d+|(?<![\d.])\.\d+|(?<=\d))"
+    r"(?:(?<![\w.)])[-\u2212])?(?:\d{1,3}(?:,\d{3})++(?!,*+\d)|\d+)?(?:(?<=\d)\.\d+|(?<![\d.])\.\d+|(?<=\d))"
     r"(?:[eE][-+]?\d{1,4}\b)?"
 )
 

@@ -21,6 +21,7 @@ Rows = list[tuple[object, ...]]
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
 _REFUSED_FUNCTIONS = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"}
 _LARGEST_VALUE = 1_000_000  # bytes; one call such as randomblob(1e9) is over before a time limit is looked at
+_LARGEST_RESULT = 50_000_000  # characters and bytes of all values together
 _STEPS = 1000  # of SQLite's machine, between two looks at the clock
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _INNERMOST = re.compile(r"\([^()]*\)")
@@ -96,8 +97,8 @@ class SqlMatch:
             Its rows.
 
         Raises:
-            sqlite3.OperationalError: If it gives too many rows, takes too long, writes, or fails; other errors of
-                sqlite3 where SQLite raises them.
+            sqlite3.OperationalError: If it gives too many rows or too long ones, takes too long, writes, or fails;
+                other errors of sqlite3 where SQLite raises them.
         """
         address = f"file:{quote(str(Path(self.database).absolute()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as connection:
@@ -107,9 +108,15 @@ class SqlMatch:
             connection.set_progress_handler(lambda: monotonic() > end, _STEPS)
             # UTF-8 is what SQLite promises and does not check.
             connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            rows = connection.execute(query).fetchmany(self.most_rows + 1)
-        if len(rows) > self.most_rows:
-            raise sqlite3.OperationalError(f"more than {self.most_rows} rows")
+            rows: Rows = []
+            size = 0
+            for row in connection.execute(query):
+                rows.append(row)
+                size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+                if len(rows) > self.most_rows:
+                    raise sqlite3.OperationalError(f"more than {self.most_rows} rows")
+                if size > _LARGEST_RESULT:
+                    raise sqlite3.OperationalError(f"more than {_LARGEST_RESULT} characters")
         return rows
 
     def _run(self, query: str, *, what: str) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from sys import maxsize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +116,7 @@ class Coverage:
         return found.take(places, coverage_gain=gains)
 
     def _words(self, asked: Asked, found: Candidates) -> NDArray[np.float64]:
-        from ragkit_selectors.weighted import BM25Selector
+        from ragkit_selectors.bm25 import BM25Selector
 
         source = asked.source
         bm25 = source if isinstance(source, BM25Selector) else BM25Selector(source.pool)
@@ -129,12 +130,14 @@ class Coverage:
                 f"embedder {embedder.name!r} has no `embed_tokens`; use Coverage() for words, or another embedder"
             )
         texts = [asked.entry(row).text for row in found.rows.tolist()]
-        new = sorted({asked.text, *texts} - self._tokens.keys())
-        kept = dict(zip(new, embedder.embed_tokens(new), strict=True))
-        known = {text: self._tokens[text] for text in (asked.text, *texts) if text in self._tokens} | kept
-        if len(self._tokens) + len(kept) > _MOST_KEPT:
+        # Held here, for another thread may empty what is kept.
+        known = {text: held for text in (asked.text, *texts) if (held := self._tokens.get(text)) is not None}
+        new = sorted({asked.text, *texts} - known.keys())
+        embedded = dict(zip(new, embedder.embed_tokens(new), strict=True))
+        known |= embedded
+        if len(self._tokens) + len(embedded) > _MOST_KEPT:
             self._tokens.clear()
-        self._tokens.update(kept)
+        self._tokens.update(embedded)
         return bsr_contributions(known[asked.text], [known[text] for text in texts])
 
 
@@ -172,13 +175,13 @@ class LabelBalanced:
 
     label: str = "output"
 
-    def fetch(self, n: int) -> int:
-        """As many; the rest is asked for when it is needed."""
-        return n
+    def fetch(self, n: int) -> int:  # noqa: ARG002 - as the contract has it
+        """All there are."""
+        return maxsize
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
         """Choose n."""
-        return _in_turn(asked, before(len(asked.source.pool)), self.label, n)
+        return _in_turn(asked, before(self.fetch(n)), self.label, n)
 
 
 def label_of(example: Example, label: str) -> str:

@@ -18,6 +18,8 @@ from ragkit_selectors.flat import FlatVectors
 from ragkit_selectors.pool import AnyExample, Pool
 from ragkit_selectors.selecting import PoolSelector
 
+_TINY = np.finfo(np.float64).tiny  # less than the square of any float32 but 0, which stays 0
+
 
 class EmbeddingSelector(PoolSelector):
     """Choose the examples whose embeddings are nearest to the query's; scores are compared at 1e-6.
@@ -62,14 +64,15 @@ class EmbeddingSelector(PoolSelector):
 
     def _unit(self, vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         expected = (count, self.embedder.dim)
-        exact = vectors.astype(np.float64)
-        squares = np.einsum("nd,nd->n", exact, exact) if vectors.shape == expected else np.full(1, np.nan)
+        right = vectors.shape == expected
+        squares = np.vecdot(vectors, vectors, dtype=np.float64) if right else np.full(1, np.nan)
         if not squares.sum() < np.inf:  # false for NaN too
             raise InvalidInputError(
                 f"embedder {self.embedder.name!r} must give finite numbers of shape {expected}, got {vectors.shape}"
             )
-        exact /= np.sqrt(np.where(squares > 0, squares, 1))[:, None]
-        return exact.astype(np.float32)
+        lengths = np.sqrt(np.maximum(squares, _TINY))
+        unit: NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)
+        return unit
 
     @override
     def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:

@@ -151,7 +151,7 @@ class MinScore(_Sieve):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLimit(_Sieve):
+class TokenLimit:
     """Leave out what does not fit into a number of tokens, and go on with the next; the sum is in `Selection.tokens`.
 
     Attributes:
@@ -169,13 +169,13 @@ class TokenLimit(_Sieve):
         if type(self.limit) is not int or self.limit < 0:
             raise InvalidInputError(f"`limit` must be a whole number, 0 or more; got {self.limit!r}")
 
+    def fetch(self, n: int) -> int:
+        """Four times as many."""
+        return 4 * n
+
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
         """Let through what fits, out of four times as many candidates as asked for."""
-        found = before(4 * n)
-        return found.take(np.array(self._sift(asked, found, n), dtype=np.intp))
-
-    def _sift(self, asked: Asked, found: Candidates, n: int) -> list[int]:
-        count, used = self._count(), 0
+        found, count, used = before(self.fetch(n)), self._count(), 0
         kept: list[int] = []
         for place, example in enumerate(asked.examples(found)):
             size = count(self.template.render_example(example))
@@ -187,7 +187,7 @@ class TokenLimit(_Sieve):
             if len(kept) == n:
                 break
         asked.tokens = used
-        return kept
+        return found.take(np.array(kept, dtype=np.intp))
 
     def _count(self) -> Callable[[str], int]:
         if self.counter == "words":

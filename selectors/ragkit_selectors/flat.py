@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.extras import require
-from ragkit_selectors.candidates import Candidates, best
+from ragkit_selectors.candidates import Candidates
 
 DECIMALS = 6
 # More than float32 sums in FAISS and the rounding can be wrong by; half precision adds 2**-11 of a vector of length 1.
@@ -71,12 +71,13 @@ class FlatVectors:
             For each query its rows, fewer only where fewer are left, with scores rounded to 6 decimals; equal ones in
             the order of the pool.
         """
-        import faiss
-
-        left, options = len(self), None
-        allowed = None if barred is None else np.packbits(~barred, bitorder="little")  # alive as long as FAISS reads it
+        size = left = len(self)
+        options = None
         if barred is not None:
+            import faiss
+
             left -= int(np.count_nonzero(barred))
+            allowed = np.packbits(~barred, bitorder="little")  # alive as long as FAISS reads it
             options = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))  # type: ignore[call-arg, arg-type]
         k = min(k, left)
         found: dict[int, Candidates] = {}
@@ -85,7 +86,7 @@ class FlatVectors:
             fetch = k + _SPARE
             while open_:
                 fetch = min(fetch, left)
-                half = len(open_) < _TOGETHER and len(self) >= _MANY
+                half = len(open_) < _TOGETHER and size >= _MANY
                 index, doubt = (self._half, _HALF_DOUBT) if half else (self._index, _DOUBT)
                 scores, rows = index.search(
                     queries if len(open_) == len(queries) else queries[open_], fetch, params=options
@@ -100,7 +101,6 @@ class FlatVectors:
         return [found[place] for place in range(len(queries))]
 
     def _rank(self, query: NDArray[np.float32], near: NDArray[np.int64], k: int) -> Candidates:
-        rows = np.sort(near)  # as `best` needs it
-        vectors = self[rows].astype(np.float64)
-        scores = np.einsum("rd,d->r", vectors, query.astype(np.float64)).round(DECIMALS) + 0.0  # no -0.0
-        return best(rows.astype(np.intp), scores, k)
+        scores = np.vecdot(self[near], query.astype(np.float64)).round(DECIMALS) + 0.0  # no -0.0
+        order = np.lexsort((near, -scores))[:k]
+        return Candidates(near[order], scores[order])

@@ -80,7 +80,7 @@ class HybridSelector(PoolSelector):
 
     @override
     def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
-        lists = {name: part._best(texts, max(self.depth, 1), barred) for name, part in self.parts.items()}
+        lists = {name: part._best(texts, self.depth, barred) for name, part in self.parts.items()}
         return [
             self._fuse({name: found[place] for name, found in lists.items()}, n, barred) for place in range(len(texts))
         ]

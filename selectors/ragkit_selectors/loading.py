@@ -52,7 +52,12 @@ def load_selector(
 
     Returns:
         A selector over the pool.
+
+    Raises:
+        UnknownSpecError: If a name stands for nothing known.
     """
+    if not isinstance(spec, str):
+        raise UnknownSpecError("selector", repr(spec), SOURCES)
     name, *stages = (part.strip() for part in spec.split("|"))
     parsed = [load_stage(stage, seed=seed) for stage in stages]  # before the pool is indexed
     pool = Pool(examples, key=key, output=output)
@@ -87,10 +92,14 @@ def load_source(
         from ragkit_selectors.overlap import ContainmentSelector, JaccardSelector
 
         return JaccardSelector(pool) if name == "jaccard" else ContainmentSelector(pool)
-    if name in {"bm25", "tfidf"}:
-        from ragkit_selectors.weighted import BM25Selector, TfidfSelector
+    if name == "bm25":
+        from ragkit_selectors.bm25 import BM25Selector
 
-        return BM25Selector(pool) if name == "bm25" else TfidfSelector(pool)
+        return BM25Selector(pool)
+    if name == "tfidf":
+        from ragkit_selectors.tfidf import TfidfSelector
+
+        return TfidfSelector(pool)
     if name == "ngram":
         from ragkit_selectors.ngram import NgramSelector
 

@@ -17,6 +17,7 @@ from ragkit.models import load_model
 from ragkit.protocols import LanguageModel
 from ragkit.records import Example, Fields
 from ragkit.templates import Template
+from ragkit.text import refuse_bare_string
 from ragkit_selectors.rerank import Score
 
 _NONE = 1e-5  # stands for a label that is never predicted
@@ -70,6 +71,8 @@ def entropy_order(
     """
     if not examples:
         raise EmptyPoolError("entropy_order")
+    refuse_bare_string("probes", probes)
+    refuse_bare_string("labels", labels)
     if not probes or len(set(labels)) < 2 or kind not in {"global", "local"} or limit < 1:
         raise InvalidInputError(
             "`probes` must not be empty, `labels` two or more, `kind` 'global' or 'local' and `limit` 1 or more; got "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError
 from ragkit.postings import PostingLists, Rule
 from ragkit.records import Example
-from ragkit.where import fields, matches, parse_where
+from ragkit.where import Condition, fields, matches, parse_where
 from ragkit_selectors.reading import read_example
 
 AnyExample = Example | Mapping[str, object]
@@ -61,7 +61,7 @@ class Pool:
         self._rows: dict[str, int] = {}
         self.serial = 0
         self._postings: dict[Rule, PostingLists] = {}
-        self._masks: dict[str, NDArray[np.bool_]] = {}
+        self._masks: dict[Condition | None, NDArray[np.bool_]] = {}  # of filters; None for no filter
         self.append(self.read(examples, "examples"))
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class Pool:
         Raises:
             InvalidInputError: If one cannot be read, or has an id that another one has.
         """
-        if isinstance(examples, (str, Mapping)):
+        if isinstance(examples, (str, Mapping)) or not isinstance(examples, Iterable):
             raise InvalidInputError(f"`{name}` must be a sequence of examples, got {type(examples).__name__}")
         made: list[Entry] = []
         seen: dict[str, str] = {}
@@ -198,14 +198,15 @@ class Pool:
         return barred
 
     def _removed(self) -> NDArray[np.bool_]:
-        if "" not in self._masks:
-            self._masks[""] = np.array([entry is None for entry in self.entries], dtype=np.bool_)
-        return self._masks[""]
+        mask = self._masks.get(None)
+        if mask is None:
+            mask = self._masks[None] = np.array([entry is None for entry in self.entries], dtype=np.bool_)
+        return mask
 
     def _unmatched(self, where: Mapping[str, object]) -> NDArray[np.bool_]:
         condition = parse_where(where)
-        name = repr(condition)
-        if name not in self._masks:
+        mask = self._masks.get(condition)
+        if mask is None:
             known = {field for entry in self.entries if entry for field in entry.example.metadata or ()}
             for field in sorted(fields(condition) - known):
                 close = get_close_matches(field, known, n=1)
@@ -215,11 +216,11 @@ class Pool:
                 )
             if len(self._masks) >= _MOST_MASKS:
                 self._masks.clear()
-            self._masks[name] = np.array(
+            mask = self._masks[condition] = np.array(
                 [entry is None or not matches(condition, entry.example.metadata) for entry in self.entries],
                 dtype=np.bool_,
             )
-        return self._masks[name]
+        return mask
 
     def _changed(self) -> None:
         self.version += 1

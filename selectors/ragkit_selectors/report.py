@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from ragkit.embedders import load_embedder
 from ragkit.embedders.remembering import RememberingEmbedder
-from ragkit.errors import EmptyPoolError
+from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.protocols import Embedder
 from ragkit.records import Selection
 from ragkit.templates import Template
-from ragkit.text import folded, words
+from ragkit.text import folded, refuse_bare_string, words
 from ragkit_selectors.filters import count_pieces
 from ragkit_selectors.loading import load_selector
 from ragkit_selectors.pool import AnyExample
@@ -178,9 +178,16 @@ def autoselect(
 
     Returns:
         The best selector and all reports.
+
+    Raises:
+        InvalidInputError: If there is no spec.
     """
+    refuse_bare_string("specs", specs)
+    if not specs:
+        raise InvalidInputError("`specs` must name one selector at least, such as 'bm25'; got none")
     needed = any(name in spec for spec in specs for name in ("embedding", "hybrid"))
     shared = RememberingEmbedder(load_embedder(embedder)) if needed else embedder
+    pool, dev = list(pool), list(dev)
     judged = []
     for spec in specs:
         selector = load_selector(spec, pool, key=key, output=output, embedder=shared, seed=seed)

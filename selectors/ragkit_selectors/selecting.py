@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.errors import EmptyPoolError, InvalidInputError, SmallPoolWarning
-from ragkit.records import Fields, Hit, Selection, field_text
+from ragkit.records import Fields, Selection, field_text
 from ragkit_selectors.candidates import Candidates
-from ragkit_selectors.pool import AnyExample, Entry, Pool
+from ragkit_selectors.hits import Hits
+from ragkit_selectors.pool import AnyExample, Pool
 from ragkit_selectors.stage import Asked, Stage
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ Where = Mapping[str, object]
 
 class Selecting(ABC):
     """A ranking of a pool, and stages behind it; ``selector | stage`` puts one more behind.
+
+    Threads may ask it at the same time, but not while another one changes the pool.
 
     Attributes:
         source: What ranks the pool.
@@ -82,7 +85,7 @@ class Selecting(ABC):
         """
         if isinstance(queries, (str, Mapping)):
             raise InvalidInputError("`queries` must be a sequence of queries, got a single one; use `select` for it")
-        return self._choose(queries, k, where, exclude)
+        return self._choose(list(queries), k, where, exclude)
 
     async def aselect(
         self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
@@ -129,8 +132,7 @@ class Selecting(ABC):
         Raises:
             InvalidInputError: If ``ids`` is one string, or every example would go.
         """
-        _check_ids("ids", ids)
-        pool = self.source.pool
+        pool, ids = self.source.pool, _read_ids("ids", ids)
         if len({name for name in ids if pool.row(name) is not None}) == len(pool):
             raise InvalidInputError("every example would be removed; a selector needs one at least")
         removed = pool.remove(ids)
@@ -203,8 +205,7 @@ class Selecting(ABC):
     ) -> list[Selection]:
         if type(k) is not int or k < 0:
             raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
-        _check_ids("exclude", exclude)
-        source, pool = self.source, self.source.pool
+        source, pool, exclude = self.source, self.source.pool, _read_ids("exclude", exclude)
         texts = [query if isinstance(query, str) else field_text(query, pool.key) for query in queries]
         barred = pool.barred(where, exclude)
         available = len(pool) if barred is None else len(barred) - int(np.count_nonzero(barred))
@@ -286,7 +287,7 @@ class PoolSelector(Selecting):
 
     def _vectors(self, text: str, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The query and some rows in one space, f64[d] and f64[m, d] of length 1 or 0, to compare rows in."""
-        from ragkit_selectors.weighted import cosine_space
+        from ragkit_selectors.tfidf import cosine_space
 
         return cosine_space(self.pool, text, rows)
 
@@ -328,70 +329,11 @@ class Pipeline(Selecting):
         return " | ".join([type(self.source).__name__, *map(repr, self.stages)])
 
 
-class Hits(Sequence[Hit]):
-    """The hits of a selection, made when they are first read: many callers want the examples alone."""
-
-    __slots__ = ("_entries", "_found", "_made", "_ranks", "_source", "_text")
-
-    def __init__(
-        self, source: PoolSelector, text: str, entries: Sequence[Entry], found: Candidates, ranks: Sequence[int]
-    ) -> None:
-        self._source, self._text, self._entries, self._found, self._ranks = source, text, entries, found, ranks
-        self._made: tuple[Hit, ...] | None = None
-
-    @property
-    def given(self) -> list[AnyExample]:
-        """What the user gave as each of the examples."""
-        return [entry.given for entry in self._entries]
-
-    def _read(self) -> tuple[Hit, ...]:
-        if self._made is None:
-            scores = self._found.scores.tolist()
-            parts = {name: values.tolist() for name, values in self._found.parts.items()}
-            self._made = tuple(
-                Hit(
-                    id=entry.id,
-                    score=scores[place],
-                    rank=self._ranks[place],
-                    text=entry.text,
-                    metadata=entry.example.metadata,
-                    why=self._source._why(self._text, entry.text, scores[place])
-                    | {
-                        name: value for name, values in parts.items() if (value := values[place]) == value
-                    },  # NaN: not known
-                )
-                for place, entry in enumerate(self._entries)
-            )
-        return self._made
-
-    @overload
-    def __getitem__(self, place: int) -> Hit: ...
-    @overload
-    def __getitem__(self, place: slice) -> tuple[Hit, ...]: ...
-    @override
-    def __getitem__(self, place: int | slice) -> Hit | tuple[Hit, ...]:
-        return self._read()[place]
-
-    @override
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    @override
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, (Hits, tuple)) and self._read() == tuple(other)
-
-    @override
-    def __hash__(self) -> int:
-        return hash(self._read())
-
-    @override
-    def __repr__(self) -> str:
-        return repr(self._read())
-
-
-def _check_ids(name: str, ids: Collection[str]) -> None:
-    if isinstance(ids, str) or not all(isinstance(one, str) for one in ids):
+def _read_ids(name: str, ids: Iterable[str]) -> list[str]:
+    read = [] if isinstance(ids, str) else list(ids)  # an iterator can be gone through once only
+    if isinstance(ids, str) or not all(isinstance(one, str) for one in read):
         raise InvalidInputError(f"`{name}` must be a collection of ids, which are strings; got {ids!r}")
+    return read
 
 
 def _warn_of_small_pool(k: int, size: int, excluded: int, available: int, *, filtered: bool) -> None:

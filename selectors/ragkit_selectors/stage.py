@@ -59,7 +59,7 @@ class Asked:
         if n > len(self.found) and not self.exhausted:
             (self.found,) = self.source._best([self.text], n, self.barred)
             self.exhausted = len(self.found) < n
-        return self.found.take(slice(0, n))
+        return self.found if n >= len(self.found) else self.found.take(slice(0, n))
 
     def entry(self, row: int) -> Entry:
         """The entry of a row."""

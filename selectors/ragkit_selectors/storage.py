@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -30,6 +31,7 @@ from ragkit_selectors.selecting import Pipeline, PoolSelector, Selecting
 from ragkit_selectors.stage import Stage
 
 MANIFEST = "selector.json"
+_OURS = re.compile(r"(?:selector\.json|examples-[0-9a-f]{16}\.jsonl|vectors-[0-9a-f]{16}\.npy)(?:\.partial)?")
 
 
 class _File(BaseModel):
@@ -125,13 +127,17 @@ def load(path: str | Path, *, embedder: str | Embedder | None = None) -> Selecti
     if manifest.vectors is not None:
         vectors = np.load(io.BytesIO(_read(folder, manifest.vectors)), allow_pickle=False)
         arguments |= {"embedder": _same_embedder(manifest, embedder), "vectors": vectors}
-    source: PoolSelector = _class_of(manifest.selector.kind)(pool, **arguments)
-    stages = tuple(_stage(part) for part in manifest.stages)
+    made = _class_of(manifest.selector.kind)
+    try:
+        source: PoolSelector = made(pool, **arguments)
+        stages = tuple(_stage(part) for part in manifest.stages)
+    except TypeError as error:  # an argument that is not known here
+        raise IntegrityError(f"{folder / MANIFEST} is damaged or newer than this ragkit: {error}") from error
     return Pipeline(source, stages) if stages else source
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name.removesuffix(".partial") == MANIFEST or path.name.startswith(("examples-", "vectors-"))
+    return path.is_file() and _OURS.fullmatch(path.name) is not None
 
 
 def _same_embedder(manifest: _Manifest, embedder: str | Embedder | None) -> Embedder:
@@ -197,6 +203,8 @@ def _stages() -> dict[str, type]:
 
 
 def _stage(part: _Part) -> Stage:
+    if part.kind not in _stages():
+        raise InvalidInputError(f"a stage {part.kind} was saved there, which this ragkit does not know; update it")
     arguments = {
         name: Template(**value) if name == "template" and isinstance(value, dict) else value
         for name, value in part.arguments.items()

@@ -154,6 +154,14 @@ def test_remove_refuses_what_cannot_be_meant():
     assert selector.add([Example("c", "z")]) == ["2"]  # an id is never given twice
 
 
+def test_ids_are_not_given_again_where_the_rest_moved_up():
+    selector = BM25Selector([Example(f"dim {n}", "x") for n in range(90)])
+    selector.remove([str(n) for n in range(70)])
+    assert len(selector.pool.entries) == 20
+    assert selector.add([Example("dim the lamp", "x")]) == ["90"]
+    assert selector.add([Example("dim the lamp", "x")]) == ["91"]
+
+
 def test_a_selection_does_not_change_with_the_pool():
     selector = BM25Selector([Example("dim the lamp", "x"), Example("dim", "y")])
     selection = selector.select("dim", 2)

@@ -82,3 +82,6 @@ def test_in_prompts():
     )
     messages = chat.format_messages(question="play the song")
     assert [message.content for message in messages][-3:] == ["play the song", "music", "play the song"]
+    selector.add_example({"question": "dim {question}", "answer": '{"lamp": {}}'})
+    messages = chat.format_messages(question="dim {question}")
+    assert [message.content for message in messages][-3:] == ["dim {question}", '{"lamp": {}}', "dim {question}"]

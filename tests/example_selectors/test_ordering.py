@@ -100,6 +100,8 @@ def test_score_examples_by_a_function():
         ({"examples": []}, EmptyPoolError),
         ({"probes": []}, InvalidInputError),
         ({"labels": ["warm", "warm"]}, InvalidInputError),
+        ({"labels": "ab"}, InvalidInputError),
+        ({"probes": "ab"}, InvalidInputError),
         ({"kind": "total"}, InvalidInputError),
         ({"limit": 0}, InvalidInputError),
         ({"model": ScriptedModel(["x"])}, UnsupportedError),

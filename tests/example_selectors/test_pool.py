@@ -1,9 +1,12 @@
 """What every selector does with its pool, its arguments and its ids."""
 
 import asyncio
+import copy
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import pytest
 
@@ -101,9 +104,43 @@ def test_bad_arguments(name: str):
         selector.select(7, 1)
 
 
+def test_queries_and_ids_may_come_from_iterators(name: str):
+    selector = build(name)
+    assert selector.select_many(iter(["dim the lamp", "song"]), 1) == selector.select_many(["dim the lamp", "song"], 1)
+    best = selector.select("dim the lamp", 1).hits[0].id
+    assert best not in [hit.id for hit in selector.select("dim the lamp", 1, exclude=iter([best])).hits]
+    size = len(selector)
+    assert selector.remove(iter([best])) == 1
+    assert len(selector) == size - 1
+
+
+def test_threads_may_ask_at_the_same_time(name: str):
+    pool = [{"input": f"dim the lamp {n % 7}", "output": "x", "n": n} for n in range(40)]
+    asked = [(f"lamp {n % 9}", {"n": {"$gte": n % 37}}) for n in range(300)]
+
+    def best(given: tuple[str, dict[str, object]]):
+        return [hit.id for hit in selector.select(given[0], 3, where=given[1]).hits]
+
+    selector = build(name, pool)
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(best, asked))
+    selector = build(name, pool)
+    assert together == [best(given) for given in asked]
+
+
+def test_a_copy_of_a_selection_does_without_the_selector(name: str):
+    chosen = build(name).select("dim the lamp", 2)
+    copied = copy.deepcopy(chosen)
+    assert copied == chosen
+    assert type(copied.hits) is tuple
+    assert asdict(chosen)["hits"] == tuple(chosen.hits)
+
+
 @pytest.mark.parametrize(
     ("examples", "message"),
     [
+        (None, "`examples` must be a sequence of examples, got NoneType"),
+        ("text", "`examples` must be a sequence of examples, got str"),
         (["text"], r"examples\[0\] must be an Example or a mapping .* got str"),
         ([{"output": "a"}], r"examples\[0\] has no 'input'"),
         ([{"input": "a"}], r"examples\[0\] has no 'output'"),

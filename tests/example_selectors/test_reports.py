@@ -59,6 +59,21 @@ def test_autoselect_offline_with_its_own_list():
     assert [example.output for example in chosen.selector.select("dim lamps", 1)] == ["light on"]
 
 
+def test_autoselect_reads_iterators_once():
+    dev = [Example("dim a lamp", "light on")]
+    specs = ["bm25", "jaccard"]
+    chosen = autoselect(iter(POOL), iter(dev), specs=specs, k=1)
+    again = autoselect(POOL, dev, specs=specs, k=1)
+    assert [(each.spec, each.gold_at_1) for each in chosen.reports] == [(e.spec, e.gold_at_1) for e in again.reports]
+
+
+def test_autoselect_needs_a_list_of_specs():
+    with pytest.raises(InvalidInputError, match="`specs` must name one selector at least"):
+        autoselect(POOL, POOL, specs=[])
+    with pytest.raises(InvalidInputError, match="`specs` must be a sequence"):
+        autoselect(POOL, POOL, specs="bm25")
+
+
 WORD = st.sampled_from(["a", "b", "c", "d", "A", "!", "e"])
 TEXT = st.lists(WORD, max_size=8).map(" ".join)
 
@@ -96,6 +111,8 @@ def test_check_equals_all_pairs(pool, test, near):
         near_leak = [p for p in found.near_leaks if p.second == row]
         assert bool(near_leak) == (best >= near and folded(text) not in first)
         assert not near_leak or near_leak[0].likeness == pytest.approx(best)
+        earliest = next((row for row, other in enumerate(pool) if likeness(text, other) == best), None)
+        assert not near_leak or near_leak[0].first == earliest
 
 
 def test_check_finds_conflicts_and_counts_labels():

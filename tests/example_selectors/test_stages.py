@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragkit import FewShot, ScriptedModel
+from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import GroupedLabelsWarning, InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.records import Example
 from ragkit.templates import Template
@@ -207,6 +208,19 @@ def test_coverage_covers_the_words_of_the_query():
     }
 
 
+def test_coverage_does_not_need_what_another_thread_threw_away():
+    class Emptying(HashingEmbedder):
+        def embed_tokens(self, texts):
+            stage._tokens.clear()
+            return super().embed_tokens(texts)
+
+    stage = Coverage(embedder=Emptying(64))
+    selector = BM25Selector(POOL) | stage
+    expected = (BM25Selector(POOL) | Coverage(embedder="hash:64")).select("dim the lamp", 3)
+    assert selector.select("play the song", 3)
+    assert selector.select("dim the lamp", 3).examples == expected.examples
+
+
 def test_coverage_needs_tokens_of_an_embedder():
     class Whole:
         name, fingerprint, dim = "whole", "whole", 2
@@ -311,8 +325,25 @@ def test_every_stage_stands_behind_every_selector():
 
 
 @pytest.mark.parametrize(
+    "stages", [(TokenLimit(100),), (LabelBalanced(),), (Guard(), TokenLimit(100)), (LabelBalanced(), TokenLimit(100))]
+)
+def test_the_pool_is_ranked_once(stages, monkeypatch):
+    asked = []
+    best = BM25Selector._best
+    monkeypatch.setattr(BM25Selector, "_best", lambda self, *given: asked.append(given[1]) or best(self, *given))
+    selector = BM25Selector([Example(f"the lamp number {n}", str(n % 9)) for n in range(90)])
+    for stage in stages:
+        selector |= stage
+    assert [len(chosen) for chosen in selector.select_many(["lamp", "number 7"], 8)] == [8, 8]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: MinScore(), "`MinScore` needs a bound"),
+        (lambda: load_selector("bm25 | token-limit:99.5", POOL), "`limit` must be a whole number, .* got 99.5"),
+        (lambda: load_selector(7, POOL), "unknown selector '7'"),
         (lambda: Mmr(1.5), "`trade_off`"),
         (lambda: Mmr(fetch_k=0), "`fetch_k`"),
         (lambda: Dpp(0), "`scale`"),

@@ -1,5 +1,6 @@
 """Selectors in folders: the same after loading, whole after a crash, refused where damaged or not theirs."""
 
+import hashlib
 import json
 import os
 import signal
@@ -157,9 +158,9 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
     secret = tmp_path / "secret.jsonl"
     secret.write_text("{}")
     facts = json.loads((folder / "selector.json").read_text())
-    facts["examples"]["name"] = "../secret.jsonl"
+    facts["examples"] = {"name": "../secret.jsonl", "sha256": hashlib.sha256(secret.read_bytes()).hexdigest()}
     (folder / "selector.json").write_text(json.dumps(facts))
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match=r"secret\.jsonl is missing"):
         Selecting.load(folder)
 
 
@@ -171,6 +172,15 @@ def test_folders_of_others_are_left_alone(tmp_path):
         with pytest.raises(InvalidInputError, match="holds no selector"):
             BM25Selector.load(path)
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.txt"]
+    for name in ("examples-train.jsonl", "vectors-of-mine.npy"):
+        own = tmp_path / "own" / name
+        own.parent.mkdir()
+        own.write_text("years of work")
+        with pytest.raises(InvalidInputError, match="something other than a selector"):
+            BM25Selector(POOL).save(own.parent)
+        assert own.read_text() == "years of work"
+        own.unlink()
+        own.parent.rmdir()
     BM25Selector(POOL).save(tmp_path / "s")
     (tmp_path / "s" / "selector.json").rename(tmp_path / "s" / "selector.json.partial")  # as a crash can leave it
     BM25Selector(POOL).save(tmp_path / "s")
@@ -206,6 +216,24 @@ def test_a_killed_save_leaves_a_whole_selector(tmp_path):
         size = loaded.select("text", 1)[0].input.split()[3]
         assert len(loaded) == 20 + int(size) % 7
         assert all(f" of {size} " in example.input for example in loaded.select("text", len(loaded)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "message"),
+    [
+        ('"kind": "Mmr"', '"kind": "Msr"', InvalidInputError, "a stage Msr was saved there, .* update it"),
+        ('"trade_off"', '"tradeoff"', IntegrityError, "damaged or newer than this ragkit: .*tradeoff"),
+        ('"k1"', '"k2"', IntegrityError, "damaged or newer than this ragkit: .*k2"),
+    ],
+)
+def test_a_folder_of_a_newer_version_says_so(tmp_path, old, new, error, message):
+    (BM25Selector(POOL) | Mmr()).save(tmp_path / "s")
+    manifest = tmp_path / "s" / "selector.json"
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, new))
+    with pytest.raises(error, match=message):
+        Selecting.load(tmp_path / "s")
 
 
 def test_a_class_that_the_program_does_not_know_is_named(tmp_path):

@@ -147,6 +147,8 @@ def test_inputs_by_name():
         runnable.invoke("a")
     with pytest.raises(InvalidInputError, match="`pipeline` must have `invoke`, got int"):
         as_runnable(3)
+    with pytest.raises(InvalidInputError, match="`keywords` must be a sequence of texts, got one string"):
+        as_runnable(Upper(), input_key="question", keywords="mark")
     with pytest.raises(InvalidInputError, match="`keywords` are entries of a mapping"):
         as_runnable(Upper(), keywords=["mark"])
 

@@ -48,8 +48,8 @@ class Keeping(ModelBase):
         done = Completion(text=text, usage=usage, cost=0.5, finish_reason="length")
         return [done] * len(several) if isinstance(prompts, list) else done
 
-    def stream(self, prompt, **settings):
-        whole = self.generate(prompt, **settings)
+    def stream(self, prompt, *, max_tokens, temperature, stop, seed):
+        whole = self.generate(prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
         yield from ("Paris", ", ", "of course")
         assert whole.text
 
@@ -232,17 +232,18 @@ def test_one_bad_input_of_a_batch_of_answers():
 def test_batches_that_go_langchains_own_way():
     alone = Keeping()
     alone.one_by_one = True
-    kept = Keeping()
+    kept, limited, streaming = Keeping(), Keeping(), Keeping()
     for chat in (
         RagkitChatModel(model=alone),
         RagkitChatModel(model=kept, cache=InMemoryCache()),
-        RagkitChatModel(model=Keeping(), rate_limiter=InMemoryRateLimiter(requests_per_second=1000)),
-        RagkitChatModel(model=Keeping(), streaming=True),
+        RagkitChatModel(model=limited, rate_limiter=InMemoryRateLimiter(requests_per_second=1000)),
+        RagkitChatModel(model=streaming, streaming=True),
         RagkitChatModel(model=LayeredModel(alone)),
     ):
         for run in batches(chat):
             assert [answer.content for answer in run(["x", "y"])] == ["Paris, of course"] * 2
-    assert all(isinstance(asked, str) for asked, _ in [*alone.asked, *kept.asked])
+    for model in (alone, kept, limited, streaming):
+        assert all(isinstance(asked, str) for asked, _ in model.asked)
     assert len(kept.asked) == 2
 
 
@@ -277,6 +278,30 @@ def test_structured_output():
     assert "3" in raw["raw"].content
     schema = {"title": "City", "description": "A city.", "type": "object", "properties": {"city": {"type": "string"}}}
     assert chat.with_structured_output(schema).invoke("x") == {"city": "Oslo"}
+
+
+@pytest.mark.parametrize("schema", [True, False], ids=["held to the schema", "asked in words"])
+def test_structured_output_in_batches_and_streams(schema):
+    model = Keeping(schema=True) if schema else InWords(['{"city": "Paris"}'] * 9)
+    paris = RagkitChatModel(model=model).with_structured_output(City)
+    assert paris.batch(["x", "y"]) == [City(city="Paris")] * 2
+    assert asyncio.run(paris.abatch(["x", "y"])) == [City(city="Paris")] * 2
+    assert list(paris.stream("x")) == [City(city="Paris")]
+    assert len(model.asked) == (3 if schema else 5)
+    streaming = RagkitChatModel(model=model, streaming=True).with_structured_output(City)
+    assert streaming.invoke("x") == City(city="Paris")
+
+
+def test_a_batch_tells_callbacks_of_the_schema():
+    told = []
+
+    class Listener(BaseCallbackHandler):
+        def on_chat_model_start(self, serialized, messages, **facts):
+            told.append(facts["options"]["ls_structured_output_format"]["schema"]["title"])
+
+    chat = RagkitChatModel(model=Keeping(schema=True)).with_structured_output(City)
+    chat.batch(["x", "y"], {"callbacks": [Listener()]})
+    assert told == ["City", "City"]
 
 
 def test_langchains_cache_knows_models_and_settings_apart():

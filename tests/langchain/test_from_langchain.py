@@ -43,6 +43,19 @@ def test_it_is_a_selector(semantic):
     assert semantic.select("a very new thing", k=1).hits[0].id == name
 
 
+def test_what_is_added_keeps_its_fields():
+    by_length = LengthBasedExampleSelector(examples=[], example_prompt=PromptTemplate.from_template("{question}"))
+    selector = as_selector(by_length, input_key="question", output_key="answer")
+    selector.add([Example({"question": "which one?", "context": "two lamps"}, "both", metadata={"question": "no"})])
+    assert by_length.examples == [{"question": "which one?", "context": "two lamps", "answer": "both"}]
+    assert selector.select("which?", 1)[0] == Example(
+        "which one?", "both", id=selector.select("which?", 1).hits[0].id, metadata={"context": "two lamps"}
+    )
+    with pytest.raises(InvalidInputError, match="field 'question' of an input must be text, got no such field"):
+        selector.add([Example({"q": "which one?"}, "both")])
+    assert len(selector) == 1
+
+
 def test_in_a_pipeline(semantic):
     model = ScriptedModel(["light"])
     answer = FewShot(model, semantic, k=1).invoke("dim it, the lamp")
@@ -61,6 +74,8 @@ def test_what_langchains_cannot_do(semantic):
         len(semantic)
     with pytest.raises(InvalidInputError, match="must be a LangChain example selector, got int"):
         as_selector(3)
+    with pytest.raises(InvalidInputError, match="`exclude` must be a collection of ids, got one string, 'abc'"):
+        semantic.select("x", exclude="abc")
     with pytest.raises(InvalidInputError, match="`k` must be"):
         semantic.select("x", k=-1)
     by_length = LengthBasedExampleSelector(examples=ROWS, example_prompt=PromptTemplate.from_template("{question}"))

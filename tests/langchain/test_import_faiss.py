@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ragkit import Document, HashingEmbedder, Index
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit_pipelines.docstore_pickle import read_docstore
-from ragkit_pipelines.import_faiss import import_faiss
+from ragkit_pipelines.import_faiss import _likeness, import_faiss
 
 SAVED = Path(__file__).parent / "saved_faiss"
 DOCUMENTS = [
@@ -88,7 +88,7 @@ def old_pickle(modules, protocol, state):
     try:
         store, document = made["InMemoryDocstore"](), made["Document"]()
         vars(document).update(state)
-        vars(store)["_dict"] = {"a": document}
+        vars(store)["_dict"] = {"a": document, "without a vector": document}
         return pickle.dumps((store, {0: "a"}), protocol=protocol)
     finally:
         for path in modules:
@@ -106,7 +106,7 @@ def test_stores_of_older_versions(tmp_path, protocol, place):
     }
     path = tmp_path / "index.pkl"
     path.write_bytes(old_pickle(modules, protocol, state))
-    assert read_docstore(path) == ([Document("text", id="a", metadata={"n": 1})], 0)
+    assert read_docstore(path) == ([Document("text", id="a", metadata={"n": 1})], 1)
 
 
 class Payload:
@@ -207,6 +207,14 @@ def test_vectors_and_documents_must_belong_together(folder, tmp_path):
         import_faiss(folder, tmp_path / "new")
 
 
+def test_texts_in_which_an_embedder_sees_nothing_are_alike():
+    embedder = HashingEmbedder(16)
+    texts = ["", "dim the lamp"]
+    documents, vectors = [Document(text) for text in texts], embedder.embed_documents(texts)
+    assert not vectors[0].any()
+    assert _likeness(embedder, documents, vectors) == pytest.approx(1)
+
+
 def test_another_embedder_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match=r"have 16 dimensions, 'hash:32' gives 32"):
         import_faiss(SAVED, tmp_path / "new", embedder="hash:32")
@@ -215,8 +223,13 @@ def test_another_embedder_is_refused(tmp_path):
         def embed_documents(self, texts):
             return -super().embed_documents(texts)
 
-    with pytest.raises(InvalidInputError, match=r"gives other vectors than the stored ones \(cosine -1.000"):
-        import_faiss(SAVED, tmp_path / "new", embedder=Other(16))
+    class Broken(HashingEmbedder):
+        def embed_documents(self, texts):
+            return np.full_like(super().embed_documents(texts), np.nan)
+
+    for embedder, said in ((Other(16), "-1.000"), (Broken(16), "nan")):
+        with pytest.raises(InvalidInputError, match=rf"gives other vectors than the stored ones \(cosine {said}"):
+            import_faiss(SAVED, tmp_path / "new", embedder=embedder)
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "mine").write_text("kept")
     with pytest.raises(InvalidInputError, match="is not empty"):

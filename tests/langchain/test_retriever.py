@@ -143,6 +143,24 @@ def test_64_queries_at_once_each_get_their_own_answer(index):
     assert texts(asyncio.run(ask())) == [[text] for text in asked]
 
 
+def test_a_single_failing_query_is_asked_once():
+    class Failing:
+        asked = 0
+
+        def retrieve(self, queries, k=10, *, where=None):
+            self.asked += 1
+            raise RuntimeError("down")
+
+        async def aretrieve(self, queries, k=10, *, where=None):
+            return self.retrieve(queries)
+
+    inner = Failing()
+    retriever = RagkitRetriever(retriever=inner)
+    assert [str(each) for each in retriever.batch(["x"], return_exceptions=True)] == ["down"]
+    assert [str(each) for each in asyncio.run(retriever.abatch(["x"], return_exceptions=True))] == ["down"]
+    assert inner.asked == 2
+
+
 class Reversed:
     """A retriever of ragkit: gives the query backwards."""
 

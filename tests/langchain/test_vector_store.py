@@ -126,6 +126,8 @@ def test_relevance_is_the_cosine_whatever_the_metric(metric):
         kept = store.similarity_search_with_relevance_scores(query, k=9, score_threshold=0.3)
         assert kept == [pair for pair in found[:9] if pair[1] >= 0.3]
         assert asyncio.run(store.asimilarity_search_with_relevance_scores(query, k=9, score_threshold=0.3)) == kept
+        exact = found[0][1]
+        assert store.similarity_search_with_relevance_scores(query, k=9, score_threshold=exact)[0] == found[0]
         asked = store.as_retriever(
             search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.3, "k": 9}
         )
@@ -249,6 +251,10 @@ def test_a_misspelt_argument_is_an_error(store, call):
         (lambda s: RagkitRetriever(k=3), "got none"),
         (lambda s: RagkitRetriever(vectorstore=s, k=-1), "greater than or equal to 0"),
         (lambda s: s.similarity_search("x", k=-1), "`k` must be a whole number"),
+        (lambda s: s.similarity_search("x", k=-1, filter=lambda _: True), "`k` must be a whole number"),
+        (lambda s: s.similarity_search("x", k=True, filter=lambda _: True), "`k` must be a whole number"),
+        (lambda s: s.max_marginal_relevance_search("x", k=-1), "`k` must be a whole number"),
+        (lambda s: s.max_marginal_relevance_search("x", k="2"), "`k` must be a whole number"),
         (lambda s: s.similarity_search("x", filter="lang"), "must be a mapping"),
         (lambda s: s.similarity_search("x", filter={"year": {"$gtt": 1}}), r"Did you mean '\$gt'"),
         (lambda s: s.delete(), "`ids` must be the ids to remove, got None"),

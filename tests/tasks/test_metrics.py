@@ -14,6 +14,7 @@ from ragkit.errors import InvalidInputError, MetricError, UnknownSpecError
 from ragkit.metrics import METRICS, exact_match, label_match, load_metric, score_answers
 from ragkit.metrics.judge import Judge
 from ragkit.metrics.matching import last_number
+from ragkit.options import read_option
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,7 @@ def test_rouge_is_that_of_its_definition():
         ("2.5e3", "2500"),
         ("version 1.2.3", "0.3"),
         ("none", None),
+        ("1,111" + ",111" * 3000 + ",11", "11"),  # a text that takes minutes where every way to part it is tried
     ],
 )
 def test_the_last_number_is_read(text: str, number: str | None):
@@ -131,6 +133,14 @@ def test_the_last_number_is_read(text: str, number: str | None):
 @given(decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9))
 def test_a_number_survives_its_own_words(number: Decimal):
     assert last_number(f"It is {number:,}.") == number == last_number(f"x = {number}")
+
+
+def test_answers_of_much_white_space_are_no_trap():
+    much = 50_000
+    assert read_option("The answer" + " " * much + "is x", ["x", "y"]).place == 0
+    assert read_option("The answer is" + " " * much + "(b)", ["x", "y"]).place == 1
+    assert load_metric("records")("```json" + " \n" * much, '{"a": 1}') == 0.0
+    assert load_metric("records")("```json" + " \n" * much + '{"a": 1}```', '{"a": 1}') == 1.0
 
 
 def test_numbers_are_exact():

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.errors import DataFileError
+from ragkit.records import Example
 from ragkit.tasks import Task
 
 ROWS = [
@@ -83,6 +84,7 @@ def test_columns_become_fields_and_class_labels_names():
         ("input,output,split\na,b,trian\n", "line 2: split"),
         ('input,output\n"a,b\n', "cannot be read"),
         ("input,output\n", "holds no row"),
+        ("input,output,output\na,b,c\n", "line 1: the heading names 'output' more than once"),
     ],
 )
 def test_a_bad_csv_is_named(tmp_path: Path, text: str, said: str):
@@ -90,6 +92,29 @@ def test_a_bad_csv_is_named(tmp_path: Path, text: str, said: str):
     path.write_text(text)
     with pytest.raises(DataFileError, match=said):
         Task.from_csv(path)
+
+
+def test_a_csv_of_a_spreadsheet(tmp_path: Path):
+    path = tmp_path / "ROWS.CSV"
+    path.write_bytes(b'\xef\xbb\xbfid,input,output,note\r\n,a,x,\r\nown,b,"y\r\nz",\r\n')
+    task = Task.from_path(path)
+    assert task == Task.from_csv(path)
+    assert Task.from_csv(path, test_share=0).examples == (
+        Example("a", "x", metadata={"note": ""}),
+        Example("b", "y\r\nz", id="own", metadata={"note": ""}),
+    )
+
+
+def test_a_dataset_with_rows_that_say_too_little():
+    import datasets
+
+    label = datasets.Features({"input": datasets.Value("string"), "output": datasets.ClassLabel(names=["no", "yes"])})
+    hidden = datasets.Dataset.from_dict({"input": ["a", "b"], "output": [1, -1]}, features=label)
+    with pytest.raises(DataFileError, match="line 2: has no label in 'output'"):
+        Task.from_dataset(hidden)
+    some = datasets.Dataset.from_dict({"input": ["a", "b"], "output": ["x", "y"], "split": ["train", None]})
+    with pytest.raises(DataFileError, match="line 2: only some of the rows say their split"):
+        Task.from_dataset(some)
 
 
 def test_what_is_no_dataset_is_named(tmp_path: Path):

@@ -76,6 +76,15 @@ def test_only_reading_is_allowed(database: Path, query: str):
     assert [path.name for path in database.parent.iterdir()] == [database.name]
 
 
+def test_a_result_is_limited_as_a_whole(database: Path):
+    numbers = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {}) "
+    metric = SqlMatch(database, seconds=60)
+    for value in ("zeroblob(900000)", "replace(hex(zeroblob(400000)), '0', 'a')"):
+        with pytest.raises(sqlite3.OperationalError, match="more than 50000000 characters"):
+            metric.rows(numbers.format(9_000) + f"SELECT {value} FROM c")
+    assert len(metric.rows(numbers.format(50) + "SELECT zeroblob(900000) FROM c")) == 50
+
+
 def test_time_and_rows_are_limited(database: Path):
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT "
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):

@@ -17,6 +17,7 @@ from langchain_core.runnables.config import get_config_list
 from typing_extensions import override
 
 T = TypeVar("T")
+_TRACED = {"ls_structured_output_format"}  # what a call is given for callbacks alone
 
 
 def configs_of(config: RunnableConfig | list[RunnableConfig] | None, count: int) -> list[RunnableConfig]:
@@ -89,11 +90,12 @@ class BatchingChatModel(BaseChatModel):
         """
         if not self._is_one_call(inputs):
             return super().batch(inputs, config, return_exceptions=return_exceptions, stop=stop, **kwargs)
+        traced = {name: kwargs.pop(name) for name in _TRACED & kwargs.keys()}
         configs = configs_of(config, len(inputs))
         asked = [self._convert_input(each).to_messages() for each in inputs]
         runs = [
             cast("CallbackManager", self._manager(CallbackManager, each, stop, kwargs)).on_chat_model_start(
-                {}, [messages], **self._facts(each, stop, kwargs, len(inputs))
+                {}, [messages], **self._facts(each, stop, kwargs, traced, len(inputs))
             )[0]
             for messages, each in zip(asked, configs, strict=True)
         ]
@@ -118,12 +120,14 @@ class BatchingChatModel(BaseChatModel):
         """`batch` without blocking the event loop."""
         if not self._is_one_call(inputs):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, stop=stop, **kwargs)
+        traced = {name: kwargs.pop(name) for name in _TRACED & kwargs.keys()}
         configs = configs_of(config, len(inputs))
         asked = [self._convert_input(each).to_messages() for each in inputs]
         runs = []
         for messages, each in zip(asked, configs, strict=True):
             manager = cast("AsyncCallbackManager", self._manager(AsyncCallbackManager, each, stop, kwargs))
-            runs += await manager.on_chat_model_start({}, [messages], **self._facts(each, stop, kwargs, len(inputs)))
+            facts = self._facts(each, stop, kwargs, traced, len(inputs))
+            runs += await manager.on_chat_model_start({}, [messages], **facts)
         most = configs[0].get("max_concurrency")
         answers = await asyncio.to_thread(self._answers, asked, stop, kwargs, most, apart=return_exceptions)
         for run, answer in zip(runs, answers, strict=True):
@@ -177,12 +181,17 @@ class BatchingChatModel(BaseChatModel):
         )
 
     def _facts(
-        self, config: RunnableConfig, stop: list[str] | None, given: Mapping[str, Any], count: int
+        self,
+        config: RunnableConfig,
+        stop: list[str] | None,
+        given: Mapping[str, Any],
+        traced: Mapping[str, Any],
+        count: int,
     ) -> dict[str, Any]:
         """What callbacks are told at the start of a run beside its messages."""
         return {
             "invocation_params": self._get_invocation_params(stop=stop, **given),
-            "options": {"stop": stop},
+            "options": {"stop": stop, **traced},
             "name": config.get("run_name"),
             "run_id": config.get("run_id"),
             "batch_size": count,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput
@@ -127,7 +127,18 @@ class RagkitChatModel(BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
+        if kwargs.get("schema") is not None:  # models stream free text alone; an answer by a schema comes whole
+            answer = cast("AIMessage", self._generate(messages, stop, **kwargs).generations[0].message)
+            whole = AIMessageChunk(
+                content=answer.content,
+                usage_metadata=answer.usage_metadata,
+                response_metadata=answer.response_metadata,
+                chunk_position="last",
+            )
+            yield _told(ChatGenerationChunk(message=whole), run_manager)
+            return
         settings, prompts = self._settings(stop, kwargs), prompts_of(messages)
+        settings.pop("schema", None)
         text = ""
         try:
             prompt = prompts[0]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from langchain_core.documents import Document
 
 from ragkit.errors import InvalidInputError
-from ragkit.where import parse_where
 
 Where = Mapping[str, object]
 Filter = Where | Callable[[Document], bool]
@@ -20,18 +19,16 @@ def read_where(asked: object) -> Where:
         asked: A filter as `ragkit.where` reads it, in which ``$neq`` may stand for ``$ne``, and a list for ``$in``.
 
     Returns:
-        The filter as `ragkit.where` reads it.
+        The filter as `ragkit.where` reads it; what it asks for is checked where it is used.
 
     Raises:
-        InvalidInputError: If it is not a mapping, or asks for what does not exist.
+        InvalidInputError: If it is not a mapping.
     """
     if not isinstance(asked, Mapping):
         raise InvalidInputError(
             f'`filter` must be a mapping such as {{"lang": "en"}} or a function of a Document, got {asked!r}'
         )
-    where = _translated(asked)
-    parse_where(where)
-    return where
+    return _translated(asked)
 
 
 def _translated(asked: Mapping[str, object]) -> dict[str, object]:

@@ -76,7 +76,7 @@ class SelectorOfLangChain:
         Returns:
             The examples; a score is one over the rank, for LangChain gives none.
         """
-        self._check(k, where)
+        self._check(k, where, exclude)
         return self._selection(self.selector.select_examples(self._variables(query)), k, exclude)
 
     def select_many(
@@ -99,15 +99,12 @@ class SelectorOfLangChain:
         exclude: Collection[str] = (),
     ) -> Selection:
         """`select` in the selector's own async way."""
-        self._check(k, where)
+        self._check(k, where, exclude)
         return self._selection(await self.selector.aselect_examples(self._variables(query)), k, exclude)
 
     def add(self, examples: Sequence[Example]) -> list[str]:
         """Add examples and give their ids."""
-        given = [
-            {self.input_key: example.text(), self.output_key: example.output, **(example.metadata or {})}
-            for example in examples
-        ]
+        given = [self._mapping(example) for example in examples]
         for one in given:
             self.selector.add_example(one)  # type: ignore[arg-type] # LangChain's stores take any values
         return [_name(one) for one in given]
@@ -120,11 +117,18 @@ class SelectorOfLangChain:
         """Not supported."""
         raise UnsupportedError(f"LangChain's selectors cannot be saved to {path}; save what they were made of")
 
-    def _check(self, k: int, where: Mapping[str, object] | None) -> None:
+    def _mapping(self, example: Example) -> dict[str, object]:
+        fields = {self.input_key: example.input} if isinstance(example.input, str) else example.input
+        field_text(fields, self.input_key)  # an example without it could not be read back
+        return {**(example.metadata or {}), **fields, self.output_key: example.output}
+
+    def _check(self, k: int, where: Mapping[str, object] | None, exclude: Collection[str]) -> None:
         if type(k) is not int or k < 0:
             raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
         if where is not None:
             raise UnsupportedError("LangChain's selectors take no filter; leave `where` out or use ragkit's selectors")
+        if isinstance(exclude, str):
+            raise InvalidInputError(f"`exclude` must be a collection of ids, got one string, {exclude!r}")
 
     def _variables(self, query: str | Fields) -> dict[str, str]:
         return {self.input_key: query} if isinstance(query, str) else dict(query)

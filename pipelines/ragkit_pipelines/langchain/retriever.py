@@ -123,8 +123,10 @@ class RagkitRetriever(VectorStoreRetriever):
         ]
         try:
             found: list[_Found] = list(self._find(inputs, options)) if inputs else []
-        except Exception:  # noqa: BLE001 - one query's error must not be that of the others
-            found = [self._find_or_error(query, options) for query in inputs]
+        except Exception as error:  # noqa: BLE001 - one query's error must not be that of the others
+            found = [error]
+            if len(inputs) > 1:
+                found = [self._find_or_error(query, options) for query in inputs]
         for manager, result in zip(managers, found, strict=True):
             if isinstance(result, Exception):
                 manager.on_retriever_error(result)
@@ -151,8 +153,10 @@ class RagkitRetriever(VectorStoreRetriever):
         ]
         try:
             found: list[_Found] = list(await self._afind(inputs, options)) if inputs else []
-        except Exception:  # noqa: BLE001 - one query's error must not be that of the others
-            found = [await asyncio.to_thread(self._find_or_error, query, options) for query in inputs]
+        except Exception as error:  # noqa: BLE001 - one query's error must not be that of the others
+            found = [error]
+            if len(inputs) > 1:
+                found = [await asyncio.to_thread(self._find_or_error, query, options) for query in inputs]
         for manager, result in zip(managers, found, strict=True):
             if isinstance(result, Exception):
                 await manager.on_retriever_error(result)

@@ -10,6 +10,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
+from ragkit.text import refuse_bare_string
 
 
 def as_runnable(pipeline: Any, *, input_key: str | None = None, keywords: Sequence[str] = ()) -> PipelineRunnable:
@@ -24,7 +25,7 @@ def as_runnable(pipeline: Any, *, input_key: str | None = None, keywords: Sequen
         The runnable; it gives what the pipeline gives.
 
     Raises:
-        InvalidInputError: If it is no pipeline, or there are keywords without an input key.
+        InvalidInputError: If it is no pipeline, keywords are one string, or there are some without an input key.
 
     Examples:
         >>> from ragkit import FewShot, ScriptedModel
@@ -34,6 +35,7 @@ def as_runnable(pipeline: Any, *, input_key: str | None = None, keywords: Sequen
     """
     if not callable(getattr(pipeline, "invoke", None)):
         raise InvalidInputError(f"`pipeline` must have `invoke`, got {type(pipeline).__name__}")
+    refuse_bare_string("keywords", keywords)
     if keywords and input_key is None:
         raise InvalidInputError("`keywords` are entries of a mapping; say by `input_key` which one is the input")
     return PipelineRunnable(pipeline, input_key, tuple(keywords))

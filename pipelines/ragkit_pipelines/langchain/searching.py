@@ -32,6 +32,7 @@ class Searches:
     def __init__(self, index: Index) -> None:
         """Search an index."""
         self.index = index
+        self._euclidean = index.stats().metric == "l2"
 
     def embed(self, queries: Sequence[str]) -> Vectors:
         """Embed queries, f32[m, dim]."""
@@ -84,7 +85,7 @@ class Searches:
 
     def relevance(self) -> Callable[[float], float]:
         """What turns a score into a relevance: the cosine of vectors of length 1, negative ones as 0."""
-        if self.index.stats().metric == "l2":  # |a - b|^2 = 2 - 2 a.b
+        if self._euclidean:  # |a - b|^2 = 2 - 2 a.b
             return lambda score: min(1.0, max(0.0, 1 + score / 2))
         return lambda score: min(1.0, max(0.0, score))
 
@@ -106,6 +107,7 @@ class Searches:
         Raises:
             InvalidInputError: If an argument is out of its range.
         """
+        _check_k(k)
         if not 0 <= lambda_mult <= 1:
             raise InvalidInputError(f"`lambda_mult` must be between 0 and 1, got {lambda_mult!r}")
         if type(fetch_k) is not int or fetch_k < 1:
@@ -130,6 +132,7 @@ class Searches:
         self, queries: Vectors, k: int, function: Callable[[Document], bool]
     ) -> list[list[tuple[int, float, Document]]]:
         """The nearest that a function lets through: ever more are fetched until there are k, or no more."""
+        _check_k(k)
         found: list[list[tuple[int, float, Document]]] = [[] for _ in range(len(queries))]
         places, fetch, total = list(range(len(queries))), max(_FEW, 4 * k), len(self.index)
         while places:
@@ -169,6 +172,11 @@ def documents_of(row: Sequence[Scored]) -> list[Document]:
 def of_parts(text: str, metadata: Mapping[str, object] | None, name: str | None) -> Document:
     """A LangChain document."""
     return Document(page_content=text, metadata=metadata or {}, id=name)
+
+
+def _check_k(k: int) -> None:
+    if type(k) is not int or k < 0:
+        raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
 
 
 def _unit(vectors: Vectors) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from ragkit.finetuning.runs import CHECKPOINTS, last_checkpoint
 from ragkit.finetuning.settings import Settings, trainer_arguments
 from ragkit.finetuning.step_progress import StepProgress
 from ragkit.finetuning.watched import Watched
+from ragkit.models.devices import trains_on_gpu
 from ragkit.progress import progress, quiet_transformers
 
 Trained = tuple[NDArray[np.float32], NDArray[np.float32], float, int]
@@ -110,6 +111,7 @@ def _lora_of(settings: Settings) -> Any:
 
 
 def _arguments(settings: Settings, rate: float) -> Any:
+    gpu = trains_on_gpu()
     ours: dict[str, Any] = {
         "output_dir": str(settings.folder / CHECKPOINTS),
         "per_device_train_batch_size": 32,
@@ -127,8 +129,8 @@ def _arguments(settings: Settings, rate: float) -> Any:
         "logging_nan_inf_filter": False,
         "train_sampling_strategy": "group_by_length",
         "remove_unused_columns": False,
-        "use_cpu": not torch.cuda.is_available(),
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not gpu,
+        "dataloader_pin_memory": gpu,
     }
     return trainer_arguments(TrainingArguments, ours, settings.trainer_config)
 

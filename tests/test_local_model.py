@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ragkit.errors import PromptTooLongError, UnsupportedError
+from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
 from ragkit.models.local import LocalModel
 from ragkit.records import Chat, Message, Prompt
 from ragkit.testing import LanguageModelContract
@@ -241,3 +241,9 @@ def test_the_fingerprint_follows_the_weights(tiny: LocalModel, tmp_path: Path):
     weights[first] = weights[first] * 1.01
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert load_model(f"hf:{folder}").fingerprint != tiny.fingerprint
+
+
+def test_half_of_a_character_is_named(tiny: LocalModel):
+    for ask in (tiny.generate, tiny.count_tokens, lambda prompt: tiny.score([prompt], [" a"])):
+        with pytest.raises(InvalidInputError, match="half of a character at place 1"):
+            ask("a\ud83d")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
+from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder, document_prompt
 from ragkit.errors import InvalidInputError, TrainingError
 from ragkit.finetuning.random_state import random_state_kept
 from ragkit.finetuning.runs import CHECKPOINTS, last_checkpoint
@@ -57,7 +57,8 @@ def train_encoder(
     fresh = SentenceTransformerEmbedder(embedder.source)
     tokenizer, limit = fresh.model.tokenizer, fresh.model.max_seq_length
     arguments = _arguments(settings, rate)
-    ids = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+    prompt = document_prompt(fresh.model)
+    ids = tokenizer([prompt + text for text in texts], truncation=True, max_length=limit)["input_ids"]
     rows = [{"input_ids": row, "labels": int(target)} for row, target in zip(ids, targets, strict=True)]
     steps = math.ceil(len(rows) / arguments.train_batch_size) * math.ceil(settings.epochs)
     with random_state_kept(), quiet_transformers(), progress("training the encoder", steps) as advance:

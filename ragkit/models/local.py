@@ -29,7 +29,7 @@ from ragkit.models.writing import Distribution, Draw, Listener, Watch
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Prompt, Usage
-from ragkit.text import refuse_bare_string
+from ragkit.text import refuse_bare_string, whole_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -106,8 +106,9 @@ class LocalModel(ModelBase):
         Returns:
             Token ids.
         """
+        whole = whole_text(text)
         with self.encoding:
-            ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            ids: list[int] = self.tokenizer(whole, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids
 
     def encode_prompt(self, prompt: AnyPrompt, *, plain: bool = False) -> list[int]:
@@ -121,16 +122,17 @@ class LocalModel(ModelBase):
             Token ids.
 
         Raises:
-            InvalidInputError: If the prompt is empty, and the model has no token that opens a text.
+            InvalidInputError: If the prompt is empty, and the model has no token that opens a text; or if it holds half
+                of a character.
             UnsupportedError: If the prompt is a conversation and the model has no chat template.
         """
         if isinstance(prompt, Chat) or (self.tokenizer.chat_template and not plain):
             if not self.tokenizer.chat_template:
                 raise UnsupportedError(f"{self.name} has no chat template; give it a string or a Prompt")
             turns = (
-                [{"role": message.role, "content": message.content} for message in prompt.messages]
+                [{"role": message.role, "content": whole_text(message.content)} for message in prompt.messages]
                 if isinstance(prompt, Chat)
-                else [{"role": "user", "content": prompt_text(prompt)}]
+                else [{"role": "user", "content": whole_text(prompt_text(prompt))}]
             )
             with self.encoding:
                 ids: list[int] = self.tokenizer.apply_chat_template(

@@ -126,8 +126,11 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
     work = work_folder(folder)
     if _run_in(work) != run:
         shutil.rmtree(work, ignore_errors=True)
-    (work / "model").mkdir(parents=True, exist_ok=True)
-    write_atomic(work / RUN, json.dumps({"run": run}))
+    try:
+        (work / "model").mkdir(parents=True, exist_ok=True)
+        write_atomic(work / RUN, json.dumps({"run": run}))
+    except OSError as error:
+        raise InvalidInputError(f"{work} cannot be written ({error}); give another `output_dir`") from error
     try:
         yield work / "model"
     except BaseException as error:

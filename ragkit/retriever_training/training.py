@@ -22,6 +22,7 @@ from sentence_transformers.cross_encoder.losses import LambdaLoss
 from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss, MultipleNegativesRankingLoss
 from transformers import PrinterCallback
 
+from ragkit.embedders.sentence_transformer import document_prompt, query_prompt
 from ragkit.errors import InvalidInputError, TrainingError
 from ragkit.finetuning.random_state import random_state_kept
 from ragkit.finetuning.runs import CHECKPOINTS, last_checkpoint
@@ -227,7 +228,7 @@ def _arguments(
 
 def _prompts(model: Any, columns: Iterable[str]) -> dict[str, str]:
     """The embedder's own prompt for each column, as in use."""
-    asked, stored = model.prompts.get("query") or "", model.prompts.get("document") or ""
+    asked, stored = query_prompt(model), document_prompt(model)
     prompts = {name: asked if name == "query" else stored for name in columns if name != "label"}
     return {name: prompt for name, prompt in prompts.items() if prompt}
 

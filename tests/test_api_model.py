@@ -169,6 +169,28 @@ def test_a_langchain_chat_model_as_it_is(server: OpenAIServer, tiny: LocalModel)
     assert "seed" not in server.requests[0]
 
 
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"finish_reason": "length"}, "length"),  # OpenAI and what speaks its protocol
+        ({"stop_reason": "max_tokens"}, "length"),  # Anthropic
+        ({"finish_reason": "MAX_TOKENS"}, "length"),  # Google, Cohere
+        ({"stopReason": "max_tokens"}, "length"),  # Bedrock
+        ({"done_reason": "length"}, "length"),  # Ollama
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "length"),
+        ({"finish_reason": "STOP", "incomplete_details": None}, "stop"),
+        ({"stop_reason": "end_turn"}, "stop"),
+        ({}, "stop"),
+    ],
+)
+def test_an_answer_that_was_cut_off_is_told_by_every_provider(told: dict[str, Any], reason: str):
+    from langchain_core.language_models import GenericFakeChatModel
+    from langchain_core.messages import AIMessage
+
+    model = LangChainModel(GenericFakeChatModel(messages=iter([AIMessage("a", response_metadata=told)])))
+    assert model.generate("x").finish_reason == reason
+
+
 def test_scores_are_refused(api: LanguageModel):
     with pytest.raises(UnsupportedError, match="openai:tiny gives no probabilities"):
         api.score(["a"], ["b"])

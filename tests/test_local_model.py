@@ -247,3 +247,12 @@ def test_half_of_a_character_is_named(tiny: LocalModel):
     for ask in (tiny.generate, tiny.count_tokens, lambda prompt: tiny.score([prompt], [" a"])):
         with pytest.raises(InvalidInputError, match="half of a character at place 1"):
             ask("a\ud83d")
+
+
+@pytest.mark.parametrize("depth", [200, 2000])
+def test_a_schema_that_is_too_deep_is_refused(tiny: LocalModel, depth: int):
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(depth):
+        schema = {"anyOf": [schema]}
+    with pytest.raises(InvalidInputError, match=r"`schema` (cannot be followed|has brackets)"):
+        tiny.generate("a", schema=schema)

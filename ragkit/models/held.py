@@ -58,7 +58,10 @@ class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
 
         # Space written at will has no end with a weak model.
         layout = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(_closed(schema)), overrides=layout)
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(json.dumps(_closed(schema)), overrides=layout)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInputError(f"`schema` cannot be followed: {error}") from error
         self.matchers = [LLMatcher(vocabulary, grammar) for _ in range(rows)]
         if problem := self.matchers[0].get_error():
             raise InvalidInputError(f"`schema` cannot be followed: {problem}")

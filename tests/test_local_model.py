@@ -256,3 +256,14 @@ def test_a_schema_that_is_too_deep_is_refused(tiny: LocalModel, depth: int):
         schema = {"anyOf": [schema]}
     with pytest.raises(InvalidInputError, match=r"`schema` (cannot be followed|has brackets)"):
         tiny.generate("a", schema=schema)
+
+
+def test_a_conversation_that_a_chat_template_refuses_is_told(tiny: LocalModel):
+    from copy import deepcopy
+
+    tokenizer = deepcopy(tiny.tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('turns must alternate') if messages | length > 1 }}x"
+    model = LocalModel(tiny.module, tokenizer, name="c", fingerprint="c", source="tiny")
+    for turns, said in ((("user", "user"), "turns must alternate"), ((), "refuses the conversation")):
+        with pytest.raises(InvalidInputError, match=said):
+            model.generate(Chat(tuple(Message(role, "a") for role in turns)))

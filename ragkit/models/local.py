@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 from transformers import StoppingCriteriaList
 from typing_extensions import override
@@ -122,8 +123,8 @@ class LocalModel(ModelBase):
             Token ids.
 
         Raises:
-            InvalidInputError: If the prompt is empty, and the model has no token that opens a text; or if it holds half
-                of a character.
+            InvalidInputError: If the prompt is empty, and the model has no token that opens a text; if it holds half of
+                a character; or if the chat template refuses it.
             UnsupportedError: If the prompt is a conversation and the model has no chat template.
         """
         if isinstance(prompt, Chat) or (self.tokenizer.chat_template and not plain):
@@ -134,10 +135,15 @@ class LocalModel(ModelBase):
                 if isinstance(prompt, Chat)
                 else [{"role": "user", "content": whole_text(prompt_text(prompt))}]
             )
-            with self.encoding:
-                ids: list[int] = self.tokenizer.apply_chat_template(
-                    turns, add_generation_prompt=True, return_dict=False
-                )
+            try:
+                with self.encoding:
+                    ids: list[int] = self.tokenizer.apply_chat_template(
+                        turns, add_generation_prompt=True, return_dict=False
+                    )
+            except (ValueError, TemplateError) as error:  # some templates want turns in a certain order
+                raise InvalidInputError(
+                    f"the chat template of {self.name} refuses the conversation ({error})"
+                ) from error
             return ids
         with self.encoding:
             added: list[int] = self.tokenizer("")["input_ids"]

@@ -11,6 +11,7 @@ from pretended_cuda import OnCard, pretended_cuda
 from random_llama import save_random_llama
 
 from ragkit import AdapterSet, load_embedder, load_model
+from ragkit.errors import UnsupportedError
 from ragkit.models.devices import default_device, default_dtype, trains_on_gpu
 from ragkit.models.local import LocalModel
 from ragkit.models.sampling import Sampling
@@ -114,6 +115,27 @@ def test_where_models_run(card, monkeypatch):
     assert default_dtype() == torch.float32  # an imitated bfloat16 is slow
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     assert default_dtype() == torch.bfloat16
+
+
+def test_several_cards_need_a_launcher(monkeypatch, tmp_path):
+    from ragkit.finetuning import encoder, trainers
+    from ragkit.finetuning.settings import Settings
+    from ragkit.retriever_training import training
+    from ragkit.retriever_training.runs import TrainingSettings
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    settings = TrainingSettings(
+        folder=tmp_path, epochs=1, learning_rate=1e-3, batch_size=1, max_length=None, seed=0
+    )  # fmt: skip
+    kind = training.SentenceTransformerTrainingArguments
+    for arguments in (
+        lambda: trainers.arguments_of(Settings(folder=tmp_path), 1e-3, held_out=False),
+        lambda: encoder._arguments(Settings(folder=tmp_path), 1e-3),
+        lambda: training._arguments(kind, settings, tmp_path, 1, "batch_sampler", {}),
+    ):
+        with pytest.raises(UnsupportedError, match="2 GPUs are visible to one process.*accelerate launch"):
+            arguments()
 
 
 @pytest.mark.parametrize("name", ["tiny", "llama"])

@@ -40,8 +40,9 @@ class LocalModel(ModelBase):
     """Continue prompts with a causal model of transformers.
 
     Prompts run in batches of similar length, so that little is spent on padding; the answers do not depend on the
-    batch. What prompts of a call begin with is computed once for all, and the prefix of a `Prompt` is kept for later
-    calls. Where the tokenizer has a chat template, a plain prompt is sent as the one message of a user.
+    batch, but for rounding in half precision. What prompts of a call begin with is computed once for all, and the
+    prefix of a `Prompt` is kept for later calls. Where the tokenizer has a chat template, a plain prompt is sent as the
+    one message of a user.
 
     Attributes:
         module: The model of transformers (or PEFT).

@@ -134,7 +134,7 @@ def test_several_cards_need_a_launcher(monkeypatch, tmp_path):
         lambda: encoder._arguments(Settings(folder=tmp_path), 1e-3),
         lambda: training._arguments(kind, settings, tmp_path, 1, "batch_sampler", {}),
     ):
-        with pytest.raises(UnsupportedError, match="2 GPUs are visible to one process.*accelerate launch"):
+        with pytest.raises(UnsupportedError, match=r"2 GPUs are visible to one process.*accelerate launch"):
             arguments()
 
 

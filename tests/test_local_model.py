@@ -267,3 +267,17 @@ def test_a_conversation_that_a_chat_template_refuses_is_told(tiny: LocalModel):
     for turns, said in ((("user", "user"), "turns must alternate"), ((), "refuses the conversation")):
         with pytest.raises(InvalidInputError, match=said):
             model.generate(Chat(tuple(Message(role, "a") for role in turns)))
+
+
+@pytest.mark.parametrize(
+    ("written", "allowed"), [([], {5, 7}), ([5], {2, 6}), ([5, 6], {2}), ([7], {8}), ([7, 8], {2}), ([5, 2], {2})]
+)
+def test_a_choice_goes_on_or_ends(written: list[int], allowed: set[int]):
+    import torch
+
+    from ragkit.models.held import OneOf
+
+    held = OneOf([[5], [5, 6], [7, 8]], ends=[2], start=1)  # one choice begins another
+    scores = held(torch.tensor([[0, *written]]), torch.arange(10.0)[None])
+    assert {place for place, score in enumerate(scores[0].tolist()) if score == place} == allowed
+    assert scores.isneginf().sum() == 10 - len(allowed)

@@ -62,6 +62,30 @@ def refuse_bare_string(name: str, texts: Sequence[object]) -> None:
         raise InvalidInputError(f"`{name}` must be a sequence of texts, got one string; put it in a list")
 
 
+def whole_text(text: object) -> str:
+    """A text as it is, where a tokenizer can read it.
+
+    Args:
+        text: Anything.
+
+    Returns:
+        The text.
+
+    Raises:
+        InvalidInputError: If it is no string, or holds half of a character (a lone surrogate).
+    """
+    if not isinstance(text, str):
+        raise InvalidInputError(f"a text must be a string, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"a text has half of a character at place {error.start} ({text[error.start]!a}); decode it again from its "
+            "bytes"
+        ) from error
+    return text
+
+
 def marked(name: str, text: str) -> str:
     """A text between marks that do not occur in it.
 

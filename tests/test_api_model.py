@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from openai_server import OpenAIServer
 
-from ragkit.errors import ModelError, UnsupportedError
+from ragkit.errors import ModelAccessError, ModelError, TransientModelError, UnsupportedError
 from ragkit.models import load_model
 from ragkit.models.langchain_chat import LangChainModel
 from ragkit.models.local import LocalModel
+from ragkit.models.provider_errors import as_model_error
 from ragkit.protocols import LanguageModel
 from ragkit.records import Chat, Completion, Message, Prompt
 from ragkit.testing import LanguageModelContract
@@ -169,6 +170,43 @@ def test_a_langchain_chat_model_as_it_is(server: OpenAIServer, tiny: LocalModel)
     assert "seed" not in server.requests[0]
 
 
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"finish_reason": "length"}, "length"),  # OpenAI and what speaks its protocol
+        ({"stop_reason": "max_tokens"}, "length"),  # Anthropic
+        ({"finish_reason": "MAX_TOKENS"}, "length"),  # Google, Cohere
+        ({"stopReason": "max_tokens"}, "length"),  # Bedrock
+        ({"done_reason": "length"}, "length"),  # Ollama
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "length"),
+        ({"finish_reason": "STOP", "incomplete_details": None}, "stop"),
+        ({"stop_reason": "end_turn"}, "stop"),
+        ({}, "stop"),
+    ],
+)
+def test_an_answer_that_was_cut_off_is_told_by_every_provider(told: dict[str, Any], reason: str):
+    from langchain_core.language_models import GenericFakeChatModel
+    from langchain_core.messages import AIMessage
+
+    model = LangChainModel(GenericFakeChatModel(messages=iter([AIMessage("a", response_metadata=told)])))
+    assert model.generate("x").finish_reason == reason
+
+
 def test_scores_are_refused(api: LanguageModel):
     with pytest.raises(UnsupportedError, match="openai:tiny gives no probabilities"):
         api.score(["a"], ["b"])
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "paid"),
+    [(400, ModelError, False), (401, ModelAccessError, False), (404, ModelAccessError, False),
+     (408, TransientModelError, True), (409, TransientModelError, False), (429, TransientModelError, False),
+     (500, TransientModelError, True), (503, TransientModelError, True)],
+)  # fmt: skip
+def test_what_a_status_says_of_another_attempt_and_of_money(status: int, kind: type[ModelError], paid: bool):
+    class ProviderError(Exception):
+        status_code = status
+
+    error = as_model_error(ProviderError("key sk-1 is odd"), "m", ["sk-1"])
+    assert (type(error), error.maybe_paid) == (kind, paid)
+    assert "key [secret] is odd" in str(error)

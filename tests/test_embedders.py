@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -309,3 +310,28 @@ def test_hash_tokens_by_value():
     summed = HashingEmbedder(4096).embed_tokens(["open every window"])[0].sum(axis=0)
     whole = HashingEmbedder(4096).embed_documents(["open every window"])[0]
     assert summed @ whole / np.linalg.norm(summed) > 0.99  # words weigh nearly alike: their lengths differ by triples
+
+
+@pytest.mark.parametrize("source", ["/nowhere/at/all", "nobody/nothing"])
+def test_a_model_that_is_not_there_is_named(source: str):
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(InvalidInputError, match=rf"(?s)'{source}' cannot be loaded .*give a folder"):
+        load_embedder(f"st:{source}").embed_documents(["a"])
+
+
+def test_half_of_a_character_is_named(minilm: TokenEmbedder):
+    for embed in (minilm.embed_documents, minilm.embed_queries, minilm.embed_tokens):
+        with pytest.raises(InvalidInputError, match="half of a character at place 4"):
+            embed(["fine", "half\ud83d"])
+
+
+def test_prompts_are_those_that_sentence_transformers_puts_before(minilm: Any, tmp_path: Path):
+    from sentence_transformers import SentenceTransformer
+
+    from ragkit.embedders.sentence_transformer import document_prompt, query_prompt
+
+    for prompts, default in (({}, None), ({"query": "q: ", "passage": "p: "}, None), ({"read": "r: "}, "read")):
+        model = SentenceTransformer(minilm.source, device="cpu", prompts=prompts, default_prompt_name=default)
+        for prompt, encode in ((query_prompt, model.encode_query), (document_prompt, model.encode_document)):
+            plain = model.encode([f"{prompt(model)}a lamp"], prompt="")
+            assert np.allclose(encode(["a lamp"]), plain, atol=1e-6), (prompts, prompt)

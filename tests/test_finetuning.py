@@ -157,6 +157,11 @@ def test_the_encoder_itself_is_trained(tmp_path):
         ({"method": "loar"}, UnknownSpecError, "Did you mean 'lora'"),
         ({"train": []}, EmptyPoolError, "empty pool"),
         ({"epochs": 0}, InvalidInputError, "`epochs` must be above 0"),
+        ({"epochs": float("nan")}, InvalidInputError, "`epochs` must be above 0"),
+        ({"epochs": float("inf")}, InvalidInputError, "`epochs` must be above 0"),
+        ({"seed": -1}, InvalidInputError, "`seed` must be a whole number from 0"),
+        ({"seed": 2**32}, InvalidInputError, "`seed` must be a whole number from 0"),
+        ({"seed": 1.5}, InvalidInputError, "`seed` must be a whole number from 0"),
         ({"learning_rate": 2}, InvalidInputError, "`learning_rate` must be between"),
         ({"model": "hash:8", "method": "last-layers"}, UnsupportedError, "an encoder takes"),
         ({"model": "hash:8", "method": "lora"}, UnsupportedError, "only an embedder of sentence-transformers"),
@@ -170,3 +175,97 @@ def test_bad_calls_leave_no_folder(tmp_path, arguments, error, message):
     with pytest.raises(error, match=message):
         finetune(model, train, **settings)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def prompting(tmp_path_factory) -> str:
+    """MiniLM with a prompt for questions and another one for documents."""
+    from sentence_transformers import SentenceTransformer
+
+    folder = tmp_path_factory.mktemp("prompting")
+    prompts = {"query": "question about money: ", "document": "passage: "}
+    SentenceTransformer(load_embedder("minilm").source, device="cpu", prompts=prompts).save(str(folder))
+    return f"st:{folder}"
+
+
+@pytest.mark.parametrize("method", ["classifier-head", "full"])
+def test_an_embedder_with_prompts_is_asked_as_it_was_trained(tmp_path, prompting, method):
+    tuned = finetune(prompting, LABELLED, method=method, epochs=1, learning_rate=1e-12, output_dir=tmp_path)
+    vectors = load_embedder(prompting).embed_documents(["a cat sat", "pay by card"])
+    logits = vectors @ tuned.model.weight.T + tuned.model.bias
+    expected = logits - np.logaddexp.reduce(logits, axis=1)[:, None]
+    assert np.allclose(tuned.model.score(["a cat sat", "pay by card"], tuned.model.labels), expected, atol=1e-3)
+
+
+def test_an_encoder_is_trained_on_its_prompt_and_the_text(tmp_path, prompting, monkeypatch):
+    from ragkit.finetuning import encoder
+
+    seen, collate = [], encoder._Collator.__call__
+
+    def collating(collator, rows):
+        seen.extend(row["input_ids"] for row in rows)
+        return collate(collator, rows)
+
+    monkeypatch.setattr(encoder._Collator, "__call__", collating)
+    finetune(prompting, LABELLED, method="lora", epochs=1, output_dir=tmp_path)
+    tokenizer = load_embedder(prompting).model.tokenizer
+    assert {tokenizer.decode(ids, skip_special_tokens=True) for ids in seen} == {
+        f"passage : {row.input}" for row in LABELLED
+    }
+
+
+def test_the_loss_of_a_head_is_that_of_scikit_learn(tmp_path):
+    from sklearn.metrics import log_loss
+
+    tuned = finetune("hash:64", LABELLED, method="classifier-head", output_dir=tmp_path)
+    told = np.exp(tuned.model.score([row.input for row in LABELLED], tuned.model.labels))
+    expected = log_loss([row.output for row in LABELLED], told, labels=list(tuned.model.labels))
+    assert tuned.manifest.loss == pytest.approx(expected, abs=1e-5)
+
+
+class _Foreign:
+    """Embeddings of LangChain, which no name loads."""
+
+    model = "m"
+
+    def embed_documents(self, texts):
+        return [[float(len(text)), 1.0] for text in texts]
+
+    def embed_query(self, text):
+        return self.embed_documents([text])[0]
+
+
+@pytest.mark.parametrize(
+    "given", [lambda: load_embedder(_Foreign()), lambda: load_embedder("minilm", dtype="bfloat16")]
+)
+def test_an_embedder_that_its_name_does_not_load_is_refused_before_training(tmp_path, given):
+    with pytest.raises(UnsupportedError, match="could not be loaded later"):
+        finetune(given(), LABELLED, method="classifier-head", output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[: len(whole) // 2], lambda _: b"", lambda _: b"PK\x03\x04 nothing"]
+)
+def test_a_damaged_head_is_named(tmp_path, damage):
+    finetune("hash:8", LABELLED, method="classifier-head", output_dir=tmp_path)
+    file = tmp_path / "head.npz"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(IntegrityError, match=r"head.npz is missing or damaged .* train again"):
+        load_model(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize("weight", [np.zeros((3, 9)), np.zeros((2, 8)), np.zeros(3)])
+def test_a_head_of_another_shape_is_refused(tmp_path, weight):
+    finetune("hash:8", LABELLED, method="classifier-head", output_dir=tmp_path)
+    np.savez(tmp_path / "head.npz", weight=weight, bias=np.zeros(3))
+    with pytest.raises(IntegrityError, match=r"expected \(3, 8\); train again"):
+        load_model(f"hf:{tmp_path}")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for folder, said in ((tmp_path / "file", "is a file"), (tmp_path / "file" / "run", "cannot be written")):
+        with pytest.raises(InvalidInputError, match=f"{said}.*give another `output_dir`"):
+            finetune("hash:8", LABELLED, method="classifier-head", output_dir=folder)
+    assert (tmp_path / "file").read_text() == "mine"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ragkit.errors import PromptTooLongError, UnsupportedError
+from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
 from ragkit.models.local import LocalModel
 from ragkit.records import Chat, Message, Prompt
 from ragkit.testing import LanguageModelContract
@@ -72,7 +72,7 @@ def test_padding_changes_no_distribution(tiny: LocalModel):
     import torch
 
     rows = [tiny.encode_prompt(prompt) for prompt in PROMPTS]
-    ids, mask = tiny._padded(rows, left=True)
+    ids, mask = tiny.padded(rows, left=True)
     with torch.inference_mode():
         together = tiny.module(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0))
         for place, row in enumerate(rows):
@@ -241,3 +241,43 @@ def test_the_fingerprint_follows_the_weights(tiny: LocalModel, tmp_path: Path):
     weights[first] = weights[first] * 1.01
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert load_model(f"hf:{folder}").fingerprint != tiny.fingerprint
+
+
+def test_half_of_a_character_is_named(tiny: LocalModel):
+    for ask in (tiny.generate, tiny.count_tokens, lambda prompt: tiny.score([prompt], [" a"])):
+        with pytest.raises(InvalidInputError, match="half of a character at place 1"):
+            ask("a\ud83d")
+
+
+@pytest.mark.parametrize("depth", [200, 2000])
+def test_a_schema_that_is_too_deep_is_refused(tiny: LocalModel, depth: int):
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(depth):
+        schema = {"anyOf": [schema]}
+    with pytest.raises(InvalidInputError, match=r"`schema` (cannot be followed|has brackets)"):
+        tiny.generate("a", schema=schema)
+
+
+def test_a_conversation_that_a_chat_template_refuses_is_told(tiny: LocalModel):
+    from copy import deepcopy
+
+    tokenizer = deepcopy(tiny.tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('turns must alternate') if messages | length > 1 }}x"
+    model = LocalModel(tiny.module, tokenizer, name="c", fingerprint="c", source="tiny")
+    for turns, said in ((("user", "user"), "turns must alternate"), ((), "refuses the conversation")):
+        with pytest.raises(InvalidInputError, match=said):
+            model.generate(Chat(tuple(Message(role, "a") for role in turns)))
+
+
+@pytest.mark.parametrize(
+    ("written", "allowed"), [([], {5, 7}), ([5], {2, 6}), ([5, 6], {2}), ([7], {8}), ([7, 8], {2}), ([5, 2], {2})]
+)
+def test_a_choice_goes_on_or_ends(written: list[int], allowed: set[int]):
+    import torch
+
+    from ragkit.models.held import OneOf
+
+    held = OneOf([[5], [5, 6], [7, 8]], ends=[2], start=1)  # one choice begins another
+    scores = held(torch.tensor([[0, *written]]), torch.arange(10.0)[None])
+    assert {place for place, score in enumerate(scores[0].tolist()) if score == place} == allowed
+    assert scores.isneginf().sum() == 10 - len(allowed)

@@ -101,6 +101,28 @@ def test_what_was_recorded_before_a_failure_stays(tmp_path: Path):
     assert ReplayModel(path).generate("a").text == "one"
 
 
+def test_a_last_line_without_its_end_is_ended(tmp_path: Path):
+    path = tmp_path / "calls.jsonl"
+    ReplayModel(path, record_from=ScriptedModel(["one"])).generate("a")
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    ReplayModel(path, record_from=ScriptedModel(["two", "three"])).generate(["b", "c"])
+    assert [answer.text for answer in ReplayModel(path).generate(["a", "b", "c"])] == ["one", "two", "three"]
+    assert path.read_bytes().count(b"\n") == 3
+
+
+@pytest.mark.parametrize("target", ["#/$defs/nowhere", "nowhere.json", "http://127.0.0.1:1/schema.json"])
+def test_a_schema_that_refers_to_something_else_is_refused_and_nothing_fetched(
+    target: str, monkeypatch: pytest.MonkeyPatch
+):
+    import urllib.request
+
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_: pytest.fail("it was fetched"))
+    with pytest.raises(InvalidInputError, match=r"`schema` refers to .*put the definition under"):
+        ScriptedModel(["1"]).generate("a", schema={"$ref": target})
+    held = {"$defs": {"number": {"type": "integer"}}, "$ref": "#/$defs/number"}
+    assert ScriptedModel(["1"]).generate("a", schema=held).parsed == 1
+
+
 def test_replay_fingerprint_follows_the_answers(tmp_path: Path):
     first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
     for path in (first, second):

@@ -12,7 +12,7 @@ from random_llama import save_random_llama
 
 from ragkit import Prompt, load_model
 from ragkit.errors import InvalidInputError, ModelError
-from ragkit.models import local, prefixes
+from ragkit.models import prefixes, scoring
 from ragkit.models.prefixes import Prefix, Prefixes, shared_length
 from ragkit.testing import LanguageModelContract
 
@@ -123,11 +123,28 @@ CHOICES = [" fade", " fade lamp", " one two three", "", "\n\nInput: x", " red bl
 
 @pytest.mark.parametrize("most", [32_768, 700])
 def test_scores_after_a_prefix(llama, monkeypatch, most):
-    monkeypatch.setattr(local, "_MOST_TOKENS", most)  # a small one parts the choices
+    monkeypatch.setattr(scoring, "MOST_TOKENS", most)  # a small one parts the choices
     prompts = [*PROMPTS, "Input: red\nOutput:", ""]
     expected = [[by_hand(llama, prompt, choice) for choice in CHOICES] for prompt in prompts]
     np.testing.assert_allclose(llama.score(prompts, CHOICES), expected, atol=1e-3)
     np.testing.assert_allclose(llama.score(prompts[:1], CHOICES), expected[:1], atol=1e-3)
+
+
+def test_scores_with_few_logits_at_once(llama, monkeypatch):
+    expected = llama.score([PROMPTS[0].text], CHOICES)
+    monkeypatch.setattr(scoring, "_MOST_LOGITS", 1)
+    sizes = counted(llama, monkeypatch)
+    np.testing.assert_allclose(llama.score([PROMPTS[0].text], CHOICES), expected, atol=1e-5)
+    longer = [choice for choice in CHOICES if llama.count_tokens(choice) > 1]
+    assert [rows for rows, _ in sizes] == [1] * (1 + len(longer))  # the prompt, then one choice at a time
+
+
+def test_each_row_read_anew_keeps_the_logits_of_choices_alone(tmp_path):
+    model = load_model(save_random_llama(tmp_path, kind="Mistral", sliding_window=16))
+    kept = []
+    model.module.register_forward_hook(lambda _module, _given, output: kept.append(output.logits.shape[1]))
+    model.score([PROMPTS[0].text, PROMPTS[0].text], [" red", " red fan lamp"])
+    assert kept == [4]  # that of the last token of the prompt, and those of the choice
 
 
 def test_a_choice_costs_its_own_tokens(llama, monkeypatch):
@@ -139,7 +156,7 @@ def test_a_choice_costs_its_own_tokens(llama, monkeypatch):
 @pytest.mark.parametrize(("kind", "sizes"), [("Mistral", {"sliding_window": 16}), ("Qwen3", {"head_dim": 16})])
 def test_models_whose_caches_cannot_be_shared_or_differ(tmp_path, kind, sizes):
     model = load_model(save_random_llama(tmp_path, kind=kind, **sizes))
-    assert model._is_plain == (kind == "Qwen3")
+    assert model.is_plain == (kind == "Qwen3")
     assert [answer.text for answer in model.generate(PROMPTS, max_tokens=8)] == [
         alone(model, prompt, 8) for prompt in PROMPTS
     ]
@@ -153,7 +170,7 @@ def test_the_longest_unused_goes_first(llama):
     def prefix(word):
         ids = llama.encode_prompt(word * 40)
         with torch.inference_mode():
-            return Prefix(ids, llama._forward(torch.tensor([ids])).past_key_values)
+            return Prefix(ids, llama.forward(torch.tensor([ids])).past_key_values)
 
     a, b, c = map(prefix, (" lamp", " fan", " vent"))
     kept = Prefixes(most_bytes=2 * a.bytes)

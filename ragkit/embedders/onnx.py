@@ -22,7 +22,7 @@ from ragkit.embedders.sentence_transformer import (
 )
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.extras import is_installed, require
-from ragkit.text import refuse_bare_string
+from ragkit.text import refuse_bare_string, whole_text
 
 _AT_ONCE = 4096  # texts tokenized and sorted together; bounds the memory that their tokens take
 _TOLERANCE = 1e-4  # of a vector's components, between an export and the model it was made from
@@ -211,7 +211,7 @@ class _Model:
             Places of some texts, their tokens, and what the model gives for them.
         """
         for start in range(0, len(texts), _AT_ONCE):
-            some = [prompt + _checked(text) for text in texts[start : start + _AT_ONCE]]
+            some = [prompt + whole_text(text) for text in texts[start : start + _AT_ONCE]]
             encodings = self._tokenizer.encode_batch_fast(some)
             for chosen in _batches(np.array([len(each) for each in encodings]), self._batch_tokens):
                 batch = [encodings[place] for place in chosen]
@@ -225,19 +225,6 @@ class _Model:
             ids[row, : len(each)], kinds[row, : len(each)], mask[row, : len(each)] = each.ids, each.type_ids, 1
         arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds}
         return {name: arrays[name] for name in self._facts.inputs}
-
-
-def _checked(text: object) -> str:
-    if not isinstance(text, str):
-        raise InvalidInputError(f"a text to embed must be a string, got {type(text).__name__}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInputError(
-            f"a text to embed has half of a character at place {error.start} ({text[error.start]!a}); "
-            "decode it again from its bytes"
-        ) from error
-    return text
 
 
 def _batches(lengths: NDArray[np.intp], most: int) -> Iterator[NDArray[np.intp]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from ragkit.embedders.onnx_files import Exported, Facts
+from ragkit.embedders.sentence_transformer import document_prompt, query_prompt
 from ragkit.errors import UnsupportedError
 from ragkit.progress import quiet_transformers
 
@@ -84,8 +85,8 @@ def export(folder: Path) -> tuple[Exported, dict[str, NDArray[np.float32]]]:
         dim=int(model.get_embedding_dimension()),
         inputs=names,
         pad_id=int(model.tokenizer.pad_token_id),
-        query_prompt=_prompt(model, "query"),
-        document_prompt=_prompt(model, "document", "passage", "corpus"),
+        query_prompt=query_prompt(model),
+        document_prompt=document_prompt(model),
         made_with={library: version(library) for library in ("torch", "transformers", "sentence-transformers", "onnx")},
     )
     encoders = {"query": model.encode_query, "document": model.encode_document}
@@ -141,18 +142,6 @@ def _checked_tokenizer(model: Any, folder: Path) -> bytes:
     if model.max_seq_length is not None:
         tokenizer.enable_truncation(int(model.max_seq_length))
     return str(tokenizer.to_str()).encode()
-
-
-def _prompt(model: Any, *names: str) -> str:
-    """What sentence-transformers puts before a text: the prompt of the first name that there is, or the default one.
-
-    Returns:
-        A prompt, often empty.
-    """
-    for name in (*names, model.default_prompt_name):
-        if name in model.prompts:
-            return str(model.prompts[name] or "")
-    return ""
 
 
 def _refusal(folder: Path, reason: str) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import is_installed, require
 from ragkit.progress import quiet_transformers
-from ragkit.text import refuse_bare_string
+from ragkit.text import refuse_bare_string, whole_text
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -77,11 +77,18 @@ class SentenceTransformerEmbedder:
     def model(self) -> Any:
         """The `SentenceTransformer` itself."""
         import torch
+        from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
 
         kwargs = {"dtype": getattr(torch, self.dtype)}
-        with quiet_transformers():
-            return SentenceTransformer(self.source, device=self.device, model_kwargs=kwargs)
+        try:
+            with quiet_transformers():
+                return SentenceTransformer(self.source, device=self.device, model_kwargs=kwargs)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise InvalidInputError(
+                f"{self.source!r} cannot be loaded ({str(error)[:1000]}); give a folder of sentence-transformers, or a "
+                "hub id that was downloaded or can be"
+            ) from error
 
     @cached_property
     def fingerprint(self) -> str:
@@ -136,15 +143,16 @@ class SentenceTransformerEmbedder:
         refuse_bare_string("texts", texts)
         if not texts:
             return []
+        given = list(map(whole_text, texts))
         tensors = self.model.encode(
-            list(texts),
+            given,
             prompt="",  # None would mean the model's default prompt
             batch_size=self._texts_at_once(),
             output_value="token_embeddings",
             show_progress_bar=False,
         )
         masks = self.model.tokenizer(
-            list(texts), truncation=True, max_length=self.model.max_seq_length, return_special_tokens_mask=True
+            given, truncation=True, max_length=self.model.max_seq_length, return_special_tokens_mask=True
         )["special_tokens_mask"]
         found = []
         for tensor, special in zip(tensors, masks, strict=True):
@@ -161,7 +169,7 @@ class SentenceTransformerEmbedder:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         tensor = encode(
-            list(texts),
+            list(map(whole_text, texts)),
             batch_size=self._texts_at_once(),
             normalize_embeddings=True,
             convert_to_tensor=True,
@@ -170,6 +178,36 @@ class SentenceTransformerEmbedder:
         vectors: NDArray[np.float32] = tensor.float().cpu().numpy()
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
+
+
+def query_prompt(model: Any) -> str:
+    """What sentence-transformers puts before a question.
+
+    Args:
+        model: A ``SentenceTransformer``.
+
+    Returns:
+        A prompt, often empty.
+    """
+    return _first_prompt(model, "query")
+
+
+def document_prompt(model: Any) -> str:
+    """What sentence-transformers puts before a document.
+
+    Args:
+        model: A ``SentenceTransformer``.
+
+    Returns:
+        A prompt, often empty.
+    """
+    return _first_prompt(model, "document", "passage", "corpus")
+
+
+def _first_prompt(model: Any, *names: str) -> str:
+    """The prompt of the first name that there is, or the default one."""
+    found = next((name for name in (*names, model.default_prompt_name) if name in model.prompts), None)
+    return "" if found is None else str(model.prompts[found] or "")
 
 
 def minilm_folder() -> Path:

@@ -89,7 +89,10 @@ def _reference(base: LocalModel, settings: Settings) -> Any:
 def _whole(base: LocalModel) -> Any:
     """A fresh copy of the base in single precision, with the adapter that lies on it merged in."""
     return with_adapter_of(
-        base.module, AutoModelForCausalLM.from_pretrained(base.source, dtype=torch.float32, trust_remote_code=False)
+        base.module,
+        AutoModelForCausalLM.from_pretrained(
+            base.source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        ),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -13,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.embedders import load_embedder
+from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
 from ragkit.finetuning import FineTuned
 from ragkit.finetuning.manifest import Manifest, TemplateRecord, data_hash, files_hash, run_hash
 from ragkit.finetuning.rows import training_rows
@@ -38,7 +38,8 @@ def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Setting
 
     Raises:
         InvalidInputError: If the examples have only one label.
-        UnsupportedError: If the encoder itself is to be trained and is not one of sentence-transformers.
+        UnsupportedError: If the encoder itself is to be trained and is not one of sentence-transformers, or if its name
+            does not bring it back.
     """
     from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
 
@@ -51,6 +52,8 @@ def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Setting
     deep = settings.method != "classifier-head"
     if deep and not isinstance(embedder, SentenceTransformerEmbedder):
         raise UnsupportedError(f"only an embedder of sentence-transformers can be trained, got {embedder.name}")
+    if settings.method != "full":  # which stores the encoder too
+        _check_name(embedder)
     rate = settings.learning_rate or (5e-4 if settings.method == "lora" else 5e-5)
     data = data_hash(rows)
     run = run_hash(
@@ -79,6 +82,19 @@ def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Setting
             versions={name: version(name) for name in ("numpy", "scikit-learn")},
         ))  # fmt: skip
     return _loaded(settings.folder)
+
+
+def _check_name(embedder: Embedder) -> None:
+    """Refuse an embedder that its name does not bring back: what is stored names it and holds none of its weights."""
+    try:
+        found = load_embedder(embedder.name).fingerprint
+    except RagkitError as error:
+        found = str(error)
+    if found != embedder.fingerprint:
+        raise UnsupportedError(
+            f"{embedder.name!r} does not load the embedder with fingerprint {embedder.fingerprint} ({found}), so the "
+            "classifier could not be loaded later; give a spec such as 'minilm', or an embedder that one stands for"
+        )
 
 
 def _labelled(train: Sequence[Any]) -> list[Example]:
@@ -137,6 +153,4 @@ def _loss(
 ) -> float:
     sample = slice(0, 256)
     logits = embedder.embed_documents(texts[sample]) @ weight.T + bias
-    likelihood = logits[np.arange(len(logits)), targets[sample]] - np.log(np.exp(logits).sum(axis=1))
-    mean = -float(likelihood.mean())
-    return mean if math.isfinite(mean) else 0.0
+    return float((np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(logits)), targets[sample]]).mean())

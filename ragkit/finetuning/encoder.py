@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
+from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder, document_prompt
 from ragkit.errors import InvalidInputError, TrainingError
 from ragkit.finetuning.random_state import random_state_kept
 from ragkit.finetuning.runs import CHECKPOINTS, last_checkpoint
 from ragkit.finetuning.settings import Settings, trainer_arguments
 from ragkit.finetuning.step_progress import StepProgress
 from ragkit.finetuning.watched import Watched
+from ragkit.models.devices import trains_on_gpu
 from ragkit.progress import progress, quiet_transformers
 
 Trained = tuple[NDArray[np.float32], NDArray[np.float32], float, int]
@@ -56,7 +57,8 @@ def train_encoder(
     fresh = SentenceTransformerEmbedder(embedder.source)
     tokenizer, limit = fresh.model.tokenizer, fresh.model.max_seq_length
     arguments = _arguments(settings, rate)
-    ids = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+    prompt = document_prompt(fresh.model)
+    ids = tokenizer([prompt + text for text in texts], truncation=True, max_length=limit)["input_ids"]
     rows = [{"input_ids": row, "labels": int(target)} for row, target in zip(ids, targets, strict=True)]
     steps = math.ceil(len(rows) / arguments.train_batch_size) * math.ceil(settings.epochs)
     with random_state_kept(), quiet_transformers(), progress("training the encoder", steps) as advance:
@@ -110,6 +112,7 @@ def _lora_of(settings: Settings) -> Any:
 
 
 def _arguments(settings: Settings, rate: float) -> Any:
+    gpu = trains_on_gpu()
     ours: dict[str, Any] = {
         "output_dir": str(settings.folder / CHECKPOINTS),
         "per_device_train_batch_size": 32,
@@ -127,8 +130,8 @@ def _arguments(settings: Settings, rate: float) -> Any:
         "logging_nan_inf_filter": False,
         "train_sampling_strategy": "group_by_length",
         "remove_unused_columns": False,
-        "use_cpu": not torch.cuda.is_available(),
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not gpu,
+        "dataloader_pin_memory": gpu,
     }
     return trainer_arguments(TrainingArguments, ours, settings.trainer_config)
 

@@ -85,8 +85,8 @@ def imitate(
     refuse_bare_string("inputs", inputs)
     if not inputs:
         raise EmptyPoolError("`inputs` of imitate")
-    if group < 1:
-        raise InvalidInputError(f"`group` must be at least 1, got {group}")
+    if type(group) is not int or group < 1:
+        raise InvalidInputError(f"`group` must be a whole number of at least 1, got {group!r}")
     template, model = template or Template(), load_model(teacher)
     prompts = [template.prompt(examples, value) for value in inputs]
     call = run_hash(

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.settings import Settings
+from ragkit.models.devices import has_bfloat16
 from ragkit.models.local import LocalModel
 
 ADAPTERS = ("lora", "qlora", "prompt-tuning")
@@ -48,8 +49,7 @@ def module_to_train(base: LocalModel, settings: Settings) -> Any:
     Returns:
         A causal model of transformers, with `requires_grad` set.
     """
-    gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    half = gpu and settings.method in ADAPTERS and not hasattr(base.module, "peft_config")
+    half = has_bfloat16() and settings.method in ADAPTERS and not hasattr(base.module, "peft_config")
     module: Any = AutoModelForCausalLM.from_pretrained(
         base.source,
         dtype=torch.bfloat16 if half else torch.float32,

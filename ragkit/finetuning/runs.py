@@ -88,7 +88,7 @@ def open_run(folder: Path, run: str) -> bool:
         True where the same run is finished already.
 
     Raises:
-        InvalidInputError: If the folder belongs to something else.
+        InvalidInputError: If the folder belongs to something else or cannot be written.
     """
     if (folder / MANIFEST).is_file():
         if Manifest.read(folder).run == run:
@@ -99,10 +99,15 @@ def open_run(folder: Path, run: str) -> bool:
             raise InvalidInputError(
                 f"{folder} holds an unfinished run with other data or settings; give another `output_dir` or delete it"
             )
+    elif folder.exists() and not folder.is_dir():
+        raise InvalidInputError(f"{folder} is a file; give another `output_dir`")
     elif folder.exists() and any(not path.name.startswith(f".{RUN}") for path in folder.iterdir()):
         raise InvalidInputError(f"{folder} is not empty and holds no run of ragkit; give another `output_dir`")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / RUN, json.dumps({"run": run}))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / RUN, json.dumps({"run": run}))
+    except OSError as error:
+        raise InvalidInputError(f"{folder} cannot be written ({error}); give another `output_dir`") from error
     return False
 
 

@@ -59,8 +59,9 @@ class Settings:
             raise UnknownSpecError("fine-tuning method", self.method, METHODS)
         if self.objective not in OBJECTIVES:
             raise UnknownSpecError("objective", self.objective, OBJECTIVES)
-        if self.epochs <= 0:
+        if not 0 < self.epochs < float("inf"):
             raise InvalidInputError(f"`epochs` must be above 0, got {self.epochs}")
+        check_seed(self.seed)
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise InvalidInputError(f"`learning_rate` must be between 0 and 1, got {self.learning_rate}")
         for name, least in (("layers", 1), ("max_length", 16), ("patience", 1)):
@@ -131,6 +132,16 @@ class Settings:
             return None
         facts = self.peft_config.to_dict()
         return {name: sorted(value) if isinstance(value, set) else value for name, value in facts.items()}
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what a trainer takes for no seed.
+
+    Raises:
+        InvalidInputError: If it is no whole number from 0 to 2**32 - 1.
+    """
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise InvalidInputError(f"`seed` must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
 
 
 def trainer_arguments(kind: Any, ours: Mapping[str, object], given: Mapping[str, object]) -> Any:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from ragkit.errors import UnsupportedError
 from ragkit.finetuning.encoding import TokenRow
 from ragkit.finetuning.runs import CHECKPOINTS
 from ragkit.finetuning.settings import Settings, trainer_arguments
 from ragkit.finetuning.watched import Watched
+from ragkit.models.devices import has_bfloat16, trains_on_gpu
 
 
 class CompletionTrainer(Watched, SFTTrainer):  # type: ignore[misc]
@@ -42,12 +41,7 @@ def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
     Raises:
         UnsupportedError: If several GPUs are visible and no launcher was used.
     """
-    gpu = torch.cuda.is_available()
-    if gpu and torch.cuda.device_count() > 1 and not torch.distributed.is_torchelastic_launched():
-        raise UnsupportedError(
-            f"{torch.cuda.device_count()} GPUs are visible to one process; start the script with "
-            "`accelerate launch`, or set CUDA_VISIBLE_DEVICES to one of them"
-        )
+    gpu = trains_on_gpu()
     ours: dict[str, Any] = {
         "output_dir": str(settings.folder / CHECKPOINTS),
         "per_device_train_batch_size": 16,
@@ -64,7 +58,7 @@ def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
         "logging_strategy": "no",
         "logging_nan_inf_filter": False,
         "use_cpu": not gpu,
-        "bf16": gpu and torch.cuda.is_bf16_supported(),
+        "bf16": has_bfloat16(),
         "activation_checkpointing": settings.gradient_checkpointing,
         "dataloader_pin_memory": gpu,
         "max_length": None,

@@ -13,8 +13,9 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.finetuning.adapters import add_adapter, kind_of
 from ragkit.finetuning.manifest import MANIFEST, Manifest
+from ragkit.models.batches import batches_by_length
 from ragkit.models.loading import fingerprint_of, load_local
-from ragkit.models.local import LocalModel, batches_by_length
+from ragkit.models.local import LocalModel
 from ragkit.models.mixed_rows import MixedRows
 from ragkit.models.prompts import checked_prompts
 from ragkit.models.sampling import Sampling, checked_answers

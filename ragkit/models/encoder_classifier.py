@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,14 +76,15 @@ class EncoderClassifier(ModelBase):
             assert isinstance(embedder, SentenceTransformerEmbedder)  # noqa: S101 - no other has adapters
             embedder = load_adapted(embedder, folder / "model")
         try:
-            with np.load(folder / HEAD, allow_pickle=False) as arrays:
+            with (folder / HEAD).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 weight, bias = arrays["weight"], arrays["bias"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise IntegrityError(f"{folder / HEAD} is missing or damaged ({error}); train again") from error
         labels = manifest.labels or ()
-        if weight.shape[0] != len(labels) or bias.shape != (len(labels),):
+        expected = (len(labels), embedder.dim)
+        if weight.shape != expected or bias.shape != expected[:1]:
             raise IntegrityError(
-                f"{folder / HEAD} holds {weight.shape[0]} classes, expected {len(labels)}; train again"
+                f"{folder / HEAD} holds weights of shape {weight.shape}, expected {expected}; train again"
             )
         return cls(embedder, labels, weight, bias, name=f"hf:{folder}", fingerprint=f"classifier:{manifest.run}")
 
@@ -135,7 +137,8 @@ class EncoderClassifier(ModelBase):
         return scores[:, [places[choice.strip()] for choice in choices]]
 
     def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:
-        logits = (self.embedder.embed_queries(texts) @ self.weight.T + self.bias).astype(np.float64)
+        # As in training: an embedder may have another prompt for questions.
+        logits = (self.embedder.embed_documents(texts) @ self.weight.T + self.bias).astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
         normalised: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         return normalised

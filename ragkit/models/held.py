@@ -58,7 +58,10 @@ class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
 
         # Space written at will has no end with a weak model.
         layout = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(_closed(schema)), overrides=layout)
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(json.dumps(_closed(schema)), overrides=layout)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInputError(f"`schema` cannot be followed: {error}") from error
         self.matchers = [LLMatcher(vocabulary, grammar) for _ in range(rows)]
         if problem := self.matchers[0].get_error():
             raise InvalidInputError(f"`schema` cannot be followed: {problem}")
@@ -66,17 +69,17 @@ class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
 
     @override
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        ruled_out = torch.full_like(scores, float("-inf"))
-        for row, matcher in enumerate(self.matchers):
-            if input_ids.shape[1] > self.start and not matcher.is_stopped():
-                matcher.consume_token(int(input_ids[row, -1]))
+        written = input_ids[:, -1].tolist() if input_ids.shape[1] > self.start else [None] * len(self.matchers)
+        allowed = np.zeros(tuple(scores.shape), dtype=np.bool_)
+        for row, (matcher, token) in enumerate(zip(self.matchers, written, strict=True)):
+            if token is not None and not matcher.is_stopped():
+                matcher.consume_token(token)
             if matcher.is_stopped():
-                allowed = self.ends
+                allowed[row, self.ends] = True
             else:
                 bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-                allowed = np.unpackbits(bits, bitorder="little", count=scores.shape[1]).nonzero()[0].tolist()
-            ruled_out[row, allowed] = scores[row, allowed]
-        return ruled_out
+                allowed[row] = np.unpackbits(bits, bitorder="little", count=scores.shape[1])
+        return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), float("-inf"))
 
 
 def _closed(schema: object) -> object:

@@ -28,6 +28,9 @@ from ragkit.text import read_json
 
 _KEY_VARIABLES = {"openai": "OPENAI_API_KEY"}
 _OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai")
+# Where providers say why an answer ended, and how they say that it was cut off.
+_ENDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+_CUT_OFF = {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
 _TAKE_RETRIES = (*_OPENAI_LIKE, "anthropic")
 
 
@@ -212,7 +215,7 @@ class LangChainModel(ModelBase):
             usage=usage or Usage(),
             cost=None if usage is None else self.cost_of(usage),
             seconds=seconds,
-            finish_reason="length" if answer.response_metadata.get("finish_reason") == "length" else "stop",
+            finish_reason="length" if _was_cut_off(answer.response_metadata) else "stop",
         )
 
 
@@ -225,6 +228,12 @@ def _usage(reported: Mapping[str, Any]) -> Usage | None:
     if not all(isinstance(number, int) and 0 <= number < 10**9 for number in (read, cached, written)) or cached > read:
         return None
     return Usage(prompt_tokens=read, cached_tokens=cached, completion_tokens=written)
+
+
+def _was_cut_off(metadata: Mapping[str, Any]) -> bool:
+    told = [metadata.get(name) for name in _ENDS]
+    told.append((metadata.get("incomplete_details") or {}).get("reason"))  # OpenAI's Responses
+    return any(str(reason).lower() in _CUT_OFF for reason in told)
 
 
 def _choice_schema(choices: Sequence[str]) -> dict[str, object]:

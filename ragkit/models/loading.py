@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -13,7 +12,8 @@ from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.extras import require
 from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.manifest import MANIFEST, Manifest, files_hash
-from ragkit.models.local import LocalModel, default_device
+from ragkit.models.devices import default_device, default_dtype
+from ragkit.models.local import LocalModel
 from ragkit.progress import quiet_transformers
 from ragkit.tiny import WEIGHTS
 
@@ -80,10 +80,9 @@ def load_causal(source: str, *, name: str, adapter: str | None = None, four_bit:
         four_bit: Whether the base is kept in 4 bits, which takes a GPU.
 
     Returns:
-        The model: float32 on a CPU, bfloat16 on a GPU that has it.
+        The model: float32 on a CPU, bfloat16 on a GPU that computes in it.
     """
-    device = default_device()
-    dtype = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    dtype = default_dtype()
     quantized = four_bit_config() if four_bit else None
     with quiet_transformers():
         module: Any = AutoModelForCausalLM.from_pretrained(
@@ -91,7 +90,7 @@ def load_causal(source: str, *, name: str, adapter: str | None = None, four_bit:
         )
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", trust_remote_code=False)
     fingerprint = f"{fingerprint_of(source)}:{'4bit' if four_bit else str(dtype).removeprefix('torch.')}"
-    module = module if four_bit else module.to(device)
+    module = module if four_bit else module.to(default_device())
     if adapter is None:
         return LocalModel(module, tokenizer, name=name, fingerprint=fingerprint, source=source)
     require("peft")

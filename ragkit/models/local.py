@@ -13,40 +13,43 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 from transformers import StoppingCriteriaList
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
 from ragkit.models.base import ModelBase
+from ragkit.models.batches import batches_by_length
 from ragkit.models.held import FollowsSchema, OneOf, vocabulary_of
-from ragkit.models.prefixes import LEAST, Prefix, Prefixes, grown, is_plain, named_prefixes, shared_length
+from ragkit.models.prefixes import LEAST, Prefix, Prefixes, is_plain, named_prefixes, shared_length
 from ragkit.models.prompts import checked_prompts, cut_at_stop, prompt_text
 from ragkit.models.sampling import Sampling
+from ragkit.models.scoring import each_read_anew, log_likelihoods
 from ragkit.models.writing import Distribution, Draw, Listener, Watch
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Prompt, Usage
-from ragkit.text import refuse_bare_string
+from ragkit.text import refuse_bare_string, whole_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_MOST_TOKENS = 32_768  # of a batch, padding counted
 
 
 class LocalModel(ModelBase):
     """Continue prompts with a causal model of transformers.
 
     Prompts run in batches of similar length, so that little is spent on padding; the answers do not depend on the
-    batch. What prompts of a call begin with is computed once for all, and the prefix of a `Prompt` is kept for later
-    calls. Where the tokenizer has a chat template, a plain prompt is sent as the one message of a user.
+    batch, but for rounding in half precision. What prompts of a call begin with is computed once for all, and the
+    prefix of a `Prompt` is kept for later calls. Where the tokenizer has a chat template, a plain prompt is sent as the
+    one message of a user.
 
     Attributes:
         module: The model of transformers (or PEFT).
         tokenizer: Its tokenizer.
         source: Spec or folder that the base weights come from.
         batch_size: Prompts a batch.
+        is_plain: Whether caches of keys and values can be shared and repeated.
         lock: Held while the model computes.
         encoding: Held while the tokenizer encodes: it is told anew each time how to read special tokens.
     """
@@ -74,7 +77,7 @@ class LocalModel(ModelBase):
         self._vocabulary: Any = None
         plain = module.get_base_model() if hasattr(module, "get_base_model") else module
         self._takes = {"input_ids", "attention_mask", *signature(plain.forward).parameters}
-        self._is_plain = is_plain(plain.config) and {"past_key_values", "position_ids"} <= self._takes
+        self.is_plain = is_plain(plain.config) and {"past_key_values", "position_ids"} <= self._takes
 
     @property
     @override
@@ -105,8 +108,9 @@ class LocalModel(ModelBase):
         Returns:
             Token ids.
         """
+        whole = whole_text(text)
         with self.encoding:
-            ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            ids: list[int] = self.tokenizer(whole, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids
 
     def encode_prompt(self, prompt: AnyPrompt, *, plain: bool = False) -> list[int]:
@@ -120,21 +124,27 @@ class LocalModel(ModelBase):
             Token ids.
 
         Raises:
-            InvalidInputError: If the prompt is empty, and the model has no token that opens a text.
+            InvalidInputError: If the prompt is empty, and the model has no token that opens a text; if it holds half of
+                a character; or if the chat template refuses it.
             UnsupportedError: If the prompt is a conversation and the model has no chat template.
         """
         if isinstance(prompt, Chat) or (self.tokenizer.chat_template and not plain):
             if not self.tokenizer.chat_template:
                 raise UnsupportedError(f"{self.name} has no chat template; give it a string or a Prompt")
             turns = (
-                [{"role": message.role, "content": message.content} for message in prompt.messages]
+                [{"role": message.role, "content": whole_text(message.content)} for message in prompt.messages]
                 if isinstance(prompt, Chat)
-                else [{"role": "user", "content": prompt_text(prompt)}]
+                else [{"role": "user", "content": whole_text(prompt_text(prompt))}]
             )
-            with self.encoding:
-                ids: list[int] = self.tokenizer.apply_chat_template(
-                    turns, add_generation_prompt=True, return_dict=False
-                )
+            try:
+                with self.encoding:
+                    ids: list[int] = self.tokenizer.apply_chat_template(
+                        turns, add_generation_prompt=True, return_dict=False
+                    )
+            except (ValueError, TemplateError) as error:  # some templates want turns in a certain order
+                raise InvalidInputError(
+                    f"the chat template of {self.name} refuses the conversation ({error})"
+                ) from error
             return ids
         with self.encoding:
             added: list[int] = self.tokenizer("")["input_ids"]
@@ -221,7 +231,7 @@ class LocalModel(ModelBase):
         """
         for name, places in named_prefixes(prompts).items():
             together = [rows[place] for place in places]
-            if not self._is_plain or (name is None and len(together) == 1):
+            if not self.is_plain or (name is None and len(together) == 1):
                 yield places, None, 0
                 continue
             named, cached = None, 0
@@ -250,16 +260,17 @@ class LocalModel(ModelBase):
         cache = None if begun is None else begun.for_rows(1, len(ids) - start)
         fresh = torch.tensor([ids[start:]], device=self.module.device)
         mask = torch.ones(1, len(ids), dtype=torch.long, device=fresh.device)
-        return Prefix(ids, self._forward(fresh, mask, cache).past_key_values)
+        return Prefix(ids, self.forward(fresh, mask, cache).past_key_values)
 
-    def _forward(self, ids: Any, mask: Any = None, cache: Any = None, *, last: bool = True) -> Any:
-        """One pass; positions count what is not padding.
+    def forward(self, ids: Any, mask: Any = None, cache: Any = None, *, keep: int = 1) -> Any:
+        """One pass over tokens; positions count what is not padding. The caller holds `lock`.
 
         Args:
             ids: int64[n, t], what is new.
             mask: int64[n, past + t]; None for all ones.
             cache: Keys and values of the past.
-            last: Whether only the last place's logits are needed.
+            keep: How many of the last places' logits are needed; 0 for all. A model that cannot leave any out gives
+                all.
 
         Returns:
             What transformers gives: logits and the cache.
@@ -268,8 +279,7 @@ class LocalModel(ModelBase):
         if mask is not None:
             arguments["attention_mask"] = mask
             arguments["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        if last:
-            arguments["logits_to_keep"] = 1
+        arguments["logits_to_keep"] = keep
         return self.module(**{name: value for name, value in arguments.items() if name in self._takes})
 
     def answer_rows(
@@ -296,7 +306,7 @@ class LocalModel(ModelBase):
             The answers.
         """
         started = time.perf_counter()
-        ids, mask = self._padded(rows, left=True, after=prefix)
+        ids, mask = self.padded(rows, left=True, after=prefix)
         width = ids.shape[1]
         told = any(listener.top_logprobs is not None for listener in listeners or ())
         distribution = Distribution() if told else None
@@ -385,49 +395,13 @@ class LocalModel(ModelBase):
             for group, prefix, _ in self._sharing(batch, rows):
                 for places in batches_by_length([rows[place] for place in group], self.batch_size):
                     some = [rows[group[place]] for place in places]
-                    found = self._scored(some, tails, prefix) if self._is_plain else self._scored_apart(some, tails)
+                    found = (
+                        log_likelihoods(self, some, tails, prefix)
+                        if self.is_plain
+                        else each_read_anew(self, some, tails)
+                    )
                     scores[[group[place] for place in places]] = found
         return scores
-
-    def _scored_apart(self, rows: list[list[int]], tails: list[list[int]]) -> Any:
-        """The scores where a cache cannot be shared: each row is read anew with each choice."""
-        pairs = [(row, tail) for row in rows for tail in tails]
-        scores = np.zeros(len(pairs))
-        for places in batches_by_length([row + tail for row, tail in pairs], self.batch_size):
-            some = [pairs[place] for place in places]
-            ids, mask = self._padded([row + tail for row, tail in some], left=False)
-            logits = self.module(input_ids=ids, attention_mask=mask).logits[:, :-1].double()
-            chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-            scores[places] = [
-                float(line[len(row) - 1 :][: len(tail)].sum()) for line, (row, tail) in zip(chosen, some, strict=True)
-            ]
-        return scores.reshape(len(rows), len(tails))
-
-    def _scored(self, rows: list[list[int]], tails: list[list[int]], prefix: Prefix | None) -> Any:
-        """Read each row once, then all choices after it: f64[rows, choices]."""
-        ids, mask = self._padded(rows, left=True, after=prefix)
-        skipped = 0 if prefix is None else len(prefix.ids)
-        cache = None if prefix is None else prefix.for_rows(len(rows), ids.shape[1] - skipped)
-        read = self._forward(ids[:, skipped:], mask, cache)
-        firsts = torch.tensor([tail[0] if tail else 0 for tail in tails], device=ids.device)
-        scores = read.logits[:, -1].double().log_softmax(-1)[:, firsts]
-        scores[:, [place for place, tail in enumerate(tails) if not tail]] = 0.0
-        # What follows the first token, as many choices at a time as memory allows.
-        longer = sorted(
-            (place for place, tail in enumerate(tails) if len(tail) > 1), key=lambda place: -len(tails[place])
-        )
-        while longer:
-            width = len(tails[longer[0]]) - 1
-            most = max(1, _MOST_TOKENS // (len(rows) * (ids.shape[1] + width)))
-            some, longer = longer[:most], longer[most:]
-            after, kept = self._padded([tails[place] for place in some], left=False)
-            after, kept = after.repeat(len(rows), 1), kept.repeat(len(rows), 1)
-            cached = grown(read.past_key_values, len(some), width)
-            whole = torch.cat([mask.repeat_interleave(len(some), dim=0), kept[:, :-1]], dim=1)
-            logits = self._forward(after[:, :-1], whole, cached, last=False).logits.double()
-            chosen = logits.log_softmax(-1).gather(-1, after[:, 1:, None])[..., 0].masked_fill(kept[:, 1:] == 0, 0.0)
-            scores[:, some] += chosen.sum(1).reshape(len(rows), len(some))
-        return scores.cpu().numpy()
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
@@ -460,8 +434,17 @@ class LocalModel(ModelBase):
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.tokenizer.eos_token_id)
 
-    def _padded(self, rows: list[list[int]], *, left: bool, after: Prefix | None = None) -> tuple[Any, Any]:
-        """Rows as int64[n, width] and what of them is text; padding stands behind the beginning that they share."""
+    def padded(self, rows: Sequence[Sequence[int]], *, left: bool, after: Prefix | None = None) -> tuple[Any, Any]:
+        """Rows filled up to one length, on the model's device.
+
+        Args:
+            rows: Token ids of each.
+            left: Whether the padding stands on the left.
+            after: A beginning that all rows share, before which no padding stands.
+
+        Returns:
+            Ids and what of them is text, both int64[n, width].
+        """
         width, shared = max(map(len, rows)), 0 if after is None else len(after.ids)
         ids = torch.full((len(rows), width), self._pad)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -488,25 +471,3 @@ def window_of(module: Any, tokenizer: Any) -> int | None:
 def _end_ids(module: Any) -> set[int]:
     ends = module.generation_config.eos_token_id
     return set(ends) if isinstance(ends, list) else {ends} - {None}
-
-
-def batches_by_length(rows: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    """Places of ``rows`` in batches of similar length, the longest first, each of bounded size with its padding.
-
-    Yields:
-        Lists of places.
-    """
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
-    while order:
-        take = max(1, min(size, _MOST_TOKENS // max(1, len(rows[order[0]]))))
-        yield order[:take]
-        order = order[take:]
-
-
-def default_device() -> str:
-    """Where models run: the first CUDA device, else the CPU.
-
-    Returns:
-        A name for torch.
-    """
-    return "cuda" if torch.cuda.is_available() else "cpu"

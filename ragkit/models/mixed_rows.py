@@ -62,12 +62,16 @@ def _stacked(parts: Any, layer: Any, adapters: Sequence[str]) -> Any:
     for row, name in enumerate(adapters, 1):
         if name in held:
             whole[row, : held[name].shape[0], : held[name].shape[1]] = held[name]
-    return whole.detach().to(layer.base_layer.weight.dtype)
+    return whole.detach()
 
 
 def _by_row(base: Any, down: Any, up: Any) -> Any:
     def forward(states: Any) -> Any:
         output = base(states)
-        return torch.baddbmm(output, torch.bmm(states, down), up)
+        if output.dtype == up.dtype:
+            return torch.baddbmm(output, torch.bmm(states, down), up)
+        # Over a base in half precision PEFT computes adapters in single precision, and so must this.
+        added = torch.bmm(torch.bmm(states.to(down.dtype), down), up)
+        return (output + added).to(output.dtype)
 
     return forward

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,8 +102,12 @@ class ReplayModel(ModelBase):
                 "finish_reason": answer.finish_reason,
             }
         )
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line.model_dump_json(by_alias=True, exclude_none=True) + "\n")
+        recorded = line.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
+        with self.path.open("a+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                recorded = (b"" if file.read() == b"\n" else b"\n") + recorded  # an editor may leave the last line open
+            file.write(recorded)
         self._answers[_key(line)] = line
         return replace(answer, cached=False)
 

@@ -9,6 +9,8 @@ from typing import Any
 from jsonschema import Draft202012Validator, SchemaError
 from jsonschema import ValidationError as NotFollowed
 from pydantic import BaseModel, ValidationError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from ragkit.errors import InvalidInputError, ModelError
 from ragkit.models.results import raised
@@ -115,6 +117,8 @@ def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
             Draft202012Validator.check_schema(schema)
         except SchemaError as error:
             raise InvalidInputError(f"`schema` is no JSON schema: {error.message}") from error
+        except RecursionError as error:
+            raise InvalidInputError("`schema` has brackets that stand too deep; give a flatter one") from error
         return {"title": "Answer", **schema}
     if schema is None:
         return None
@@ -138,6 +142,7 @@ def checked_answers(
     Raises:
         ModelError: If none of them does.
         BatchError: If only some do.
+        InvalidInputError: If the schema refers to what it does not hold.
     """
     if schema is not None:
         answers = raised([_parsed(answer, schema, name) for answer in answers])
@@ -151,8 +156,12 @@ def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | Model
         if isinstance(schema, type):
             return replace(answer, parsed=schema.model_validate_json(answer.text))
         parsed: Any = read_json(answer.text)
-        Draft202012Validator(schema).validate(parsed)
+        Draft202012Validator(schema, registry=Registry()).validate(parsed)  # what lies on a network is not fetched
         return replace(answer, parsed=parsed)
+    except Unresolvable as error:
+        raise InvalidInputError(
+            f"`schema` refers to {error.ref!r}, which is not in it; put the definition under `$defs`"
+        ) from error
     except (ValidationError, InvalidInputError, NotFollowed) as error:
         cut = "; it was cut off, raise `max_tokens`" if answer.finish_reason == "length" else ""
         return ModelError(f"{name} did not follow the schema ({error}){cut}")

@@ -12,6 +12,8 @@ from typing_extensions import override
 
 from ragkit.models.prompts import cut_at_stop
 
+_LEAST_TEMPERATURE = 1e-6  # a GPU multiplies with the inverse, which must be a number in float32
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
@@ -53,7 +55,7 @@ class Draw(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self, temperature: float, seeds: Sequence[int], device: Any) -> None:
         """Take one seed for each row."""
-        self.temperature = temperature
+        self.temperature = max(temperature, _LEAST_TEMPERATURE)
         self.generators = [torch.Generator(device).manual_seed(seed % 2**63) for seed in seeds]
 
     @override

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ragkit.errors import IntegrityError, InvalidInputError, TrainingError
 from ragkit.finetuning.manifest import run_hash, write_atomic
 from ragkit.finetuning.runs import RUN, last_checkpoint
+from ragkit.finetuning.settings import check_seed
 
 RECORD = "training.json"
 
@@ -32,7 +33,8 @@ class TrainingSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        if not self.epochs > 0:
+        check_seed(self.seed)
+        if not 0 < self.epochs < float("inf"):
             raise InvalidInputError(f"`epochs` must be above 0, got {self.epochs}")
         if not 0 < self.learning_rate < 1:
             raise InvalidInputError(f"`learning_rate` must be between 0 and 1, got {self.learning_rate}")
@@ -126,8 +128,11 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
     work = work_folder(folder)
     if _run_in(work) != run:
         shutil.rmtree(work, ignore_errors=True)
-    (work / "model").mkdir(parents=True, exist_ok=True)
-    write_atomic(work / RUN, json.dumps({"run": run}))
+    try:
+        (work / "model").mkdir(parents=True, exist_ok=True)
+        write_atomic(work / RUN, json.dumps({"run": run}))
+    except OSError as error:
+        raise InvalidInputError(f"{work} cannot be written ({error}); give another `output_dir`") from error
     try:
         yield work / "model"
     except BaseException as error:

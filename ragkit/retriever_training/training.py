@@ -22,12 +22,14 @@ from sentence_transformers.cross_encoder.losses import LambdaLoss
 from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss, MultipleNegativesRankingLoss
 from transformers import PrinterCallback
 
+from ragkit.embedders.sentence_transformer import document_prompt, query_prompt
 from ragkit.errors import InvalidInputError, TrainingError
 from ragkit.finetuning.random_state import random_state_kept
 from ragkit.finetuning.runs import CHECKPOINTS, last_checkpoint
 from ragkit.finetuning.settings import trainer_arguments
 from ragkit.finetuning.step_progress import StepProgress
 from ragkit.finetuning.watched import Watched
+from ragkit.models.devices import default_device, trains_on_gpu
 from ragkit.progress import progress, quiet_transformers
 from ragkit.retriever_training.rows import ScoredPassages, TrainingPair
 from ragkit.retriever_training.runs import TrainingSettings, work_folder
@@ -119,7 +121,7 @@ def train_cross_encoder(
     }
 
     def build() -> Any:
-        return CrossEncoder(source, num_labels=1, max_length=settings.max_length, device=_device())
+        return CrossEncoder(source, num_labels=1, max_length=settings.max_length, device=default_device())
 
     return _run(
         build, source, _CrossEncoderTrainer, CrossEncoderTrainingArguments, columns, LambdaLoss, settings, folder
@@ -136,7 +138,7 @@ def _train_embedder(
     batch_sampler: str,
 ) -> Finished:
     def build() -> Any:
-        return SentenceTransformer(source, device=_device())
+        return SentenceTransformer(source, device=default_device())
 
     return _run(
         build, source, _EmbedderTrainer, SentenceTransformerTrainingArguments, columns, loss, settings, folder,
@@ -201,6 +203,7 @@ def _built(build: Callable[[], Any], source: str) -> Any:
 def _arguments(
     kind: Any, settings: TrainingSettings, checkpoints: Path, steps: int, batch_sampler: str, prompts: dict[str, str]
 ) -> Any:
+    gpu = trains_on_gpu()
     ours: dict[str, Any] = {
         "output_dir": str(checkpoints),
         "per_device_train_batch_size": settings.batch_size,
@@ -217,21 +220,17 @@ def _arguments(
         "disable_tqdm": True,
         "logging_strategy": "no",
         "logging_nan_inf_filter": False,
-        "use_cpu": not torch.cuda.is_available(),
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not gpu,
+        "dataloader_pin_memory": gpu,
     }
     return trainer_arguments(kind, ours | ({"prompts": prompts} if prompts else {}), {})
 
 
 def _prompts(model: Any, columns: Iterable[str]) -> dict[str, str]:
     """The embedder's own prompt for each column, as in use."""
-    asked, stored = model.prompts.get("query") or "", model.prompts.get("document") or ""
+    asked, stored = query_prompt(model), document_prompt(model)
     prompts = {name: asked if name == "query" else stored for name in columns if name != "label"}
     return {name: prompt for name, prompt in prompts.items() if prompt}
-
-
-def _device() -> str | None:
-    return None if torch.cuda.is_available() else "cpu"
 
 
 def _scaled_dot(scale: float) -> Callable[[Any, Any], Any]:

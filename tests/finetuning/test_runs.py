@@ -264,6 +264,15 @@ def test_an_encoders_loss_that_is_no_number_ends_its_run(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_nobody_is_told_of_a_training(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda *given, **_: told.append(given))
+    preferences = [Preference("dim the lamp", "fade lamp", "glow lamp")]
+    finetune("tiny", ROWS[:2], output_dir=tmp_path / "completion", **QUICK)
+    finetune("tiny", preferences, objective="preference", output_dir=tmp_path / "preference", **QUICK)
+    assert told == []
+
+
 def test_the_newest_whole_checkpoint_is_taken(tmp_path):
     for step in (9, 10, 11):
         (tmp_path / f"checkpoints/checkpoint-{step}").mkdir(parents=True)

@@ -237,3 +237,15 @@ def test_the_commands_train_and_rebuild(tmp_path):
         assert len(index) == 8
         assert index.embedder.name == f"st:{tmp_path / 'e'}"
     assert "RerankingRetriever" in run("finetune-reranker", *common, "--out", tmp_path / "r", "--retriever", "bm25")
+
+
+def test_each_column_has_the_prompt_of_use():
+    from sentence_transformers import SentenceTransformer
+
+    from ragkit.retriever_training.training import _prompts
+
+    given = {"query": "q: ", "passage": "p: "}
+    model = SentenceTransformer(load_embedder("minilm").source, device="cpu", prompts=given)
+    model.prompts.pop("document", None)
+    columns = {name: [] for name in ("query", "passage", "negative_0", "label")}
+    assert _prompts(model, columns) == {"query": "q: ", "passage": "p: ", "negative_0": "p: "}

@@ -225,11 +225,39 @@ def test_what_asks_for_nothing_is_taken(server, adapters):
     assert text == adapters["a"].generate("red", max_tokens=3).text
 
 
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_more_prompts_than_may_ever_wait_are_refused_and_not_put_off():
+    with Server(ScriptedModel(lambda prompt: "yes"), most_waiting=3) as server:
+        body = {"model": "scripted", "prompt": ["a"] * 4}
+        answer = httpx.post(server.url + "/completions", json=body)
+        assert (answer.status_code, "may hold 3 prompts, got 4" in answer.json()["error"]["message"]) == (400, True)
+        fitting = httpx.post(server.url + "/completions", json={**body, "prompt": ["a"] * 3})
+        assert [choice["text"] for choice in fitting.json()["choices"]] == ["yes"] * 3
+
+
 def test_bodies_that_cannot_be_read(server):
     url, kind = server.url + "/chat/completions", {"content-type": "application/json"}
     for content, status in ((b"{", 400), (b"[]", 400), (b"\xff", 400), (b"[" * 100_000, 400), (b"x" * 17 * 2**20, 413)):
         answer = httpx.post(url, content=content, headers=kind, timeout=60)
         assert (answer.status_code, "error" in answer.json()) == (status, True)
+    strange = [
+        {"messages": user("a\ud83d")},
+        {"a\ud83d": 1},
+        {"stop": "a\ud83d", "n": 3},
+        {"temperature": float("nan")},
+    ]
+    strange += [{"stop": nested(depth)} for depth in (100, 300, 500, 700, 900)]
+    strange += [{"response_format": {"type": "json_schema", "json_schema": {"schema": {"anyOf": nested(depth)}}}}
+                for depth in (300, 700, 900)]  # fmt: skip
+    for change in strange:
+        answer = httpx.post(url, content=json.dumps({**CHAT, **change}), headers=kind, timeout=60)
+        assert (answer.status_code, "error" in answer.json()) == (400, True), change
     assert httpx.post(url, content=json.dumps(CHAT)).status_code == 415
     assert httpx.get(url).status_code == 405
     assert httpx.get(server.url + "/nothing").status_code == 404

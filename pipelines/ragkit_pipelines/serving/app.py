@@ -196,7 +196,7 @@ async def _json_of(request: Request) -> object:
     """The JSON of a request's body, which is bounded."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "the body must be JSON; send the header content-type: application/json")
-    body = b""
+    body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > _MOST_BYTES:

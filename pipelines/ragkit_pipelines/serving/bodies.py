@@ -19,6 +19,8 @@ _ASKS_NOTHING: Mapping[str, object] = {
     "n": 1, "best_of": 1, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}, "tools": [],
     "echo": False, "store": False, "suffix": "", "modalities": ["text"],
 }  # fmt: skip
+_MOST_DEPTH = 64
+_Plain = str | int | float | None  # what JSON holds besides objects and arrays
 _ANY_OBJECT: Mapping[str, object] = {"title": "Answer", "type": "object"}
 
 
@@ -229,6 +231,7 @@ def read_body(kind: type[Kind], body: object) -> Kind:
     """
     if not isinstance(body, dict):
         raise BadRequestError(f"the body must be a JSON object, got {type(body).__name__}")
+    _check_depth(body)
     given = {name: value for name, value in _without_nulls(body).items() if not _asks_nothing(name, value)}
     try:
         return kind.model_validate(given)
@@ -239,6 +242,18 @@ def read_body(kind: type[Kind], body: object) -> Kind:
             only = f" but for {_ASKS_NOTHING[field]!r}" if field in _ASKS_NOTHING else ""
             raise BadRequestError(f"`{field}` is not supported{only}; leave it out", field=field) from None
         raise BadRequestError(f"`{field}`: {first['msg']}", field=field) from None
+
+
+def _check_depth(body: object) -> None:
+    """Refuse brackets in brackets in brackets, at which recursion would end."""
+    level: list[Any] = [body]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > _MOST_DEPTH:
+            raise BadRequestError(f"brackets stand more than {_MOST_DEPTH} deep in the body; send a flatter one")
+        held = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [part for parts in held if not isinstance(parts, _Plain) for part in parts]
 
 
 def _without_nulls(value: Any) -> Any:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Protocol
 
-from ragkit.errors import RagkitError
+from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
@@ -150,7 +150,10 @@ class Lane:
 
         Raises:
             FullError: If it is full.
+            InvalidInputError: If they are more than ever may wait.
         """
+        if len(jobs) > self.most_waiting:
+            raise InvalidInputError(f"a request may hold {self.most_waiting} prompts, got {len(jobs)}; send several")
         if len(self.waiting) + len(jobs) > self.most_waiting:
             raise FullError(f"{len(self.waiting)} requests are waiting, which is all that may; come back later")
         for job in jobs:

@@ -184,4 +184,10 @@ def error_body(message: str, code: str, field_name: str | None = None) -> dict[s
     Returns:
         JSON values.
     """
+    # A message may quote half of a character, which a reply cannot hold.
+    message, field_name = _sendable(message), None if field_name is None else _sendable(field_name)
     return {"error": {"message": message, "type": f"{code}_error", "param": field_name, "code": code}}
+
+
+def _sendable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()

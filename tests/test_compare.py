@@ -126,6 +126,48 @@ class Fixed:
         return Outcome([*wanted[: self.right], *[""] * (len(wanted) - self.right)])
 
 
+def test_two_sizes_that_are_the_whole_pool_are_one(tmp_path):
+    result = compare(labelled_task(), ["majority", "tfidf"], embedder="hash:8", sizes=[12, None], out=tmp_path)
+    assert [(row.strategy, row.size) for row in result.results.rows] == [("majority", 12), ("tfidf", 12)]
+    assert "seeds" not in result.recommendation.evidence
+
+
+@dataclass(frozen=True)
+class TooSure:
+    name: str = "too sure"
+
+    def run(self, setting):
+        return Outcome([row.output for row in setting.task.test], confidence=[2.0] * len(setting.task.test))
+
+
+def test_what_failed_has_no_score():
+    row = compare(labelled_task(), [TooSure()], embedder="hash:8").results.rows[0]
+    assert row.error == "InvalidInputError: `confidence` must lie between 0 and 1"
+    assert (row.correct, row.score) == (0, 0)
+
+
+@dataclass(frozen=True)
+class Growing:
+    """Right in a share of the rows that grows with the pool."""
+
+    name: str = "growing"
+
+    def run(self, setting):
+        wanted = [row.output for row in setting.task.test]
+        right = {10: 10, 30: 20, 60: 28}[len(setting.pool)]
+        return Outcome([*wanted[:right], *[""] * (len(wanted) - right)])
+
+
+def test_a_strategy_without_a_mistake_can_be_the_target_of_a_curve():
+    test = [Example(f"question {n}", "yes" if n % 2 else "no") for n in range(40)]
+    task = Task("", [Example(f"any {n}", "yes") for n in range(60)], test)
+    arms = [Growing(), Fixed("perfect", 40)]
+    result = compare(task, arms, model=ScriptedModel([]), embedder="hash:8", sizes=[10, 30, 60])
+    needed = result.examples_needed("growing", "perfect")
+    assert needed.target == 1 - 0.5 / 40
+    assert needed.size > 60
+
+
 def test_a_recommendation_needs_evidence():
     test = [Example(f"question {n}", "yes" if n % 2 else "no") for n in range(40)]
     task = Task("", [Example("any", "yes")], test)

@@ -4,17 +4,19 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
 from scipy.stats import binomtest
 
-from ragkit import Example, ScriptedModel, Task, compare
+from ragkit import Budget, Example, ScriptedModel, Task, compare
+from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, UnknownSpecError
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.results import read_cell
-from ragkit_pipelines.compare.setting import Outcome
+from ragkit_pipelines.compare.running import setting_key
+from ragkit_pipelines.compare.setting import Outcome, Setting
 from ragkit_pipelines.compare.statistics import holm, mcnemar, wilson
 from ragkit_pipelines.compare.strategies import NAMED
 from ragkit_pipelines.compare.verdict import recommend, summarise
@@ -256,3 +258,23 @@ def test_a_finished_cell_whose_letters_changed_is_done_again(tmp_path):
     assert path.read_text() != written
     assert read_cell(path, json.loads(written)["key"]) is None
     assert compare(task, ["vote:jaccard"], embedder="hash:64", out=tmp_path).results.rows[0].correct == 3
+
+
+def test_what_is_kept_is_of_one_setting(tmp_path):
+    task = labelled_task()
+    plain = Setting(
+        task, task.examples, 0, ScriptedModel({"a": "b"}), load_embedder("hash:8"), tmp_path, tmp_path / "a"
+    )
+    others = [
+        replace(plain, model=ScriptedModel({"a": "c"})),
+        replace(plain, model=None),
+        replace(plain, embedder=load_embedder("hash:16")),
+        replace(plain, pool=task.examples[:4]),
+        replace(plain, seed=1),
+        replace(plain, held={"data": 1}),
+        replace(plain, trials=2),
+        replace(plain, task=labelled_task(instruction="Name it.")),
+        replace(plain, task=labelled_task(metric="exact_match")),
+    ]
+    assert len({setting_key(each) for each in (plain, *others)}) == 1 + len(others)
+    assert setting_key(replace(plain, budget=Budget(calls=1), folder=tmp_path / "b")) == setting_key(plain)

@@ -13,7 +13,7 @@ from ragkit.errors import DataFileError, InvalidInputError
 from ragkit_pipelines.compare.bootstrap import PairedBootstrap
 from ragkit_pipelines.compare.calibration import brier, calibration_error
 from ragkit_pipelines.compare.results import Cell, Results, make_row
-from ragkit_pipelines.compare.statistics import holm, items_needed, mcnemar, minimum_detectable
+from ragkit_pipelines.compare.statistics import holm, items_needed, mcnemar, mcnemar_counts, minimum_detectable
 from ragkit_pipelines.compare.verdict import summarise
 
 
@@ -276,3 +276,26 @@ def test_what_a_single_test_shows_is_not_promised_of_several():
     assert two.endswith("would likely have been shown")
     three = summarise("t", 0, cells_of({"a": same, "b": same, "c": same})).recommendation.evidence
     assert three.endswith("would likely have been shown by a single test")
+
+
+def test_mcnemar_is_the_binomial_sum_for_every_small_table():
+    for wins, losses in product(range(10), repeat=2):
+        n, fewer = wins + losses, min(wins, losses)
+        expected = min(1.0, 2 * sum(comb(n, k) for k in range(fewer + 1)) / 2**n)
+        assert mcnemar_counts(wins, losses) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1), (2, 3, 1), (2, 1, 40), (2, 3, 40)])
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_all_or_nothing_right_shows_no_difference(shape, score):
+    found = PairedBootstrap(np.full(shape, score)).difference(0, 1)
+    assert found.low < 0 < found.high
+    assert found.p > 0.9
+    assert 0 < found.detectable <= 1
+
+
+def test_one_row_shows_nothing():
+    found = PairedBootstrap([[[1.0]], [[0.0]]]).difference(0, 1)
+    assert (found.estimate, found.high, found.detectable) == (1, 1, 1)
+    assert found.low < 0
+    assert found.p > 0.05

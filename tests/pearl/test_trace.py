@@ -11,6 +11,8 @@ from pearl.replay import DOCUMENT, THREE, CountingModel, by_step, quick, recorde
 
 from ragkit import BM25Retriever, Document
 from ragkit.errors import DataFileError, InvalidInputError, TraceLockedError
+from ragkit.records import Prompt
+from ragkit_pipelines.pearl.calls import Ask
 from ragkit_pipelines.pearl.context import Windows
 from ragkit_pipelines.pearl.events import CallMade, read_events
 from ragkit_pipelines.pearl.pipeline import Pearl
@@ -257,3 +259,24 @@ def test_a_question_without_a_document_is_resumed_without_one(tmp_path):
         first = pearl.invoke("q?", plan=THREE, trace=trace)
     again = pearl.resume(path)
     assert (again.answer, again.calls) == (first.answer, 0)
+
+
+def test_answers_of_another_model_are_not_taken(tmp_path):
+    with Trace(tmp_path / "trace.jsonl") as trace:
+        pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=trace)
+        other = CountingModel(lambda prompt: f"another {by_step(prompt)}", fingerprint="another")
+        run = pearl_of(other).invoke("q?", "text", plan=THREE, trace=trace)
+    assert (run.calls, run.reused, run.values["a"]) == (4, 0, "another value of A")
+
+
+def test_each_setting_of_a_call_is_part_of_its_name():
+    caller = quick().caller(CountingModel(by_step))
+    asks = [
+        Ask(prompt=Prompt("a", "b"), purpose="step"),
+        Ask(prompt=Prompt("a", "c"), purpose="step"),
+        Ask(prompt=Prompt("a", "b"), purpose="step", max_tokens=3),
+        Ask(prompt=Prompt("a", "b"), purpose="step", stop=("x",)),
+        Ask(prompt=Prompt("a", "b"), purpose="step", temperature=1.0),
+        Ask(prompt=Prompt("a", "b"), purpose="step", seed=1),
+    ]
+    assert len({caller.key(ask) for ask in asks}) == len(asks)

@@ -36,7 +36,18 @@ class Choice:
         return None if self.place is None else ascii_uppercase[self.place]
 
 
+MOST_OPTIONS = len(ascii_uppercase)
 NO_CHOICE = Choice(None, "none")
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Refuse options that letters cannot name.
+
+    Raises:
+        InvalidInputError: If there is no option, or more than letters.
+    """
+    if not 1 <= len(options) <= MOST_OPTIONS:
+        raise InvalidInputError(f"expected 1 to {MOST_OPTIONS} options, got {len(options)}")
 
 
 def read_option(text: str, options: Sequence[str]) -> Choice:
@@ -52,8 +63,7 @@ def read_option(text: str, options: Sequence[str]) -> Choice:
     Raises:
         InvalidInputError: If there is no option, or more than letters.
     """
-    if not 1 <= len(options) <= len(ascii_uppercase):
-        raise InvalidInputError(f"expected 1 to 26 options, got {len(options)}")
+    check_options(options)
     letters = _letters(text)
     if letters:
         place = ascii_uppercase.index(letters[0])

@@ -4,17 +4,19 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
 from scipy.stats import binomtest
 
-from ragkit import Example, ScriptedModel, Task, compare
+from ragkit import Budget, Example, ScriptedModel, Task, compare
+from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, UnknownSpecError
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.results import read_cell
-from ragkit_pipelines.compare.setting import Outcome
+from ragkit_pipelines.compare.running import setting_key
+from ragkit_pipelines.compare.setting import Outcome, Setting
 from ragkit_pipelines.compare.statistics import holm, mcnemar, wilson
 from ragkit_pipelines.compare.strategies import NAMED
 from ragkit_pipelines.compare.verdict import recommend, summarise
@@ -126,6 +128,48 @@ class Fixed:
         return Outcome([*wanted[: self.right], *[""] * (len(wanted) - self.right)])
 
 
+def test_two_sizes_that_are_the_whole_pool_are_one(tmp_path):
+    result = compare(labelled_task(), ["majority", "tfidf"], embedder="hash:8", sizes=[12, None], out=tmp_path)
+    assert [(row.strategy, row.size) for row in result.results.rows] == [("majority", 12), ("tfidf", 12)]
+    assert "seeds" not in result.recommendation.evidence
+
+
+@dataclass(frozen=True)
+class TooSure:
+    name: str = "too sure"
+
+    def run(self, setting):
+        return Outcome([row.output for row in setting.task.test], confidence=[2.0] * len(setting.task.test))
+
+
+def test_what_failed_has_no_score():
+    row = compare(labelled_task(), [TooSure()], embedder="hash:8").results.rows[0]
+    assert row.error == "InvalidInputError: `confidence` must lie between 0 and 1"
+    assert (row.correct, row.score) == (0, 0)
+
+
+@dataclass(frozen=True)
+class Growing:
+    """Right in a share of the rows that grows with the pool."""
+
+    name: str = "growing"
+
+    def run(self, setting):
+        wanted = [row.output for row in setting.task.test]
+        right = {10: 10, 30: 20, 60: 28}[len(setting.pool)]
+        return Outcome([*wanted[:right], *[""] * (len(wanted) - right)])
+
+
+def test_a_strategy_without_a_mistake_can_be_the_target_of_a_curve():
+    test = [Example(f"question {n}", "yes" if n % 2 else "no") for n in range(40)]
+    task = Task("", [Example(f"any {n}", "yes") for n in range(60)], test)
+    arms = [Growing(), Fixed("perfect", 40)]
+    result = compare(task, arms, model=ScriptedModel([]), embedder="hash:8", sizes=[10, 30, 60])
+    needed = result.examples_needed("growing", "perfect")
+    assert needed.target == 1 - 0.5 / 40
+    assert needed.size > 60
+
+
 def test_a_recommendation_needs_evidence():
     test = [Example(f"question {n}", "yes" if n % 2 else "no") for n in range(40)]
     task = Task("", [Example("any", "yes")], test)
@@ -214,3 +258,23 @@ def test_a_finished_cell_whose_letters_changed_is_done_again(tmp_path):
     assert path.read_text() != written
     assert read_cell(path, json.loads(written)["key"]) is None
     assert compare(task, ["vote:jaccard"], embedder="hash:64", out=tmp_path).results.rows[0].correct == 3
+
+
+def test_what_is_kept_is_of_one_setting(tmp_path):
+    task = labelled_task()
+    plain = Setting(
+        task, task.examples, 0, ScriptedModel({"a": "b"}), load_embedder("hash:8"), tmp_path, tmp_path / "a"
+    )
+    others = [
+        replace(plain, model=ScriptedModel({"a": "c"})),
+        replace(plain, model=None),
+        replace(plain, embedder=load_embedder("hash:16")),
+        replace(plain, pool=task.examples[:4]),
+        replace(plain, seed=1),
+        replace(plain, held={"data": 1}),
+        replace(plain, trials=2),
+        replace(plain, task=labelled_task(instruction="Name it.")),
+        replace(plain, task=labelled_task(metric="exact_match")),
+    ]
+    assert len({setting_key(each) for each in (plain, *others)}) == 1 + len(others)
+    assert setting_key(replace(plain, budget=Budget(calls=1), folder=tmp_path / "b")) == setting_key(plain)

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from dataclasses import fields
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import DataFileError
@@ -19,6 +21,7 @@ from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.prices import PriceRange
 from ragkit_pipelines.compare.report import markdown_report
 from ragkit_pipelines.compare.results import SCHEMA, Cell, Difference, Pair, Recommendation, Results, Row
+from ragkit_pipelines.compare.setting import Outcome
 
 EVIL = '<script>alert(1)</script> {{ 7*7 }} | `x` & "q"'
 
@@ -201,3 +204,19 @@ def test_the_schema_is_documented():
         assert set(model.model_fields) <= named, model.__name__
     assert {field.name for field in fields(Calibration)} <= named
     assert f"`schema_version` is {SCHEMA}" in page
+
+
+def test_names_stay_in_their_cells():
+    class Named:
+        name = "few-shot:bm25|Mmr(0.7) [/red]"
+
+        def run(self, setting):
+            return Outcome([""] * len(setting.task.test))
+
+    result = compare(task(name="a [/b]"), [Named(), "majority"], model=ScriptedModel([]), embedder="hash:8")
+    line = next(line for line in result.results.markdown().splitlines() if "bm25" in line)
+    assert line.replace("\\|", "").count("|") == 3
+    console = Console(width=200, file=StringIO())
+    console.print(result.table())
+    assert "few-shot:bm25|Mmr(0.7) [/red]" in console.file.getvalue()
+    assert "a [/b]: share of 30 test rows" in console.file.getvalue()

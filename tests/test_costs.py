@@ -3,7 +3,7 @@
 import pytest
 
 from ragkit import Price
-from ragkit.errors import InvalidInputError
+from ragkit.errors import DataFileError, InvalidInputError
 from ragkit_pipelines.compare.costs import (
     ModelSize,
     PromptShape,
@@ -13,6 +13,7 @@ from ragkit_pipelines.compare.costs import (
     break_even_range,
     per_thousand,
 )
+from ragkit_pipelines.compare.prices import PriceRange
 from ragkit_pipelines.compare.results import make_row
 
 BASE, TUNED = Price(input=0.15, output=0.60, cached=0.075), Price(input=0.30, output=1.20)
@@ -111,3 +112,18 @@ def test_bad_shapes():
         ModelSize(parameters=1).training(1, method="ful")
     with pytest.raises(InvalidInputError, match="one entry each"):
         break_even_range(shape(1), shape(0), base_prices=[], tuned_prices=[TUNED], upfront=[TRAINING])
+
+
+def test_what_is_cheaper_from_the_first_answer_pays_from_the_first():
+    assert break_even(-5.0, 2.0, 2.0) == 0
+    assert break_even(-5.0, 3.0, 2.0) == 0
+    assert break_even(0.0, 2.0, 2.0) is None
+    assert break_even(-5.0, 1.0, 2.0) is None  # cheaper at first, dearer in the end
+
+
+@pytest.mark.parametrize("hosting", ["-5", "NaN", "Infinity"])
+def test_hosting_has_a_price_of_0_or_more(tmp_path, hosting):
+    path = tmp_path / "prices.json"
+    path.write_text(f'{{"base": [{{"input": 1, "output": 1}}], "hosting": [{hosting}]}}')
+    with pytest.raises(DataFileError, match=r"prices.json.*`hosting.0`"):
+        PriceRange.load(path)

@@ -109,7 +109,7 @@ WORTH: tuple[_Rule, ...] = (
           "a searched prompt is what training has to beat"),
     _Rule(lambda n: n.categories and n.examples > 0 and not n.heavy, ("tfidf", "classifier-head"),
           "answers come from a list: the classical floor costs seconds"),
-    _Rule(lambda n: not n.categories or not n.heavy, ("zero-shot",),
+    _Rule(lambda n: not n.categories or not n.heavy or not n.examples, ("zero-shot",),
           "an instruction alone is the least to maintain"),
 )  # fmt: skip
 NOT_WORTH: tuple[_Rule, ...] = (

@@ -49,7 +49,7 @@ def read_prompts(path: str | Path, template: Template | None = None) -> Prompts:
             prompts.append(_prompt_of(row, template))
         except InvalidInputError as error:
             raise DataFileError(path, 0, f"row {place} {error}") from error
-    templated = any("prompt" not in row and "messages" not in row for row in rows)
+    templated = any(not isinstance(row.get("prompt"), str) and not row.get("messages") for row in rows)
     return Prompts(prompts, template.stop if templated else ())
 
 

@@ -13,8 +13,10 @@ from ragkit import (
     Message,
     Price,
     Prices,
+    Task,
     Template,
     cancel_finetuning,
+    compare,
     export_merged,
     finetune,
     load_model,
@@ -28,6 +30,7 @@ from ragkit.errors import (
     UnsupportedError,
 )
 from ragkit.finetuning import remote
+from ragkit_pipelines.compare.training import Tuning
 
 ROWS = [Example(f"dim the {word} é", f"fade {word}") for word in ("lamp", "fan", "vent")]
 TEMPLATE = Template(instruction="Name the action.")
@@ -195,3 +198,16 @@ def test_on_the_command_line(vendor, tmp_path):
     assert said == "ft:small:org::ftjob-1 says hi\n"
     found = json.loads(ragkit("models", tmp_path, "--json").stdout)["found"]
     assert [(model["kind"], model["base"]) for model in found] == [("fine-tuned", "openai:small")]
+
+
+def test_training_at_a_vendor_is_one_strategy_of_a_comparison(vendor, tmp_path):
+    prices = Prices({"openai:small": Price(input=1, output=2, training=3.0)})
+    model = load_model("openai:small", base_url=vendor.url, prices=prices)
+    task = Task("", ROWS, [Example("dim the sun", "fade sun")])
+    row = compare(task, [Tuning("api", epochs=2)], model=model, embedder="hash:8", trials=3, out=tmp_path).results.rows[
+        0
+    ]
+    assert (row.error, row.trials) == (None, 0)
+    assert row.fit_tokens > 0
+    assert row.fit_cost == pytest.approx(row.fit_tokens * 3.0 / 1e6)
+    assert row.fit_flops is None

@@ -261,3 +261,9 @@ def test_the_direct_answer_works_in_every_context():
             for prompt in model.asked
             if not prompt.endswith(("Gist:\n", "Pages:\n")) and "Result:" in prompt
         )
+
+
+def test_neighbouring_passages_share_the_overlap():
+    text = "".join(chr(97 + place % 26) for place in range(100))
+    spans = [passage.span for passage in cut(text, 40, len, overlap=10)]
+    assert spans == [(0, 40), (30, 70), (60, 100)]

@@ -364,3 +364,12 @@ def test_nothing_is_ever_run_as_code():
             called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
             imported = {name.name for name in node.names} if isinstance(node, ast.Import | ast.ImportFrom) else set()
             assert not forbidden & {called, *imported}, file
+
+
+def test_equal_calls_that_both_stand_in_the_answer_stay():
+    library = ActionLibrary.from_text("FIND(CTX, X) # Find X.\nCONCAT(S1, S2, ...) # Join texts.")
+    steps = ('1. a = FIND(CTX, "x") : A', '2. b = FIND(CTX, "x") : B')
+    both = Plan.parse("\n".join(["New actions:", "- None", "", *steps]), library)
+    assert [step.out for step in both.normalised("keep").steps] == ["a", "b"]
+    joined = Plan.parse("\n".join(["New actions:", "- None", "", *steps, "3. ans = CONCAT(a, b) : Join"]), library)
+    assert [step.call for step in joined.normalised("keep").steps] == ['FIND(CTX, "x")', "CONCAT(a, a)"]

@@ -259,7 +259,14 @@ def test_refinement_keeps_the_plans_whose_answers_are_right():
     model = CountingModel(answer)
     rows = [Checked("easy one?", "an easy text", "right"), Checked("hard one?", "text", "right"),
             Checked("impossible?", "text", "other"), Checked("never?", "text", "right")]  # fmt: skip
-    found = refine(Pearl(model, executor=quick()), rows, check=lambda run, row: run.text == row.expected, tries=3)
+    checked = []
+
+    def check(run, row):
+        checked.append(run)
+        return run.text == row.expected
+
+    found = refine(Pearl(model, executor=quick()), rows, check=check, tries=3)
+    assert len({id(run) for run in checked}) == len(checked)  # a check may be a call of a model
     assert [each.question for each in found.demonstrations] == ["easy one?", "hard one?"]
     assert found.demonstrations[1].plan.render() == better
     assert [question for question, _ in found.failed] == ["impossible?", "never?"]

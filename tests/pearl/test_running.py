@@ -3,6 +3,8 @@
 import asyncio
 import threading
 import time
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from pearl.replay import DOCUMENT, THREE, CountingModel, by_step, plan, quick, recorded
@@ -14,6 +16,7 @@ from ragkit_pipelines.pearl.context import Windows
 from ragkit_pipelines.pearl.executor import PlanExecutor
 from ragkit_pipelines.pearl.gate import Cancellation
 from ragkit_pipelines.pearl.pipeline import Pearl
+from ragkit_pipelines.pearl.retelling import read_run
 from ragkit_pipelines.pearl.run import Run
 
 
@@ -281,3 +284,49 @@ def test_estimate_is_near_what_a_run_takes():
     assert guess.most_tokens > guess.prompt_tokens + guess.completion_tokens
     assert Pearl(model, executor=quick(batch=True)).estimate(THREE, text).calls == 4
     assert guess.cost == 0.0
+
+
+class Cutting(CountingModel):
+    """Says of answers that end in "…" that they were cut off."""
+
+    def _one(self, prompt, sampling, warm):
+        answer = super()._one(prompt, sampling, warm)
+        return replace(answer, finish_reason="length") if answer.text.endswith("…") else answer
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_an_answer_without_words_is_paid_for(batch):
+    empty = Counter()
+
+    def answer(prompt):
+        if not batch or "Step A\n" in prompt:
+            empty[prompt] += 1
+        return "" if empty[prompt] == 1 else by_step(prompt)
+
+    model = CountingModel(answer)
+    run = Pearl(model, executor=quick(batch=batch, retries=1)).invoke("why?", "text", plan=THREE)
+    assert run.status == "done"
+    assert len(model.asked) > 4
+    assert run.usage.prompt_tokens == sum(map(model.count_tokens, model.asked))
+
+
+def test_a_value_that_was_cut_off_says_so(tmp_path):
+    model = Cutting(lambda prompt: "- one\n- two…" if "Step A\n" in prompt else by_step(prompt))
+    run = Pearl(model, executor=quick()).invoke("why?", "text", plan=THREE, trace=tmp_path / "trace.jsonl")
+    reason = "a: cut off at 512 tokens; raise `max_tokens` of PlanExecutor"
+    assert (run.status, run.values["a"], run.reasons) == ("done", "- one\n- two…", (reason,))
+    assert read_run(tmp_path / "trace.jsonl").reasons == (reason,)
+
+
+def test_a_plan_that_was_cut_off_is_not_run():
+    whole = 'New actions:\n- None\n\n1. a = ABOUT(CTX, "a") : Step A'
+
+    def answer(prompt):
+        if prompt.endswith("put right:\n\n"):
+            assert "cut off at 768 tokens" in prompt
+            return whole
+        return f"{whole} and…" if prompt.endswith("?\n\n") else by_step(prompt)
+
+    run = Pearl(Cutting(answer), executor=quick()).invoke("why?", "text")
+    assert [found[0].code for _, found in run.planning.rejected] == ["cut-off"]
+    assert run.plan.steps[0].note == "Step A"

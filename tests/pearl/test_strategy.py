@@ -8,6 +8,7 @@ from ragkit.models.scripted import ScriptedModel
 from ragkit.records import Example
 from ragkit.tasks import Task
 from ragkit_pipelines.compare import compare
+from ragkit_pipelines.pearl.options import OptionMapper
 
 PLAN = 'New actions:\n- None\n\n1. a = ABOUT(CTX, "a") : Step A'
 
@@ -40,3 +41,29 @@ def test_inputs_without_a_document_are_refused(tmp_path):
     task = Task("", [Example("a", "b")], [Example("c", "d")])
     with pytest.raises(InvalidInputError, match=r"give `documents` .* the fields 'question' and 'document' need none"):
         compare(task, ["pearl"], model=ScriptedModel(answer), embedder="hash:64", out=tmp_path)
+
+
+def test_mapping_answers_to_labels_is_counted(tmp_path):
+    task = Task("", rows("train"), rows("test"), labels=("no", "yes"), metric="accuracy")
+    free = Task("", rows("train"), rows("test"), metric="exact_match")
+    model = ScriptedModel(answer)
+    mapped, plain = (
+        compare(each, ["pearl"], model=model, embedder="hash:64", out=tmp_path / str(place)).results.rows[0]
+        for place, each in enumerate((task, free))
+    )
+    asked = [prompt for prompt in model.asked if prompt.endswith("Option:")]
+    assert len(asked) == 2
+    assert mapped.prompt_tokens - plain.prompt_tokens == sum(map(model.count_tokens, asked))
+    assert mapped.completion_tokens - plain.completion_tokens == 2
+
+
+def test_more_labels_than_letters_are_refused_before_anything_is_asked(tmp_path):
+    labels = tuple(f"label {n}" for n in range(27))
+    fields = {"question": "which?", "document": "text"}
+    task = Task("", [Example(fields, labels[0])], [Example(fields | {"question": "what?"}, labels[26])], labels=labels)
+    model = ScriptedModel(answer)
+    with pytest.raises(InvalidInputError, match="26 labels at most, the task has 27"):
+        compare(task, ["pearl"], model=model, embedder="hash:64", out=tmp_path)
+    with pytest.raises(InvalidInputError, match="1 to 26 options, got 27"):
+        OptionMapper(model).map("an answer", "which?", labels)
+    assert model.asked == []

@@ -9,11 +9,15 @@ import pytest
 from faults import no_file_past
 from pearl.replay import DOCUMENT, THREE, CountingModel, by_step, quick, recorded
 
+from ragkit import BM25Retriever, Document
 from ragkit.errors import DataFileError, InvalidInputError, TraceLockedError
+from ragkit.records import Prompt
+from ragkit_pipelines.pearl.calls import Ask
 from ragkit_pipelines.pearl.context import Windows
 from ragkit_pipelines.pearl.events import CallMade, read_events
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.planner import PromptPlanner
+from ragkit_pipelines.pearl.retrieved import Retrieved
 from ragkit_pipelines.pearl.trace import Trace
 
 
@@ -224,3 +228,55 @@ def test_the_sampling_is_part_of_what_is_remembered(tmp_path):
     for temperature, calls in ((0.0, 3), (0.0, 0), (0.7, 1)):
         pearl = Pearl(model, executor=quick(), planner=PromptPlanner(temperature=temperature))
         assert pearl.invoke("q?", "text", trace=path).calls == calls
+
+
+@pytest.mark.parametrize("held", ["one line without an end", '{"event', '{"a": 1}', "no trace\n"])
+def test_a_file_that_is_no_trace_is_left_as_it_is(tmp_path, held):
+    path = tmp_path / "notes.txt"
+    path.write_text(held)
+    if held == '{"event':  # so a first line begins that a kill cut off
+        Trace(path).close()
+        assert path.read_text() == ""
+        return
+    with pytest.raises(DataFileError, match=r"notes.txt"):
+        Trace(path)
+    assert path.read_text() == held
+
+
+def test_a_trace_that_cannot_be_written_says_so(tmp_path):
+    with pytest.raises(InvalidInputError, match="cannot be written"):
+        Trace(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInputError, match="cannot be written"):
+        Trace(tmp_path / "file" / "trace.jsonl")
+
+
+def test_a_question_without_a_document_is_resumed_without_one(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    passages = BM25Retriever([Document("Ann keeps the light.")])
+    pearl = Pearl(CountingModel(by_step), executor=quick(), context=Retrieved(passages))
+    with Trace(path, keep_documents=False) as trace:
+        first = pearl.invoke("q?", plan=THREE, trace=trace)
+    again = pearl.resume(path)
+    assert (again.answer, again.calls) == (first.answer, 0)
+
+
+def test_answers_of_another_model_are_not_taken(tmp_path):
+    with Trace(tmp_path / "trace.jsonl") as trace:
+        pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=trace)
+        other = CountingModel(lambda prompt: f"another {by_step(prompt)}", fingerprint="another")
+        run = pearl_of(other).invoke("q?", "text", plan=THREE, trace=trace)
+    assert (run.calls, run.reused, run.values["a"]) == (4, 0, "another value of A")
+
+
+def test_each_setting_of_a_call_is_part_of_its_name():
+    caller = quick().caller(CountingModel(by_step))
+    asks = [
+        Ask(prompt=Prompt("a", "b"), purpose="step"),
+        Ask(prompt=Prompt("a", "c"), purpose="step"),
+        Ask(prompt=Prompt("a", "b"), purpose="step", max_tokens=3),
+        Ask(prompt=Prompt("a", "b"), purpose="step", stop=("x",)),
+        Ask(prompt=Prompt("a", "b"), purpose="step", temperature=1.0),
+        Ask(prompt=Prompt("a", "b"), purpose="step", seed=1),
+    ]
+    assert len({caller.key(ask) for ask in asks}) == len(asks)

@@ -112,3 +112,8 @@ def test_the_command_line(tmp_path):
         subprocess.run([*command, "--categories", "--examples", "9", "--json"], capture_output=True).stdout
     )
     assert table["worth"][0]["strategy"] == "classifier-head"
+
+
+def test_there_is_always_a_way_to_start_with():
+    advice = advise(needs=Needs(categories=True, per_hour=1000))
+    assert advice.answer.startswith("Start with zero-shot: ")

@@ -10,7 +10,9 @@ import sys
 import pytest
 
 from ragkit import BM25Retriever, Document, Example, Index, Needs, ScriptedModel, Task, advise, compare
+from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
+from ragkit_pipelines.compare.documents import opened
 from ragkit_pipelines.compare.retrieving import Rag
 from ragkit_pipelines.rag.answers import without_marks
 
@@ -141,3 +143,15 @@ def test_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     again = subprocess.run([*command, "resume", tmp_path / "out", "--json"], capture_output=True, text=True)
     assert json.loads(again.stdout)["rows"][0]["strategy"] == "rag"
+
+
+def test_an_index_is_known_by_its_passages_and_its_own_embedder(tmp_path):
+    def fingerprint(texts, embedder):
+        index = Index.create(None, embedder=embedder)
+        index.add(texts)
+        with opened(index, tmp_path, load_embedder("hash:8")) as library:
+            return library.fingerprint
+
+    assert fingerprint(["a lamp"], "hash:64") == fingerprint(["a lamp"], "hash:64")
+    assert fingerprint(["a lamp"], "hash:64") != fingerprint(["a lamp"], "hash:128")
+    assert fingerprint(["a lamp"], "hash:64") != fingerprint(["a door"], "hash:64")

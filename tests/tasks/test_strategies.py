@@ -223,3 +223,9 @@ def test_a_student_copies_its_teacher_mistakes_included(tmp_path, tiny, home):
     assert "the teacher's 0.900; wording" in row.note
     assert "of its 1 wrong answers copied" in row.note
     assert row.fit_tokens > sum(map(teacher.count_tokens, teacher.asked[:36]))
+
+
+def test_a_student_and_a_model_trained_on_gold_answers_do_not_share_a_folder(tmp_path, tiny, home):
+    arms = [Tuning("lora", epochs=1), Imitating(ScriptedModel(lambda _: " on", name="a/b"), epochs=1)]
+    rows = compare(home, arms, model=tiny, embedder="hash:8", out=tmp_path).results.rows
+    assert [(row.strategy, row.error) for row in rows] == [("lora", None), ("imitate:a/b", None)]

@@ -62,7 +62,7 @@ def test_processes_give_the_results_of_this_process(tmp_path, names, model):
     here = compare(TASK, names, **asked, out=tmp_path / "here")
     there = compare(TASK, names, **asked, out=tmp_path / "there", workers=WorkerPool("process", workers=2))
     assert not any(row.error for row in there.results.rows)
-    assert len(there.cells) == len(names) * 3
+    assert len(there.cells) == len(names) * 2  # 24 is the whole pool
     files = ("results.json", "items.json", "run.json")
     assert written(tmp_path / "there", *files) == written(tmp_path / "here", *files)
     assert [cell.model_dump(exclude={"row"}) for cell in there.cells] == [

@@ -17,7 +17,7 @@ from ragkit.models import load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
 from ragkit_pipelines.compare.checking import Checks, checked
-from ragkit_pipelines.compare.curves import Extrapolation, extrapolate
+from ragkit_pipelines.compare.curves import Extrapolation, extrapolate, highest_target
 from ragkit_pipelines.compare.documents import AnyDocuments, opened
 from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.pooled import check_poolable, run_pooled
@@ -83,7 +83,7 @@ class Comparison:
         if isinstance(target, str):
             curve = self.items.curve(target)
             scores = curve[max(curve)]
-            target = sum(sum(each) / len(each) for each in scores.values()) / len(scores)
+            target = highest_target(sum(sum(each) / len(each) for each in scores.values()) / len(scores), self.items)
         return extrapolate(self.items.curve(strategy), target)
 
     def html(self) -> str:
@@ -190,11 +190,12 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
         if out:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomic(folder / "run.json", json.dumps(provenance, ensure_ascii=False, indent=1))
-        answers, jobs = folder / "answers.sqlite", list[Job]()
+        answers, jobs = folder / "answers.sqlite", dict[tuple[str, str], Job]()
         for (size, seed), pool in pools.items():
             setting = Setting(task, pool, seed, language_model, vectors, folder, answers, trials, budget, held)
-            jobs += jobs_on(setting, size, chosen)
-        cells = _run(jobs, workers)
+            for job in jobs_on(setting, size, chosen):
+                jobs.setdefault(job.place, job)
+        cells = _run(list(jobs.values()), workers)
         results = summarise(
             task.name,
             leaked,

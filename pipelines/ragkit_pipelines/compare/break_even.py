@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ragkit.records import Usage
 from ragkit_pipelines.compare.costs import VolumeRange, break_even, range_of
-from ragkit_pipelines.compare.setting import sum_known
+from ragkit_pipelines.compare.setting import mean_known
 
 if TYPE_CHECKING:
     from ragkit.models.pricing import Price
@@ -97,7 +97,7 @@ def _upfront(row: Row, price: Price) -> float:
 def _operations(tuned: Sequence[Row], prompted: Sequence[Row], field: str) -> VolumeRange | None:
     each_before, each_after = ([_share(getattr(row, field), row.n) for row in rows] for rows in (prompted, tuned))
     before, after = ([_share(row.fit_flops, 1) for row in rows] for rows in (prompted, tuned))
-    means = [_mean_known(values) for values in (after, before, each_before, each_after)]
+    means = [mean_known(values) for values in (after, before, each_before, each_after)]
     if any(mean is None for mean in means):
         return None
     spent_after, spent_before, costs_before, costs_after = (mean or 0.0 for mean in means)
@@ -106,11 +106,6 @@ def _operations(tuned: Sequence[Row], prompted: Sequence[Row], field: str) -> Vo
 
 def _share(value: float | None, n: int) -> float | None:
     return None if value is None else value / n
-
-
-def _mean_known(values: Sequence[float | None]) -> float | None:
-    total = sum_known(values)
-    return None if total is None else total / len(values)
 
 
 def _mean(values: Sequence[float]) -> float:

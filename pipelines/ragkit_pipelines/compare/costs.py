@@ -195,6 +195,8 @@ def break_even(upfront: float, each_before: float, each_after: float) -> float |
     Returns:
         Number of answers, not rounded, 0 where it pays from the first; None where it never pays for good.
     """
+    if each_before == each_after and upfront < 0:
+        return 0.0
     return max(0.0, upfront / (each_before - each_after)) if each_before > each_after else None
 
 

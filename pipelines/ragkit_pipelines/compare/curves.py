@@ -116,8 +116,7 @@ def gap_lines(items: Items) -> list[list[str]]:
     if len(means) < 2:
         return []
     best = max(means, key=means.__getitem__)
-    # Half an item of error is the least that the items can tell from none.
-    target = min(means[best], 1 - 0.5 / len(items.expected))
+    target = highest_target(means[best], items)
     lines = []
     for name, score in means.items():
         try:
@@ -127,6 +126,15 @@ def gap_lines(items: Items) -> list[list[str]]:
         except InvalidInputError:  # too few sizes, or other seeds at one of them: no curve
             continue
     return lines
+
+
+def highest_target(score: float, items: Items) -> float:
+    """A score as a target; half an item of error is the least that the items can tell from none.
+
+    Returns:
+        The score, under 1.
+    """
+    return min(score, 1 - 0.5 / len(items.expected))
 
 
 GAP_HEADINGS = ("strategy", "score", "to reach", "labelled examples in all, 95 % interval")

@@ -65,7 +65,10 @@ def opened(documents: AnyDocuments, folder: Path, embedder: Embedder) -> Iterato
     from ragkit.ingest import load_chunker, load_documents
 
     if isinstance(documents, Index):
-        yield _library(documents)
+        library = _library(documents)
+        if documents.embedder is not None:  # its own, not that of the comparison
+            library.fingerprint = run_hash(passages=library.fingerprint, embedder=documents.embedder.fingerprint)
+        yield library
     elif isinstance(documents, str | Path):
         path = Path(documents)
         if not path.exists():

@@ -63,7 +63,10 @@ class Imitating:
         taught = imitate(teacher, [row.input for row in rest], template=template, examples=shown, max_tokens=most)
         if not taught.examples:
             raise InvalidInputError(f"the teacher gave no answer to train on; the first: {taught.dropped[0][1]}")
-        student = Tuning(self.method, epochs=self.epochs, max_tokens=most).run(replace(setting, pool=taught.examples))
+        student = Tuning(self.method, epochs=self.epochs, max_tokens=most).run(
+            # In a folder of its own: a model that the same method trained on the gold answers is another one.
+            replace(setting, pool=taught.examples, folder=setting.folder / self.name.replace("/", "-"))
+        )
         asked = [template.prompt(shown, row.input) for row in setting.task.test]
         done = teacher.generate(asked, max_tokens=most, stop=template.stop)
         model_answers = [template.read_answer(completion.text) for completion in done]

@@ -142,7 +142,7 @@ def run_pooled(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[int], N
     """Run jobs on the workers of a pool, but for those that are finished.
 
     Args:
-        jobs: The jobs; those that are the same are run once.
+        jobs: The jobs, none twice.
         pool: The workers.
         advance: Called with the number of jobs that just ended.
 
@@ -150,8 +150,8 @@ def run_pooled(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[int], N
         A cell for each job, in order; with an error where no worker finished it.
     """
     cells = {job.place: cell for job in jobs if (cell := finished(job)) is not None}
-    advance(sum(job.place in cells for job in jobs))
-    rest = list({job.place: job for job in jobs if job.place not in cells}.values())
+    advance(len(cells))
+    rest = [job for job in jobs if job.place not in cells]
     first = jobs[0].setting
     if rest and first.model is not None:
         AnswerCache(first.answers).close()  # made once, not by all workers at the same time
@@ -168,7 +168,7 @@ def run_pooled(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[int], N
                 missing.append(each)
                 stand_in = _GivenUp(job.strategy.name, f"{each.reason}, {each.attempts} times")
                 cells[job.place] = run_job(replace(job, strategy=stand_in))
-            advance(sum(other.place == job.place for other in jobs))
+            advance(1)
     _tell(missing, len(jobs), first.folder)
     return [cells[job.place] for job in jobs]
 

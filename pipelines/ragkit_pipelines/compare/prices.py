@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,7 +30,7 @@ class PriceRange(BaseModel):
 
     base: tuple[Price, ...] = Field(min_length=1)
     tuned: tuple[Price, ...] = ()
-    hosting: tuple[float, ...] = Field(default=(0.0,), min_length=1)
+    hosting: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(default=(0.0,), min_length=1)
 
     @classmethod
     def load(cls, path: str | Path) -> PriceRange:

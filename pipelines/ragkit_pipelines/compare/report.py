@@ -9,8 +9,8 @@ from ragkit_pipelines.compare.classes import OTHER, confusions, matrix_lines, re
 from ragkit_pipelines.compare.costs import per_thousand
 from ragkit_pipelines.compare.curves import GAP_HEADINGS, gap_lines
 from ragkit_pipelines.compare.items import Items
-from ragkit_pipelines.compare.results import Results, Row
-from ragkit_pipelines.compare.setting import sum_known
+from ragkit_pipelines.compare.results import Results, Row, cell_text
+from ragkit_pipelines.compare.setting import mean_known
 
 MOST_IN_MARKDOWN = 10  # classes of a matrix that a line can hold
 
@@ -71,18 +71,13 @@ COST_HEADINGS = (
 
 
 def _dollars(values: Sequence[float | None]) -> str:
-    mean = _mean_known(values)
+    mean = mean_known(values)
     return "unknown" if mean is None else f"{mean:,.4f}"
 
 
 def _operations(values: Sequence[float | None]) -> str:
-    mean = _mean_known(values)
+    mean = mean_known(values)
     return "unknown" if mean is None else f"{mean:.2g}"
-
-
-def _mean_known(values: Sequence[float | None]) -> float | None:
-    total = sum_known(values)
-    return None if total is None else total / len(values)
 
 
 def break_even_lines(results: Results) -> list[list[str]]:
@@ -177,7 +172,7 @@ def _class_parts(items: Items | None) -> list[str]:
         return []
     parts = ["## Recall by class", _table(("class", "rows", *(each.strategy for each in found)), recall_lines(found))]
     for each in found:
-        parts.append(f"## What {_cell(each.strategy)} confuses")
+        parts.append(f"## What {cell_text(each.strategy)} confuses")
         if len(each.classes) <= MOST_IN_MARKDOWN:
             parts.append(_table(("class", *each.classes, OTHER), matrix_lines(each)))
         elif worst := each.worst():
@@ -197,16 +192,15 @@ def markdown_report(results: Results, items: Items | None = None) -> str:
     Returns:
         The page; names that came from elsewhere cannot break out of their cells.
     """
-    n = max((row.n for row in results.rows), default=0)
-    failed = [f"- {_cell(row.strategy)}, pool {row.size}, seed {row.seed}: {_cell(row.error)}"
+    failed = [f"- {cell_text(row.strategy)}, pool {row.size}, seed {row.seed}: {cell_text(row.error)}"
               for row in results.rows if row.error]  # fmt: skip
     parts = [
-        f"# {_cell(results.task)}",
-        _cell(verdict(results)),
-        f"Share of {n} test rows answered right, with 95 % interval. {results.leaked_test_rows} more stood in the pool "
+        f"# {cell_text(results.task)}",
+        cell_text(verdict(results)),
+        f"{results.measured[0].upper()}{results.measured[1:]}. {results.leaked_test_rows} more rows stood in the pool "
         f"and were removed. One and the same answer to everything scores {results.floor:.3f}.",
         results.markdown(),
-        *(["## Data", "\n".join(f"- {_cell(line)}" for line in data)] if (data := data_lines(results)) else []),
+        *(["## Data", "\n".join(f"- {cell_text(line)}" for line in data)] if (data := data_lines(results)) else []),
         "## A thousand answers, at the largest pool",
         _table(COST_HEADINGS, cost_lines(results)),
         *(
@@ -272,9 +266,5 @@ def break_even_note(results: Results) -> str:
 
 
 def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = ["| " + " | ".join(map(_cell, headings)) + " |", "|-" * len(headings) + "|"]
-    return "\n".join(rows + ["| " + " | ".join(map(_cell, line)) + " |" for line in lines])
-
-
-def _cell(text: str | None) -> str:
-    return " ".join((text or "").split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    rows = ["| " + " | ".join(map(cell_text, headings)) + " |", "|-" * len(headings) + "|"]
+    return "\n".join(rows + ["| " + " | ".join(map(cell_text, line)) + " |" for line in lines])

@@ -198,6 +198,14 @@ class Results(BaseModel):
             where = ".".join(map(str, first["loc"]))
             raise DataFileError(path, 0, f"`{where}`: {first['msg']}; the file was changed or damaged") from error
 
+    @property
+    def measured(self) -> str:
+        """What the scores are, in words."""
+        n = max((row.n for row in self.rows), default=0)
+        right = all(row.correct == int(row.correct) for row in self.rows)
+        what = f"share of {n} test rows answered right" if right else f"mean score of {n} test rows"
+        return f"{what}, with 95 % interval"
+
     def table(self) -> Table:
         """A table for the terminal: a line for each strategy, a column for each pool size.
 
@@ -205,10 +213,10 @@ class Results(BaseModel):
             A rich table; with several seeds the mean score and the widest of their intervals.
         """
         from rich.table import Table
+        from rich.text import Text
 
         sizes = sorted({row.size for row in self.rows})
-        n = max((row.n for row in self.rows), default=0)
-        table = Table(title=f"{self.task}: share of {n} test rows answered right, with 95 % interval")
+        table = Table(title=Text(f"{self.task}: {self.measured}"))
         table.add_column("strategy")
         for size in sizes:
             table.add_column(f"pool {size}", justify="right")
@@ -217,10 +225,11 @@ class Results(BaseModel):
         for strategy in dict.fromkeys(row.strategy for row in self.rows):
             own = [row for row in self.rows if row.strategy == strategy]
             cells = [score_text([row for row in own if row.size == size]) for size in sizes]
-            last = [row for row in own if row.size == max(row.size for row in own)]
+            sound = [row for row in own if row.error is None] or own
+            last = [row for row in sound if row.size == max(row.size for row in sound)]
             table.add_row(
-                strategy,
-                *cells,
+                Text(strategy),
+                *map(Text, cells),
                 f"{_mean(last, 'prompt_tokens'):,.0f} / {_mean(last, 'completion_tokens'):,.0f}",
                 f"{_mean(last, 'fit_seconds'):.1f}",
                 f"{_mean(last, 'seconds'):.1f}",
@@ -238,8 +247,17 @@ class Results(BaseModel):
         for strategy in dict.fromkeys(row.strategy for row in self.rows):
             own = [row for row in self.rows if row.strategy == strategy]
             cells = [score_text([row for row in own if row.size == size]) for size in sizes]
-            lines.append(f"| {strategy} | " + " | ".join(cells) + " |")
+            lines.append(f"| {cell_text(strategy)} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
+
+
+def cell_text(text: str | None) -> str:
+    """A text for a cell of a Markdown table, which it cannot break out of.
+
+    Returns:
+        One line.
+    """
+    return " ".join((text or "").split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _mean(rows: Sequence[Row], field: str) -> float:

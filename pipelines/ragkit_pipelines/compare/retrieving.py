@@ -8,8 +8,9 @@ from typing import Protocol, runtime_checkable
 from uuid import uuid4
 
 from ragkit.errors import InvalidInputError
+from ragkit.options import MOST_OPTIONS
 from ragkit.protocols import LanguageModel, Retriever
-from ragkit.records import field_text
+from ragkit.records import Completion, Usage, field_text
 from ragkit.tasks import Task
 from ragkit_pipelines.compare.documents import AnyDocuments, Library
 from ragkit_pipelines.compare.setting import Outcome, Setting, Strategy, need_model, outcome_of, sum_known
@@ -116,7 +117,7 @@ class Rag:
             The outcome; its note says how often the model found no answer in the passages.
         """
         task = setting.task
-        assert self.retriever is not None  # noqa: S101 - `readers` has checked
+        assert self.retriever is not None  # noqa: S101 - `check_documents` has checked
         pipeline = RetrieveThenAnswer(
             setting.language_model(self.name),
             self.retriever,
@@ -157,9 +158,14 @@ class Planning:
         """Refuse to run without a model, or on inputs that are no questions.
 
         Raises:
-            InvalidInputError: If an input has other fields.
+            InvalidInputError: If an input has other fields, or there are more labels than letters.
         """
         need_model(self.name, model)
+        if task.labels and len(task.labels) > MOST_OPTIONS:
+            raise InvalidInputError(
+                f"strategy 'pearl' maps its answers to {MOST_OPTIONS} labels at most, the task has {len(task.labels)}; "
+                "leave it out"
+            )
         if any(not isinstance(row.input, str) and "question" not in row.input for row in task.test):
             raise InvalidInputError(
                 "strategy 'pearl' needs inputs that are questions, or have the fields 'question' and 'document'"
@@ -192,6 +198,7 @@ class Planning:
         from ragkit_pipelines.pearl.options import OptionMapper
         from ragkit_pipelines.pearl.pipeline import Pearl
         from ragkit_pipelines.pearl.retrieved import Retrieved
+        from ragkit_pipelines.pearl.run import Run
 
         rows = [row.input for row in setting.task.test]
         questions = [row if isinstance(row, str) else field_text(row, "question") for row in rows]
@@ -205,14 +212,18 @@ class Planning:
         runs = pearl.batch(questions, documents)
         answers = [run.text for run in runs]
         labels = setting.task.labels
+        mapper = OptionMapper(model)
         if labels:
-            choices = OptionMapper(model).map_many([(a, q, labels) for a, q in zip(answers, questions, strict=True)])
+            choices = mapper.map_many([(a, q, labels) for a, q in zip(answers, questions, strict=True)])
             answers = ["" if choice.place is None else labels[choice.place] for choice in choices]
+        took: list[Run | Completion] = [*runs, *mapper.replies]
+        usage = sum((each.usage for each in took), Usage())
         return Outcome(
             answers,
             labels=0,
-            prompt_tokens=sum(run.usage.prompt_tokens for run in runs),
-            completion_tokens=sum(run.usage.completion_tokens for run in runs),
-            seconds=sum(run.model_seconds for run in runs),
-            cost=sum_known([run.cost for run in runs]),
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            seconds=sum(run.model_seconds for run in runs) + sum(reply.seconds for reply in mapper.replies),
+            cost=sum_known([each.cost for each in took]),
+            cached_tokens=usage.cached_tokens,
         )

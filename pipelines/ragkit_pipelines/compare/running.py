@@ -121,7 +121,7 @@ def run_job(job: Job) -> Cell:
         scores = setting.task.score_all(outcome.answers)
         calibration = calibrated(outcome.confidence, scores) if len(outcome.confidence) else None
     except Exception as failure:  # noqa: BLE001 - whatever it is, the other strategies go on
-        outcome, error = Outcome([], seconds=perf_counter() - started), _described(failure)
+        outcome, scores, error = Outcome([], seconds=perf_counter() - started), [], _described(failure)
     cell = Cell(
         key=_key_of(job),
         row=make_row(

@@ -200,6 +200,16 @@ def sum_known(values: Sequence[float | None]) -> float | None:
     return sum(known) if len(known) == len(values) else None
 
 
+def mean_known(values: Sequence[float | None]) -> float | None:
+    """The mean, None where one of the values is.
+
+    Returns:
+        A number or None.
+    """
+    total = sum_known(values)
+    return None if total is None else total / len(values)
+
+
 class Strategy(Protocol):
     """One way of solving a task."""
 

@@ -70,7 +70,7 @@ class Tuning:
         """
         if self.name == "full" and setting.model is None:
             return EncoderTuning("full").run(setting)
-        if setting.trials < 2:
+        if setting.trials < 2 or self.method == "api":  # a vendor chooses rates itself
             return self._once(setting, self.name)[0]
         learn, dev = setting.held_out(self.name)
         inner = setting.on(learn, dev)
@@ -93,11 +93,11 @@ class Tuning:
     def _epochs(self, rows: int) -> float:
         return self.epochs or max(3, ceil(200 / ceil(rows / 16)))
 
-    def _once(self, setting: Setting, folder: str) -> tuple[Outcome, float]:
+    def _once(self, setting: Setting, folder: str) -> tuple[Outcome, float | None]:
         """Train once and answer.
 
         Returns:
-            The outcome, and the learning rate that was used.
+            The outcome, and the learning rate that was used; None where a vendor trained.
         """
         base, earlier = self._base(setting, setting.folder / f"{folder} text")
         # The same prompts in training and in use; only the model behind them changes.
@@ -126,8 +126,8 @@ class Tuning:
             fit_tokens=sum(run.manifest.tokens for run in spent),
             trained_tokens=sum(run.manifest.tokens for run in spent),
             trained_flops=sum_known([run.manifest.flops for run in spent]),
+            fit_cost=tuned.manifest.cost if self.method == "api" else 0.0,
         )
-        assert tuned.manifest.learning_rate is not None  # noqa: S101 - only training at a vendor does not tell
         return outcome, tuned.manifest.learning_rate
 
     def _base(self, setting: Setting, folder: Path) -> tuple[LanguageModel, list[FineTuned]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -157,6 +157,29 @@ def recommend(
     for row in sound:
         if row.size == size:
             by_strategy[row.strategy].append(row)
+    chosen = _best(by_strategy, size, pairs, differences, level)
+    failed = _failures([row for row in rows if row.size == size])
+    return chosen.model_copy(update={"evidence": "; ".join([chosen.evidence, *failed])})
+
+
+def _failures(rows: Sequence[Row]) -> list[str]:
+    """Which strategies have no result, or not in all seeds: the evidence does not hold for what failed."""
+    runs = Counter(row.strategy for row in rows)
+    failed = Counter(row.strategy for row in rows if row.error is not None)
+    return [
+        f"{name} failed" + (f" in {count} of {runs[name]} seeds" if runs[name] > 1 else "")
+        for name, count in failed.items()
+    ]
+
+
+def _best(
+    by_strategy: Mapping[str, Sequence[Row]],
+    size: int,
+    pairs: Sequence[Pair],
+    differences: Sequence[Difference],
+    level: float,
+) -> Recommendation:
+    """Find the best of those that finished, and hold it against the floor and the others."""
     means = {name: sum(row.score for row in own) / len(own) for name, own in by_strategy.items()}
     best = max(means, key=means.__getitem__)
     rivals = [name for name in by_strategy if name != best]
@@ -164,7 +187,11 @@ def recommend(
     over = (
         "" if len(own) == 1 else f" in the mean of {len(own)} seeds, {min(row.score for row in own):.1%} in the worst"
     )
-    said = f"{best} answered {means[best]:.1%} of {own[0].n} test rows right{over} from a pool of {size}"
+    right = all(row.correct == int(row.correct) for rows in by_strategy.values() for row in rows)
+    scored = f"answered {means[best]:.1%} of {own[0].n} test rows right"
+    if not right:  # a metric that gives parts of a score
+        scored = f"scored {means[best]:.3f} in the mean of {own[0].n} test rows"
+    said = f"{best} {scored}{over} from a pool of {size}"
     if not rivals:
         return Recommendation(strategy=None, evidence=f"{said}; nothing was compared with it")
     if all(row.at_floor for row in own):
@@ -200,6 +227,8 @@ def _judged(
         weakest = max((measured[pair].detectable for name in equal if (pair := frozenset((best, name))) in measured),
                       default=None)  # fmt: skip
         likely = "" if weakest is None else f"; differences of {weakest:.1%} and more would likely have been shown"
+        if likely and len(rivals) > 1:
+            likely += " by a single test"  # what Holm's correction takes depends on the other p-values
         return Recommendation(
             strategy=None,
             evidence=f"{said}; no difference shown to {', '.join(equal)} ({test}, Holm-corrected p >= {level}){likely}",

@@ -138,8 +138,9 @@ class Answering:
             place = {step.out: number for number, step in enumerate(plan.steps)}
             steps = sorted(steps, key=lambda each: place[each.step.out])
         answer = _answer(plan, steps, self.parts.answer)
-        failed = [f"{each.step.out}: {each.reason}" for each in steps if each.status == "failed"]
-        reasons = ([planning.reason] if plan is None else []) + failed
+        wrong = [f"{each.step.out}: {each.reason}" for each in steps if each.status != "skipped" and each.reason]
+        reasons = ([planning.reason] if plan is None else []) + wrong
+        failed = any(each.status == "failed" for each in steps)
         status: Literal["done", "partial", "failed", "cancelled"] = "partial" if failed else "done"
         if not answer.strip():
             status = "failed"

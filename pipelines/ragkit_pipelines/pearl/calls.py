@@ -271,6 +271,8 @@ class Caller:
                 if isinstance(answer, Failure) and not answer.may_pass and not isinstance(answers, Failure):
                     outcomes[key] = answer
                 elif isinstance(answer, Failure) or not answer.text.strip():
+                    if isinstance(answer, Completion):
+                        self._paid(answer)
                     outcomes[key] = self._with_retries(key, ask)
                 else:
                     outcomes[key] = self._keep(ask, key, answer)
@@ -293,8 +295,14 @@ class Caller:
         answers = self._attempt([ask])
         answer = answers if isinstance(answers, Failure) else answers[0]
         if isinstance(answer, Completion) and not answer.text.strip():
+            self._paid(answer)
             return Failure(reason="the model answered nothing", kind="model")
         return answer
+
+    def _paid(self, empty: Completion) -> None:
+        """Count an answer that is of no use, but was read for and paid for."""
+        with self._lock:
+            self.spent.add(empty, reused=False)
 
     def _attempt(self, asks: list[Ask]) -> list[Completion | Failure] | Failure:
         """One call of the model, with a limit on its time; it cannot be stopped, only given up."""

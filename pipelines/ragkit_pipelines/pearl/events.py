@@ -115,6 +115,7 @@ class RunEnded(_Event):
 
 
 Event = RunBegun | DocumentSeen | PlanMade | CallMade | StepEnded | RunEnded
+_BEGINNING = b'{"event":"'  # of every line
 _READER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
@@ -137,13 +138,18 @@ def read_events(path: Path) -> tuple[list[Event], int]:
         The events, and the length of the whole lines in bytes.
 
     Raises:
-        DataFileError: If the file cannot be read, or another line than the last is damaged.
+        DataFileError: If the file cannot be read, is no trace, or another line than the last is damaged.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a trace") from error
     whole = data.rfind(b"\n") + 1
+    if data[whole : whole + len(_BEGINNING)] != _BEGINNING[: len(data) - whole]:
+        problem = (
+            "its last line is not even the beginning of a line of a trace; give another file, this one is left as it is"
+        )
+        raise DataFileError(path, data.count(b"\n") + 1, problem)
     events: list[Event] = []
     for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
         content = without_checksum(line)

@@ -240,6 +240,11 @@ class _ModelStep:
         parts = [self.step.note, *(value[:_WORDS] for value in self._named_values().values())]
         return "\n".join([*parts, self.question] if self.step.action.name == DIRECT else parts)
 
+    def _cut_off(self, answered: Sequence[Answered]) -> str:
+        """Say it where an answer is not whole: what is counted or joined from it may be wrong."""
+        cut = any(each.completion.finish_reason == "length" for each in answered)
+        return f"cut off at {self.max_tokens} tokens; raise `max_tokens` of PlanExecutor" if cut else ""
+
     def _ended(self, outcomes: Sequence[Outcome], passages: tuple[Passage, ...]) -> StepRun:
         answered = [outcome for outcome in outcomes if isinstance(outcome, Answered)]
         failed = next((outcome for outcome in outcomes if isinstance(outcome, Failure)), None)
@@ -247,7 +252,7 @@ class _ModelStep:
             step=self.step,
             status="done" if failed is None else "failed",
             value="" if failed is not None else answered[-1].completion.text,
-            reason="" if failed is None else failed.reason,
+            reason=self._cut_off(answered) if failed is None else failed.reason,
             passages=passages,
             usage=sum((each.completion.usage for each in answered), Usage()),
             seconds=sum(each.completion.seconds for each in answered),

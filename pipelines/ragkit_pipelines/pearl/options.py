@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 
 from ragkit.models import load_model
-from ragkit.options import NO_CHOICE, Choice, read_option
+from ragkit.options import NO_CHOICE, Choice, check_options, read_option
 from ragkit.protocols import LanguageModel
-from ragkit.records import Prompt
+from ragkit.records import Completion, Prompt
 from ragkit_pipelines.pearl.prompts import marked
 
 
@@ -22,12 +22,14 @@ class OptionMapper:
         max_tokens: Tokens of its reply at the most.
         mapped: Answers that came to an option so far.
         unmapped: Answers that did not.
+        replies: What the model replied so far, with what each reply took.
     """
 
     model: str | LanguageModel
     max_tokens: int = 16
     mapped: int = field(default=0, init=False)
     unmapped: int = field(default=0, init=False)
+    replies: list[Completion] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._model = load_model(self.model)
@@ -53,9 +55,15 @@ class OptionMapper:
 
         Returns:
             Choices in order.
+
+        Raises:
+            InvalidInputError: If a row has no option, or more than there are letters.
         """
+        for _, _, options in rows:
+            check_options(options)
         asked = [place for place, (answer, _, _) in enumerate(rows) if answer.strip()]
         replies = self._model.generate([_prompt(*rows[place]) for place in asked], max_tokens=self.max_tokens)
+        self.replies += replies
         choices = [NO_CHOICE] * len(rows)
         for place, reply in zip(asked, replies, strict=True):
             first = next((line for line in reply.text.splitlines() if line.strip()), "")
@@ -66,7 +74,7 @@ class OptionMapper:
 
 
 def _prompt(answer: str, question: str, options: Sequence[str]) -> Prompt:
-    rows = zip(ascii_uppercase, options, strict=False)  # there are letters left over
+    rows = zip(ascii_uppercase, options, strict=False)  # some letters are left over
     listed = "".join(f"{letter}. {' '.join(option.split())}\n" for letter, option in rows)
     return Prompt(
         "An answer to a question was worked out before. Say which option it comes to.\n\n",

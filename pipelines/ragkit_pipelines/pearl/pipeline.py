@@ -329,7 +329,8 @@ class Pearl:
                         f"the trace {kept.path} was made with the {what} {then!r}, this Pearl has {now!r}; "
                         "resume with the same, or start anew with invoke(…)"
                     )
-            text = text_of(document) if document is not None else kept.document(begun.document)
+            held = "" if begun.document == text_hash("") else kept.document(begun.document)
+            text = text_of(document) if document is not None else held
             if text is None or text_hash(text) != begun.document:
                 problem = "does not hold its document" if text is None else "is about another document"
                 raise InvalidInputError(f"the trace {kept.path} {problem}; give the right one as `document`")

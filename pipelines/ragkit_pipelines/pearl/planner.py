@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from ragkit.errors import InvalidInputError, PlanError
-from ragkit.records import Diagnostic, Prompt
+from ragkit.records import Completion, Diagnostic, Prompt
 from ragkit_pipelines.pearl.action import DOCUMENT, Action
 from ragkit_pipelines.pearl.calls import Ask, Caller, Failure
 from ragkit_pipelines.pearl.executor import DIRECT
@@ -137,7 +137,7 @@ class PromptPlanner(Planner):
                 return Planned(plan=None, reason=f"no plan was had: {outcome.reason}", rejected=tuple(tried))
             text = outcome.completion.text.strip()
             try:
-                plan = Plan.parse(text, library, repair=self.repair)
+                plan = self._read(outcome.completion, library)
             except PlanError as error:
                 tried.append((text, error.diagnostics))
                 problems = [str(each) for each in error.diagnostics if each.level == "error"][:8]
@@ -149,6 +149,12 @@ class PromptPlanner(Planner):
         last = next(str(each) for each in tried[-1][1] if each.level == "error")
         reason = f"{len(tried)} plans were rejected, the last one for {last}"
         return Planned(plan=None, reason=reason, rejected=tuple(tried))
+
+    def _read(self, completion: Completion, library: ActionLibrary) -> Plan:
+        if completion.finish_reason == "length":  # what is there may read as a plan, but is not the whole one
+            message = f"the plan was cut off at {self.max_tokens} tokens; write fewer steps, and nothing behind them"
+            raise PlanError("the plan", [Diagnostic("error", "cut-off", message)])
+        return Plan.parse(completion.text.strip(), library, repair=self.repair)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,15 +72,15 @@ def refine(
     for row in labelled:
         run = pearl.invoke(row.question, row.document)
         run_in_all += 1
+        right = _is_right(run, row, check)
         for _ in range(tries - 1):
-            if _is_right(run, row, check):
-                break
-            plan = _another(pearl, row.question, run)
+            plan = None if right else _another(pearl, row.question, run)
             if plan is None:
                 break
             run = pearl.invoke(row.question, row.document, plan=plan)
             run_in_all += 1
-        if run.plan is not None and _is_right(run, row, check):
+            right = _is_right(run, row, check)
+        if run.plan is not None and right:
             found.append(Demonstration(row.question, run.plan))
         else:
             failed.append((row.question, run))

@@ -32,7 +32,8 @@ def read_run(path: str | Path, number: int | None = None) -> Run:
         number: Which question, counted from 1; the last one if None.
 
     Returns:
-        The run. One that has not ended yet, or was killed, is called partial.
+        The run. One that has not ended yet, or was killed, is called partial. What calls took that gave no answer is
+        not told.
 
     Raises:
         InvalidInputError: If the trace holds no such question; a `DataFileError` if it cannot be read.
@@ -41,7 +42,8 @@ def read_run(path: str | Path, number: int | None = None) -> Run:
     begun = [event for event in events if isinstance(event, RunBegun)]
     chosen = [event for event in begun if number is None or event.run == number]
     if not chosen:
-        raise InvalidInputError(f"the trace {path} has {len(begun)} questions; there is no number {number or 1}")
+        asked = 1 if number is None else number
+        raise InvalidInputError(f"the trace {path} has {len(begun)} questions; there is no number {asked}")
     return _told(chosen[-1], events)
 
 

@@ -21,7 +21,7 @@ class StepRun:
         step: The step.
         status: ``"done"``; ``"failed"``; or ``"skipped"``, where a value that it needs is missing.
         value: What it gave, exactly as the model wrote it; empty unless it is done.
-        reason: Why it is not done.
+        reason: Why it is not done; or that its value was cut off at the most tokens it may take.
         passages: Passages of the document that it was shown beside what all steps are shown.
         local: Whether it was computed without a model.
         usage: Tokens of its calls.

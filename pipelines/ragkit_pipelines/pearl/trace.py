@@ -48,12 +48,18 @@ class Trace:
 
         Raises:
             TraceLockedError: If it is open elsewhere.
+            DataFileError: If it is something else, or damaged; nothing is changed then.
+            InvalidInputError: If it cannot be opened for writing.
         """
         self.path, self.keep_documents = Path(path), keep_documents
         self._file = -1
         self._lock = Lock()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            message = f"the trace {self.path} cannot be written ({error.strerror}); give a file in a folder that can"
+            raise InvalidInputError(message) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -18,6 +18,7 @@ from ragkit.index import Index
 from ragkit.index.rebuilding import rebuild_index
 from ragkit.ingest import load_chunker, load_documents
 from ragkit.ingest.syncing import SyncReport
+from ragkit.progress import progress
 from ragkit.records import Document
 from ragkit.text import read_json
 from ragkit.workers import WorkerPool
@@ -61,7 +62,7 @@ def build(  # noqa: PLR0913 - the options of the command
     pool = pool_of(engine, workers)
     with Index.create(folder, embedder=embedder, metric=metric, dtype=dtype, factory=factory, exist_ok=True) as index:  # type: ignore[arg-type]
         synced = _put(index, data, text, chunker, pool)
-        index.compact()
+        _compact(index)
         _say(index, synced, as_json=as_json)
 
 
@@ -114,7 +115,7 @@ def rebuild(
     Example: ragkit index rebuild docs.rag new.rag --embedder st:runs/embedder
     """
     with Index.open(folder, read_only=True) as old, rebuild_index(old, new, embedder=embedder) as index:
-        index.compact()
+        _compact(index)
         _say(index, None, as_json=as_json)
 
 
@@ -171,7 +172,9 @@ def tune(
     Example: ragkit index tune wiki.rag --target-recall 0.98
     """
     with Index.open(folder) as index:
-        typer.echo(json.dumps(dict(index.tune(target_recall=target_recall, k=k))))
+        with progress("measuring recall", None):
+            found = index.tune(target_recall=target_recall, k=k)
+        typer.echo(json.dumps(dict(found)))
 
 
 @index_app.command()
@@ -180,7 +183,7 @@ def verify(folder: _Folder, *, as_json: _Json = False) -> None:
 
     Example: ragkit index verify wiki.rag
     """
-    with Index.open(folder, read_only=True, verify=True) as index:
+    with progress("checking every checksum", None), Index.open(folder, read_only=True, verify=True) as index:
         found = {"documents": len(index), "damaged": False}
     typer.echo(json.dumps(found) if as_json else f"{found['documents']} documents, no damage found")
 
@@ -192,7 +195,7 @@ def compact(folder: _Folder, *, as_json: _Json = False) -> None:
     Example: ragkit index compact wiki.rag
     """
     with Index.open(folder) as index:
-        index.compact()
+        _compact(index)
         _say(index, None, as_json=as_json)
 
 
@@ -212,7 +215,8 @@ def import_langchain(
     """
     from ragkit_pipelines.import_faiss import import_faiss
 
-    report = import_faiss(folder, out, embedder=embedder, metric=metric, name=name)  # type: ignore[arg-type]
+    with progress("bringing documents over", None):
+        report = import_faiss(folder, out, embedder=embedder, metric=metric, name=name)  # type: ignore[arg-type]
     if as_json:
         typer.echo(json.dumps(asdict(report), indent=1))
         return
@@ -236,6 +240,11 @@ def _put(index: Index, data: Path, text: str, chunker: str, pool: WorkerPool | N
         cut = load_chunker(chunker, embedder=index.embedder or "minilm")
         index.add([piece for document in load_documents(data) for piece in cut.chunk(document)], pool=pool)
     return None
+
+
+def _compact(index: Index) -> None:
+    with progress("making the index compact", None):
+        index.compact()
 
 
 def _check_there(data: Path) -> None:

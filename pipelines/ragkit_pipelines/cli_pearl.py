@@ -11,6 +11,7 @@ import typer
 from ragkit.errors import DataFileError, InvalidInputError, UnknownSpecError
 from ragkit.models import load_model
 from ragkit.models.budget import Budget
+from ragkit.progress import progress
 from ragkit_pipelines.pearl.context import Context, WholeText, Windows
 from ragkit_pipelines.pearl.executor import PlanExecutor
 from ragkit_pipelines.pearl.library import ActionLibrary
@@ -68,7 +69,9 @@ def run(  # noqa: PLR0913 - an argument for each option
     pearl = _pearl(model, base_url, context, library, answer, concurrency, max_tokens)
     given = None if plan is None else _plan(plan, pearl.parts.library)
     budget = None if calls is None and tokens is None else Budget(calls=calls, tokens=tokens)
-    _show(pearl.invoke(question, text, plan=given, budget=budget, trace=trace), as_json=as_json)
+    with progress("planning and answering", None):
+        done = pearl.invoke(question, text, plan=given, budget=budget, trace=trace)
+    _show(done, as_json=as_json)
 
 
 @pearl_app.command()
@@ -85,9 +88,9 @@ def plan(
 
     Example: ragkit pearl plan "How often does he write?" --model openai:gpt-4.1-mini
     """
-    made = Pearl(
-        load_model(model, base_url=base_url), library=_actions(library), planner=PromptPlanner(repair=repair)
-    ).plan(question)
+    pearl = Pearl(load_model(model, base_url=base_url), library=_actions(library), planner=PromptPlanner(repair=repair))
+    with progress("planning", None):
+        made = pearl.plan(question)
     typer.echo(made.to_json() if as_json else made.render())
     for each in made.diagnostics:
         typer.echo(f"{each.level}: {each}", err=True)
@@ -111,7 +114,9 @@ def resume(
     Example: ragkit pearl resume run.jsonl --model openai:gpt-4.1-mini
     """
     pearl = _pearl(model, base_url, context, library, answer, concurrency, max_tokens)
-    _show(pearl.resume(trace), as_json=as_json)
+    with progress("answering", None):
+        done = pearl.resume(trace)
+    _show(done, as_json=as_json)
 
 
 @pearl_app.command()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import is_installed, require
-from ragkit.progress import quiet_transformers
+from ragkit.progress import progress, quiet_transformers
 from ragkit.text import refuse_bare_string
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -76,12 +76,13 @@ class SentenceTransformerEmbedder:
     @cached_property
     def model(self) -> Any:
         """The `SentenceTransformer` itself."""
-        import torch
-        from sentence_transformers import SentenceTransformer
+        with progress(f"loading {self.name}", None):
+            import torch
+            from sentence_transformers import SentenceTransformer
 
-        kwargs = {"dtype": getattr(torch, self.dtype)}
-        with quiet_transformers():
-            return SentenceTransformer(self.source, device=self.device, model_kwargs=kwargs)
+            kwargs = {"dtype": getattr(torch, self.dtype)}
+            with quiet_transformers():
+                return SentenceTransformer(self.source, device=self.device, model_kwargs=kwargs)
 
     @cached_property
     def fingerprint(self) -> str:

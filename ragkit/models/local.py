@@ -106,7 +106,9 @@ class LocalModel(ModelBase):
             Token ids.
         """
         with self.encoding:
-            ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)[
+                "input_ids"
+            ]
         return ids
 
     def encode_prompt(self, prompt: AnyPrompt, *, plain: bool = False) -> list[int]:

@@ -121,6 +121,10 @@ def _refuse(error: Exception) -> NoReturn:
         error.show()  # type: ignore[attr-defined]
         sys.exit(2)
     help_of = "" if context is None else f"; see `{context.command_path} --help`"
+    if message.startswith("No such command") and getattr(context, "command_path", "") == "ragkit compare":
+        message += " Rows are given with --data FILE"
+    if message.endswith("?"):
+        help_of = help_of.replace("; see", " See")
     _fail(message.rstrip(".") + help_of)
 
 

@@ -126,6 +126,8 @@ def _prompts_of(
         if sys.stdin.isatty():
             raise InvalidInputError("there is no prompt; give it as an argument, on standard input or with --file")
         prompt = sys.stdin.read()
+        if not prompt.strip():
+            raise InvalidInputError("standard input is empty; give a prompt as an argument, there or with --file")
     if system is None:
         return [prompt], ()
     return [Chat((Message("system", system), Message("user", prompt)))], ()

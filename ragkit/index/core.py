@@ -225,7 +225,8 @@ class Index:
         """
         folder = Path(path)
         if not (folder / NAME).is_file():
-            raise InvalidInputError(f"{folder} holds no index: there is no {NAME}; make one with Index.create")
+            how = "make one with Index.create (`ragkit index build`)"
+            raise InvalidInputError(f"{folder} holds no index: there is no {NAME}; {how}")
         folder = folder.absolute()
         index = cls(folder, None, read_only=read_only, durable=True, cards=card_numbers(device))
         try:

@@ -94,3 +94,11 @@ def test_a_broken_pdf_is_not_read_as_text(tmp_path):
     assert "cannot be read as .pdf" in refused(
         "pearl", "run", "why?", "--document", tmp_path / "broken.pdf", "--model", "tiny"
     )
+
+
+def test_a_heading_and_a_block_of_code_are_no_answers(docs):
+    (docs / "lamps.md").write_text(
+        "# When the lamp is dimmed\n\nThe lamp is dimmed at nine.\n\n```\ndim lamp --when nine\n```\n"
+    )
+    said = run("ask", "When is the lamp dimmed?", "--docs", docs / "lamps.md", *EMBEDDER)
+    assert said.stdout.startswith("The lamp is dimmed at nine. [1]\n")

@@ -15,6 +15,7 @@ from ragkit.extras import require
 from ragkit.records import Example
 from ragkit.text import read_json
 
+_OBJECTS = "expected one JSON object a line"
 _EXPECTED = 'expected {"input": text, "output": text, "split": "train" or "test"}'
 
 
@@ -49,7 +50,7 @@ def read_objects(path: Path) -> list[dict[str, object]]:
     Raises:
         DataFileError: If the file or one of its lines cannot be read.
     """
-    return [row for _, row in (_csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path))]
+    return [row for _, row in (_csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path, _OBJECTS))]
 
 
 def read_jsonl(path: Path, source: str | Sequence[str] = "input", output: str = "output") -> list[TaskRow]:
@@ -67,7 +68,7 @@ def read_jsonl(path: Path, source: str | Sequence[str] = "input", output: str = 
         DataFileError: If the file or one of its lines cannot be read.
     """
     rows: list[TaskRow] = []
-    for number, row in _json_rows(path):
+    for number, row in _json_rows(path, f"{_OBJECTS}; {_EXPECTED}"):
         rows.append(_row(row, path, number, source, output))
         _check_split(rows, path, number)
     return rows
@@ -235,33 +236,33 @@ def _csv_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
     return rows
 
 
-def _json_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
+def _json_rows(path: Path, expected: str) -> list[tuple[int, dict[str, object]]]:
     """The objects of JSON lines, each with its line, or of a JSON list, counted from 1."""
     lines = _lines(path)
     if lines[0][1].lstrip().startswith("["):
-        values = list(enumerate(_list_of(path, lines), 1))
+        values = list(enumerate(_list_of(path, lines, expected), 1))
     else:
-        values = [(number, _value(path, number, line)) for number, line in lines]
+        values = [(number, _value(path, number, line, expected)) for number, line in lines]
     rows: list[tuple[int, dict[str, object]]] = []
     for number, row in values:
         if not isinstance(row, dict):
-            raise DataFileError(path, number, f"holds a {type(row).__name__}; expected one JSON object a line")
+            raise DataFileError(path, number, f"holds a {type(row).__name__}; {expected}")
         rows.append((number, row))
     return rows
 
 
-def _list_of(path: Path, lines: Sequence[tuple[int, str]]) -> list[object]:
-    values = _value(path, 1, "\n".join(line for _, line in lines))
+def _list_of(path: Path, lines: Sequence[tuple[int, str]], expected: str) -> list[object]:
+    values = _value(path, 1, "\n".join(line for _, line in lines), expected)
     if not isinstance(values, list) or not values:
         raise DataFileError(path, 0, "holds no row; expected one JSON object a line, or a list of them")
     return values
 
 
-def _value(path: Path, number: int, text: str) -> object:
+def _value(path: Path, number: int, text: str, expected: str) -> object:
     try:
         return read_json(text)
     except InvalidInputError as error:
-        raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
+        raise DataFileError(path, number, f"{error}; {expected}") from error
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -105,7 +105,7 @@ class UnknownSpecError(InvalidInputError):
         names = sorted(known)
         self.spec = spec
         close = get_close_matches(spec, names, n=3, cutoff=0.5)
-        if not close and ":" in spec:  # "openi:gpt-4" means "openai:<model>", whatever the model
+        if not close:  # "openi:gpt-4" means "openai:<model>", whatever the model
             by_kind = {name.partition(":")[0]: name for name in names if ":" in name}
             close = [by_kind[kind] for kind in get_close_matches(spec.partition(":")[0], by_kind, n=3, cutoff=0.5)]
         self.suggestions = tuple(close)

@@ -6,16 +6,24 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from threading import Lock
+from threading import Lock, RLock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+_LOCK = RLock()
+_shown: Progress | None = None  # all bars stand in one display: rich allows only one at a time
 
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show how far a piece of work has come.
+    """Show how far a piece of work has come; work inside of other work has a line below it.
 
     Args:
         description: What is being done.
-        total: Number of steps, None where unknown.
+        total: Number of steps, None where unknown: then the bar only moves.
 
     Yields:
         A function to call with the number of steps just done.
@@ -23,13 +31,45 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.markup import escape
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda steps: bar.advance(task, steps)
+    global _shown
+    with _LOCK:
+        if _shown is None:
+            _shown = _display()
+            _shown.start()
+        bar = _shown
+    task = bar.add_task(escape(description), total=total, count=_count(0, total))
+    done = 0
+
+    def advance(steps: int) -> None:
+        nonlocal done
+        done += steps
+        bar.update(task, advance=steps, count=_count(done, total))
+
+    try:
+        yield advance
+    finally:
+        with _LOCK:
+            bar.remove_task(task)
+            if not bar.task_ids:
+                bar.stop()
+                _shown = None
+
+
+def _display() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
+    times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
+    return Progress(*columns, *times, console=Console(stderr=True), transient=True)
+
+
+def _count(done: int, total: int | None) -> str:
+    if total is None:
+        return f"{done:,}" if done else ""
+    return f"{done:,}/{total:,}"
 
 
 class _Quiet:

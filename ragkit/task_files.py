@@ -15,6 +15,7 @@ from ragkit.extras import require
 from ragkit.records import Example
 from ragkit.text import read_json
 
+_OBJECTS = "expected one JSON object a line"
 _EXPECTED = 'expected {"input": text, "output": text, "split": "train" or "test"}'
 
 
@@ -38,10 +39,10 @@ class TaskRow(BaseModel):
 
 
 def read_objects(path: Path) -> list[dict[str, object]]:
-    """Read a file of one JSON object a line, whatever its fields.
+    """Read a file of objects, whatever their fields: one JSON object a line, a JSON list of them, or CSV.
 
     Args:
-        path: The file, UTF-8; empty lines are passed over.
+        path: The file, UTF-8; what ends in ``.csv`` is CSV. Empty lines are passed over.
 
     Returns:
         The objects, in order.
@@ -49,23 +50,16 @@ def read_objects(path: Path) -> list[dict[str, object]]:
     Raises:
         DataFileError: If the file or one of its lines cannot be read.
     """
-    rows: list[dict[str, object]] = []
-    for number, line in _lines(path):
-        try:
-            row = read_json(line)
-        except InvalidInputError as error:
-            raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
-        if not isinstance(row, dict):
-            raise DataFileError(path, number, f"holds a {type(row).__name__}; expected one JSON object a line")
-        rows.append(row)
-    return rows
+    return [row for _, row in (_csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path, _OBJECTS))]
 
 
-def read_jsonl(path: Path) -> list[TaskRow]:
-    """Read rows from JSON lines.
+def read_jsonl(path: Path, source: str | Sequence[str] = "input", output: str = "output") -> list[TaskRow]:
+    """Read rows from JSON lines, or from a JSON list.
 
     Args:
         path: The file, UTF-8.
+        source: The field of the input, or several.
+        output: The field of the output.
 
     Returns:
         The rows, in order.
@@ -74,11 +68,8 @@ def read_jsonl(path: Path) -> list[TaskRow]:
         DataFileError: If the file or one of its lines cannot be read.
     """
     rows: list[TaskRow] = []
-    for number, line in _lines(path):
-        try:
-            rows.append(TaskRow.model_validate_json(line))
-        except ValidationError as error:
-            raise DataFileError(path, number, _problem(error)) from error
+    for number, row in _json_rows(path, f"{_OBJECTS}; {_EXPECTED}"):
+        rows.append(_row(row, path, number, source, output))
         _check_split(rows, path, number)
     return rows
 
@@ -97,25 +88,10 @@ def read_csv(path: Path, source: str | Sequence[str], output: str) -> list[TaskR
     Raises:
         DataFileError: If the file or one of its rows cannot be read.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            numbered = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataFileError(path, 0, f"cannot be read ({error}); expected a UTF-8 file of CSV") from error
-    columns = list(reader.fieldnames or ())
-    twice = next((name for name in columns if columns.count(name) > 1), None)
-    if twice is not None:
-        raise DataFileError(path, 1, f"the heading names {twice!r} more than once; give each column its own name")
     rows: list[TaskRow] = []
-    for number, row in numbered:
-        if None in row or None in row.values():
-            raise DataFileError(path, number, f"has other columns than the heading: {', '.join(columns)}")
-        given = {name: value for name, value in row.items() if value or name not in {"id", "split"}}
-        rows.append(_row(given, path, number, source, output))
+    for number, row in _csv_rows(path):
+        rows.append(_row(row, path, number, source, output))
         _check_split(rows, path, number)
-    if not rows:
-        raise DataFileError(path, 0, "holds no row; expected a heading and rows below it")
     return rows
 
 
@@ -221,8 +197,12 @@ def _row(row: Mapping[str, object], path: Path, number: int, source: str | Seque
     wanted = [source] if isinstance(source, str) else list(source)
     missing = [name for name in (*wanted, output) if name not in row]
     if missing:
-        raise DataFileError(path, number, f"has no column {missing[0]!r}, only {', '.join(map(str, row))}")
+        problem = f"has no {missing[0]!r}, only {', '.join(map(str, row))}"
+        known = "say which fields they are: input=…, output=… (on the command line --input and --output)"
+        raise DataFileError(path, number, f"{problem}; {_EXPECTED}, or {known}")
     rest = {name: value for name, value in row.items() if name not in {*wanted, output}}
+    if type(rest.get("id")) is int:
+        rest["id"] = str(rest["id"])
     value = row[source] if isinstance(source, str) else {name: row[name] for name in wanted}
     try:
         return TaskRow.model_validate({**rest, "input": value, "output": row[output]})
@@ -239,6 +219,57 @@ def _check_split(rows: Sequence[TaskRow], path: Path, number: int) -> None:
     if (rows[-1].split is None) != (rows[0].split is None):
         problem = 'only some of the rows say their split; expected a "split" in every row, or in none'
         raise DataFileError(path, number, problem)
+
+
+def _csv_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
+    """The rows of a CSV file with a heading, each with its line; an empty id or split is none."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            numbered = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataFileError(path, 0, f"cannot be read ({error}); expected a UTF-8 file of CSV") from error
+    columns = list(reader.fieldnames or ())
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise DataFileError(path, 1, f"the heading names {twice!r} more than once; give each column its own name")
+    rows: list[tuple[int, dict[str, object]]] = []
+    for number, row in numbered:
+        if None in row or None in row.values():
+            raise DataFileError(path, number, f"has other columns than the heading: {', '.join(columns)}")
+        rows.append((number, {name: value for name, value in row.items() if value or name not in {"id", "split"}}))
+    if not rows:
+        raise DataFileError(path, 0, "holds no row; expected a heading and rows below it")
+    return rows
+
+
+def _json_rows(path: Path, expected: str) -> list[tuple[int, dict[str, object]]]:
+    """The objects of JSON lines, each with its line, or of a JSON list, counted from 1."""
+    lines = _lines(path)
+    if lines[0][1].lstrip().startswith("["):
+        values = list(enumerate(_list_of(path, lines, expected), 1))
+    else:
+        values = [(number, _value(path, number, line, expected)) for number, line in lines]
+    rows: list[tuple[int, dict[str, object]]] = []
+    for number, row in values:
+        if not isinstance(row, dict):
+            raise DataFileError(path, number, f"holds a {type(row).__name__}; {expected}")
+        rows.append((number, row))
+    return rows
+
+
+def _list_of(path: Path, lines: Sequence[tuple[int, str]], expected: str) -> list[object]:
+    values = _value(path, 1, "\n".join(line for _, line in lines), expected)
+    if not isinstance(values, list) or not values:
+        raise DataFileError(path, 0, "holds no row; expected one JSON object a line, or a list of them")
+    return values
+
+
+def _value(path: Path, number: int, text: str, expected: str) -> object:
+    try:
+        return read_json(text)
+    except InvalidInputError as error:
+        raise DataFileError(path, number, f"{error}; {expected}") from error
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -189,6 +189,8 @@ class Task:
         cls,
         path: str | Path,
         *,
+        input: str | Sequence[str] = "input",  # noqa: A002 - the record's own word
+        output: str = "output",
         instruction: str = "",
         metric: AnyMetric | None = None,
         template: Template | None = None,
@@ -199,7 +201,9 @@ class Task:
         """Read a task from a file of one JSON object a line: ``{"input": …, "output": …, "split": "train"}``.
 
         Args:
-            path: The file, UTF-8. Fields other than these three become metadata.
+            path: The file, UTF-8; a JSON list of such objects is read too. Other fields become metadata.
+            input: The field of the input, or several, which become its fields.
+            output: The field of the output.
             instruction: What a model is told.
             metric: As in `Task`; if None, ``"accuracy"`` for a classification task whose labels differ in more than
                 case and punctuation, and ``"exact_match"`` otherwise.
@@ -215,7 +219,7 @@ class Task:
             DataFileError: If the file or one of its lines cannot be read; nothing is kept of it then.
             InvalidInputError: If ``test_share`` is not a share.
         """
-        rows = read_jsonl(Path(path))
+        rows = read_jsonl(Path(path), input, output)
         return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
 
     @classmethod
@@ -327,13 +331,22 @@ class Task:
 
     @classmethod
     def from_path(
-        cls, path: str | Path, *, instruction: str = "", metric: AnyMetric | None = None, seed: int = 0
+        cls,
+        path: str | Path,
+        *,
+        input: str | Sequence[str] = "input",  # noqa: A002 - the record's own word
+        output: str = "output",
+        instruction: str = "",
+        metric: AnyMetric | None = None,
+        seed: int = 0,
     ) -> Task:
         """Read a task by what its path is: a ``.csv`` file, a dataset's folder, or JSON lines.
 
         Args:
-            path: The file or folder, with the names ``input``, ``output`` and ``split``.
-            instruction: As in `from_jsonl`.
+            path: The file or folder.
+            input: As in `from_jsonl`, like the rest.
+            output: See there.
+            instruction: See there.
             metric: See there.
             seed: See there.
 
@@ -341,8 +354,9 @@ class Task:
             The task, named after the path.
         """
         path = Path(path)
-        read = cls.from_dataset if path.is_dir() else cls.from_csv if path.suffix.lower() == ".csv" else cls.from_jsonl
-        return read(path, instruction=instruction, metric=metric, seed=seed)
+        table = path.suffix.lower() == ".csv"
+        read = cls.from_dataset if path.is_dir() else cls.from_csv if table else cls.from_jsonl
+        return read(path, input=input, output=output, instruction=instruction, metric=metric, seed=seed)
 
     @classmethod
     def _of(

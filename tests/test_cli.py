@@ -37,7 +37,16 @@ def test_compare_prints_a_table_and_writes_results(data, tmp_path):
 
 def test_json_output_is_only_json(data, tmp_path):
     done = ragkit(
-        "compare", "--data", data, "--strategies", "majority", "--embedder", "hash:64", "--out", tmp_path, "--json"
+        "compare",
+        "--data",
+        data,
+        "--strategies",
+        "majority",
+        "--embedder",
+        "hash:64",
+        "--out",
+        tmp_path / "new",
+        "--json",
     )
     assert json.loads(done.stdout)["task"] == "rows"
 

@@ -61,8 +61,8 @@ def test_ids_and_other_fields_are_kept(tmp_path: Path):
         ('{"input": 5, "output": "a"}', "input"),
         ('{"input": {"q": 5}, "output": "a"}', "input"),
         ('{"input": "a", "output": "b", "split": "trian"}', "split"),
-        ('{"input": "a", "output": "b", "id": 5}', "id"),
-        ('{"input": "a", "output": "b"} {"input": "a", "output": "b"}', "trailing"),
+        ('{"input": "a", "output": "b", "id": 5.5}', "id"),
+        ('{"input": "a", "output": "b"} {"input": "a", "output": "b"}', "Extra data"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str):

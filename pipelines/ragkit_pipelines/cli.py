@@ -12,13 +12,12 @@ from typing import Annotated, NoReturn
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not spin; read when torch is loaded
 
 import typer
-from rich.console import Console
 
 import ragkit
 from ragkit.errors import RagkitError
 from ragkit_pipelines.cli_advise import advise
 from ragkit_pipelines.cli_ask import ask
-from ragkit_pipelines.cli_compare import compare_app, show_comparison
+from ragkit_pipelines.cli_compare import check_out, compare_app, show_comparison
 from ragkit_pipelines.cli_data import data_app
 from ragkit_pipelines.cli_eval import evaluate
 from ragkit_pipelines.cli_export import export, parity
@@ -28,7 +27,7 @@ from ragkit_pipelines.cli_index import index_app
 from ragkit_pipelines.cli_models import models
 from ragkit_pipelines.cli_pearl import pearl_app
 from ragkit_pipelines.cli_retriever import finetune_embedder, finetune_reranker
-from ragkit_pipelines.cli_select import pool_app, select
+from ragkit_pipelines.cli_select import console_of_width, pool_app, select
 from ragkit_pipelines.cli_serve import serve
 
 app = typer.Typer(help="One task through prompting, example selection and fine-tuning, measured.", no_args_is_help=True,
@@ -56,8 +55,9 @@ def demo(
     from ragkit.tiny.domains import HOME, task_of
     from ragkit_pipelines.compare import compare as run
 
+    check_out(out)
     task = task_of(HOME, Random(seed), pool=200, test=60, name="device commands")
-    console = Console(stderr=as_json)
+    console = console_of_width(stderr=as_json)
     console.print(
         f"The task, which the model never saw: [bold]{task.test[0].text()}[/] -> [bold]{task.test[0].output}[/]"
     )
@@ -121,6 +121,10 @@ def _refuse(error: Exception) -> NoReturn:
         error.show()  # type: ignore[attr-defined]
         sys.exit(2)
     help_of = "" if context is None else f"; see `{context.command_path} --help`"
+    if message.startswith("No such command") and getattr(context, "command_path", "") == "ragkit compare":
+        message += " Rows are given with --data FILE"
+    if message.endswith("?"):
+        help_of = help_of.replace("; see", " See")
     _fail(message.rstrip(".") + help_of)
 
 

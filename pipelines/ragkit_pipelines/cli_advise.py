@@ -11,11 +11,15 @@ import typer
 
 from ragkit.models.budget import Budget
 from ragkit.tasks import Task
+from ragkit_pipelines.cli_compare import check_out
+from ragkit_pipelines.cli_data import InputField, OutputField, input_of
 from ragkit_pipelines.cli_select import console_of_width
 
 
 def advise(  # noqa: PLR0913 - the questions of practice, one option each
     data: Annotated[Path | None, typer.Option(help="Rows to measure on; without it, the table alone answers.")] = None,
+    fields: InputField = "input",
+    output: OutputField = "output",
     changes: Annotated[str, typer.Option(help="How fast facts or answers change: never, monthly, daily.")] = "never",
     per_hour: Annotated[float, typer.Option(help="Calls an hour.")] = 10,
     latency_ms: Annotated[Optional[float], typer.Option(help="Milliseconds an answer may take.")] = None,  # noqa: UP045
@@ -44,14 +48,17 @@ def advise(  # noqa: PLR0913 - the questions of practice, one option each
     from ragkit_pipelines.advise import Needs
     from ragkit_pipelines.advise import advise as run
 
+    if data is not None:
+        check_out(out)
     needs = Needs(
         behaviour=behaviour, knowledge=knowledge, changes=changes, per_hour=per_hour,  # type: ignore[arg-type]
         latency_ms=latency_ms, private=private, strict=strict, varied=varied, categories=categories,
         long_documents=long_documents, examples=examples,
     )  # fmt: skip
+    task = None if data is None else Task.from_path(data, input=input_of(fields), output=output)
     advice = run(
-        None if data is None else Task.from_path(data), needs, model=model, embedder=embedder, trials=trials,
-        documents=docs, budget=None if calls is None and money is None else Budget(calls=calls, money=money),
+        task, needs, model=model, embedder=embedder, trials=trials, documents=docs,
+        budget=None if calls is None and money is None else Budget(calls=calls, money=money),
         out=None if data is None else out,
     )  # fmt: skip
     if as_json:

@@ -15,12 +15,16 @@ import typer
 
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
-from ragkit.ingest import load_chunker, load_documents
+from ragkit.index.database import NAME
+from ragkit.progress import progress
 from ragkit.retrievers.bm25 import BM25Retriever
 from ragkit.retrievers.dense import DenseRetriever
 from ragkit.retrievers.hybrid import HybridRetriever
+from ragkit_pipelines.cli_index import pieces_of
 from ragkit_pipelines.cli_select import read_condition
 from ragkit_pipelines.rag import CitedAnswer, ExtractiveReader, RetrieveThenAnswer
+
+_EMBEDDER = "minilm"
 
 
 def ask(
@@ -28,7 +32,10 @@ def ask(
     docs: Annotated[Optional[Path], typer.Option(help="A folder of documents, or one document.")] = None,  # noqa: UP045
     index: Annotated[Optional[Path], typer.Option(help="An index, brought in step with --docs if given.")] = None,  # noqa: UP045
     model: Annotated[str, typer.Option(help="Language model; extractive answers without one.")] = "extractive",
-    embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
+    embedder: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Such as hash:384, which needs no model; that of the index, or minilm, if not given."),
+    ] = None,
     k: Annotated[int, typer.Option(help="How many passages are read.")] = 5,
     where: Annotated[Optional[str], typer.Option(help='Metadata filter as JSON: {"source": "docs/a.md"}.')] = None,  # noqa: UP045
     *,
@@ -41,10 +48,11 @@ def ask(
     Example: ragkit ask "How is a filter written?" --docs docs/
     """
     with _opened(docs, index, embedder) as held:
-        reader = ExtractiveReader(held.embedder or embedder) if model == "extractive" else model
+        reader = ExtractiveReader(held.embedder or _EMBEDDER) if model == "extractive" else model
         retriever = HybridRetriever([BM25Retriever(held), DenseRetriever(held)])
         pipeline = RetrieveThenAnswer(reader, retriever, k)
-        answer = pipeline.invoke(question, where=None if where is None else read_condition(where))
+        with progress("answering", None):
+            answer = pipeline.invoke(question, where=None if where is None else read_condition(where))
     if as_json:
         shown = ("text", "citations", "flagged", "refused", "question", "seconds")
         facts = asdict(answer)
@@ -54,24 +62,36 @@ def ask(
 
 
 @contextmanager
-def _opened(docs: Path | None, folder: Path | None, embedder: str) -> Iterator[Index]:
+def _opened(docs: Path | None, folder: Path | None, embedder: str | None) -> Iterator[Index]:
     """The index to ask, in step with the documents where there are any."""
     if docs is None:
         if folder is None:
             raise InvalidInputError("there is nothing to read; give --docs, --index or both")
-        with Index.open(folder, read_only=True) as index:
+        with Index.open(folder, embedder=embedder, read_only=True) as index:
             yield index
         return
-    if docs.is_dir():
-        with Index.create(folder or _cached(docs, embedder), embedder=embedder, exist_ok=True) as index:
-            for each in index.sync(docs).unread:
+    place = folder or (_cached(docs, embedder or _EMBEDDER) if docs.is_dir() else None)
+    own = embedder is None and place is not None and (place / NAME).is_file()
+    with (
+        Index.open(place) if own and place else Index.create(place, embedder=embedder or _EMBEDDER, exist_ok=True)
+    ) as index:
+        if docs.is_dir():
+            report = index.sync(docs)
+            for each in report.unread:
                 typer.echo(f"not read: {each.source}: {each.reason}", err=True)
-            yield index
-        return
-    with Index.create(folder, embedder=embedder, exist_ok=True) as index:
-        chunker = load_chunker("tokens", embedder=index.embedder or embedder)
-        index.add([piece for document in load_documents(docs) for piece in chunker.chunk(document)])
+            _tell(index, report.new, docs, place)
+        else:
+            pieces = pieces_of(docs, "tokens", index)
+            index.add(pieces)
+            _tell(index, len(pieces), docs, place)
         yield index
+
+
+def _tell(index: Index, new: int, docs: Path, place: Path | None) -> None:
+    """Say what read the documents, which decides what is found, and where that is kept."""
+    if new and index.embedder is not None:
+        kept = f"kept in {place}" if place else "not kept; --index keeps it"
+        typer.echo(f"read {new} pieces of {docs} with the embedder {index.embedder.name}, {kept}", err=True)
 
 
 def _cached(docs: Path, embedder: str) -> Path:

@@ -14,8 +14,10 @@ from rich.table import Table
 
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.extras import is_installed
+from ragkit.progress import progress
 from ragkit.tasks import Task
 from ragkit.text import read_json
+from ragkit_pipelines.cli_data import InputField, OutputField, input_of
 from ragkit_pipelines.cli_index import pool_of
 from ragkit_pipelines.cli_select import console_of_width
 
@@ -38,6 +40,8 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     data: Path
+    input: str = "input"
+    output: str = "output"
     strategies: str | None
     sizes: str | None
     seeds: str
@@ -57,6 +61,8 @@ class _Request(BaseModel):
 def compare(  # noqa: PLR0913 - the options of a command
     context: typer.Context,
     data: Annotated[Optional[Path], typer.Option(help="JSON lines or CSV: input, output, split.")] = None,  # noqa: UP045
+    fields: InputField = "input",
+    output: OutputField = "output",
     strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
@@ -67,7 +73,9 @@ def compare(  # noqa: PLR0913 - the options of a command
     metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
     trials: Annotated[int, typer.Option(help="Settings that each strategy may try on held-out examples.")] = 0,
     docs: Annotated[Optional[Path], typer.Option(help="Folder or file that rag and pearl look things up in.")] = None,  # noqa: UP045
-    checks: Annotated[str, typer.Option(help="Faults of the data: report, clean (leave them out) or off.")] = "report",
+    checks: Annotated[
+        Literal["report", "clean", "off"], typer.Option(help="Faults of the data: clean leaves them out.")
+    ] = "report",
     label_price: Annotated[Optional[float], typer.Option(help="US dollars for one labelled example.")] = None,  # noqa: UP045
     prices: Annotated[Optional[Path], typer.Option(help="JSON file of prices; see docs/comparison.md.")] = None,  # noqa: UP045
     out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
@@ -83,9 +91,9 @@ def compare(  # noqa: PLR0913 - the options of a command
     """
     if context.invoked_subcommand is not None:
         return
-    request = _Request(data=_given(data), strategies=strategies, sizes=sizes, seeds=seeds, model=model,
-                       embedder=embedder, instruction=instruction, metric=metric, trials=trials, docs=docs,
-                       checks=checks, label_price=label_price, prices=prices, vary=vary)  # type: ignore[arg-type]  # fmt: skip
+    request = _Request(data=_given(data), input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds,
+                       model=model, embedder=embedder, instruction=instruction, metric=metric, trials=trials,
+                       docs=docs, checks=checks, label_price=label_price, prices=prices, vary=vary)  # fmt: skip
     _run(request, out, pool_of(engine, workers), as_json=as_json)
 
 
@@ -179,17 +187,25 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
     from ragkit_pipelines.compare import compare as run
     from ragkit_pipelines.compare.prices import PriceRange
 
-    task = Task.from_path(request.data, instruction=request.instruction, metric=request.metric)
+    check_out(out)
+    strategies = None if request.strategies is None else _names("--strategies", request.strategies)
+    task = Task.from_path(
+        request.data,
+        input=input_of(request.input),
+        output=request.output,
+        instruction=request.instruction,
+        metric=request.metric,
+    )
     places = {name: place.resolve() for name in ("data", "docs", "prices") if (place := getattr(request, name))}
     kept = request.model_copy(update=places)
     result = run(
         task,
-        request.strategies.split(",") if request.strategies else None,
+        strategies,
         model=request.model,
         embedder=request.embedder,
         sizes=_sizes(request.sizes, task),
         seeds=_numbers("--seeds", request.seeds),
-        vary=[part.strip() for part in request.vary.split(",")],  # type: ignore[misc]  # looked at there
+        vary=_names("--vary", request.vary),  # type: ignore[arg-type]  # looked at there
         trials=request.trials,
         documents=request.docs,
         checks=request.checks,
@@ -202,6 +218,22 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
     show_comparison(result, as_json=as_json)
 
 
+def check_out(folder: Path) -> None:
+    """Refuse to write a comparison among other things.
+
+    Args:
+        folder: What ``--out`` says.
+
+    Raises:
+        InvalidInputError: If it is a file, or a folder that holds something and no comparison.
+    """
+    if folder.is_dir():
+        if any(folder.iterdir()) and not (folder / "run.json").is_file():
+            raise InvalidInputError(f"{folder} is not empty and holds no comparison; give --out another folder")
+    elif folder.exists():
+        raise InvalidInputError(f"{folder} is a file; give --out a folder")
+
+
 def show_comparison(result: Comparison, *, as_json: bool) -> None:
     """Print a comparison that has just been made, and write its page where that can be made.
 
@@ -212,7 +244,8 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
     page = None
     if result.folder and is_installed("jinja2") and is_installed("matplotlib"):
         page = result.folder / "report.html"
-        page.write_text(result.html(), encoding="utf-8")
+        with progress("drawing the report", None):
+            page.write_text(result.html(), encoding="utf-8")
     if as_json:
         typer.echo(result.results.model_dump_json(indent=1))
         return
@@ -224,9 +257,7 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
 def _print(results: Results) -> Console:
     from ragkit_pipelines.compare.report import data_lines
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
+    console = console_of_width()
     console.print(results.table())
     if results.leaked_test_rows:
         console.print(f"{results.leaked_test_rows} test rows stood in the pool and were removed.")
@@ -242,6 +273,13 @@ def _sizes(text: str | None, task: Task) -> list[int | None]:
         per_label = [len(task.labels) * each for each in (1, 10)] if task.labels else []
         return [*(size for size in per_label if size < len(task.examples)), None]
     return [None if part.strip() == "all" else _numbers("--sizes", part)[0] for part in text.split(",")]
+
+
+def _names(option: str, text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise InvalidInputError(f"{option} takes names separated by commas, got {text!r}")
+    return names
 
 
 def _numbers(option: str, text: str) -> list[int]:

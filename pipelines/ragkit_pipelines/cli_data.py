@@ -13,10 +13,14 @@ from rich.markup import escape
 
 from ragkit.errors import InvalidInputError
 from ragkit.finetuning.manifest import write_atomic
+from ragkit.progress import progress
 from ragkit.records import Example
 from ragkit.tasks import Task
 from ragkit_pipelines.cli_select import console_of_width
 from ragkit_pipelines.data_check import DataCheck, check_data, clean_data
+
+InputField = Annotated[str, typer.Option("--input", help="The field of the input, or several with commas.")]
+OutputField = Annotated[str, typer.Option(help="The field of the output.")]
 
 data_app = typer.Typer(help="Look after the data of a task.", no_args_is_help=True)
 
@@ -32,6 +36,8 @@ def check(
     near: Annotated[float, typer.Option(help="Jaccard likeness from which inputs are nearly the same.")] = 0.9,
     show: Annotated[int, typer.Option(help="How many suspects of label noise are shown.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of folds, and of the test rows where no split is given.")] = 0,
+    fields: InputField = "input",
+    output: OutputField = "output",
     clean: Annotated[Optional[Path], typer.Option(help="Write the data without what was found, JSON lines.")] = None,  # noqa: UP045
     *,
     noise: Annotated[
@@ -45,8 +51,9 @@ def check(
     """
     if clean is not None:
         _refuse_existing(clean)
-    task = Task.from_path(file, seed=seed)
-    found = check_data(task, near=near, seed=seed)
+    task = Task.from_path(file, input=input_of(fields), output=output, seed=seed)
+    with progress("checking", None):
+        found = check_data(task, near=near, seed=seed)
     if clean is not None:
         kept = clean_data(task, found, noise=noise)
         write_atomic(clean, "".join([*_lines(kept.examples, "train"), *_lines(kept.test, "test")]))
@@ -56,6 +63,18 @@ def check(
     _show(task, found, show)
     if clean is not None:
         console_of_width().print(escape(f"Written without what was found, and without dev rows: {clean}"))
+
+
+def input_of(fields: str) -> str | list[str]:
+    """Read what ``--input`` was given.
+
+    Args:
+        fields: A field, or several separated by commas.
+
+    Returns:
+        The field, or the list of them.
+    """
+    return [part.strip() for part in fields.split(",")] if "," in fields else fields
 
 
 def _show(task: Task, found: DataCheck, show: int) -> None:

@@ -13,6 +13,7 @@ import typer
 from ragkit.errors import InvalidInputError
 from ragkit.finetuning.exporting import export_merged
 from ragkit.models import load_model
+from ragkit.progress import progress
 from ragkit_pipelines.parity import Parity
 from ragkit_pipelines.parity import parity as compare_backends
 from ragkit_pipelines.prompt_files import read_prompts
@@ -31,7 +32,8 @@ def export(
 
     Example: ragkit export --model hf:runs/banking --merged runs/banking-merged
     """
-    made = export_merged(model, merged, adapter=adapter)
+    with progress("merging", None):
+        made = export_merged(model, merged, adapter=adapter)
     if as_json:
         typer.echo(json.dumps(asdict(made), default=str, indent=1))
         return

@@ -23,9 +23,13 @@ from ragkit_pipelines.cli_select import console_of_width
 
 
 def finetune(  # noqa: PLR0913 - the options of the command
-    data: Annotated[list[Path], typer.Option(help="JSON lines, or paragraphs of plain text; several files are mixed.")],
+    data: Annotated[
+        list[Path], typer.Option(help="JSON lines, CSV, or paragraphs of plain text; several files are mixed.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the model; a killed run goes on from it.")],
     model: Annotated[str, typer.Option(help="What to train, such as tiny, hf:<hub id or folder> or minilm.")] = "tiny",
+    source: Annotated[str, typer.Option("--input", help="The field that is read as input.")] = "input",
+    output: Annotated[str, typer.Option(help="The field that is read as output.")] = "output",
     method: Annotated[str, typer.Option(help=", ".join(METHODS))] = "lora",
     objective: Annotated[str, typer.Option(help=", ".join(OBJECTIVES))] = "completion",
     held_out: Annotated[
@@ -53,9 +57,9 @@ def finetune(  # noqa: PLR0913 - the options of the command
 
     Example: ragkit finetune --data banking77.jsonl --model tiny --out runs/banking --epochs 2
     """
-    train, dev = _rows_of(data, objective, alpha=alpha, seed=seed)
+    train, dev = _rows_of(data, objective, source, output, alpha=alpha, seed=seed)
     if held_out is not None:
-        dev = read_rows(held_out, objective)[0]
+        dev = read_rows(held_out, objective, input=source, output=output)[0]
     encoder = model == "minilm" or model.startswith(("st:", "hash:"))
     tuned = run(
         model if base_url is None else load_model(model, base_url=base_url), train, method=method,
@@ -74,11 +78,13 @@ def finetune(  # noqa: PLR0913 - the options of the command
     _show(tuned)
 
 
-def _rows_of(paths: Sequence[Path], objective: str, *, alpha: float, seed: int) -> tuple[Sequence[Row], list[Row]]:
+def _rows_of(
+    paths: Sequence[Path], objective: str, source: str, output: str, *, alpha: float, seed: int
+) -> tuple[Sequence[Row], list[Row]]:
     """Rows to train on, a mixture where there are several files, and those of dev splits."""
     if objective not in OBJECTIVES:
         return [""], []  # the run itself says what was meant
-    read = [read_rows(path, objective) for path in paths]
+    read = [read_rows(path, objective, input=source, output=output) for path in paths]
     dev = [row for _, rows in read for row in rows]
     if len(paths) == 1:
         return read[0][0], dev

@@ -101,7 +101,8 @@ def generate(  # noqa: PLR0913 - the options of the command
         groups = (prompts[start : start + _GROUP] for start in range(0, len(prompts), _GROUP))
         _print_lines(prompts, (results_of_each(loaded, some, sampling) for some in groups))
     else:
-        answer = loaded.generate(prompts[0], **sampling.options())
+        with progress("answering", None):
+            answer = loaded.generate(prompts[0], **sampling.options())
         typer.echo(json.dumps(_as_json(answer), ensure_ascii=False, indent=1) if as_json else answer.text)
 
 
@@ -125,6 +126,8 @@ def _prompts_of(
         if sys.stdin.isatty():
             raise InvalidInputError("there is no prompt; give it as an argument, on standard input or with --file")
         prompt = sys.stdin.read()
+        if not prompt.strip():
+            raise InvalidInputError("standard input is empty; give a prompt as an argument, there or with --file")
     if system is None:
         return [prompt], ()
     return [Chat((Message("system", system), Message("user", prompt)))], ()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
@@ -13,11 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.errors import DataFileError, InvalidInputError, UnreadFileWarning
 from ragkit.index import Index
 from ragkit.index.rebuilding import rebuild_index
 from ragkit.ingest import load_chunker, load_documents
 from ragkit.ingest.syncing import SyncReport
+from ragkit.progress import progress
 from ragkit.records import Document
 from ragkit.text import read_json
 from ragkit.workers import WorkerPool
@@ -59,9 +63,12 @@ def build(  # noqa: PLR0913 - the options of the command
     """
     _check_there(data)  # before an index is made for nothing
     pool = pool_of(engine, workers)
-    with Index.create(folder, embedder=embedder, metric=metric, dtype=dtype, factory=factory, exist_ok=True) as index:  # type: ignore[arg-type]
+    with (
+        _nothing_left_of_a_mistake(folder),
+        Index.create(folder, embedder=embedder, metric=metric, dtype=dtype, factory=factory, exist_ok=True) as index,  # type: ignore[arg-type]
+    ):
         synced = _put(index, data, text, chunker, pool)
-        index.compact()
+        _compact(index)
         _say(index, synced, as_json=as_json)
 
 
@@ -114,7 +121,7 @@ def rebuild(
     Example: ragkit index rebuild docs.rag new.rag --embedder st:runs/embedder
     """
     with Index.open(folder, read_only=True) as old, rebuild_index(old, new, embedder=embedder) as index:
-        index.compact()
+        _compact(index)
         _say(index, None, as_json=as_json)
 
 
@@ -171,7 +178,9 @@ def tune(
     Example: ragkit index tune wiki.rag --target-recall 0.98
     """
     with Index.open(folder) as index:
-        typer.echo(json.dumps(dict(index.tune(target_recall=target_recall, k=k))))
+        with progress("measuring recall", None):
+            found = index.tune(target_recall=target_recall, k=k)
+        typer.echo(json.dumps(dict(found)))
 
 
 @index_app.command()
@@ -180,7 +189,7 @@ def verify(folder: _Folder, *, as_json: _Json = False) -> None:
 
     Example: ragkit index verify wiki.rag
     """
-    with Index.open(folder, read_only=True, verify=True) as index:
+    with progress("checking every checksum", None), Index.open(folder, read_only=True, verify=True) as index:
         found = {"documents": len(index), "damaged": False}
     typer.echo(json.dumps(found) if as_json else f"{found['documents']} documents, no damage found")
 
@@ -192,7 +201,7 @@ def compact(folder: _Folder, *, as_json: _Json = False) -> None:
     Example: ragkit index compact wiki.rag
     """
     with Index.open(folder) as index:
-        index.compact()
+        _compact(index)
         _say(index, None, as_json=as_json)
 
 
@@ -212,7 +221,8 @@ def import_langchain(
     """
     from ragkit_pipelines.import_faiss import import_faiss
 
-    report = import_faiss(folder, out, embedder=embedder, metric=metric, name=name)  # type: ignore[arg-type]
+    with progress("bringing documents over", None):
+        report = import_faiss(folder, out, embedder=embedder, metric=metric, name=name)  # type: ignore[arg-type]
     if as_json:
         typer.echo(json.dumps(asdict(report), indent=1))
         return
@@ -233,9 +243,54 @@ def _put(index: Index, data: Path, text: str, chunker: str, pool: WorkerPool | N
     if data.suffix.lower() in {"", ".jsonl", ".json", ".ndjson"}:
         index.add(_documents(data, text), pool=pool)
     else:
-        cut = load_chunker(chunker, embedder=index.embedder or "minilm")
-        index.add([piece for document in load_documents(data) for piece in cut.chunk(document)], pool=pool)
+        index.add(pieces_of(data, chunker, index), pool=pool)
     return None
+
+
+def pieces_of(file: Path, chunker: str, index: Index) -> list[Document]:
+    """The pieces of a document that is no folder; what could not be read of it is said.
+
+    Args:
+        file: The file, or a pattern.
+        chunker: How it is cut.
+        index: The index that the pieces are for, whose embedder counts tokens.
+
+    Returns:
+        The pieces.
+
+    Raises:
+        DataFileError: If no text could be had.
+    """
+    cut = load_chunker(chunker, embedder=index.embedder or "minilm")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreadFileWarning)  # said below, as of a folder
+        read = load_documents(file)
+    if not any(document.text.strip() for document in read):
+        reasons = "; ".join(each.reason for each in read.unread) or "it holds no text"
+        raise DataFileError(file, 0, f"{reasons}; give a document that can be read")
+    for each in read.unread:
+        typer.echo(f"not read: {each.source}: {each.reason}", err=True)
+    return [piece for document in read for piece in cut.chunk(document)]
+
+
+@contextmanager
+def _nothing_left_of_a_mistake(folder: Path) -> Iterator[None]:
+    """Remove an index that a mistake has left empty, if it was not there before."""
+    new = not folder.exists()
+    try:
+        yield
+    except InvalidInputError:
+        if new and folder.exists():
+            with Index.open(folder, read_only=True) as index:
+                empty = len(index) == 0
+            if empty:
+                shutil.rmtree(folder)
+        raise
+
+
+def _compact(index: Index) -> None:
+    with progress("making the index compact", None):
+        index.compact()
 
 
 def _check_there(data: Path) -> None:

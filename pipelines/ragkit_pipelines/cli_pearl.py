@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from ragkit.errors import DataFileError, InvalidInputError, UnknownSpecError
+from ragkit.errors import DataFileError, InvalidInputError, UnknownSpecError, UnreadFileWarning
+from ragkit.ingest import load_documents
+from ragkit.ingest.converting import CONVERTED
 from ragkit.models import load_model
 from ragkit.models.budget import Budget
+from ragkit.progress import progress
 from ragkit_pipelines.pearl.context import Context, WholeText, Windows
 from ragkit_pipelines.pearl.executor import PlanExecutor
 from ragkit_pipelines.pearl.library import ActionLibrary
@@ -32,7 +36,7 @@ _CONTEXTS: dict[str, Context] = {
 
 _Question = Annotated[str, typer.Argument(help="The question.")]
 _Trace = Annotated[Path, typer.Argument(help="File of a trace.")]
-_Model = Annotated[str, typer.Option(help="Language model, such as tiny, hf:<folder> or openai:gpt-4.1-mini.")]
+_Model = Annotated[str, typer.Option(help="Such as hf:<folder> or openai:gpt-4.1-mini; tiny is too small for plans.")]
 _BaseUrl = Annotated[Optional[str], typer.Option(help="Address of an OpenAI-compatible server.")]  # noqa: UP045
 _Context = Annotated[str, typer.Option(help="What a step is shown: whole, windows, retrieved or gists.")]
 _Library = Annotated[Optional[Path], typer.Option(help="Actions as text or JSON; ragkit's own if left out.")]  # noqa: UP045
@@ -45,7 +49,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @pearl_app.command()
 def run(  # noqa: PLR0913 - an argument for each option
     question: _Question,
-    document: Annotated[Path, typer.Option(help="The text, UTF-8.")],
+    document: Annotated[Path, typer.Option(help="The text: UTF-8, or PDF, Word, HTML, PowerPoint.")],
     model: _Model,
     base_url: _BaseUrl = None,
     context: _Context = "whole",
@@ -64,11 +68,13 @@ def run(  # noqa: PLR0913 - an argument for each option
 
     Example: ragkit pearl run "Why does she leave?" --document story.txt --model openai:gpt-4.1-mini --trace run.jsonl
     """
-    text = _read(document)  # what is quickly wrong is said before a model is loaded
+    text = _text_of(document)  # what is quickly wrong is said before a model is loaded
     pearl = _pearl(model, base_url, context, library, answer, concurrency, max_tokens)
     given = None if plan is None else _plan(plan, pearl.parts.library)
     budget = None if calls is None and tokens is None else Budget(calls=calls, tokens=tokens)
-    _show(pearl.invoke(question, text, plan=given, budget=budget, trace=trace), as_json=as_json)
+    with progress("planning and answering", None):
+        done = pearl.invoke(question, text, plan=given, budget=budget, trace=trace)
+    _show(done, as_json=as_json)
 
 
 @pearl_app.command()
@@ -85,9 +91,9 @@ def plan(
 
     Example: ragkit pearl plan "How often does he write?" --model openai:gpt-4.1-mini
     """
-    made = Pearl(
-        load_model(model, base_url=base_url), library=_actions(library), planner=PromptPlanner(repair=repair)
-    ).plan(question)
+    pearl = Pearl(load_model(model, base_url=base_url), library=_actions(library), planner=PromptPlanner(repair=repair))
+    with progress("planning", None):
+        made = pearl.plan(question)
     typer.echo(made.to_json() if as_json else made.render())
     for each in made.diagnostics:
         typer.echo(f"{each.level}: {each}", err=True)
@@ -111,7 +117,9 @@ def resume(
     Example: ragkit pearl resume run.jsonl --model openai:gpt-4.1-mini
     """
     pearl = _pearl(model, base_url, context, library, answer, concurrency, max_tokens)
-    _show(pearl.resume(trace), as_json=as_json)
+    with progress("answering", None):
+        done = pearl.resume(trace)
+    _show(done, as_json=as_json)
 
 
 @pearl_app.command()
@@ -158,6 +166,19 @@ def _actions(path: Path | None) -> ActionLibrary | None:
 def _plan(path: Path, library: ActionLibrary) -> Plan:
     text = _read(path)
     return Plan.from_json(text) if text.lstrip().startswith("{") else Plan.parse(text, library)
+
+
+def _text_of(document: Path) -> str:
+    """The whole text; what is no plain text is read as everywhere else."""
+    if document.suffix.lower() not in CONVERTED:
+        return _read(document)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreadFileWarning)  # an error here
+        read = load_documents(document)
+    if read.unread or not read:
+        reasons = "; ".join(each.reason for each in read.unread) or "it holds no text"
+        raise DataFileError(document, 0, reasons)
+    return "".join(part.text for part in read)
 
 
 def _read(path: Path) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 from ragkit.errors import InvalidInputError
 from ragkit.evaluation import read_qrels, read_queries
 from ragkit.index import Index
+from ragkit.progress import progress
 from ragkit.retriever_training import TrainedRetriever
 from ragkit.retriever_training import finetune_embedder as train_embedder
 from ragkit.retriever_training import finetune_reranker as train_reranker
@@ -103,10 +104,11 @@ def _mined(
     with Index.open(folder, read_only=True) as index:
         if index.embedder is None:
             raise InvalidInputError(f"{folder} has no embedder, so it cannot read queries; make an index with one")
-        pairs = mine_hard_negatives(
-            index, asked, judged, retriever=retrievers_of(index, [retriever])[0], negatives=negatives, skip=skip,
-            margin=margin, seed=seed,
-        )  # fmt: skip
+        with progress("looking for hard negatives", None):
+            pairs = mine_hard_negatives(
+                index, asked, judged, retriever=retrievers_of(index, [retriever])[0], negatives=negatives, skip=skip,
+                margin=margin, seed=seed,
+            )  # fmt: skip
         return pairs, index.embedder.name
 
 

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ragkit.errors import InvalidInputError
+from ragkit.progress import progress
 from ragkit.records import Selection
 from ragkit.tasks import read_objects
 from ragkit.text import read_json
@@ -28,7 +29,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tab
 
 
 def select(
-    pool: Annotated[Path, typer.Option(help="JSON lines; rows of a test split are left out.")],
+    pool: Annotated[Path, typer.Option(help="JSON lines or CSV; rows of a test split are left out.")],
     query: Annotated[str, typer.Option(help="What to find examples for.")],
     selector: Annotated[str, typer.Option(help='Such as bm25, or "bm25 | guard | label-nearest".')] = "bm25",
     k: Annotated[int, typer.Option(help="How many.")] = 8,
@@ -44,9 +45,11 @@ def select(
 
     Example: ragkit select --pool banking77.jsonl --query "where is my card" --selector "bm25 | guard" --explain
     """
-    rows = [row for row in read_objects(pool) if row.get("split", "train") == "train"]
+    rows = [row for row in _rows(pool) if row.get("split", "train") == "train"]
     condition = None if where is None else read_condition(where)
-    chosen = load_selector(selector, rows, key=key, output=output, embedder=embedder).select(query, k, where=condition)
+    with progress("choosing", None):
+        ready = load_selector(selector, rows, key=key, output=output, embedder=embedder)
+        chosen = ready.select(query, k, where=condition)
     if as_json:
         typer.echo(json.dumps(_as_json(chosen), ensure_ascii=False, indent=1))
         return
@@ -63,7 +66,7 @@ def select(
 
 @pool_app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="JSON lines; rows of a test split are looked for in the rest.")],
+    file: Annotated[Path, typer.Argument(help="JSON lines or CSV; rows of a test split are looked for in the rest.")],
     near: Annotated[float, typer.Option(help="Jaccard likeness from which texts are nearly the same.")] = 0.9,
     show: Annotated[int, typer.Option(help="How many findings of each kind are shown.")] = 3,
     key: _Key = "input",
@@ -75,14 +78,20 @@ def check(
 
     Example: ragkit pool check banking77.jsonl
     """
-    rows = read_objects(file)
+    rows = _rows(file)
     pool = [row for row in rows if row.get("split", "train") == "train"]
     test = [row for row in rows if row.get("split") == "test"]
-    found = check_pool(pool, test, near=near, key=key, output=output)
+    with progress("checking", None):
+        found = check_pool(pool, test, near=near, key=key, output=output)
     if as_json:
         typer.echo(json.dumps(asdict(found), ensure_ascii=False, indent=1))
         return
     _show(console_of_width(), found, pool, test, key=key, show=show)
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    """The rows of a file; a number is taken for a name, as elsewhere in files."""
+    return [row | {"id": str(row["id"])} if type(row.get("id")) is int else row for row in read_objects(path)]
 
 
 def _show(
@@ -156,7 +165,7 @@ def _reason(why: object) -> str:
     )
 
 
-def console_of_width() -> Console:
+def console_of_width(*, stderr: bool = False) -> Console:
     """A console that is wide where nobody can say how wide it is."""
-    console = Console()
-    return console if console.is_terminal else Console(width=140)
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=140)

@@ -10,6 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from ragkit.errors import InvalidInputError
+from ragkit.progress import progress
 
 
 def serve(
@@ -35,17 +36,18 @@ def serve(
     """
     from ragkit_pipelines.serving import Server
 
-    server = Server(
-        base,
-        adapters=adapters_of(adapter or ()),
-        host=host,
-        port=port,
-        token=None if token_env is None else _token(token_env),
-        batch_size=batch_size,
-        gather=gather_ms / 1000,
-        most_waiting=most_waiting,
-        max_tokens=max_tokens,
-    )
+    with progress(f"loading {base}", None):
+        server = Server(
+            base,
+            adapters=adapters_of(adapter or ()),
+            host=host,
+            port=port,
+            token=None if token_env is None else _token(token_env),
+            batch_size=batch_size,
+            gather=gather_ms / 1000,
+            most_waiting=most_waiting,
+            max_tokens=max_tokens,
+        )
     typer.echo(f"serving {', '.join(server.models)} at {server.url}")
     server.run()
 

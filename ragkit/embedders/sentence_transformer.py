@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import is_installed, require
-from ragkit.progress import quiet_transformers
+from ragkit.progress import progress, quiet_transformers
 from ragkit.text import refuse_bare_string, whole_text
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -76,19 +76,20 @@ class SentenceTransformerEmbedder:
     @cached_property
     def model(self) -> Any:
         """The `SentenceTransformer` itself."""
-        import torch
-        from safetensors import SafetensorError
-        from sentence_transformers import SentenceTransformer
+        with progress(f"loading {self.name}", None):
+            import torch
+            from safetensors import SafetensorError
+            from sentence_transformers import SentenceTransformer
 
-        kwargs = {"dtype": getattr(torch, self.dtype)}
-        try:
-            with quiet_transformers():
-                return SentenceTransformer(self.source, device=self.device, model_kwargs=kwargs)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise InvalidInputError(
-                f"{self.source!r} cannot be loaded ({str(error)[:1000]}); give a folder of sentence-transformers, or a "
-                "hub id that was downloaded or can be"
-            ) from error
+            kwargs = {"dtype": getattr(torch, self.dtype)}
+            try:
+                with quiet_transformers():
+                    return SentenceTransformer(self.source, device=self.device, model_kwargs=kwargs)
+            except (OSError, ValueError, SafetensorError) as error:
+                raise InvalidInputError(
+                    f"{self.source!r} cannot be loaded ({str(error)[:1000]}); give a folder of sentence-transformers, "
+                    "or a hub id that was downloaded or can be"
+                ) from error
 
     @cached_property
     def fingerprint(self) -> str:

@@ -111,7 +111,8 @@ def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
     if (folder / MANIFEST).is_file():
         manifest = Manifest.read(folder)
         if adapter is not None or manifest.kind != "causal":
-            wrong = "is fine-tuned already; export it without `adapter`" if adapter else "is a classifier"
+            classifier = "is a classifier, which other servers cannot load; use `ragkit serve`"
+            wrong = "is fine-tuned already; export it without `adapter`" if adapter else classifier
             raise InvalidInputError(f"{folder} {wrong}")
         if manifest.form == "remote":
             raise InvalidInputError(f"{folder} stands for {manifest.remote}, whose weights are at the vendor")

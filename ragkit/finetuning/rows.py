@@ -50,12 +50,20 @@ def training_rows(
     return made
 
 
-def read_rows(path: str | Path, objective: str) -> tuple[list[Row], list[Row]]:
-    """Read training data: JSON lines, or for plain text also a text file whose paragraphs are the rows.
+def read_rows(
+    path: str | Path,
+    objective: str,
+    *,
+    input: str = "input",  # noqa: A002 - the record's own word
+    output: str = "output",
+) -> tuple[list[Row], list[Row]]:
+    """Read training data: JSON lines or CSV, or for plain text also a text file whose paragraphs are the rows.
 
     Args:
         path: The file, UTF-8. Rows whose ``split`` is ``"test"`` are left out.
         objective: What the rows are for; see `training_rows`.
+        input: The field that is read as ``input``.
+        output: The field that is read as ``output``.
 
     Returns:
         Rows to train on, and those of a ``dev`` or ``validation`` split.
@@ -70,18 +78,25 @@ def read_rows(path: str | Path, objective: str) -> tuple[list[Row], list[Row]]:
         return _paragraphs(path), []
     train: list[Row] = []
     held_out: list[Row] = []
-    for place, row in enumerate(read_objects(path), 1):
+    for place, given in enumerate(read_objects(path), 1):
+        row = given | {own: given[name] for own, name in (("input", input), ("output", output)) if name in given}
         split = row.get("split", "train")
         if split == "test":
             continue
         try:
             made = _checked(row, objective)
         except InvalidInputError as error:
-            raise DataFileError(path, 0, f"row {place} {error}") from error
+            raise DataFileError(path, 0, f"row {place} {error}{_other_names(row, objective)}") from error
         (held_out if split in {"dev", "validation"} else train).append(made)
     if not train:
         raise DataFileError(path, 0, "holds no row to train on; expected rows without a split or of the split 'train'")
     return train, held_out
+
+
+def _other_names(row: Mapping[str, object], objective: str) -> str:
+    if objective != "completion" or {"input", "output"} <= row.keys():
+        return ""
+    return "; fields of other names are given by input=…, output=… (on the command line --input and --output)"
 
 
 def _paragraphs(path: Path) -> list[Row]:

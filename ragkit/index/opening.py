@@ -102,7 +102,8 @@ def open_store(
     """
     folder = Path(path)
     if not (folder / NAME).is_file():
-        raise InvalidInputError(f"{folder} holds no index: there is no {NAME}; make one with Index.create")
+        how = "make one with Index.create (`ragkit index build`)"
+        raise InvalidInputError(f"{folder} holds no index: there is no {NAME}; {how}")
     store = Store(folder.absolute(), read_only=read_only, durable=True, cards=card_numbers(device))
     try:
         return store, _same_embedder(store.state.facts, embedder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from ragkit.errors import InvalidInputError
 from ragkit.ingest.chunking import Chunker, load_chunker
 from ragkit.ingest.reading import SourceFile, Unread, find_files, read_file
 from ragkit.ingest.text_files import FileFacts, file_facts
+from ragkit.progress import progress
 from ragkit.records import Document
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def sync_folder(index: Index, folder: Path, chunker: str | Chunker) -> SyncRepor
     held = _held(index, f"{folder.resolve().name}/")
     run = _Run(cut, held)
     before = index._store.state.facts["next_key"]
-    index.add(run.pieces(found))
+    with progress("reading files", len(found)) as advance:
+        index.add(run.pieces(found, advance))
     there = {each.source for each in found}
     gone = {own for source, each in held.items() if source not in there for own in each.ids}
     removed = index.delete(gone | run.stale)
@@ -119,9 +121,10 @@ class _Run:
         self.unchanged = 0
         self.unread: list[Unread] = []
 
-    def pieces(self, files: list[SourceFile | Unread]) -> Iterator[Document]:
-        """The pieces of all files that are not held already."""
+    def pieces(self, files: list[SourceFile | Unread], advance: Callable[[int], None]) -> Iterator[Document]:
+        """The pieces of all files that are not held already; ``advance`` is told of each file."""
         for file in files:
+            advance(1)
             facts = self._facts(file)
             if isinstance(file, Unread) or facts is None:
                 continue

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.extras import require
+from ragkit.progress import progress
 
 if TYPE_CHECKING:
     from ragkit.models.answers import AnswerCache
@@ -77,7 +78,8 @@ def load_model(
             raise InvalidInputError("`adapter` and `base_url` go with a spec, got one with a loaded model")
         loaded = _from_object(model, prices)
     else:
-        loaded = _from_spec(model, adapter, base_url, prices, timeout)
+        with progress(f"loading {model[:60]}", None):
+            loaded = _from_spec(model, adapter, base_url, prices, timeout)
         if model.partition(":")[0] in PROVIDERS:
             from ragkit.models.limits import Retry
 

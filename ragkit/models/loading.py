@@ -36,6 +36,10 @@ def load_local(spec: str, *, adapter: str | None = None) -> LanguageModel:
         RagkitError: Another, where what `ragkit.finetune` wrote is damaged or its base is not the one of training.
     """
     source = str(WEIGHTS) if spec == "tiny" else spec.removeprefix("hf:")
+    if adapter is not None and not Path(adapter).is_dir() and adapter.count("/") != 1:  # no hub id either
+        raise InvalidInputError(f"there is no folder {adapter}; give the folder of a PEFT adapter")
+    if not Path(source).is_dir() and source.count("/") > 1:
+        raise InvalidInputError(f"{spec[:200]!r} cannot be loaded: there is no such folder, and this is no hub id")
     try:
         return _load_source(source, spec, adapter)
     except RagkitError:
@@ -46,8 +50,9 @@ def load_local(spec: str, *, adapter: str | None = None) -> LanguageModel:
         SafetensorError,
     ) as error:  # how transformers says that it does not find or know something
         raise InvalidInputError(
-            f"{spec[:200]!r} cannot be loaded: {str(error)[:1000]} (expected a folder with a model, or a hub id that "
-            "was downloaded or can be)"
+            f"{spec[:200]!r}{'' if adapter is None else f' with the adapter {adapter}'} cannot be loaded: "
+            f"{' '.join(str(error)[:1000].split())} (expected a folder with a model, or a hub id that was downloaded "
+            "or can be)"
         ) from error
 
 

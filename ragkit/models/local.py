@@ -110,7 +110,9 @@ class LocalModel(ModelBase):
         """
         whole = whole_text(text)
         with self.encoding:
-            ids: list[int] = self.tokenizer(whole, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            ids: list[int] = self.tokenizer(whole, add_special_tokens=False, split_special_tokens=True, verbose=False)[
+                "input_ids"
+            ]
         return ids
 
     def encode_prompt(self, prompt: AnyPrompt, *, plain: bool = False) -> list[int]:

@@ -41,7 +41,7 @@ def read_example(example: object, where: str, output: str = "output") -> Example
 
 def _from_mapping(entries: Mapping[str, object], where: str, output: str) -> Example:
     if output not in entries:
-        advice = "" if "input" in entries else "; say which of them is the answer: output=…"
+        advice = "" if "input" in entries else "; say which of them is the answer: output=… (--output in a shell)"
         raise InvalidInputError(f"{where} has no {output!r}; its entries: {list(entries)}{advice}")
     given = entries.get("metadata") or {}
     if not isinstance(given, Mapping):

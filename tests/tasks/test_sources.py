@@ -79,7 +79,7 @@ def test_columns_become_fields_and_class_labels_names():
     [
         ("input,output\na,b\nc\n", "line 3: has other columns"),
         ("input,output\na,b,c\n", "line 2: has other columns"),
-        ("question,output\na,b\n", "line 2: has no column 'input', only question, output"),
+        ("question,output\na,b\n", "line 2: has no 'input', only question, output"),
         ("input,output,split\na,b,train\nc,d,\n", "line 3: only some of the rows"),
         ("input,output,split\na,b,trian\n", "line 2: split"),
         ('input,output\n"a,b\n', "cannot be read"),

@@ -156,6 +156,8 @@ def read_events(path: Path) -> tuple[list[Event], int]:
         if content is None:
             problem = (
                 "its checksum is missing or wrong, so it was changed or damaged; cut the file off before this line"
+                if events
+                else "expected a trace that ragkit wrote; this is another file, or its first line was changed"
             )
             raise DataFileError(path, number, problem)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -19,6 +20,9 @@ from ragkit.records import Hit
 from ragkit.retrievers.analysis import Analyzer
 from ragkit_pipelines.rag.answers import Citation, citation_of
 from ragkit_pipelines.rag.sentences import sentence_spans
+
+# A heading of Markdown by itself, or a block of code: near to many questions, and an answer to none.
+_NO_ANSWER = re.compile(r"#{1,6} [^\n]*\Z|```")
 
 
 class Extract(NamedTuple):
@@ -126,7 +130,8 @@ class ExtractiveReader:
 
 
 def _sentences(number: int, hit: Hit) -> list[_Sentence]:
-    return [_Sentence(number, start, end, hit.text[start:end]) for start, end in sentence_spans(hit.text)]
+    found = [_Sentence(number, start, end, hit.text[start:end]) for start, end in sentence_spans(hit.text)]
+    return [each for each in found if not _NO_ANSWER.match(each.text)]
 
 
 def _citation(sentence: _Sentence, hits: Sequence[Hit]) -> Citation:

@@ -1,0 +1,104 @@
+"""Data as people have it: columns of other names, CSV and JSON lists, folders in which something stands already."""
+
+import csv
+import json
+
+import pytest
+from command_line import run
+
+from ragkit import Task
+from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.finetuning.rows import read_rows
+from ragkit.task_files import read_objects
+from ragkit_pipelines.cli_compare import check_out
+
+ROWS = [(f"card {n}", "lost, card") if n % 2 else (f"sum {n}", "the money") for n in range(20)]
+QUICK = ("--strategies", "majority, tfidf", "--embedder", "hash:8", "--json")
+
+
+@pytest.fixture(params=["csv", "list", "lines"])
+def data(request, tmp_path):
+    """The same rows in each of the forms, under names that are not ragkit's."""
+    rows = [{"id": n, "text": text, "topic": topic} for n, (text, topic) in enumerate(ROWS)]
+    path = tmp_path / f"rows.{'csv' if request.param == 'csv' else 'json'}"
+    if request.param == "csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, rows[0])
+            table.writeheader()
+            table.writerows(rows)
+    elif request.param == "list":
+        path.write_text(json.dumps(rows, indent=1))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_all_forms_hold_the_same_task(data):
+    task = Task.from_path(data, input="text", output="topic")
+    assert sorted((row.input, row.output) for row in (*task.examples, *task.test)) == sorted(ROWS)
+    assert {row.id for row in (*task.examples, *task.test)} == {str(n) for n in range(20)}
+
+
+def test_columns_are_named_on_the_command_line(data, tmp_path):
+    named = ("--input", "text", "--output", "topic")
+    compared = run("compare", "--data", data, *named, *QUICK, "--sizes", "all", "--out", tmp_path / "new")
+    assert {row["strategy"] for row in json.loads(compared.stdout)["rows"]} == {"majority", "tfidf"}
+    again = run("compare", "resume", tmp_path / "new", "--json")
+    assert json.loads(again.stdout)["rows"] == json.loads(compared.stdout)["rows"]
+    checked = run("data", "check", data, *named, "--json")
+    assert json.loads(checked.stdout)["pool"]["rows"] == 16
+    chosen = run("select", "--pool", data, "--query", "card", "--key", "text", "--output", "topic", "--json")
+    assert json.loads(chosen.stdout)["hits"][0]["output"] == "lost, card"
+
+
+def test_several_columns_become_the_fields_of_the_input(data):
+    task = Task.from_path(data, input=["text", "topic"], output="topic")
+    assert set(task.examples[0].input) == {"text", "topic"}
+
+
+def test_what_is_trained_on_may_have_other_names_too(data):
+    train, dev = read_rows(data, "completion", input="text", output="topic")
+    assert ([(row.input, row.output) for row in train], dev) == (ROWS, [])
+
+
+def test_columns_of_other_names_are_answered_with_the_options(data, tmp_path):
+    for command in (["compare"], ["finetune", "--out", str(tmp_path / "model")]):
+        refused = run(*command, "--data", data)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert "--input and --output" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "holds no row"),
+        ("[1]", "line 1: holds a int"),
+        ('[{"a": 1}, [2]]', "line 2: holds a list"),
+        ('[{"a": 1}', "this is no JSON"),
+    ],
+)
+def test_a_list_that_holds_no_rows(tmp_path, text, message):
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(DataFileError, match=message):
+        read_objects(tmp_path / "rows.json")
+
+
+@pytest.mark.parametrize("option", [("--checks", "cleen"), ("--strategies", ""), ("--strategies", "majority,,tfidf")])
+def test_a_wrong_option_of_compare_is_one_line(data, tmp_path, option):
+    refused = run("compare", "--data", data, "--input", "text", "--output", "topic", *option, "--out", tmp_path / "new")
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert option[0] in refused.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_comparison_is_not_written_among_other_things(tmp_path):
+    for folder in (tmp_path / "new", tmp_path / "empty"):
+        check_out(folder)
+    (tmp_path / "empty").mkdir()
+    check_out(tmp_path / "empty")
+    (tmp_path / "file").write_text("mine")
+    for taken in (tmp_path, tmp_path / "file"):
+        with pytest.raises(InvalidInputError, match="give --out"):
+            check_out(taken)
+    (tmp_path / "run.json").write_text("{}")
+    check_out(tmp_path)

@@ -7,6 +7,8 @@ TORCH_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+# A process for each core, four at the most, as each loads models; a file's tests stay together for what they share.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Waiting threads sleep instead of spinning, nothing is fetched while running, and tokenizers stay out of forked workers.
 export OMP_WAIT_POLICY := PASSIVE
@@ -48,13 +50,13 @@ check: setup
 	$(BIN)/lint-imports
 
 test: setup check
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not gpu"
 
 test-all: setup check
-	$(BIN)/pytest -m "not gpu"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not gpu"
 
 fuzz: setup
-	RAGKIT_HYPOTHESIS=new $(BIN)/pytest -m "not gpu" $(shell grep -rlE "from hypothesis" tests --include='test_*.py')
+	RAGKIT_HYPOTHESIS=new $(BIN)/pytest $(SIDE_BY_SIDE) -m "not gpu" $(shell grep -rlE "from hypothesis" tests --include='test_*.py')
 
 bench: setup
 	@set -e; for script in $(wildcard benchmarks/*/run.py); do echo "$$script"; $(BIN)/python "$$script"; done

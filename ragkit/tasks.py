@@ -101,7 +101,7 @@ class Task:
         facts = [template.query, template.answer, template.separator, template.instruction, self.labels]
         rows = [[_plain(row.input), row.output] for row in (*self.examples, *self.test)]
         text = json.dumps([facts, fingerprint_of(self.metric), len(self.examples), rows], ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
     def score(self, answer: str, expected: str) -> float:
         """Judge one answer with the task's metric.

@@ -166,6 +166,6 @@ def _reason(why: object) -> str:
 
 
 def console_of_width(*, stderr: bool = False) -> Console:
-    """A console that is wide where nobody can say how wide it is."""
+    """A console that breaks no line of a table where nobody can say how wide it is."""
     console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=140)
+    return console if console.is_terminal else Console(stderr=stderr, width=500)

@@ -153,4 +153,5 @@ def _loss(
 ) -> float:
     sample = slice(0, 256)
     logits = embedder.embed_documents(texts[sample]) @ weight.T + bias
-    return float((np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(logits)), targets[sample]]).mean())
+    with np.errstate(invalid="ignore"):  # whoever asks looks whether it is a number
+        return float((np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(logits)), targets[sample]]).mean())

@@ -36,9 +36,9 @@ def load_local(spec: str, *, adapter: str | None = None) -> LanguageModel:
         RagkitError: Another, where what `ragkit.finetune` wrote is damaged or its base is not the one of training.
     """
     source = str(WEIGHTS) if spec == "tiny" else spec.removeprefix("hf:")
-    if adapter is not None and not Path(adapter).is_dir() and adapter.count("/") != 1:  # no hub id either
+    if adapter is not None and not _is_folder(adapter) and adapter.count("/") != 1:  # no hub id either
         raise InvalidInputError(f"there is no folder {adapter}; give the folder of a PEFT adapter")
-    if not Path(source).is_dir() and source.count("/") > 1:
+    if not _is_folder(source) and source.count("/") > 1:
         raise InvalidInputError(f"{spec[:200]!r} cannot be loaded: there is no such folder, and this is no hub id")
     try:
         return _load_source(source, spec, adapter)
@@ -54,6 +54,13 @@ def load_local(spec: str, *, adapter: str | None = None) -> LanguageModel:
             f"{' '.join(str(error)[:1000].split())} (expected a folder with a model, or a hub id that was downloaded "
             "or can be)"
         ) from error
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # no name that a file could have
+        return False
 
 
 def _load_source(source: str, spec: str, adapter: str | None) -> LanguageModel:

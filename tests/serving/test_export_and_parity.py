@@ -147,7 +147,7 @@ def test_files_of_prompts(tmp_path):
         ("", "holds no row"),
         ('{"text": "x"}', "row 1 holds none of the fields"),
         ('{"prompt": "x"}\n{"messages": [{"role": "tool", "content": "x"}]}', "row 2 has a message"),
-        ("[]", "line 1: holds a list"),
+        ("[]", "holds no row"),
     ):
         file.write_text(bad)
         with pytest.raises(DataFileError, match=message):

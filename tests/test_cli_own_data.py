@@ -102,3 +102,12 @@ def test_a_comparison_is_not_written_among_other_things(tmp_path):
             check_out(taken)
     (tmp_path / "run.json").write_text("{}")
     check_out(tmp_path)
+
+
+def test_a_comparison_says_which_model_answered_where_none_was_named(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"input": text, "output": topic}) + "\n" for text, topic in ROWS[:8]))
+    quick = ("compare", "--data", path, "--embedder", "hash:8", "--strategies")
+    assert "No --model was given" in run(*quick, "zero-shot", "--out", tmp_path / "a").stderr
+    assert "No --model" not in run(*quick, "zero-shot", "--model", "tiny", "--out", tmp_path / "b").stderr
+    assert "No --model" not in run(*quick, "majority", "--out", tmp_path / "c").stderr

@@ -216,6 +216,8 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
         workers=workers,
     )
     show_comparison(result, as_json=as_json)
+    if request.model is None and any(row.prompt_tokens for row in result.results.rows):
+        typer.echo("No --model was given: tiny answered, a small model that says little about large ones.", err=True)
 
 
 def check_out(folder: Path) -> None:

@@ -91,7 +91,7 @@ class OpenAIServer:
 
     async def _trouble(self, trouble: str) -> Response:
         if trouble == "hang":
-            await asyncio.sleep(2)
+            await asyncio.sleep(6)  # past every timeout that a test gives
             return PlainTextResponse("too late")
         if trouble == "cut":
             return StreamingResponse(_cut_off(), media_type="application/json", headers={"content-length": "1000"})

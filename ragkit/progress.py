@@ -39,7 +39,7 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
             _shown = _display()
             _shown.start()
         bar = _shown
-    task = bar.add_task(escape(description), total=total, count=_count(0, total))
+        task = bar.add_task(escape(description), total=total, count=_count(0, total))
     done = 0
 
     def advance(steps: int) -> None:

@@ -230,7 +230,7 @@ def _csv_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataFileError(path, 0, f"cannot be read ({error}); expected a UTF-8 file of CSV") from error
     columns = list(reader.fieldnames or ())
-    twice = next((name for name in columns if columns.count(name) > 1), None)
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
     if twice is not None:
         raise DataFileError(path, 1, f"the heading names {twice!r} more than once; give each column its own name")
     rows: list[tuple[int, dict[str, object]]] = []

@@ -102,6 +102,8 @@ def test_a_comparison_is_not_written_among_other_things(tmp_path):
             check_out(taken)
     (tmp_path / "run.json").write_text("{}")
     check_out(tmp_path)
+    (tmp_path / "killed" / "documents-0").mkdir(parents=True)  # embedded before the run itself began
+    check_out(tmp_path / "killed")
 
 
 def test_a_comparison_says_which_model_answered_where_none_was_named(tmp_path):
@@ -111,3 +113,9 @@ def test_a_comparison_says_which_model_answered_where_none_was_named(tmp_path):
     assert "No --model was given" in run(*quick, "zero-shot", "--out", tmp_path / "a").stderr
     assert "No --model" not in run(*quick, "zero-shot", "--model", "tiny", "--out", tmp_path / "b").stderr
     assert "No --model" not in run(*quick, "majority", "--out", tmp_path / "c").stderr
+
+
+def test_columns_without_a_name_are_passed_over(tmp_path):
+    path = tmp_path / "from_a_spreadsheet.csv"
+    path.write_text("input,output,,\na,x,,\nb,y,,\n")
+    assert [(row["input"], row["output"]) for row in read_objects(path)] == [("a", "x"), ("b", "y")]

@@ -178,6 +178,9 @@ def test_a_recommendation_needs_evidence():
     close = compare(task, [Fixed("good", 40), Fixed("same", 38)], model=ScriptedModel([]), embedder="hash:8")
     assert close.recommendation.strategy is None
     assert "no difference shown to same" in close.recommendation.evidence
+    few = replace(task, test=test[:5])
+    hardly = compare(few, [Fixed("good", 5), Fixed("bad", 0)], model=ScriptedModel([]), embedder="hash:8")
+    assert "with 5 test rows hardly any difference could have been shown" in hardly.recommendation.evidence
     assert recommend([], []).strategy is None
     assert summarise("t", 0, close.cells).pairs[0].only_a == 2
 

@@ -230,7 +230,9 @@ def check_out(folder: Path) -> None:
         InvalidInputError: If it is a file, or a folder that holds something and no comparison.
     """
     if folder.is_dir():
-        if any(folder.iterdir()) and not (folder / "run.json").is_file():
+        # Documents that were being embedded when a run was killed come before its run.json.
+        foreign = any(not each.name.startswith("documents-") for each in folder.iterdir())
+        if foreign and not (folder / "run.json").is_file():
             raise InvalidInputError(f"{folder} is not empty and holds no comparison; give --out another folder")
     elif folder.exists():
         raise InvalidInputError(f"{folder} is a file; give --out a folder")

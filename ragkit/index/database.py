@@ -7,11 +7,11 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
-from threading import local
+from threading import RLock, local
 from typing import NamedTuple
 from weakref import WeakSet
 
@@ -97,6 +97,7 @@ class _Held:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.lock = RLock()  # held by who uses it, and by who closes it from another thread
 
     def __del__(self) -> None:
         self.connection.close()
@@ -120,8 +121,16 @@ class Database:
         self._closed = False
 
     @property
+    def in_use(self) -> AbstractContextManager[bool]:
+        """The lock of this thread's connection: while it is held, nobody else closes the connection."""
+        return self._held().lock
+
+    @property
     def connection(self) -> sqlite3.Connection:
         """The connection of this thread."""
+        return self._held().connection
+
+    def _held(self) -> _Held:
         held: _Held | None = getattr(self._local, "held", None)
         if held is None:
             if self._closed:
@@ -131,7 +140,7 @@ class Database:
             except DAMAGE as error:
                 raise self.unreadable(error) from error
             self._opened.add(held)
-        return held.connection
+        return held
 
     def _connect(self) -> sqlite3.Connection:
         mode = "ro" if self._read_only else "rwc"
@@ -154,9 +163,11 @@ class Database:
     def close(self) -> None:
         """Close all connections; the last one folds the log into the file."""
         self._closed = True
-        for held in list(self._opened):
-            held.connection.close()
+        opened = list(self._opened)
         self._local = local()
+        for held in opened:
+            with held.lock:
+                held.connection.close()
 
     def _is_closed(self) -> InvalidInputError:
         return InvalidInputError(f"{self.path.parent} is closed; open it again")
@@ -215,8 +226,9 @@ class Database:
         Raises:
             IntegrityError: If the database cannot be read, or is of a newer format.
         """
+        connection = self.connection
         try:
-            found = {name: json.loads(value) for name, value in self.connection.execute("SELECT * FROM facts_of_index")}
+            found = {name: json.loads(value) for name, value in connection.execute("SELECT * FROM facts_of_index")}
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             raise IntegrityError(f"{self.path} is damaged: {error}; restore it from a copy") from error
         if found.get("format") != FORMAT:
@@ -253,7 +265,8 @@ class Database:
             IntegrityError: If the database cannot be read.
         """
         try:
-            return {found.key: found for found in self._by("key", list(keys))}
+            with self.in_use:
+                return {found.key: found for found in self._by("key", list(keys))}
         except DAMAGE as error:
             raise self.unreadable(error) from error
 

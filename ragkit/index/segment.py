@@ -108,7 +108,8 @@ class Segment:
                 sample = np.linspace(0, n - 1, size).astype(np.int64)
                 index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))
                 forget(vectors)
-            if isinstance(index, faiss.IndexIVF):
+            # Others, such as those of fast scan, keep codes in blocks that only their own `add` fills.
+            if type(index) in {faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ}:
                 _fill_lists(index, vectors)
             else:
                 for part in _parts(vectors):

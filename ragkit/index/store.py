@@ -80,13 +80,14 @@ class Store:
 
     def close(self) -> None:
         """Let go of files and of the lock; closing twice does no harm."""
-        if not self._closed:
-            self._closed = True
-            self.database.close()
-            if self.gpus is not None:
-                self.gpus.close()
-            if self._lock:
-                self._lock.release()
+        with self._writing:  # a commit under way ends first
+            if not self._closed:
+                self._closed = True
+                self.database.close()
+                if self.gpus is not None:
+                    self.gpus.close()
+                if self._lock:
+                    self._lock.release()
 
     def check_open(self) -> None:
         """Refuse to be used when closed."""
@@ -110,16 +111,17 @@ class Store:
         """
         self.check_open()
         database = self.database
-        own = not database.connection.in_transaction  # else in a view, or a commit, that this thread has begun before
-        try:
-            with self._publishing:  # no commit between the two
-                state = self._begun(own=own)
-            yield state
-        except DAMAGE as error:
-            raise database.unreadable(error) from error
-        finally:
-            if own:
-                database.end()
+        with database.in_use:
+            own = not database.connection.in_transaction  # else in a view, or a commit, that this thread began before
+            try:
+                with self._publishing:  # no commit between the two
+                    state = self._begun(own=own)
+                yield state
+            except DAMAGE as error:
+                raise database.unreadable(error) from error
+            finally:
+                if own:
+                    database.end()
 
     def refresh(self) -> None:
         """See what another process has committed since."""
@@ -140,7 +142,7 @@ class Store:
             try:
                 if self._state is None or self._state.facts["version"] != self.database.version():
                     self._state = self._loaded()
-            except IntegrityError:
+            except (IntegrityError, FileNotFoundError):
                 # Another process may have compacted since: then the files of this view are gone, not damaged.
                 attempts -= 1
                 if not attempts:

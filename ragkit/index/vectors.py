@@ -22,13 +22,13 @@ def storable_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> 
         InvalidInputError: Also if a number is too large for half precision.
     """
     ready = checked_vectors(vectors, name, facts)
-    if facts["dtype"] == "float16" and facts["metric"] != "cosine":
+    half = facts["dtype"] == "float16" and facts["metric"] != "cosine"
+    if half and max(ready.max(initial=0), -ready.min(initial=0)) > _HALF:
         bad = np.flatnonzero((np.abs(ready) > _HALF).any(axis=1))
-        if len(bad):
-            raise InvalidInputError(
-                f"`{name}`[{int(bad[0])}] holds a number above {_HALF:.0f}, which float16 cannot hold; scale them, "
-                'or make the index with dtype="float32"'
-            )
+        raise InvalidInputError(
+            f"`{name}`[{int(bad[0])}] holds a number above {_HALF:.0f}, which float16 cannot hold; scale them, "
+            'or make the index with dtype="float32"'
+        )
     return ready
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ragkit.errors import UnsupportedError
 
 
 def default_device() -> str:
-    """Where models run: the first CUDA device, else the CPU.
+    """Where models run: a CUDA device, else the CPU.
 
     Returns:
-        A name for torch.
+        A name for torch: the device that a launcher gave to this process, else ``"cuda"`` for the first.
     """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        return "cpu"
+    rank = os.environ.get("LOCAL_RANK", "")
+    return f"cuda:{rank}" if rank.isdecimal() else "cuda"
 
 
 def has_bfloat16() -> bool:

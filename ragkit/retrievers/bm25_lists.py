@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import zipfile
 from collections.abc import Sequence
 from math import log
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError
+from ragkit.index.database import NAME
 from ragkit.postings import PostingLists, Rule
 
 _FORMAT = 1
@@ -141,6 +143,7 @@ class Bm25Lists:
                 )
                 file.flush()
                 os.fsync(file.fileno())
+                os.fchmod(file.fileno(), stat.S_IMODE((path.parent / NAME).stat().st_mode))  # as readable as the index
                 partial.replace(path)
             except BaseException:
                 partial.unlink(missing_ok=True)

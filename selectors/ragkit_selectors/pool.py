@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -86,7 +86,8 @@ class Pool:
         Raises:
             InvalidInputError: If one cannot be read, or has an id that another one has.
         """
-        if isinstance(examples, (str, Mapping)) or not isinstance(examples, Iterable):
+        readable = hasattr(examples, "__iter__") or hasattr(examples, "__getitem__")
+        if isinstance(examples, (str, Mapping)) or not readable:
             raise InvalidInputError(f"`{name}` must be a sequence of examples, got {type(examples).__name__}")
         made: list[Entry] = []
         seen: dict[str, str] = {}

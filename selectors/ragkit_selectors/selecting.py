@@ -7,7 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ragkit_selectors.report import SelectorReport
 
 Where = Mapping[str, object]
+_HELD = 1_000_000  # candidates of all queries together that are ranked before stages choose among them
 
 
 class Selecting(ABC):
@@ -220,7 +221,9 @@ class Selecting(ABC):
         for stage in reversed(self.stages):
             first = stage.fetch(first)
         first = min(first, available)
-        ranked = source._best(texts, first, barred)
+        step = max(1, _HELD // first)
+        parts = (texts[start : start + step] for start in range(0, len(texts), step))
+        ranked = chain.from_iterable(source._best(part, first, barred) for part in parts)
         asked = (
             Asked(query, text, source, barred, found, exhausted=len(found) < first or first == available)
             for query, text, found in zip(queries, texts, ranked, strict=True)

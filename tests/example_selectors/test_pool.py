@@ -241,3 +241,14 @@ def test_public_names_resolve_and_import_is_light():
     env = {"PYTHONPATH": ":".join(filter(None, sys.path))}
     found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     assert found == "set()\n"
+
+
+def test_a_pool_may_be_anything_that_gives_examples_by_place():
+    class Rows:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, place: int) -> Example:
+            return [Example("dim the lamp", "a"), Example("open the door", "b")][place]
+
+    assert [example.output for example in build("jaccard", Rows()).select("the door", 2)] == ["b", "a"]

@@ -144,7 +144,7 @@ def test_memory_of_a_mapped_file_is_let_go(tmp_path):
 
 
 @pytest.mark.parametrize("euclidean", [False, True])
-@pytest.mark.parametrize("factory", ["IVF16,SQfp16", "IVF16,Flat", "IVF16,PQ4x4", "OPQ4,IVF16,Flat"])
+@pytest.mark.parametrize("factory", ["IVF16,SQfp16", "IVF16,Flat", "IVF16,PQ4x4", "IVF16,PQ4x4fs", "OPQ4,IVF16,Flat"])
 def test_a_segment_is_what_faiss_fills_row_by_row(factory, euclidean, monkeypatch):
     """Lists that get their memory first hold the same bytes as those that grow."""
     monkeypatch.setattr(segment, "_CHUNK", 250)

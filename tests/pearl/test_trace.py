@@ -230,7 +230,16 @@ def test_the_sampling_is_part_of_what_is_remembered(tmp_path):
         assert pearl.invoke("q?", "text", trace=path).calls == calls
 
 
-@pytest.mark.parametrize("held", ["one line without an end", '{"event', '{"a": 1}', "no trace\n"])
+def test_zeros_that_a_power_cut_left_behind_are_cut_off(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0" * 512)
+    Trace(path).close()
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("held", ["one line without an end", '{"event', '{"a": 1}', "no trace\n", "\0\0"])
 def test_a_file_that_is_no_trace_is_left_as_it_is(tmp_path, held):
     path = tmp_path / "notes.txt"
     path.write_text(held)

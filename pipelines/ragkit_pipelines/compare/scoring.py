@@ -56,7 +56,7 @@ class Scoring:
         if not task.labels and 2 * len(outputs) > len(task.examples):
             raise InvalidInputError(
                 f"strategy {self.name!r} chooses among classes, but {len(task.examples)} examples have {len(outputs)} "
-                "outputs; take few-shot, or give `labels`"
+                "outputs; take few-shot, or a `Task` with `labels`"
             )
 
     def run(self, setting: Setting) -> Outcome:

@@ -158,7 +158,7 @@ def recommend(
         if row.size == size:
             by_strategy[row.strategy].append(row)
     chosen = _best(by_strategy, size, pairs, differences, level)
-    failed = _failures([row for row in rows if row.size == size])
+    failed = _failures([row for row in rows if row.size >= size])
     return chosen.model_copy(update={"evidence": "; ".join([chosen.evidence, *failed])})
 
 
@@ -198,7 +198,9 @@ def _best(
         return Recommendation(
             strategy=None, evidence=f"{said}, which is not shown to be more than one and the same answer gives"
         )
-    return _judged(best, rivals, size, said, pairs, differences, level, exact=len({row.seed for row in own}) == 1)
+    return _judged(
+        best, rivals, size, said, pairs, differences, level, exact=len({row.seed for row in own}) == 1, rows=own[0].n
+    )
 
 
 def _judged(
@@ -211,6 +213,7 @@ def _judged(
     level: float,
     *,
     exact: bool,
+    rows: int,
 ) -> Recommendation:
     """Hold the best against each of the others."""
     tests = {frozenset((p.a, p.b)): p.p for p in pairs if p.size == size} if exact else {}
@@ -229,6 +232,8 @@ def _judged(
         likely = "" if weakest is None else f"; differences of {weakest:.1%} and more would likely have been shown"
         if likely and len(rivals) > 1:
             likely += " by a single test"  # what Holm's correction takes depends on the other p-values
+        if (exact and 2 * 0.5**rows >= level) or (weakest or 0) >= 1:
+            likely = f"; with {rows} test rows hardly any difference could have been shown"
         return Recommendation(
             strategy=None,
             evidence=f"{said}; no difference shown to {', '.join(equal)} ({test}, Holm-corrected p >= {level}){likely}",

@@ -145,7 +145,8 @@ def read_events(path: Path) -> tuple[list[Event], int]:
     except OSError as error:
         raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a trace") from error
     whole = data.rfind(b"\n") + 1
-    if data[whole : whole + len(_BEGINNING)] != _BEGINNING[: len(data) - whole]:
+    cut = data[whole:].strip(b"\0")  # a power cut may leave zeros where a line was to be
+    if (cut or not whole) and data[whole : whole + len(_BEGINNING)] != _BEGINNING[: len(data) - whole]:
         problem = (
             "its last line is not even the beginning of a line of a trace; give another file, this one is left as it is"
         )

@@ -1,0 +1,49 @@
+"""An index that is closed while threads use it: they are told so, and nothing crashes."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import sys, threading
+from ragkit import Index
+from ragkit.errors import InvalidInputError
+
+index = Index.create(sys.argv[1], embedder="hash:32")
+index.add([f"text {n} w{n % 7}" for n in range(200)])
+reader = Index.open(sys.argv[1], read_only=True)
+told = []
+
+def until_told(*steps):
+    try:
+        while True:
+            for step in steps:
+                step()
+    except InvalidInputError as error:
+        told.append("is closed" in str(error))
+
+def change(): index.delete(index.add([f"new {n}" for n in range(20)]))
+def read(which): return lambda: (which.search("text 5 w3", 3), which.get(["x"]), which.stats(), which.keys())
+work = [(change, index.compact), (change,), *[(read(which),) for which in (index, index, reader, reader)]]
+threads = [threading.Thread(target=until_told, args=steps) for steps in work]
+for thread in threads:
+    thread.start()
+threads[0].join(float(sys.argv[2]))
+index.close()
+reader.close()
+for thread in threads:
+    thread.join(30)
+assert told == [True] * len(work), told
+with Index.open(sys.argv[1], verify=True) as again:
+    assert len(again) >= 200
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.5])
+def test_closing_beside_readers_and_writers(tmp_path, seconds):
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", SCRIPT, tmp_path / "i", str(seconds)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

@@ -202,7 +202,6 @@ def main() -> None:
         "dim": DIM,
         "k": K,
         "batch": BATCH,
-        "builds": options.builds,
         "python": platform.python_version(),
         "versions": {
             name: version(name) for name in ("langchain-core", "langchain-community", "faiss-cpu")
@@ -210,7 +209,7 @@ def main() -> None:
         },
     }  # fmt: skip
     for count in options.rows:
-        facts[f"rows_{count}"] = middle([measure(count) for _ in range(options.builds)])
+        facts[f"rows_{count}"] = {"builds": options.builds, **middle([measure(count) for _ in range(options.builds)])}
         print(count, json.dumps(facts[f"rows_{count}"], indent=1))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -210,3 +210,12 @@ def test_an_embedder(monkeypatch):
         assert [len(rows) for rows in embedder.embed_tokens(texts)] == [3, 0, 90]
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, expected, atol=2e-2)
+
+
+@pytest.mark.parametrize(("rank", "device"), [(None, "cuda"), ("1", "cuda:1"), ("x", "cuda")])
+def test_a_launched_process_keeps_to_its_card(monkeypatch, rank, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert default_device() == device

@@ -104,11 +104,7 @@ class FewShot:
         """
         if not queries:
             return []
-        selections = (
-            self.selector.select_many(queries, self.k) if self.selector and self.k else [Selection()] * len(queries)
-        )
-        sizes: dict[str, int] = {}
-        asked = [self._build(query, selection, sizes) for query, selection in zip(queries, selections, strict=True)]
+        asked = self.prompts(queries)
         completions = self.model.generate(
             [prompt for prompt, _ in asked], max_tokens=self.max_tokens, stop=self.template.stop
         )
@@ -116,6 +112,18 @@ class FewShot:
             Answer(text=self.template.read_answer(done.text), prompt=prompt, selection=shown, completion=done)
             for (prompt, shown), done in zip(asked, completions, strict=True)
         ]
+
+    def prompts(self, queries: Sequence[Query]) -> list[tuple[Prompt, Selection]]:
+        """What the model is asked for each query, with the examples shown in it.
+
+        Returns:
+            A prompt and a selection for each query, as `build` makes them.
+        """
+        selections = (
+            self.selector.select_many(queries, self.k) if self.selector and self.k else [Selection()] * len(queries)
+        )
+        sizes: dict[str, int] = {}
+        return [self._build(query, selection, sizes) for query, selection in zip(queries, selections, strict=True)]
 
     def build(self, query: Query, selection: Selection) -> tuple[Prompt, Selection]:
         """The prompt for a query, with as many of the selected examples as fit the model's window.

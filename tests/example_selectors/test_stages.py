@@ -32,6 +32,7 @@ from ragkit_selectors import (
     TfidfSelector,
     TokenLimit,
     load_selector,
+    selecting,
 )
 
 POOL = [
@@ -375,3 +376,16 @@ def test_specs():
     assert made.stages == expected
     with pytest.raises(UnknownSpecError, match="Did you mean 'label-nearest'"):
         load_selector("bm25 | label-nearst", POOL)
+
+
+def test_many_queries_are_ranked_a_part_at_a_time(monkeypatch):
+    selector = load_selector("bm25 | label-balanced", POOL)
+    queries = [example.input for example in POOL]
+    whole = [[hit.id for hit in chosen.hits] for chosen in selector.select_many(queries, 3)]
+    ranked = []
+    best = type(selector.source)._best
+    monkeypatch.setattr(type(selector.source), "_best", lambda *given: ranked.append(len(given[1])) or best(*given))
+    monkeypatch.setattr(selecting, "_HELD", 2 * len(POOL))
+    assert [[hit.id for hit in chosen.hits] for chosen in selector.select_many(queries, 3)] == whole
+    assert max(ranked) == 2
+    assert sum(ranked) == len(queries)

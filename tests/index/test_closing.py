@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from ragkit import Index
+from ragkit.index.store import Store
+
 SCRIPT = """
 import sys, threading
 from ragkit import Index
@@ -47,3 +50,22 @@ def test_closing_beside_readers_and_writers(tmp_path, seconds):
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_files_that_another_process_compacts_away_meanwhile_are_looked_for_again(tmp_path, monkeypatch):
+    with Index.create(tmp_path / "i", embedder="hash:32") as index:
+        index.add(["dim the lamp"])
+        with Index.open(tmp_path / "i", read_only=True) as reader:
+            index.add(["open the door"])
+            load, calls = Store._loaded, []
+
+            def gone_once(store):
+                calls.append(store)
+                if len(calls) == 1:
+                    raise FileNotFoundError("vectors-0.bin")
+                return load(store)
+
+            monkeypatch.setattr(Store, "_loaded", gone_once)
+            reader.refresh()
+            assert [hit.text for hit in reader.search("open the door", k=1)] == ["open the door"]
+            assert len(calls) == 2

@@ -166,3 +166,12 @@ def test_a_cache_that_cannot_be_written_is_no_reason_not_to_answer(tmp_path, mon
         monkeypatch.undo()
         retriever.save()
         assert [path.suffix for path in index.path.iterdir() if path.name.startswith("bm25")] == [".npz"]
+
+
+def test_whoever_reads_the_index_reads_its_cache(tmp_path):
+    with Index.create(tmp_path / "i", embedder="hash:8") as index:
+        index.add(["dim the lamp", "open the door"])
+        BM25Retriever(index).retrieve("lamp", 1)
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "i").iterdir()}
+    (cache,) = (name for name in modes if name.startswith("bm25"))
+    assert modes[cache] == modes["index.sqlite"]

@@ -9,12 +9,9 @@ import numpy as np
 
 from ragkit.errors import InvalidInputError
 from ragkit.protocols import LanguageModel
-from ragkit.records import Selection
 from ragkit.tasks import Task
-from ragkit_pipelines.compare.setting import Outcome, Setting, need_model, selector_of
+from ragkit_pipelines.compare.setting import SHOTS, Outcome, Setting, at_k, need_model, selector_of
 from ragkit_pipelines.few_shot import FewShot
-
-_SHOTS = 8
 
 
 @dataclass(frozen=True)
@@ -31,14 +28,12 @@ class Scoring:
     """
 
     selector: str | None = None
-    k: int = _SHOTS
+    k: int = SHOTS
 
     @property
     def name(self) -> str:
         """``score`` or ``score:<selector>``, with ``@<k>`` where k is not 8."""
-        if not self.selector:
-            return "score"
-        return f"score:{self.selector}" if self.k == _SHOTS else f"score:{self.selector}@{self.k}"
+        return f"score:{self.selector}{at_k(self.k)}" if self.selector else "score"
 
     def check(self, task: Task, model: LanguageModel | None) -> None:
         """Refuse a model without probabilities, and outputs that are no classes.
@@ -70,10 +65,9 @@ class Scoring:
         labels = sorted(set(setting.task.labels or (example.output for example in setting.pool)))
         choices = [template.render_answer(label) for label in labels]
         written = [model.count_tokens(choice) for choice in choices]
-        pipeline = FewShot.from_task(setting.task, model, chooser, k=self.k, max_tokens=max(written))
-        queries = [row.input for row in setting.task.test]
-        shown = chooser.select_many(queries, self.k) if chooser else [Selection()] * len(queries)
-        prompts = [pipeline.build(query, chosen)[0] for query, chosen in zip(queries, shown, strict=True)]
+        k = min(self.k, len(setting.pool))
+        pipeline = FewShot.from_task(setting.task, model, chooser, k=k, max_tokens=max(written))
+        prompts = [prompt for prompt, _ in pipeline.prompts([row.input for row in setting.task.test])]
         started = perf_counter()
         scores = model.score(prompts, choices)
         seconds = perf_counter() - started

@@ -21,6 +21,7 @@ from ragkit_selectors.loading import load_selector
 
 Varied = Literal["data", "model", "order"]
 VARIED: tuple[Varied, ...] = ("data", "model", "order")
+SHOTS = 8  # examples that are chosen where a name does not say how many
 _LEAST_TOKENS = 48  # room for a short answer with some words around it
 
 
@@ -221,6 +222,15 @@ class Strategy(Protocol):
     def run(self, setting: Setting) -> Outcome:
         """Learn from the pool and answer the test rows."""
         ...
+
+
+def at_k(k: int) -> str:
+    """How a strategy's name says the number of examples.
+
+    Returns:
+        ``@<k>``; nothing where it is the usual one.
+    """
+    return "" if k == SHOTS else f"@{k}"
 
 
 def timed(work: Callable[[], list[str]]) -> Outcome:

@@ -18,10 +18,12 @@ from ragkit_pipelines.compare.prompt_search import OptimisedPrompt
 from ragkit_pipelines.compare.retrieving import Planning, Rag
 from ragkit_pipelines.compare.scoring import Scoring
 from ragkit_pipelines.compare.setting import (
+    SHOTS,
     Checked,
     Outcome,
     Setting,
     Strategy,
+    at_k,
     need_model,
     outcome_of,
     selector_of,
@@ -30,12 +32,6 @@ from ragkit_pipelines.compare.setting import (
 from ragkit_pipelines.compare.training import EncoderTuning, Tuning
 from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.loading import SOURCES, load_stage
-
-_SHOTS = 8  # examples that are chosen where a name does not say how many
-
-
-def _at(k: int) -> str:
-    return "" if k == _SHOTS else f"@{k}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ class Vote:
     @property
     def name(self) -> str:
         """``vote:<selector>``, with ``@<k>`` where k is not 8; ``copy:<selector>`` where one example is chosen."""
-        return f"copy:{self.selector}" if self.k == 1 else f"vote:{self.selector}{_at(self.k)}"
+        return f"copy:{self.selector}" if self.k == 1 else f"vote:{self.selector}{at_k(self.k)}"
 
     def run(self, setting: Setting) -> Outcome:
         """Choose and count.
@@ -140,7 +136,7 @@ class Prompting:
     @property
     def name(self) -> str:
         """``zero-shot`` or ``few-shot:<selector>``, with ``@<k>`` where k is not 8."""
-        return f"few-shot:{self.selector}{_at(self.k)}" if self.selector else "zero-shot"
+        return f"few-shot:{self.selector}{at_k(self.k)}" if self.selector else "zero-shot"
 
     def check(self, _task: Task, model: LanguageModel | None) -> None:
         """Refuse to run without a model."""
@@ -229,9 +225,9 @@ def check_strategies(strategies: Sequence[Strategy], task: Task, model: Language
 
 
 _CHOOSING: dict[str, Callable[[str, int | None], Strategy]] = {
-    "few-shot": lambda selector, k: Prompting(selector, k=k or _SHOTS),
-    "score": lambda selector, k: Scoring(selector, k=k or _SHOTS),
-    "vote": lambda selector, k: Vote(selector, k=k or _SHOTS),
+    "few-shot": lambda selector, k: Prompting(selector, k=k or SHOTS),
+    "score": lambda selector, k: Scoring(selector, k=k or SHOTS),
+    "vote": lambda selector, k: Vote(selector, k=k or SHOTS),
     "copy": lambda selector, _: Vote(selector, k=1),
     "lora+few-shot": lambda selector, k: Tuning("lora", selector=selector, k=k or 4),
 }

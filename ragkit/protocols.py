@@ -33,6 +33,7 @@ class Capabilities:
         schema: Whether answers can be held to a JSON schema.
         choices: Whether answers can be held to a list of choices.
         batches: Whether prompts are answered faster together than one by one.
+        chat: Whether it takes conversations: it has a chat template, or it is a chat model behind an API.
     """
 
     window: int | None = None
@@ -41,6 +42,7 @@ class Capabilities:
     schema: bool = False
     choices: bool = False
     batches: bool = True
+    chat: bool = False
 
 
 @runtime_checkable

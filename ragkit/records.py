@@ -8,6 +8,7 @@ from typing import Literal, overload
 
 Fields = Mapping[str, str]
 Metadata = Mapping[str, object]
+Form = Literal["auto", "chat", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,24 +146,6 @@ class Selection(Sequence[Example]):
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """Text for a model, cut where its reusable beginning ends.
-
-    Attributes:
-        prefix: What stays the same from one question to the next.
-        suffix: The rest.
-    """
-
-    prefix: str
-    suffix: str = ""
-
-    @property
-    def text(self) -> str:
-        """The whole prompt."""
-        return self.prefix + self.suffix
-
-
-@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation."""
 
@@ -172,9 +155,36 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation to be continued by the model."""
+    """A conversation that the model continues with the assistant's next turn."""
 
     messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as text, divided where its reusable prefix ends, and optionally also as chat turns.
+
+    The model chooses: a chat model is given the turns (or the text as one user message if there are none), a base
+    model continues the text.
+
+    Attributes:
+        prefix: The part that stays the same from one query to the next; models reuse its computation.
+        suffix: The rest.
+        chat: The same prompt as a conversation.
+        form: ``"auto"`` leaves the choice to the model. With ``"text"``, a local chat model continues the text without
+            its chat template, and an API model gets the text as one user message. With ``"chat"``, a model without a
+            chat template raises an error.
+    """
+
+    prefix: str
+    suffix: str = ""
+    chat: Chat | None = None
+    form: Form = "auto"
+
+    @property
+    def text(self) -> str:
+        """The whole prompt as text."""
+        return self.prefix + self.suffix
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,38 +1,52 @@
-"""How an example becomes text: one template for prompting, for training and for use.
+"""Templates: how examples and queries become a prompt, as text or as chat turns, in prompting, training and use.
 
-A template is cut into literals and fields once, when it is made. Values are then put between the literals and never
-looked at again, so braces, template syntax or delimiters inside an example stay what they are: text.
+A template is split into literals and fields once. Values are then placed between the literals and never parsed again,
+so braces, template syntax or delimiters inside an example remain plain text.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from ragkit.errors import InvalidInputError
-from ragkit.records import Example, Fields, Prompt
+from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.records import Chat, Example, Fields, Form, Message, Prompt
+
+if TYPE_CHECKING:
+    from ragkit.protocols import LanguageModel
 
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
+_QUERY = "Input: {input}\nOutput:"
+_LABEL_SHARE = 4  # the list of labels may take one fourth of the context window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    r"""The text around inputs and outputs.
+    r"""How examples, a query and its answer are written.
 
-    ``{input}`` stands for the whole input; of an input with several fields each can be named, and ``{input}`` gives
-    them as lines of ``name: value``. Everything else, other braces included, is literal.
+    ``{input}`` stands for the whole input. The fields of an input with several fields can be named, and ``{input}``
+    then lists them as lines of ``name: value``. Everything else, including other braces, is literal.
+
+    A template renders to two forms. The text form is one string for base models: instruction, examples and query,
+    divided by the separator. The chat form is for chat models: the instruction is the system message, each example is
+    a user turn and an assistant turn, and the query is the last user turn.
 
     Attributes:
-        query: An input, up to where the answer begins. Ends without a space: the answer brings its own.
-        answer: The answer, with the space before it.
-        separator: What ends an example; a model is stopped at it.
-        instruction: What comes before everything else, followed by a separator.
+        query: The input, up to where the answer begins. Ends without a space: the answer brings its own. In the chat
+            form, the default query is the input alone.
+        answer: The answer, with the space before it. The chat form removes surrounding whitespace.
+        separator: Ends each example of the text form; generation stops at it.
+        instruction: Comes first.
+        form: ``"chat"``, ``"text"``, or ``"auto"`` for chat turns if the model has a chat template.
+        labels: Possible answers, which the instruction then lists.
 
     Examples:
         >>> template = Template(instruction="Name the colour.")
-        >>> print(template.prompt([Example("sky", "blue")], "grass").text)
+        >>> prompt = template.prompt([Example("sky", "blue")], "grass")
+        >>> print(prompt.text)
         Name the colour.
         <BLANKLINE>
         Input: sky
@@ -40,78 +54,148 @@ class Template:
         <BLANKLINE>
         Input: grass
         Output:
+        >>> [(message.role, message.content) for message in prompt.chat.messages]
+        [('system', 'Name the colour.'), ('user', 'sky'), ('assistant', 'blue'), ('user', 'grass')]
     """
 
-    query: str = "Input: {input}\nOutput:"
+    query: str = _QUERY
     answer: str = " {output}"
     separator: str = "\n\n"
     instruction: str = ""
+    form: Form = "auto"
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _FIELD.search(self.query):
-            raise InvalidInputError(f"`query` must hold a field such as {{input}}, got {self.query!r}")
+            raise InvalidInputError(f"`query` must contain a field such as {{input}}, got {self.query!r}")
         if [name for _, name in _segments(self.answer) if name] != ["output"]:
-            raise InvalidInputError(f"`answer` must hold {{output}} once and no other field, got {self.answer!r}")
+            raise InvalidInputError(f"`answer` must contain {{output}} once and no other field, got {self.answer!r}")
+        if self.form not in {"auto", "chat", "text"}:
+            raise InvalidInputError(f"`form` must be 'auto', 'chat' or 'text', got {self.form!r}")
         if not self.separator:
-            raise InvalidInputError("`separator` must not be empty; a model is stopped at it")
+            raise InvalidInputError("`separator` must not be empty, because generation stops at it")
+        if self.form != "chat" and not _segments(self.query)[-1][0] and self.answer.startswith("{output}"):
+            raise InvalidInputError(
+                f"nothing divides the answer from the query: `query` {self.query!r} ends with a field and `answer` "
+                f"{self.answer!r} begins with one; put text between them, such as answer=' {{output}}', or use "
+                "form='chat'"
+            )
+
+    def for_model(self, model: LanguageModel) -> Template:
+        """Fix the form for a model, and drop the list of labels if it would take too much of the context window.
+
+        Args:
+            model: The model that will be given the prompts.
+
+        Returns:
+            A template whose `form` is ``"chat"`` or ``"text"``.
+
+        Raises:
+            UnsupportedError: If `form` is ``"chat"`` and the model does not take conversations.
+        """
+        able = model.capabilities
+        if self.form == "chat" and not able.chat:
+            raise UnsupportedError(f"{model.name} has no chat template; use a Template with form='text' or form='auto'")
+        form: Form = ("chat" if able.chat else "text") if self.form == "auto" else self.form
+        fits = not (self.labels and able.window) or (
+            model.count_tokens(_listed(self.labels)) * _LABEL_SHARE <= able.window
+        )
+        return replace(self, form=form, labels=self.labels if fits else ())
+
+    @property
+    def task(self) -> str:
+        """The instruction with the list of labels."""
+        return " ".join(part for part in (self.instruction, _listed(self.labels)) if part)
 
     @property
     def head(self) -> str:
-        """What opens every prompt."""
-        return self.instruction + self.separator if self.instruction else ""
+        """The text with which every prompt of the text form begins."""
+        return self.task + self.separator if self.task else ""
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """The sequences at which an answer ends."""
-        return (self.separator,)
+        """The stop sequences: the separator in the text form; the turn's end is enough in the chat form."""
+        return () if self.form == "chat" else (self.separator,)
 
     def render_query(self, value: str | Fields) -> str:
-        """The input alone, as the last piece of a prompt.
+        """Write an input as the last part of the text form.
 
         Returns:
             The text.
 
         Raises:
-            InvalidInputError: If the template names a field that the input lacks.
+            InvalidInputError: If the template names a field that the input does not have.
         """
-        values = _values(value)
-        missing = [name for _, name in _segments(self.query) if name and name not in values]
-        if missing:
-            raise InvalidInputError(f"the template names {missing[0]!r}, but the input has only {sorted(values)}")
-        return "".join(literal + values.get(name, "") for literal, name in _segments(self.query))
+        return _filled(self.query, value)
 
     def render_answer(self, output: str) -> str:
-        """The answer with its separator: what training teaches and what follows an input in an example.
+        """Write an answer as the model should: with its separator in the text form, alone in the chat form.
 
         Returns:
             The text.
         """
         filled = "".join(literal + (output if name else "") for literal, name in _segments(self.answer))
-        return filled + self.separator
+        return filled.strip() if self.form == "chat" else filled + self.separator
 
     def render_example(self, example: Example) -> str:
-        """One whole example, separator included.
+        """Write one whole example of the text form, separator included.
 
         Returns:
             The text.
         """
-        return self.render_query(example.input) + self.render_answer(example.output)
+        return self.render_query(example.input) + replace(self, form="text").render_answer(example.output)
 
-    def prompt(self, examples: Sequence[Example], query: str | Fields) -> Prompt:
-        """The prompt for ``query`` after ``examples``, in the order given.
+    def turns(self, example: Example) -> tuple[Message, Message]:
+        """Write an example as a user turn and an assistant turn.
 
         Returns:
-            A prompt whose prefix is all that comes before the query.
+            The two messages.
         """
-        return Prompt(self.head + "".join(map(self.render_example, examples)), self.render_query(query))
+        answer = "".join(literal + (example.output if name else "") for literal, name in _segments(self.answer))
+        return self._user_turn(example.input), Message("assistant", answer.strip())
+
+    def prompt(self, examples: Sequence[Example], query: str | Fields) -> Prompt:
+        """Write the prompt for ``query`` after ``examples``, in the order given.
+
+        Returns:
+            Both forms; the prefix of the text is everything before the query.
+        """
+        system = [Message("system", self.task)] if self.task else []
+        shown = [turn for example in examples for turn in self.turns(example)]
+        return Prompt(
+            self.head + "".join(map(self.render_example, examples)),
+            self.render_query(query),
+            chat=Chat((*system, *shown, self._user_turn(query))),
+            form=self.form,
+        )
 
     def read_answer(self, text: str) -> str:
-        """What a model's continuation says: all before the first separator, without space around it.
+        """Read the answer from a completion: up to the first separator in the text form, without surrounding space.
 
         Returns:
             The answer.
         """
-        return text.split(self.separator, 1)[0].strip()
+        return (text if self.form == "chat" else text.split(self.separator, 1)[0]).strip()
+
+    def _user_turn(self, value: str | Fields) -> Message:
+        return Message("user", _filled("{input}" if self.query == _QUERY else self.query, value))
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """The sentence that names the labels; one per line if a label contains a comma."""
+    if not labels:
+        return ""
+    if any("," in label for label in labels):
+        return "\n".join(("Answer with one of the following:", *(f"- {label}" for label in labels)))
+    return f"Answer with one of: {', '.join(labels)}."
+
+
+def _filled(text: str, value: str | Fields) -> str:
+    values = _values(value)
+    missing = [name for _, name in _segments(text) if name and name not in values]
+    if missing:
+        raise InvalidInputError(f"the template names {missing[0]!r}, but the input has only {sorted(values)}")
+    return "".join(literal + values.get(name, "") for literal, name in _segments(text))
 
 
 def _values(value: str | Fields) -> Mapping[str, str]:
@@ -125,7 +209,7 @@ def _values(value: str | Fields) -> Mapping[str, str]:
 
 @lru_cache(maxsize=256)
 def _segments(template: str) -> tuple[tuple[str, str], ...]:
-    """Cut a template into (literal, field) pairs; the last pair's field is empty.
+    """Split a template into (literal, field) pairs; the last pair's field is empty.
 
     Returns:
         ``"a {b} c"`` gives ``(("a ", "b"), (" c", ""))``.

@@ -262,9 +262,12 @@ def test_a_conversation_that_a_chat_template_refuses_is_told(tiny: LocalModel):
     from copy import deepcopy
 
     tokenizer = deepcopy(tiny.tokenizer)
-    tokenizer.chat_template = "{{ raise_exception('turns must alternate') if messages | length > 1 }}x"
+    tokenizer.chat_template = (
+        "{% for turn in messages %}{{ raise_exception('no assistant') if turn.role == 'assistant' }}{% endfor %}"
+        "{{ messages[0].content }}"
+    )
     model = LocalModel(tiny.module, tokenizer, name="c", fingerprint="c", source="tiny")
-    for turns, said in ((("user", "user"), "turns must alternate"), ((), "refuses the conversation")):
+    for turns, said in ((("user", "assistant"), "no assistant"), ((), "rejects the conversation")):
         with pytest.raises(InvalidInputError, match=said):
             model.generate(Chat(tuple(Message(role, "a") for role in turns)))
 

@@ -176,12 +176,12 @@ def test_the_longest_unused_goes_first(llama):
     kept = Prefixes(most_bytes=2 * a.bytes)
     kept.put(None, a)
     kept.put("adapter", a)
-    assert kept.get("other", a.ids) is None
-    assert kept.get(None, a.ids) is a
+    assert kept.longest("other", a.ids) is None
+    assert kept.longest(None, a.ids) is a
     kept.put(None, b)  # the one of the adapter goes
-    assert [kept.get("adapter", a.ids), kept.get(None, a.ids), kept.get(None, b.ids)] == [None, a, b]
+    assert [kept.longest("adapter", a.ids), kept.longest(None, a.ids), kept.longest(None, b.ids)] == [None, a, b]
     kept.put(None, c)
-    assert [kept.get(None, a.ids), kept.get(None, b.ids)] == [None, b]
+    assert [kept.longest(None, a.ids), kept.longest(None, b.ids)] == [None, b]
     Prefixes(most_bytes=10).put(None, a)  # too large to keep, and no error
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.errors import InvalidInputError
-from ragkit.records import Example, Prompt
+from ragkit.records import Chat, Example, Message, Prompt
 from ragkit.templates import Template
 
 HOSTILE = st.one_of(
@@ -26,15 +26,20 @@ HOSTILE = st.one_of(
 def test_a_prompt_by_value():
     template = Template(instruction="Name the colour.")
     prompt = template.prompt([Example("sky", "blue"), Example("blood", "red")], "grass")
+    turns = [("system", "Name the colour."), ("user", "sky"), ("assistant", "blue"), ("user", "blood"),
+             ("assistant", "red"), ("user", "grass")]  # fmt: skip
     assert prompt == Prompt(
-        "Name the colour.\n\nInput: sky\nOutput: blue\n\nInput: blood\nOutput: red\n\n", "Input: grass\nOutput:"
+        "Name the colour.\n\nInput: sky\nOutput: blue\n\nInput: blood\nOutput: red\n\n",
+        "Input: grass\nOutput:",
+        chat=Chat(tuple(Message(role, content) for role, content in turns)),
     )
     assert prompt.text == prompt.prefix + prompt.suffix
     assert template.stop == ("\n\n",)
 
 
 def test_without_examples_and_instruction():
-    assert Template().prompt([], "grass") == Prompt("", "Input: grass\nOutput:")
+    expected = Prompt("", "Input: grass\nOutput:", chat=Chat((Message("user", "grass"),)))
+    assert Template().prompt([], "grass") == expected
 
 
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
@@ -120,3 +125,34 @@ def test_a_field_that_is_no_text():
 def test_bad_templates(change: dict[str, Any], said: str):
     with pytest.raises(InvalidInputError, match=f"`{said}` must"):
         Template(**change)
+
+
+def test_the_chat_form_writes_answers_alone_and_reads_all_of_them():
+    template = Template(form="chat")
+    assert (template.render_answer("blue"), template.stop) == ("blue", ())
+    assert template.read_answer(" one\n\ntwo ") == "one\n\ntwo"
+
+
+def test_a_query_template_of_ones_own_is_the_user_turn():
+    template = Template(query="Q: {question}\nA:", answer=" {output}.")
+    chat = template.prompt([Example({"question": "who?"}, "me")], {"question": "what?"}).chat
+    assert chat is not None
+    assert [turn.content for turn in chat.messages] == ["Q: who?\nA:", "me.", "Q: what?\nA:"]
+
+
+def test_labels_are_listed_in_the_instruction():
+    template = Template(instruction="Name it.", labels=("red", "blue"))
+    assert template.prompt([], "x").text == "Name it. Answer with one of: red, blue.\n\nInput: x\nOutput:"
+    assert Template(labels=("a, b", "c")).task == "Answer with one of the following:\n- a, b\n- c"
+
+
+def test_labels_that_take_too_much_of_the_window_are_not_listed(tiny):
+    many = tuple(f"label {number}" for number in range(5000))
+    assert Template(labels=many).for_model(tiny).labels == ()
+    assert Template(labels=many[:5]).for_model(tiny).labels == many[:5]
+
+
+def test_an_answer_that_nothing_divides_from_its_query_is_rejected():
+    with pytest.raises(InvalidInputError, match="nothing divides"):
+        Template(query="{input}", answer="{output}")
+    assert Template(query="{input}", answer="{output}", form="chat").render_answer("x") == "x"

@@ -128,12 +128,13 @@ def _fitting(model: LocalModel, prompt: AnyPrompt, room: int, template: Template
 
 
 def _head(model: LocalModel, prompt: AnyPrompt, template: Template) -> list[int]:
-    """What opens every prompt: beginning of text, a chat template's first words, the instruction."""
+    """Ids with which every prompt begins: beginning of text, the first words of a chat template, the instruction."""
+    chat = prompt.chat if isinstance(prompt, Prompt) and template.form == "chat" else prompt
     try:
-        if isinstance(prompt, Chat):
-            system = tuple(message for message in prompt.messages[:1] if message.role == "system")
+        if isinstance(chat, Chat):
+            system = tuple(message for message in chat.messages[:1] if message.role == "system")
             return model.encode_prompt(Chat((*system, Message("user", ""))))
-        return model.encode_prompt(Prompt(template.head))
+        return model.encode_prompt(Prompt(template.head, form="text"))
     except InvalidInputError:  # nothing opens a prompt of this model
         return []
 

@@ -55,9 +55,9 @@ def prepare(base: LocalModel, train: Any, held_out: Any, settings: Settings) -> 
     Returns:
         What training works with.
     """
-    template = settings.template or Template()
-    pairs, tasks = _with_templates(train, settings, template, name="train")
-    held = None if held_out is None else _with_templates(held_out, settings, template, name="eval")[0]
+    template = (settings.template or Template()).for_model(base)
+    pairs, tasks = _with_templates(base, train, settings, template, name="train")
+    held = None if held_out is None else _with_templates(base, held_out, settings, template, name="eval")[0]
     rate = settings.learning_rate or default_rate(settings.method, settings.objective, base.module.num_parameters())
     window = min(settings.max_length or 10**9, base.capabilities.window or 10**9)
     rows, counts = encode_rows(base, pairs, window)
@@ -69,13 +69,13 @@ def prepare(base: LocalModel, train: Any, held_out: Any, settings: Settings) -> 
 
 
 def _with_templates(
-    rows: Any, settings: Settings, template: Template, *, name: str
+    base: LocalModel, rows: Any, settings: Settings, template: Template, *, name: str
 ) -> tuple[Pairs, dict[str, TemplateRecord]]:
     """Rows with the template of each, and the templates of a mixture by task."""
     made = training_rows(rows, settings.objective, name=name)
     if not isinstance(rows, Mixture):
         return [(row, template) for row in made], {}
-    templates = {task: own or template for task, own in rows.templates.items()}
+    templates = {task: own.for_model(base) if own else template for task, own in rows.templates.items()}
     records = {task: TemplateRecord.of(own) for task, own in templates.items()}
     return [(row, templates[task]) for row, task in zip(made, rows.tasks, strict=True)], records
 

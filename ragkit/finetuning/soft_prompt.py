@@ -35,8 +35,8 @@ class SoftPromptModel(LocalModel):
         self.virtual_ids = list(range(first, first + len(vectors)))
 
     @override
-    def encode_prompt(self, prompt: AnyPrompt, *, plain: bool = False) -> list[int]:
-        return self.virtual_ids + super().encode_prompt(prompt, plain=plain)
+    def encode_prompt(self, prompt: AnyPrompt) -> list[int]:
+        return self.virtual_ids + super().encode_prompt(prompt)
 
 
 def read_vectors(folder: str | Path, dimensions: int) -> Any:

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.protocols import AnyPrompt
-from ragkit.records import Chat, Completion
+from ragkit.records import Chat, Completion, Prompt
 from ragkit.text import read_json
 
 _FORMAT = 2
@@ -151,7 +151,13 @@ def key_of(fingerprint: str, prompt: AnyPrompt, options: Mapping[str, object]) -
         A hash.
     """
     if isinstance(prompt, Chat):
-        asked: object = [[message.role, message.content] for message in prompt.messages]
+        asked: object = _turns(prompt)
+    elif isinstance(prompt, Prompt) and (prompt.chat is not None or prompt.form != "auto"):
+        asked = [prompt.text, prompt.form, None if prompt.chat is None else _turns(prompt.chat)]
     else:
         asked = prompt if isinstance(prompt, str) else prompt.text
     return hashlib.sha256(json.dumps([fingerprint, asked, options]).encode()).digest()
+
+
+def _turns(chat: Chat) -> list[list[str]]:
+    return [[message.role, message.content] for message in chat.messages]

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import UnsupportedError
-from ragkit.models.prompts import checked_prompts, prompt_text
+from ragkit.models.prompts import checked_prompts, in_form, prompt_text
 from ragkit.models.sampling import Sampling, checked_answers
 from ragkit.protocols import AnyPrompt, Capabilities, Schema
 from ragkit.records import Chat, Completion, Prompt, Usage
 
-_AROUND = 64  # tokens that a model may put around a prompt
+_AROUND = 48  # tokens that a model may put around a prompt
+_AROUND_TURN = 16  # tokens that a chat template may put around a turn
 
 
 class CompletionStream(Iterator[str]):
@@ -75,7 +76,9 @@ class ModelBase(ABC):
         Returns:
             The count itself where the tokenizer is at hand, else the bytes, which no tokenizer exceeds, and a margin.
         """
-        return len(prompt_text(prompt).encode(errors="surrogatepass")) + _AROUND
+        given = in_form(prompt, chat=True, name=self.name) if self.capabilities.chat else prompt
+        turns = len(given.messages) if isinstance(given, Chat) else 1
+        return len(prompt_text(given).encode(errors="surrogatepass")) + _AROUND + _AROUND_TURN * turns
 
     @abstractmethod
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from numpy.typing import NDArray
 from transformers import StoppingCriteriaList
 from typing_extensions import override
@@ -21,15 +20,16 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
 from ragkit.models.base import ModelBase
 from ragkit.models.batches import batches_by_length
+from ragkit.models.chat_template import ChatTemplate
 from ragkit.models.held import FollowsSchema, OneOf, vocabulary_of
 from ragkit.models.prefixes import LEAST, Prefix, Prefixes, is_plain, named_prefixes, shared_length
-from ragkit.models.prompts import checked_prompts, cut_at_stop, prompt_text
+from ragkit.models.prompts import checked_prompts, cut_at_stop, in_form
 from ragkit.models.sampling import Sampling
 from ragkit.models.scoring import each_read_anew, log_likelihoods
 from ragkit.models.writing import Distribution, Draw, Listener, Watch
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Capabilities
-from ragkit.records import Chat, Completion, Prompt, Usage
+from ragkit.records import Chat, Completion, Usage
 from ragkit.text import refuse_bare_string, whole_text
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class LocalModel(ModelBase):
 
     Prompts run in batches of similar length, so that little is spent on padding; the answers do not depend on the
     batch, but for rounding in half precision. What prompts of a call begin with is computed once for all, and the
-    prefix of a `Prompt` is kept for later calls. Where the tokenizer has a chat template, a plain prompt is sent as the
-    one message of a user.
+    prefix of a `Prompt` is kept for later calls. If the tokenizer has a chat template, the model takes conversations,
+    and a bare string is the message of a user.
 
     Attributes:
         module: The model of transformers (or PEFT).
@@ -76,6 +76,7 @@ class LocalModel(ModelBase):
         self._prefixes = Prefixes()
         self._vocabulary: Any = None
         plain = module.get_base_model() if hasattr(module, "get_base_model") else module
+        self._chat = ChatTemplate(tokenizer, self.encode_text, name=name) if tokenizer.chat_template else None
         self._takes = {"input_ids", "attention_mask", *signature(plain.forward).parameters}
         self.is_plain = is_plain(plain.config) and {"past_key_values", "position_ids"} <= self._takes
 
@@ -92,7 +93,8 @@ class LocalModel(ModelBase):
     @property
     @override
     def capabilities(self) -> Capabilities:
-        return Capabilities(window=window_of(self.module, self.tokenizer), score=True, schema=True, choices=True)
+        window = window_of(self.module, self.tokenizer)
+        return Capabilities(window=window, score=True, schema=True, choices=True, chat=self._chat is not None)
 
     @override
     def count_tokens(self, text: str) -> int:
@@ -115,46 +117,33 @@ class LocalModel(ModelBase):
             ]
         return ids
 
-    def encode_prompt(self, prompt: AnyPrompt, *, plain: bool = False) -> list[int]:
-        """Ids of a whole prompt, with what the model wants before and around it.
+    def encode_prompt(self, prompt: AnyPrompt) -> list[int]:
+        """Ids of a whole prompt: a conversation in the chat template, or a text after the beginning-of-text token.
 
         Args:
-            prompt: The prompt.
-            plain: Whether a text is continued as it stands, although the model has a chat template.
+            prompt: The prompt; a string or a `Prompt` without a form of its own is the message of a user if the model
+                has a chat template.
 
         Returns:
             Token ids.
 
         Raises:
-            InvalidInputError: If the prompt is empty, and the model has no token that opens a text; if it holds half of
-                a character; or if the chat template refuses it.
+            InvalidInputError: If the prompt is empty and the model has no beginning-of-text token, if it contains half
+                a character, or if the chat template rejects it.
             UnsupportedError: If the prompt is a conversation and the model has no chat template.
         """
-        if isinstance(prompt, Chat) or (self.tokenizer.chat_template and not plain):
-            if not self.tokenizer.chat_template:
-                raise UnsupportedError(f"{self.name} has no chat template; give it a string or a Prompt")
-            turns = (
-                [{"role": message.role, "content": whole_text(message.content)} for message in prompt.messages]
-                if isinstance(prompt, Chat)
-                else [{"role": "user", "content": whole_text(prompt_text(prompt))}]
-            )
-            try:
-                with self.encoding:
-                    ids: list[int] = self.tokenizer.apply_chat_template(
-                        turns, add_generation_prompt=True, return_dict=False
-                    )
-            except (ValueError, TemplateError) as error:  # some templates want turns in a certain order
-                raise InvalidInputError(
-                    f"the chat template of {self.name} refuses the conversation ({error})"
-                ) from error
-            return ids
+        given = in_form(prompt, chat=self._chat is not None, name=self.name)
+        if isinstance(given, Chat):
+            assert self._chat is not None  # noqa: S101 - in_form has checked
+            with self.encoding:
+                return self._chat.encode(given.messages)
         with self.encoding:
             added: list[int] = self.tokenizer("")["input_ids"]
         begins = [token for token in added[:1] if token == self.tokenizer.bos_token_id]
-        whole = begins + self.encode_text(prompt_text(prompt))
+        whole = begins + self.encode_text(given.text)
         if not whole:
             raise InvalidInputError(
-                f"the prompt is empty, and {self.name} has no token to begin with; give it some text"
+                f"the prompt is empty, and {self.name} has no beginning-of-text token; give it some text"
             )
         return whole
 
@@ -238,7 +227,7 @@ class LocalModel(ModelBase):
                 continue
             named, cached = None, 0
             if name is not None:
-                length = shared_length([*together, [*self.encode_prompt(Prompt(name)), -1]])
+                length = shared_length([*together, [*self.encode_prompt(name), -1]])
                 named, cached = self._kept_prefix(together[0][:length]) if length >= LEAST else (None, 0)
             length = shared_length(together) if len(together) > 1 else 0
             begun = 0 if named is None else len(named.ids)
@@ -248,13 +237,14 @@ class LocalModel(ModelBase):
                 yield places, self._read_on(named, together[0][:length]), cached
 
     def _kept_prefix(self, ids: list[int]) -> tuple[Prefix, int]:
-        """A beginning that is kept, read now if need be; and how many of its tokens were there already."""
-        found = self._prefixes.get(self._adapter, ids)
-        if found is not None:
-            return found, len(ids)
-        prefix = self._read_on(None, ids)
+        """A beginning that is kept, computed from the longest one known; and how many of its tokens were known."""
+        known = self._prefixes.longest(self._adapter, ids)
+        cached = 0 if known is None else len(known.ids)
+        if known is not None and cached == len(ids):
+            return known, cached
+        prefix = self._read_on(known, ids)
         self._prefixes.put(self._adapter, prefix)
-        return prefix, 0
+        return prefix, cached
 
     def _read_on(self, begun: Prefix | None, ids: list[int]) -> Prefix:
         """Read a beginning, from the end of an earlier part of it on."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from ragkit.protocols import AnyPrompt
-from ragkit.records import Prompt
+from ragkit.records import Chat, Message
 
 LEAST = 32  # tokens below which sharing is not worth a pass of its own
 
@@ -56,20 +57,23 @@ class Prefixes:
         self.most_bytes = most_bytes
         self._kept: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
 
-    def get(self, adapter: str | None, ids: Sequence[int]) -> Prefix | None:
-        """Find a beginning.
+    def longest(self, adapter: str | None, ids: Sequence[int]) -> Prefix | None:
+        """Find the longest kept beginning of a prompt.
 
         Args:
             adapter: The adapter it was computed with.
-            ids: Its tokens.
+            ids: Token ids of the prompt.
 
         Returns:
-            The beginning, or None.
+            The prefix, or None if no beginning of ``ids`` is kept.
         """
-        key = (adapter, tuple(ids))
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        whole = tuple(ids)
+        found = [key for key in self._kept if key[0] == adapter and key[1] == whole[: len(key[1])]]
+        if not found:
+            return None
+        key = max(found, key=lambda each: len(each[1]))
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
     def put(self, adapter: str | None, prefix: Prefix) -> None:
         """Keep a beginning, and let those go that were not used for longest."""
@@ -136,10 +140,31 @@ def shared_length(rows: Sequence[Sequence[int]]) -> int:
     return len(first)
 
 
-def named_prefixes(prompts: Sequence[AnyPrompt]) -> dict[str | None, list[int]]:
-    """Places of prompts by the prefix that they name; those that name none come under None."""
-    places: dict[str | None, list[int]] = {}
-    for place, prompt in enumerate(prompts):
-        name = prompt.prefix if isinstance(prompt, Prompt) and prompt.prefix and prompt.suffix else None
-        places.setdefault(name, []).append(place)
+def named_prefixes(prompts: Sequence[AnyPrompt]) -> dict[AnyPrompt | None, list[int]]:
+    """Group the prompts of a call by the prefix that they name.
+
+    A prefix that only one of several prompts names is not worth a pass of its own, and the prompt runs in a batch.
+
+    Args:
+        prompts: The prompts.
+
+    Returns:
+        Positions of prompts by a prompt that ends where the prefix does; those that share nothing come under None.
+    """
+    named = [_named_prefix(prompt) for prompt in prompts]
+    counts = Counter(named)
+    places: dict[AnyPrompt | None, list[int]] = {}
+    for place, name in enumerate(named):
+        places.setdefault(name if counts[name] > 1 or len(named) == 1 else None, []).append(place)
     return places
+
+
+def _named_prefix(prompt: AnyPrompt) -> AnyPrompt | None:
+    """A prompt that begins with what ``prompt`` says is reusable, and ends there as far as its text is concerned."""
+    if isinstance(prompt, Chat):
+        return Chat((*prompt.messages[:-1], Message("user", ""))) if len(prompt.messages) > 1 else None
+    if isinstance(prompt, str) or not prompt.prefix or not prompt.suffix:
+        return None
+    if prompt.chat is not None and prompt.form != "text":
+        return replace(prompt, suffix="", chat=_named_prefix(prompt.chat))
+    return replace(prompt, suffix="")

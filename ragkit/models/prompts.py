@@ -1,12 +1,12 @@
-"""Prompts as text, and answers up to where they are to end."""
+"""The form in which a model is given a prompt, and answers up to their stop sequence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ragkit.errors import InvalidInputError
+from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.protocols import AnyPrompt
-from ragkit.records import Chat, Prompt
+from ragkit.records import Chat, Message, Prompt
 
 
 def checked_prompts(prompts: Iterable[AnyPrompt]) -> list[AnyPrompt]:
@@ -27,6 +27,33 @@ def checked_prompts(prompts: Iterable[AnyPrompt]) -> list[AnyPrompt]:
                 f"`prompts[{place}]` must be a string, a Prompt or a Chat, got {type(prompt).__name__}"
             )
     return batch
+
+
+def in_form(prompt: AnyPrompt, *, chat: bool, name: str) -> Chat | Prompt:
+    """Choose between the forms of a prompt: chat turns or text.
+
+    Args:
+        prompt: The prompt.
+        chat: Whether the model takes conversations.
+        name: The model's name, for errors.
+
+    Returns:
+        A `Chat` for a chat model, unless the prompt asks for text; else a `Prompt`, whose text is continued.
+
+    Raises:
+        UnsupportedError: If the prompt is a conversation and the model does not take any.
+    """
+    whole = Prompt(prompt) if isinstance(prompt, str) else prompt
+    if not chat:
+        if isinstance(whole, Chat) or whole.form == "chat":
+            raise UnsupportedError(
+                f"{name} has no chat template, so it cannot be given a conversation; pass a string, a Prompt, or a "
+                "Template with form='text'"
+            )
+        return whole
+    if isinstance(whole, Chat) or whole.form == "text":
+        return whole
+    return whole.chat or Chat((Message("user", whole.text),))
 
 
 def prompt_text(prompt: AnyPrompt) -> str:

@@ -187,7 +187,8 @@ def _prompt_as_json(prompt: AnyPrompt) -> object:
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, Prompt):
-        return {"prefix": prompt.prefix, "suffix": prompt.suffix}
+        chat = None if prompt.chat is None else _prompt_as_json(prompt.chat)
+        return {"prefix": prompt.prefix, "suffix": prompt.suffix, "chat": chat, "form": prompt.form}
     return {"messages": [[message.role, message.content] for message in prompt.messages]}
 
 
@@ -197,7 +198,8 @@ def _prompt_of(item: object) -> AnyPrompt:
     value = cast("Mapping[str, Any]", item)
     if "messages" in value:
         return Chat(tuple(Message(role, content) for role, content in value["messages"]))
-    return Prompt(value["prefix"], value["suffix"])
+    chat = None if value["chat"] is None else cast("Chat", _prompt_of(value["chat"]))
+    return Prompt(value["prefix"], value["suffix"], chat=chat, form=value["form"])
 
 
 def _as_json(result: Completion | RagkitError) -> object:

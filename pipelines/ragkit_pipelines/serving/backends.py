@@ -49,7 +49,7 @@ class LocalBackend(Backend):
     @override
     def job(self, question: Question, *, streams: bool) -> Job:
         model = self._locals[question.model]
-        row = model.encode_prompt(question.prompt, plain=question.plain)
+        row = model.encode_prompt(question.prompt)
         model.check_window(len(row), question.max_tokens or 1)
         room = (model.capabilities.window or 10**9) - len(row)
         sampling = question.sampling(max_tokens=min(self._max_tokens, room))

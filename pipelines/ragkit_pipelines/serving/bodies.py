@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ragkit.errors import InvalidInputError
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt
-from ragkit.records import Chat, Message
+from ragkit.records import Chat, Message, Prompt
 
 # Values that ask for nothing, which clients send for fields that are not supported otherwise.
 _ASKS_NOTHING: Mapping[str, object] = {
@@ -44,7 +44,6 @@ class Question:
     Attributes:
         model: Name of the model.
         prompt: What is to be continued.
-        plain: Whether a text is continued as it stands, without a chat template.
         max_tokens: Tokens written at the most; None where the request does not say.
         temperature: 0 for the likeliest token each time.
         stop: Sequences at which the answer ends.
@@ -55,7 +54,6 @@ class Question:
 
     model: str
     prompt: AnyPrompt
-    plain: bool = False
     max_tokens: int | None = None
     temperature: float = 0.0
     stop: tuple[str, ...] = ()
@@ -136,14 +134,13 @@ class _Body(_Strict):
         """Whether the last piece of a stream tells the tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def asked(self, prompt: AnyPrompt, *, plain: bool, max_tokens: int | None, top_logprobs: int | None) -> Question:
+    def asked(self, prompt: AnyPrompt, *, max_tokens: int | None, top_logprobs: int | None) -> Question:
         """The question about one prompt."""
         if self.stream_options is not None and not self.stream:
             raise BadRequestError("`stream_options` goes with `stream`", field="stream_options")
         return Question(
             model=self.model,
             prompt=prompt,
-            plain=plain,
             max_tokens=max_tokens,
             temperature=self.temperature,
             stop=tuple(self.stop),
@@ -193,7 +190,7 @@ class ChatBody(_Body):
         most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         prompt = turns[0].content if alone else Chat(turns)
         top = (self.top_logprobs or 0) if self.logprobs else None
-        return [self.asked(prompt, plain=False, max_tokens=most, top_logprobs=top)]
+        return [self.asked(prompt, max_tokens=most, top_logprobs=top)]
 
 
 class CompletionBody(_Body):
@@ -212,7 +209,8 @@ class CompletionBody(_Body):
         if self.stream and len(self.prompt) > 1:
             raise BadRequestError("`prompt` must be one text where the answer is streamed", field="prompt")
         return [
-            self.asked(text, plain=True, max_tokens=self.max_tokens, top_logprobs=self.logprobs) for text in self.prompt
+            self.asked(Prompt(text, form="text"), max_tokens=self.max_tokens, top_logprobs=self.logprobs)
+            for text in self.prompt
         ]
 
 

@@ -245,8 +245,13 @@ class LanguageModel(Protocol):
         """Yield the answer piece by piece; the pieces joined are the text of `generate`."""
         ...
 
-    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:
-        """Log-likelihood of each choice after each prompt, f64[n, c], in nats."""
+    def score(
+        self, prompts: Sequence[AnyPrompt], choices: Sequence[str], *, end_of_turn: bool = False
+    ) -> NDArray[np.float64]:
+        """Log-likelihood of each choice after each prompt, f64[n, c], in nats.
+
+        With ``end_of_turn``, the token that ends an answer is scored after each choice too.
+        """
         ...
 
     def count_tokens(self, text: str) -> int:

@@ -29,7 +29,7 @@ def save_random_llama(folder: Path, *, kind: str = "Llama", seed: int = 0, **siz
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    config = getattr(transformers, f"{kind}Config")(**{**facts, **sizes})
-    getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(folder)
+    model = getattr(transformers, f"{kind}ForCausalLM")
+    model(model.config_class(**{**facts, **sizes})).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return f"hf:{folder}"

@@ -5,14 +5,13 @@ import json
 import threading
 from typing import Annotated
 
-import numpy as np
 import pytest
 from pydantic import BaseModel, Field
 from random_llama import save_random_llama
 
 from ragkit import Prompt, load_model
 from ragkit.errors import InvalidInputError, ModelError
-from ragkit.models import prefixes, scoring
+from ragkit.models import prefixes
 from ragkit.models.prefixes import Prefix, Prefixes, shared_length
 from ragkit.testing import LanguageModelContract
 
@@ -46,15 +45,6 @@ def alone(model, prompt, max_tokens=12):
     mask = torch.ones_like(ids)
     written = model.module.generate(ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False)
     return model.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
-
-
-def by_hand(model, prompt, choice):
-    import torch
-
-    head, tail = model.encode_prompt(prompt), model.encode_text(choice)
-    with torch.inference_mode():
-        logits = model.module(torch.tensor([head + tail])).logits[0].double().log_softmax(-1)
-    return sum(float(logits[len(head) + place - 1, token]) for place, token in enumerate(tail))
 
 
 def counted(model, monkeypatch):
@@ -118,41 +108,6 @@ def test_sampling_and_stops_with_a_prefix(llama):
     assert llama.generate(PROMPTS[0], max_tokens=12, stop=[stop]).text == whole[: whole.find(stop)]
 
 
-CHOICES = [" fade", " fade lamp", " one two three", "", "\n\nInput: x", " red blue red blue red"]
-
-
-@pytest.mark.parametrize("most", [32_768, 700])
-def test_scores_after_a_prefix(llama, monkeypatch, most):
-    monkeypatch.setattr(scoring, "MOST_TOKENS", most)  # a small one parts the choices
-    prompts = [*PROMPTS, "Input: red\nOutput:", ""]
-    expected = [[by_hand(llama, prompt, choice) for choice in CHOICES] for prompt in prompts]
-    np.testing.assert_allclose(llama.score(prompts, CHOICES), expected, atol=1e-3)
-    np.testing.assert_allclose(llama.score(prompts[:1], CHOICES), expected[:1], atol=1e-3)
-
-
-def test_scores_with_few_logits_at_once(llama, monkeypatch):
-    expected = llama.score([PROMPTS[0].text], CHOICES)
-    monkeypatch.setattr(scoring, "_MOST_LOGITS", 1)
-    sizes = counted(llama, monkeypatch)
-    np.testing.assert_allclose(llama.score([PROMPTS[0].text], CHOICES), expected, atol=1e-5)
-    longer = [choice for choice in CHOICES if llama.count_tokens(choice) > 1]
-    assert [rows for rows, _ in sizes] == [1] * (1 + len(longer))  # the prompt, then one choice at a time
-
-
-def test_each_row_read_anew_keeps_the_logits_of_choices_alone(tmp_path):
-    model = load_model(save_random_llama(tmp_path, kind="Mistral", sliding_window=16))
-    kept = []
-    model.module.register_forward_hook(lambda _module, _given, output: kept.append(output.logits.shape[1]))
-    model.score([PROMPTS[0].text, PROMPTS[0].text], [" red", " red fan lamp"])
-    assert kept == [4]  # that of the last token of the prompt, and those of the choice
-
-
-def test_a_choice_costs_its_own_tokens(llama, monkeypatch):
-    sizes = counted(llama, monkeypatch)
-    llama.score([PROMPTS[0].text], [f" red {word}" for word in ("fan", "lamp", "vent")])
-    assert sizes == [(1, len(llama.encode_prompt(PROMPTS[0]))), (3, 1)]
-
-
 @pytest.mark.parametrize(("kind", "sizes"), [("Mistral", {"sliding_window": 16}), ("Qwen3", {"head_dim": 16})])
 def test_models_whose_caches_cannot_be_shared_or_differ(tmp_path, kind, sizes):
     model = load_model(save_random_llama(tmp_path, kind=kind, **sizes))
@@ -160,8 +115,6 @@ def test_models_whose_caches_cannot_be_shared_or_differ(tmp_path, kind, sizes):
     assert [answer.text for answer in model.generate(PROMPTS, max_tokens=8)] == [
         alone(model, prompt, 8) for prompt in PROMPTS
     ]
-    expected = [[by_hand(model, prompt, choice) for choice in CHOICES] for prompt in PROMPTS]
-    np.testing.assert_allclose(model.score(PROMPTS, CHOICES), expected, atol=1e-3)
 
 
 def test_the_longest_unused_goes_first(llama):

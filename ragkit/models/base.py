@@ -257,12 +257,20 @@ class ModelBase(ABC):
         while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
             yield str(piece)
 
-    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:  # noqa: ARG002
-        """Log-likelihood of each choice after each prompt.
+    def score(
+        self,
+        prompts: Sequence[AnyPrompt],  # noqa: ARG002
+        choices: Sequence[str],  # noqa: ARG002
+        *,
+        end_of_turn: bool = False,  # noqa: ARG002
+    ) -> NDArray[np.float64]:
+        """Compute the log-likelihood of each choice after each prompt.
 
         Args:
             prompts: n prompts.
             choices: c continuations, with the space they begin with.
+            end_of_turn: Also score the token that ends an answer after each choice, so that the score is that of
+                exactly this answer.
 
         Returns:
             f64[n, c], in nats.

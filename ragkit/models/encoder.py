@@ -66,12 +66,19 @@ class EncoderModel(ModelBase):
         ]
 
     @override
-    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:
+    def score(
+        self,
+        prompts: Sequence[AnyPrompt],
+        choices: Sequence[str],
+        *,
+        end_of_turn: bool = False,  # noqa: ARG002
+    ) -> NDArray[np.float64]:
         """Log-probability of each choice among the choices.
 
         Args:
             prompts: n texts.
             choices: c texts; space around them does not count.
+            end_of_turn: Has no effect: each choice is a whole answer.
 
         Returns:
             f64[n, c], in nats; the probabilities of a row sum to 1.

@@ -113,12 +113,19 @@ class EncoderClassifier(ModelBase):
         ]
 
     @override
-    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:
+    def score(
+        self,
+        prompts: Sequence[AnyPrompt],
+        choices: Sequence[str],
+        *,
+        end_of_turn: bool = False,  # noqa: ARG002
+    ) -> NDArray[np.float64]:
         """Log-probability of labels.
 
         Args:
             prompts: n bare inputs.
             choices: c of the labels; space around them does not count.
+            end_of_turn: Has no effect: each label is a whole answer.
 
         Returns:
             f64[n, c], in nats.

@@ -296,28 +296,32 @@ class LayeredModel(ModelBase):
     # Scores and streams.
 
     @override
-    def score(self, prompts: Sequence[AnyPrompt], choices: Sequence[str]) -> NDArray[np.float64]:
+    def score(
+        self, prompts: Sequence[AnyPrompt], choices: Sequence[str], *, end_of_turn: bool = False
+    ) -> NDArray[np.float64]:
         refuse_bare_string("choices", choices)
         batch, options = checked_prompts(prompts), {"score": list(choices)}
+        if end_of_turn:
+            options["end_of_turn"] = True
         fingerprint = self.fingerprint
         keys = [key_of(fingerprint, prompt, options) for prompt in batch]
         found: dict[bytes, object] = {key: self.cache.get_json(key) for key in keys} if self.cache is not None else {}
         missing = {key: prompt for key, prompt in zip(keys, batch, strict=True) if found.get(key) is None}
         if missing:
             calls = [_Call(prompt, key) for key, prompt in missing.items()]
-            for call, row in zip(calls, self._scored(calls, choices).tolist(), strict=True):
+            for call, row in zip(calls, self._scored(calls, choices, end_of_turn=end_of_turn).tolist(), strict=True):
                 found[call.key] = row
                 if self.cache is not None:
                     self._keep(partial(self.cache.put_json, call.key, row))
         return np.array([found[key] for key in keys], dtype=np.float64).reshape(len(batch), len(choices))
 
-    def _scored(self, calls: list[_Call], choices: Sequence[str]) -> NDArray[np.float64]:
+    def _scored(self, calls: list[_Call], choices: Sequence[str], *, end_of_turn: bool) -> NDArray[np.float64]:
         """Score through the model; a prompt is a call, and its tokens count once for each choice."""
-        written = sum(self.model.count_tokens(choice) for choice in choices)
+        written = sum(self.model.count_tokens(choice) + end_of_turn for choice in choices)
         with self._reserved(calls, written=written, times=len(choices)) as able:
             raised([call.result for call in calls if call.result is not None])
             try:
-                scores = self.model.score([call.prompt for call in able], choices)
+                scores = self.model.score([call.prompt for call in able], choices, end_of_turn=end_of_turn)
             except RagkitError as error:
                 for call in calls:
                     call.maybe_paid = _maybe_paid(error)

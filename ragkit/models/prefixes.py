@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Message
@@ -43,6 +43,28 @@ class Prefix:
             A cache that can be written to.
         """
         return grown(self._cache, rows, room)
+
+    def left_padded(self, padding: Sequence[int], room: int) -> Any:
+        """The cache for a batch whose padding comes before the prefix, as sliding windows over columns need it.
+
+        The cache has as many columns as the prefix has tokens, so the last tokens of the prefix are missing in a padded
+        row; they are computed in the columns that would otherwise hold its padding.
+
+        Args:
+            padding: Columns of padding of each row, whose keys and values are zeros.
+            room: Tokens that will be appended.
+
+        Returns:
+            A cache that can be written to.
+        """
+        cache, width = self.for_rows(len(padding), room), len(self.ids)
+        for layer in cache.layers:
+            for states in (layer.keys, layer.values):
+                for row, shift in enumerate(padding):
+                    kept = max(0, width - shift)
+                    states[row, :, width - kept :] = states[row, :, :kept].clone()
+                    states[row, :, : width - kept] = 0
+        return cache
 
 
 class Prefixes:
@@ -100,6 +122,13 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (buffer[:, :, :end] for buffer in self._room)
         return self.keys, self.values
 
+    def keep(self, start: int, columns: Any) -> None:
+        """Remove the tokens from ``start`` on, except for some columns, which move there in their order."""
+        end = start + len(columns)
+        for buffer in self._room:
+            buffer[:, :, start:end] = buffer[:, :, columns]
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._room)
+
 
 def grown(cache: Any, copies: int, room: int) -> Any:
     """A cache with each row repeated, and room for more tokens.
@@ -128,6 +157,39 @@ def is_plain(config: Any) -> bool:
     """Whether a model keeps all keys and values of all tokens, so that its caches can be shared and repeated."""
     cache = DynamicCache(config=config)
     return bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def attention_windows(config: Any) -> dict[str, int | None] | None:
+    """Find which attention types a model has, if keys and values are all that its layers keep of earlier tokens.
+
+    Returns:
+        The size of the sliding window by attention type, None for full attention; None altogether if there are other
+        types, such as layers with a recurrent state, or if layers share keys and values.
+    """
+    text = config.get_text_config(decoder=True)
+    if set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}:
+        return None
+    if getattr(text, "attention_chunk_size", None):
+        return None
+    windows: dict[str, int | None] = {}
+    for layer in DynamicCache(config=config).layers:
+        kind, window = "full_attention", None
+        if type(layer) is DynamicSlidingWindowLayer:
+            kind, window = "sliding_attention", layer.sliding_window
+        elif type(layer) is not DynamicLayer:
+            return None
+        if windows.setdefault(kind, window) != window:
+            return None
+    return windows or None
+
+
+def empty_cache(config: Any) -> Any:
+    """A cache that keeps all keys and values, also those that a sliding window has passed.
+
+    Returns:
+        The cache; None if the model has `attention_windows` of None and must make its own.
+    """
+    return DynamicCache() if attention_windows(config) else None
 
 
 def shared_length(rows: Sequence[Sequence[int]]) -> int:

@@ -157,6 +157,9 @@ class LanguageModelContract:
         assert model.score(prompts, []).shape == (len(prompts), 0)
         alone = [[model.score([prompt], [choice])[0, 0] for choice in choices] for prompt in prompts]
         assert np.allclose(scores, alone, atol=self.tolerance)
+        ended = model.score(prompts, choices, end_of_turn=True)
+        assert ended.shape == scores.shape
+        assert np.all(ended <= scores + self.tolerance), "an answer that ends there is a special case of the choice"
         assert_refused(lambda: model.score("abc", choices))
         assert_refused(lambda: model.score(prompts, "abc"))
 

@@ -12,6 +12,7 @@ import ragkit
 import ragkit.langchain
 from ragkit import Document, Example, FewShot, Index, JaccardSelector, compare, load_model, load_selector
 from ragkit.tiny.domains import HOME, task_of
+from ragkit_pipelines.datasets import support_requests
 
 
 def command(*words: str) -> str:
@@ -30,6 +31,7 @@ def main() -> None:
     assert "Example: ragkit ask" in command("ask", "--help")
     for file in ("tiny/weights/model.safetensors", "tiny/words.txt", "py.typed"):
         assert (place / file).is_file(), f"{file} is not in the wheel"
+    assert len(support_requests().test) == 106
 
     pool = [Example("dim the lamp in the kitchen", "fade lamp, in zone: kitchen"),
             Example("open the window at noon", "vent window, at time: noon"),

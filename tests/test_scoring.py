@@ -188,7 +188,7 @@ def test_the_end_of_turn_is_one_more_token(request, name):
 
 def test_which_token_ends_a_turn(llama, monkeypatch):
     module, tokenizer = llama.module, llama.tokenizer
-    first, second, eos = tokenizer.encode(" red lamp", add_special_tokens=False)[:2] + [tokenizer.eos_token_id]
+    first, second, eos = [*tokenizer.encode(" red lamp", add_special_tokens=False)[:2], tokenizer.eos_token_id]
     for ends, expected in ((eos, eos), ([first], first), ([first, eos], eos), ([first, second], first)):
         monkeypatch.setattr(module.generation_config, "eos_token_id", ends)
         assert scoring.end_of_turn_id(llama) == expected

@@ -71,7 +71,7 @@ class EncoderModel(ModelBase):
         prompts: Sequence[AnyPrompt],
         choices: Sequence[str],
         *,
-        end_of_turn: bool = False,  # noqa: ARG002
+        end_of_turn: bool = False,
     ) -> NDArray[np.float64]:
         """Log-probability of each choice among the choices.
 

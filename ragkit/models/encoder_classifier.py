@@ -118,7 +118,7 @@ class EncoderClassifier(ModelBase):
         prompts: Sequence[AnyPrompt],
         choices: Sequence[str],
         *,
-        end_of_turn: bool = False,  # noqa: ARG002
+        end_of_turn: bool = False,
     ) -> NDArray[np.float64]:
         """Log-probability of labels.
 

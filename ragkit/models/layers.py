@@ -300,9 +300,8 @@ class LayeredModel(ModelBase):
         self, prompts: Sequence[AnyPrompt], choices: Sequence[str], *, end_of_turn: bool = False
     ) -> NDArray[np.float64]:
         refuse_bare_string("choices", choices)
-        batch, options = checked_prompts(prompts), {"score": list(choices)}
-        if end_of_turn:
-            options["end_of_turn"] = True
+        batch = checked_prompts(prompts)
+        options = {"score": list(choices), **({"end_of_turn": True} if end_of_turn else {})}
         fingerprint = self.fingerprint
         keys = [key_of(fingerprint, prompt, options) for prompt in batch]
         found: dict[bytes, object] = {key: self.cache.get_json(key) for key in keys} if self.cache is not None else {}

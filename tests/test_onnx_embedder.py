@@ -19,6 +19,7 @@ from ragkit import Index
 from ragkit.embedders import load_embedder, onnx_files
 from ragkit.embedders.onnx import OnnxEmbedder, _batches
 from ragkit.errors import IntegrityError, InvalidInputError, UnknownSpecError, UnsupportedError
+from ragkit.files import cache_folder
 from ragkit.models import load_model
 from ragkit.protocols import TokenEmbedder
 from ragkit.testing import EmbedderContract
@@ -231,11 +232,11 @@ def test_changed_files_of_the_model_have_an_export_of_their_own(tmp_path: Path):
 def test_where_exports_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("RAGKIT_CACHE", "here")
-    assert onnx_files.cache_folder() == Path("here")
+    assert cache_folder() == Path("here")
     monkeypatch.delenv("RAGKIT_CACHE")
-    assert onnx_files.cache_folder() == tmp_path / "ragkit"
+    assert cache_folder() == tmp_path / "ragkit"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert onnx_files.cache_folder() == Path.home() / ".cache/ragkit"
+    assert cache_folder() == Path.home() / ".cache/ragkit"
 
 
 def test_a_cache_that_cannot_be_written(model_folder: Path, tmp_path: Path):

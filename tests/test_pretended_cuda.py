@@ -12,7 +12,7 @@ from random_llama import save_random_llama
 
 from ragkit import AdapterSet, load_embedder, load_model
 from ragkit.errors import UnsupportedError
-from ragkit.models.devices import default_device, default_dtype, trains_on_gpu
+from ragkit.models.devices import default_device, dtype_for, trains_on_gpu
 from ragkit.models.local import LocalModel
 from ragkit.models.sampling import Sampling
 from ragkit.models.writing import Draw, Listener
@@ -110,11 +110,11 @@ class TestThePretendedCard:
 
 
 def test_where_models_run(card, monkeypatch):
-    assert (default_device(), default_dtype(), trains_on_gpu()) == ("cuda", torch.float32, True)
+    assert (default_device(), dtype_for("auto", torch.float32), trains_on_gpu()) == ("cuda", torch.float32, True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-    assert default_dtype() == torch.float32  # an imitated bfloat16 is slow
+    assert dtype_for("auto", torch.float32) == torch.float32  # an imitated bfloat16 is slow
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-    assert default_dtype() == torch.bfloat16
+    assert dtype_for("auto", torch.float32) == torch.bfloat16
 
 
 def test_several_cards_need_a_launcher(monkeypatch, tmp_path):

@@ -24,7 +24,7 @@ def advise(  # noqa: PLR0913 - the questions of practice, one option each
     per_hour: Annotated[float, typer.Option(help="Calls an hour.")] = 10,
     latency_ms: Annotated[Optional[float], typer.Option(help="Milliseconds an answer may take.")] = None,  # noqa: UP045
     examples: Annotated[int, typer.Option(help="Labelled examples at hand, where no data is given.")] = 0,
-    model: Annotated[Optional[str], typer.Option(help="Language model, such as tiny.")] = None,  # noqa: UP045
+    model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2 or tiny.")] = None,  # noqa: UP045
     embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
     trials: Annotated[int, typer.Option(help="Settings that each strategy may try.")] = 0,
     calls: Annotated[Optional[int], typer.Option(help="Calls at the most.")] = None,  # noqa: UP045

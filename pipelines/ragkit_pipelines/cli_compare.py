@@ -67,7 +67,7 @@ def compare(  # noqa: PLR0913 - the options of a command
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     vary: Annotated[str, typer.Option(help="What the seeds decide; the rest is held.")] = "data,model,order",
-    model: Annotated[Optional[str], typer.Option(help="Language model, such as tiny.")] = None,  # noqa: UP045
+    model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2 or tiny.")] = None,  # noqa: UP045
     embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
     instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
     metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045

@@ -38,7 +38,7 @@ def generate(  # noqa: PLR0913 - the options of the command
         Optional[Path],  # noqa: UP045
         typer.Option(help='JSON lines: {"prompt": …}, {"messages": […]} or {"input": …}; answers are JSON lines.'),
     ] = None,
-    model: Annotated[str, typer.Option(help="Such as tiny, hf:<hub id or folder> or openai:<model>.")] = "tiny",
+    model: Annotated[str, typer.Option(help="Such as smollm2, gguf:<file>, hf:<folder> or openai:<model>.")] = "tiny",
     adapter: Annotated[_Text, typer.Option(help="Folder of a PEFT adapter.")] = None,
     base_url: Annotated[_Text, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
     system: Annotated[_Text, typer.Option(help="What the model is told before the prompt.")] = None,

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ragkit.extras import is_installed
 from ragkit.models import PROVIDERS
+from ragkit.models.sources import PACKAGED
 from ragkit_pipelines.cli_select import console_of_width
 from ragkit_pipelines.model_folders import find_models
 
@@ -54,10 +55,17 @@ def models(
 
 
 def _specs() -> list[dict[str, object]]:
-    local = {"needs": "torch, transformers", "installed": is_installed("torch") and is_installed("transformers")}
+    has_torch = is_installed("torch") and is_installed("transformers")
+    reads_gguf = has_torch and is_installed("gguf")
+    packaged = [
+        {"spec": model.spec, "needs": model.install, "installed": reads_gguf and model.parts() is not None}
+        for model in PACKAGED.values()
+    ]
     listed: list[dict[str, object]] = [
-        {"spec": "tiny", **local},
-        {"spec": "hf:<hub id or folder>", **local},
+        *packaged,
+        {"spec": "tiny", "needs": "torch, transformers", "installed": has_torch},
+        {"spec": "gguf:<file>", "needs": "torch, transformers, gguf", "installed": reads_gguf},
+        {"spec": "hf:<hub id or folder>", "needs": "torch, transformers", "installed": has_torch},
         {"spec": "replay:<file>", "needs": None, "installed": True},
     ]
     for provider in PROVIDERS:

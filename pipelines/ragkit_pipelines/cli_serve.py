@@ -14,7 +14,7 @@ from ragkit.progress import progress
 
 
 def serve(
-    base: Annotated[str, typer.Option(help="What to serve: tiny, hf:<hub id or folder>, or any other model.")] = "tiny",
+    base: Annotated[str, typer.Option(help="What to serve, such as smollm2, gguf:<file> or hf:<folder>.")] = "tiny",
     adapter: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="An adapter over the base, as name=folder; give it several times for several."),

@@ -13,15 +13,10 @@ from numpy.typing import NDArray
 
 from ragkit.embedders import onnx_files
 from ragkit.embedders.onnx_files import Exported
-from ragkit.embedders.sentence_transformer import (
-    MINILM_HUB_ID,
-    MINILM_SHA256,
-    check_sha256,
-    file_sha256,
-    minilm_folder,
-)
+from ragkit.embedders.sentence_transformer import MINILM_HUB_ID, MINILM_SHA256, check_sha256, minilm_folder
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.extras import is_installed, require
+from ragkit.files import file_sha256
 from ragkit.text import refuse_bare_string, whole_text
 
 _AT_ONCE = 4096  # texts tokenized and sorted together; bounds the memory that their tokens take
@@ -56,7 +51,7 @@ class OnnxEmbedder:
             source: Hub id or folder, with its weights in ``model.safetensors``.
             batch_tokens: Tokens a batch; None for 128 a thread, whose values stay in the processor's cache.
             threads: Threads that compute; None for ``OMP_NUM_THREADS`` where it is set, else one for each core.
-            cache: Folder of exports; None for `ragkit.embedders.onnx_files.cache_folder`.
+            cache: Folder of exports; None for `ragkit.files.cache_folder`.
             name: The spec shown to others, ``onnx:st:<source>`` if None.
 
         Raises:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ragkit.embedders.sentence_transformer import file_sha256
 from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.files import cache_folder, file_sha256
 
 EXPORTER = 1
 """Raised when what is exported changes, so that older exports are left alone."""
@@ -59,17 +59,6 @@ class Exported:
     facts: Facts
 
 
-def cache_folder() -> Path:
-    """Where exports are kept: ``$RAGKIT_CACHE``, or ``ragkit`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
-
-    Returns:
-        A folder, which need not be there.
-    """
-    if given := os.environ.get("RAGKIT_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ragkit"
-
-
 def source_folder(source: str) -> Path:
     """The folder of a model of sentence-transformers, fetched from the hub where it is no folder here.
 
@@ -101,7 +90,7 @@ def place_of(folder: Path, weights: str, cache: Path | None) -> Path:
     Args:
         folder: A folder of sentence-transformers.
         weights: The sha256 of its weights.
-        cache: Instead of `cache_folder`.
+        cache: Instead of `ragkit.files.cache_folder`.
 
     Returns:
         A folder, which need not be there.

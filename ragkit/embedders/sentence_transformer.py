@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import is_installed, require
+from ragkit.files import file_sha256
 from ragkit.progress import progress, quiet_transformers
 from ragkit.text import refuse_bare_string, whole_text
 
@@ -236,13 +236,3 @@ def check_sha256(path: Path, expected: str) -> None:
     found = file_sha256(path)
     if found != expected:
         raise IntegrityError(f"{path.name} has sha256 {found}, expected {expected}; install its package again")
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file.
-
-    Returns:
-        The sha256 in hexadecimal.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,10 +15,9 @@ from ragkit.finetuning.settings import Settings
 from ragkit.finetuning.soft_prompt import SoftPromptModel
 from ragkit.models import load_model
 from ragkit.models.layers import LayeredModel
-from ragkit.models.loading import fingerprint_of
 from ragkit.models.local import LocalModel
+from ragkit.models.sources import is_named, source_of, weights_of
 from ragkit.progress import quiet_transformers
-from ragkit.tiny import WEIGHTS
 
 
 def base_of(model: Any, settings: Settings) -> LocalModel:
@@ -60,12 +59,12 @@ def is_adapted(base: LocalModel) -> bool:
 
 
 def _whole_model(model: Any) -> str | None:
-    """Folder or hub id of a whole model; None where `load_model` must find out what is meant."""
-    if model == "tiny":
-        return str(WEIGHTS)
+    """The source of a whole model; None where `load_model` must find out what is meant."""
+    if isinstance(model, str) and is_named(model):
+        return model
     if not isinstance(model, str) or not model.startswith("hf:"):
         return None
-    source = model.removeprefix("hf:")
+    source = source_of(model)
     folder = Path(source)
     if (folder / MANIFEST).is_file():
         manifest = Manifest.read(folder)
@@ -83,9 +82,10 @@ def _whole_model(model: Any) -> str | None:
 
 
 def _without_weights(source: str, *, name: str) -> LocalModel:
+    weights = weights_of(source)
     with quiet_transformers():
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(weights.place, trust_remote_code=False)
         with torch.device("meta"):
             module = AutoModelForCausalLM.from_config(config)
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", trust_remote_code=False)
-    return LocalModel(module, tokenizer, name=name, fingerprint=fingerprint_of(source), source=source)
+        tokenizer = AutoTokenizer.from_pretrained(weights.place, padding_side="left", trust_remote_code=False)
+    return LocalModel(module, tokenizer, name=name, fingerprint=weights.fingerprint, source=source)

@@ -28,8 +28,9 @@ from ragkit.finetuning.runs import claimed, finish, is_main_process, last_checkp
 from ragkit.finetuning.settings import Settings
 from ragkit.finetuning.step_progress import StepProgress
 from ragkit.finetuning.trainers import arguments_of, make_trainer
-from ragkit.models.loading import fingerprint_of, load_tuned
+from ragkit.models.loading import load_tuned
 from ragkit.models.local import LocalModel
+from ragkit.models.sources import fingerprint_of, weights_of
 from ragkit.progress import progress, quiet_transformers
 
 
@@ -68,7 +69,7 @@ def _train_and_store(
     if is_main_process():
         finish(settings.folder, Manifest(
             kind="causal", form=form, method=settings.method, objective=settings.objective, run=prepared.run,
-            base="tiny" if base.name == "tiny" else base.source, base_fingerprint=fingerprint_of(base.source),
+            base=base.source, base_fingerprint=fingerprint_of(base.source),
             weights=files_hash(settings.folder / "model"), data=prepared.data,
             ask_with=TemplateRecord.of(prepared.template), tasks=prepared.tasks, seed=settings.seed, epochs=done,
             learning_rate=prepared.rate, rows=prepared.counts,
@@ -91,7 +92,7 @@ def _whole(base: LocalModel) -> Any:
     return with_adapter_of(
         base.module,
         AutoModelForCausalLM.from_pretrained(
-            base.source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+            weights_of(base.source).place, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
         ),
     )
 

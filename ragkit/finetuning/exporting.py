@@ -42,8 +42,8 @@ def export_merged(model: str, folder: str | Path, *, adapter: str | None = None)
     The adapter is merged in float32, and the weights are stored in the type of the base.
 
     Args:
-        model: A spec: ``"tiny"`` or ``"hf:"`` with a hub id, a model folder, an adapter folder, or what
-            `ragkit.finetune` wrote.
+        model: A spec: ``"smollm2"``, ``"tiny"``, ``"gguf:"`` with a file, or ``"hf:"`` with a hub id, a model folder,
+            an adapter folder, or what `ragkit.finetune` wrote.
         folder: A new or empty folder.
         adapter: Folder of a PEFT adapter to merge.
 
@@ -101,12 +101,13 @@ def vllm_command(base: str, adapters: Mapping[str, str]) -> str:
 def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
     """The base's hub id or folder, and the folder of the adapter; checked where a manifest allows it."""
     from ragkit.finetuning.manifest import MANIFEST, Manifest
-    from ragkit.models.loading import fingerprint_of
-    from ragkit.tiny import WEIGHTS
+    from ragkit.models.sources import is_named, source_of, weights_of
 
-    if spec != "tiny" and not spec.startswith("hf:"):
-        raise InvalidInputError(f"only a local model can be exported, such as 'tiny' or 'hf:<folder>'; got {spec!r}")
-    source = str(WEIGHTS) if spec == "tiny" else spec.removeprefix("hf:")
+    if is_named(spec):
+        return weights_of(spec).place, adapter
+    if not spec.startswith("hf:"):
+        raise InvalidInputError(f"only a local model can be exported, such as 'smollm2' or 'hf:<folder>'; got {spec!r}")
+    source = source_of(spec)
     folder = Path(source)
     if (folder / MANIFEST).is_file():
         manifest = Manifest.read(folder)
@@ -119,9 +120,9 @@ def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
         manifest.check_weights(folder)
         if manifest.form == "model":
             return str(folder / "model"), None
-        base = str(WEIGHTS) if manifest.base == "tiny" else manifest.base
-        manifest.check_base(folder, fingerprint_of(base))
-        return base, str(folder / "model")
+        base = weights_of(manifest.base)
+        manifest.check_base(folder, base.fingerprint)
+        return base.place, str(folder / "model")
     if (folder / "adapter_config.json").is_file():
         return str(_adapter_facts(folder)["base_model_name_or_path"]), source
     if folder.is_dir() and not (folder / "config.json").is_file():
@@ -162,4 +163,4 @@ def _adapter_facts(folder: Path) -> dict[str, object]:
 
 def _name(spec: str, adapter: str) -> str:
     path = Path(adapter)
-    return path.parent.name if path.name == "model" and spec != "tiny" else path.name
+    return path.parent.name if path.name == "model" and spec.startswith("hf:") else path.name

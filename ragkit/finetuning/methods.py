@@ -15,6 +15,7 @@ from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.settings import Settings
 from ragkit.models.devices import has_bfloat16
 from ragkit.models.local import LocalModel
+from ragkit.models.sources import weights_of
 
 ADAPTERS = ("lora", "qlora", "prompt-tuning")
 
@@ -51,7 +52,7 @@ def module_to_train(base: LocalModel, settings: Settings) -> Any:
     """
     half = has_bfloat16() and settings.method in ADAPTERS and not hasattr(base.module, "peft_config")
     module: Any = AutoModelForCausalLM.from_pretrained(
-        base.source,
+        weights_of(base.source).place,
         dtype=torch.bfloat16 if half else torch.float32,
         quantization_config=four_bit_config() if settings.method == "qlora" else None,
         trust_remote_code=False,

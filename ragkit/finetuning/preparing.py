@@ -13,8 +13,8 @@ from ragkit.finetuning.methods import default_rate
 from ragkit.finetuning.mixing import Mixture
 from ragkit.finetuning.rows import training_rows
 from ragkit.finetuning.settings import Settings
-from ragkit.models.loading import fingerprint_of
 from ragkit.models.local import LocalModel
+from ragkit.models.sources import fingerprint_of
 from ragkit.templates import Template
 
 

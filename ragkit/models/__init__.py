@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.extras import require
+from ragkit.models.devices import AnyDtype
 from ragkit.progress import progress
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 PROVIDERS = ("anthropic", "azure_openai", "bedrock", "cohere", "deepseek", "google_genai", "google_vertexai", "groq",
              "huggingface", "mistralai", "ollama", "openai", "openrouter", "perplexity", "together", "xai")  # fmt: skip
 KNOWN = (
+    "smollm2",
     "tiny",
+    "gemma3-270m",
+    "gguf:<file>",
     "hf:<hub id or folder>",
     "minilm",
     "st:<hub id or folder>",
@@ -30,11 +34,12 @@ KNOWN = (
 )
 
 
-def load_model(
+def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by name
     model: str | LanguageModel | object,
     *,
     adapter: str | None = None,
     base_url: str | None = None,
+    dtype: AnyDtype = "auto",
     prices: Prices | None = None,
     budget: Budget | None = None,
     cache: str | Path | AnswerCache | None = None,
@@ -46,12 +51,15 @@ def load_model(
     """Return the model that a spec stands for; a model is returned as it is, behind the layers that are asked for.
 
     Args:
-        model: ``"tiny"`` (ships with ragkit), ``"hf:"`` and a hub id, a model folder or a folder that
-            `ragkit.finetune` wrote, ``"minilm"`` or ``"st:"`` and a folder for an encoder that chooses, ``"replay:"``
-            and a recording, ``"<provider>:<model>"`` as LangChain's ``init_chat_model`` reads it, or a LangChain chat
-            model.
+        model: ``"smollm2"`` (SmolLM2-135M-Instruct), ``"tiny"`` (ships with ragkit), ``"gguf:"`` and a file,
+            ``"hf:"`` and a hub id, a model folder or a folder that `ragkit.finetune` wrote, ``"minilm"`` or ``"st:"``
+            and a folder for an encoder that chooses, ``"replay:"`` and a recording, ``"<provider>:<model>"`` as
+            LangChain's ``init_chat_model`` reads it, or a LangChain chat model.
         adapter: Folder of a PEFT adapter to put on a local model.
         base_url: Address of an OpenAI-compatible server, for ``"openai:…"``.
+        dtype: Precision of a local model: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for bfloat16 on GPUs that
+            compute in it, and on processors that multiply it if the weights are stored in 16 bits. It is part of the
+            fingerprint, since it changes the answers.
         prices: Prices of your own, for API models.
         budget: What may be spent.
         cache: A file for answers, so that none is paid for twice.
@@ -68,18 +76,20 @@ def load_model(
         InvalidInputError: If an argument does not go with the spec.
     """
     loaded: LanguageModel
+    if dtype not in get_args(AnyDtype):
+        raise InvalidInputError(f"`dtype` must be one of {get_args(AnyDtype)}, got {dtype!r}")
     if isinstance(model, str) and model.startswith("hf:"):
         from ragkit.finetuning.remote import remote_of
 
         if (remote := remote_of(model)) is not None:
             model, base_url = remote[0], base_url or remote[1]
     if not isinstance(model, str):
-        if adapter is not None or base_url is not None:
-            raise InvalidInputError("`adapter` and `base_url` go with a spec, got one with a loaded model")
+        if adapter is not None or base_url is not None or dtype != "auto":
+            raise InvalidInputError("`adapter`, `base_url` and `dtype` go with a spec, got one with a loaded model")
         loaded = _from_object(model, prices)
     else:
         with progress(f"loading {model[:60]}", None):
-            loaded = _from_spec(model, adapter, base_url, prices, timeout)
+            loaded = _from_spec(model, adapter, base_url, dtype, prices, timeout)
         if model.partition(":")[0] in PROVIDERS:
             from ragkit.models.limits import Retry
 
@@ -100,23 +110,27 @@ def load_model(
 
 
 def _from_spec(
-    spec: str, adapter: str | None, base_url: str | None, prices: Prices | None, timeout: float
+    spec: str, adapter: str | None, base_url: str | None, dtype: AnyDtype, prices: Prices | None, timeout: float
 ) -> LanguageModel:
     kind, _, rest = spec.partition(":")
-    if adapter is not None and kind not in {"tiny", "hf"}:
+    is_local = spec in {"smollm2", "tiny", "gemma3-270m"} or (kind in {"hf", "gguf"} and rest != "")
+    is_encoder = spec == "minilm" or (kind in {"st", "onnx"} and rest != "")
+    if adapter is not None and not is_local:
         raise InvalidInputError(f"`adapter` goes with a local model, got it with {spec!r}")
+    if dtype != "auto" and not is_local and not is_encoder:
+        raise InvalidInputError(f"`dtype` goes with a local model, got it with {spec!r}")
     if base_url is not None and kind not in PROVIDERS:
         raise InvalidInputError(f"`base_url` goes with an API model such as 'openai:<model>', got it with {spec!r}")
-    if spec == "tiny" or (kind == "hf" and rest):
+    if is_local:
         require("torch", "transformers")
         from ragkit.models.loading import load_local
 
-        return load_local(spec, adapter=adapter)
-    if spec == "minilm" or (kind in {"st", "onnx"} and rest):
+        return load_local(spec, adapter=adapter, dtype=dtype)
+    if is_encoder:
         from ragkit.embedders import load_embedder
         from ragkit.models.encoder import EncoderModel
 
-        return EncoderModel(load_embedder(spec))
+        return EncoderModel(load_embedder(spec, dtype="float32" if dtype == "auto" else dtype))
     if kind == "replay" and rest:
         from ragkit.models.replay import ReplayModel
 
@@ -138,5 +152,6 @@ def _from_object(model: object, prices: Prices | None) -> LanguageModel:
 
         return LangChainModel(model, prices=prices)
     raise InvalidInputError(
-        f"`model` must be a spec such as 'tiny', a LanguageModel or a LangChain chat model; got {type(model).__name__}"
+        "`model` must be a spec such as 'smollm2', a LanguageModel or a LangChain chat model; "
+        f"got {type(model).__name__}"
     )

@@ -7,20 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.finetuning.adapters import add_adapter, kind_of
 from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.models.batches import batches_by_length
-from ragkit.models.loading import fingerprint_of, load_local
+from ragkit.models.loading import load_local
 from ragkit.models.local import LocalModel
 from ragkit.models.mixed_rows import MixedRows
 from ragkit.models.prompts import checked_prompts
 from ragkit.models.sampling import Sampling, checked_answers
+from ragkit.models.sources import Weights
 from ragkit.models.writing import Listener
-from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Schema
 from ragkit.records import Completion
 
@@ -44,7 +43,7 @@ class AdapterSet(Mapping[str, LocalModel]):
         """Load a base and adapters.
 
         Args:
-            base: Spec of the base, such as ``"tiny"`` or ``"hf:<folder>"``.
+            base: Spec of the base, such as ``"smollm2"``, ``"tiny"`` or ``"hf:<folder>"``.
             adapters: Folders by name: PEFT adapters, or what `ragkit.finetune` wrote.
 
         Raises:
@@ -60,7 +59,7 @@ class AdapterSet(Mapping[str, LocalModel]):
         for number, (name, folder) in enumerate(adapters.items()):
             path = _adapter_folder(folder, loaded)
             self._inner[name] = f"ragkit{number}"  # a name of PEFT's own must not be part of "lora_"
-            prints[name] = fingerprint_of(path)
+            prints[name] = Weights(path).fingerprint
             module = add_adapter(module, path, name=self._inner[name], source=base)
         self.base = loaded
         self._models: dict[str, LocalModel] = {}
@@ -182,7 +181,7 @@ class AdapterSet(Mapping[str, LocalModel]):
         base.check_window(max(map(len, rows)), sampling.max_tokens)
         inner = [None if name is None else self._inner[name] for name in names]
         answers: dict[int, Completion] = {}
-        with base.lock, torch.inference_mode(), quiet_transformers():
+        with base.computing():
             for places in batches_by_length(rows, base.batch_size):
                 with mixed.on([inner[place] for place in places]):
                     found = base.answer_rows(
@@ -203,6 +202,7 @@ class _Adapted(LocalModel):
             module, base.tokenizer, name=name, fingerprint=fingerprint, source=base.source, batch_size=base.batch_size
         )
         self.lock, self.encoding, self._prefixes, self._adapter = base.lock, base.encoding, base._prefixes, adapter
+        self.products = base.products
 
     @contextmanager
     @override

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
 from ragkit.errors import UnsupportedError
+
+AnyDtype = Literal["auto", "bfloat16", "float32"]
 
 
 def default_device() -> str:
@@ -33,15 +37,43 @@ def has_bfloat16() -> bool:
     return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def default_dtype() -> Any:
-    """The precision in which models run: bfloat16 on a GPU that computes in it, else float32.
+@cache
+def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has instructions that multiply bfloat16 matrices; others emulate them, slower than float32.
+
+    Args:
+        cpuinfo: Where Linux lists the features of the processor; other systems have no such file.
+
+    Returns:
+        True for processors with AVX512-BF16 or AMX.
+    """
+    import torch
+
+    try:
+        flags = set(cpuinfo.read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16"}) and torch.backends.mkldnn.is_available()
+
+
+def dtype_for(asked: AnyDtype, stored: Any) -> Any:
+    """Choose the precision in which a model runs.
+
+    Args:
+        asked: A precision, or ``"auto"`` for the one that is fast on this machine: bfloat16 on a GPU that computes in
+            it, and on a processor that multiplies it if the weights are stored in 16 bits; otherwise float32.
+        stored: The ``torch.dtype`` of the stored weights; None if it is not known.
 
     Returns:
         A ``torch.dtype``.
     """
     import torch
 
-    return torch.bfloat16 if has_bfloat16() else torch.float32
+    if asked != "auto":
+        return getattr(torch, asked)
+    halved = stored in {torch.bfloat16, torch.float16}
+    fast = has_bfloat16() or (halved and not torch.cuda.is_available() and multiplies_bfloat16())
+    return torch.bfloat16 if fast else torch.float32
 
 
 def trains_on_gpu() -> bool:

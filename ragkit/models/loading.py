@@ -6,27 +6,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ragkit.errors import InvalidInputError, RagkitError
+from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
 from ragkit.extras import require
 from ragkit.finetuning.four_bit import four_bit_config
-from ragkit.finetuning.manifest import MANIFEST, Manifest, files_hash
-from ragkit.models.devices import default_device, default_dtype
+from ragkit.finetuning.manifest import MANIFEST, Manifest
+from ragkit.models.devices import AnyDtype, default_device, dtype_for
 from ragkit.models.local import LocalModel
+from ragkit.models.sources import Weights, fingerprint_of, is_named, source_of, weights_of
 from ragkit.progress import quiet_transformers
-from ragkit.tiny import WEIGHTS
 
 if TYPE_CHECKING:
     from ragkit.protocols import LanguageModel
 
 
-def load_local(spec: str, *, adapter: str | None = None) -> LanguageModel:
-    """Load ``"tiny"`` or ``"hf:<hub id or folder>"``.
+def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto") -> LanguageModel:
+    """Load ``"smollm2"``, ``"tiny"``, ``"gemma3-270m"``, ``"gguf:<file>"`` or ``"hf:<hub id or folder>"``.
 
     Args:
         spec: What to load. A folder may hold a model, a PEFT adapter, or what `ragkit.finetune` wrote.
         adapter: Folder of a PEFT adapter to put on top.
+        dtype: Precision of the weights; see `ragkit.load_model`.
 
     Returns:
         A language model.
@@ -35,13 +36,15 @@ def load_local(spec: str, *, adapter: str | None = None) -> LanguageModel:
         InvalidInputError: If there is no such model, or the folder is that of an unfinished run.
         RagkitError: Another, where what `ragkit.finetune` wrote is damaged or its base is not the one of training.
     """
-    source = str(WEIGHTS) if spec == "tiny" else spec.removeprefix("hf:")
+    source = source_of(spec)
     if adapter is not None and not _is_folder(adapter) and adapter.count("/") != 1:  # no hub id either
         raise InvalidInputError(f"there is no folder {adapter}; give the folder of a PEFT adapter")
-    if not _is_folder(source) and source.count("/") > 1:
+    if not is_named(source) and not _is_folder(source) and source.count("/") > 1:
         raise InvalidInputError(f"{spec[:200]!r} cannot be loaded: there is no such folder, and this is no hub id")
     try:
-        return _load_source(source, spec, adapter)
+        if is_named(source):
+            return load_causal(source, name=spec, adapter=adapter, dtype=dtype)
+        return _load_source(source, spec, adapter, dtype)
     except RagkitError:
         raise
     except (
@@ -63,12 +66,12 @@ def _is_folder(name: str) -> bool:
         return False
 
 
-def _load_source(source: str, spec: str, adapter: str | None) -> LanguageModel:
+def _load_source(source: str, spec: str, adapter: str | None, dtype: AnyDtype) -> LanguageModel:
     folder = Path(source)
     if folder.is_dir() and (folder / MANIFEST).is_file():
         if adapter is not None:
             raise InvalidInputError(f"{source} is fine-tuned already; `adapter` goes on a base model")
-        return load_tuned(folder)
+        return load_tuned(folder, dtype=dtype)
     if folder.is_dir() and not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise InvalidInputError(
             f"{source} holds no model: expected config.json, adapter_config.json or {MANIFEST} "
@@ -78,42 +81,51 @@ def _load_source(source: str, spec: str, adapter: str | None) -> LanguageModel:
         from peft import PeftConfig
 
         base = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
-        return load_causal(base, name=spec, adapter=source)
-    return load_causal(source, name=spec, adapter=adapter)
+        return load_causal(base, name=spec, adapter=source, dtype=dtype)
+    return load_causal(source, name=spec, adapter=adapter, dtype=dtype)
 
 
-def load_causal(source: str, *, name: str, adapter: str | None = None, four_bit: bool = False) -> LocalModel:
+def load_causal(
+    source: str, *, name: str, adapter: str | None = None, four_bit: bool = False, dtype: AnyDtype = "auto"
+) -> LocalModel:
     """Load a causal model, with an adapter on it where one is given.
 
     Args:
-        source: Hub id or folder of the base.
+        source: What the base is, as `ragkit.models.sources.weights_of` takes it.
         name: The spec shown to others.
         adapter: Folder of a PEFT adapter or soft prompt.
         four_bit: Whether the base is kept in 4 bits, which takes a GPU.
+        dtype: Precision of the weights.
 
     Returns:
-        The model: float32 on a CPU, bfloat16 on a GPU that computes in it.
+        The model.
     """
-    dtype = default_dtype()
+    base = weights_of(source)
     quantized = four_bit_config() if four_bit else None
     with quiet_transformers():
+        stored = AutoConfig.from_pretrained(base.place, trust_remote_code=False).dtype
+        chosen = dtype_for(dtype, stored)
         module: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, quantization_config=quantized, trust_remote_code=False, use_safetensors=True
+            base.place, dtype=chosen, quantization_config=quantized, trust_remote_code=False, use_safetensors=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", trust_remote_code=False)
-    fingerprint = f"{fingerprint_of(source)}:{'4bit' if four_bit else str(dtype).removeprefix('torch.')}"
+        tokenizer = AutoTokenizer.from_pretrained(base.place, padding_side="left", trust_remote_code=False)
+    fingerprint = f"{base.fingerprint}:{'4bit' if four_bit else str(chosen).removeprefix('torch.')}"
     module = module if four_bit else module.to(default_device())
     if adapter is None:
         return LocalModel(module, tokenizer, name=name, fingerprint=fingerprint, source=source)
     require("peft")
     from ragkit.finetuning.adapters import put_on
 
-    fingerprint += f"+{fingerprint_of(adapter)}"
+    fingerprint += f"+{Weights(adapter).fingerprint}"
     return put_on(module, tokenizer, adapter, name=name, fingerprint=fingerprint, source=source)
 
 
-def load_tuned(folder: Path) -> LanguageModel:
+def load_tuned(folder: Path, *, dtype: AnyDtype = "auto") -> LanguageModel:
     """Load what `ragkit.finetune` wrote, after checking that its base is still the same.
+
+    Args:
+        folder: The folder of the run.
+        dtype: Precision of the weights.
 
     Returns:
         The fine-tuned model.
@@ -121,10 +133,13 @@ def load_tuned(folder: Path) -> LanguageModel:
     Raises:
         IntegrityError: If the base differs from the one it was trained on, or the weights were changed since.
         InvalidInputError: If the model is one at a vendor.
+        UnsupportedError: If the model is a classifier and a precision is given.
     """
     manifest = Manifest.read(folder)
     manifest.check_weights(folder)
     if manifest.kind == "classifier":
+        if dtype != "auto":
+            raise UnsupportedError(f"{folder} is a classifier, whose precision is fixed; omit `dtype`, got {dtype!r}")
         from ragkit.models.encoder_classifier import EncoderClassifier
 
         return EncoderClassifier.load(folder, manifest)
@@ -132,21 +147,8 @@ def load_tuned(folder: Path) -> LanguageModel:
     if manifest.form == "remote":
         raise InvalidInputError(f"{folder} stands for {manifest.remote}, which is not on this machine")
     if manifest.form == "model":
-        return load_causal(str(folder / "model"), name=name)
-    base = str(WEIGHTS) if manifest.base == "tiny" else manifest.base
-    manifest.check_base(folder, fingerprint_of(base))
-    return load_causal(base, name=name, adapter=str(folder / "model"), four_bit=manifest.method == "qlora")
-
-
-def fingerprint_of(source: str) -> str:
-    """Hash the files of a model folder; for a hub id, name the cached revision.
-
-    Returns:
-        A short hash, or the hub id with its revision.
-    """
-    folder = Path(source)
-    if not folder.is_dir():
-        from transformers.utils import cached_file
-
-        return f"{source}@{Path(str(cached_file(source, 'config.json'))).parent.name[:12]}"
-    return files_hash(folder)
+        return load_causal(str(folder / "model"), name=name, dtype=dtype)
+    manifest.check_base(folder, fingerprint_of(manifest.base))
+    return load_causal(
+        manifest.base, name=name, adapter=str(folder / "model"), four_bit=manifest.method == "qlora", dtype=dtype
+    )

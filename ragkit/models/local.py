@@ -21,6 +21,7 @@ from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedErro
 from ragkit.models.base import ModelBase
 from ragkit.models.batches import batches_by_length
 from ragkit.models.chat_template import ChatTemplate
+from ragkit.models.half_precision import HalfPrecision
 from ragkit.models.held import FollowsSchema, OneOf, vocabulary_of
 from ragkit.models.prefixes import LEAST, Prefix, Prefixes, empty_cache, is_plain, named_prefixes, shared_length
 from ragkit.models.prompts import checked_prompts, cut_at_stop, in_form
@@ -51,6 +52,7 @@ class LocalModel(ModelBase):
         batch_size: Prompts a batch.
         is_plain: Whether caches of keys and values can be shared and repeated.
         lock: Held while the model computes.
+        products: Matrix products that replace those of torch in bfloat16.
         encoding: Held while the tokenizer encodes: it is told anew each time how to read special tokens.
     """
 
@@ -71,6 +73,7 @@ class LocalModel(ModelBase):
         self.batch_size = batch_size
         self._name, self._fingerprint = name, fingerprint
         self.lock = Lock()
+        self.products = HalfPrecision(module)
         self.encoding = RLock()
         self._adapter: str | None = None
         self._prefixes = Prefixes()
@@ -177,7 +180,7 @@ class LocalModel(ModelBase):
         """
         self.check_window(max(map(len, rows)), sampling.max_tokens)
         answers: list[Completion | None] = [None] * len(rows)
-        with self.lock, torch.inference_mode(), quiet_transformers(), self._adapted():
+        with self.computing(), self._adapted():
             for group, prefix, cached in self._sharing(prompts or [""] * len(rows), rows):
                 for some in batches_by_length([rows[place] for place in group], self.batch_size):
                     places = [group[place] for place in some]
@@ -204,6 +207,12 @@ class LocalModel(ModelBase):
         if window and prompt_tokens + answer_tokens > window:
             advice = f"shorten the prompt, show fewer examples, or lower `max_tokens` (now {answer_tokens})"
             raise PromptTooLongError(prompt_tokens + answer_tokens, window, advice=advice)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Prepare for computing within a block: hold `lock`, record no gradients, and use the products for bfloat16."""
+        with self.lock, torch.inference_mode(), quiet_transformers(), self.products.on():
+            yield
 
     @contextmanager
     def _adapted(self) -> Iterator[None]:
@@ -412,7 +421,7 @@ class LocalModel(ModelBase):
             advice = f"shorten the prompt, or score shorter choices (the longest takes {longest} tokens)"
             raise PromptTooLongError(tokens, window, advice=advice)
         shareable = takes_tree_masks(self)
-        with self.lock, torch.inference_mode(), self._adapted():
+        with self.computing(), self._adapted():
             for group, prefix, _ in self._sharing(batch, rows, shareable=shareable):
                 for places in batches_by_length([rows[place] for place in group], self.batch_size):
                     some = [rows[group[place]] for place in places]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ragkit import AdapterSet, Example, Preference, finetune, finetune_embedder, load_embedder, load_model
-from ragkit.models.devices import default_device, default_dtype
+from ragkit.models.devices import default_device, dtype_for
 from ragkit.records import Prompt
 from ragkit.tiny import WEIGHTS
 
@@ -30,7 +30,7 @@ def test_a_model_says_what_the_cpu_says():
     from transformers import AutoModelForCausalLM
 
     model = load_model("tiny")
-    assert (model.module.device.type, model.module.dtype) == (default_device(), default_dtype())
+    assert (model.module.device.type, model.module.dtype) == (default_device(), dtype_for("auto", torch.float32))
     assert [answer.text for answer in model.generate(PROMPTS, max_tokens=2)] == [" fade fan", " glow fan"]
     plain = AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32).eval()
     tails = [model.encode_text(choice) for choice in (" fade", " glow")]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ragkit.errors import InvalidInputError, RagkitError
+from ragkit.models.sources import is_named
 from ragkit.protocols import LanguageModel
 from ragkit.records import Prompt, Usage
 from ragkit_pipelines.pearl.builtins import Value, compute, is_local, written
@@ -85,7 +86,9 @@ class PlanExecutor:
 
     def batches(self, model: LanguageModel) -> bool:
         """Whether the calls of a wave go to this model as one batch."""
-        return model.name == "tiny" or model.name.startswith("hf:") if self.batch is None else self.batch
+        if self.batch is not None:
+            return self.batch
+        return is_named(model.name) or model.name.startswith("hf:")
 
     def run(self, plan: Plan, view: View | None, caller: Caller, *, question: str = "") -> Iterator[StepRun]:
         """Run a plan wave by wave.

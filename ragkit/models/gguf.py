@@ -1,0 +1,220 @@
+"""GGUF files as models of transformers: each is converted to bfloat16 once and kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from pydantic import BaseModel, ConfigDict, ValidationError
+from tokenizers.pre_tokenizers import ByteLevel, Digits
+from tokenizers.pre_tokenizers import Sequence as InOrder
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.extras import require
+from ragkit.files import cache_folder, file_sha256, locked
+from ragkit.finetuning.manifest import files_hash, write_atomic
+from ragkit.models.gguf_header import GgufHeader
+from ragkit.progress import progress, quiet_transformers
+
+CONVERTER = 1
+"""Increased when the conversion changes, which leaves earlier conversions unused."""
+_RECORD, _MODEL = "conversion.json", "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A converted model in the cache folder, checked against its checksum.
+
+    Attributes:
+        folder: A model folder of transformers.
+        fingerprint: A short hash of the GGUF file, with the version of the converter; the same on every machine.
+    """
+
+    folder: Path
+    fingerprint: str
+
+
+class _Record(BaseModel):
+    """What is stored next to a converted model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str  # sha256 of the GGUF file
+    files: str  # `files_hash` of the model folder
+    made_with: dict[str, str]
+
+
+def find_conversion(sha256: str) -> Conversion | None:
+    """Find a conversion that was made earlier.
+
+    Args:
+        sha256: The checksum of the GGUF file.
+
+    Returns:
+        The conversion; None if there is none, or if its files are damaged.
+    """
+    place = _place_of(sha256)
+    try:
+        record = _Record.model_validate_json((place / _RECORD).read_bytes())
+        intact = record.source == sha256 and record.files == files_hash(place / _MODEL)
+    except (OSError, ValidationError):
+        return None
+    return Conversion(place / _MODEL, f"gguf-{sha256[:16]}-v{CONVERTER}") if intact else None
+
+
+def convert(parts: Sequence[Path], *, name: str, sha256: str | None = None) -> Conversion:
+    """Convert a GGUF file, unless that was done before; processes that convert the same file wait for each other.
+
+    Args:
+        parts: The file, or its parts in order.
+        name: What messages call it.
+        sha256: The checksum that the file must have; None to accept any file.
+
+    Returns:
+        The conversion.
+
+    Raises:
+        InvalidInputError: If there is no such file, if transformers cannot read it, or if the cache cannot be written.
+        IntegrityError: If it is truncated or damaged.
+    """
+    try:
+        with progress(f"verifying {name}", None):
+            found = file_sha256(*parts)
+    except OSError as error:
+        raise InvalidInputError(f"{name} cannot be read: {error.strerror or error}; give a GGUF file") from error
+    if sha256 not in {None, found}:
+        raise IntegrityError(f"{name} has the sha256 {found}, expected {sha256}; reinstall its package")
+    if (earlier := find_conversion(found)) is not None:
+        return earlier
+    place = _place_of(found)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with progress(f"converting {name}, only this once", None), locked(place.parent / ".lock"):
+            made = find_conversion(found) or _convert(parts, found, place, name)
+    except OSError as error:
+        raise InvalidInputError(
+            f"the converted model cannot be stored in {place.parent} ({error}); set RAGKIT_CACHE to a writable folder "
+            "with enough space"
+        ) from error
+    if made is None:
+        raise IntegrityError(f"the converted model in {place} differs from what was written; check the disk")
+    return made
+
+
+def _place_of(sha256: str) -> Path:
+    return cache_folder() / "gguf" / f"{sha256[:32]}-v{CONVERTER}"
+
+
+def _convert(parts: Sequence[Path], sha256: str, place: Path, name: str) -> Conversion | None:
+    """Convert next to the final folder and rename it at the end, so that a folder of that name is complete."""
+    partial = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left behind by a process that was killed
+    try:
+        (partial / _MODEL).mkdir(parents=True)
+        module, tokenizer = _read(_alone(parts, partial / "source"), name)
+        with quiet_transformers():
+            module.save_pretrained(partial / _MODEL)
+            tokenizer.save_pretrained(partial / _MODEL)
+        shutil.rmtree(partial / "source")
+        made_with = {package: version(package) for package in ("gguf", "tokenizers", "torch", "transformers")}
+        record = _Record(source=sha256, files=files_hash(partial / _MODEL), made_with=made_with)
+        write_atomic(partial / _RECORD, record.model_dump_json(indent=1))
+        shutil.rmtree(place, ignore_errors=True)  # damaged, or `find_conversion` would have returned it
+        partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return find_conversion(sha256)
+
+
+def _alone(parts: Sequence[Path], folder: Path) -> Path:
+    """The whole file in a folder of its own: transformers would also read the settings of other models next to it."""
+    folder.mkdir()
+    whole = folder / "model.gguf"
+    if len(parts) == 1:
+        whole.symlink_to(parts[0].resolve())
+        return whole
+    with whole.open("wb") as file:
+        for part in parts:
+            with part.open("rb") as stream:
+                shutil.copyfileobj(stream, file)
+    return whole
+
+
+def _read(file: Path, name: str) -> tuple[Any, Any]:
+    """Read model and tokenizer, and refuse what transformers would silently fill with random numbers."""
+    require("gguf")
+    from gguf import GGML_QUANT_SIZES
+
+    header = GgufHeader.read(file, name=name, sizes={int(kind): size for kind, size in GGML_QUANT_SIZES.items()})
+    _check_supported(header, name)
+    options: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
+    if hasattr(transformers, "GgufConfig"):  # releases that can keep weights quantized must be told not to
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    try:
+        with quiet_transformers(), _no_bar():
+            module, report = AutoModelForCausalLM.from_pretrained(
+                file.parent, dtype=torch.bfloat16, output_loading_info=True, **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+    except Exception as error:  # the readers of transformers and gguf raise errors of any kind
+        raise InvalidInputError(
+            f"{name} cannot be converted by transformers {transformers.__version__} "
+            f"({type(error).__name__}: {' '.join(str(error)[:500].split())}); use another file of this model, or "
+            "download the original with 'hf:<hub id>'"
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise IntegrityError(
+            f"{name} lacks {len(missing)} weights of a {header.facts['general.architecture']} model, such as "
+            f"{missing[0]}; download the file again"
+        )
+    bad = next((key for key, weight in module.state_dict().items() if not weight.isfinite().all()), None)
+    if bad is not None:
+        raise IntegrityError(f"{name} is damaged: {bad} contains values that are not finite; download the file again")
+    if header.facts.get("tokenizer.ggml.pre") == "smollm":  # transformers leaves out that each digit is a word
+        words = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        tokenizer.backend_tokenizer.pre_tokenizer = InOrder(words)
+    return module, tokenizer
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Hide the progress bar of the reader in transformers, which it shows whatever its settings are."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    shown = reader.tqdm
+    reader.tqdm = lambda items, **_: items
+    try:
+        yield
+    finally:
+        reader.tqdm = shown
+
+
+def _check_supported(header: GgufHeader, name: str) -> None:
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    if header.facts.get("split.count", 1) not in {0, 1}:
+        raise InvalidInputError(
+            f"{name} is one of {header.facts['split.count']} parts; join them with `llama-gguf-split --merge`"
+        )
+    architecture = str(header.facts.get("general.architecture"))
+    known = set(GGUF_SUPPORTED_ARCHITECTURES) - {"general", "tokenizer"}
+    if _plain(architecture) not in map(_plain, known):
+        raise InvalidInputError(
+            f"{name} contains a model of the architecture {architecture[:80]!r}, which transformers "
+            f"{transformers.__version__} cannot read; supported: {', '.join(sorted(known))}"
+        )
+    if not header.lengths.get("tokenizer.ggml.tokens"):
+        raise InvalidInputError(f"{name} contains no tokenizer; use a file that was converted together with it")
+
+
+def _plain(architecture: str) -> str:
+    """The name of an architecture, which GGUF and transformers write differently, as in qwen2moe and qwen2_moe."""
+    return architecture.replace("_", "").replace("-", "")

@@ -1,0 +1,165 @@
+"""The header of a GGUF file, read far enough to tell whether the file is complete and what it contains."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+from ragkit.errors import IntegrityError, InvalidInputError
+
+_VERSIONS = (2, 3)
+_SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))  # codes of `struct` by GGUF type
+_STRING, _ARRAY = 8, 9
+_MOST_DIMENSIONS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufHeader:
+    """What a GGUF file says about itself.
+
+    Attributes:
+        facts: Numbers and strings by key, such as ``general.architecture``.
+        lengths: Lengths of the arrays by key, such as ``tokenizer.ggml.tokens``.
+        tensors: Number of tensors.
+    """
+
+    facts: dict[str, object]
+    lengths: dict[str, int]
+    tensors: int
+
+    @classmethod
+    def read(cls, path: Path, *, name: str, sizes: Mapping[int, tuple[int, int]]) -> GgufHeader:
+        """Read the header of a file and check that the file is as long as the header says.
+
+        Args:
+            path: The file.
+            name: What messages call it.
+            sizes: Elements and bytes of a block, by GGML type.
+
+        Returns:
+            The header.
+
+        Raises:
+            InvalidInputError: If the file is not a GGUF file of a supported version.
+            IntegrityError: If it is truncated or damaged.
+        """
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            _check_begin(file.read(8), name)
+            try:
+                header, end = _parse(_Source(file, size), sizes)
+            except EOFError as error:
+                raise IntegrityError(f"{name} is truncated: it ends within its header; {_AGAIN}") from error
+            except ValueError as error:
+                raise IntegrityError(f"{name} is damaged: {error}; {_AGAIN}") from error
+        if size < end:
+            raise IntegrityError(f"{name} is truncated: expected {end:,} bytes, got {size:,}; {_AGAIN}")
+        return header
+
+
+_AGAIN = "download or copy the file again"
+
+
+def _check_begin(begin: bytes, name: str) -> None:
+    if begin[:4] != b"GGUF":
+        raise InvalidInputError(f"{name} is not a GGUF file: expected it to begin with b'GGUF', got {begin[:4]!r}")
+    version = int.from_bytes(begin[4:], "little")
+    if version not in _VERSIONS:
+        raise InvalidInputError(
+            f"{name} has GGUF version {version}, expected 2 or 3 in little-endian byte order; convert the model again "
+            "with a current version of llama.cpp"
+        )
+
+
+class _Source:
+    """Reads numbers and strings, and never beyond the end of the file."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size = file, size
+
+    def number(self, code: str) -> int:
+        """The next number, by its code of `struct`."""
+        length = struct.calcsize(code)
+        data = self.file.read(length)
+        if len(data) < length:
+            raise EOFError
+        return struct.unpack(f"<{code}", data)[0]  # type: ignore[no-any-return]
+
+    def skip(self, length: int) -> None:
+        if length > self.size - self.file.tell():
+            raise EOFError
+        self.file.seek(length, 1)
+
+    def string(self) -> str:
+        length = self.number("Q")
+        if length > self.size - self.file.tell():
+            raise EOFError
+        return self.file.read(length).decode()  # a UnicodeDecodeError is a ValueError
+
+
+def _parse(source: _Source, sizes: Mapping[int, tuple[int, int]]) -> tuple[GgufHeader, int]:
+    """Parse everything after magic number and version.
+
+    Returns:
+        The header, and the number of bytes that the file must have.
+
+    Raises:
+        ValueError: If a value is not what the format allows.
+        EOFError: If the file ends too early.
+    """
+    tensors, keys = source.number("Q"), source.number("Q")
+    facts: dict[str, object] = {}
+    lengths: dict[str, int] = {}
+    for _ in range(keys):
+        key, kind = source.string(), source.number("I")
+        if kind == _ARRAY:
+            lengths[key] = _skip_array(source)
+        else:
+            facts[key] = _value(source, kind)
+    end = 0
+    for _ in range(tensors):
+        end = max(end, _end_of_tensor(source, sizes))
+    alignment = facts.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise ValueError(f"its alignment is {alignment!r}")
+    start = -(-source.file.tell() // alignment) * alignment
+    return GgufHeader(facts=facts, lengths=lengths, tensors=tensors), start + end
+
+
+def _value(source: _Source, kind: int) -> object:
+    if kind == _STRING:
+        return source.string()
+    if kind not in _SCALARS:
+        raise ValueError(f"unknown type of metadata {kind}")
+    return source.number(_SCALARS[kind])
+
+
+def _skip_array(source: _Source) -> int:
+    kind, length = source.number("I"), source.number("Q")
+    if kind == _STRING:
+        for _ in range(length):
+            source.skip(source.number("Q"))
+    elif kind in _SCALARS:
+        source.skip(length * struct.calcsize(_SCALARS[kind]))
+    else:
+        raise ValueError(f"unknown type of array elements {kind}")
+    return length
+
+
+def _end_of_tensor(source: _Source, sizes: Mapping[int, tuple[int, int]]) -> int:
+    """Where the data of the next tensor ends, counted from the beginning of all data."""
+    name = source.string()
+    dimensions = source.number("I")
+    if dimensions > _MOST_DIMENSIONS:
+        raise ValueError(f"tensor {name[:80]!r} has {dimensions:,} dimensions")
+    elements = prod(source.number("Q") for _ in range(dimensions))
+    kind, offset = source.number("I"), source.number("Q")
+    if kind not in sizes:
+        raise ValueError(f"tensor {name[:80]!r} has the unknown type {kind}")
+    block, length = sizes[kind]
+    return offset + -(-elements // block) * length

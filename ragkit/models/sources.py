@@ -1,0 +1,127 @@
+"""Where the weights of a local model come from: from its spec to a folder or a hub id, and to a fingerprint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ragkit.errors import InvalidInputError, MissingModelError
+from ragkit.finetuning.manifest import files_hash
+from ragkit.gemma3 import GEMMA3_270M
+from ragkit.packaged import PackagedModel
+from ragkit.smollm2 import SMOLLM2
+from ragkit.tiny import WEIGHTS
+
+PACKAGED = {model.spec: model for model in (SMOLLM2, GEMMA3_270M)}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a model that `transformers` can load.
+
+    Attributes:
+        place: A folder or a hub id.
+        known: The fingerprint, if it is not that of the files.
+    """
+
+    place: str
+    known: str | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the files of a folder; for a hub id, the id with the revision in the local cache."""
+        if self.known is not None:
+            return self.known
+        folder = Path(self.place)
+        if folder.is_dir():
+            return files_hash(folder)
+        from transformers.utils import cached_file
+
+        return f"{self.place}@{Path(str(cached_file(self.place, 'config.json'))).parent.name[:12]}"
+
+
+def is_named(spec: str) -> bool:
+    """Whether a spec names one model by itself: ``tiny``, ``smollm2``, ``gemma3-270m`` or ``gguf:<file>``.
+
+    Returns:
+        False for a hub id, a folder and the spec of an API model.
+    """
+    return spec == "tiny" or spec in PACKAGED or (spec.startswith("gguf:") and spec != "gguf:")
+
+
+def source_of(spec: str) -> str:
+    """What `weights_of` takes and a manifest records: a spec that `is_named`, or what follows ``hf:``.
+
+    Args:
+        spec: The spec of a local model.
+
+    Returns:
+        The source; a folder that is called like a spec begins with ``./``.
+    """
+    source = spec.removeprefix("hf:")
+    return f"./{source}" if source != spec and is_named(source) else source
+
+
+def weights_of(source: str) -> Weights:
+    """Locate the weights of a base model; a GGUF file is converted if that has not been done yet.
+
+    Args:
+        source: A spec that `is_named`, a folder or a hub id.
+
+    Returns:
+        The weights.
+
+    Raises:
+        InvalidInputError: If there is no such GGUF file, or it cannot be read.
+        IntegrityError: If a file is damaged.
+        MissingModelError: If the package of a model is not installed, and its hub files are out of reach.
+    """
+    if source == "tiny":
+        return Weights(str(WEIGHTS))
+    if source in PACKAGED:
+        return _packaged(PACKAGED[source])
+    if is_named(source):
+        from ragkit.models.gguf import convert
+
+        file = Path(source.removeprefix("gguf:")).expanduser()
+        if not file.is_file():
+            raise InvalidInputError(f"{source[:200]!r} cannot be loaded: there is no file {file}; give a GGUF file")
+        made = convert([file], name=str(file))
+        return Weights(str(made.folder), made.fingerprint)
+    return Weights(source)
+
+
+def fingerprint_of(source: str) -> str:
+    """Return the fingerprint of a base model's weights, or of a folder with an adapter.
+
+    Args:
+        source: A spec that `is_named`, a folder or a hub id.
+
+    Returns:
+        A short hash, or a hub id with its revision.
+    """
+    return weights_of(source).fingerprint
+
+
+def _packaged(model: PackagedModel) -> Weights:
+    from ragkit.models.gguf import convert, find_conversion
+
+    made = find_conversion(model.sha256)
+    if made is None and (parts := model.parts()) is not None:
+        made = convert(parts, name=model.spec, sha256=model.sha256)
+    if made is not None:
+        return Weights(str(made.folder), made.fingerprint)
+    if model.hub_id is not None and _is_within_reach(model.hub_id):
+        return Weights(model.hub_id)
+    raise MissingModelError(model.spec, install=model.install)
+
+
+def _is_within_reach(hub_id: str) -> bool:
+    """Whether the model's files are in the hub cache, or the hub answers."""
+    from transformers.utils import cached_file
+
+    try:
+        return cached_file(hub_id, "config.json") is not None
+    except (OSError, ValueError):
+        return False

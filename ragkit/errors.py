@@ -12,6 +12,7 @@ RagkitError
 ├── UnsupportedError        this model or embedder cannot do what was asked
 ├── BudgetExceededError     a call would take more than may be spent; it was not made
 ├── ModelError              a model answered nothing usable
+│   ├── AnswerFormError     an answer is none of the choices or does not follow the schema; carries the completion
 │   ├── TransientModelError trouble that may pass: too many requests, a server down, an answer cut off
 │   ├── ModelAccessError    the key, the permission or the model's name is refused
 │   └── NotRecordedError    a replayed model was asked something that was never recorded
@@ -210,6 +211,19 @@ class TransientModelError(ModelError):
 
 class ModelAccessError(ModelError):
     """The key, the permission or the model's name is refused; the next call would be refused too."""
+
+
+class AnswerFormError(ModelError):
+    """A completion does not have the required form: it is none of the choices, or it does not follow the schema.
+
+    Attributes:
+        completion: The completion.
+    """
+
+    def __init__(self, message: str, completion: Completion) -> None:
+        """Say what was wrong with the completion."""
+        super().__init__(message)
+        self.completion = completion
 
 
 class BatchError(RagkitError):

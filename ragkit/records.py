@@ -147,10 +147,17 @@ class Selection(Sequence[Example]):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: Who says it.
+        content: What is said.
+        weight: How much training learns from a turn of the assistant: 1, or 0 for a turn that is only context.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+from ragkit.answers import AnswerReader, load_reader
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, score_answers
 from ragkit.records import Example, Fields
@@ -43,8 +44,11 @@ class Task:
         test: The rows that every way is judged on.
         metric: A name such as ``"exact_match"``, ``"f1"`` or ``"sql:<database file>"`` (see `ragkit.metrics`), a
             function of (answer, expected) to 0 … 1, or a `RowMetric`.
-        template: How examples become text; takes the instruction over.
-        labels: The possible outputs of a classification task, else None.
+        template: How examples and queries are written; takes over the instruction and the labels.
+        labels: The possible outputs of a classification task, else None. Prompts list them as long as they fit, and
+            generation is constrained to them if the model supports it.
+        reader: How the answer is extracted from a completion: a spec or a reader of `ragkit.answers`. ``"auto"`` is
+            ``"label"`` if there are labels, else ``"whole"``.
         name: Shown in reports.
     """
 
@@ -55,6 +59,7 @@ class Task:
     template: Template = Template()  # noqa: RUF009 - frozen
     labels: tuple[str, ...] | None = None
     name: str = "task"
+    reader: str | AnswerReader = "auto"
 
     def __post_init__(self) -> None:
         metric = load_metric(self.metric)
@@ -62,10 +67,13 @@ class Task:
             object.__setattr__(self, "metric", metric)
         object.__setattr__(self, "examples", tuple(self.examples))
         object.__setattr__(self, "test", tuple(self.test))
-        object.__setattr__(self, "template", replace(self.template, instruction=self.instruction))
         if self.labels is not None:
             refuse_bare_string("labels", self.labels)
             object.__setattr__(self, "labels", tuple(self.labels))
+        if isinstance(self.reader, str) and self.reader != "auto":
+            load_reader(self.reader, labels=self.labels)
+        written = replace(self.template, instruction=self.instruction, labels=self.labels or ())
+        object.__setattr__(self, "template", written)
         if not self.examples:
             raise EmptyPoolError("the task")
         alike = _alike(self.labels or ())
@@ -98,7 +106,8 @@ class Task:
     def fingerprint(self) -> str:
         """A hash of everything that decides an answer or its score."""
         template = self.template
-        facts = [template.query, template.answer, template.separator, template.instruction, self.labels]
+        reader = self.reader if isinstance(self.reader, str) else repr(self.reader)
+        facts = [*asdict(template).values(), self.labels, reader]
         rows = [[_plain(row.input), row.output] for row in (*self.examples, *self.test)]
         text = json.dumps([facts, fingerprint_of(self.metric), len(self.examples), rows], ensure_ascii=False)
         return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]

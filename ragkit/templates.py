@@ -74,12 +74,6 @@ class Template:
             raise InvalidInputError(f"`form` must be 'auto', 'chat' or 'text', got {self.form!r}")
         if not self.separator:
             raise InvalidInputError("`separator` must not be empty, because generation stops at it")
-        if self.form != "chat" and not _segments(self.query)[-1][0] and self.answer.startswith("{output}"):
-            raise InvalidInputError(
-                f"nothing divides the answer from the query: `query` {self.query!r} ends with a field and `answer` "
-                f"{self.answer!r} begins with one; put text between them, such as answer=' {{output}}', or use "
-                "form='chat'"
-            )
 
     def for_model(self, model: LanguageModel) -> Template:
         """Fix the form for a model, and drop the list of labels if it would take too much of the context window.
@@ -92,11 +86,18 @@ class Template:
 
         Raises:
             UnsupportedError: If `form` is ``"chat"`` and the model does not take conversations.
+            InvalidInputError: If the form is text and nothing divides the answer from the query.
         """
         able = model.capabilities
         if self.form == "chat" and not able.chat:
             raise UnsupportedError(f"{model.name} has no chat template; use a Template with form='text' or form='auto'")
         form: Form = ("chat" if able.chat else "text") if self.form == "auto" else self.form
+        if form == "text" and not _segments(self.query)[-1][0] and self.answer.startswith("{output}"):
+            raise InvalidInputError(
+                f"nothing divides the answer from the query: `query` {self.query!r} ends with a field and `answer` "
+                f"{self.answer!r} begins with one; put text between them, such as answer=' {{output}}', or use "
+                "form='chat' with a chat model"
+            )
         fits = not (self.labels and able.window) or (
             model.count_tokens(_listed(self.labels)) * _LABEL_SHARE <= able.window
         )

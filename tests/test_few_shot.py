@@ -1,7 +1,7 @@
 import pytest
 
 from ragkit import Example, FewShot, JaccardSelector, ScriptedModel, Task
-from ragkit.errors import PromptTooLongError, TruncationWarning
+from ragkit.errors import PromptTooLongError, TruncationWarning, UnknownSpecError
 from ragkit.protocols import Capabilities
 from ragkit.templates import Template
 
@@ -83,3 +83,86 @@ def test_an_example_that_several_prompts_show_is_measured_once():
     rows = [f"Input: {row.input}\nOutput: {row.output}\n\n" for row in POOL]
     assert sorted(text for text in measured if text in rows) == sorted(rows)
     assert [answer.selection.tokens for answer in answers] == [sum(len(row.split()) for row in rows)] * 3
+
+
+LABELS = ("A", "B", "B plus")
+
+
+@pytest.mark.parametrize("query", ["red", "dim the lamp", "???"])
+def test_generation_is_constrained_to_the_labels(tiny, query):
+    answer = FewShot(tiny, JaccardSelector(POOL), k=2, template=Template(labels=LABELS), max_tokens=1).invoke(query)
+    assert answer.text in LABELS
+    assert answer.readable
+    assert answer.prompt.text.startswith("Answer with one of: A, B, B plus.\n\n")
+
+
+def test_the_constrained_answer_is_the_most_probable_path(tiny):
+    """Beside greedy decoding by hand: at each token the most probable one among those that lead to a label."""
+    pipeline = FewShot(tiny, JaccardSelector(POOL), k=2, template=Template(labels=LABELS))
+    prompt = pipeline.prompts(["red sky"])[0][0]
+    paths = [tiny.encode_text(f" {label}\n\n") for label in LABELS]
+    written: list[int] = []
+    while written not in paths:
+        options = sorted({path[len(written)] for path in paths if path[: len(written)] == written})
+        text = [tiny.tokenizer.decode([*written, token]) for token in options]
+        scores = tiny.score([prompt], text)[0]
+        assert all(tiny.encode_text(each) == [*written, token] for each, token in zip(text, options, strict=True))
+        written.append(options[int(scores.argmax())])
+    assert pipeline.invoke("red sky").text == LABELS[paths.index(written)]
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "readable"),
+    [
+        (" B", "B", True),
+        (" The answer is B.", "B", True),
+        (" b plus", "B plus", True),
+        (" I would say A or B", "I would say A or B", False),
+        (" nothing of that", "nothing of that", False),
+    ],
+)
+def test_a_label_is_read_from_what_a_model_says_instead(said, text, readable):
+    answer = FewShot(ScriptedModel([said]), None, template=Template(labels=LABELS)).invoke("red")
+    assert (answer.text, answer.readable, answer.completion.text) == (text, readable, said)
+
+
+def test_a_task_chooses_its_reader():
+    task = Task("Add.", [Example("1+1", "2")], [Example("2+2", "4")], reader="number")
+    answer = FewShot.from_task(task, ScriptedModel([" That makes $4.00, or 4"]), None).invoke("2+2")
+    assert (answer.text, answer.readable) == ("4", True)
+    with pytest.raises(UnknownSpecError):
+        Task("Add.", [Example("1+1", "2")], [], reader="nombre")
+
+
+def test_labels_that_share_a_prefix_or_differ_by_case_are_kept_apart(tiny):
+    labels = ("card", "Card", "card arrival", "card arrival late")
+    pool = [Example(f"row {place}", label) for place, label in enumerate(labels)]
+    task = Task("Sort.", pool, pool, metric="exact_match", labels=labels)
+    for label in labels:
+        scripted = FewShot.from_task(task, ScriptedModel([f" {label}"]), None).invoke("x")
+        assert (scripted.text, scripted.readable) == (label, True)
+    real = FewShot.from_task(task, tiny, JaccardSelector(pool), k=4).batch([row.input for row in pool])
+    assert {answer.text for answer in real} <= set(labels)
+    assert all(answer.readable for answer in real)
+
+
+def test_five_thousand_labels_constrain_without_being_listed(tiny):
+    labels = tuple(f"team {number}" for number in range(5000))
+    answer = FewShot(tiny, None, template=Template(labels=labels)).invoke("who?")
+    assert answer.text in labels
+    assert "one of" not in answer.prompt.text
+
+
+def test_what_is_longer_than_the_window_is_named(tiny):
+    long = "word " * 3000
+    with pytest.raises(PromptTooLongError, match="instruction"):
+        FewShot(tiny, None, template=Template(instruction=long)).invoke("x")
+    with pytest.raises(PromptTooLongError, match="label"):
+        FewShot(tiny, None, template=Template(labels=("short", long.strip()))).invoke("x")
+
+
+def test_examples_without_an_output_are_shown_as_they_are():
+    model = ScriptedModel([" x"])
+    answer = FewShot(model, JaccardSelector([Example("red", "")]), k=1).invoke("red")
+    assert model.asked == ["Input: red\nOutput: \n\nInput: red\nOutput:"]
+    assert [turn.content for turn in answer.prompt.chat.messages] == ["red", "", "red"]

@@ -152,7 +152,7 @@ def test_labels_that_take_too_much_of_the_window_are_not_listed(tiny):
     assert Template(labels=many[:5]).for_model(tiny).labels == many[:5]
 
 
-def test_an_answer_that_nothing_divides_from_its_query_is_rejected():
+def test_an_answer_that_nothing_divides_from_its_query_is_rejected(tiny):
     with pytest.raises(InvalidInputError, match="nothing divides"):
-        Template(query="{input}", answer="{output}")
+        Template(query="{input}", answer="{output}").for_model(tiny)
     assert Template(query="{input}", answer="{output}", form="chat").render_answer("x") == "x"

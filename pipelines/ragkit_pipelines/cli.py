@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not spin; read when torch is loaded
 
 import typer
+from rich.markup import escape
 
 import ragkit
 from ragkit.errors import RagkitError
@@ -30,6 +32,9 @@ from ragkit_pipelines.cli_retriever import finetune_embedder, finetune_reranker
 from ragkit_pipelines.cli_select import console_of_width, pool_app, select
 from ragkit_pipelines.cli_serve import serve
 
+if TYPE_CHECKING:
+    from ragkit.tasks import Task
+
 app = typer.Typer(help="One task through prompting, example selection and fine-tuning, measured.", no_args_is_help=True,
                   pretty_exceptions_enable=False, add_completion=True)  # fmt: skip
 
@@ -41,27 +46,51 @@ def _top(*, version: Annotated[bool, typer.Option("--version", help="Print the v
         raise typer.Exit
 
 
+_DEMO = ("zero-shot", "few-shot:random", "few-shot:embedding", "score:embedding+batch", "vote:embedding", "lora")
+_DEMO_POOL, _DEMO_TEST = 240, 60
+
+
 @app.command()
 def demo(
     *,
-    seed: Annotated[int, typer.Option(help="Seed of the requests drawn.")] = 0,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Spec of the model; smollm2 if it is installed.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the rows drawn.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("runs/demo"),
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
 ) -> None:
-    """Compare prompting, example selection and LoRA on device commands, offline.
+    """Compare prompting, selected examples, scoring and LoRA on customer support requests, offline.
+
+    With --model tiny, the task is device commands, and it takes half a minute.
 
     Example: ragkit demo
     """
-    from ragkit.tiny.domains import HOME, task_of
+    from ragkit.models import default_model
     from ragkit_pipelines.compare import compare as run
 
     check_out(out)
-    task = task_of(HOME, Random(seed), pool=200, test=60, name="device commands")
+    spec = model or default_model()
+    task = _demo_task(spec, seed)
     console = console_of_width(stderr=as_json)
     console.print(
-        f"The task, which the model never saw: [bold]{task.test[0].text()}[/] -> [bold]{task.test[0].output}[/]"
+        f"Model: [bold]{escape(spec)}[/]. Example of the task: {escape(task.test[0].text()[:100])} "
+        f"-> [bold]{escape(task.test[0].output)}[/]"
     )
-    show_comparison(run(task, model="tiny", seeds=[seed], out=out), as_json=as_json)
+    strategies = None if spec == "tiny" else _DEMO
+    show_comparison(run(task, strategies, model=spec, seeds=[seed], out=out), as_json=as_json)
+
+
+def _demo_task(spec: str, seed: int) -> Task:
+    if spec == "tiny":
+        from ragkit.tiny.domains import HOME, task_of
+
+        return task_of(HOME, Random(seed), pool=200, test=60, name="device commands")
+    from ragkit_pipelines.datasets import support_requests
+
+    task = support_requests()
+    test = Random(seed).sample(list(task.test), _DEMO_TEST)
+    return replace(task, examples=task.draw(_DEMO_POOL, seed), test=test, name="support requests")
 
 
 app.add_typer(compare_app, name="compare")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.extras import is_installed
+from ragkit.models import default_model
 from ragkit.progress import progress
 from ragkit.tasks import Task
 from ragkit.text import read_json
@@ -67,7 +68,7 @@ def compare(  # noqa: PLR0913 - the options of a command
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     vary: Annotated[str, typer.Option(help="What the seeds decide; the rest is held.")] = "data,model,order",
-    model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2 or tiny.")] = None,  # noqa: UP045
+    model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2.")] = None,  # noqa: UP045
     embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
     instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
     metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
@@ -217,7 +218,10 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
     )
     show_comparison(result, as_json=as_json)
     if request.model is None and any(row.prompt_tokens for row in result.results.rows):
-        typer.echo("No --model was given: tiny answered, a small model that says little about large ones.", err=True)
+        typer.echo(
+            f"No --model was given, so {default_model()} was used: a small model, which says little about large ones.",
+            err=True,
+        )
 
 
 def check_out(folder: Path) -> None:
@@ -259,12 +263,14 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
 
 
 def _print(results: Results) -> Console:
-    from ragkit_pipelines.compare.report import data_lines
+    from ragkit_pipelines.compare.report import data_lines, warning_lines
 
     console = console_of_width()
     console.print(results.table())
     if results.leaked_test_rows:
         console.print(f"{results.leaked_test_rows} test rows stood in the pool and were removed.")
+    for line in warning_lines(results):
+        console.print(f"Warning: {line}.", markup=False)
     for line in data_lines(results):
         console.print(f"Data: {line}.", markup=False)
     chosen = results.recommendation

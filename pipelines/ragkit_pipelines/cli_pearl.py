@@ -12,7 +12,7 @@ import typer
 from ragkit.errors import DataFileError, InvalidInputError, UnknownSpecError, UnreadFileWarning
 from ragkit.ingest import load_documents
 from ragkit.ingest.converting import CONVERTED
-from ragkit.models import load_model
+from ragkit.models import default_model, load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
 from ragkit_pipelines.pearl.context import Context, WholeText, Windows
@@ -36,7 +36,7 @@ _CONTEXTS: dict[str, Context] = {
 
 _Question = Annotated[str, typer.Argument(help="The question.")]
 _Trace = Annotated[Path, typer.Argument(help="File of a trace.")]
-_Model = Annotated[str, typer.Option(help="Such as hf:<folder> or openai:gpt-4.1-mini; tiny is too small for plans.")]
+_Model = Annotated[Optional[str], typer.Option("--model", "-m", help="Such as smollm2 or openai:gpt-4.1-mini.")]  # noqa: UP045
 _BaseUrl = Annotated[Optional[str], typer.Option(help="Address of an OpenAI-compatible server.")]  # noqa: UP045
 _Context = Annotated[str, typer.Option(help="What a step is shown: whole, windows, retrieved or gists.")]
 _Library = Annotated[Optional[Path], typer.Option(help="Actions as text or JSON; ragkit's own if left out.")]  # noqa: UP045
@@ -50,7 +50,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(  # noqa: PLR0913 - an argument for each option
     question: _Question,
     document: Annotated[Path, typer.Option(help="The text: UTF-8, or PDF, Word, HTML, PowerPoint.")],
-    model: _Model,
+    model: _Model = None,
     base_url: _BaseUrl = None,
     context: _Context = "whole",
     library: _Library = None,
@@ -80,7 +80,7 @@ def run(  # noqa: PLR0913 - an argument for each option
 @pearl_app.command()
 def plan(
     question: _Question,
-    model: _Model,
+    model: _Model = None,
     base_url: _BaseUrl = None,
     library: _Library = None,
     *,
@@ -91,7 +91,11 @@ def plan(
 
     Example: ragkit pearl plan "How often does he write?" --model openai:gpt-4.1-mini
     """
-    pearl = Pearl(load_model(model, base_url=base_url), library=_actions(library), planner=PromptPlanner(repair=repair))
+    pearl = Pearl(
+        load_model(model or default_model(), base_url=base_url),
+        library=_actions(library),
+        planner=PromptPlanner(repair=repair),
+    )
     with progress("planning", None):
         made = pearl.plan(question)
     typer.echo(made.to_json() if as_json else made.render())
@@ -102,7 +106,7 @@ def plan(
 @pearl_app.command()
 def resume(
     trace: _Trace,
-    model: _Model,
+    model: _Model = None,
     base_url: _BaseUrl = None,
     context: _Context = "whole",
     library: _Library = None,
@@ -136,7 +140,7 @@ def explain(
 
 
 def _pearl(
-    model: str,
+    model: str | None,
     base_url: str | None,
     context: str,
     library: Path | None,
@@ -148,7 +152,7 @@ def _pearl(
         raise UnknownSpecError("context", context, _CONTEXTS)
     actions = _actions(library)
     return Pearl(
-        load_model(model, base_url=base_url),
+        load_model(model or default_model(), base_url=base_url),
         library=actions,
         executor=PlanExecutor(concurrency=concurrency, max_tokens=max_tokens),
         context=_CONTEXTS[context],

@@ -1,14 +1,18 @@
-"""Few-shot prompting: examples chosen for each query, rendered by the task's template, answered by a model."""
+"""Few-shot prompting: examples selected for each query, written by the template, answered by a model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, overload
 from warnings import warn
 
-from ragkit.errors import PromptTooLongError, TruncationWarning
+from ragkit.answers import AnswerReader, load_reader
+from ragkit.errors import AnswerFormError, PromptTooLongError, RagkitError, TruncationWarning
 from ragkit.models import load_model
+from ragkit.models.results import raised, results_of
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import LanguageModel, Selector
 from ragkit.records import Completion, Example, Fields, Prompt, Selection
 from ragkit.templates import Template
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from ragkit.tasks import Task
 
 Query = str | Fields
+_AROUND = 8  # tokens that a model adds around a prompt or a turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,20 +29,24 @@ class Answer:
     """An answer with its trace.
 
     Attributes:
-        text: What the model says, cut at the template's separator.
-        prompt: What it was asked.
-        selection: The examples shown, and those that were left out.
-        completion: The model's raw answer with tokens, cost and seconds.
+        text: The answer, as the reader extracted it from the completion.
+        prompt: The prompt.
+        selection: The examples in the prompt, and those that were left out.
+        completion: The model's raw completion with tokens, cost and seconds.
+        readable: Whether the completion contained an answer of the expected form.
     """
 
     text: str
     prompt: Prompt
     selection: Selection
     completion: Completion
+    readable: bool = True
 
 
 class FewShot:
-    """Show a model the examples that a selector chooses, then ask.
+    """Show a model the examples that a selector finds for the query, and read its answer.
+
+    If the template has labels, the prompt lists them, and generation is constrained to them if the model supports it.
 
     Examples:
         >>> from ragkit import Example, JaccardSelector, ScriptedModel
@@ -54,33 +63,59 @@ class FewShot:
         *,
         k: int = 8,
         template: Template | None = None,
+        reader: str | AnswerReader = "auto",
         max_tokens: int = 64,
         order: Literal["similar_last", "similar_first"] = "similar_last",
     ) -> None:
-        """Put the parts together.
+        """Assemble the pipeline.
 
         Args:
             model: A model or its spec.
-            selector: Where examples come from; None asks without examples.
-            k: Number of examples; fewer where they do not fit the model's window.
-            template: How examples become text.
-            max_tokens: Tokens of an answer at the most.
-            order: Where the most similar example stands: next to the query or first; a selector's own `Order` wins.
+            selector: Finds the examples; None for zero-shot prompts.
+            k: Number of examples; fewer if they do not fit the model's context window.
+            template: How examples and queries are written.
+            reader: How the answer is extracted from the completion: a reader or its spec (see `ragkit.answers`).
+                ``"auto"`` is ``"label"`` if the template has labels, else ``"whole"``.
+            max_tokens: Maximum number of tokens of an answer.
+            order: Whether the most similar example comes last, next to the query, or first. A selector's own `Order`
+                stage takes precedence.
         """
         self.model = load_model(model)
-        self.selector, self.k, self.template = selector, k, template or Template()
+        given = template or Template()
+        self.labels, self.template = given.labels, given.for_model(self.model)
+        self.selector, self.k = selector, k
         self.max_tokens, self.order = max_tokens, order
+        spec = ("label" if self.labels else "whole") if reader == "auto" else reader
+        self.reader = load_reader(spec, labels=self.labels or None) if isinstance(spec, str) else spec
+        self._choices = (
+            tuple(map(self.template.render_answer, self.labels))
+            if spec == "label" and self.model.capabilities.choices
+            else None
+        )
+
+    @cached_property
+    def _longest(self) -> int:
+        """Tokens that an answer may take: `max_tokens`, or more if a label takes more with its end."""
+        longest = sorted(self._choices or (), key=len)[-8:]
+        return max([self.max_tokens, *(self.model.count_tokens(choice) + 2 for choice in longest)])
 
     @classmethod
     def from_task(
-        cls, task: Task, model: str | LanguageModel, selector: Selector | None, *, k: int = 8, max_tokens: int = 64
+        cls,
+        task: Task,
+        model: str | LanguageModel,
+        selector: Selector | None,
+        *,
+        k: int = 8,
+        max_tokens: int = 64,
+        order: Literal["similar_last", "similar_first"] = "similar_last",
     ) -> FewShot:
-        """Take the template, instruction included, from a task.
+        """Take the template, with instruction and labels, and the answer reader from a task.
 
         Returns:
             The pipeline.
         """
-        return cls(model, selector, k=k, template=task.template, max_tokens=max_tokens)
+        return cls(model, selector, k=k, template=task.template, reader=task.reader, max_tokens=max_tokens, order=order)
 
     @overload
     def invoke(self, query: Query) -> Answer: ...  # type: ignore[overload-overlap]
@@ -102,16 +137,34 @@ class FewShot:
         Returns:
             Answers in the order of the queries.
         """
-        if not queries:
+        return self.answer(self.prompts(queries))
+
+    def answer(self, prompts: Sequence[tuple[Prompt, Selection]]) -> list[Answer]:
+        """Generate and read the answers to prompts.
+
+        Args:
+            prompts: Prompts with the examples in them, as `prompts` returns them.
+
+        Returns:
+            Answers in the same order.
+        """
+        if not prompts:
             return []
-        asked = self.prompts(queries)
-        completions = self.model.generate(
-            [prompt for prompt, _ in asked], max_tokens=self.max_tokens, stop=self.template.stop
-        )
+        completions = self._generated([prompt for prompt, _ in prompts])
+        read = [self.reader.read(self.template.read_answer(done.text)) for done in completions]
         return [
-            Answer(text=self.template.read_answer(done.text), prompt=prompt, selection=shown, completion=done)
-            for (prompt, shown), done in zip(asked, completions, strict=True)
+            Answer(text=found.text, readable=found.readable, prompt=prompt, selection=shown, completion=done)
+            for (prompt, shown), found, done in zip(prompts, read, completions, strict=True)
         ]
+
+    def _generated(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """Completions; one that is not among the choices, as an API model may give, is read like any other."""
+        sampling = Sampling(max_tokens=self._longest, stop=self.template.stop, choices=self._choices)
+        results: list[Completion | RagkitError] = [
+            result.completion if isinstance(result, AnswerFormError) else result
+            for result in results_of(self.model, prompts, sampling)
+        ]
+        return raised(results)
 
     def prompts(self, queries: Sequence[Query]) -> list[tuple[Prompt, Selection]]:
         """What the model is asked for each query, with the examples shown in it.
@@ -124,6 +177,11 @@ class FewShot:
         )
         sizes: dict[str, int] = {}
         return [self._build(query, selection, sizes) for query, selection in zip(queries, selections, strict=True)]
+
+    def _size(self, prompt: Prompt) -> int:
+        if prompt.chat is None or self.template.form != "chat":
+            return self.model.count_tokens(prompt.text) + _AROUND
+        return sum(self.model.count_tokens(turn.content) + _AROUND for turn in prompt.chat.messages)
 
     def build(self, query: Query, selection: Selection) -> tuple[Prompt, Selection]:
         """The prompt for a query, with as many of the selected examples as fit the model's window.
@@ -141,10 +199,10 @@ class FewShot:
     def _build(self, query: Query, selection: Selection, sizes: dict[str, int]) -> tuple[Prompt, Selection]:
         """`build`; an example that several prompts show is measured once, and its size kept in ``sizes``."""
         window = self.model.capabilities.window
-        bare = self.template.prompt([], query)
-        used = self.model.count_tokens(bare.text) + self.max_tokens + 8  # what a model adds around a prompt
+        used = self._size(self.template.prompt([], query)) + self._longest
         if window and used > window:
-            raise PromptTooLongError(used, window, advice="shorten the query or lower `max_tokens`")
+            advice = "shorten the query, the instruction or the longest label, or lower `max_tokens`"
+            raise PromptTooLongError(used, window, advice=advice)
         kept: list[int] = []
         dropped = list(selection.dropped)
         tokens = 0
@@ -152,7 +210,8 @@ class FewShot:
         for place in sorted(places, key=lambda at: selection.hits[at].rank) if selection.ordered else places:
             example = self.template.render_example(selection[place])
             if example not in sizes:
-                sizes[example] = self.model.count_tokens(example)
+                around = 2 * _AROUND if self.template.form == "chat" else 0
+                sizes[example] = self.model.count_tokens(example) + around
             size = sizes[example]
             if window and used + tokens + size > window:
                 dropped.append((selection.hits[place].id, f"{size} tokens do not fit the window of {window}"))

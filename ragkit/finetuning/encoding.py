@@ -92,7 +92,7 @@ def _encoded(
         yield from (({"input_ids": piece, "labels": piece}, "kept") for piece in pieces if len(piece) > 1)
     elif isinstance(row, Chat):
         for place, message in enumerate(row.messages):
-            if message.role == "assistant":
+            if message.role == "assistant" and message.weight:
                 answer = model.encode_text(message.content) + _end(model)
                 prompt, fate = _fitting(model, Chat(row.messages[:place]), window - len(answer), template)
                 yield _completion(prompt, answer), fate

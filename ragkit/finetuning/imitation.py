@@ -87,14 +87,18 @@ def imitate(
         raise EmptyPoolError("`inputs` of imitate")
     if type(group) is not int or group < 1:
         raise InvalidInputError(f"`group` must be a whole number of at least 1, got {group!r}")
-    template, model = template or Template(), load_model(teacher)
+    model = load_model(teacher)
+    template = (template or Template()).for_model(model)
     prompts = [template.prompt(examples, value) for value in inputs]
     call = run_hash(
         teacher=model.fingerprint, stop=template.stop, max_tokens=max_tokens, temperature=temperature, seed=seed
     )
     kept = _Answers(None if out is None else Path(out), call)
     missing = list(dict.fromkeys(prompt for prompt in prompts if prompt.text not in kept.found))
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=template.stop, seed=seed)
+    choices = tuple(map(template.render_answer, template.labels)) if model.capabilities.choices else ()
+    sampling = Sampling(
+        max_tokens=max_tokens, temperature=temperature, stop=template.stop, seed=seed, choices=choices or None
+    )
     with progress("asking the teacher", len(missing)) as advance:
         for start in range(0, len(missing), group):
             part = missing[start : start + group]

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, UnknownSpecError
-from ragkit.records import Chat, Example, Preference
+from ragkit.records import Chat, Example, Form, Preference
 from ragkit.templates import Template
 
 MANIFEST = "ragkit.json"
@@ -28,6 +29,8 @@ class TemplateRecord(BaseModel):
     answer: str
     separator: str
     instruction: str
+    form: Form = "text"
+    labels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, template: Template) -> TemplateRecord:
@@ -36,12 +39,7 @@ class TemplateRecord(BaseModel):
         Returns:
             The record.
         """
-        return cls(
-            query=template.query,
-            answer=template.answer,
-            separator=template.separator,
-            instruction=template.instruction,
-        )
+        return cls(**asdict(template))
 
     def template(self) -> Template:
         """The template itself.
@@ -49,7 +47,7 @@ class TemplateRecord(BaseModel):
         Returns:
             A template equal to the one stored.
         """
-        return Template(query=self.query, answer=self.answer, separator=self.separator, instruction=self.instruction)
+        return Template(**self.model_dump())
 
 
 class Manifest(BaseModel):

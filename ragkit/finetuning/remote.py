@@ -21,9 +21,10 @@ from ragkit.finetuning.rows import training_rows
 from ragkit.finetuning.runs import open_run
 from ragkit.models import load_model
 from ragkit.models.limits import Retry
+from ragkit.models.prompts import in_form
 from ragkit.models.provider_errors import as_model_error, shown_cause
 from ragkit.progress import progress
-from ragkit.records import Chat, Example
+from ragkit.records import Chat, Example, Message
 from ragkit.templates import Template
 
 if TYPE_CHECKING:
@@ -253,8 +254,10 @@ def _line(row: Example | Chat, template: Template) -> bytes:
     if isinstance(row, Chat):
         turns = [{"role": message.role, "content": message.content} for message in row.messages]
     else:
-        prompt = template.prompt((), row.input).text
-        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": row.output}]
+        asked = in_form(template.prompt((), row.input), chat=True, name="the vendor's model")
+        messages = asked.messages if isinstance(asked, Chat) else (Message("user", asked.text),)
+        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        turns.append({"role": "assistant", "content": row.output})
     return json.dumps({"messages": turns}, ensure_ascii=False).encode() + b"\n"
 
 

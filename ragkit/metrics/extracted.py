@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from typing import NoReturn
 
+from ragkit.answers.reasoning import without_reasoning
 from ragkit.errors import InvalidInputError
 from ragkit.metrics.wording import multiset_f1
 
@@ -17,7 +18,7 @@ def record_f1(answer: str, expected: str) -> float:
     """F1 of the records of two JSON texts; a record counts where all its fields are equal.
 
     A text holds one object or a list of them, alone or in a fenced block. The order of records and of fields, and
-    white space inside texts, do not count.
+    white space inside texts, do not count. Reasoning between ``<think>`` tags is not part of the answer.
 
     Returns:
         A score from 0 to 1; 0 for an answer that is no such JSON.
@@ -58,9 +59,10 @@ def _expected_records(text: str) -> list[dict[str, object]]:
 
 
 def _records(text: str) -> list[dict[str, object]] | None:
-    fenced = _FENCED.search(text)
+    answer = without_reasoning(text).text
+    fenced = _FENCED.search(answer)
     try:
-        value = json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
+        value = json.loads(fenced[1] if fenced else answer, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     rows = [value] if isinstance(value, dict) else value

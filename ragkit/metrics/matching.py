@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from ragkit.answers.choices import read_option
+from ragkit.answers.numbers import NumberReader
+from ragkit.answers.plain import FirstLine
 from ragkit.errors import InvalidInputError
-from ragkit.options import read_option
 from ragkit.records import Example
 from ragkit.text import folded
 
-# A sign counts where no digit or word stands before it: 10-5 ends with 5, not with -5.
-_NUMBER = re.compile(
-    r"(?:(?<![\w.)])[-\u2212])?(?:\d{1,3}(?:,\d{3})++(?!,*+\d)|\d+)?(?:(?<=\d)\.\d+|(?<![\d.])\.\d+|(?<=\d))"
-    r"(?:[eE][-+]?\d{1,4}\b)?"
-)
+_NUMBERS = NumberReader()
+_FIRST_LINE = FirstLine()
 
 
 def exact_match(answer: str, expected: str) -> float:
@@ -38,12 +36,11 @@ def label_match(answer: str, expected: str) -> float:
     Returns:
         1.0 or 0.0.
     """
-    first = next(iter(answer.strip().splitlines()), "")
-    return float(folded(first) == folded(expected))
+    return float(folded(_FIRST_LINE.read(answer).text) == folded(expected))
 
 
 def number_match(answer: str, expected: str) -> float:
-    """1.0 where the last number of the answer equals the last one of the expected text, compared as decimals.
+    """1.0 if the answer gives the same number as the expected text, else 0.0; `NumberReader` reads both.
 
     Examples:
         >>> number_match("6 boxes of 250 make 1,500.0 in all.", "1500")
@@ -62,13 +59,13 @@ def number_match(answer: str, expected: str) -> float:
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number that a text says; commas may part its thousands.
+    """The number that a text gives as its answer, which is the last one unless a phrase announces it.
 
     Returns:
-        The number, None where there is none.
+        The number, None if there is none.
     """
-    found = [match[0] for match in _NUMBER.finditer(text) if match[0]]
-    return Decimal(found[-1].replace(",", "").replace("\u2212", "-")) if found else None
+    answer = _NUMBERS.read(text)
+    return Decimal(answer.text) if answer.readable else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -32,6 +33,18 @@ KNOWN = (
     "replay:<file>",
     *(f"{provider}:<model>" for provider in PROVIDERS),
 )
+
+
+def default_model() -> str:
+    """Choose the model for commands and comparisons that name none.
+
+    Returns:
+        The spec in the environment variable ``RAGKIT_MODEL`` if it is set, else ``"smollm2"`` if its package is
+        installed, else ``"tiny"``.
+    """
+    from ragkit.smollm2 import SMOLLM2
+
+    return os.environ.get("RAGKIT_MODEL") or ("smollm2" if SMOLLM2.parts() is not None else "tiny")
 
 
 def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by name

@@ -14,16 +14,22 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from ragkit.errors import InvalidInputError, ModelError, RagkitError, TransientModelError, UnsupportedError
+from ragkit.errors import (
+    InvalidInputError,
+    ModelError,
+    RagkitError,
+    TransientModelError,
+    UnsupportedError,
+)
 from ragkit.extras import require
 from ragkit.models.base import ModelBase
 from ragkit.models.pricing import Prices
-from ragkit.models.prompts import cut_at_stop, prompt_text, until_stop
+from ragkit.models.prompts import cut_at_stop, in_form, until_stop
 from ragkit.models.provider_errors import as_model_error, shown_cause, told
 from ragkit.models.results import raised
-from ragkit.models.sampling import Sampling
+from ragkit.models.sampling import Sampling, choice_error
 from ragkit.protocols import AnyPrompt, Capabilities
-from ragkit.records import Chat, Completion, Usage
+from ragkit.records import Chat, Completion, Message, Usage
 from ragkit.text import read_json
 
 _KEY_VARIABLES = {"openai": "OPENAI_API_KEY"}
@@ -116,7 +122,7 @@ class LangChainModel(ModelBase):
         can = getattr(type(self.chat_model), "with_structured_output", None)
         structured = can is not None and can is not BaseChatModel.with_structured_output
         seed = self._name.startswith("openai:")
-        return Capabilities(seed=seed, schema=structured, choices=structured, batches=False)
+        return Capabilities(seed=seed, schema=structured, choices=structured, batches=False, chat=True)
 
     @override
     def cost_of(self, usage: Usage) -> float | None:
@@ -144,7 +150,7 @@ class LangChainModel(ModelBase):
         model = self._held_to(schema) if schema else self.chat_model
         started = time.perf_counter()
         try:
-            answer = model.bind(**self._settings(sampling)).invoke(_turns(prompt))
+            answer = model.bind(**self._settings(sampling)).invoke(_turns(prompt, self.name))
         except Exception as error:  # noqa: BLE001 - every provider has errors of its own
             secrets = self.secrets()
             raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
@@ -173,7 +179,7 @@ class LangChainModel(ModelBase):
         chunks: list[Any] = []
 
         def texts() -> Iterator[str]:
-            for chunk in self.chat_model.bind(**self._settings(sampling)).stream(_turns(prompt)):
+            for chunk in self.chat_model.bind(**self._settings(sampling)).stream(_turns(prompt, self.name)):
                 chunks.append(chunk)
                 yield str(chunk.text)
 
@@ -253,7 +259,7 @@ def _choice_of(answer: Completion, choices: Sequence[str], name: str) -> Complet
         read = None
     chosen = read["answer"] if isinstance(read, dict) and "answer" in read else answer.text
     if chosen not in choices:
-        raise TransientModelError(f"{name} answered {answer.text[:80]!r}, which is none of the {len(choices)} choices")
+        raise choice_error(answer, choices, name)
     return replace(answer, text=chosen)
 
 
@@ -267,7 +273,7 @@ def _without_secrets(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def _turns(prompt: AnyPrompt) -> list[tuple[str, str]]:
-    if isinstance(prompt, Chat):
-        return [(message.role, message.content) for message in prompt.messages]
-    return [("user", prompt_text(prompt))]
+def _turns(prompt: AnyPrompt, name: str) -> list[tuple[str, str]]:
+    given = in_form(prompt, chat=True, name=name)
+    turns = given.messages if isinstance(given, Chat) else (Message("user", given.text),)
+    return [(turn.role, turn.content) for turn in turns]

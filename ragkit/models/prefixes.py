@@ -224,9 +224,12 @@ def named_prefixes(prompts: Sequence[AnyPrompt]) -> dict[AnyPrompt | None, list[
 def _named_prefix(prompt: AnyPrompt) -> AnyPrompt | None:
     """A prompt that begins with what ``prompt`` says is reusable, and ends there as far as its text is concerned."""
     if isinstance(prompt, Chat):
-        return Chat((*prompt.messages[:-1], Message("user", ""))) if len(prompt.messages) > 1 else None
+        return _without_last_turn(prompt)
     if isinstance(prompt, str) or not prompt.prefix or not prompt.suffix:
         return None
-    if prompt.chat is not None and prompt.form != "text":
-        return replace(prompt, suffix="", chat=_named_prefix(prompt.chat))
-    return replace(prompt, suffix="")
+    chat = None if prompt.chat is None or prompt.form == "text" else _without_last_turn(prompt.chat)
+    return replace(prompt, suffix="", chat=chat)
+
+
+def _without_last_turn(chat: Chat) -> Chat | None:
+    return Chat((*chat.messages[:-1], Message("user", ""))) if len(chat.messages) > 1 else None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from ragkit.errors import InvalidInputError, ModelError
+from ragkit.errors import AnswerFormError, InvalidInputError, ModelError
 from ragkit.models.results import raised
 from ragkit.protocols import Schema
 from ragkit.records import Completion
@@ -77,6 +77,11 @@ class Sampling:
             schema=schema_of(schema),
             choices=None if choices is None else _as_tuple(choices),
         )
+
+    @property
+    def constrained(self) -> bool:
+        """Whether the answer must follow a schema or be one of several choices."""
+        return self.schema is not None or self.choices is not None
 
     def options(self) -> dict[str, Any]:
         """The arguments of `LanguageModel.generate`; `schema` and `choices` only where they are given."""
@@ -164,10 +169,17 @@ def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | Model
         ) from error
     except (ValidationError, InvalidInputError, NotFollowed) as error:
         cut = "; it was cut off, raise `max_tokens`" if answer.finish_reason == "length" else ""
-        return ModelError(f"{name} did not follow the schema ({error}){cut}")
+        return AnswerFormError(f"{name} did not follow the schema ({error}){cut}", answer)
+
+
+def choice_error(answer: Completion, choices: Sequence[str], name: str) -> AnswerFormError:
+    """The error for a completion that is none of the choices."""
+    said = f"{name} answered {answer.text[:80]!r}, which is none of the {len(choices)} choices"
+    return AnswerFormError(said, answer)
 
 
 def _chosen(answer: Completion, choices: Sequence[str], name: str) -> Completion | ModelError:
-    if answer.text in choices:
+    """The completion if it is a choice; whitespace around it does not count."""
+    if any(answer.text.strip() == choice.strip() for choice in choices):
         return answer
-    return ModelError(f"{name} answered {answer.text[:80]!r}, which is none of the {len(choices)} choices")
+    return choice_error(answer, choices, name)

@@ -78,12 +78,14 @@ def entropy_order(
             "`probes` must not be empty, `labels` two or more, `kind` 'global' or 'local' and `limit` 1 or more; got "
             f"{len(probes)} probes, {list(labels)}, {kind!r} and {limit}"
         )
-    template, judge = template or Template(), load_model(model)
+    judge = load_model(model)
+    template = (template or Template()).for_model(judge)
     choices = [template.render_answer(label) for label in labels]
     tried = []
     for order in _orders(len(examples), limit, seed):
         shown = [examples[place] for place in order]
-        scores = judge.score([template.prompt(shown, probe) for probe in probes], choices)
+        prompts = [template.prompt(shown, probe) for probe in probes]
+        scores = judge.score(prompts, choices, end_of_turn=template.form == "chat")
         tried.append((order, _entropy(scores, kind)))
     tried.sort(key=lambda pair: -round(pair[1], 9))  # stable
     return EntropyOrder(tuple(examples[place] for place in tried[0][0]), tuple(tried))
@@ -111,12 +113,14 @@ def score_examples(
         f64[m, c], higher is better.
     """
     template = template or Template()
+    if isinstance(score, LanguageModel):
+        template = template.for_model(score)
     helped = np.empty((len(dev), len(examples)))
     for row, right in enumerate(dev):
         prompts = [template.prompt([example], right.input) for example in examples]
         answer = template.render_answer(right.output)
         if isinstance(score, LanguageModel):
-            helped[row] = score.score(prompts, [answer])[:, 0]
+            helped[row] = score.score(prompts, [answer], end_of_turn=template.form == "chat")[:, 0]
         else:
             helped[row] = score([prompt.text for prompt in prompts], [answer] * len(prompts))
     return helped

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
 from ragkit.protocols import LanguageModel
+from ragkit.records import Prompt
 from ragkit.templates import Template
 from ragkit_selectors.candidates import Candidates
 from ragkit_selectors.stage import Asked, Before
@@ -49,8 +50,8 @@ class Rerank:
         found = before(self.fetch(n))
         prompts = [self.template.head + self.template.render_example(example) for example in asked.examples(found)]
         query = self.template.render_query(asked.query)
-        if isinstance(self.score, LanguageModel):
-            scores = self.score.score(prompts, [query])[:, 0]
+        if isinstance(self.score, LanguageModel):  # the query is a continuation of the example, so no chat turns
+            scores = self.score.score([Prompt(text, form="text") for text in prompts], [query])[:, 0]
         else:
             scores = np.asarray(self.score(prompts, [query] * len(prompts)), dtype=np.float64)
         if scores.shape != (len(prompts),) or np.isnan(scores).any():

@@ -8,14 +8,14 @@ from random import Random
 
 import pytest
 
-from ragkit import Example, ScriptedModel, Task, compare
+from ragkit import Example, FewShot, JaccardSelector, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.imitating import Imitating
 from ragkit_pipelines.compare.prompt_search import OptimisedPrompt
 from ragkit_pipelines.compare.setting import Outcome, Setting
 from ragkit_pipelines.compare.strategies import Prompting, Vote, load_strategy
-from ragkit_pipelines.compare.training import Tuning
+from ragkit_pipelines.compare.training import Tuning, _training_rows
 
 POOL = [Example(f"say {word} {n}", word) for n in range(10) for word in ("ping", "pong")]
 TEST = [Example(f"now {word}", word) for word in ("ping", "pong", "ping")]
@@ -178,19 +178,16 @@ def test_every_way_of_training_runs_and_counts(tmp_path, tiny, home):
 
 
 def test_a_row_is_never_shown_itself_in_training(tmp_path, tiny, home):
-    from ragkit_pipelines.compare.training import _Prompts
-
-    strategy = Tuning("lora", selector="jaccard", k=2)
     given = setting(tmp_path, tiny, task=home, pool=home.examples)
-    rows, template = _Prompts(strategy, given, tiny).training(home.examples)
+    pipeline = FewShot.from_task(home, tiny, JaccardSelector(home.examples), k=2)
+    rows, template = _training_rows(pipeline, given)
     for row, made in zip(home.examples, rows, strict=True):
         assert made.output == row.output
         assert made.input.endswith(home.template.render_query(row.input))
         assert made.input.count(home.template.render_query(row.input)) == 1
         assert made.input.count("Output:") == 3
+        assert made.input.startswith(home.template.head)
     assert template.prompt([], rows[0].input).text == rows[0].input
-    asked = _Prompts(strategy, given, tiny).asking(home.test)
-    assert asked[0].text.startswith(home.template.head)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.finetuning.manifest import write_atomic
-from ragkit.models import load_model
+from ragkit.models import default_model, load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
 from ragkit_pipelines.compare.checking import Checks, checked
@@ -128,7 +128,7 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
     Args:
         task: The task.
         strategies: Names or objects; what suits the task if None.
-        model: The language model, or its spec; ``"tiny"`` if None and the task is not classification.
+        model: The language model, or its spec; `ragkit.models.default_model` if None and a strategy needs one.
         embedder: The embedder of selectors and classifiers, or its spec.
         sizes: Pool sizes; None stands for the whole pool.
         seeds: One for each run: of the draws (``"data"``), of training and the search for prompts (``"model"``), and of
@@ -166,7 +166,8 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
     held: dict[Varied, int] = {what: seeds[0] for what in VARIED if what not in vary} if len(seeds) > 1 else {}
     task, leaked, data = checked(task, checks)
     pools = {(size, seed): task.draw(size, held.get("data", seed)) for size in sizes for seed in seeds}
-    language_model = load_model(model or "tiny") if model or not task.labels else None
+    needs_model = any(getattr(strategy, "needs_model", False) for strategy in chosen)
+    language_model = load_model(model or default_model()) if model or needs_model else None
     check_strategies(chosen, task, language_model)
     check_documents(chosen, task, documents)
     vectors = load_embedder(embedder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
+from typing import ClassVar
 
 from ragkit.errors import InvalidInputError
 from ragkit.finetuning.imitation import imitate
@@ -14,6 +15,8 @@ from ragkit.protocols import LanguageModel
 from ragkit.tasks import Task
 from ragkit_pipelines.compare.setting import Outcome, Setting, need_model
 from ragkit_pipelines.compare.training import Tuning
+from ragkit_pipelines.few_shot import FewShot
+from ragkit_selectors.uniform import FixedSelector
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Imitating:
         max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
     """
 
+    needs_model: ClassVar[bool] = True
     teacher: str | LanguageModel
     method: str = "lora"
     k: int = 4
@@ -57,19 +61,22 @@ class Imitating:
             InvalidInputError: If the teacher gave no answer that can be trained on.
         """
         most = setting.answer_tokens(self.max_tokens)
-        template, teacher = setting.task.template, setting.kept(load_model(self.teacher))
+        teacher = setting.kept(load_model(self.teacher))
         shown = setting.pool[: self.k]
         rest = setting.pool[len(shown) :] or shown
-        taught = imitate(teacher, [row.input for row in rest], template=template, examples=shown, max_tokens=most)
+        taught = imitate(
+            teacher, [row.input for row in rest], template=setting.task.template, examples=shown, max_tokens=most
+        )
         if not taught.examples:
             raise InvalidInputError(f"the teacher gave no answer to train on; the first: {taught.dropped[0][1]}")
         student = Tuning(self.method, epochs=self.epochs, max_tokens=most).run(
             # In a folder of its own: a model that the same method trained on the gold answers is another one.
             replace(setting, pool=taught.examples, folder=setting.folder / self.name.replace("/", "-"))
         )
-        asked = [template.prompt(shown, row.input) for row in setting.task.test]
-        done = teacher.generate(asked, max_tokens=most, stop=template.stop)
-        model_answers = [template.read_answer(completion.text) for completion in done]
+        pipeline = FewShot.from_task(
+            setting.task, teacher, FixedSelector(shown), k=len(shown), max_tokens=most, order="similar_first"
+        )
+        model_answers = [answer.text for answer in pipeline.batch([row.input for row in setting.task.test])]
         lessons = Outcome(
             [],
             prompt_tokens=taught.usage.prompt_tokens,

@@ -32,6 +32,7 @@ from ragkit_pipelines.compare.report import (
     difference_lines,
     largest,
     verdict,
+    warning_lines,
 )
 from ragkit_pipelines.compare.results import Results, Row, score_text
 
@@ -69,6 +70,7 @@ def html_report(results: Results, items: Items | None = None) -> str:
         results=results,
         verdict=verdict(results),
         data=data_lines(results),
+        warnings=warning_lines(results),
         tests=max((row.n for row in results.rows), default=0),
         sizes=sizes,
         scores=[

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ragkit.protocols import LanguageModel
 from ragkit.tasks import Task
-from ragkit_pipelines.compare.setting import Outcome, Setting, need_model, outcome_of, selector_of
+from ragkit_pipelines.compare.setting import Outcome, Setting, answered, need_model, selector_of
 from ragkit_pipelines.few_shot import FewShot
 
 _Order = Literal["similar_last", "similar_first"]
@@ -59,6 +59,7 @@ class OptimisedPrompt:
         max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
     """
 
+    needs_model: ClassVar[bool] = True
     trials: int = 12
     selectors: Sequence[str] = ("bm25", "set", "embedding", "jaccard")
     sizes: Sequence[int] = (8, 4, 16, 2)
@@ -113,9 +114,8 @@ class OptimisedPrompt:
             selector_of(spec, replace(setting, pool=pool)),
             k=min(candidate.k, len(pool)),
             template=replace(setting.task.template, instruction=candidate.instruction),
+            reader=setting.task.reader,
             max_tokens=setting.answer_tokens(self.max_tokens),
             order=candidate.order,
         )
-        answers = pipeline.batch([row.input for row in setting.task.test])
-        done = [answer.completion for answer in answers]
-        return outcome_of([answer.text for answer in answers], done, [answer.prompt for answer in answers])
+        return answered(pipeline.batch([row.input for row in setting.task.test]), model)

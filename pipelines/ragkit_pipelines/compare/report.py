@@ -12,6 +12,7 @@ from ragkit_pipelines.compare.items import Items
 from ragkit_pipelines.compare.results import Results, Row, cell_text
 from ragkit_pipelines.compare.setting import mean_known
 
+MOST_UNREADABLE = 0.05  # share of completions without an answer above which a warning is due
 MOST_IN_MARKDOWN = 10  # classes of a matrix that a line can hold
 
 
@@ -165,6 +166,26 @@ def data_lines(results: Results) -> list[str]:
     return [*results.data.findings, *left_out]
 
 
+def warning_lines(results: Results) -> list[str]:
+    """Warn of strategies many of whose completions could not be read, so that a low score is not misunderstood.
+
+    Args:
+        results: Results of a comparison.
+
+    Returns:
+        One sentence for each strategy with more than 5 % of unreadable completions at its largest pool.
+    """
+    lines = []
+    for strategy, rows in largest(results):
+        unreadable, asked = sum(row.unreadable or 0 for row in rows), sum(row.n for row in rows)
+        if unreadable > MOST_UNREADABLE * asked:
+            lines.append(
+                f"{strategy}: {unreadable} of {asked} completions ({unreadable / asked:.1%}) did not contain an answer "
+                "of the expected form and count as wrong, so the score says little about the strategy"
+            )
+    return lines
+
+
 def _class_parts(items: Items | None) -> list[str]:
     """Recall by class, matrices of few classes, and the commonest confusions."""
     found = confusions(items) if items else []
@@ -200,6 +221,7 @@ def markdown_report(results: Results, items: Items | None = None) -> str:
         f"{results.measured[0].upper()}{results.measured[1:]}. {results.leaked_test_rows} more rows stood in the pool "
         f"and were removed. One and the same answer to everything scores {results.floor:.3f}.",
         results.markdown(),
+        *[f"**Warning:** {cell_text(line)}." for line in warning_lines(results)],
         *(["## Data", "\n".join(f"- {cell_text(line)}" for line in data)] if (data := data_lines(results)) else []),
         "## A thousand answers, at the largest pool",
         _table(COST_HEADINGS, cost_lines(results)),

@@ -49,6 +49,7 @@ class Row(BaseModel):
         cached_flops: The same where what all prompts begin with is read once.
         fit_flops: Floating-point operations of learning, None where they are not known.
         calibration: How far the strategy's confidence can be believed; None where it gives none.
+        unreadable: Number of completions without an answer of the expected form; None if no completion was read.
         data_seed: Seed of what was drawn of the pool; ``seed`` but where it was held.
         model_seed: Seed of training and of the search for a prompt, likewise.
         order_seed: Seed of selectors that draw by chance, likewise.
@@ -85,6 +86,7 @@ class Row(BaseModel):
     cached_flops: float | None = None
     fit_flops: float | None = None
     calibration: Calibration | None = None
+    unreadable: int | None = None
     data_seed: int | None = None
     model_seed: int | None = None
     order_seed: int | None = None
@@ -220,7 +222,7 @@ class Results(BaseModel):
         table.add_column("strategy")
         for size in sizes:
             table.add_column(f"pool {size}", justify="right")
-        for heading in ("tokens in / out", "learn s", "answer s"):
+        for heading in ("unreadable", "tokens in / out", "learn s", "answer s"):
             table.add_column(heading, justify="right")
         for strategy in dict.fromkeys(row.strategy for row in self.rows):
             own = [row for row in self.rows if row.strategy == strategy]
@@ -230,6 +232,7 @@ class Results(BaseModel):
             table.add_row(
                 Text(strategy),
                 *map(Text, cells),
+                "" if last[0].unreadable is None else f"{_mean(last, 'unreadable'):.0f}",
                 f"{_mean(last, 'prompt_tokens'):,.0f} / {_mean(last, 'completion_tokens'):,.0f}",
                 f"{_mean(last, 'fit_seconds'):.1f}",
                 f"{_mean(last, 'seconds'):.1f}",

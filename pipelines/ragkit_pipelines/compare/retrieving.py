@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 from uuid import uuid4
 
 from ragkit.errors import InvalidInputError
@@ -76,6 +76,7 @@ class Rag:
     """
 
     retriever: Retriever | None = None
+    needs_model: ClassVar[bool] = True
     k: int = 5
     max_tokens: int | None = None
 
@@ -118,8 +119,9 @@ class Rag:
         """
         task = setting.task
         assert self.retriever is not None  # noqa: S101 - `check_documents` has checked
+        model = setting.language_model(self.name)
         pipeline = RetrieveThenAnswer(
-            setting.language_model(self.name),
+            model,
             self.retriever,
             self.k,
             max_tokens=setting.answer_tokens(self.max_tokens),
@@ -128,7 +130,8 @@ class Rag:
         found = pipeline.batch([row.text() for row in task.test])
         texts = [task.template.read_answer(without_marks(answer.text)) for answer in found]
         done = [answer.completion for answer in found if answer.completion is not None]
-        outcome = outcome_of(texts, done, ["" if answer.prompt is None else answer.prompt for answer in found])
+        prompts = ["" if answer.prompt is None else answer.prompt for answer in found]
+        outcome = outcome_of(texts, done, prompts, model)
         return replace(
             outcome,
             labels=0,
@@ -149,6 +152,7 @@ class Planning:
         library: What steps look things up in where inputs are questions alone; the documents of the comparison.
     """
 
+    needs_model: ClassVar[bool] = True
     max_tokens: int = 256
     retrieved: bool = False
     name: str = "pearl"

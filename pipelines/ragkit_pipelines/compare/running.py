@@ -145,6 +145,7 @@ def run_job(job: Job) -> Cell:
             labels=len(setting.pool) if outcome.labels is None else outcome.labels,
             trained_tokens=outcome.trained_tokens,
             calibration=calibration,
+            unreadable=outcome.unreadable,
             **seeds,
             **_operations(outcome, setting.model),
         ),

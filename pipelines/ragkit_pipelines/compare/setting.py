@@ -13,10 +13,11 @@ from ragkit.errors import InvalidInputError
 from ragkit.models.answers import AnswerCache
 from ragkit.models.budget import Budget
 from ragkit.models.layers import LayeredModel
-from ragkit.models.prompts import prompt_text
+from ragkit.models.prompts import in_form, prompt_text
 from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Selector
 from ragkit.records import Completion, Example
 from ragkit.tasks import Task
+from ragkit_pipelines.few_shot import Answer
 from ragkit_selectors.loading import load_selector
 
 Varied = Literal["data", "model", "order"]
@@ -65,8 +66,8 @@ class Setting:
         """
         return self.held.get(what, self.seed)
 
-    def language_model(self, strategy: str) -> LanguageModel:
-        """The language model, its answers kept.
+    def language_model(self, strategy: str) -> LayeredModel:
+        """The language model, with its responses cached.
 
         Returns:
             The model.
@@ -151,6 +152,8 @@ class Outcome:
         trained_flops: Floating-point operations of training, None where they were not counted.
         labels: Labelled examples that were used; the whole pool if None.
         confidence: The probability, 0 to 1, that the strategy itself gives to each answer; empty where it gives none.
+        unreadable: Number of completions that did not contain an answer of the expected form; None if no completion
+            was read.
     """
 
     answers: Sequence[str]
@@ -169,6 +172,7 @@ class Outcome:
     trained_flops: float | None = 0.0
     labels: int | None = None
     confidence: Sequence[float] = ()
+    unreadable: int | None = None
 
     def after(self, *earlier: Outcome) -> Outcome:
         """This outcome with all that others took counted as learning.
@@ -212,7 +216,7 @@ def mean_known(values: Sequence[float | None]) -> float | None:
 
 
 class Strategy(Protocol):
-    """One way of solving a task."""
+    """One way of solving a task; a class attribute ``needs_model = True`` says that it needs a language model."""
 
     @property
     def name(self) -> str:
@@ -245,18 +249,26 @@ def timed(work: Callable[[], list[str]]) -> Outcome:
 
 
 def outcome_of(
-    texts: Sequence[str], done: Sequence[Completion], prompts: Sequence[AnyPrompt], *, fit_seconds: float = 0.0
+    texts: Sequence[str],
+    done: Sequence[Completion],
+    prompts: Sequence[AnyPrompt],
+    model: LanguageModel,
+    *,
+    fit_seconds: float = 0.0,
+    unreadable: int | None = None,
 ) -> Outcome:
-    """The outcome of asking a model.
+    """The outcome of querying a model.
 
     Args:
         texts: Answers as they are scored.
-        done: What the model gave, with tokens, cost and seconds.
-        prompts: What it was asked.
+        done: The completions, with tokens, cost and seconds.
+        prompts: The prompts.
+        model: The model.
         fit_seconds: Time spent on learning.
+        unreadable: Number of completions without an answer of the expected form.
 
     Returns:
-        The outcome; its cost is None where one of the completions has none.
+        The outcome; its cost is None if one of the completions has none.
     """
     return Outcome(
         texts,
@@ -266,8 +278,26 @@ def outcome_of(
         fit_seconds=fit_seconds,
         cost=sum_known([completion.cost for completion in done]),
         cached_tokens=sum(completion.usage.cached_tokens for completion in done),
-        prompts=[prompt_text(prompt) for prompt in prompts],
+        prompts=shown_prompts(prompts, model),
+        unreadable=unreadable,
     )
+
+
+def answered(answers: Sequence[Answer], model: LanguageModel) -> Outcome:
+    """The outcome of few-shot answers, with the number of those that could not be read."""
+    return outcome_of(
+        [answer.text for answer in answers],
+        [answer.completion for answer in answers],
+        [answer.prompt for answer in answers],
+        model,
+        unreadable=sum(not answer.readable for answer in answers),
+    )
+
+
+def shown_prompts(prompts: Sequence[AnyPrompt], model: LanguageModel) -> list[str]:
+    """Prompts as text, in the form that the model was given: chat turns follow each other after their roles."""
+    chat = model.capabilities.chat
+    return [prompt_text(in_form(each, chat=True, name=model.name) if chat else each) for each in prompts]
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import ClassVar, get_args
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.protocols import LanguageModel
@@ -16,16 +17,16 @@ from ragkit.tasks import Task
 from ragkit_pipelines.compare.imitating import Imitating
 from ragkit_pipelines.compare.prompt_search import OptimisedPrompt
 from ragkit_pipelines.compare.retrieving import Planning, Rag
-from ragkit_pipelines.compare.scoring import Scoring
+from ragkit_pipelines.compare.scoring import CALIBRATIONS, Direction, Scoring
 from ragkit_pipelines.compare.setting import (
     SHOTS,
     Checked,
     Outcome,
     Setting,
     Strategy,
+    answered,
     at_k,
     need_model,
-    outcome_of,
     selector_of,
     timed,
 )
@@ -129,6 +130,7 @@ class Prompting:
         max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
     """
 
+    needs_model: ClassVar[bool] = True
     selector: str | None = None
     k: int = 8
     max_tokens: int | None = None
@@ -148,15 +150,13 @@ class Prompting:
         Returns:
             The outcome.
         """
-        chooser = selector_of(self.selector, setting) if self.selector else None
+        selector = selector_of(self.selector, setting) if self.selector else None
         model = setting.language_model(self.name)
         k = min(self.k, len(setting.pool))
         pipeline = FewShot.from_task(
-            setting.task, model, chooser, k=k, max_tokens=setting.answer_tokens(self.max_tokens)
+            setting.task, model, selector, k=k, max_tokens=setting.answer_tokens(self.max_tokens)
         )
-        answers = pipeline.batch([row.input for row in setting.task.test])
-        done = [answer.completion for answer in answers]
-        outcome = outcome_of([answer.text for answer in answers], done, [answer.prompt for answer in answers])
+        outcome = answered(pipeline.batch([row.input for row in setting.task.test]), model)
         return outcome if self.selector else replace(outcome, labels=0)
 
 
@@ -165,8 +165,7 @@ _ALL: tuple[Strategy, ...] = (
     Tfidf(),
     Prompting(),
     *(Prompting(name) for name in SOURCES),
-    Scoring(),
-    *(Scoring(name) for name in SOURCES),
+    *(Scoring(name, direction=each) for each in get_args(Direction) for name in (None, *SOURCES)),
     *(Vote(name) for name in SOURCES),
     *(Vote(name, k=1) for name in SOURCES),
     *(Tuning(method) for method in ("lora", "full", "last-layers", "prompt-tuning")),
@@ -185,9 +184,10 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
     """Return the strategy that a name stands for; an object is its own.
 
     Args:
-        strategy: An object, a name of `NAMED`, ``"few-shot:<selector>"``, ``"score:<selector>"``,
-            ``"vote:<selector>"``, ``"lora+few-shot:<selector>"``, each with ``@<k>`` behind it or without,
-            ``"copy:<selector>"``, ``"rag@<k>"``, or ``"imitate:<teacher>"``.
+        strategy: An object, a name of `NAMED`, or one of these, in which ``@<k>`` may follow a selector that finds k
+            examples: ``"few-shot:<selector>"``, ``"vote:<selector>"``, ``"copy:<selector>"``,
+            ``"lora+few-shot:<selector>"``, ``"score:<selector>"`` and ``"channel:<selector>"`` (both also with
+            ``+contextual``, ``+batch`` or ``+pmi``), ``"rag@<k>"``, ``"imitate:<teacher>"``.
 
     Returns:
         A strategy.
@@ -198,6 +198,8 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
     """
     if not isinstance(strategy, str):
         return strategy
+    if strategy.startswith(get_args(Direction)):
+        return _scoring(strategy)
     kind, _, given = strategy.partition(":")
     if kind == "imitate" and given:
         return Imitating(given)
@@ -217,6 +219,23 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
     return NAMED[strategy]
 
 
+def _scoring(name: str) -> Strategy:
+    """``score`` or ``channel``, with a selector and a calibration."""
+    whole, calibration = name, None
+    for each in CALIBRATIONS:
+        if name.endswith(f"+{each}"):
+            whole, calibration = name.removesuffix(f"+{each}"), each
+    kind, colon, given = whole.partition(":")
+    selector, at, number = given.rpartition("@") if "@" in given else (given, "", "")
+    for direction in get_args(Direction):
+        if kind == direction and not colon:
+            return Scoring(direction=direction, calibration=calibration)
+        if kind == direction and _is_selector(selector) and (not at or (number.isdecimal() and int(number) > 0)):
+            return Scoring(selector, int(number or SHOTS), direction, calibration)
+    known = [f"{kind}:<selector>@<k>+{each}" for kind in get_args(Direction) for each in CALIBRATIONS]
+    raise UnknownSpecError("strategy", name, [*NAMED, *known])
+
+
 def check_strategies(strategies: Sequence[Strategy], task: Task, model: LanguageModel | None) -> None:
     """Refuse strategies that cannot run on this task, before anything is run."""
     for strategy in strategies:
@@ -226,7 +245,6 @@ def check_strategies(strategies: Sequence[Strategy], task: Task, model: Language
 
 _CHOOSING: dict[str, Callable[[str, int | None], Strategy]] = {
     "few-shot": lambda selector, k: Prompting(selector, k=k or SHOTS),
-    "score": lambda selector, k: Scoring(selector, k=k or SHOTS),
     "vote": lambda selector, k: Vote(selector, k=k or SHOTS),
     "copy": lambda selector, _: Vote(selector, k=1),
     "lora+few-shot": lambda selector, k: Tuning("lora", selector=selector, k=k or 4),

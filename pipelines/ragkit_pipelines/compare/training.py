@@ -13,10 +13,10 @@ import numpy as np
 
 from ragkit.finetuning import FineTuned, finetune
 from ragkit.protocols import LanguageModel
-from ragkit.records import Example, Prompt, Selection
+from ragkit.records import Chat, Example, Message, Prompt
 from ragkit.tasks import Task
 from ragkit.templates import Template
-from ragkit_pipelines.compare.setting import Outcome, Setting, need_model, outcome_of, selector_of, sum_known
+from ragkit_pipelines.compare.setting import Outcome, Setting, answered, need_model, selector_of, sum_known
 from ragkit_pipelines.few_shot import FewShot
 
 # What is tried where trials are allowed: factors of the usual learning rate and of the usual epochs, likeliest first.
@@ -56,6 +56,11 @@ class Tuning:
         """The method, with what comes before it and what is shown: ``text+lora``, ``lora+few-shot:bm25@4``."""
         shown = f"+few-shot:{self.selector}@{self.k}" if self.selector else ""
         return f"{'text+' if self.pretrain else ''}{self.method}{shown}"
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it trains a language model; ``full`` trains the encoder if there is none."""
+        return self.name != "full"
 
     def check(self, _task: Task, model: LanguageModel | None) -> None:
         """Refuse to run without a model; ``full`` trains the encoder then."""
@@ -100,9 +105,10 @@ class Tuning:
             The outcome, and the learning rate that was used; None where a vendor trained.
         """
         base, earlier = self._base(setting, setting.folder / f"{folder} text")
+        selector = selector_of(self.selector, setting) if self.selector and len(setting.pool) > 1 else None
+        k, most = min(self.k, len(setting.pool) - 1), setting.answer_tokens(self.max_tokens)
         # The same prompts in training and in use; only the model behind them changes.
-        prompts = _Prompts(self, setting, base)
-        rows, template = prompts.training(setting.pool)
+        rows, template = _training_rows(FewShot.from_task(setting.task, base, selector, k=k, max_tokens=most), setting)
         tuned = finetune(
             base,
             rows,
@@ -113,12 +119,9 @@ class Tuning:
             learning_rate=self.learning_rate,
             seed=setting.seed_of("model"),
         )
-        asked = prompts.asking(setting.task.test)
-        own = setting.task.template
-        done = setting.kept(tuned.model).generate(
-            asked, max_tokens=setting.answer_tokens(self.max_tokens), stop=own.stop
-        )
-        outcome = outcome_of([own.read_answer(c.text) for c in done], done, asked)
+        model = setting.kept(tuned.model)
+        pipeline = FewShot.from_task(setting.task, model, selector, k=k, max_tokens=most)
+        outcome = answered(pipeline.batch([row.input for row in setting.task.test]), model)
         spent = [tuned, *earlier]
         outcome = replace(
             outcome,
@@ -143,38 +146,25 @@ class Tuning:
         return first.model, [first]
 
 
-class _Prompts:
-    """The prompts of one run, for training and for asking."""
+def _training_rows(pipeline: FewShot, setting: Setting) -> tuple[Sequence[Example | Chat], Template]:
+    """The pool as training rows, with examples in the prompt if the pipeline has a selector, and their template."""
+    template, selector = pipeline.template, pipeline.selector
+    if selector is None:
+        return setting.pool, setting.task.template
+    rows: list[Example | Chat] = []
+    for place, row in enumerate(setting.pool):
+        own = str(place) if row.id is None else row.id  # a row is never an example for itself
+        prompt = pipeline.build(row.input, selector.select(row.input, pipeline.k, exclude=[own]))[0]
+        rows.append(_whole_chat(prompt, row.output) if template.form == "chat" else Example(prompt.text, row.output))
+    # Prompts of the text form are complete: instruction, examples and query.
+    return rows, replace(template, query="{input}", instruction="", labels=())
 
-    def __init__(self, strategy: Tuning, setting: Setting, model: LanguageModel) -> None:
-        self.template = setting.task.template
-        self.k = min(strategy.k, len(setting.pool) - 1)
-        self.selector = selector_of(strategy.selector, setting) if strategy.selector and self.k else None
-        self.pipeline = FewShot(
-            model, None, template=self.template, max_tokens=setting.answer_tokens(strategy.max_tokens)
-        )
 
-    def training(self, pool: Sequence[Example]) -> tuple[list[Example], Template]:
-        """The rows to train on, and the template that puts them into words."""
-        if self.selector is None:
-            return list(pool), self.template
-        rows = []
-        for place, row in enumerate(pool):
-            own = str(place) if row.id is None else row.id
-            prompt = self._prompt(row, self.selector.select(row.input, self.k, exclude=[own]))
-            rows.append(Example(prompt.text, row.output))
-        # The prompts are whole already: instruction, examples and query.
-        return rows, Template(query="{input}", answer=self.template.answer, separator=self.template.separator)
-
-    def asking(self, test: Sequence[Example]) -> list[Prompt]:
-        """The prompts of the test rows."""
-        if self.selector is None:
-            return [self.template.prompt([], row.input) for row in test]
-        shown = self.selector.select_many([row.input for row in test], self.k)
-        return [self._prompt(row, selection) for row, selection in zip(test, shown, strict=True)]
-
-    def _prompt(self, row: Example, selection: Selection) -> Prompt:
-        return self.pipeline.build(row.input, selection)[0]
+def _whole_chat(prompt: Prompt, answer: str) -> Chat:
+    """A conversation of which only the last answer is learned."""
+    assert prompt.chat is not None  # noqa: S101 - templates write both forms
+    turns = [replace(turn, weight=0.0) if turn.role == "assistant" else turn for turn in prompt.chat.messages]
+    return Chat((*turns, Message("assistant", answer)))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ValidationError
 
 _SPACE = re.compile(r"\s+")
+_OBJECT = re.compile(r"[\s,]*\{")
 
 
 class Parsed(NamedTuple):
@@ -55,19 +56,30 @@ def parse(text: str, schema: type[BaseModel]) -> Parsed:
 
 
 def _array(text: str) -> list[object] | None:
-    """The first array of objects in a text, else an empty one, else None."""
+    """The first array of objects in a text (of a truncated one, its complete objects), else an empty one, else None."""
     decoder = json.JSONDecoder()
     empty: list[object] | None = None
     for found in re.finditer(r"\[", text):
         try:
             value, _ = decoder.raw_decode(text, found.start())
         except (ValueError, RecursionError):
-            continue
+            value = _leading_objects(decoder, text, found.end())
         if value and all(isinstance(item, dict) for item in value):
             return list(value)
-        if value == [] and empty is None:
+        if value == [] and empty is None and text.startswith("[]", found.start()):
             empty = []
     return empty
+
+
+def _leading_objects(decoder: json.JSONDecoder, text: str, start: int) -> list[object]:
+    objects: list[object] = []
+    while (found := _OBJECT.match(text, start)) is not None:
+        try:
+            value, start = decoder.raw_decode(text, found.end() - 1)
+        except (ValueError, RecursionError):
+            break
+        objects.append(value)
+    return objects
 
 
 def locate(quote: str, text: str) -> tuple[int, int] | None:

@@ -9,9 +9,11 @@ from typing import NamedTuple, overload
 
 from pydantic import BaseModel
 
-from ragkit.errors import InvalidInputError
+from ragkit.errors import AnswerFormError, InvalidInputError, RagkitError
 from ragkit.ingest.chunking import Chunker, load_chunker
 from ragkit.models import load_model
+from ragkit.models.results import raised, results_of
+from ragkit.models.sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Document, Prompt, Usage
 from ragkit_pipelines.extraction.parsing import Parsed, locate, parse
@@ -89,6 +91,7 @@ class Extract:
             raise InvalidInputError(f"`retries` must be a whole number, 0 or more; got {retries!r}")
         self.model, self.schema, self.chunker = load_model(model), schema, load_chunker(chunker)
         self.instruction, self.max_tokens, self.retries = instruction, max_tokens, retries
+        self._array = _array_schema(schema)
 
     @overload
     def invoke(self, document: AnyText) -> Extraction: ...  # type: ignore[overload-overlap]
@@ -115,18 +118,27 @@ class Extract:
         """
         pieces = self._pieces(documents)
         asked = [self._prompt(piece.text, ()) for piece in pieces]
-        answers = [self.model.generate(asked, max_tokens=self.max_tokens)] if asked else []
+        answers = [self._generated(asked)] if asked else []
         read = [parse(answer.text, self.schema) for answer in answers[0]] if answers else []
         for _ in range(self.retries):
             wrong = [place for place, each in enumerate(read) if each.problems]
             if not wrong:
                 break
             again = [self._prompt(pieces[place].text, read[place].problems) for place in wrong]
-            answers.append(self.model.generate(again, max_tokens=self.max_tokens))
+            answers.append(self._generated(again))
             for place, answer in zip(wrong, answers[-1], strict=True):
                 corrected = parse(answer.text, self.schema)
                 read[place] = Parsed([*read[place].found, *corrected.found], corrected.problems)
         return self._merged(documents, pieces, read, [each for turn in answers for each in turn])
+
+    def _generated(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """Completions, constrained to the schema if the model supports it; a truncated one is kept for `parse`."""
+        sampling = Sampling(max_tokens=self.max_tokens, schema=self._array if self.model.capabilities.schema else None)
+        results: list[Completion | RagkitError] = [
+            result.completion if isinstance(result, AnswerFormError) else result
+            for result in results_of(self.model, prompts, sampling)
+        ]
+        return raised(results)
 
     async def ainvoke(self, document: AnyText) -> Extraction:
         """`invoke` for one document, on a thread, so that the event loop goes on.
@@ -227,6 +239,19 @@ class Extract:
                 Extraction(items=items, failures=tuple(failed), text=text, compression=share, usage=usage, cost=cost)
             )
         return made
+
+
+def _array_schema(record: type[BaseModel]) -> dict[str, object]:
+    """The JSON schema of an answer: an array of records, each with the words that it was read from."""
+    own = record.model_json_schema(ref_template="#/$defs/{model}")
+    definitions = own.pop("$defs", {})
+    item = {
+        "type": "object",
+        "properties": {"record": own, "quote": {"type": "string"}},
+        "required": ["record", "quote"],
+        "additionalProperties": False,
+    }
+    return {"title": "Records", "type": "array", "items": item, "$defs": definitions}
 
 
 def _canonical(record: BaseModel) -> str:

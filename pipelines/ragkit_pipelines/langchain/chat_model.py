@@ -23,7 +23,7 @@ from ragkit_pipelines.langchain.batches import BatchingChatModel
 from ragkit_pipelines.langchain.messages import message_fields, message_of, prompts_of, usage_of
 from ragkit_pipelines.langchain.structured import structured
 
-_SETTINGS = ("max_tokens", "temperature", "seed", "schema")
+_SETTINGS = ("max_tokens", "temperature", "seed", "choices", "schema")
 
 
 class RagkitChatModel(BatchingChatModel):
@@ -127,7 +127,7 @@ class RagkitChatModel(BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        if kwargs.get("schema") is not None:  # models stream free text alone; an answer by a schema comes whole
+        if kwargs.get("schema") is not None or kwargs.get("choices") is not None:  # only free text is streamed
             answer = cast("AIMessage", self._generate(messages, stop, **kwargs).generations[0].message)
             whole = AIMessageChunk(
                 content=answer.content,
@@ -138,7 +138,8 @@ class RagkitChatModel(BatchingChatModel):
             yield _told(ChatGenerationChunk(message=whole), run_manager)
             return
         settings, prompts = self._settings(stop, kwargs), prompts_of(messages)
-        settings.pop("schema", None)
+        for name in ("schema", "choices"):
+            settings.pop(name, None)
         text = ""
         try:
             prompt = prompts[0]

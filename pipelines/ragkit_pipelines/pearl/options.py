@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from string import ascii_uppercase
 
+from ragkit.errors import AnswerFormError, RagkitError
 from ragkit.models import load_model
+from ragkit.models.results import raised, results_of
+from ragkit.models.sampling import Sampling
 from ragkit.options import NO_CHOICE, Choice, check_options, read_option
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Prompt
@@ -62,7 +65,7 @@ class OptionMapper:
         for _, _, options in rows:
             check_options(options)
         asked = [place for place, (answer, _, _) in enumerate(rows) if answer.strip()]
-        replies = self._model.generate([_prompt(*rows[place]) for place in asked], max_tokens=self.max_tokens)
+        replies = self._replies([rows[place] for place in asked])
         self.replies += replies
         choices = [NO_CHOICE] * len(rows)
         for place, reply in zip(asked, replies, strict=True):
@@ -71,6 +74,22 @@ class OptionMapper:
         self.mapped += sum(choice.place is not None for choice in choices)
         self.unmapped += sum(choice.place is None for choice in choices)
         return choices
+
+    def _replies(self, rows: Sequence[tuple[str, str, Sequence[str]]]) -> list[Completion]:
+        """The model's replies, constrained to the letters if it supports that; those of as many options together."""
+        able = self._model.capabilities
+        found: dict[int, Completion | RagkitError] = {}
+        for count in dict.fromkeys(len(options) for _, _, options in rows):
+            places = [place for place, (_, _, options) in enumerate(rows) if len(options) == count]
+            letters = [*ascii_uppercase[:count], "none"]
+            choices = tuple(letters if able.chat else (f" {letter}" for letter in letters)) if able.choices else None
+            sampling = Sampling(max_tokens=self.max_tokens, choices=choices)
+            results = results_of(self._model, [_prompt(*rows[place]) for place in places], sampling)
+            found |= {
+                place: result.completion if isinstance(result, AnswerFormError) else result
+                for place, result in zip(places, results, strict=True)
+            }
+        return raised([found[place] for place in range(len(rows))])
 
 
 def _prompt(answer: str, question: str, options: Sequence[str]) -> Prompt:

@@ -97,6 +97,7 @@ class ModelBackend(Backend):
         asked = {
             "logprobs": question.top_logprobs is not None,
             "response_format": question.schema is not None and not able.schema,
+            "guided_choice": question.choices is not None and not able.choices,
             "seed": question.seed is not None and question.temperature and not able.seed,
         }
         for field, refused in asked.items():
@@ -108,7 +109,7 @@ class ModelBackend(Backend):
     @override
     def run(self, jobs: list[Job]) -> Sequence[Result]:
         results: dict[int, Result] = {}
-        together = [place for place, job in enumerate(jobs) if not job.streams or job.sampling.schema is not None]
+        together = [place for place, job in enumerate(jobs) if not job.streams or job.sampling.constrained]
         if together:
             prompts = [jobs[place].question.prompt for place in together]
             answers = results_of_each(self._model, prompts, jobs[0].sampling)

@@ -49,6 +49,7 @@ class Question:
         stop: Sequences at which the answer ends.
         seed: Seed of the sampling; None where the request does not say.
         schema: JSON schema that the answer must follow, if any.
+        choices: Texts one of which must be the answer, if any.
         top_logprobs: How many likely tokens are told beside each; None for no log-probabilities.
     """
 
@@ -59,6 +60,7 @@ class Question:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     schema: Mapping[str, object] | None = None
+    choices: tuple[str, ...] | None = None
     top_logprobs: int | None = None
 
     def sampling(self, max_tokens: int, seed: int | None = None) -> Sampling:
@@ -79,6 +81,7 @@ class Question:
             stop=self.stop,
             seed=seed,
             schema=self.schema,
+            choices=self.choices,
         )
 
 
@@ -122,6 +125,7 @@ class _Body(_Strict):
     stream: bool = False
     stream_options: _StreamOptions | None = None
     response_format: _Format = _Format(type="text")
+    guided_choice: list[str] | None = Field(default=None, min_length=1)  # as vLLM calls it
     user: str | None = None
 
     @field_validator("stop", mode="before")
@@ -146,6 +150,7 @@ class _Body(_Strict):
             stop=tuple(self.stop),
             seed=self.seed,
             schema=self.response_format.schema_asked(),
+            choices=None if self.guided_choice is None else tuple(self.guided_choice),
             top_logprobs=top_logprobs,
         )
 

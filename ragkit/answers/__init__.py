@@ -1,0 +1,26 @@
+"""Extracting the answer from a completion, in the same way for every strategy of a comparison."""
+
+from ragkit.answers.base import AnswerReader, Expected, ReadAnswer, load_reader, unreadable
+from ragkit.answers.choices import ChoiceReader
+from ragkit.answers.json_field import JsonField
+from ragkit.answers.labels import LabelReader
+from ragkit.answers.numbers import NumberReader
+from ragkit.answers.plain import After, FirstLine, Regex, Whole
+from ragkit.answers.reasoning import without_reasoning
+
+__all__ = [
+    "After",
+    "AnswerReader",
+    "ChoiceReader",
+    "Expected",
+    "FirstLine",
+    "JsonField",
+    "LabelReader",
+    "NumberReader",
+    "ReadAnswer",
+    "Regex",
+    "Whole",
+    "load_reader",
+    "unreadable",
+    "without_reasoning",
+]

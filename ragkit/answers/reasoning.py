@@ -1,0 +1,73 @@
+"""Separating a model's reasoning from its answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NamedTuple
+
+_NAME = r"(?:think|thinking|thought|reasoning)(?:\s[^<>]*)?>"
+_TAG = re.compile(rf"<(?P<close>/?){_NAME}", re.IGNORECASE)
+_CLOSE = re.compile(rf"</{_NAME}", re.IGNORECASE)
+# Quoted text is one token, so that a tag inside a JSON string or inline code is not taken for a real one.
+_TOKEN = re.compile(rf'\\.|"(?:[^"\\\n]|\\.)*+"|`[^`\n]++`|{_TAG.pattern}', re.IGNORECASE)
+_JSON_START = re.compile(r"\s*+(?:```\w*+\s*+)?+(?=[\[{])")
+
+
+class Outside(NamedTuple):
+    """A completion without its reasoning.
+
+    Attributes:
+        text: What stands outside the reasoning.
+        truncated: Whether the completion ends inside its reasoning, so that it has no answer.
+    """
+
+    text: str
+    truncated: bool
+
+
+def without_reasoning(text: str) -> Outside:
+    """Remove the reasoning that a model wrote between tags.
+
+    The tags are ``<think>``, ``<thinking>``, ``<thought>`` and ``<reasoning>``, in any case and with any attributes. A
+    closing tag without an opening one ends reasoning that began in the prompt: chat templates of reasoning models
+    often end with ``<think>``. Outside the reasoning, tags within double quotes or backticks are ordinary text.
+
+    Examples:
+        >>> without_reasoning("<think>B? No.</think>A").text
+        'A'
+
+    Args:
+        text: A completion.
+
+    Returns:
+        The text outside the reasoning, and whether the reasoning is truncated.
+    """
+    first = _TAG.search(text)
+    if first is None:
+        return Outside(text, truncated=False)
+    kept: list[str] = []
+    at = first.end() if first["close"] and first.start() >= _end_of_json(text) else 0
+    while tag := _next_tag(text, at):
+        if tag["close"]:
+            kept, at = [], tag.end()
+            continue
+        kept.append(text[at : tag.start()])
+        end = _CLOSE.search(text, tag.end())
+        if end is None:
+            return Outside("".join(kept), truncated=True)
+        at = end.end()
+    return Outside("".join((*kept, text[at:])), truncated=False)
+
+
+def _next_tag(text: str, at: int) -> re.Match[str] | None:
+    return next((token for token in _TOKEN.finditer(text, at) if token["close"] is not None), None)
+
+
+def _end_of_json(text: str) -> int:
+    """The end of the JSON object or array that the text begins with, 0 if it does not begin with one."""
+    start = _JSON_START.match(text)
+    try:
+        return json.JSONDecoder().raw_decode(text, start.end())[1] if start else 0
+    except (ValueError, RecursionError):
+        return 0

@@ -1,0 +1,88 @@
+"""How answers are worded: characters that look alike, phrases that announce an answer, and negations."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+# NFKC takes quadratic time on a long run of combining marks, so a text is normalised in pieces.
+_PIECE = re.compile(r"\S{1,256}|\s+")
+_DASHES = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
+_APOSTROPHES = "\u2018\u2019\u02bc"
+
+_IN_OTHER_LANGUAGES = (
+    "réponse|respuesta|resposta|risposta|antwort|antwoord|svar|vastaus|válasz|odpowiedź|odpověď|ответ|відповідь|"
+    "cevap|yanıt|jawaban|đáp án|απάντηση|الإجابة|الجواب|תשובה|उत्तर|जवाब|정답|답변|답|答案|回答|答え|正解"
+)
+_VERB = r"(?:is|was|would be|should be|must be|est|es|ist|é|è|это)(?!\w)|[是为為は]"
+_CLOSING = r"[\"'*_)\]`]*+"
+
+_CLAUSE = r"[^.,;!?\n。、]"
+_NEGATION = re.compile(
+    r"(?:(?<!\w)(?:not|no(?!\s(?:doubt|question))|non|never|neither|nor|without|cannot|\w{1,10}n't|instead of|"
+    r"rather than|except|wrong|incorrect|unlike|unlikely|nicht|kein\w{0,2}|weder|pas|jamais|ni|nunca|não|nem|"
+    rf"nessun\w?|не|нет|ни|nie|niet|geen|inte)(?!\w){_CLAUSE}{{0,24}}|[不非没沒無无未]{_CLAUSE}{{0,2}})\Z",
+    re.IGNORECASE,
+)
+
+
+class CharacterTable(dict[int, str]):
+    """A table for `str.translate` that computes the replacement of a character when it first occurs."""
+
+    def __init__(self, replacement: Callable[[str], str]) -> None:
+        super().__init__()
+        self._replacement = replacement
+
+    def __missing__(self, code: int) -> str:
+        self[code] = self._replacement(chr(code))
+        return self[code]
+
+
+def _usual_form(char: str) -> str:
+    if char in _DASHES:
+        return "-"
+    if char in _APOSTROPHES:
+        return "'"
+    return "" if unicodedata.category(char) == "Cf" else char
+
+
+_USUAL_FORMS = CharacterTable(_usual_form)
+
+
+def plain(text: str) -> str:
+    """Replace characters by their usual forms: NFKC, ASCII dashes and apostrophes, nothing invisible.
+
+    Returns:
+        The text; case, punctuation and white space are kept.
+    """
+    pieces = (piece[0] for piece in _PIECE.finditer(text))
+    return "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).translate(_USUAL_FORMS)
+
+
+def announcing(words: str) -> re.Pattern[str]:
+    """A pattern for what announces an answer: ``The answer is``, ``Answer to the question:``, ``答案：``, ``<answer>``.
+
+    Args:
+        words: English words for the answer, as alternatives of a regular expression.
+
+    Returns:
+        The pattern, for text that may be `plain` or not; it ends before the answer or its quotation marks.
+    """
+    nouns = rf"(?:(?<![A-Za-z])(?:{words})(?![A-Za-z])|{_IN_OTHER_LANGUAGES})"
+    whose = r"(?:\s(?:to|for|of)(?:\s\w{1,20}){1,5}?)?"
+    link = rf"(?:(?:{_VERB})\s*+[:：]?+|[:：=]|[-—–](?=\s))"
+    return re.compile(rf"(?:{nouns}{whose}{_CLOSING}\s*+{link}|<answer>){_CLOSING}\s*+", re.IGNORECASE)
+
+
+def negated(text: str, start: int) -> bool:
+    """Whether a negation such as ``not`` or ``isn't`` precedes a position within its clause.
+
+    Args:
+        text: A `plain` text.
+        start: The position.
+
+    Returns:
+        True if it is negated.
+    """
+    return _NEGATION.search(text, max(0, start - 40), start) is not None

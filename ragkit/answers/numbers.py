@@ -236,5 +236,5 @@ def _after_markers(text: str, candidates: Sequence[_Candidate], marker: re.Patte
         inside = [each for each in inside if each.start > equals] or inside
         if inside:
             direct = _DIRECT.fullmatch(text, max(start, equals + 1), inside[0].start)
-            return inside[-1] if direct else inside[-1]
+            return inside[0] if direct else inside[-1]
     return None

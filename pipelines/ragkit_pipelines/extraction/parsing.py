@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from ragkit.answers import without_reasoning
+
 _SPACE = re.compile(r"\s+")
 _OBJECT = re.compile(r"[\s,]*\{")
 
@@ -25,7 +27,7 @@ class Parsed(NamedTuple):
 
 
 def parse(text: str, schema: type[BaseModel]) -> Parsed:
-    """Read an answer: the first array of objects in it, whatever stands around it.
+    """Read an answer: the first array of objects in it, whatever surrounds it; reasoning does not count.
 
     Args:
         text: The answer.
@@ -34,7 +36,10 @@ def parse(text: str, schema: type[BaseModel]) -> Parsed:
     Returns:
         The records that fit, and what was wrong with the rest.
     """
-    rows = _array(text)
+    outside = without_reasoning(text)
+    if outside.truncated:
+        return Parsed([], ["the answer ends inside its reasoning"])
+    rows = _array(outside.text)
     if rows is None:
         return Parsed([], ["the answer holds no JSON array of objects"])
     found: list[tuple[BaseModel, str]] = []

@@ -19,6 +19,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "ragkit/tiny/weights/README.md",
+    ROOT / "pipelines/ragkit_pipelines/datasets/README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "benchmarks").glob("*/LOG.md")),
 ]

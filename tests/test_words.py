@@ -25,9 +25,35 @@ PAGES = [
 ]
 # Texts that are not rewritten yet. Remove an entry when its text passes.
 PAGES_NOT_YET = {"README.md"}
-HELP_NOT_YET: set[str] = set()
-# Packages whose docstrings and messages pass. Add a package when its texts are rewritten.
-SOURCES = ["docs/site"]
+HELP_NOT_YET = {
+    "ragkit",
+    "ragkit advise",
+    "ragkit ask",
+    "ragkit compare",
+    "ragkit compare resume",
+    "ragkit data",
+    "ragkit data check",
+    "ragkit finetune",
+    "ragkit finetune-embedder",
+    "ragkit finetune-reranker",
+    "ragkit generate",
+    "ragkit index",
+    "ragkit index add",
+    "ragkit index build",
+    "ragkit index compact",
+    "ragkit index import-langchain",
+    "ragkit index rebuild",
+    "ragkit index sync",
+    "ragkit parity",
+    "ragkit pearl",
+    "ragkit pearl plan",
+    "ragkit pearl resume",
+    "ragkit pearl run",
+    "ragkit pool",
+    "ragkit pool check",
+}
+# Files whose docstrings and messages pass. Add a pattern when the texts of a package are rewritten.
+SOURCES = ["docs/site/*.py", "pipelines/ragkit_pipelines/datasets/*.py"]
 
 _SHORTEST = 3  # words of a string that is a text and not a name
 _RULES = [(re.compile(key.replace(" ", r"\s+"), re.IGNORECASE), use) for key, use in PHRASES.items()]
@@ -108,9 +134,9 @@ def test_help_uses_the_terms_of_the_field(words):
     assert not (lines := found(f"{command} --help", [Text(1, shown.stdout)], _RULES)), "\n".join(lines)
 
 
-@pytest.mark.parametrize("folder", SOURCES)
-def test_docstrings_and_messages_use_the_terms_of_the_field(folder):
-    files = sorted((ROOT / folder).rglob("*.py"))
+@pytest.mark.parametrize("pattern", SOURCES)
+def test_docstrings_and_messages_use_the_terms_of_the_field(pattern):
+    files = sorted(ROOT.glob(pattern))
     assert files
     lines = []
     for path in files:

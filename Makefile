@@ -1,16 +1,16 @@
-# `make` alone explains the targets. They use .venv, which `setup` makes, so nothing needs to be activated.
+# `make` without a target explains the targets. They use .venv, which `setup` creates, so nothing needs to be activated.
 
 PYTHON ?= python3
-# More arguments for the install of torch. Elsewhere than on a machine with CPU wheels at hand, this avoids CUDA:
+# Additional arguments for the installation of torch. On a machine without a GPU, this avoids downloading CUDA:
 #   make setup TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-# A process for each core, four at the most, as each loads models; a file's tests stay together for what they share.
+# One process per core, but at most four, because each loads models. Tests of one file share fixtures and stay together.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-# Waiting threads sleep instead of spinning, nothing is fetched while running, and tokenizers stay out of forked workers.
+# Waiting threads sleep instead of spinning, nothing is downloaded at run time, and tokenizers do not run in forked workers.
 export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
@@ -20,20 +20,20 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: help setup demo test test-all fuzz check bench docs dist audit
 
 help:
-	@echo "make setup     make .venv and install ragkit with everything it needs (once; again when the versions change)"
-	@echo "make demo      compare prompting, example selection and fine-tuning offline, on the model that ships with ragkit"
-	@echo "make test      check, then every test that is neither slow nor in need of a GPU"
-	@echo "make test-all  check, then every test that needs no GPU, slow ones included"
-	@echo "make fuzz      the property tests with cases that were not tried before; a failure prints how to try it again"
+	@echo "make setup     create .venv and install ragkit with all dependencies (repeat it when versions change)"
+	@echo "make demo      compare prompting, example selection and fine-tuning offline"
+	@echo "make test      make check, then all tests except slow tests and tests that need a GPU"
+	@echo "make test-all  make check, then all tests that need no GPU, including slow tests"
+	@echo "make fuzz      run the property tests with new cases; a failure prints how to reproduce it"
 	@echo "make check     ruff, mypy and import-linter"
-	@echo "make bench     run every benchmark under benchmarks/ and write its results"
-	@echo "make docs      run every snippet in the README and in docs/, then build the site into build/site"
-	@echo "make dist      build wheel and sdist, and try the wheel with the oldest and the newest of its dependencies"
-	@echo "make audit     licences of all dependencies, and pip-audit on the pinned versions (asks PyPI for advisories)"
+	@echo "make bench     run all benchmarks and write their results"
+	@echo "make docs      run all snippets of the README and docs/, then build the site into build/site"
+	@echo "make dist      build wheel and sdist, and test the wheel with the oldest and newest supported dependencies"
+	@echo "make audit     list the licences of all dependencies, and run pip-audit on the pinned versions"
 
 setup: $(STAMP)
 
-# torch goes first and alone: resolved together with what depends on it, pip may bring a CUDA build of several gigabytes.
+# torch is installed first and separately: otherwise pip may select a CUDA build of several gigabytes.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install $(TORCH_ARGS) -c constraints.txt torch==2.13.0
@@ -68,7 +68,7 @@ docs: setup
 dist: setup .venv/.dist
 	$(BIN)/python tests/wheels/try_wheels.py
 
-# --strict: a package about which no advisories can be had is an error, not a clean bill.
+# --strict: a package without available advisories is an error, not a clean result.
 audit: setup .venv/.audit
 	$(BIN)/python benchmarks/reliability/licences.py
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt

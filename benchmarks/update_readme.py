@@ -1,4 +1,4 @@
-"""Make the README's tables from the committed results, between their markers. ``--check`` only says if they are."""
+"""Generate the tables of README and docs from the committed results; ``--check`` only compares them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from ragkit_pipelines.compare.results import Results
@@ -19,16 +20,16 @@ CASES = ("clinc150", "trec6", "geoquery", "scan", "scan-jump", "instructions", "
 def results_table(facts: dict[str, Any]) -> str:
     results = Results.model_validate(facts)
     n = max(row.n for row in results.rows)
-    tests = f"{n} test rows; {results.leaked_test_rows} more stood in the pool and were removed"
+    tests = f"{n} test rows; {results.leaked_test_rows} test rows also appeared in the pool and were excluded"
     advice = results.recommendation
     return f"{results.markdown()}\n\n{tests}. Recommendation: {advice.strategy or 'none'}. {advice.evidence}."
 
 
 def cases_table(facts: dict[str, dict[str, Any]]) -> str:
-    """One line for each case that has results: its best way with the fewest and with the most examples."""
+    """One row for each case that has results: its best strategy with the fewest and with the most examples."""
     lines = [
-        "| case | judged by | test rows | one answer to all | best of the smallest pool | best of the largest pool | "
-        "shown to beat the others |",
+        "| case | metric | test rows | majority baseline | best with the smallest pool | best with the largest pool | "
+        "significantly better than the others |",
         "|-" * 7 + "|",
     ]
     for name in CASES:
@@ -43,8 +44,9 @@ def cases_table(facts: dict[str, dict[str, Any]]) -> str:
             f"{'' if len(sizes) == 1 else smallest} | {largest} | {beats} |"
         )
     lines += [
-        "\nMeans of three seeds that draw the pool; no language model is asked. `copy:` gives the output of the most",
-        "similar example: it shows what a selector finds, and says nothing about a large model that is shown it.",
+        "\nMeans of three seeds, which determine the sampled pool; no language model is involved. `copy:` returns the",
+        "output of the most similar example. It measures the selector, and says nothing about a large model that is",
+        "prompted with the selected examples.",
     ]
     return "\n".join(lines)
 
@@ -55,25 +57,37 @@ def _best(results: Results, size: int) -> str:
         if row.size == size and row.error is None:
             scores.setdefault(row.strategy, []).append(row.score)
     name, own = max(scores.items(), key=lambda each: sum(each[1]) / len(each[1]))
-    return f"{name} {sum(own) / len(own):.3f} of {size:,}"
+    return f"{name} {sum(own) / len(own):.3f} ({size:,} examples)"
 
 
 def harness_table(facts: dict[str, Any]) -> str:
-    """A line for each thing that was measured."""
-    lines = ["| | measured | goal | load of the machine |", "|-|-|-|-|"]
+    """One row for each measurement."""
+    lines = ["| measurement | result | target | machine load |", "|-|-|-|-|"]
     for part in ("local", "http"):
         for row in facts.get(part, {}).get("measured", ()):
             what, unit = "calls of `tiny`", "CPU s"
             if part == "http":
-                what = f"calls over HTTP of {facts[part]['latency_s']} s each, {facts[part]['at_once']} at once"
+                what = f"HTTP calls of {facts[part]['latency_s']} s each, {facts[part]['at_once']} concurrent"
                 unit = "s"
             lines.append(
-                f"| more than the bare model, {row['calls']:,} {what}, {row['strategy']} | {row['overhead']:+.1%} "
-                f"({row['more_s']:+.2f} of {row['bare_s']:.1f} {unit}) | 3 % | {facts[part]['load']:.0f} |"
+                f"| overhead over the bare model, {row['calls']:,} {what}, {row['strategy']} | {row['overhead']:+.1%} "
+                f"({row['more_s']:+.2f} on {row['bare_s']:.1f} {unit}) | 3 % | {facts[part]['load']:.0f} |"
             )
     for part, what, wall, cpu, goal in (
-        ("sweep", "20 strategies again from what was kept, in a fresh process", "again_s", "again_cpu_s", 10),
-        ("bootstrap", "10,000 draws over 20 strategies, 5 seeds, 3,000 items, all differences", "wall_s", "cpu_s", 2),
+        (
+            "sweep",
+            "rerun of 20 finished strategies from stored results, in a new process",
+            "again_s",
+            "again_cpu_s",
+            10,
+        ),
+        (
+            "bootstrap",
+            "10,000 bootstrap draws over 20 strategies, 5 seeds and 3,000 items, all differences",
+            "wall_s",
+            "cpu_s",
+            2,
+        ),
         ("demo", "`ragkit demo`", "wall_s", "cpu_s", 180),
     ):
         if part in facts:
@@ -81,13 +95,17 @@ def harness_table(facts: dict[str, Any]) -> str:
             lines.append(f"| {what} | {seconds} | {goal} s | {facts[part]['load']:.0f} |")
     kills = facts["kills"]
     lines += [
-        f"| finished calls repeated after {kills['kills']} kills at random calls of {kills['calls']} | "
+        f"| finished calls that were repeated after {kills['kills']} interruptions at random points of "
+        f"{kills['calls']} calls | "
         f"{kills['finished_calls_repeated']} | 0 | {kills['load']:.0f} |",
-        f"| of these runs, the same result as without a kill | {kills['same_result']} | {kills['kills']} | |",
-        "\nChoosing examples and imports are not counted as overhead. A call is finished once its answer is kept; of",
-        f"those under way when a run was killed, {kills['most_under_way_asked_again']} at the most were asked again.",
-        "The machine has two cores: with a load above 2 it was shared with other work, and only CPU seconds and counts",
-        "say something.",
+        f"| interrupted runs with the same result as an uninterrupted one | {kills['same_result']} | {kills['kills']} "
+        "| |",
+        "\nExample selection and imports are not counted as overhead. A call is finished when its response is",
+        "stored; of",
+        f"the calls in progress when a run was killed, at most {kills['most_under_way_asked_again']} were repeated.",
+        "The machine has two cores. If the load is above 2, other work was running, and only CPU seconds and counts",
+        "are",
+        "reliable.",
     ]
     return "\n".join(lines)
 
@@ -96,8 +114,9 @@ def statistics_table(facts: dict[str, Any]) -> str:
     covered, winners, claim = facts["coverage"], facts["false_winners"], facts["claim"]
     settings = len(covered) // len({row["seeds"] for row in covered})
     lines = [
-        f"| seeds | coverage of our 95 % intervals, lowest to highest of {settings} settings | mean width | coverage, "
-        "seeds and items drawn | false winners, most |",
+        f"| seeds | coverage of ragkit's 95 % intervals, lowest to highest of {settings} settings | mean width | "
+        "coverage "
+        "if seeds and items are resampled | highest rate of false winners |",
         "|-|-|-|-|-|",
     ]
     for seeds in sorted({row["seeds"] for row in covered}):
@@ -113,22 +132,23 @@ def statistics_table(facts: dict[str, Any]) -> str:
     tried = sorted({row["sets"] for row in winners})
     found, fair = most["false_winners"] * most["sets"], 0.05 * most["sets"]
     lines += [
-        f"\n{sets:,} simulated comparisons for each setting: 30 or 200 items, four seed variances, equal and unequal",
+        f"\n{sets:,} simulated comparisons per setting: 30 or 200 items, four seed variances, and equal and unequal",
         "strategies. False winners were counted in "
         f"{tried[0]:,} comparisons of five equal strategies and {tried[-1]:,} of two.",
-        f"The largest share, {most['false_winners']:.4f}, is {found:.0f} of {most['sets']:,}; "
-        f"5 % would be {fair:.0f}, give or take {(0.95 * fair) ** 0.5:.0f}.",
-        "With one seed the truth is that of the seed. It must not be read as more: where training varies",
-        f"much, a winner was named in up to {claim['most_winners_of_one_seed_that_are_none_over_seeds']:.0%} of",
-        "one-seed comparisons of strategies that are equally good over all seeds.",
-        "Few seeds are covered too often rather than too seldom, and pay for it with width: use five or more.",
+        f"The highest rate, {most['false_winners']:.4f}, is {found:.0f} of {most['sets']:,}; "
+        f"5 % would be {fair:.0f} ± {(0.95 * fair) ** 0.5:.0f}.",
+        "With one seed, the interval covers the true value for this seed only: if training varies strongly, a winner",
+        "was",
+        f"named in up to {claim['most_winners_of_one_seed_that_are_none_over_seeds']:.0%} of",
+        "one-seed comparisons of strategies that are equally good on average over all seeds.",
+        "With few seeds, the intervals are conservative and therefore wide: use five seeds or more.",
         f"10,000 draws over 20 strategies, 5 seeds and 3,000 items take {facts['speed']['wall_s']:.2f} s on one core.",
     ]
     return "\n".join(lines)
 
 
 def tiny_table(facts: dict[str, Any]) -> str:
-    lines = ["| asked with | exact match | 95 % interval | ceiling | queries |", "|-|-|-|-|-|"]
+    lines = ["| strategy | exact match | 95 % interval | ceiling | queries |", "|-|-|-|-|-|"]
     for row in facts["rows"]:
         low, high = row["interval"]
         ceiling = "" if row["ceiling"] is None else f"{row['ceiling']:.3f}"
@@ -138,34 +158,35 @@ def tiny_table(facts: dict[str, Any]) -> str:
 
 def speed_table(facts: dict[str, Any]) -> str:
     jaccard, bm25, ngram, mmr, dense = (facts[name] for name in ("jaccard", "bm25", "ngram", "mmr", "embedding"))
-    lines = ["| 8 examples for one query | ours | beside | ratio |", "|-|-|-|-|"]
+    lines = ["| 8 examples for one query | ragkit | compared with | ratio |", "|-|-|-|-|"]
     rows = [
-        ("Jaccard, 50,000 rows", jaccard["ours_ms"], "split, set, loop, sort", jaccard["naive_ms"]),
-        ("", jaccard["ours_ms"], "the same, sets kept", jaccard["cached_sets_ms"]),
+        ("Jaccard, 50,000 rows", jaccard["ours_ms"], "loop over split, set and sort", jaccard["naive_ms"]),
+        ("", jaccard["ours_ms"], "the same, with cached sets", jaccard["cached_sets_ms"]),
         ("BM25, 50,000 rows", bm25["ours_ms"], "bm25s with numba", bm25["bm25s_numba_ms"]),
         ("n-grams, 10,000 rows", ngram["ours_ms"], "LangChain's n-gram selector", ngram["langchain_ms"]),
         ("MMR, 100 candidates", mmr["ours_ms"], "LangChain's MMR", mmr["langchain_ms"]),
-        ("embeddings, 50,000 rows", dense["ours_ms"], "raw FAISS search", dense["faiss_ms"]),
+        ("embeddings, 50,000 rows", dense["ours_ms"], "FAISS alone", dense["faiss_ms"]),
     ]
     for what, ours, peer, theirs in rows:
-        ratio = f"{theirs / ours:,.0f} x faster" if theirs > 2 * ours else f"{ours / theirs:.2f} x the time"
+        ratio = f"{theirs / ours:,.0f} times as fast" if theirs > 2 * ours else f"{ours / theirs:.2f} times the time"
         lines.append(f"| {what} | {ours:.3f} ms | {peer}: {theirs:,.3f} ms | {ratio} |")
     batches, growth = facts["batches"], facts.get("growth", [])
     many = f"`select_many` of {batches['queries']:,} queries on {batches['cores']} cores takes"
     lines.append(
         f"\n{many} {batches['jaccard_share_of_a_loop']:.2f} of the time of a loop (Jaccard), "
-        f"{batches['bm25_share_of_a_loop']:.2f} (BM25). {jaccard['bytes_a_row']:.0f} bytes a row of "
-        f"{jaccard['tokens_a_row']:.0f} different words. "
-        + " ".join(f"{p['rows']:,} rows: {p['jaccard_ms']:.2f} ms Jaccard, {p['bm25_ms']:.2f} ms BM25." for p in growth)
+        f"{batches['bm25_share_of_a_loop']:.2f} (BM25). A row of {jaccard['tokens_a_row']:.0f} different words takes "
+        f"{jaccard['bytes_a_row']:.0f} bytes."
     )
+    lines += ["\n| pool | Jaccard | BM25 |", "|-|-|-|"]
+    lines += [f"| {p['rows']:,} rows | {p['jaccard_ms']:.2f} ms | {p['bm25_ms']:.2f} ms |" for p in growth]
     return "\n".join(lines)
 
 
 def index_table(facts: dict[str, Any]) -> str:
     search, single, build = facts["search"], facts["single"], facts["build"]
     lines = [
-        f"{search['rows']:,} vectors of 384 numbers, 10 hits, one thread, milliseconds a query:\n",
-        "| queries at once | ours | raw FAISS | raw FAISS, its switch for small batches turned |",
+        f"{search['rows']:,} vectors of 384 numbers, 10 hits, one thread, milliseconds per query:\n",
+        "| batch size | ragkit | FAISS | FAISS with BLAS for every batch size |",
         "|-|-|-|-|",
     ]
     for name, row in search.items():
@@ -176,42 +197,48 @@ def index_table(facts: dict[str, Any]) -> str:
     filtered = search["filter"]
     more, made = search["texts_ms_more"], build
     lines += [
-        f"\nBeside it: {peers}.",
-        f"One query over {single['rows']:,} vectors takes {single['more_us']:.0f} µs more than raw FAISS",
-        f"({single['ours_us']:.0f}); texts and metadata of the hits {more:.2f} ms more a query.",
-        f"A filter that 1 % match takes {filtered['ratio']:.3f} of an unfiltered batch of 1,000; compiling it takes",
-        f"{filtered['first_use_ms']:.0f} ms, with an index on its field {filtered['first_use_indexed_ms']:.0f} ms.",
-        f"Building with {made['rows']:,} documents takes {made['ours_s']:.2f} s; raw FAISS that also writes, syncs and",
-        f"checksums the same vectors {made['raw_s']:.2f} s, with the documents in a bare table",
-        f"{made['raw_and_documents_s']:.2f} s.",
+        f"\nFor comparison: {peers}.",
+        f"A single query over {single['rows']:,} vectors takes {single['more_us']:.0f} µs more than FAISS alone",
+        f"({single['ours_us']:.0f} µs in total). Loading the texts and metadata of the hits adds {more:.2f} ms per",
+        "query.",
+        f"With a filter that 1 % of the documents match, a batch of 1,000 takes {filtered['ratio']:.3f} of the time",
+        "without",
+        f"a filter; compiling the filter takes {filtered['first_use_ms']:.0f} ms, or",
+        f"{filtered['first_use_indexed_ms']:.0f} ms with an index on its field.",
+        f"Building an index of {made['rows']:,} documents takes {made['ours_s']:.2f} s. FAISS takes",
+        f"{made['raw_s']:.2f} s if",
+        f"it also writes, syncs and checksums the same vectors, and {made['raw_and_documents_s']:.2f} s with the",
+        "documents",
+        "in a plain table.",
+        "\n| vectors | build | open | query in a batch of 256 | resident memory / size of the vectors |",
+        "|-|-|-|-|-|",
     ]
     for point in facts.get("growth", []):
-        lines += [
-            f"\n{point['rows']:,} vectors: built in {point['build_s']:.0f} s,",
-            f"opened in {1000 * point['open_s']:.0f} ms,",
-            f"{point['search_ms']:.2f} ms a query in a batch of 256,",
-            f"resident memory {point['resident_of_vectors']:.2f} of the vectors.",
-        ]
+        lines.append(
+            f"| {point['rows']:,} | {point['build_s']:.0f} s | {1000 * point['open_s']:.0f} ms | "
+            f"{point['search_ms']:.2f} ms | {point['resident_of_vectors']:.2f} |"
+        )
     return "\n".join(lines)
 
 
 def models_table(facts: dict[str, Any]) -> str:
     prefix, batch, score, adapters = (facts[name] for name in ("prefix", "batch", "score", "adapters"))
     size = f"{prefix['parameters'] / 1e6:.0f}M parameters"
-    lines = ["| CPU seconds, one thread | plainly | ours | ratio |", "|-|-|-|-|"]
+    lines = ["| CPU seconds, one thread | baseline | ragkit | ratio |", "|-|-|-|-|"]
     for what, plain, ours in (
         (f"6 questions on {prefix['prefix_tokens']:,} tokens, {size}", prefix["apart"], prefix["together"]),
-        ("the same, the document read before", prefix["apart"], prefix["kept"]),
+        ("the same, with the document already in the KV cache", prefix["apart"], prefix["kept"]),
         ("48 prompts of mixed lengths", batch["apart"], batch["together"]),
         ("77 choices scored after one prompt", score["apart"], score["together"]),
-        ("48 prompts over 3 adapters; plainly: the base alone", adapters["base"], adapters["mixed"]),
+        ("48 prompts over 3 adapters (baseline: the base model alone)", adapters["base"], adapters["mixed"]),
     ):
         lines.append(f"| {what} | {plain:.2f} | {ours:.2f} | {plain / ours:.1f} |")
     layers = facts["layers"]
     lines += [
-        f"\nA switch of adapters takes {adapters['switch_ms']:.1f} ms. Budget, rate limit and retries cost",
-        f"{layers['layers_us']:.0f} µs a call; with the cache {layers['cache_miss_us']:.0f} µs to keep an answer and",
-        f"{layers['cache_hit_us']:.0f} µs to give one.",
+        f"\nSwitching adapters takes {adapters['switch_ms']:.1f} ms. Budget, rate limit and retries add",
+        f"{layers['layers_us']:.0f} µs per call. With the cache, storing a response takes",
+        f"{layers['cache_miss_us']:.0f} µs and",
+        f"reading one {layers['cache_hit_us']:.0f} µs.",
     ]
     return "\n".join(lines)
 
@@ -223,12 +250,12 @@ def finetuning_table(facts: dict[str, Any]) -> str:
         "| | seconds | CPU seconds | tokens | peak memory |",
         "|-|-|-|-|-|",
     ]
-    for way, called in (("ours", "`finetune`"), ("trl", "`SFTTrainer` with PEFT, plainly")):
-        row, peak = facts[way], facts["peak_bytes"][way] / 1e6
+    for name, called in (("ours", "`finetune`"), ("trl", "`SFTTrainer` with PEFT, without ragkit")):
+        row, peak = facts[name], facts["peak_bytes"][name] / 1e6
         lines.append(
             f"| {called} | {row['seconds']:.2f} | {row['cpu_seconds']:.2f} | {row['tokens']:,} | {peak:.0f} MB |"
         )
-    lines.append(f"\nRatio of seconds, taken in turn: {facts['ratio_seconds']:.2f}.")
+    lines.append(f"\nRatio of seconds, measured alternately: {facts['ratio_seconds']:.2f}.")
     return "\n".join(lines)
 
 
@@ -236,33 +263,35 @@ def pearl_table(facts: dict[str, Any]) -> str:
     parse, replay, waves, tokens = facts["parse"], facts["replay"], facts["waves"], facts["tokens"]
     equal, limits = replay["byte_equal"], facts["limits"]
     over, speedup = waves["wall_over_critical_path"], waves["speedup_over_serial"]
-    anew = f"{tokens['left_of_serial_uncached']:.0%}; without the warming {tokens['left_without_warming']:.0%}"
-    rebuilt = f"{equal['concurrency 1']} of {replay['questions']}, with eight calls at once {equal['concurrency 8']}"
-    resumed = f"{replay['resumed_equal']} of {replay['kills']} go on to the same answer, "
+    anew = f"{tokens['left_of_serial_uncached']:.0%}; without warming the cache {tokens['left_without_warming']:.0%}"
+    rebuilt = f"{equal['concurrency 1']} of {replay['questions']}; with 8 concurrent calls {equal['concurrency 8']}"
+    resumed = f"{replay['resumed_equal']} of {replay['kills']} with the same answer, "
+    resumed += f"{replay['calls_repeated']} calls repeated"
+    slips, most = parse["slips"], limits["most_at_once"]
+    prefills = tokens["ways"]["warmed"]["documents_read_anew_a_question"]
     rows = {
-        "published plans that are read": f"{parse['accepted']} of {parse['plans']}",
-        "time to read a plan": f"{parse['cpu_ms_a_plan']:.2f} ms of one core",
-        f"{parse['slips']['classes']} kinds of slips put into them": f"{parse['slips']['misread']} misread",
-        "recorded questions rebuilt to the byte": rebuilt,
-        "kills, one behind each line of a trace": f"{resumed}{replay['calls_repeated']} calls repeated",
-        "wall time over the critical path, all calls alike": f"{over['median']:.2f} median, {over['mean']:.2f} mean",
-        "speed-up over one call at a time": f"{speedup['mean']:.2f} mean, {waves['possible_mean']:.2f} possible",
-        "tokens read anew, of those read one by one without a cache": anew,
-        "times that a document is read anew for a question":
-            f"{tokens['ways']['warmed']['documents_read_anew_a_question']:.2f}",
-        f"{limits['questions']:,} questions at once, limit {limits['limit']}":
-            f"{limits['most_at_once']} calls at once",
+        "published plans that are parsed": f"{parse['accepted']} of {parse['plans']}",
+        "time to parse a plan": f"{parse['cpu_ms_a_plan']:.2f} ms of one core",
+        f"{slips['classes']} kinds of mistakes inserted into them": f"{slips['misread']} misinterpreted",
+        "recorded questions reproduced byte for byte": rebuilt,
+        "runs resumed after an interruption, one after each line of a trace": resumed,
+        "elapsed time / critical path, with calls of equal duration":
+            f"{over['median']:.2f} median, {over['mean']:.2f} mean",
+        "speed-up over sequential calls": f"{speedup['mean']:.2f} mean, {waves['possible_mean']:.2f} possible",
+        "prompt tokens not read from the cache / those of sequential calls without a cache": anew,
+        "times that a document is prefilled per question": f"{prefills:.2f}",
+        f"{limits['questions']:,} concurrent questions, limit {limits['limit']}": f"{most} concurrent calls",
     }  # fmt: skip
     if "local" in facts:
         here = facts["local"]
-        ways = f"{here['apart_cpu_s'] / here['shared_cpu_s']:.1f} times as fast as without, the same text"
-        rows[f"{here['steps']} steps on {here['document_tokens']:,} tokens, a local model's cache reused"] = ways
-    return "\n".join(["| | |", "|-|-|", *(f"| {what} | {value} |" for what, value in rows.items())])
+        gain = f"{here['apart_cpu_s'] / here['shared_cpu_s']:.1f} times as fast as without, with the same text"
+        rows[f"{here['steps']} steps on {here['document_tokens']:,} tokens, reusing a local model's KV cache"] = gain
+    return "\n".join(["| measurement | result |", "|-|-|", *(f"| {what} | {value} |" for what, value in rows.items())])
 
 
 def retrieval_table(facts: dict[str, Any]) -> str:
     lines = [
-        "| nDCG@10 | documents | queries | BM25 | MiniLM | both | both less the better one (95 %) |",
+        "| nDCG@10 | documents | queries | BM25 | MiniLM | hybrid | hybrid minus the better of the two (95 %) |",
         "|-" * 7 + "|",
     ]
     for each in facts["collections"]:
@@ -277,16 +306,19 @@ def retrieval_table(facts: dict[str, Any]) -> str:
     one, two, stages = read["sentences_1"], read["sentences_2"], read["stage_p50_ms"]
     bm25, dense, hybrid = (_median_p50(facts, name) for name in ("bm25", "dense", "hybrid"))
     lines += [
-        "\nThe fusion was chosen on the first three collections. A single query takes",
-        f"{bm25:.1f} ms (BM25), {dense:.0f} ms (MiniLM on one core) and {hybrid:.0f} ms (both).",
-        f"\nWithout a language model, on {read['questions']:,} questions of xquad: one cited",
-        f"sentence holds the answer for {one['answer_in_a_cited_sentence']:.1%}, one of two for",
+        "\nThe fusion method was selected on the first three collections. A single query takes",
+        f"{bm25:.1f} ms (BM25), {dense:.0f} ms (MiniLM on one core) and {hybrid:.0f} ms (hybrid).",
+        f"\nWithout a language model, on {read['questions']:,} questions of xquad: the cited sentence contains the",
+        "answer",
+        f"for {one['answer_in_a_cited_sentence']:.1%} of the questions, and one of two cited sentences for",
         f"{two['answer_in_a_cited_sentence']:.1%}; {one['citation_precision']:.1%} of single sentences come from the",
-        f"right passage; F1 {one['f1']:.3f}. {one['refused']:.1%} of the questions are refused wrongly, and",
-        f"{read['foreign_refused']:.1%} of {read['foreign_questions']} that no passage answers, rightly.",
-        f"Retrieving takes {stages['retrieve']:.0f} ms, reading {stages['answer']:.0f} ms.",
-        f"\nBringing {ingest['files']} files in takes {ingest['of_the_embedder_alone']:.2f} of the processor's time",
-        f"that the embedder alone takes ({ingest['files_a_second']:.1f} files a second on one core); again, unchanged,",
+        f"correct passage; F1 is {one['f1']:.3f}. {one['refused']:.1%} of the questions are refused although a passage",
+        f"answers them. Of {read['foreign_questions']} questions that no passage answers,",
+        f"{read['foreign_refused']:.1%} are",
+        f"refused. Retrieval takes {stages['retrieve']:.0f} ms, and the extractive reader {stages['answer']:.0f} ms.",
+        f"\nIndexing {ingest['files']} files takes {ingest['of_the_embedder_alone']:.2f} times the CPU time of the",
+        "embedder",
+        f"alone ({ingest['files_a_second']:.1f} files per second on one core). Syncing the unchanged files again takes",
         f"{ingest['unchanged_seconds']:.2f} s.",
     ]
     return "\n".join(lines)
@@ -306,14 +338,15 @@ def training_table(facts: dict[str, Any]) -> str:
         for name, gain in row["gain"].items():
             before, after = row["ndcg"]["minilm"], row["ndcg"][name]
             lines.append(
-                f"| made-up facts, {name} | {row['held_out']:,} | {before:.3f} | {after:.3f} | {_interval(gain)} |"
+                f"| invented facts, {name} | {row['held_out']:,} | {before:.3f} | {after:.3f} | {_interval(gain)} |"
             )
     if "reader" in facts:
         row = facts["reader"]
         lines += [
-            f"| made-up facts, embedder taught by its reader | {row['held_out']:,} | {row['ndcg_before']:.3f} | "
+            f"| invented facts, embedder distilled from the answer model | {row['held_out']:,} | "
+            f"{row['ndcg_before']:.3f} | "
             f"{row['ndcg_after']:.3f} | {_interval(row['ndcg_gain'])} |",
-            f"| the reader's own answers, exact match | {row['held_out']:,} | {row['right_before']:.3f} | "
+            f"| invented facts, exact match of the answer model | {row['held_out']:,} | {row['right_before']:.3f} | "
             f"{row['right_after']:.3f} | {_interval(row['right_gain'])} |",
         ]
     if "embedder" in facts:
@@ -321,17 +354,20 @@ def training_table(facts: dict[str, Any]) -> str:
         low, high = row["gain"]["low_by_groups"], row["gain"]["high_by_groups"]
         lines += [
             f"\nThe embedder is MiniLM, trained for {row['epochs']:g} epoch on {' and '.join(map(str, row['pairs']))}",
-            f"pairs with mined negatives ({row['negatives']} each), learning rate",
-            f"{row['learning_rate']:g}, batches of {row['batch_size']}; {row['max_length']} tokens of a text are read,",
-            "before and after. Drawn by groups of claims that share documents, the interval of its gain is",
+            f"pairs with mined negatives ({row['negatives']} each), with a learning rate of {row['learning_rate']:g},",
+            f"batches of {row['batch_size']}, and texts truncated to {row['max_length']} tokens, before and after. If",
+            "groups",
+            "of claims that share documents are resampled, the interval of its gain is",
             f"{low:+.3f} to {high:+.3f}{'.' if low > 0 else ': no gain is shown.'}",
         ]
     if "reader" in facts:
         row = facts["reader"]
         lines += [
-            f"\nThe made-up facts are those of `tiny`, domains: {row['domains']}, each with 120 passages;",
-            f"{row['questions']} questions with answers, but no judgement, taught the embedder by {row['passages']}",
-            "passages each.",
+            f"\nThe invented facts are those of `tiny` (number of domains: {row['domains']}, with 120 passages each).",
+            "The",
+            f"embedder was distilled from {row['questions']} questions with answers but without relevance judgements,",
+            "with",
+            f"{row['passages']} passages each.",
         ]
     return "\n".join(lines)
 
@@ -354,15 +390,16 @@ def serving_table(facts: dict[str, Any]) -> str:
         ("three adapters", f"4 to {words['long']} words", facts["three_adapters_long_prompts"]),
     ]
     lines = [
-        f"{facts['requests']} requests for {facts['new_tokens']} tokens each, a random Llama of 4 million parameters",
-        f"({facts['machine']}, threads: {facts['threads']}, shared with other work), seconds:\n",
-        "| asked | prompts | one after the other | all at once | |",
+        f"{facts['requests']} requests for {facts['new_tokens']} tokens each, to a Llama with 4 million random",
+        "parameters",
+        f"({facts['machine']}, threads: {facts['threads']}, with other work running), seconds:\n",
+        "| model | prompts | sequential | concurrent | speed-up |",
         "|-|-|-|-|-|",
     ]
     for what, prompts, row in rows:
         times = f"{row['one_at_a_time_s']:.1f} | {row['at_once_s']:.1f}"
-        lines.append(f"| {what} | {prompts} | {times} | {row['ratio']:.1f} x faster |")
-    lines.append("\nReading a prompt takes the same computation either way, so long prompts gain less.")
+        lines.append(f"| {what} | {prompts} | {times} | {row['ratio']:.1f} |")
+    lines.append("\nPrefilling a prompt takes the same computation in both cases, so long prompts gain less.")
     return "\n".join(lines)
 
 
@@ -373,7 +410,10 @@ def quality_table(facts: dict[str, Any]) -> str:
         cells = " | ".join(f"{each['rows'][place]['at_1']:.3f} / {each['rows'][place]['at_8']:.3f}" for each in sets)
         lines.append(f"| {row['selector'].replace('|', 'then')} | {cells} |")
     leaks = ", ".join(f"{each['leaked_test_rows']} of {each['test_rows']:,} ({each['name']})" for each in sets)
-    lines.append(f"\nTest rows that stand in the pool, left in for comparison with others: {leaks}.")
+    lines.append(
+        "\nTest rows that also appear in the pool, not excluded here to keep the results comparable with others: "
+        f"{leaks}."
+    )
     return "\n".join(lines)
 
 
@@ -381,7 +421,7 @@ def reliability_table(facts: dict[str, Any]) -> str:
     names = ("injected", "noticed", "recovered", "harmless", "lost", "wrong", "unexplained")
     lines = [
         f"{facts['minutes']:.0f} minutes, seed {facts['seed']}, {sum(facts['rounds'].values())} rounds:\n",
-        f"| faults | {' | '.join(names[:5])} | silently wrong | unexplained |",
+        f"| fault | {' | '.join(names[:5])} | silently wrong | unexplained |",
         "|-" * (len(names) + 1) + "|",
     ]
     rows = {**facts["faults"], "all": facts["totals"]}
@@ -410,7 +450,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 
 
 def read_results(path: str) -> dict[str, Any]:
-    """What a file holds; for a pattern, what each file holds by its name."""
+    """Read a results file, or for a pattern a mapping from file name to content."""
     found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(HERE.glob(path))}
     if "*" in path:
         return found
@@ -418,10 +458,19 @@ def read_results(path: str) -> dict[str, Any]:
     return dict(facts)
 
 
+def _wrapped(text: str) -> str:
+    """Wrap the paragraphs between the tables."""
+    blocks = text.split("\n\n")
+    return "\n\n".join(
+        block if block.startswith("|") else fill(block, 118, break_long_words=False, break_on_hyphens=False)
+        for block in blocks
+    )
+
+
 def updated(text: str) -> str:
     for name, (path, table) in TABLES.items():
         if f"<!-- {name} -->" in text:
-            made = table(read_results(path))
+            made = _wrapped(table(read_results(path)))
             block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
             text = block.sub(lambda found, made=made: f"{found[1]}{made}\n{found[2]}", text)  # type: ignore[misc]
     return text

@@ -299,7 +299,7 @@ def reranker(cache: Path, *, domains: int) -> Iterator[dict[str, object]]:
             )
             ways = {
                 "minilm": dense,
-                "reranked by vectors of tokens": RerankingRetriever(dense, "tokens:minilm", fetch_k=20),
+                "reranked by token embeddings": RerankingRetriever(dense, "tokens:minilm", fetch_k=20),
                 "reranked by the trained cross-encoder": RerankingRetriever(dense, trained.spec, fetch_k=20),
             }
             for name, way in ways.items():

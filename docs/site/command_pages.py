@@ -1,4 +1,4 @@
-"""A page for each command, with the help that the command itself prints."""
+"""Generate a page for each command from its own help text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WIDTH = "100"
 
 @cache
 def pages() -> dict[str, str]:
-    """Give the Markdown of each page by its place in docs/."""
+    """Return the Markdown of each page by its path in docs/."""
     top = typer.main.get_command(app)
     made = {"commands/index.md": f"# Commands\n\n{_SHELL}\n\n{_help(())}"}
     for name, command in top.commands.items():
@@ -26,11 +26,16 @@ def pages() -> dict[str, str]:
     return made
 
 
-_SHELL = """`ragkit --install-completion` teaches bash, zsh, fish or PowerShell to complete commands and options.
+_SHELL = """`ragkit --install-completion` enables completion of commands and options in bash, zsh, fish or PowerShell.
 
-Exit codes: 0, done; 1, done, and there is something to look at (a prompt without an answer, two backends that differ);
-2, a mistake, which one line on standard error names; 130, stopped by Ctrl-C. With `--json`, standard output holds
-nothing but JSON. Progress is shown on standard error, on a terminal only."""
+| Exit code | Meaning |
+|-|-|
+| 0 | success |
+| 1 | the command finished, and its output needs attention (a prompt without an answer, two backends that differ) |
+| 2 | an error, described by one line on standard error |
+| 130 | stopped by Ctrl-C |
+
+With `--json`, standard output contains only JSON. Progress is shown on standard error if it is a terminal."""
 
 
 def _below(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

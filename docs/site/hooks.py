@@ -1,11 +1,11 @@
-"""What MkDocs adds to the pages of docs/ while it builds: commands, reference, plots, CONTRIBUTING and CHANGELOG."""
+"""MkDocs hooks that add generated pages: commands, reference, plots, CONTRIBUTING and CHANGELOG."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import command_pages  # MkDocs looks for modules beside its hooks
+import command_pages  # MkDocs imports modules from the folder of its hooks
 import plots
 import reference_pages
 from mkdocs.config.defaults import MkDocsConfig
@@ -17,7 +17,7 @@ _PLOT = re.compile(r"<!-- plot: ([a-z0-9-]+) -->")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Name the generated pages in the navigation, before the decisions."""
+    """Add the generated pages to the navigation, before the decisions."""
     decisions = config.nav.pop()
     config.nav += [
         {"Commands": list(command_pages.pages())},
@@ -29,7 +29,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages and pictures that are made from the code and from the committed results."""
+    """Add the pages and plots that are generated from the code and from the committed results."""
     made: dict[str, str | bytes] = {**command_pages.pages(), **reference_pages.pages()}
     made |= {f"plots/{name}.svg": plots.svg(name) for name in plots.PLOTS}
     made["contributing.md"] = _moved("CONTRIBUTING.md")
@@ -39,8 +39,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - MkDocs gives them by name
-    """Put the plots where a page asks for them; a link to a committed result becomes its name."""
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - MkDocs passes them by name
+    """Insert the plots that a page requests, and replace links to committed results with their names."""
     shown = _PLOT.sub(lambda found: f"![{plots.PLOTS[found[1]].title}](plots/{found[1]}.svg)", markdown)
     return re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", shown)
 
@@ -50,7 +50,7 @@ def _decisions() -> list[str]:
 
 
 def _moved(name: str) -> str:
-    """A page of the root folder, with its links as they are from inside docs/."""
+    """Return a page of the root folder with its links adapted to docs/."""
     text = (
         (ROOT / name)
         .read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Plots of the committed results, drawn anew whenever the site is built; none of them is kept."""
+"""Plot the committed results. The plots are drawn whenever the site is built, and none is committed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-# A neutral grey and a see-through background are readable on light and on dark pages.
+# A neutral grey and a transparent background are readable on light and on dark pages.
 _STYLE = {
     "font.size": 9,
     "svg.hashsalt": "ragkit",
@@ -29,9 +29,9 @@ class Plot(NamedTuple):
     """One plot.
 
     Attributes:
-        title: What it shows, for those who cannot see it too.
-        results: The file of results, below benchmarks/.
-        draw: Draws the results.
+        title: Description, also used as alternative text.
+        results: Results file, relative to benchmarks/.
+        draw: Function that draws the results.
     """
 
     title: str
@@ -46,7 +46,7 @@ def svg(name: str) -> bytes:
         name: A key of `PLOTS`.
 
     Returns:
-        The picture. The same results give the same bytes.
+        The SVG file. The same results give the same bytes.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def svg(name: str) -> bytes:
 
 
 def _curves(axes: Axes, facts: Any) -> None:
-    """Score by size of the pool, one line a strategy; with the interval of one seed, or the span of several."""
+    """Draw the score by pool size, one line per strategy, with the interval of one seed or the range of several."""
     for strategy in dict.fromkeys(row["strategy"] for row in facts["rows"]):
         own = [row for row in facts["rows"] if row["strategy"] == strategy]
         sizes = sorted({row["size"] for row in own})
@@ -75,14 +75,14 @@ def _curves(axes: Axes, facts: Any) -> None:
         high = [rows[0]["high"] if len(rows) == 1 else max(each) for rows, each in zip(seeds, scores, strict=True)]
         line = axes.plot(sizes, [fmean(each) for each in scores], marker="o", markersize=3, label=strategy)[0]
         axes.fill_between(sizes, low, high, color=line.get_color(), alpha=0.15)
-    axes.set(xscale="log", xlabel="examples in the pool", ylabel="score on the test rows", ylim=(0, 1))
+    axes.set(xscale="log", xlabel="pool size (examples)", ylabel="score on the test rows", ylim=(0, 1))
 
 
 def _scores(axes: Axes, facts: Any) -> None:
-    """Score at the largest pool, one bar a strategy, with its interval."""
+    """Draw the score at the largest pool, one bar per strategy, with its interval."""
     largest = max(row["size"] for row in facts["rows"])
     rows = [row for row in facts["rows"] if row["size"] == largest]
-    below = [max(0.0, row["score"] - row["low"]) for row in rows]  # a bound may be off in its last digit
+    below = [max(0.0, row["score"] - row["low"]) for row in rows]  # rounding may move a bound past the score
     above = [max(0.0, row["high"] - row["score"]) for row in rows]
     places = range(len(rows))
     axes.barh(places, [row["score"] for row in rows], xerr=[below, above], color="#26a69a", ecolor="#808080")
@@ -94,7 +94,7 @@ def _scores(axes: Axes, facts: Any) -> None:
 def _groups(
     axes: Axes, groups: Sequence[str], series: Mapping[str, Sequence[float | None]], label: str, *, log: bool = False
 ) -> None:
-    """Bars side by side: one group a row of results, one colour a series."""
+    """Draw grouped bars: one group per row of results, one colour per series."""
     height = 0.8 / len(series)
     for number, (name, values) in enumerate(series.items()):
         places = [place + (number - (len(series) - 1) / 2) * height for place in range(len(groups))]
@@ -109,19 +109,19 @@ def _embedding(axes: Axes, facts: Any) -> None:
     backends = dict.fromkeys(row["backend"] for row in facts["rows"])
     found = {(row["corpus"], row["backend"]): row["texts_a_cpu_second"] for row in facts["rows"]}
     series = {backend: [found.get((corpus, backend)) for corpus in corpora] for backend in backends}
-    _groups(axes, corpora, series, "texts a second of one core, log scale", log=True)
+    _groups(axes, corpora, series, "texts per second on one core, log scale", log=True)
 
 
 def _retrieval(axes: Axes, facts: Any) -> None:
     collections = facts["collections"]
     found = [{row["retriever"]: row["ndcg@10"] for row in each["rows"]} for each in collections]
     series = {name: [each.get(name) for each in found] for name in ("bm25", "dense", "hybrid")}
-    _groups(axes, [each["name"] for each in collections], series, "nDCG at 10")
+    _groups(axes, [each["name"] for each in collections], series, "nDCG@10")
 
 
 def _selectors(axes: Axes, facts: Any) -> None:
     parts = {
-        "Jaccard": ("jaccard", "ours_ms", {"one set a row": "naive_ms", "sets kept": "cached_sets_ms"}),
+        "Jaccard": ("jaccard", "ours_ms", {"a set per row": "naive_ms", "cached sets": "cached_sets_ms"}),
         "BM25": ("bm25", "ours_ms", {"bm25s with numba": "bm25s_numba_ms"}),
         "n-grams": ("ngram", "ours_ms", {"LangChain": "langchain_ms"}),
         "MMR": ("mmr", "ours_ms", {"LangChain": "langchain_ms"}),
@@ -135,26 +135,26 @@ def _selectors(axes: Axes, facts: Any) -> None:
     axes.barh(range(len(names)), values, color=colours)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="milliseconds a query, log scale")
+    axes.set(xscale="log", xlabel="milliseconds per query, log scale")
 
 
 def _index(axes: Axes, facts: Any) -> None:
     batches = [name for name in facts["search"] if name.startswith("batch_")]
     sizes = [int(name.removeprefix("batch_")) for name in batches]
-    for label, key in {"ragkit": "ours_ms", "FAISS": "raw_ms", "FAISS, best settings": "raw_tuned_ms"}.items():
+    for label, key in {"ragkit": "ours_ms", "FAISS": "raw_ms", "FAISS with BLAS": "raw_tuned_ms"}.items():
         axes.plot(sizes, [facts["search"][name][key] for name in batches], marker="o", markersize=3, label=label)
-    axes.set(xscale="log", yscale="log", xlabel="queries in a batch", ylabel="milliseconds a query")
+    axes.set(xscale="log", yscale="log", xlabel="queries per batch", ylabel="milliseconds per query")
 
 
 def _growth(axes: Axes, facts: Any) -> None:
     rows = [row["rows"] for row in facts["growth"]]
-    for label, key in {"building, seconds": "build_s", "a search, milliseconds": "search_ms"}.items():
+    for label, key in {"build, seconds": "build_s", "search, milliseconds": "search_ms"}.items():
         axes.plot(rows, [row[key] for row in facts["growth"]], marker="o", markersize=3, label=label)
     axes.set(xscale="log", yscale="log", xlabel="vectors of 384 numbers in the index")
 
 
 def _ratios(**parts: tuple[str, str]) -> Callable[[Axes, Any], None]:
-    """Bars of how many times as fast something is; ``parts`` says what stands where."""
+    """Draw speed-ups as bars; ``parts`` maps a label to the keys of a result."""
 
     def draw(axes: Axes, facts: Any) -> None:
         names = [name.replace("_", " ") for name in parts]
@@ -162,7 +162,7 @@ def _ratios(**parts: tuple[str, str]) -> Callable[[Axes, Any], None]:
         axes.set_yticks(range(len(names)), names)
         axes.axvline(1, color="#808080", linewidth=0.8)
         axes.invert_yaxis()
-        axes.set(xlabel="times as fast")
+        axes.set(xlabel="speed-up")
 
     return draw
 
@@ -173,7 +173,7 @@ def _workers(axes: Axes, facts: Any) -> None:
     axes.set_yticks(range(len(engines)), [name.replace("_", ", workers: ") for name in engines])
     axes.axvline(1, color="#808080", linewidth=0.8)
     axes.invert_yaxis()
-    axes.set(xlabel="time, as a share of the time in one process")
+    axes.set(xlabel="time relative to one process")
 
 
 def _coverage(axes: Axes, facts: Any) -> None:
@@ -183,38 +183,40 @@ def _coverage(axes: Axes, facts: Any) -> None:
         line = axes.plot(seeds, [sum(each) / len(each) for each in own], marker="o", markersize=3, label=name)[0]
         axes.fill_between(seeds, list(map(min, own)), list(map(max, own)), color=line.get_color(), alpha=0.15)
     axes.axhline(0.95, color="#808080", linewidth=0.8)
-    axes.set(xlabel="seeds", ylabel="share of intervals that hold the truth")
+    axes.set(xlabel="seeds", ylabel="share of intervals that cover the true value")
 
 
 PLOTS = {
-    "banking77": Plot("Scores on banking77 by size of the pool", "icl_vs_finetuned/results/banking77.json", _curves),
-    "trec6": Plot("Scores on trec6 by size of the pool", "icl_vs_finetuned/results/trec6.json", _curves),
+    "banking77": Plot("Scores on banking77 by pool size", "icl_vs_finetuned/results/banking77.json", _curves),
+    "trec6": Plot("Scores on trec6 by pool size", "icl_vs_finetuned/results/trec6.json", _curves),
     "demo": Plot("Scores on device commands", "icl_vs_finetuned/results/demo.json", _scores),
-    "statistics": Plot("Coverage of 95 % intervals by seeds", "statistics/results/statistics.json", _coverage),
-    "selectors": Plot("Time of a selection", "selectors/results/selectors.json", _selectors),
-    "retrieval": Plot("nDCG of retrievers by collection", "retrieval/results/retrieval.json", _retrieval),
-    "index": Plot("Time of a search by batch", "index/results/index.json", _index),
-    "growth": Plot("Building and searching by size", "index/results/index.json", _growth),
-    "embedding": Plot("Texts embedded a second", "embedding/results/embedding.json", _embedding),
-    "workers": Plot("Time of embedding by engine", "workers/results/workers.json", _workers),
+    "statistics": Plot(
+        "Coverage of 95 % intervals by number of seeds", "statistics/results/statistics.json", _coverage
+    ),
+    "selectors": Plot("Time per selection", "selectors/results/selectors.json", _selectors),
+    "retrieval": Plot("nDCG@10 of retrievers by collection", "retrieval/results/retrieval.json", _retrieval),
+    "index": Plot("Search time by batch size", "index/results/index.json", _index),
+    "growth": Plot("Build and search time by index size", "index/results/index.json", _growth),
+    "embedding": Plot("Texts embedded per second", "embedding/results/embedding.json", _embedding),
+    "workers": Plot("Embedding time by engine", "workers/results/workers.json", _workers),
     "models": Plot(
-        "Gains of batches and kept prefixes",
+        "Speed-up from batching and from cached prefixes",
         "models/results/models.json",
         _ratios(
-            a_batch_beside_one_by_one=("batch", "ratio"),
-            a_shared_prefix_read_once=("prefix", "ratio"),
-            a_prefix_kept_between_calls=("prefix", "ratio_kept"),
-            choices_scored_together=("score", "ratio"),
+            batching=("batch", "ratio"),
+            shared_prefix=("prefix", "ratio"),
+            prefix_cached_between_calls=("prefix", "ratio_kept"),
+            scoring_all_choices_together=("score", "ratio"),
         ),
     ),
     "serving": Plot(
-        "Gains of serving requests together",
+        "Speed-up from serving requests in batches",
         "serving/results/serving.json",
         _ratios(
             one_model=("one_model", "ratio"),
             three_adapters=("three_adapters", "ratio"),
-            one_model_and_long_prompts=("one_model_long_prompts", "ratio"),
-            three_adapters_and_long_prompts=("three_adapters_long_prompts", "ratio"),
+            one_model_with_long_prompts=("one_model_long_prompts", "ratio"),
+            three_adapters_with_long_prompts=("three_adapters_long_prompts", "ratio"),
         ),
     ),
 }

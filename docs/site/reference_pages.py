@@ -1,4 +1,4 @@
-"""The reference: every public name on a page of its topic, from its docstring."""
+"""Generate the API reference: every public name, on the page of its topic, from its docstring."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 
 import ragkit.langchain
 
-# Topics, and the modules whose names belong to them; the first prefix that fits counts.
+# Topics, and the modules whose names belong to them; the first matching prefix applies.
 _TOPICS = {
     "records": (
         "Records, tasks and templates",
@@ -14,7 +14,7 @@ _TOPICS = {
     ),
     "errors": ("Errors and warnings", ("ragkit.errors",)),
     "embedders": ("Embedders", ("ragkit.embedders",)),
-    "vector-index": ("The index", ("ragkit.index",)),
+    "vector-index": ("The vector index", ("ragkit.index",)),
     "ingest": ("Reading documents", ("ragkit.ingest",)),
     "retrievers": ("Retrievers and their evaluation", ("ragkit.retrievers", "ragkit.evaluation")),
     "models": ("Models", ("ragkit.models",)),
@@ -35,7 +35,7 @@ _TOPICS = {
     "comparison": ("Comparison and advice", ("ragkit_pipelines",)),
 }
 
-# Modules that are shown whole, beside the names that ragkit itself gives.
+# Modules that are documented completely, in addition to the names that ragkit exports.
 _WHOLE = {
     "protocols": ("Protocols", "ragkit.protocols"),
     "testing": ("Contract suites", "ragkit.testing"),
@@ -44,7 +44,7 @@ _WHOLE = {
 
 @cache
 def pages() -> dict[str, str]:
-    """Give the Markdown of each page by its place in docs/."""
+    """Return the Markdown of each page by its path in docs/."""
     names: dict[str, list[str]] = {topic: [] for topic in _TOPICS}
     for name, home in sorted(ragkit._HOME_OF.items()):
         names[_topic_of(home)].append(f"::: {home}.{name}")

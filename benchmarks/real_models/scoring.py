@@ -57,7 +57,7 @@ def case_of(name: str, model: LocalModel) -> tuple[list[AnyPrompt], list[str], b
 def prefill(model: LocalModel, prompts: list[AnyPrompt]) -> None:
     """What `LocalModel.score` does before the choices."""
     rows = [model.encode_prompt(prompt) for prompt in prompts]
-    with model.lock, torch.inference_mode():
+    with model.computing():
         for group, prefix, _ in model._sharing(prompts, rows):
             for places in batches_by_length([rows[place] for place in group], model.batch_size):
                 ids, mask = model.padded([rows[group[place]] for place in places], left=True)
@@ -118,8 +118,7 @@ def main() -> None:
     facts: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     facts.update(model=options.model.rpartition("/")[2], processor=processor(), torch=torch.__version__)
     for dtype in options.dtype or ["float32", "bfloat16"]:
-        model: Any = load_model(options.model)
-        model.module.to(getattr(torch, dtype))
+        model: Any = load_model(options.model, dtype=dtype)
         for name in options.case or CASES:
             found = measure(model, name, options.rounds)
             facts.setdefault(name, {})[dtype] = found

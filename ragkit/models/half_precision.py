@@ -48,10 +48,10 @@ class HalfPrecision:
     def _layers(self) -> dict[Linear, bool]:
         """The layers whose products are replaced, and whether they compute logits."""
         module = self._module
-        if getattr(module, "dtype", None) != torch.bfloat16 or module.device.type != "cpu" or not multiplies_bfloat16():
+        if getattr(module, "dtype", None) != torch.bfloat16 or module.device.type != "cpu":
             return {}
         head = module.get_output_embeddings()
-        packs = module.num_parameters() <= _MOST_PARAMETERS
+        packs = multiplies_bfloat16() and module.num_parameters() <= _MOST_PARAMETERS
         return {
             layer: layer is head
             for layer in module.modules()
@@ -60,9 +60,10 @@ class HalfPrecision:
 
 
 def _product(layer: Linear, *, logits: bool) -> Callable[[Any], Any]:
+    """Products with the weight of a layer, which is copied into the layout of the processor if possible."""
     dtype = torch.float32 if logits else torch.bfloat16
     weight, bias = layer.weight.detach().to(dtype), None if layer.bias is None else layer.bias.detach().to(dtype)
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # an operator that torch makes for its compiler
+    if not multiplies_bfloat16() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # made for torch's compiler
         return lambda states: functional.linear(states.to(dtype), weight, bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight)
     return lambda states: torch.ops.mkldnn._linear_pointwise(states.to(dtype), packed, bias, "none", [], "")

@@ -1,0 +1,160 @@
+"""How fast a local model loads, reads prompts and writes answers, by precision, number of threads and batch size.
+
+    python benchmarks/real_models/precision.py [--model smollm2] [--rounds 5] [--threads 1 2]
+
+``load``       `load_model`, the conversion of a GGUF file not included; the first call is not counted.
+``prefill``    Prompts of random tokens, one of 512 and eight of 128, up to the first token of the answer.
+``decode``     The 24 tokens after the first one, for one row and for eight; through `LocalModel`, as in `generate`.
+``plain_decode``   The same in bfloat16 with the matrix products of torch, which copies each weight in every call.
+``batches``    32 prompts of 256 tokens with answers of 8 tokens, by batch size.
+
+Precisions take turns within a round, and medians over rounds count. Tokens per CPU second are given next to tokens per
+second, because they depend less on other work on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+from typing import Any
+
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+import torch  # noqa: TID253
+import transformers  # noqa: TID253
+
+from ragkit import load_model
+from ragkit.models.local import LocalModel
+from ragkit.models.sampling import Sampling
+
+RESULTS = Path(__file__).parent / "results/precision.json"
+DTYPES = ("float32", "bfloat16")
+ANSWER = 24  # tokens decoded after the first
+Rows = list[list[int]]
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    wall, cpu = perf_counter(), process_time()
+    work()
+    return perf_counter() - wall, process_time() - cpu
+
+
+def random_rows(count: int, length: int) -> Rows:
+    generator = torch.Generator().manual_seed(count * length)
+    rows: Rows = torch.randint(100, 40_000, (count, length), generator=generator).tolist()
+    return rows
+
+
+def speeds(tokens: int, times: list[tuple[float, float]]) -> dict[str, float]:
+    wall, cpu = (median(each) for each in zip(*times, strict=True))
+    return {"tokens_per_second": round(tokens / wall, 1), "tokens_per_cpu_second": round(tokens / cpu, 1)}
+
+
+def loaded(spec: str, dtype: str) -> LocalModel:
+    model: Any = load_model(spec, dtype=dtype)  # type: ignore[arg-type]
+    model.module.generation_config.eos_token_id = None  # every answer has its full length
+    return model  # type: ignore[no-any-return]
+
+
+def load(spec: str, rounds: int) -> dict[str, Any]:
+    found = {}
+    for dtype in DTYPES:
+        times = [timed(lambda dtype=dtype: load_model(spec, dtype=dtype)) for _ in range(rounds + 1)][1:]
+        wall, cpu = (median(each) for each in zip(*times, strict=True))
+        found[dtype] = {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
+    return found
+
+
+def generate(model: LocalModel, rows: Rows, tokens: int) -> None:
+    model.complete_rows(rows, Sampling.of(max_tokens=tokens))
+
+
+def decoding(model: LocalModel, rows: Rows) -> tuple[float, float]:
+    """The time for the tokens after the first."""
+    wall, cpu = timed(lambda: generate(model, rows, ANSWER + 1))
+    first_wall, first_cpu = timed(lambda: generate(model, rows, 1))
+    return wall - first_wall, cpu - first_cpu
+
+
+@contextmanager
+def plain(model: LocalModel) -> Iterator[None]:
+    """Let torch compute the products."""
+    products, model.products._layers = model.products._layers, dict  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        model.products._layers = products  # type: ignore[method-assign]
+
+
+def by_precision(models: dict[str, LocalModel], rounds: int) -> dict[str, Any]:
+    prompts = {"1x512": random_rows(1, 512), "8x128": random_rows(8, 128)}
+    answers = {"1": random_rows(1, 64), "8": random_rows(8, 64)}
+    times: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    for number in range(rounds + 1):  # the first is to warm up
+        for dtype, model in models.items():
+            found = {("prefill", name): timed(lambda: generate(model, rows, 1)) for name, rows in prompts.items()}  # noqa: B023
+            found |= {("decode", name): decoding(model, rows) for name, rows in answers.items()}
+            if dtype == "bfloat16":
+                with plain(model):
+                    found |= {("plain_decode", name): decoding(model, rows) for name, rows in answers.items()}
+            for (work, name), took in found.items() if number else ():
+                times.setdefault((work, name, dtype), []).append(took)
+    results: dict[str, Any] = {}
+    for (work, name, dtype), took in times.items():
+        tokens = sum(map(len, prompts[name])) if work == "prefill" else len(answers[name]) * ANSWER
+        results.setdefault(work, {}).setdefault(name, {})[dtype] = speeds(tokens, took)
+    for work in ("prefill", "decode"):
+        for each in results[work].values():
+            one, other = (each[dtype]["tokens_per_second"] for dtype in DTYPES)
+            each["bfloat16_over_float32"] = round(other / one, 2)
+    return results
+
+
+def by_batch_size(model: LocalModel) -> dict[str, Any]:
+    rows = random_rows(32, 256)
+    found = {}
+    for size in (4, 8, 16, 32):
+        model.batch_size = size
+        wall, cpu = timed(lambda: generate(model, rows, 8))
+        found[str(size)] = {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
+    return found
+
+
+def processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    return f"unknown, {os.cpu_count()} cores"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2", help="spec of the model")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
+    options = parser.parse_args()
+    facts: dict[str, Any] = {
+        "model": options.model,
+        "processor": processor(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "load": load(options.model, options.rounds),
+    }
+    models = {dtype: loaded(options.model, dtype) for dtype in DTYPES}
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        facts[f"threads={threads}"] = by_precision(models, options.rounds)
+    facts["batches"] = {"threads": options.threads[-1], **by_batch_size(models["bfloat16"])}
+    RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(facts, indent=1))
+
+
+if __name__ == "__main__":
+    main()

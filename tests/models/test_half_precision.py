@@ -1,0 +1,155 @@
+"""Precisions: which one is chosen, and that the faster products are those of torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from random_gguf import random_llama, save_gguf
+
+from ragkit import AdapterSet
+from ragkit.errors import InvalidInputError
+from ragkit.models import devices, half_precision, load_model
+from ragkit.models.devices import dtype_for, multiplies_bfloat16
+from ragkit.models.half_precision import HalfPrecision
+from ragkit.models.scripted import ScriptedModel
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [("sse avx512f avx512_bf16 avx", True), ("amx_bf16 amx_tile", True), ("avx avx2 fma avx512f", False), ("", False)],
+)
+def test_which_processors_multiply_bfloat16(flags: str, fast: bool, tmp_path: Path):
+    (tmp_path / "cpuinfo").write_text(f"model name\t: it\nflags\t\t: {flags}\n")
+    assert multiplies_bfloat16(tmp_path / "cpuinfo") == fast
+
+
+def test_a_system_that_does_not_tell(tmp_path: Path):
+    assert not multiplies_bfloat16(tmp_path / "absent")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU, other rules apply")
+def test_the_precision_follows_the_processor_and_the_file(monkeypatch: pytest.MonkeyPatch):
+    for fast in (True, False):
+        monkeypatch.setattr(devices, "multiplies_bfloat16", lambda fast=fast: fast)
+        chosen = {stored: dtype_for("auto", stored) for stored in (torch.bfloat16, torch.float16, torch.float32, None)}
+        half = torch.bfloat16 if fast else torch.float32
+        assert chosen == {torch.bfloat16: half, torch.float16: half, torch.float32: torch.float32, None: torch.float32}
+        assert dtype_for("float32", torch.bfloat16) == torch.float32
+        assert dtype_for("bfloat16", torch.float32) == torch.bfloat16
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    return f"gguf:{save_gguf(folder / 'model.gguf', random_llama())}"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_precision_that_is_asked_for(dtype: Any, spec: str):
+    loaded: Any = load_model(spec, dtype=dtype)
+    assert loaded.module.dtype == getattr(torch, dtype)
+    assert loaded.fingerprint.endswith(f":{dtype}")
+
+
+def test_precisions_that_cannot_be_had():
+    with pytest.raises(
+        InvalidInputError, match=r"`dtype` must be one of \('auto', 'bfloat16', 'float32'\), got 'int8'"
+    ):
+        load_model("tiny", dtype="int8")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="`dtype` goes with a local model"):
+        load_model("openai:gpt-4o", dtype="float32")
+    with pytest.raises(InvalidInputError, match="`dtype` go with a spec"):
+        load_model(ScriptedModel(["a"]), dtype="float32")
+
+
+def logits(module: Any, ids: Any) -> Any:
+    with torch.inference_mode():
+        return module(ids).logits
+
+
+@pytest.fixture(params=["packed", "plain"])
+def layout(request, monkeypatch: pytest.MonkeyPatch):
+    """With weights in the layout of the processor, and without."""
+    if request.param == "packed" and not multiplies_bfloat16():
+        pytest.skip("this processor does not multiply bfloat16")
+    if request.param == "plain":
+        monkeypatch.setattr(half_precision, "multiplies_bfloat16", lambda: False)
+
+
+@pytest.mark.usefixtures("layout")
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 7)])
+def test_logits_are_exact_products_of_the_last_states(shape: tuple[int, int]):
+    module = random_llama()
+    ids = torch.randint(3, 250, shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        states = module.model(ids).last_hidden_state
+    with HalfPrecision(module).on():
+        found = logits(module, ids)
+    assert found.dtype == torch.float32
+    expected = states.double() @ module.lm_head.weight.double().T
+    assert (found.double() - expected).abs().max() < 0.02 * expected.abs().max()
+    rounded = logits(module, ids).double()
+    assert (found.double() - expected).abs().mean() < 0.5 * (rounded - expected).abs().mean()
+
+
+@pytest.mark.usefixtures("layout")
+def test_outside_of_the_block_nothing_is_changed():
+    module = random_llama()
+    ids = torch.arange(3, 20)[None]
+    before = logits(module, ids)
+    products = HalfPrecision(module)
+    with pytest.raises(ZeroDivisionError), products.on():
+        raise ZeroDivisionError
+    assert torch.equal(logits(module, ids), before)
+    module(ids).logits.float().sum().backward()  # with gradients for all weights
+    assert all(weight.grad is not None for weight in module.parameters())
+
+
+@pytest.mark.usefixtures("layout")
+def test_changed_weights_are_noticed():
+    module = random_llama()
+    products = HalfPrecision(module)
+    ids = torch.arange(3, 20)[None]
+    with products.on():
+        first = logits(module, ids)
+    with torch.no_grad():
+        module.lm_head.weight.mul_(2)
+    with products.on():
+        assert torch.allclose(logits(module, ids), 2 * first)
+
+
+def test_float32_is_left_alone():
+    module = random_llama().float()
+    ids = torch.arange(3, 20)[None]
+    before = logits(module, ids)
+    with HalfPrecision(module).on():
+        assert torch.equal(logits(module, ids), before)
+        assert not any("forward" in layer.__dict__ for layer in module.modules())
+
+
+def test_adapters_lie_on_these_products(spec: str, tmp_path: Path):
+    from peft import LoraConfig, get_peft_model
+
+    from ragkit.progress import quiet_transformers
+
+    folders = {name: tmp_path / name for name in ("a", "b")}
+    for number, folder in enumerate(folders.values()):
+        torch.manual_seed(number)
+        config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+        base: Any = load_model(spec, dtype="float32")
+        with quiet_transformers():
+            get_peft_model(base.module, config).save_pretrained(folder)
+    prompts, choices = ["a lamp", "b", "x = 12"], [" lamp", "1", "é"]
+    adapters = AdapterSet(spec, folders)  # in bfloat16 if the processor multiplies it
+    for name, folder in folders.items():
+        exact, half = (load_model(spec, adapter=str(folder), dtype=dtype) for dtype in ("float32", "bfloat16"))
+        expected = exact.score(prompts, choices)
+        for model in (half, adapters[name]):
+            assert np.abs(model.score(prompts, choices) - expected).mean() < 0.05 * np.abs(expected).mean()
+        answers = [answer.text for answer in adapters[name].generate(prompts, max_tokens=4)]
+        mixed = adapters.generate_mixed([*prompts, "c"], [name] * 3 + [None], max_tokens=4)
+        assert [answer.text for answer in mixed[:3]] == answers

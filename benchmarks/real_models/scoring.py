@@ -1,6 +1,6 @@
 """What scoring all classes costs beside one prefill of the same prompts.
 
-    python benchmarks/real_models/scoring.py [--model hf:<folder>] [--case trec6] [--dtype float32]
+    python benchmarks/real_models/scoring.py [--model gemma3-270m] [--case trec6] [--dtype float32]
 
 The prompts have 8 examples retrieved by BM25 and an instruction that lists the classes: 6 of trec6, 77 of banking77.
 They have the form that the model takes, and each class is scored with what ends an answer. ``prefill`` runs the same
@@ -116,13 +116,13 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], action="append", help="both if not given")
     options = parser.parse_args()
     facts: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-    facts.update(model=options.model.rpartition("/")[2], processor=processor(), torch=torch.__version__)
+    facts.update(processor=processor(), torch=torch.__version__)
     for dtype in options.dtype or ["float32", "bfloat16"]:
         model: Any = load_model(options.model, dtype=dtype)
         for name in options.case or CASES:
             found = measure(model, name, options.rounds)
-            facts.setdefault(name, {})[dtype] = found
-            print(name, dtype, json.dumps(found), flush=True)
+            facts.setdefault(options.model, {}).setdefault(name, {})[dtype] = found
+            print(options.model, name, dtype, json.dumps(found), flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 

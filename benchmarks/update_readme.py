@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from ragkit_pipelines.compare.results import Results
+from ragkit_pipelines.compare.results import Results, score_text
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -23,6 +23,30 @@ def results_table(facts: dict[str, Any]) -> str:
     tests = f"{n} test rows; {results.leaked_test_rows} test rows also appeared in the pool and were excluded"
     advice = results.recommendation
     return f"{results.markdown()}\n\n{tests}. Recommendation: {advice.strategy or 'none'}. {advice.evidence}."
+
+
+def demo_table(facts: dict[str, Any]) -> str:
+    """The results of the demo, and what it took."""
+    first, again = facts["with_conversion"], facts["with_cached_model"]
+    return (
+        f"{results_table(facts['results'])} The demo takes {again['wall_s']:.0f} s ({again['cpu_s']:.0f} CPU s) on "
+        f"{facts['cores']} cores ({facts['processor']}), {first['wall_s'] - again['wall_s']:.0f} s more at first, "
+        f"and at most {max(first['peak_memory_gb'], again['peak_memory_gb']):.1f} GB of memory."
+    )
+
+
+def real_models_table(facts: dict[str, dict[str, Any]]) -> str:
+    """A line for each strategy, a column for each model."""
+    models = {name.removeprefix("trec6-"): Results.model_validate(each["results"]) for name, each in facts.items()}
+    names = dict.fromkeys(row.strategy for results in models.values() for row in results.rows)
+    lines = ["| strategy | " + " | ".join(models) + " |", "|-" * (len(models) + 1) + "|"]
+    for name in names:
+        cells = [score_text([row for row in each.rows if row.strategy == name]) for each in models.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    read = [row for each in models.values() for row in each.rows if row.unreadable is not None]
+    unreadable, asked = sum(row.unreadable or 0 for row in read), sum(row.n for row in read)
+    lines.append(f"\nOf {asked:,} generated answers, {unreadable} could not be read.")
+    return "\n".join(lines)
 
 
 def cases_table(facts: dict[str, dict[str, Any]]) -> str:
@@ -430,7 +454,8 @@ def reliability_table(facts: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
-    "demo": ("icl_vs_finetuned/results/demo.json", results_table),
+    "demo": ("real_models/results/demo.json", demo_table),
+    "trec6": ("real_models/results/trec6-*.json", real_models_table),
     "banking77": ("icl_vs_finetuned/results/banking77.json", results_table),
     "cases": ("icl_vs_finetuned/results/*.json", cases_table),
     "harness": ("harness/results/harness.json", harness_table),

@@ -274,7 +274,7 @@ def score_text(rows: Sequence[Row]) -> str:
         rows: Its rows, one for each seed.
 
     Returns:
-        Mean and widest interval; with several seeds the worst too; a word where it failed or is at the floor.
+        Mean and widest interval, with several seeds the worst too; a note if it failed or is not above the baseline.
     """
     if not rows:
         return ""
@@ -282,7 +282,7 @@ def score_text(rows: Sequence[Row]) -> str:
         return "failed"
     low, high = min(row.low for row in rows), max(row.high for row in rows)
     worst = f", worst seed {min(row.score for row in rows):.3f}" if len(rows) > 1 else ""
-    floor = ", at the floor" if any(row.at_floor for row in rows) else ""
+    floor = ", not above the majority baseline" if any(row.at_floor for row in rows) else ""
     return f"{_mean(rows, 'score'):.3f} [{low:.2f}, {high:.2f}]{worst}{floor}"
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal, overload
 from warnings import warn
 
-from ragkit.answers import AnswerReader, load_reader
-from ragkit.errors import AnswerFormError, PromptTooLongError, RagkitError, TruncationWarning
+from ragkit.answering import Answering
+from ragkit.answers import AnswerReader
+from ragkit.errors import PromptTooLongError, TruncationWarning
 from ragkit.models import load_model
-from ragkit.models.results import raised, results_of
-from ragkit.models.sampling import Sampling
 from ragkit.protocols import LanguageModel, Selector
 from ragkit.records import Completion, Example, Fields, Prompt, Selection
 from ragkit.templates import Template
@@ -81,23 +79,9 @@ class FewShot:
                 stage takes precedence.
         """
         self.model = load_model(model)
-        given = template or Template()
-        self.labels, self.template = given.labels, given.for_model(self.model)
-        self.selector, self.k = selector, k
-        self.max_tokens, self.order = max_tokens, order
-        spec = ("label" if self.labels else "whole") if reader == "auto" else reader
-        self.reader = load_reader(spec, labels=self.labels or None) if isinstance(spec, str) else spec
-        self._choices = (
-            tuple(map(self.template.render_answer, self.labels))
-            if spec == "label" and self.model.capabilities.choices
-            else None
-        )
-
-    @cached_property
-    def _longest(self) -> int:
-        """Tokens that an answer may take: `max_tokens`, or more if a label takes more with its end."""
-        longest = sorted(self._choices or (), key=len)[-8:]
-        return max([self.max_tokens, *(self.model.count_tokens(choice) + 2 for choice in longest)])
+        self.answering = Answering(self.model, template or Template(), reader=reader, max_tokens=max_tokens)
+        self.template, self.max_tokens = self.answering.template, max_tokens
+        self.selector, self.k, self.order = selector, k, order
 
     @classmethod
     def from_task(
@@ -150,21 +134,11 @@ class FewShot:
         """
         if not prompts:
             return []
-        completions = self._generated([prompt for prompt, _ in prompts])
-        read = [self.reader.read(self.template.read_answer(done.text)) for done in completions]
+        found = self.answering.answers([prompt for prompt, _ in prompts])
         return [
-            Answer(text=found.text, readable=found.readable, prompt=prompt, selection=shown, completion=done)
-            for (prompt, shown), found, done in zip(prompts, read, completions, strict=True)
+            Answer(text=read.text, readable=read.readable, prompt=prompt, selection=shown, completion=done)
+            for (prompt, shown), (read, done) in zip(prompts, found, strict=True)
         ]
-
-    def _generated(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """Completions; one that is not among the choices, as an API model may give, is read like any other."""
-        sampling = Sampling(max_tokens=self._longest, stop=self.template.stop, choices=self._choices)
-        results: list[Completion | RagkitError] = [
-            result.completion if isinstance(result, AnswerFormError) else result
-            for result in results_of(self.model, prompts, sampling)
-        ]
-        return raised(results)
 
     def prompts(self, queries: Sequence[Query]) -> list[tuple[Prompt, Selection]]:
         """What the model is asked for each query, with the examples shown in it.
@@ -199,7 +173,7 @@ class FewShot:
     def _build(self, query: Query, selection: Selection, sizes: dict[str, int]) -> tuple[Prompt, Selection]:
         """`build`; an example that several prompts show is measured once, and its size kept in ``sizes``."""
         window = self.model.capabilities.window
-        used = self._size(self.template.prompt([], query)) + self._longest
+        used = self._size(self.template.prompt([], query)) + self.answering.longest
         if window and used > window:
             advice = "shorten the query, the instruction or the longest label, or lower `max_tokens`"
             raise PromptTooLongError(used, window, advice=advice)

@@ -17,6 +17,7 @@ from ragkit.finetuning.settings import Settings
 if TYPE_CHECKING:
     from ragkit.finetuning.manifest import Manifest
     from ragkit.finetuning.rows import Row
+    from ragkit.metrics import AnyMetric
     from ragkit.protocols import Embedder, LanguageModel
     from ragkit.templates import Template
 
@@ -64,6 +65,7 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
     learning_rate: float | None = None,
     layers: int = 2,
     max_length: int | None = None,
+    metric: AnyMetric | None = None,
     patience: int | None = None,
     gradient_checkpointing: bool = False,
     seed: int = 0,
@@ -91,14 +93,16 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
         objective: ``"completion"``; ``"text"`` to go on pre-training on plain text (Gururangan et al., "Don't Stop
             Pretraining", ACL 2020), which stores a whole model, a base for what follows; or ``"preference"`` (direct
             preference optimization, Rafailov et al., 2023).
-        eval: Rows to watch the loss on after each epoch; the best epoch is kept. Language models only.
+        eval: Held-out rows; the epoch that is best on them is kept. Language models only.
         output_dir: A new or empty folder, or one in which the same run was begun.
         template: How examples become text; a classifier is given the bare input.
         epochs: Passes over the rows.
         learning_rate: The highest rate; chosen by method and size of the model if None.
         layers: How many blocks ``"last-layers"`` trains.
         max_length: The most tokens of a row; the model's window if None. A longer prompt is shortened, an answer never.
-        patience: Epochs without a lower loss on ``eval`` after which training stops; never if None.
+        metric: A metric of `ragkit.metrics` that decides which epoch is best: after each epoch the model answers the
+            `Example`s of ``eval`` as it will in use, and the answers are scored. The loss decides if None.
+        patience: Epochs without improvement on ``eval`` after which training stops; never if None.
         gradient_checkpointing: Whether activations are computed again instead of kept: less memory, more time.
         seed: Seed of weights and order.
         peft_config: A configuration of PEFT, in place of the one that ``method`` stands for.
@@ -119,7 +123,8 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
     """
     settings = Settings(
         method=method, objective=objective, folder=Path(output_dir), template=template, epochs=epochs,
-        learning_rate=learning_rate, layers=layers, max_length=max_length, patience=patience,
+        learning_rate=learning_rate, layers=layers, max_length=max_length, metric=metric,
+        patience=patience,
         gradient_checkpointing=gradient_checkpointing, seed=seed, peft_config=peft_config,
         trainer_config=trainer_config or {}, watched=eval is not None,
     )  # fmt: skip

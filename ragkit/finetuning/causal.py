@@ -6,7 +6,7 @@ import copy
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from ragkit.errors import TrainingError
+from ragkit.errors import TrainingError, UnsupportedError
 from ragkit.finetuning import FineTuned
 from ragkit.finetuning.bases import base_of, is_adapted
 from ragkit.finetuning.encoding import TokenRow, lengths_of, tokens_of
+from ragkit.finetuning.epoch_metric import answer_scorer
 from ragkit.finetuning.flops import training_flops
 from ragkit.finetuning.four_bit import check_four_bit
 from ragkit.finetuning.manifest import Manifest, TemplateRecord, files_hash
@@ -60,10 +61,10 @@ def _train_and_store(
         trainer = make_trainer(
             module_to_train(base, settings), copy.deepcopy(base.tokenizer), arguments, rows=prepared.rows,
             held_out=prepared.held_out, settings=settings, peft_config=peft_config,
-            reference=_reference(base, settings),
+            reference=_reference(base, settings), answer_score=_answer_score(base, prepared, settings),
         )  # fmt: skip
         flops = _flops(trainer.model, prepared.rows, settings)
-        loss, eval_loss = _train(trainer, settings.folder, len(prepared.rows))
+        loss, best = _train(trainer, settings.folder, len(prepared.rows))
         form = _save(trainer, base, settings)
     done = float(trainer.state.epoch)
     if is_main_process():
@@ -74,10 +75,19 @@ def _train_and_store(
             ask_with=TemplateRecord.of(prepared.template), tasks=prepared.tasks, seed=settings.seed, epochs=done,
             learning_rate=prepared.rate, rows=prepared.counts,
             tokens=round(sum(map(tokens_of, prepared.rows)) * done), flops=flops * done,
-            seconds=time.perf_counter() - started, loss=loss, eval_loss=eval_loss,
+            seconds=time.perf_counter() - started, loss=loss,
+            eval_loss=best if settings.metric is None else None, eval_metric=None if settings.metric is None else best,
             versions={name: version(name) for name in ("torch", "transformers", "peft", "trl")},
         ))  # fmt: skip
     trainer.accelerator.wait_for_everyone()
+
+
+def _answer_score(base: LocalModel, prepared: Prepared, settings: Settings) -> Callable[[Any], float] | None:
+    if settings.metric is None:
+        return None
+    if settings.method == "prompt-tuning":
+        raise UnsupportedError("`metric` is not supported with 'prompt-tuning'; leave it out, and the loss decides")
+    return answer_scorer(base, prepared.template, prepared.scored, settings.metric)
 
 
 def _reference(base: LocalModel, settings: Settings) -> Any:
@@ -101,7 +111,7 @@ def _train(trainer: Any, folder: Path, rows: int) -> tuple[float, float | None]:
     """Train, from the last checkpoint if there is one.
 
     Returns:
-        The mean loss of the steps made now, and the least loss on the held-out rows.
+        The mean loss of the steps made now, and the best loss or metric on the held-out rows.
 
     Raises:
         TrainingError: If one of them is not a number.

@@ -71,6 +71,7 @@ class Manifest(BaseModel):
         loss: Mean loss of the steps, those of this process only after a resumption; of a vendor's training what it told
             last, or None.
         eval_loss: Loss on the held-out rows in the epoch that was kept.
+        eval_metric: The task's metric on the held-out rows in that epoch, if it decided.
         epochs: Passes over the rows that were made; fewer than asked for after an early stop.
         cost: US dollars that the training at a vendor cost; None where the price is not known, or nobody was paid.
         remote: Spec of the model at the vendor.
@@ -102,6 +103,7 @@ class Manifest(BaseModel):
     seconds: float
     loss: float | None
     eval_loss: float | None = None
+    eval_metric: float | None = None
     cost: float | None = None
     remote: str | None = None
     address: str | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ragkit.errors import InvalidInputError
 from ragkit.finetuning.bases import is_adapted
 from ragkit.finetuning.encoding import Pairs, TokenRow, encode_rows
 from ragkit.finetuning.manifest import TemplateRecord, data_hash, run_hash
@@ -13,8 +14,10 @@ from ragkit.finetuning.methods import default_rate
 from ragkit.finetuning.mixing import Mixture
 from ragkit.finetuning.rows import training_rows
 from ragkit.finetuning.settings import Settings
+from ragkit.metrics import fingerprint_of as metric_fingerprint
 from ragkit.models.local import LocalModel
 from ragkit.models.sources import fingerprint_of
+from ragkit.records import Example
 from ragkit.templates import Template
 
 
@@ -26,6 +29,7 @@ class Prepared:
         rows: Rows of token ids.
         counts: How many rows were kept, truncated and dropped.
         held_out: Rows to measure the loss on, None where there are none.
+        scored: The held-out examples on which answers are scored, if a metric decides.
         rate: The highest learning rate.
         template: The template of the call.
         tasks: The templates of a mixture, by task.
@@ -36,6 +40,7 @@ class Prepared:
     rows: Sequence[TokenRow]
     counts: dict[str, int]
     held_out: Sequence[TokenRow] | None
+    scored: Sequence[Example]
     rate: float
     template: Template
     tasks: dict[str, TemplateRecord]
@@ -62,10 +67,21 @@ def prepare(base: LocalModel, train: Any, held_out: Any, settings: Settings) -> 
     window = min(settings.max_length or 10**9, base.capabilities.window or 10**9)
     rows, counts = encode_rows(base, pairs, window)
     return Prepared(
-        rows=rows, counts=counts, held_out=encode_rows(base, held, window)[0] if held else None, rate=rate,
+        rows=rows, counts=counts, held_out=encode_rows(base, held, window)[0] if held else None,
+        scored=_scored(held, settings), rate=rate,
         template=template, tasks=tasks, data=data_hash(row for row, _ in pairs),
         run=_run_of(base, settings, rate, pairs, held, sorted(tasks)),
     )  # fmt: skip
+
+
+def _scored(held: Pairs | None, settings: Settings) -> list[Example]:
+    if settings.metric is None:
+        return []
+    rows = [row for row, _ in held or ()]
+    examples = [row for row in rows if isinstance(row, Example)]
+    if len(examples) < len(rows):
+        raise InvalidInputError("`metric` scores answers to `Example`s, but `eval` contains other rows; pass Examples")
+    return examples
 
 
 def _with_templates(
@@ -92,4 +108,5 @@ def _run_of(
         layers=settings.layers if settings.method == "last-layers" else None, patience=settings.patience,
         gradient_checkpointing=settings.gradient_checkpointing, peft=settings.peft_facts(),
         trainer=dict(settings.trainer_config), held_out=data_hash(row for row, _ in held) if held else None,
+        **({} if settings.metric is None else {"metric": metric_fingerprint(settings.metric)}),
     )  # fmt: skip

@@ -47,6 +47,7 @@ class Settings:
     learning_rate: float | None = None
     layers: int = 2
     max_length: int | None = None
+    metric: Any = None
     patience: int | None = None
     gradient_checkpointing: bool = False
     seed: int = 0
@@ -78,7 +79,7 @@ class Settings:
         """
         if self.method not in {"classifier-head", "lora", "full"}:
             raise UnsupportedError(f"an encoder takes 'classifier-head', 'full' and 'lora', got {self.method!r}")
-        unused = ("template", "max_length", "patience", "gradient_checkpointing", "watched")
+        unused = ("template", "max_length", "metric", "patience", "gradient_checkpointing", "watched")
         given = ["eval" if name == "watched" else name for name in unused if getattr(self, name)]
         if self.objective != "completion":
             given.append(f"objective={self.objective!r}")
@@ -92,7 +93,7 @@ class Settings:
             UnsupportedError: If there is something of that kind.
             InvalidInputError: If `epochs` is no whole number.
         """
-        unused = ("learning_rate", "max_length", "patience", "gradient_checkpointing")
+        unused = ("learning_rate", "max_length", "metric", "patience", "gradient_checkpointing")
         given = [f"`{name}`" for name in unused if getattr(self, name)]
         given += [f"`trainer_config` with {name!r}" for name in self.trainer_config if name not in _API_OPTIONS]
         if self.objective != "completion":
@@ -117,7 +118,9 @@ class Settings:
                 f"a soft prompt is trained on completions, got objective={self.objective!r}; use method='lora'"
             )
         if self.patience is not None and not self.watched:
-            raise InvalidInputError("`patience` goes with `eval`, whose loss it watches")
+            raise InvalidInputError("`patience` requires `eval`, the rows on which improvement is measured")
+        if self.metric is not None and (not self.watched or self.objective != "completion"):
+            raise InvalidInputError("`metric` requires `eval` and objective='completion'")
         for name in self.trainer_config:
             if name in _OURS:
                 raise InvalidInputError(f"`trainer_config` must not hold {name!r}; {_OURS[name]}")

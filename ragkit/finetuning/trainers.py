@@ -2,22 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from typing_extensions import override
 
-from ragkit.finetuning.encoding import TokenRow
+from ragkit.finetuning.answer_loss import add_answer_loss, can_share, shared_tokens
+from ragkit.finetuning.batching import Collator, LengthSampler
+from ragkit.finetuning.encoding import IGNORED, TokenRow
+from ragkit.finetuning.epoch_metric import NAME, EpochMetric
+from ragkit.finetuning.half_products import multiply_in_bfloat16
 from ragkit.finetuning.runs import CHECKPOINTS
 from ragkit.finetuning.settings import Settings, trainer_arguments
 from ragkit.finetuning.watched import Watched
-from ragkit.models.devices import has_bfloat16, trains_on_gpu
+from ragkit.models.devices import has_bfloat16, multiplies_bfloat16, trains_on_gpu
+
+_WHOLE = 2**31  # more tokens of its own than a row can have
+_MOST_LOGITS = 2**28  # a gigabyte in float32
 
 
-class CompletionTrainer(Watched, SFTTrainer):  # type: ignore[misc]
-    """Cross-entropy on the tokens that carry a label."""
+class CompletionTrainer(EpochMetric, Watched, SFTTrainer):  # type: ignore[misc]
+    """Mean cross-entropy of the tokens that carry a label, each times its weight.
+
+    Logits are computed for these tokens only, and what all rows of a batch begin with is computed once. TRL's own loss
+    is used if the configuration asks for another one, for models with a loss of their routers, and for so many labels
+    that TRL's computation in parts is needed.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        """Take the arguments of TRL's trainer."""
+        super().__init__(**arguments)
+        add_answer_loss(self.model)
+        self.shares = can_share(self.model) and not self.args.gradient_checkpointing
+        usual = self.args.loss_type == "nll" and not self.args.label_smoothing_factor
+        self.is_usual = usual and not getattr(self, "aux_loss_enabled", False)
+
+    @override
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        weights = inputs.pop("weights", None)
+        learned = inputs["labels"][:, 1:] != IGNORED
+        logits = int(learned.sum()) * self.model.config.get_text_config().vocab_size
+        if not self.is_usual or (logits > _MOST_LOGITS and weights is None):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        ids, mask, labels = (inputs[name] for name in ("input_ids", "attention_mask", "labels"))
+        own = ids.shape[1] - shared_tokens(ids, mask, labels) if self.shares else _WHOLE
+        losses = model(input_ids=ids, attention_mask=mask, labels=labels, own=own)
+        if weights is not None:
+            losses = losses * weights[:, 1:][learned]
+        count = learned.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = losses.sum() / count
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # the gradients of all processes are averaged
+        return (loss, {}) if return_outputs else loss
+
+    @override
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        lengths = list(map(len, rows["input_ids"]))
+        return LengthSampler(lengths, batch_size=self.args.train_batch_size, seed=self.args.seed)
 
 
 class PreferenceTrainer(Watched, DPOTrainer):  # type: ignore[misc]
@@ -48,7 +95,7 @@ def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
         "num_train_epochs": settings.epochs,
         "learning_rate": rate,
         "lr_scheduler_type": "linear",
-        "warmup_steps": 10,
+        "warmup_steps": 0.1,  # a share of the steps
         "seed": settings.seed,
         "data_seed": settings.seed,
         "save_strategy": "epoch",
@@ -64,7 +111,13 @@ def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
         "max_length": None,
     }
     if held_out:
-        ours |= {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}
+        decides = "eval_loss" if settings.metric is None else f"eval_{NAME}"
+        ours |= {
+            "eval_strategy": "epoch",
+            "load_best_model_at_end": True,
+            "metric_for_best_model": decides,
+            "greater_is_better": settings.metric is not None,
+        }
     if settings.objective == "preference":
         return trainer_arguments(DPOConfig, ours, settings.trainer_config)
     return trainer_arguments(
@@ -82,6 +135,7 @@ def make_trainer(
     settings: Settings,
     peft_config: Any,
     reference: Any,
+    answer_score: Callable[[Any], float] | None = None,
 ) -> Any:
     """Put a trainer together.
 
@@ -94,6 +148,7 @@ def make_trainer(
         settings: What is trained.
         peft_config: The adapter to train, None for the model's own weights.
         reference: The model that preferences are measured against, None where an adapter is taken off for that.
+        answer_score: Scores the module's answers after each epoch; None for the loss alone.
 
     Returns:
         A trainer of transformers.
@@ -109,9 +164,17 @@ def make_trainer(
     trainer = (
         PreferenceTrainer(ref_model=reference, **shared)
         if settings.objective == "preference"
-        else CompletionTrainer(**shared)
+        else CompletionTrainer(data_collator=Collator(_pad_of(tokenizer)), **shared)
     )
+    if not arguments.bf16 and arguments.use_cpu and multiplies_bfloat16() and "bf16" not in settings.trainer_config:
+        multiply_in_bfloat16(trainer.model, shrink=peft_config is not None)
+    if answer_score is not None:
+        trainer.answer_score = answer_score
     trainer.remove_callback(PrinterCallback)
     if settings.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(settings.patience))
     return trainer
+
+
+def _pad_of(tokenizer: Any) -> int:
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)

@@ -38,7 +38,7 @@ class Tuning:
         selector: Where the examples come from that each prompt shows, in training as in use; None shows none. A
             training row is never shown itself.
         k: How many examples are shown.
-        epochs: Passes over the pool; if None, three, or more where that would be under 200 steps.
+        epochs: Passes over the pool; `usual_epochs` if None.
         learning_rate: The highest rate; the library's own choice if None.
         max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
     """
@@ -96,7 +96,7 @@ class Tuning:
         return replace(final.after(*(outcome for _, outcome, _ in tried)), note=note)
 
     def _epochs(self, rows: int) -> float:
-        return self.epochs or max(3, ceil(200 / ceil(rows / 16)))
+        return self.epochs or usual_epochs(rows)
 
     def _once(self, setting: Setting, folder: str) -> tuple[Outcome, float | None]:
         """Train once and answer.
@@ -144,6 +144,18 @@ class Tuning:
             epochs=self._epochs(len(texts)), seed=setting.seed_of("model"),
         )  # fmt: skip
         return first.model, [first]
+
+
+def usual_epochs(rows: int) -> int:
+    """Choose the number of epochs: three for large pools, and more for small ones, up to 15.
+
+    Args:
+        rows: Size of the pool.
+
+    Returns:
+        The epochs that make about 60 steps in batches of 16, within 3 and 15.
+    """
+    return min(15, max(3, ceil(60 / ceil(rows / 16))))
 
 
 def _training_rows(pipeline: FewShot, setting: Setting) -> tuple[Sequence[Example | Chat], Template]:

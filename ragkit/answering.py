@@ -1,0 +1,71 @@
+"""Generating answers in the form that a template asks for, and reading them: the same for every strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from ragkit.answers import AnswerReader, ReadAnswer, load_reader
+from ragkit.errors import AnswerFormError, RagkitError
+from ragkit.models.results import raised, results_of
+from ragkit.models.sampling import Sampling
+from ragkit.protocols import AnyPrompt, LanguageModel
+from ragkit.records import Completion
+from ragkit.templates import Template
+
+
+class Answering:
+    """A model with a template and an answer reader.
+
+    If the template has labels and the reader looks for one of them, generation is constrained to the labels, provided
+    that the model supports it.
+
+    Attributes:
+        model: The model.
+        template: The template in the form that the model is given.
+        labels: The labels of the task; the template lists them only as long as they fit.
+        reader: Extracts the answers.
+        max_tokens: Maximum number of tokens of an answer.
+    """
+
+    def __init__(
+        self, model: LanguageModel, template: Template, *, reader: str | AnswerReader = "auto", max_tokens: int = 64
+    ) -> None:
+        """Fix the form of the template for the model, and load the reader.
+
+        Args:
+            model: The model.
+            template: How examples and queries are written.
+            reader: A reader or its spec; ``"auto"`` is ``"label"`` if the template has labels, else ``"whole"``.
+            max_tokens: Maximum number of tokens of an answer.
+        """
+        self.model, self.template, self.labels = model, template.for_model(model), template.labels
+        spec = ("label" if self.labels else "whole") if reader == "auto" else reader
+        self.reader = load_reader(spec, labels=self.labels or None)
+        self.max_tokens = max_tokens
+        constrains = self.reader.spec == "label" and model.capabilities.choices and all(map(str.strip, self.labels))
+        self._choices = tuple(map(self.template.render_answer, self.labels)) if constrains else None
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens that an answer may take: `max_tokens`, or more if a label takes more with its end."""
+        longest = sorted(self._choices or (), key=len)[-8:]
+        return max([self.max_tokens, *(self.model.count_tokens(choice) + 2 for choice in longest)])
+
+    def answers(self, prompts: Sequence[AnyPrompt]) -> list[tuple[ReadAnswer, Completion]]:
+        """Generate an answer to each prompt and read it.
+
+        A completion that is not a label although it was constrained, as an API model may give, is read like any other.
+
+        Args:
+            prompts: Prompts that the template wrote.
+
+        Returns:
+            The answers with their completions, in the same order.
+        """
+        sampling = Sampling(max_tokens=self.longest, stop=self.template.stop, choices=self._choices)
+        results: list[Completion | RagkitError] = [
+            result.completion if isinstance(result, AnswerFormError) else result
+            for result in results_of(self.model, prompts, sampling)
+        ]
+        return [(self.reader.read(self.template.read_answer(done.text)), done) for done in raised(results)]

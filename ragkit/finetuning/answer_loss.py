@@ -1,0 +1,117 @@
+"""The loss of answers: logits only at the positions that are learned, and one pass over what all rows begin with.
+
+The rows of a batch usually begin with the same tokens: a system message, an instruction, a list of labels, examples.
+These are computed once, as a batch of one, and the keys and values are then expanded over the rows. The rest of each
+row attends to them as it would to its own, and gradients flow back through the expansion, so the loss and its
+gradients are those of the plain computation.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from inspect import signature
+from types import MethodType
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from ragkit.finetuning.encoding import IGNORED
+from ragkit.models.prefixes import is_plain
+
+LEAST_SHARED = 16  # shared tokens below which a pass of their own does not pay
+
+
+def add_answer_loss(model: Any) -> None:
+    """Let a model return the loss of each learned token, called with ``labels`` and ``own=<number of tokens>``.
+
+    ``own`` is the number of positions at the end of the rows that are computed row by row; what comes before them must
+    be the same in all rows, and must not be learned. Rows are computed whole if they are not longer. The result is
+    float32[m], one loss for each of the m labels in the order of the rows. This is part of the model's forward pass so
+    that it also works inside the wrappers of PEFT (which put a soft prompt before the rows) and of accelerate.
+
+    Args:
+        model: A causal model of transformers, with an adapter of PEFT or without; it is changed in place.
+    """
+    base = _base_of(model)
+    plain = base.forward
+
+    @wraps(type(base).forward)
+    def forward(self: Any, *arguments: Any, own: int | None = None, **named: Any) -> Any:
+        if own is None:
+            return plain(*arguments, **named)
+        states = {name: named[name] for name in ("input_ids", "inputs_embeds") if named.get(name) is not None}
+        return _losses(self, plain, states, named["attention_mask"], named["labels"], own)
+
+    base.forward = MethodType(forward, base)
+
+
+def can_share(model: Any) -> bool:
+    """Whether a beginning can be computed once for all rows without changing what is computed.
+
+    Args:
+        model: The model in training, with its adapter.
+
+    Returns:
+        True if keys and values can be expanded, nothing is drawn at random for each token, and no adapter looks at
+        where it is in a row.
+    """
+    kinds = {str(getattr(config.peft_type, "value", config.peft_type)) for config in _adapters(model)}
+    moved = any(getattr(config, "alora_invocation_tokens", None) for config in _adapters(model))
+    dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
+    config = _base_of(model).config.get_text_config()
+    dropout |= bool(getattr(config, "attention_dropout", 0))
+    takes_cache = {"past_key_values", "position_ids"} <= set(signature(_base_of(model).forward).parameters)
+    return takes_cache and is_plain(config) and kinds <= {"LORA", "PROMPT_TUNING"} and not moved and not dropout
+
+
+def shared_tokens(ids: Any, mask: Any, labels: Any) -> int:
+    """How many tokens at the beginning of a batch can be computed once.
+
+    Args:
+        ids: int64[n, t].
+        mask: int64[n, t], 0 for padding.
+        labels: int64[n, t].
+
+    Returns:
+        The number of tokens that are the same in all rows and neither learned nor followed by a learned one, whose loss
+        needs them in every row; 0 if they are too few to be worth it.
+    """
+    if len(ids) < 2:
+        return 0
+    same = ((ids == ids[:1]) & (mask == 1)).all(0)[:-1] & (labels[:, 1:] == IGNORED).all(0)
+    shared = int(same.long().cumprod(0).sum())
+    return shared if shared >= LEAST_SHARED else 0
+
+
+def _base_of(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
+def _adapters(model: Any) -> list[Any]:
+    return list(getattr(model, "peft_config", {}).values())
+
+
+def _losses(base: Any, plain: Any, states: dict[str, Any], mask: Any, labels: Any, own: int) -> Any:
+    rows, shared = len(labels), max(0, labels.shape[1] - own)
+    rest: dict[str, Any] = {name: value[:, shared:] for name, value in states.items()}
+    if shared:
+        cache = DynamicCache(config=base.config.get_text_config())
+        first = {name: value[:1, :shared] for name, value in states.items()}
+        base.base_model(**first, past_key_values=cache, use_cache=True)
+        for layer in cache.layers:
+            layer.keys, layer.values = (part.expand(rows, -1, -1, -1) for part in (layer.keys, layer.values))
+        rest |= {"past_key_values": cache, "position_ids": (mask.cumsum(1) - 1).clamp(min=0).long()[:, shared:]}
+    targets = labels[:, shared + 1 :]
+    learned = targets != IGNORED
+
+    def only_learned(_head: Any, given: Any) -> Any:
+        return (given[0][:, :-1][learned],)
+
+    # The model's own forward pass turns hidden states into logits: some scale or cap them.
+    hook = base.get_output_embeddings().register_forward_pre_hook(only_learned)
+    try:
+        logits = plain(**rest, attention_mask=mask, use_cache=bool(shared)).logits
+    finally:
+        hook.remove()
+    return torch.nn.functional.cross_entropy(logits.float(), targets[learned], reduction="none")

@@ -1,0 +1,77 @@
+"""Batches of rows of similar length, so that little is spent on padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+import torch
+
+from ragkit.finetuning.encoding import IGNORED
+
+_SORTED_TOGETHER = 8  # batches among which rows are sorted; more would leave less to chance
+
+
+class LengthSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
+    """Draw rows in a new random order each epoch, those of similar length next to each other.
+
+    The rows are shuffled and cut into groups of a few batches. Each group is sorted by length and cut into batches, and
+    the batches of all groups are shuffled. The order depends on the seed and the epoch only, so an interrupted run
+    resumes with the same batches.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch_size: int, seed: int) -> None:
+        """Take the lengths of all rows, in tokens."""
+        self.lengths, self.batch_size, self.seed, self.epoch = list(lengths), batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, whose number decides the order; the trainer calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = Random(f"{self.seed} {self.epoch}")
+        order = rng.sample(range(len(self.lengths)), len(self.lengths))
+        size, group = self.batch_size, self.batch_size * _SORTED_TOGETHER
+        # Rows that do not fill a batch come last: the trainer cuts the order into batches from its beginning.
+        whole = len(order) - len(order) % size
+        batches = []
+        for start in range(0, whole, group):
+            rows = sorted(order[start : min(start + group, whole)], key=lambda row: self.lengths[row])
+            batches += [rows[place : place + size] for place in range(0, len(rows), size)]
+        rng.shuffle(batches)
+        yield from (row for batch in (*batches, order[whole:]) for row in batch)
+
+
+class Collator:
+    """Pad the rows of a batch to the longest, on the right."""
+
+    def __init__(self, pad: int) -> None:
+        """Take the id of the padding token."""
+        self.pad = pad
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Make a batch of rows of token ids.
+
+        Args:
+            rows: n rows with ``input_ids`` and ``labels``, and ``weights`` of the labels if they are not all 1.
+
+        Returns:
+            ``input_ids``, ``attention_mask`` and ``labels``, int64[n, t]; with ``weights``, float32[n, t].
+        """
+        batch = {
+            "input_ids": _padded([row["input_ids"] for row in rows], self.pad),
+            "attention_mask": _padded([[1] * len(row["input_ids"]) for row in rows], 0),
+            "labels": _padded([row["labels"] for row in rows], IGNORED),
+        }
+        if any(row.get("weights") for row in rows):
+            weights = [row.get("weights") or [1.0] * len(row["labels"]) for row in rows]
+            batch["weights"] = _padded(weights, 1.0)
+        return batch
+
+
+def _padded(rows: Sequence[Sequence[float]], filler: float) -> Any:
+    return torch.nn.utils.rnn.pad_sequence(list(map(torch.tensor, rows)), batch_first=True, padding_value=filler)

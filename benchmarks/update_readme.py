@@ -26,12 +26,12 @@ def results_table(facts: dict[str, Any]) -> str:
 
 
 def demo_table(facts: dict[str, Any]) -> str:
-    """The results of the demo, and what it took."""
+    """The results of the demo, with its time and memory."""
     first, again = facts["with_conversion"], facts["with_cached_model"]
     return (
         f"{results_table(facts['results'])} The demo takes {again['wall_s']:.0f} s ({again['cpu_s']:.0f} CPU s) on "
-        f"{facts['cores']} cores ({facts['processor']}), {first['wall_s'] - again['wall_s']:.0f} s more at first, "
-        f"and at most {max(first['peak_memory_gb'], again['peak_memory_gb']):.1f} GB of memory."
+        f"{facts['cores']} cores ({facts['processor']}), {first['wall_s'] - again['wall_s']:.0f} s more in "
+        f"the first run, and at most {max(first['peak_memory_gb'], again['peak_memory_gb']):.1f} GB of memory."
     )
 
 

@@ -61,7 +61,7 @@ def test_ten_million_vectors_are_within_their_memory_and_exact():
         assert (checked["places_as_brute_force"], checked["neighbours_missed"], checked["scores_wrong"]) == (2560, 0, 0)
         assert cells[6].strip() == "2,560 of 2,560"
     grows = results("large", "index")["flat"]["grows_with_power"]
-    shown = re.search(r"power ([\d.]+) .* and ([\d.]+) for searching", PAGE).groups()
+    shown = re.search(r"power ([\d.]+)\s.{,60}\sand ([\d.]+)\s+for\s+searching", PAGE, re.DOTALL).groups()
     measured = [grows[f"{name} 1000000-10000000"] for name in ("build add_cpu_s", "search batch_cpu_s")]
     assert [float(each) for each in shown] == pytest.approx(measured, abs=0.006)
 

@@ -18,7 +18,7 @@ class Outside(NamedTuple):
     """A completion without its reasoning.
 
     Attributes:
-        text: What stands outside the reasoning.
+        text: The text outside the reasoning.
         truncated: Whether the completion ends inside its reasoning, so that it has no answer.
     """
 

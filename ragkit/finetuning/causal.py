@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import shutil
 import time
@@ -49,7 +50,9 @@ def train_causal(model: Any, train: Any, held_out: Any, settings: Settings) -> F
     arguments = arguments_of(settings, prepared.rate, held_out=prepared.held_out is not None)
     with claimed(settings.folder, prepared.run) as finished:
         if not finished:
+            base.release_caches()  # training needs the memory
             _train_and_store(base, prepared, settings, arguments, peft_config)
+            gc.collect()  # the trainer and its module refer to each other
     return FineTuned(load_tuned(settings.folder), settings.folder, Manifest.read(settings.folder))
 
 

@@ -45,6 +45,10 @@ class HalfPrecision:
             for layer in self._products:
                 layer.__dict__.pop("forward", None)
 
+    def release(self) -> None:
+        """Free the prepared products; the next use makes them again."""
+        self._products, self._weights = {}, []
+
     def _layers(self) -> dict[Linear, bool]:
         """The layers whose products are replaced, and whether they compute logits."""
         module = self._module

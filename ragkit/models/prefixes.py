@@ -97,6 +97,10 @@ class Prefixes:
         self._kept.move_to_end(key)
         return self._kept[key]
 
+    def clear(self) -> None:
+        """Forget all prefixes."""
+        self._kept.clear()
+
     def put(self, adapter: str | None, prefix: Prefix) -> None:
         """Keep a beginning, and let those go that were not used for longest."""
         if prefix.bytes > self.most_bytes:

@@ -150,12 +150,12 @@ class Message:
     """One turn of a conversation.
 
     Attributes:
-        role: Who says it.
+        role: Who says it; ``"tool"`` for the result of a tool, if the chat template has that role.
         content: What is said.
-        weight: How much training learns from a turn of the assistant: 1, or 0 for a turn that is only context.
+        weight: How much training learns from a turn of the assistant; 0 for a turn that is only context.
     """
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
     weight: float = 1.0
 

@@ -87,9 +87,10 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
         train: The rows. For completions `Example`s or `Chat`s, for plain text strings or `Document`s, for preferences
             `Preference`s; or mappings with the usual names, such as ``{"prompt": …, "completion": …}``. `mix` makes
             them of several tasks.
-        method: ``"lora"`` (Hu et al., 2021), ``"qlora"`` (the base in 4 bits, on a GPU), ``"full"``,
-            ``"last-layers"``, ``"prompt-tuning"`` (Lester et al., 2021), ``"classifier-head"``, or ``"api"``: the
-            vendor of ``"openai:<model>"`` trains, which is paid for and goes on when this process ends.
+        method: ``"lora"`` (Hu et al., 2021), ``"rslora"`` (of rank 64, scaled by the square root of the rank:
+            Kalajdzievski, 2023), ``"qlora"`` (the base in 4 bits, on a GPU), ``"full"``, ``"last-layers"``,
+            ``"prompt-tuning"`` (Lester et al., 2021), ``"classifier-head"``, or ``"api"``: the vendor of
+            ``"openai:<model>"`` trains, which costs money and continues when this process ends.
         objective: ``"completion"``; ``"text"`` to go on pre-training on plain text (Gururangan et al., "Don't Stop
             Pretraining", ACL 2020), which stores a whole model, a base for what follows; or ``"preference"`` (direct
             preference optimization, Rafailov et al., 2023).

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from ragkit.errors import UnsupportedError
 from ragkit.finetuning.manifest import MANIFEST, Manifest
@@ -87,5 +88,7 @@ def _without_weights(source: str, *, name: str) -> LocalModel:
         config = AutoConfig.from_pretrained(weights.place, trust_remote_code=False)
         with torch.device("meta"):
             module = AutoModelForCausalLM.from_config(config)
+        with suppress(OSError):  # without the file, the end tokens are those of the configuration
+            module.generation_config = GenerationConfig.from_pretrained(weights.place)
         tokenizer = AutoTokenizer.from_pretrained(weights.place, padding_side="left", trust_remote_code=False)
     return LocalModel(module, tokenizer, name=name, fingerprint=weights.fingerprint, source=source)

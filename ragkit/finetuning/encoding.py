@@ -7,10 +7,11 @@ does not fit loses what comes right after its instruction, an answer is never cu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from ragkit.errors import InvalidInputError, TrainingError, TruncationWarning
+from ragkit.models.scoring import end_of_turn_id
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Example, Message, Preference, Prompt
 from ragkit.templates import Template
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 LEAST_PROMPT = 8
 IGNORED = -100  # a label that the loss passes over
-TokenRow = dict[str, list[int]]
+TokenRow = dict[str, list[Any]]
 Pairs = Sequence[tuple[Example | Chat | Preference | str, Template]]
 _FATES = ("kept", "truncated", "dropped")
 
@@ -52,6 +53,8 @@ def encode_rows(model: LocalModel, pairs: Pairs, window: int) -> tuple[list[Toke
         counts[max((fate for _, fate in encoded), key=_FATES.index)] += 1
     if not made:
         raise TrainingError(f"no answer fits the model's window of {window} tokens; use a model with a larger one")
+    if any("weights" in row for row in made):  # the data set of the trainer has the same columns in every row
+        made = [{"weights": [1.0] * len(row["labels"]), **row} for row in made]
     if counts["truncated"] or counts["dropped"]:
         said = (
             f"of {len(pairs)} training rows {counts['truncated']} lost the beginning of their prompt "
@@ -93,9 +96,9 @@ def _encoded(
     elif isinstance(row, Chat):
         for place, message in enumerate(row.messages):
             if message.role == "assistant" and message.weight:
-                answer = model.encode_text(message.content) + _end(model)
+                answer = model.encode_text(message.content) + _end(model, template)
                 prompt, fate = _fitting(model, Chat(row.messages[:place]), window - len(answer), template)
-                yield _completion(prompt, answer), fate
+                yield _completion(prompt, answer, message.weight), fate
     elif isinstance(row, Preference):
         answers = [_answer(model, template, text) for text in (row.chosen, row.rejected)]
         room = window - max(map(len, answers))
@@ -108,12 +111,15 @@ def _encoded(
         yield _completion(prompt, answer), fate
 
 
-def _completion(prompt: list[int], answer: list[int]) -> TokenRow:
-    return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer} if prompt else {}
+def _completion(prompt: list[int], answer: list[int], weight: float = 1.0) -> TokenRow:
+    if not prompt:
+        return {}
+    row: TokenRow = {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+    return row if weight == 1 else {**row, "weights": [weight] * len(row["labels"])}
 
 
 def _answer(model: LocalModel, template: Template, text: str) -> list[int]:
-    return model.encode_text(template.render_answer(text)) + _end(model)
+    return model.encode_text(template.render_answer(text)) + _end(model, template)
 
 
 def _fitting(model: LocalModel, prompt: AnyPrompt, room: int, template: Template) -> tuple[list[int], str]:
@@ -150,6 +156,9 @@ def _opening(model: LocalModel) -> list[int]:
     return [token for token in added[:1] if token == model.tokenizer.bos_token_id]
 
 
-def _end(model: LocalModel) -> list[int]:
+def _end(model: LocalModel, template: Template | None = None) -> list[int]:
+    """The token that ends a text, or a turn if the template writes chat turns."""
+    if template is not None and template.form == "chat":
+        return [end_of_turn_id(model)]
     end: int | None = model.tokenizer.eos_token_id
     return [] if end is None else [end]

@@ -220,7 +220,7 @@ def _content(row: object) -> object:
     if isinstance(row, Preference):
         return [row.prompt if isinstance(row.prompt, str) else dict(row.prompt), row.chosen, row.rejected]
     if isinstance(row, Chat):
-        return [[message.role, message.content] for message in row.messages]
+        return [[message.role, message.content, message.weight] for message in row.messages]
     return repr(row)
 
 

@@ -17,11 +17,11 @@ from ragkit.models.devices import has_bfloat16
 from ragkit.models.local import LocalModel
 from ragkit.models.sources import weights_of
 
-ADAPTERS = ("lora", "qlora", "prompt-tuning")
+ADAPTERS = ("lora", "rslora", "qlora", "prompt-tuning")
 
 
 _KNOWN_SIZE = 135e6  # parameters of the model at which the rates below were measured
-_RATES = {"lora": 1e-3, "qlora": 1e-3, "prompt-tuning": 2e-2}
+_RATES = {"lora": 1e-3, "rslora": 1e-3, "qlora": 1e-3, "prompt-tuning": 2e-2}
 _FULL_RATE = 1e-4  # of methods that train the model's own weights
 
 
@@ -113,6 +113,10 @@ def peft_config_of(settings: Settings) -> Any:
         )
     if given is not None and given.is_prompt_learning:
         raise InvalidInputError(f"{method!r} takes an adapter's configuration, got {type(given).__name__}")
+    if method == "rslora":  # scaled by alpha / sqrt(r), twice the update, as for "lora"
+        return given or LoraConfig(
+            r=64, lora_alpha=16, use_rslora=True, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
     return given or LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
 
 

@@ -17,7 +17,7 @@ _TAKES = {
     "text": 'a text, a Document or {"text"}',
     "preference": 'a Preference or {"prompt", "chosen", "rejected"}',
 }
-_ROLES = ("system", "user", "assistant")
+_ROLES = ("system", "user", "assistant", "tool")
 
 
 def training_rows(
@@ -139,9 +139,19 @@ def _not_blank(**texts: object) -> None:
 def _conversation(chat: Chat) -> Chat:
     if not chat.messages or chat.messages[-1].role != "assistant":
         raise InvalidInputError("is a conversation that does not end with the assistant, so there is nothing to learn")
-    for message in chat.messages:
-        if message.role not in _ROLES or not isinstance(message.content, str):
-            raise InvalidInputError(f"has a message of {message.role!r}; roles are {', '.join(_ROLES)}, contents text")
+    for turn, message in enumerate(chat.messages):
+        if message.role not in _ROLES:
+            raise InvalidInputError(f"turn {turn} has the role {message.role!r}; expected one of {', '.join(_ROLES)}")
+        if not isinstance(message.content, str):
+            raise InvalidInputError(f"turn {turn} has a content of {type(message.content).__name__}; expected text")
+        if message.role == "assistant" and message.weight and not message.content.strip():
+            raise InvalidInputError(
+                f"turn {turn} of the assistant is blank, so there is nothing to learn; give it text, or weight=0"
+            )
+        if type(message.weight) not in {int, float} or not 0 <= message.weight < float("inf"):
+            raise InvalidInputError(f"turn {turn} has the weight {message.weight!r}; expected a number of at least 0")
+    if not any(message.role == "assistant" and message.weight for message in chat.messages):
+        raise InvalidInputError("no turn of the assistant has a weight above 0, so there is nothing to learn")
     return chat
 
 
@@ -173,4 +183,6 @@ def _fields(row: Mapping[str, object], name: str) -> str | dict[str, str]:
 def _message(turn: object) -> Message:
     if not isinstance(turn, Mapping) or not {"role", "content"} <= set(turn):
         raise InvalidInputError(f'has a message that is no {{"role", "content"}}: {turn!r}')
-    return Message(turn["role"], turn["content"])
+    if turn.get("tool_calls"):
+        raise InvalidInputError("has a turn with `tool_calls`, which cannot be learned; write the call into `content`")
+    return Message(turn["role"], turn["content"], weight=turn.get("weight", 1.0))

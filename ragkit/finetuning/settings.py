@@ -10,7 +10,7 @@ from typing import Any
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.templates import Template
 
-METHODS = ("lora", "qlora", "full", "last-layers", "prompt-tuning", "classifier-head", "api")
+METHODS = ("lora", "rslora", "qlora", "full", "last-layers", "prompt-tuning", "classifier-head", "api")
 OBJECTIVES = ("completion", "text", "preference")
 
 _API_OPTIONS = ("suffix", "batch_size", "learning_rate_multiplier")
@@ -106,9 +106,9 @@ class Settings:
             raise InvalidInputError(f"`epochs` must be a whole number for 'api', got {self.epochs}")
 
     def _check_combination(self) -> None:
-        if self.peft_config is not None and self.method not in {"lora", "qlora", "prompt-tuning"}:
+        if self.peft_config is not None and self.method not in {"lora", "rslora", "qlora", "prompt-tuning"}:
             raise InvalidInputError(
-                f"`peft_config` goes with 'lora', 'qlora' and 'prompt-tuning', got it with {self.method!r}"
+                f"`peft_config` requires 'lora', 'rslora', 'qlora' or 'prompt-tuning', got method={self.method!r}"
             )
         if self.peft_config is not None and not hasattr(self.peft_config, "to_dict"):
             given = type(self.peft_config).__name__

@@ -108,7 +108,12 @@ def load_causal(
         module: Any = AutoModelForCausalLM.from_pretrained(
             base.place, dtype=chosen, quantization_config=quantized, trust_remote_code=False, use_safetensors=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(base.place, padding_side="left", trust_remote_code=False)
+        # An adapter may come with a tokenizer and chat template of its own, and with tokens that were added for it.
+        own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
+        place = adapter if own else base.place
+        tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", trust_remote_code=False)
+        if own and len(tokenizer) > module.get_input_embeddings().weight.shape[0]:
+            module.resize_token_embeddings(len(tokenizer))
     fingerprint = f"{base.fingerprint}:{'4bit' if four_bit else str(chosen).removeprefix('torch.')}"
     module = module if four_bit else module.to(default_device())
     if adapter is None:

@@ -9,6 +9,7 @@ from ragkit import Chat, Document, Example, Message, Mixture, Preference, Task, 
 from ragkit.errors import DataFileError, EmptyPoolError, InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.finetuning.encoding import encode_rows
 from ragkit.finetuning.rows import read_rows, training_rows
+from ragkit.models.local import LocalModel
 from ragkit.tiny import WEIGHTS
 
 PAIRS = [
@@ -108,8 +109,9 @@ CHAT_TEMPLATE = (
 
 
 def test_each_turn_of_the_assistant_is_learned_after_what_it_answers():
-    model = load_model("tiny")
-    model.tokenizer.chat_template = CHAT_TEMPLATE
+    plain = load_model("tiny")
+    plain.tokenizer.chat_template = CHAT_TEMPLATE
+    model = LocalModel(plain.module, plain.tokenizer, name="chat", fingerprint="chat", source="tiny")
     turns = [("system", "be brief"), ("user", "dim"), ("assistant", "fade"), ("user", "light"), ("assistant", "glow")]
     chat = Chat(tuple(Message(role, content) for role, content in turns))
     rows, counts = encode_rows(model, [(chat, Template())], 2048)
@@ -123,10 +125,11 @@ def test_each_turn_of_the_assistant_is_learned_after_what_it_answers():
     prompt = [t for t, label in zip(rows[0]["input_ids"], rows[0]["labels"], strict=True) if label == -100]
     assert prompt == model.encode_prompt(Chat(chat.messages[:2]))
     # An instruction example goes through the same chat template.
-    row = encode_rows(model, [(Example("dim", "fade"), Template())], 2048)[0][0]
-    assert model.tokenizer.decode(row["input_ids"]) == ("<bos>[user]Input: dim\nOutput:[assistant] fade\n\n<eos>")
+    template = Template().for_model(model)
+    row = encode_rows(model, [(Example("dim", "fade"), template)], 2048)[0][0]
+    assert model.tokenizer.decode(row["input_ids"]) == "<bos>[user]dim[assistant]fade<eos>"
     with pytest.warns(UserWarning, match="1 lost the beginning"):
-        cut = encode_rows(model, [(Example("word " * 100, "fade"), Template())], 64)[0][0]
+        cut = encode_rows(model, [(Example("word " * 100, "fade"), template)], 64)[0][0]
     assert model.tokenizer.decode(cut["input_ids"]).startswith("<bos>[user]")
 
 
@@ -222,8 +225,8 @@ def test_a_mixture_balances_its_tasks(tmp_path, tiny):
     between = mix({"many": many, "few": few}, size=100, alpha=0.5)
     assert between.tasks.count("many") == round(100 * 3 / (3 + 2**0.5))
     tuned = finetune("tiny", even, epochs=1, output_dir=tmp_path)
-    assert tuned.manifest.template_of("few") == few.template
-    assert tuned.manifest.template_of("many") == tuned.manifest.template == Template()
+    assert tuned.manifest.template_of("few") == few.template.for_model(tuned.model)
+    assert tuned.manifest.template_of("many") == tuned.manifest.template == Template(form="text")
     with pytest.raises(UnknownSpecError, match="Did you mean 'few'"):
         tuned.manifest.template_of("fwe")
     with pytest.raises(InvalidInputError, match="at least 2"):

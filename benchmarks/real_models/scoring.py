@@ -70,14 +70,13 @@ def prefill(model: LocalModel, prompts: list[AnyPrompt]) -> None:
 def in_turn(model: LocalModel, works: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
     """Median seconds of each work, on the wall and of the processor."""
     times: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in works} for clock in ("wall", "cpu")}
-    for number in range(rounds + 1):  # the first round is a warm-up
+    for _ in range(rounds):
         for name, work in works.items():
             model._prefixes._kept.clear()
             wall, cpu = perf_counter(), process_time()
             work()
-            if number:
-                times["wall"][name].append(perf_counter() - wall)
-                times["cpu"][name].append(process_time() - cpu)
+            times["wall"][name].append(perf_counter() - wall)
+            times["cpu"][name].append(process_time() - cpu)
     return {clock: {name: median(each) for name, each in took.items()} for clock, took in times.items()}
 
 
@@ -87,6 +86,7 @@ def measure(model: LocalModel, name: str, rounds: int) -> dict[str, Any]:
         "prefill": lambda: prefill(model, prompts),
         "score": lambda: model.score(prompts, choices, end_of_turn=end_of_turn),
     }
+    model.score(prompts[:1], choices, end_of_turn=end_of_turn)  # a warm-up
     took = in_turn(model, works, rounds)
     trie = Trie.of([[*model.encode_text(choice), *([-1] if end_of_turn else [])] for choice in choices])
     return {
@@ -115,8 +115,9 @@ def main() -> None:
     parser.add_argument("--case", choices=list(CASES), action="append", help="all if not given")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], action="append", help="both if not given")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # two would wait for each other where other work runs
     facts: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-    facts.update(processor=processor(), torch=torch.__version__)
+    facts.update(processor=processor(), threads=torch.get_num_threads(), torch=torch.__version__)
     for dtype in options.dtype or ["float32", "bfloat16"]:
         model: Any = load_model(options.model, dtype=dtype)
         for name in options.case or CASES:

@@ -28,7 +28,7 @@ def vocabulary() -> list[str]:
 
 
 def random_llama(seed: int = 0) -> Any:
-    """The model: its weights are numbers that bfloat16 can hold, so that the conversion loses nothing."""
+    """The model in float32, with weights that bfloat16 can hold, so that the conversion loses nothing."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -38,7 +38,10 @@ def random_llama(seed: int = 0) -> Any:
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.2,
         tie_word_embeddings=False, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
-    return LlamaForCausalLM(config).to(torch.bfloat16).eval()
+    module = LlamaForCausalLM(config).eval()
+    for weight in module.parameters():
+        weight.data = weight.data.bfloat16().float()
+    return module
 
 
 def save_gguf(
@@ -67,7 +70,7 @@ def save_gguf(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     for name, weight in module.state_dict().items():
-        writer.add_tensor(*_tensor(name, weight.float().numpy(), config))
+        writer.add_tensor(*_tensor(name, weight.numpy(), config))
     for key, value in (facts or {}).items():
         kind = gguf.GGUFValueType.STRING if isinstance(value, str) else gguf.GGUFValueType.UINT16
         writer.kv_data[0][key] = gguf.gguf_writer.GGUFValue(value, kind)

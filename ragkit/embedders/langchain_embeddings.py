@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
+from ragkit.pairwise import lengths
 from ragkit.text import refuse_bare_string
-
-_TINY = np.float32(1e-30)
 
 
 class LangChainEmbedder:
@@ -90,9 +89,8 @@ class LangChainEmbedder:
             raise InvalidInputError(f"{self.name} gave vectors of different lengths: {error}") from error
         if rows.ndim != 2 or len(rows) != count:
             raise InvalidInputError(f"{self.name} must give {count} vectors of numbers, got shape {rows.shape}")
-        # One query is the common case, where every microsecond shows.
-        squares = np.dot(rows[0], rows[0]).reshape(1) if count == 1 else np.einsum("nd,nd->n", rows, rows)
-        if not squares.sum() < np.inf:  # false for NaN too
+        own = lengths(rows)
+        if not own.sum() < np.inf:  # false for NaN too
             raise InvalidInputError(f"{self.name} gave a vector with NaN or an infinite number")
-        rows /= np.sqrt(np.maximum(squares, _TINY))[:, None]
+        rows /= np.where(own > 0, own, 1)[:, None]
         return rows

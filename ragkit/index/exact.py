@@ -1,21 +1,31 @@
-"""Exact search over mapped arrays: FAISS for the products, our own rule for ties, removed rows and half precision."""
+"""Exact search: FAISS finds candidates in float32, and their scores in float64 decide.
+
+Sums in float32 depend on the processor, the number of threads and the size of the batch. So a search takes more
+candidates than it was asked for, scores each of them in float64 (`ragkit.pairwise`), and searches again where a row
+that is not among them could still belong to the result, by a bound on the error of float32 sums.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
-DECIMALS = 6  # scores are compared at 1e-6
-_SPARE = 8
+from ragkit.pairwise import candidate_scores
+
+GATHER = 0.3  # share of rows up to which those that may be found are copied together and searched alone
+_SPARE = 3  # candidates beyond k
 _PIECE = 65_536  # rows of half precision that are widened at once
 _FEW = 4  # queries from which one large product beats one scan a query
+_TINY = float(np.finfo(np.float32).tiny)
 _SWITCH = Lock()
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+Doubt = np.float64 | NDArray[np.float64]
+Search = Callable[[NDArray[np.float32], int], Found]
 
 
 def nearest(
@@ -25,6 +35,8 @@ def nearest(
     *,
     euclidean: bool,
     dead: NDArray[np.bool_] | None = None,
+    doubt: Doubt | None = None,
+    decimals: int | None = None,
 ) -> Found:
     """Find the k nearest rows of each query.
 
@@ -34,69 +46,185 @@ def nearest(
         k: How many, at least 1.
         euclidean: Whether the score is the negative squared distance, else the inner product.
         dead: bool[n], rows that are not to be found.
+        doubt: How far a score in float32 may be from the true one; None to measure the vectors.
+        decimals: Decimals at which scores are compared; None to compare them as float32.
 
     Returns:
-        f32[m, k] scores, the best first, and i64[m, k] rows; where there are fewer, -inf and -1 fill up. Scores that
-        are the same at 6 decimals stand in the order of rows.
+        f32[m, k] scores, the best first, and i64[m, k] rows; equal scores in the order of rows. -inf and -1 where there
+        are fewer rows.
     """
     n = len(vectors)
     live = n if dead is None else n - int(np.count_nonzero(dead))
     count = min(k, live)
     if not count or not len(queries):
         return _padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
-    fetch = min(n, count + (1 if dead is None else _SPARE + (n - live) * count // live))
-    scores, rows = _search(queries, vectors, fetch, euclidean=euclidean)
-    if dead is None and fetch > k and (scores[:, :-1] - scores[:, 1:]).min() > 10.0**-DECIMALS:
-        return scores[:, :k], rows[:, :k]  # no tie: nothing to put in order
-    scores, rows, settled = _sifted(scores, rows, count, dead, whole=fetch == n)
-    while not settled.all():
-        open_ = np.flatnonzero(~settled)
-        fetch = min(n, 2 * fetch + _SPARE)
-        more, their_rows = _search(queries[open_], vectors, fetch, euclidean=euclidean)
-        scores[open_], rows[open_], settled[open_] = _sifted(more, their_rows, count, dead, whole=fetch == n)
-    return _padded(*_in_order(scores, rows), k)
+    if dead is not None and live <= GATHER * n:
+        kept = np.flatnonzero(~dead)
+        scores, places = nearest(queries, vectors[kept], count, euclidean=euclidean, doubt=doubt, decimals=decimals)
+        return _padded(scores, kept[places], k)
+    if doubt is None:
+        doubt = doubt_of(queries, at_most(vectors).max(), euclidean=euclidean)
+    found = settled(
+        queries,
+        vectors,
+        count,
+        lambda asked, fetch: _search(asked, vectors, fetch, euclidean=euclidean),
+        doubt=doubt,
+        spare=_SPARE + (n - live) * count // live,
+        euclidean=euclidean,
+        dead=dead,
+        decimals=decimals,
+    )
+    return _padded(*found, k)
 
 
-def merged(parts: list[Found], k: int) -> Found:
-    """The best of several searches over different rows.
+def settled(
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.floating],
+    k: int,
+    search: Search,
+    *,
+    doubt: Doubt,
+    spare: int,
+    euclidean: bool = False,
+    dead: NDArray[np.bool_] | None = None,
+    decimals: int | None = None,
+) -> Found:
+    """Find the k nearest rows of each query by a search whose scores are known only to within a bound.
+
+    Args:
+        queries: f32[m, d].
+        vectors: float[n, d].
+        k: How many, 1 to the number of rows that may be found.
+        search: Given queries and a number, finds about the nearest rows: scores and rows, the best first.
+        doubt: How far a score that ``search`` gives may be from the true one, for all queries or f64[m].
+        spare: How many candidates beyond k are fetched first.
+        euclidean: Whether the score is the negative squared distance, else the inner product.
+        dead: bool[n], rows that ``search`` may give and that are not to be found.
+        decimals: Decimals at which scores are compared; None to compare them as float32.
+
+    Returns:
+        f32[m, k] scores, the best first, and i64[m, k] rows; equal scores in the order of rows.
+    """
+    fetch = min(k + spare, len(vectors))
+    rough, near = search(queries, fetch)
+    exact = _rounded(candidate_scores(queries, vectors, near, euclidean=euclidean), decimals)
+    if dead is not None or fetch == len(vectors):  # else rows are missing at most where numbers are too large
+        exact[near < 0 if dead is None else (near < 0) | dead[near]] = -np.inf
+    exact, near = in_order(exact, near)
+    scores, rows = exact[:, :k], near[:, :k]
+    if fetch == len(vectors):
+        return scores, rows
+    with np.errstate(invalid="ignore"):  # -inf + inf, where nothing is left and numbers are too large
+        limit = _rounded(rough[:, -1] + doubt, decimals)  # no row that was not fetched scores more
+    open_ = ~(scores[:, -1] > limit)
+    if open_.any():
+        scores[open_], rows[open_] = settled(
+            queries[open_],
+            vectors,
+            k,
+            search,
+            doubt=doubt[open_] if isinstance(doubt, np.ndarray) else doubt,
+            spare=4 * fetch - k,
+            euclidean=euclidean,
+            dead=dead,
+            decimals=decimals,
+        )
+    return scores, rows
+
+
+def merged(parts: Sequence[Found], k: int, decimals: int | None = None) -> Found:
+    """Take the best of several searches over different rows.
 
     Args:
         parts: Scores and rows of each, m queries.
         k: How many.
+        decimals: Decimals at which scores are compared; None to compare them as they are.
 
     Returns:
-        f32[m, k] and i64[m, k], as `nearest` gives them.
+        f32[m, k] and i64[m, k], as `nearest` gives them; a single part as it is.
     """
     if len(parts) == 1:
         return parts[0]
     scores = np.concatenate([part[0] for part in parts], axis=1)
     rows = np.concatenate([part[1] for part in parts], axis=1)
-    scores, rows = _in_order(scores, rows)
+    scores, rows = in_order(scores, rows, decimals)
     return _padded(scores[:, :k], rows[:, :k], k)
 
 
-def _sifted(
-    scores: NDArray[np.float32], rows: NDArray[np.int64], count: int, dead: NDArray[np.bool_] | None, *, whole: bool
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
-    """Leave dead rows out and keep ``count``; whether that is settled, or a tie may go on past what was fetched."""
-    least = scores[:, -1].round(DECIMALS)  # what was not fetched is at most that
-    if dead is not None:
-        gone = dead[rows]
-        scores = np.where(gone, -np.inf, scores)
-    scores, rows = _in_order(scores, rows)
-    last = scores[:, count - 1].round(DECIMALS)
-    settled = np.full(len(rows), fill_value=True) if whole else last > least
-    return scores[:, :count], rows[:, :count], settled
+def in_order(scores: NDArray[np.float32], rows: NDArray[np.int64], decimals: int | None = None) -> Found:
+    """Sort by score, then by row.
 
+    Args:
+        scores: f32[m, c].
+        rows: i64[m, c].
+        decimals: Decimals at which scores are compared; None to compare them as they are.
 
-def _in_order(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> Found:
-    """Sort by score at 6 decimals, then by row; nothing is moved where nothing is tied or out of order."""
+    Returns:
+        Scores and rows of the same shape.
+    """
     with np.errstate(invalid="ignore"):  # -inf - -inf, where rows are missing
         steps = scores[:, :-1] - scores[:, 1:]
-    if steps.size == 0 or steps.min() > 10.0**-DECIMALS:
+    if steps.size == 0 or steps.min() > (0 if decimals is None else 10.0**-decimals):
         return scores, rows
-    order = np.lexsort((rows, -scores.round(DECIMALS)), axis=1)
+    order = np.lexsort((rows, -(scores if decimals is None else scores.round(decimals))), axis=1)
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def doubt_of(queries: NDArray[np.float32], longest: float, *, euclidean: bool) -> NDArray[np.float64]:
+    """How far the scores of some queries may be from the true ones when they are computed in float32.
+
+    Args:
+        queries: f32[m, d].
+        longest: A length that no vector exceeds.
+        euclidean: Whether scores are distances, else inner products.
+
+    Returns:
+        f64[m].
+    """
+    own = at_most(queries)
+    return np.asarray(float32_error(queries.shape[1], (own + longest) ** 2 if euclidean else own * longest))
+
+
+def float32_error(dim: int, size: Doubt) -> Doubt:
+    """The largest error of a sum of products in float32, in any order and with or without fused operations.
+
+    Each operation is wrong by at most 2**-24 of its result, or by less than the smallest normal number (Higham,
+    "Accuracy and Stability of Numerical Algorithms", section 3.1). The bound has eight operations to spare, for
+    distances that are computed from lengths.
+
+    Args:
+        dim: How many products are added.
+        size: The product of the lengths of the two vectors; for a distance the square of their sum.
+
+    Returns:
+        The error.
+    """
+    return (dim + 8) * (2.0**-24 * 1.01 * size + _TINY)
+
+
+def at_most(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Lengths, rounded up by more than the error of their computation, which is in float32 because that is fast.
+
+    Args:
+        vectors: f32 or f16[n, d].
+
+    Returns:
+        f64[n].
+    """
+    dim, squares = vectors.shape[1], np.empty(len(vectors))
+    for start in range(0, len(vectors), _PIECE):
+        part = vectors[start : start + _PIECE].astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):
+            squares[start : start + _PIECE] = np.vecdot(part, part)
+    return np.asarray(np.sqrt(squares * (1 + dim * 2.0**-22) + dim * _TINY))
+
+
+def _rounded(scores: NDArray[np.float64], decimals: int | None) -> NDArray[np.float32]:
+    if decimals is not None:
+        scores = scores.round(decimals) + 0.0  # no -0.0
+    with np.errstate(over="ignore"):
+        return scores.astype(np.float32)
 
 
 def _padded(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Found:

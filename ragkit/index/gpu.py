@@ -21,13 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError, RagkitWarning
-from ragkit.index.exact import Found, merged, nearest
+from ragkit.index.exact import Found, in_order, merged, nearest
+from ragkit.pairwise import candidate_scores
 
 Device = str | Sequence[str]
 Kind: TypeAlias = Literal["single", "half", "ivf-sq8", "cagra"]
 _SCRATCH = 1536 * 2**20  # what FAISS takes for itself on a card
 _SHARE = 0.9  # of the free memory
 _TOGETHER = 4096  # queries in one batch
+_DECIMALS = 6  # a card adds in an order of its own, so its scores are compared at 1e-6
 _UNKNOWN = 8 * 2**30  # taken for free where nobody can say
 _CHUNK = 1_000_000  # rows that are handed over at once where the build cannot page
 
@@ -379,21 +381,17 @@ class GpuSegment:
                 scores = self._again(queries, rows)
             if barred is not None:
                 scores = np.where((rows < 0) | barred[np.maximum(rows, 0)], -np.inf, scores)
-            scores, rows = merged([(scores, rows), (scores[:, :0], rows[:, :0])], fetch)
+            scores, rows = in_order(scores, rows, _DECIMALS)
             if fetch == self.rows or not exact or np.isfinite(scores[:, count - 1]).all():
                 rows = np.where(np.isneginf(scores), -1, rows)
-                return merged([(scores, rows), (scores[:, :0], rows[:, :0])], k)
+                return merged([(scores, rows), (scores[:, :0], rows[:, :0])], k, _DECIMALS)
             fetch = min(self.rows, 4 * fetch)
         # More than a card gives, or nothing to find: the CPU has the same vectors.
         return nearest(queries, self._vectors, k, euclidean=self._euclidean, dead=barred)
 
     def _again(self, queries: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The true scores of candidates, from the vectors on disk."""
-        near = self._vectors[np.maximum(rows, 0)].astype(np.float32)
-        if self._euclidean:
-            scores = -np.square(near - queries[:, None]).sum(axis=2)
-        else:
-            scores = np.einsum("mkd,md->mk", near, queries)
+        scores = candidate_scores(queries, self._vectors, rows, euclidean=self._euclidean)
         return np.where(rows < 0, -np.inf, scores).astype(np.float32)
 
     def _ask(self, queries: NDArray[np.float32], k: int) -> Found:
@@ -406,7 +404,7 @@ class GpuSegment:
         waiting = [
             (worker.search(queries, min(k, end - start)), start) for worker, (start, end) in pieces if end > start
         ]
-        return merged([self._signed(*future.result(), start) for future, start in waiting], k)
+        return merged([self._signed(*future.result(), start) for future, start in waiting], k, _DECIMALS)
 
     def _signed(self, scores: NDArray[np.float32], rows: NDArray[np.int64], start: int = 0) -> Found:
         scores = np.where(rows < 0, -np.inf, -scores if self._euclidean else scores).astype(np.float32)

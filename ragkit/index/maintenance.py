@@ -17,10 +17,10 @@ from ragkit.index.segment import Segment, choose_factory
 from ragkit.index.state import SegmentFacts, State, files
 from ragkit.index.store import Store
 from ragkit.index.vectors import checked_vectors
+from ragkit.pairwise import candidate_scores
 
 _CHUNK = 16 * BLOCK
 _QUERIES = 200
-_DOUBT = 1e-5  # what float32 sums can be wrong by
 
 
 def compact(store: Store) -> None:
@@ -171,15 +171,14 @@ def _measured(
         queries = np.ascontiguousarray(vectors[rows], dtype=np.float32)
     fetch = min(k + own, len(vectors))
     euclidean = state.facts["metric"] == "l2"
-    exact, _ = nearest(queries, vectors, fetch, euclidean=euclidean)
+    exact, _ = nearest(queries, vectors, fetch, euclidean=euclidean, doubt=state.doubt(queries))
     _, found = segment.search(queries, fetch, None)
     shares = []
     for place, got in enumerate(found):
         others = got[(got >= 0) & (got != rows[place])] if own else got[got >= 0]
-        near = vectors[others].astype(np.float64)
-        asked = queries[place].astype(np.float64)
-        scores = -((near - asked) ** 2).sum(axis=1) if euclidean else near @ asked
-        shares.append(min(1.0, np.count_nonzero(scores >= exact[place, -1] - _DOUBT) / max(1, fetch - own)))
+        scores = candidate_scores(queries[place : place + 1], vectors, others[None], euclidean=euclidean)
+        near = np.count_nonzero(scores.astype(np.float32) >= exact[place, -1])
+        shares.append(min(1.0, near / max(1, fetch - own)))
     return {"recall": float(np.mean(shares))}
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.index.exact import Found, merged, nearest
+from ragkit.index.exact import GATHER, Found, merged, nearest
 from ragkit.index.state import State
 
-# Up to this share of rows the matching ones are copied together and searched exactly, also beside a segment.
-_GATHER = 0.3
+_DECIMALS = 6  # an approximate index adds in an order of its own, so its scores are compared at 1e-6
 
 
 def find(state: State, queries: NDArray[np.float32], k: int, matched: NDArray[np.int64] | None) -> Found:
@@ -26,21 +25,23 @@ def find(state: State, queries: NDArray[np.float32], k: int, matched: NDArray[np
     """
     if not k or not len(queries) or not state.live or (matched is not None and not len(matched)):
         return np.full((len(queries), k), -np.inf, dtype=np.float32), np.full((len(queries), k), -1, dtype=np.int64)
-    euclidean, rows = state.facts["metric"] == "l2", len(state.keys)
-    barred = state.dead
+    rows, barred = len(state.keys), state.dead
+
+    def exact(vectors: NDArray[np.floating], dead: NDArray[np.bool_] | None = None) -> Found:
+        euclidean = state.facts["metric"] == "l2"
+        return nearest(queries, vectors, k, euclidean=euclidean, dead=dead, doubt=state.doubt(queries))
+
     if matched is not None:
-        if state.segment is None or len(matched) <= _GATHER * rows:
-            vectors = state.vectors if len(matched) == rows else state.vectors[matched]
-            scores, places = nearest(queries, vectors, k, euclidean=euclidean)
+        if state.segment is None or len(matched) <= GATHER * rows:
+            scores, places = exact(state.vectors if len(matched) == rows else state.vectors[matched])
             return scores, np.where(places < 0, -1, matched[places])
         barred = np.ones(rows, dtype=np.bool_)
         barred[matched] = False
     if state.segment is None:
-        return nearest(queries, state.vectors, k, euclidean=euclidean, dead=barred)
+        return exact(state.vectors, barred)
     built = state.segment.rows
     parts = [state.segment.search(queries, k, None if barred is None else barred[:built])]
     if built < rows:
-        tail = None if barred is None else barred[built:]
-        scores, places = nearest(queries, state.vectors[built:], k, euclidean=euclidean, dead=tail)
+        scores, places = exact(state.vectors[built:], None if barred is None else barred[built:])
         parts.append((scores, np.where(places < 0, -1, places + built)))
-    return merged(parts, k)
+    return merged(parts, k, _DECIMALS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from ragkit.errors import IntegrityError
 from ragkit.index.array_file import ArrayFile
 from ragkit.index.database import Database
+from ragkit.index.exact import Doubt, at_most, doubt_of, float32_error
 from ragkit.index.gpu import GpuSegment
 from ragkit.index.segment import Segment
+
+_UNIT = np.float64(1.001)  # more than the rounding to half precision can make of the length of a unit vector
 
 
 class SegmentFacts(TypedDict):
@@ -72,6 +75,29 @@ def read_facts(database: Database) -> Facts:
     return cast("Facts", found)
 
 
+class Longest:
+    """The length of the longest of some vectors to which others may be added; each is measured once, when needed."""
+
+    def __init__(self) -> None:
+        """Begin with no vectors."""
+        self._known = (0, 0.0)
+
+    def of(self, vectors: NDArray[np.floating]) -> float:
+        """A length that no vector exceeds.
+
+        Args:
+            vectors: float[n, d], those of earlier calls first.
+
+        Returns:
+            A length, hardly larger than that of the longest.
+        """
+        rows, length = self._known  # read together: another thread may put others in their place
+        if rows < len(vectors):
+            length = max(length, float(at_most(vectors[rows:]).max()))
+            self._known = len(vectors), length
+        return length
+
+
 @dataclass(frozen=True)
 class State:
     """One commit.
@@ -82,6 +108,7 @@ class State:
         keys: i64[rows], mapped.
         dead: bool[rows], rows without a document; None where there is none.
         segment: An approximate index over the first rows.
+        measured: What is known of the lengths of the vectors; shared by the commits of a generation.
     """
 
     facts: Facts
@@ -89,6 +116,13 @@ class State:
     keys: NDArray[np.int64]
     dead: NDArray[np.bool_] | None
     segment: Segment | GpuSegment | None
+    measured: Longest = field(default_factory=Longest)
+
+    def doubt(self, queries: NDArray[np.float32]) -> Doubt:
+        """How far scores in float32 may be from the true ones, for all queries or f64[m]."""
+        if self.facts["metric"] == "cosine":
+            return float32_error(self.facts["dim"], _UNIT)
+        return doubt_of(queries, self.measured.of(self.vectors), euclidean=self.facts["metric"] == "l2")
 
     @property
     def live(self) -> int:

@@ -184,6 +184,8 @@ class Store:
     def _loaded(self) -> State:
         """The last commit, with the last state's segment where that is still right, else one that is made anew."""
         state, last = load_state(self.folder, self.database), self._state
+        if last is not None and last.facts["generation"] == state.facts["generation"]:
+            state = replace(state, measured=last.measured)
         if self.gpus is not None:
             return replace(state, segment=self._on_cards(self.gpus, state))
         told = state.facts["segment"]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
 from ragkit.index.state import Facts
+from ragkit.pairwise import lengths
 
 _HALF = float(np.finfo(np.float16).max)
 _LENGTH = 1e-6  # how far from 1 the length of a unit vector may be
@@ -60,7 +61,8 @@ def checked_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> N
         bad = int(np.flatnonzero(~np.isfinite(ready).all(axis=1))[0])
         raise InvalidInputError(f"`{name}`[{bad}] holds NaN or an infinite number")
     if unit:
-        lengths = np.sqrt(np.einsum("nd,nd->n", ready, ready, dtype=np.float64))
-        if np.abs(lengths - 1).max(initial=0) > _LENGTH:
-            ready = (ready / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+        own = lengths(ready)
+        scale = np.where((own > 0) & (np.abs(own - 1) > _LENGTH), own, 1)  # unit vectors stay, whatever is beside them
+        if (scale != 1).any():
+            ready = (ready / scale[:, None]).astype(np.float32)
     return ready

@@ -12,6 +12,7 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.mmr import mmr
+from ragkit.pairwise import unit
 from ragkit.protocols import Retriever
 from ragkit.records import Hit
 from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
@@ -72,19 +73,13 @@ class MmrRetriever(RetrieverBase):
 
     def _chosen(self, queries: Sequence[str], found: Hits, k: int) -> Hits:
         assert self.index.embedder is not None  # noqa: S101 - DenseRetriever has looked
-        asked = _unit(self.index.embedder.embed_queries(queries))
+        asked = unit(self.index.embedder.embed_queries(queries))
         return [self._choose(query, hits, k) for query, hits in zip(asked, found, strict=True)]
 
     def _choose(self, query: NDArray[np.float64], hits: Sequence[Hit], k: int) -> list[Hit]:
-        vectors = _unit(self.index.get_vectors([hit.id for hit in hits]))
+        vectors = unit(self.index.get_vectors([hit.id for hit in hits]))
         places, costs = mmr(query, vectors, k, self.trade_off)
         return ranked(
             (hits[place], hits[place].score, {"likeness_cost": cost})
             for place, cost in zip(places.tolist(), costs.tolist(), strict=True)
         )
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    wide = vectors.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.asarray(wide / np.where(lengths > 0, lengths, 1), dtype=np.float64)

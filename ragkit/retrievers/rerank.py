@@ -17,6 +17,8 @@ from ragkit.progress import quiet_transformers
 from ragkit.protocols import LanguageModel, Retriever, TokenEmbedder
 from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
 
+_DECIMALS = 9  # what the order in which float64 numbers are added cannot change
+
 KNOWN = ("cross-encoder:<hub id or folder>", "tokens:<embedder>")
 
 
@@ -193,7 +195,8 @@ class TokenLikeness:
         for place, (query, text) in enumerate(zip(queries, texts, strict=True)):
             left, right = asked[query], held[text]
             if len(left) and len(right):
-                scores[place] = float((left @ right.T).max(axis=1).mean())
+                cosines = left.astype(np.float64) @ right.T.astype(np.float64)
+                scores[place] = cosines.max(axis=1).mean().round(_DECIMALS)
         return scores
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.mmr import DOUBT, first_best
+from ragkit.pairwise import inner_products
 
 
 def dpp(query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, scale: float = 0.1) -> NDArray[np.intp]:
@@ -29,7 +30,7 @@ def dpp(query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, scale:
         intp[min(k, m)], different places in the order of choice.
     """
     count = min(k, len(vectors))
-    relevance = (vectors @ query + 1) / 2
+    relevance = (inner_products(vectors, query) + 1) / 2  # ranks what no longer adds anything
     quality = np.exp((relevance - relevance.max(initial=0)) / (2 * scale)) if len(vectors) else relevance
     left = quality**2 * ((np.einsum("md,md->m", vectors, vectors) + 1) / 2)
     rows = np.empty((count, len(vectors)))  # of the incomplete Cholesky factor

@@ -12,13 +12,12 @@ from typing_extensions import override
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.extras import require
+from ragkit.pairwise import lengths
 from ragkit.protocols import Embedder
 from ragkit_selectors.candidates import Candidates
 from ragkit_selectors.flat import FlatVectors
 from ragkit_selectors.pool import AnyExample, Pool
 from ragkit_selectors.selecting import PoolSelector
-
-_TINY = np.finfo(np.float64).tiny  # less than the square of any float32 but 0, which stays 0
 
 
 class EmbeddingSelector(PoolSelector):
@@ -65,14 +64,12 @@ class EmbeddingSelector(PoolSelector):
     def _unit(self, vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         expected = (count, self.embedder.dim)
         right = vectors.shape == expected
-        squares = np.vecdot(vectors, vectors, dtype=np.float64) if right else np.full(1, np.nan)
-        if not squares.sum() < np.inf:  # false for NaN too
+        own = lengths(vectors) if right else np.full(1, np.nan)
+        if not own.sum() < np.inf:  # false for NaN too
             raise InvalidInputError(
                 f"embedder {self.embedder.name!r} must give finite numbers of shape {expected}, got {vectors.shape}"
             )
-        lengths = np.sqrt(np.maximum(squares, _TINY))
-        unit: NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)
-        return unit
+        return (vectors / np.where(own > 0, own, 1)[:, None]).astype(np.float32)
 
     @override
     def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:

@@ -13,6 +13,7 @@ from ragkit.embedders.langchain_embeddings import LangChainEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.mmr import mmr
+from ragkit.pairwise import unit
 from ragkit.protocols import Embedder
 from ragkit.text import refuse_bare_string
 from ragkit_pipelines.langchain.filters import Filter, read_where
@@ -115,7 +116,7 @@ class Searches:
         chosen = []
         for query, row in zip(queries, self._keyed(queries, max(k, fetch_k), filter), strict=True):
             vectors = self.index.get_vectors_by_keys([key for key, _, _ in row])
-            places, _ = mmr(_unit(query[None])[0], _unit(vectors), k, lambda_mult)
+            places, _ = mmr(unit(query[None])[0], unit(vectors), k, lambda_mult)
             chosen.append([row[place][2] for place in places.tolist()])
         return chosen
 
@@ -177,8 +178,3 @@ def of_parts(text: str, metadata: Mapping[str, object] | None, name: str | None)
 def _check_k(k: int) -> None:
     if type(k) is not int or k < 0:
         raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
-
-
-def _unit(vectors: Vectors) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float64)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
+from ragkit.pairwise import inner_products
 from ragkit.postings import Rule
 from ragkit.protocols import Embedder
 from ragkit.records import Hit
@@ -102,8 +103,8 @@ class ExtractiveReader:
         vectors, asked = self.embedder.embed_documents(texts), self.embedder.embed_queries(list(questions))
         read = []
         for question, own, vector, hits in zip(questions, held, asked, passages, strict=True):
-            likeness = vectors[[places[each.text] for each in own]] @ vector if own else np.zeros(0)
-            scores = (likeness.astype(np.float64) + self._shared(question, own)) / 2
+            likeness = inner_products(vectors[[places[each.text] for each in own]], vector)
+            scores = (likeness + self._shared(question, own)) / 2
             read.append(self._chosen(own, scores.round(6), hits))
         return read
 

@@ -1,0 +1,98 @@
+"""Inner products and distances of pairs of vectors, with the same bits on every processor.
+
+A product of matrices adds in an order that depends on the shapes, the number of threads and the processor. Here every
+pair is computed by itself in float64: numbers are multiplied one by one, and numpy adds each contiguous row in an order
+that depends on its length alone. Products of float32 numbers are exact in float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_AT_ONCE = 2**16  # numbers that are multiplied together, so that they stay in the cache
+
+
+def inner_products(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Multiply pairs of vectors.
+
+    Args:
+        left: float[..., d].
+        right: float[..., d], which must broadcast with ``left``.
+
+    Returns:
+        f64[...], the sum over the last axis of the products.
+    """
+    products = np.multiply(left, right, dtype=np.float64, order="C")
+    return np.asarray(np.add.reduce(products, axis=-1))
+
+
+def squared_distances(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Compute the squared Euclidean distances of pairs of vectors.
+
+    Args:
+        left: float[..., d].
+        right: float[..., d], which must broadcast with ``left``.
+
+    Returns:
+        f64[...].
+    """
+    differences = np.subtract(left, right, dtype=np.float64, order="C")
+    return inner_products(differences, differences)
+
+
+def lengths(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Compute Euclidean lengths.
+
+    Args:
+        vectors: float[n, d].
+
+    Returns:
+        f64[n].
+    """
+    squares = np.empty(len(vectors))
+    step = max(1, _AT_ONCE // max(1, vectors.shape[1]))
+    for start in range(0, len(vectors), step):
+        part = vectors[start : start + step]
+        squares[start : start + step] = inner_products(part, part)
+    return np.sqrt(squares)
+
+
+def unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Bring vectors to length 1.
+
+    Args:
+        vectors: float[n, d].
+
+    Returns:
+        f64[n, d], rows of length 1; a vector of zeros stays one.
+    """
+    own = lengths(vectors)
+    return np.asarray(vectors / np.where(own > 0, own, 1)[:, None], dtype=np.float64)
+
+
+def candidate_scores(
+    queries: NDArray[np.floating], vectors: NDArray[np.floating], rows: NDArray[np.integer], *, euclidean: bool
+) -> NDArray[np.float64]:
+    """Score the candidates of each query.
+
+    Args:
+        queries: float[m, d].
+        vectors: float[n, d].
+        rows: int[m, c], the candidates of each query as rows of ``vectors``.
+        euclidean: Whether the score is the negative squared distance, else the inner product.
+
+    Returns:
+        f64[m, c].
+    """
+    wide = max(1, _AT_ONCE // vectors.shape[1])
+    if rows.size <= wide:
+        near, asked = vectors[rows], queries[:, None]
+        return -squared_distances(near, asked) if euclidean else inner_products(near, asked)
+    scores = np.empty(rows.shape)
+    many = max(1, wide // rows.shape[1])
+    for top in range(0, rows.shape[0], many):
+        for left in range(0, rows.shape[1], wide):
+            block = np.s_[top : top + many, left : left + wide]
+            scores[block] = candidate_scores(queries[top : top + many], vectors, rows[block], euclidean=euclidean)
+    return scores

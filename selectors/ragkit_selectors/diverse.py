@@ -116,7 +116,7 @@ class Coverage:
         return found.take(places, coverage_gain=gains)
 
     def _words(self, asked: Asked, found: Candidates) -> NDArray[np.float64]:
-        from ragkit_selectors.bm25 import BM25Selector
+        from ragkit_selectors.lexical import BM25Selector
 
         source = asked.source
         bm25 = source if isinstance(source, BM25Selector) else BM25Selector(source.pool)

@@ -33,8 +33,10 @@ class BM25(WeightedScorer):
         Raises:
             InvalidInputError: If ``k1`` or ``b`` is out of its range.
         """
-        if not 0 <= k1 < float("inf") or not 0 <= b <= 1:
-            raise InvalidInputError(f"`k1` must be 0 or more and `b` between 0 and 1, got {k1!r} and {b!r}")
+        if not 0 <= k1 < float("inf"):
+            raise InvalidInputError(f"`k1` must be 0 or more, got {k1!r}")
+        if not 0 <= b <= 1:
+            raise InvalidInputError(f"`b` must be between 0 and 1, got {b!r}")
         super().__init__(lists)
         self.k1, self.b = k1, b
 

@@ -136,6 +136,7 @@ class PostingLists:
     def merge(self) -> None:
         """Put the tail into the arrays."""
         self._store(*self.entries())
+        self._changed()
 
     def frequency(self, column: int) -> int:
         """The number of rows that contain a term, without removed rows."""

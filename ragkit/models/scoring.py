@@ -79,9 +79,7 @@ def log_likelihoods(model: LocalModel, rows: Rows, tails: Rows, prefix: Prefix |
     return trie.sums(values)
 
 
-def _passes(
-    model: LocalModel, trie: Trie, mask: Any, cache: Any, most: int
-) -> Iterator[tuple[NDArray[np.int64], Any]]:
+def _passes(model: LocalModel, trie: Trie, mask: Any, cache: Any, most: int) -> Iterator[tuple[NDArray[np.int64], Any]]:
     """Run the nodes that have children, in preorder and at most ``most`` at a time.
 
     The ancestors that later nodes need are those of the next node, so only these stay in the cache.
@@ -105,9 +103,7 @@ def _passes(
         yield nodes, model.forward(ids.repeat(len(mask), 1), masks, cache, keep=0, positions=positions).logits
 
 
-def _tree_masks(
-    model: LocalModel, trie: Trie, mask: Any, cached: NDArray[np.int64], nodes: NDArray[np.int64]
-) -> Any:
+def _tree_masks(model: LocalModel, trie: Trie, mask: Any, cached: NDArray[np.int64], nodes: NDArray[np.int64]) -> Any:
     """Masks float[n, 1, nodes, prompt + cached] to be added to attention scores, by attention type if there are two."""
     on_path = torch.from_numpy(trie.on_path(nodes, cached)).to(mask.device)
     prompt = mask.bool()[:, None, None].expand(-1, 1, len(nodes), -1)

@@ -120,7 +120,7 @@ class Coverage:
 
         source = asked.source
         bm25 = source if isinstance(source, BM25Selector) else BM25Selector(source.pool)
-        added: NDArray[np.float64] = bm25.contributions(asked.text, found.rows)
+        added: NDArray[np.float64] = bm25.scorer.contributions(asked.text, found.rows)
         return added
 
     def _embedded(self, asked: Asked, found: Candidates) -> NDArray[np.float64]:

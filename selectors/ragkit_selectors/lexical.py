@@ -96,18 +96,6 @@ class BM25Selector(LexicalSelector):
         self.scorer = BM25(self.pool.postings(self.analyzer), k1=k1, b=b)
         self.k1, self.b = k1, b
 
-    def contributions(self, query: str, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What each term of a query adds to the scores of some rows, see `ragkit.lexical.bm25.BM25`.
-
-        Args:
-            query: A text.
-            rows: intp[m], rows of the pool.
-
-        Returns:
-            f64[m, t], 0 or more.
-        """
-        return self.scorer.contributions(query, rows)
-
     @override
     def _config(self) -> dict[str, object]:
         analyzer = self.analyzer

@@ -111,7 +111,6 @@ if TYPE_CHECKING:
     from ragkit_pipelines.rag.extractive import ExtractiveReader as ExtractiveReader
     from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer as RetrieveThenAnswer
     from ragkit_pipelines.serving import Server as Server
-    from ragkit_selectors.bm25 import BM25Selector as BM25Selector
     from ragkit_selectors.checking import check_pool as check_pool
     from ragkit_selectors.diverse import Coverage as Coverage
     from ragkit_selectors.diverse import Dpp as Dpp
@@ -125,16 +124,17 @@ if TYPE_CHECKING:
     from ragkit_selectors.hybrid import HybridSelector as HybridSelector
     from ragkit_selectors.labelling import FacilityLocation as FacilityLocation
     from ragkit_selectors.labelling import VoteK as VoteK
+    from ragkit_selectors.lexical import BM25Selector as BM25Selector
+    from ragkit_selectors.lexical import ContainmentSelector as ContainmentSelector
+    from ragkit_selectors.lexical import JaccardSelector as JaccardSelector
+    from ragkit_selectors.lexical import NgramSelector as NgramSelector
+    from ragkit_selectors.lexical import TfidfSelector as TfidfSelector
     from ragkit_selectors.loading import load_selector as load_selector
-    from ragkit_selectors.ngram import NgramSelector as NgramSelector
     from ragkit_selectors.order import Order as Order
     from ragkit_selectors.order import Pinned as Pinned
     from ragkit_selectors.ordering import entropy_order as entropy_order
-    from ragkit_selectors.overlap import ContainmentSelector as ContainmentSelector
-    from ragkit_selectors.overlap import JaccardSelector as JaccardSelector
     from ragkit_selectors.report import autoselect as autoselect
     from ragkit_selectors.rerank import Rerank as Rerank
-    from ragkit_selectors.tfidf import TfidfSelector as TfidfSelector
     from ragkit_selectors.uniform import FixedSelector as FixedSelector
     from ragkit_selectors.uniform import RandomSelector as RandomSelector
 
@@ -146,7 +146,7 @@ _HOME_OF = {
     "Advice": "ragkit_pipelines.advise",
     "AnswerCache": "ragkit.models.answers",
     "BM25Retriever": "ragkit.retrievers.bm25",
-    "BM25Selector": "ragkit_selectors.bm25",
+    "BM25Selector": "ragkit_selectors.lexical",
     "Batch": "ragkit.workers.batches",
     "Budget": "ragkit.models.budget",
     "Cancellation": "ragkit_pipelines.pearl.gate",
@@ -155,7 +155,7 @@ _HOME_OF = {
     "CitedAnswer": "ragkit_pipelines.rag.answers",
     "Comparison": "ragkit_pipelines.compare",
     "Completion": "ragkit.records",
-    "ContainmentSelector": "ragkit_selectors.overlap",
+    "ContainmentSelector": "ragkit_selectors.lexical",
     "Coverage": "ragkit_selectors.diverse",
     "DenseRetriever": "ragkit.retrievers.dense",
     "Document": "ragkit.records",
@@ -180,7 +180,7 @@ _HOME_OF = {
     "HybridSelector": "ragkit_selectors.hybrid",
     "Imitation": "ragkit.finetuning.imitation",
     "Index": "ragkit.index",
-    "JaccardSelector": "ragkit_selectors.overlap",
+    "JaccardSelector": "ragkit_selectors.lexical",
     "LabelBalanced": "ragkit_selectors.diverse",
     "LabelNearest": "ragkit_selectors.diverse",
     "LangChainRetriever": "ragkit.retrievers.langchain_store",
@@ -193,7 +193,7 @@ _HOME_OF = {
     "MmrRetriever": "ragkit.retrievers.mmr",
     "MultiQueryRetriever": "ragkit.retrievers.multi_query",
     "Needs": "ragkit_pipelines.advise",
-    "NgramSelector": "ragkit_selectors.ngram",
+    "NgramSelector": "ragkit_selectors.lexical",
     "OptionMapper": "ragkit_pipelines.pearl.options",
     "Order": "ragkit_selectors.order",
     "Parity": "ragkit_pipelines.parity",
@@ -225,7 +225,7 @@ _HOME_OF = {
     "ShardedIndex": "ragkit.index.sharded",
     "Task": "ragkit.tasks",
     "Template": "ragkit.templates",
-    "TfidfSelector": "ragkit_selectors.tfidf",
+    "TfidfSelector": "ragkit_selectors.lexical",
     "TokenLimit": "ragkit_selectors.filters",
     "Trace": "ragkit_pipelines.pearl.trace",
     "TrainedRetriever": "ragkit.retriever_training",

@@ -27,7 +27,6 @@ EXTRA_OF = {
     "matplotlib": "report",
     "jinja2": "report",
     "numba": "fast",
-    "Stemmer": "rag",
     "ir_measures": "rag",
     "langchain_text_splitters": "rag",
     "markdown_it": "rag",

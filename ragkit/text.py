@@ -1,36 +1,108 @@
-"""How texts are compared, one rule for words used by selectors, leak checks and metrics; and how JSON is read."""
+"""How texts are normalised and split into words, the same way in all parts of the library; and how JSON is read."""
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
+from itertools import chain, pairwise
+from typing import NamedTuple
 
 from ragkit.errors import InvalidInputError
 
-_WORD = re.compile(r"\w+")
+# Scripts that are written without spaces between words: Thai and Lao, Myanmar, Khmer, then kana and Han characters.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303b"
+    "\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua9e0-\ua9fe\uaa60-\uaa7f\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_HAN = re.compile("[\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+# Invisible characters inside words: soft hyphens, joiners, marks of direction, variation selectors.
+_INVISIBLE = re.compile("[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]")
+_ASCII_WORD = re.compile(r"\w+")
+
+
+def normalised(text: str) -> str:
+    """Bring the different spellings of a text that Unicode treats as equivalent into one form, without case.
+
+    The form is NFKC with full case folding; soft hyphens and other invisible characters are removed.
+
+    Examples:
+        >>> normalised("Ｃａｆｅ\u0301 STRASSE") == normalised("café straße")
+        True
+
+    Returns:
+        The normalised text, white space and punctuation included.
+    """
+    if text.isascii():
+        return text.lower()
+    without_case = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    # The capital I with a dot of Turkish folds to an i and a combining dot; the plain i is what users search for.
+    return unicodedata.normalize("NFKC", without_case.replace("i\u0307", "i"))
 
 
 def words(text: str) -> list[str]:
-    """Split a text into lower-case words, punctuation left out.
+    """Split a text into normalised words. All lexical scores, duplicate checks and leak checks use this function.
+
+    A word is a sequence of letters, digits and underscores with the combining marks that belong to them. Chinese,
+    Japanese, Thai, Lao, Khmer and Myanmar are written without spaces, so their texts are split into overlapping pairs
+    of characters, as search engines do for want of a dictionary; a character alone is one word.
 
     Examples:
         >>> words("Where's my card?")
         ['where', 's', 'my', 'card']
+        >>> words("红色的灯 LED")
+        ['红色', '色的', '的灯', 'led']
 
     Returns:
-        The runs of letters, digits and underscores, in order.
+        The words in order, without punctuation.
     """
-    return _WORD.findall(text.lower())
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    patterns, text = _patterns(), normalised(text)
+    if not patterns.unspaced.search(text):
+        return patterns.word.findall(text)
+    found: list[str] = []
+    for run in chain.from_iterable(map(patterns.run.findall, patterns.word.findall(text))):
+        characters = patterns.character.findall(run) if patterns.unspaced.match(run) else [run]
+        found += map("".join, pairwise(characters)) if len(characters) > 1 else characters
+    return found
+
+
+def han_characters(text: str) -> list[str]:
+    """The Chinese characters of a text one by one, in order; many are words by themselves."""
+    return [] if text.isascii() else _HAN.findall(normalised(text))
 
 
 def folded(text: str) -> str:
-    """Reduce a text to what is left when case, punctuation and spacing do not count.
+    """Reduce a text to its words: two texts that differ in case, punctuation or spacing alone become equal.
 
     Returns:
-        The words joined by single spaces; a text without words stays as it is.
+        The normalised words joined by single spaces; a text without words is returned unchanged.
     """
-    return " ".join(words(text)) or text
+    found = _ASCII_WORD.findall(text.lower()) if text.isascii() else _patterns().word.findall(normalised(text))
+    return " ".join(found) or text
+
+
+class _Patterns(NamedTuple):
+    word: re.Pattern[str]
+    run: re.Pattern[str]
+    unspaced: re.Pattern[str]
+    character: re.Pattern[str]
+
+
+@cache
+def _patterns() -> _Patterns:
+    """The patterns that need the list of combining marks, which takes some milliseconds to compute."""
+    marks = "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
+    unspaced = f"[{_UNSPACED}{marks}]"
+    return _Patterns(
+        word=re.compile(rf"\w[\w{marks}]*"),
+        run=re.compile(rf"[{_UNSPACED}]{unspaced}*|[^{_UNSPACED}]+"),
+        unspaced=re.compile(f"[{_UNSPACED}]"),
+        character=re.compile(rf".[{marks}]*"),
+    )
 
 
 def read_json(text: str | bytes) -> object:

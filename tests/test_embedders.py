@@ -53,7 +53,7 @@ def hashed_by_hand(text: str, dim: int):
 def test_hashing_by_value():
     vectors = HashingEmbedder(64).embed_documents(TEXTS)
     assert np.allclose(vectors, [hashed_by_hand(text, 64) for text in TEXTS], atol=1e-6)
-    assert HashingEmbedder(64).fingerprint == "hash:64:v1"
+    assert HashingEmbedder(64).fingerprint == "hash:64:v2"
 
 
 def test_hashing_ignores_case_and_punctuation():

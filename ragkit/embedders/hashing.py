@@ -42,7 +42,7 @@ class HashingEmbedder:
     @property
     def fingerprint(self) -> str:
         """The spec with the version of the rule."""
-        return f"{self.name}:v1"
+        return f"{self.name}:v2"
 
     def count_tokens(self, text: str) -> int:
         """Number of words of ``text``."""

@@ -1,45 +1,44 @@
-"""Retrieval by words: BM25, in step with an index."""
+"""Retrieval by words: BM25 over an index, or over documents in memory."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Sequence
-from hashlib import blake2b
 from threading import RLock
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
-from ragkit.errors import IntegrityError, InvalidInputError, RagkitWarning
+from ragkit.errors import RagkitWarning
 from ragkit.index import Index
 from ragkit.index.incoming import AnyDocument
-from ragkit.postings import Rule
-from ragkit.retrievers.analysis import Analyzer
+from ragkit.lexical.analysis import Analyzer, WordAnalyzer, load_analyzer
+from ragkit.lexical.bm25 import BM25, K1, LANGUAGE, B
+from ragkit.lexical.postings import PostingLists
 from ragkit.retrievers.base import Hits, RetrieverBase, Where, hit_of
-from ragkit.retrievers.bm25_lists import Bm25Lists
+from ragkit.retrievers.bm25_cache import Bm25Cache, CachedLists
+from ragkit.retrievers.memory import MemoryDocuments
 
-_AT_ONCE = 100_000  # texts that are read from the index at once; the lists are merged after each turn
-_LOOSE = 1000  # rows of removed documents that are no reason to make the lists anew
+_AT_ONCE = 100_000  # texts that are read from the index together; the lists are merged after each turn
+_LOOSE = 1000  # so many rows of deleted documents are kept in any case
 
 
 class BM25Retriever(RetrieverBase):
-    """Find the documents that share rare words with the query (Robertson and Zaragoza, 2009; the form of Lucene).
+    """Finds the documents that share rare words with the query, with the same defaults as `ragkit.BM25Selector`.
 
-    Before each search it looks whether the index has changed and takes over what has, so an added document costs what
-    it adds. The lists are kept in a file beside the index, which is a cache. Documents that share no word with the
-    query are no hits.
+    Before each search the retriever takes over what has changed in the index, so adding a document costs little. The
+    posting lists are cached in a file beside the index. Documents that share no word with the query are not returned.
 
     Attributes:
-        index: Where the documents are.
-        k1: How soon more of the same word stops to matter.
-        b: How much long documents are held back, 0 to 1.
-        rule: How a text is cut into terms.
+        source: Where the documents are.
+        analyzer: Turns a text into its terms.
+        scorer: Scores the documents.
 
     Examples:
         >>> retriever = BM25Retriever(["dim the lamp", "play a song"])
         >>> retriever.retrieve("which lamps were dimmed?", k=1)[0].text
         'dim the lamp'
-        >>> retriever.index.close()
     """
 
     name = "bm25"
@@ -48,44 +47,35 @@ class BM25Retriever(RetrieverBase):
         self,
         source: Index | Iterable[AnyDocument],
         *,
-        k1: float = 1.2,
-        b: float = 0.75,
-        analyzer: str | Rule | None = "english",
+        k1: float = K1,
+        b: float = B,
+        analyzer: str | Analyzer | None = LANGUAGE,
     ) -> None:
-        """Search an index, or documents that are put into one in memory.
+        """Search an index, or documents that are kept in memory.
 
         Args:
             source: An index, with or without an embedder, or documents.
-            k1: How soon more of the same word stops to matter, 0 or more.
-            b: How much long documents are held back, 0 to 1.
-            analyzer: A language whose words are reduced to stems, None for words as they are, or a function from a text
-                to its terms; a function's lists are not kept in a file.
-
-        Raises:
-            InvalidInputError: If an argument is out of its range.
+            k1: Term-frequency saturation, 0 or more.
+            b: Length normalisation, from 0 to 1.
+            analyzer: The language of a stemmer, None for whole words, or a function from a text to its terms; the
+                lists of a function are not cached in a file.
         """
-        if not 0 <= k1 < float("inf") or not 0 <= b <= 1:
-            raise InvalidInputError(f"`k1` must be 0 or more and `b` between 0 and 1, got {k1!r} and {b!r}")
-        self.rule: Rule = analyzer if callable(analyzer) else Analyzer(analyzer)
-        self.k1, self.b = k1, b
-        if isinstance(source, Index):
-            self.index = source
-        else:
-            self.index = Index.create(None, embedder=None, dim=1, metric="ip", device="cpu")
-            self.add(source)
+        self.analyzer = load_analyzer(analyzer)
+        self.scorer = BM25(PostingLists(self.analyzer), k1=k1, b=b)  # before anything is read: it checks the numbers
+        self.source: Index | MemoryDocuments = source if isinstance(source, Index) else MemoryDocuments(source)
+        self._keys: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # the key of each row
         self._lock = RLock()
-        self._seen = -1  # commit that the lists are of
-        name = repr(self.rule)
-        self._name = name
-        digest = blake2b(name.encode(), digest_size=6).hexdigest()
-        self._path = (
-            None if callable(analyzer) or not self.index._store.durable else self.index.path / f"bm25-{digest}.npz"
-        )
-        self._lists, self._unsaved = self._loaded(), 0
-        self._norms = self._lists.norms(k1, b)
+        self._seen = -1  # the commit that the lists belong to
+        self._unsaved = 0
+        self._cache: Bm25Cache | None = None
+        if isinstance(source, Index) and source._store.durable and isinstance(self.analyzer, WordAnalyzer):
+            self._cache = Bm25Cache(source.path, self.analyzer)
+            cached = self._cache.load(source.version)
+            if cached is not None:
+                self.scorer.lists, self._keys = cached
 
     def add(self, documents: Iterable[AnyDocument]) -> list[str]:
-        """Add documents to an index without an embedder; one that has an embedder is added to by itself.
+        """Add documents to the index or to the documents in memory.
 
         Args:
             documents: Documents, strings or LangChain documents.
@@ -93,88 +83,73 @@ class BM25Retriever(RetrieverBase):
         Returns:
             Their ids, in order.
         """
-        if self.index.embedder is not None:
-            return self.index.add(documents)
-        held = list(documents) if not isinstance(documents, str) else documents
-        return self.index.add(held, vectors=np.zeros((len(held), self.index.stats().dim), dtype=np.float32))
+        return self.source.add(documents)
 
     def delete(self, ids: Collection[str]) -> int:
-        """Remove documents from the index.
+        """Delete documents from the index or from the documents in memory.
 
         Args:
             ids: Their ids.
 
         Returns:
-            How many were removed.
+            The number of deleted documents.
         """
-        return self.index.delete(ids)
+        return self.source.delete(ids)
 
     @override
     def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
         with self._lock:
             self._catch_up()
-            allowed = self._lists.live if where is None else self._lists.rows_of(self.index.keys(where))
-            found = [self._lists.best(query, k, self._norms, allowed) for query in queries]
-        wanted = sorted({key for keys, _ in found for key in keys.tolist()})
-        documents = dict(zip(wanted, self.index.get_by_keys(wanted), strict=True))
-        return [
-            [
-                hit_of(document, score, rank, {"bm25": score})
-                for rank, (document, score) in enumerate(
-                    (
-                        (documents[key], score)
-                        for key, score in zip(keys.tolist(), scores.tolist(), strict=True)
-                        if documents[key] is not None
-                    ),
-                    start=1,
-                )
-                if document is not None
-            ]
-            for keys, scores in found
-        ]
+            excluded = None if where is None else ~np.isin(self._keys, self.source.keys(where))
+            rankings = self.scorer.best(queries, k, excluded)
+            found = [(self._keys[rows].tolist(), scores.tolist()) for rows, scores in rankings]
+        wanted = sorted({key for keys, _ in found for key in keys})
+        documents = dict(zip(wanted, self.source.get_by_keys(wanted), strict=True))
+        hits: Hits = []
+        for keys, scores in found:
+            pairs = ((documents[key], score) for key, score in zip(keys, scores, strict=True))
+            held = [(document, score) for document, score in pairs if document is not None]
+            hits.append(
+                [hit_of(each, score, rank, {"bm25": score}) for rank, (each, score) in enumerate(held, start=1)]
+            )
+        return hits
 
     def _catch_up(self) -> None:
-        """Take over what has changed in the index."""
-        self.index.refresh()
-        version = self.index.version  # before the keys: a commit in between is then seen the next time
+        """Take over what has changed in the source."""
+        self.source.refresh()
+        version, lists = self.source.version, self.scorer.lists  # before the keys: later commits are seen next time
         if version == self._seen:
             return
-        keys = self.index.keys()
-        self._lists.keep(keys)
-        kept = int(np.count_nonzero(self._lists.live))
-        if len(self._lists.keys) > 2 * kept + _LOOSE:
-            self._lists, kept = Bm25Lists(self.rule), 0
-        new = keys[~np.isin(keys, self._lists.keys)]
+        keys = self.source.keys()
+        gone = np.flatnonzero(lists.live & ~np.isin(self._keys, keys))
+        if len(gone):
+            lists.remove(gone)
+        if len(lists) > 2 * lists.documents + _LOOSE:
+            self._keys = self._keys[lists.live]
+            lists.compact()
+        new = keys[~np.isin(keys, self._keys)]
         for start in range(0, len(new), _AT_ONCE):
             part = new[start : start + _AT_ONCE]
-            read = [(key, each) for key, each in zip(part.tolist(), self.index.get_by_keys(part), strict=True) if each]
-            self._lists.add(np.array([key for key, _ in read], dtype=np.int64), [each.text for _, each in read])
+            read = [(key, each) for key, each in zip(part.tolist(), self.source.get_by_keys(part), strict=True) if each]
+            lists.add([each.text for _, each in read])
+            self._keys = np.append(self._keys, np.array([key for key, _ in read], dtype=np.int64))
         self._seen = version
-        self._norms = self._lists.norms(self.k1, self.b)
         self._unsaved += len(new)
         if self._unsaved * 10 > len(keys):
             try:
                 self.save()
-            except OSError as error:  # of a cache, which is no reason not to answer
+            except OSError as error:  # a cache that cannot be written is no reason not to answer
                 self._unsaved = 0
-                message = f"the lists of BM25 are not kept ({error}); they are made again when the index is opened"
+                message = f"the BM25 cache could not be written ({error}); it is rebuilt when the index is opened again"
                 warnings.warn(message, RagkitWarning, stacklevel=5)
 
     def save(self) -> None:
-        """Write the lists beside the index, so that opening it again reads them; it is done by itself now and then.
+        """Write the posting lists beside the index, which opens faster then; this also happens automatically.
 
         Raises:
-            OSError: If they cannot be written, such as on a full disk.
+            OSError: If they cannot be written, for example because the disk is full.
         """
         with self._lock:
-            if self._path is not None and not self.index.read_only:
-                self._lists.save(self._path, name=self._name, version=self._seen)
-                self._unsaved = 0
-
-    def _loaded(self) -> Bm25Lists:
-        if self._path is not None and self._path.is_file():
-            try:
-                return Bm25Lists.load(self._path, self.rule, name=self._name, version=self.index.version)
-            except IntegrityError:
-                pass  # a cache; it is made again from the documents
-        return Bm25Lists(self.rule)
+            if self._cache is not None and isinstance(self.source, Index) and not self.source.read_only:
+                self._cache.save(CachedLists(self.scorer.lists, self._keys), self._seen)
+            self._unsaved = 0

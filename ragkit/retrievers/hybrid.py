@@ -1,4 +1,4 @@
-"""Several retrievers as one."""
+"""A retriever that fuses the rankings of several retrievers."""
 
 from __future__ import annotations
 
@@ -8,27 +8,24 @@ from collections.abc import Mapping, Sequence
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
+from ragkit.lexical.fusion import Fusion, check_fusion, fuse
 from ragkit.protocols import Retriever
-from ragkit.retrievers.base import Hits, RetrieverBase, Where
-from ragkit.retrievers.fusion import FUSIONS, Fusion, fuse
+from ragkit.records import Hit
+from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
 
 
 class HybridRetriever(RetrieverBase):
-    """Ask several retrievers and fuse their rankings, such as BM25 and vectors over one index.
+    """Fuses the rankings of several retrievers, such as BM25 and vectors over one index.
 
-    The score of a document is the weighted sum of what each ranking gives it, 0 where it does not name it:
-
-    - ``"rrf"``: 1 / (60 + rank) (Cormack et al., 2009), which looks at ranks alone.
-    - ``"minmax"``: the score, spread from 0 for the ranking's last to 1 for its first.
-    - ``"zscore"``: how many standard deviations the score lies above the ranking's last.
-    - ``"dist"``: the score, spread from 0 at three standard deviations below the mean to 1 at three above.
+    `ragkit.lexical.fusion.fuse` describes the methods. Documents with equal scores are in the order in which the
+    retrievers name them.
 
     Attributes:
         parts: The retrievers by name.
-        weights: What each of them weighs.
-        fusion: The rule.
-        depth: How far down each ranking counts.
-        constant: The 60 above.
+        weights: The weight of each retriever.
+        fusion: The method.
+        depth: How many hits of each ranking count.
+        constant: The constant of reciprocal rank fusion.
 
     Examples:
         >>> from ragkit import BM25Retriever, DenseRetriever, Index
@@ -36,7 +33,7 @@ class HybridRetriever(RetrieverBase):
         >>> ids = index.add(["dim the lamp", "play a song"])
         >>> hit = HybridRetriever([BM25Retriever(index), DenseRetriever(index)]).retrieve("the lamps", k=1)[0]
         >>> hit.text, sorted(hit.why)
-        ('dim the lamp', ['bm25', 'bm25_rank', 'dense', 'dense_rank', 'zscore'])
+        ('dim the lamp', ['bm25', 'bm25_rank', 'dense', 'dense_rank', 'rrf'])
         >>> index.close()
     """
 
@@ -46,19 +43,19 @@ class HybridRetriever(RetrieverBase):
         self,
         retrievers: Sequence[Retriever] | Mapping[str, Retriever],
         *,
-        fusion: Fusion = "zscore",
+        fusion: Fusion = "rrf",
         weights: Sequence[float] | None = None,
         depth: int = 100,
         constant: float = 60.0,
     ) -> None:
-        """Put retrievers together.
+        """Combine retrievers.
 
         Args:
-            retrievers: At least one; a mapping names them, otherwise they are called by their own names.
-            fusion: The rule.
-            weights: A weight above 0 for each, evenly if None.
-            depth: How far down each ranking counts, at least 1.
-            constant: What is added to a rank under ``"rrf"``, 0 or more.
+            retrievers: At least one; a mapping names them, otherwise they keep their own names.
+            fusion: ``"rrf"`` to fuse by ranks, ``"weighted"`` to fuse by scores.
+            weights: The weight of each retriever, above 0; all equal if None.
+            depth: How many hits of each ranking count, at least 1.
+            constant: The constant of reciprocal rank fusion, 0 or more.
 
         Raises:
             InvalidInputError: If an argument is out of its range.
@@ -66,15 +63,10 @@ class HybridRetriever(RetrieverBase):
         self.parts = dict(retrievers) if isinstance(retrievers, Mapping) else _named(retrievers)
         given = [1.0] * len(self.parts) if weights is None else list(weights)
         if not self.parts or not all(isinstance(part, Retriever) for part in self.parts.values()):
-            raise InvalidInputError("`retrievers` must hold at least one retriever and nothing else")
+            raise InvalidInputError("`retrievers` must contain at least one retriever, and retrievers only")
         if len(given) != len(self.parts) or not all(0 < weight < float("inf") for weight in given):
             raise InvalidInputError(f"`weights` must give each of {list(self.parts)} a weight above 0, got {weights!r}")
-        if fusion not in FUSIONS:
-            raise InvalidInputError(f"`fusion` must be one of {FUSIONS}, got {fusion!r}")
-        if type(depth) is not int or depth < 1 or not 0 <= constant < float("inf"):
-            raise InvalidInputError(
-                f"`depth` must be at least 1 and `constant` at least 0, got {depth!r} and {constant!r}"
-            )
+        check_fusion(fusion, depth, constant)
         self.weights = dict(zip(self.parts, given, strict=True))
         self.fusion: Fusion = fusion
         self.depth, self.constant = depth, constant
@@ -91,14 +83,47 @@ class HybridRetriever(RetrieverBase):
         return self._fused(await asyncio.gather(*asked), k)
 
     def _fused(self, found: Sequence[Hits], k: int) -> Hits:
+        weights = list(self.weights.values())
         return [
-            fuse(dict(zip(self.parts, lists, strict=True)), self.weights, k, self.fusion, self.constant)
+            fuse_hits(dict(zip(self.parts, lists, strict=True)), weights, k, self.fusion, self.constant)
             for lists in zip(*found, strict=True)
         ]
 
 
+def fuse_hits(
+    rankings: Mapping[str, Sequence[Hit]],
+    weights: Sequence[float],
+    k: int,
+    fusion: Fusion = "rrf",
+    constant: float = 60.0,
+) -> list[Hit]:
+    """Fuse rankings of documents, which are identified by their ids.
+
+    Args:
+        rankings: The hits of each ranking by its name, the best first.
+        weights: The weight of each ranking.
+        k: The maximum number of hits.
+        fusion: The method, see `ragkit.lexical.fusion.fuse`.
+        constant: The constant of reciprocal rank fusion.
+
+    Returns:
+        The best hits. `Hit.why` holds the fused score, and the score and rank of the document in each ranking.
+    """
+    pairs = [[(hit.id, hit.score) for hit in hits] for hits in rankings.values()]
+    fused = fuse(pairs, weights, method=fusion, constant=constant)
+    first: dict[str, Hit] = {}
+    why: dict[str, dict[str, object]] = {own: {} for own in fused}
+    for name, hits in rankings.items():
+        for rank, hit in enumerate(hits, start=1):
+            first.setdefault(hit.id, hit)
+            if name not in why[hit.id]:
+                why[hit.id] |= {name: hit.score, f"{name}_rank": rank}
+    best = sorted(fused, key=lambda own: -fused[own])[:k]
+    return ranked((first[own], fused[own], {**why[own], fusion: fused[own]}) for own in best)
+
+
 def _named(retrievers: Sequence[Retriever]) -> dict[str, Retriever]:
-    """Retrievers by their own names; of several with one name the later ones get a number."""
+    """Retrievers by their own names; if several have the same name, the later ones get a number."""
     named: dict[str, Retriever] = {}
     for retriever in retrievers:
         own = getattr(retriever, "name", None)

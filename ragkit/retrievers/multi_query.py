@@ -12,7 +12,7 @@ from ragkit.models import load_model
 from ragkit.protocols import LanguageModel, Retriever
 from ragkit.records import Completion
 from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
-from ragkit.retrievers.fusion import fuse
+from ragkit.retrievers.hybrid import fuse_hits
 from ragkit.text import folded
 
 _MARK = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s*")  # "1. ", "2) ", "- "
@@ -96,6 +96,6 @@ class MultiQueryRetriever(RetrieverBase):
         for own in asked:
             rankings = {f"query {n}": hits for n, hits in enumerate(found[start : start + len(own)], 1)}
             start += len(own)
-            hits = fuse(rankings, dict.fromkeys(rankings, 1.0), k, "rrf", 60.0)
+            hits = fuse_hits(rankings, [1.0] * len(rankings), k)
             fused.append(ranked((hit, hit.score, {"queries": list(own)}) for hit in hits))
         return fused

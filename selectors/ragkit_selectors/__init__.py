@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ragkit_selectors.bm25 import BM25Selector as BM25Selector
     from ragkit_selectors.checking import PoolCheck as PoolCheck
     from ragkit_selectors.checking import check_pool as check_pool
     from ragkit_selectors.diverse import Coverage as Coverage
@@ -21,15 +20,17 @@ if TYPE_CHECKING:
     from ragkit_selectors.hybrid import HybridSelector as HybridSelector
     from ragkit_selectors.labelling import FacilityLocation as FacilityLocation
     from ragkit_selectors.labelling import VoteK as VoteK
+    from ragkit_selectors.lexical import BM25Selector as BM25Selector
+    from ragkit_selectors.lexical import ContainmentSelector as ContainmentSelector
+    from ragkit_selectors.lexical import JaccardSelector as JaccardSelector
+    from ragkit_selectors.lexical import NgramSelector as NgramSelector
+    from ragkit_selectors.lexical import TfidfSelector as TfidfSelector
     from ragkit_selectors.loading import load_selector as load_selector
-    from ragkit_selectors.ngram import NgramSelector as NgramSelector
     from ragkit_selectors.order import Order as Order
     from ragkit_selectors.order import Pinned as Pinned
     from ragkit_selectors.ordering import EntropyOrder as EntropyOrder
     from ragkit_selectors.ordering import entropy_order as entropy_order
     from ragkit_selectors.ordering import score_examples as score_examples
-    from ragkit_selectors.overlap import ContainmentSelector as ContainmentSelector
-    from ragkit_selectors.overlap import JaccardSelector as JaccardSelector
     from ragkit_selectors.report import AutoSelection as AutoSelection
     from ragkit_selectors.report import SelectorReport as SelectorReport
     from ragkit_selectors.report import autoselect as autoselect
@@ -38,14 +39,13 @@ if TYPE_CHECKING:
     from ragkit_selectors.selecting import PoolSelector as PoolSelector
     from ragkit_selectors.selecting import Selecting as Selecting
     from ragkit_selectors.stage import Stage as Stage
-    from ragkit_selectors.tfidf import TfidfSelector as TfidfSelector
     from ragkit_selectors.uniform import FixedSelector as FixedSelector
     from ragkit_selectors.uniform import RandomSelector as RandomSelector
 
 _HOME_OF = {
     "AutoSelection": "report",
-    "BM25Selector": "bm25",
-    "ContainmentSelector": "overlap",
+    "BM25Selector": "lexical",
+    "ContainmentSelector": "lexical",
     "Coverage": "diverse",
     "Dpp": "diverse",
     "EmbeddingSelector": "embedding",
@@ -54,12 +54,12 @@ _HOME_OF = {
     "FixedSelector": "uniform",
     "Guard": "filters",
     "HybridSelector": "hybrid",
-    "JaccardSelector": "overlap",
+    "JaccardSelector": "lexical",
     "LabelBalanced": "diverse",
     "LabelNearest": "diverse",
     "MinScore": "filters",
     "Mmr": "diverse",
-    "NgramSelector": "ngram",
+    "NgramSelector": "lexical",
     "Order": "order",
     "Pinned": "order",
     "Pipeline": "selecting",
@@ -70,7 +70,7 @@ _HOME_OF = {
     "Selecting": "selecting",
     "SelectorReport": "report",
     "Stage": "stage",
-    "TfidfSelector": "tfidf",
+    "TfidfSelector": "lexical",
     "TokenLimit": "filters",
     "VoteK": "labelling",
     "autoselect": "report",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-_FEW = 64  # rows that are sorted as fast as they are parted
+from ragkit.lexical.ranking import top_k
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,7 @@ def best(rows: NDArray[np.intp], scores: NDArray[np.float64], k: int) -> Candida
     Returns:
         The best rows; equal scores in the order of the pool.
     """
-    if k < len(rows) and len(rows) > _FEW:
-        # Every row tied with the k-th stays: which of them is chosen is for the stable sort to say, not for partition.
-        kept = scores >= np.partition(scores, len(rows) - k)[len(rows) - k]
-        rows, scores = rows[kept], scores[kept]
-    order = np.argsort(-scores, kind="stable")[:k]
-    return Candidates(rows[order], scores[order])
+    return Candidates(*top_k(rows, scores, k))
 
 
 def best_of_pool(scores: NDArray[np.float64], k: int, barred: NDArray[np.bool_] | None) -> Candidates:
@@ -75,3 +70,25 @@ def best_of_pool(scores: NDArray[np.float64], k: int, barred: NDArray[np.bool_] 
     """
     rows = np.arange(len(scores), dtype=np.intp) if barred is None else np.flatnonzero(~barred)
     return best(rows, scores if barred is None else scores[rows], k)
+
+
+def filled(found: Candidates, n: int, size: int, barred: NDArray[np.bool_] | None) -> Candidates:
+    """Append other rows of the pool, in its order and with score 0, until there are n.
+
+    Args:
+        found: Candidates, none of them barred.
+        n: How many rows.
+        size: Rows of the pool.
+        barred: bool[size], rows that may not be chosen.
+
+    Returns:
+        n candidates, fewer only where fewer are left.
+    """
+    if len(found) >= n:
+        return found
+    rest = np.ones(size, dtype=np.bool_) if barred is None else ~barred
+    rest[found.rows] = False
+    others = np.flatnonzero(rest)[: n - len(found)]
+    zeros, unknown = np.zeros(len(others)), np.full(len(others), np.nan)
+    parts = {name: np.append(values, unknown) for name, values in found.parts.items()}
+    return Candidates(np.append(found.rows, others), np.append(found.scores, zeros), parts)

@@ -116,11 +116,11 @@ class Coverage:
         return found.take(places, coverage_gain=gains)
 
     def _words(self, asked: Asked, found: Candidates) -> NDArray[np.float64]:
-        from ragkit_selectors.bm25 import BM25Selector
+        from ragkit_selectors.lexical import BM25Selector
 
         source = asked.source
         bm25 = source if isinstance(source, BM25Selector) else BM25Selector(source.pool)
-        added: NDArray[np.float64] = bm25.contributions(asked.text, found.rows)
+        added: NDArray[np.float64] = bm25.scorer.contributions(asked.text, found.rows)
         return added
 
     def _embedded(self, asked: Asked, found: Candidates) -> NDArray[np.float64]:

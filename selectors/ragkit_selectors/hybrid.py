@@ -1,35 +1,33 @@
-"""Several rankings in one: by the ranks or by the scores that an example has in each."""
+"""A selector that fuses the rankings of several selectors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
+from ragkit.lexical.fusion import Fusion, check_fusion, fuse
 from ragkit.protocols import Embedder
-from ragkit_selectors.candidates import Candidates, best_of_pool
+from ragkit_selectors.candidates import Candidates, filled
 from ragkit_selectors.pool import AnyExample, Pool
 from ragkit_selectors.selecting import PoolSelector
 
-_DECIMALS = 9
-
 
 class HybridSelector(PoolSelector):
-    """Fuse the rankings of several selectors over one pool, by default BM25 and embeddings.
+    """Fuses the rankings of several selectors over one pool, by default BM25 and embeddings.
 
-    ``"rrf"``: the sum of weight / (60 + rank) over the rankings (Cormack et al., 2009). ``"weighted"``: the sum of
-    weight x score, each ranking's scores spread from 0 to 1. Each ranking counts down to ``depth``; what stands in none
-    of them scores 0.
+    `ragkit.lexical.fusion.fuse` describes the methods. The first ``depth`` examples of each ranking count; an example
+    that is not among them scores 0.
 
     Attributes:
-        parts: The selectors, by name.
-        weights: What each of them weighs.
-        fusion: The rule.
-        depth: How far down each ranking counts.
+        parts: The selectors by name.
+        weights: The weight of each selector.
+        fusion: The method.
+        depth: How many examples of each ranking count.
 
     Examples:
         >>> pool = [{"input": "dim the lamp", "output": "light"}, {"input": "play a song", "output": "music"}]
@@ -46,7 +44,7 @@ class HybridSelector(PoolSelector):
         embedder: str | Embedder = "minilm",
         key: str = "input",
         output: str = "output",
-        fusion: Literal["rrf", "weighted"] = "rrf",
+        fusion: Fusion = "rrf",
         depth: int = 100,
         vectors: NDArray[np.float32] | None = None,
     ) -> None:
@@ -54,13 +52,13 @@ class HybridSelector(PoolSelector):
 
         Args:
             examples: Examples, or mappings with ``input`` and ``output``.
-            weights: Names of selectors, each with its weight above 0; ``{"bm25": 1, "embedding": 1}`` if None.
+            weights: The weight of each selector by its name, above 0; ``{"bm25": 1, "embedding": 1}`` if None.
             embedder: For ``"embedding"``, an embedder or its spec.
             key: ``"input"`` to search whole inputs, or the name of one of their fields.
             output: The entry of a mapping that holds the answer.
-            fusion: ``"rrf"`` for ranks, ``"weighted"`` for scores.
-            depth: How far down each ranking counts, at least 1.
-            vectors: f32[n, d], the examples as the embedder embeds them, where that was done before.
+            fusion: ``"rrf"`` to fuse by ranks, ``"weighted"`` to fuse by scores.
+            depth: How many examples of each ranking count, at least 1.
+            vectors: f32[n, d], the examples as the embedder embeds them, if that was done before.
 
         Raises:
             InvalidInputError: If an argument is out of its range.
@@ -70,10 +68,7 @@ class HybridSelector(PoolSelector):
         weights = {"bm25": 1.0, "embedding": 1.0} if weights is None else dict(weights)
         if not weights or not all(0 < weight < float("inf") for weight in weights.values()) or "hybrid" in weights:
             raise InvalidInputError(f"`weights` must give selectors other than hybrid a weight above 0, got {weights}")
-        if fusion not in {"rrf", "weighted"}:
-            raise InvalidInputError(f"`fusion` must be 'rrf' or 'weighted', got {fusion!r}")
-        if type(depth) is not int or depth < 1:
-            raise InvalidInputError(f"`depth` must be a whole number of at least 1, got {depth!r}")
+        check_fusion(fusion, depth)
         super().__init__(examples, key=key, output=output)
         self.weights, self.fusion, self.depth = weights, fusion, depth
         self.parts = {name: load_source(name, self.pool, embedder=embedder, vectors=vectors) for name in weights}
@@ -86,21 +81,16 @@ class HybridSelector(PoolSelector):
         ]
 
     def _fuse(self, lists: Mapping[str, Candidates], n: int, barred: NDArray[np.bool_] | None) -> Candidates:
-        total = np.zeros(len(self.pool.entries))
+        rankings = [list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) for found in lists.values()]
+        fused = fuse(rankings, list(self.weights.values()), method=self.fusion)
+        rows = sorted(fused, key=lambda row: (-fused[row], row))[:n]
         parts: dict[str, NDArray[np.float64]] = {}
-        for name, found in lists.items():
-            ranks = np.arange(1.0, len(found) + 1)
-            if self.fusion == "rrf":
-                shares = 1 / (60 + ranks)
-            else:
-                low, high = found.scores[-1], found.scores[0]
-                shares = (found.scores - low) / (high - low) if high > low else np.ones(len(found))
-            total[found.rows] += self.weights[name] * shares
-            for what, values in ((name, found.scores), (f"{name}_rank", ranks)):
-                parts[what] = np.full(len(total), np.nan)
-                parts[what][found.rows] = values
-        chosen = best_of_pool(total.round(_DECIMALS), n, barred)
-        return Candidates(chosen.rows, chosen.scores, {what: values[chosen.rows] for what, values in parts.items()})
+        for name, ranking in zip(lists, rankings, strict=True):
+            held = {row: (score, rank) for rank, (row, score) in enumerate(ranking, start=1)}
+            pairs = np.array([held.get(row, (np.nan, np.nan)) for row in rows]).reshape(-1, 2)
+            parts |= {name: pairs[:, 0], f"{name}_rank": pairs[:, 1]}
+        found = Candidates(np.array(rows, dtype=np.intp), np.array([fused[row] for row in rows]), parts)
+        return filled(found, n, len(self.pool.entries), barred)
 
     @override
     def _why(self, text: str, example: str, score: float) -> dict[str, object]:

@@ -1,109 +1,242 @@
-"""What selectors that count shared tokens have in common."""
+"""Selectors that rank a pool by shared words: Jaccard, containment, BM25, TF-IDF and n-gram overlap."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
-from importlib import import_module
-from importlib.util import find_spec
-from itertools import chain
-from os import cpu_count
-from types import ModuleType
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ragkit.postings import PostingLists, Rule
-from ragkit_selectors.candidates import Candidates
+from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.lexical.analysis import Analyzer, NgramAnalyzer, WordAnalyzer, bleu_ngrams, load_analyzer, split
+from ragkit.lexical.bleu import Bleu
+from ragkit.lexical.bm25 import BM25, K1, LANGUAGE, B
+from ragkit.lexical.overlap import Containment, Jaccard, OverlapScorer
+from ragkit.lexical.scorer import LexicalScorer
+from ragkit.lexical.tfidf import Tfidf
+from ragkit.text import words
+from ragkit_selectors.candidates import Candidates, filled
 from ragkit_selectors.pool import AnyExample, Pool
 from ragkit_selectors.selecting import PoolSelector
 
-# Smaller pools are searched in less time than it takes to load compiled code.
-_LARGE = 20_000
-_AT_ONCE = 32
-
-
-@lru_cache(maxsize=1)
-def load_kernels() -> ModuleType | None:
-    """The compiled loops, None where numba is not installed."""
-    return import_module("ragkit_selectors.kernels") if find_spec("numba") else None
-
-
-@lru_cache(maxsize=1)
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cpu_count())
+_ANALYZERS: dict[str, Analyzer] = {"folded": words, "split": split}
+Mode = Literal["folded", "split"]
 
 
 class LexicalSelector(PoolSelector):
-    """Ranks by tokens that query and example share.
+    """Ranks a pool by the score of a `LexicalScorer`.
 
     Attributes:
-        rule: How texts are cut into tokens.
-        measure: What the score is called in `Hit.why`.
+        scorer: Scores the rows of the pool.
     """
 
-    measure: str
+    scorer: LexicalScorer
 
-    def __init__(
-        self, examples: Sequence[AnyExample] | Pool, rule: Rule, *, key: str = "input", output: str = "output"
-    ) -> None:
-        """Read and index the pool."""
-        super().__init__(examples, key=key, output=output)
-        self.rule = rule
-        self.pool.postings(rule)  # now, not at the first query
+    def scores(self, query: str) -> NDArray[np.float64]:
+        """Score the whole pool.
 
-    @property
-    def _lists(self) -> PostingLists:
-        return self.pool.postings(self.rule)
+        Args:
+            query: A text.
 
-    @abstractmethod
-    def _top(self, text: str, n: int, barred: NDArray[np.bool_] | None) -> Candidates:
-        """The n best rows, fewer only where fewer are left."""
+        Returns:
+            f64[n], the score of each row, including removed rows.
+        """
+        return self.scorer.scores(query)
 
     @override
     def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
-        kernels = load_kernels() if len(self._lists) >= _LARGE and self._lists.whole else None
-        if kernels is None:
-            return [self._top(text, n, barred) for text in texts]
-        parts = [texts[at : at + _AT_ONCE] for at in range(0, len(texts), _AT_ONCE)]
-        work = partial(self._compiled, kernels, n=n, barred=np.zeros(0, dtype=np.bool_) if barred is None else barred)
-        with_threads = len(parts) > 1 and (cpu_count() or 1) > 1
-        found = list(_threads().map(work, parts)) if with_threads else [work(part) for part in parts]
-        return [
-            self._top(text, n, barred) if best is None else best
-            for text, best in zip(texts, chain.from_iterable(found), strict=True)
-        ]
-
-    def _compiled(
-        self,
-        kernels: ModuleType,  # noqa: ARG002 - for subclasses, as the others
-        texts: Sequence[str],
-        n: int,  # noqa: ARG002
-        barred: NDArray[np.bool_],  # noqa: ARG002
-    ) -> list[Candidates | None]:
-        """The same by compiled code, which needs whole lists; None where `_top` has to find them."""
-        return [None] * len(texts)
+        size = len(self.pool.entries)
+        return [filled(Candidates(*found), n, size, barred) for found in self.scorer.best(texts, n, barred)]
 
     @override
     def _why(self, text: str, example: str, score: float) -> dict[str, object]:
-        return {"matched": sorted(set(self.rule(text)) & set(self.rule(example))), self.measure: score}
+        return {"matched": self.scorer.matched(text, example), self.scorer.name: score}
 
 
-def unpacked(
-    rows: NDArray[np.int64], scores: NDArray[np.float64], counts: NDArray[np.int64]
-) -> list[Candidates | None]:
-    """What a kernel filled in, by query; None where it found fewer rows than asked for.
+class BM25Selector(LexicalSelector):
+    """Selects the examples with the highest BM25 score, with the same defaults as `ragkit.BM25Retriever`.
 
-    Args:
-        rows: i64[m, k].
-        scores: f64[m, k].
-        counts: i64[m].
+    Attributes:
+        analyzer: Turns a text into its terms.
+        k1: Term-frequency saturation.
+        b: Length normalisation.
 
-    Returns:
-        m candidates or None.
+    Examples:
+        >>> pool = [{"input": "dim the lamp", "output": "light"}, {"input": "play the song", "output": "music"}]
+        >>> BM25Selector(pool).select("the lamps, please", k=1)[0].output
+        'light'
     """
-    k = rows.shape[1]
-    return [Candidates(rows[q], scores[q]) if count == k else None for q, count in enumerate(counts.tolist())]
+
+    scorer: BM25
+
+    def __init__(
+        self,
+        examples: Sequence[AnyExample] | Pool,
+        *,
+        key: str = "input",
+        output: str = "output",
+        k1: float = K1,
+        b: float = B,
+        analyzer: str | Analyzer | None = LANGUAGE,
+    ) -> None:
+        """Read and index the pool.
+
+        Args:
+            examples: Examples, or mappings with ``input`` and ``output``.
+            key: ``"input"`` to search whole inputs, or the name of one of their fields.
+            output: The entry of a mapping that holds the answer.
+            k1: Term-frequency saturation, 0 or more.
+            b: Length normalisation, from 0 to 1.
+            analyzer: The language of a stemmer, None for whole words, or a function from a text to its terms.
+        """
+        super().__init__(examples, key=key, output=output)
+        self.analyzer = load_analyzer(analyzer)
+        self.scorer = BM25(self.pool.postings(self.analyzer), k1=k1, b=b)
+        self.k1, self.b = k1, b
+
+    @override
+    def _config(self) -> dict[str, object]:
+        analyzer = self.analyzer
+        if not isinstance(analyzer, WordAnalyzer) or analyzer.stop_words:
+            raise UnsupportedError(
+                f"BM25Selector(analyzer={analyzer!r}) cannot be saved; only languages and None can be"
+            )
+        return {"k1": self.k1, "b": self.b, "analyzer": analyzer.language}
+
+
+class TfidfSelector(LexicalSelector):
+    """Selects the examples whose TF-IDF vectors have the highest cosine with the query's.
+
+    The vectors are those of scikit-learn's ``TfidfVectorizer``.
+
+    Attributes:
+        grams: The unit, the lowest and the highest length of the n-grams.
+        sublinear: Whether 1 + ln(count) replaces each count.
+
+    Examples:
+        >>> pool = [{"input": "dim the lamp", "output": "light"}, {"input": "play the song", "output": "music"}]
+        >>> TfidfSelector(pool, grams=("char", 3, 5)).select("lamps", k=1)[0].output
+        'light'
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[AnyExample] | Pool,
+        *,
+        key: str = "input",
+        output: str = "output",
+        grams: tuple[str, int, int] = ("word", 1, 2),
+        sublinear: bool = False,
+    ) -> None:
+        """Read and index the pool.
+
+        Args:
+            examples: Examples, or mappings with ``input`` and ``output``.
+            key: ``"input"`` to search whole inputs, or the name of one of their fields.
+            output: The entry of a mapping that holds the answer.
+            grams: ``("word", 1, 2)`` for words and pairs of words, ``("char", 3, 5)`` for parts of words.
+            sublinear: Whether 1 + ln(count) replaces each count.
+        """
+        super().__init__(examples, key=key, output=output)
+        unit, low, high = grams
+        analyzer = NgramAnalyzer(unit, low, high)  # type: ignore[arg-type]  # it checks the unit
+        self.scorer = Tfidf(self.pool.postings(analyzer), sublinear=sublinear)
+        self.grams, self.sublinear = (unit, low, high), sublinear
+
+    @override
+    def _config(self) -> dict[str, object]:
+        return {"grams": list(self.grams), "sublinear": self.sublinear}
+
+
+class _OverlapSelector(LexicalSelector):
+    """Ranks by the number of shared words.
+
+    Attributes:
+        mode: How a text becomes a set of words.
+    """
+
+    _measure: ClassVar[type[OverlapScorer]]
+
+    def __init__(
+        self,
+        examples: Sequence[AnyExample] | Pool,
+        *,
+        key: str = "input",
+        output: str = "output",
+        mode: Mode = "folded",
+    ) -> None:
+        """Read and index the pool.
+
+        Args:
+            examples: Examples, or mappings with ``input`` and ``output``.
+            key: ``"input"`` to search whole inputs, or the name of one of their fields.
+            output: The entry of a mapping that holds the answer.
+            mode: ``"folded"`` for normalised words without punctuation, ``"split"`` for exactly ``set(s.split(" "))``.
+
+        Raises:
+            InvalidInputError: If ``mode`` is neither.
+        """
+        if mode not in _ANALYZERS:
+            raise InvalidInputError(f"`mode` must be 'folded' or 'split', got {mode!r}")
+        super().__init__(examples, key=key, output=output)
+        self.mode = mode
+        self.scorer = self._measure(self.pool.postings(_ANALYZERS[mode]))
+
+    @override
+    def _config(self) -> dict[str, object]:
+        return {"mode": self.mode}
+
+
+class JaccardSelector(_OverlapSelector):
+    """Selects the examples with the highest Jaccard similarity of words, |A ∩ B| / |A ∪ B|, 0 if both are empty.
+
+    Examples:
+        >>> pool = [{"input": "dim the lamp", "output": "light"}, {"input": "play a song", "output": "music"}]
+        >>> hit = JaccardSelector(pool).select("Dim the lights!", k=1).hits[0]
+        >>> hit.id, hit.why
+        ('0', {'matched': ['dim', 'the'], 'jaccard': 0.5})
+    """
+
+    _measure = Jaccard
+
+
+class ContainmentSelector(_OverlapSelector):
+    """Selects the examples that contain most of the query's words, however long they are: |A ∩ B| / |A|.
+
+    Examples:
+        >>> pool = [{"input": "dim", "output": "a"}, {"input": "please dim the old lamp in the hall", "output": "b"}]
+        >>> ContainmentSelector(pool).select("dim the lamp", k=1)[0].output
+        'b'
+    """
+
+    _measure = Containment
+
+
+class NgramSelector(LexicalSelector):
+    """Selects the examples that share most n-grams of one to four words with the query: the highest sentence BLEU.
+
+    Words are separated by white space, and case counts. The score was used to select examples in arXiv 2212.02437 and
+    by LangChain's n-gram selector, which returns all examples instead of k.
+
+    Examples:
+        >>> pool = [{"input": "the lamp dims", "output": "a"}, {"input": "dim the lamp now", "output": "b"}]
+        >>> NgramSelector(pool).select("please dim the lamp", k=1)[0].output
+        'b'
+    """
+
+    def __init__(self, examples: Sequence[AnyExample] | Pool, *, key: str = "input", output: str = "output") -> None:
+        """Read and index the pool.
+
+        Args:
+            examples: Examples, or mappings with ``input`` and ``output``.
+            key: ``"input"`` to search whole inputs, or the name of one of their fields.
+            output: The entry of a mapping that holds the answer.
+        """
+        super().__init__(examples, key=key, output=output)
+        self.scorer = Bleu(self.pool.postings(bleu_ngrams))
+
+    @override
+    def _config(self) -> dict[str, object]:
+        return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,22 +88,17 @@ def load_source(
         from ragkit_selectors.uniform import FixedSelector, RandomSelector
 
         return RandomSelector(pool, seed=seed) if name == "random" else FixedSelector(pool)
-    if name in {"jaccard", "containment"}:
-        from ragkit_selectors.overlap import ContainmentSelector, JaccardSelector
+    if name in {"jaccard", "containment", "bm25", "tfidf", "ngram"}:
+        from ragkit_selectors import lexical
 
-        return JaccardSelector(pool) if name == "jaccard" else ContainmentSelector(pool)
-    if name == "bm25":
-        from ragkit_selectors.bm25 import BM25Selector
-
-        return BM25Selector(pool)
-    if name == "tfidf":
-        from ragkit_selectors.tfidf import TfidfSelector
-
-        return TfidfSelector(pool)
-    if name == "ngram":
-        from ragkit_selectors.ngram import NgramSelector
-
-        return NgramSelector(pool)
+        kinds: dict[str, Callable[[Pool], PoolSelector]] = {
+            "jaccard": lexical.JaccardSelector,
+            "containment": lexical.ContainmentSelector,
+            "bm25": lexical.BM25Selector,
+            "tfidf": lexical.TfidfSelector,
+            "ngram": lexical.NgramSelector,
+        }
+        return kinds[name](pool)
     if name == "embedding":
         from ragkit_selectors.embedding import EmbeddingSelector
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
-from ragkit.postings import PostingLists, Rule
+from ragkit.lexical.analysis import Analyzer
+from ragkit.lexical.postings import PostingLists
 from ragkit.records import Example
 from ragkit.where import Condition, fields, matches, parse_where
 from ragkit_selectors.reading import read_example
@@ -60,7 +61,7 @@ class Pool:
         self.version = 0
         self._rows: dict[str, int] = {}
         self.serial = 0
-        self._postings: dict[Rule, PostingLists] = {}
+        self._postings: dict[Analyzer, PostingLists] = {}
         self._masks: dict[Condition | None, NDArray[np.bool_]] = {}  # of filters; None for no filter
         self.append(self.read(examples, "examples"))
 
@@ -130,10 +131,10 @@ class Pool:
         """
         rows = [self._rows.pop(name) for name in dict.fromkeys(ids) if name in self._rows]
         for row in rows:
-            for lists in self._postings.values():
-                lists.remove(row, self[row].text)
             self.entries[row] = None
         if rows:
+            for lists in self._postings.values():
+                lists.remove(rows)
             self._changed()
         return len(rows)
 
@@ -148,24 +149,22 @@ class Pool:
         kept = [row for row, entry in enumerate(self.entries) if entry is not None]
         self.entries = [self.entries[row] for row in kept]
         self._rows = {self[row].id: row for row in range(len(kept))}
-        self._postings.clear()
+        for lists in self._postings.values():
+            lists.compact()
         self._changed()
         return np.array(kept, dtype=np.intp)
 
-    def postings(self, rule: Rule) -> PostingLists:
-        """The lists of tokens that a rule makes, built once and kept in step.
+    def postings(self, analyzer: Analyzer) -> PostingLists:
+        """The posting lists that an analyzer makes, built once and updated with the pool.
 
         Returns:
             The lists, one row for each row of the pool.
         """
-        if rule not in self._postings:
-            lists = PostingLists(rule)
+        if analyzer not in self._postings:
+            lists = self._postings[analyzer] = PostingLists(analyzer)
             lists.add(["" if entry is None else entry.text for entry in self.entries])
-            for row, entry in enumerate(self.entries):
-                if entry is None:
-                    lists.remove(row, "")
-            self._postings[rule] = lists
-        return self._postings[rule]
+            lists.remove(np.flatnonzero(self._removed()))
+        return self._postings[analyzer]
 
     def rows(self) -> NDArray[np.intp]:
         """The rows that were not removed, ascending."""

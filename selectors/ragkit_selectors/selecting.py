@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from ragkit.errors import EmptyPoolError, InvalidInputError, SmallPoolWarning
 from ragkit.records import Fields, Selection, field_text
+from ragkit.text import words
 from ragkit_selectors.candidates import Candidates
 from ragkit_selectors.hits import Hits
 from ragkit_selectors.pool import AnyExample, Pool
@@ -290,9 +291,10 @@ class PoolSelector(Selecting):
 
     def _vectors(self, text: str, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The query and some rows in one space, f64[d] and f64[m, d] of length 1 or 0, to compare rows in."""
-        from ragkit_selectors.tfidf import cosine_space
+        from ragkit.lexical.tfidf import tfidf_vectors
 
-        return cosine_space(self.pool, text, rows)
+        vectors = tfidf_vectors(self.pool.postings(words), [text, *(self.pool[row].text for row in rows.tolist())])
+        return vectors[0], vectors[1:]
 
     def _prepare(self, texts: Sequence[str]) -> object:  # noqa: ARG002 - for subclasses
         """Compute what new rows need, while nothing has changed yet."""

@@ -1,7 +1,7 @@
 """Selectors in folders: examples as JSON lines, vectors as an array, and a manifest that is replaced last.
 
-Data files are named by their content and never changed, so a crash leaves the folder as it was. Lexical indexes are not
-stored: they are rebuilt from the texts, faster than most disks would give them, and cannot be damaged.
+Data files are named by their content and never changed, so a crash leaves the folder as it was. Posting lists are not
+stored: rebuilding them from the texts is faster than reading them from most disks, and they cannot be damaged.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from ragkit_selectors.selecting import Pipeline, PoolSelector, Selecting
 from ragkit_selectors.stage import Stage
 
 MANIFEST = "selector.json"
+# Settings that folders of older versions do not name, with the value that these versions used.
+_ADDED_LATER: dict[str, dict[str, object]] = {"BM25Selector": {"analyzer": None}}
 _OURS = re.compile(r"(?:selector\.json|examples-[0-9a-f]{16}\.jsonl|vectors-[0-9a-f]{16}\.npy)(?:\.partial)?")
 
 
@@ -74,12 +76,13 @@ def save(selector: Selecting, path: str | Path) -> None:
     if folder.exists() and not (folder.is_dir() and all(map(_is_ours, folder.iterdir()))):
         raise InvalidInputError(f"{folder} holds something other than a selector; give a new folder")
     source, pool = selector.source, selector.source.pool
+    part = _Part(kind=type(source).__name__, arguments=source._config())
     stages = [_described(stage) for stage in selector.stages]
     lines = "".join(_line(entry) for entry in pool.entries if entry)
     embedder, vectors = _embedded(source)
     folder.mkdir(parents=True, exist_ok=True)
     manifest = _Manifest(
-        selector=_Part(kind=type(source).__name__, arguments=source._config()),
+        selector=part,
         stages=stages,
         key=pool.key,
         output=pool.output,
@@ -123,7 +126,7 @@ def load(path: str | Path, *, embedder: str | Embedder | None = None) -> Selecti
     pool = Pool([], key=manifest.key, output=manifest.output)
     pool.append([_entry(line, pool) for line in _read(folder, manifest.examples).decode().splitlines()])
     pool.serial = manifest.serial
-    arguments: dict[str, object] = dict(manifest.selector.arguments)
+    arguments: dict[str, object] = _ADDED_LATER.get(manifest.selector.kind, {}) | manifest.selector.arguments
     if manifest.vectors is not None:
         vectors = np.load(io.BytesIO(_read(folder, manifest.vectors)), allow_pickle=False)
         arguments |= {"embedder": _same_embedder(manifest, embedder), "vectors": vectors}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit import postings
 from ragkit.errors import InvalidInputError
+from ragkit.lexical import postings, scorer
 from ragkit.records import Example
 from ragkit_selectors import (
     BM25Selector,
@@ -18,7 +18,6 @@ from ragkit_selectors import (
     NgramSelector,
     RandomSelector,
     TfidfSelector,
-    lexical,
     pool,
 )
 
@@ -58,7 +57,7 @@ def test_a_changed_pool_equals_a_fresh_one(name, first, changes, query, k):
     with pytest.MonkeyPatch.context() as patch:
         # Small enough that merges and compactions happen within a few changes.
         patch.setattr(pool, "_COMPACT_FROM", 4)
-        patch.setattr(postings, "_APART", 8)
+        patch.setattr(postings, "_TAIL", 8)
         kept = {f"e{place}": text for place, text in enumerate(first)}
         selector = build([Example(text, "out", id=own) for own, text in kept.items()])
         serial = len(kept)
@@ -87,15 +86,14 @@ def test_a_changed_pool_equals_a_fresh_one(name, first, changes, query, k):
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(TEXT, min_size=1, max_size=300), queries=st.lists(TEXT, min_size=1, max_size=70), data=st.data())
 def test_compiled_code_equals_numpy(name, texts, queries, data):
-    assert lexical.load_kernels() is not None
+    assert scorer.load_kernels() is not None
     selector = LEXICAL[name]([Example(text, "out") for text in texts])
     k = data.draw(st.integers(1, min(9, len(texts))))
     exclude = [str(row) for row in data.draw(st.sets(st.integers(0, len(texts) - 1), max_size=len(texts) - k))]
     plain = selector.select_many(queries, k, exclude=exclude)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lexical, "_LARGE", 0)
-        assert selector._lists.whole or len(texts) < 5000
-        selector._lists._append([], len(texts))
+        patch.setattr(scorer, "_LARGE", 0)
+        selector.scorer.lists.merge()
         assert selector.select_many(queries, k, exclude=exclude) == plain
         assert [selector.select(query, k, exclude=exclude) for query in queries] == plain
 
@@ -106,9 +104,9 @@ def test_a_large_skewed_pool_compiled_and_not(name):
     ranks = np.minimum(rng.zipf(1.3, size=(6000, 12)), 3000)  # common words that are pruned, rare ones that decide
     texts = [" ".join(f"w{rank}" for rank in row[: rng.integers(1, 13)]) for row in ranks]
     selector = LEXICAL[name]([Example(text, "out") for text in texts[:5500]])
-    plain = [selector._top(text, 8, None) for text in texts[5500:]]
+    plain = selector._best(texts[5500:], 8, None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lexical, "_LARGE", 0)
+        patch.setattr(scorer, "_LARGE", 0)
         compiled = selector._best(texts[5500:], 8, None)
     for text, slow, fast in zip(texts[5500:], plain, compiled, strict=True):
         scores = selector.scores(text)

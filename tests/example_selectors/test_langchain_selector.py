@@ -26,7 +26,7 @@ def test_gives_the_same_mappings():
     selector = BM25Selector(ROWS, key="question", output="answer").as_langchain(k=2)
     assert isinstance(selector, BaseExampleSelector)
     found = selector.select_examples({"question": "dim the lamp"})
-    assert found == [ROWS[1], ROWS[0]]  # the most similar last
+    assert found == [ROWS[2], ROWS[0]]  # the most similar last
     assert found[1] is ROWS[0]
     assert asyncio.run(selector.aselect_examples({"question": "dim the lamp"})) == found
     assert selector.add_example({"question": "dim the lamp now", "answer": "soon"}) == "3"

@@ -36,13 +36,13 @@ def naive_jaccard(texts: list[str], query: str, mode: Literal["folded", "split"]
     return scores
 
 
-def naive_bm25(texts: list[str], query: str, k1: float = 1.5, b: float = 0.75):
+def naive_bm25(texts: list[str], query: str, k1: float = 1.2, b: float = 0.75):
     docs = [words(text) for text in texts]
     n, mean = len(docs), sum(map(len, docs)) / len(docs)
     scores = []
     for doc in docs:
         total = 0.0
-        for word in words(query):
+        for word in dict.fromkeys(words(query)):  # a repeated word counts once
             tf, df = doc.count(word), sum(word in other for other in docs)
             if tf:
                 idf = math.log(1 + (n - df + 0.5) / (df + 0.5))
@@ -81,7 +81,7 @@ def test_jaccard_equals_the_naive_loop(
 def test_bm25_equals_the_formula(texts: list[str], query: str, k1: float, b: float, data: st.DataObject):
     k = data.draw(st.integers(0, len(texts)))
     expected = naive_bm25(texts, query, k1, b)
-    selector = BM25Selector(pool_of(texts), k1=k1, b=b)
+    selector = BM25Selector(pool_of(texts), k1=k1, b=b, analyzer=None)
     assert selector.scores(query) == pytest.approx(expected, abs=2e-9)
     order = naive_order([round(score, 9) for score in expected], k)
     assert [hit.id for hit in selector.select(query, k).hits] == [str(row) for row in order]
@@ -96,7 +96,7 @@ def test_bm25_ties_do_not_depend_on_the_order_of_addition(pair: list[str]):
 
 def test_bm25_known_value():
     hit = BM25Selector(pool_of(["dim the lamp"])).select("lamp", k=1).hits[0]
-    assert hit.score == pytest.approx(math.log(4 / 3) / 2.5, abs=1e-9)
+    assert hit.score == pytest.approx(math.log(4 / 3) / 2.2, abs=1e-9)
     assert hit.why == {"matched": ["lamp"], "bm25": hit.score}
 
 

@@ -26,7 +26,7 @@ from ragkit import (
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.records import Hit
 from ragkit.retrievers.base import RetrieverBase
-from ragkit.retrievers.fusion import fuse
+from ragkit.retrievers.hybrid import fuse_hits
 from ragkit.retrievers.rerank import QueryLikelihood, load_reranker
 
 SCORES = st.lists(st.tuples(st.integers(0, 12), st.floats(-5, 5).map(lambda x: round(x, 3))), max_size=10)
@@ -232,7 +232,7 @@ def test_a_document_counts_once_in_a_ranking():
     def ranking(*ids):
         return [Hit(id=own, score=1.0, rank=n) for n, own in enumerate(ids, 1)]
 
-    hits = fuse({"a": ranking("x", "y", "x"), "b": ranking("y")}, {"a": 1.0, "b": 1.0}, 5, "rrf", 60.0)
+    hits = fuse_hits({"a": ranking("x", "y", "x"), "b": ranking("y")}, [1.0, 1.0], 5)
     assert [(hit.id, hit.score) for hit in hits] == [("y", round(1 / 62 + 1 / 61, 9)), ("x", round(1 / 61, 9))]
     assert hits[1].why["a_rank"] == 1
 

@@ -241,7 +241,7 @@ def test_embedding_in_workers_gives_the_embedders_vectors():
     done = WorkerPool("process").map_batches(EmbedTexts("hash:64"), batches)
     for each, asked in zip(done, texts, strict=True):
         assert np.array_equal(each.results, HashingEmbedder(64).embed_documents(asked))
-    with pytest.raises(WorkerError, match="is hash:64:v1 in this worker, expected another"):
+    with pytest.raises(WorkerError, match="is hash:64:v2 in this worker, expected another"):
         WorkerPool("process").map_batches(EmbedTexts("hash:64", expected="another"), batches)
 
 

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
+from ragkit.lexical.analysis import STOP_WORDS, Analyzer, WordAnalyzer, load_analyzer
 from ragkit.pairwise import inner_products
-from ragkit.postings import Rule
 from ragkit.protocols import Embedder
 from ragkit.records import Hit
-from ragkit.retrievers.analysis import Analyzer
 from ragkit_pipelines.rag.answers import Citation, citation_of
 from ragkit_pipelines.rag.sentences import sentence_spans
 
@@ -57,7 +56,7 @@ class ExtractiveReader:
         embedder: What compares sentences and questions.
         sentences: How many are given at the most.
         min_score: What the best sentence must reach; below it the documents are taken not to answer.
-        rule: How a text is cut into terms.
+        analyzer: Turns a text into its terms.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class ExtractiveReader:
         *,
         sentences: int = 2,
         min_score: float = 0.3,
-        analyzer: str | Rule | None = "english",
+        analyzer: str | Analyzer | None = WordAnalyzer("english", STOP_WORDS),  # noqa: B008
     ) -> None:
         """Choose how to read.
 
@@ -74,7 +73,7 @@ class ExtractiveReader:
             embedder: An embedder or its spec.
             sentences: How many sentences are given at the most, at least 1.
             min_score: What the best sentence must reach, up to 1.
-            analyzer: A language whose words are reduced to stems, None for words as they are, or a function.
+            analyzer: The language of a stemmer, None for whole words, or a function from a text to its terms.
 
         Raises:
             InvalidInputError: If a number is out of its range.
@@ -85,7 +84,7 @@ class ExtractiveReader:
             )
         self.embedder = load_embedder(embedder)
         self.sentences, self.min_score = sentences, min_score
-        self.rule: Rule = analyzer if callable(analyzer) else Analyzer(analyzer)
+        self.analyzer = load_analyzer(analyzer)
 
     def read(self, questions: Sequence[str], passages: Sequence[Sequence[Hit]]) -> list[Extract]:
         """Answer each question from its passages; all sentences are embedded together, equal ones once.
@@ -110,8 +109,8 @@ class ExtractiveReader:
 
     def _shared(self, question: str, sentences: Sequence[_Sentence]) -> NDArray[np.float64]:
         """The share of the question's words that each sentence holds, by how rare they are among these sentences."""
-        wanted = set(self.rule(question))
-        terms = [wanted & set(self.rule(each.text)) for each in sentences]
+        wanted = set(self.analyzer(question))
+        terms = [wanted & set(self.analyzer(each.text)) for each in sentences]
         frequency = Counter(term for own in terms for term in own)
         n = len(sentences)
         weights = {term: log(1 + (n - frequency[term] + 0.5) / (frequency[term] + 0.5)) for term in wanted}

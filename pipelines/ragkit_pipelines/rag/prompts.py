@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ragkit.records import Hit, Message, Prompt
-from ragkit.text import words
+from ragkit.text import folded, normalised
 from ragkit_pipelines.rag.passages import render, unused_word
 
 REFUSAL = "Not in the documents."
@@ -54,5 +54,5 @@ def rewrite_prompt(history: Sequence[Message], question: str) -> Prompt:
 
 def is_refusal(text: str, refusal: str) -> bool:
     """Whether an answer begins with the refusal, as a sentence of its own; case and punctuation do not count."""
-    phrase = r"\W+".join(map(re.escape, words(refusal)))
-    return re.match(rf"\W*{phrase}\s*(?:[^\w\s]|\Z|\n)", text, re.IGNORECASE) is not None
+    phrase = r"\W+".join(map(re.escape, folded(refusal).split()))
+    return re.match(rf"\W*{phrase}\s*(?:[^\w\s]|\Z|\n)", normalised(text)) is not None

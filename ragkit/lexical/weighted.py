@@ -1,0 +1,222 @@
+"""Scores that are sums of term weights, without touching rows that cannot be among the best (MaxScore)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from threading import local
+from types import ModuleType
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ragkit.lexical.postings import PostingLists
+from ragkit.lexical.ranking import Ranking, top_k
+from ragkit.lexical.scorer import Filled, LexicalScorer
+
+_DECIMALS = 9
+# An upper bound for the error of sums of float64 and of the rounding.
+_DOUBT = 1e-8
+# A term in more than 1 of _COMMON rows is added only if it can still change which rows are the best.
+_COMMON = 64
+
+
+class Term(NamedTuple):
+    """What one term of a query contributes.
+
+    Attributes:
+        rows: i32[m], the rows that contain it, in ascending order.
+        weights: f64[m], what it adds to the score of each, 0 or more.
+        highest: The highest weight.
+    """
+
+    rows: NDArray[np.integer]
+    weights: NDArray[np.float64]
+    highest: float
+
+    def added_to(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """What the term adds to some rows, f64[m]."""
+        places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where(self.rows[places] == rows, self.weights[places], 0.0)
+
+
+class _Scratch(local):
+    """Memory that the compiled loop leaves as it found it, one piece for each thread."""
+
+    def of(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Zeros f64[n] and any i32[n]."""
+        if getattr(self, "size", -1) != n:
+            self.size, self.held = n, (np.zeros(n), np.empty(n, dtype=np.int32))
+        return self.held
+
+
+class _State(NamedTuple):
+    """What depends on all rows, for one version of the lists.
+
+    Attributes:
+        version: The version.
+        norms: f64[n], the length normalisation of each row.
+        values: f64[highest count + 1], the value of each count.
+        steepest: No weight is higher than this times the IDF of its term.
+        terms: Terms that were used before, by column.
+    """
+
+    version: int
+    norms: NDArray[np.float64]
+    values: NDArray[np.float64]
+    steepest: float
+    terms: dict[int, Term]
+
+
+_SCRATCH = _Scratch()
+
+
+class WeightedScorer(LexicalScorer):
+    """Scores rows by the sum of the weights of the query's terms.
+
+    The weight of a term is ``idf * value / (value + norm)`` for a saturated score and ``idf * value / norm`` otherwise,
+    with the value of the term's count and the norm of the row. Weights are added from the rarest term to the most
+    frequent one, and sums are rounded to 9 decimals: neither a batch nor the history of the lists can break a tie.
+    """
+
+    saturated: ClassVar[bool]
+
+    def __init__(self, lists: PostingLists) -> None:
+        """Score the rows of these lists."""
+        super().__init__(lists)
+        self._last: _State | None = None
+
+    @abstractmethod
+    def _idf(self, frequency: int) -> float:
+        """The inverse document frequency of a term that ``frequency`` rows contain."""
+
+    @abstractmethod
+    def _norms(self) -> NDArray[np.float64]:
+        """The length normalisation of each row, f64[n]."""
+
+    def _query_weights(self, terms: Sequence[str]) -> Mapping[int, float]:
+        """The known columns of a query's terms, each with the factor of its weights."""
+        return dict.fromkeys(self.lists.known(terms), 1.0)
+
+    def _values(self, counts: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The values of terms that occur ``counts`` times in a row."""
+        return counts.astype(np.float64)
+
+    @override
+    def scores(self, query: str) -> NDArray[np.float64]:
+        total = np.zeros(len(self.lists))
+        for rows, weights, _ in self._terms(query):
+            total[rows] += weights
+        return total.round(_DECIMALS)
+
+    def contributions(self, query: str, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """What each term of a query adds to the scores of some rows.
+
+        Args:
+            query: A text.
+            rows: intp[m], the rows.
+
+        Returns:
+            f64[m, t], 0 or more, for the t different terms of the query that occur in the lists.
+        """
+        terms = self._terms(query)
+        return np.column_stack([term.added_to(rows) for term in terms]) if terms else np.zeros((len(rows), 0))
+
+    def _terms(self, query: str) -> list[Term]:
+        state = self._state()
+        return [self._term(state, column, factor) for column, factor in self._sorted(query)]
+
+    def _sorted(self, query: str) -> list[tuple[int, float]]:
+        """The columns of a query from the rarest to the most frequent one, each with the factor of its weights."""
+        frequency, weights = self.lists.frequency, self._query_weights(self.lists.analyzer(query))
+        # The sort is stable, so equally rare terms stay in the order of the query.
+        return [(column, weights[column]) for column in sorted(filter(frequency, weights), key=frequency)]
+
+    def _state(self) -> _State:
+        """Compute what depends on all rows, if they have changed."""
+        state, lists = self._last, self.lists
+        if state is None or state.version != lists.version:
+            norms, counts = self._norms(), lists.arrays.counts
+            values = self._values(np.arange(int(counts.max(initial=0)) + 1))
+            highest, least = float(values[-1]), float(norms.min(initial=1.0))
+            steepest = highest / (highest + least if self.saturated else least) if highest else 0.0
+            state = self._last = _State(lists.version, norms, values, steepest, {})
+        return state
+
+    def _term(self, state: _State, column: int, factor: float) -> Term:
+        term = state.terms.get(column)
+        if term is None:
+            lists, idf = self.lists, self._idf(self.lists.frequency(column))
+            rows, values = lists.rows(column), self._values(lists.counts(column))
+            norms = state.norms[rows]
+            weights = idf * (values / (values + norms)) if self.saturated else values * idf / norms
+            term = state.terms[column] = Term(rows, weights, float(weights.max()))
+        return term if factor == 1 else Term(term.rows, factor * term.weights, factor * term.highest)
+
+    @override
+    def _fill(self, kernels: ModuleType, queries: Sequence[str], excluded: NDArray[np.bool_], filled: Filled) -> None:
+        lists, state, asked = self.lists, self._state(), [self._sorted(query) for query in queries]
+        frequency, common = lists.frequency, len(lists) // _COMMON
+        terms = [(column, factor, self._idf(frequency(column))) for found in asked for column, factor in found]
+        highest = [
+            factor * (state.steepest * idf if frequency(column) <= common else self._term(state, column, 1).highest)
+            for column, factor, idf in terms
+        ]
+        columns, factors, idfs = zip(*terms, strict=True) if terms else ((), (), ())
+        kernels.weighted(
+            np.array(columns, dtype=np.int64),
+            np.array([0, *accumulate(map(len, asked))], dtype=np.int64),
+            np.array(factors, dtype=np.float64),
+            np.array(idfs, dtype=np.float64),
+            np.array(highest, dtype=np.float64),
+            *(*lists.arrays, state.values, state.norms, excluded, *_SCRATCH.of(len(lists)), self.saturated),
+            *filled,
+        )
+
+    @override
+    def _top(self, query: str, k: int, excluded: NDArray[np.bool_] | None) -> Ranking:
+        terms, total = self._terms(query), np.zeros(len(self.lists))
+        open_ = sum(term.highest for term in terms)
+        for place, (rows, weights, highest) in enumerate(terms):
+            if len(rows) * _COMMON > len(total):
+                found = _finished(total, terms[place:], open_, k, excluded)
+                if found is not None:
+                    return found
+            total[rows] += weights
+            open_ -= highest
+        reached = np.flatnonzero(total if excluded is None else (total > 0) & ~excluded)
+        return top_k(reached, total[reached].round(_DECIMALS), k)
+
+
+def _finished(
+    total: NDArray[np.float64], rest: Sequence[Term], open_: float, k: int, excluded: NDArray[np.bool_] | None
+) -> Ranking | None:
+    """Return the best rows if the remaining terms can change their order only.
+
+    Args:
+        total: f64[n], the sums so far.
+        rest: The remaining terms.
+        open_: The most that these can add.
+        k: The number of rows to return.
+        excluded: bool[n], rows that must not be returned.
+
+    Returns:
+        The k best rows; None if a row that is behind so far could still be among them.
+    """
+    rows = np.flatnonzero(total)
+    if excluded is not None:
+        rows = rows[~excluded[rows]]
+    if len(rows) < k:
+        return None
+    sums = total[rows]
+    least = float(np.partition(sums, len(rows) - k)[len(rows) - k])
+    if open_ + _DOUBT >= least:
+        return None
+    near = sums >= least - open_ - _DOUBT
+    rows, sums = rows[near], sums[near]
+    for term in rest:
+        sums += term.added_to(rows)
+    return top_k(rows, sums.round(_DECIMALS), k)

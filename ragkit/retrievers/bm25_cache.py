@@ -1,0 +1,91 @@
+"""The file beside an index that keeps the posting lists of `BM25Retriever`, which can be rebuilt at any time."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import zipfile
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.index.database import NAME
+from ragkit.lexical.analysis import WordAnalyzer
+from ragkit.lexical.postings import PostingLists
+
+_FORMAT = 2
+
+
+class CachedLists(NamedTuple):
+    """Posting lists, and the key in the index of each of their rows.
+
+    Attributes:
+        lists: The lists.
+        keys: i64[n], ascending.
+    """
+
+    lists: PostingLists
+    keys: NDArray[np.int64]
+
+
+class Bm25Cache:
+    """The file for one analyzer in the folder of an index."""
+
+    def __init__(self, folder: Path, analyzer: WordAnalyzer) -> None:
+        """Name the file."""
+        digest = blake2b(repr(analyzer).encode(), digest_size=6).hexdigest()
+        self.path, self.analyzer = folder / f"bm25-{digest}.npz", analyzer
+
+    def save(self, cached: CachedLists, version: int) -> None:
+        """Replace the file atomically.
+
+        Args:
+            cached: The lists and their keys.
+            version: The commit of the index that they belong to.
+
+        Raises:
+            OSError: If the file cannot be written, for example because the disk is full; nothing of it is left then.
+        """
+        facts = {"format": _FORMAT, "analyzer": repr(self.analyzer), "version": version}
+        arrays = {
+            "facts": np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
+            "keys": cached.keys,
+            **{f"lists_{part}": values for part, values in cached.lists.to_arrays().items()},
+        }
+        folder = self.path.parent
+        with NamedTemporaryFile(dir=folder, prefix=f"{self.path.stem}-", suffix=".partial", delete=False) as file:
+            partial = Path(file.name)
+            try:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+                file.flush()
+                os.fsync(file.fileno())
+                os.fchmod(file.fileno(), stat.S_IMODE((folder / NAME).stat().st_mode))  # as readable as the index
+                partial.replace(self.path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+
+    def load(self, version: int) -> CachedLists | None:
+        """Read the file.
+
+        Args:
+            version: The current commit of the index.
+
+        Returns:
+            The lists; None if the file is missing, damaged, of another format, or of a later commit than the index.
+        """
+        try:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+                arrays = {part: held[part] for part in held.files}  # checks the checksums of the archive
+            facts = json.loads(arrays["facts"].tobytes())
+            if (facts["format"], facts["analyzer"]) != (_FORMAT, repr(self.analyzer)) or facts["version"] > version:
+                return None
+            parts = {part.removeprefix("lists_"): values for part, values in arrays.items()}
+            return CachedLists(PostingLists.from_arrays(self.analyzer, parts), arrays["keys"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
+from exact_scores import as_near, clear_order
 from fake_card import FakeCard
 
 from ragkit import Document, Index
@@ -70,7 +71,9 @@ def test_the_same_as_on_the_cpu(cards, device, metric):
 
 def test_more_than_a_card_gives_comes_from_the_cpu(cards):
     one, other = filled("cuda"), filled("cpu")
-    for k in (2048, 2049, 2999, 5000):
+    found, expected = (index.search_vectors(VECTORS[:3], 2048)[1] for index in (one, other))  # the most of a card
+    assert as_near(found, expected, VECTORS, VECTORS[:3])
+    for k in (2049, 2999, 5000):
         assert np.array_equal(one.search_vectors(VECTORS[:3], k)[1], other.search_vectors(VECTORS[:3], k)[1])
     for index in (one, other):
         index.delete([str(n) for n in range(2900)])  # most of what the card finds is gone
@@ -109,7 +112,7 @@ def test_queries_of_many_threads_are_put_together(cards):
     slow.set()
     for thread in threads:
         thread.join()
-    assert np.array_equal(np.concatenate([found[n] for n in sorted(found)]), expected)
+    assert as_near(np.concatenate([found[n] for n in sorted(found)]), expected, VECTORS, VECTORS[:640])
     assert len(card.searches) < 10
     assert sum(card.searches) == 640
 
@@ -118,7 +121,7 @@ def test_queries_of_many_threads_are_put_together(cards):
             *(asyncio.to_thread(index.search_vectors, VECTORS[n : n + 1], 5) for n in range(64))
         )
 
-    assert np.array_equal(np.concatenate([keys for _, keys in asyncio.run(many())]), expected[:64])
+    assert as_near(np.concatenate([keys for _, keys in asyncio.run(many())]), expected[:64], VECTORS, VECTORS[:64])
     index.close()
 
 
@@ -128,12 +131,10 @@ def test_new_rows_wait_on_the_cpu_and_then_move(cards, monkeypatch):
     assert index.stats().built == 400
     index.add([f"more {n}" for n in range(90)], vectors=VECTORS[400:490])
     assert index.stats().built == 400
-    unit = VECTORS[:600] / np.linalg.norm(VECTORS[:600], axis=1, keepdims=True)
     assert index.search_vectors(VECTORS[480:490], 1)[1][:, 0].tolist() == list(range(480, 490))
     index.add([f"most {n}" for n in range(110)], vectors=VECTORS[490:600])
     assert index.stats().built == 600
-    expected = np.argsort(-(unit @ unit.T), axis=1)[:, :5]
-    assert np.array_equal(index.search_vectors(VECTORS[:600], 5)[1], expected)
+    assert np.array_equal(index.search_vectors(VECTORS[:600], 5)[1], clear_order(VECTORS[:600], VECTORS[:600], 5))
     index.close()
 
 
@@ -158,7 +159,7 @@ def test_half_precision_and_shards_where_memory_is_short(cards):
     both = filled(["cuda:0", "cuda:1"])
     assert both.stats().factory == "single on 2 GPUs"
     assert not both._store.state.segment.plan.replicated
-    assert np.array_equal(both.search_vectors(VECTORS[:100], 10)[1], filled("cpu").search_vectors(VECTORS[:100], 10)[1])
+    assert np.array_equal(both.search_vectors(VECTORS[:100], 10)[1], clear_order(VECTORS, VECTORS[:100], 10))
     both.delete([str(n) for n in range(1500)])
     assert both.search_vectors(VECTORS[:50], 10)[1].min() >= 1500
     both.close()

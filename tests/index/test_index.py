@@ -11,6 +11,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from exact_scores import exact_order, exact_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document as LangChainDocument
@@ -49,9 +50,8 @@ def brute_force(model, embedder, metric, query, k, where):
     if not rows:
         return []
     vectors = embedder.embed_documents([text for _, _, text in rows])
-    asked = embedder.embed_queries([query])[0]
-    scores = -((vectors - asked) ** 2).sum(axis=1) if metric == "l2" else vectors @ asked
-    order = np.argsort(-scores.round(6), kind="stable")[:k]
+    scores = exact_scores(vectors, embedder.embed_queries([query])[0], euclidean=metric == "l2")
+    order = np.argsort(-scores, kind="stable")[:k]
     return [(rows[place][1], float(scores[place])) for place in order]
 
 
@@ -99,7 +99,7 @@ def test_equals_a_dictionary_and_brute_force(tmp_path_factory, changes, metric, 
     hits = index.search(query, k, where=where)
     expected = brute_force(model, embedder, metric, query, k, where)
     assert [hit.id for hit in hits] == [own for own, _ in expected]
-    assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=2e-6)
+    assert [hit.score for hit in hits] == [score for _, score in expected]
     assert [(hit.rank, hit.text) for hit in hits] == [(n, model[hit.id][1]) for n, hit in enumerate(hits, 1)]
     assert [dict(hit.metadata or {}) for hit in hits] == [model[hit.id][2] for hit in hits]
     assert {document.id: document.text for document in index.get(list(model))} == {o: v[1] for o, v in model.items()}
@@ -525,7 +525,7 @@ def test_vectors_by_key_and_documents_of_vectors():
         index.compact()
         keys = index.search_vectors(vectors[:3], 5)[1]
         odd = np.arange(1, 50, 2)
-        nearest = odd[np.square(vectors[:3, None] - vectors[odd]).sum(-1).argsort(1)[:, :5]]
+        nearest = odd[[exact_order(vectors[odd], query, euclidean=True)[:5] for query in vectors[:3]]]
         found = index.search_documents(vectors[:3], 5)
         assert [[int(document.id) for _, _, document in row] for row in found] == nearest.tolist()
         assert [[key for key, _, _ in row] for row in found] == keys.tolist()

@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from exact_scores import exact_order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
@@ -36,8 +37,7 @@ def theirs():
 def places(query, k, keep=lambda _: True):
     """What must be found, by brute force in numpy: ids in order, equal cosines in the order of addition."""
     embedder = HashingEmbedder(128)
-    cosines = embedder.embed_documents(TEXTS) @ embedder.embed_queries([query])[0]
-    order = np.lexsort((np.arange(len(TEXTS)), -cosines.round(6)))
+    order = exact_order(embedder.embed_documents(TEXTS), embedder.embed_queries([query])[0])
     return [IDS[n] for n in order if keep(METADATA[n])][:k]
 
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
 from ragkit import BM25Retriever, Document, Index
-from ragkit.errors import InvalidInputError, RagkitWarning, UnknownSpecError
-from ragkit.lexical.analysis import STOP_WORDS, WordAnalyzer
+from ragkit.errors import InvalidInputError, RagkitWarning
 from ragkit.lexical.bm25 import BM25
 from ragkit.lexical.postings import PostingLists
 from ragkit.text import words

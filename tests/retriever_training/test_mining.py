@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from exact_scores import exact_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,11 +26,12 @@ def index():
 def expected(query, passage, relevant, *, negatives, skip, margin, fetch_k):
     """Texts of the best documents by cosine that may be taken; equal scores in the order of the documents."""
     embedder, names = HashingEmbedder(512), list(TEXTS)
-    cosines = embedder.embed_documents(list(TEXTS.values())) @ embedder.embed_queries([QUERIES[query]])[0]
-    order = np.argsort(-np.round(cosines, 6), kind="stable")[:fetch_k]
+    vectors = embedder.embed_documents(list(TEXTS.values()))
+    cosines = exact_scores(vectors, embedder.embed_queries([QUERIES[query]])[0]).astype(np.float64)
+    order = np.argsort(-cosines, kind="stable")[:fetch_k]
     own = cosines[names.index(passage)] if passage in {names[at] for at in order} else np.inf
     left = [at for at in order if names[at] not in relevant][skip:]
-    return [TEXTS[names[at]] for at in left if cosines[at] <= own - margin * abs(own) + 1e-7][:negatives]
+    return [TEXTS[names[at]] for at in left if cosines[at] <= own - margin * abs(own)][:negatives]
 
 
 @settings(max_examples=40, deadline=None)

@@ -94,7 +94,7 @@ class _Bm25:
     """BM25 over the passages of one document."""
 
     def __init__(self, documents: list[Document]) -> None:
-        from ragkit_selectors.bm25 import BM25Selector
+        from ragkit_selectors.lexical import BM25Selector
 
         self.documents = documents
         self._selector = BM25Selector([Example(document.text, "", id=document.id) for document in documents])

@@ -7,7 +7,6 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-
 from exact_scores import clear_order
 
 from ragkit import Document, Index

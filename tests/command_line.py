@@ -12,7 +12,7 @@ from unittest import mock
 
 def run(*arguments: object, stdin: str = "") -> SimpleNamespace:
     """Run ``ragkit`` and give its returncode, stdout and stderr."""
-    from ragkit_pipelines.cli import main
+    from ragkit_pipelines.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
     code: object = 0

@@ -11,7 +11,7 @@ from openai_server import OpenAIServer
 
 from ragkit.errors import ModelAccessError, ModelError, TransientModelError, UnsupportedError
 from ragkit.models import load_model
-from ragkit.models.langchain_chat import LangChainModel
+from ragkit.models.api import LangChainModel
 from ragkit.models.local import LocalModel
 from ragkit.models.provider_errors import as_model_error
 from ragkit.protocols import LanguageModel

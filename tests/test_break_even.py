@@ -11,11 +11,11 @@ import pytest
 from ragkit import Example, Price, ScriptedModel, Task, compare
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.tiny.domains import HOME, task_of
-from ragkit_pipelines.compare.break_even import break_even_of
-from ragkit_pipelines.compare.prices import PriceRange
-from ragkit_pipelines.compare.report import break_even_lines, markdown_report
+from ragkit_pipelines.compare.reports.markdown import break_even_lines, markdown_report
 from ragkit_pipelines.compare.results import make_row
-from ragkit_pipelines.compare.setting import Outcome
+from ragkit_pipelines.compare.statistics.break_even import break_even_of
+from ragkit_pipelines.compare.statistics.prices import PriceRange
+from ragkit_pipelines.compare.strategies.base import Outcome
 
 SMALL = Price(input=0.15, output=0.60, cached=0.075)
 SMALL_TUNED = Price(input=0.30, output=1.20, training=3.0)

@@ -11,9 +11,9 @@ from sklearn.metrics import brier_score_loss
 
 from ragkit import Example, Task, compare
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.compare.calibration import calibrated
-from ragkit_pipelines.compare.report import calibration_lines, markdown_report
-from ragkit_pipelines.compare.setting import Outcome
+from ragkit_pipelines.compare.reports.markdown import calibration_lines, markdown_report
+from ragkit_pipelines.compare.statistics.calibration import calibrated
+from ragkit_pipelines.compare.strategies.base import Outcome
 
 
 def by_hand(confidence, right, bins):

@@ -10,7 +10,7 @@ import pytest
 import typer
 from command_line import run
 
-from ragkit_pipelines.cli import app
+from ragkit_pipelines.cli.main import app
 
 # Commands whose output is no data (a server; a drawing), or is JSON always.
 WITHOUT_JSON = {"serve", "pearl explain", "index tune"}

@@ -10,7 +10,7 @@ from ragkit import Task
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.finetuning.rows import read_rows
 from ragkit.task_files import read_objects
-from ragkit_pipelines.cli_compare import check_out
+from ragkit_pipelines.cli.compare import check_out
 
 ROWS = [(f"card {n}", "lost, card") if n % 2 else (f"sum {n}", "the money") for n in range(20)]
 QUICK = ("--strategies", "majority, tfidf", "--embedder", "hash:8", "--json")

@@ -16,10 +16,10 @@ from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, Unknown
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.results import read_cell
 from ragkit_pipelines.compare.running import setting_key
-from ragkit_pipelines.compare.setting import Outcome, Setting
-from ragkit_pipelines.compare.statistics import holm, mcnemar, wilson
-from ragkit_pipelines.compare.strategies import NAMED
-from ragkit_pipelines.compare.verdict import recommend, summarise
+from ragkit_pipelines.compare.statistics.recommendation import recommend, summarise
+from ragkit_pipelines.compare.statistics.tests import holm, mcnemar, wilson
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting
+from ragkit_pipelines.compare.strategies.named import NAMED
 
 LABELLED = [
     Example(f"{word} number {n}", label) for word, label in (("card", "bank"), ("cake", "food")) for n in range(6)

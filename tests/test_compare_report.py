@@ -14,14 +14,14 @@ from rich.console import Console
 
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import DataFileError
-from ragkit_pipelines.compare.calibration import Calibration
-from ragkit_pipelines.compare.changes import changes
-from ragkit_pipelines.compare.checking import DataReport
-from ragkit_pipelines.compare.items import Items
-from ragkit_pipelines.compare.prices import PriceRange
-from ragkit_pipelines.compare.report import markdown_report
+from ragkit_pipelines.compare.data_checks import DataReport
+from ragkit_pipelines.compare.predictions import Items
+from ragkit_pipelines.compare.reports.diff import changes
+from ragkit_pipelines.compare.reports.markdown import markdown_report
 from ragkit_pipelines.compare.results import SCHEMA, Cell, Difference, Pair, Recommendation, Results, Row
-from ragkit_pipelines.compare.setting import Outcome
+from ragkit_pipelines.compare.statistics.calibration import Calibration
+from ragkit_pipelines.compare.statistics.prices import PriceRange
+from ragkit_pipelines.compare.strategies.base import Outcome
 
 EVIL = '<script>alert(1)</script> {{ 7*7 }} | `x` & "q"'
 
@@ -95,7 +95,7 @@ def test_the_page_stands_alone_and_escapes_every_text(folder, tmp_path):
 
 
 def test_the_same_results_give_the_same_page(folder):
-    from ragkit_pipelines.compare.page import html_report
+    from ragkit_pipelines.compare.reports.html import html_report
 
     results, items = Results.load(folder), Items.load(folder)
     assert html_report(results, items) == html_report(results, items)
@@ -104,9 +104,9 @@ def test_the_same_results_give_the_same_page(folder):
 
 def test_a_page_of_extreme_scores():
     """Rounding puts Wilson's bounds past some scores of 0 and 1."""
-    from ragkit_pipelines.compare.page import html_report
+    from ragkit_pipelines.compare.reports.html import html_report
     from ragkit_pipelines.compare.results import make_row
-    from ragkit_pipelines.compare.verdict import summarise
+    from ragkit_pipelines.compare.statistics.recommendation import summarise
 
     facts = {"model": None, "size": 1, "seed": 0, "prompt_tokens": 0, "completion_tokens": 0, "fit_seconds": 0}
     cells = [

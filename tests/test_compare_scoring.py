@@ -9,8 +9,8 @@ from ragkit import Example, ScriptedModel, Task, compare, load_model
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.models.base import ModelBase
 from ragkit.protocols import Capabilities
-from ragkit_pipelines.compare.scoring import Scoring
-from ragkit_pipelines.compare.strategies import load_strategy
+from ragkit_pipelines.compare.strategies.named import load_strategy
+from ragkit_pipelines.compare.strategies.scoring import Scoring
 
 POOL = [Example(f"{word} number {n}", label) for word, label in (("card", "bank"), ("cake", "food")) for n in range(6)]
 TEST = [Example("my card is lost", "bank"), Example("a cake please", "food"), Example("card and card", "bank")]

@@ -4,7 +4,8 @@ import pytest
 
 from ragkit import Price
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit_pipelines.compare.costs import (
+from ragkit_pipelines.compare.results import make_row
+from ragkit_pipelines.compare.statistics.costs import (
     ModelSize,
     PromptShape,
     Upfront,
@@ -13,8 +14,7 @@ from ragkit_pipelines.compare.costs import (
     break_even_range,
     per_thousand,
 )
-from ragkit_pipelines.compare.prices import PriceRange
-from ragkit_pipelines.compare.results import make_row
+from ragkit_pipelines.compare.statistics.prices import PriceRange
 
 BASE, TUNED = Price(input=0.15, output=0.60, cached=0.075), Price(input=0.30, output=1.20)
 TRAINING = Upfront(tokens=500 * 170, price=3.0, epochs=3)

@@ -8,9 +8,9 @@ import pytest
 
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.compare.curves import extrapolate, gap_lines
-from ragkit_pipelines.compare.report import markdown_report
-from ragkit_pipelines.compare.strategies import Outcome
+from ragkit_pipelines.compare.reports.markdown import markdown_report
+from ragkit_pipelines.compare.statistics.learning_curves import extrapolate, gap_lines
+from ragkit_pipelines.compare.strategies.named import Outcome
 
 SIZES = (20, 60, 180, 540)
 

@@ -13,7 +13,7 @@ import pytest
 import typer
 from command_line import run
 
-from ragkit_pipelines.cli import app
+from ragkit_pipelines.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ragkit.embedders import load_embedder
+from ragkit.embedders.caching import RememberingEmbedder
 from ragkit.embedders.hashing import HashingEmbedder
-from ragkit.embedders.remembering import RememberingEmbedder
 from ragkit.errors import IntegrityError, InvalidInputError, UnknownSpecError
 from ragkit.protocols import Embedder, TokenEmbedder
 from ragkit.testing import EmbedderContract

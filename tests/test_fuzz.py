@@ -16,27 +16,27 @@ from ragkit.checksums import with_checksum
 from ragkit.embedders import load_embedder
 from ragkit.errors import ModelError, RagkitError
 from ragkit.finetuning.manifest import Manifest, TemplateRecord
-from ragkit.index.incoming import read_documents
+from ragkit.index.document_inputs import read_documents
 from ragkit.models import load_model
-from ragkit.models.answers import _checksum, key_of
-from ragkit.models.langchain_chat import _choice_of
+from ragkit.models.api import _choice_of
 from ragkit.models.replay import ReplayModel
+from ragkit.models.response_cache import _checksum, key_of
 from ragkit.models.sampling import _parsed
 from ragkit.records import Document, Example
 from ragkit.tasks import read_objects
 from ragkit.where import matches, parse_where
-from ragkit_pipelines.cli_index import _documents
-from ragkit_pipelines.cli_select import read_condition
-from ragkit_pipelines.compare.items import Items
+from ragkit_pipelines.cli.index import _documents
+from ragkit_pipelines.cli.select import read_condition
+from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
-from ragkit_pipelines.compare.strategies import load_strategy
-from ragkit_pipelines.pearl.library import ActionLibrary, read_demonstrations
-from ragkit_pipelines.pearl.options import read_option
-from ragkit_pipelines.pearl.plan import Plan
+from ragkit_pipelines.compare.strategies.named import load_strategy
+from ragkit_pipelines.pearl.plan.library import ActionLibrary, read_demonstrations
+from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.router import Router
-from ragkit_pipelines.pearl.trace import Trace
+from ragkit_pipelines.pearl.run.option_mapper import read_option
+from ragkit_pipelines.pearl.run.trace import Trace
 from ragkit_selectors.loading import load_selector, load_stage
-from ragkit_selectors.storage import load as load_saved
+from ragkit_selectors.persistence import load as load_saved
 
 fuzz = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -269,7 +269,7 @@ def test_answers_that_were_to_follow_a_schema(text):
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory):
-    from ragkit_pipelines.pearl.events import DocumentSeen
+    from ragkit_pipelines.pearl.run.events import DocumentSeen
 
     path = tmp_path_factory.mktemp("trace") / "trace.jsonl"
     with Trace(path) as written:

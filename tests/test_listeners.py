@@ -7,7 +7,7 @@ from random_llama import save_random_llama
 from ragkit import AdapterSet, load_model
 from ragkit.errors import ModelError
 from ragkit.models.sampling import Sampling
-from ragkit.models.writing import Listener
+from ragkit.models.streaming import Listener
 from ragkit.progress import quiet_transformers
 
 PROMPTS = ["Input: dim the lamp\nOutput:", "red", "one two three one two", "naïve 東京 🙂"]
@@ -95,7 +95,7 @@ def test_each_row_has_its_own_seed(llama):
 def test_draws_follow_the_softmax():
     import torch
 
-    from ragkit.models.writing import Draw
+    from ragkit.models.streaming import Draw
 
     logits = torch.tensor([[2.0, 0.0, -1.0, float("-inf")]])
     counts = np.zeros(4)

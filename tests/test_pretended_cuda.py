@@ -15,7 +15,7 @@ from ragkit.errors import UnsupportedError
 from ragkit.models.devices import default_device, dtype_for, trains_on_gpu
 from ragkit.models.local import LocalModel
 from ragkit.models.sampling import Sampling
-from ragkit.models.writing import Draw, Listener
+from ragkit.models.streaming import Draw, Listener
 from ragkit.progress import quiet_transformers
 from ragkit.records import Prompt
 

@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import binomtest
 
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit_pipelines.compare.published import (
+from ragkit_pipelines.compare.statistics.published import (
     PublishedResult,
     judge_against_best,
     judge_means,

@@ -67,12 +67,12 @@ def test_every_scenario_and_the_summary(tmp_path, scenarios):
 
 
 def test_answers_without_checksums_are_seen(play, monkeypatch):
-    monkeypatch.setattr("ragkit.models.answers._checksum", lambda key, text: 0)
+    monkeypatch.setattr("ragkit.models.response_cache._checksum", lambda key, text: 0)
     assert "wrong" in play("models-damaged-cache")
 
 
 def test_a_trace_that_is_not_read_is_seen(play, monkeypatch):
-    monkeypatch.setattr("ragkit_pipelines.pearl.trace.Trace.find", lambda self, key: None)
+    monkeypatch.setattr("ragkit_pipelines.pearl.run.trace.Trace.find", lambda self, key: None)
     assert "asked again" in play("pearl-killed-run")
 
 

@@ -7,7 +7,7 @@ from random_llama import save_random_llama
 from ragkit import AnswerCache, Prompt, load_model
 from ragkit.errors import PromptTooLongError, UnsupportedError
 from ragkit.models import scoring
-from ragkit.models.layers import LayeredModel
+from ragkit.models.middleware import LayeredModel
 from ragkit.models.tries import Trie
 
 DOCUMENT = "lamp fan vent red blue one two three dim fade " * 12

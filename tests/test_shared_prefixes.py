@@ -11,8 +11,8 @@ from random_llama import save_random_llama
 
 from ragkit import Prompt, load_model
 from ragkit.errors import InvalidInputError, ModelError
-from ragkit.models import prefixes
-from ragkit.models.prefixes import Prefix, Prefixes, shared_length
+from ragkit.models import prefix_cache
+from ragkit.models.prefix_cache import Prefix, Prefixes, shared_length
 from ragkit.testing import LanguageModelContract
 
 DOCUMENT = "lamp fan vent red blue one two three dim fade " * 12
@@ -142,7 +142,7 @@ def test_shared_length():
     assert shared_length([[1, 2, 3], [1, 2, 3, 4]]) == 2
     assert shared_length([[1, 2, 9, 9], [1, 2, 3, 4], [1, 5, 3, 4]]) == 1
     assert shared_length([[7], [7]]) == 0
-    assert prefixes.LEAST > 1
+    assert prefix_cache.LEAST > 1
 
 
 # Streams.

@@ -57,7 +57,7 @@ def test_every_public_name_is_in_the_reference(site):
 def test_every_command_has_its_help(site):
     import typer
 
-    from ragkit_pipelines.cli import app
+    from ragkit_pipelines.cli.main import app
 
     for name, command in typer.main.get_command(app).commands.items():
         page = (site / "commands" / f"ragkit-{name}.html").read_text()

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit_pipelines.compare.bootstrap import PairedBootstrap
-from ragkit_pipelines.compare.calibration import brier, calibration_error
 from ragkit_pipelines.compare.results import Cell, Results, make_row
-from ragkit_pipelines.compare.statistics import holm, items_needed, mcnemar, mcnemar_counts, minimum_detectable
-from ragkit_pipelines.compare.verdict import summarise
+from ragkit_pipelines.compare.statistics.bootstrap import PairedBootstrap
+from ragkit_pipelines.compare.statistics.calibration import brier, calibration_error
+from ragkit_pipelines.compare.statistics.recommendation import summarise
+from ragkit_pipelines.compare.statistics.tests import holm, items_needed, mcnemar, mcnemar_counts, minimum_detectable
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 5))

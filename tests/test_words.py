@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 from word_list import NAMES, PHRASES
 
-from ragkit_pipelines.cli import app
+from ragkit_pipelines.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

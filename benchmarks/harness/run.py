@@ -47,7 +47,7 @@ from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion
 from ragkit.tiny.domains import HOME, task_of
-from ragkit_pipelines.compare.bootstrap import PairedBootstrap
+from ragkit_pipelines.compare.statistics.bootstrap import PairedBootstrap
 from ragkit_selectors.loading import load_selector
 
 HERE = Path(__file__).parent

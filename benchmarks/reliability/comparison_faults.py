@@ -18,7 +18,7 @@ from tally import Tally
 from ragkit import ScriptedModel, compare
 from ragkit.errors import RagkitError
 from ragkit.tiny.domains import HOME, task_of
-from ragkit_pipelines.pearl.trace import text_hash
+from ragkit_pipelines.pearl.run.trace import text_hash
 
 TASK = task_of(HOME, Random(0), pool=20, test=60)
 STRATEGIES = ["zero-shot", "few-shot:jaccard", "copy:bm25"]

@@ -25,17 +25,17 @@ with atheris.instrument_imports(include=["ragkit", "ragkit_selectors", "ragkit_p
     from ragkit.checksums import with_checksum
     from ragkit.errors import RagkitError
     from ragkit.finetuning.manifest import MANIFEST, Manifest
-    from ragkit.index.incoming import read_documents
+    from ragkit.index.document_inputs import read_documents
     from ragkit.where import matches, parse_where
-    from ragkit_pipelines.cli_index import _documents
-    from ragkit_pipelines.cli_select import read_condition
-    from ragkit_pipelines.compare.items import Items
+    from ragkit_pipelines.cli.index import _documents
+    from ragkit_pipelines.cli.select import read_condition
+    from ragkit_pipelines.compare.predictions import Items
     from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
-    from ragkit_pipelines.compare.strategies import load_strategy
-    from ragkit_pipelines.pearl.events import read_events
-    from ragkit_pipelines.pearl.library import ActionLibrary, read_demonstrations
-    from ragkit_pipelines.pearl.plan import Plan
+    from ragkit_pipelines.compare.strategies.named import load_strategy
+    from ragkit_pipelines.pearl.plan.library import ActionLibrary, read_demonstrations
+    from ragkit_pipelines.pearl.plan.plan import Plan
     from ragkit_pipelines.pearl.router import Router
+    from ragkit_pipelines.pearl.run.events import read_events
     from ragkit_selectors.loading import load_stage
 
 FOLDER = Path(tempfile.mkdtemp())

@@ -15,8 +15,8 @@ from tally import Tally
 
 from ragkit.errors import RagkitError
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_pipelines.pearl.run import Run
-from ragkit_pipelines.pearl.trace import Trace, text_hash
+from ragkit_pipelines.pearl.run.run import Run
+from ragkit_pipelines.pearl.run.trace import Trace, text_hash
 
 PLAN = """New actions:
 - None

@@ -320,7 +320,7 @@ def quality(name: str) -> dict[str, object]:
     task = Task.from_jsonl(DATA / f"{name}.jsonl")
     task = replace(task, test=[row for row in task.test if row.output != "oos"])
     from ragkit import load_embedder
-    from ragkit.embedders.remembering import RememberingEmbedder
+    from ragkit.embedders.caching import RememberingEmbedder
 
     embedder = RememberingEmbedder(load_embedder("minilm"))
     queries, gold = [row.input for row in task.test], [row.output for row in task.test]

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
-from ragkit_pipelines.compare.bootstrap import PairedBootstrap
 from ragkit_pipelines.compare.results import Cell, make_row
-from ragkit_pipelines.compare.verdict import summarise
+from ragkit_pipelines.compare.statistics.bootstrap import PairedBootstrap
+from ragkit_pipelines.compare.statistics.recommendation import summarise
 
 HERE = Path(__file__).parent
 ITEM, OWN_ITEM = 1.0, 0.5  # standard deviations of an item's difficulty: for all strategies, and for one of them

@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from ragkit import FewShot, JaccardSelector, RandomSelector, Selection, compare, load_model
 from ragkit.tiny.domains import CallDomain, task_of
-from ragkit_pipelines.compare.statistics import wilson
+from ragkit_pipelines.compare.statistics.tests import wilson
 
 ARMS = ("zero-shot", "random", "jaccard")
 

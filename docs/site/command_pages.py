@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.testing import CliRunner
 
-from ragkit_pipelines.cli import app
+from ragkit_pipelines.cli.main import app
 
 _WIDTH = "100"
 

@@ -16,8 +16,8 @@ from ragkit.models.budget import Budget
 from ragkit.protocols import Embedder, LanguageModel
 from ragkit_pipelines.compare import Comparison, compare
 from ragkit_pipelines.compare.documents import AnyDocuments
-from ragkit_pipelines.compare.setting import Strategy
-from ragkit_pipelines.compare.strategies import load_strategy
+from ragkit_pipelines.compare.strategies.base import Strategy
+from ragkit_pipelines.compare.strategies.named import load_strategy
 
 if TYPE_CHECKING:
     from ragkit.tasks import Task

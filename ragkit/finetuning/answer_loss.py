@@ -17,7 +17,7 @@ import torch
 from transformers import DynamicCache
 
 from ragkit.finetuning.encoding import IGNORED
-from ragkit.models.prefixes import is_plain
+from ragkit.models.prefix_cache import is_plain
 
 # Tokens that sharing must save before it pays for a pass of its own: measured on CPUs with SmolLM2; on a GPU, a batch
 # of fewer tokens takes the same time whatever their number.

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from ragkit.errors import TrainingError, UnsupportedError
 from ragkit.finetuning import FineTuned
-from ragkit.finetuning.bases import base_of, is_adapted
+from ragkit.finetuning.base_models import base_of, is_adapted
 from ragkit.finetuning.encoding import TokenRow, lengths_of, tokens_of
 from ragkit.finetuning.epoch_metric import answer_scorer
 from ragkit.finetuning.flops import training_flops

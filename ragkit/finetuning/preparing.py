@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ragkit.errors import InvalidInputError
-from ragkit.finetuning.bases import is_adapted
+from ragkit.finetuning.base_models import is_adapted
 from ragkit.finetuning.encoding import Pairs, TokenRow, encode_rows
 from ragkit.finetuning.manifest import TemplateRecord, data_hash, run_hash
 from ragkit.finetuning.methods import default_rate

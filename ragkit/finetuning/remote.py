@@ -20,16 +20,16 @@ from ragkit.finetuning.manifest import MANIFEST, Manifest, TemplateRecord, data_
 from ragkit.finetuning.rows import training_rows
 from ragkit.finetuning.runs import open_run
 from ragkit.models import load_model
-from ragkit.models.limits import Retry
 from ragkit.models.prompts import in_form
 from ragkit.models.provider_errors import as_model_error, shown_cause
+from ragkit.models.rate_limit import Retry
 from ragkit.progress import progress
 from ragkit.records import Chat, Example, Message
 from ragkit.templates import Template
 
 if TYPE_CHECKING:
     from ragkit.finetuning.settings import Settings
-    from ragkit.models.langchain_chat import LangChainModel
+    from ragkit.models.api import LangChainModel
 
 STATE = "job.json"
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 30.0  # seconds between two looks at a job
@@ -228,8 +228,8 @@ def _write_manifest(
 def _api_model(model: Any) -> LangChainModel:
     """The API model that is meant; layers before it are left out, since no prompt is asked."""
     require("langchain", "langchain_openai")
-    from ragkit.models.langchain_chat import LangChainModel
-    from ragkit.models.layers import LayeredModel
+    from ragkit.models.api import LangChainModel
+    from ragkit.models.middleware import LayeredModel
 
     loaded = load_model(model)
     inner = loaded.model if isinstance(loaded, LayeredModel) else loaded

@@ -15,9 +15,9 @@ from ragkit.finetuning.batching import Collator, LengthSampler
 from ragkit.finetuning.encoding import IGNORED, TokenRow
 from ragkit.finetuning.epoch_metric import NAME, EpochMetric
 from ragkit.finetuning.half_products import multiply_in_bfloat16
+from ragkit.finetuning.loss_guard import Watched
 from ragkit.finetuning.runs import CHECKPOINTS
 from ragkit.finetuning.settings import Settings, trainer_arguments
-from ragkit.finetuning.watched import Watched
 from ragkit.models.devices import has_bfloat16, multiplies_bfloat16, trains_on_gpu
 
 _WHOLE = 2**31  # more tokens of its own than a row can have

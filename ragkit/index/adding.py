@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
-from ragkit.index.incoming import AnyDocument, read_documents
+from ragkit.index.document_inputs import AnyDocument, read_documents
 from ragkit.index.store import Store
 from ragkit.index.vectors import storable_vectors
-from ragkit.index.writing import put
+from ragkit.index.writer import put
 from ragkit.progress import progress
 from ragkit.protocols import Embedder
 
@@ -62,7 +62,7 @@ def add_documents(
     rest = iter(documents)
     with progress("adding documents", total) as advance:
         if pool is not None and embedder is not None:
-            from ragkit.index.pooled import add_pooled
+            from ragkit.index.parallel_add import add_pooled
 
             return add_pooled(store, embedder, rest, pool, size, advance)
         while batch := list(islice(rest, size)):

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.index.adding import add_documents
+from ragkit.index.document_cache import Found
+from ragkit.index.document_inputs import AnyDocument, checked_texts
 from ragkit.index.gpu import Device
-from ragkit.index.incoming import AnyDocument, checked_texts
 from ragkit.index.opening import Metric, create_store, open_store
-from ragkit.index.reading import Reader, Where
-from ragkit.index.recent import Found
+from ragkit.index.reader import Reader, Where
 from ragkit.index.stats import IndexStats, stats_of
 from ragkit.index.store import Store
-from ragkit.index.writing import index_field, remove
+from ragkit.index.writer import index_field, remove
 from ragkit.protocols import Embedder
 from ragkit.records import Document, Hit, span_of
 
@@ -376,7 +376,7 @@ class Index:
         Raises:
             IntegrityError: If they do not; it names everything that was found.
         """
-        from ragkit.index.checking import problems
+        from ragkit.index.integrity import problems
 
         with self._store.reading() as state:
             found = problems(self.path, self._store.database, state)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ragkit.index.database import Database
 from ragkit.index.metadata import fact_of
-from ragkit.index.state import State
+from ragkit.index.snapshot import State
 from ragkit.where import MISSING, All, AnyOf, Condition, Equals, Exists, Key, Not, Ordered, fields, parse_where
 
 _KEPT = 16  # filters whose rows are kept

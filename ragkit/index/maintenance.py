@@ -14,7 +14,7 @@ from ragkit.index.array_file import BLOCK, ArrayFile, checksums, forget
 from ragkit.index.exact import nearest
 from ragkit.index.gpu import GpuSegment
 from ragkit.index.segment import Segment, choose_factory
-from ragkit.index.state import SegmentFacts, State, files
+from ragkit.index.snapshot import SegmentFacts, State, files
 from ragkit.index.store import Store
 from ragkit.index.vectors import checked_vectors
 from ragkit.pairwise import candidate_scores

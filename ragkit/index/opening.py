@@ -15,7 +15,7 @@ from ragkit.extras import require
 from ragkit.index.database import NAME, is_bare
 from ragkit.index.gpu import Device, card_numbers
 from ragkit.index.segment import check_factory
-from ragkit.index.state import Facts
+from ragkit.index.snapshot import Facts
 from ragkit.index.store import Store
 from ragkit.protocols import Embedder
 

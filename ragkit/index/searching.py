@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.index.exact import GATHER, Found, merged, nearest
-from ragkit.index.state import State
+from ragkit.index.snapshot import State
 
 _DECIMALS = 6  # an approximate index adds in an order of its own, so its scores are compared at 1e-6
 

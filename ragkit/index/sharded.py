@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.index.core import Index
+from ragkit.index.document_inputs import checked_texts
 from ragkit.index.exact import Found, merged
-from ragkit.index.incoming import checked_texts
 from ragkit.protocols import Embedder
 from ragkit.records import Document, Hit, span_of
 

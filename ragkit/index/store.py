@@ -17,7 +17,7 @@ from ragkit.index.database import DAMAGE, Database
 from ragkit.index.gpu import Gpus, GpuSegment
 from ragkit.index.lock import WriterLock
 from ragkit.index.segment import Segment
-from ragkit.index.state import Facts, State, files, load_state, sealed
+from ragkit.index.snapshot import Facts, State, files, load_state, sealed
 
 _TAIL = 50_000  # new rows that are searched on the CPU before they are put on a card
 _ATTEMPTS = 3  # to see a commit whose files another process does not take away

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
-from ragkit.index.state import Facts
+from ragkit.index.snapshot import Facts
 from ragkit.pairwise import lengths
 
 _HALF = float(np.finfo(np.float16).max)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from ragkit.errors import InvalidInputError
 from ragkit.ingest.chunking import Chunker, load_chunker
-from ragkit.ingest.reading import SourceFile, Unread, find_files, read_file
+from ragkit.ingest.loading import SourceFile, Unread, find_files, read_file
 from ragkit.ingest.text_files import FileFacts, file_facts
 from ragkit.progress import progress
 from ragkit.records import Document
 
 if TYPE_CHECKING:
     from ragkit.index import Index
-    from ragkit.index.incoming import AnyDocument
+    from ragkit.index.document_inputs import AnyDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

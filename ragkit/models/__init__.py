@@ -12,10 +12,10 @@ from ragkit.models.devices import AnyDtype
 from ragkit.progress import progress
 
 if TYPE_CHECKING:
-    from ragkit.models.answers import AnswerCache
     from ragkit.models.budget import Budget
-    from ragkit.models.limits import RateLimit, Retry
     from ragkit.models.pricing import Prices
+    from ragkit.models.rate_limit import RateLimit, Retry
+    from ragkit.models.response_cache import AnswerCache
     from ragkit.protocols import LanguageModel
 
 PROVIDERS = ("anthropic", "azure_openai", "bedrock", "cohere", "deepseek", "google_genai", "google_vertexai", "groq",
@@ -104,13 +104,13 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by 
         with progress(f"loading {model[:60]}", None):
             loaded = _from_spec(model, adapter, base_url, dtype, prices, timeout)
         if model.partition(":")[0] in PROVIDERS:
-            from ragkit.models.limits import Retry
+            from ragkit.models.rate_limit import Retry
 
             retry = retry or Retry()
     if loaded.capabilities.batches and all(layer is None for layer in (budget, cache, limit, retry, concurrency)):
         return loaded
-    from ragkit.models.answers import AnswerCache
-    from ragkit.models.layers import LayeredModel
+    from ragkit.models.middleware import LayeredModel
+    from ragkit.models.response_cache import AnswerCache
 
     return LayeredModel(
         loaded,
@@ -149,7 +149,7 @@ def _from_spec(
 
         return ReplayModel(rest)
     if kind in PROVIDERS and rest:
-        from ragkit.models.langchain_chat import LangChainModel
+        from ragkit.models.api import LangChainModel
 
         return LangChainModel.from_spec(spec, base_url=base_url, prices=prices, timeout=timeout)
     raise UnknownSpecError("model", spec, KNOWN)
@@ -161,7 +161,7 @@ def _from_object(model: object, prices: Prices | None) -> LanguageModel:
     if isinstance(model, LanguageModel):
         return model
     if hasattr(model, "invoke") and hasattr(model, "bind"):
-        from ragkit.models.langchain_chat import LangChainModel
+        from ragkit.models.api import LangChainModel
 
         return LangChainModel(model, prices=prices)
     raise InvalidInputError(

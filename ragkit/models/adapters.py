@@ -12,14 +12,14 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.finetuning.adapters import add_adapter, kind_of
 from ragkit.finetuning.manifest import MANIFEST, Manifest
+from ragkit.models.batched_lora import MixedRows
 from ragkit.models.batches import batches_by_length
 from ragkit.models.loading import load_local
 from ragkit.models.local import LocalModel
-from ragkit.models.mixed_rows import MixedRows
 from ragkit.models.prompts import checked_prompts
 from ragkit.models.sampling import Sampling, checked_answers
 from ragkit.models.sources import Weights
-from ragkit.models.writing import Listener
+from ragkit.models.streaming import Listener
 from ragkit.protocols import AnyPrompt, Schema
 from ragkit.records import Completion
 

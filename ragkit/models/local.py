@@ -21,13 +21,13 @@ from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedErro
 from ragkit.models.base import ModelBase
 from ragkit.models.batches import batches_by_length
 from ragkit.models.chat_template import ChatTemplate
+from ragkit.models.constrained_decoding import FollowsSchema, OneOf, vocabulary_of
 from ragkit.models.half_precision import HalfPrecision
-from ragkit.models.held import FollowsSchema, OneOf, vocabulary_of
-from ragkit.models.prefixes import LEAST, Prefix, Prefixes, empty_cache, is_plain, named_prefixes, shared_length
+from ragkit.models.prefix_cache import LEAST, Prefix, Prefixes, empty_cache, is_plain, named_prefixes, shared_length
 from ragkit.models.prompts import checked_prompts, cut_at_stop, in_form
 from ragkit.models.sampling import Sampling
 from ragkit.models.scoring import end_of_turn_id, log_likelihoods, log_likelihoods_uncached, takes_tree_masks
-from ragkit.models.writing import Distribution, Draw, Listener, Watch
+from ragkit.models.streaming import Distribution, Draw, Listener, Watch
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Usage

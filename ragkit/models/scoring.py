@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import UnsupportedError
 from ragkit.models.batches import batches_by_length
-from ragkit.models.prefixes import Prefix, attention_windows, grown
+from ragkit.models.prefix_cache import Prefix, attention_windows, grown
 from ragkit.models.tries import Trie
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from ragkit.errors import RagkitWarning
 from ragkit.index import Index
-from ragkit.index.incoming import AnyDocument
+from ragkit.index.document_inputs import AnyDocument
 from ragkit.lexical.analysis import Analyzer, WordAnalyzer, load_analyzer
 from ragkit.lexical.bm25 import BM25, K1, LANGUAGE, B
 from ragkit.lexical.postings import PostingLists

@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
-from ragkit.index.incoming import LangChainDocument
+from ragkit.index.document_inputs import LangChainDocument
 from ragkit.records import Hit, span_of
 from ragkit.retrievers.base import Hits, RetrieverBase, Where
 from ragkit.where import matches, parse_where

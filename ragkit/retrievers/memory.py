@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
-from ragkit.index.incoming import AnyDocument, Incoming, checked_texts, read_documents
+from ragkit.index.document_inputs import AnyDocument, Incoming, checked_texts, read_documents
 from ragkit.records import Document
 from ragkit.where import matches, parse_where
 

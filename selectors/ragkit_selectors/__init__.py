@@ -6,78 +6,78 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ragkit_selectors.checking import PoolCheck as PoolCheck
-    from ragkit_selectors.checking import check_pool as check_pool
-    from ragkit_selectors.diverse import Coverage as Coverage
-    from ragkit_selectors.diverse import Dpp as Dpp
-    from ragkit_selectors.diverse import LabelBalanced as LabelBalanced
-    from ragkit_selectors.diverse import LabelNearest as LabelNearest
-    from ragkit_selectors.diverse import Mmr as Mmr
+    from ragkit_selectors.annotation import FacilityLocation as FacilityLocation
+    from ragkit_selectors.annotation import VoteK as VoteK
+    from ragkit_selectors.base import Pipeline as Pipeline
+    from ragkit_selectors.base import PoolSelector as PoolSelector
+    from ragkit_selectors.base import Selecting as Selecting
+    from ragkit_selectors.baselines import FixedSelector as FixedSelector
+    from ragkit_selectors.baselines import RandomSelector as RandomSelector
     from ragkit_selectors.embedding import EmbeddingSelector as EmbeddingSelector
-    from ragkit_selectors.filters import Guard as Guard
-    from ragkit_selectors.filters import MinScore as MinScore
-    from ragkit_selectors.filters import TokenLimit as TokenLimit
     from ragkit_selectors.hybrid import HybridSelector as HybridSelector
-    from ragkit_selectors.labelling import FacilityLocation as FacilityLocation
-    from ragkit_selectors.labelling import VoteK as VoteK
     from ragkit_selectors.lexical import BM25Selector as BM25Selector
     from ragkit_selectors.lexical import ContainmentSelector as ContainmentSelector
     from ragkit_selectors.lexical import JaccardSelector as JaccardSelector
     from ragkit_selectors.lexical import NgramSelector as NgramSelector
     from ragkit_selectors.lexical import TfidfSelector as TfidfSelector
+    from ragkit_selectors.lm_ordering import EntropyOrder as EntropyOrder
+    from ragkit_selectors.lm_ordering import entropy_order as entropy_order
+    from ragkit_selectors.lm_ordering import score_examples as score_examples
     from ragkit_selectors.loading import load_selector as load_selector
-    from ragkit_selectors.order import Order as Order
-    from ragkit_selectors.order import Pinned as Pinned
-    from ragkit_selectors.ordering import EntropyOrder as EntropyOrder
-    from ragkit_selectors.ordering import entropy_order as entropy_order
-    from ragkit_selectors.ordering import score_examples as score_examples
+    from ragkit_selectors.pool_check import PoolCheck as PoolCheck
+    from ragkit_selectors.pool_check import check_pool as check_pool
     from ragkit_selectors.report import AutoSelection as AutoSelection
     from ragkit_selectors.report import SelectorReport as SelectorReport
     from ragkit_selectors.report import autoselect as autoselect
-    from ragkit_selectors.rerank import Rerank as Rerank
-    from ragkit_selectors.selecting import Pipeline as Pipeline
-    from ragkit_selectors.selecting import PoolSelector as PoolSelector
-    from ragkit_selectors.selecting import Selecting as Selecting
-    from ragkit_selectors.stage import Stage as Stage
-    from ragkit_selectors.uniform import FixedSelector as FixedSelector
-    from ragkit_selectors.uniform import RandomSelector as RandomSelector
+    from ragkit_selectors.stages.base import Stage as Stage
+    from ragkit_selectors.stages.diversity_stages import Coverage as Coverage
+    from ragkit_selectors.stages.diversity_stages import Dpp as Dpp
+    from ragkit_selectors.stages.diversity_stages import LabelBalanced as LabelBalanced
+    from ragkit_selectors.stages.diversity_stages import LabelNearest as LabelNearest
+    from ragkit_selectors.stages.diversity_stages import Mmr as Mmr
+    from ragkit_selectors.stages.filters import Guard as Guard
+    from ragkit_selectors.stages.filters import MinScore as MinScore
+    from ragkit_selectors.stages.filters import TokenLimit as TokenLimit
+    from ragkit_selectors.stages.prompt_order import Order as Order
+    from ragkit_selectors.stages.prompt_order import Pinned as Pinned
+    from ragkit_selectors.stages.rerank import Rerank as Rerank
 
 _HOME_OF = {
     "AutoSelection": "report",
     "BM25Selector": "lexical",
     "ContainmentSelector": "lexical",
-    "Coverage": "diverse",
-    "Dpp": "diverse",
+    "Coverage": "stages.diversity_stages",
+    "Dpp": "stages.diversity_stages",
     "EmbeddingSelector": "embedding",
-    "EntropyOrder": "ordering",
-    "FacilityLocation": "labelling",
-    "FixedSelector": "uniform",
-    "Guard": "filters",
+    "EntropyOrder": "lm_ordering",
+    "FacilityLocation": "annotation",
+    "FixedSelector": "baselines",
+    "Guard": "stages.filters",
     "HybridSelector": "hybrid",
     "JaccardSelector": "lexical",
-    "LabelBalanced": "diverse",
-    "LabelNearest": "diverse",
-    "MinScore": "filters",
-    "Mmr": "diverse",
+    "LabelBalanced": "stages.diversity_stages",
+    "LabelNearest": "stages.diversity_stages",
+    "MinScore": "stages.filters",
+    "Mmr": "stages.diversity_stages",
     "NgramSelector": "lexical",
-    "Order": "order",
-    "Pinned": "order",
-    "Pipeline": "selecting",
-    "PoolCheck": "checking",
-    "PoolSelector": "selecting",
-    "RandomSelector": "uniform",
-    "Rerank": "rerank",
-    "Selecting": "selecting",
+    "Order": "stages.prompt_order",
+    "Pinned": "stages.prompt_order",
+    "Pipeline": "base",
+    "PoolCheck": "pool_check",
+    "PoolSelector": "base",
+    "RandomSelector": "baselines",
+    "Rerank": "stages.rerank",
+    "Selecting": "base",
     "SelectorReport": "report",
-    "Stage": "stage",
+    "Stage": "stages.base",
     "TfidfSelector": "lexical",
-    "TokenLimit": "filters",
-    "VoteK": "labelling",
+    "TokenLimit": "stages.filters",
+    "VoteK": "annotation",
     "autoselect": "report",
-    "check_pool": "checking",
-    "entropy_order": "ordering",
+    "check_pool": "pool_check",
+    "entropy_order": "lm_ordering",
     "load_selector": "loading",
-    "score_examples": "ordering",
+    "score_examples": "lm_ordering",
 }
 __all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
 

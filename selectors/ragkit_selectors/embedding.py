@@ -14,10 +14,10 @@ from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.pairwise import lengths
 from ragkit.protocols import Embedder
+from ragkit_selectors.base import PoolSelector
 from ragkit_selectors.candidates import Candidates
-from ragkit_selectors.flat import FlatVectors
+from ragkit_selectors.exact_search import FlatVectors
 from ragkit_selectors.pool import AnyExample, Pool
-from ragkit_selectors.selecting import PoolSelector
 
 
 class EmbeddingSelector(PoolSelector):

@@ -12,9 +12,9 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError
 from ragkit.lexical.fusion import Fusion, check_fusion, fuse
 from ragkit.protocols import Embedder
+from ragkit_selectors.base import PoolSelector
 from ragkit_selectors.candidates import Candidates, filled
 from ragkit_selectors.pool import AnyExample, Pool
-from ragkit_selectors.selecting import PoolSelector
 
 
 class HybridSelector(PoolSelector):

@@ -8,9 +8,9 @@ from typing import Any
 from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.records import Example, Selection
-from ragkit_selectors.hits import Hits
+from ragkit_selectors.base import Selecting
+from ragkit_selectors.lazy_hits import Hits
 from ragkit_selectors.pool import AnyExample
-from ragkit_selectors.selecting import Selecting
 
 require("langchain_core")
 from langchain_core.example_selectors import BaseExampleSelector  # noqa: E402 - after the check

@@ -17,9 +17,9 @@ from ragkit.lexical.overlap import Containment, Jaccard, OverlapScorer
 from ragkit.lexical.scorer import LexicalScorer
 from ragkit.lexical.tfidf import Tfidf
 from ragkit.text import words
+from ragkit_selectors.base import PoolSelector
 from ragkit_selectors.candidates import Candidates, filled
 from ragkit_selectors.pool import AnyExample, Pool
-from ragkit_selectors.selecting import PoolSelector
 
 _ANALYZERS: dict[str, Analyzer] = {"folded": words, "split": split}
 Mode = Literal["folded", "split"]

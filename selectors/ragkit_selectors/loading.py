@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.protocols import Embedder
+from ragkit_selectors.base import PoolSelector, Selecting
 from ragkit_selectors.pool import AnyExample, Pool
-from ragkit_selectors.selecting import PoolSelector, Selecting
-from ragkit_selectors.stage import Stage
+from ragkit_selectors.stages.base import Stage
 
 SOURCES = ("random", "fixed", "jaccard", "containment", "tfidf", "ngram", "bm25", "embedding", "hybrid")
 STAGES = (
@@ -85,7 +85,7 @@ def load_source(
     """
     # Each is imported where it is built: Jaccard needs no FAISS.
     if name in {"random", "fixed"}:
-        from ragkit_selectors.uniform import FixedSelector, RandomSelector
+        from ragkit_selectors.baselines import FixedSelector, RandomSelector
 
         return RandomSelector(pool, seed=seed) if name == "random" else FixedSelector(pool)
     if name in {"jaccard", "containment", "bm25", "tfidf", "ngram"}:
@@ -120,9 +120,9 @@ def load_stage(spec: str, *, seed: int = 0) -> Stage:
         UnknownSpecError: If it stands for nothing known.
         InvalidInputError: If what stands behind the colon is not a number.
     """
-    from ragkit_selectors.diverse import Coverage, Dpp, LabelBalanced, LabelNearest, Mmr
-    from ragkit_selectors.filters import Guard, MinScore, TokenLimit
-    from ragkit_selectors.order import Order
+    from ragkit_selectors.stages.diversity_stages import Coverage, Dpp, LabelBalanced, LabelNearest, Mmr
+    from ragkit_selectors.stages.filters import Guard, MinScore, TokenLimit
+    from ragkit_selectors.stages.prompt_order import Order
 
     name, colon, given = spec.partition(":")
     number = _number(name, given) if colon else None

@@ -14,7 +14,7 @@ from ragkit.lexical.analysis import Analyzer
 from ragkit.lexical.postings import PostingLists
 from ragkit.records import Example
 from ragkit.where import Condition, fields, matches, parse_where
-from ragkit_selectors.reading import read_example
+from ragkit_selectors.example_parsing import read_example
 
 AnyExample = Example | Mapping[str, object]
 _COMPACT_FROM = 64

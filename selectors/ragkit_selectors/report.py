@@ -9,17 +9,17 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ragkit.embedders import load_embedder
-from ragkit.embedders.remembering import RememberingEmbedder
+from ragkit.embedders.caching import RememberingEmbedder
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.protocols import Embedder
 from ragkit.records import Selection
 from ragkit.templates import Template
 from ragkit.text import folded, refuse_bare_string, words
-from ragkit_selectors.filters import count_pieces
+from ragkit_selectors.base import Selecting
+from ragkit_selectors.example_parsing import read_example
 from ragkit_selectors.loading import load_selector
 from ragkit_selectors.pool import AnyExample
-from ragkit_selectors.reading import read_example
-from ragkit_selectors.selecting import Selecting
+from ragkit_selectors.stages.filters import count_pieces
 
 if TYPE_CHECKING:
     from rich.table import Table

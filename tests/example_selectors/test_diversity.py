@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from ragkit.mmr import mmr
-from ragkit_selectors.diversity import bsr_contributions, cover, dpp
+from ragkit_selectors.stages.diversity import bsr_contributions, cover, dpp
 
 SMALL = st.integers(-3, 3)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, MissingExtraError, UnknownSpecError
 from ragkit.records import Example
-from ragkit_selectors import EmbeddingSelector, flat
+from ragkit_selectors import EmbeddingSelector, exact_search
 
 TEXT = st.lists(st.sampled_from(["a", "b", "lamp", "lamps", "?", "dim"]), max_size=4).map(" ".join)
 
@@ -28,11 +28,11 @@ def brute_force(embedder: HashingEmbedder, texts: list[str], query: str, k: int,
     return [str(row) for row in rows], [scores[row] for row in rows]
 
 
-@pytest.fixture(autouse=True, scope="module", params=[1, flat._MANY], ids=["half precision", "single"])
+@pytest.fixture(autouse=True, scope="module", params=[1, exact_search._MANY], ids=["half precision", "single"])
 def _searched_in(request: pytest.FixtureRequest):
-    before, flat._MANY = flat._MANY, request.param
+    before, exact_search._MANY = exact_search._MANY, request.param
     yield
-    flat._MANY = before
+    exact_search._MANY = before
 
 
 @settings(max_examples=150, deadline=None)

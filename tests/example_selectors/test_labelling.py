@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ragkit.errors import InvalidInputError
 from ragkit_selectors import FacilityLocation, VoteK
-from ragkit_selectors.labelling import facility_location, vote_k
+from ragkit_selectors.annotation import facility_location, vote_k
 
 POINTS = st.lists(st.tuples(*[st.integers(-3, 3)] * 3), min_size=1, max_size=14)
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ragkit import load_model
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.cli import app
+from ragkit_pipelines.cli.main import app
 
 ROWS = [{"prompt": f"{word} the lamp", "completion": f"{symbol} lamp"}
         for word, symbol in (("dim", "fade"), ("light", "glow"))] * 4  # fmt: skip

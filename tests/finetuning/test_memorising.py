@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from ragkit import ScriptedModel, finetune, memorisation
 from ragkit.errors import EmptyPoolError, InvalidInputError
-from ragkit.finetuning.memorising import longest_runs
+from ragkit.finetuning.memorization import longest_runs
 
 SENTENCES = st.lists(st.sampled_from("abc"), max_size=8)
 

@@ -30,7 +30,7 @@ from ragkit.errors import (
     UnsupportedError,
 )
 from ragkit.finetuning import remote
-from ragkit_pipelines.compare.training import Tuning
+from ragkit_pipelines.compare.strategies.training import Tuning
 
 ROWS = [Example(f"dim the {word} é", f"fade {word}") for word in ("lamp", "fan", "vent")]
 TEMPLATE = Template(instruction="Name the action.")

@@ -554,9 +554,9 @@ def test_what_was_read_lately_is_never_stale_nor_shared(tmp_path):
 
 
 def test_documents_that_were_read_are_kept_up_to_a_size(monkeypatch):
-    from ragkit.index import recent
+    from ragkit.index import document_cache
 
-    monkeypatch.setattr(recent, "_MOST", 50)
+    monkeypatch.setattr(document_cache, "_MOST", 50)
     with Index.create(None, embedder="hash:64") as index:
         index.add([Document(f"word{n} " * 5, id=str(n)) for n in range(20)])
         for _ in range(2):

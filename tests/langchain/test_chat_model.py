@@ -16,7 +16,7 @@ from ragkit import Chat, Message, ScriptedModel, load_model
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.langchain import RagkitChatModel
 from ragkit.models.base import ModelBase
-from ragkit.models.layers import LayeredModel
+from ragkit.models.middleware import LayeredModel
 from ragkit.protocols import Capabilities
 from ragkit.records import Completion, Usage
 

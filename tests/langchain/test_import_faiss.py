@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from ragkit import Document, HashingEmbedder, Index
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit_pipelines.docstore_pickle import read_docstore
-from ragkit_pipelines.import_faiss import _likeness, import_faiss
+from ragkit_pipelines.langchain.docstore_pickle import read_docstore
+from ragkit_pipelines.langchain.import_faiss import _likeness, import_faiss
 
 SAVED = Path(__file__).parent / "saved_faiss"
 DOCUMENTS = [
@@ -54,7 +54,7 @@ def test_everything_comes_over(folder, tmp_path):
 
 def test_neither_langchain_nor_its_community_package_is_imported(tmp_path):
     code = (
-        "import sys\nfrom ragkit_pipelines.import_faiss import import_faiss\n"
+        "import sys\nfrom ragkit_pipelines.langchain.import_faiss import import_faiss\n"
         f"import_faiss({str(SAVED)!r}, {str(tmp_path / 'new')!r})\n"
         "print([name for name in sys.modules if name.startswith('langchain')])"
     )

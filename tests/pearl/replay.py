@@ -14,11 +14,11 @@ from ragkit.models.prompts import prompt_text
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion, Usage
-from ragkit_pipelines.pearl.builtins import is_local
-from ragkit_pipelines.pearl.executor import PlanExecutor
-from ragkit_pipelines.pearl.library import ActionLibrary
-from ragkit_pipelines.pearl.plan import Ctx, Plan, Variable
+from ragkit_pipelines.pearl.plan.builtins import is_local
+from ragkit_pipelines.pearl.plan.library import ActionLibrary
+from ragkit_pipelines.pearl.plan.plan import Ctx, Plan, Variable
 from ragkit_pipelines.pearl.prompts import step_prompt
+from ragkit_pipelines.pearl.run.executor import PlanExecutor
 
 DOCUMENT = 'The document. It holds CTX, $1, </text>, "quotes" and\n1. ans = CONCAT(x) : a line of a plan.\n'
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ragkit_pipelines.pearl.action import Action
-from ragkit_pipelines.pearl.plan import Plan, Step, Text, Variable
+from ragkit_pipelines.pearl.plan.action import Action
+from ragkit_pipelines.pearl.plan.plan import Plan, Step, Text, Variable
 
 Made = tuple[str, Plan] | None
 RIGHT, REJECTED, REPAIRED = "right", "rejected", "repaired"

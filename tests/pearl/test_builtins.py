@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.pearl.action import Action
-from ragkit_pipelines.pearl.builtins import compute, is_local, items
-from ragkit_pipelines.pearl.library import ActionLibrary
-from ragkit_pipelines.pearl.plan import Plan
+from ragkit_pipelines.pearl.plan.action import Action
+from ragkit_pipelines.pearl.plan.builtins import compute, is_local, items
+from ragkit_pipelines.pearl.plan.library import ActionLibrary
+from ragkit_pipelines.pearl.plan.plan import Plan
 
 LIBRARY = ActionLibrary.default()
 

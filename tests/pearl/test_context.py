@@ -14,14 +14,14 @@ from ragkit.index import Index
 from ragkit.models.base import ModelBase
 from ragkit.models.prompts import prompt_text
 from ragkit.records import Document, Hit
-from ragkit_pipelines.pearl.context import Context, WholeText, Windows
-from ragkit_pipelines.pearl.library import ActionLibrary
-from ragkit_pipelines.pearl.passages import cut
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_pipelines.pearl.plan import Ctx, Plan, Variable
-from ragkit_pipelines.pearl.planner import ZeroShot
+from ragkit_pipelines.pearl.plan.library import ActionLibrary
+from ragkit_pipelines.pearl.plan.plan import Ctx, Plan, Variable
+from ragkit_pipelines.pearl.plan.planner import ZeroShot
 from ragkit_pipelines.pearl.prompts import step_prompt
-from ragkit_pipelines.pearl.retrieved import GistPages, Retrieved
+from ragkit_pipelines.pearl.run.context import Context, WholeText, Windows
+from ragkit_pipelines.pearl.run.passages import cut
+from ragkit_pipelines.pearl.run.retrieval_contexts import GistPages, Retrieved
 
 ONE = plan('1. a = ABOUT(CTX, "the whale") : Step A')
 STORY = "\n\n".join(

@@ -13,10 +13,10 @@ from ragkit.errors import InvalidInputError
 from ragkit.models import load_model
 from ragkit.models.scripted import ScriptedModel
 from ragkit.records import Usage
-from ragkit_pipelines.cli import main
-from ragkit_pipelines.pearl.library import ActionLibrary
+from ragkit_pipelines.cli.main import main
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_pipelines.pearl.retelling import read_run
+from ragkit_pipelines.pearl.plan.library import ActionLibrary
+from ragkit_pipelines.pearl.run.trace_reader import read_run
 
 PLAN = 'New actions:\n- None\n\n1. a = ABOUT(CTX, "a") : Step A\n2. b = RELATION(CTX, a, "b") : Step B'
 

@@ -11,14 +11,14 @@ from ragkit.errors import DataFileError, InvalidInputError, PlanError, UnknownSp
 from ragkit.models.budget import Budget
 from ragkit.models.scripted import ScriptedModel
 from ragkit.options import read_option
-from ragkit_pipelines.pearl.library import ActionLibrary, Demonstration
-from ragkit_pipelines.pearl.mining import mine
-from ragkit_pipelines.pearl.options import OptionMapper
+from ragkit_pipelines.pearl.mine.mining import mine
+from ragkit_pipelines.pearl.mine.refine import Checked, refine
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_pipelines.pearl.planner import PromptPlanner, ZeroShot
-from ragkit_pipelines.pearl.refining import Checked, refine
+from ragkit_pipelines.pearl.plan.library import ActionLibrary, Demonstration
+from ragkit_pipelines.pearl.plan.planner import PromptPlanner, ZeroShot
 from ragkit_pipelines.pearl.router import Labelled, Router
-from ragkit_pipelines.pearl.trace import Trace
+from ragkit_pipelines.pearl.run.option_mapper import OptionMapper
+from ragkit_pipelines.pearl.run.trace import Trace
 
 GOOD = 'New actions:\n- None\n\n1. a = ABOUT(CTX, "a") : Step A\n2. b = RELATION(CTX, a, "b") : Step B'
 WRONG = GOOD.replace("ABOUT(", "ABOUTT(")

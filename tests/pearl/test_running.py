@@ -12,12 +12,12 @@ from pearl.replay import DOCUMENT, THREE, CountingModel, by_step, plan, quick, r
 from ragkit.errors import InvalidInputError, ModelError
 from ragkit.models.budget import Budget
 from ragkit.models.scripted import ScriptedModel
-from ragkit_pipelines.pearl.context import Windows
-from ragkit_pipelines.pearl.executor import PlanExecutor
-from ragkit_pipelines.pearl.gate import Cancellation
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_pipelines.pearl.retelling import read_run
-from ragkit_pipelines.pearl.run import Run
+from ragkit_pipelines.pearl.run.concurrency import Cancellation
+from ragkit_pipelines.pearl.run.context import Windows
+from ragkit_pipelines.pearl.run.executor import PlanExecutor
+from ragkit_pipelines.pearl.run.run import Run
+from ragkit_pipelines.pearl.run.trace_reader import read_run
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])

@@ -8,7 +8,7 @@ from ragkit.models.scripted import ScriptedModel
 from ragkit.records import Example
 from ragkit.tasks import Task
 from ragkit_pipelines.compare import compare
-from ragkit_pipelines.pearl.options import OptionMapper
+from ragkit_pipelines.pearl.run.option_mapper import OptionMapper
 
 PLAN = 'New actions:\n- None\n\n1. a = ABOUT(CTX, "a") : Step A'
 

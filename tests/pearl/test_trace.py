@@ -12,13 +12,13 @@ from pearl.replay import DOCUMENT, THREE, CountingModel, by_step, quick, recorde
 from ragkit import BM25Retriever, Document
 from ragkit.errors import DataFileError, InvalidInputError, TraceLockedError
 from ragkit.records import Prompt
-from ragkit_pipelines.pearl.calls import Ask
-from ragkit_pipelines.pearl.context import Windows
-from ragkit_pipelines.pearl.events import CallMade, read_events
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_pipelines.pearl.planner import PromptPlanner
-from ragkit_pipelines.pearl.retrieved import Retrieved
-from ragkit_pipelines.pearl.trace import Trace
+from ragkit_pipelines.pearl.plan.planner import PromptPlanner
+from ragkit_pipelines.pearl.run.calls import Ask
+from ragkit_pipelines.pearl.run.context import Windows
+from ragkit_pipelines.pearl.run.events import CallMade, read_events
+from ragkit_pipelines.pearl.run.retrieval_contexts import Retrieved
+from ragkit_pipelines.pearl.run.trace import Trace
 
 
 def pearl_of(model, **settings):
@@ -137,7 +137,7 @@ def test_a_batch_goes_on_where_it_was(tmp_path):
 def test_two_processes_cannot_write_one_trace(tmp_path):
     path = tmp_path / "trace.jsonl"
     with Trace(path):
-        code = f"from ragkit_pipelines.pearl.trace import Trace; Trace({str(path)!r})"
+        code = f"from ragkit_pipelines.pearl.run.trace import Trace; Trace({str(path)!r})"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "TraceLockedError" in done.stderr
         assert "is written by another run" in done.stderr

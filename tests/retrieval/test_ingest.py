@@ -14,7 +14,7 @@ from ragkit import Document, Index, load_documents
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnreadFileWarning
 from ragkit.ingest import MarkdownChunker, RecursiveChunker, TokenChunker, load_chunker, near_duplicates
-from ragkit.ingest.reading import find_files, read_file
+from ragkit.ingest.loading import find_files, read_file
 from ragkit.ingest.text_files import blocks, file_facts
 from ragkit.text import words
 

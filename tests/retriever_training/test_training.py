@@ -21,7 +21,7 @@ from ragkit import (
 )
 from ragkit.errors import EmptyPoolError, IntegrityError, InvalidInputError, TrainingError, UnsupportedError
 from ragkit.retriever_training.runs import RECORD, TrainingRecord
-from ragkit_pipelines.cli import app
+from ragkit_pipelines.cli.main import app
 
 COLOURS = ["red", "blue", "green", "grey", "black", "white", "brown", "pink"]
 ANIMALS = ["heron", "otter", "weasel", "lynx", "badger", "raven", "ibex", "stoat"]

@@ -15,7 +15,7 @@ import pytest
 
 from ragkit import Example, Task, check_data, clean_data
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.label_noise import label_noise
+from ragkit_pipelines.data_quality.label_noise import label_noise
 
 WORDS = {"food": "cake bread soup fish rice", "bank": "card loan cash coin fee", "trip": "train boat car bike plane"}
 

@@ -13,7 +13,7 @@ from ragkit import BM25Retriever, Document, Example, Index, Needs, ScriptedModel
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.compare.documents import opened
-from ragkit_pipelines.compare.retrieving import Rag
+from ragkit_pipelines.compare.strategies.retrieval import Rag
 from ragkit_pipelines.rag.answers import without_marks
 
 COLOURS = {"lamp": "red", "door": "green", "bike": "blue", "roof": "grey", "boat": "white", "tree": "brown"}

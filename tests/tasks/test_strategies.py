@@ -11,11 +11,11 @@ import pytest
 from ragkit import Example, FewShot, JaccardSelector, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.tiny.domains import HOME, task_of
-from ragkit_pipelines.compare.imitating import Imitating
-from ragkit_pipelines.compare.prompt_search import OptimisedPrompt
-from ragkit_pipelines.compare.setting import Outcome, Setting
-from ragkit_pipelines.compare.strategies import Prompting, Vote, load_strategy
-from ragkit_pipelines.compare.training import Tuning, _training_rows
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting
+from ragkit_pipelines.compare.strategies.imitation import Imitating
+from ragkit_pipelines.compare.strategies.named import Prompting, Vote, load_strategy
+from ragkit_pipelines.compare.strategies.prompt_search import OptimisedPrompt
+from ragkit_pipelines.compare.strategies.training import Tuning, _training_rows
 
 POOL = [Example(f"say {word} {n}", word) for n in range(10) for word in ("ping", "pong")]
 TEST = [Example(f"now {word}", word) for word in ("ping", "pong", "ping")]

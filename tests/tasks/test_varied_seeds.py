@@ -11,8 +11,8 @@ import pytest
 
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.compare.prompt_search import OptimisedPrompt
-from ragkit_pipelines.compare.setting import Outcome
+from ragkit_pipelines.compare.strategies.base import Outcome
+from ragkit_pipelines.compare.strategies.prompt_search import OptimisedPrompt
 
 POOL = [Example(f"input {n}", str(n)) for n in range(60)]
 TASK = Task("", POOL, [Example(f"question {n}", "7") for n in range(40)])

@@ -13,7 +13,7 @@ from worker_tasks import note, noted
 from ragkit import Example, Task, WorkerPool, compare
 from ragkit.errors import InvalidInputError, RagkitWarning, WorkerError
 from ragkit.models.budget import Budget
-from ragkit_pipelines.compare.setting import Outcome
+from ragkit_pipelines.compare.strategies.base import Outcome
 
 WORDS = {"bank": ("card", "cash", "loan"), "food": ("cake", "soup", "rice")}
 POOL = [Example(f"my {word} number {n}", label, metadata={"n": n}) for label in WORDS for word in WORDS[label]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from ragkit import Document, Index, WorkerPool
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, MissingResultsError
-from ragkit_pipelines.cli import app
+from ragkit_pipelines.cli.main import app
 
 TEXTS = [f"{verb} the {thing} {n}" for n in range(20) for verb in ("dim", "find", "play") for thing in ("lamp", "song")]
 

@@ -16,20 +16,20 @@ from ragkit.finetuning.manifest import write_atomic
 from ragkit.models import default_model, load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
-from ragkit_pipelines.compare.checking import Checks, checked
-from ragkit_pipelines.compare.curves import Extrapolation, extrapolate, highest_target
+from ragkit_pipelines.compare.data_checks import Checks, checked
 from ragkit_pipelines.compare.documents import AnyDocuments, opened
-from ragkit_pipelines.compare.items import Items
-from ragkit_pipelines.compare.pooled import check_poolable, run_pooled
-from ragkit_pipelines.compare.prices import PriceRange
+from ragkit_pipelines.compare.parallel import check_poolable, run_pooled
+from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.provenance import surroundings
-from ragkit_pipelines.compare.report import markdown_report
+from ragkit_pipelines.compare.reports.markdown import markdown_report
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results
-from ragkit_pipelines.compare.retrieving import check_documents, over_documents
 from ragkit_pipelines.compare.running import Job, floor_of, jobs_on, run_job
-from ragkit_pipelines.compare.setting import VARIED, Setting, Strategy, Varied
-from ragkit_pipelines.compare.strategies import FOR_LABELS, FOR_TEXT, check_strategies, load_strategy
-from ragkit_pipelines.compare.verdict import summarise
+from ragkit_pipelines.compare.statistics.learning_curves import Extrapolation, extrapolate, highest_target
+from ragkit_pipelines.compare.statistics.prices import PriceRange
+from ragkit_pipelines.compare.statistics.recommendation import summarise
+from ragkit_pipelines.compare.strategies.base import VARIED, Setting, Strategy, Varied
+from ragkit_pipelines.compare.strategies.named import FOR_LABELS, FOR_TEXT, check_strategies, load_strategy
+from ragkit_pipelines.compare.strategies.retrieval import check_documents, over_documents
 
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder, LanguageModel
@@ -95,7 +95,7 @@ class Comparison:
         Raises:
             MissingExtraError: If Jinja or matplotlib is not installed.
         """
-        from ragkit_pipelines.compare.page import html_report
+        from ragkit_pipelines.compare.reports.html import html_report
 
         return html_report(self.results, self.items)
 

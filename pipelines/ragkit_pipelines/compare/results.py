@@ -13,10 +13,10 @@ from ragkit.checksums import with_checksum, without_checksum
 from ragkit.errors import DataFileError
 from ragkit.finetuning.manifest import write_atomic
 from ragkit.text import read_json
-from ragkit_pipelines.compare.calibration import Calibration
-from ragkit_pipelines.compare.checking import DataReport
-from ragkit_pipelines.compare.prices import PriceRange
-from ragkit_pipelines.compare.statistics import wilson
+from ragkit_pipelines.compare.data_checks import DataReport
+from ragkit_pipelines.compare.statistics.calibration import Calibration
+from ragkit_pipelines.compare.statistics.prices import PriceRange
+from ragkit_pipelines.compare.statistics.tests import wilson
 
 if TYPE_CHECKING:
     from rich.table import Table

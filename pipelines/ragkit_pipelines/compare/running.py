@@ -14,10 +14,10 @@ from ragkit.errors import MetricError, RagkitError
 from ragkit.finetuning.manifest import run_hash
 from ragkit.protocols import LanguageModel
 from ragkit.tasks import Task
-from ragkit_pipelines.compare.calibration import calibrated
-from ragkit_pipelines.compare.costs import size_of
 from ragkit_pipelines.compare.results import Cell, make_row, read_cell, write_cell
-from ragkit_pipelines.compare.setting import VARIED, Outcome, Setting, Strategy, sum_known
+from ragkit_pipelines.compare.statistics.calibration import calibrated
+from ragkit_pipelines.compare.statistics.costs import size_of
+from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Setting, Strategy, sum_known
 
 
 def floor_of(task: Task) -> float:

@@ -9,10 +9,10 @@ from langchain_core.embeddings import Embeddings
 
 from ragkit.protocols import Embedder
 from ragkit_pipelines.langchain.embeddings import embedder_of
-from ragkit_selectors.diverse import Mmr
 from ragkit_selectors.embedding import EmbeddingSelector
 from ragkit_selectors.hybrid import HybridSelector
 from ragkit_selectors.langchain import LangChainSelector
+from ragkit_selectors.stages.diversity_stages import Mmr
 
 AnyEmbedding = str | Embedder | Embeddings
 

@@ -11,24 +11,24 @@ from threading import Lock
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.models import load_model
 from ragkit.models.budget import Budget
-from ragkit.models.layers import LayeredModel
+from ragkit.models.middleware import LayeredModel
 from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
 from ragkit.records import Diagnostic
-from ragkit_pipelines.pearl.answering import Answer, Answering, Parts, Stage
-from ragkit_pipelines.pearl.calls import Caller
-from ragkit_pipelines.pearl.context import Context, View, WholeText
-from ragkit_pipelines.pearl.estimating import estimate
-from ragkit_pipelines.pearl.executor import PlanExecutor
-from ragkit_pipelines.pearl.gate import Cancellation
-from ragkit_pipelines.pearl.inputs import Text, checked_question, paired, text_of
-from ragkit_pipelines.pearl.library import ActionLibrary
-from ragkit_pipelines.pearl.plan import Plan
-from ragkit_pipelines.pearl.planner import Planner, PromptPlanner, ZeroShot
+from ragkit_pipelines.pearl.plan.library import ActionLibrary
+from ragkit_pipelines.pearl.plan.plan import Plan
+from ragkit_pipelines.pearl.plan.planner import Planner, PromptPlanner, ZeroShot
 from ragkit_pipelines.pearl.router import Router
-from ragkit_pipelines.pearl.run import Estimate, Planning, Run
-from ragkit_pipelines.pearl.threads import in_thread
-from ragkit_pipelines.pearl.trace import RunTrace, Trace, text_hash
+from ragkit_pipelines.pearl.run.answering import Answer, Answering, Parts, Stage
+from ragkit_pipelines.pearl.run.calls import Caller
+from ragkit_pipelines.pearl.run.concurrency import Cancellation
+from ragkit_pipelines.pearl.run.context import Context, View, WholeText
+from ragkit_pipelines.pearl.run.estimate import estimate
+from ragkit_pipelines.pearl.run.executor import PlanExecutor
+from ragkit_pipelines.pearl.run.inputs import Text, checked_question, paired, text_of
+from ragkit_pipelines.pearl.run.run import Estimate, Planning, Run
+from ragkit_pipelines.pearl.run.threads import in_thread
+from ragkit_pipelines.pearl.run.trace import RunTrace, Trace, text_hash
 
 _VIEWS = 8  # documents that stay open
 

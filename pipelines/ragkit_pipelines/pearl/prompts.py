@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from ragkit.records import Prompt
 from ragkit.text import marked as marked
-from ragkit_pipelines.pearl.action import DOCUMENT
-from ragkit_pipelines.pearl.plan import Step
+from ragkit_pipelines.pearl.plan.action import DOCUMENT
+from ragkit_pipelines.pearl.plan.plan import Step
 
 _READ = (
     "You work on one step of a plan that answers a question about a text. Base everything you write on the text and on "

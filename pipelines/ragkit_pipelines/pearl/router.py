@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.text import words
-from ragkit_pipelines.pearl.builtins import is_local
-from ragkit_pipelines.pearl.plan import Plan, Text
+from ragkit_pipelines.pearl.plan.builtins import is_local
+from ragkit_pipelines.pearl.plan.plan import Plan, Text
 
 if TYPE_CHECKING:
     import numpy as np

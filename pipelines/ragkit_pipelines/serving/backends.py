@@ -57,7 +57,7 @@ class LocalBackend(Backend):
 
     @override
     def run(self, jobs: list[Job]) -> Sequence[Result]:
-        from ragkit.models.writing import Listener
+        from ragkit.models.streaming import Listener
 
         listeners = [
             Listener(

@@ -23,7 +23,7 @@ class FullError(RagkitError):
 
 
 class Logprob(Protocol):
-    """A token that was written, with its log-probability; see `ragkit.models.writing.TokenLogprob`."""
+    """A token that was written, with its log-probability; see `ragkit.models.streaming.TokenLogprob`."""
 
     @property
     def text(self) -> str:

@@ -1,0 +1,5 @@
+"""Runs the command line as ``python -m ragkit_pipelines.cli``."""
+
+from ragkit_pipelines.cli.main import main
+
+main()

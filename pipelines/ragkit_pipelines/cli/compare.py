@@ -1,0 +1,299 @@
+"""The command line of comparisons: ``ragkit compare`` itself, and ``ragkit compare show|diff|resume``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+import typer
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.extras import is_installed
+from ragkit.models import default_model
+from ragkit.progress import progress
+from ragkit.tasks import Task
+from ragkit.text import read_json
+from ragkit_pipelines.cli.data import InputField, OutputField, input_of
+from ragkit_pipelines.cli.index import pool_of
+from ragkit_pipelines.cli.select import console_of_width
+
+if TYPE_CHECKING:
+    from ragkit.workers import WorkerPool
+    from ragkit_pipelines.compare import Comparison
+    from ragkit_pipelines.compare.results import Results
+
+compare_app = typer.Typer(invoke_without_command=True)
+
+_Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_Engine = Annotated[str, typer.Option(help="Where strategies run: inline, process or ray.")]
+_Workers = Annotated[int, typer.Option(help="Strategies that run side by side, where the engine is process or ray.")]
+
+
+class _Request(BaseModel):
+    """What was asked for on the command line, kept in ``run.json`` so that it can be gone on with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Path
+    input: str = "input"
+    output: str = "output"
+    strategies: str | None
+    sizes: str | None
+    seeds: str
+    model: str | None
+    embedder: str
+    instruction: str
+    metric: str | None = None
+    trials: int = 0
+    docs: Path | None = None
+    checks: Literal["report", "clean", "off"] = "report"
+    label_price: float | None = None
+    prices: Path | None = None
+    vary: str = "data,model,order"
+
+
+@compare_app.callback()
+def compare(  # noqa: PLR0913 - the options of a command
+    context: typer.Context,
+    data: Annotated[Optional[Path], typer.Option(help="JSON lines or CSV: input, output, split.")] = None,  # noqa: UP045
+    fields: InputField = "input",
+    output: OutputField = "output",
+    strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
+    sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
+    vary: Annotated[str, typer.Option(help="What the seeds decide; the rest is held.")] = "data,model,order",
+    model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2.")] = None,  # noqa: UP045
+    embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
+    instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
+    metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
+    trials: Annotated[int, typer.Option(help="Settings that each strategy may try on held-out examples.")] = 0,
+    docs: Annotated[Optional[Path], typer.Option(help="Folder or file that rag and pearl look things up in.")] = None,  # noqa: UP045
+    checks: Annotated[
+        Literal["report", "clean", "off"], typer.Option(help="Faults of the data: clean leaves them out.")
+    ] = "report",
+    label_price: Annotated[Optional[float], typer.Option(help="US dollars for one labelled example.")] = None,  # noqa: UP045
+    prices: Annotated[Optional[Path], typer.Option(help="JSON file of prices; see docs/comparison.md.")] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
+    engine: _Engine = "inline",
+    workers: _Workers = 2,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+) -> None:
+    """Compare strategies on one task; look at finished comparisons.
+
+    Example: ragkit compare --data banking77.jsonl --strategies tfidf,vote:bm25 --sizes 77,770,all --out runs/banking
+    Example: ragkit compare --data banking77.jsonl --engine process --workers 4
+    """
+    if context.invoked_subcommand is not None:
+        return
+    request = _Request(data=_given(data), input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds,
+                       model=model, embedder=embedder, instruction=instruction, metric=metric, trials=trials,
+                       docs=docs, checks=checks, label_price=label_price, prices=prices, vary=vary)  # fmt: skip
+    _run(request, out, pool_of(engine, workers), as_json=as_json)
+
+
+@compare_app.command()
+def resume(folder: _Folder, engine: _Engine = "inline", workers: _Workers = 2, *, as_json: _Json = False) -> None:
+    """Go on with a comparison that was stopped; what is finished is not repeated.
+
+    Example: ragkit compare resume runs/banking
+    """
+    _run(_request_of(folder), folder, pool_of(engine, workers), as_json=as_json)
+
+
+@compare_app.command()
+def show(
+    folder: _Folder,
+    *,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the whole report as Markdown.")] = False,
+    html: Annotated[Optional[Path], typer.Option(help="Write the report to this file as one HTML page.")] = None,  # noqa: UP045
+    as_json: _Json = False,
+) -> None:
+    """Show a finished comparison.
+
+    Example: ragkit compare show runs/banking --html banking.html
+    """
+    from ragkit_pipelines.compare.predictions import Items
+    from ragkit_pipelines.compare.reports.html import html_report
+    from ragkit_pipelines.compare.reports.markdown import markdown_report
+    from ragkit_pipelines.compare.results import Results
+
+    results = Results.load(folder)
+    if html is not None:
+        html.write_text(html_report(results, Items.load(folder)), encoding="utf-8")
+        typer.echo(f"Written to {html}")
+    elif as_json:
+        typer.echo(results.model_dump_json(indent=1))
+    elif markdown:
+        typer.echo(markdown_report(results, Items.load(folder)), nl=False)
+    else:
+        _print(results)
+
+
+@compare_app.command()
+def diff(before: _Folder, after: _Folder, *, as_json: _Json = False) -> None:
+    """Show what changed from one comparison to another, strategy by strategy.
+
+    On the same test rows the answers are compared item by item; on other rows only the means can be.
+
+    Example: ragkit compare diff runs/monday runs/friday
+    """
+    from ragkit_pipelines.compare.reports.diff import changes
+
+    found = changes(before, after)
+    if as_json:
+        typer.echo(json.dumps([each.model_dump() for each in found], indent=1))
+        return
+    table = Table("strategy", "pool", "before", "after", "change, 95 % interval", "p", "compared")
+    for each in found:
+        change = "" if each.change is None else f"{each.change:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
+        table.add_row(
+            escape(each.strategy),
+            str(each.size),
+            "" if each.before is None else f"{each.before:.3f}",
+            "" if each.after is None else f"{each.after:.3f}",
+            change,
+            "" if each.p is None else f"{each.p:.2g}",
+            each.compared,
+        )
+    console_of_width().print(table)
+
+
+def _given(data: Path | None) -> Path:
+    if data is None:
+        raise InvalidInputError("give the rows to compare on with --data FILE, or one of: show, diff, resume")
+    return data
+
+
+def _request_of(folder: Path) -> _Request:
+    path = folder / "run.json"
+    try:
+        stored: Any = read_json(path.read_bytes())
+        return _Request.model_validate_json(stored["request"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataFileError(
+            path,
+            0,
+            "expected what `ragkit compare` was asked for; run `ragkit compare --data … --out` with this folder",
+        ) from error
+
+
+def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: bool) -> None:
+    from ragkit_pipelines.compare import compare as run
+    from ragkit_pipelines.compare.statistics.prices import PriceRange
+
+    check_out(out)
+    strategies = None if request.strategies is None else _names("--strategies", request.strategies)
+    task = Task.from_path(
+        request.data,
+        input=input_of(request.input),
+        output=request.output,
+        instruction=request.instruction,
+        metric=request.metric,
+    )
+    places = {name: place.resolve() for name in ("data", "docs", "prices") if (place := getattr(request, name))}
+    kept = request.model_copy(update=places)
+    result = run(
+        task,
+        strategies,
+        model=request.model,
+        embedder=request.embedder,
+        sizes=_sizes(request.sizes, task),
+        seeds=_numbers("--seeds", request.seeds),
+        vary=_names("--vary", request.vary),  # type: ignore[arg-type]  # looked at there
+        trials=request.trials,
+        documents=request.docs,
+        checks=request.checks,
+        label_price=request.label_price,
+        prices=None if request.prices is None else PriceRange.load(request.prices),
+        out=out,
+        notes={"request": kept.model_dump_json()},
+        workers=workers,
+    )
+    show_comparison(result, as_json=as_json)
+    if request.model is None and any(row.prompt_tokens for row in result.results.rows):
+        typer.echo(
+            f"No --model was given, so {default_model()} was used: a small model, which says little about large ones.",
+            err=True,
+        )
+
+
+def check_out(folder: Path) -> None:
+    """Refuse to write a comparison among other things.
+
+    Args:
+        folder: What ``--out`` says.
+
+    Raises:
+        InvalidInputError: If it is a file, or a folder that holds something and no comparison.
+    """
+    if folder.is_dir():
+        # Documents that were being embedded when a run was killed come before its run.json.
+        foreign = any(not each.name.startswith("documents-") for each in folder.iterdir())
+        if foreign and not (folder / "run.json").is_file():
+            raise InvalidInputError(f"{folder} is not empty and holds no comparison; give --out another folder")
+    elif folder.exists():
+        raise InvalidInputError(f"{folder} is a file; give --out a folder")
+
+
+def show_comparison(result: Comparison, *, as_json: bool) -> None:
+    """Print a comparison that has just been made, and write its page where that can be made.
+
+    Args:
+        result: The comparison.
+        as_json: Whether to print nothing but ``results.json``.
+    """
+    page = None
+    if result.folder and is_installed("jinja2") and is_installed("matplotlib"):
+        page = result.folder / "report.html"
+        with progress("drawing the report", None):
+            page.write_text(result.html(), encoding="utf-8")
+    if as_json:
+        typer.echo(result.results.model_dump_json(indent=1))
+        return
+    console = _print(result.results)
+    if result.folder:
+        console.print(f"Written to {result.folder / 'results.json'}" + (f" and {page}" if page else ""))
+
+
+def _print(results: Results) -> Console:
+    from ragkit_pipelines.compare.reports.markdown import data_lines, warning_lines
+
+    console = console_of_width()
+    console.print(results.table())
+    if results.leaked_test_rows:
+        console.print(f"{results.leaked_test_rows} test rows stood in the pool and were removed.")
+    for line in warning_lines(results):
+        console.print(f"Warning: {line}.", markup=False)
+    for line in data_lines(results):
+        console.print(f"Data: {line}.", markup=False)
+    chosen = results.recommendation
+    console.print(f"Recommendation: [bold]{escape(chosen.strategy or 'none')}[/]. {escape(chosen.evidence)}.")
+    return console
+
+
+def _sizes(text: str | None, task: Task) -> list[int | None]:
+    if text is None:
+        per_label = [len(task.labels) * each for each in (1, 10)] if task.labels else []
+        return [*(size for size in per_label if size < len(task.examples)), None]
+    return [None if part.strip() == "all" else _numbers("--sizes", part)[0] for part in text.split(",")]
+
+
+def _names(option: str, text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise InvalidInputError(f"{option} takes names separated by commas, got {text!r}")
+    return names
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidInputError(f"{option} takes whole numbers separated by commas, got {text!r}") from error

@@ -1,0 +1,186 @@
+"""A comparison on the workers of a pool: one strategy at one size and seed is what a worker does at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from warnings import warn
+
+from ragkit.embedders import load_embedder
+from ragkit.errors import InvalidInputError, RagkitWarning, WorkerError
+from ragkit.finetuning.manifest import run_hash
+from ragkit.models import load_model
+from ragkit.models.response_cache import AnswerCache
+from ragkit.workers.batches import Batch, Done, Function, Missing
+from ragkit.workers.pool import WorkerPool
+from ragkit.workers.shards import Shards
+from ragkit_pipelines.compare.results import Cell
+from ragkit_pipelines.compare.running import Job, finished, jobs_on, run_job
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, Varied
+
+if TYPE_CHECKING:
+    from ragkit.tasks import Task
+
+
+def check_poolable(model: object, embedder: object, budget: object, documents: object) -> None:
+    """Refuse what only one process can hold.
+
+    Raises:
+        InvalidInputError: If there is such a thing.
+    """
+    if budget is not None:
+        raise InvalidInputError("`budget` is kept by one process; leave it or `workers` out")
+    if documents is not None:
+        raise InvalidInputError("`documents` are opened by one process; leave them or `workers` out")
+    for name, value in (("model", model), ("embedder", embedder)):
+        if value is not None and not isinstance(value, str):
+            raise InvalidInputError(
+                f"with `workers`, `{name}` must be a spec such as 'tiny' or 'minilm', which each worker loads; got "
+                f"{type(value).__name__}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Strategies run on a task, as work for a pool: an item names a strategy, a size and a seed, its result is a cell.
+
+    Attributes:
+        task: The task, without rows that leak.
+        strategies: All strategies.
+        model: Spec of the language model, None where there is none.
+        embedder: Spec of the embedder.
+        trials: Settings that each strategy may try.
+        held: Seeds that all runs share.
+        folder: Where cells and trained models are kept; all workers need to see the same one.
+        answers: File of the answers of models.
+        expected: Fingerprints of the model and of the embedder.
+    """
+
+    task: Task
+    strategies: tuple[Strategy, ...]
+    model: str | None
+    embedder: str
+    trials: int
+    held: Mapping[Varied, int]
+    folder: Path
+    answers: Path
+    expected: tuple[str | None, str]
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job]) -> Cells:
+        """The work that some jobs are parts of.
+
+        Returns:
+            The work; its model and its embedder are loaded by name.
+        """
+        setting, strategies = jobs[0].setting, {job.strategy.name: job.strategy for job in jobs}
+        model, embedder = setting.model, setting.embedder
+        return cls(
+            setting.task,
+            tuple(strategies.values()),
+            None if model is None else model.name,
+            embedder.name,
+            setting.trials,
+            setting.held,
+            setting.folder.resolve(),
+            setting.answers.resolve(),
+            (None if model is None else model.fingerprint, embedder.fingerprint),
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """What the answers depend on."""
+        return run_hash(task=self.task.fingerprint, expected=self.expected, trials=self.trials, held=dict(self.held))
+
+    def start(self) -> Function:
+        """Load the models.
+
+        Returns:
+            A function from items to cells.
+
+        Raises:
+            InvalidInputError: If another model or embedder is found here.
+        """
+        model = None if self.model is None else load_model(self.model)
+        embedder = load_embedder(self.embedder)
+        found = (None if model is None else model.fingerprint, embedder.fingerprint)
+        if found != self.expected:
+            raise InvalidInputError(
+                f"model and embedder are {found} in this worker, expected {self.expected}; install the same everywhere"
+            )
+        by_name = {strategy.name: strategy for strategy in self.strategies}
+
+        def run(items: list[object]) -> list[object]:
+            cells: list[object] = []
+            for item in cast("list[Mapping[str, object]]", items):
+                size, seed = cast("int | None", item["size"]), cast("int", item["seed"])
+                pool = self.task.draw(size, self.held.get("data", seed))
+                setting = Setting(self.task, pool, seed, model, embedder, self.folder, self.answers, self.trials,
+                                  held=self.held)  # fmt: skip
+                (job,) = jobs_on(setting, size, [by_name[str(item["strategy"])]])
+                cells.append(run_job(job).model_dump())
+            return cells
+
+        return run
+
+
+@dataclass(frozen=True)
+class _GivenUp:
+    """Stands in the place of a strategy that no worker survived."""
+
+    name: str
+    reason: str
+
+    def run(self, setting: Setting) -> Outcome:  # noqa: ARG002
+        raise WorkerError(self.reason)
+
+
+def run_pooled(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[int], None]) -> list[Cell]:
+    """Run jobs on the workers of a pool, but for those that are finished.
+
+    Args:
+        jobs: The jobs, none twice.
+        pool: The workers.
+        advance: Called with the number of jobs that just ended.
+
+    Returns:
+        A cell for each job, in order; with an error where no worker finished it.
+    """
+    cells = {job.place: cell for job in jobs if (cell := finished(job)) is not None}
+    advance(len(cells))
+    rest = [job for job in jobs if job.place not in cells]
+    first = jobs[0].setting
+    if rest and first.model is not None:
+        AnswerCache(first.answers).close()  # made once, not by all workers at the same time
+    batches = [
+        Batch([job.title], [{"strategy": job.strategy.name, "size": job.size, "seed": job.setting.seed}])
+        for job in rest
+    ]
+    missing = []
+    with closing(pool.stream(Cells.of(jobs), batches)) as ended:
+        for job, each in zip(rest, ended, strict=True):
+            if isinstance(each, Done):
+                cells[job.place] = Cell.model_validate(each.results[0])
+            else:
+                missing.append(each)
+                stand_in = _GivenUp(job.strategy.name, f"{each.reason}, {each.attempts} times")
+                cells[job.place] = run_job(replace(job, strategy=stand_in))
+            advance(1)
+    _tell(missing, len(jobs), first.folder)
+    return [cells[job.place] for job in jobs]
+
+
+def _tell(missing: Sequence[Missing], count: int, folder: Path) -> None:
+    """Name what is missing in a file and in a warning."""
+    Shards(folder).write_quarantine(missing)
+    if missing:
+        names = [name for each in missing for name in each.ids]
+        shown = "; ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        said = (
+            f"{len(names)} of {count} results are missing: {shown}. The first reason: {missing[0].reason}, "
+            f"{missing[0].attempts} times. quarantine.jsonl names all; the same call tries them again"
+        )
+        warn(RagkitWarning(said), stacklevel=4)

@@ -1,0 +1,1 @@
+"""Reports of comparisons: Markdown, HTML, and differences between two comparisons."""

@@ -1,0 +1,191 @@
+"""The results as one HTML page: no script, no network, every text escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from ragkit.extras import require
+from ragkit_pipelines.compare.predictions import Items
+from ragkit_pipelines.compare.reports.markdown import (
+    BREAK_EVEN_HEADINGS,
+    CALIBRATION_HEADINGS,
+    COST_HEADINGS,
+    DIFFERENCE_HEADINGS,
+    break_even_lines,
+    break_even_note,
+    calibration_lines,
+    cost_lines,
+    data_lines,
+    difference_lines,
+    largest,
+    verdict,
+    warning_lines,
+)
+from ragkit_pipelines.compare.results import Results, Row, score_text
+from ragkit_pipelines.compare.statistics.confusion import (
+    CLASS_HEADINGS,
+    OTHER,
+    class_lines,
+    confusions,
+    matrix_lines,
+    recall_lines,
+)
+from ragkit_pipelines.compare.statistics.costs import per_thousand
+from ragkit_pipelines.compare.statistics.learning_curves import GAP_HEADINGS, gap_lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_ITEMS = 200
+
+
+def html_report(results: Results, items: Items | None = None) -> str:
+    """All results as one page.
+
+    Args:
+        results: Results of a comparison.
+        items: The test rows with every answer, for the list of items; left out if None.
+
+    Returns:
+        HTML that stands on its own.
+
+    Raises:
+        MissingExtraError: If Jinja or matplotlib is not installed.
+    """
+    require("jinja2", "matplotlib")
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    source = files("ragkit_pipelines.compare").joinpath("resources/report.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    sizes = sorted({row.size for row in results.rows})
+    strategies = list(dict.fromkeys(row.strategy for row in results.rows))
+    plots = [(title, _svg(draw)) for title, draw in _plots(results)]
+    chosen = _interesting(items) if items else []
+    wrong = confusions(items) if items else []
+    return environment.from_string(source).render(
+        results=results,
+        verdict=verdict(results),
+        data=data_lines(results),
+        warnings=warning_lines(results),
+        tests=max((row.n for row in results.rows), default=0),
+        sizes=sizes,
+        scores=[
+            (name, [score_text([r for r in results.rows if (r.strategy, r.size) == (name, size)]) for size in sizes])
+            for name in strategies
+        ],
+        # matplotlib escapes the names it writes into its own SVG
+        plots=[(title, Markup(svg)) for title, svg in plots],  # noqa: S704
+        costs=(COST_HEADINGS, cost_lines(results)),
+        even=(BREAK_EVEN_HEADINGS, break_even_lines(results)),
+        even_note=break_even_note(results),
+        calibration=(CALIBRATION_HEADINGS, calibration_lines(results)),
+        gaps=(GAP_HEADINGS, gap_lines(items) if items else []),
+        differences=(DIFFERENCE_HEADINGS, difference_lines(results)),
+        classes=(("class", "rows", *(each.strategy for each in wrong)), recall_lines(wrong)) if wrong else None,
+        confusions=[(each, class_lines(each), matrix_lines(each)) for each in wrong],
+        class_headings=CLASS_HEADINGS,
+        other=OTHER,
+        failed=[row for row in results.rows if row.error],
+        items=chosen,
+        left_out=len(items.inputs) - len(chosen) if items else 0,
+    )
+
+
+def _interesting(items: Items) -> list[dict[str, Any]]:
+    """Items on which the strategies disagree first, then those that most have wrong."""
+    shown = items.shown()
+
+    def order(place: int) -> tuple[bool, float]:
+        scores = [each.scores[place] for each in shown]
+        return len(set(scores)) < 2, sum(scores)
+
+    places = sorted(range(len(items.inputs)), key=order)[:MOST_ITEMS]
+    return [
+        {
+            "number": place,
+            "input": items.inputs[place],
+            "expected": items.expected[place],
+            "right": sum(each.scores[place] >= 0.5 for each in shown),
+            "answers": [
+                {
+                    "strategy": each.strategy,
+                    "answer": each.answers[place],
+                    "score": each.scores[place],
+                    "prompt": each.prompts[place] if each.prompts else None,
+                }
+                for each in shown
+            ],
+        }
+        for place in places
+    ]
+
+
+def _plots(results: Results) -> list[tuple[str, Callable[[Axes], None]]]:
+    plots: list[tuple[str, Callable[[Axes], None]]] = []
+    sound = [row for row in results.rows if row.error is None and row.n]
+    if len({row.size for row in sound}) > 1:
+        plots.append(("Score over the size of the pool", lambda axes: _curves(axes, sound)))
+    if len(largest(results)) > 1:
+        plots.append(("Score over what an answer takes", lambda axes: _quality(axes, results)))
+    return plots
+
+
+def _curves(axes: Axes, rows: list[Row]) -> None:
+    for strategy in dict.fromkeys(row.strategy for row in rows):
+        own = [row for row in rows if row.strategy == strategy]
+        sizes = sorted({row.size for row in own})
+        means = [_mean([row.score for row in own if row.size == size]) for size in sizes]
+        axes.plot(sizes, means, marker="o", label=_plain(strategy))
+        low = [min(row.low for row in own if row.size == size) for size in sizes]
+        high = [max(row.high for row in own if row.size == size) for size in sizes]
+        axes.fill_between(sizes, low, high, alpha=0.12)
+    axes.set_xscale("log")
+    axes.set_xlabel("examples in the pool")
+    axes.set_ylabel("score, 95 % interval")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _quality(axes: Axes, results: Results) -> None:
+    """By money where it is known and not nothing for all; else by seconds, which are always measured."""
+    found = largest(results)
+    prices = [[per_thousand(row) for row in rows] for _, rows in found]
+    known = all(price for each in prices for price in each)
+    takes = []
+    for place, (strategy, rows) in enumerate(found):
+        each = [price or 0.0 for price in prices[place]] if known else [1000 * row.seconds / row.n for row in rows]
+        score = _mean([row.score for row in rows])
+        low, high = min(row.low for row in rows), max(row.high for row in rows)
+        takes.append(_mean(each))
+        below, above = max(0.0, score - low), max(0.0, high - score)  # rounding may put a bound past the score
+        axes.errorbar(takes[-1], score, yerr=[[below], [above]], marker="o", label=_plain(strategy))
+    if min(takes) > 0:
+        axes.set_xscale("log")
+    axes.set_xlabel("US dollars for a thousand answers" if known else "seconds for a thousand answers")
+    axes.set_ylabel("score, 95 % interval")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _svg(draw: Callable[[Axes], None]) -> str:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    # Fixed salt and no date: the same results give the same page.
+    with rc_context({"svg.hashsalt": "ragkit", "svg.fonttype": "path", "axes.grid": True, "grid.alpha": 0.3}):
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        draw(figure.subplots())
+        text = StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+
+
+def _plain(name: str) -> str:
+    """A legend's text: a dollar sign would be read as mathematics, and a leading underscore hides the entry."""
+    return name.replace("$", r"\$") if not name.startswith("_") else " " + name.replace("$", r"\$")
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,1 @@
+"""Statistics of comparisons: intervals, tests, curves, costs and the recommendation."""

@@ -1,0 +1,112 @@
+"""From which volume a tuned model of a comparison is cheaper than a prompted one, by what both took in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from ragkit.records import Usage
+from ragkit_pipelines.compare.statistics.costs import VolumeRange, break_even, range_of
+from ragkit_pipelines.compare.strategies.base import mean_known
+
+if TYPE_CHECKING:
+    from ragkit.models.pricing import Price
+    from ragkit_pipelines.compare.results import Row
+    from ragkit_pipelines.compare.statistics.prices import PriceRange
+
+LEAST_PREFIX = 1024  # tokens below which providers cache nothing
+
+
+@dataclass(frozen=True, slots=True)
+class BreakEven:
+    """Answers from which a tuned strategy is cheaper than a prompted one.
+
+    Attributes:
+        tuned: The strategy that was trained.
+        prompted: The other.
+        money: By money; None where prices are not known.
+        money_cached: By money where the provider keeps what all prompts begin with.
+        operations: By floating-point operations; None where they are not known.
+        operations_cached: By operations where what all prompts begin with is read once.
+    """
+
+    tuned: str
+    prompted: str
+    money: VolumeRange | None
+    money_cached: VolumeRange | None
+    operations: VolumeRange | None
+    operations_cached: VolumeRange | None
+
+
+def break_even_of(tuned: Sequence[Row], prompted: Sequence[Row], prices: PriceRange | None) -> BreakEven:
+    """Reckon with what two strategies took at one pool size.
+
+    What a strategy took before its first answer are its labels, its training and the calls by which settings were
+    tried, the last priced like its answers, token for token. What both took alike cancels out.
+
+    Args:
+        tuned: Rows of the trained strategy, one for each seed.
+        prompted: Rows of the other.
+        prices: Prices that are thought possible.
+
+    Returns:
+        The volumes, by the means over the seeds.
+    """
+    return BreakEven(
+        tuned=tuned[0].strategy,
+        prompted=prompted[0].strategy,
+        money=None if prices is None else _money(tuned, prompted, prices, prompt_cache=False),
+        money_cached=None if prices is None else _money(tuned, prompted, prices, prompt_cache=True),
+        operations=_operations(tuned, prompted, "flops"),
+        operations_cached=_operations(tuned, prompted, "cached_flops"),
+    )
+
+
+def _money(tuned: Sequence[Row], prompted: Sequence[Row], prices: PriceRange, *, prompt_cache: bool) -> VolumeRange:
+    found = []
+    for base, own, hosting in product(prices.base, prices.tuned or prices.base, prices.hosting):
+        each_before = _mean([_answer(row, base, prompt_cache=prompt_cache) for row in prompted])
+        each_after = _mean([_answer(row, own, prompt_cache=prompt_cache) for row in tuned])
+        before = _mean([_upfront(row, base) for row in prompted])
+        after = _mean([_upfront(row, own) for row in tuned]) + hosting
+        found.append(break_even(after - before, each_before, each_after))
+    return range_of(found)
+
+
+def _answer(row: Row, price: Price, *, prompt_cache: bool) -> float:
+    """US dollars of one answer."""
+    cached = row.shared_tokens * row.n if prompt_cache and row.shared_tokens >= LEAST_PREFIX else 0
+    usage = Usage(
+        prompt_tokens=row.prompt_tokens,
+        cached_tokens=min(cached, row.prompt_tokens),
+        completion_tokens=row.completion_tokens,
+    )
+    return price.cost(usage) / row.n
+
+
+def _upfront(row: Row, price: Price) -> float:
+    """US dollars before the first answer."""
+    asked = row.prompt_tokens + row.completion_tokens
+    tried = row.fit_tokens - row.trained_tokens
+    calls = _answer(row, price, prompt_cache=False) * row.n * tried / asked if asked else 0.0
+    return calls + row.trained_tokens * (price.training or 0.0) / 1e6 + (row.label_cost or 0.0)
+
+
+def _operations(tuned: Sequence[Row], prompted: Sequence[Row], field: str) -> VolumeRange | None:
+    each_before, each_after = ([_share(getattr(row, field), row.n) for row in rows] for rows in (prompted, tuned))
+    before, after = ([_share(row.fit_flops, 1) for row in rows] for rows in (prompted, tuned))
+    means = [mean_known(values) for values in (after, before, each_before, each_after)]
+    if any(mean is None for mean in means):
+        return None
+    spent_after, spent_before, costs_before, costs_after = (mean or 0.0 for mean in means)
+    return range_of([break_even(spent_after - spent_before, costs_before, costs_after)])
+
+
+def _share(value: float | None, n: int) -> float | None:
+    return None if value is None else value / n
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,175 @@
+"""Learning curves: how many more examples a strategy would need, as far as its curve goes on as it began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import InvalidInputError
+from ragkit_pipelines.compare.predictions import Items
+from ragkit_pipelines.compare.statistics.bootstrap import item_weights, student
+
+# Beyond this many times the largest pool a prediction is a guess, and is not given.
+FARTHEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Extrapolation:
+    """Examples needed to reach a score.
+
+    Attributes:
+        target: The score.
+        size: Examples that the fitted curve needs; infinite where it never gets there.
+        low: Lower bound of the 95 % interval.
+        high: Upper bound; infinite where the curve may never get there.
+        exponent: By which power of the size the error falls.
+        missed_by: What the curve fitted without the largest pool predicted for it, minus what was measured: how far the
+            form of the curve can be trusted. None with three sizes.
+        largest: The largest pool measured.
+    """
+
+    target: float
+    size: float
+    low: float
+    high: float
+    exponent: float
+    missed_by: float | None
+    largest: int
+
+    def __str__(self) -> str:
+        limit = FARTHEST * self.largest
+        if self.size > limit:
+            low = f"; {self.low:,.0f} at the least" if self.low <= limit else ""
+            return f"not within {FARTHEST} times the data ({limit:,}) for a score of {self.target:.3f}{low}"
+        high = f"more than {limit:,}" if self.high > limit else f"{self.high:,.0f}"
+        return f"{self.size:,.0f} examples [{self.low:,.0f}, {high}] for a score of {self.target:.3f}"
+
+
+def extrapolate(
+    scores: Mapping[int, Mapping[int, Sequence[float]]], target: float, *, draws: int = 2000, seed: int = 0
+) -> Extrapolation:
+    """Fit a power law to the errors of one strategy (Hestness et al., 2017) and see where it reaches a score.
+
+    The error is taken to be ``c * size ** -exponent``. The interval holds the chance of items and seeds, not the
+    doubt about this form: curves flatten where labels are noisy. ``missed_by`` shows what the form is worth.
+
+    Args:
+        scores: For each pool size, for each seed the score of each item; the same items and seeds for all sizes.
+        target: The score to reach, such as that of another strategy; under 1.
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+
+    Returns:
+        The extrapolation.
+
+    Raises:
+        InvalidInputError: If there are fewer than three sizes, seeds or items differ, or the target makes no sense.
+    """
+    sizes = sorted(scores)
+    if len(sizes) < 3:
+        raise InvalidInputError(f"a curve needs three pool sizes at least, got {sizes}; compare with more `sizes`")
+    if not 0 < target < 1:
+        raise InvalidInputError(f"`target` must lie between 0 and 1, got {target}")
+    seeds = sorted(scores[sizes[0]])
+    if any(sorted(scores[size]) != seeds for size in sizes):
+        raise InvalidInputError("every pool size must have been run with the same seeds")
+    try:
+        given = np.array([[scores[size][each] for each in seeds] for size in sizes], dtype=np.float64)
+    except ValueError as error:
+        raise InvalidInputError("every size and seed must have scores of the same items") from error
+    logs = np.log(np.array(sizes, dtype=np.float64))
+    means = _log_errors(given.mean(axis=(1, 2))[None, :], given.shape[2])
+    slope, start = _fit(logs, means)
+    drawn_slope, drawn_start = _fit(logs, _log_errors(_drawn_means(given, draws, seed), given.shape[2]))
+    low, high = np.quantile(_reach(drawn_slope, drawn_start, target), [0.025, 0.975], method="nearest")
+    missed = None
+    if len(sizes) > 3:
+        short_slope, short_start = _fit(logs[:-1], means[:, :-1])
+        predicted = 1 - float(np.exp(short_start + short_slope * logs[-1])[0])
+        missed = predicted - float(given[-1].mean())
+    return Extrapolation(
+        target=target,
+        size=float(_reach(slope, start, target)[0]),
+        low=float(low),
+        high=float(high),
+        exponent=-float(slope[0]),
+        missed_by=missed,
+        largest=sizes[-1],
+    )
+
+
+def gap_lines(items: Items) -> list[list[str]]:
+    """How many labelled examples would bring each strategy to the best one's score at the largest pool.
+
+    Args:
+        items: The items of a comparison.
+
+    Returns:
+        Cells of a table: strategy, its score, the score to reach, examples. None where no strategy has a curve.
+    """
+    by_size = items.scores()
+    largest = max((size for _, size in by_size), default=0)
+    means = {name: _mean_of(seeds) for (name, size), seeds in by_size.items() if size == largest}
+    if len(means) < 2:
+        return []
+    best = max(means, key=means.__getitem__)
+    target = highest_target(means[best], items)
+    lines = []
+    for name, score in means.items():
+        try:
+            if name != best and score < target:
+                needed = extrapolate(items.curve(name), target, draws=500)
+                lines.append([name, f"{score:.3f}", f"{target:.3f} ({best})", str(needed).partition(" for a score")[0]])
+        except InvalidInputError:  # too few sizes, or other seeds at one of them: no curve
+            continue
+    return lines
+
+
+def highest_target(score: float, items: Items) -> float:
+    """A score as a target; half an item of error is the least that the items can tell from none.
+
+    Returns:
+        The score, under 1.
+    """
+    return min(score, 1 - 0.5 / len(items.expected))
+
+
+GAP_HEADINGS = ("strategy", "score", "to reach", "labelled examples in all, 95 % interval")
+
+
+def _mean_of(scores: Mapping[int, Sequence[float]]) -> float:
+    return sum(sum(each) / len(each) for each in scores.values()) / len(scores)
+
+
+def _drawn_means(given: NDArray[np.float64], draws: int, seed: int) -> NDArray[np.float64]:
+    """Mean scores f64[draws, sizes]: items drawn, the same ones for all sizes, and seeds by Student's t."""
+    rng = np.random.default_rng(seed)
+    _, seeds, items = given.shape
+    means = np.concatenate([weights @ given.mean(axis=1).T for weights in item_weights(rng, draws, items)])
+    if seeds > 1:
+        spread = given.mean(axis=2).std(axis=1, ddof=1) / seeds**0.5
+        quantiles = student(draws, seeds - 1)
+        means += spread * np.stack([rng.permutation(quantiles) for _ in spread], axis=1)
+    return means
+
+
+def _log_errors(means: NDArray[np.float64], items: int) -> NDArray[np.float64]:
+    # Half an item of error is the least that n items can tell from none.
+    return np.asarray(np.log(np.clip(1 - means, 0.5 / items, 1.0)), dtype=np.float64)
+
+
+def _fit(logs: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Least squares, one line for each row of errors."""
+    centred = logs - logs.mean()
+    slope = errors @ centred / (centred @ centred)
+    return slope, errors.mean(axis=1) - slope * logs.mean()
+
+
+def _reach(slope: NDArray[np.float64], start: NDArray[np.float64], target: float) -> NDArray[np.float64]:
+    """Sizes at which lines fall to the error of the target; infinite where they do not fall."""
+    falling = np.minimum(slope, -1e-9)
+    reached = np.exp(np.minimum((np.log(1 - target) - start) / falling, 700.0))
+    return np.where((slope < 0) & (reached < 1e300), reached, np.inf)

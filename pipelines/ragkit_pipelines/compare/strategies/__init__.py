@@ -1,0 +1,1 @@
+"""Strategies for solving a task: prompting, scoring, retrieval, training, and their names."""

@@ -1,0 +1,212 @@
+"""Classification by the likelihood that a language model assigns to each class, with calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import InvalidInputError
+from ragkit.models.middleware import LayeredModel
+from ragkit.protocols import LanguageModel
+from ragkit.records import Example, Fields, Prompt, Selection
+from ragkit.tasks import Task
+from ragkit.templates import Template
+from ragkit_pipelines.compare.strategies.base import (
+    SHOTS,
+    Outcome,
+    Setting,
+    at_k,
+    need_model,
+    selector_of,
+    shown_prompts,
+)
+from ragkit_pipelines.few_shot import FewShot
+
+Direction = Literal["score", "channel"]
+Calibrated = Literal["contextual", "batch", "pmi"]
+CALIBRATIONS: tuple[Calibrated, ...] = get_args(Calibrated)
+CONTENT_FREE = ("N/A", "[MASK]", "none")  # inputs that say nothing about the class
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Answer with the class that is most probable under the model, after examples or (``selector=None``) without.
+
+    ``score`` compares the likelihood of each class after the input, as a whole answer with its end, so that classes of
+    different length need no correction (rank classification, https://arxiv.org/abs/2110.08207). ``channel`` compares
+    the likelihood of the input after each class, with the roles of the examples reversed (Min et al., "Noisy Channel
+    Language Model Prompting", ACL 2022). The confidence is the softmax over the classes. Classes are the task's labels,
+    else the outputs of the pool.
+
+    Language models prefer some classes whatever the input is. A calibration removes that preference:
+
+    - ``contextual`` divides by the probability of each class after the same examples and inputs without content (Zhao
+      et al., "Calibrate Before Use", ICML 2021).
+    - ``batch`` divides by the mean probability of each class over all test inputs, which it needs together, without
+      their labels (Zhou et al., "Batch Calibration", ICLR 2024).
+    - ``pmi`` divides by the likelihood of the class after an input without content and no examples (Holtzman et al.,
+      "Surface Form Competition", EMNLP 2021). With ``channel``, it divides by that of the input without content after
+      the class.
+
+    Attributes:
+        selector: Where examples come from.
+        k: Number of examples.
+        direction: ``"score"`` or ``"channel"``.
+        calibration: How scores are calibrated; None for raw scores.
+    """
+
+    needs_model: ClassVar[bool] = True
+    selector: str | None = None
+    k: int = SHOTS
+    direction: Direction = "score"
+    calibration: Calibrated | None = None
+
+    @property
+    def name(self) -> str:
+        """``score`` or ``score:<selector>``, with ``@<k>`` if k is not 8 and ``+<calibration>``."""
+        source = f":{self.selector}{at_k(self.k)}" if self.selector else ""
+        return f"{self.direction}{source}{f'+{self.calibration}' if self.calibration else ''}"
+
+    def check(self, task: Task, model: LanguageModel | None) -> None:
+        """Reject a model without probabilities, and outputs that are not classes.
+
+        Raises:
+            InvalidInputError: If there is no model, it cannot score, or most outputs occur only once.
+        """
+        need_model(self.name, model)
+        if model is not None and not model.capabilities.score:
+            raise InvalidInputError(
+                f"strategy {self.name!r} needs log-probabilities, which {model.name} does not provide; use few-shot, "
+                "or a local model"
+            )
+        outputs = {example.output for example in task.examples}
+        if not task.labels and 2 * len(outputs) > len(task.examples):
+            raise InvalidInputError(
+                f"strategy {self.name!r} needs classes, but {len(task.examples)} examples have {len(outputs)} "
+                "different outputs; use few-shot, or a `Task` with `labels`"
+            )
+
+    def run(self, setting: Setting) -> Outcome:
+        """Select examples and score all classes.
+
+        Returns:
+            The outcome.
+        """
+        labels = sorted(set(setting.task.labels or (example.output for example in setting.pool)))
+        selector = selector_of(self.selector, setting) if self.selector else None
+        queries = [row.input for row in setting.task.test]
+        k = min(self.k, len(setting.pool))
+        chosen = selector.select_many(queries, k) if selector else [Selection()] * len(queries)
+        kind = _Direct if self.direction == "score" else _Channel
+        scorer = kind(setting.language_model(self.name), setting.task, labels)
+        started = perf_counter()
+        scores = self._calibrated(scorer, queries, chosen)
+        seconds = perf_counter() - started
+        shares = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
+        return Outcome(
+            [labels[place] for place in scores.argmax(axis=1)],
+            prompt_tokens=scorer.prompt_tokens,
+            completion_tokens=scorer.scored_tokens,
+            seconds=seconds,
+            prompts=shown_prompts(scorer.prompts, scorer.model),
+            labels=None if self.selector else 0,
+            confidence=shares.max(axis=1).tolist(),
+        )
+
+    def _calibrated(
+        self, scorer: _Direct | _Channel, queries: Sequence[str | Fields], chosen: Sequence[Selection]
+    ) -> Scores:
+        scores = scorer.scores(queries, chosen)
+        if self.calibration == "batch":
+            return scores - _log_mean(_log_softmax(scores))
+        if self.calibration == "pmi":
+            return scores - scorer.scores([_empty(queries[0])], [Selection()])
+        if self.calibration == "contextual":
+            priors = [scorer.scores([_empty(query, text) for query in queries], chosen) for text in CONTENT_FREE]
+            mean: Scores = np.logaddexp.reduce([_log_softmax(each) for each in priors], axis=0)
+            return _log_softmax(scores) - mean
+        return scores
+
+
+class _Direct:
+    """Likelihoods of the classes after the inputs.
+
+    Attributes:
+        prompts: The prompts of the first call, one for each query.
+        prompt_tokens: Tokens of all prompts.
+        scored_tokens: Tokens of all classes that were scored.
+    """
+
+    def __init__(self, model: LayeredModel, task: Task, labels: Sequence[str]) -> None:
+        template = task.template.for_model(model)
+        self.model, self.labels, self.chat = model, labels, template.form == "chat"
+        self.choices = [template.render_answer(label) for label in labels]
+        self.lengths = [model.count_tokens(choice) + self.chat for choice in self.choices]
+        self.pipeline = FewShot(model, None, template=template, max_tokens=max(self.lengths))
+        self.prompts: list[Prompt] = []
+        self.prompt_tokens = self.scored_tokens = 0
+
+    def scores(self, queries: Sequence[str | Fields], chosen: Sequence[Selection]) -> Scores:
+        """Log-likelihoods, f64[queries, labels]."""
+        prompts = [self.pipeline.build(query, shown)[0] for query, shown in zip(queries, chosen, strict=True)]
+        self.prompts = self.prompts or prompts
+        self.prompt_tokens += sum(map(self.model.most_tokens, prompts))
+        self.scored_tokens += sum(self.lengths) * len(prompts)
+        return self.model.score(prompts, self.choices, end_of_turn=self.chat)
+
+
+class _Channel:
+    """Likelihoods of the inputs after each class; the examples' inputs and outputs change roles.
+
+    Attributes:
+        prompts: The prompts of the first call, one for each query and class.
+        prompt_tokens: Tokens of all prompts.
+        scored_tokens: Tokens of all inputs that were scored.
+    """
+
+    def __init__(self, model: LayeredModel, task: Task, labels: Sequence[str]) -> None:
+        reversed_template = Template(query="Output: {input}\nInput:", form=task.template.form).for_model(model)
+        self.template = replace(reversed_template, separator=task.template.separator)
+        self.model, self.labels, self.chat = model, labels, self.template.form == "chat"
+        self.window = model.capabilities.window
+        self.prompts: list[Prompt] = []
+        self.prompt_tokens = self.scored_tokens = 0
+
+    def scores(self, queries: Sequence[str | Fields], chosen: Sequence[Selection]) -> Scores:
+        """Log-likelihoods, f64[queries, labels]."""
+        made, first = np.empty((len(queries), len(self.labels))), not self.prompts
+        for row, (query, shown) in enumerate(zip(queries, chosen, strict=True)):
+            answer = self.template.render_answer(_text(query))
+            examples = [Example(each.output, _text(each.input)) for each in shown]
+            pipeline = FewShot(self.model, None, template=self.template, max_tokens=self.model.count_tokens(answer) + 1)
+            turned = replace(shown, examples=tuple(examples))
+            prompts = [pipeline.build(label, turned)[0] for label in self.labels]
+            self.prompts += prompts if first else []
+            self.prompt_tokens += sum(map(self.model.most_tokens, prompts))
+            self.scored_tokens += (pipeline.max_tokens - 1 + self.chat) * len(prompts)
+            made[row] = self.model.score(prompts, [answer], end_of_turn=self.chat)[:, 0]
+        return made
+
+
+def _text(query: str | Fields) -> str:
+    return query if isinstance(query, str) else "\n".join(f"{name}: {text}" for name, text in query.items())
+
+
+def _empty(query: str | Fields, text: str = CONTENT_FREE[0]) -> str | Fields:
+    return text if isinstance(query, str) else dict.fromkeys(query, text)
+
+
+def _log_softmax(scores: Scores) -> Scores:
+    return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+
+
+def _log_mean(scores: Scores) -> Scores:
+    found: Scores = np.logaddexp.reduce(scores, axis=0, keepdims=True) - np.log(len(scores))
+    return found

@@ -1,0 +1,219 @@
+"""Strategies that train: language models by every method, with and without examples in the prompt, and encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from ragkit.finetuning import FineTuned, finetune
+from ragkit.protocols import LanguageModel
+from ragkit.records import Chat, Example, Message, Prompt
+from ragkit.tasks import Task
+from ragkit.templates import Template
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting, answered, need_model, selector_of, sum_known
+from ragkit_pipelines.few_shot import FewShot
+
+# What is tried where trials are allowed: factors of the usual learning rate and of the usual epochs, likeliest first.
+_FACTORS = sorted(
+    product((1.0, 0.3, 3.0, 0.1), (1.0, 2.0, 0.5, 4.0)), key=lambda each: sum(factor != 1 for factor in each)
+)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Fine-tune the language model on the pool, then ask it.
+
+    Where the comparison allows trials, learning rates and epochs are tried on held-out examples first, and the best
+    are trained with the whole pool; all of it counts as learning.
+
+    Attributes:
+        method: A method of `finetune` for language models.
+        pretrain: Whether the model first goes on pre-training on the inputs of the pool (Gururangan et al., ACL 2020).
+        selector: Where the examples come from that each prompt shows, in training as in use; None shows none. A
+            training row is never shown itself.
+        k: How many examples are shown.
+        epochs: Passes over the pool; `usual_epochs` if None.
+        learning_rate: The highest rate; the library's own choice if None.
+        max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
+    """
+
+    method: str = "lora"
+    pretrain: bool = False
+    selector: str | None = None
+    k: int = 4
+    epochs: float | None = None
+    learning_rate: float | None = None
+    max_tokens: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The method, with what comes before it and what is shown: ``text+lora``, ``lora+few-shot:bm25@4``."""
+        shown = f"+few-shot:{self.selector}@{self.k}" if self.selector else ""
+        return f"{'text+' if self.pretrain else ''}{self.method}{shown}"
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it trains a language model; ``full`` trains the encoder if there is none."""
+        return self.name != "full"
+
+    def check(self, _task: Task, model: LanguageModel | None) -> None:
+        """Refuse to run without a model; ``full`` trains the encoder then."""
+        if self.name != "full":
+            need_model(self.name, model)
+
+    def run(self, setting: Setting) -> Outcome:
+        """Train, or load what was trained before, and ask.
+
+        Returns:
+            The outcome.
+        """
+        if self.name == "full" and setting.model is None:
+            return EncoderTuning("full").run(setting)
+        if setting.trials < 2 or self.method == "api":  # a vendor chooses rates itself
+            return self._once(setting, self.name)[0]
+        learn, dev = setting.held_out(self.name)
+        inner = setting.on(learn, dev)
+        tried: list[tuple[float, Outcome, Tuning]] = []
+        candidate = replace(self, epochs=self._epochs(len(setting.pool)))
+        for number, (rate, epochs) in enumerate(_FACTORS[: setting.trials]):
+            changed = replace(candidate, epochs=(candidate.epochs or 3) * epochs)
+            if number:
+                changed = replace(changed, learning_rate=(candidate.learning_rate or 0) * rate)
+            outcome, used = changed._once(inner, f"{self.name} trial {number}")
+            if not number:  # the library's own choice of rate is known now
+                candidate = changed = replace(changed, learning_rate=used)
+            scores = inner.task.score_all(outcome.answers)
+            tried.append((sum(scores) / len(scores), outcome, changed))
+        score, _, best = max(tried, key=lambda each: each[0])
+        final, _ = best._once(setting, self.name)
+        note = f"rate {best.learning_rate:.2g}, {best.epochs:g} epochs: {score:.3f} on {len(dev)} held-out examples"
+        return replace(final.after(*(outcome for _, outcome, _ in tried)), note=note)
+
+    def _epochs(self, rows: int) -> float:
+        return self.epochs or usual_epochs(rows)
+
+    def _once(self, setting: Setting, folder: str) -> tuple[Outcome, float | None]:
+        """Train once and answer.
+
+        Returns:
+            The outcome, and the learning rate that was used; None where a vendor trained.
+        """
+        base, earlier = self._base(setting, setting.folder / f"{folder} text")
+        selector = selector_of(self.selector, setting) if self.selector and len(setting.pool) > 1 else None
+        k, most = min(self.k, len(setting.pool) - 1), setting.answer_tokens(self.max_tokens)
+        # The same prompts in training and in use; only the model behind them changes.
+        rows, template = _training_rows(FewShot.from_task(setting.task, base, selector, k=k, max_tokens=most), setting)
+        tuned = finetune(
+            base,
+            rows,
+            method=self.method,
+            output_dir=setting.folder / folder,
+            template=template,
+            epochs=self._epochs(len(setting.pool)),
+            learning_rate=self.learning_rate,
+            seed=setting.seed_of("model"),
+        )
+        model = setting.kept(tuned.model)
+        pipeline = FewShot.from_task(setting.task, model, selector, k=k, max_tokens=most)
+        outcome = answered(pipeline.batch([row.input for row in setting.task.test]), model)
+        spent = [tuned, *earlier]
+        outcome = replace(
+            outcome,
+            fit_seconds=sum(run.manifest.seconds for run in spent),
+            fit_tokens=sum(run.manifest.tokens for run in spent),
+            trained_tokens=sum(run.manifest.tokens for run in spent),
+            trained_flops=sum_known([run.manifest.flops for run in spent]),
+            fit_cost=tuned.manifest.cost if self.method == "api" else 0.0,
+        )
+        return outcome, tuned.manifest.learning_rate
+
+    def _base(self, setting: Setting, folder: Path) -> tuple[LanguageModel, list[FineTuned]]:
+        need_model(self.name, setting.model)
+        assert setting.model is not None  # noqa: S101 - need_model has checked
+        if not self.pretrain:
+            return setting.model, []
+        texts = [row.text() for row in setting.pool]
+        first = finetune(
+            setting.model, texts, method="lora", objective="text", output_dir=folder,
+            epochs=self._epochs(len(texts)), seed=setting.seed_of("model"),
+        )  # fmt: skip
+        return first.model, [first]
+
+
+def usual_epochs(rows: int) -> int:
+    """Choose the number of epochs: three for large pools, and more for small ones, up to 15.
+
+    Args:
+        rows: Size of the pool.
+
+    Returns:
+        The epochs that make about 60 steps in batches of 16, within 3 and 15.
+    """
+    return min(15, max(3, ceil(60 / ceil(rows / 16))))
+
+
+def _training_rows(pipeline: FewShot, setting: Setting) -> tuple[Sequence[Example | Chat], Template]:
+    """The pool as training rows, with examples in the prompt if the pipeline has a selector, and their template."""
+    template, selector = pipeline.template, pipeline.selector
+    if selector is None:
+        return setting.pool, setting.task.template
+    rows: list[Example | Chat] = []
+    for place, row in enumerate(setting.pool):
+        own = str(place) if row.id is None else row.id  # a row is never an example for itself
+        prompt = pipeline.build(row.input, selector.select(row.input, pipeline.k, exclude=[own]))[0]
+        rows.append(_whole_chat(prompt, row.output) if template.form == "chat" else Example(prompt.text, row.output))
+    # Prompts of the text form are complete: instruction, examples and query.
+    return rows, replace(template, query="{input}", instruction="", labels=())
+
+
+def _whole_chat(prompt: Prompt, answer: str) -> Chat:
+    """A conversation of which only the last answer is learned."""
+    assert prompt.chat is not None  # noqa: S101 - templates write both forms
+    turns = [replace(turn, weight=0.0) if turn.role == "assistant" else turn for turn in prompt.chat.messages]
+    return Chat((*turns, Message("assistant", answer)))
+
+
+@dataclass(frozen=True)
+class EncoderTuning:
+    """Classify with an encoder: a head on its frozen vectors, or the whole encoder trained."""
+
+    method: str = "classifier-head"
+    epochs: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The method."""
+        return self.method
+
+    def run(self, setting: Setting) -> Outcome:
+        """Train, or load what was trained before, and classify.
+
+        Returns:
+            The outcome.
+        """
+        tuned = finetune(
+            setting.embedder,
+            setting.pool,
+            method=self.method,
+            output_dir=setting.folder / self.method,
+            epochs=self.epochs or (2 if len(setting.pool) > 5000 else 4),
+            seed=setting.seed_of("model"),
+        )
+        started = perf_counter()
+        texts = [row.text() for row in setting.task.test]
+        labels = list(tuned.manifest.labels or ())
+        likelihood = tuned.model.score(texts, labels)
+        best = likelihood.argmax(axis=1)
+        return Outcome(
+            [labels[place] for place in best],
+            seconds=perf_counter() - started,
+            fit_seconds=tuned.manifest.seconds,
+            cost=0.0,
+            confidence=np.exp(likelihood.max(axis=1)).clip(0, 1).tolist(),
+        )

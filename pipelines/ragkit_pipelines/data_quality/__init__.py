@@ -1,0 +1,1 @@
+"""Checks of task data: duplicates, contradictions, leaked test rows and label noise."""

@@ -1,0 +1,1 @@
+"""Mining actions from questions, and refining them."""

@@ -1,0 +1,1 @@
+"""Plans: actions, the plan language, its parser and checks, and the planner."""

@@ -1,0 +1,119 @@
+"""Plans as JSON."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ragkit.errors import InvalidInputError
+from ragkit_pipelines.pearl.plan.action import Action
+from ragkit_pipelines.pearl.plan.plan import Argument, Ctx, Plan, Step, Text, TextList, Variable
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Ctx(_Record):
+    kind: Literal["document"] = "document"
+
+    def value(self) -> Ctx:
+        return Ctx()
+
+
+class _Text(_Record):
+    kind: Literal["text"] = "text"
+    text: str
+
+    def value(self) -> Text:
+        return Text(self.text)
+
+
+class _Variable(_Record):
+    kind: Literal["variable"] = "variable"
+    name: str
+
+    def value(self) -> Variable:
+        return Variable(self.name)
+
+
+class _List(_Record):
+    kind: Literal["list"] = "list"
+    items: list[_Text | _Variable]
+
+    def value(self) -> TextList:
+        return TextList(tuple(item.value() for item in self.items))
+
+
+class _Action(_Record):
+    name: str
+    parameters: tuple[str, ...]
+    text: str
+
+
+class _Step(_Record):
+    out: str
+    action: str
+    arguments: list[_Ctx | _Text | _Variable | _List] = Field(default_factory=list)
+    note: str
+
+
+class _Plan(_Record):
+    version: Literal[1] = 1
+    actions: list[_Action]
+    new_actions: list[str]
+    steps: list[_Step]
+
+
+def _written(argument: Argument) -> _Ctx | _Text | _Variable | _List:
+    if isinstance(argument, Text):
+        return _Text(text=argument.value)
+    if isinstance(argument, Variable):
+        return _Variable(name=argument.name)
+    if isinstance(argument, Ctx):
+        return _Ctx()
+    parts = [_Text(text=item.value) if isinstance(item, Text) else _Variable(name=item.name) for item in argument.items]
+    return _List(items=parts)
+
+
+def write_plan(plan: Plan) -> str:
+    """A plan with the actions that it uses.
+
+    Returns:
+        JSON on one line.
+    """
+    used = {action.name: action for action in (*plan.new_actions, *(step.action for step in plan.steps))}
+    return _Plan(
+        actions=[_Action(name=a.name, parameters=a.parameters, text=a.text) for a in used.values()],
+        new_actions=[action.name for action in plan.new_actions],
+        steps=[
+            _Step(out=step.out, action=step.action.name, arguments=list(map(_written, step.arguments)), note=step.note)
+            for step in plan.steps
+        ],
+    ).model_dump_json()
+
+
+def read_plan(text: str) -> Plan:
+    """Read what `write_plan` wrote.
+
+    Returns:
+        The plan.
+
+    Raises:
+        InvalidInputError: If it is something else; a plan that cannot run is a `PlanError`.
+    """
+    try:
+        read = _Plan.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidInputError(f"a plan as JSON: {first['loc']}: {first['msg']}") from error
+    actions = {row.name: Action(row.name, row.parameters, row.text) for row in read.actions}
+    missing = {*read.new_actions, *(step.action for step in read.steps)} - set(actions)
+    if missing:
+        raise InvalidInputError(f"a plan as JSON: its actions lack {', '.join(sorted(missing))}; it must carry them")
+    steps = (
+        Step(row.out, actions[row.action], tuple(argument.value() for argument in row.arguments), row.note)
+        for row in read.steps
+    )
+    return Plan(tuple(steps), tuple(actions[name] for name in read.new_actions))

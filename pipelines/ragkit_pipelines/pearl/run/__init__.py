@@ -1,0 +1,1 @@
+"""Running plans: contexts, model calls, the executor and its trace."""

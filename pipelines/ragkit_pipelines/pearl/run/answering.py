@@ -1,0 +1,183 @@
+"""One question from its plan to its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Literal
+
+from ragkit_pipelines.pearl.plan.action import DOCUMENT, MORE, Action
+from ragkit_pipelines.pearl.plan.library import ActionLibrary
+from ragkit_pipelines.pearl.plan.plan import Argument, Ctx, Plan, Step, Variable
+from ragkit_pipelines.pearl.plan.planner import Planner, ZeroShot
+from ragkit_pipelines.pearl.router import Router
+from ragkit_pipelines.pearl.run.calls import Caller
+from ragkit_pipelines.pearl.run.context import View
+from ragkit_pipelines.pearl.run.events import StepEnded
+from ragkit_pipelines.pearl.run.executor import DIRECT, PlanExecutor
+from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
+from ragkit_pipelines.pearl.run.trace import RunTrace
+
+Answer = Literal["sinks", "last", "synthesize"]
+Stage = Plan | StepRun | Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What answers questions; see `Pearl`."""
+
+    library: ActionLibrary
+    planner: Planner
+    executor: PlanExecutor
+    fallback: ZeroShot | None
+    router: Router | None
+    answer: Answer
+    answer_reads_document: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Answering:
+    """One question on its way.
+
+    Attributes:
+        parts: What answers it.
+        question: The question.
+        view: The document, as the steps see it.
+        caller: What makes its calls.
+        trace: Where its lines go.
+    """
+
+    parts: Parts
+    question: str
+    view: View | None
+    caller: Caller
+    trace: RunTrace | None
+
+    def run(self, plan: Plan | None = None, planning: Planning | None = None) -> Iterator[Stage]:
+        """Plan, unless there is a plan, and run it.
+
+        Args:
+            plan: A plan; asked for if None.
+            planning: Where the plan comes from.
+
+        Yields:
+            The plan, each step as it ends, and the run.
+        """
+        started = perf_counter()
+        if plan is None:
+            plan, planning = self.plan()
+        planning = planning or Planning()
+        if plan is None:
+            yield self._ended(None, planning, [], started)
+            return
+        plan = self._with_answer(plan)
+        if self.trace is not None:
+            self.trace.planned(plan, planning.source, planning.reason)
+        yield plan
+        steps: list[StepRun] = []
+        for step in self.parts.executor.run(plan, self.view, self.caller, question=self.question):
+            steps.append(step)
+            self._write(step)
+            yield step
+        yield self._ended(plan, planning, steps, started)
+
+    def plan(self) -> tuple[Plan | None, Planning]:
+        """Choose how to answer: by a plan, or directly.
+
+        Returns:
+            A plan where there is one, and where it comes from.
+        """
+        router, direct = self.parts.router, ZeroShot()
+        if router is not None and not router.reads_plan:
+            route = router.route(self.question)
+            if route.way == "direct":
+                return direct.plan(), Planning(source="router", reason=route.reason)
+        planned = self.parts.planner.plan(self.question, self.parts.library, self.caller)
+        if planned.plan is None:
+            source = Planning(source="fallback", reason=planned.reason, rejected=planned.rejected)
+            cannot = self.parts.fallback is None or self.caller.cancellation.cancelled
+            return None if cannot else direct.plan(), source
+        if router is not None and router.reads_plan:
+            route = router.route(self.question, planned.plan)
+            if route.way == "direct":
+                return direct.plan(), Planning(source="router", reason=route.reason, rejected=planned.rejected)
+        return planned.plan, Planning(source="planner", rejected=planned.rejected)
+
+    def _with_answer(self, plan: Plan) -> Plan:
+        """The plan with a last step that answers the question from the values, where that is wanted."""
+        if self.parts.answer != "synthesize" or any(step.action.name == DIRECT for step in plan.steps):
+            return plan
+        first = (DOCUMENT,) if self.parts.answer_reads_document else ()
+        action = Action(DIRECT, (*first, "S1", MORE), "Answer the question from the values given, and say why.")
+        name = "final_answer"
+        while any(step.out == name for step in plan.steps):
+            name += "_"
+        values: list[Argument] = [Variable(step.out) for step in plan.sinks]
+        arguments = (*([Ctx()] if first else []), *values)
+        step = Step(name, action, tuple(arguments), "Answer the question")
+        return replace(plan, steps=(*plan.steps, step), new_actions=(*plan.new_actions, action))
+
+    def _write(self, step: StepRun) -> None:
+        if self.trace is None:
+            return
+        self.trace.step(
+            StepEnded(
+                run=self.trace.number,
+                step=step.step.out,
+                status=step.status,
+                value=step.value,
+                reason=step.reason,
+                spans=[passage.span for passage in step.passages if passage.span],
+                keys=list(step.keys),
+            )
+        )
+
+    def _ended(self, plan: Plan | None, planning: Planning, steps: list[StepRun], started: float) -> Run:
+        if plan is not None:
+            place = {step.out: number for number, step in enumerate(plan.steps)}
+            steps = sorted(steps, key=lambda each: place[each.step.out])
+        answer = _answer(plan, steps, self.parts.answer)
+        wrong = [f"{each.step.out}: {each.reason}" for each in steps if each.status != "skipped" and each.reason]
+        reasons = ([planning.reason] if plan is None else []) + wrong
+        failed = any(each.status == "failed" for each in steps)
+        status: Literal["done", "partial", "failed", "cancelled"] = "partial" if failed else "done"
+        if not answer.strip():
+            status = "failed"
+        if status != "done" and self.caller.cancellation.cancelled:
+            status = "cancelled"
+        if self.trace is not None:
+            self.trace.end(status, answer, tuple(reasons))
+        spent = self.caller.spent
+        return Run(
+            question=self.question,
+            answer=answer,
+            status=status,
+            plan=plan,
+            planning=planning,
+            steps=tuple(steps),
+            reasons=tuple(reasons),
+            usage=spent.usage,
+            cost=spent.cost,
+            seconds=perf_counter() - started,
+            model_seconds=spent.seconds,
+            calls=spent.calls,
+            reused=spent.reused,
+            by_purpose=dict(spent.by_purpose),
+        )
+
+
+def _answer(plan: Plan | None, steps: Sequence[StepRun], way: Answer) -> str:
+    """The answer from the values.
+
+    Returns:
+        All values that no step uses, in the order of the plan, each before an empty line; or the last value alone.
+        Where steps failed, the values count that no *finished* step uses.
+    """
+    if plan is None:
+        return ""
+    values = {each.step.out: each.value for each in steps if each.status == "done"}
+    if way != "sinks" and plan.steps[-1].out in values:
+        return values[plan.steps[-1].out]
+    used = {name for step in plan.steps if step.out in values for name in step.reads}
+    return "".join(f"{value}\n\n" for name, value in values.items() if name not in used)  # steps stand in plan order

@@ -1,0 +1,100 @@
+"""A run as its trace tells it, without a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ragkit.errors import InvalidInputError
+from ragkit.records import Usage
+from ragkit_pipelines.pearl.plan.builtins import is_local
+from ragkit_pipelines.pearl.plan.plan import Plan, Step
+from ragkit_pipelines.pearl.run.events import (
+    CallMade,
+    DocumentSeen,
+    Event,
+    PlanMade,
+    RunBegun,
+    RunEnded,
+    StepEnded,
+    read_events,
+)
+from ragkit_pipelines.pearl.run.passages import Passage
+from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
+
+
+def read_run(path: str | Path, number: int | None = None) -> Run:
+    """Read a run from a trace; the trace may be in use.
+
+    Args:
+        path: The file.
+        number: Which question, counted from 1; the last one if None.
+
+    Returns:
+        The run. One that has not ended yet, or was killed, is called partial. What calls took that gave no answer is
+        not told.
+
+    Raises:
+        InvalidInputError: If the trace holds no such question; a `DataFileError` if it cannot be read.
+    """
+    events, _ = read_events(Path(path))
+    begun = [event for event in events if isinstance(event, RunBegun)]
+    chosen = [event for event in begun if number is None or event.run == number]
+    if not chosen:
+        asked = 1 if number is None else number
+        raise InvalidInputError(f"the trace {path} has {len(begun)} questions; there is no number {asked}")
+    return _told(chosen[-1], events)
+
+
+def _told(begun: RunBegun, events: Sequence[Event]) -> Run:
+    made = [event for event in events if isinstance(event, PlanMade) and event.run == begun.run]
+    calls = {event.key: event for event in events if isinstance(event, CallMade)}
+    document = next((e.text for e in events if isinstance(e, DocumentSeen) and e.hash == begun.document), "")
+    plan = Plan.from_json(made[-1].plan) if made else None
+    ended = {event.step: event for event in events if isinstance(event, StepEnded) and event.run == begun.run}
+    end = next((e for e in reversed(events) if isinstance(e, RunEnded) and e.run == begun.run), None)
+    own = [call for call in calls.values() if call.run == begun.run]
+    used = {call.key: call for call in own}
+    used |= {key: calls[key] for event in ended.values() for key in event.keys if key in calls}
+    costs = [call.cost for call in used.values()]
+    return Run(
+        question=begun.question,
+        answer=end.answer if end else "",
+        status=end.status if end else "partial",
+        plan=plan,
+        planning=Planning(source=made[-1].source, reason=made[-1].reason) if made else Planning(),
+        steps=_steps(plan, ended, calls, document, begun.run) if plan else (),
+        reasons=tuple(end.reasons) if end else ("the run has not ended; resume it",),
+        usage=sum((call.completion().usage for call in used.values()), Usage()),
+        cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        seconds=sum(call.seconds for call in own),  # when it began and ended is not told
+        model_seconds=sum(call.seconds for call in used.values()),
+        calls=len(own),
+        reused=len(used) - len(own),
+        by_purpose=Counter(call.purpose for call in own),
+    )
+
+
+def _steps(
+    plan: Plan, ended: dict[str, StepEnded], calls: dict[str, CallMade], document: str, run: int
+) -> tuple[StepRun, ...]:
+    def one(step: Step) -> StepRun:
+        event = ended.get(step.out)
+        if event is None:
+            return StepRun(step=step, status="skipped", reason="not reached", local=is_local(step.action))
+        made = [calls[key] for key in event.keys if key in calls]
+        return StepRun(
+            step=step,
+            status=event.status,
+            value=event.value,
+            reason=event.reason,
+            passages=tuple(Passage(document[start:end], (start, end)) for start, end in event.spans),
+            local=is_local(step.action),
+            usage=sum((call.completion().usage for call in made), Usage()),
+            seconds=sum(call.seconds for call in made),
+            reused=bool(made) and all(call.run != run for call in made),
+            keys=tuple(event.keys),
+        )
+
+    return tuple(one(step) for step in plan.steps)

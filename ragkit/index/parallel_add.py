@@ -1,0 +1,107 @@
+"""Adding documents that a pool embeds: workers embed, this process reads and writes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import InvalidInputError, MissingResultsError
+from ragkit.index.document_inputs import Incoming, read_documents
+from ragkit.index.store import Store
+from ragkit.index.vectors import storable_vectors
+from ragkit.index.writer import put, to_embed
+from ragkit.protocols import Embedder
+from ragkit.workers.batches import Batch, Done, Missing
+from ragkit.workers.embedding import EmbedTexts
+from ragkit.workers.pool import WorkerPool
+
+
+def add_pooled(
+    store: Store,
+    embedder: Embedder,
+    documents: Iterable[object],
+    pool: WorkerPool,
+    size: int,
+    advance: Callable[[int], None],
+) -> list[str]:
+    """Add documents as `Index.add` does, batch after batch, while workers embed the next ones.
+
+    Args:
+        store: The store of the index, open for writing.
+        embedder: Its embedder, which its name can load.
+        documents: Documents.
+        pool: The workers.
+        size: Documents of a batch.
+        advance: Called with the number of documents just added.
+
+    Returns:
+        Their ids, in order.
+
+    Raises:
+        InvalidInputError: If a document is not what it should be; those of the batches before it are added.
+        MissingResultsError: If texts could not be embedded; all other documents are added, and it names these.
+    """
+    work = EmbedTexts(embedder.name, expected=embedder.fingerprint)
+    reading = _Reading(store, documents, size)
+    failed: dict[bytes, Missing] = {}
+    ids: list[str] = []
+    missing: list[Missing] = []
+    with closing(pool.stream(work, reading.batches())) as ended:
+        for each in ended:
+            read, hashes = reading.ahead.popleft()
+            if isinstance(each, Missing):
+                failed |= dict.fromkeys(hashes, each)
+            lost = [one for one in read if one.hash in failed]
+            if lost:
+                why = failed[lost[0].hash]
+                missing.append(Missing([one.id for one in lost], why.reason, why.attempts))
+            with store.changing():
+                kept = [one for one in read if one.hash not in failed]
+                put(store, embedder, kept, None, _vectors(store, hashes, each))
+            ids += [one.id for one in read]
+            advance(len(read))
+    if missing:
+        raise MissingResultsError([], missing)
+    if reading.problem is not None:
+        raise reading.problem
+    return ids
+
+
+class _Reading:
+    """Documents that were read and are not yet added, with the hashes of those of their texts that are embedded."""
+
+    def __init__(self, store: Store, documents: Iterable[object], size: int) -> None:
+        self._store, self._rest, self._size = store, iter(documents), size
+        self.ahead: deque[tuple[list[Incoming], list[bytes]]] = deque()
+        self.problem: InvalidInputError | None = None
+
+    def batches(self) -> Iterator[Batch]:
+        """The texts that are new, neither in the index nor on their way into it."""
+        count = 0
+        while True:
+            try:  # a file is read while it is iterated over
+                batch = list(islice(self._rest, self._size))
+                read = read_documents(batch, count)
+            except InvalidInputError as error:
+                self.problem = error  # told when what was read before it is added
+                return
+            if not batch:
+                return
+            count += len(batch)
+            under_way = {name for _, hashes in self.ahead for name in hashes}
+            with self._store.changing():
+                texts = {name: text for name, text in to_embed(self._store, read).items() if name not in under_way}
+            self.ahead.append((read, list(texts)))
+            yield Batch([name.hex() for name in texts], list(texts.values()))
+
+
+def _vectors(store: Store, hashes: list[bytes], each: Done | Missing) -> Mapping[bytes, NDArray[np.float32]]:
+    if isinstance(each, Missing) or not hashes:
+        return {}
+    vectors = storable_vectors(np.asarray(each.results), "embeddings", store.state.facts)
+    return dict(zip(hashes, vectors, strict=True))

@@ -1,0 +1,130 @@
+"""Reading an index: documents and vectors by id, by key, or by how near they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import InvalidInputError
+from ragkit.index.document_cache import Found, RecentDocuments
+from ragkit.index.exact import Found as Nearest
+from ragkit.index.filters import Filters
+from ragkit.index.searching import find
+from ragkit.index.snapshot import State
+from ragkit.index.store import Store
+from ragkit.index.vectors import checked_vectors
+from ragkit.records import Document
+
+Where = Mapping[str, object]
+
+
+class Reader:
+    """Reads from the commits of a store; `Index` says what its methods give. Any thread may call it."""
+
+    def __init__(self, store: Store) -> None:
+        """Read from a store."""
+        self._store = store
+        self._filters = Filters(store.database)
+        self._recent = RecentDocuments(store.database)
+
+    def by_ids(self, ids: Collection[str]) -> list[Document]:
+        """Documents, in the order of their ids; missing ones are left out."""
+        with self._store.reading():
+            found = self._store.database.by_ids(dict.fromkeys(ids))
+        return [
+            Document(found[name].text, id=name, metadata=json.loads(found[name].metadata) or None)
+            for name in ids
+            if name in found
+        ]
+
+    def by_keys(self, keys: Iterable[int]) -> list[Document | None]:
+        """For each key its document, None where there is none."""
+        asked = list(keys)
+        with self._store.reading() as state:
+            found = self._recent.by_keys(state.facts["version"], set(asked))
+        return [found[key].fresh() if key in found else None for key in asked]
+
+    def keys(self, where: Where | None) -> NDArray[np.int64]:
+        """i64[n], the keys of all documents that a filter lets through, ascending."""
+        with self._store.reading() as state:
+            if where is not None:
+                return state.keys[self._filters.rows(state, where)]
+            return state.keys.copy() if state.dead is None else state.keys[~state.dead]
+
+    def vectors_by_ids(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """f32[n, dim], zeros for an id that is not there."""
+        with self._store.reading() as state:
+            found = self._store.database.by_ids(dict.fromkeys(ids))
+            vectors = np.zeros((len(ids), state.facts["dim"]), dtype=np.float32)
+            for place, name in enumerate(ids):
+                if name in found:
+                    vectors[place] = state.vectors[found[name].row]
+        return vectors
+
+    def vectors_by_keys(self, keys: NDArray[np.int64]) -> NDArray[np.float32]:
+        """f32[n, dim], zeros for a key that is not there."""
+        with self._store.reading() as state:
+            found = np.zeros((len(keys), state.facts["dim"]), dtype=np.float32)
+            if len(state.keys):
+                rows = np.minimum(np.searchsorted(state.keys, keys), len(state.keys) - 1)  # keys grow with rows
+                known = state.keys[rows] == keys
+                found[known] = state.vectors[rows[known]]
+        return found
+
+    def nearest_keys(self, queries: NDArray[np.floating], k: int, where: Where | None) -> Nearest:
+        """f32[m, k] scores and i64[m, k] keys, -inf and -1 where fewer match; no document is read."""
+        self._store.check_open()
+        vectors = checked_vectors(queries, "queries", self._store.state.facts)
+        if where is None:
+            return self._nearest(self._store.state, vectors, k, None)
+        with self._store.reading() as state:
+            return self._nearest(state, vectors, k, where)
+
+    def nearest_documents(
+        self, queries: NDArray[np.floating], k: int, where: Where | None
+    ) -> list[list[tuple[int, float, Found]]]:
+        """For each query keys, scores and documents, the best first, all of one commit."""
+        store = self._store
+        store.check_open()
+        state, result = store.state, None
+        vectors = checked_vectors(queries, "queries", state.facts)
+        # Who holds the lock alone writes, so what this object knows is the last commit, and one statement reads the
+        # documents of it; the search is done again, in one view of both, only where a commit came between.
+        if where is None and not store.read_only:
+            result = self._nearest(state, vectors, k, None)
+            keys = _distinct(result[1])
+            found = self._recent.by_keys(state.facts["version"], keys, lambda: store.is_last(state))
+            if len(found) == len(keys):
+                return _joined(*result, found)
+        with store.reading() as now:
+            if result is None or now is not state:
+                result = self._nearest(now, vectors, k, where)
+            return _joined(*result, self._recent.by_keys(now.facts["version"], _distinct(result[1])))
+
+    def _nearest(self, state: State, vectors: NDArray[np.float32], k: int, where: Where | None) -> Nearest:
+        if type(k) is not int or k < 0:
+            raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
+        matched = None if where is None else self._filters.rows(state, where)
+        scores, rows = find(state, vectors, k, matched)
+        if not len(state.keys):
+            return scores, rows
+        keys = state.keys[rows]
+        if matched is not None or state.segment is not None or k > state.live:
+            keys = np.where(rows < 0, -1, keys)
+        return scores, keys
+
+
+def _distinct(keys: NDArray[np.int64]) -> set[int]:
+    return {key for key in keys.ravel().tolist() if key >= 0}
+
+
+def _joined(
+    scores: NDArray[np.float32], keys: NDArray[np.int64], found: Mapping[int, Found]
+) -> list[list[tuple[int, float, Found]]]:
+    return [
+        [(key, score, found[key]) for key, score in zip(row, line, strict=True) if key >= 0]
+        for row, line in zip(keys.tolist(), scores.tolist(), strict=True)
+    ]

@@ -1,0 +1,200 @@
+"""Files and folders as documents; what cannot be read is named, and the rest goes on."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, overload
+
+from ragkit.errors import DataFileError, InvalidInputError, UnreadFileWarning
+from ragkit.ingest.conversion import CONVERTED, convert
+from ragkit.ingest.tables import csv_rows, jsonl_rows
+from ragkit.ingest.text_files import FileFacts, blocks, file_facts
+from ragkit.records import Document
+
+
+class Unread(NamedTuple):
+    """What could not be read.
+
+    Attributes:
+        source: The file, with the line where only that is meant.
+        reason: Why.
+    """
+
+    source: str
+    reason: str
+
+
+class SourceFile(NamedTuple):
+    """A file on its way in.
+
+    Attributes:
+        path: Where it is.
+        source: What metadata call it: the folder's name and the path within, a file's name, or a path of the pattern.
+    """
+
+    path: Path
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Sequence[Document]):
+    """Documents, and what could not be read.
+
+    Attributes:
+        documents: The documents.
+        unread: Files and lines that were left out, with the reason.
+    """
+
+    documents: tuple[Document, ...]
+    unread: tuple[Unread, ...] = ()
+
+    @overload
+    def __getitem__(self, place: int) -> Document: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Document, ...]: ...
+    def __getitem__(self, place: int | slice) -> Document | tuple[Document, ...]:
+        return self.documents[place]
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+
+def load_documents(path: str | Path) -> Loaded:
+    """Read a file, all files of a folder, or those that a pattern matches.
+
+    HTML, PDF, Word and PowerPoint become Markdown. A row of CSV and a line of JSON lines is a document of its own.
+    Anything else is text. Metadata say where a text stands: ``source``, ``start`` and ``end`` in characters of the
+    source's text, and ``row`` where it is a row. Hidden files are passed over, links are not followed, and a text of
+    more than a million characters becomes several documents.
+
+    Args:
+        path: A file, a folder, or a pattern such as ``"docs/**/*.md"``.
+
+    Returns:
+        The documents in the order of their sources, and what could not be read, of which a warning tells as well.
+
+    Raises:
+        InvalidInputError: If there is no file.
+    """
+    documents: list[Document] = []
+    unread: list[Unread] = []
+    for each in find_files(path):
+        if isinstance(each, Unread):
+            unread.append(each)
+            continue
+        for item in read_file(each):
+            if isinstance(item, Unread):
+                unread.append(item)
+            else:
+                documents.append(item)
+    warn_of(unread)
+    return Loaded(tuple(documents), tuple(unread))
+
+
+def warn_of(unread: Sequence[Unread]) -> None:
+    """Tell of what was left out, if anything was."""
+    if unread:
+        shown = "; ".join(f"{each.source}: {each.reason}" for each in unread[:5])
+        more = f"; and {len(unread) - 5} more" if len(unread) > 5 else ""
+        warnings.warn(UnreadFileWarning(f"{len(unread)} could not be read: {shown}{more}"), stacklevel=3)
+
+
+def find_files(path: str | Path) -> list[SourceFile | Unread]:
+    """The files that a path stands for, in the order of their names.
+
+    Args:
+        path: A file, a folder, or a pattern.
+
+    Returns:
+        Files, and what is there but is not read.
+
+    Raises:
+        InvalidInputError: If there is no file.
+    """
+    place = Path(path)
+    if place.is_dir():
+        root = place.resolve()
+        found = [_checked(Path(each), f"{root.name}/{Path(each).relative_to(root).as_posix()}") for each in _walk(root)]
+    elif place.exists() or place.is_symlink():
+        found = [_named(place, place.name)]
+    else:
+        matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        found = [_checked(Path(each), Path(each).as_posix()) for each in matched if not Path(each).is_dir()]
+    if not found:
+        raise InvalidInputError(f"{path} holds no file; give a file, a folder with files, or a pattern that matches")
+    return found
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        linked = [each for each in folders if Path(folder, each).is_symlink()]
+        yield from (str(Path(folder, each)) for each in sorted([*names, *linked]) if not each.startswith("."))
+
+
+def _checked(path: Path, source: str) -> SourceFile | Unread:
+    if path.is_symlink():
+        return Unread(source, "it is a link, and links are not followed")
+    if not path.is_file():
+        return Unread(source, "it is no regular file")
+    return _named(path, source)
+
+
+def _named(path: Path, source: str) -> SourceFile | Unread:
+    """A file, if its name can stand in metadata."""
+    shown = source.encode("utf-8", "backslashreplace").decode()
+    return SourceFile(path, source) if shown == source else Unread(shown, "its name is no text; give it another one")
+
+
+def read_file(file: SourceFile, facts: FileFacts | None = None) -> Iterator[Document | Unread]:
+    """Read one file, a large text in blocks.
+
+    Args:
+        file: The file.
+        facts: What `file_facts` said, where it was asked before.
+
+    Yields:
+        Documents, and what could not be read.
+    """
+    try:
+        for item in _read(file, facts or file_facts(file.path)):
+            if isinstance(item, DataFileError):
+                where = f"{file.source}, line {item.line}" if item.line else file.source
+                yield Unread(where, str(item).partition(": ")[2])
+            else:
+                yield item
+    except DataFileError as error:
+        yield Unread(file.source, str(error).partition(": ")[2])
+    except OSError as error:
+        yield Unread(file.source, f"it cannot be opened ({error.strerror or error})")
+
+
+def _read(file: SourceFile, facts: FileFacts) -> Iterable[Document | DataFileError]:
+    suffix = file.path.suffix.lower()
+    if suffix in CONVERTED:
+        text = convert(file.path, facts.encoding)
+        return [Document(text, id=file.source, metadata=_place(file.source, 0, text))]
+    if facts.encoding is None:
+        raise DataFileError(file.path, 0, "it is not text; expected text, HTML, PDF, Word or PowerPoint")
+    if suffix in {".csv", ".tsv"}:
+        return csv_rows(file.path, file.source, facts.encoding)
+    if suffix == ".jsonl":
+        return jsonl_rows(file.path, file.source, facts.encoding)
+    return _texts(file, facts.encoding)
+
+
+def _texts(file: SourceFile, encoding: str) -> Iterator[Document]:
+    for start, text in blocks(file.path, encoding):
+        if text.strip():
+            name = file.source if start == 0 else f"{file.source}#{start}"
+            more = {} if encoding.startswith("utf-8") else {"encoding": encoding}
+            yield Document(text, id=name, metadata={**_place(file.source, start, text), **more})
+
+
+def _place(source: str, start: int, text: str) -> dict[str, object]:
+    return {"source": source, "start": start, "end": start + len(text)}

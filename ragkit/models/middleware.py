@@ -1,0 +1,397 @@
+"""The layers between a caller and a model, in one order: budget, joining, cache, rate limit, retries, model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ragkit.errors import IntegrityError, InvalidInputError, ModelAccessError, ModelError, RagkitError, RagkitWarning
+from ragkit.models.base import CompletionStream, ModelBase
+from ragkit.models.budget import Budget
+from ragkit.models.prompts import checked_prompts
+from ragkit.models.rate_limit import RateLimit, Retry
+from ragkit.models.response_cache import AnswerCache, key_of
+from ragkit.models.results import price_of, raised, results_of
+from ragkit.models.sampling import Sampling
+from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
+from ragkit.records import Completion, Usage
+from ragkit.text import refuse_bare_string
+
+_GROUP = 32  # prompts that go to a model together; a kill loses no more than these
+
+Result = Completion | RagkitError
+
+
+@dataclass(slots=True)
+class _Call:
+    """One prompt on its way through the layers."""
+
+    prompt: AnyPrompt
+    key: bytes
+    tokens: int = 0
+    money: float = 0.0
+    reserved: bool = False
+    attempts: int = 0
+    maybe_paid: bool = False
+    result: Result | None = None
+
+
+class LayeredModel(ModelBase):
+    """A model behind the layers that calls which cost money or time need.
+
+    A call first reserves the most it can take of the budget. Then its answer is that of an equal call under way, or is
+    taken from the cache; else it waits for the rate limit and goes to the model, again where there is trouble that may
+    pass.
+    What it did not take is given back. An attempt that failed and may have been paid for keeps its reservation, and the
+    next one needs another.
+
+    Attributes:
+        model: The model behind.
+        budget: What may be spent; `Budget.spent` tells what was.
+        cache: Answers kept on disk; None for none.
+        limit: Requests and tokens a minute; None for no limit.
+        retry: How often to try again; None for once.
+        concurrency: Calls under way at once, one prompt each; None to hand the model whole batches, one at a time.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        budget: Budget | None = None,
+        cache: AnswerCache | None = None,
+        limit: RateLimit | None = None,
+        retry: Retry | None = None,
+        concurrency: int | None = None,
+    ) -> None:
+        """Put layers before a model.
+
+        Args:
+            model: The model.
+            budget: What may be spent.
+            cache: Where answers are kept.
+            limit: Requests and tokens a minute.
+            retry: How often to try again.
+            concurrency: Calls under way at once; if None, as many as the layers behind these allow, else 8 where there
+                is a limit, a retry or a model without batches.
+
+        Raises:
+            InvalidInputError: If `concurrency` is less than 1.
+        """
+        if concurrency is not None and concurrency < 1:
+            raise InvalidInputError(f"`concurrency` must be at least 1, or None; got {concurrency!r}")
+        self.model, self.cache, self.limit, self.retry = model, cache, limit, retry
+        self.budget = budget or Budget()
+        one_by_one = limit or retry or not model.capabilities.batches
+        # Layers behind these that call one by one are asked one by one: each answer is kept as soon as it is there.
+        behind = model.concurrency if isinstance(model, LayeredModel) else None
+        self.concurrency: int | None = concurrency or behind or (8 if one_by_one else None)
+        self._under_way: dict[bytes, Future[Result]] = {}
+        self._lock = Lock()
+
+    @property
+    @override
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        return self.model.fingerprint
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What the model behind can do; batches are answered together."""
+        return replace(self.model.capabilities, batches=True)
+
+    @property
+    def retries(self) -> bool:
+        """Whether trouble that may pass is tried again here, so that nobody before it needs to."""
+        return self.retry is not None or getattr(self.model, "retries", False)
+
+    @override
+    def cost_of(self, usage: Usage) -> float | None:
+        return price_of(self.model, usage)
+
+    @override
+    def most_tokens(self, prompt: AnyPrompt) -> int:
+        most_tokens = getattr(self.model, "most_tokens", super().most_tokens)
+        return int(most_tokens(prompt))
+
+    @override
+    def count_tokens(self, text: str) -> int:
+        return self.model.count_tokens(text)
+
+    @override
+    def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        options, fingerprint = sampling.options(), self.fingerprint
+        calls = [_Call(prompt, key_of(fingerprint, prompt, options)) for prompt in prompts]
+        size = 1 if self.concurrency else _GROUP
+        groups = [calls[start : start + size] for start in range(0, len(calls), size)]
+        refusals: list[ModelAccessError] = []
+
+        def answer(group: list[_Call]) -> None:
+            if refusals:  # a refused key would be refused again
+                for call in group:
+                    call.result = refusals[0]
+                return
+            self._answer(group, sampling)
+            refusals.extend(call.result for call in group if isinstance(call.result, ModelAccessError))
+
+        _in_threads(answer, groups, self.concurrency or 1)
+        return raised([call.result for call in calls if call.result is not None])
+
+    def _answer(self, calls: list[_Call], sampling: Sampling) -> None:
+        """Give each call its result."""
+        with self._reserved(calls, written=sampling.max_tokens) as able, self._leading(able) as (leaders, followers):
+            missing = []
+            for call in leaders:
+                call.result = self._kept(call)
+                if call.result is None:
+                    missing.append(call)
+            self._ask(missing, sampling)
+        for call, future in followers:
+            result = future.result()
+            call.result = replace(result, cached=True) if isinstance(result, Completion) else result
+
+    def _ask(self, calls: list[_Call], sampling: Sampling) -> None:
+        if self.concurrency is not None:
+            for call in calls:
+                call.result = self._persist(call, sampling)
+        elif calls:
+            results = results_of(self.model, [call.prompt for call in calls], sampling)
+            for call, result in zip(calls, results, strict=True):
+                call.attempts, call.result = 1, result
+                call.maybe_paid = isinstance(result, Completion) or _maybe_paid(result)
+        for call in calls:
+            if self.cache is not None and isinstance(call.result, Completion):
+                self._keep(partial(self.cache.put, call.key, call.result))
+
+    def _kept(self, call: _Call) -> Result | None:
+        """What the cache says; damage in it ends this call alone."""
+        try:
+            return self.cache.get(call.key) if self.cache is not None else None
+        except IntegrityError as error:
+            return error
+
+    def _keep(self, put: Callable[[], None]) -> None:
+        """Put an answer into the cache; it was paid for, so it is given back also where it does not fit."""
+        try:
+            put()
+        except IntegrityError as error:
+            warnings.warn(RagkitWarning(f"{error}. Answers are given back but not kept until then"), stacklevel=2)
+
+    def _persist(self, call: _Call, sampling: Sampling) -> Result:
+        """Try one call until it has an answer or an error that stays."""
+        options = sampling.options()
+
+        def attempt() -> Completion:
+            with self._one_attempt(call):
+                answer: Completion = self.model.generate(call.prompt, **options)
+            return answer if call.attempts == 1 else replace(answer, attempts=call.attempts)
+
+        try:
+            return attempt() if self.retry is None else self.retry.run(attempt)
+        except RagkitError as error:
+            return error
+
+    @contextmanager
+    def _one_attempt(self, call: _Call) -> Iterator[None]:
+        if call.maybe_paid:
+            self._reserve(call)
+        call.attempts += 1
+        call.maybe_paid = True
+        if self.limit:
+            self.limit.wait(call.tokens)
+        try:
+            yield
+        except RagkitError as error:
+            call.maybe_paid = _maybe_paid(error)
+            raise
+
+    @contextmanager
+    def _leading(self, calls: list[_Call]) -> Iterator[tuple[list[_Call], list[tuple[_Call, Future[Result]]]]]:
+        """Part calls into those that lead and those that wait for an equal one; tell the waiting ones in the end."""
+        leaders: list[_Call] = []
+        followers: list[tuple[_Call, Future[Result]]] = []
+        with self._lock:
+            for call in calls:
+                if call.key in self._under_way:
+                    followers.append((call, self._under_way[call.key]))
+                else:
+                    self._under_way[call.key] = Future()
+                    leaders.append(call)
+        try:
+            yield leaders, followers
+        finally:
+            with self._lock:
+                futures = [self._under_way.pop(call.key) for call in leaders]
+            for call, future in zip(leaders, futures, strict=True):
+                future.set_result(call.result or ModelError(f"the call to {self.name} was broken off"))
+
+    # The budget.
+
+    @contextmanager
+    def _reserved(self, calls: list[_Call], *, written: int, times: int = 1) -> Iterator[list[_Call]]:
+        """Reserve what calls can take, give those that may be made, and give back afterwards what was not taken."""
+        for call in calls:
+            try:
+                self._size(call, written, times)
+                self._reserve(call)
+            except RagkitError as error:
+                call.result = error
+        try:
+            yield [call for call in calls if call.result is None]
+        finally:
+            for call in calls:
+                self._settle(call)
+
+    def _size(self, call: _Call, written: int, times: int) -> None:
+        """Find the most that a call can take, where anything depends on it."""
+        budget = self.budget
+        if budget.tokens is None and budget.money is None and not (self.limit and self.limit.tokens):
+            return
+        read = times * self.most_tokens(call.prompt)
+        call.tokens = read + written
+        if budget.money is not None:
+            call.money = self._price(Usage(prompt_tokens=read, completion_tokens=written))
+
+    def _price(self, usage: Usage) -> float:
+        cost = self.cost_of(usage)
+        if cost is None:
+            raise InvalidInputError(
+                f"the budget limits money, but the price of {self.name} is not known; load it with `prices`"
+            )
+        return cost
+
+    def _reserve(self, call: _Call) -> None:
+        self.budget.reserve(calls=1, tokens=call.tokens, money=call.money)
+        call.reserved = True
+
+    def _settle(self, call: _Call) -> None:
+        """Give back what the last attempt of a call did not take."""
+        if not call.reserved:
+            return
+        answer = call.result
+        kept = isinstance(answer, Completion) and answer.cached
+        if kept or not call.maybe_paid:  # found in a cache, joined, or refused
+            self.budget.give_back(calls=1, tokens=call.tokens, money=call.money)
+        elif isinstance(answer, Completion) and answer.usage.prompt_tokens:
+            took = answer.usage.prompt_tokens + answer.usage.completion_tokens
+            self.budget.give_back(
+                calls=0,
+                tokens=call.tokens - took,
+                money=0.0 if answer.cost is None else call.money - answer.cost,
+            )
+
+    # Scores and streams.
+
+    @override
+    def score(
+        self, prompts: Sequence[AnyPrompt], choices: Sequence[str], *, end_of_turn: bool = False
+    ) -> NDArray[np.float64]:
+        refuse_bare_string("choices", choices)
+        batch = checked_prompts(prompts)
+        options = {"score": list(choices), **({"end_of_turn": True} if end_of_turn else {})}
+        fingerprint = self.fingerprint
+        keys = [key_of(fingerprint, prompt, options) for prompt in batch]
+        found: dict[bytes, object] = {key: self.cache.get_json(key) for key in keys} if self.cache is not None else {}
+        missing = {key: prompt for key, prompt in zip(keys, batch, strict=True) if found.get(key) is None}
+        if missing:
+            calls = [_Call(prompt, key) for key, prompt in missing.items()]
+            for call, row in zip(calls, self._scored(calls, choices, end_of_turn=end_of_turn).tolist(), strict=True):
+                found[call.key] = row
+                if self.cache is not None:
+                    self._keep(partial(self.cache.put_json, call.key, row))
+        return np.array([found[key] for key in keys], dtype=np.float64).reshape(len(batch), len(choices))
+
+    def _scored(self, calls: list[_Call], choices: Sequence[str], *, end_of_turn: bool) -> NDArray[np.float64]:
+        """Score through the model; a prompt is a call, and its tokens count once for each choice."""
+        written = sum(self.model.count_tokens(choice) + end_of_turn for choice in choices)
+        with self._reserved(calls, written=written, times=len(choices)) as able:
+            raised([call.result for call in calls if call.result is not None])
+            try:
+                scores = self.model.score([call.prompt for call in able], choices, end_of_turn=end_of_turn)
+            except RagkitError as error:
+                for call in calls:
+                    call.maybe_paid = _maybe_paid(error)
+                raise
+            for call in calls:
+                call.maybe_paid = True
+            return scores
+
+    @override
+    def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
+        call = _Call(prompt, key_of(self.fingerprint, prompt, sampling.options()))
+        with self._reserved([call], written=sampling.max_tokens):
+            if isinstance(call.result, RagkitError):
+                raise call.result
+            kept = self.cache.get(call.key) if self.cache is not None else None
+            if kept is not None:
+                yield kept.text
+                return kept
+            answer = yield from self._streamed(call, sampling)
+            call.result = answer
+            if self.cache is not None:
+                self._keep(partial(self.cache.put, call.key, answer))
+            return answer
+
+    def _streamed(self, call: _Call, sampling: Sampling) -> Generator[str, None, Completion]:
+        """Stream from the model; until the first piece has come, trouble leads to another attempt."""
+        stream: list[CompletionStream] = []
+        options = sampling.options()
+
+        def first_piece() -> Completion:
+            with self._one_attempt(call):
+                stream[:] = [_as_stream(self.model.stream(call.prompt, **options))]
+                return Completion(text=next(stream[0], ""))
+
+        begun = first_piece() if self.retry is None else self.retry.run(first_piece)
+        pieces = [begun.text]
+        yield begun.text
+        for piece in stream[0]:
+            pieces.append(piece)
+            yield piece
+        whole = stream[0].completion or Completion(text="".join(pieces))
+        return replace(whole, attempts=call.attempts)
+
+
+def _as_stream(pieces: Iterator[str]) -> CompletionStream:
+    if isinstance(pieces, CompletionStream):
+        return pieces
+
+    def all_of_it() -> Generator[str, None, Completion]:
+        text = ""
+        for piece in pieces:
+            text += piece
+            yield piece
+        return Completion(text=text)
+
+    return CompletionStream(all_of_it())
+
+
+def _maybe_paid(error: RagkitError) -> bool:
+    return isinstance(error, ModelError) and error.maybe_paid
+
+
+def _in_threads(work: Callable[[list[_Call]], None], groups: list[list[_Call]], threads: int) -> None:
+    """Do the groups, several at once; where one is broken off, those not yet begun are left."""
+    if len(groups) == 1 or threads == 1:
+        for group in groups:
+            work(group)
+        return
+    pool = ThreadPoolExecutor(min(threads, len(groups)), thread_name_prefix="ragkit-calls")
+    try:
+        for done in [pool.submit(work, group) for group in groups]:
+            done.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,350 @@
+"""What all selectors share: the verbs, the checks of what is asked, and stages behind a ranking of the pool."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ragkit.errors import EmptyPoolError, InvalidInputError, SmallPoolWarning
+from ragkit.records import Fields, Selection, field_text
+from ragkit.text import words
+from ragkit_selectors.candidates import Candidates
+from ragkit_selectors.lazy_hits import Hits
+from ragkit_selectors.pool import AnyExample, Pool
+from ragkit_selectors.stages.base import Asked, Stage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ragkit.protocols import Embedder
+    from ragkit_selectors.langchain import LangChainSelector
+    from ragkit_selectors.report import SelectorReport
+
+Where = Mapping[str, object]
+_HELD = 1_000_000  # candidates of all queries together that are ranked before stages choose among them
+
+
+class Selecting(ABC):
+    """A ranking of a pool, and stages behind it; ``selector | stage`` puts one more behind.
+
+    Threads may ask it at the same time, but not while another one changes the pool.
+
+    Attributes:
+        source: What ranks the pool.
+        stages: What is done with the ranking, in order.
+    """
+
+    source: PoolSelector
+    stages: tuple[Stage, ...]
+
+    def __len__(self) -> int:
+        return len(self.source.pool)
+
+    def __or__(self, stage: Stage) -> Pipeline:
+        return Pipeline(self.source, (*self.stages, stage))
+
+    def select(
+        self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
+    ) -> Selection:
+        """Choose the k best examples for a query.
+
+        Args:
+            query: A text, or the fields of an input, of which ``key`` is searched.
+            k: How many, 0 or more; a `SmallPoolWarning` is given where there are fewer.
+            where: A filter on metadata, such as ``{"lang": "en"}``, as `ragkit.where` reads it.
+            exclude: Ids that may not be chosen; those in the pool are listed in `Selection.dropped`.
+
+        Returns:
+            The examples, best first; equal scores in the order of the pool.
+        """
+        return self._choose([query], k, where, exclude)[0]
+
+    def select_many(
+        self, queries: Sequence[str | Fields], k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
+    ) -> list[Selection]:
+        """Do what `select` does for each of several queries.
+
+        Args:
+            queries: Texts or the fields of inputs.
+            k: How many for each, 0 or more.
+            where: A filter on metadata.
+            exclude: Ids that may not be chosen for any of them.
+
+        Returns:
+            One selection for each query.
+
+        Raises:
+            InvalidInputError: If ``queries`` is a single query.
+        """
+        if isinstance(queries, (str, Mapping)):
+            raise InvalidInputError("`queries` must be a sequence of queries, got a single one; use `select` for it")
+        return self._choose(list(queries), k, where, exclude)
+
+    async def aselect(
+        self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
+    ) -> Selection:
+        """Do what `select` does in another thread, without blocking the event loop.
+
+        Args:
+            query: A text or the fields of an input.
+            k: How many, 0 or more.
+            where: A filter on metadata.
+            exclude: Ids that may not be chosen.
+
+        Returns:
+            The examples, best first.
+        """
+        return await asyncio.to_thread(self.select, query, k, where=where, exclude=exclude)
+
+    def add(self, examples: Sequence[AnyExample]) -> list[str]:
+        """Add examples at the end of the pool; all of them or, after an error, none.
+
+        Args:
+            examples: Examples or mappings, as the constructor takes them.
+
+        Returns:
+            Their ids.
+        """
+        pool = self.source.pool
+        entries = pool.read(examples)
+        if entries:
+            prepared = self.source._prepare([entry.text for entry in entries])
+            pool.append(entries)
+            self.source._extend(prepared)
+        return [entry.id for entry in entries]
+
+    def remove(self, ids: Collection[str]) -> int:
+        """Remove examples; the others keep their order, and choices are those of a pool that never had them.
+
+        Args:
+            ids: Their ids; those that are not in the pool are passed over.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            InvalidInputError: If ``ids`` is one string, or every example would go.
+        """
+        pool, ids = self.source.pool, _read_ids("ids", ids)
+        if len({name for name in ids if pool.row(name) is not None}) == len(pool):
+            raise InvalidInputError("every example would be removed; a selector needs one at least")
+        removed = pool.remove(ids)
+        kept = pool.compacted()
+        if kept is not None:
+            self.source._keep(kept)
+        return removed
+
+    def save(self, path: str | Path) -> None:
+        """Write everything into a folder, so that `load` gives the same selector; a crash leaves what was there.
+
+        Args:
+            path: A new folder, an empty one, or one that a selector was saved in.
+        """
+        from ragkit_selectors.persistence import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, embedder: str | Embedder | None = None) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            path: The folder.
+            embedder: Needed only where the pool was embedded by an object of the user's own.
+
+        Returns:
+            The selector.
+
+        Raises:
+            InvalidInputError: If the folder holds another kind of selector.
+        """
+        from ragkit_selectors.persistence import load
+
+        loaded = load(path, embedder=embedder)
+        if not isinstance(loaded, cls):
+            raise InvalidInputError(f"{path} holds a {type(loaded).__name__}, not a {cls.__name__}")
+        return loaded
+
+    def as_langchain(self, *, k: int = 8, input_key: str | None = None) -> LangChainSelector:
+        """This selector as LangChain's ``BaseExampleSelector``, on the same pool.
+
+        Args:
+            k: How many examples, the most similar last unless a stage says otherwise.
+            input_key: The input variable that is searched; the selector's ``key`` if None.
+
+        Returns:
+            The adapter; it gives the mappings that the pool was made of, as they were given.
+        """
+        from ragkit_selectors.langchain import LangChainSelector
+
+        return LangChainSelector(selector=self, k=k, input_key=input_key or self.source.pool.key)
+
+    def report(self, dev: Sequence[AnyExample], *, k: int = 8) -> SelectorReport:
+        """Judge the selector without a language model.
+
+        Args:
+            dev: Rows with their right outputs, which are not in the pool.
+            k: How many examples are chosen for each.
+
+        Returns:
+            Shares, tokens and milliseconds.
+        """
+        from ragkit_selectors.report import report
+
+        return report(self, dev, k=k)
+
+    def _choose(
+        self, queries: Sequence[str | Fields], k: int, where: Where | None, exclude: Collection[str]
+    ) -> list[Selection]:
+        if type(k) is not int or k < 0:
+            raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
+        source, pool, exclude = self.source, self.source.pool, _read_ids("exclude", exclude)
+        texts = [query if isinstance(query, str) else field_text(query, pool.key) for query in queries]
+        barred = pool.barred(where, exclude)
+        available = len(pool) if barred is None else len(barred) - int(np.count_nonzero(barred))
+        left_out = sorted({row for name in exclude if (row := pool.row(name)) is not None}) if exclude else []
+        if k > available:
+            _warn_of_small_pool(k, len(pool), len(left_out), available, filtered=where is not None)
+        dropped = tuple((pool[row].id, "excluded") for row in left_out)
+        need = min(k, available)
+        if not need or not texts:
+            return [Selection(dropped=dropped) for _ in texts]
+        first = need
+        for stage in reversed(self.stages):
+            first = stage.fetch(first)
+        first = min(first, available)
+        step = max(1, _HELD // first)
+        parts = (texts[start : start + step] for start in range(0, len(texts), step))
+        ranked = chain.from_iterable(source._best(part, first, barred) for part in parts)
+        asked = (
+            Asked(query, text, source, barred, found, exhausted=len(found) < first or first == available)
+            for query, text, found in zip(queries, texts, ranked, strict=True)
+        )
+        return [self._selection(one, need, dropped) for one in asked]
+
+    def _selection(self, asked: Asked, need: int, dropped: tuple[tuple[str, str], ...]) -> Selection:
+        before: Callable[[int], Candidates] = asked.best
+        for stage in self.stages:
+            before = partial(stage.take, asked, before)
+        chosen = before(need)
+        pool, source = asked.source.pool, asked.source
+        entries = [pool[row] for row in chosen.rows.tolist()]
+        hits = Hits(source, asked.text, entries, chosen, asked.ranks or range(1, len(entries) + 1))
+        if asked.dropped:
+            kept = {entry.id for entry in entries}
+            reasons = ((pool[row].id, reason) for row, reason in asked.dropped.items())
+            dropped += tuple((name, reason) for name, reason in reasons if name not in kept)
+        return Selection(
+            examples=tuple(entry.example for entry in entries),
+            hits=hits,
+            dropped=dropped,
+            tokens=asked.tokens,
+            ordered=asked.ordered,
+        )
+
+
+class PoolSelector(Selecting):
+    """Ranks a pool by likeness to a query; a subclass says how."""
+
+    def __init__(self, examples: Sequence[AnyExample] | Pool, *, key: str = "input", output: str = "output") -> None:
+        """Read the pool.
+
+        Args:
+            examples: Examples, or mappings with ``input`` and ``output``; other entries become metadata. Mappings of
+                other names are read too: name the searched entry by ``key`` and the answer by ``output``.
+            key: ``"input"`` to search whole inputs, or the name of one of their fields.
+            output: The entry of a mapping that holds the answer.
+
+        Raises:
+            EmptyPoolError: If there is no example.
+        """
+        self.pool = examples if isinstance(examples, Pool) else Pool(examples, key=key, output=output)
+        if not len(self.pool):
+            raise EmptyPoolError(type(self).__name__)
+        self.source, self.stages = self, ()
+
+    @property
+    def key(self) -> str:
+        """The part of an input that is searched."""
+        return self.pool.key
+
+    @abstractmethod
+    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
+        """The ``n`` best rows for each text, fewer only where fewer are left, none of them ``barred``."""
+
+    @abstractmethod
+    def _config(self) -> dict[str, object]:
+        """The arguments of the constructor, but for the pool, as JSON."""
+
+    def _why(self, text: str, example: str, score: float) -> dict[str, object]:  # noqa: ARG002 - for subclasses
+        """What one score is made of."""
+        return {}
+
+    def _vectors(self, text: str, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The query and some rows in one space, f64[d] and f64[m, d] of length 1 or 0, to compare rows in."""
+        from ragkit.lexical.tfidf import tfidf_vectors
+
+        vectors = tfidf_vectors(self.pool.postings(words), [text, *(self.pool[row].text for row in rows.tolist())])
+        return vectors[0], vectors[1:]
+
+    def _prepare(self, texts: Sequence[str]) -> object:  # noqa: ARG002 - for subclasses
+        """Compute what new rows need, while nothing has changed yet."""
+        return None
+
+    def _extend(self, prepared: object) -> None:
+        """Take up what `_prepare` computed; the pool has the new rows already."""
+
+    def _keep(self, rows: NDArray[np.intp]) -> None:
+        """Follow the pool, of which only these rows are left."""
+
+
+class Pipeline(Selecting):
+    """A selector with stages behind it, made by ``selector | stage``."""
+
+    def __init__(self, source: PoolSelector, stages: tuple[Stage, ...]) -> None:
+        """Put the parts together.
+
+        Raises:
+            InvalidInputError: If a part is not a stage, or stands where it cannot.
+        """
+        from ragkit_selectors.stages.prompt_order import Order, Pinned
+
+        for stage in stages:
+            if not isinstance(stage, Stage):
+                raise InvalidInputError(f"what stands behind a selector must be a stage, got {type(stage).__name__}")
+        late = [(isinstance(stage, Pinned) + 2 * isinstance(stage, Order), stage) for stage in stages]
+        for (first, stage), (second, after) in pairwise(late):
+            if first and second <= first:
+                raise InvalidInputError(
+                    f"only `Order` may stand behind `Pinned` and nothing behind `Order`, got {after!r} behind {stage!r}"
+                )
+        self.source, self.stages = source, stages
+
+    @override
+    def __repr__(self) -> str:
+        return " | ".join([type(self.source).__name__, *map(repr, self.stages)])
+
+
+def _read_ids(name: str, ids: Iterable[str]) -> list[str]:
+    read = [] if isinstance(ids, str) else list(ids)  # an iterator can be gone through once only
+    if isinstance(ids, str) or not all(isinstance(one, str) for one in read):
+        raise InvalidInputError(f"`{name}` must be a collection of ids, which are strings; got {ids!r}")
+    return read
+
+
+def _warn_of_small_pool(k: int, size: int, excluded: int, available: int, *, filtered: bool) -> None:
+    because = (f", {excluded} of them excluded" if excluded else "") + (", filtered by `where`" if filtered else "")
+    warnings.warn(
+        f"{k} examples were asked for, the pool has {size}{because}; {available} are given",
+        SmallPoolWarning,
+        stacklevel=4,
+    )

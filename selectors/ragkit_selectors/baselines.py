@@ -1,0 +1,75 @@
+"""Examples drawn by chance, the baseline that every other selector has to beat, and examples that never change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ragkit_selectors.base import PoolSelector
+from ragkit_selectors.candidates import Candidates, best_of_pool
+from ragkit_selectors.pool import AnyExample, Pool
+
+
+class RandomSelector(PoolSelector):
+    """Draw examples uniformly; the same query always gets the same ones, in any process and any order of calls.
+
+    Each row gets a random number as its score, so fewer examples are always the first of more.
+
+    Attributes:
+        seed: Another seed gives other draws.
+
+    Examples:
+        >>> selector = RandomSelector([{"input": str(n), "output": "a"} for n in range(100)])
+        >>> selector.select("query", k=2).examples == selector.select("query", k=8).examples[:2]
+        True
+    """
+
+    def __init__(
+        self, examples: Sequence[AnyExample] | Pool, *, key: str = "input", output: str = "output", seed: int = 0
+    ) -> None:
+        """Read the pool.
+
+        Args:
+            examples: Examples, or mappings with ``input`` and ``output``.
+            key: The part of an input whose text decides the draw.
+            output: The entry of a mapping that holds the answer.
+            seed: Another seed gives other draws.
+        """
+        super().__init__(examples, key=key, output=output)
+        self.seed = seed
+
+    @override
+    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
+        return [best_of_pool(self._numbers(text), n, barred) for text in texts]
+
+    def _numbers(self, text: str) -> NDArray[np.float64]:
+        # Bytes seed exactly as the same string would, but for lone surrogates, which a string cannot be seeded with.
+        rng = Random(f"{self.seed}:{text}".encode("utf-8", "surrogatepass"))
+        numbers = np.zeros(len(self.pool.entries))
+        numbers[self.pool.rows()] = [rng.random() for _ in range(len(self))]
+        return numbers
+
+    @override
+    def _config(self) -> dict[str, object]:
+        return {"seed": self.seed}
+
+
+class FixedSelector(PoolSelector):
+    """Choose the first k examples of the pool, whatever is asked.
+
+    Examples:
+        >>> FixedSelector([{"input": "a", "output": "b"}, {"input": "c", "output": "d"}]).select("c", k=1)[0].output
+        'b'
+    """
+
+    @override
+    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
+        return [best_of_pool(np.zeros(len(self.pool.entries)), n, barred) for _ in texts]
+
+    @override
+    def _config(self) -> dict[str, object]:
+        return {}

@@ -1,0 +1,146 @@
+"""What a language model makes of demonstrations: the order that biases it least, and the examples that help it most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from math import factorial
+from random import Random
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import EmptyPoolError, InvalidInputError
+from ragkit.models import load_model
+from ragkit.protocols import LanguageModel
+from ragkit.records import Example, Fields
+from ragkit.templates import Template
+from ragkit.text import refuse_bare_string
+from ragkit_selectors.stages.rerank import Score
+
+_NONE = 1e-5  # stands for a label that is never predicted
+
+
+@dataclass(frozen=True, slots=True)
+class EntropyOrder:
+    """The best of several orders.
+
+    Attributes:
+        examples: The examples in the best order.
+        orders: All orders that were tried, as positions, with their entropy in nats; the best first.
+    """
+
+    examples: tuple[Example, ...]
+    orders: tuple[tuple[tuple[int, ...], float], ...]
+
+
+def entropy_order(
+    examples: Sequence[Example],
+    probes: Sequence[str | Fields],
+    labels: Sequence[str],
+    model: str | LanguageModel,
+    *,
+    template: Template | None = None,
+    kind: Literal["global", "local"] = "global",
+    limit: int = 24,
+    seed: int = 0,
+) -> EntropyOrder:
+    """Find the order of demonstrations under which a model is least biased (arXiv 2104.08786).
+
+    GlobalE: the entropy of how often each label is predicted over the probes. LocalE: the mean entropy of the label's
+    probabilities. Higher is better; ties go to the order that was tried first.
+
+    Args:
+        examples: The demonstrations.
+        probes: Inputs without labels; the paper lets the model write them.
+        labels: The labels, two at least.
+        model: A model that can score, or its spec.
+        template: How examples become text.
+        kind: ``"global"`` or ``"local"``.
+        limit: All orders are tried where there are no more than this, else as many drawn ones, the given one first.
+        seed: Seed of the draw.
+
+    Returns:
+        The best order and all that were tried.
+
+    Raises:
+        EmptyPoolError: If there is no example.
+        InvalidInputError: If another argument is out of its range.
+    """
+    if not examples:
+        raise EmptyPoolError("entropy_order")
+    refuse_bare_string("probes", probes)
+    refuse_bare_string("labels", labels)
+    if not probes or len(set(labels)) < 2 or kind not in {"global", "local"} or limit < 1:
+        raise InvalidInputError(
+            "`probes` must not be empty, `labels` two or more, `kind` 'global' or 'local' and `limit` 1 or more; got "
+            f"{len(probes)} probes, {list(labels)}, {kind!r} and {limit}"
+        )
+    judge = load_model(model)
+    template = (template or Template()).for_model(judge)
+    choices = [template.render_answer(label) for label in labels]
+    tried = []
+    for order in _orders(len(examples), limit, seed):
+        shown = [examples[place] for place in order]
+        prompts = [template.prompt(shown, probe) for probe in probes]
+        scores = judge.score(prompts, choices, end_of_turn=template.form == "chat")
+        tried.append((order, _entropy(scores, kind)))
+    tried.sort(key=lambda pair: -round(pair[1], 9))  # stable
+    return EntropyOrder(tuple(examples[place] for place in tried[0][0]), tuple(tried))
+
+
+def score_examples(
+    score: Score | LanguageModel,
+    examples: Sequence[Example],
+    dev: Sequence[Example],
+    *,
+    template: Template | None = None,
+) -> NDArray[np.float64]:
+    """How much each example helps with each row: the likelihood of the right answer after that example alone.
+
+    This is the signal that learned retrievers are trained on (EPR, arXiv 2112.08633); its mean over rows says which
+    examples are worth to be shown always.
+
+    Args:
+        score: A language model, or a function of prompts and answers, one answer for each prompt, to f64[n].
+        examples: c examples.
+        dev: m rows with their right answers.
+        template: How examples become text.
+
+    Returns:
+        f64[m, c], higher is better.
+    """
+    template = template or Template()
+    if isinstance(score, LanguageModel):
+        template = template.for_model(score)
+    helped = np.empty((len(dev), len(examples)))
+    for row, right in enumerate(dev):
+        prompts = [template.prompt([example], right.input) for example in examples]
+        answer = template.render_answer(right.output)
+        if isinstance(score, LanguageModel):
+            helped[row] = score.score(prompts, [answer], end_of_turn=template.form == "chat")[:, 0]
+        else:
+            helped[row] = score([prompt.text for prompt in prompts], [answer] * len(prompts))
+    return helped
+
+
+def _orders(count: int, limit: int, seed: int) -> list[tuple[int, ...]]:
+    if factorial(min(count, 20)) <= limit:
+        return list(permutations(range(count)))
+    rng, found = Random(seed), {tuple(range(count)): None}
+    while len(found) < limit:
+        found.setdefault(tuple(rng.sample(range(count), count)))
+    return list(found)
+
+
+def _entropy(scores: NDArray[np.float64], kind: str) -> float:
+    """The entropy of f64[probes, labels] log-likelihoods, in nats."""
+    if kind == "global":
+        counts = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1])
+        shares = np.maximum(counts / len(scores), _NONE)[None]
+    else:
+        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+    return float(-(shares * np.log(np.maximum(shares, 1e-300))).sum(axis=1).mean())

@@ -1,0 +1,278 @@
+"""Selectors in folders: examples as JSON lines, vectors as an array, and a manifest that is replaced last.
+
+Data files are named by their content and never changed, so a crash leaves the folder as it was. Posting lists are not
+stored: rebuilding them from the texts is faster than reading them from most disks, and they cannot be damaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
+from ragkit.protocols import Embedder
+from ragkit.records import Example
+from ragkit.templates import Template
+from ragkit_selectors.base import Pipeline, PoolSelector, Selecting
+from ragkit_selectors.embedding import EmbeddingSelector
+from ragkit_selectors.hybrid import HybridSelector
+from ragkit_selectors.pool import Entry, Pool
+from ragkit_selectors.stages.base import Stage
+
+MANIFEST = "selector.json"
+# Settings that folders of older versions do not name, with the value that these versions used.
+_ADDED_LATER: dict[str, dict[str, object]] = {"BM25Selector": {"analyzer": None}}
+_OURS = re.compile(r"(?:selector\.json|examples-[0-9a-f]{16}\.jsonl|vectors-[0-9a-f]{16}\.npy)(?:\.partial)?")
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    sha256: str
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: str
+    arguments: dict[str, object]
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    format: Literal[1] = 1
+    selector: _Part
+    stages: list[_Part]
+    key: str
+    output: str
+    serial: int
+    embedder: str | None = None
+    embedder_fingerprint: str | None = None
+    examples: _File
+    vectors: _File | None = None
+
+
+def save(selector: Selecting, path: str | Path) -> None:
+    """Write a selector into a folder.
+
+    Args:
+        selector: The selector.
+        path: A new folder, an empty one, or one that a selector was saved in.
+
+    Raises:
+        InvalidInputError: If the folder holds something else, or an example cannot be written as JSON.
+    """
+    folder = Path(path)
+    if folder.exists() and not (folder.is_dir() and all(map(_is_ours, folder.iterdir()))):
+        raise InvalidInputError(f"{folder} holds something other than a selector; give a new folder")
+    source, pool = selector.source, selector.source.pool
+    part = _Part(kind=type(source).__name__, arguments=source._config())
+    stages = [_described(stage) for stage in selector.stages]
+    lines = "".join(_line(entry) for entry in pool.entries if entry)
+    embedder, vectors = _embedded(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = _Manifest(
+        selector=part,
+        stages=stages,
+        key=pool.key,
+        output=pool.output,
+        serial=pool.serial,
+        embedder=embedder.name if embedder else None,
+        embedder_fingerprint=embedder.fingerprint if embedder else None,
+        examples=_write(folder, "examples", ".jsonl", lines.encode()),
+        vectors=None if vectors is None else _write(folder, "vectors", ".npy", _bytes(vectors)),
+    )
+    _write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    used = {MANIFEST, manifest.examples.name, manifest.vectors.name if manifest.vectors else ""}
+    for old in folder.iterdir():
+        if old.name not in used:
+            old.unlink()
+
+
+def load(path: str | Path, *, embedder: str | Embedder | None = None) -> Selecting:
+    """Read a selector from a folder.
+
+    Args:
+        path: The folder.
+        embedder: Takes the place of the embedder that the manifest names; it must give the same vectors.
+
+    Returns:
+        The selector, stages included.
+
+    Raises:
+        InvalidInputError: If the folder holds no selector, or the embedder is another one.
+        IntegrityError: If a file is damaged.
+    """
+    folder = Path(path)
+    if not (folder / MANIFEST).is_file():
+        raise InvalidInputError(f"{folder} holds no selector: there is no {MANIFEST}; expected what `save` wrote")
+    try:
+        manifest = _Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise IntegrityError(
+            f"{folder / MANIFEST} is damaged or newer than this ragkit: {first['loc']} {first['msg']}"
+        ) from error
+    pool = Pool([], key=manifest.key, output=manifest.output)
+    pool.append([_entry(line, pool) for line in _read(folder, manifest.examples).decode().splitlines()])
+    pool.serial = manifest.serial
+    arguments: dict[str, object] = _ADDED_LATER.get(manifest.selector.kind, {}) | manifest.selector.arguments
+    if manifest.vectors is not None:
+        vectors = np.load(io.BytesIO(_read(folder, manifest.vectors)), allow_pickle=False)
+        arguments |= {"embedder": _same_embedder(manifest, embedder), "vectors": vectors}
+    made = _class_of(manifest.selector.kind)
+    try:
+        source: PoolSelector = made(pool, **arguments)
+        stages = tuple(_stage(part) for part in manifest.stages)
+    except TypeError as error:  # an argument that is not known here
+        raise IntegrityError(f"{folder / MANIFEST} is damaged or newer than this ragkit: {error}") from error
+    return Pipeline(source, stages) if stages else source
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() and _OURS.fullmatch(path.name) is not None
+
+
+def _same_embedder(manifest: _Manifest, embedder: str | Embedder | None) -> Embedder:
+    from ragkit.embedders import load_embedder
+
+    loaded: Embedder = load_embedder(embedder or manifest.embedder or "")
+    if loaded.fingerprint != manifest.embedder_fingerprint:
+        raise InvalidInputError(
+            f"the pool was embedded by {manifest.embedder!r} ({manifest.embedder_fingerprint}), but {loaded.name!r} "
+            f"gives other vectors ({loaded.fingerprint}); load with the one that was used, or build the selector anew"
+        )
+    return loaded
+
+
+def _class_of(kind: str) -> type[Any]:
+    """The class of a saved selector: one of ours, or one of the user's that the program has imported."""
+    import ragkit_selectors
+
+    names = ("BM25", "Containment", "Embedding", "Fixed", "Hybrid", "Jaccard", "Ngram", "Random", "Tfidf")
+    ours: dict[str, type[Any]] = {f"{name}Selector": getattr(ragkit_selectors, f"{name}Selector") for name in names}
+    known = {each.__name__: each for each in _below(PoolSelector)} | ours
+    if kind not in known:
+        raise InvalidInputError(f"a {kind} was saved there, which is no class of ragkit; import its module, then load")
+    return known[kind]
+
+
+def _below(parent: type[Any]) -> Iterator[type[Any]]:
+    for each in parent.__subclasses__():
+        yield each
+        yield from _below(each)
+
+
+def _embedded(source: PoolSelector) -> tuple[Embedder, NDArray[np.float32]] | tuple[None, None]:
+    part = source.parts.get("embedding") if isinstance(source, HybridSelector) else source
+    return (part.embedder, part.vectors()) if isinstance(part, EmbeddingSelector) else (None, None)
+
+
+def _described(stage: Stage) -> _Part:
+    kind = type(stage).__name__
+    if kind not in _stages():
+        raise UnsupportedError(
+            f"a {kind} cannot be saved; save the selector without it and put it behind after loading"
+        )
+    arguments = {
+        each.name: getattr(stage, each.name) for each in fields(cast("Any", stage)) if each.init and each.compare
+    }
+    arguments = {name: asdict(value) if isinstance(value, Template) else value for name, value in arguments.items()}
+    for name, value in arguments.items():
+        if not isinstance(value, (str, int, float, tuple, dict, type(None))):
+            raise UnsupportedError(
+                f"{kind}({name}=…) holds a {type(value).__name__}, which cannot be saved; give its spec, or save the "
+                "selector without this stage and put it behind after loading"
+            )
+    return _Part(kind=kind, arguments=arguments)
+
+
+def _stages() -> dict[str, type]:
+    from ragkit_selectors import diverse, filters, order
+
+    kept = (diverse.Coverage, diverse.Dpp, diverse.LabelBalanced, diverse.LabelNearest, diverse.Mmr)
+    others = (filters.Guard, filters.MinScore, filters.TokenLimit, order.Order, order.Pinned)
+    return {each.__name__: each for each in (*kept, *others)}
+
+
+def _stage(part: _Part) -> Stage:
+    if part.kind not in _stages():
+        raise InvalidInputError(f"a stage {part.kind} was saved there, which this ragkit does not know; update it")
+    arguments = {
+        name: Template(**value) if name == "template" and isinstance(value, dict) else value
+        for name, value in part.arguments.items()
+    }
+    made: Stage = _stages()[part.kind](**arguments)
+    return made
+
+
+def _line(entry: Entry) -> str:
+    if isinstance(entry.given, Example):
+        example = entry.example
+        value = example.input if isinstance(example.input, str) else dict(example.input)
+        row: dict[str, object] = {"input": value, "output": example.output, "metadata": example.metadata}
+        row |= {"has_id": example.id is not None}
+    else:
+        row = {"given": dict(entry.given)}
+    try:
+        # Escaped, so that no text can hold a line break and lone surrogates survive.
+        return json.dumps({"id": entry.id, **row}, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"example {entry.id!r} cannot be written as JSON: {error}") from error
+
+
+def _entry(line: str, pool: Pool) -> Entry:
+    from ragkit_selectors.example_parsing import read_example
+
+    row = json.loads(line)
+    given: Example | Mapping[str, object]
+    if "given" in row:
+        given = row["given"]
+        example = read_example(given, "a saved example", pool.output)
+    else:
+        own = row["id"] if row["has_id"] else None
+        given = example = Example(row["input"], row["output"], id=own, metadata=row["metadata"])
+    return Entry(row["id"], example.text(pool.key), example, given)
+
+
+def _bytes(array: NDArray[np.float32]) -> bytes:
+    written = io.BytesIO()
+    np.save(written, array, allow_pickle=False)
+    return written.getvalue()
+
+
+def _write(folder: Path, stem: str, suffix: str, content: bytes) -> _File:
+    digest = hashlib.sha256(content).hexdigest()
+    path = folder / f"{stem}-{digest[:16]}{suffix}"
+    if not path.is_file() or path.read_bytes() != content:
+        _write_atomic(path, content)
+    return _File(name=path.name, sha256=digest)
+
+
+def _write_atomic(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read(folder: Path, file: _File) -> bytes:
+    path = folder / file.name
+    if path.parent != folder or not path.is_file():
+        raise IntegrityError(f"{path} is missing; restore the folder from a copy, or build the selector anew")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise IntegrityError(f"{path} is not what was saved; restore it from a copy, or build the selector anew")
+    return content

@@ -1,0 +1,162 @@
+"""What is wrong with a pool of examples: duplicates, contradictions, and test rows that stand in it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import NamedTuple
+
+from ragkit.errors import EmptyPoolError, InvalidInputError
+from ragkit.text import folded, words
+from ragkit_selectors.example_parsing import read_example
+from ragkit_selectors.pool import AnyExample
+
+
+class Pair(NamedTuple):
+    """Two rows that are the same or nearly so.
+
+    Attributes:
+        first: Position of the earlier row; in the pool, where the second is a test row.
+        second: Position of the later row.
+        likeness: Jaccard likeness of their words, 1 for the same.
+    """
+
+    first: int
+    second: int
+    likeness: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolCheck:
+    """What was found, rows by their positions.
+
+    Attributes:
+        rows: Rows of the pool.
+        duplicates: Pairs with the same input but for case and punctuation, each later row with the first one.
+        near_duplicates: Pairs with nearly the same words.
+        conflicts: Those of both whose outputs differ.
+        test_rows: Test rows looked at.
+        leaks: Pool and test rows with the same input but for case and punctuation, one pair for each test row.
+        near_leaks: Pool and test rows with nearly the same words, one pair for each test row that is not a leak.
+        labels: Number of rows of each output, the commonest first.
+        near_searched: Whether near-duplicates were looked for to the end; where not, none are given.
+    """
+
+    rows: int
+    duplicates: tuple[Pair, ...]
+    near_duplicates: tuple[Pair, ...]
+    conflicts: tuple[Pair, ...]
+    test_rows: int
+    leaks: tuple[Pair, ...]
+    near_leaks: tuple[Pair, ...]
+    labels: tuple[tuple[str, int], ...]
+    near_searched: bool = True
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is neither a duplicate nor a conflict nor a leak."""
+        return not (self.duplicates or self.near_duplicates or self.leaks or self.near_leaks)
+
+
+def check_pool(
+    examples: Sequence[AnyExample],
+    test: Sequence[AnyExample] = (),
+    *,
+    near: float = 0.9,
+    key: str = "input",
+    output: str = "output",
+    most_candidates: int | None = None,
+) -> PoolCheck:
+    """Look for duplicates, contradictions and leaks.
+
+    Args:
+        examples: The pool.
+        test: Rows that should not be in it.
+        near: Jaccard likeness of words from which two rows are nearly the same, above 0 and at most 1.
+        key: The part of an input that is compared.
+        output: The entry of a mapping that holds the answer.
+        most_candidates: Pairs of rows that may be held against each other in the search for near-duplicates, for each
+            row in the mean; with more, the search is given up. None for no limit.
+
+    Returns:
+        What was found.
+
+    Raises:
+        EmptyPoolError: If there is no example.
+        InvalidInputError: If ``near`` is out of its range.
+    """
+    if not 0 < near <= 1:
+        raise InvalidInputError(f"`near` must be above 0 and at most 1, got {near!r}")
+    pool = [read_example(row, f"examples[{place}]", output) for place, row in enumerate(examples)]
+    held_out = [read_example(row, f"test[{place}]", output) for place, row in enumerate(test)]
+    if not pool:
+        raise EmptyPoolError("check_pool")
+    texts = [row.text(key) for row in (*pool, *held_out)]
+    same, near_pairs = _same(texts), _alike(texts, near, most_candidates)
+    alike = near_pairs or []
+    size = len(pool)
+    inside = [[pair for pair in pairs if pair.second < size] for pairs in (same, alike)]
+    across = [
+        [Pair(pair.first, pair.second - size, pair.likeness) for pair in pairs if pair.first < size <= pair.second]
+        for pairs in (same, alike)
+    ]
+    leaked = {pair.second for pair in across[0]}
+    near_leaks: dict[int, Pair] = {}
+    for pair in across[1]:
+        if pair.second not in leaked and pair.likeness > near_leaks.get(pair.second, Pair(0, 0, 0.0)).likeness:
+            near_leaks[pair.second] = pair
+    return PoolCheck(
+        rows=size,
+        duplicates=tuple(inside[0]),
+        near_duplicates=tuple(inside[1]),
+        conflicts=tuple(
+            pair for pairs in inside for pair in pairs if pool[pair.first].output != pool[pair.second].output
+        ),
+        test_rows=len(held_out),
+        leaks=tuple(across[0]),
+        near_leaks=tuple(near_leaks[row] for row in sorted(near_leaks)),
+        labels=tuple(Counter(row.output for row in pool).most_common()),
+        near_searched=near_pairs is not None,
+    )
+
+
+def _same(texts: Sequence[str]) -> list[Pair]:
+    first: dict[str, int] = {}
+    pairs = (Pair(first.setdefault(folded(text), place), place, 1.0) for place, text in enumerate(texts))
+    return [pair for pair in pairs if pair.first != pair.second]
+
+
+def _alike(texts: Sequence[str], near: float, most_candidates: int | None) -> list[Pair] | None:
+    """All pairs of at least ``near`` that are not the same, by their rarest words (Chaudhuri et al., 2006).
+
+    Two sets of that likeness share one of the first ``size - ceil(near * size) + 1`` words of each, the rarest first.
+
+    Returns:
+        The pairs; None where there is a limit and a few words make up all texts, so that nearly every pair is left.
+    """
+    sets = [frozenset(words(text)) for text in texts]
+    wholes = [folded(text) for text in texts]
+    frequency = Counter(word for held in sets for word in held)
+    seen: defaultdict[str, list[int]] = defaultdict(list)
+    left = None if most_candidates is None else most_candidates * len(texts)
+    found: list[Pair] = []
+    for place, held in enumerate(sets):
+        size = len(held)
+        rarest = sorted(held, key=lambda word: (frequency[word], word))[: size - ceil(near * size - 1e-9) + 1]
+        if left is not None:
+            left -= sum(len(seen[word]) for word in rarest)
+            if left < 0:
+                return None
+        others = {other for word in rarest for other in seen[word]}
+        least, most = ceil(near * size - 1e-9), floor(size / near + 1e-9)
+        for other in sorted(others):
+            if least <= len(sets[other]) <= most and wholes[other] != wholes[place]:
+                shared = len(held & sets[other])
+                likeness = shared / (size + len(sets[other]) - shared)
+                if likeness >= near:
+                    found.append(Pair(other, place, likeness))
+        for word in rarest:
+            seen[word].append(place)
+    return found

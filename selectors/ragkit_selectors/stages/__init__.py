@@ -1,0 +1,1 @@
+"""Stages behind a selector: filters, diversity, coverage, reranking and prompt order."""

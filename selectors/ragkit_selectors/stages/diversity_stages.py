@@ -1,0 +1,216 @@
+"""Stages that choose a set: examples that are like the query and unlike each other, or that cover it together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from sys import maxsize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.embedders import load_embedder
+from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.mmr import mmr
+from ragkit.protocols import Embedder, TokenEmbedder
+from ragkit.records import Example
+from ragkit_selectors.candidates import Candidates
+from ragkit_selectors.stages.base import Asked, Before
+from ragkit_selectors.stages.diversity import bsr_contributions, cover, dpp
+
+_MOST_KEPT = 4096
+
+
+def _check_fetch(fetch_k: int) -> None:
+    if type(fetch_k) is not int or fetch_k < 1:
+        raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {fetch_k!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Mmr:
+    """Maximal marginal relevance: likeness to the query, less likeness to what is chosen already.
+
+    Cosines of embeddings behind an embedding selector, else of TF-IDF vectors.
+
+    Attributes:
+        trade_off: 1 for likeness to the query alone, 0 for unlikeness alone (lambda in arXiv 2211.13892).
+        fetch_k: How many candidates are looked at.
+    """
+
+    trade_off: float = 0.7
+    fetch_k: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.trade_off <= 1:
+            raise InvalidInputError(f"`trade_off` must be between 0 and 1, got {self.trade_off!r}")
+        _check_fetch(self.fetch_k)
+
+    def fetch(self, n: int) -> int:
+        """At least `fetch_k`."""
+        return max(n, self.fetch_k)
+
+    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+        """Choose n."""
+        found = before(self.fetch(n))
+        query, vectors = asked.source._vectors(asked.text, found.rows)
+        places, penalties = mmr(query, vectors, n, self.trade_off)
+        return found.take(places, mmr_penalty=penalties)
+
+
+@dataclass(frozen=True, slots=True)
+class Dpp:
+    """The likeliest subset of a determinantal point process, found greedily (CEIL, arXiv 2302.05698).
+
+    Attributes:
+        scale: The smaller, the more likeness to the query counts against diversity.
+        fetch_k: How many candidates are looked at.
+    """
+
+    scale: float = 0.1
+    fetch_k: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < float("inf"):
+            raise InvalidInputError(f"`scale` must be above 0, got {self.scale!r}")
+        _check_fetch(self.fetch_k)
+
+    def fetch(self, n: int) -> int:
+        """At least `fetch_k`."""
+        return max(n, self.fetch_k)
+
+    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+        """Choose n."""
+        found = before(self.fetch(n))
+        query, vectors = asked.source._vectors(asked.text, found.rows)
+        return found.take(dpp(query, vectors, n, self.scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Examples that together cover every part of the query, as compositional tasks need (arXiv 2305.14907).
+
+    Set-BM25 by default: the parts are words. With an embedder that has ``embed_tokens`` it is Set-BSR: the parts are
+    the query's token embeddings, each as well covered as its nearest token in an example.
+
+    Attributes:
+        embedder: An embedder or its spec; None for words.
+        fetch_k: How many candidates are looked at.
+    """
+
+    embedder: str | Embedder | None = None
+    fetch_k: int = 100
+    _tokens: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_fetch(self.fetch_k)
+
+    def fetch(self, n: int) -> int:
+        """At least `fetch_k`."""
+        return max(n, self.fetch_k)
+
+    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+        """Choose n."""
+        found = before(self.fetch(n))
+        parts = self._words(asked, found) if self.embedder is None else self._embedded(asked, found)
+        places, gains = cover(parts, n)
+        return found.take(places, coverage_gain=gains)
+
+    def _words(self, asked: Asked, found: Candidates) -> NDArray[np.float64]:
+        from ragkit_selectors.lexical import BM25Selector
+
+        source = asked.source
+        bm25 = source if isinstance(source, BM25Selector) else BM25Selector(source.pool)
+        added: NDArray[np.float64] = bm25.scorer.contributions(asked.text, found.rows)
+        return added
+
+    def _embedded(self, asked: Asked, found: Candidates) -> NDArray[np.float64]:
+        embedder = load_embedder(self.embedder or "")
+        if not isinstance(embedder, TokenEmbedder):
+            raise UnsupportedError(
+                f"embedder {embedder.name!r} has no `embed_tokens`; use Coverage() for words, or another embedder"
+            )
+        texts = [asked.entry(row).text for row in found.rows.tolist()]
+        # Held here, for another thread may empty what is kept.
+        known = {text: held for text in (asked.text, *texts) if (held := self._tokens.get(text)) is not None}
+        new = sorted({asked.text, *texts} - known.keys())
+        embedded = dict(zip(new, embedder.embed_tokens(new), strict=True))
+        known |= embedded
+        if len(self._tokens) + len(embedded) > _MOST_KEPT:
+            self._tokens.clear()
+        self._tokens.update(embedded)
+        return bsr_contributions(known[asked.text], [known[text] for text in texts])
+
+
+@dataclass(frozen=True, slots=True)
+class LabelNearest:
+    """One example of each label in turn: the labels ordered by their best example, then the second ones.
+
+    Attributes:
+        label: ``"output"``, or the metadata entry that holds the label.
+        fetch_k: How many candidates are looked at.
+    """
+
+    label: str = "output"
+    fetch_k: int = 100
+
+    def __post_init__(self) -> None:
+        _check_fetch(self.fetch_k)
+
+    def fetch(self, n: int) -> int:
+        """At least `fetch_k`."""
+        return max(n, self.fetch_k)
+
+    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+        """Choose n."""
+        return _in_turn(asked, before(self.fetch(n)), self.label, n)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelBalanced:
+    """As many examples of each label of the pool as k allows, the most similar ones of each.
+
+    Attributes:
+        label: ``"output"``, or the metadata entry that holds the label.
+    """
+
+    label: str = "output"
+
+    def fetch(self, n: int) -> int:  # noqa: ARG002 - as the contract has it
+        """All there are."""
+        return maxsize
+
+    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+        """Choose n."""
+        return _in_turn(asked, before(self.fetch(n)), self.label, n)
+
+
+def label_of(example: Example, label: str) -> str:
+    """The label of an example.
+
+    Args:
+        example: The example.
+        label: ``"output"`` or the name of a metadata entry.
+
+    Returns:
+        The label as text.
+
+    Raises:
+        InvalidInputError: If the example has no such entry.
+    """
+    if label == "output":
+        return example.output
+    metadata = example.metadata or {}
+    if label not in metadata:
+        raise InvalidInputError(f"label {label!r} is not in an example's metadata, which has {sorted(metadata)}")
+    return str(metadata[label])
+
+
+def _in_turn(asked: Asked, found: Candidates, label: str, n: int) -> Candidates:
+    seen: defaultdict[str, int] = defaultdict(int)
+    turns = np.empty(len(found), dtype=np.intp)
+    for place, example in enumerate(asked.examples(found)):
+        name = label_of(example, label)
+        turns[place] = seen[name]
+        seen[name] += 1
+    places = np.argsort(turns, kind="stable")[:n]
+    return found.take(places, label_turn=turns[places].astype(np.float64) + 1)

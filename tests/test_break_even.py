@@ -39,9 +39,9 @@ TUNED = row("lora", **TRAINED)
 # Shots, and the volumes without and with prompt caching, as published for prices of the middle of 2025.
 @pytest.mark.parametrize(
     ("k", "plain", "cached"),
-    [(0, "never", None), (2, "255,000 answers", None), (4, "15,938 answers", None),
-     (8, "5,543 answers", "18,889 answers"), (16, "2,406 answers", "5,862 answers"),
-     (32, "1,128 answers", "2,464 answers")],
+    [(0, "never", None), (2, "255,000 predictions", None), (4, "15,938 predictions", None),
+     (8, "5,543 predictions", "18,889 predictions"), (16, "2,406 predictions", "5,862 predictions"),
+     (32, "1,128 predictions", "2,464 predictions")],
 )  # fmt: skip
 def test_the_published_volumes_come_out_of_rows(k, plain, cached):
     found = break_even_of([TUNED], [row("few-shot:fixed", k)], PriceRange(base=[SMALL], tuned=[SMALL_TUNED]))
@@ -54,7 +54,7 @@ def test_the_published_volumes_come_out_of_rows(k, plain, cached):
 def test_examples_chosen_for_each_question_are_charged_in_full():
     chosen = row("few-shot:bm25", 8, shared_tokens=100)
     found = break_even_of([TUNED], [chosen], PriceRange(base=[SMALL], tuned=[SMALL_TUNED]))
-    assert str(found.money) == str(found.money_cached) == "5,543 answers"
+    assert str(found.money) == str(found.money_cached) == "5,543 predictions"
 
 
 def test_a_range_over_prices_and_hosting():
@@ -71,7 +71,7 @@ def test_a_range_over_prices_and_hosting():
 def test_labels_count_for_both_sides_and_cancel_where_both_use_them():
     prices = PriceRange(base=[SMALL], tuned=[SMALL_TUNED])
     tuned, shown = (each.model_copy(update={"label_cost": 50.0}) for each in (TUNED, row("few-shot", 8)))
-    assert str(break_even_of([tuned], [shown], prices).money) == "5,543 answers"
+    assert str(break_even_of([tuned], [shown], prices).money) == "5,543 predictions"
     bare = row("rag", 8, labels=0, label_cost=0.0)
     each = (1400 * 0.15 + 20 * 0.6) / 1e6 - (200 * 0.3 + 20 * 1.2) / 1e6
     assert break_even_of([tuned], [bare], prices).money.low == pytest.approx(50.765 / each)
@@ -120,7 +120,7 @@ def test_a_comparison_counts_labels_operations_and_says_what_it_rests_on(tiny, t
     assert "unknown" not in lines[0]
     report = markdown_report(result.results)
     assert "## Break-even" in report
-    assert "Labels are counted. Providers keep no beginning under 1,024 tokens." in report
+    assert "Labels are included. Providers do not cache prefixes of fewer than 1,024 tokens." in report
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def test_what_is_not_known_is_said():
     result = compare(task, arms, model=ScriptedModel([]), embedder="hash:8")
     assert break_even_lines(result.results) == [["trained", "asked", *["unknown"] * 4]]
     report = markdown_report(result.results)
-    assert "Prices of tokens are not given. The price of a label is not given, so labels are not counted." in report
+    assert "No token prices were given. No label price was given, so labels are not included." in report
     assert "| trained | 250 | 0 | 0 | 0.0 | unknown | unknown | 0.0 | 0.0000 | unknown | unknown |" in report
 
 

@@ -55,7 +55,7 @@ def test_json_output_is_only_json(data, tmp_path):
     ("arguments", "message"),
     [
         (["--strategies", "vote:jacard"], "Did you mean 'vote:jaccard'"),
-        (["--sizes", "many"], "--sizes takes whole numbers"),
+        (["--sizes", "many"], "--sizes must be integers"),
         (["--embedder", "minilmm"], "Did you mean 'minilm'"),
         (["--sizes", "999", "--strategies", "majority", "--embedder", "hash:8"], "between 1 and 16"),
     ],

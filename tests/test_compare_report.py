@@ -90,7 +90,7 @@ def test_the_page_stands_alone_and_escapes_every_text(folder, tmp_path):
     classes = text.partition("Recall by class")[2].partition("Classes and confusions")[0]
     assert re.findall(r"<td>(.*?)</td>", classes) == ["fade", "20", "1.000", "0.000", "1.000",
                                                        "vent", "10", "0.000", "0.000", "0.000"]  # fmt: skip
-    confused = text.partition("<summary>few-shot:jaccard</summary>")[2].partition("Confused most often")[2]
+    confused = text.partition("<summary>few-shot:jaccard</summary>")[2].partition("Most frequent confusions")[2]
     assert re.findall(r"<td>(.*?)</td>", confused)[:3] == ["vent", "fade", "10"]
 
 
@@ -99,7 +99,7 @@ def test_the_same_results_give_the_same_page(folder):
 
     results, items = Results.load(folder), Items.load(folder)
     assert html_report(results, items) == html_report(results, items)
-    assert "Item by item" not in html_report(results)
+    assert "Answers by test row" not in html_report(results)
 
 
 def test_a_page_of_extreme_scores():
@@ -122,7 +122,7 @@ def test_markdown_has_every_part(folder):
     text = (folder / "report.md").read_text()
     assert text == markdown_report(Results.load(folder), Items.load(folder))
     assert "<script>" not in text
-    for heading in ("# ", "## A thousand answers", "## Differences", "## From"):
+    for heading in ("# ", "## Cost per 1,000 predictions", "## Differences", "## Run details"):
         assert heading in text
     lines = [line for line in text.splitlines() if line.startswith("| few-shot:jaccard |")]
     assert "worst seed" in lines[0]
@@ -188,8 +188,8 @@ def test_resume_goes_on_with_what_was_asked(tmp_path):
 
 def test_mistakes_are_one_line(tmp_path):
     for arguments, message in (
-        (["compare"], "give the rows to compare on with --data"),
-        (["compare", "resume", tmp_path], "expected what `ragkit compare` was asked for"),
+        (["compare"], "--data FILE"),
+        (["compare", "resume", tmp_path], "expected the options of `ragkit compare`"),
         (["compare", "show", tmp_path], "expected the results of a comparison"),
     ):
         done = ragkit(*arguments)
@@ -219,4 +219,4 @@ def test_names_stay_in_their_cells():
     console = Console(width=200, file=StringIO())
     console.print(result.table())
     assert "few-shot:bm25|Mmr(0.7) [/red]" in console.file.getvalue()
-    assert "a [/b]: share of 30 test rows" in console.file.getvalue()
+    assert "a [/b]: accuracy on 30 test rows" in console.file.getvalue()

@@ -87,12 +87,12 @@ def test_a_range_of_prices():
     both = break_even_range(shape(8), shape(0), base_prices=[BASE, cheap], tuned_prices=[TUNED], upfront=[TRAINING])
     assert round(both.low) == 5543
     assert both.high is None
-    assert str(both) == "5,543 answers at the best prices, never at the worst"
+    assert str(both) == "5,543 predictions at the best prices, never at the worst"
     dear = Upfront(tokens=85_000, price=3.0, epochs=3, trials=3, labels=500, label_price=0.1, hosting=20)
     assert dear.money == pytest.approx(0.765 * 4 + 50 + 20)
     found = break_even_range(shape(8), shape(0), base_prices=[BASE], tuned_prices=[TUNED], upfront=[TRAINING, dear])
     assert found.high / found.low == pytest.approx(dear.money / TRAINING.money)
-    assert str(found) == f"5,543 to {found.high:,.0f} answers"
+    assert str(found) == f"5,543 to {found.high:,.0f} predictions"
     assert str(VolumeRange(None, None)) == "never"
 
 
@@ -110,7 +110,7 @@ def test_bad_shapes():
         PromptShape(query=-1, output=0)
     with pytest.raises(InvalidInputError, match="`method` must be one of"):
         ModelSize(parameters=1).training(1, method="ful")
-    with pytest.raises(InvalidInputError, match="one entry each"):
+    with pytest.raises(InvalidInputError, match="`base_prices`"):
         break_even_range(shape(1), shape(0), base_prices=[], tuned_prices=[TUNED], upfront=[TRAINING])
 
 

@@ -47,7 +47,7 @@ def test_a_curve_that_does_not_rise_never_gets_there():
     flat = {size: {0: [1.0] * 50 + [0.0] * 50} for size in (10, 100, 1000)}
     found = extrapolate(flat, 0.9)
     assert (found.size, found.high, found.missed_by) == (float("inf"), float("inf"), None)
-    assert str(found) == "not within 10 times the data (10,000) for a score of 0.900"
+    assert str(found) == "more than 10,000 examples (10 times the pool) for a score of 0.900"
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def test_a_comparison_says_what_would_close_the_gap():
     (line,) = gap_lines(result.items)
     assert line[:3] == ["slow", "0.900", "0.950 (quick)"]
     assert re.fullmatch(r"256 examples \[\d+, .*\]", line[3])
-    assert "## Labels that would close the gap" in markdown_report(result.results, result.items)
-    assert "Labels that would close the gap" in result.html()
-    with pytest.raises(InvalidInputError, match="no answers of a strategy 'slw'"):
+    assert "## Labelled examples needed" in markdown_report(result.results, result.items)
+    assert "Labelled examples needed" in result.html()
+    with pytest.raises(InvalidInputError, match="'slw'"):
         result.examples_needed("slw", "quick")
 
 
@@ -91,14 +91,14 @@ def test_a_gap_is_not_closed_by_guessing():
         for sizes in ([4, 16, 64], [16, 64])
     )
     (line,) = gap_lines(three)
-    assert line[2:] == ["0.999 (perfect)", "not within 10 times the data (640)"]
+    assert line[2:] == ["0.999 (perfect)", "more than 640 examples (10 times the pool)"]
     assert gap_lines(two) == []
 
 
 @pytest.mark.parametrize(
     ("scores", "target", "message"),
     [
-        ({10: {0: [1.0]}, 20: {0: [1.0]}}, 0.9, "three pool sizes"),
+        ({10: {0: [1.0]}, 20: {0: [1.0]}}, 0.9, "at least three"),
         ({size: {0: [1.0, 0.0]} for size in (1, 2, 3)}, 1.0, "`target`"),
         ({1: {0: [1.0]}, 2: {1: [1.0]}, 3: {0: [1.0]}}, 0.9, "same seeds"),
         ({1: {0: [1.0]}, 2: {0: [1.0, 0.0]}, 3: {0: [1.0]}}, 0.9, "same items"),

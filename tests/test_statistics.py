@@ -102,7 +102,7 @@ def test_strategies_that_never_differ_are_not_known_to_be_equal():
     ("scores", "draws", "message"),
     [
         (np.zeros((2, 3)), 1000, r"got shape \(2, 3\)"),
-        (np.zeros((2, 0, 3)), 1000, "none empty"),
+        (np.zeros((2, 0, 3)), 1000, "non-empty"),
         (np.full((2, 1, 3), 1.5), 1000, "between 0 and 1"),
         (np.full((2, 1, 3), np.nan), 1000, "between 0 and 1"),
         (np.zeros((2, 1, 3)), 10, "100 or more"),
@@ -119,9 +119,9 @@ def test_calibration_by_hand():
     assert calibration_error(confidence, right, bins=2) == pytest.approx((abs(0.25 - 0.5) + abs(0.85 - 1)) / 2)
     assert calibration_error(confidence, right, bins=1) == pytest.approx(0.2)
     assert calibration_error(confidence, right) == pytest.approx((0.1 + 0.2 + 0.7 + 0.2) / 4)
-    with pytest.raises(InvalidInputError, match="lists of one length"):
+    with pytest.raises(InvalidInputError, match="lists of the same length"):
         brier([0.5], [1, 0])
-    with pytest.raises(InvalidInputError, match="`confidence` must lie"):
+    with pytest.raises(InvalidInputError, match="`confidence` must be"):
         calibration_error([1.5], [1])
     with pytest.raises(InvalidInputError, match="`bins`"):
         calibration_error([0.5], [1], bins=0)
@@ -150,8 +150,8 @@ def test_seeds_are_not_pooled():
     assert pooled[2] < 1e-6
     results = summarise("t", 0, cells_of({"tuned": better, "prompted": dict.fromkeys(range(4), base)}))
     assert results.recommendation.strategy is None
-    assert "no difference shown to prompted" in results.recommendation.evidence
-    assert "50.0% in the worst" in results.recommendation.evidence
+    assert "not significantly better than prompted (" in results.recommendation.evidence
+    assert "worst seed 50.0%" in results.recommendation.evidence
     assert results.differences[0].seeds == 4
     assert results.differences[0].low < 0 < results.differences[0].high
 
@@ -184,11 +184,11 @@ def test_an_arm_at_the_floor_is_labelled():
     same, weak = [1.0] * 40 + [0.0] * 60, [1.0] * 45 + [0.0] * 55
     results = summarise("t", 0, cells_of({"same": {0: same}, "weak": {0: weak}}), floor=0.4)
     assert [row.at_floor for row in results.rows] == [True, True]
-    assert "one and the same answer" in results.recommendation.evidence
-    assert "at the floor" in results.markdown()
+    assert "not significantly better than the majority baseline" in results.recommendation.evidence
+    assert "not above the baseline" in results.markdown()
     three = summarise("t", 0, cells_of({"x": {0: [1.0, 1.0, 1.0]}, "y": {0: [0.0, 0.0, 0.0]}}))
     assert three.recommendation.strategy is None
-    assert "no difference shown" in three.recommendation.evidence
+    assert "not significantly better than" in three.recommendation.evidence
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_an_arm_at_the_floor_is_labelled():
     [
         (None, "expected the results of a comparison"),
         ("{", "expected the results of a comparison"),
-        ('{"task": "t", "rows": []}', "expected results of schema 2, got 1"),
-        ("[]", "expected results of schema 2, got None"),
+        ('{"task": "t", "rows": []}', "expected schema version 2, got 1"),
+        ("[]", "expected schema version 2, got None"),
         ('{"schema_version": 2, "task": "t"}', "`leaked_test_rows`: Field required"),
     ],
 )
@@ -263,19 +263,21 @@ def test_the_evidence_says_what_failed():
 
 def test_parts_of_a_score_are_not_called_right_answers():
     results = summarise("t", 0, cells_of({"low": {0: [0.25] * 40}, "high": {0: [0.75, 0.7] * 20}}))
-    assert "high scored 0.725 in the mean of 40 test rows from a pool of 10" in results.recommendation.evidence
-    assert results.measured == "mean score of 40 test rows, with 95 % interval"
+    assert (
+        "high had a mean score of 0.725 on 40 test rows with a pool of 10 examples" in results.recommendation.evidence
+    )
+    assert results.measured == "mean score on 40 test rows, with 95 % interval"
     whole = summarise("t", 0, cells_of({"low": {0: [0.0] * 40}, "high": {0: [1.0] * 40}}))
-    assert "high answered 100.0% of 40 test rows right" in whole.recommendation.evidence
-    assert whole.measured == "share of 40 test rows answered right, with 95 % interval"
+    assert "high answered 100.0% of 40 test rows correctly" in whole.recommendation.evidence
+    assert whole.measured == "accuracy on 40 test rows, with 95 % interval"
 
 
 def test_what_a_single_test_shows_is_not_promised_of_several():
     same = {0: [1.0] * 20 + [0.0] * 20}
     two = summarise("t", 0, cells_of({"a": same, "b": same})).recommendation.evidence
-    assert two.endswith("would likely have been shown")
+    assert two.endswith("minimum detectable difference: 7.0 points")
     three = summarise("t", 0, cells_of({"a": same, "b": same, "c": same})).recommendation.evidence
-    assert three.endswith("would likely have been shown by a single test")
+    assert three.endswith("minimum detectable difference: 7.0 points in a single test")
 
 
 def test_mcnemar_is_the_binomial_sum_for_every_small_table():

@@ -1,7 +1,7 @@
-"""Which ways of solving a task are worth running: a small decision table, measured where data is given.
+"""Recommend strategies for a task by a decision table, and measure them if data is given.
 
-Every rule that fits adds ways to run, or says what is not worth it. The table narrows the choice down; it does not
-make it. Where there is data, the ways are run on it, and the evidence decides or says that no difference was shown.
+Every rule that applies recommends strategies, or advises against them. The table narrows down the candidates. If data
+is given, the candidates are compared on it, and the recommendation is based on the result.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from ragkit_pipelines.compare.strategies.named import load_strategy
 if TYPE_CHECKING:
     from ragkit.tasks import Task
 
-_ENOUGH = 100  # examples from which training is worth trying
-_BUSY = 500.0  # calls an hour from which the tokens of every prompt count
-_FAST = 500.0  # milliseconds under which a long prompt, or a large model, is too slow
+_ENOUGH = 100  # number of examples from which training is worth trying
+_BUSY = 500.0  # calls per hour from which the length of prompts matters
+_FAST = 500.0  # latency in milliseconds below which long prompts and large models are too slow
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """Answers to the questions of practice.
+    """Requirements of a task.
 
     Attributes:
-        behaviour: Whether the model must learn how to answer: a form, a style, a way to decide.
-        knowledge: Whether it must know facts that it was not trained on.
-        changes: How fast these facts or the wanted answers change.
-        per_hour: Calls an hour.
-        latency_ms: Milliseconds that an answer may take; None where it does not matter.
-        private: Whether inputs must not leave the house.
-        strict: Whether every answer must hold the form or style, without exception.
-        varied: Whether inputs differ too much for one fixed set of examples: many languages, many labels.
-        categories: Whether answers come from a fixed list. Known from the task where there is one.
-        long_documents: Whether a question is about a document of many pages.
-        examples: Labelled examples at hand. Known from the task where there is one.
+        behaviour: Whether the model must learn how to answer, such as a format, a style or decision criteria.
+        knowledge: Whether the model needs facts that it was not trained on.
+        changes: How often these facts or the expected answers change.
+        per_hour: Number of calls per hour.
+        latency_ms: Maximum latency of an answer in milliseconds; None if it does not matter.
+        private: Whether data must stay on premises.
+        strict: Whether every answer must follow the format or style without exception.
+        varied: Whether inputs are too diverse for one fixed set of examples, such as many languages or labels.
+        categories: Whether answers come from a fixed list. Taken from the task if one is given.
+        long_documents: Whether questions are about long documents.
+        examples: Number of labelled examples. Taken from the task if one is given.
     """
 
     behaviour: bool = True
@@ -63,17 +63,17 @@ class Needs:
         for name in ("per_hour", "examples", "latency_ms"):
             value = getattr(self, name)
             if value is not None and value < 0:
-                raise InvalidInputError(f"`{name}` must be 0 or more, got {value!r}")
+                raise InvalidInputError(f"`{name}` must be at least 0, got {value!r}")
 
     @property
     def heavy(self) -> bool:
-        """Whether volume or latency speak against long prompts."""
+        """Whether volume or latency rule out long prompts."""
         return self.per_hour >= _BUSY or (self.latency_ms is not None and self.latency_ms <= _FAST)
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way of solving a task, with the reason for or against it."""
+class Advised:
+    """A strategy, with the reason for or against it."""
 
     strategy: str
     why: str
@@ -82,7 +82,7 @@ class Way:
 @dataclass(frozen=True, slots=True)
 class _Rule:
     when: Callable[[Needs], bool]
-    ways: tuple[str, ...]
+    strategies: tuple[str, ...]
     why: str
 
 
@@ -91,69 +91,69 @@ def _trains(needs: Needs) -> bool:
     return needs.behaviour and needs.examples >= _ENOUGH and reason and needs.changes != "daily"
 
 
-# The table. What stands higher is the better start.
+# Earlier rules recommend the better strategies to start with.
 WORTH: tuple[_Rule, ...] = (
     _Rule(lambda n: n.categories and n.examples > 0 and n.heavy, ("classifier-head", "tfidf"),
-          "answers come from a list and calls are many or must be fast: a classifier needs no prompt at all"),
+          "answers come from a fixed list, and volume or latency matter: a classifier needs no prompt"),
     _Rule(lambda n: n.knowledge, ("rag",),
-          "facts are looked up when they are asked for, so a change needs no training and a source can be named"),
+          "facts are retrieved for each query, so changes need no training, and answers can cite sources"),
     _Rule(lambda n: n.knowledge and n.long_documents, ("pearl",),
-          "questions about long documents take several steps"),
+          "questions about long documents need several steps"),
     _Rule(_trains, ("lora",),
-          "a form that must always hold, varied inputs, or many calls: training puts it into the weights"),
+          "a strict format, varied inputs, or high volume: training stores the behaviour in the weights"),
     _Rule(lambda n: n.behaviour and n.varied and n.examples > 0, ("few-shot:embedding",),
-          "inputs vary, so the examples are chosen for each of them"),
+          "inputs vary, so the examples are selected for each input"),
     _Rule(lambda n: n.behaviour and n.examples > 0, ("few-shot:bm25",),
-          "a few examples show what words describe badly, and cost nothing until they are asked"),
+          "a few examples show what is hard to describe in an instruction, and need no training"),
     _Rule(lambda n: n.behaviour and n.examples >= 10 and not n.heavy, ("optimised-prompt",),
-          "a searched prompt is what training has to beat"),
+          "an optimised prompt is the baseline for training"),
     _Rule(lambda n: n.categories and n.examples > 0 and not n.heavy, ("tfidf", "classifier-head"),
-          "answers come from a list: the classical floor costs seconds"),
+          "answers come from a fixed list: the classical baselines train in seconds"),
     _Rule(lambda n: not n.categories or not n.heavy or not n.examples, ("zero-shot",),
-          "an instruction alone is the least to maintain"),
+          "an instruction alone is easiest to maintain"),
 )  # fmt: skip
 NOT_WORTH: tuple[_Rule, ...] = (
     _Rule(lambda n: n.knowledge and n.changes != "never", ("lora",),
-          "facts that change are old on the day the training ends; train for style only, on top of retrieval"),
+          "changing facts are outdated when training ends; train only the style, and retrieve the facts"),
     _Rule(lambda n: n.behaviour and n.changes == "daily", ("lora",),
-          "wanted answers change daily; examples in the prompt change with them, weights do not"),
+          "expected answers change daily; examples in the prompt can follow them, weights cannot"),
     _Rule(lambda n: 0 < n.examples < _ENOUGH, ("lora",),
-          f"fewer than {_ENOUGH} examples: they say more in a prompt than in training"),
+          f"fewer than {_ENOUGH} examples are more effective in the prompt than in training"),
     _Rule(lambda n: n.behaviour and n.examples >= _ENOUGH and not (n.strict or n.varied or n.heavy), ("lora",),
-          "calls are few and no answer is critical: training does not pay for its upkeep"),
-    _Rule(lambda n: n.heavy, ("optimised-prompt",), "a longer prompt is paid for with every one of many calls"),
-    _Rule(lambda n: not n.knowledge, ("rag",), "nothing has to be looked up"),
+          "with few calls and no strict format, training is not worth its maintenance"),
+    _Rule(lambda n: n.heavy, ("optimised-prompt",), "a longer prompt increases cost and latency of every call"),
+    _Rule(lambda n: not n.knowledge, ("rag",), "no facts have to be retrieved"),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """What is worth running, and what running it showed.
+    """Recommended strategies, and the comparison that measured them.
 
     Attributes:
-        needs: What was asked for.
-        worth: Ways worth running, the one to start with first.
-        not_worth: Ways that are not, with the reason.
-        caveats: What to mind whichever way is taken.
-        not_run: Ways worth running that could not be run on the data, with the reason.
-        comparison: What running them showed; None where no data was given.
+        needs: The requirements of the task.
+        worth: Strategies worth running, the one to start with first.
+        not_worth: Strategies that are not worth running, with the reason.
+        caveats: Notes that apply to all strategies.
+        not_run: Strategies worth running that could not be run, with the reason.
+        comparison: The comparison of these strategies; None if no data was given.
     """
 
     needs: Needs
-    worth: tuple[Way, ...]
-    not_worth: tuple[Way, ...]
+    worth: tuple[Advised, ...]
+    not_worth: tuple[Advised, ...]
     caveats: tuple[str, ...]
-    not_run: tuple[Way, ...] = ()
+    not_run: tuple[Advised, ...] = ()
     comparison: Comparison | None = None
 
     @property
     def answer(self) -> str:
-        """One sentence: the evidence where there is some, else the way to start with."""
+        """The recommendation in one sentence, with the evidence if the strategies were compared."""
         if self.comparison is None:
-            return f"Start with {self.worth[0].strategy}: {self.worth[0].why}. Nothing was measured."
+            return f"Start with {self.worth[0].strategy}: {self.worth[0].why}. No strategy was measured."
         found = self.comparison.recommendation
         if found.strategy is None:
-            return f"No way is shown to be the best: {found.evidence}."
+            return f"No strategy can be recommended: {found.evidence}."
         return f"Use {found.strategy}: {found.evidence}."
 
 
@@ -170,19 +170,19 @@ def advise(
     documents: AnyDocuments | None = None,
     out: str | Path | None = None,
 ) -> Advice:
-    """Say which ways of solving a task are worth running, and run them where there is data.
+    """Recommend strategies for a task, and measure them if data is given.
 
     Args:
-        task: The task, with test rows; None for advice from the table alone.
-        needs: Answers to the questions of practice.
-        model: The language model; without one, only ways that need none are run.
+        task: The task, with test rows; None for advice without a measurement.
+        needs: The requirements of the task.
+        model: The language model; if None, only strategies without a language model are run.
         embedder: The embedder of selectors and classifiers.
-        extra: Ways to run beside those of the table, such as a pipeline of your own over your documents.
-        seeds: See `compare`, like the rest.
-        trials: See there.
-        budget: See there.
-        documents: See there.
-        out: See there.
+        extra: Additional strategies to run, such as your own pipeline.
+        seeds: See `compare`.
+        trials: See `compare`.
+        budget: See `compare`.
+        documents: See `compare`.
+        out: See `compare`.
 
     Returns:
         The advice.
@@ -190,24 +190,24 @@ def advise(
     needs = needs or Needs()
     if task is not None:
         needs = replace(needs, examples=len(task.examples), categories=task.labels is not None)
-    worth = _ways(WORTH, needs)
-    taken = {way.strategy for way in worth}
+    worth = _advised(WORTH, needs)
+    recommended = {each.strategy for each in worth}
     advice = Advice(
         needs=needs,
         worth=worth,
-        not_worth=tuple(way for way in _ways(NOT_WORTH, needs) if way.strategy not in taken),
+        not_worth=tuple(each for each in _advised(NOT_WORTH, needs) if each.strategy not in recommended),
         caveats=tuple(_caveats(needs)),
     )
     if task is None:
         return advice
     run: list[str | Strategy] = []
     not_run = []
-    for way in worth:
-        reason = _cannot_run(way.strategy, model, documents)
+    for each in worth:
+        reason = _cannot_run(each.strategy, model, documents)
         if reason is None:
-            run.append(way.strategy)
+            run.append(each.strategy)
         else:
-            not_run.append(Way(way.strategy, reason))
+            not_run.append(Advised(each.strategy, reason))
     if not [*run, *extra]:
         return replace(advice, not_run=tuple(not_run))
     comparison = compare(
@@ -224,28 +224,28 @@ def advise(
     return replace(advice, not_run=tuple(not_run), comparison=comparison)
 
 
-def _ways(rules: Sequence[_Rule], needs: Needs) -> tuple[Way, ...]:
+def _advised(rules: Sequence[_Rule], needs: Needs) -> tuple[Advised, ...]:
     found: dict[str, str] = {}
     for rule in rules:
-        for strategy in rule.ways if rule.when(needs) else ():
+        for strategy in rule.strategies if rule.when(needs) else ():
             found.setdefault(strategy, rule.why)
-    return tuple(Way(strategy, why) for strategy, why in found.items())
+    return tuple(Advised(strategy, why) for strategy, why in found.items())
 
 
 def _cannot_run(name: str, model: str | LanguageModel | None, documents: AnyDocuments | None) -> str | None:
     if name in {"rag", "pearl"} and documents is None:
-        return "looks things up; give `documents` (--docs) to run it"
+        return "needs documents to retrieve from; pass `documents` (--docs)"
     strategy = load_strategy(name)
     needs_model = name not in {"tfidf", "classifier-head"}
-    return f"needs a language model; give `model` to run {strategy.name}" if needs_model and model is None else None
+    return f"{strategy.name} needs a language model; pass `model` (--model)" if needs_model and model is None else None
 
 
 def _caveats(needs: Needs) -> list[str]:
-    said = []
+    caveats = []
     if needs.private:
-        said.append("inputs must not leave the house: take a local model, and classifiers and LoRA over it")
+        caveats.append("data must stay on premises: use a local model, with classifiers and LoRA adapters")
     if needs.knowledge and needs.behaviour and needs.strict:
-        said.append("style and facts are two jobs: train the style, retrieve the facts")
+        caveats.append("style and facts are separate problems: train the style, and retrieve the facts")
     if not needs.examples:
-        said.append("there is no labelled example: collect some, if only to test on")
-    return said
+        caveats.append("no labelled examples are available: collect some, at least for a test")
+    return caveats

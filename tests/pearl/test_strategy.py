@@ -39,7 +39,7 @@ def test_pearl_is_compared_with_others(tmp_path):
 
 def test_inputs_without_a_document_are_refused(tmp_path):
     task = Task("", [Example("a", "b")], [Example("c", "d")])
-    with pytest.raises(InvalidInputError, match=r"give `documents` .* the fields 'question' and 'document' need none"):
+    with pytest.raises(InvalidInputError, match="`documents`"):
         compare(task, ["pearl"], model=ScriptedModel(answer), embedder="hash:64", out=tmp_path)
 
 
@@ -62,7 +62,7 @@ def test_more_labels_than_letters_are_refused_before_anything_is_asked(tmp_path)
     fields = {"question": "which?", "document": "text"}
     task = Task("", [Example(fields, labels[0])], [Example(fields | {"question": "what?"}, labels[26])], labels=labels)
     model = ScriptedModel(answer)
-    with pytest.raises(InvalidInputError, match="26 labels at most, the task has 27"):
+    with pytest.raises(InvalidInputError, match="at most 26 labels"):
         compare(task, ["pearl"], model=model, embedder="hash:64", out=tmp_path)
     with pytest.raises(InvalidInputError, match="1 to 26 options, got 27"):
         OptionMapper(model).map("an answer", "which?", labels)

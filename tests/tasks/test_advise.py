@@ -80,8 +80,8 @@ def test_data_decide_where_they_are_given():
     assert advice.needs.categories
     assert advice.needs.examples == 60
     # Both classifiers are right everywhere, so the data show no difference between them.
-    assert "No way is shown to be the best" in advice.answer
-    assert "no difference shown to tfidf" in advice.answer
+    assert "No strategy can be recommended" in advice.answer
+    assert "not significantly better than tfidf" in advice.answer
 
 
 def test_a_budget_too_small_for_one_arm_leaves_the_others():
@@ -107,7 +107,7 @@ def test_the_command_line(tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "No way is shown to be the best" in done.stdout
+    assert "No strategy can be recommended" in done.stdout
     table = json.loads(
         subprocess.run([*command, "--categories", "--examples", "9", "--json"], capture_output=True).stdout
     )

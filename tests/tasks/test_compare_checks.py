@@ -42,10 +42,10 @@ def ran(checks, **options):
 def test_faults_are_said_and_left_in():
     results = ran("report")
     assert results.data.findings == [
-        "4 rows of the pool repeat an earlier one",
-        "2 pairs of rows are nearly the same",
-        "1 pairs of rows with the same or nearly the same input have different outputs",
-        "4 of 54 test rows nearly stand in the pool",
+        "duplicate rows in the pool: 4",
+        "pairs of near-duplicate rows in the pool: 2",
+        "pairs of duplicates or near-duplicates with different outputs: 1",
+        "test rows with a near-duplicate in the pool: 4 of 54",
     ]
     assert (results.data.removed, results.leaked_test_rows) == ({}, 1)
     assert (results.rows[0].size, results.rows[0].n) == (46, 54)
@@ -79,7 +79,7 @@ def test_what_makes_no_sense_is_refused():
     with pytest.raises(UnknownSpecError, match="Did you mean 'clean'"):
         compare(SOUND, ["majority"], embedder="hash:8", model="tiny", checks="cleam")
     twins = Task("", [Example("a b c", "x"), Example("a b c", "y")], TEST)
-    with pytest.raises(InvalidInputError, match=r"cleaning leaves no example of 2 \(\{'conflicting': 2\}\)"):
+    with pytest.raises(InvalidInputError, match=r"all 2 examples \(\{'conflicting': 2\}\)"):
         compare(twins, ["majority"], embedder="hash:8", model="tiny", checks="clean")
 
 

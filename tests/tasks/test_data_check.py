@@ -41,11 +41,11 @@ def noisy():
 def test_wrong_labels_are_found(noisy):
     task, wrong = noisy
     found = label_noise(task.examples)
-    places = {suspect.place for suspect in found.suspects}
+    places = {suspect.index for suspect in found.suspects}
     assert len(places & wrong) >= 16
     assert len(places - wrong) <= 2
     assert found.share == pytest.approx(0.1, abs=0.02)
-    assert all(suspect.likely != suspect.given for suspect in found.suspects)
+    assert all(suspect.predicted != suspect.given for suspect in found.suspects)
     assert [s.confidence for s in found.suspects] == sorted(s.confidence for s in found.suspects)
     assert label_noise([row for place, row in enumerate(task.examples) if place not in wrong]).share <= 0.01
 
@@ -55,8 +55,8 @@ def test_rare_labels_are_left_out(noisy):
     extra = [Example("a b c", "rare"), *task.examples]
     found = label_noise(extra)
     assert (found.rows, found.left_out) == (len(task.examples), 1)
-    assert {s.place - 1 for s in found.suspects} == {s.place for s in label_noise(task.examples).suspects}
-    with pytest.raises(InvalidInputError, match="two labels with 5 rows each"):
+    assert {s.index - 1 for s in found.suspects} == {s.index for s in label_noise(task.examples).suspects}
+    with pytest.raises(InvalidInputError, match="two labels"):
         label_noise(extra[:2])
 
 
@@ -99,11 +99,11 @@ def test_each_fault_is_said_once_and_cleaned():
     found = check_data(task)
     assert found.unseen == ("roof",)
     assert found.findings == (
-        "2 rows of the pool repeat an earlier one",
-        "1 pairs of rows with the same or nearly the same input have different outputs",
-        "1 of 3 test rows stand in the pool",
+        "duplicate rows in the pool: 2",
+        "pairs of duplicates or near-duplicates with different outputs: 1",
+        "test rows that also appear in the pool: 1 of 3",
         "test rows have outputs that the pool never shows: 'roof'",
-        "3 test rows are too few to tell ways of solving the task apart",
+        "3 test rows are too few to distinguish strategies",
     )
     kept = clean_data(task, found)
     assert [row.text() for row in kept.examples[:2]] == ["open the red door please now", "close it"]
@@ -137,7 +137,7 @@ def test_the_command_line(tmp_path: Path):
     command = [sys.executable, "-m", "ragkit_pipelines.cli", "data", "check", str(path), "--clean", str(out)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "2 rows of the pool repeat an earlier one" in done.stdout
+    assert "duplicate rows in the pool: 2" in done.stdout
     kept = [json.loads(line) for line in out.read_text().splitlines()]
     assert Counter(row["split"] for row in kept) == {"train": 22, "test": 1}
     assert kept[0] == rows[0]

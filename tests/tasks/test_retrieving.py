@@ -12,7 +12,7 @@ import pytest
 from ragkit import BM25Retriever, Document, Example, Index, Needs, ScriptedModel, Task, advise, compare
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.compare.documents import opened
+from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.strategies.retrieval import Rag
 from ragkit_pipelines.rag.answers import without_marks
 
@@ -102,13 +102,13 @@ def test_a_plan_looks_things_up_where_inputs_are_questions(monkeypatch):
 @pytest.mark.parametrize(
     ("strategies", "documents", "message"),
     [
-        (["rag"], None, "strategy 'rag' looks things up; give `documents`"),
-        (["pearl"], None, "strategy 'pearl' looks things up; give `documents`"),
-        (["zero-shot"], PASSAGES, "no strategy looks anything up in them; add 'rag'"),
+        (["rag"], None, "strategy 'rag' needs documents"),
+        (["pearl"], None, "strategy 'pearl' needs documents"),
+        (["zero-shot"], PASSAGES, "add 'rag'"),
         (["rag"], "no/such/folder", "does not exist"),
-        (["rag"], [], "no passage"),
+        (["rag"], [], "at least one passage"),
         (["rag"], 7, "got int"),
-        (["rag@0"], PASSAGES, "1 or more, got 0"),
+        (["rag@0"], PASSAGES, "at least 1, got 0"),
     ],
 )
 def test_bad_calls_run_nothing(tmp_path, strategies, documents, message):
@@ -149,7 +149,7 @@ def test_an_index_is_known_by_its_passages_and_its_own_embedder(tmp_path):
     def fingerprint(texts, embedder):
         index = Index.create(None, embedder=embedder)
         index.add(texts)
-        with opened(index, tmp_path, load_embedder("hash:8")) as library:
+        with open_documents(index, tmp_path, load_embedder("hash:8")) as library:
             return library.fingerprint
 
     assert fingerprint(["a lamp"], "hash:64") == fingerprint(["a lamp"], "hash:64")

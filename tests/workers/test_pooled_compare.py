@@ -104,9 +104,9 @@ def test_what_kills_every_worker_is_named_and_tried_again_by_the_next_call(tmp_p
 
 def test_what_cannot_be_sent_to_a_worker_is_refused(tmp_path):
     pool = WorkerPool("process")
-    with pytest.raises(InvalidInputError, match="`budget` is kept by one process"):
+    with pytest.raises(InvalidInputError, match="`budget`"):
         compare(TASK, ["majority"], embedder="hash:64", budget=Budget(calls=1), workers=pool, out=tmp_path / "a")
-    with pytest.raises(InvalidInputError, match="`embedder` must be a spec such as"):
+    with pytest.raises(InvalidInputError, match="`embedder` must be a spec"):
         compare(TASK, ["majority"], embedder=object(), workers=pool, out=tmp_path / "a")
     assert not (tmp_path / "a").exists()
     by_lambda = Task("", POOL, TEST, lambda answer, expected: 1.0, labels=("bank", "food"))

@@ -1,4 +1,4 @@
-"""The command line of advice: ``ragkit advise``."""
+"""The command ``ragkit advise``."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from ragkit_pipelines.cli.data import InputField, OutputField, input_of
 from ragkit_pipelines.cli.select import console_of_width
 
 
-def advise(  # noqa: PLR0913 - the questions of practice, one option each
-    data: Annotated[Path | None, typer.Option(help="Rows to measure on; without it, the table alone answers.")] = None,
+def advise(  # noqa: PLR0913 - one option per requirement
+    data: Annotated[Path | None, typer.Option(help="Labelled rows to measure the strategies on (optional).")] = None,
     fields: InputField = "input",
     output: OutputField = "output",
-    changes: Annotated[str, typer.Option(help="How fast facts or answers change: never, monthly, daily.")] = "never",
-    per_hour: Annotated[float, typer.Option(help="Calls an hour.")] = 10,
-    latency_ms: Annotated[Optional[float], typer.Option(help="Milliseconds an answer may take.")] = None,  # noqa: UP045
-    examples: Annotated[int, typer.Option(help="Labelled examples at hand, where no data is given.")] = 0,
+    changes: Annotated[str, typer.Option(help="How often facts or answers change: never, monthly, daily.")] = "never",
+    per_hour: Annotated[float, typer.Option(help="Number of calls per hour.")] = 10,
+    latency_ms: Annotated[Optional[float], typer.Option(help="Maximum latency in milliseconds.")] = None,  # noqa: UP045
+    examples: Annotated[int, typer.Option(help="Number of labelled examples, if no data is given.")] = 0,
     model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2 or tiny.")] = None,  # noqa: UP045
     embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
-    trials: Annotated[int, typer.Option(help="Settings that each strategy may try.")] = 0,
-    calls: Annotated[Optional[int], typer.Option(help="Calls at the most.")] = None,  # noqa: UP045
-    money: Annotated[Optional[float], typer.Option(help="US dollars at the most.")] = None,  # noqa: UP045
-    docs: Annotated[Optional[Path], typer.Option(help="Folder or file to look things up in.")] = None,  # noqa: UP045
+    trials: Annotated[int, typer.Option(help="Number of settings to try per strategy.")] = 0,
+    calls: Annotated[Optional[int], typer.Option(help="Maximum number of calls.")] = None,  # noqa: UP045
+    money: Annotated[Optional[float], typer.Option(help="Maximum cost in US dollars.")] = None,  # noqa: UP045
+    docs: Annotated[Optional[Path], typer.Option(help="Folder or file to retrieve from.")] = None,  # noqa: UP045
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("runs/advise"),
     *,
     behaviour: Annotated[bool, typer.Option(help="The model must learn how to answer.")] = True,
-    knowledge: Annotated[bool, typer.Option(help="It must know facts that it was not trained on.")] = False,
-    private: Annotated[bool, typer.Option(help="Inputs must not leave the house.")] = False,
-    strict: Annotated[bool, typer.Option(help="Every answer must hold the form or style.")] = False,
-    varied: Annotated[bool, typer.Option(help="Inputs differ too much for one fixed set of examples.")] = False,
+    knowledge: Annotated[bool, typer.Option(help="The model needs facts that it was not trained on.")] = False,
+    private: Annotated[bool, typer.Option(help="Data must stay on premises.")] = False,
+    strict: Annotated[bool, typer.Option(help="Every answer must follow the format or style.")] = False,
+    varied: Annotated[bool, typer.Option(help="Inputs are too diverse for one fixed set of examples.")] = False,
     categories: Annotated[bool, typer.Option(help="Answers come from a fixed list.")] = False,
-    long_documents: Annotated[bool, typer.Option(help="Questions are about documents of many pages.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of sentences.")] = False,
+    long_documents: Annotated[bool, typer.Option(help="Questions are about long documents.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Say which ways are worth running, run them where data is given, and answer with the evidence.
+    """Recommend strategies for a task, and measure them if data is given.
 
     Example: ragkit advise --data tickets.jsonl --per-hour 1000
     """
@@ -66,15 +66,15 @@ def advise(  # noqa: PLR0913 - the questions of practice, one option each
         typer.echo(json.dumps({"answer": advice.answer, **lists, "caveats": advice.caveats}, indent=1))
         return
     console = console_of_width()
-    for title, ways in (
+    for title, advised in (
         ("Worth running", advice.worth),
-        ("Not worth it", advice.not_worth),
+        ("Not worth running", advice.not_worth),
         ("Not run", advice.not_run),
     ):
-        for way in ways:
-            console.print(f"{title}: {way.strategy} ({way.why})", markup=False)
+        for each in advised:
+            console.print(f"{title}: {each.strategy} ({each.why})", markup=False)
     for caveat in advice.caveats:
-        console.print(f"Mind: {caveat}", markup=False)
+        console.print(f"Note: {caveat}", markup=False)
     if advice.comparison is not None:
         console.print(advice.comparison.table())
     console.print(advice.answer, markup=False)

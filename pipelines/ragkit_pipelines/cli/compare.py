@@ -1,4 +1,4 @@
-"""The command line of comparisons: ``ragkit compare`` itself, and ``ragkit compare show|diff|resume``."""
+"""The commands ``ragkit compare`` and ``ragkit compare show|diff|resume``."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ compare_app = typer.Typer(invoke_without_command=True)
 _Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _Engine = Annotated[str, typer.Option(help="Where strategies run: inline, process or ray.")]
-_Workers = Annotated[int, typer.Option(help="Strategies that run side by side, where the engine is process or ray.")]
+_Workers = Annotated[int, typer.Option(help="Number of workers, if the engine is process or ray.")]
 
 
 class _Request(BaseModel):
-    """What was asked for on the command line, kept in ``run.json`` so that it can be gone on with."""
+    """The options of the command line, stored in ``run.json`` to resume the comparison."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,31 +61,31 @@ class _Request(BaseModel):
 @compare_app.callback()
 def compare(  # noqa: PLR0913 - the options of a command
     context: typer.Context,
-    data: Annotated[Optional[Path], typer.Option(help="JSON lines or CSV: input, output, split.")] = None,  # noqa: UP045
+    data: Annotated[Optional[Path], typer.Option(help="JSON Lines or CSV file with input, output and split.")] = None,  # noqa: UP045
     fields: InputField = "input",
     output: OutputField = "output",
-    strategies: Annotated[Optional[str], typer.Option(help="Names, separated by commas.")] = None,  # noqa: UP045
+    strategies: Annotated[Optional[str], typer.Option(help="Names of strategies, separated by commas.")] = None,  # noqa: UP045
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
-    vary: Annotated[str, typer.Option(help="What the seeds decide; the rest is held.")] = "data,model,order",
+    vary: Annotated[str, typer.Option(help="What the seeds vary; the rest keeps the first seed.")] = "data,model,order",
     model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2.")] = None,  # noqa: UP045
     embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
-    instruction: Annotated[str, typer.Option(help="What the model is told.")] = "",
-    metric: Annotated[Optional[str], typer.Option(help="Such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
-    trials: Annotated[int, typer.Option(help="Settings that each strategy may try on held-out examples.")] = 0,
-    docs: Annotated[Optional[Path], typer.Option(help="Folder or file that rag and pearl look things up in.")] = None,  # noqa: UP045
+    instruction: Annotated[str, typer.Option(help="Instruction for the model.")] = "",
+    metric: Annotated[Optional[str], typer.Option(help="Metric, such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
+    trials: Annotated[int, typer.Option(help="Number of settings to try per strategy on held-out examples.")] = 0,
+    docs: Annotated[Optional[Path], typer.Option(help="Folder or file from which rag and pearl retrieve.")] = None,  # noqa: UP045
     checks: Annotated[
-        Literal["report", "clean", "off"], typer.Option(help="Faults of the data: clean leaves them out.")
+        Literal["report", "clean", "off"], typer.Option(help="Data checks: clean also removes the affected rows.")
     ] = "report",
-    label_price: Annotated[Optional[float], typer.Option(help="US dollars for one labelled example.")] = None,  # noqa: UP045
-    prices: Annotated[Optional[Path], typer.Option(help="JSON file of prices; see docs/comparison.md.")] = None,  # noqa: UP045
-    out: Annotated[Path, typer.Option(help="Folder for results; a killed run goes on from it.")] = Path("runs/compare"),
+    label_price: Annotated[Optional[float], typer.Option(help="Price of one labelled example in US dollars.")] = None,  # noqa: UP045
+    prices: Annotated[Optional[Path], typer.Option(help="JSON file with token prices; see docs/comparison.md.")] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option(help="Folder for results; rerun the command to resume.")] = Path("runs/compare"),
     engine: _Engine = "inline",
     workers: _Workers = 2,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
 ) -> None:
-    """Compare strategies on one task; look at finished comparisons.
+    """Compare strategies on one task, and show finished comparisons.
 
     Example: ragkit compare --data banking77.jsonl --strategies tfidf,vote:bm25 --sizes 77,770,all --out runs/banking
     Example: ragkit compare --data banking77.jsonl --engine process --workers 4
@@ -100,7 +100,7 @@ def compare(  # noqa: PLR0913 - the options of a command
 
 @compare_app.command()
 def resume(folder: _Folder, engine: _Engine = "inline", workers: _Workers = 2, *, as_json: _Json = False) -> None:
-    """Go on with a comparison that was stopped; what is finished is not repeated.
+    """Resume an interrupted comparison without repeating finished strategies.
 
     Example: ragkit compare resume runs/banking
     """
@@ -138,9 +138,9 @@ def show(
 
 @compare_app.command()
 def diff(before: _Folder, after: _Folder, *, as_json: _Json = False) -> None:
-    """Show what changed from one comparison to another, strategy by strategy.
+    """Show the differences between two comparisons for each strategy.
 
-    On the same test rows the answers are compared item by item; on other rows only the means can be.
+    If both have the same test rows, results are compared item by item, otherwise by their means.
 
     Example: ragkit compare diff runs/monday runs/friday
     """
@@ -150,7 +150,7 @@ def diff(before: _Folder, after: _Folder, *, as_json: _Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([each.model_dump() for each in found], indent=1))
         return
-    table = Table("strategy", "pool", "before", "after", "change, 95 % interval", "p", "compared")
+    table = Table("strategy", "pool", "before", "after", "change, 95 % interval", "p", "test")
     for each in found:
         change = "" if each.change is None else f"{each.change:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
         table.add_row(
@@ -167,7 +167,9 @@ def diff(before: _Folder, after: _Folder, *, as_json: _Json = False) -> None:
 
 def _given(data: Path | None) -> Path:
     if data is None:
-        raise InvalidInputError("give the rows to compare on with --data FILE, or one of: show, diff, resume")
+        raise InvalidInputError(
+            "pass the rows to compare on with --data FILE, or use one of the subcommands show, diff and resume"
+        )
     return data
 
 
@@ -180,7 +182,7 @@ def _request_of(folder: Path) -> _Request:
         raise DataFileError(
             path,
             0,
-            "expected what `ragkit compare` was asked for; run `ragkit compare --data … --out` with this folder",
+            "expected the options of `ragkit compare`; run `ragkit compare --data … --out` with this folder",
         ) from error
 
 
@@ -197,8 +199,8 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
         instruction=request.instruction,
         metric=request.metric,
     )
-    places = {name: place.resolve() for name in ("data", "docs", "prices") if (place := getattr(request, name))}
-    kept = request.model_copy(update=places)
+    paths = {name: path.resolve() for name in ("data", "docs", "prices") if (path := getattr(request, name))}
+    stored = request.model_copy(update=paths)
     result = run(
         task,
         strategies,
@@ -206,48 +208,48 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
         embedder=request.embedder,
         sizes=_sizes(request.sizes, task),
         seeds=_numbers("--seeds", request.seeds),
-        vary=_names("--vary", request.vary),  # type: ignore[arg-type]  # looked at there
+        vary=_names("--vary", request.vary),  # type: ignore[arg-type]  # checked by `compare`
         trials=request.trials,
         documents=request.docs,
         checks=request.checks,
         label_price=request.label_price,
         prices=None if request.prices is None else PriceRange.load(request.prices),
         out=out,
-        notes={"request": kept.model_dump_json()},
+        notes={"request": stored.model_dump_json()},
         workers=workers,
     )
     show_comparison(result, as_json=as_json)
     if request.model is None and any(row.prompt_tokens for row in result.results.rows):
         typer.echo(
-            f"No --model was given, so {default_model()} was used: a small model, which says little about large ones.",
+            f"--model was not given, so {default_model()} was used: a small model, which says little about large ones.",
             err=True,
         )
 
 
 def check_out(folder: Path) -> None:
-    """Refuse to write a comparison among other things.
+    """Reject an output folder that contains other files.
 
     Args:
-        folder: What ``--out`` says.
+        folder: The value of ``--out``.
 
     Raises:
-        InvalidInputError: If it is a file, or a folder that holds something and no comparison.
+        InvalidInputError: If it is a file, or a folder that is not empty and contains no comparison.
     """
     if folder.is_dir():
-        # Documents that were being embedded when a run was killed come before its run.json.
+        # An interrupted run may have left an index of documents, which is written before run.json.
         foreign = any(not each.name.startswith("documents-") for each in folder.iterdir())
         if foreign and not (folder / "run.json").is_file():
-            raise InvalidInputError(f"{folder} is not empty and holds no comparison; give --out another folder")
+            raise InvalidInputError(f"{folder} is not empty and contains no comparison; give --out another folder")
     elif folder.exists():
-        raise InvalidInputError(f"{folder} is a file; give --out a folder")
+        raise InvalidInputError(f"{folder} is not a directory; give --out a folder")
 
 
 def show_comparison(result: Comparison, *, as_json: bool) -> None:
-    """Print a comparison that has just been made, and write its page where that can be made.
+    """Print a new comparison, and write its HTML report if the extra ``report`` is installed.
 
     Args:
         result: The comparison.
-        as_json: Whether to print nothing but ``results.json``.
+        as_json: Whether to print ``results.json`` instead of the table.
     """
     page = None
     if result.folder and is_installed("jinja2") and is_installed("matplotlib"):
@@ -268,7 +270,7 @@ def _print(results: Results) -> Console:
     console = console_of_width()
     console.print(results.table())
     if results.leaked_test_rows:
-        console.print(f"{results.leaked_test_rows} test rows stood in the pool and were removed.")
+        console.print(f"{results.leaked_test_rows} test rows also appeared in the pool and were excluded.")
     for line in warning_lines(results):
         console.print(f"Warning: {line}.", markup=False)
     for line in data_lines(results):
@@ -288,7 +290,7 @@ def _sizes(text: str | None, task: Task) -> list[int | None]:
 def _names(option: str, text: str) -> list[str]:
     names = [part.strip() for part in text.split(",")]
     if not all(names):
-        raise InvalidInputError(f"{option} takes names separated by commas, got {text!r}")
+        raise InvalidInputError(f"{option} must be names separated by commas, got {text!r}")
     return names
 
 
@@ -296,4 +298,4 @@ def _numbers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise InvalidInputError(f"{option} takes whole numbers separated by commas, got {text!r}") from error
+        raise InvalidInputError(f"{option} must be integers separated by commas, got {text!r}") from error

@@ -1,4 +1,4 @@
-"""The command line of data: ``ragkit data check``."""
+"""The command ``ragkit data check``."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from ragkit.tasks import Task
 from ragkit_pipelines.cli.select import console_of_width
 from ragkit_pipelines.data_quality.data_check import DataCheck, check_data, clean_data
 
-InputField = Annotated[str, typer.Option("--input", help="The field of the input, or several with commas.")]
-OutputField = Annotated[str, typer.Option(help="The field of the output.")]
+InputField = Annotated[str, typer.Option("--input", help="Field of the input, or several separated by commas.")]
+OutputField = Annotated[str, typer.Option(help="Field of the output.")]
 
-data_app = typer.Typer(help="Look after the data of a task.", no_args_is_help=True)
+data_app = typer.Typer(help="Check task data for duplicates, leaks and label noise.", no_args_is_help=True)
 
 
 @data_app.callback()
 def _group() -> None:
-    """Keep `check` a command of its own, though it is the only one."""
+    """Typer would otherwise run `check`, the only command, as ``ragkit data``."""
 
 
 @data_app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="JSON lines, CSV, or the folder of a dataset.")],
-    near: Annotated[float, typer.Option(help="Jaccard likeness from which inputs are nearly the same.")] = 0.9,
-    show: Annotated[int, typer.Option(help="How many suspects of label noise are shown.")] = 5,
-    seed: Annotated[int, typer.Option(help="Seed of folds, and of the test rows where no split is given.")] = 0,
+    file: Annotated[Path, typer.Argument(help="JSON Lines or CSV file, or the folder of a dataset.")],
+    near: Annotated[float, typer.Option(help="Jaccard similarity of near-duplicates.")] = 0.9,
+    show: Annotated[int, typer.Option(help="Number of probably wrong labels to print.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the folds, and of the split if the file has none.")] = 0,
     fields: InputField = "input",
     output: OutputField = "output",
-    clean: Annotated[Optional[Path], typer.Option(help="Write the data without what was found, JSON lines.")] = None,  # noqa: UP045
+    clean: Annotated[Optional[Path], typer.Option(help="Write the cleaned data to this JSON Lines file.")] = None,  # noqa: UP045
     *,
     noise: Annotated[
-        bool, typer.Option("--noise", help="With --clean: leave out suspects of label noise too.")
+        bool, typer.Option("--noise", help="With --clean: also remove rows whose label is probably wrong.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of sentences.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Find duplicates, contradictions, leaked test rows and labels that are probably wrong.
 
@@ -62,17 +62,17 @@ def check(
         return
     _show(task, found, show)
     if clean is not None:
-        console_of_width().print(escape(f"Written without what was found, and without dev rows: {clean}"))
+        console_of_width().print(escape(f"Cleaned data, without dev rows, written to {clean}"))
 
 
 def input_of(fields: str) -> str | list[str]:
-    """Read what ``--input`` was given.
+    """Parse the value of ``--input``.
 
     Args:
         fields: A field, or several separated by commas.
 
     Returns:
-        The field, or the list of them.
+        The field, or a list of fields.
     """
     return [part.strip() for part in fields.split(",")] if "," in fields else fields
 
@@ -83,22 +83,22 @@ def _show(task: Task, found: DataCheck, show: int) -> None:
     for finding in found.findings:
         console.print(escape(f"- {finding}"))
     if not found.findings:
-        console.print("Nothing is wrong that could be found.")
+        console.print("No problems were found.")
     for suspect in found.noise.suspects[:show] if found.noise else ():
-        text = task.examples[suspect.place].text()
-        console.print(escape(f"  {text[:80]!r} is {suspect.given!r}, looks like {suspect.likely!r}"))
+        text = task.examples[suspect.index].text()
+        console.print(escape(f"  {text[:80]!r} has the label {suspect.given!r}, predicted {suspect.predicted!r}"))
 
 
 def _refuse_existing(path: Path) -> None:
     if path.exists():
-        raise InvalidInputError(f"{path} is there already; give --clean a new file")
+        raise InvalidInputError(f"{path} already exists; give --clean a new file")
 
 
 def _lines(rows: Sequence[Example], split: str) -> list[str]:
-    made = []
+    lines = []
     for row in rows:
         given = row.input if isinstance(row.input, str) else dict(row.input)
         facts = {**(row.metadata or {}), "input": given, "output": row.output, "split": split}
         facts |= {} if row.id is None else {"id": row.id}
-        made.append(json.dumps(facts, ensure_ascii=False) + "\n")
-    return made
+        lines.append(json.dumps(facts, ensure_ascii=False) + "\n")
+    return lines

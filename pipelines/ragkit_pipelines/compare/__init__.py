@@ -1,4 +1,4 @@
-"""Run one task through many strategies on the same rows, and say what the differences are worth."""
+"""Run one task through several strategies on the same test rows, and test the differences."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ragkit.finetuning.manifest import write_atomic
 from ragkit.models import default_model, load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
-from ragkit_pipelines.compare.data_checks import Checks, checked
-from ragkit_pipelines.compare.documents import AnyDocuments, opened
+from ragkit_pipelines.compare.data_checks import Checks, check_task
+from ragkit_pipelines.compare.documents import AnyDocuments, open_documents
 from ragkit_pipelines.compare.parallel import check_poolable, run_pooled
 from ragkit_pipelines.compare.predictions import Items
-from ragkit_pipelines.compare.provenance import surroundings
+from ragkit_pipelines.compare.provenance import environment
 from ragkit_pipelines.compare.reports.markdown import markdown_report
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results
-from ragkit_pipelines.compare.running import Job, floor_of, jobs_on, run_job
+from ragkit_pipelines.compare.running import Job, jobs_on, majority_score, run_job
 from ragkit_pipelines.compare.statistics.learning_curves import Extrapolation, extrapolate, highest_target
 from ragkit_pipelines.compare.statistics.prices import PriceRange
 from ragkit_pipelines.compare.statistics.recommendation import summarise
 from ragkit_pipelines.compare.strategies.base import VARIED, Setting, Strategy, Varied
 from ragkit_pipelines.compare.strategies.named import FOR_LABELS, FOR_TEXT, check_strategies, load_strategy
-from ragkit_pipelines.compare.strategies.retrieval import check_documents, over_documents
+from ragkit_pipelines.compare.strategies.retrieval import check_documents, with_documents
 
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder, LanguageModel
@@ -42,10 +42,10 @@ class Comparison:
     """A finished comparison.
 
     Attributes:
-        results: Rows, paired tests and the recommendation, as `results.json` holds them.
-        cells: The rows with every answer.
-        items: The test rows with every answer.
-        folder: Where it is kept, None where nobody asked to keep it.
+        results: Rows, paired tests and the recommendation, as in `results.json`.
+        cells: The rows with their answers.
+        items: The test rows with the answers of all strategies.
+        folder: The output folder; None if ``out`` was not given.
     """
 
     results: Results
@@ -55,11 +55,11 @@ class Comparison:
 
     @property
     def recommendation(self) -> Recommendation:
-        """The strategy to use, or None with the reason."""
+        """The recommended strategy, or None with the reason."""
         return self.results.recommendation
 
     def table(self) -> Any:
-        """The results as a rich table.
+        """Return the results as a rich table.
 
         Returns:
             A table to print with rich.
@@ -67,14 +67,14 @@ class Comparison:
         return self.results.table()
 
     def examples_needed(self, strategy: str, to_reach: str | float) -> Extrapolation:
-        """How many examples a strategy would need to reach another one, or a score, if its curve goes on as it began.
+        """Estimate how many examples a strategy needs to reach another strategy or a score.
 
         Args:
-            strategy: The strategy that is to learn more; run on three pool sizes at least.
-            to_reach: A score, or the strategy whose score at its largest pool is to be reached.
+            strategy: A strategy that was run with at least three pool sizes.
+            to_reach: A score, or a strategy, whose score at its largest pool is the target.
 
         Returns:
-            Number of examples with a 95 % interval.
+            The number of examples with a 95 % interval.
 
         Raises:
             InvalidInputError: If there are too few sizes, or a strategy did not run.
@@ -87,7 +87,7 @@ class Comparison:
         return extrapolate(self.items.curve(strategy), target)
 
     def html(self) -> str:
-        """The report as one page that needs no network; the extra ``report`` makes it.
+        """Return the report as one HTML page that needs no network. Requires the extra ``report``.
 
         Returns:
             HTML.
@@ -100,7 +100,7 @@ class Comparison:
         return html_report(self.results, self.items)
 
 
-def compare(  # noqa: PLR0913 - all that a comparison depends on, named
+def compare(  # noqa: PLR0913 - all settings of a comparison
     task: Task,
     strategies: Sequence[str | Strategy] | None = None,
     *,
@@ -121,50 +121,50 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
 ) -> Comparison:
     """Run strategies on the same test rows and compare them.
 
-    Test rows that stand in the pool are reported and removed first; other faults of the data are reported. Every answer
-    of a model and every finished strategy is kept in ``out``: called again after a kill, the comparison goes on where
-    it was.
+    Test rows that also appear in the pool are reported and excluded first; other problems of the data are reported.
+    Responses of models and finished strategies are cached in ``out``: an interrupted comparison resumes if it is called
+    again.
 
     Args:
         task: The task.
-        strategies: Names or objects; what suits the task if None.
+        strategies: Names or objects; the default strategies for this kind of task if None.
         model: The language model, or its spec; `ragkit.models.default_model` if None and a strategy needs one.
         embedder: The embedder of selectors and classifiers, or its spec.
-        sizes: Pool sizes; None stands for the whole pool.
-        seeds: One for each run: of the draws (``"data"``), of training and the search for prompts (``"model"``), and of
-            selectors that draw by chance (``"order"``).
-        vary: Which of these three the seeds decide; the others take the first seed in every run.
-        trials: Settings that each strategy which can be tuned tries on the same held-out examples of the pool: learning
-            rates and epochs of fine-tuning, prompts of ``optimised-prompt``. What that takes is counted as learning. 0
-            trains with the usual settings, and lets ``optimised-prompt`` choose the number itself.
-        budget: What calls of models may take, all strategies together; a strategy for which too little is left gets an
-            error of its own. Training is not counted, but none begins after the budget's seconds are over.
-        documents: What ``rag`` and ``pearl`` look things up in: a folder or a file, passages as they stand, an `Index`
-            or a retriever.
-        checks: What is done about duplicates, contradictions and near leaks: ``"report"`` says them, ``"clean"`` leaves
-            them out, ``"off"`` does not look.
-        label_price: US dollars for one labelled example, counted for every strategy that uses it.
-        prices: What tokens may cost, for the volumes from which training pays; only operations are reckoned if None.
-        out: Folder for results, answers and trained models; a temporary one if None. ``run.json`` in it says from
-            the start what is run; ``results.json``, ``items.json`` and ``report.md`` come at the end.
-        notes: Whatever should be kept with the results, such as who asked for them.
-        workers: Workers that run strategies side by side, one strategy at one size and seed each; this process alone
-            if None. The results are the same but for measured seconds. What no worker finishes gets an error of its
-            own, ``quarantine.jsonl`` in ``out`` names it, and a warning counts it. The workers of several machines
-            need ``out`` on a disk that they share.
+        sizes: Pool sizes; None is the whole pool.
+        seeds: One seed per run. It determines the examples drawn from the pool (``"data"``), training and the search
+            for prompts (``"model"``), and selectors that select at random (``"order"``).
+        vary: Which of these three vary with the seeds; the others use the first seed in every run.
+        trials: Number of settings that each tunable strategy tries on the same held-out examples of the pool: learning
+            rates and epochs of fine-tuning, prompts of ``optimised-prompt``. Their cost counts as fitting. With 0,
+            fine-tuning uses the default settings, and ``optimised-prompt`` its default number of trials.
+        budget: Limits of the model calls of all strategies together. A strategy that exceeds the rest of the budget
+            fails. Training is not counted, but does not start after the time limit.
+        documents: The documents for ``rag`` and ``pearl``: a folder, a file, a list of passages, an `Index` or a
+            retriever.
+        checks: Handling of duplicates, contradictions and near-duplicates of test rows: ``"report"`` reports them,
+            ``"clean"`` also removes them, ``"off"`` skips the checks.
+        label_price: Price of one labelled example in US dollars, charged to every strategy that uses it.
+        prices: Possible token prices for break-even volumes; if None, these are computed in FLOPs only.
+        out: Folder for results, responses and trained models; a temporary one if None. ``run.json`` is written at the
+            start; ``results.json``, ``items.json`` and ``report.md`` at the end.
+        notes: Additional entries for the provenance of the results.
+        workers: Workers that run strategies in parallel, each with one size and seed at a time; only this process if
+            None. The results are the same except for measured seconds. If no worker finishes a strategy, its row
+            contains an error, ``quarantine.jsonl`` in ``out`` lists it, and a warning is raised. Workers on several
+            machines need ``out`` on a shared disk.
 
     Returns:
         The comparison.
 
     Raises:
-        InvalidInputError: If an argument makes no sense; nothing is run or written then.
+        InvalidInputError: If an argument is not valid; nothing is run or written in this case.
     """
     chosen = _chosen(strategies, task, documents)
     _check_arguments(sizes, seeds, vary, trials, label_price)
     if workers is not None:
         check_poolable(model, embedder, budget, documents)
     held: dict[Varied, int] = {what: seeds[0] for what in VARIED if what not in vary} if len(seeds) > 1 else {}
-    task, leaked, data = checked(task, checks)
+    task, leaked, data = check_task(task, checks)
     pools = {(size, seed): task.draw(size, held.get("data", seed)) for size in sizes for seed in seeds}
     needs_model = any(getattr(strategy, "needs_model", False) for strategy in chosen)
     language_model = load_model(model or default_model()) if model or needs_model else None
@@ -173,11 +173,11 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
     vectors = load_embedder(embedder)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(out) if out else Path(scratch)
-        library = None if documents is None else stack.enter_context(opened(documents, folder, vectors))
+        library = None if documents is None else stack.enter_context(open_documents(documents, folder, vectors))
         if library is not None:
-            chosen = over_documents(chosen, task, library)
+            chosen = with_documents(chosen, task, library)
         provenance = {
-            **surroundings(),
+            **environment(),
             "data": task.fingerprint,
             "strategies": json.dumps([strategy.name for strategy in chosen]),
             "sizes": json.dumps(list(sizes)),
@@ -195,13 +195,13 @@ def compare(  # noqa: PLR0913 - all that a comparison depends on, named
         for (size, seed), pool in pools.items():
             setting = Setting(task, pool, seed, language_model, vectors, folder, answers, trials, budget, held)
             for job in jobs_on(setting, size, chosen):
-                jobs.setdefault(job.place, job)
+                jobs.setdefault(job.identity, job)
         cells = _run(list(jobs.values()), workers)
         results = summarise(
             task.name,
             leaked,
             cells,
-            floor=floor_of(task),
+            floor=majority_score(task),
             data=data,
             label_price=label_price,
             prices=prices,
@@ -228,12 +228,12 @@ def _run(jobs: Sequence[Job], workers: WorkerPool | None) -> list[Cell]:
 
 
 def _chosen(strategies: Sequence[str | Strategy] | None, task: Task, documents: AnyDocuments | None) -> list[Strategy]:
-    """The strategies, those that suit the task where none are named; no name twice."""
+    """Load the strategies, or the default ones for the task; names must be unique."""
     usual = [*(FOR_LABELS if task.labels else FOR_TEXT), *(["rag"] if documents is not None else [])]
     chosen = [load_strategy(strategy) for strategy in strategies or usual]
     names = [strategy.name for strategy in chosen]
     if len(set(names)) < len(names):
-        raise InvalidInputError(f"`strategies` names one twice: {names}; give each its own name")
+        raise InvalidInputError(f"`strategies` must have unique names, got {names}")
     return chosen
 
 
@@ -241,13 +241,13 @@ def _check_arguments(
     sizes: Sequence[int | None], seeds: Sequence[int], vary: Sequence[str], trials: int, label_price: float | None
 ) -> None:
     if trials < 0:
-        raise InvalidInputError(f"`trials` must be 0 or more, got {trials}")
+        raise InvalidInputError(f"`trials` must be at least 0, got {trials}")
     if label_price is not None and not 0 <= label_price < float("inf"):
-        raise InvalidInputError(f"`label_price` must be a price of 0 or more, got {label_price!r}")
+        raise InvalidInputError(f"`label_price` must be a price of at least 0, got {label_price!r}")
     if not seeds or not sizes:
         raise InvalidInputError("`sizes` and `seeds` must not be empty")
     unknown = [what for what in vary if what not in VARIED]
     if unknown or not vary or len(set(seeds)) < len(seeds):
         raise InvalidInputError(
-            f"`vary` takes some of {list(VARIED)} and `seeds` each number once; got {vary} and {seeds}"
+            f"`vary` must be a subset of {list(VARIED)}, and `seeds` must be unique; got {vary} and {seeds}"
         )

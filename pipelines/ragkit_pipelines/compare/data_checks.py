@@ -1,4 +1,4 @@
-"""What is wrong with the data of a comparison, said before anything is run on it, and left out where that is asked."""
+"""Check the data of a comparison before anything is run, and remove problematic rows on request."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Checks = Literal["report", "clean", "off"]
 
 
 class DataReport(BaseModel):
-    """What was found in the data, and what was left out of it.
+    """Problems found in the data, and the rows that were removed.
 
     Attributes:
-        findings: What is wrong, a sentence each.
-        removed: Number of rows that were left out, by the reason; empty where nothing was to be cleaned.
-        before: Hash of the task as it was given.
-        after: Hash of the task as it was compared on.
+        findings: The problems found, one text each.
+        removed: Number of removed rows by reason; empty unless cleaning was requested.
+        before: Hash of the original task.
+        after: Hash of the task that was used in the comparison.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -32,47 +32,47 @@ class DataReport(BaseModel):
     after: str
 
 
-def checked(task: Task, checks: Checks) -> tuple[Task, int, DataReport]:
-    """Look at the data and take out what must not, or should not, be compared on.
+def check_task(task: Task, checks: Checks) -> tuple[Task, int, DataReport]:
+    """Check the data of a task, and remove rows as requested.
 
-    Test rows that stand in the pool are taken out whatever is asked: no score on them means anything.
+    Test rows that also appear in the pool are always removed, because scores on them are meaningless.
 
     Args:
         task: The task.
-        checks: ``"report"`` says what is wrong, ``"clean"`` leaves it out as `clean_data` does, ``"off"`` looks at
-            nothing else.
+        checks: ``"report"`` reports problems, ``"clean"`` also removes the affected rows with `clean_data`, ``"off"``
+            skips all other checks.
 
     Returns:
-        The task to compare on, the number of test rows that stood in the pool, and the report.
+        The task for the comparison, the number of leaked test rows, and the report.
 
     Raises:
-        UnknownSpecError: If ``checks`` is none of the three.
-        InvalidInputError: If no test row, or no example, is left.
+        UnknownSpecError: If ``checks`` is not one of the three.
+        InvalidInputError: If no test row or no example remains.
     """
     if checks not in {"report", "clean", "off"}:
         raise UnknownSpecError("kind of checks", str(checks), ("report", "clean", "off"))
     leaks = task.leaks()
     if leaks:
         first = task.test[leaks[0].test].text()
-        said = f"{len(leaks)} of {len(task.test)} test rows stand in the pool and are removed, such as {first[:60]!r}"
-        warn(LeakageWarning(said), stacklevel=3)
+        found = f"{len(leaks)} of {len(task.test)} test rows also appear in the pool"
+        warn(LeakageWarning(f"{found} and are excluded, such as {first[:60]!r}"), stacklevel=3)
     left = task.without_leaks()
     if not left.test:
-        raise InvalidInputError('the task has no test row to compare on; give rows with "split": "test"')
+        raise InvalidInputError('the task has no test rows to compare on; add rows with "split": "test"')
     report = DataReport(before=task.fingerprint, after=left.fingerprint)
     if checks == "off":
         return left, len(leaks), report
-    found = check_data(left, quick=True)
-    report = report.model_copy(update={"findings": list(found.findings)})
+    check = check_data(left, quick=True)
+    report = report.model_copy(update={"findings": list(check.findings)})
     if checks == "report":
         return left, len(leaks), report
-    gone = rows_to_remove(found)
+    gone = rows_to_remove(check)
     removed = {kind: len(rows) for kind, rows in gone.items() if rows}
     pool = sum(map(len, gone.values())) - len(gone["leaked"]) - len(gone["nearly leaked"])
     for what, rows, lost in (("example", left.examples, pool), ("test row", left.test, len(gone["nearly leaked"]))):
         if lost == len(rows):
             raise InvalidInputError(
-                f"cleaning leaves no {what} of {lost} ({removed}); look at the data, or use checks='report'"
+                f"cleaning would remove all {lost} {what}s ({removed}); inspect the data, or use checks='report'"
             )
-    clean = clean_data(left, found)
+    clean = clean_data(left, check)
     return clean, len(leaks), report.model_copy(update={"removed": removed, "after": clean.fingerprint})

@@ -1,4 +1,4 @@
-"""Documents that strategies look things up in, whatever they are given as."""
+"""Open the documents from which strategies retrieve, in any of the accepted forms."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ AnyDocuments: TypeAlias = "str | Path | Sequence[str | Document] | Index | Retri
 
 
 class Library(RetrieverBase):
-    """A retriever that says by its ``repr`` what it holds, so that kept answers are not taken for those of others.
+    """A retriever whose ``repr`` identifies its content, which keeps cached results of different documents apart.
 
     Attributes:
-        retriever: What searches.
-        fingerprint: A hash of the passages; a new one each time where nobody can know them.
+        retriever: The wrapped retriever.
+        fingerprint: A hash of the passages; random if they are unknown.
     """
 
     name = "library"
@@ -38,7 +38,7 @@ class Library(RetrieverBase):
         self.retriever, self.fingerprint = retriever, fingerprint
 
     def __repr__(self) -> str:
-        """The fingerprint alone."""
+        """Return a text with the fingerprint only."""
         return f"Library({self.fingerprint})"
 
     @override
@@ -47,35 +47,35 @@ class Library(RetrieverBase):
 
 
 @contextmanager
-def opened(documents: AnyDocuments, folder: Path, embedder: Embedder) -> Iterator[Library]:
-    """Make documents ready to be searched, by words and by meaning together.
+def open_documents(documents: AnyDocuments, folder: Path, embedder: Embedder) -> Iterator[Library]:
+    """Open documents for hybrid retrieval.
 
     Args:
-        documents: A folder or a file, which are cut into passages; passages as they stand; an index; or a retriever.
-        folder: Where the index of a folder is kept, so that it is embedded once.
+        documents: A folder or a file, which is split into passages; a list of passages; an index; or a retriever.
+        folder: Folder for the index of ``documents``, which is embedded only once.
         embedder: The embedder of that index.
 
     Yields:
         The library.
 
     Raises:
-        InvalidInputError: If there is nothing to search, or nothing that could be.
+        InvalidInputError: If the documents have another type, do not exist or contain no passage.
     """
     from ragkit.index import Index
     from ragkit.ingest import load_chunker, load_documents
 
     if isinstance(documents, Index):
         library = _library(documents)
-        if documents.embedder is not None:  # its own, not that of the comparison
+        if documents.embedder is not None:  # may differ from that of the comparison
             library.fingerprint = run_hash(passages=library.fingerprint, embedder=documents.embedder.fingerprint)
         yield library
     elif isinstance(documents, str | Path):
         path = Path(documents)
         if not path.exists():
             raise InvalidInputError(f"`documents` is {str(path)!r}, which does not exist; give a folder or a file")
-        kept = folder / f"documents-{run_hash(path=str(path.resolve()), embedder=embedder.fingerprint)}"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with Index.create(kept if path.is_dir() else None, embedder=embedder, exist_ok=True) as index:
+        path_of_index = folder / f"documents-{run_hash(path=str(path.resolve()), embedder=embedder.fingerprint)}"
+        path_of_index.parent.mkdir(parents=True, exist_ok=True)
+        with Index.create(path_of_index if path.is_dir() else None, embedder=embedder, exist_ok=True) as index:
             if path.is_dir():
                 index.sync(path)
             else:
@@ -97,7 +97,7 @@ def opened(documents: AnyDocuments, folder: Path, embedder: Embedder) -> Iterato
 
 def _library(index: Index) -> Library:
     if not len(index):
-        raise InvalidInputError("`documents` hold no passage to search; give some that have text")
+        raise InvalidInputError("`documents` must contain at least one passage with text")
     from ragkit.retrievers.bm25 import BM25Retriever
     from ragkit.retrievers.dense import DenseRetriever
     from ragkit.retrievers.hybrid import HybridRetriever

@@ -1,4 +1,4 @@
-"""A comparison on the workers of a pool: one strategy at one size and seed is what a worker does at a time."""
+"""Run a comparison on a pool of workers, each of which runs one strategy at one size and seed at a time."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 def check_poolable(model: object, embedder: object, budget: object, documents: object) -> None:
-    """Refuse what only one process can hold.
+    """Reject arguments that cannot be shared between processes.
 
     Raises:
-        InvalidInputError: If there is such a thing.
+        InvalidInputError: If there is one.
     """
     if budget is not None:
-        raise InvalidInputError("`budget` is kept by one process; leave it or `workers` out")
+        raise InvalidInputError("`budget` cannot be shared between workers; omit `budget` or `workers`")
     if documents is not None:
-        raise InvalidInputError("`documents` are opened by one process; leave them or `workers` out")
+        raise InvalidInputError("`documents` cannot be shared between workers; omit `documents` or `workers`")
     for name, value in (("model", model), ("embedder", embedder)):
         if value is not None and not isinstance(value, str):
             raise InvalidInputError(
@@ -45,17 +45,17 @@ def check_poolable(model: object, embedder: object, budget: object, documents: o
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Strategies run on a task, as work for a pool: an item names a strategy, a size and a seed, its result is a cell.
+    """The work of a pool: an item consists of a strategy name, a size and a seed, and its result is a cell.
 
     Attributes:
-        task: The task, without rows that leak.
+        task: The task, without leaked test rows.
         strategies: All strategies.
-        model: Spec of the language model, None where there is none.
+        model: Spec of the language model, or None.
         embedder: Spec of the embedder.
-        trials: Settings that each strategy may try.
-        held: Seeds that all runs share.
-        folder: Where cells and trained models are kept; all workers need to see the same one.
-        answers: File of the answers of models.
+        trials: Number of settings to try per strategy.
+        held: Seeds that are the same in all runs.
+        folder: Folder of cells and trained models, shared by all workers.
+        answers: File of the cached responses.
         expected: Fingerprints of the model and of the embedder.
     """
 
@@ -71,10 +71,10 @@ class Cells:
 
     @classmethod
     def of(cls, jobs: Sequence[Job]) -> Cells:
-        """The work that some jobs are parts of.
+        """Make the work that contains some jobs.
 
         Returns:
-            The work; its model and its embedder are loaded by name.
+            The work; workers load the model and the embedder by name.
         """
         setting, strategies = jobs[0].setting, {job.strategy.name: job.strategy for job in jobs}
         model, embedder = setting.model, setting.embedder
@@ -92,7 +92,7 @@ class Cells:
 
     @property
     def fingerprint(self) -> str:
-        """What the answers depend on."""
+        """A hash of everything that the results depend on."""
         return run_hash(task=self.task.fingerprint, expected=self.expected, trials=self.trials, held=dict(self.held))
 
     def start(self) -> Function:
@@ -102,14 +102,15 @@ class Cells:
             A function from items to cells.
 
         Raises:
-            InvalidInputError: If another model or embedder is found here.
+            InvalidInputError: If the worker loads a different model or embedder.
         """
         model = None if self.model is None else load_model(self.model)
         embedder = load_embedder(self.embedder)
         found = (None if model is None else model.fingerprint, embedder.fingerprint)
         if found != self.expected:
             raise InvalidInputError(
-                f"model and embedder are {found} in this worker, expected {self.expected}; install the same everywhere"
+                f"expected the model and embedder {self.expected}, got {found} in this worker; install the same "
+                "versions on all machines"
             )
         by_name = {strategy.name: strategy for strategy in self.strategies}
 
@@ -128,8 +129,8 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class _GivenUp:
-    """Stands in the place of a strategy that no worker survived."""
+class _Failed:
+    """Replaces a strategy that no worker finished."""
 
     name: str
     reason: str
@@ -139,22 +140,22 @@ class _GivenUp:
 
 
 def run_pooled(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[int], None]) -> list[Cell]:
-    """Run jobs on the workers of a pool, but for those that are finished.
+    """Run unfinished jobs on the workers of a pool.
 
     Args:
-        jobs: The jobs, none twice.
+        jobs: The jobs, without duplicates.
         pool: The workers.
-        advance: Called with the number of jobs that just ended.
+        advance: Called with the number of jobs that have just ended.
 
     Returns:
-        A cell for each job, in order; with an error where no worker finished it.
+        One cell per job, in order; it contains an error if no worker finished the job.
     """
-    cells = {job.place: cell for job in jobs if (cell := finished(job)) is not None}
+    cells = {job.identity: cell for job in jobs if (cell := finished(job)) is not None}
     advance(len(cells))
-    rest = [job for job in jobs if job.place not in cells]
+    rest = [job for job in jobs if job.identity not in cells]
     first = jobs[0].setting
     if rest and first.model is not None:
-        AnswerCache(first.answers).close()  # made once, not by all workers at the same time
+        AnswerCache(first.answers).close()  # created once, to avoid a race between workers
     batches = [
         Batch([job.title], [{"strategy": job.strategy.name, "size": job.size, "seed": job.setting.seed}])
         for job in rest
@@ -163,24 +164,24 @@ def run_pooled(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[int], N
     with closing(pool.stream(Cells.of(jobs), batches)) as ended:
         for job, each in zip(rest, ended, strict=True):
             if isinstance(each, Done):
-                cells[job.place] = Cell.model_validate(each.results[0])
+                cells[job.identity] = Cell.model_validate(each.results[0])
             else:
                 missing.append(each)
-                stand_in = _GivenUp(job.strategy.name, f"{each.reason}, {each.attempts} times")
-                cells[job.place] = run_job(replace(job, strategy=stand_in))
+                stand_in = _Failed(job.strategy.name, f"{each.reason}, {each.attempts} times")
+                cells[job.identity] = run_job(replace(job, strategy=stand_in))
             advance(1)
-    _tell(missing, len(jobs), first.folder)
-    return [cells[job.place] for job in jobs]
+    _report_missing(missing, len(jobs), first.folder)
+    return [cells[job.identity] for job in jobs]
 
 
-def _tell(missing: Sequence[Missing], count: int, folder: Path) -> None:
-    """Name what is missing in a file and in a warning."""
+def _report_missing(missing: Sequence[Missing], count: int, folder: Path) -> None:
+    """List the missing results in a file and in a warning."""
     Shards(folder).write_quarantine(missing)
     if missing:
         names = [name for each in missing for name in each.ids]
         shown = "; ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         said = (
             f"{len(names)} of {count} results are missing: {shown}. The first reason: {missing[0].reason}, "
-            f"{missing[0].attempts} times. quarantine.jsonl names all; the same call tries them again"
+            f"{missing[0].attempts} times. quarantine.jsonl lists all of them; rerun the comparison to retry"
         )
         warn(RagkitWarning(said), stacklevel=4)

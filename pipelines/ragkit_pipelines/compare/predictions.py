@@ -1,4 +1,4 @@
-"""What every strategy answered to every test row, as `items.json` holds it."""
+"""The answers of every strategy to every test row, as in `items.json`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Answers(BaseModel):
     """The answers of one strategy at one size and seed, in the order of the test rows.
 
     Attributes:
-        prompts: What the model was asked; kept for the first seed at the largest pool only, else empty.
-        confidence: The probability that the strategy gave to each answer; empty where it gave none.
+        prompts: The prompts of the first seed at the largest pool; empty for all others.
+        confidence: The probability that the strategy assigned to each answer; empty if it returns no confidence.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -32,13 +32,13 @@ class Answers(BaseModel):
 
 
 class Items(BaseModel):
-    """Test rows with all answers.
+    """The test rows with all answers.
 
     Attributes:
-        schema_version: As that of the results.
+        schema_version: Version of the file format, equal to that of the results.
         inputs: Text of each test row.
-        expected: Its right output.
-        answers: One entry for each strategy, size and seed that finished.
+        expected: Its expected output.
+        answers: One entry per strategy, size and seed that finished.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -50,7 +50,7 @@ class Items(BaseModel):
 
     @classmethod
     def of(cls, test: Sequence[Example], cells: Sequence[Cell]) -> Items:
-        """Gather the answers of cells.
+        """Collect the answers of cells.
 
         Returns:
             The items.
@@ -76,7 +76,7 @@ class Items(BaseModel):
 
     @classmethod
     def load(cls, folder: str | Path) -> Items:
-        """Read the items of a comparison.
+        """Load the items of a comparison.
 
         Args:
             folder: The folder of the comparison.
@@ -85,31 +85,33 @@ class Items(BaseModel):
             The items.
 
         Raises:
-            DataFileError: If there are none, or they are damaged or of another schema.
+            DataFileError: If the file does not exist, is damaged or has another schema version.
         """
         path = Path(folder) / "items.json"
         try:
             found = cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise DataFileError(path, 0, f"expected the answers of a comparison; {error}") from error
+            raise DataFileError(path, 0, f"expected the answers of a comparison: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
             raise DataFileError(path, 0, f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}") from error
         if found.schema_version != SCHEMA:
-            raise DataFileError(path, 0, f"expected answers of schema {SCHEMA}, got {found.schema_version}")
+            raise DataFileError(
+                path, 0, f"expected schema version {SCHEMA}, got {found.schema_version}; rerun the comparison"
+            )
         return found
 
     def shown(self) -> list[Answers]:
-        """The answers of the first seed at the largest pool, one entry for each strategy.
+        """Return the answers of the first seed at the largest pool.
 
         Returns:
-            Entries in the order of the strategies.
+            One entry per strategy, in their order.
         """
-        place = max(((each.size, -each.seed) for each in self.answers), default=None)
-        return [each for each in self.answers if (each.size, -each.seed) == place]
+        shown = max(((each.size, -each.seed) for each in self.answers), default=None)
+        return [each for each in self.answers if (each.size, -each.seed) == shown]
 
     def scores(self) -> dict[tuple[str, int], dict[int, list[float]]]:
-        """Scores by strategy and size, then by seed.
+        """Return the scores by strategy and size, then by seed.
 
         Returns:
             A nested mapping.
@@ -120,7 +122,7 @@ class Items(BaseModel):
         return found
 
     def curve(self, strategy: str) -> dict[int, dict[int, list[float]]]:
-        """Scores of one strategy by pool size, then by seed.
+        """Return the scores of one strategy by pool size, then by seed.
 
         Args:
             strategy: Its name.
@@ -129,10 +131,10 @@ class Items(BaseModel):
             A nested mapping.
 
         Raises:
-            InvalidInputError: If the strategy did not finish anywhere.
+            InvalidInputError: If the strategy did not finish at any size.
         """
         found = {size: seeds for (name, size), seeds in self.scores().items() if name == strategy}
         if not found:
             known = list(dict.fromkeys(each.strategy for each in self.answers))
-            raise InvalidInputError(f"no answers of a strategy {strategy!r}; there are {known}")
+            raise InvalidInputError(f"strategy {strategy!r} has no results; expected one of {known}")
         return found

@@ -1,4 +1,4 @@
-"""Where results come from: versions, settings, data and the revision of the code around them."""
+"""Provenance of results: versions of packages, and the git revision."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "peft", "trl", "faiss-cpu", "faiss-gpu")
 
 
-def surroundings() -> dict[str, str]:
-    """Versions of what computes, and the git revision of the working directory where there is one.
+def environment() -> dict[str, str]:
+    """Return the versions of the relevant packages, and the git revision of the working directory if it has one.
 
     Returns:
-        A mapping of names to versions; nothing in it names a user, a machine or a key.
+        A mapping of names to versions; it contains no names of users or machines, and no keys.
     """
     import ragkit
 

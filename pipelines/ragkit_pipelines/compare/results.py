@@ -1,4 +1,4 @@
-"""What a comparison found: rows, paired tests, differences, a recommendation; as JSON and as a table."""
+"""Results of a comparison: rows, paired tests, differences and the recommendation, as JSON and as tables."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ class Row(BaseModel):
     """One strategy at one pool size and seed.
 
     Attributes:
-        n: Test rows.
-        correct: Sum of the scores; the number of right answers under an all-or-nothing metric.
-        score: ``correct / n``, with Wilson's 95 % interval from ``low`` to ``high``.
-        seconds: Time spent on answering all rows; ``fit_seconds`` the time spent on learning.
-        cost: US dollars, None where unknown.
-        error: Why the strategy gave no answers, else None.
-        cached_tokens: Those of the prompt tokens that came from a prompt cache.
-        at_floor: Whether the interval reaches down to what one and the same answer to everything scores: then the
-            strategy has not shown that it can do the task at all, and says nothing about what it is made of.
-        fit_tokens: Tokens of learning: trained on, and read and written to try settings.
-        fit_cost: US dollars for calls that learning made, None where unknown.
-        trials: Settings that were tried on held-out examples.
-        note: What the strategy chose or found on the way.
-        labels: Labelled examples that it used.
-        label_cost: US dollars that these cost, None where the price of a label is unknown.
-        trained_tokens: Those of ``fit_tokens`` that were trained on, each epoch counted.
-        shared_tokens: Tokens with which every prompt began alike, which a prompt cache could keep.
-        flops: Floating-point operations of answering all rows, None where the model's weights are not at hand.
-        cached_flops: The same where what all prompts begin with is read once.
-        fit_flops: Floating-point operations of learning, None where they are not known.
-        calibration: How far the strategy's confidence can be believed; None where it gives none.
+        n: Number of test rows.
+        correct: Sum of the scores; the number of correct answers if the metric is all-or-nothing.
+        score: ``correct / n``, with the 95 % Wilson interval from ``low`` to ``high``.
+        seconds: Prediction time for all rows; ``fit_seconds`` is the time for training and tuning.
+        cost: Cost of prediction in US dollars, or None if unknown.
+        error: Why the strategy failed, or None.
+        cached_tokens: Prompt tokens that came from a prompt cache.
+        at_floor: Whether the interval contains the score of the majority baseline. Such a row is not evidence that the
+            strategy can do the task at all.
+        fit_tokens: Tokens of training, and of the calls that tried settings.
+        fit_cost: Cost of the calls made during fitting in US dollars, or None if unknown.
+        trials: Number of settings that were tried on held-out examples.
+        note: Settings that the strategy selected, or other remarks.
+        labels: Number of labelled examples used.
+        label_cost: Cost of these labels in US dollars, or None if the price of a label is unknown.
+        trained_tokens: The part of ``fit_tokens`` that was trained on, counted once per epoch.
+        shared_tokens: Length of the common prefix of all prompts, which a prompt cache can store.
+        flops: FLOPs of prediction for all rows, or None if the model's weights are not available.
+        cached_flops: The same if the common prefix is computed once.
+        fit_flops: FLOPs of training and tuning, or None if unknown.
+        calibration: Calibration of the strategy's confidence, or None if it returns no confidence.
         unreadable: Number of completions without an answer of the expected form; None if no completion was read.
-        data_seed: Seed of what was drawn of the pool; ``seed`` but where it was held.
+        data_seed: Seed of the examples drawn from the pool; equal to ``seed`` unless it was kept fixed.
         model_seed: Seed of training and of the search for a prompt, likewise.
-        order_seed: Seed of selectors that draw by chance, likewise.
+        order_seed: Seed of selectors that select at random, likewise.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -93,7 +93,7 @@ class Row(BaseModel):
 
 
 class Cell(BaseModel):
-    """A row with what stands behind it, item by item; the unit in which a comparison is resumed."""
+    """A row with its answers and scores, item by item; the unit in which a comparison is resumed."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -118,7 +118,7 @@ class Pair(BaseModel):
 
 
 class Difference(BaseModel):
-    """Mean score of ``a`` minus that of ``b`` at one size, over all seeds that both have; see `PairedBootstrap`."""
+    """Mean score of ``a`` minus that of ``b`` at one size, over all seeds of both; see `PairedBootstrap`."""
 
     a: str
     b: str
@@ -133,23 +133,23 @@ class Difference(BaseModel):
 
 
 class Recommendation(BaseModel):
-    """The strategy to use, or None where the data show no difference, and what that rests on."""
+    """The strategy to use, or None if no strategy is significantly better, with the evidence in words."""
 
     strategy: str | None
     evidence: str
 
 
 class Results(BaseModel):
-    """All of it, as `results.json` holds it.
+    """The content of `results.json`.
 
     Attributes:
-        schema_version: Of this very shape; files of another one are refused.
+        schema_version: Version of the file format; files with another version are rejected.
         task: Name of the task.
-        leaked_test_rows: Test rows that stood in the pool and were removed.
-        floor: What the commonest output of the pool scores as the answer to every test row.
-        data: What is wrong with the data, and what was left out.
-        prices: What tokens are reckoned to cost in the volumes from which training pays.
-        provenance: Versions, hashes and settings that the results came from.
+        leaked_test_rows: Number of test rows that also appeared in the pool and were excluded.
+        floor: Score of the majority baseline, which answers every test row with the most frequent output of the pool.
+        data: Problems found in the data, and the rows that were removed.
+        prices: Token prices used for break-even volumes.
+        provenance: Versions, hashes and settings of the run.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -168,61 +168,65 @@ class Results(BaseModel):
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
-        """Read results that were written before.
+        """Load the results of a comparison.
 
         Args:
-            path: ``results.json``, or the folder that holds it.
+            path: ``results.json``, or the folder that contains it.
 
         Returns:
             The results.
 
         Raises:
-            DataFileError: If there are none, they are damaged or have another schema.
+            DataFileError: If the file does not exist, is damaged or has another schema version.
         """
         path = Path(path)
         path = path / "results.json" if path.is_dir() else path
         try:
             stored = read_json(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise DataFileError(path, 0, f"expected the results of a comparison; {error}") from error
+            raise DataFileError(path, 0, f"expected the results of a comparison: {error}") from error
         found = stored.get("schema_version", 1) if isinstance(stored, dict) else None
         if found != SCHEMA:
             raise DataFileError(
                 path,
                 0,
-                f"expected results of schema {SCHEMA}, got {found}; run the comparison again with the same folder: "
-                "finished strategies are not repeated",
+                f"expected schema version {SCHEMA}, got {found}; rerun the comparison with the same folder to rewrite "
+                "the file; finished strategies are not repeated",
             )
         try:
             return cls.model_validate(stored)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise DataFileError(path, 0, f"`{where}`: {first['msg']}; the file was changed or damaged") from error
+            raise DataFileError(path, 0, f"`{where}`: {first['msg']}; the file was modified or is damaged") from error
 
     @property
     def measured(self) -> str:
-        """What the scores are, in words."""
+        """What the scores measure, as a phrase."""
         n = max((row.n for row in self.rows), default=0)
-        right = all(row.correct == int(row.correct) for row in self.rows)
-        what = f"share of {n} test rows answered right" if right else f"mean score of {n} test rows"
-        return f"{what}, with 95 % interval"
+        all_or_nothing = all(row.correct == int(row.correct) for row in self.rows)
+        return f"{'accuracy' if all_or_nothing else 'mean score'} on {n} test rows, with 95 % interval"
+
+    @property
+    def baseline(self) -> str:
+        """The score of the majority baseline, as a phrase."""
+        return f"Majority baseline: {self.floor:.3f}"
 
     def table(self) -> Table:
-        """A table for the terminal: a line for each strategy, a column for each pool size.
+        """Return the scores as a table for the terminal, with one row per strategy and one column per pool size.
 
         Returns:
-            A rich table; with several seeds the mean score and the widest of their intervals.
+            A rich table. With several seeds, it shows the mean score and the widest of their intervals.
         """
         from rich.table import Table
         from rich.text import Text
 
         sizes = sorted({row.size for row in self.rows})
-        table = Table(title=Text(f"{self.task}: {self.measured}"))
+        table = Table(title=Text(f"{self.task}: {self.measured}"), caption=Text(self.baseline))
         table.add_column("strategy")
         for size in sizes:
             table.add_column(f"pool {size}", justify="right")
-        for heading in ("unreadable", "tokens in / out", "learn s", "answer s"):
+        for heading in ("unreadable", "tokens in / out", "fit (s)", "predict (s)"):
             table.add_column(heading, justify="right")
         for strategy in dict.fromkeys(row.strategy for row in self.rows):
             own = [row for row in self.rows if row.strategy == strategy]
@@ -240,7 +244,7 @@ class Results(BaseModel):
         return table
 
     def markdown(self) -> str:
-        """The same table in Markdown, scores only.
+        """Return the scores as a Markdown table.
 
         Returns:
             Lines of Markdown.
@@ -255,7 +259,7 @@ class Results(BaseModel):
 
 
 def cell_text(text: str | None) -> str:
-    """A text for a cell of a Markdown table, which it cannot break out of.
+    """Escape a text for a cell of a Markdown table.
 
     Returns:
         One line.
@@ -268,13 +272,14 @@ def _mean(rows: Sequence[Row], field: str) -> float:
 
 
 def score_text(rows: Sequence[Row]) -> str:
-    """The scores of one strategy at one size in a table.
+    """Format the scores of one strategy at one size.
 
     Args:
-        rows: Its rows, one for each seed.
+        rows: Its rows, one per seed.
 
     Returns:
-        Mean and widest interval, with several seeds the worst too; a note if it failed or is not above the baseline.
+        The mean and the widest interval; with several seeds, the worst seed too. A remark follows if the score is not
+        above the majority baseline.
     """
     if not rows:
         return ""
@@ -282,12 +287,12 @@ def score_text(rows: Sequence[Row]) -> str:
         return "failed"
     low, high = min(row.low for row in rows), max(row.high for row in rows)
     worst = f", worst seed {min(row.score for row in rows):.3f}" if len(rows) > 1 else ""
-    floor = ", not above the majority baseline" if any(row.at_floor for row in rows) else ""
+    floor = ", not above the baseline" if any(row.at_floor for row in rows) else ""
     return f"{_mean(rows, 'score'):.3f} [{low:.2f}, {high:.2f}]{worst}{floor}"
 
 
 def make_row(**facts: Any) -> Row:
-    """A row, its score and interval worked out from ``correct`` and ``n``.
+    """Make a row; its score and interval are computed from ``correct`` and ``n``.
 
     Returns:
         The row.
@@ -300,7 +305,7 @@ def read_cell(path: Path, key: str) -> Cell | None:
     """Read a finished cell.
 
     Returns:
-        The cell, None where it is absent, damaged or of other settings, so that it is done again.
+        The cell, or None if it must be computed again because it is missing, damaged or has other settings.
     """
     try:
         content = without_checksum(path.read_bytes())
@@ -311,5 +316,5 @@ def read_cell(path: Path, key: str) -> Cell | None:
 
 
 def write_cell(path: Path, cell: Cell) -> None:
-    """Keep a finished cell, with a checksum: it is there whole or not at all."""
+    """Write a finished cell atomically and with a checksum."""
     write_atomic(path, with_checksum(json.dumps(cell.model_dump(), ensure_ascii=False)))

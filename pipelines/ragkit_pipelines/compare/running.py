@@ -1,4 +1,4 @@
-"""One strategy at one pool size and seed is a job: run, or read from what was kept."""
+"""Run a job, which is one strategy at one pool size and seed, or load its stored result."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ragkit_pipelines.compare.statistics.costs import size_of
 from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Setting, Strategy, sum_known
 
 
-def floor_of(task: Task) -> float:
-    """What the commonest output of the pool scores as the answer to every test row; 0 where that cannot be judged."""
-    if str(task.metric).startswith("judge:"):  # a model would have to be asked
+def majority_score(task: Task) -> float:
+    """Score the most frequent output of the pool as the answer to every test row; 0 if the metric cannot score it."""
+    if str(task.metric).startswith("judge:"):  # scoring would call a model
         return 0.0
     commonest = Counter(example.output for example in task.examples).most_common(1)[0][0]
     try:
@@ -32,7 +32,7 @@ def floor_of(task: Task) -> float:
 
 
 def setting_key(setting: Setting) -> str:
-    """A hash of all that decides what strategies do in a setting, but for the strategies."""
+    """Hash everything that determines the results in a setting, except the strategies."""
     return run_hash(
         task=setting.task.fingerprint,
         seed=[setting.seed_of(what) for what in VARIED] if setting.held else setting.seed,
@@ -45,12 +45,12 @@ def setting_key(setting: Setting) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What `compare` does once: one strategy at one size and seed.
+    """A unit of work of `compare`: one strategy at one size and seed.
 
     Attributes:
         strategy: The strategy.
-        size: Size of the pool as it was asked for; None for the whole pool.
-        setting: What it works with; what is kept goes under the setting's folder.
+        size: Requested size of the pool; None for the whole pool.
+        setting: The setting of the strategy; results are stored in its folder.
         key: Hash of the setting.
     """
 
@@ -61,53 +61,53 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """A readable name."""
         return f"{self.strategy.name}, pool {len(self.setting.pool)}, seed {self.setting.seed}"
 
     @property
     def file(self) -> Path:
-        """Where its cell is kept."""
+        """The file of its cell."""
         name = self.strategy.name.replace(":", "-").replace("/", "-")
         return self.setting.folder / "kept" / self.key / f"{name}.json"
 
     @property
-    def place(self) -> tuple[str, str]:
-        """The same for two jobs that are the same, as those of two sizes that both take the whole pool."""
+    def identity(self) -> tuple[str, str]:
+        """Equal for equal jobs, such as those of two sizes that both use the whole pool."""
         return self.key, self.strategy.name
 
 
 def jobs_on(setting: Setting, size: int | None, strategies: Sequence[Strategy]) -> list[Job]:
-    """The jobs of one setting.
+    """Return the jobs of one setting.
 
     Args:
-        setting: What strategies work with.
-        size: Size of its pool as it was asked for.
+        setting: The setting of the strategies.
+        size: Requested size of its pool.
         strategies: The strategies.
 
     Returns:
-        A job for each strategy.
+        One job per strategy.
     """
     key = setting_key(setting)
     return [Job(strategy, size, setting, key) for strategy in strategies]
 
 
 def finished(job: Job) -> Cell | None:
-    """The cell that was kept of a job; None where there is none."""
+    """Load the stored cell of a job, or return None if there is none."""
     return read_cell(job.file, _key_of(job))
 
 
 def run_job(job: Job) -> Cell:
-    """Run one strategy, or read what it gave before.
+    """Run one strategy, or load its stored result.
 
     Args:
         job: The job.
 
     Returns:
-        The cell; a strategy that fails gives one with its error, and the others go on.
+        The cell; if the strategy fails, the cell contains the error and the other strategies still run.
     """
-    kept = finished(job)
-    if kept is not None:
-        return kept
+    stored = finished(job)
+    if stored is not None:
+        return stored
     strategy, setting = job.strategy, replace(job.setting, folder=job.file.parent / "models")
     job.file.parent.mkdir(parents=True, exist_ok=True)
     seeds = {f"{what}_seed": setting.seed_of(what) for what in VARIED}
@@ -116,11 +116,11 @@ def run_job(job: Job) -> Cell:
     scores: list[float] = []
     try:
         if setting.budget is not None:
-            setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the clock, or says that time is over
+            setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the time limit, or raises if it has passed
         outcome = strategy.run(setting)
         scores = setting.task.score_all(outcome.answers)
         calibration = calibrated(outcome.confidence, scores) if len(outcome.confidence) else None
-    except Exception as failure:  # noqa: BLE001 - whatever it is, the other strategies go on
+    except Exception as failure:  # noqa: BLE001 - the other strategies must still run
         outcome, scores, error = Outcome([], seconds=perf_counter() - started), [], _described(failure)
     cell = Cell(
         key=_key_of(job),
@@ -147,7 +147,7 @@ def run_job(job: Job) -> Cell:
             calibration=calibration,
             unreadable=outcome.unreadable,
             **seeds,
-            **_operations(outcome, setting.model),
+            **_flops(outcome, setting.model),
         ),
         answers=list(outcome.answers),
         scores=scores,
@@ -163,11 +163,11 @@ def _key_of(job: Job) -> str:
     return run_hash(setting=job.key, strategy=repr(job.strategy))
 
 
-def _operations(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]:
-    """Tokens that every prompt begins with, and operations of answering and of learning."""
+def _flops(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]:
+    """Compute the length of the common prefix of all prompts, and the FLOPs of prediction and fitting."""
     if not outcome.prompts or model is None:
         return {}
-    shared = model.count_tokens(_beginning(outcome.prompts))
+    shared = model.count_tokens(_common_prefix(outcome.prompts))
     size, rows = size_of(model), len(outcome.answers)
     if size is None:
         return {"shared_tokens": shared}
@@ -182,15 +182,15 @@ def _operations(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]
     }
 
 
-def _beginning(prompts: Sequence[str]) -> str:
-    """The text that all prompts begin with; none where there is only one."""
-    first, last = min(prompts), max(prompts)  # in the order of text, what these two share all do
-    same = next((place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+def _common_prefix(prompts: Sequence[str]) -> str:
+    """Return the common prefix of all prompts; empty if there is only one."""
+    first, last = min(prompts), max(prompts)  # the common prefix of the extremes is common to all
+    same = next((index for index, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
     return first[:same] if len(prompts) > 1 else ""
 
 
 def _described(failure: Exception) -> str:
-    """An error in one line; one that is not ours with the place it comes from."""
+    """Describe an error in one line, with its location unless it is a ragkit error."""
     said = f"{type(failure).__name__}: {failure}"
     if isinstance(failure, RagkitError):
         return said

@@ -1,4 +1,4 @@
-"""What is wrong with a task's data, looked at before anything is compared on it."""
+"""Find duplicates, contradictions, leaked test rows and label noise in the data of a task."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ragkit_selectors.pool_check import PoolCheck, check_pool
 
 _OF_POOL = ("conflicting", "duplicate", "near-duplicate", "probably mislabelled")
 _OF_TEST = ("leaked", "nearly leaked")
-_CANDIDATES = 200  # pairs for each row; the banking77, clinc150, snips and trec6 questions need under 50
-_FEW = 30  # test rows: with fewer, a 95 % interval is wider than a third of the scale
+_CANDIDATES = 200  # candidate pairs per row; banking77, clinc150, snips and trec6 need fewer than 50
+_FEW = 30  # with fewer test rows, a 95 % interval is wider than a third of the scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataCheck:
-    """What was found.
+    """The result of a data check.
 
     Attributes:
         pool: Duplicates, conflicts and leaks.
-        noise: The estimate of wrong labels; None where none was asked for, or the task has no labels or too few rows of
-            each.
-        unseen: Outputs of test rows that no row of the pool has, where outputs are labels.
-        findings: What is wrong, a sentence each; empty where nothing is.
+        noise: The estimate of label noise; None if it was not requested, or the task has no labels or too few rows per
+            label.
+        unseen: If outputs are labels, those that occur only in test rows.
+        findings: The problems found, one text each; empty if there are none.
     """
 
     pool: PoolCheck
@@ -35,17 +35,17 @@ class DataCheck:
 
 
 def check_data(task: Task, *, near: float = 0.9, seed: int = 0, quick: bool = False) -> DataCheck:
-    """Look for duplicates, contradictions, leaks and wrong labels.
+    """Check the data of a task for duplicates, contradictions, leaks and label noise.
 
     Args:
         task: The task.
-        near: Jaccard likeness of words from which two inputs are nearly the same.
-        seed: Seed of the cross-validation behind the estimate of wrong labels.
-        quick: Whether to do only what takes time in proportion to the rows: no estimate of wrong labels, and no search
-            for near-duplicates where nearly all rows are made of the same few words.
+        near: Jaccard similarity of words from which two inputs count as near-duplicates.
+        seed: Seed of the cross-validation that estimates label noise.
+        quick: Whether to run only checks whose time is proportional to the number of rows. Label noise is not
+            estimated, and the search for near-duplicates stops if nearly all rows consist of the same few words.
 
     Returns:
-        What was found.
+        The findings.
     """
     pool = check_pool(task.examples, task.test, near=near, most_candidates=_CANDIDATES if quick else None)
     outputs = {row.output for row in task.examples}
@@ -54,7 +54,7 @@ def check_data(task: Task, *, near: float = 0.9, seed: int = 0, quick: bool = Fa
     if labelled and not quick:
         try:
             estimate = label_noise(task.examples, seed=seed)
-        except InvalidInputError:  # too few rows of each label: no estimate, the rest stands
+        except InvalidInputError:  # too few rows per label for an estimate; the other findings are valid
             estimate = None
     unseen = tuple(sorted({row.output for row in task.test} - outputs)) if labelled else ()
     return DataCheck(pool=pool, noise=estimate, unseen=unseen, findings=tuple(_findings(task, pool, estimate, unseen)))
@@ -69,52 +69,52 @@ def clean_data(
     leaks: bool = True,
     noise: bool = False,
 ) -> Task:
-    """Leave out what a check found.
+    """Remove the rows that a check found.
 
     Args:
         task: The task that was checked.
-        found: What the check found.
-        duplicates: Whether later rows of the pool that repeat an earlier one, exactly or nearly, are left out.
-        conflicts: Whether rows that are the same or nearly the same, but have different outputs, are left out, all of
-            them, since nothing says which is right.
-        leaks: Whether test rows that stand in the pool, exactly or nearly, are left out.
-        noise: Whether suspects of label noise are left out of the pool. Test rows are never left out for their
-            label, since that would make every way of solving the task look better than it is.
+        found: The findings of the check.
+        duplicates: Whether pool rows that duplicate an earlier row, exactly or nearly, are removed.
+        conflicts: Whether duplicates and near-duplicates with different outputs are removed. All of them are removed,
+            because it is unknown which output is correct.
+        leaks: Whether test rows that also appear in the pool, exactly or nearly, are removed.
+        noise: Whether pool rows that are probably mislabelled are removed. Test rows are never removed because of their
+            label, since this would inflate the scores of all strategies.
 
     Returns:
-        The task without them.
+        The task without these rows.
     """
     gone = rows_to_remove(found, duplicates=duplicates, conflicts=conflicts, leaks=leaks, noise=noise)
     pool = set().union(*(gone[kind] for kind in _OF_POOL))
     test = set().union(*(gone[kind] for kind in _OF_TEST))
     return replace(
         task,
-        examples=[row for place, row in enumerate(task.examples) if place not in pool],
-        test=[row for place, row in enumerate(task.test) if place not in test],
+        examples=[row for index, row in enumerate(task.examples) if index not in pool],
+        test=[row for index, row in enumerate(task.test) if index not in test],
     )
 
 
 def rows_to_remove(
     found: DataCheck, *, duplicates: bool = True, conflicts: bool = True, leaks: bool = True, noise: bool = False
 ) -> dict[str, set[int]]:
-    """The rows that `clean_data` leaves out, by the reason.
+    """Return the rows that `clean_data` removes, by reason.
 
     Args:
-        found: What the check found.
-        duplicates: See `clean_data`, like the rest.
-        conflicts: See there.
-        leaks: See there.
-        noise: See there.
+        found: The findings of the check.
+        duplicates: See `clean_data`.
+        conflicts: See `clean_data`.
+        leaks: See `clean_data`.
+        noise: See `clean_data`.
 
     Returns:
-        For each reason the positions of rows, each row under one reason: ``conflicting``, ``duplicate``,
-        ``near-duplicate`` and ``probably mislabelled`` of the pool, ``leaked`` and ``nearly leaked`` of the test rows.
+        The indices of the rows by reason, each row under one reason: ``conflicting``, ``duplicate``,
+        ``near-duplicate`` and ``probably mislabelled`` for the pool, ``leaked`` and ``nearly leaked`` for test rows.
     """
     pool = found.pool
-    contested = {place for pair in pool.conflicts for place in (pair.first, pair.second)}
+    contested = {row for pair in pool.conflicts for row in (pair.first, pair.second)}
     same = {pair.second for pair in pool.duplicates} - contested
     alike = {pair.second for pair in pool.near_duplicates} - contested - same
-    suspects = set() if found.noise is None else {suspect.place for suspect in found.noise.suspects}
+    suspects = set() if found.noise is None else {suspect.index for suspect in found.noise.suspects}
     gone = {
         "conflicting": contested if conflicts else set(),
         "duplicate": same if duplicates else set(),
@@ -128,21 +128,21 @@ def rows_to_remove(
 
 def _findings(task: Task, pool: PoolCheck, noise: LabelNoise | None, unseen: Sequence[str]) -> list[str]:
     counted = [
-        (len(pool.duplicates), "rows of the pool repeat an earlier one"),
-        (len(pool.near_duplicates), "pairs of rows are nearly the same"),
-        (len(pool.conflicts), "pairs of rows with the same or nearly the same input have different outputs"),
-        (len(pool.leaks), f"of {pool.test_rows} test rows stand in the pool"),
-        (len(pool.near_leaks), f"of {pool.test_rows} test rows nearly stand in the pool"),
+        ("duplicate rows in the pool", len(pool.duplicates), ""),
+        ("pairs of near-duplicate rows in the pool", len(pool.near_duplicates), ""),
+        ("pairs of duplicates or near-duplicates with different outputs", len(pool.conflicts), ""),
+        ("test rows that also appear in the pool", len(pool.leaks), f" of {pool.test_rows}"),
+        ("test rows with a near-duplicate in the pool", len(pool.near_leaks), f" of {pool.test_rows}"),
     ]
-    said = [f"{count} {what}" for count, what in counted if count]
+    findings = [f"{problem}: {count}{total}" for problem, count, total in counted if count]
     if not pool.near_searched:
-        said.append("too many rows are made of the same words to look for near-duplicates")
+        findings.append("near-duplicates were not searched, because too many rows consist of the same words")
     if noise is not None and noise.suspects:
-        said.append(f"{len(noise.suspects)} of {noise.rows} labels are probably wrong ({noise.share:.1%})")
+        findings.append(f"labels that are probably wrong: {len(noise.suspects)} of {noise.rows} ({noise.share:.1%})")
     if unseen:
-        said.append(f"test rows have outputs that the pool never shows: {', '.join(map(repr, unseen[:5]))}")
+        findings.append(f"outputs that occur only in test rows: {', '.join(map(repr, unseen[:5]))}")
     if len(pool.labels) == 1:
-        said.append(f"all rows of the pool have the output {pool.labels[0][0]!r}, so there is nothing to learn")
+        findings.append(f"all rows of the pool have the output {pool.labels[0][0]!r}, so there is nothing to learn")
     if len(task.test) < _FEW:
-        said.append(f"{len(task.test)} test rows are too few to tell ways of solving the task apart")
-    return said
+        findings.append(f"{len(task.test)} test rows are too few to distinguish strategies")
+    return findings

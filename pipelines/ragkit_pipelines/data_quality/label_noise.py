@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, by confident learning (Northcutt, Jiang and Chuang, JAIR 2021)."""
+"""Find labels that are probably wrong by confident learning (Northcutt, Jiang and Chuang, JAIR 2021)."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class Suspect:
     """A row whose label is probably wrong.
 
     Attributes:
-        place: Position of the row.
+        index: Index of the row.
         given: Its label.
-        likely: The label that a classifier which never saw the row finds likeliest.
-        confidence: Probability that this classifier gives to the label of the row.
+        predicted: The most probable label according to a classifier that was not trained on the row.
+        confidence: Probability of the given label according to this classifier.
     """
 
-    place: int
+    index: int
     given: str
-    likely: str
+    predicted: str
     confidence: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelNoise:
-    """An estimate of how many labels are wrong.
+    """An estimate of the number of wrong labels.
 
     Attributes:
-        rows: Rows that were looked at.
-        left_out: Rows of labels that are too rare to be looked at.
-        suspects: Rows that are probably wrong, the surest first.
+        rows: Number of rows that were checked.
+        left_out: Number of rows that were skipped because their label is too rare.
+        suspects: Rows whose label is probably wrong, the most certain first.
     """
 
     rows: int
@@ -49,27 +49,27 @@ class LabelNoise:
 
     @property
     def share(self) -> float:
-        """Share of the rows looked at whose label is probably wrong."""
+        """Share of the checked rows whose label is probably wrong."""
         return len(self.suspects) / self.rows
 
 
 def label_noise(examples: Sequence[Example], *, folds: int = 5, seed: int = 0) -> LabelNoise:
     """Estimate label noise.
 
-    Each row gets probabilities from a classifier (TF-IDF of words and word pairs, logistic regression) that was
-    trained on the other folds; cleanlab then counts, with a threshold for each class, whose labels contradict them. A
-    hard row looks like a wrong one: read the suspects before they are removed.
+    A classifier (TF-IDF of words and word pairs, logistic regression) that was trained on the other folds predicts the
+    class probabilities of each row; cleanlab then finds the labels that contradict them, with a threshold per class.
+    Correct labels of difficult rows may also be found: inspect the suspects before you remove them.
 
     Args:
         examples: Rows with labels.
-        folds: Folds of the cross-validation; labels with fewer rows are left out.
+        folds: Number of folds of the cross-validation; labels with fewer rows are skipped.
         seed: Seed of the folds.
 
     Returns:
         The estimate.
 
     Raises:
-        InvalidInputError: If fewer than two labels have enough rows.
+        InvalidInputError: If fewer than two labels have enough rows, or ``folds`` is below 2.
         MissingExtraError: If cleanlab is not installed.
     """
     if folds < 2:
@@ -77,21 +77,21 @@ def label_noise(examples: Sequence[Example], *, folds: int = 5, seed: int = 0) -
     counts = Counter(row.output for row in examples)
     labels = sorted(label for label, count in counts.items() if count >= folds)
     if len(labels) < 2:
-        raise InvalidInputError(f"label noise needs two labels with {folds} rows each at least, found {len(labels)}")
+        raise InvalidInputError(f"label noise needs at least two labels with {folds} rows each, found {len(labels)}")
     require("cleanlab")
     from cleanlab.filter import find_label_issues
 
-    kept = [place for place, row in enumerate(examples) if counts[row.output] >= folds]
+    kept = [index for index, row in enumerate(examples) if counts[row.output] >= folds]
     numbers = {label: number for number, label in enumerate(labels)}
-    given = np.array([numbers[examples[place].output] for place in kept])
-    likelihood = _out_of_fold([examples[place].text() for place in kept], given, folds, seed)
-    found = find_label_issues(given, likelihood, return_indices_ranked_by="self_confidence", n_jobs=1)
+    given = np.array([numbers[examples[index].output] for index in kept])
+    probabilities = _out_of_fold([examples[index].text() for index in kept], given, folds, seed)
+    found = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     suspects = tuple(
         Suspect(
-            place=kept[row],
+            index=kept[row],
             given=labels[given[row]],
-            likely=labels[int(likelihood[row].argmax())],
-            confidence=float(likelihood[row, given[row]]),
+            predicted=labels[int(probabilities[row].argmax())],
+            confidence=float(probabilities[row, given[row]]),
         )
         for row in found
     )
@@ -99,14 +99,14 @@ def label_noise(examples: Sequence[Example], *, folds: int = 5, seed: int = 0) -
 
 
 def _out_of_fold(texts: Sequence[str], given: NDArray[Any], folds: int, seed: int) -> NDArray[np.float64]:
-    """Probability of each class for each text, f64[n, c], from a classifier that never saw the text."""
+    """Return the class probabilities of each text, f64[n, c], from a classifier that was not trained on the text."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.model_selection import StratifiedKFold
 
-    likelihood = np.zeros((len(texts), int(given.max()) + 1))
+    probabilities = np.zeros((len(texts), int(given.max()) + 1))
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(texts)), given)
     for train, held_out in splits:
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|\S")
         classifier = fit_logistic(vectorizer.fit_transform([texts[row] for row in train]), given[train])
-        likelihood[held_out] = classifier.predict_proba(vectorizer.transform([texts[row] for row in held_out]))
-    return likelihood
+        probabilities[held_out] = classifier.predict_proba(vectorizer.transform([texts[row] for row in held_out]))
+    return probabilities

@@ -1,4 +1,4 @@
-"""What changed from one comparison to another."""
+"""Differences between two comparisons."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Change(BaseModel):
     """One strategy at one size, before and after.
 
     Attributes:
-        before: Mean score over the seeds; None where it was not run or failed.
+        before: Mean score over the seeds; None if the strategy was not run or failed.
         after: Likewise.
         change: ``after - before``, with its 95 % interval.
-        compared: ``"paired"`` where the same test rows were answered in the same seeds, ``"unpaired"`` where only the
-            means are comparable, ``"only before"`` or ``"only after"``.
+        compared: ``"paired"`` if test rows and seeds are the same, ``"unpaired"`` if only the means are comparable,
+            ``"only before"`` or ``"only after"``.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -42,14 +42,14 @@ def changes(before: str | Path, after: str | Path) -> list[Change]:
     """Compare two finished comparisons.
 
     Args:
-        before: Folder of the first.
-        after: Folder of the second.
+        before: Folder of the first comparison.
+        after: Folder of the second comparison.
 
     Returns:
-        One entry for each strategy and size of either, in the order of the first and then of the second.
+        One entry per strategy and size, in the order of the first comparison and then of the second.
 
     Raises:
-        DataFileError: If a folder holds no results, or those of another schema.
+        DataFileError: If a folder contains no results, or results of another schema version.
     """
     Results.load(before)
     Results.load(after)

@@ -1,4 +1,4 @@
-"""The results as one HTML page: no script, no network, every text escaped."""
+"""The HTML report: one page without scripts that needs no network; every text is escaped."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ MOST_ITEMS = 200
 
 
 def html_report(results: Results, items: Items | None = None) -> str:
-    """All results as one page.
+    """Return the whole report as one HTML page.
 
     Args:
         results: Results of a comparison.
-        items: The test rows with every answer, for the list of items; left out if None.
+        items: The test rows with all answers, for the list of items; omitted if None.
 
     Returns:
-        HTML that stands on its own.
+        A self-contained page.
 
     Raises:
         MissingExtraError: If Jinja or matplotlib is not installed.
@@ -71,13 +71,12 @@ def html_report(results: Results, items: Items | None = None) -> str:
         verdict=verdict(results),
         data=data_lines(results),
         warnings=warning_lines(results),
-        tests=max((row.n for row in results.rows), default=0),
         sizes=sizes,
         scores=[
             (name, [score_text([r for r in results.rows if (r.strategy, r.size) == (name, size)]) for size in sizes])
             for name in strategies
         ],
-        # matplotlib escapes the names it writes into its own SVG
+        # matplotlib escapes the names that it writes into its SVG
         plots=[(title, Markup(svg)) for title, svg in plots],  # noqa: S704
         costs=(COST_HEADINGS, cost_lines(results)),
         even=(BREAK_EVEN_HEADINGS, break_even_lines(results)),
@@ -96,7 +95,7 @@ def html_report(results: Results, items: Items | None = None) -> str:
 
 
 def _interesting(items: Items) -> list[dict[str, Any]]:
-    """Items on which the strategies disagree first, then those that most have wrong."""
+    """Sort items: first those on which the strategies disagree, then those that most strategies answer wrongly."""
     shown = items.shown()
 
     def order(place: int) -> tuple[bool, float]:
@@ -128,9 +127,9 @@ def _plots(results: Results) -> list[tuple[str, Callable[[Axes], None]]]:
     plots: list[tuple[str, Callable[[Axes], None]]] = []
     sound = [row for row in results.rows if row.error is None and row.n]
     if len({row.size for row in sound}) > 1:
-        plots.append(("Score over the size of the pool", lambda axes: _curves(axes, sound)))
+        plots.append(("Score by pool size", lambda axes: _curves(axes, sound)))
     if len(largest(results)) > 1:
-        plots.append(("Score over what an answer takes", lambda axes: _quality(axes, results)))
+        plots.append(("Score by cost of prediction", lambda axes: _quality(axes, results)))
     return plots
 
 
@@ -150,21 +149,21 @@ def _curves(axes: Axes, rows: list[Row]) -> None:
 
 
 def _quality(axes: Axes, results: Results) -> None:
-    """By money where it is known and not nothing for all; else by seconds, which are always measured."""
+    """Plot the score by money if every strategy has a cost above 0, otherwise by seconds, which are always measured."""
     found = largest(results)
     prices = [[per_thousand(row) for row in rows] for _, rows in found]
     known = all(price for each in prices for price in each)
-    takes = []
+    costs = []
     for place, (strategy, rows) in enumerate(found):
         each = [price or 0.0 for price in prices[place]] if known else [1000 * row.seconds / row.n for row in rows]
         score = _mean([row.score for row in rows])
         low, high = min(row.low for row in rows), max(row.high for row in rows)
-        takes.append(_mean(each))
-        below, above = max(0.0, score - low), max(0.0, high - score)  # rounding may put a bound past the score
-        axes.errorbar(takes[-1], score, yerr=[[below], [above]], marker="o", label=_plain(strategy))
-    if min(takes) > 0:
+        costs.append(_mean(each))
+        below, above = max(0.0, score - low), max(0.0, high - score)  # a bound may pass the score by rounding
+        axes.errorbar(costs[-1], score, yerr=[[below], [above]], marker="o", label=_plain(strategy))
+    if min(costs) > 0:
         axes.set_xscale("log")
-    axes.set_xlabel("US dollars for a thousand answers" if known else "seconds for a thousand answers")
+    axes.set_xlabel("US dollars per 1,000 predictions" if known else "seconds per 1,000 predictions")
     axes.set_ylabel("score, 95 % interval")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
@@ -173,7 +172,7 @@ def _svg(draw: Callable[[Axes], None]) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    # Fixed salt and no date: the same results give the same page.
+    # A fixed salt and no date, because the same results must give the same page.
     with rc_context({"svg.hashsalt": "ragkit", "svg.fonttype": "path", "axes.grid": True, "grid.alpha": 0.3}):
         figure = Figure(figsize=(8, 4), layout="constrained")
         draw(figure.subplots())
@@ -183,7 +182,7 @@ def _svg(draw: Callable[[Axes], None]) -> str:
 
 
 def _plain(name: str) -> str:
-    """A legend's text: a dollar sign would be read as mathematics, and a leading underscore hides the entry."""
+    """Escape a legend entry: matplotlib reads `$` as mathematics, and hides entries with a leading underscore."""
     return name.replace("$", r"\$") if not name.startswith("_") else " " + name.replace("$", r"\$")
 
 

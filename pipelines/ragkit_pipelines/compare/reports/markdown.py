@@ -1,4 +1,4 @@
-"""The results as Markdown, and the tables that all reports share."""
+"""The Markdown report, and the tables that all reports share."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ragkit_pipelines.compare.statistics.costs import per_thousand
 from ragkit_pipelines.compare.statistics.learning_curves import GAP_HEADINGS, gap_lines
 from ragkit_pipelines.compare.strategies.base import mean_known
 
-MOST_UNREADABLE = 0.05  # share of completions without an answer above which a warning is due
-MOST_IN_MARKDOWN = 10  # classes of a matrix that a line can hold
+MOST_UNREADABLE = 0.05  # share of unreadable completions above which the report shows a warning
+MOST_IN_MARKDOWN = 10  # classes up to which the confusion matrix fits on a line
 
 
 def largest(results: Results) -> list[tuple[str, list[Row]]]:
-    """Rows without an error at each strategy's largest pool.
+    """Return the rows without an error at each strategy's largest pool.
 
     Args:
         results: Results of a comparison.
 
     Returns:
-        Strategies in their order, each with its rows, one for each seed.
+        The strategies in their order, each with its rows, one per seed.
     """
     found = []
     for strategy in dict.fromkeys(row.strategy for row in results.rows):
@@ -35,39 +35,38 @@ def largest(results: Results) -> list[tuple[str, list[Row]]]:
 
 
 def cost_lines(results: Results) -> list[list[str]]:
-    """What a thousand answers take, strategy by strategy, in the mean of the seeds.
+    """Return the cost of 1,000 predictions and of fitting for each strategy, averaged over the seeds.
 
     Args:
         results: Results of a comparison.
 
     Returns:
-        Cells of a table: strategy, tokens read, of these cached, tokens written, seconds, dollars, operations; then
-        what learning took: seconds, dollars for calls, dollars for labels, operations.
+        The cells of a table with the columns `COST_HEADINGS`.
     """
     lines = []
     for strategy, rows in largest(results):
-        answers = sum(row.n for row in rows)
+        predictions = sum(row.n for row in rows)
         lines.append(
             [
                 strategy,
-                f"{1000 * sum(row.prompt_tokens for row in rows) / answers:,.0f}",
-                f"{1000 * sum(row.cached_tokens for row in rows) / answers:,.0f}",
-                f"{1000 * sum(row.completion_tokens for row in rows) / answers:,.0f}",
-                f"{1000 * sum(row.seconds for row in rows) / answers:,.1f}",
+                f"{1000 * sum(row.prompt_tokens for row in rows) / predictions:,.0f}",
+                f"{1000 * sum(row.cached_tokens for row in rows) / predictions:,.0f}",
+                f"{1000 * sum(row.completion_tokens for row in rows) / predictions:,.0f}",
+                f"{1000 * sum(row.seconds for row in rows) / predictions:,.1f}",
                 _dollars([per_thousand(row) for row in rows]),
-                _operations([None if row.flops is None else 1000 * row.flops / row.n for row in rows]),
+                _flops([None if row.flops is None else 1000 * row.flops / row.n for row in rows]),
                 f"{sum(row.fit_seconds for row in rows) / len(rows):,.1f}",
                 _dollars([row.fit_cost for row in rows]),
                 _dollars([row.label_cost for row in rows]),
-                _operations([row.fit_flops for row in rows]),
+                _flops([row.fit_flops for row in rows]),
             ]
         )
     return lines
 
 
 COST_HEADINGS = (
-    "strategy", "tokens read", "of these cached", "tokens written", "seconds", "US dollars", "operations",
-    "learning: seconds", "learning: US dollars for calls", "US dollars for labels", "learning: operations",
+    "strategy", "prompt tokens", "of these cached", "completion tokens", "predict (s)", "predict (US$)",
+    "predict (FLOPs)", "fit (s)", "fit, calls (US$)", "labels (US$)", "fit (FLOPs)",
 )  # fmt: skip
 
 
@@ -76,20 +75,20 @@ def _dollars(values: Sequence[float | None]) -> str:
     return "unknown" if mean is None else f"{mean:,.4f}"
 
 
-def _operations(values: Sequence[float | None]) -> str:
+def _flops(values: Sequence[float | None]) -> str:
     mean = mean_known(values)
     return "unknown" if mean is None else f"{mean:.2g}"
 
 
 def break_even_lines(results: Results) -> list[list[str]]:
-    """From which volume each trained strategy is cheaper than the best prompted one, at the largest pool.
+    """Return the volumes from which each trained strategy is cheaper than the best prompted one, at the largest pool.
 
     Args:
         results: Results of a comparison.
 
     Returns:
-        Cells of a table: both strategies, the volume by money and by operations, each without and with a prompt cache.
-        None where nothing was trained or nothing prompted.
+        The cells of a table with the columns `BREAK_EVEN_HEADINGS`; empty if no strategy was trained or none was
+        prompted.
     """
     size = max((row.size for row in results.rows), default=0)
     found = [rows for _, rows in largest(results) if rows[0].size == size and rows[0].prompt_tokens]
@@ -107,18 +106,19 @@ def break_even_lines(results: Results) -> list[list[str]]:
 
 
 BREAK_EVEN_HEADINGS = (
-    "tuned", "cheaper than", "by US dollars from", "prompts cached", "by operations from", "prompts cached",
+    "trained strategy", "prompted strategy", "break-even (US$)", "with prompt cache", "break-even (FLOPs)",
+    "with prompt cache",
 )  # fmt: skip
 
 
 def difference_lines(results: Results) -> list[list[str]]:
-    """All differences at the largest pool.
+    """Return all differences at the largest pool.
 
     Args:
         results: Results of a comparison.
 
     Returns:
-        Cells of a table: both strategies, the difference with its interval, seeds, p-value, what could be shown.
+        The cells of a table with the columns `DIFFERENCE_HEADINGS`.
     """
     size = max((each.size for each in results.differences), default=0)
     return [
@@ -135,11 +135,11 @@ def difference_lines(results: Results) -> list[list[str]]:
     ]
 
 
-DIFFERENCE_HEADINGS = ("a", "b", "a - b, 95 % interval", "seeds", "p, uncorrected", "smallest likely to be shown")
+DIFFERENCE_HEADINGS = ("a", "b", "a - b, 95 % interval", "seeds", "p (uncorrected)", "minimum detectable difference")
 
 
 def verdict(results: Results) -> str:
-    """The recommendation in words.
+    """Return the recommendation in words.
 
     Args:
         results: Results of a comparison.
@@ -152,78 +152,78 @@ def verdict(results: Results) -> str:
 
 
 def data_lines(results: Results) -> list[str]:
-    """What is wrong with the data, and what was left out of it.
+    """Return the problems found in the data, and the rows that were removed.
 
     Args:
         results: Results of a comparison.
 
     Returns:
-        Sentences; none where nothing is wrong, or nobody looked.
+        One line per problem; empty if no problem was found or the checks were off.
     """
     if results.data is None:
         return []
-    left_out = [f"{count} {kind} rows were left out" for kind, count in results.data.removed.items()]
-    return [*results.data.findings, *left_out]
+    removed = [f"{kind} rows that were removed: {count}" for kind, count in results.data.removed.items()]
+    return [*results.data.findings, *removed]
 
 
 def warning_lines(results: Results) -> list[str]:
-    """Warn of strategies many of whose completions could not be read, so that a low score is not misunderstood.
+    """Return warnings about strategies many of whose completions could not be read, which lowers their score.
 
     Args:
         results: Results of a comparison.
 
     Returns:
-        One sentence for each strategy with more than 5 % of unreadable completions at its largest pool.
+        One sentence per strategy with more than 5 % of unreadable completions at its largest pool.
     """
     lines = []
     for strategy, rows in largest(results):
-        unreadable, asked = sum(row.unreadable or 0 for row in rows), sum(row.n for row in rows)
-        if unreadable > MOST_UNREADABLE * asked:
+        unreadable, total = sum(row.unreadable or 0 for row in rows), sum(row.n for row in rows)
+        if unreadable > MOST_UNREADABLE * total:
             lines.append(
-                f"{strategy}: {unreadable} of {asked} completions ({unreadable / asked:.1%}) did not contain an answer "
+                f"{strategy}: {unreadable} of {total} completions ({unreadable / total:.1%}) did not contain an answer "
                 "of the expected form and count as wrong, so the score says little about the strategy"
             )
     return lines
 
 
 def _class_parts(items: Items | None) -> list[str]:
-    """Recall by class, matrices of few classes, and the commonest confusions."""
+    """Sections on classes: recall, and confusion matrices or the most frequent confusions."""
     found = confusions(items) if items else []
     if not found:
         return []
     parts = ["## Recall by class", _table(("class", "rows", *(each.strategy for each in found)), recall_lines(found))]
     for each in found:
-        parts.append(f"## What {cell_text(each.strategy)} confuses")
+        parts.append(f"## Confusions: {cell_text(each.strategy)}")
         if len(each.classes) <= MOST_IN_MARKDOWN:
             parts.append(_table(("class", *each.classes, OTHER), matrix_lines(each)))
         elif worst := each.worst():
             parts.append(_table(("class", "answer", "rows"), [[a, b, str(count)] for a, b, count in worst]))
         else:
-            parts.append("Nothing.")
+            parts.append("All answers are correct.")
     return parts
 
 
 def markdown_report(results: Results, items: Items | None = None) -> str:
-    """All results as a page of Markdown.
+    """Return the whole report as Markdown.
 
     Args:
         results: Results of a comparison.
-        items: The test rows with every answer, for curves and classes; left out if None.
+        items: The test rows with all answers, for learning curves and classes; both are omitted if None.
 
     Returns:
-        The page; names that came from elsewhere cannot break out of their cells.
+        The page; names are escaped.
     """
     failed = [f"- {cell_text(row.strategy)}, pool {row.size}, seed {row.seed}: {cell_text(row.error)}"
               for row in results.rows if row.error]  # fmt: skip
     parts = [
         f"# {cell_text(results.task)}",
         cell_text(verdict(results)),
-        f"{results.measured[0].upper()}{results.measured[1:]}. {results.leaked_test_rows} more rows stood in the pool "
-        f"and were removed. One and the same answer to everything scores {results.floor:.3f}.",
+        f"{results.measured[0].upper()}{results.measured[1:]}. {results.leaked_test_rows} test rows also appeared in "
+        f"the pool and were excluded. {results.baseline}.",
         results.markdown(),
         *[f"**Warning:** {cell_text(line)}." for line in warning_lines(results)],
         *(["## Data", "\n".join(f"- {cell_text(line)}" for line in data)] if (data := data_lines(results)) else []),
-        "## A thousand answers, at the largest pool",
+        "## Cost per 1,000 predictions (largest pool)",
         _table(COST_HEADINGS, cost_lines(results)),
         *(
             ["## Break-even", _table(BREAK_EVEN_HEADINGS, even), break_even_note(results)]
@@ -231,30 +231,29 @@ def markdown_report(results: Results, items: Items | None = None) -> str:
             else []
         ),
         *(["## Calibration", _table(CALIBRATION_HEADINGS, trust)] if (trust := calibration_lines(results)) else []),
-        "## Differences at the largest pool",
+        "## Differences (largest pool)",
         _table(DIFFERENCE_HEADINGS, difference_lines(results)),
         *(
-            ["## Labels that would close the gap", _table(GAP_HEADINGS, gaps)]
+            ["## Labelled examples needed to match the best strategy", _table(GAP_HEADINGS, gaps)]
             if items and (gaps := gap_lines(items))
             else []
         ),
         *_class_parts(items),
-        *(["## Failed", "\n".join(failed)] if failed else []),
-        "## From",
-        _table(("what", "value"), [[name, value] for name, value in results.provenance.items()]),
+        *(["## Failed runs", "\n".join(failed)] if failed else []),
+        "## Run details",
+        _table(("name", "value"), [[name, value] for name, value in results.provenance.items()]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def calibration_lines(results: Results) -> list[list[str]]:
-    """How far the confidence of each strategy can be believed, at its largest pool, in the mean of the seeds.
+    """Return the calibration of each strategy at its largest pool, averaged over the seeds.
 
     Args:
         results: Results of a comparison.
 
     Returns:
-        Cells of a table: strategy, calibration error and Brier score with the widest of the seeds' intervals. None
-        where no strategy gives a confidence.
+        The cells of a table with the columns `CALIBRATION_HEADINGS`; empty if no strategy returns a confidence.
     """
     lines = []
     for strategy, rows in largest(results):
@@ -273,7 +272,7 @@ CALIBRATION_HEADINGS = ("strategy", "expected calibration error, 95 % interval",
 
 
 def break_even_note(results: Results) -> str:
-    """What the volumes rest on.
+    """Return the assumptions behind the break-even volumes.
 
     Args:
         results: Results of a comparison.
@@ -281,10 +280,10 @@ def break_even_note(results: Results) -> str:
     Returns:
         Sentences.
     """
-    money = "Prices of tokens are not given." if results.prices is None else "Ranges are over all prices given."
+    money = "No token prices were given." if results.prices is None else "Ranges cover all combinations of prices."
     priced = all(row.label_cost is not None for row in results.rows)
-    labels = "Labels are counted." if priced else "The price of a label is not given, so labels are not counted."
-    return f"{money} {labels} Providers keep no beginning under {LEAST_PREFIX:,} tokens."
+    labels = "Labels are included." if priced else "No label price was given, so labels are not included."
+    return f"{money} {labels} Providers do not cache prefixes of fewer than {LEAST_PREFIX:,} tokens."
 
 
 def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Differences between strategies over several seeds: a paired bootstrap of the items, Student's t for the seeds."""
+"""Differences between strategies over several seeds: a paired bootstrap over items, and Student's t over seeds."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-_POWER = 0.8  # share of cases in which a difference that counts as detectable is shown
-_CHUNK = 300_000  # numbers drawn at once; they stay in the cache
+_POWER = 0.8  # probability with which a detectable difference is shown
+_CHUNK = 300_000  # numbers drawn at once, which fit into the CPU cache
 
 
 @dataclass(frozen=True)
 class Interval:
-    """What is known about a difference of two mean scores.
+    """An estimated difference of two mean scores, with its interval.
 
     Attributes:
         estimate: Mean score of the first minus that of the second, over seeds and items.
         low: Lower bound of the interval.
         high: Upper bound.
-        p: Two-sided p-value of no difference; never below two in the number of draws.
-        standard_error: Of the estimate; both levels together.
-        detectable: The smallest true difference that such a comparison would likely show: in 80 of 100 cases with one
-            seed or many, in about 65 with two or three, of which the spread is hardly known.
-        seeds: Seeds it rests on. With one, the interval is about the models of that seed, not about training again.
+        p: Two-sided p-value of the hypothesis of no difference; at least 2 divided by the number of draws.
+        standard_error: Standard error of the estimate, over items and seeds.
+        detectable: Minimum detectable difference: such a comparison detects it with a probability of 80 % with one seed
+            or many, and of about 65 % with two or three seeds, whose variance is poorly known.
+        seeds: Number of seeds. With one seed, the interval describes the models of this seed, not retraining.
     """
 
     estimate: float
@@ -45,30 +45,32 @@ class Interval:
 class PairedBootstrap:
     """Intervals of the differences between strategies that answered the same items in the same seeds.
 
-    Two levels vary: the seeds (data drawn, training, order) and the items. Items are drawn with replacement, the
-    same ones for every strategy and seed, because an item that is hard stays hard. Seeds are few: drawing among them
-    gives intervals that are far too narrow. So the seed level is drawn from Student's t with seeds - 1 degrees of
-    freedom, scaled by the standard error of the means of the seeds. The sum of both is the distribution of Behrens
-    and Fisher, which errs on the wide side: noise of single answers is in both. The item level is widened for few
-    items likewise, and smoothed by one item of doubt, as Agresti and Min (2005) do, so that strategies which never
-    differ still get an interval. ``benchmarks/statistics`` has the coverage.
+    Scores vary over seeds (data drawn, training, order) and over items. Items are resampled with replacement, jointly
+    for all strategies and seeds, because a hard item is hard for all of them. There are few seeds, and resampling them
+    gives intervals that are far too narrow. The seed level is therefore drawn from Student's t with seeds - 1 degrees
+    of freedom, scaled by the standard error of the means of the seeds. The sum of both has a Behrens-Fisher
+    distribution, which is conservative, because the noise of single answers is part of both levels. The item level is
+    widened for few items, and smoothed by one pseudo-item (Agresti and Min, 2005), which gives an interval even to
+    strategies that never differ. ``benchmarks/statistics`` measures the coverage.
 
     Args:
         scores: f64[strategies, seeds, items], each score from 0 to 1.
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
+        draws: Number of bootstrap samples.
+        seed: Seed of the samples.
 
     Raises:
-        InvalidInputError: If the shape, a score or the number of draws makes no sense.
+        InvalidInputError: If the shape, a score or the number of draws is not valid.
     """
 
     def __init__(self, scores: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> None:
-        """Draw; all pairs share the draws."""
+        """Draw the samples, which all pairs share."""
         given = np.asarray(scores, dtype=np.float64)
         if given.ndim != 3 or 0 in given.shape:
-            raise InvalidInputError(f"`scores` must be [strategies, seeds, items], none empty; got shape {given.shape}")
+            raise InvalidInputError(
+                f"`scores` must be a non-empty array [strategies, seeds, items], got shape {given.shape}"
+            )
         if not (np.isfinite(given).all() and given.min() >= 0 and given.max() <= 1):
-            raise InvalidInputError("`scores` must lie between 0 and 1")
+            raise InvalidInputError("`scores` must be between 0 and 1")
         if draws < 100:
             raise InvalidInputError(f"`draws` must be 100 or more, got {draws}")
         rng = np.random.default_rng(seed)
@@ -86,9 +88,9 @@ class PairedBootstrap:
         """Compare two of the strategies.
 
         Args:
-            a: Position of the first.
-            b: Position of the second.
-            level: Share of cases in which the interval is to hold the true difference.
+            a: Index of the first.
+            b: Index of the second.
+            level: Confidence level of the interval.
 
         Returns:
             The difference ``a - b`` with its interval.
@@ -100,8 +102,8 @@ class PairedBootstrap:
         item_error = ((float(of_items.var()) + 1 / self._items) / max(1, self._items - 1)) ** 0.5
         error = (self._drawn[:, a] - self._drawn[:, b]) * self._widen + self._doubt + seed_error * self._t
         low, high, likely = np.quantile(error, [(1 - level) / 2, (1 + level) / 2, _POWER])
-        # The error is put on either side of the estimate as it fell (the percentile interval): scores are bounded,
-        # and the tail towards the bound is the short one. The p-value is that of the same interval.
+        # Percentile interval: scores are bounded, and the tail towards the bound is the shorter one. The p-value
+        # corresponds to the same interval.
         beyond = min(float(np.mean(error <= -estimate)), float(np.mean(error >= -estimate)))
         return Interval(
             estimate=estimate,
@@ -109,22 +111,22 @@ class PairedBootstrap:
             high=min(1.0, estimate + float(high)),
             p=min(1.0, 2 * max(beyond, 1 / len(error))),
             standard_error=(seed_error**2 + item_error**2) ** 0.5,
-            # Half the interval, and once more what the estimate may fall short by: with few seeds both are wide.
+            # Half the interval plus the 80 % quantile of the error of the estimate.
             detectable=min(1.0, float(max(-low, high) + likely)),
             seeds=self._seeds,
         )
 
 
 def item_weights(rng: np.random.Generator, draws: int, items: int) -> Iterator[NDArray[np.float64]]:
-    """How often each item is drawn, as a share of all.
+    """Draw bootstrap weights: the share of each item in each resample.
 
     Args:
-        rng: Where chance comes from.
-        draws: Number of draws.
-        items: Number of items; each draw takes as many, with replacement.
+        rng: Random number generator.
+        draws: Number of resamples.
+        items: Number of items in each resample, drawn with replacement.
 
     Yields:
-        f64[some draws, items], in all ``draws`` rows.
+        f64[rows, items]; ``draws`` rows in total.
     """
     step = max(1, _CHUNK // items)
     for start in range(0, draws, step):
@@ -135,14 +137,14 @@ def item_weights(rng: np.random.Generator, draws: int, items: int) -> Iterator[N
 
 
 def student(draws: int, freedom: int) -> NDArray[np.float64]:
-    """Quantiles of Student's t in even steps: heavy tails without the luck of the draw.
+    """Return evenly spaced quantiles of Student's t, which have heavy tails without sampling noise.
 
     Args:
         draws: Number of quantiles.
         freedom: Degrees of freedom.
 
     Returns:
-        f64[draws], rising.
+        f64[draws], ascending.
     """
     from scipy.stats import t
 
@@ -150,7 +152,7 @@ def student(draws: int, freedom: int) -> NDArray[np.float64]:
 
 
 def _few_items(items: int) -> float:
-    """What a percentile interval must be widened by for few items (Hesterberg, 2015)."""
+    """Return the factor that widens a percentile interval for few items (Hesterberg, 2015)."""
     from scipy.stats import norm, t
 
     if items == 1:

@@ -1,4 +1,4 @@
-"""From which volume a tuned model of a comparison is cheaper than a prompted one, by what both took in it."""
+"""Volumes from which a trained strategy is cheaper than a prompted one, from their usage in a comparison."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare.results import Row
     from ragkit_pipelines.compare.statistics.prices import PriceRange
 
-LEAST_PREFIX = 1024  # tokens below which providers cache nothing
+LEAST_PREFIX = 1024  # shortest prefix that providers cache, in tokens
 
 
 @dataclass(frozen=True, slots=True)
 class BreakEven:
-    """Answers from which a tuned strategy is cheaper than a prompted one.
+    """Number of predictions from which a trained strategy is cheaper than a prompted one.
 
     Attributes:
-        tuned: The strategy that was trained.
-        prompted: The other.
-        money: By money; None where prices are not known.
-        money_cached: By money where the provider keeps what all prompts begin with.
-        operations: By floating-point operations; None where they are not known.
-        operations_cached: By operations where what all prompts begin with is read once.
+        tuned: Name of the trained strategy.
+        prompted: Name of the prompted strategy.
+        money: In money; None if prices are unknown.
+        money_cached: In money if the provider caches the common prefix of all prompts.
+        operations: In FLOPs; None if they are unknown.
+        operations_cached: In FLOPs if the common prefix is computed once.
     """
 
     tuned: str
@@ -41,18 +41,18 @@ class BreakEven:
 
 
 def break_even_of(tuned: Sequence[Row], prompted: Sequence[Row], prices: PriceRange | None) -> BreakEven:
-    """Reckon with what two strategies took at one pool size.
+    """Compute break-even volumes from the usage of two strategies at one pool size.
 
-    What a strategy took before its first answer are its labels, its training and the calls by which settings were
-    tried, the last priced like its answers, token for token. What both took alike cancels out.
+    The upfront cost of a strategy consists of labels, training, and the calls that tried settings, which are priced
+    like predictions.
 
     Args:
-        tuned: Rows of the trained strategy, one for each seed.
-        prompted: Rows of the other.
-        prices: Prices that are thought possible.
+        tuned: Rows of the trained strategy, one per seed.
+        prompted: Rows of the prompted strategy.
+        prices: Possible prices.
 
     Returns:
-        The volumes, by the means over the seeds.
+        The volumes, from the means over the seeds.
     """
     return BreakEven(
         tuned=tuned[0].strategy,
@@ -76,7 +76,7 @@ def _money(tuned: Sequence[Row], prompted: Sequence[Row], prices: PriceRange, *,
 
 
 def _answer(row: Row, price: Price, *, prompt_cache: bool) -> float:
-    """US dollars of one answer."""
+    """US dollars per prediction."""
     cached = row.shared_tokens * row.n if prompt_cache and row.shared_tokens >= LEAST_PREFIX else 0
     usage = Usage(
         prompt_tokens=row.prompt_tokens,
@@ -87,7 +87,7 @@ def _answer(row: Row, price: Price, *, prompt_cache: bool) -> float:
 
 
 def _upfront(row: Row, price: Price) -> float:
-    """US dollars before the first answer."""
+    """US dollars before the first prediction."""
     asked = row.prompt_tokens + row.completion_tokens
     tried = row.fit_tokens - row.trained_tokens
     calls = _answer(row, price, prompt_cache=False) * row.n * tried / asked if asked else 0.0

@@ -1,4 +1,4 @@
-"""How far a model's confidence can be believed."""
+"""Calibration of confidences: expected calibration error and Brier score."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ if TYPE_CHECKING:
 
 
 def brier(confidence: ArrayLike, right: ArrayLike) -> float:
-    """Mean squared distance between confidence and outcome (Brier, 1950); 0 is best, a coin gives 0.25.
+    """Compute the Brier score (Brier, 1950): the mean squared error of the confidence; a coin flip scores 0.25.
 
     Args:
-        confidence: f64[n], the probability given to the answer.
-        right: f64[n], 1 where the answer was right, else 0.
+        confidence: f64[n], the probability of each answer.
+        right: f64[n], 1 if the answer was correct, otherwise 0.
 
     Returns:
-        The score, from 0 to 1.
+        The score, from 0 (best) to 1.
 
     Raises:
-        InvalidInputError: If the two differ in length, are empty or leave 0 … 1.
+        InvalidInputError: If the two differ in length, are empty or contain a value outside 0 to 1.
     """
     given, outcome = _checked(confidence, right)
     return float(np.mean((given - outcome) ** 2))
 
 
 def calibration_error(confidence: ArrayLike, right: ArrayLike, *, bins: int = 10) -> float:
-    """Expected calibration error over bins with equally many answers (Nguyen and O'Connor, 2015).
+    """Compute the expected calibration error over equally filled bins (Nguyen and O'Connor, 2015).
 
-    Bins of equal width leave most of them empty where a model is sure of itself; equal counts do not. Equal
-    confidences may fall on either side of a border, in the order given.
+    Equally filled bins are used because bins of equal width are mostly empty if a model is confident. Equal confidences
+    may fall into two neighbouring bins, in the given order.
 
     Args:
-        confidence: f64[n], the probability given to the answer.
-        right: f64[n], 1 where the answer was right, else 0.
-        bins: Number of bins; not more than answers are used.
+        confidence: f64[n], the probability of each answer.
+        right: f64[n], 1 if the answer was correct, otherwise 0.
+        bins: Number of bins, limited to the number of answers.
 
     Returns:
-        The mean distance between confidence and share of right answers, from 0 to 1.
+        The mean absolute difference between confidence and accuracy, from 0 to 1.
 
     Raises:
-        InvalidInputError: If the two differ in length, are empty or leave 0 … 1, or ``bins`` is below 1.
+        InvalidInputError: If the two differ in length, are empty or contain a value outside 0 to 1, or ``bins`` is
+            below 1.
     """
     given, outcome = _checked(confidence, right)
     if bins < 1:
@@ -58,7 +59,7 @@ def calibration_error(confidence: ArrayLike, right: ArrayLike, *, bins: int = 10
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How far the confidence of some answers can be believed, each with a 95 % interval over the items.
+    """Calibration measures, each with a 95 % interval over the items.
 
     Attributes:
         error: Expected calibration error, see `calibration_error`.
@@ -80,19 +81,19 @@ class Calibration:
 def calibrated(
     confidence: ArrayLike, right: ArrayLike, *, bins: int = 10, draws: int = 400, seed: int = 0
 ) -> Calibration:
-    """Both measures with their intervals.
+    """Compute both calibration measures with their intervals.
 
-    Noise in the bins makes the calibration error of a sample too high, the more so the better the model is calibrated,
-    so the usual bootstrap would leave the truth below its interval. The lower bound therefore allows for all that the
-    gaps of the bins may be noise together: it is the estimate less the 97.5 % quantile of their summed distance from
-    themselves drawn again. The upper bound is the plain percentile. Both err on the wide side.
+    Noise in the bins biases the calibration error of a sample upwards, most for well-calibrated models, so the interval
+    of an ordinary bootstrap would lie above the true value. The lower bound therefore subtracts the noise of all bins:
+    the 97.5 % quantile of the summed absolute differences between the gaps of a resample and those of the sample. The
+    upper bound is the bootstrap percentile. Both bounds are conservative.
 
     Args:
-        confidence: f64[n], the probability given to the answer.
-        right: f64[n], 1 where the answer was right, else 0.
-        bins: Number of bins with equally many answers; not more than answers are used.
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
+        confidence: f64[n], the probability of each answer.
+        right: f64[n], 1 if the answer was correct, otherwise 0.
+        bins: Number of equally filled bins, limited to the number of answers.
+        draws: Number of bootstrap samples.
+        seed: Seed of the samples.
 
     Returns:
         The measures.
@@ -110,9 +111,9 @@ def calibrated(
     errors, noises, scores = [], [], []
     for weights in item_weights(np.random.default_rng(seed), draws, items):
         counts = np.rint(weights * items).astype(np.int64)
-        # Each draw as places in the order of confidence: an item that was drawn twice stands there twice.
-        places = np.repeat(np.tile(np.arange(items), len(counts)), counts.ravel()).reshape(len(counts), items)
-        drawn = np.add.reduceat(gaps[places], starts, axis=1)
+        # Each resample as indices in the order of confidence, repeated for items that were drawn repeatedly.
+        indices = np.repeat(np.tile(np.arange(items), len(counts)), counts.ravel()).reshape(len(counts), items)
+        drawn = np.add.reduceat(gaps[indices], starts, axis=1)
         errors.append(np.abs(drawn).sum(axis=1) / items)
         noises.append(np.abs(drawn - sums).sum(axis=1) / items)
         scores.append(weights @ squares)
@@ -126,9 +127,10 @@ def _checked(confidence: ArrayLike, right: ArrayLike) -> tuple[NDArray[np.float6
     given, outcome = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if given.ndim != 1 or given.shape != outcome.shape or not len(given):
         raise InvalidInputError(
-            f"`confidence` and `right` must be lists of one length, not empty; got {given.shape} and {outcome.shape}"
+            f"`confidence` and `right` must be non-empty lists of the same length, got shapes {given.shape} "
+            f"and {outcome.shape}"
         )
     for name, values in (("confidence", given), ("right", outcome)):
         if not ((values >= 0) & (values <= 1)).all():
-            raise InvalidInputError(f"`{name}` must lie between 0 and 1")
+            raise InvalidInputError(f"`{name}` must be between 0 and 1")
     return given, outcome

@@ -1,4 +1,4 @@
-"""What answers and training cost, in money and in floating-point operations, and from which volume training pays."""
+"""Costs of prediction and training in money and FLOPs, and the volume from which training is cheaper."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare.results import Row
 
 TrainingMethod = Literal["full", "lora", "qlora", "prompt-tuning"]
-# Training in units of a forward pass: a pass back through the activations, and one for the weights where they move.
+# Training in units of a forward pass: one more for the gradients of the activations, one for those of the weights.
 _PASSES: dict[str, int] = {"full": 3, "lora": 2, "qlora": 2, "prompt-tuning": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptShape:
-    """Tokens of one question as it is asked in use.
+    """Number of tokens of one query, by part of the prompt.
 
     Attributes:
-        system: Tokens of the instruction, the same for every question.
-        demonstrations: Tokens of all examples shown.
-        query: Tokens of the question.
+        system: Tokens of the instruction, which all prompts share.
+        demonstrations: Tokens of all in-context examples.
+        query: Tokens of the query.
         output: Tokens of the answer.
-        same_demonstrations: Whether every question is shown the same examples. Examples that are chosen for each
-            question change the beginning of the prompt, so that a prompt cache keeps at most the instruction.
+        same_demonstrations: Whether all prompts share the same examples. If examples are selected per query, a prompt
+            cache can only store the instruction.
     """
 
     system: int = 0
@@ -43,11 +43,11 @@ class PromptShape:
     def __post_init__(self) -> None:
         for name in ("system", "demonstrations", "query", "output"):
             if getattr(self, name) < 0:
-                raise InvalidInputError(f"`{name}` must be a number of tokens, 0 or more; got {getattr(self, name)}")
+                raise InvalidInputError(f"`{name}` must be a number of tokens of at least 0, got {getattr(self, name)}")
 
     @property
     def prefix(self) -> int:
-        """Tokens with which every prompt begins alike."""
+        """Tokens of the common prefix of all prompts."""
         return self.system + (self.demonstrations if self.same_demonstrations else 0)
 
     @property
@@ -56,14 +56,14 @@ class PromptShape:
         return self.system + self.demonstrations + self.query
 
     def usage(self, *, prompt_cache: bool = False, least_prefix: int = 1024) -> Usage:
-        """The tokens as a provider bills them.
+        """Return the tokens as a provider bills them.
 
         Args:
-            prompt_cache: Whether the beginning that all prompts share comes from a cache.
-            least_prefix: Tokens below which providers cache nothing.
+            prompt_cache: Whether the common prefix comes from a prompt cache.
+            least_prefix: Length of the shortest prefix that providers cache.
 
         Returns:
-            Tokens of one answer.
+            The usage of one prediction.
         """
         cached = self.prefix if prompt_cache and self.prefix >= least_prefix else 0
         return Usage(prompt_tokens=self.prompt, cached_tokens=cached, completion_tokens=self.output)
@@ -71,13 +71,13 @@ class PromptShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSize:
-    """What the operations of a model depend on (Kaplan et al., 2020).
+    """The dimensions of a model that determine its FLOPs (Kaplan et al., 2020).
 
     Attributes:
-        parameters: Parameters without the input embeddings.
-        layers: Layers; 0 leaves attention out.
-        width: Width of the hidden states.
-        encoder_decoder: Whether each token passes through one half of the parameters only.
+        parameters: Number of parameters without the input embeddings.
+        layers: Number of layers; with 0, attention is not counted.
+        width: Dimension of the hidden states.
+        encoder_decoder: Whether each token passes through only half of the parameters.
     """
 
     parameters: float
@@ -86,29 +86,29 @@ class ModelSize:
     encoder_decoder: bool = False
 
     def forward(self, tokens: float, *, context: float | None = None) -> float:
-        """Operations to read or write tokens.
+        """Return the FLOPs of a forward pass.
 
         Args:
             tokens: Number of tokens.
-            context: Tokens that each of them attends to; all ``tokens`` if None. Causal masks are not counted off.
+            context: Number of tokens that each token attends to; ``tokens`` if None. Causal masks are not deducted.
 
         Returns:
-            Floating-point operations.
+            FLOPs.
         """
         attended = tokens if context is None else context
         each = (1 if self.encoder_decoder else 2) * self.parameters
         return tokens * (each + 4 * self.layers * self.width * attended)
 
     def answer(self, shape: PromptShape, *, prompt_cache: bool = False, reuse: float = float("inf")) -> float:
-        """Operations of one answer.
+        """Return the FLOPs of one prediction.
 
         Args:
             shape: Its tokens.
-            prompt_cache: Whether the shared beginning is read once for many questions.
-            reuse: Questions that one reading serves.
+            prompt_cache: Whether the common prefix is prefilled once and reused from the KV cache.
+            reuse: Number of predictions that reuse it.
 
         Returns:
-            Floating-point operations.
+            FLOPs.
         """
         whole = shape.prompt + shape.output
         if not prompt_cache:
@@ -117,15 +117,15 @@ class ModelSize:
         return self.forward(rest, context=whole) + self.forward(shape.prefix) / reuse
 
     def training(self, tokens: float, *, length: float = 0, method: TrainingMethod = "lora") -> float:
-        """Operations of training.
+        """Return the FLOPs of training.
 
         Args:
             tokens: Tokens of all rows, times epochs, times trials.
-            length: Tokens of a row, for attention.
-            method: Methods that leave the base as it is need no gradients of its weights.
+            length: Tokens per row, for attention.
+            method: Training method; methods that freeze the base model need no gradients of its weights.
 
         Returns:
-            Floating-point operations.
+            FLOPs.
 
         Raises:
             InvalidInputError: If the method is unknown.
@@ -136,13 +136,13 @@ class ModelSize:
 
 
 def size_of(model: LanguageModel | None) -> ModelSize | None:
-    """The size of a local model.
+    """Return the size of a local model.
 
     Args:
         model: A language model.
 
     Returns:
-        Its size; None for a model whose weights are not at hand.
+        Its size, or None if the weights are not available.
     """
     while isinstance(model, LayeredModel):
         model = model.model
@@ -157,16 +157,16 @@ def size_of(model: LanguageModel | None) -> ModelSize | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upfront:
-    """What is paid before the first answer, in US dollars.
+    """Costs before the first prediction, in US dollars.
 
     Attributes:
         tokens: Tokens of the training rows, one epoch.
-        price: Of a million training tokens.
-        epochs: Passes over the rows.
-        trials: Runs that were made to find the settings, besides the last one.
-        labels: Rows that were labelled for it.
-        label_price: Of one label.
-        hosting: Of keeping the tuned model at hand, for the time in which the answers are given.
+        price: Price of a million training tokens.
+        epochs: Number of epochs.
+        trials: Number of training runs to find the settings, not counting the final one.
+        labels: Number of rows that were labelled for training.
+        label_price: Price of one label.
+        hosting: Price of hosting the tuned model over the period of the predictions.
     """
 
     tokens: float
@@ -179,21 +179,21 @@ class Upfront:
 
     @property
     def money(self) -> float:
-        """US dollars in all."""
+        """Total in US dollars."""
         training = self.tokens * self.epochs * self.price / 1e6 * (1 + self.trials)
         return training + self.labels * self.label_price + self.hosting
 
 
 def break_even(upfront: float, each_before: float, each_after: float) -> float | None:
-    """Number of answers from which something paid up front is worth it.
+    """Compute the number of predictions from which an upfront cost pays off.
 
     Args:
-        upfront: What it costs, in any unit; below 0 where it saves at once.
-        each_before: What an answer costs without it, in the same unit.
-        each_after: What an answer costs with it.
+        upfront: The upfront cost, in any unit; negative if it is a saving.
+        each_before: Cost per prediction without it, in the same unit.
+        each_after: Cost per prediction with it.
 
     Returns:
-        Number of answers, not rounded, 0 where it pays from the first; None where it never pays for good.
+        The number of predictions, not rounded; 0 if it pays off immediately, None if it never does.
     """
     if each_before == each_after and upfront < 0:
         return 0.0
@@ -205,8 +205,8 @@ class VolumeRange:
     """Break-even volumes over a range of prices.
 
     Attributes:
-        low: Answers at the most favourable prices; None where training pays at none of them.
-        high: Answers at the least favourable ones; None where there are prices at which training never pays.
+        low: Predictions at the best prices; None if training never pays off.
+        high: Predictions at the worst prices; None if training does not pay off at these prices.
     """
 
     low: float | None
@@ -216,10 +216,10 @@ class VolumeRange:
         if self.low is None:
             return "never"
         if self.high is None:
-            return f"{self.low:,.0f} answers at the best prices, never at the worst"
+            return f"{self.low:,.0f} predictions at the best prices, never at the worst"
         if round(self.low) == round(self.high):
-            return f"{self.low:,.0f} answers"
-        return f"{self.low:,.0f} to {self.high:,.0f} answers"
+            return f"{self.low:,.0f} predictions"
+        return f"{self.low:,.0f} to {self.high:,.0f} predictions"
 
 
 def break_even_range(
@@ -231,17 +231,17 @@ def break_even_range(
     upfront: Sequence[Upfront],
     prompt_cache: bool = False,
 ) -> VolumeRange:
-    """Volume from which a tuned model is cheaper than a prompted one, over every combination of prices.
+    """Compute the volumes from which a tuned model is cheaper than a prompted one, over all combinations of prices.
 
-    One number would hide that the answer turns on prices which change every few months.
+    The result is a range, because prices change every few months.
 
     Args:
-        prompted: Tokens of an answer by prompting.
-        tuned: Tokens of an answer by the tuned model.
-        base_prices: Prices of the base model that are thought possible.
-        tuned_prices: Those of the tuned model.
-        upfront: What training may cost.
-        prompt_cache: Whether the provider's prompt cache is used, by both.
+        prompted: Tokens of a prediction by prompting.
+        tuned: Tokens of a prediction by the tuned model.
+        base_prices: Possible prices of the base model.
+        tuned_prices: Possible prices of the tuned model.
+        upfront: Possible upfront costs of training.
+        prompt_cache: Whether both use the prompt cache of the provider.
 
     Returns:
         The range.
@@ -258,15 +258,15 @@ def break_even_range(
         for base, own, fixed in product(base_prices, tuned_prices, upfront)
     ]
     if not found:
-        raise InvalidInputError("`base_prices`, `tuned_prices` and `upfront` need one entry each at least")
+        raise InvalidInputError("`base_prices`, `tuned_prices` and `upfront` must each have at least one entry")
     return range_of(found)
 
 
 def range_of(volumes: Sequence[float | None]) -> VolumeRange:
-    """The range of some volumes.
+    """Return the range of some break-even volumes.
 
     Args:
-        volumes: What `break_even` gave for each combination of prices.
+        volumes: The results of `break_even`, one per combination of prices.
 
     Returns:
         The range.
@@ -276,14 +276,14 @@ def range_of(volumes: Sequence[float | None]) -> VolumeRange:
 
 
 def per_thousand(row: Row, price: Price | None = None) -> float | None:
-    """Money for a thousand answers like those of a row.
+    """Return the money for 1,000 predictions like those of a row.
 
     Args:
         row: A row of a comparison.
-        price: Price of its model; what the model's own answers cost if None.
+        price: Price of its model; the cost in the row is used if None.
 
     Returns:
-        US dollars; None where the price is not known or nothing was answered.
+        US dollars, or None if the price is unknown or the strategy failed.
     """
     if row.error is not None or not row.n:
         return None

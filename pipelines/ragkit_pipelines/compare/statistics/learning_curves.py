@@ -1,4 +1,4 @@
-"""Learning curves: how many more examples a strategy would need, as far as its curve goes on as it began."""
+"""Learning curves: how many more examples a strategy would need, by extrapolating a power law."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ragkit.errors import InvalidInputError
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.statistics.bootstrap import item_weights, student
 
-# Beyond this many times the largest pool a prediction is a guess, and is not given.
+# Predictions beyond this many times the largest pool are not reported.
 FARTHEST = 10
 
 
@@ -22,13 +22,13 @@ class Extrapolation:
 
     Attributes:
         target: The score.
-        size: Examples that the fitted curve needs; infinite where it never gets there.
+        size: Number of examples at which the fitted curve reaches the score; infinite if it never does.
         low: Lower bound of the 95 % interval.
-        high: Upper bound; infinite where the curve may never get there.
-        exponent: By which power of the size the error falls.
-        missed_by: What the curve fitted without the largest pool predicted for it, minus what was measured: how far the
-            form of the curve can be trusted. None with three sizes.
-        largest: The largest pool measured.
+        high: Upper bound; infinite if the curve may never reach the score.
+        exponent: Exponent of the power law by which the error falls with the size.
+        missed_by: Error at the largest pool of a curve that was fitted without it (predicted minus measured score),
+            which shows whether a power law fits. None with three sizes.
+        largest: Size of the largest pool.
     """
 
     target: float
@@ -42,8 +42,8 @@ class Extrapolation:
     def __str__(self) -> str:
         limit = FARTHEST * self.largest
         if self.size > limit:
-            low = f"; {self.low:,.0f} at the least" if self.low <= limit else ""
-            return f"not within {FARTHEST} times the data ({limit:,}) for a score of {self.target:.3f}{low}"
+            low = f"; at least {self.low:,.0f}" if self.low <= limit else ""
+            return f"more than {limit:,} examples ({FARTHEST} times the pool) for a score of {self.target:.3f}{low}"
         high = f"more than {limit:,}" if self.high > limit else f"{self.high:,.0f}"
         return f"{self.size:,.0f} examples [{self.low:,.0f}, {high}] for a score of {self.target:.3f}"
 
@@ -51,35 +51,37 @@ class Extrapolation:
 def extrapolate(
     scores: Mapping[int, Mapping[int, Sequence[float]]], target: float, *, draws: int = 2000, seed: int = 0
 ) -> Extrapolation:
-    """Fit a power law to the errors of one strategy (Hestness et al., 2017) and see where it reaches a score.
+    """Fit a power law to the errors of one strategy (Hestness et al., 2017), and compute where it reaches a score.
 
-    The error is taken to be ``c * size ** -exponent``. The interval holds the chance of items and seeds, not the
-    doubt about this form: curves flatten where labels are noisy. ``missed_by`` shows what the form is worth.
+    The model of the error is ``c * size ** -exponent``. The interval covers the random variation of items and seeds,
+    but not the uncertainty about this model: curves flatten if labels are noisy. ``missed_by`` shows how well it fits.
 
     Args:
-        scores: For each pool size, for each seed the score of each item; the same items and seeds for all sizes.
-        target: The score to reach, such as that of another strategy; under 1.
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
+        scores: The scores of the items by pool size and seed; all sizes must have the same items and seeds.
+        target: The score to reach, such as that of another strategy; below 1.
+        draws: Number of bootstrap samples.
+        seed: Seed of the samples.
 
     Returns:
         The extrapolation.
 
     Raises:
-        InvalidInputError: If there are fewer than three sizes, seeds or items differ, or the target makes no sense.
+        InvalidInputError: If there are fewer than three sizes, seeds or items differ, or the target is not valid.
     """
     sizes = sorted(scores)
     if len(sizes) < 3:
-        raise InvalidInputError(f"a curve needs three pool sizes at least, got {sizes}; compare with more `sizes`")
+        raise InvalidInputError(
+            f"a learning curve needs at least three pool sizes, got {sizes}; compare with more `sizes`"
+        )
     if not 0 < target < 1:
-        raise InvalidInputError(f"`target` must lie between 0 and 1, got {target}")
+        raise InvalidInputError(f"`target` must be between 0 and 1, got {target}")
     seeds = sorted(scores[sizes[0]])
     if any(sorted(scores[size]) != seeds for size in sizes):
-        raise InvalidInputError("every pool size must have been run with the same seeds")
+        raise InvalidInputError("all pool sizes must have the same seeds")
     try:
         given = np.array([[scores[size][each] for each in seeds] for size in sizes], dtype=np.float64)
     except ValueError as error:
-        raise InvalidInputError("every size and seed must have scores of the same items") from error
+        raise InvalidInputError("all sizes and seeds must have scores of the same items") from error
     logs = np.log(np.array(sizes, dtype=np.float64))
     means = _log_errors(given.mean(axis=(1, 2))[None, :], given.shape[2])
     slope, start = _fit(logs, means)
@@ -102,13 +104,13 @@ def extrapolate(
 
 
 def gap_lines(items: Items) -> list[list[str]]:
-    """How many labelled examples would bring each strategy to the best one's score at the largest pool.
+    """Return how many labelled examples each strategy needs to match the best score at the largest pool.
 
     Args:
         items: The items of a comparison.
 
     Returns:
-        Cells of a table: strategy, its score, the score to reach, examples. None where no strategy has a curve.
+        The cells of a table with the columns `GAP_HEADINGS`; empty if no strategy has a learning curve.
     """
     by_size = items.scores()
     largest = max((size for _, size in by_size), default=0)
@@ -123,21 +125,21 @@ def gap_lines(items: Items) -> list[list[str]]:
             if name != best and score < target:
                 needed = extrapolate(items.curve(name), target, draws=500)
                 lines.append([name, f"{score:.3f}", f"{target:.3f} ({best})", str(needed).partition(" for a score")[0]])
-        except InvalidInputError:  # too few sizes, or other seeds at one of them: no curve
+        except InvalidInputError:  # too few sizes, or not the same seeds at all of them
             continue
     return lines
 
 
 def highest_target(score: float, items: Items) -> float:
-    """A score as a target; half an item of error is the least that the items can tell from none.
+    """Limit a target score to an error of half an item, the smallest error that the items can show.
 
     Returns:
-        The score, under 1.
+        The score, below 1.
     """
     return min(score, 1 - 0.5 / len(items.expected))
 
 
-GAP_HEADINGS = ("strategy", "score", "to reach", "labelled examples in all, 95 % interval")
+GAP_HEADINGS = ("strategy", "score", "target", "labelled examples needed, 95 % interval")
 
 
 def _mean_of(scores: Mapping[int, Sequence[float]]) -> float:
@@ -145,7 +147,7 @@ def _mean_of(scores: Mapping[int, Sequence[float]]) -> float:
 
 
 def _drawn_means(given: NDArray[np.float64], draws: int, seed: int) -> NDArray[np.float64]:
-    """Mean scores f64[draws, sizes]: items drawn, the same ones for all sizes, and seeds by Student's t."""
+    """Resample mean scores, f64[draws, sizes]: items jointly for all sizes, and seeds by Student's t."""
     rng = np.random.default_rng(seed)
     _, seeds, items = given.shape
     means = np.concatenate([weights @ given.mean(axis=1).T for weights in item_weights(rng, draws, items)])
@@ -157,19 +159,19 @@ def _drawn_means(given: NDArray[np.float64], draws: int, seed: int) -> NDArray[n
 
 
 def _log_errors(means: NDArray[np.float64], items: int) -> NDArray[np.float64]:
-    # Half an item of error is the least that n items can tell from none.
+    # An error of half an item is the smallest that n items can show.
     return np.asarray(np.log(np.clip(1 - means, 0.5 / items, 1.0)), dtype=np.float64)
 
 
 def _fit(logs: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Least squares, one line for each row of errors."""
+    """Fit one least-squares line per row of errors."""
     centred = logs - logs.mean()
     slope = errors @ centred / (centred @ centred)
     return slope, errors.mean(axis=1) - slope * logs.mean()
 
 
 def _reach(slope: NDArray[np.float64], start: NDArray[np.float64], target: float) -> NDArray[np.float64]:
-    """Sizes at which lines fall to the error of the target; infinite where they do not fall."""
+    """Return the sizes at which lines reach the error of the target; infinite for lines that do not fall."""
     falling = np.minimum(slope, -1e-9)
     reached = np.exp(np.minimum((np.log(1 - target) - start) / falling, 700.0))
     return np.where((slope < 0) & (reached < 1e300), reached, np.inf)

@@ -1,4 +1,4 @@
-"""Prices that are thought possible, low and high, as a file and as a comparison's results hold them."""
+"""Possible prices of a model, as read from a file and as stored in the results of a comparison."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ragkit.models.pricing import Price
 
 
 class PriceRange(BaseModel):
-    """Prices in US dollars; every combination of them is reckoned with.
+    """Possible prices in US dollars; break-even volumes are computed for all combinations.
 
     Attributes:
         base: Prices of the model that is prompted.
-        tuned: Prices of the same model tuned, with what a million training tokens cost in ``training``, 0 where that is
-            not given; those of the base if empty.
-        hosting: What it costs to keep the tuned model at hand for the time in which the answers are given.
+        tuned: Prices of the fine-tuned model; ``training`` is the price of a million training tokens (0 if omitted).
+            The prices of the base model if empty.
+        hosting: Price of hosting the fine-tuned model over the period of the predictions.
 
     Examples:
         >>> prices = PriceRange(base=[Price(input=0.15, output=0.6)], hosting=[0.0, 50.0])
@@ -43,13 +43,13 @@ class PriceRange(BaseModel):
             The prices.
 
         Raises:
-            DataFileError: If there is none, or something in it is no price.
+            DataFileError: If the file does not exist, or a price is not valid.
         """
         path = Path(path)
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise DataFileError(path, 0, f"expected prices as JSON; {error}") from error
+            raise DataFileError(path, 0, f"expected prices as JSON: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
             raise DataFileError(path, 0, f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}") from error

@@ -1,4 +1,4 @@
-"""Results that others published, and what may be concluded from them: often less than was."""
+"""Statistical tests for published results."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _COLUMNS = ("task", "strategy", "size", "n", "score")
 
 @dataclass(frozen=True, slots=True)
 class PublishedResult:
-    """A mean score as printed in a table.
+    """A published mean score.
 
     Attributes:
-        task: What was asked.
-        strategy: How it was solved.
-        size: Examples that were shown or trained on.
-        n: Test items.
+        task: Name of the task.
+        strategy: Name of the strategy.
+        size: Number of in-context or training examples.
+        n: Number of test items.
         score: Mean score, 0 to 1.
     """
 
@@ -36,15 +36,15 @@ class PublishedResult:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a published comparison shows.
+    """The result of testing a published difference.
 
     Attributes:
-        paired: Whether the answers to the same items were compared.
+        paired: Whether results on the same items were compared.
         difference: Score of the first minus that of the second.
         low: Lower bound of the 95 % interval.
         high: Upper bound.
         p: Two-sided p-value.
-        detectable: The difference that would have been shown in 80 of 100 cases.
+        detectable: Minimum detectable difference, with a power of 80 %.
     """
 
     paired: bool
@@ -56,22 +56,23 @@ class Verdict:
 
     def __str__(self) -> str:
         how = "paired" if self.paired else "unpaired"
+        interval = f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
         if self.p >= 0.05:
-            return f"{how}, no difference shown ({self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}])"
-        return f"{how}, difference shown ({self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}], p {self.p:.2g})"
+            return f"{how}, no significant difference ({interval})"
+        return f"{how}, significant difference ({interval}, p {self.p:.2g})"
 
 
 def read_published(path: str | Path) -> list[PublishedResult]:
-    """Read a table of results.
+    """Read a table of published results.
 
     Args:
         path: CSV with the columns task, strategy, size, n and score (0 to 1); others are ignored.
 
     Returns:
-        One entry for each line, in order.
+        One entry per line, in order.
 
     Raises:
-        DataFileError: If the file cannot be read, a column is absent or a value makes no sense.
+        DataFileError: If the file cannot be read, a column is missing or a value is not valid.
     """
     path = Path(path)
     try:
@@ -79,27 +80,29 @@ def read_published(path: str | Path) -> list[PublishedResult]:
             reader = csv.DictReader(file)
             absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
             if absent:
-                raise DataFileError(path, 1, f"expected the columns {', '.join(_COLUMNS)}; {absent} are absent")
+                raise DataFileError(
+                    path, 1, f"expected the columns {', '.join(_COLUMNS)}; missing: {', '.join(absent)}"
+                )
             return [_read(path, reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataFileError(path, 0, f"expected a CSV file of results; {error}") from error
+        raise DataFileError(path, 0, f"expected a CSV file of results: {error}") from error
 
 
 def _read(path: Path, line: int, row: dict[str, str]) -> PublishedResult:
     try:
         result = PublishedResult(row["task"], row["strategy"], int(row["size"]), int(row["n"]), float(row["score"]))
     except (TypeError, ValueError) as error:
-        raise DataFileError(path, line, f"size and n must be whole numbers, score a number; {error}") from error
+        raise DataFileError(path, line, f"`size` and `n` must be integers, and `score` a number: {error}") from error
     if result.n < 1 or not 0 <= result.score <= 1:
         raise DataFileError(path, line, f"expected n >= 1 and a score from 0 to 1, got {result.n} and {result.score}")
     return result
 
 
 def judge_means(a: PublishedResult, b: PublishedResult) -> Verdict:
-    """Compare two means of which the items are not known (Newcombe's hybrid score interval, 1998, his method 10).
+    """Compare two means without results per item (Newcombe's hybrid score interval, 1998, method 10).
 
-    The items may be the same in both, and a paired test then shows more; without the items it cannot be made. Means
-    over several seeds are read as one run of ``n`` items, since no more is known.
+    A paired test would be more powerful, but needs the results per item. Means over several seeds are treated as one
+    run of ``n`` items.
 
     Args:
         a: The first.
@@ -112,7 +115,7 @@ def judge_means(a: PublishedResult, b: PublishedResult) -> Verdict:
         InvalidInputError: If the tasks differ.
     """
     if a.task != b.task:
-        raise InvalidInputError(f"results of different tasks cannot be compared: {a.task!r} and {b.task!r}")
+        raise InvalidInputError(f"expected results of the same task, got different tasks: {a.task!r} and {b.task!r}")
     low_a, high_a = wilson(a.score * a.n, a.n)
     low_b, high_b = wilson(b.score * b.n, b.n)
     gap = a.score - b.score
@@ -129,21 +132,21 @@ def judge_means(a: PublishedResult, b: PublishedResult) -> Verdict:
 
 
 def judge_wins(wins: int, losses: int, n: int) -> Verdict:
-    """Compare two ways by the items that only one of them has right (exact McNemar test).
+    """Compare two strategies by the items that only one of them has right (exact McNemar test).
 
     Args:
-        wins: Items that only the first has right.
-        losses: Items that only the second has right.
-        n: All items, those that both or neither have right among them.
+        wins: Number of items that only the first has right.
+        losses: Number of items that only the second has right.
+        n: Number of all items, including those that both or neither have right.
 
     Returns:
         The verdict; its interval is that of Agresti and Min (2005).
 
     Raises:
-        InvalidInputError: If the counts do not fit together.
+        InvalidInputError: If a count is negative or the counts exceed ``n``.
     """
     if min(wins, losses) < 0 or not 0 < n >= wins + losses:
-        raise InvalidInputError(f"expected 0 <= wins + losses <= n, got {wins} + {losses} and {n}")
+        raise InvalidInputError(f"expected 0 <= wins + losses <= n, got wins {wins}, losses {losses} and n {n}")
     shifted, items = wins - losses, n + 2
     error = sqrt(wins + losses + 1 - shifted**2 / items) / items
     return Verdict(
@@ -157,19 +160,19 @@ def judge_wins(wins: int, losses: int, n: int) -> Verdict:
 
 
 def judge_against_best(results: Sequence[PublishedResult]) -> list[tuple[PublishedResult, Verdict]]:
-    """Hold every result of one task against the highest of them.
+    """Compare every result of one task with the highest.
 
     Args:
         results: Results of one task.
 
     Returns:
-        The results, the highest first, each with the verdict on the highest minus it.
+        The results in descending order, each with the verdict on the difference to the highest.
 
     Raises:
-        InvalidInputError: If there are none, or of several tasks.
+        InvalidInputError: If there are no results, or results of several tasks.
     """
     if not results:
-        raise InvalidInputError("expected one published result at least")
+        raise InvalidInputError("`results` must contain at least one published result")
     ordered = sorted(results, key=lambda result: -result.score)
     return [(result, judge_means(ordered[0], result)) for result in ordered]
 

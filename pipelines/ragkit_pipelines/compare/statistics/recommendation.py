@@ -1,4 +1,4 @@
-"""From the cells of a comparison to its tests, its differences and its recommendation."""
+"""Compute the tests, the differences and the recommendation from the cells of a comparison."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def summarise(
     provenance: Mapping[str, str] | None = None,
     draws: int = 10_000,
 ) -> Results:
-    """Put cells together: rows, tests and differences between strategies, and a recommendation.
+    """Summarise cells: rows, tests and differences between strategies, and a recommendation.
 
     Args:
         task: Name of the task.
-        leaked: Test rows that were removed because they stand in the pool.
-        cells: What the strategies gave, all on the same test rows.
-        floor: Score of one and the same answer to everything.
-        data: What is wrong with the data.
+        leaked: Number of test rows that were excluded because they also appear in the pool.
+        cells: The results of the strategies, all on the same test rows.
+        floor: Score of the majority baseline.
+        data: Problems found in the data.
         label_price: US dollars for one labelled example.
-        prices: What tokens are reckoned to cost.
-        held: What was the same in all runs, of data, model and order.
-        provenance: What the results came from.
-        draws: Bootstrap draws.
+        prices: Token prices for break-even volumes.
+        held: Which of data, model and order had the same seed in all runs.
+        provenance: Versions, hashes and settings of the run.
+        draws: Number of bootstrap samples.
 
     Returns:
         The results.
@@ -72,16 +72,16 @@ def summarise(
         rows=rows,
         pairs=pairs,
         differences=differences,
-        recommendation=_within(recommend(rows, pairs, differences), held),
+        recommendation=_limited(recommend(rows, pairs, differences), held),
         provenance=dict(provenance or {}),
     )
 
 
-def _within(chosen: Recommendation, held: Sequence[str]) -> Recommendation:
-    """Say what the runs had in common, so that nobody takes the evidence for more than it is."""
+def _limited(chosen: Recommendation, held: Sequence[str]) -> Recommendation:
+    """Add the seeds that were fixed to the evidence, which does not cover their variation."""
     if not held:
         return chosen
-    said = f"{chosen.evidence}; {' and '.join(held)} were the same in all runs, so this holds for these only"
+    said = f"{chosen.evidence}; the seed of {' and '.join(held)} was the same in all runs, and was not varied"
     return chosen.model_copy(update={"evidence": said})
 
 
@@ -90,7 +90,7 @@ def _at_floor(row: Row, floor: float) -> bool:
 
 
 def _pairs(size: int, found: Mapping[str, _BySeed]) -> list[Pair]:
-    """Exact tests within each seed; none where scores are partial, which a test of right and wrong cannot judge."""
+    """Run exact tests within each seed. Partial scores are skipped, because McNemar's test needs right or wrong."""
     pairs = []
     for seed in sorted({seed for seeds in found.values() for seed in seeds}):
         group = [(name, seeds[seed]) for name, seeds in found.items() if seed in seeds]
@@ -102,7 +102,7 @@ def _pairs(size: int, found: Mapping[str, _BySeed]) -> list[Pair]:
 
 
 def _differences(size: int, found: Mapping[str, _BySeed], draws: int) -> list[Difference]:
-    """All pairs; strategies that finished in the same seeds share one bootstrap."""
+    """Compare all pairs; strategies that finished in the same seeds share one bootstrap."""
     alike: dict[frozenset[int], list[str]] = defaultdict(list)
     for name, seeds in found.items():
         alike[frozenset(seeds)].append(name)
@@ -134,17 +134,17 @@ def _difference(a: str, b: str, size: int, interval: Interval) -> Difference:
 def recommend(
     rows: Sequence[Row], pairs: Sequence[Pair], differences: Sequence[Difference] = (), *, level: float = 0.05
 ) -> Recommendation:
-    """Name the best strategy at the largest pool, if it is shown to beat every other one.
+    """Recommend the best strategy at the largest pool, if it is significantly better than every other strategy.
 
-    With one seed and answers that are right or wrong, the exact McNemar test decides; else the paired bootstrap over
-    seeds and items. Tests of one seed are never pooled with those of another: items that one trained model answered
-    are not independent evidence about training. Holm's correction goes over the rivals.
+    With one seed and answers that are right or wrong, the exact McNemar test decides, otherwise the paired bootstrap
+    over seeds and items. Tests of several seeds are never pooled, because items that were answered by the same trained
+    model are not independent evidence about training. Holm's correction is applied over the competitors.
 
     Args:
         rows: All rows.
         pairs: Tests within a seed.
         differences: Differences over the seeds.
-        level: A difference is shown where its corrected p-value is below.
+        level: Significance level of the corrected p-values.
 
     Returns:
         The recommendation with its evidence.
@@ -163,7 +163,7 @@ def recommend(
 
 
 def _failures(rows: Sequence[Row]) -> list[str]:
-    """Which strategies have no result, or not in all seeds: the evidence does not hold for what failed."""
+    """List the strategies that failed, at least in some seeds, because the evidence does not cover them."""
     runs = Counter(row.strategy for row in rows)
     failed = Counter(row.strategy for row in rows if row.error is not None)
     return [
@@ -179,33 +179,40 @@ def _best(
     differences: Sequence[Difference],
     level: float,
 ) -> Recommendation:
-    """Find the best of those that finished, and hold it against the floor and the others."""
+    """Find the best of the finished strategies, and compare it with the majority baseline and the others."""
     means = {name: sum(row.score for row in own) / len(own) for name, own in by_strategy.items()}
     best = max(means, key=means.__getitem__)
-    rivals = [name for name in by_strategy if name != best]
+    competitors = [name for name in by_strategy if name != best]
     own = by_strategy[best]
-    over = (
-        "" if len(own) == 1 else f" in the mean of {len(own)} seeds, {min(row.score for row in own):.1%} in the worst"
-    )
-    right = all(row.correct == int(row.correct) for rows in by_strategy.values() for row in rows)
-    scored = f"answered {means[best]:.1%} of {own[0].n} test rows right"
-    if not right:  # a metric that gives parts of a score
-        scored = f"scored {means[best]:.3f} in the mean of {own[0].n} test rows"
-    said = f"{best} {scored}{over} from a pool of {size}"
-    if not rivals:
-        return Recommendation(strategy=None, evidence=f"{said}; nothing was compared with it")
+    worst = min(row.score for row in own)
+    over = "" if len(own) == 1 else f" (mean of {len(own)} seeds; worst seed {worst:.1%})"
+    all_or_nothing = all(row.correct == int(row.correct) for rows in by_strategy.values() for row in rows)
+    scored = f"answered {means[best]:.1%} of {own[0].n} test rows correctly"
+    if not all_or_nothing:
+        scored = f"had a mean score of {means[best]:.3f} on {own[0].n} test rows"
+    said = f"{best} {scored}{over} with a pool of {size} examples"
+    if not competitors:
+        return Recommendation(strategy=None, evidence=f"{said}; no other strategy was compared")
     if all(row.at_floor for row in own):
         return Recommendation(
-            strategy=None, evidence=f"{said}, which is not shown to be more than one and the same answer gives"
+            strategy=None, evidence=f"{said}, which is not significantly better than the majority baseline"
         )
     return _judged(
-        best, rivals, size, said, pairs, differences, level, exact=len({row.seed for row in own}) == 1, rows=own[0].n
+        best,
+        competitors,
+        size,
+        said,
+        pairs,
+        differences,
+        level,
+        exact=len({row.seed for row in own}) == 1,
+        rows=own[0].n,
     )
 
 
 def _judged(
     best: str,
-    rivals: Sequence[str],
+    competitors: Sequence[str],
     size: int,
     said: str,
     pairs: Sequence[Pair],
@@ -215,34 +222,36 @@ def _judged(
     exact: bool,
     rows: int,
 ) -> Recommendation:
-    """Hold the best against each of the others."""
+    """Compare the best strategy with each of the others."""
     tests = {frozenset((p.a, p.b)): p.p for p in pairs if p.size == size} if exact else {}
     measured = {frozenset((d.a, d.b)): d for d in differences if d.size == size}
-    exact = all(frozenset((best, rival)) in tests for rival in rivals)
-    test = "exact McNemar" if exact else "paired bootstrap over seeds and items"
+    exact = all(frozenset((best, competitor)) in tests for competitor in competitors)
+    test = "exact McNemar test" if exact else "paired bootstrap over seeds and items"
     p_values = []
-    for rival in rivals:
-        both = frozenset((best, rival))
+    for competitor in competitors:
+        both = frozenset((best, competitor))
         p_values.append(tests[both] if exact else measured[both].p if both in measured else 1.0)
-    adjusted = dict(zip(rivals, holm(p_values), strict=True))
-    equal = [name for name in rivals if adjusted[name] >= level]
+    adjusted = dict(zip(competitors, holm(p_values), strict=True))
+    equal = [name for name in competitors if adjusted[name] >= level]
     if equal:
+        names = ", ".join(equal)
         weakest = max((measured[pair].detectable for name in equal if (pair := frozenset((best, name))) in measured),
                       default=None)  # fmt: skip
-        likely = "" if weakest is None else f"; differences of {weakest:.1%} and more would likely have been shown"
-        if likely and len(rivals) > 1:
-            likely += " by a single test"  # what Holm's correction takes depends on the other p-values
+        power = "" if weakest is None else f"; minimum detectable difference: {100 * weakest:.1f} points"
+        if power and len(competitors) > 1:
+            power += " in a single test"  # the effect of Holm's correction depends on the other p-values
         if (exact and 2 * 0.5**rows >= level) or (weakest or 0) >= 1:
-            likely = f"; with {rows} test rows hardly any difference could have been shown"
+            power = f"; {rows} test rows are too few to detect a difference"
         return Recommendation(
             strategy=None,
-            evidence=f"{said}; no difference shown to {', '.join(equal)} ({test}, Holm-corrected p >= {level}){likely}",
+            evidence=f"{said}; not significantly better than {names} ({test}, Holm-corrected p >= {level}){power}",
         )
-    only = "; one seed, so this holds for these very runs, not for training or drawing again" if exact else ""
+    only = "; one seed: retraining or resampling may give a different result" if exact else ""
+    others = "the other strategy" if len(competitors) == 1 else f"each of the {len(competitors)} other strategies"
     return Recommendation(
         strategy=best,
         evidence=(
-            f"{said}, more than each of {len(rivals)} others "
+            f"{said}, significantly better than {others} "
             f"({test}, Holm-corrected p <= {max(adjusted.values()):.2g}){only}"
         ),
     )

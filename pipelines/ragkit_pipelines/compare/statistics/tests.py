@@ -1,4 +1,4 @@
-"""Intervals and tests for shares of right answers, and how small a difference a comparison can show."""
+"""Intervals and tests for accuracies, and minimum detectable differences."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Z95 = 1.959963984540054
 
 
 def wilson(correct: float, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's interval for a share (Wilson, 1927): sound near 0 and 1 and for few items.
+    """Compute the Wilson interval of a proportion (Wilson, 1927), which is accurate near 0 and 1 and for few items.
 
     Args:
-        correct: Number of right answers; a sum of partial scores is taken as it is.
+        correct: Number of correct answers; it may be a sum of partial scores.
         n: Number of answers.
-        z: Quantile of the normal distribution, 95 % two-sided by default.
+        z: Quantile of the normal distribution; the default gives a two-sided 95 % interval.
 
     Returns:
-        Lower and upper bound; 0 and 1 where n is 0.
+        Lower and upper bound; 0 and 1 if n is 0.
     """
     if n == 0:
         return 0.0, 1.0
@@ -31,14 +31,14 @@ def wilson(correct: float, n: int, z: float = Z95) -> tuple[float, float]:
 
 
 def mcnemar(a: Sequence[float], b: Sequence[float]) -> tuple[int, int, float]:
-    """Exact McNemar test on the same items (McNemar, 1947), two-sided.
+    """Run the exact, two-sided McNemar test on the same items (McNemar, 1947).
 
     Args:
-        a: Scores of one way, item by item; an item is right at 0.5 and above.
-        b: Scores of the other.
+        a: Scores of one strategy, item by item; an item is correct if its score is 0.5 or more.
+        b: Scores of the other strategy.
 
     Returns:
-        Items that only a has right, that only b has right, and the p-value.
+        The number of items that only ``a`` has right, the number that only ``b`` has right, and the p-value.
     """
     only_a = sum(bool(x >= 0.5 > y) for x, y in zip(a, b, strict=True))
     only_b = sum(bool(y >= 0.5 > x) for x, y in zip(a, b, strict=True))
@@ -46,7 +46,7 @@ def mcnemar(a: Sequence[float], b: Sequence[float]) -> tuple[int, int, float]:
 
 
 def mcnemar_counts(only_a: int, only_b: int) -> float:
-    """Exact McNemar test of the items that only one of two ways has right.
+    """Run the exact McNemar test on counts of items that only one of two strategies has right.
 
     Returns:
         The two-sided p-value.
@@ -64,42 +64,42 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Returns:
         Adjusted p-values in the same order.
     """
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
-        adjusted[place] = highest
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = highest
     return adjusted
 
 
 def minimum_detectable(standard_error: float, *, level: float = 0.95, power: float = 0.8) -> float:
-    """The smallest true difference that a comparison is likely to show.
+    """Compute the minimum detectable difference.
 
     Args:
         standard_error: Standard error of the difference.
-        level: Level of the interval that must leave out 0.
-        power: Share of cases in which it does.
+        level: Level of the interval that must exclude 0.
+        power: Probability that it does.
 
     Returns:
-        The difference, on the scale of the standard error, 1.0 at the most.
+        The difference, on the scale of the standard error, at most 1.0.
     """
     return min(1.0, (_quantile((1 + level) / 2) + _quantile(power)) * standard_error)
 
 
 def items_needed(difference: float, discordant: float, *, level: float = 0.95, power: float = 0.8) -> int:
-    """Test items that a McNemar test needs to show a difference (Miettinen, 1968, in its simplest form).
+    """Compute the number of test items that a McNemar test needs to detect a difference (Miettinen, 1968; simple form).
 
     Args:
-        difference: The difference of the two shares of right answers.
-        discordant: Share of items that exactly one of the two ways has right; at least the difference.
-        level: One minus the two-sided error of the first kind.
-        power: Share of cases in which the difference is shown.
+        difference: Difference of the two accuracies.
+        discordant: Share of items that exactly one of the two strategies has right; at least the difference.
+        level: One minus the two-sided type I error.
+        power: Probability of detecting the difference.
 
     Returns:
         Number of items.
 
     Raises:
-        InvalidInputError: If the difference is not between 0 and the discordant share, 0 left out.
+        InvalidInputError: If the difference is 0 or exceeds the discordant share.
     """
     if not 0 < abs(difference) <= discordant <= 1:
         raise InvalidInputError(

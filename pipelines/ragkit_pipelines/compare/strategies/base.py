@@ -1,4 +1,4 @@
-"""What a strategy works with, what it gives back, and what makes an object one."""
+"""The strategy protocol, its setting and its outcome."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from ragkit_selectors.loading import load_selector
 
 Varied = Literal["data", "model", "order"]
 VARIED: tuple[Varied, ...] = ("data", "model", "order")
-SHOTS = 8  # examples that are chosen where a name does not say how many
-_LEAST_TOKENS = 48  # room for a short answer with some words around it
+SHOTS = 8  # default number of in-context examples
+_LEAST_TOKENS = 48  # enough for a short answer within a sentence
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a strategy works with.
+    """The setting in which a strategy runs.
 
     Attributes:
-        task: The task; `task.test` are the rows to answer.
-        pool: The examples that may be learned from.
-        seed: The run; the seed of everything that is not held.
-        model: The language model, None where none was given.
+        task: The task; the strategy answers the rows of `task.test`.
+        pool: The examples for training and selection.
+        seed: Seed of the run, for everything that is not in ``held``.
+        model: The language model, or None.
         embedder: The embedder.
-        folder: Where trained models are kept.
-        answers: File of the answers that models gave.
-        trials: Settings that each strategy which can be tuned may try on held-out examples; 0 for none.
-        budget: What calls of models may take, all strategies together.
-        held: Seeds of ``"data"``, ``"model"`` or ``"order"`` that all runs share.
+        folder: Folder for trained models.
+        answers: File of the cached responses.
+        trials: Number of settings that a tunable strategy may try on held-out examples; 0 for none.
+        budget: Limits of the model calls of all strategies together.
+        held: Seeds of ``"data"``, ``"model"`` or ``"order"`` that are the same in all runs.
     """
 
     task: Task
@@ -55,11 +55,11 @@ class Setting:
     held: Mapping[Varied, int] = field(default_factory=dict)
 
     def seed_of(self, what: Varied) -> int:
-        """The seed that decides one thing.
+        """Return the seed of one source of randomness.
 
         Args:
-            what: ``"data"`` for what is drawn of the pool and held out of it, ``"model"`` for training and the search
-                for a prompt, ``"order"`` for selectors that draw by chance.
+            what: ``"data"`` for the examples drawn from the pool and held out, ``"model"`` for training and the search
+                for a prompt, ``"order"`` for selectors that select at random.
 
         Returns:
             The seed.
@@ -67,7 +67,7 @@ class Setting:
         return self.held.get(what, self.seed)
 
     def language_model(self, strategy: str) -> LayeredModel:
-        """The language model, with its responses cached.
+        """Return the language model with cached responses.
 
         Returns:
             The model.
@@ -77,12 +77,12 @@ class Setting:
         """
         if self.model is None:
             raise InvalidInputError(
-                f"strategy {strategy!r} needs a language model; give `model` (--model), such as 'tiny'"
+                f"strategy {strategy!r} needs a language model; pass `model` (--model), such as 'tiny'"
             )
-        return self.kept(self.model)
+        return self.cached(self.model)
 
-    def kept(self, model: LanguageModel) -> LayeredModel:
-        """A model whose answers are kept.
+    def cached(self, model: LanguageModel) -> LayeredModel:
+        """Wrap a model with the response cache and the budget.
 
         Returns:
             The model.
@@ -90,10 +90,10 @@ class Setting:
         return LayeredModel(model, cache=AnswerCache(self.answers), budget=self.budget)
 
     def answer_tokens(self, given: int | None) -> int:
-        """Tokens that an answer may take: as given, else room for the longest output of the pool, 48 at least.
+        """Return the token limit of answers: as given, or enough for the longest output of the pool (at least 48).
 
         Returns:
-            The number, the same for every strategy that asks the same model.
+            The limit, which is the same for all strategies with the same model.
         """
         if given is not None:
             return given
@@ -103,10 +103,10 @@ class Setting:
         return max(_LEAST_TOKENS, 8 + max(map(self.model.count_tokens, longest)))
 
     def held_out(self, strategy: str) -> tuple[list[Example], list[Example]]:
-        """Divide the pool to tune on it: the same way for every strategy, so that all tune on the same rows.
+        """Split the pool for tuning; the split is the same for all strategies.
 
         Returns:
-            Four fifths to learn from, and the rest, 100 at the most, to try settings on.
+            Training examples (four fifths), and at most 100 held-out examples.
 
         Raises:
             InvalidInputError: If the pool has fewer than 10 examples.
@@ -114,44 +114,44 @@ class Setting:
         size = len(self.pool)
         if size < 10:
             raise InvalidInputError(
-                f"strategy {strategy!r} tries settings on a part of the pool; expected 10 examples at least, got {size}"
+                f"strategy {strategy!r} holds out a part of the pool and needs at least 10 examples, got {size}"
             )
         dev = set(Random(f"held out {self.seed_of('data')}").sample(range(size), min(100, size // 5)))
         return (
-            [row for place, row in enumerate(self.pool) if place not in dev],
-            [self.pool[place] for place in sorted(dev)],
+            [row for index, row in enumerate(self.pool) if index not in dev],
+            [self.pool[index] for index in sorted(dev)],
         )
 
     def on(self, pool: Sequence[Example], test: Sequence[Example]) -> Setting:
-        """The same setting with other rows.
+        """Return the same setting with other rows.
 
         Returns:
-            A setting whose task is judged on ``test``.
+            A setting whose task has ``test`` as test rows.
         """
         return replace(self, pool=pool, task=replace(self.task, test=test))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Answers to the test rows, in order, and what they took.
+    """Answers to the test rows, in order, with their usage and cost.
 
     Attributes:
-        answers: One answer for each row.
-        prompt_tokens: Tokens read, all rows together.
-        completion_tokens: Tokens written.
-        seconds: Time spent on answering; the time of the first run where answers were kept from it.
-        fit_seconds: Time spent on learning.
-        cost: Money for answering in US dollars, None where unknown.
-        fit_tokens: Tokens that learning took: those trained on, and those read and written to try settings.
-        fit_cost: Money for calls that learning made, None where unknown.
-        trials: Settings that were tried.
-        note: What was chosen or found on the way, for a reader.
-        cached_tokens: Those of the tokens read that came from a prompt cache.
-        prompts: What the model was asked, one prompt for each row; empty where no model was.
-        trained_tokens: Those of the tokens of learning that were trained on, each epoch counted.
-        trained_flops: Floating-point operations of training, None where they were not counted.
-        labels: Labelled examples that were used; the whole pool if None.
-        confidence: The probability, 0 to 1, that the strategy itself gives to each answer; empty where it gives none.
+        answers: One answer per row.
+        prompt_tokens: Prompt tokens of all rows.
+        completion_tokens: Completion tokens of all rows.
+        seconds: Prediction time; for cached responses, the time of the original calls.
+        fit_seconds: Time for training and tuning.
+        cost: Cost of prediction in US dollars, or None if unknown.
+        fit_tokens: Tokens of training, and of the calls that tried settings.
+        fit_cost: Cost of the calls made during fitting in US dollars, or None if unknown.
+        trials: Number of settings tried.
+        note: Settings that were selected, or other remarks.
+        cached_tokens: Prompt tokens that came from a prompt cache.
+        prompts: The prompts, one per row; empty if no model was called.
+        trained_tokens: The part of ``fit_tokens`` that was trained on, counted once per epoch.
+        trained_flops: FLOPs of training, or None if they were not counted.
+        labels: Number of labelled examples used; the whole pool if None.
+        confidence: The probability, 0 to 1, that the strategy assigns to each answer; empty if it returns none.
         unreadable: Number of completions that did not contain an answer of the expected form; None if no completion
             was read.
     """
@@ -175,10 +175,10 @@ class Outcome:
     unreadable: int | None = None
 
     def after(self, *earlier: Outcome) -> Outcome:
-        """This outcome with all that others took counted as learning.
+        """Add the usage and cost of earlier outcomes to the fitting cost of this one.
 
         Args:
-            *earlier: Outcomes of settings that were tried.
+            *earlier: Outcomes of the settings that were tried.
 
         Returns:
             The outcome.
@@ -196,7 +196,7 @@ class Outcome:
 
 
 def sum_known(values: Sequence[float | None]) -> float | None:
-    """The sum, None where one of the values is.
+    """Return the sum, or None if a value is None.
 
     Returns:
         A number or None.
@@ -206,7 +206,7 @@ def sum_known(values: Sequence[float | None]) -> float | None:
 
 
 def mean_known(values: Sequence[float | None]) -> float | None:
-    """The mean, None where one of the values is.
+    """Return the mean, or None if a value is None.
 
     Returns:
         A number or None.
@@ -216,29 +216,29 @@ def mean_known(values: Sequence[float | None]) -> float | None:
 
 
 class Strategy(Protocol):
-    """One way of solving a task; a class attribute ``needs_model = True`` says that it needs a language model."""
+    """A strategy for a task. The class attribute ``needs_model = True`` declares that it needs a language model."""
 
     @property
     def name(self) -> str:
-        """What it is called in the table."""
+        """The name in the table."""
         ...
 
     def run(self, setting: Setting) -> Outcome:
-        """Learn from the pool and answer the test rows."""
+        """Fit on the pool and answer the test rows."""
         ...
 
 
 def at_k(k: int) -> str:
-    """How a strategy's name says the number of examples.
+    """Return the suffix of a strategy's name for the number of examples.
 
     Returns:
-        ``@<k>``; nothing where it is the usual one.
+        ``@<k>``, or an empty text for the default number.
     """
     return "" if k == SHOTS else f"@{k}"
 
 
 def timed(work: Callable[[], list[str]]) -> Outcome:
-    """The answers that some work gives, with the time it took; it costs no money.
+    """Run a function that returns the answers, and measure its time; its cost is 0.
 
     Returns:
         The outcome.
@@ -257,18 +257,18 @@ def outcome_of(
     fit_seconds: float = 0.0,
     unreadable: int | None = None,
 ) -> Outcome:
-    """The outcome of querying a model.
+    """Make the outcome of model calls.
 
     Args:
         texts: Answers as they are scored.
         done: The completions, with tokens, cost and seconds.
         prompts: The prompts.
         model: The model.
-        fit_seconds: Time spent on learning.
+        fit_seconds: Time for training and tuning.
         unreadable: Number of completions without an answer of the expected form.
 
     Returns:
-        The outcome; its cost is None if one of the completions has none.
+        The outcome; its cost is None if the cost of a completion is unknown.
     """
     return Outcome(
         texts,
@@ -284,7 +284,7 @@ def outcome_of(
 
 
 def answered(answers: Sequence[Answer], model: LanguageModel) -> Outcome:
-    """The outcome of few-shot answers, with the number of those that could not be read."""
+    """Make the outcome of few-shot answers, with the number of unreadable completions."""
     return outcome_of(
         [answer.text for answer in answers],
         [answer.completion for answer in answers],
@@ -295,32 +295,32 @@ def answered(answers: Sequence[Answer], model: LanguageModel) -> Outcome:
 
 
 def shown_prompts(prompts: Sequence[AnyPrompt], model: LanguageModel) -> list[str]:
-    """Prompts as text, in the form that the model was given: chat turns follow each other after their roles."""
+    """Return prompts as text, in the form that the model receives; chat turns are listed with their roles."""
     chat = model.capabilities.chat
     return [prompt_text(in_form(each, chat=True, name=model.name) if chat else each) for each in prompts]
 
 
 @runtime_checkable
 class Checked(Protocol):
-    """A strategy that can say, before anything is run, that it does not fit the task."""
+    """A strategy that can check, before anything is run, whether it fits the task."""
 
     def check(self, task: Task, model: LanguageModel | None, /) -> None:
-        """Raise `InvalidInputError` where it cannot run."""
+        """Raise `InvalidInputError` if it cannot run."""
         ...
 
 
 def need_model(strategy: str, model: LanguageModel | None) -> None:
-    """Refuse to go on without a language model.
+    """Raise an error if there is no language model.
 
     Raises:
         InvalidInputError: If there is none.
     """
     if model is None:
-        raise InvalidInputError(f"strategy {strategy!r} needs a language model; give `model` (--model), such as 'tiny'")
+        raise InvalidInputError(f"strategy {strategy!r} needs a language model; pass `model` (--model), such as 'tiny'")
 
 
 def selector_of(spec: str, setting: Setting) -> Selector:
-    """The selector that a spec stands for, over the pool.
+    """Load a selector by its spec over the pool.
 
     Returns:
         A selector.

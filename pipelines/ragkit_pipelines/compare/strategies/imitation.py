@@ -1,4 +1,4 @@
-"""Training on a teacher's answers in place of the gold ones, and what that does and does not copy."""
+"""Training on a teacher's answers instead of the gold answers, and a report of what the student copies."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from ragkit_selectors.baselines import FixedSelector
 class Imitating:
     """Fine-tune the language model on a teacher's answers to the inputs of the pool.
 
-    The teacher answers the test rows too, so that the note can tell style from substance: a student may sound like its
-    teacher and know no more than before (Gudibande et al., "The False Promise of Imitating Proprietary LLMs", 2023).
+    The teacher also answers the test rows, and the note compares both, because a student may copy the style of its
+    teacher without its abilities (Gudibande et al., "The False Promise of Imitating Proprietary LLMs", 2023).
 
     Attributes:
         teacher: A model or its spec.
-        method: How the student is trained; see `Tuning`.
-        k: Examples of the pool that the teacher is shown, the same ones each time.
+        method: Training method of the student; see `Tuning`.
+        k: Number of in-context examples for the teacher, the same for all inputs.
         epochs: See `Tuning`.
-        max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
+        max_tokens: Maximum number of tokens of an answer; fits the longest output of the pool if None.
     """
 
     needs_model: ClassVar[bool] = True
@@ -47,30 +47,32 @@ class Imitating:
         return f"imitate:{self.teacher if isinstance(self.teacher, str) else self.teacher.name}"
 
     def check(self, _task: Task, model: LanguageModel | None) -> None:
-        """Refuse to run without a student, or without a teacher that can be loaded."""
+        """Raise an error if there is no student, or the teacher cannot be loaded."""
         need_model(self.name, model)
         load_model(self.teacher)
 
     def run(self, setting: Setting) -> Outcome:
-        """Ask the teacher, train the student, ask it.
+        """Prompt the teacher, train the student on its answers, and prompt the student.
 
         Returns:
-            The outcome; the teacher's answers to the pool count as learning, those to the test rows do not.
+            The outcome; the teacher's answers to the pool count as fitting, those to the test rows do not.
 
         Raises:
-            InvalidInputError: If the teacher gave no answer that can be trained on.
+            InvalidInputError: If none of the answers of the teacher can be used for training.
         """
         most = setting.answer_tokens(self.max_tokens)
-        teacher = setting.kept(load_model(self.teacher))
+        teacher = setting.cached(load_model(self.teacher))
         shown = setting.pool[: self.k]
         rest = setting.pool[len(shown) :] or shown
         taught = imitate(
             teacher, [row.input for row in rest], template=setting.task.template, examples=shown, max_tokens=most
         )
         if not taught.examples:
-            raise InvalidInputError(f"the teacher gave no answer to train on; the first: {taught.dropped[0][1]}")
+            raise InvalidInputError(
+                f"no answer of the teacher can be used for training; the first reason: {taught.dropped[0][1]}"
+            )
         student = Tuning(self.method, epochs=self.epochs, max_tokens=most).run(
-            # In a folder of its own: a model that the same method trained on the gold answers is another one.
+            # A separate folder, because the same method may also train a model on the gold answers.
             replace(setting, pool=taught.examples, folder=setting.folder / self.name.replace("/", "-"))
         )
         pipeline = FewShot.from_task(
@@ -86,17 +88,17 @@ class Imitating:
         )
         counted = student.after(lessons)
         return replace(
-            counted, trials=student.trials, labels=len(shown), note=_likeness(setting, student.answers, model_answers)
+            counted, trials=student.trials, labels=len(shown), note=_comparison(setting, student.answers, model_answers)
         )
 
 
-def _likeness(setting: Setting, student: Sequence[str], teacher: Sequence[str]) -> str:
-    """What was copied: the score, the wording, and the mistakes."""
+def _comparison(setting: Setting, student: Sequence[str], teacher: Sequence[str]) -> str:
+    """Compare the student with the teacher: scores, wording and copied mistakes."""
     scores = [setting.task.score_all(answers) for answers in (student, teacher)]
     style = mean(map(token_f1, student, teacher))
-    wrong = [place for place, score in enumerate(scores[1]) if score < 1]
-    copied = sum(student[place].split() == teacher[place].split() for place in wrong)
+    wrong = [row for row, score in enumerate(scores[1]) if score < 1]
+    copied = sum(student[row].split() == teacher[row].split() for row in wrong)
     return (
-        f"score {mean(scores[0]):.3f}, the teacher's {mean(scores[1]):.3f}; wording {style:.3f} like the teacher's "
-        f"(token F1); {copied} of its {len(wrong)} wrong answers copied"
+        f"score {mean(scores[0]):.3f} (teacher: {mean(scores[1]):.3f}); similarity to the teacher's wording "
+        f"{style:.3f} (token F1); {copied} of the teacher's {len(wrong)} wrong answers copied"
     )

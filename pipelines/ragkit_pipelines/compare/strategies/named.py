@@ -1,6 +1,6 @@
-"""Ways of solving a task, one class each, and the names they go by.
+"""Prompting and baseline strategies, and loading strategies by name.
 
-A strategy learns from a pool and answers the test inputs. Whatever has a `name` and a `run` is one.
+A strategy fits on a pool and answers the test inputs. Every object with a `name` and a `run` method is a strategy.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ from ragkit_selectors.loading import SOURCES, load_stage
 
 @dataclass(frozen=True)
 class Majority:
-    """The commonest output, whatever is asked."""
+    """The majority baseline: the most frequent output of the pool for every input."""
 
     name: str = "majority"
 
     def run(self, setting: Setting) -> Outcome:
-        """Answer every row alike.
+        """Answer every row with the most frequent output.
 
         Returns:
             The outcome.
         """
-        commonest = Counter(example.output for example in setting.pool).most_common(1)[0][0]
-        return timed(lambda: [commonest] * len(setting.task.test))
+        most_frequent = Counter(example.output for example in setting.pool).most_common(1)[0][0]
+        return timed(lambda: [most_frequent] * len(setting.task.test))
 
 
 @dataclass(frozen=True)
 class Tfidf:
-    """The classical floor: TF-IDF of words and word pairs, logistic regression."""
+    """A classical baseline: logistic regression on TF-IDF of words and word pairs."""
 
     name: str = "tfidf"
 
     def run(self, setting: Setting) -> Outcome:
-        """Fit and classify.
+        """Train the classifier and classify.
 
         Returns:
             The outcome.
@@ -73,31 +73,31 @@ class Tfidf:
         started = perf_counter()
         labels = [example.output for example in setting.pool]
         if len(set(labels)) < 2:
-            raise InvalidInputError("strategy 'tfidf' needs examples of two labels at least")
+            raise InvalidInputError("strategy 'tfidf' needs examples of at least two labels")
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
         classifier = fit_logistic(vectorizer.fit_transform([example.text() for example in setting.pool]), labels)
         fitted = perf_counter()
         rows = vectorizer.transform([row.text() for row in setting.task.test])
-        likelihood = classifier.predict_proba(rows)
-        answers = [str(classifier.classes_[place]) for place in likelihood.argmax(axis=1)]
-        seconds, confidence = perf_counter() - fitted, likelihood.max(axis=1).tolist()
+        probabilities = classifier.predict_proba(rows)
+        answers = [str(classifier.classes_[index]) for index in probabilities.argmax(axis=1)]
+        seconds, confidence = perf_counter() - fitted, probabilities.max(axis=1).tolist()
         return Outcome(answers, seconds=seconds, fit_seconds=fitted - started, cost=0.0, confidence=confidence)
 
 
 @dataclass(frozen=True)
 class Vote:
-    """The label that most of the chosen examples have; among equals that of the most similar one."""
+    """A majority vote of the selected examples; ties are broken by similarity."""
 
     selector: str
     k: int = 8
 
     @property
     def name(self) -> str:
-        """``vote:<selector>``, with ``@<k>`` where k is not 8; ``copy:<selector>`` where one example is chosen."""
+        """``vote:<selector>``, with ``@<k>`` if k is not 8; ``copy:<selector>`` if k is 1."""
         return f"copy:{self.selector}" if self.k == 1 else f"vote:{self.selector}{at_k(self.k)}"
 
     def run(self, setting: Setting) -> Outcome:
-        """Choose and count.
+        """Select examples and count their outputs.
 
         Returns:
             The outcome.
@@ -106,14 +106,14 @@ class Vote:
         chosen = selector_of(self.selector, setting).select_many(
             [row.input for row in setting.task.test], self._k(setting)
         )
-        # Counter keeps the order of first sight, and most_common is stable: the most similar wins a draw.
+        # Counter keeps the insertion order and most_common is stable, so the most similar example breaks ties.
         votes = [Counter(example.output for example in shown).most_common(1)[0] for shown in chosen]
         shares = [count / len(shown) for (_, count), shown in zip(votes, chosen, strict=True)]
         return Outcome(
             [output for output, _ in votes],
             seconds=perf_counter() - started,
             cost=0.0,
-            confidence=shares if self.k > 1 else (),  # one example agrees with itself, which says nothing
+            confidence=shares if self.k > 1 else (),  # a vote of one example is always unanimous
         )
 
     def _k(self, setting: Setting) -> int:
@@ -122,12 +122,12 @@ class Vote:
 
 @dataclass(frozen=True)
 class Prompting:
-    """Ask a language model, with chosen examples or (``selector=None``) without.
+    """Prompt a language model with selected examples, or without examples (``selector=None``).
 
     Attributes:
-        selector: Where examples come from.
-        k: How many.
-        max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
+        selector: Spec of the selector.
+        k: Number of examples.
+        max_tokens: Maximum number of tokens of an answer; fits the longest output of the pool if None.
     """
 
     needs_model: ClassVar[bool] = True
@@ -137,15 +137,15 @@ class Prompting:
 
     @property
     def name(self) -> str:
-        """``zero-shot`` or ``few-shot:<selector>``, with ``@<k>`` where k is not 8."""
+        """``zero-shot`` or ``few-shot:<selector>``, with ``@<k>`` if k is not 8."""
         return f"few-shot:{self.selector}{at_k(self.k)}" if self.selector else "zero-shot"
 
     def check(self, _task: Task, model: LanguageModel | None) -> None:
-        """Refuse to run without a model."""
+        """Raise an error if there is no model."""
         need_model(self.name, model)
 
     def run(self, setting: Setting) -> Outcome:
-        """Choose, ask and read.
+        """Select examples, prompt the model and read the answers.
 
         Returns:
             The outcome.
@@ -181,10 +181,10 @@ FOR_TEXT = ("zero-shot", "few-shot:random", "few-shot:jaccard", "few-shot:bm25",
 
 
 def load_strategy(strategy: str | Strategy) -> Strategy:
-    """Return the strategy that a name stands for; an object is its own.
+    """Load a strategy by name; objects are returned unchanged.
 
     Args:
-        strategy: An object, a name of `NAMED`, or one of these, in which ``@<k>`` may follow a selector that finds k
+        strategy: An object, a name of `NAMED`, or one of these, in which ``@<k>`` after the selector sets the number of
             examples: ``"few-shot:<selector>"``, ``"vote:<selector>"``, ``"copy:<selector>"``,
             ``"lora+few-shot:<selector>"``, ``"score:<selector>"`` and ``"channel:<selector>"`` (both also with
             ``+contextual``, ``+batch`` or ``+pmi``), ``"rag@<k>"``, ``"imitate:<teacher>"``.
@@ -194,7 +194,7 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
 
     Raises:
         UnknownSpecError: If no strategy has this name.
-        InvalidInputError: If what stands behind ``@`` makes no sense.
+        InvalidInputError: If the text after ``@`` is not a valid number of examples.
     """
     if not isinstance(strategy, str):
         return strategy
@@ -208,19 +208,19 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
     selector, at, number = given.rpartition("@")
     if not at:
         selector, number = given, ""
-    if kind in _CHOOSING and given and _is_selector(selector) and (number.isdecimal() or not at):
+    if kind in _WITH_SELECTOR and given and _is_selector(selector) and (number.isdecimal() or not at):
         k = int(number) if number else None
         if k == 0 or (kind == "copy" and k is not None):
-            raise InvalidInputError(f"strategy {strategy!r}: expected `@` and a number of examples above 0 behind a "
-                                    "strategy that chooses several")  # fmt: skip
-        return _CHOOSING[kind](selector, k)
+            raise InvalidInputError(f"strategy {strategy!r}: `@` must be followed by a number of examples of at least "
+                                    "1, and cannot be used with `copy`")  # fmt: skip
+        return _WITH_SELECTOR[kind](selector, k)
     if strategy not in NAMED:
         raise UnknownSpecError("strategy", strategy, [*NAMED, "imitate:<teacher>", "lora+few-shot:<selector>"])
     return NAMED[strategy]
 
 
 def _scoring(name: str) -> Strategy:
-    """``score`` or ``channel``, with a selector and a calibration."""
+    """Load ``score`` or ``channel``, with an optional selector and calibration."""
     whole, calibration = name, None
     for each in CALIBRATIONS:
         if name.endswith(f"+{each}"):
@@ -237,13 +237,13 @@ def _scoring(name: str) -> Strategy:
 
 
 def check_strategies(strategies: Sequence[Strategy], task: Task, model: LanguageModel | None) -> None:
-    """Refuse strategies that cannot run on this task, before anything is run."""
+    """Raise an error for a strategy that cannot run on this task, before anything is run."""
     for strategy in strategies:
         if isinstance(strategy, Checked):
             strategy.check(task, model)
 
 
-_CHOOSING: dict[str, Callable[[str, int | None], Strategy]] = {
+_WITH_SELECTOR: dict[str, Callable[[str, int | None], Strategy]] = {
     "few-shot": lambda selector, k: Prompting(selector, k=k or SHOTS),
     "vote": lambda selector, k: Vote(selector, k=k or SHOTS),
     "copy": lambda selector, _: Vote(selector, k=1),
@@ -252,7 +252,7 @@ _CHOOSING: dict[str, Callable[[str, int | None], Strategy]] = {
 
 
 def _is_selector(spec: str) -> bool:
-    """Whether a spec begins with a known selector and all that stands behind it are stages."""
+    """Whether a spec consists of a known selector followed by stages."""
     source, *stages = (part.strip() for part in spec.split("|"))
     for stage in stages:
         load_stage(stage)

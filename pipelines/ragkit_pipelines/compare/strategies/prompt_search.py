@@ -1,4 +1,4 @@
-"""A prompt that was searched for, so that prompting gets the same tuning as training does."""
+"""Search for the best prompt, which gives prompting the same amount of tuning as training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ragkit_pipelines.few_shot import FewShot
 
 _Order = Literal["similar_last", "similar_first"]
 _ORDERS: tuple[_Order, ...] = ("similar_last", "similar_first")
-_OTHER_WORDS = (
+_INSTRUCTIONS = (
     "Answer the last input as the examples do.",
     "Study the examples. Then write only the output for the last input, in the same form.",
 )
@@ -23,13 +23,13 @@ _OTHER_WORDS = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to prompt.
+    """A candidate prompt.
 
     Attributes:
-        selector: Where demonstrations come from; ``"set"`` is one fixed set, drawn with ``draw``.
-        k: How many.
-        order: Where the most similar one stands.
-        instruction: What the prompt begins with.
+        selector: Spec of the selector of demonstrations; ``"set"`` is one fixed set, drawn with ``draw``.
+        k: Number of demonstrations.
+        order: Whether the most similar demonstration comes last or first.
+        instruction: The instruction of the prompt.
         draw: Seed of a fixed set.
     """
 
@@ -45,34 +45,34 @@ class Candidate:
 
 @dataclass(frozen=True)
 class OptimisedPrompt:
-    """Search demonstrations, their number, their order and the instruction on held-out examples.
+    """Optimise the demonstrations, their number, their order and the instruction on held-out examples.
 
-    The first candidate is the plain ``few-shot`` prompt, the others are drawn at random, each once (Bergstra and
-    Bengio, JMLR 2012). The best one, among equals the first, is asked with the whole pool behind it. All calls of the
-    search count as learning.
+    The first candidate is the default ``few-shot`` prompt; the others are drawn at random without replacement (Bergstra
+    and Bengio, JMLR 2012). The best one, or the first of several equal ones, is used with the whole pool. All calls of
+    the search count as fitting.
 
     Attributes:
-        trials: Candidates that are tried where the comparison does not say how many.
-        selectors: Where demonstrations may come from; ``"set"`` stands for fixed sets.
-        sizes: Numbers of demonstrations.
-        instructions: Other instructions than the task's own.
-        max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
+        trials: Number of candidates, unless the comparison sets it.
+        selectors: Specs of the selectors to try; ``"set"`` tries fixed sets.
+        sizes: Numbers of demonstrations to try.
+        instructions: Instructions to try in addition to that of the task.
+        max_tokens: Maximum number of tokens of an answer; fits the longest output of the pool if None.
     """
 
     needs_model: ClassVar[bool] = True
     trials: int = 12
     selectors: Sequence[str] = ("bm25", "set", "embedding", "jaccard")
     sizes: Sequence[int] = (8, 4, 16, 2)
-    instructions: Sequence[str] = _OTHER_WORDS
+    instructions: Sequence[str] = _INSTRUCTIONS
     max_tokens: int | None = None
     name: str = "optimised-prompt"
 
     def check(self, _task: Task, model: LanguageModel | None) -> None:
-        """Refuse to run without a model."""
+        """Raise an error if there is no model."""
         need_model(self.name, model)
 
     def run(self, setting: Setting) -> Outcome:
-        """Search, then answer with what was found.
+        """Search for the best prompt, then answer with it.
 
         Returns:
             The outcome.
@@ -81,29 +81,29 @@ class OptimisedPrompt:
         inner = setting.on(learn, dev)
         tried: list[tuple[float, Outcome, Candidate]] = []
         for candidate in self.candidates(setting):
-            outcome = self._ask(candidate, inner)
+            outcome = self._predict(candidate, inner)
             scores = inner.task.score_all(outcome.answers)
             tried.append((sum(scores) / len(scores), outcome, candidate))
         score, _, best = max(tried, key=lambda each: each[0])
-        note = f"{best}: {score:.3f} on {len(dev)} held-out examples, the plain prompt {tried[0][0]:.3f}"
-        return replace(self._ask(best, setting).after(*(outcome for _, outcome, _ in tried)), note=note)
+        note = f"{best}: {score:.3f} on {len(dev)} held-out rows (default prompt: {tried[0][0]:.3f})"
+        return replace(self._predict(best, setting).after(*(outcome for _, outcome, _ in tried)), note=note)
 
     def candidates(self, setting: Setting) -> list[Candidate]:
-        """What is tried, the plain prompt first.
+        """Return the candidates, the default prompt first.
 
         Returns:
-            As many candidates as there are trials, or all there are.
+            As many candidates as trials, or fewer if there are no more.
         """
         own = setting.task.instruction
         words = list(dict.fromkeys([own, *self.instructions]))
         every = [Candidate(*each) for each in product(self.selectors, self.sizes, _ORDERS, words)]
         rest = [
-            replace(each, draw=place) if each.selector == "set" else each for place, each in enumerate(every) if place
+            replace(each, draw=index) if each.selector == "set" else each for index, each in enumerate(every) if index
         ]
         Random(f"prompts {setting.seed_of('model')}").shuffle(rest)
         return [every[0], *rest][: setting.trials or self.trials]
 
-    def _ask(self, candidate: Candidate, setting: Setting) -> Outcome:
+    def _predict(self, candidate: Candidate, setting: Setting) -> Outcome:
         model = setting.language_model(self.name)
         pool = list(setting.pool)
         if candidate.selector == "set":

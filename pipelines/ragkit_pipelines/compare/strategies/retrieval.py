@@ -1,4 +1,4 @@
-"""Strategies that look things up in documents: retrieve and answer, and plan and answer."""
+"""Strategies that retrieve from documents: ``rag`` and ``pearl``."""
 
 from __future__ import annotations
 
@@ -20,59 +20,62 @@ from ragkit_pipelines.rag.prompts import INSTRUCTION
 
 
 @runtime_checkable
-class Reading(Protocol):
-    """A strategy that looks things up."""
+class DocumentStrategy(Protocol):
+    """A strategy that retrieves from documents."""
 
     @property
     def name(self) -> str:
-        """What it is called in the table."""
+        """The name in the table."""
         ...
 
-    def reads(self, task: Task, /) -> bool:
+    def needs_documents(self, task: Task, /) -> bool:
         """Whether it needs the documents of the comparison for this task."""
         ...
 
-    def over(self, library: Library, /) -> Strategy:
-        """The same strategy over these documents."""
+    def with_library(self, library: Library, /) -> Strategy:
+        """Return the same strategy with these documents."""
         ...
 
 
 def check_documents(strategies: Sequence[Strategy], task: Task, documents: AnyDocuments | None) -> None:
-    """Refuse to go on without documents that are needed, or with some that nobody needs.
+    """Check that documents are given if and only if a strategy needs them.
 
     Raises:
-        InvalidInputError: If that is so.
+        InvalidInputError: If documents are missing, or no strategy needs them.
     """
-    found = [each.name for each in strategies if isinstance(each, Reading) and each.reads(task)]
+    found = [each.name for each in strategies if isinstance(each, DocumentStrategy) and each.needs_documents(task)]
     if found and documents is None:
         raise InvalidInputError(
-            f"strategy {found[0]!r} looks things up; give `documents` (--docs): a folder, a file, a list of passages, "
-            "an Index or a retriever; inputs with the fields 'question' and 'document' need none for 'pearl'"
+            f"strategy {found[0]!r} needs documents to retrieve from; pass `documents` (--docs): a folder, a file, "
+            "a list of passages, an Index or a retriever. 'pearl' also accepts inputs with 'question' and 'document'"
         )
     if documents is not None and not found:
-        raise InvalidInputError("`documents` are given, but no strategy looks anything up in them; add 'rag'")
+        raise InvalidInputError("`documents` was given, but no strategy retrieves from it; add 'rag'")
 
 
-def over_documents(strategies: Sequence[Strategy], task: Task, library: Library) -> list[Strategy]:
-    """Give documents to the strategies that need them.
+def with_documents(strategies: Sequence[Strategy], task: Task, library: Library) -> list[Strategy]:
+    """Pass the documents to the strategies that need them.
 
     Returns:
         All strategies in their order.
     """
-    return [each.over(library) if isinstance(each, Reading) and each.reads(task) else each for each in strategies]
+    return [
+        each.with_library(library) if isinstance(each, DocumentStrategy) and each.needs_documents(task) else each
+        for each in strategies
+    ]
 
 
 @dataclass(frozen=True)
 class Rag:
-    """Retrieve passages for each test row and answer from them, without examples of the pool.
+    """Retrieve passages for each test row and answer from them, without in-context examples.
 
-    The model is told the task's instruction and to cite; the marks are taken off before an answer is scored.
+    The prompt contains the instruction of the task and asks for citations, which are removed before scoring.
 
     Attributes:
-        retriever: What finds passages; the documents of the comparison if None. Nobody can know what a retriever of
-            your own holds, so it is searched again when a comparison goes on; equal prompts are not asked again.
-        k: Passages that are found for a row.
-        max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
+        retriever: The retriever; the documents of the comparison if None. The content of a custom retriever is unknown,
+            so a resumed comparison retrieves again, but responses to equal prompts are cached.
+        k: Number of passages per row.
+        max_tokens: Maximum number of tokens of an answer; fits the longest output of the pool if None.
     """
 
     retriever: Retriever | None = None
@@ -82,29 +85,29 @@ class Rag:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise InvalidInputError(f"`k` of Rag must be 1 or more, got {self.k}")
+            raise InvalidInputError(f"`k` of Rag must be at least 1, got {self.k}")
         if self.retriever is not None and not isinstance(self.retriever, Library):
             object.__setattr__(self, "retriever", Library(self.retriever, uuid4().hex))
 
     @property
     def name(self) -> str:
-        """``rag``, with ``@<k>`` where k is not 5."""
+        """``rag``, with ``@<k>`` if k is not 5."""
         return "rag" if self.k == 5 else f"rag@{self.k}"
 
     def check(self, _task: Task, model: LanguageModel | None) -> None:
-        """Refuse to run without a model."""
+        """Raise an error if there is no model."""
         need_model(self.name, model)
 
-    def reads(self, _task: Task) -> bool:
-        """Whether it was given no retriever of its own.
+    def needs_documents(self, _task: Task) -> bool:
+        """Whether it needs the documents of the comparison.
 
         Returns:
-            Whether it needs documents.
+            True if it has no retriever.
         """
         return self.retriever is None
 
-    def over(self, library: Library) -> Rag:
-        """The same over these documents.
+    def with_library(self, library: Library) -> Rag:
+        """Return the same strategy with these documents.
 
         Returns:
             A strategy.
@@ -112,10 +115,10 @@ class Rag:
         return replace(self, retriever=library)
 
     def run(self, setting: Setting) -> Outcome:
-        """Find, ask and read.
+        """Retrieve, prompt the model and read the answers.
 
         Returns:
-            The outcome; its note says how often the model found no answer in the passages.
+            The outcome; its note reports how often the model found no answer in the passages.
         """
         task = setting.task
         assert self.retriever is not None  # noqa: S101 - `check_documents` has checked
@@ -142,14 +145,14 @@ class Rag:
 
 @dataclass(frozen=True)
 class Planning:
-    """Answer questions about documents by plans.
+    """Answer questions about documents with PEARL plans.
 
     Inputs have the fields ``question`` and ``document``, or are questions about the documents of the comparison.
 
     Attributes:
-        max_tokens: Tokens of a step's value at the most.
-        retrieved: Whether steps are shown passages that are found for them; else they are shown the whole document.
-        library: What steps look things up in where inputs are questions alone; the documents of the comparison.
+        max_tokens: Maximum number of tokens of a step's value.
+        retrieved: Whether steps receive retrieved passages instead of the whole document.
+        library: The documents of the comparison, from which steps retrieve if inputs are only questions.
     """
 
     needs_model: ClassVar[bool] = True
@@ -159,32 +162,32 @@ class Planning:
     library: Library | None = None
 
     def check(self, task: Task, model: LanguageModel | None) -> None:
-        """Refuse to run without a model, or on inputs that are no questions.
+        """Raise an error if there is no model, or the inputs are not questions.
 
         Raises:
-            InvalidInputError: If an input has other fields, or there are more labels than letters.
+            InvalidInputError: If an input has other fields, or there are too many labels.
         """
         need_model(self.name, model)
         if task.labels and len(task.labels) > MOST_OPTIONS:
             raise InvalidInputError(
-                f"strategy 'pearl' maps its answers to {MOST_OPTIONS} labels at most, the task has {len(task.labels)}; "
-                "leave it out"
+                f"strategy 'pearl' supports at most {MOST_OPTIONS} labels, but the task has {len(task.labels)}; "
+                "remove 'pearl' from the strategies"
             )
         if any(not isinstance(row.input, str) and "question" not in row.input for row in task.test):
             raise InvalidInputError(
-                "strategy 'pearl' needs inputs that are questions, or have the fields 'question' and 'document'"
+                "strategy 'pearl' needs inputs that are questions, or that have the fields 'question' and 'document'"
             )
 
-    def reads(self, task: Task) -> bool:
-        """Whether an input comes without a document of its own.
+    def needs_documents(self, task: Task) -> bool:
+        """Whether it needs the documents of the comparison.
 
         Returns:
-            Whether it needs documents.
+            True if an input has no document.
         """
         return any(isinstance(row.input, str) or "document" not in row.input for row in task.test)
 
-    def over(self, library: Library) -> Planning:
-        """The same over these documents.
+    def with_library(self, library: Library) -> Planning:
+        """Return the same strategy with these documents.
 
         Returns:
             A strategy.
@@ -192,7 +195,7 @@ class Planning:
         return replace(self, library=library)
 
     def run(self, setting: Setting) -> Outcome:
-        """Plan, run and, where the task has labels, map the answers to them.
+        """Make and run plans, and map the answers to the labels of the task, if any.
 
         Returns:
             The outcome.
@@ -220,14 +223,14 @@ class Planning:
         if labels:
             choices = mapper.map_many([(a, q, labels) for a, q in zip(answers, questions, strict=True)])
             answers = ["" if choice.place is None else labels[choice.place] for choice in choices]
-        took: list[Run | Completion] = [*runs, *mapper.replies]
-        usage = sum((each.usage for each in took), Usage())
+        calls: list[Run | Completion] = [*runs, *mapper.replies]
+        usage = sum((each.usage for each in calls), Usage())
         return Outcome(
             answers,
             labels=0,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             seconds=sum(run.model_seconds for run in runs) + sum(reply.seconds for reply in mapper.replies),
-            cost=sum_known([each.cost for each in took]),
+            cost=sum_known([each.cost for each in calls]),
             cached_tokens=usage.cached_tokens,
         )

@@ -30,20 +30,20 @@ from ragkit_pipelines.few_shot import FewShot
 Direction = Literal["score", "channel"]
 Calibrated = Literal["contextual", "batch", "pmi"]
 CALIBRATIONS: tuple[Calibrated, ...] = get_args(Calibrated)
-CONTENT_FREE = ("N/A", "[MASK]", "none")  # inputs that say nothing about the class
+CONTENT_FREE = ("N/A", "[MASK]", "none")  # inputs without information about the class
 
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """Answer with the class that is most probable under the model, after examples or (``selector=None``) without.
+    """Predict the most probable class under the model, with in-context examples or without (``selector=None``).
 
     ``score`` compares the likelihood of each class after the input, as a whole answer with its end, so that classes of
     different length need no correction (rank classification, https://arxiv.org/abs/2110.08207). ``channel`` compares
     the likelihood of the input after each class, with the roles of the examples reversed (Min et al., "Noisy Channel
     Language Model Prompting", ACL 2022). The confidence is the softmax over the classes. Classes are the task's labels,
-    else the outputs of the pool.
+    or the outputs of the pool if it has none.
 
     Language models prefer some classes whatever the input is. A calibration removes that preference:
 
@@ -56,7 +56,7 @@ class Scoring:
       the class.
 
     Attributes:
-        selector: Where examples come from.
+        selector: Spec of the selector of examples; None for no examples.
         k: Number of examples.
         direction: ``"score"`` or ``"channel"``.
         calibration: How scores are calibrated; None for raw scores.
@@ -111,7 +111,7 @@ class Scoring:
         seconds = perf_counter() - started
         shares = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
         return Outcome(
-            [labels[place] for place in scores.argmax(axis=1)],
+            [labels[index] for index in scores.argmax(axis=1)],
             prompt_tokens=scorer.prompt_tokens,
             completion_tokens=scorer.scored_tokens,
             seconds=seconds,

@@ -1,4 +1,4 @@
-"""Strategies that train: language models by every method, with and without examples in the prompt, and encoders."""
+"""Strategies that fine-tune language models, with or without in-context examples, and encoders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ragkit.templates import Template
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, answered, need_model, selector_of, sum_known
 from ragkit_pipelines.few_shot import FewShot
 
-# What is tried where trials are allowed: factors of the usual learning rate and of the usual epochs, likeliest first.
+# Candidates for trials: factors of the default learning rate and number of epochs, most promising first.
 _FACTORS = sorted(
     product((1.0, 0.3, 3.0, 0.1), (1.0, 2.0, 0.5, 4.0)), key=lambda each: sum(factor != 1 for factor in each)
 )
@@ -27,20 +27,20 @@ _FACTORS = sorted(
 
 @dataclass(frozen=True)
 class Tuning:
-    """Fine-tune the language model on the pool, then ask it.
+    """Fine-tune the language model on the pool, then prompt it.
 
-    Where the comparison allows trials, learning rates and epochs are tried on held-out examples first, and the best
-    are trained with the whole pool; all of it counts as learning.
+    If the comparison has trials, learning rates and epochs are tried on held-out examples first, and the best setting
+    is trained on the whole pool. All trials count as fitting.
 
     Attributes:
         method: A method of `finetune` for language models.
-        pretrain: Whether the model first goes on pre-training on the inputs of the pool (Gururangan et al., ACL 2020).
-        selector: Where the examples come from that each prompt shows, in training as in use; None shows none. A
-            training row is never shown itself.
-        k: How many examples are shown.
-        epochs: Passes over the pool; `usual_epochs` if None.
-        learning_rate: The highest rate; the library's own choice if None.
-        max_tokens: Tokens of an answer at the most; room for the longest output of the pool if None.
+        pretrain: Whether to continue pre-training on the inputs of the pool first (Gururangan et al., ACL 2020).
+        selector: Spec of the selector of in-context examples, for training and prediction; None for no examples. A
+            training row is never its own example.
+        k: Number of in-context examples.
+        epochs: Number of epochs; `usual_epochs` if None.
+        learning_rate: The peak learning rate; the default of `finetune` if None.
+        max_tokens: Maximum number of tokens of an answer; fits the longest output of the pool if None.
     """
 
     method: str = "lora"
@@ -53,7 +53,7 @@ class Tuning:
 
     @property
     def name(self) -> str:
-        """The method, with what comes before it and what is shown: ``text+lora``, ``lora+few-shot:bm25@4``."""
+        """The method, with pre-training and in-context examples: ``text+lora``, ``lora+few-shot:bm25@4``."""
         shown = f"+few-shot:{self.selector}@{self.k}" if self.selector else ""
         return f"{'text+' if self.pretrain else ''}{self.method}{shown}"
 
@@ -63,19 +63,19 @@ class Tuning:
         return self.name != "full"
 
     def check(self, _task: Task, model: LanguageModel | None) -> None:
-        """Refuse to run without a model; ``full`` trains the encoder then."""
+        """Raise an error if there is no model, except for ``full``, which then trains the encoder."""
         if self.name != "full":
             need_model(self.name, model)
 
     def run(self, setting: Setting) -> Outcome:
-        """Train, or load what was trained before, and ask.
+        """Train, or load the trained model, and prompt it.
 
         Returns:
             The outcome.
         """
         if self.name == "full" and setting.model is None:
             return EncoderTuning("full").run(setting)
-        if setting.trials < 2 or self.method == "api":  # a vendor chooses rates itself
+        if setting.trials < 2 or self.method == "api":  # providers choose the learning rate themselves
             return self._once(setting, self.name)[0]
         learn, dev = setting.held_out(self.name)
         inner = setting.on(learn, dev)
@@ -86,13 +86,15 @@ class Tuning:
             if number:
                 changed = replace(changed, learning_rate=(candidate.learning_rate or 0) * rate)
             outcome, used = changed._once(inner, f"{self.name} trial {number}")
-            if not number:  # the library's own choice of rate is known now
+            if not number:  # the default rate is known after the first run
                 candidate = changed = replace(changed, learning_rate=used)
             scores = inner.task.score_all(outcome.answers)
             tried.append((sum(scores) / len(scores), outcome, changed))
         score, _, best = max(tried, key=lambda each: each[0])
         final, _ = best._once(setting, self.name)
-        note = f"rate {best.learning_rate:.2g}, {best.epochs:g} epochs: {score:.3f} on {len(dev)} held-out examples"
+        note = (
+            f"learning rate {best.learning_rate:.2g}, {best.epochs:g} epochs: {score:.3f} on {len(dev)} held-out rows"
+        )
         return replace(final.after(*(outcome for _, outcome, _ in tried)), note=note)
 
     def _epochs(self, rows: int) -> float:
@@ -102,12 +104,12 @@ class Tuning:
         """Train once and answer.
 
         Returns:
-            The outcome, and the learning rate that was used; None where a vendor trained.
+            The outcome, and the learning rate; None if a provider trained the model.
         """
         base, earlier = self._base(setting, setting.folder / f"{folder} text")
         selector = selector_of(self.selector, setting) if self.selector and len(setting.pool) > 1 else None
         k, most = min(self.k, len(setting.pool) - 1), setting.answer_tokens(self.max_tokens)
-        # The same prompts in training and in use; only the model behind them changes.
+        # Training and prediction use the same prompts.
         rows, template = _training_rows(FewShot.from_task(setting.task, base, selector, k=k, max_tokens=most), setting)
         tuned = finetune(
             base,
@@ -119,7 +121,7 @@ class Tuning:
             learning_rate=self.learning_rate,
             seed=setting.seed_of("model"),
         )
-        model = setting.kept(tuned.model)
+        model = setting.cached(tuned.model)
         pipeline = FewShot.from_task(setting.task, model, selector, k=k, max_tokens=most)
         outcome = answered(pipeline.batch([row.input for row in setting.task.test]), model)
         spent = [tuned, *earlier]
@@ -159,13 +161,13 @@ def usual_epochs(rows: int) -> int:
 
 
 def _training_rows(pipeline: FewShot, setting: Setting) -> tuple[Sequence[Example | Chat], Template]:
-    """The pool as training rows, with examples in the prompt if the pipeline has a selector, and their template."""
+    """Return the pool as training rows, with in-context examples if the pipeline has a selector, and their template."""
     template, selector = pipeline.template, pipeline.selector
     if selector is None:
         return setting.pool, setting.task.template
     rows: list[Example | Chat] = []
-    for place, row in enumerate(setting.pool):
-        own = str(place) if row.id is None else row.id  # a row is never an example for itself
+    for index, row in enumerate(setting.pool):
+        own = str(index) if row.id is None else row.id  # a row must not be its own example
         prompt = pipeline.build(row.input, selector.select(row.input, pipeline.k, exclude=[own]))[0]
         rows.append(_whole_chat(prompt, row.output) if template.form == "chat" else Example(prompt.text, row.output))
     # Prompts of the text form are complete: instruction, examples and query.
@@ -173,7 +175,7 @@ def _training_rows(pipeline: FewShot, setting: Setting) -> tuple[Sequence[Exampl
 
 
 def _whole_chat(prompt: Prompt, answer: str) -> Chat:
-    """A conversation of which only the last answer is learned."""
+    """Return a conversation in which only the last answer is trained on."""
     assert prompt.chat is not None  # noqa: S101 - templates write both forms
     turns = [replace(turn, weight=0.0) if turn.role == "assistant" else turn for turn in prompt.chat.messages]
     return Chat((*turns, Message("assistant", answer)))
@@ -181,7 +183,7 @@ def _whole_chat(prompt: Prompt, answer: str) -> Chat:
 
 @dataclass(frozen=True)
 class EncoderTuning:
-    """Classify with an encoder: a head on its frozen vectors, or the whole encoder trained."""
+    """Classify with an encoder, by a head on frozen embeddings or by training the whole encoder."""
 
     method: str = "classifier-head"
     epochs: int | None = None
@@ -192,7 +194,7 @@ class EncoderTuning:
         return self.method
 
     def run(self, setting: Setting) -> Outcome:
-        """Train, or load what was trained before, and classify.
+        """Train, or load the trained classifier, and classify.
 
         Returns:
             The outcome.
@@ -208,12 +210,12 @@ class EncoderTuning:
         started = perf_counter()
         texts = [row.text() for row in setting.task.test]
         labels = list(tuned.manifest.labels or ())
-        likelihood = tuned.model.score(texts, labels)
-        best = likelihood.argmax(axis=1)
+        log_probabilities = tuned.model.score(texts, labels)
+        best = log_probabilities.argmax(axis=1)
         return Outcome(
-            [labels[place] for place in best],
+            [labels[index] for index in best],
             seconds=perf_counter() - started,
             fit_seconds=tuned.manifest.seconds,
             cost=0.0,
-            confidence=np.exp(likelihood.max(axis=1)).clip(0, 1).tolist(),
+            confidence=np.exp(log_probabilities.max(axis=1)).clip(0, 1).tolist(),
         )

@@ -11,6 +11,7 @@ from textwrap import fill
 from typing import Any
 
 from ragkit_pipelines.compare.results import Results, score_text
+from ragkit_pipelines.compare.statistics.recommendation import recommend
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -21,7 +22,8 @@ def results_table(facts: dict[str, Any]) -> str:
     results = Results.model_validate(facts)
     n = max(row.n for row in results.rows)
     tests = f"{n} test rows; {results.leaked_test_rows} test rows also appeared in the pool and were excluded"
-    advice = results.recommendation
+    # Recomputed, because the stored evidence has the wording of the version that wrote the file.
+    advice = recommend(results.rows, results.pairs, results.differences)
     return f"{results.markdown()}\n\n{tests}. Recommendation: {advice.strategy or 'none'}. {advice.evidence}."
 
 

@@ -98,28 +98,28 @@ def _interesting(items: Items) -> list[dict[str, Any]]:
     """Sort items: first those on which the strategies disagree, then those that most strategies answer wrongly."""
     shown = items.shown()
 
-    def order(place: int) -> tuple[bool, float]:
-        scores = [each.scores[place] for each in shown]
+    def order(index: int) -> tuple[bool, float]:
+        scores = [each.scores[index] for each in shown]
         return len(set(scores)) < 2, sum(scores)
 
-    places = sorted(range(len(items.inputs)), key=order)[:MOST_ITEMS]
+    indices = sorted(range(len(items.inputs)), key=order)[:MOST_ITEMS]
     return [
         {
-            "number": place,
-            "input": items.inputs[place],
-            "expected": items.expected[place],
-            "right": sum(each.scores[place] >= 0.5 for each in shown),
+            "number": index,
+            "input": items.inputs[index],
+            "expected": items.expected[index],
+            "right": sum(each.scores[index] >= 0.5 for each in shown),
             "answers": [
                 {
                     "strategy": each.strategy,
-                    "answer": each.answers[place],
-                    "score": each.scores[place],
-                    "prompt": each.prompts[place] if each.prompts else None,
+                    "answer": each.answers[index],
+                    "score": each.scores[index],
+                    "prompt": each.prompts[index] if each.prompts else None,
                 }
                 for each in shown
             ],
         }
-        for place in places
+        for index in indices
     ]
 
 
@@ -154,8 +154,8 @@ def _quality(axes: Axes, results: Results) -> None:
     prices = [[per_thousand(row) for row in rows] for _, rows in found]
     known = all(price for each in prices for price in each)
     costs = []
-    for place, (strategy, rows) in enumerate(found):
-        each = [price or 0.0 for price in prices[place]] if known else [1000 * row.seconds / row.n for row in rows]
+    for index, (strategy, rows) in enumerate(found):
+        each = [price or 0.0 for price in prices[index]] if known else [1000 * row.seconds / row.n for row in rows]
         score = _mean([row.score for row in rows])
         low, high = min(row.low for row in rows), max(row.high for row in rows)
         costs.append(_mean(each))

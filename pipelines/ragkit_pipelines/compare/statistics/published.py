@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -157,24 +156,6 @@ def judge_wins(wins: int, losses: int, n: int) -> Verdict:
         p=mcnemar_counts(wins, losses),
         detectable=minimum_detectable(error),
     )
-
-
-def judge_against_best(results: Sequence[PublishedResult]) -> list[tuple[PublishedResult, Verdict]]:
-    """Compare every result of one task with the highest.
-
-    Args:
-        results: Results of one task.
-
-    Returns:
-        The results in descending order, each with the verdict on the difference to the highest.
-
-    Raises:
-        InvalidInputError: If there are no results, or results of several tasks.
-    """
-    if not results:
-        raise InvalidInputError("`results` must contain at least one published result")
-    ordered = sorted(results, key=lambda result: -result.score)
-    return [(result, judge_means(ordered[0], result)) for result in ordered]
 
 
 def _two_sided(z: float) -> float:

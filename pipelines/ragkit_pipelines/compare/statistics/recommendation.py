@@ -81,7 +81,7 @@ def _limited(chosen: Recommendation, held: Sequence[str]) -> Recommendation:
     """Add the seeds that were fixed to the evidence, which does not cover their variation."""
     if not held:
         return chosen
-    said = f"{chosen.evidence}; the seed of {' and '.join(held)} was the same in all runs, and was not varied"
+    said = f"{chosen.evidence}; only one seed of {' and '.join(held)} was used, other seeds may give a different result"
     return chosen.model_copy(update={"evidence": said})
 
 

@@ -198,7 +198,7 @@ def test_mistakes_are_one_line(tmp_path):
 
 
 def test_the_schema_is_documented():
-    page = (Path(__file__).parents[1] / "docs/comparison.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/comparison.md").read_text()
     named = set(re.findall(r"`([a-z_]+)`", page.partition("## results.json")[2]))
     for model in (Results, DataReport, PriceRange, Row, Pair, Difference, Recommendation):
         assert set(model.model_fields) <= named, model.__name__

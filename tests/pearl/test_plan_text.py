@@ -193,10 +193,10 @@ def test_hostile_text_is_rejected(text, repair):
 
 def test_limits_are_arguments():
     assert codes(GOOD) == []
-    with pytest.raises(PlanError, match="3 steps at most"):
-        Plan.parse(GOOD, LIBRARY, limits=Limits(steps=3))
-    with pytest.raises(PlanError, match="characters; at most 40"):
-        Plan.parse(GOOD, LIBRARY, limits=Limits(characters=40))
+    for limits, code in ((Limits(steps=3), "too-many-steps"), (Limits(characters=40), "too-long")):
+        with pytest.raises(PlanError) as caught:
+            Plan.parse(GOOD, LIBRARY, limits=limits)
+        assert [each.code for each in caught.value.diagnostics] == [code]
 
 
 def test_a_plans_own_actions_stay_with_it():
@@ -281,23 +281,23 @@ def test_any_text_is_read_or_rejected(text):
 
 def test_a_plan_made_by_hand_is_checked_too():
     find = LIBRARY["FIND"]
-    with pytest.raises(PlanError, match="no step makes y"):
-        Plan((Step("x", find, (Ctx(), Variable("y")), "Find"),))
-    with pytest.raises(PlanError, match="no name for a value"):
-        Plan((Step("x y", find, (Ctx(), Text("y")), "Find"),))
-    with pytest.raises(PlanError, match="a note of one line"):
-        Plan((Step("x", find, (Ctx(), Text("y")), "Find\nit"),))
-    with pytest.raises(PlanError, match="control characters"):
-        Plan((Step("x", find, (Ctx(), Text("a\0b")), "Find"),))
-    with pytest.raises(PlanError, match="no step"):
-        Plan(())
+    for steps, code in (
+        ((Step("x", find, (Ctx(), Variable("y")), "Find"),), "undefined-variable"),
+        ((Step("x y", find, (Ctx(), Text("y")), "Find"),), "variable-name"),
+        ((Step("x", find, (Ctx(), Text("y")), "Find\nit"),), "note"),
+        ((Step("x", find, (Ctx(), Text("a\0b")), "Find"),), "control-character"),
+        ((), "no-steps"),
+    ):
+        with pytest.raises(PlanError) as caught:
+            Plan(steps)
+        assert [each.code for each in caught.value.diagnostics] == [code]
 
 
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"version": 2}', "\0", '{"actions": [], "new_actions": ["A"], "steps": []}']
 )
 def test_json_that_is_no_plan(text):
-    with pytest.raises(ValueError, match="as JSON"):
+    with pytest.raises(ValueError, match="JSON"):
         Plan.from_json(text)
 
 
@@ -333,7 +333,7 @@ def test_uses_are_counted_and_rare_actions_left_out(published):
     assert 3 < len(small) < 60
     assert all(action.uses >= 3 for action in small)
     assert ActionLibrary.from_json(small.to_json())["CONCAT"].uses == small["CONCAT"].uses
-    with pytest.raises(ValueError, match="no action has 100000 uses"):
+    with pytest.raises(ValueError, match="min_uses"):
         counted.subset(100_000)
     default = ActionLibrary.default()
     few = default.counted([default.demonstrations[0].plan]).subset()
@@ -349,9 +349,9 @@ def test_lists_of_actions_that_cannot_be_read(text):
 
 
 def test_an_action_is_checked():
-    with pytest.raises(PlanError, match="a line of text"):
+    with pytest.raises(PlanError, match="action-text"):
         Action("FIND", ("CTX",), "two\nlines")
-    with pytest.raises(PlanError, match="distinct parameters"):
+    with pytest.raises(PlanError, match="parameters"):
         Action("FIND", ("...", "CTX"), "Find.")
 
 

@@ -72,8 +72,8 @@ def test_a_failed_step_fails_its_descendants_only():
 
 def test_every_kind_of_failure_ends_in_a_reason():
     for answer, reason in (
-        (lambda _: "", "the model answered nothing"),
-        (lambda _: " \n", "the model answered nothing"),
+        (lambda _: "", "the model returned an empty response"),
+        (lambda _: " \n", "the model returned an empty response"),
         (lambda _: 1 / 0, "ZeroDivisionError: division by zero"),
     ):
         run = Pearl(CountingModel(answer), executor=quick(retries=1)).invoke("?", "text", plan=THREE)
@@ -100,20 +100,20 @@ def test_a_model_that_never_answers_is_given_up():
     model = CountingModel(lambda prompt: by_step(prompt) if "Step A\n" not in prompt else str(never.wait(30)))
     run = Pearl(model, executor=quick(concurrency=1, step_timeout=0.2, retries=1)).invoke("?", "text", plan=THREE)
     never.set()
-    assert run.reasons == ("a: no answer within 0.2 seconds",)
+    assert run.reasons == ("a: the model did not respond within 0.2 seconds",)
     assert run.values == {"b": "value of B", "e": "value of E"}
 
 
 def test_a_builtin_that_cannot_work_says_what_it_expected():
     counting = plan('1. a = LIST_ALL(CTX, "x") : Step A', "2. b = COUNT(a) : Step B", '3. c = ABOUT(CTX, "c") : Step C')
     run = Pearl(ScriptedModel(by_step)).invoke("?", "text", plan=counting)
-    assert run.reasons == ("b: COUNT: expected a list, one item a line behind '- ', got 'value of A'",)
+    assert run.reasons == ("b: COUNT: expected a list with one item per line, each after '- ', got 'value of A'",)
     assert run.answer == "value of A\n\nvalue of C\n\n"
     model = ScriptedModel(lambda prompt: "- one\n- two" if "Step A" in prompt else "none")
     done = Pearl(model).invoke("?", "text", plan=counting)
     assert done.values["b"] == "2"
-    assert "one item a line" in next(p for p in model.asked if "Step A\n" in p)
-    assert "one item a line" not in next(p for p in model.asked if "Step C\n" in p)
+    assert "one item per line" in next(p for p in model.asked if "Step A\n" in p)
+    assert "one item per line" not in next(p for p in model.asked if "Step C\n" in p)
 
 
 def test_a_budget_that_ends_in_the_middle_of_a_wave_is_not_passed():
@@ -233,9 +233,9 @@ def test_batch_keeps_the_order_and_takes_one_document_or_one_each():
     assert [run.question for run in runs] == [f"question {n}?" for n in range(20)]
     assert pearl.batch([]) == []
     assert {run.text for run in asyncio.run(pearl.abatch(["x?", "y?"], "one"))} == {"value of A in one"}
-    with pytest.raises(InvalidInputError, match="2 questions need as many documents"):
+    with pytest.raises(InvalidInputError, match="document"):
         pearl.batch(["a?", "b?"], ["one"])
-    with pytest.raises(InvalidInputError, match="`questions` must be a sequence"):
+    with pytest.raises(InvalidInputError, match="questions"):
         pearl.batch("a?")
 
 
@@ -252,20 +252,20 @@ def test_ways_to_an_answer():
     assert "<text>\ntext\n</text>" in model.asked[-1]
     Pearl(model, answer="synthesize", answer_reads_document=False).invoke("why?", "text", plan=THREE)
     assert "<text>" not in model.asked[-1]
-    with pytest.raises(InvalidInputError, match="'sinks', 'last' or 'synthesize'"):
+    with pytest.raises(InvalidInputError, match="answer"):
         Pearl(model, answer="all")
 
 
 def test_wrong_arguments_are_named():
     pearl = Pearl(ScriptedModel(by_step))
-    with pytest.raises(InvalidInputError, match="text with words"):
+    with pytest.raises(InvalidInputError, match="question"):
         pearl.invoke(" ", "text")
-    with pytest.raises(InvalidInputError, match="must be a text or a Document"):
+    with pytest.raises(InvalidInputError, match="document"):
         pearl.invoke("?", 7)
-    with pytest.raises(InvalidInputError, match="half a character"):
+    with pytest.raises(InvalidInputError, match="surrogate"):
         pearl.invoke("?", "a\ud800")
     run = pearl.invoke("?", plan=THREE)
-    assert run.reasons[0] == "a: a reads the document, but none was given; give `document`"
+    assert run.reasons[0] == "a: a reads the document, but none was given; pass `document`"
     for wrong in ({"concurrency": 0}, {"retries": -1}, {"step_timeout": 0}, {"retry_wait": -1}, {"max_tokens": True}):
         with pytest.raises(InvalidInputError, match=next(iter(wrong))):
             PlanExecutor(**wrong)
@@ -281,13 +281,13 @@ def test_estimate_is_near_what_a_run_takes():
     assert abs(guess.prompt_tokens - run.usage.prompt_tokens) < 0.02 * run.usage.prompt_tokens
     assert abs(guess.cached_tokens - run.usage.cached_tokens) < 0.02 * run.usage.cached_tokens
     assert abs(guess.completion_tokens - run.usage.completion_tokens) < 0.05 * guess.completion_tokens
-    assert guess.most_tokens > guess.prompt_tokens + guess.completion_tokens
+    assert guess.max_total_tokens > guess.prompt_tokens + guess.completion_tokens
     assert Pearl(model, executor=quick(batch=True)).estimate(THREE, text).calls == 4
     assert guess.cost == 0.0
 
 
 class Cutting(CountingModel):
-    """Says of answers that end in "…" that they were cut off."""
+    """Reports responses that end in "…" as truncated."""
 
     def _one(self, prompt, sampling, warm):
         answer = super()._one(prompt, sampling, warm)
@@ -313,7 +313,7 @@ def test_an_answer_without_words_is_paid_for(batch):
 def test_a_value_that_was_cut_off_says_so(tmp_path):
     model = Cutting(lambda prompt: "- one\n- two…" if "Step A\n" in prompt else by_step(prompt))
     run = Pearl(model, executor=quick()).invoke("why?", "text", plan=THREE, trace=tmp_path / "trace.jsonl")
-    reason = "a: cut off at 512 tokens; raise `max_tokens` of PlanExecutor"
+    reason = "a: truncated at 512 tokens; raise `max_tokens` of PlanExecutor"
     assert (run.status, run.values["a"], run.reasons) == ("done", "- one\n- two…", (reason,))
     assert read_run(tmp_path / "trace.jsonl").reasons == (reason,)
 
@@ -323,7 +323,7 @@ def test_a_plan_that_was_cut_off_is_not_run():
 
     def answer(prompt):
         if prompt.endswith("put right:\n\n"):
-            assert "cut off at 768 tokens" in prompt
+            assert "truncated at 768 tokens" in prompt
             return whole
         return f"{whole} and…" if prompt.endswith("?\n\n") else by_step(prompt)
 

@@ -1,4 +1,4 @@
-"""PEARL: a question about a long document, answered by a plan."""
+"""PEARL: answering a question about a long document by a plan."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from ragkit_pipelines.pearl.plan.planner import Planner, PromptPlanner, ZeroShot
 from ragkit_pipelines.pearl.router import Router
 from ragkit_pipelines.pearl.run.answering import Answer, Answering, Parts, Stage
 from ragkit_pipelines.pearl.run.calls import Caller
-from ragkit_pipelines.pearl.run.concurrency import Cancellation
+from ragkit_pipelines.pearl.run.concurrency import Cancellation, awaited
 from ragkit_pipelines.pearl.run.context import Context, View, WholeText
-from ragkit_pipelines.pearl.run.estimate import estimate
+from ragkit_pipelines.pearl.run.estimate import Estimate, estimate
+from ragkit_pipelines.pearl.run.events import RunBegun
 from ragkit_pipelines.pearl.run.executor import PlanExecutor
 from ragkit_pipelines.pearl.run.inputs import Text, checked_question, paired, text_of
-from ragkit_pipelines.pearl.run.run import Estimate, Planning, Run
-from ragkit_pipelines.pearl.run.threads import in_thread
+from ragkit_pipelines.pearl.run.run import Planning, Run
 from ragkit_pipelines.pearl.run.trace import RunTrace, Trace, text_hash
 
-_VIEWS = 8  # documents that stay open
+_VIEWS = 8  # number of prepared documents to cache
 
 
 class Pearl:
     r"""Answer questions about a long document by plans of typed steps (PEARL, Sun et al., EACL 2024).
 
-    A model that does not see the document writes a plan; the steps of the plan read the document, those that do not
-    need each other at the same time; the values that no step uses are the answer. Any number of questions and threads
-    may use one Pearl; nothing is carried from one question to the next but what a trace holds.
+    A model writes a plan without seeing the document. The steps of the plan then read the document, and independent
+    steps run in parallel. The values that no other step uses form the answer. Any number of questions and threads may
+    share one `Pearl`; a question depends on earlier ones only through the responses cached in a trace.
 
     Examples:
         >>> from ragkit import ScriptedModel
@@ -65,22 +65,22 @@ class Pearl:
         answer: Answer = "sinks",
         answer_reads_document: bool = True,
     ) -> None:
-        """Put the parts together.
+        """Configure the pipeline.
 
         Args:
             model: A model or its spec.
-            library: The actions; those that ship with ragkit if None.
-            planner: What makes plans; `PromptPlanner()` if None.
-            executor: What runs them; `PlanExecutor()` if None. Several Pearls may share one, and keep to its limit.
-            context: What a step is shown of the document; `WholeText()` if None.
-            fallback: What answers where no plan is accepted; None for no answer then.
-            router: What chooses between a plan and a direct answer; None to always plan.
+            library: The actions; `ActionLibrary.default()` if None.
+            planner: Writes the plans; `PromptPlanner()` if None.
+            executor: Runs the plans; `PlanExecutor()` if None. Several pipelines may share one and its limits.
+            context: Determines which parts of the document a step reads; `WholeText()` if None.
+            fallback: Answers the question if no plan is accepted; None to return no answer in this case.
+            router: Chooses between a plan and a direct answer; None to always plan.
             answer: ``"sinks"``: all values that no step uses, in the order of the plan; ``"last"``: the value of the
-                last step; ``"synthesize"``: one call more, which answers the question from the values.
-            answer_reads_document: Whether that call is shown the document too.
+                last step; ``"synthesize"``: a further call that answers the question from the values.
+            answer_reads_document: Whether that call reads the document as well.
 
         Raises:
-            InvalidInputError: If ``answer`` is not known.
+            InvalidInputError: If ``answer`` is unknown.
         """
         if answer not in {"sinks", "last", "synthesize"}:
             raise InvalidInputError(f"`answer` must be 'sinks', 'last' or 'synthesize', got {answer!r}")
@@ -106,19 +106,19 @@ class Pearl:
         rejected: Plan | None = None,
         remarks: Sequence[str] = (),
     ) -> Plan:
-        """Make a plan without running it; no document is needed.
+        """Write a plan without running it. No document is needed.
 
         Args:
             question: The question.
-            budget: What it may take.
-            rejected: An earlier plan that is not wanted.
-            remarks: What is wrong with it.
+            budget: Limits on the model calls.
+            rejected: An earlier plan that gave a wrong answer.
+            remarks: What is wrong with that plan.
 
         Returns:
             The plan.
 
         Raises:
-            PlanError: If none is accepted.
+            PlanError: If no plan is accepted.
         """
         caller = self._caller(budget, None, None)
         planned = self.parts.planner.plan(
@@ -130,14 +130,14 @@ class Pearl:
         return planned.plan
 
     def estimate(self, plan: Plan, document: Text | None = None) -> Estimate:
-        """What running a plan will take, without a call.
+        """Estimate the calls, tokens and cost of a plan, without any model call.
 
         Args:
             plan: The plan.
             document: The document.
 
         Returns:
-            Calls, tokens and cost.
+            The estimate.
         """
         view = self._view(document)
         executor = self.parts.executor
@@ -163,14 +163,14 @@ class Pearl:
 
         Args:
             question: The question.
-            document: The document; None where the context holds texts of its own.
-            plan: A plan to run instead of making one.
-            budget: What the question may take; any number of questions may share one.
-            trace: A trace, or the file of one: every call is kept there, and none that it holds is made again.
-            cancellation: What calls the question off.
+            document: The document; None if the context has texts of its own.
+            plan: A plan to run; if None, the planner writes one.
+            budget: Limits on the model calls; any number of questions may share one budget.
+            trace: A trace or its file. It records every call, and recorded calls are not repeated.
+            cancellation: Cancels the question.
 
         Returns:
-            The run. What goes wrong with a call or a step stands in it; only wrong arguments raise.
+            The run. Failures of calls and steps are reported in it; only invalid arguments raise an error.
         """
         run: Run | None = None
         for stage in self.stream(question, document, plan=plan, budget=budget, trace=trace, cancellation=cancellation):
@@ -188,10 +188,10 @@ class Pearl:
         trace: Trace | str | Path | None = None,
         cancellation: Cancellation | None = None,
     ) -> Iterator[Stage]:
-        """Answer a question and show how it comes about; arguments as for `invoke`.
+        """Answer a question and yield intermediate results. The arguments are those of `invoke`.
 
         Yields:
-            The plan, each `StepRun` once its wave is over, and at last the `Run`.
+            The plan, each `StepRun` when its wave is complete, and finally the `Run`.
         """
         asked, view = checked_question(question), self._view(document)
         with _opened(trace) as kept:
@@ -217,14 +217,14 @@ class Pearl:
         trace: Trace | str | Path | None = None,
         cancellation: Cancellation | None = None,
     ) -> list[Run]:
-        """Answer several questions at the same time.
+        """Answer several questions in parallel.
 
         Args:
             questions: The questions.
-            document: The document of all, or one for each.
-            budget: What all of them together may take.
-            trace: As for `invoke`; one for all.
-            cancellation: What calls all of them off.
+            document: One document for all questions, or one for each.
+            budget: Limits on the model calls of all questions together.
+            trace: A trace or its file, for all questions; see `invoke`.
+            cancellation: Cancels all questions.
 
         Returns:
             Runs in the order of the questions.
@@ -240,7 +240,7 @@ class Pearl:
             def work(pair: tuple[str, Text | None]) -> Run:
                 return self.invoke(*pair, budget=budget, trace=kept, cancellation=off)
 
-            # Each question waits for its own calls, so a few more than can call at once keep the gate busy.
+            # A few more threads than concurrent calls, because each question also waits for its own calls.
             workers = min(len(questions), self.parts.executor.concurrency + 4)
             runs: list[Run] = []
             with ThreadPoolExecutor(workers) as pool, progress("Questions", len(questions)) as advance:
@@ -263,13 +263,13 @@ class Pearl:
         trace: Trace | str | Path | None = None,
         cancellation: Cancellation | None = None,
     ) -> Run:
-        """`invoke` without blocking the event loop; a task that is cancelled calls the question off.
+        """Run `invoke` without blocking the event loop. Cancelling the task cancels the question.
 
         Returns:
             The run.
         """
         off = cancellation or Cancellation()
-        return await in_thread(
+        return await awaited(
             lambda: self.invoke(question, document, plan=plan, budget=budget, trace=trace, cancellation=off), off
         )
 
@@ -282,15 +282,13 @@ class Pearl:
         trace: Trace | str | Path | None = None,
         cancellation: Cancellation | None = None,
     ) -> list[Run]:
-        """`batch` without blocking the event loop.
+        """Run `batch` without blocking the event loop. Cancelling the task cancels all questions.
 
         Returns:
             Runs in the order of the questions.
         """
         off = cancellation or Cancellation()
-        return await in_thread(
-            lambda: self.batch(questions, document, budget=budget, trace=trace, cancellation=off), off
-        )
+        return await awaited(lambda: self.batch(questions, document, budget=budget, trace=trace, cancellation=off), off)
 
     def resume(
         self,
@@ -300,40 +298,26 @@ class Pearl:
         budget: Budget | None = None,
         cancellation: Cancellation | None = None,
     ) -> Run:
-        """Go on with the last question of a trace that has no end, or show its last run again.
+        """Resume the last unfinished question of a trace; if there is none, reproduce its last run.
 
         Args:
-            trace: The trace, or its file.
-            document: The document, where the trace does not hold it.
-            budget: What the rest may take.
-            cancellation: What calls it off.
+            trace: The trace or its file.
+            document: The document, if the trace does not contain it.
+            budget: Limits on the remaining model calls.
+            cancellation: Cancels the question.
 
         Returns:
-            The run. Calls that the trace holds are not made again.
+            The run. Calls that the trace contains are not repeated.
 
         Raises:
-            InvalidInputError: If the trace is of another model, context or document.
+            InvalidInputError: If the trace belongs to another model, context or document.
         """
         if not isinstance(trace, Trace) and not Path(trace).is_file():
-            raise InvalidInputError(f"there is no trace {trace}; start one with invoke(…, trace={str(trace)!r})")
+            raise InvalidInputError(f"the trace {trace} does not exist; create it with invoke(…, trace={str(trace)!r})")
         with _opened(trace) as kept:
-            assert kept is not None  # noqa: S101 - there is a trace
+            assert kept is not None  # noqa: S101 - a trace was passed
             begun = kept.last_run()
-            for what, then, now in (
-                ("model", begun.fingerprint, self.model.fingerprint),
-                ("context", begun.context, self.context.fingerprint),
-                ("answer", begun.answer, self.parts.answer),
-            ):
-                if then != now:
-                    raise InvalidInputError(
-                        f"the trace {kept.path} was made with the {what} {then!r}, this Pearl has {now!r}; "
-                        "resume with the same, or start anew with invoke(…)"
-                    )
-            held = "" if begun.document == text_hash("") else kept.document(begun.document)
-            text = text_of(document) if document is not None else held
-            if text is None or text_hash(text) != begun.document:
-                problem = "does not hold its document" if text is None else "is about another document"
-                raise InvalidInputError(f"the trace {kept.path} {problem}; give the right one as `document`")
+            text = self._resumed_document(kept, begun, document)
             made = kept.plan_of(begun.run)
             run_trace = kept.continued(begun)
             answering = Answering(
@@ -349,8 +333,28 @@ class Pearl:
             assert isinstance(run, Run)  # noqa: S101 - the last stage
             return run
 
+    def _resumed_document(self, trace: Trace, begun: RunBegun, document: Text | None) -> str:
+        """Check that a question can be resumed with this pipeline, and find its document."""
+        for setting, then, now in (
+            ("model", begun.fingerprint, self.model.fingerprint),
+            ("context", begun.context, self.context.fingerprint),
+            ("answer", begun.answer, self.parts.answer),
+        ):
+            if then != now:
+                raise InvalidInputError(
+                    f"the trace {trace.path} was recorded with {setting} {then!r}, but this Pearl has {now!r}; resume "
+                    "with the same settings, or start again with invoke(…)"
+                )
+        stored = "" if begun.document == text_hash("") else trace.document(begun.document)
+        text = text_of(document) if document is not None else stored
+        if text is None:
+            raise InvalidInputError(f"the trace {trace.path} does not contain its document; pass it as `document`")
+        if text_hash(text) != begun.document:
+            raise InvalidInputError(f"the trace {trace.path} belongs to another document; pass that one as `document`")
+        return text
+
     def _view(self, document: Text | None) -> View | None:
-        """The document as steps see it; the last few are kept, as many questions may share one."""
+        """Prepare a document for the steps. The last few are cached, because several questions may share one."""
         if document is None and not self.context.holds_texts:
             return None
         text = text_of(document)
@@ -366,12 +370,12 @@ class Pearl:
 
     def _caller(self, budget: Budget | None, trace: RunTrace | None, cancellation: Cancellation | None) -> Caller:
         model = self.model if budget is None else LayeredModel(self.model, budget=budget)
-        return self.parts.executor.caller(model, memory=trace, cancellation=cancellation)
+        return self.parts.executor.caller(model, cache=trace, cancellation=cancellation)
 
 
 @contextmanager
 def _opened(trace: Trace | str | Path | None) -> Iterator[Trace | None]:
-    """A trace; one that is opened here is closed afterwards."""
+    """Open a trace if necessary, and close it afterwards if it was opened here."""
     if trace is None or isinstance(trace, Trace):
         yield trace
         return

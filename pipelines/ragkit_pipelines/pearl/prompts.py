@@ -1,7 +1,7 @@
-"""What models are asked. The beginning of a prompt is the same, byte for byte, for all steps over one document.
+"""The prompts of PEARL. Their prefix is byte-for-byte the same for all steps over one document.
 
-Texts of documents, plans and models are put between marks that do not occur in them, and nothing is ever filled into a
-text a second time: a document may hold plan steps, ``CTX``, ``$1`` or these marks without being anything but text.
+Every text from a document, a plan or a model is enclosed in markers that do not occur in it, and is never used as a
+template. Therefore a document may contain plan steps, ``CTX``, ``$1`` or such markers without any effect.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Mapping, Sequence
 from ragkit.records import Prompt
 from ragkit.text import marked as marked
 from ragkit_pipelines.pearl.plan.action import DOCUMENT
-from ragkit_pipelines.pearl.plan.plan import Step
+from ragkit_pipelines.pearl.plan.nodes import Step
 
 _READ = (
     "You work on one step of a plan that answers a question about a text. Base everything you write on the text and on "
     "the values that the step is given. Where they do not say it, write that they do not.\n\n"
 )
-_LIST = "Write a list: one item a line, each behind '- ', and nothing else. Write None where there is no item."
+_LIST = "Write a list: one item per line, each after '- ', and nothing else. Write None if there is no item."
 _PROSE = "Write the result only, in plain sentences, with the names and facts that a reader without the text needs."
 
 
 def prefix(shared: str) -> str:
-    """The beginning of every prompt of the steps that are shown this text.
+    """Build the prefix of the prompts of all steps that read this text.
 
     Args:
-        shared: The document or a part of it; empty for steps that are shown passages of their own.
+        shared: The document or a part of it; empty for steps that read only passages of their own.
 
     Returns:
         Text.
@@ -43,15 +43,15 @@ def step_prompt(
     as_list: bool = False,
     question: str = "",
 ) -> Prompt:
-    """Ask for the value of a step.
+    """Build the prompt for the value of a step.
 
     Args:
         step: The step.
-        values: What its parameters stand for, by name.
-        shared: The text that all steps are shown.
-        passages: Passages that this step is shown besides.
-        part: Which part of the document this is, such as ``"part 2 of 5"``; empty for all of it.
-        as_list: Whether the value is read as a list afterwards.
+        values: The arguments, by the name of their parameter.
+        shared: The text that all steps read.
+        passages: Additional passages for this step.
+        part: Which part of the document ``shared`` is, such as ``"part 2 of 5"``; empty for the whole document.
+        as_list: Whether a later step uses the value as a list.
         question: The question itself, for the step that answers it.
 
     Returns:
@@ -68,7 +68,7 @@ def step_prompt(
     lines.append(f"The step: {step.action.signature}\nWhat it does: {step.action.text}\nWhat it is for: {step.note}\n")
     shown_values = "".join(marked(name, value) for name, value in values.items() if name != DOCUMENT)
     if DOCUMENT in values:
-        shown_values = f"In the place of the text:\n{marked('value', values[DOCUMENT])}" + shown_values
+        shown_values = f"Instead of the text:\n{marked('value', values[DOCUMENT])}" + shown_values
     if shown_values:
         lines.append(f"Its values:\n{shown_values}")
     lines.append(f"{_LIST if as_list else _PROSE}\n\nResult:\n")
@@ -78,7 +78,7 @@ def step_prompt(
 def merge_prompt(
     step: Step, values: Mapping[str, str], parts: Sequence[str], *, as_list: bool, question: str
 ) -> Prompt:
-    """Ask for one value from those that the parts of a document gave.
+    """Build the prompt that merges the values from all parts of a document into one.
 
     Returns:
         The prompt.
@@ -90,7 +90,7 @@ def merge_prompt(
 
 
 def plan_prefix(actions: str, demonstrations: Sequence[tuple[str, str]]) -> str:
-    """The beginning of every prompt for plans: the rules, the actions and examples.
+    """Build the prefix of every planning prompt: the rules, the actions and the demonstrations.
 
     Args:
         actions: The actions as text.
@@ -119,12 +119,12 @@ def plan_prefix(actions: str, demonstrations: Sequence[tuple[str, str]]) -> str:
 
 
 def plan_suffix(question: str, rejected: str = "", problems: Sequence[str] = ()) -> str:
-    """The end of a prompt for a plan.
+    """Build the end of a planning prompt.
 
     Args:
         question: The question.
-        rejected: A plan that was not accepted.
-        problems: Why it was not.
+        rejected: A rejected plan.
+        problems: The reasons for the rejection.
 
     Returns:
         Text.

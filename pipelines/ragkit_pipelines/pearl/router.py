@@ -1,7 +1,7 @@
-"""When to plan at all: learned from questions that were answered both ways.
+"""Routing: choosing between a plan and a direct answer.
 
-Planning helps on some questions and harms on others (counting, deep plans); which ones depends on the documents and the
-model, so it is learned from them, by logistic regression over a few features of the question and the plan.
+A plan improves the answers to some questions and harms others (counting, deep plans). Which ones depends on the
+documents and the model, so a logistic regression over features of the question and the plan learns it from examples.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.text import words
 from ragkit_pipelines.pearl.plan.builtins import is_local
-from ragkit_pipelines.pearl.plan.plan import Plan, Text
+from ragkit_pipelines.pearl.plan.nodes import Text
+from ragkit_pipelines.pearl.plan.plan import Plan
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Way = Literal["plan", "direct"]
+Strategy = Literal["plan", "direct"]
 
 _OPENINGS = ("who", "what", "when", "where", "which", "why", "how", "is", "does")
 _COUNTING = frozenset({"many", "number", "often", "times", "count", "long", "much", "old"})
@@ -34,13 +35,13 @@ _EXCLUDING = frozenset({"not", "except", "never", "neither"})
 
 
 def question_features(question: str) -> dict[str, float]:
-    """What a question looks like.
+    """Compute the features of a question.
 
     Args:
         question: The question.
 
     Returns:
-        Features by name, each about 0 to 1.
+        Features by name, each approximately between 0 and 1.
     """
     said = words(question)
     features = {f"has {word}": float(word in said) for word in _OPENINGS}
@@ -52,13 +53,13 @@ def question_features(question: str) -> dict[str, float]:
 
 
 def plan_features(plan: Plan) -> dict[str, float]:
-    """What a plan looks like.
+    """Compute the features of a plan.
 
     Args:
         plan: The plan.
 
     Returns:
-        Features by name, each about 0 to 1.
+        Features by name, each approximately between 0 and 1.
     """
     called = [step for step in plan.steps if not is_local(step.action)]
     texts = [argument for step in plan.steps for argument in step.arguments if isinstance(argument, Text)]
@@ -76,13 +77,13 @@ def plan_features(plan: Plan) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
-    """A question that was answered both ways.
+    """A question that was answered with both strategies.
 
     Attributes:
         question: The question.
-        planned: How good the answer by a plan was, 0 to 1.
-        direct: How good the direct answer was, 0 to 1.
-        plan: The plan; where all rows have one, the router reads plans.
+        planned: Score of the answer with a plan, from 0 to 1.
+        direct: Score of the direct answer, from 0 to 1.
+        plan: The plan. If all rows have one, the router uses features of the plan.
     """
 
     question: str
@@ -93,35 +94,36 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a router says.
+    """The decision of a router.
 
     Attributes:
-        way: ``"plan"`` or ``"direct"``.
-        probability: That the plan does better.
+        strategy: ``"plan"`` or ``"direct"``.
+        probability: Probability that a plan gives the better answer.
     """
 
-    way: Way
+    strategy: Strategy
     probability: float
 
     @property
     def reason(self) -> str:
-        """The choice in words."""
-        return f"the router gives a plan a chance of {self.probability:.2f} to do better than a direct answer"
+        """The reason for the decision."""
+        return (
+            f"the router estimates a probability of {self.probability:.2f} that a plan is better than a direct answer"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterReport:
-    """How good routing is on questions that it was not learned from; all values are mean scores from 0 to 1.
+    """Cross-validated evaluation of a router. All scores are means from 0 to 1.
 
     Attributes:
-        questions: How many.
-        decisive: Those of them where the two ways differ; only these teach anything.
-        planned: Always by a plan.
-        direct: Always directly.
-        routed: By routers that were learned without the question.
-        oracle: The better way each time, which nobody knows beforehand.
-        p_value: Of a sign test of the routed answers against the better of the two constant ways; a small value says
-            that the difference is hardly chance.
+        questions: Number of questions.
+        decisive: Number of questions for which the scores of the two strategies differ.
+        planned: Score of always using a plan.
+        direct: Score of always answering directly.
+        routed: Score of routers that were trained without the question.
+        oracle: Score of always using the better strategy, an upper limit.
+        p_value: P-value of a sign test of the routed answers against the better constant strategy.
     """
 
     questions: int
@@ -134,7 +136,7 @@ class RouterReport:
 
     @property
     def helps(self) -> bool:
-        """Whether routing was shown to do better than always going one way."""
+        """Whether routing is significantly better than always using the same strategy."""
         return self.routed > max(self.planned, self.direct) and self.p_value < 0.05
 
 
@@ -154,10 +156,10 @@ class Router:
 
     Attributes:
         weights: Weight of each feature.
-        bias: The constant.
-        threshold: From this chance on it is a plan.
-        reads_plan: Whether it looks at the plan; a router that does not saves the planner's call.
-        report: How good it is; None for one that was loaded.
+        bias: Intercept of the regression.
+        threshold: Minimum probability for choosing a plan.
+        reads_plan: Whether the router uses features of the plan. If not, a direct answer needs no planning call.
+        report: The evaluation; None for a router that was loaded.
     """
 
     weights: dict[str, float]
@@ -168,18 +170,18 @@ class Router:
 
     @classmethod
     def fit(cls, rows: Sequence[Labelled], *, folds: int = 5, seed: int = 0) -> Router:
-        """Learn from questions that were answered both ways, and judge by cross-validation.
+        """Train a router on questions that were answered with both strategies, and evaluate it by cross-validation.
 
         Args:
-            rows: The questions; 20 at least, on 4 of which the two ways differ in each direction.
-            folds: Parts of the cross-validation.
-            seed: Seed of the parts.
+            rows: The questions: at least 20, with at least 4 for which each strategy is better.
+            folds: Number of folds of the cross-validation.
+            seed: Seed of the folds.
 
         Returns:
             A router with its report.
 
         Raises:
-            InvalidInputError: If there is too little to learn from.
+            InvalidInputError: If there are too few questions.
         """
         from sklearn.model_selection import KFold
 
@@ -188,26 +190,26 @@ class Router:
         worse = [row for row in rows if row.planned < row.direct]
         if len(rows) < max(20, folds) or folds < 2 or len(better) < 4 or len(worse) < 4:
             raise InvalidInputError(
-                f"a router needs 20 questions, 4 of them better by a plan and 4 better without, and 2 folds; got "
-                f"{len(rows)} questions, {len(better)} better, {len(worse)} worse, {folds} folds"
+                "a router needs at least 20 questions, of which 4 are answered better with a plan and 4 directly, and "
+                f"at least 2 folds; got {len(rows)} questions, {len(better)}, {len(worse)} and {folds} folds"
             )
         chosen = [0.0] * len(rows)
-        for learn, test in KFold(folds, shuffle=True, random_state=seed).split(list(rows)):
-            part = cls._learned([rows[place] for place in learn], reads_plan=reads_plan)
-            for place in test:
-                row = rows[place]
-                chosen[place] = row.planned if part.route(row.question, row.plan).way == "plan" else row.direct
-        learned = cls._learned(rows, reads_plan=reads_plan)
-        return cls(weights=learned.weights, bias=learned.bias, reads_plan=reads_plan, report=_report(rows, chosen))
+        for train, test in KFold(folds, shuffle=True, random_state=seed).split(list(rows)):
+            part = cls._trained([rows[index] for index in train], reads_plan=reads_plan)
+            for index in test:
+                row = rows[index]
+                chosen[index] = row.planned if part.route(row.question, row.plan).strategy == "plan" else row.direct
+        trained = cls._trained(rows, reads_plan=reads_plan)
+        return cls(weights=trained.weights, bias=trained.bias, reads_plan=reads_plan, report=_report(rows, chosen))
 
     @classmethod
-    def _learned(cls, rows: Sequence[Labelled], *, reads_plan: bool) -> Router:
+    def _trained(cls, rows: Sequence[Labelled], *, reads_plan: bool) -> Router:
         import numpy as np
         from sklearn.linear_model import LogisticRegression
 
         decisive = [row for row in rows if row.planned != row.direct]
         targets = np.array([row.planned > row.direct for row in decisive])
-        if len(set(targets.tolist())) < 2:  # a fold may hold one side only: then it is always that side
+        if len(set(targets.tolist())) < 2:  # one strategy is always better in this fold, so it is always chosen
             return cls(weights={}, bias=4.0 if targets.size and targets[0] else -4.0, reads_plan=reads_plan)
         names, table = _table(decisive, reads_plan=reads_plan)
         gains = np.array([abs(row.planned - row.direct) for row in decisive])
@@ -216,44 +218,46 @@ class Router:
         return cls(weights=weights, bias=float(fitted.intercept_[0]), reads_plan=reads_plan)
 
     def route(self, question: str, plan: Plan | None = None) -> Route:
-        """Choose.
+        """Choose a strategy for a question.
 
         Args:
             question: The question.
-            plan: The plan, where the router reads plans.
+            plan: The plan, if the router uses features of the plan.
 
         Returns:
-            The way, and the chance that the plan does better.
+            The strategy, and the probability that a plan gives the better answer.
 
         Raises:
-            InvalidInputError: If the router reads plans and there is none.
+            InvalidInputError: If the router needs a plan and there is none.
         """
         if self.reads_plan and plan is None:
-            raise InvalidInputError("this router was learned from plans; give it the plan of the question")
+            raise InvalidInputError("this router was trained on plans; pass the plan of the question as `plan`")
         features = _features(question, plan if self.reads_plan else None)
         logit = self.bias + sum(self.weights.get(name, 0.0) * value for name, value in features.items())
         probability = 1 / (1 + exp(-max(-50.0, min(50.0, logit))))
         return Route("plan" if probability >= self.threshold else "direct", probability)
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON."""
+        """Save the router as JSON."""
         file = _File(weights=self.weights, bias=self.bias, threshold=self.threshold, reads_plan=self.reads_plan)
         Path(path).write_text(file.model_dump_json(indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Router:
-        """Read what `save` wrote.
+        """Load a router that `save` wrote.
 
         Returns:
             The router.
 
         Raises:
-            DataFileError: If the file is something else.
+            DataFileError: If the file does not contain a router.
         """
         try:
             file = _File.model_validate_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ValidationError) as error:
-            raise DataFileError(Path(path), 0, f"is no router ({error}); expected what Router.save wrote") from error
+            raise DataFileError(
+                Path(path), 0, f"is not a saved router ({error}); pass a file written by Router.save"
+            ) from error
         return cls(weights=file.weights, bias=file.bias, threshold=file.threshold, reads_plan=file.reads_plan)
 
 

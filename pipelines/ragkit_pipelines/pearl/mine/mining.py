@@ -1,4 +1,4 @@
-"""Finding the actions that the questions of a field need, by planning for many of them."""
+"""Mining actions: collecting those that a model defines when it plans for many questions of a domain."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
 from ragkit.records import Diagnostic, Prompt
 from ragkit.text import refuse_bare_string
-from ragkit_pipelines.pearl.plan.action import Action
+from ragkit_pipelines.pearl.plan.action import Action, read_action
 from ragkit_pipelines.pearl.plan.builtins import is_local
-from ragkit_pipelines.pearl.plan.definitions import read_action
 from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.prompts import plan_prefix, plan_suffix
-from ragkit_pipelines.pearl.run.calls import Ask, Caller, Failure, Outcome
+from ragkit_pipelines.pearl.run.calls import Caller, Failure, ModelCall, Outcome
 from ragkit_pipelines.pearl.run.executor import PlanExecutor
 from ragkit_pipelines.pearl.run.trace import Trace
 
-_SMALL = frozenset({"a", "an", "and", "for", "from", "in", "of", "on", "the", "to", "x", "y", "z"})
-_SHARD = 80  # actions that a model is asked to merge at once
-_TOGETHER = 64  # questions between two steps of the bar
+_STOP_WORDS = frozenset({"a", "an", "and", "for", "from", "in", "of", "on", "the", "to", "x", "y", "z"})
+_SHARD = 80  # maximum number of actions in one prompt for merging
+_TOGETHER = 64  # questions between two updates of the progress bar
 _ARROW = "<="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mined:
-    """What mining found.
+    """The result of mining.
 
     Attributes:
-        library: The actions, the most used first, with their uses.
-        merged: Names that were merged away, with the name that took their place.
-        pruned: Names that were used too seldom.
-        rejected: Replies that were no plans, each with its question and what was wrong.
-        plans: Plans that could be read.
+        library: The actions with their numbers of uses, the most frequent first.
+        merged: Names that were merged, each with the name that replaces it.
+        pruned: Names that had too few uses.
+        rejected: Questions without a valid plan, each with its diagnostics.
+        plans: Number of valid plans.
     """
 
     library: ActionLibrary
@@ -57,35 +56,36 @@ def mine(
     executor: PlanExecutor | None = None,
     trace: Trace | None = None,
 ) -> Mined:
-    """Ask a model for plans, and collect the actions that it defines in them.
+    """Collect the actions that a model defines in its plans for some questions.
 
-    Actions of the same words and the same number of parameters are one; then the model merges those of the same
-    purpose. Nothing is lost to a reply that cannot be read: what a model does not mention stays.
+    Actions whose names consist of the same words and that have the same number of parameters are merged first; then
+    the model merges actions with the same purpose. An invalid response loses nothing: actions that the model does not
+    mention are kept.
 
     Args:
         model: A model or its spec.
-        questions: Questions of the field, none of those that are evaluated on later.
-        seeds: Actions to begin with; those that ship with ragkit if None. Their demonstrations are shown.
-        rounds: How often the model merges; 0 for never.
-        min_uses: Actions with fewer uses are left out, those that need no model apart.
-        executor: What makes the calls; `PlanExecutor()` if None.
-        trace: Where answers are kept; mining that was stopped goes on from it.
+        questions: Questions of the domain, without those used for evaluation.
+        seeds: The initial actions; `ActionLibrary.default()` if None. The prompt contains their demonstrations.
+        rounds: Number of times that the model merges actions; 0 for none.
+        min_uses: Actions with fewer uses are removed, except built-in ones.
+        executor: Makes the calls; `PlanExecutor()` if None.
+        trace: Records the responses; interrupted mining resumes from it.
 
     Returns:
-        The library and what became of the rest.
+        The library, and the actions that were merged or removed.
 
     Raises:
-        InvalidInputError: If there is no question, or a number is below 0.
+        InvalidInputError: If there are no questions, or a number is negative.
     """
     refuse_bare_string("questions", questions)
     if not questions or rounds < 0 or min_uses < 0:
-        raise InvalidInputError("mining needs questions, and `rounds` and `min_uses` of 0 or more")
+        raise InvalidInputError("mining needs at least one question, and `rounds` and `min_uses` of at least 0")
     seeds = seeds or ActionLibrary.default()
     model = load_model(model)
-    memory = None
+    cache = None
     if trace is not None:
-        memory = trace.begin("", "", model=model.name, fingerprint=model.fingerprint, context="mining", answer="")
-    caller = (executor or PlanExecutor()).caller(model, memory=memory)
+        cache = trace.begin("", "", model=model.name, fingerprint=model.fingerprint, context="mining", answer="")
+    caller = (executor or PlanExecutor()).caller(model, cache=cache)
     plans, rejected = _plans(caller, questions, seeds)
     collected = _Collected(seeds)
     for plan in plans:
@@ -116,17 +116,17 @@ def _plans(
         "For the next question, define new actions where those above do not fit well: small, of one purpose, and named "
         "and described so that they serve other questions too.\n\n"
     )
-    asks = [
-        Ask(prompt=Prompt(prefix, plan_suffix(question)), purpose="mine", max_tokens=768, stop=("\n\n\n",))
+    calls = [
+        ModelCall(prompt=Prompt(prefix, plan_suffix(question)), purpose="mine", max_tokens=768, stop=("\n\n\n",))
         for question in questions
     ]
     plans: list[Plan] = []
     rejected: list[tuple[str, tuple[Diagnostic, ...]]] = []
     outcomes: list[Outcome] = []
-    with progress("Mining actions", len(asks)) as advance:
-        for start in range(0, len(asks), _TOGETHER):
-            outcomes += caller.ask(asks[start : start + _TOGETHER])
-            advance(min(_TOGETHER, len(asks) - start))
+    with progress("Mining actions", len(calls)) as advance:
+        for start in range(0, len(calls), _TOGETHER):
+            outcomes += caller.complete(calls[start : start + _TOGETHER])
+            advance(min(_TOGETHER, len(calls) - start))
     for question, outcome in zip(questions, outcomes, strict=True):
         if isinstance(outcome, Failure):
             rejected.append((question, (Diagnostic("error", "no-answer", outcome.reason),)))
@@ -139,13 +139,13 @@ def _plans(
 
 
 def normalised_signature(action: Action) -> tuple[frozenset[str], int]:
-    """What two actions have in common that are the same but for spelling.
+    """Normalise the signature of an action, which identifies actions that differ only in spelling.
 
     Args:
         action: An action.
 
     Returns:
-        The words of its name, without small ones and plural endings, and the number of its parameters.
+        The words of its name, without stop words and plural endings, and the number of its parameters.
 
     Examples:
         >>> from ragkit_pipelines.pearl.plan.action import Action
@@ -153,8 +153,8 @@ def normalised_signature(action: Action) -> tuple[frozenset[str], int]:
         >>> normalised_signature(one) == normalised_signature(Action("EMOTION_FIND", ("CTX", "WHO"), "Find feelings."))
         True
     """
-    said = [word for word in action.name.lower().split("_") if word and word not in _SMALL]
-    return frozenset(_singular(word) for word in said or [action.name.lower()]), len(action.parameters)
+    parts = [word for word in action.name.lower().split("_") if word and word not in _STOP_WORDS]
+    return frozenset(_singular(word) for word in parts or [action.name.lower()]), len(action.parameters)
 
 
 def _singular(word: str) -> str:
@@ -164,7 +164,7 @@ def _singular(word: str) -> str:
 
 
 class _Collected:
-    """Actions by normalised signature; each group goes by its commonest member."""
+    """Groups actions by normalised signature; each group is represented by its most frequent action."""
 
     def __init__(self, seeds: ActionLibrary) -> None:
         self._groups: dict[tuple[frozenset[str], int], Counter[Action]] = {}
@@ -190,15 +190,15 @@ class _Collected:
 
 
 def _merged_by_model(caller: Caller, actions: Sequence[Action]) -> tuple[list[Action], dict[str, str]]:
-    """Let the model say which actions have the same purpose."""
+    """Merge the actions that, according to the model, have the same purpose."""
     local = [action for action in actions if is_local(action)]
     rest = sorted((action for action in actions if not is_local(action)), key=lambda action: action.name)
     shards = [rest[start : start + _SHARD] for start in range(0, len(rest), _SHARD)]
-    outcomes = caller.ask([_merge_ask(shard) for shard in shards if len(shard) > 1])
+    outcomes = caller.complete([_merge_call(shard) for shard in shards if len(shard) > 1])
     result, merged = list(local), dict[str, str]()
-    answers = iter(outcomes)
+    remaining = iter(outcomes)
     for shard in shards:
-        outcome = next(answers) if len(shard) > 1 else None
+        outcome = next(remaining) if len(shard) > 1 else None
         reply = "" if outcome is None or isinstance(outcome, Failure) else outcome.completion.text
         taken = {action.name for action in result}
         kept, more = _read_merges(reply, {action.name: action for action in shard}, taken)
@@ -207,7 +207,7 @@ def _merged_by_model(caller: Caller, actions: Sequence[Action]) -> tuple[list[Ac
     return result, merged
 
 
-def _merge_ask(shard: Sequence[Action]) -> Ask:
+def _merge_call(shard: Sequence[Action]) -> ModelCall:
     listed = "".join(f"{action.signature} # {action.text}\n" for action in shard)
     head = (
         "These actions were collected from plans for questions about texts. Some have the same purpose. Name groups "
@@ -216,11 +216,11 @@ def _merge_ask(shard: Sequence[Action]) -> Ask:
         f"NAME(CTX, X) # What it does. {_ARROW} OLD_NAME, OTHER_OLD_NAME\n"
         "Leave out actions that stay as they are.\n\n"
     )
-    return Ask(prompt=Prompt(head, f"{listed}\nGroups:\n"), purpose="merge", max_tokens=2048)
+    return ModelCall(prompt=Prompt(head, f"{listed}\nGroups:\n"), purpose="merge", max_tokens=2048)
 
 
 def _read_merges(reply: str, known: dict[str, Action], taken: set[str]) -> tuple[list[Action], dict[str, str]]:
-    """The actions after the merges that can be read; a line that names what is not there is passed over."""
+    """Apply the merges in a response; lines that are not valid or name unknown actions are ignored."""
     left = dict(known)
     made: list[Action] = []
     merged: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Demonstrations that are known to lead to right answers."""
+"""Refining demonstrations: keeping the plans that lead to correct answers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.run.inputs import Text
 from ragkit_pipelines.pearl.run.run import Run
 
-_SHOWN = 600  # characters of a wrong answer that the planner is shown
+_EXCERPT = 600  # characters of a wrong answer in the prompt of the planner
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A question whose right answer is known to whoever checks.
+    """A question with a known correct answer.
 
     Attributes:
         question: The question.
         document: Its document.
-        expected: What the check compares with.
+        expected: The correct answer, for the check.
     """
 
     question: str
@@ -32,12 +32,12 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refined:
-    """What refinement found.
+    """The result of refinement.
 
     Attributes:
-        demonstrations: Questions with plans whose answers were right.
-        failed: Questions for which no plan was, each with its last run.
-        tries: Plans that were run.
+        demonstrations: Questions with plans whose answers are correct.
+        failed: Questions without such a plan, each with its last run.
+        tries: Number of plans that were run.
     """
 
     demonstrations: tuple[Demonstration, ...]
@@ -48,54 +48,54 @@ class Refined:
 def refine(
     pearl: Pearl, labelled: Sequence[Checked], *, check: Callable[[Run, Checked], bool], tries: int = 4
 ) -> Refined:
-    """Keep the plans whose answers are right; a plan whose answer is wrong goes back to the planner with that answer.
+    """Keep the plans whose answers are correct, and send the others back to the planner with their wrong answer.
 
-    Use questions that are not evaluated on: this chooses demonstrations by the right answers.
+    Do not use questions of the evaluation, because the demonstrations are selected by the correct answers.
 
     Args:
-        pearl: What answers.
+        pearl: The pipeline.
         labelled: The questions.
-        check: Whether a run answers its question rightly.
-        tries: Plans for one question at the most.
+        check: Returns whether a run answers its question correctly.
+        tries: Maximum number of plans per question.
 
     Returns:
-        The demonstrations and the questions without one.
+        The demonstrations, and the questions without one.
 
     Raises:
-        InvalidInputError: If ``tries`` is below 1.
+        InvalidInputError: If ``tries`` is less than 1.
     """
     if tries < 1:
-        raise InvalidInputError(f"`tries` must be 1 or more, got {tries}")
+        raise InvalidInputError(f"`tries` must be at least 1, got {tries}")
     found: list[Demonstration] = []
     failed: list[tuple[str, Run]] = []
-    run_in_all = 0
+    count = 0
     for row in labelled:
         run = pearl.invoke(row.question, row.document)
-        run_in_all += 1
-        right = _is_right(run, row, check)
+        count += 1
+        correct = _is_correct(run, row, check)
         for _ in range(tries - 1):
-            plan = None if right else _another(pearl, row.question, run)
+            plan = None if correct else _another(pearl, row.question, run)
             if plan is None:
                 break
             run = pearl.invoke(row.question, row.document, plan=plan)
-            run_in_all += 1
-            right = _is_right(run, row, check)
-        if run.plan is not None and right:
+            count += 1
+            correct = _is_correct(run, row, check)
+        if run.plan is not None and correct:
             found.append(Demonstration(row.question, run.plan))
         else:
             failed.append((row.question, run))
-    return Refined(demonstrations=tuple(found), failed=tuple(failed), tries=run_in_all)
+    return Refined(demonstrations=tuple(found), failed=tuple(failed), tries=count)
 
 
-def _is_right(run: Run, row: Checked, check: Callable[[Run, Checked], bool]) -> bool:
-    """A direct answer demonstrates nothing, so only plans count."""
+def _is_correct(run: Run, row: Checked, check: Callable[[Run, Checked], bool]) -> bool:
+    """Check a run; a direct answer never counts, because it contains no plan to demonstrate."""
     return run.status == "done" and run.planning.source in {"planner", "given"} and check(run, row)
 
 
 def _another(pearl: Pearl, question: str, run: Run) -> Plan | None:
     if run.plan is None or run.planning.source not in {"planner", "given"}:
         return None
-    remark = f"The plan can be read, but it led to a wrong answer: {' '.join(run.text.split())[:_SHOWN]}"
+    remark = f"The plan can be read, but it led to a wrong answer: {' '.join(run.text.split())[:_EXCERPT]}"
     try:
         plan = pearl.plan(question, rejected=run.plan, remarks=[remark])
     except PlanError:

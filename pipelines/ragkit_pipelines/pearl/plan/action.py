@@ -1,14 +1,16 @@
-"""An action: one kind of step, of which plans are made."""
+"""Actions, the functions of which plans are made, and their definitions as text."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ragkit.errors import PlanError
 from ragkit.records import Diagnostic
+from ragkit_pipelines.pearl.plan.lexer import Lexer, Word
 
-DOCUMENT = "CTX"  # how plans and actions name the document
-MORE = "..."  # the last parameter of an action that takes any number of values
+DOCUMENT = "CTX"  # the name of the document in plans and actions
+MORE = "..."  # the last parameter of an action that accepts any number of arguments
+DIRECT = "ANSWER"  # the prompt of an action with this name contains the question itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +18,11 @@ class Action:
     """One kind of step: a function from texts to a text.
 
     Attributes:
-        name: Capital letters, digits and underscores.
-        parameters: Names of the values it takes; ``"CTX"`` stands for the document, ``"LIST"`` takes a list, and a last
-            ``"..."`` any number of further values.
-        text: What it does, in one line; this is what a model is told.
-        uses: How often it was seen in plans.
+        name: Upper-case letters, digits and underscores.
+        parameters: Names of the parameters. ``"CTX"`` is the document, ``"LIST"`` accepts a list, and a final ``"..."``
+            accepts any number of further arguments.
+        text: What the action does, in one line. The model receives this text.
+        uses: Number of uses counted in plans.
     """
 
     name: str
@@ -40,38 +42,93 @@ class Action:
 
     @property
     def variadic(self) -> bool:
-        """Whether it takes any number of values."""
+        """Whether the action accepts any number of arguments."""
         return self.parameters[-1] == MORE
 
     @property
     def reads_document(self) -> bool:
-        """Whether the document is one of the values."""
+        """Whether the document is one of the parameters."""
         return DOCUMENT in self.parameters
 
     def takes(self, count: int) -> bool:
-        """Whether it can be called with this many values."""
+        """Whether the action can be called with this number of arguments."""
         return count >= 1 + self.reads_document if self.variadic else count == len(self.parameters)
 
-    def parameter(self, place: int) -> str:
-        """Name of the parameter for the value at a place, counted from 0."""
-        if not self.variadic or place < len(self.parameters) - 1:
-            return self.parameters[place]
-        return f"S{place + 1 - self.reads_document}"
+    def parameter(self, position: int) -> str:
+        """Name of the parameter for the argument at a position, counted from 0."""
+        if not self.variadic or position < len(self.parameters) - 1:
+            return self.parameters[position]
+        return f"S{position + 1 - self.reads_document}"
 
 
 def is_action_name(name: str) -> bool:
-    """Whether a name is made of capital letters, digits and underscores."""
+    """Whether a name consists of upper-case letters, digits and underscores."""
     return name.isascii() and name.isidentifier() and name == name.upper() and name != DOCUMENT
 
 
 def _problem(action: Action) -> Diagnostic | None:
     names = action.parameters
     if not is_action_name(action.name):
-        return Diagnostic("error", "action-name", "an action's name is written in capital letters, such as FIND_CAUSE")
+        message = "the name of an action must consist of upper-case letters, digits and underscores, such as FIND_CAUSE"
+        return Diagnostic("error", "action-name", message)
     bad = next((name for name in names if name != MORE and not (name.isascii() and name.isidentifier())), None)
     if not names or bad is not None or len(set(names)) != len(names) or MORE in names[:-1] or names == (MORE,):
-        message = f"{action.name} needs distinct parameters such as (CTX, X), with '...' at the end only"
+        message = f"{action.name} needs distinct parameters such as (CTX, X), with '...' only at the end"
         return Diagnostic("error", "parameters", message)
     if any(ord(letter) < 32 or letter == "\x7f" for letter in action.text) or not action.text.strip():
-        return Diagnostic("error", "action-text", f"{action.name} needs a line of text that says what it does")
+        message = f"{action.name} needs a description of one line that states what it does"
+        return Diagnostic("error", "action-text", message)
     return None
+
+
+def read_action(line: str, number: int, found: list[Diagnostic], *, offset: int = 0) -> Action | None:
+    """Read the definition of an action, ``NAME(CTX, X) # what it does``; a colon may replace the ``#``.
+
+    Args:
+        line: The line.
+        number: The line number, for diagnostics.
+        found: Diagnostics are appended to this list.
+        offset: Number of columns before the start of ``line``.
+
+    Returns:
+        The action, or None if the line cannot be read.
+    """
+    lexer = Lexer(line)
+    try:
+        return _read(lexer)
+    except _UnexpectedError as error:
+        got = "the end of the line" if error.word.kind == "end" else repr(error.word.value[:60])
+        message = f"expected {error.expected}, got {got}; define an action as NAME(CTX, X) : what it does"
+        found.append(Diagnostic("error", "action-definition", message, number, offset + error.word.column))
+        return None
+    except PlanError as error:
+        column = len(line) - len(line.lstrip()) + 1
+        found.extend(replace(each, line=number, column=offset + column) for each in error.diagnostics)
+        return None
+
+
+class _UnexpectedError(Exception):
+    def __init__(self, word: Word, expected: str) -> None:
+        self.word, self.expected = word, expected
+
+
+def _read(lexer: Lexer) -> Action:
+    name = lexer.take()
+    if name.kind != "name":
+        raise _UnexpectedError(name, "the name of an action")
+    if not lexer.is_sign("("):
+        raise _UnexpectedError(lexer.next, "'('")
+    parameters: list[str] = []
+    while not parameters or lexer.is_sign(","):
+        lexer.take()
+        word = lexer.take()
+        if word.kind != "name" and word.value != MORE:
+            raise _UnexpectedError(word, "the name of a parameter")
+        parameters.append(word.value)
+    if not lexer.is_sign(")"):
+        raise _UnexpectedError(lexer.next, "',' or ')'")
+    lexer.take()
+    if not (lexer.is_sign("#") or lexer.is_sign(":")):
+        raise _UnexpectedError(lexer.next, "':' followed by what the action does")
+    lexer.take()
+    return Action(name.value, tuple(parameters), lexer.rest())

@@ -1,7 +1,8 @@
-"""Actions that are computed here, without a model.
+"""Built-in actions, which are computed without a model.
 
-An action is computed here when it has one of these names and does not read the document. A list is a text with an item
-a line, each behind a dash, a star, a bullet or a number: so models are told to write lists, and so it is done here.
+An action is built in if it has one of these names and does not read the document. A list is a text with one item per
+line, each after a dash, an asterisk, a bullet or a number. The prompts request lists in this format, and the built-in
+actions return it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ragkit.errors import InvalidInputError
 from ragkit.text import folded
 from ragkit_pipelines.pearl.plan.action import Action
 
-Value = str | tuple[str, ...]  # a text, or the items of a list that stands in the plan
+Value = str | tuple[str, ...]  # a text, or the items of a list that is written in the plan
 
 _ITEM = re.compile(r"\s{0,12}(?:[-*•–]|\d{1,4}[.)])\s+(?=\S)")
 _NOTHING = frozenset({"none", "no", "nothing", "not mentioned", "none mentioned", "n a", "0", ""})
@@ -21,7 +22,7 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def is_local(action: Action) -> bool:
-    """Whether an action is computed here."""
+    """Whether an action is computed without a model."""
     return action.name in BUILTINS and not action.reads_document
 
 
@@ -29,30 +30,30 @@ def compute(action: Action, values: Sequence[Value]) -> str:
     """Compute a step without a model.
 
     Args:
-        action: One for which `is_local` holds.
-        values: A value for each parameter.
+        action: An action for which `is_local` returns true.
+        values: One value for each parameter.
 
     Returns:
-        The step's value.
+        The value of the step.
 
     Raises:
-        InvalidInputError: If a value is not what the action works on; the message says what was expected.
+        InvalidInputError: If the action does not accept a value; the message states what was expected.
     """
     return BUILTINS[action.name](values)
 
 
 def items(value: Value) -> list[str]:
-    """The items of a list.
+    """Split a list into its items.
 
     Args:
-        value: A list in the plan, or a text with items behind dashes, stars, bullets or numbers. Lines before the first
-            item are an introduction, and other lines belong to the item before them.
+        value: A list in the plan, or a text with items after dashes, asterisks, bullets or numbers. Lines before the
+            first item are ignored as an introduction; any other line continues the item before it.
 
     Returns:
-        The items; none for a text that says "None".
+        The items. The text "None" has no items.
 
     Raises:
-        InvalidInputError: If the text is no list: prose must not be counted as one item.
+        InvalidInputError: If the text is not a list, because prose must not be counted as one item.
     """
     if isinstance(value, tuple):
         return list(value)
@@ -66,7 +67,7 @@ def items(value: Value) -> list[str]:
     if len(found) == 1 and _is_nothing(found[0]):
         return []
     if not found and not _is_nothing(value):
-        raise InvalidInputError(f"expected a list, one item a line behind '- ', got {value.strip()[:60]!r}")
+        raise InvalidInputError(f"expected a list with one item per line, each after '- ', got {value.strip()[:60]!r}")
     return found
 
 
@@ -75,10 +76,10 @@ def _is_nothing(text: str) -> bool:
 
 
 def written(found: Sequence[str]) -> str:
-    """Items as a text.
+    """Write items as a text.
 
     Returns:
-        A line for each; "None" where there is none.
+        One line for each item; "None" if the list is empty.
     """
     return "\n".join(f"- {item}" for item in found) or "None"
 
@@ -90,7 +91,7 @@ def _concat(values: Sequence[Value]) -> str:
 
 def _only(values: Sequence[Value], name: str, count: int) -> Sequence[Value]:
     if len(values) != count:
-        raise InvalidInputError(f"{name} takes {count} value{'s' * (count > 1)}, got {len(values)}")
+        raise InvalidInputError(f"{name} takes {count} argument{'s' * (count > 1)}, got {len(values)}")
     return values
 
 
@@ -103,7 +104,7 @@ def _sort(values: Sequence[Value]) -> str:
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
-    """Numbers by their size, all else by the alphabet without case: "item 9" stands before "Item 10"."""
+    """Sort key that compares numbers by value and letters without case, which sorts "item 9" before "Item 10"."""
     parts = _DIGITS.split(text.casefold())
     return [(0, int(part[:300]), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
@@ -119,7 +120,7 @@ def _take(values: Sequence[Value]) -> str:
     found, wanted = _only(values, "TAKE", 2)
     text = wanted.strip() if isinstance(wanted, str) else ""
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise InvalidInputError(f'TAKE needs a number such as "3" as its second value, got {wanted!r}')
+        raise InvalidInputError(f'TAKE needs a number such as "3" as its second argument, got {wanted!r}')
     return written(items(found)[: int(text)])
 
 

@@ -1,7 +1,7 @@
-"""Words of one line of a plan: names, numbers, quoted texts and signs, each with its column.
+"""Split a line of a plan into tokens: names, numbers, strings and punctuation, each with its column.
 
-A line is read by hand, character by character, and what is not known is a word of kind ``"other"``: reading a line
-cannot fail, only understanding it can.
+The lexer never fails: a character that it does not recognise becomes a token of kind ``"other"``, which the parser
+then reports.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _SINGLE = {"'": "'", "‘": "’", "`": "`"}
 
 @dataclass(slots=True)
 class Word:
-    """A piece of a line.
+    """A token of a line.
 
     Attributes:
-        kind: ``"name"``, ``"number"``, ``"sign"``, ``"end"`` or ``"other"``; a text in straight (``"text"``), curly or
-            single quotes; ``"open-text"`` for one that is not closed on its line or holds an unknown escape.
-        value: The characters; for a text what stands between its quotes, escapes resolved.
-        column: Where it begins, counted from 1.
+        kind: ``"name"``, ``"number"``, ``"sign"``, ``"end"`` or ``"other"``; a string in straight (``"text"``), curly
+            or single quotes; ``"open-text"`` for a string that is not closed on its line or has an unknown escape.
+        value: The characters; for a string, the characters between its quotes, with escapes resolved.
+        column: Column of the first character, counted from 1.
     """
 
     kind: Kind
@@ -35,32 +35,36 @@ class Word:
 
 
 class Lexer:
-    """Reads one line word by word, with one word in sight."""
+    """Reads one line token by token, with a lookahead of one token.
+
+    Attributes:
+        next: The next token, which `take` will return.
+    """
 
     def __init__(self, line: str) -> None:
-        """Begin at the start of a line."""
+        """Start at the beginning of a line."""
         self.line = line
-        self._end = 0  # where the word in sight ends
+        self._end = 0  # the end of the next token
         self._begin = 0
-        self.sight = self._read()
+        self.next = self._read()
 
     def take(self) -> Word:
-        """The word in sight; the next one comes into sight.
+        """Consume the next token.
 
         Returns:
-            The word.
+            The token.
         """
-        word = self.sight
+        word = self.next
         self._begin = self._end
-        self.sight = self._read()
+        self.next = self._read()
         return word
 
     def is_sign(self, sign: str) -> bool:
-        """Whether the word in sight is this sign."""
-        return self.sight.kind == "sign" and self.sight.value == sign
+        """Whether the next token is this punctuation sign."""
+        return self.next.kind == "sign" and self.next.value == sign
 
     def rest(self) -> str:
-        """What stands from the word in sight on, spaces around it removed."""
+        """Return the rest of the line from the next token on, without surrounding white space."""
         return self.line[self._begin :].strip()
 
     def _read(self) -> Word:
@@ -120,7 +124,7 @@ class Lexer:
             else:
                 value.append(line[end])
             end += 1
-        closed = line[end : end + 1] == '"'  # else the line has ended, or an unknown escape was met
+        closed = line[end : end + 1] == '"'  # otherwise the line ended, or an escape is unknown
         self._end = end + 1 if closed else len(line)
         return Word("text" if closed else "open-text", "".join(value), at + 1)
 
@@ -136,9 +140,9 @@ class Lexer:
 
 
 def quoted(value: str) -> str:
-    r"""A text as it stands in a plan.
+    r"""Write a text as a string of a plan.
 
     Returns:
-        The text in double quotes; quotes, backslashes and line breaks in it as ``\"``, ``\\`` and ``\n``.
+        The text in double quotes, with quotes, backslashes and line breaks escaped as ``\"``, ``\\`` and ``\n``.
     """
     return '"' + "".join(_WRITTEN.get(letter, letter) for letter in value) + '"'

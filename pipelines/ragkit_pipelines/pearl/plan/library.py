@@ -1,4 +1,4 @@
-"""The library of actions that a planner may use."""
+"""The library of actions that a planner may use, with demonstrations."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.records import Diagnostic
-from ragkit_pipelines.pearl.plan.action import Action
-from ragkit_pipelines.pearl.plan.definitions import read_action
-
-if TYPE_CHECKING:
-    from ragkit_pipelines.pearl.plan.plan import Plan
+from ragkit_pipelines.pearl.plan.action import Action, read_action
+from ragkit_pipelines.pearl.plan.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A question with a plan that answers it well, to show to a planner."""
+    """A question with a plan that answers it well, used as an in-context example for the planner."""
 
     question: str
     plan: Plan
@@ -33,9 +29,9 @@ class ActionLibrary:
     """The actions that a planner may use, and demonstrations of their use.
 
     Attributes:
-        actions: The actions, in the order in which a planner is shown them.
-        demonstrations: Questions with plans that use them.
-        diagnostics: Warnings about the text that it was read from.
+        actions: The actions, in the order in which they are listed in the planner's prompt.
+        demonstrations: Questions with plans that use the actions.
+        diagnostics: Warnings about the text that the library was read from.
 
     Examples:
         >>> library = ActionLibrary.from_text("FIND(CTX, X) # Find everything about X.")
@@ -53,10 +49,10 @@ class ActionLibrary:
         object.__setattr__(self, "actions", tuple(self.actions))
         object.__setattr__(self, "demonstrations", tuple(self.demonstrations))
         if not self.actions:
-            raise InvalidInputError("an action library needs an action at least, such as FIND(CTX, X) # Find X.")
+            raise InvalidInputError("an action library needs at least one action, such as FIND(CTX, X) # Find X.")
         twice = [name for name, count in Counter(action.name for action in self.actions).items() if count > 1]
         if twice:
-            raise InvalidInputError(f"the library has two actions called {twice[0]}; give each its own name")
+            raise InvalidInputError(f"the library contains two actions named {twice[0]}; give each action its own name")
 
     @cached_property
     def _by_name(self) -> Mapping[str, Action]:
@@ -73,12 +69,12 @@ class ActionLibrary:
 
     def __getitem__(self, name: str) -> Action:
         if name not in self._by_name:
-            raise InvalidInputError(f"the library has no action {name!r}; it has {', '.join(self._by_name)}")
+            raise InvalidInputError(f"the library has no action {name!r}; choose one of {', '.join(self._by_name)}")
         return self._by_name[name]
 
     @classmethod
     def default(cls) -> ActionLibrary:
-        """The library that ships with ragkit: actions for questions about long texts, and ten demonstrations.
+        """Load the library that ships with ragkit: actions for questions about long texts, and ten demonstrations.
 
         Returns:
             A library.
@@ -92,16 +88,16 @@ class ActionLibrary:
 
     @classmethod
     def from_text(cls, text: str) -> ActionLibrary:
-        """Read actions, one a line: ``NAME(CTX, X) # what it does``.
+        """Read actions, one per line: ``NAME(CTX, X) # what it does``.
 
         Args:
-            text: The lines; empty ones, and those that begin with ``#``, are passed over.
+            text: The lines. Empty lines and lines that begin with ``#`` are skipped.
 
         Returns:
-            The library. Its `diagnostics` say where a definition looks cut off.
+            The library. Its `diagnostics` report definitions that appear to be truncated.
 
         Raises:
-            PlanError: If a line cannot be read, or two have one name.
+            PlanError: If a line is not a definition, or two actions have the same name.
         """
         actions: dict[str, Action] = {}
         found: list[Diagnostic] = []
@@ -114,53 +110,60 @@ class ActionLibrary:
             if action.name in actions:
                 found.append(Diagnostic("error", "duplicate-action", f"{action.name} is defined twice", number, 1))
             elif not action.text.endswith((".", "!", "?", ")", "…")):
-                message = f"the definition of {action.name} ends in {action.text[-30:]!r}: is it cut off?"
+                message = f"the definition of {action.name} ends with {action.text[-30:]!r}; it may be truncated"
                 found.append(Diagnostic("warning", "cut-definition", message, number, len(line)))
             actions.setdefault(action.name, action)
         if not actions and not found:
-            found.append(Diagnostic("error", "no-action", "no line; expected NAME(CTX, X) # what it does"))
+            found.append(
+                Diagnostic(
+                    "error",
+                    "no-action",
+                    "the text contains no action; expected lines such as NAME(CTX, X) # what it does",
+                )
+            )
         if any(each.level == "error" for each in found):
             raise PlanError("the list of actions", found)
         return cls(tuple(actions.values()), diagnostics=tuple(found))
 
     def to_text(self) -> str:
-        """The actions as `from_text` reads them; uses and demonstrations are kept by `to_json` only.
+        """Write the actions in the format of `from_text`. Only `to_json` includes uses and demonstrations.
 
         Returns:
-            A line for each action.
+            One line for each action.
         """
         return "".join(f"{action.signature} # {action.text}\n" for action in self.actions)
 
     @classmethod
     def from_json(cls, text: str) -> ActionLibrary:
-        """Read what `to_json` wrote.
+        """Read JSON that `to_json` wrote.
 
         Args:
-            text: JSON.
+            text: The JSON.
 
         Returns:
             The library.
 
         Raises:
-            InvalidInputError: If it is something else.
-            PlanError: If an action or a demonstration in it is wrong.
+            InvalidInputError: If the text is not such JSON.
+            PlanError: If an action or a demonstration is not valid.
         """
         try:
             read = _Library.model_validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise InvalidInputError(f"an action library as JSON: {first['loc']}: {first['msg']}") from error
+            raise InvalidInputError(
+                f"the action library is not valid: {first['loc']}: {first['msg']}; pass what ActionLibrary.to_json() "
+                "returned"
+            ) from error
         library = cls(tuple(Action(row.name, row.parameters, row.text, row.uses) for row in read.actions))
-        from ragkit_pipelines.pearl.plan.plan import Plan
-
         demonstrations = (Demonstration(row.question, Plan.parse(row.plan, library)) for row in read.demonstrations)
         return replace(library, demonstrations=tuple(demonstrations))
 
     def to_json(self) -> str:
-        """Everything but the diagnostics, as JSON.
+        """Write the library, without its diagnostics, as JSON.
 
         Returns:
-            JSON, indented.
+            Indented JSON.
         """
         rows = [
             _Action(name=action.name, parameters=action.parameters, text=action.text, uses=action.uses)
@@ -170,30 +173,32 @@ class ActionLibrary:
         return _Library(actions=rows, demonstrations=shown).model_dump_json(indent=1)
 
     def counted(self, plans: Iterable[Plan]) -> ActionLibrary:
-        """The same library with the uses in these plans added to those it has.
+        """Add the uses of the actions in some plans to their counts.
 
         Returns:
-            A library.
+            A new library.
         """
         uses = Counter(step.action.name for plan in plans for step in plan.steps)
         return replace(self, actions=tuple(replace(a, uses=a.uses + uses[a.name]) for a in self.actions))
 
     def subset(self, min_uses: int = 1) -> ActionLibrary:
-        """The actions that were used often, and the demonstrations that need no other.
+        """Keep the frequently used actions, and the demonstrations that use only these.
 
         Args:
-            min_uses: Uses at the least.
+            min_uses: Minimum number of uses.
 
         Returns:
-            A library.
+            A new library.
 
         Raises:
-            InvalidInputError: If no action was used so often.
+            InvalidInputError: If no action has this many uses.
         """
         kept = {action.name for action in self.actions if action.uses >= min_uses}
         if not kept:
             most = max(action.uses for action in self.actions)
-            raise InvalidInputError(f"no action has {min_uses} uses, the most used one has {most}; lower `min_uses`")
+            raise InvalidInputError(
+                f"no action has {min_uses} uses; the most frequent one has {most}. Lower `min_uses`"
+            )
         shown = (
             each
             for each in self.demonstrations
@@ -228,7 +233,7 @@ class _Library(BaseModel):
 
 
 def read_demonstrations(text: str, library: ActionLibrary) -> tuple[Demonstration, ...]:
-    """Read questions with plans: ``Question: …``, an empty line, the plan; a line of dashes between two of them.
+    """Read demonstrations: ``Question: …``, an empty line and a plan, separated by lines of three dashes.
 
     Args:
         text: The text.
@@ -238,15 +243,13 @@ def read_demonstrations(text: str, library: ActionLibrary) -> tuple[Demonstratio
         The demonstrations.
 
     Raises:
-        InvalidInputError: If one does not begin with its question.
-        PlanError: If a plan cannot be read.
+        InvalidInputError: If a demonstration does not begin with its question.
+        PlanError: If a plan cannot be parsed.
     """
-    from ragkit_pipelines.pearl.plan.plan import Plan
-
     shown = []
     for block in text.replace("\r\n", "\n").split("\n---\n"):
         first, _, plan = block.strip().partition("\n")
         if not first.startswith("Question: "):
-            raise InvalidInputError(f"a demonstration begins with 'Question: …', got {first[:60]!r}")
+            raise InvalidInputError(f"a demonstration must begin with 'Question: …', got {first[:60]!r}")
         shown.append(Demonstration(first.removeprefix("Question: ").strip(), Plan.parse(plan.strip(), library)))
     return tuple(shown)

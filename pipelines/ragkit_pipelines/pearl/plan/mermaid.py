@@ -1,39 +1,39 @@
-"""Plans drawn for Mermaid."""
+"""Drawing the graph of a plan with Mermaid."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-if TYPE_CHECKING:
-    from ragkit_pipelines.pearl.plan.plan import Plan
+from ragkit_pipelines.pearl.plan.nodes import Step, sinks_of
 
-_LONGEST = 90  # characters of a call that are shown
+_LONGEST = 90  # maximum number of characters of a call in the drawing
 
 
-def mermaid(plan: Plan, notes: Mapping[str, str] | None = None, classes: Mapping[str, str] | None = None) -> str:
-    """Draw a plan: the document, the steps, and the answer that their unused values make.
+def mermaid(
+    steps: Sequence[Step], notes: Mapping[str, str] | None = None, classes: Mapping[str, str] | None = None
+) -> str:
+    """Draw the document, the steps, and the answer that consists of their unused values.
 
     Args:
-        plan: The plan.
-        notes: A further line for some steps, by name.
+        steps: The steps of the plan.
+        notes: An additional line for some steps, by name.
         classes: A style for some steps, by name: ``"done"``, ``"failed"`` or ``"skipped"``.
 
     Returns:
-        A flowchart for Mermaid. Texts of the plan are escaped, so that they cannot change the drawing.
+        A flowchart for Mermaid. Texts of the plan are escaped, so they cannot change the drawing.
     """
-    place = {step.out: number for number, step in enumerate(plan.steps, 1)}
+    numbers = {step.out: number for number, step in enumerate(steps, 1)}
     lines = ["flowchart TD", '  document[("document")]']
-    for step in plan.steps:
+    for step in steps:
         call = step.call if len(step.call) <= _LONGEST else step.call[: _LONGEST - 1] + "…"
-        rows = [f"{place[step.out]}. {step.out}", call, *([notes[step.out]] if notes and step.out in notes else [])]
-        node = f"s{place[step.out]}"
+        rows = [f"{numbers[step.out]}. {step.out}", call, *([notes[step.out]] if notes and step.out in notes else [])]
+        node = f"s{numbers[step.out]}"
         style = f":::{classes[step.out]}" if classes and step.out in classes else ""
         lines.append(f'  {node}["{"<br/>".join(map(_escaped, rows))}"]{style}')
         if step.reads_document:
             lines.append(f"  document -.-> {node}")
-        lines += [f"  s{place[name]} --> {node}" for name in step.reads]
-    lines += [f"  s{place[step.out]} --> answer((answer))" for step in plan.sinks]
+        lines += [f"  s{numbers[name]} --> {node}" for name in step.reads]
+    lines += [f"  s{numbers[step.out]} --> answer((answer))" for step in sinks_of(steps)]
     if classes:
         lines += [
             "  classDef done fill:#e8f5e9,stroke:#2e7d32",
@@ -44,5 +44,5 @@ def mermaid(plan: Plan, notes: Mapping[str, str] | None = None, classes: Mapping
 
 
 def _escaped(text: str) -> str:
-    """A text in which Mermaid sees nothing but letters: what it might read is written by its number."""
+    """Escape a text: every character that Mermaid could interpret is written by its number."""
     return "".join(letter if letter.isalnum() or letter in " _.,:()=-…" else f"#{ord(letter)};" for letter in text)

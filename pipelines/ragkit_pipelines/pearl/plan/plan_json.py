@@ -1,14 +1,15 @@
-"""Plans as JSON."""
+"""Reading and writing plans as JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.pearl.plan.action import Action
-from ragkit_pipelines.pearl.plan.plan import Argument, Ctx, Plan, Step, Text, TextList, Variable
+from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Step, Text, TextList, Variable
 
 
 class _Record(BaseModel):
@@ -66,7 +67,7 @@ class _Plan(_Record):
     steps: list[_Step]
 
 
-def _written(argument: Argument) -> _Ctx | _Text | _Variable | _List:
+def _as_record(argument: Argument) -> _Ctx | _Text | _Variable | _List:
     if isinstance(argument, Text):
         return _Text(text=argument.value)
     if isinstance(argument, Variable):
@@ -77,43 +78,49 @@ def _written(argument: Argument) -> _Ctx | _Text | _Variable | _List:
     return _List(items=parts)
 
 
-def write_plan(plan: Plan) -> str:
-    """A plan with the actions that it uses.
+def write_steps(steps: Sequence[Step], new_actions: Sequence[Action]) -> str:
+    """Write the steps of a plan and the actions that they use as JSON.
 
     Returns:
         JSON on one line.
     """
-    used = {action.name: action for action in (*plan.new_actions, *(step.action for step in plan.steps))}
+    used = {action.name: action for action in (*new_actions, *(step.action for step in steps))}
     return _Plan(
         actions=[_Action(name=a.name, parameters=a.parameters, text=a.text) for a in used.values()],
-        new_actions=[action.name for action in plan.new_actions],
+        new_actions=[action.name for action in new_actions],
         steps=[
-            _Step(out=step.out, action=step.action.name, arguments=list(map(_written, step.arguments)), note=step.note)
-            for step in plan.steps
+            _Step(
+                out=step.out, action=step.action.name, arguments=list(map(_as_record, step.arguments)), note=step.note
+            )
+            for step in steps
         ],
     ).model_dump_json()
 
 
-def read_plan(text: str) -> Plan:
-    """Read what `write_plan` wrote.
+def read_steps(text: str) -> tuple[tuple[Step, ...], tuple[Action, ...]]:
+    """Read JSON that `write_steps` wrote.
 
     Returns:
-        The plan.
+        The steps and the actions that the plan defines.
 
     Raises:
-        InvalidInputError: If it is something else; a plan that cannot run is a `PlanError`.
+        InvalidInputError: If the text is not such JSON.
     """
     try:
         read = _Plan.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InvalidInputError(f"a plan as JSON: {first['loc']}: {first['msg']}") from error
+        raise InvalidInputError(
+            f"the plan is not valid JSON of a plan: {first['loc']}: {first['msg']}; pass what Plan.to_json() returned"
+        ) from error
     actions = {row.name: Action(row.name, row.parameters, row.text) for row in read.actions}
     missing = {*read.new_actions, *(step.action for step in read.steps)} - set(actions)
     if missing:
-        raise InvalidInputError(f"a plan as JSON: its actions lack {', '.join(sorted(missing))}; it must carry them")
+        raise InvalidInputError(
+            f"the JSON of the plan does not define {', '.join(sorted(missing))}; add the missing actions to `actions`"
+        )
     steps = (
         Step(row.out, actions[row.action], tuple(argument.value() for argument in row.arguments), row.note)
         for row in read.steps
     )
-    return Plan(tuple(steps), tuple(actions[name] for name in read.new_actions))
+    return tuple(steps), tuple(actions[name] for name in read.new_actions)

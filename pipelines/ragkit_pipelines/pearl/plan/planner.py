@@ -1,4 +1,4 @@
-"""Making plans: by asking a model, or without one."""
+"""Planners, which write plans: with a model, or a fixed plan of one step."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from typing import Literal, Protocol, runtime_checkable
 
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.records import Completion, Diagnostic, Prompt
-from ragkit_pipelines.pearl.plan.action import DOCUMENT, Action
+from ragkit_pipelines.pearl.plan.action import DIRECT, DOCUMENT, Action
 from ragkit_pipelines.pearl.plan.library import ActionLibrary, Demonstration
 from ragkit_pipelines.pearl.plan.plan import Ctx, Plan, Step
 from ragkit_pipelines.pearl.prompts import plan_prefix, plan_suffix
-from ragkit_pipelines.pearl.run.calls import Ask, Caller, Failure
-from ragkit_pipelines.pearl.run.executor import DIRECT
+from ragkit_pipelines.pearl.run.calls import Caller, Failure, ModelCall
 
 _STOP = ("\n\n\n", "\nQuestion:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """What a planner came to.
+    """The result of planning.
 
     Attributes:
         plan: The plan, or None.
-        reason: Why there is none.
-        rejected: Texts that were no plans, each with what was wrong with it.
+        reason: Why there is no plan.
+        rejected: The rejected texts, each with its diagnostics.
     """
 
     plan: Plan | None
@@ -35,7 +34,7 @@ class Planned:
 
 @runtime_checkable
 class Planner(Protocol):
-    """Makes a plan for a question, without the document."""
+    """Writes a plan for a question, without the document."""
 
     def plan(
         self,
@@ -46,29 +45,31 @@ class Planner(Protocol):
         rejected: Plan | None = None,
         remarks: Sequence[str] = (),
     ) -> Planned:
-        """Make a plan; ``remarks`` say what is wrong with an earlier one."""
+        """Write a plan; ``remarks`` state what is wrong with a rejected one."""
         ...
 
     def warm(self, library: ActionLibrary, caller: Caller) -> None:
-        """Get ready for several questions."""
+        """Prepare for several questions."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptPlanner(Planner):
-    """Shows a model the actions and some demonstrations, and asks for a plan.
+    """Prompts a model with the actions and some demonstrations to write a plan.
 
-    A plan that cannot be read goes back with what is wrong at which place. Rules, actions and demonstrations come first
-    in the prompt and are the same for every question, so that a prompt cache holds them.
+    A plan that cannot be parsed is sent back to the model with its mistakes and their positions. The rules, actions and
+    demonstrations are at the beginning of the prompt and are the same for every question, so a prompt cache can reuse
+    them.
 
     Attributes:
-        demonstrations: Questions with plans; those of the library if None.
-        max_corrections: How often a rejected plan goes back.
-        repair: Whether slips that can be read in one way only are mended instead; they are listed in the plan.
-        dangling: What becomes of values that no step uses: ``"prune"`` does not compute them, ``"keep"`` has them in
+        demonstrations: Questions with plans; the library's demonstrations if None.
+        max_corrections: How many times a rejected plan is sent back.
+        repair: Whether mistakes that have only one possible correction are repaired instead. The plan lists the
+            repairs.
+        dangling: How to treat values that no step uses: ``"prune"`` removes their steps, ``"keep"`` includes them in
             the answer.
-        max_tokens: Tokens of a plan at the most.
-        temperature: 0 for the likeliest plan.
+        max_tokens: Maximum length of a plan in tokens.
+        temperature: Sampling temperature; 0 for greedy decoding.
         seed: Seed of the sampling.
     """
 
@@ -87,7 +88,7 @@ class PromptPlanner(Planner):
             raise InvalidInputError(f"`dangling` must be 'keep' or 'prune', got {self.dangling!r}")
 
     def prefix(self, library: ActionLibrary) -> str:
-        """The beginning of every prompt for plans over this library.
+        """Build the part of the prompt that all questions share.
 
         Returns:
             Text.
@@ -96,7 +97,7 @@ class PromptPlanner(Planner):
         return plan_prefix(library.to_text(), [(each.question, each.plan.render()) for each in shown])
 
     def warm(self, library: ActionLibrary, caller: Caller) -> None:
-        """Send what all questions share, so that the first of them find it in the cache."""
+        """Send the shared prefix once, so that the first questions already find it in the prompt cache."""
         caller.warm(self.prefix(library))
 
     def plan(
@@ -108,23 +109,23 @@ class PromptPlanner(Planner):
         rejected: Plan | None = None,
         remarks: Sequence[str] = (),
     ) -> Planned:
-        """Ask for a plan until one can be read.
+        """Prompt the model until it writes a plan that can be parsed.
 
         Args:
             question: The question.
             library: The actions.
-            caller: What makes the calls.
-            rejected: An earlier plan, which could be read but is not wanted.
-            remarks: What is wrong with it.
+            caller: Makes the model calls.
+            rejected: An earlier plan that could be parsed, but gave a wrong answer.
+            remarks: What is wrong with that plan.
 
         Returns:
-            The plan, or why there is none.
+            The plan, or the reason why there is none.
         """
         prefix = self.prefix(library)
         suffix = plan_suffix(question, "" if rejected is None else rejected.render(), remarks)
         tried: list[tuple[str, tuple[Diagnostic, ...]]] = []
         for _ in range(1 + self.max_corrections):
-            ask = Ask(
+            call = ModelCall(
                 prompt=Prompt(prefix, suffix),
                 purpose="plan",
                 max_tokens=self.max_tokens,
@@ -132,9 +133,9 @@ class PromptPlanner(Planner):
                 temperature=self.temperature,
                 seed=self.seed + len(tried),
             )
-            outcome = caller.ask([ask])[0]
+            outcome = caller.complete([call])[0]
             if isinstance(outcome, Failure):
-                return Planned(plan=None, reason=f"no plan was had: {outcome.reason}", rejected=tuple(tried))
+                return Planned(plan=None, reason=f"No plan: {outcome.reason}", rejected=tuple(tried))
             text = outcome.completion.text.strip()
             try:
                 plan = self._read(outcome.completion, library)
@@ -143,29 +144,29 @@ class PromptPlanner(Planner):
                 problems = [str(each) for each in error.diagnostics if each.level == "error"][:8]
                 before, suffix = suffix, plan_suffix(question, text[:4000], problems)
                 if suffix == before and not self.temperature:
-                    break  # the same plan again, and the same words would be asked again
+                    break  # the model repeated the plan, and the next prompt would be the same
             else:
                 return Planned(plan=plan.normalised(self.dangling), rejected=tuple(tried))
         last = next(str(each) for each in tried[-1][1] if each.level == "error")
-        reason = f"{len(tried)} plans were rejected, the last one for {last}"
+        reason = f"{len(tried)} plans were rejected. The last one: {last}"
         return Planned(plan=None, reason=reason, rejected=tuple(tried))
 
     def _read(self, completion: Completion, library: ActionLibrary) -> Plan:
-        if completion.finish_reason == "length":  # what is there may read as a plan, but is not the whole one
-            message = f"the plan was cut off at {self.max_tokens} tokens; write fewer steps, and nothing behind them"
+        if completion.finish_reason == "length":  # the beginning may parse, but the rest is missing
+            message = f"the plan was truncated at {self.max_tokens} tokens; write fewer steps, and no text after them"
             raise PlanError("the plan", [Diagnostic("error", "cut-off", message)])
         return Plan.parse(completion.text.strip(), library, repair=self.repair)
 
 
 @dataclass(frozen=True, slots=True)
 class ZeroShot:
-    """Answers a question directly over the document: a plan of one step, which is shown the question itself."""
+    """Answers a question directly from the document, by a plan of one step whose prompt contains the question."""
 
     def plan(self) -> Plan:
-        """The plan.
+        """Build the plan.
 
         Returns:
-            One step.
+            A plan of one step.
         """
         action = Action(DIRECT, (DOCUMENT,), "Answer the question from the text, with what it rests on.")
         return Plan((Step("answer", action, (Ctx(),), "Answer the question"),), (action,))

@@ -1,42 +1,39 @@
-"""The same plan with fewer steps."""
+"""Removing steps of a plan that do not change its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.plan.builtins import is_local
-from ragkit_pipelines.pearl.plan.plan import Argument, Plan, Step, TextList, Variable
+from ragkit_pipelines.pearl.plan.nodes import Argument, Step, TextList, Variable, sinks_of
 
 Dangling = Literal["keep", "prune"]
+Steps = Sequence[Step]
+Change = tuple[Steps, Diagnostic]
 
 
-def normalised(plan: Plan, dangling: Dangling = "keep") -> Plan:
-    """Leave out steps that change nothing; see `Plan.normalised`.
+def simplified(steps: Steps, dangling: Dangling) -> tuple[Steps, list[Diagnostic]]:
+    """Remove unnecessary steps; see `Plan.normalised`.
 
     Returns:
-        A plan; what was done is added to its diagnostics, as repairs.
+        The steps that are left, and a repair for each step that was removed.
     """
-    for work in ([_prune] if dangling == "prune" else []) + [_merge, _drop_concat]:
-        plan = _until_done(plan, work)
-    return plan
+    repairs: list[Diagnostic] = []
+    rules: list[Callable[[Steps], Change | None]] = [*([_prune] if dangling == "prune" else []), _merge, _drop_concat]
+    for rule in rules:
+        while (changed := rule(steps)) is not None:
+            steps, repair = changed
+            repairs.append(repair)
+    return steps, repairs
 
 
-def _until_done(plan: Plan, work: Callable[[Plan], Plan | None]) -> Plan:
-    while (changed := work(plan)) is not None:
-        plan = changed
-    return plan
-
-
-def _without(plan: Plan, place: int, code: str, message: str, renamed: Mapping[str, str]) -> Plan:
-    """A plan without one step; its readers take another value."""
-    note = Diagnostic("repair", code, message)
-    steps = tuple(_renamed(step, renamed) for at, step in enumerate(plan.steps) if at != place)
-    used = {step.action.name for step in steps}
-    new = tuple(action for action in plan.new_actions if action.name in used)
-    return Plan(steps, new, (*plan.diagnostics, note))
+def _without(steps: Steps, index: int, code: str, message: str, renamed: Mapping[str, str]) -> Change:
+    """Remove one step; the steps that used its value use another one."""
+    left = [_renamed(step, renamed) for at, step in enumerate(steps) if at != index]
+    return left, Diagnostic("repair", code, message)
 
 
 def _renamed(step: Step, renamed: Mapping[str, str]) -> Step:
@@ -49,40 +46,41 @@ def _renamed(step: Step, renamed: Mapping[str, str]) -> Step:
     return replace(step, arguments=tuple(map(change, step.arguments)))
 
 
-def _prune(plan: Plan) -> Plan | None:
-    """Leave out a value that no step uses, the last one apart."""
-    for place, step in enumerate(plan.steps[:-1]):
-        if step in plan.sinks:
-            return _without(plan, place, "pruned", f"{step.out} left out, as no step uses it", {})
+def _prune(steps: Steps) -> Change | None:
+    """Remove a value that no step uses, except the last one."""
+    sinks = sinks_of(steps)
+    for index, step in enumerate(steps[:-1]):
+        if step in sinks:
+            return _without(steps, index, "pruned", f"removed {step.out}, which no step uses", {})
     return None
 
 
-def _merge(plan: Plan) -> Plan | None:
-    """Make a call once. A value that stands in the answer by itself stays, or the answer would change."""
-    sinks = {step.out for step in plan.sinks}
+def _merge(steps: Steps) -> Change | None:
+    """Remove a repeated call. A value that is itself part of the answer stays, because the answer must not change."""
+    sinks = {step.out for step in sinks_of(steps)}
     first: dict[tuple[str, tuple[Argument, ...]], str] = {}
-    for place, step in enumerate(plan.steps):
+    for index, step in enumerate(steps):
         if step.out in sinks:
             continue
         kept = first.setdefault((step.action.name, step.arguments), step.out)
         if kept != step.out:
-            message = f"{step.out} is the same call as {kept}, which takes its place"
-            return _without(plan, place, "merged-call", message, {step.out: kept})
+            message = f"replaced {step.out} by {kept}, which is the same call"
+            return _without(steps, index, "merged-call", message, {step.out: kept})
     return None
 
 
-def _drop_concat(plan: Plan) -> Plan | None:
-    """Leave out a CONCAT of one value, unless the order of the answer or what is in it would change."""
-    sinks = {step.out for step in plan.sinks}
-    for place, step in enumerate(plan.steps):
+def _drop_concat(steps: Steps) -> Change | None:
+    """Remove a CONCAT of one value, unless the content or the order of the answer would change."""
+    sinks = {step.out for step in sinks_of(steps)}
+    for index, step in enumerate(steps):
         only = step.arguments[0]
         if step.action.name != "CONCAT" or not is_local(step.action) or len(step.arguments) > 1:
             continue
         if not isinstance(only, Variable):
             continue
-        readers = [other.out for other in plan.steps if only.name in other.reads]
-        if step.out in sinks and (readers != [step.out] or plan.steps[place - 1].out != only.name):
+        readers = [other.out for other in steps if only.name in other.reads]
+        if step.out in sinks and (readers != [step.out] or steps[index - 1].out != only.name):
             continue
-        message = f"{step.out} was a copy of {only.name}, which takes its place"
-        return _without(plan, place, "dropped-concat", message, {step.out: only.name})
+        message = f"replaced {step.out} by {only.name}, of which it was a copy"
+        return _without(steps, index, "dropped-concat", message, {step.out: only.name})
     return None

@@ -1,43 +1,43 @@
-"""What has to hold for the steps of a plan, and what is only odd."""
+"""The rules that the steps of a plan must follow, and warnings about unusual steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.plan.action import DOCUMENT, Action
 from ragkit_pipelines.pearl.plan.builtins import is_local
-
-if TYPE_CHECKING:
-    from ragkit_pipelines.pearl.plan.plan import Argument, Plan, Step
+from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Step, Text, TextList, Variable, sinks_of
 
 Where = Callable[[int, int], tuple[int, int]]
-"""Gives line and column of a value: the step's place, and the value's place or -1 for the name of the step."""
+"""Returns the line and column of an argument, given the index of the step and the position of the argument, or -1 for
+the name of the step."""
 
 WHOLE_STEP = -1
 
 
-def check_plan(plan: Plan) -> list[Diagnostic]:
-    """Check a plan that was not read from text; lines are those of its steps.
+def check_plan(steps: Sequence[Step], new_actions: Sequence[Action]) -> list[Diagnostic]:
+    """Check a plan that was not parsed from text; the line of a diagnostic is the number of its step.
 
     Returns:
         Everything found.
     """
     found: list[Diagnostic] = []
-    if not plan.steps:
-        found.append(Diagnostic("error", "no-steps", "the plan has no step; expected one at least"))
-    names = [action.name for action in plan.new_actions]
+    if not steps:
+        found.append(Diagnostic("error", "no-steps", "the plan has no step; expected at least one"))
+    names = [action.name for action in new_actions]
     twice = sorted({name for name in names if names.count(name) > 1})
     found += [Diagnostic("error", "duplicate-action", f"{name} is defined twice") for name in twice]
-    for place, step in enumerate(plan.steps, 1):
+    for number, step in enumerate(steps, 1):
         if not _is_variable(step.out):
-            message = f"{step.out[:60]!r} is no name for a value; use letters, digits and underscores"
-            found.append(Diagnostic("error", "variable-name", message, place))
+            message = f"{step.out[:60]!r} is not a valid name for a value; use letters, digits and underscores"
+            found.append(Diagnostic("error", "variable-name", message, number))
         if has_controls(step.note) or not step.note.strip():
-            found.append(Diagnostic("error", "note", "a step needs a note of one line that says what it is for", place))
-    check_steps(plan.steps, lambda place, _: (place + 1, 0), found)
+            message = "a step needs a note of one line that states its purpose"
+            found.append(Diagnostic("error", "note", message, number))
+    check_steps(steps, lambda index, _: (index + 1, 0), found)
     return found
 
 
@@ -46,7 +46,7 @@ def _is_variable(name: str) -> bool:
 
 
 def has_controls(text: str, allowed: str = "") -> bool:
-    """Whether a text holds a control character; most texts do not, and are passed quickly."""
+    """Whether a text contains a control character other than the allowed ones."""
     return not text.isprintable() and any((c < " " or c == "\x7f") and c not in allowed for c in text)
 
 
@@ -58,14 +58,14 @@ def check_steps(
     unreadable: frozenset[str] = frozenset(),
     unknown: frozenset[str] = frozenset(),
 ) -> None:
-    """Check the steps of a plan one after the other.
+    """Check the steps of a plan in order.
 
     Args:
         steps: The steps.
-        where: Gives the place of a value in the text.
-        found: Where diagnostics go.
-        unreadable: Values of steps that could not be read; whoever uses them is not to blame.
-        unknown: Names of actions that are not known, so that nothing can be said about their calls.
+        where: Returns the position of an argument in the text.
+        found: Diagnostics are appended to this list.
+        unreadable: Values of steps that could not be parsed. Using them is not reported as a further error.
+        unknown: Names of unknown actions. The arguments of their calls are not checked.
     """
     _StepCheck(steps, where, found, unreadable, unknown).run()
 
@@ -81,114 +81,102 @@ class _StepCheck:
     ) -> None:
         self.steps, self.where, self.found, self.unknown = steps, where, found, unknown
         self.made: dict[str, int] = dict.fromkeys(unreadable, WHOLE_STEP)
-        self.last_of: Mapping[str, int] = {step.out: place for place, step in enumerate(steps)}
+        self.last_of: Mapping[str, int] = {step.out: index for index, step in enumerate(steps)}
         self.calls: dict[tuple[str, tuple[Argument, ...]], int] = {}
 
     def run(self) -> None:
-        for place, step in enumerate(self.steps):
+        for index, step in enumerate(self.steps):
             if step.action.name not in self.unknown:
-                self._check_call(place, step)
-            self._check_names(place, step)
-            self._check_output(place, step)
-        self._check_dangling()
+                self._check_call(index, step)
+            self._check_names(index, step)
+            self._check_output(index, step)
+        sinks = sinks_of(self.steps)
+        for index, step in enumerate(self.steps[:-1]):
+            if step in sinks:
+                message = f"no step uses {step.out}, so its value becomes part of the answer"
+                self._report("warning", "dangling-value", message, index, WHOLE_STEP)
 
-    def _say(self, level: Literal["error", "warning"], code: str, message: str, place: int, at: int) -> None:
-        line, column = self.where(place, at)
+    def _report(self, level: Literal["error", "warning"], code: str, message: str, index: int, at: int) -> None:
+        line, column = self.where(index, at)
         self.found.append(Diagnostic(level, code, message, line, column))
 
-    def _check_call(self, place: int, step: Step) -> None:
-        from ragkit_pipelines.pearl.plan.plan import Ctx, Text, TextList, Variable
-
+    def _check_call(self, index: int, step: Step) -> None:
         action = step.action
         if not action.takes(len(step.arguments)):
-            message = f"{action.signature} takes {_number(action)}, got {len(step.arguments)}"
-            self._say("error", "arity", message, place, WHOLE_STEP)
+            message = f"{action.signature} takes {_arity(action)}, got {len(step.arguments)}"
+            self._report("error", "arity", message, index, WHOLE_STEP)
             return
         for at, argument in enumerate(step.arguments):
             name = action.parameter(at)
             if isinstance(argument, Ctx) and name != DOCUMENT:
-                message = f"{DOCUMENT} cannot stand for {name} of {action.signature}; name the value it needs"
-                self._say("error", "document-place", message, place, at)
+                message = f"{DOCUMENT} cannot be passed as {name} of {action.signature}; pass a string or a variable"
+                self._report("error", "document-place", message, index, at)
             elif name == DOCUMENT and isinstance(argument, Variable):
-                message = f"{argument.name} stands in the place of the document, which this step will not see"
-                self._say("warning", "no-document", message, place, at)
+                message = f"{argument.name} is passed instead of {DOCUMENT}, so this step does not see the document"
+                self._report("warning", "no-document", message, index, at)
             elif name == DOCUMENT and not isinstance(argument, Ctx):
-                message = f"the document is missing: {action.signature} begins with {DOCUMENT}"
-                self._say("error", "document-place", message, place, at)
+                message = f"the document is missing: the first argument of {action.signature} must be {DOCUMENT}"
+                self._report("error", "document-place", message, index, at)
             elif isinstance(argument, TextList) and name != "LIST":
-                message = f"a list cannot stand for {name} of {action.signature}; write one text or variable"
-                self._say("error", "list-argument", message, place, at)
+                message = f"a list cannot be passed as {name} of {action.signature}; pass one string or variable"
+                self._report("error", "list-argument", message, index, at)
             elif isinstance(argument, Text):
-                self._check_text(place, at, argument.value)
+                self._check_text(index, at, argument.value)
         if action.name == "CONCAT" and is_local(action):
-            self._check_concat(place, step)
+            self._check_concat(index, step)
 
-    def _check_text(self, place: int, at: int, value: str) -> None:
+    def _check_text(self, index: int, at: int, value: str) -> None:
         if has_controls(value, "\n\t\r"):
-            self._say("error", "control-character", "a text must not hold control characters", place, at)
+            self._report("error", "control-character", "a string must not contain control characters", index, at)
         elif not value.strip():
-            self._say("warning", "empty-text", "the text is empty", place, at)
+            self._report("warning", "empty-text", "the string is empty", index, at)
         elif self.made.get(value, WHOLE_STEP) != WHOLE_STEP:
-            message = f'"{value}" is a text, although a variable has that name; without quotes it is the variable'
-            self._say("warning", "quoted-variable", message, place, at)
+            message = f'"{value}" is a string, but a variable has this name; to use the variable, remove the quotes'
+            self._report("warning", "quoted-variable", message, index, at)
 
-    def _check_concat(self, place: int, step: Step) -> None:
-        from ragkit_pipelines.pearl.plan.plan import Text
-
+    def _check_concat(self, index: int, step: Step) -> None:
         if len(step.arguments) == 1:
-            self._say("warning", "concat-of-one", "CONCAT of one value only copies it", place, WHOLE_STEP)
+            self._report("warning", "concat-of-one", "CONCAT of one value only copies it", index, WHOLE_STEP)
         for at, argument in enumerate(step.arguments):
             if isinstance(argument, Text):
-                self._say("warning", "concat-of-text", "CONCAT of a text that the plan wrote itself", place, at)
+                self._report("warning", "concat-of-text", "CONCAT of a string that is part of the plan", index, at)
 
-    def _check_names(self, place: int, step: Step) -> None:
-        from ragkit_pipelines.pearl.plan.plan import TextList, Variable
-
+    def _check_names(self, index: int, step: Step) -> None:
         seen: set[str] = set()
-        for at, argument in enumerate(step.arguments):
-            for part in argument.items if isinstance(argument, TextList) else (argument,):
-                if not isinstance(part, Variable):
-                    continue
-                name = part.name
-                if name in seen:
-                    self._say("warning", "same-value-twice", f"{name} is given twice", place, at)
-                seen.add(name)
-                if name not in self.made:
-                    self._say_missing(place, at, name, step)
+        for at, name in step.variables():
+            if name in seen:
+                self._report("warning", "same-value-twice", f"{name} is passed twice", index, at)
+            seen.add(name)
+            if name not in self.made:
+                self._report_missing(index, at, name, step)
 
-    def _say_missing(self, place: int, at: int, name: str, step: Step) -> None:
-        if name == step.out and self.last_of[name] == place:
+    def _report_missing(self, index: int, at: int, name: str, step: Step) -> None:
+        if name == step.out and self.last_of[name] == index:
             code, message = "self-use", f"{name} is used in the step that makes it"
         elif name in self.last_of:
-            code, message = "used-before-made", f"{name} is made by step {self.last_of[name] + 1} only; put that first"
+            code, message = "used-before-made", f"{name} is made only by step {self.last_of[name] + 1}; move it up"
         else:
             close = get_close_matches(name, self.made, n=1)
-            hint = f"did you mean {close[0]}?" if close else "a text is written in double quotes"
+            hint = f"did you mean {close[0]}?" if close else "write a string in double quotes"
             code, message = "undefined-variable", f"no step makes {name}; {hint}"
-        self._say("error", code, message, place, at)
+        self._report("error", code, message, index, at)
 
-    def _check_output(self, place: int, step: Step) -> None:
+    def _check_output(self, index: int, step: Step) -> None:
         if step.out in self.made:
-            message = f"{step.out} is made by an earlier step; give this value another name"
-            self._say("error", "made-twice", message, place, WHOLE_STEP)
+            message = f"{step.out} is already made by an earlier step; give this value another name"
+            self._report("error", "made-twice", message, index, WHOLE_STEP)
         if step.out == DOCUMENT:
-            self._say("error", "variable-name", f"{DOCUMENT} is the document; use another name", place, WHOLE_STEP)
+            message = f"{DOCUMENT} is the document; give this value another name"
+            self._report("error", "variable-name", message, index, WHOLE_STEP)
         call = (step.action.name, step.arguments)
-        if self.calls.setdefault(call, place) != place:
-            message = f"the same call as in step {self.calls[call] + 1}; use its value"
-            self._say("warning", "same-call-twice", message, place, WHOLE_STEP)
-        self.made[step.out] = place
-
-    def _check_dangling(self) -> None:
-        used = {name for step in self.steps for name in step.reads}
-        for place, step in enumerate(self.steps[:-1]):
-            if step.out not in used:
-                message = f"no step uses {step.out}, so it becomes part of the answer as it is"
-                self._say("warning", "dangling-value", message, place, WHOLE_STEP)
+        if self.calls.setdefault(call, index) != index:
+            message = f"this is the same call as in step {self.calls[call] + 1}; use its value"
+            self._report("warning", "same-call-twice", message, index, WHOLE_STEP)
+        self.made[step.out] = index
 
 
-def _number(action: Action) -> str:
+def _arity(action: Action) -> str:
     count = len(action.parameters)
     if action.variadic:
-        return f"{1 + action.reads_document} values at least"
-    return f"{count} value{'s' * (count > 1)}"
+        return f"at least {1 + action.reads_document} arguments"
+    return f"{count} argument{'s' * (count > 1)}"

@@ -1,4 +1,4 @@
-"""One question from its plan to its answer."""
+"""Answering one question: from its plan to its answer."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Literal
 
-from ragkit_pipelines.pearl.plan.action import DOCUMENT, MORE, Action
+from ragkit_pipelines.pearl.plan.action import DIRECT, DOCUMENT, MORE, Action
 from ragkit_pipelines.pearl.plan.library import ActionLibrary
-from ragkit_pipelines.pearl.plan.plan import Argument, Ctx, Plan, Step, Variable
+from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Step, Variable
+from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.plan.planner import Planner, ZeroShot
 from ragkit_pipelines.pearl.router import Router
 from ragkit_pipelines.pearl.run.calls import Caller
 from ragkit_pipelines.pearl.run.context import View
 from ragkit_pipelines.pearl.run.events import StepEnded
-from ragkit_pipelines.pearl.run.executor import DIRECT, PlanExecutor
+from ragkit_pipelines.pearl.run.executor import PlanExecutor
 from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
 from ragkit_pipelines.pearl.run.trace import RunTrace
 
@@ -25,7 +26,7 @@ Stage = Plan | StepRun | Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What answers questions; see `Pearl`."""
+    """The components that answer questions; see `Pearl`."""
 
     library: ActionLibrary
     planner: Planner
@@ -38,14 +39,14 @@ class Parts:
 
 @dataclass(slots=True, kw_only=True)
 class Answering:
-    """One question on its way.
+    """The state of one question while it is being answered.
 
     Attributes:
-        parts: What answers it.
+        parts: The components that answer it.
         question: The question.
-        view: The document, as the steps see it.
-        caller: What makes its calls.
-        trace: Where its lines go.
+        view: The document, as the steps read it.
+        caller: Makes the model calls.
+        trace: Records the question, if there is a trace.
     """
 
     parts: Parts
@@ -55,14 +56,14 @@ class Answering:
     trace: RunTrace | None
 
     def run(self, plan: Plan | None = None, planning: Planning | None = None) -> Iterator[Stage]:
-        """Plan, unless there is a plan, and run it.
+        """Run a plan.
 
         Args:
-            plan: A plan; asked for if None.
-            planning: Where the plan comes from.
+            plan: The plan; if None, the planner writes one.
+            planning: The origin of the plan.
 
         Yields:
-            The plan, each step as it ends, and the run.
+            The plan, the result of each step, and the run.
         """
         started = perf_counter()
         if plan is None:
@@ -83,15 +84,15 @@ class Answering:
         yield self._ended(plan, planning, steps, started)
 
     def plan(self) -> tuple[Plan | None, Planning]:
-        """Choose how to answer: by a plan, or directly.
+        """Write a plan, or choose a direct answer.
 
         Returns:
-            A plan where there is one, and where it comes from.
+            The plan, or None, and its origin.
         """
         router, direct = self.parts.router, ZeroShot()
         if router is not None and not router.reads_plan:
             route = router.route(self.question)
-            if route.way == "direct":
+            if route.strategy == "direct":
                 return direct.plan(), Planning(source="router", reason=route.reason)
         planned = self.parts.planner.plan(self.question, self.parts.library, self.caller)
         if planned.plan is None:
@@ -100,12 +101,12 @@ class Answering:
             return None if cannot else direct.plan(), source
         if router is not None and router.reads_plan:
             route = router.route(self.question, planned.plan)
-            if route.way == "direct":
+            if route.strategy == "direct":
                 return direct.plan(), Planning(source="router", reason=route.reason, rejected=planned.rejected)
         return planned.plan, Planning(source="planner", rejected=planned.rejected)
 
     def _with_answer(self, plan: Plan) -> Plan:
-        """The plan with a last step that answers the question from the values, where that is wanted."""
+        """Append a step that answers the question from the values, if `answer` is ``"synthesize"``."""
         if self.parts.answer != "synthesize" or any(step.action.name == DIRECT for step in plan.steps):
             return plan
         first = (DOCUMENT,) if self.parts.answer_reads_document else ()
@@ -135,11 +136,11 @@ class Answering:
 
     def _ended(self, plan: Plan | None, planning: Planning, steps: list[StepRun], started: float) -> Run:
         if plan is not None:
-            place = {step.out: number for number, step in enumerate(plan.steps)}
-            steps = sorted(steps, key=lambda each: place[each.step.out])
+            order = {step.out: number for number, step in enumerate(plan.steps)}
+            steps = sorted(steps, key=lambda each: order[each.step.out])
         answer = _answer(plan, steps, self.parts.answer)
-        wrong = [f"{each.step.out}: {each.reason}" for each in steps if each.status != "skipped" and each.reason]
-        reasons = ([planning.reason] if plan is None else []) + wrong
+        problems = [f"{each.step.out}: {each.reason}" for each in steps if each.status != "skipped" and each.reason]
+        reasons = ([planning.reason] if plan is None else []) + problems
         failed = any(each.status == "failed" for each in steps)
         status: Literal["done", "partial", "failed", "cancelled"] = "partial" if failed else "done"
         if not answer.strip():
@@ -148,7 +149,7 @@ class Answering:
             status = "cancelled"
         if self.trace is not None:
             self.trace.end(status, answer, tuple(reasons))
-        spent = self.caller.spent
+        totals = self.caller.totals
         return Run(
             question=self.question,
             answer=answer,
@@ -157,27 +158,27 @@ class Answering:
             planning=planning,
             steps=tuple(steps),
             reasons=tuple(reasons),
-            usage=spent.usage,
-            cost=spent.cost,
+            usage=totals.usage,
+            cost=totals.cost,
             seconds=perf_counter() - started,
-            model_seconds=spent.seconds,
-            calls=spent.calls,
-            reused=spent.reused,
-            by_purpose=dict(spent.by_purpose),
+            model_seconds=totals.seconds,
+            calls=totals.calls,
+            reused=totals.reused,
+            by_purpose=dict(totals.by_purpose),
         )
 
 
-def _answer(plan: Plan | None, steps: Sequence[StepRun], way: Answer) -> str:
-    """The answer from the values.
+def _answer(plan: Plan | None, steps: Sequence[StepRun], form: Answer) -> str:
+    """Build the answer from the values.
 
     Returns:
-        All values that no step uses, in the order of the plan, each before an empty line; or the last value alone.
-        Where steps failed, the values count that no *finished* step uses.
+        All values that no step uses, in the order of the plan, each followed by an empty line; or only the last value.
+        If steps failed, a value counts as unused unless a *finished* step uses it.
     """
     if plan is None:
         return ""
     values = {each.step.out: each.value for each in steps if each.status == "done"}
-    if way != "sinks" and plan.steps[-1].out in values:
+    if form != "sinks" and plan.steps[-1].out in values:
         return values[plan.steps[-1].out]
     used = {name for step in plan.steps if step.out in values for name in step.reads}
-    return "".join(f"{value}\n\n" for name, value in values.items() if name not in used)  # steps stand in plan order
+    return "".join(f"{value}\n\n" for name, value in values.items() if name not in used)  # steps are in plan order

@@ -1,4 +1,4 @@
-"""Calls of a model: within a limit, a time and a budget, tried again, and never made twice for the same words."""
+"""Model calls of one question: cached, retried, limited in number, time and budget, and never repeated."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from time import perf_counter
 from typing import Literal, Protocol
 
@@ -24,23 +23,22 @@ from ragkit.models.results import results_of
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Prompt, Usage
-from ragkit_pipelines.pearl.run.concurrency import Cancellation, Gate
-from ragkit_pipelines.pearl.run.threads import side_by_side
+from ragkit_pipelines.pearl.run.concurrency import Cancellation, Gate, in_parallel, in_thread
 
 Purpose = Literal["plan", "step", "window", "pages", "gist", "warm", "answer", "option", "mine", "merge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """A call to be made.
+class ModelCall:
+    """One call of the model.
 
     Attributes:
-        prompt: What is asked; the prefix is what other calls share.
-        purpose: What for.
-        step: Name of the step that it serves.
-        max_tokens: Tokens of the answer at the most.
-        stop: Sequences at which the answer ends.
-        temperature: 0 for the likeliest answer.
+        prompt: The prompt. Other calls may share its prefix.
+        purpose: The purpose of the call.
+        step: Name of the step that needs the call.
+        max_tokens: Maximum number of tokens of the response.
+        stop: Sequences at which generation stops.
+        temperature: Sampling temperature; 0 for greedy decoding.
         seed: Seed of the sampling.
     """
 
@@ -53,19 +51,19 @@ class Ask:
     seed: int = 0
 
     @property
-    def settings(self) -> tuple[int, float, tuple[str, ...], int]:
-        """What calls must have in common to be made as one batch."""
-        return self.max_tokens, self.temperature, self.stop, self.seed
+    def sampling(self) -> Sampling:
+        """The sampling settings. Calls with equal settings can be sent as one batch."""
+        return Sampling(max_tokens=self.max_tokens, temperature=self.temperature, stop=self.stop, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """A call that was answered, now or earlier.
+class Response:
+    """A call that succeeded.
 
     Attributes:
-        completion: The answer.
+        completion: The model's completion.
         key: Hash of the model, the prompt and the settings.
-        reused: Whether the answer was there already, so that no call was made.
+        reused: Whether the response was cached, so no call was made.
     """
 
     completion: Completion
@@ -75,49 +73,50 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A call that was not answered.
+    """A call that failed.
 
     Attributes:
-        reason: Why, in words for a reader.
-        kind: ``"model"``, ``"gone"`` where the model will not answer either when asked again, ``"time"``, ``"budget"``,
-            ``"input"`` or ``"cancelled"``.
+        reason: The reason, as a message for users.
+        kind: ``"model"``, ``"permanent"`` if the model would fail again, ``"time"``, ``"budget"``, ``"input"`` or
+            ``"cancelled"``.
     """
 
     reason: str
-    kind: Literal["model", "gone", "time", "budget", "input", "cancelled"]
+    kind: Literal["model", "permanent", "time", "budget", "input", "cancelled"]
 
     @property
-    def may_pass(self) -> bool:
-        """Whether trying again may help."""
+    def transient(self) -> bool:
+        """Whether a retry may succeed."""
         return self.kind in {"model", "time"}
 
 
-Outcome = Answered | Failure
+Outcome = Response | Failure
+_CANCELLED = Failure(reason="the run was cancelled", kind="cancelled")
 
 
-class Memory(Protocol):
-    """Where answers are kept."""
+class CallCache(Protocol):
+    """A store of responses, such as a trace."""
 
     def find(self, key: str) -> Completion | None:
-        """The answer kept under a key."""
+        """Return the cached response to a call, or None."""
         ...
 
-    def keep(self, ask: Ask, key: str, completion: Completion) -> None:
-        """Keep an answer."""
+    def store(self, call: ModelCall, key: str, completion: Completion) -> None:
+        """Store the response to a call."""
         ...
 
 
 @dataclass
-class Spent:
-    """What the calls of one question took.
+class CallTotals:
+    """Cost and usage of the calls of one question.
 
     Attributes:
-        usage: Tokens of all answers, those that were there already among them.
-        cost: US dollars; None where a price is not known.
-        seconds: Time of all answers, one after the other.
-        calls: Calls that were made now, those that failed among them.
-        reused: Calls that were not made, as their answer was there.
-        by_purpose: Calls made now, by purpose.
+        usage: Tokens of all responses, including cached ones.
+        cost: Cost in US dollars; None if a price is unknown.
+        seconds: Sum of the durations of all responses.
+        calls: Number of calls made, including failed ones.
+        reused: Number of calls that were not made because their response was cached.
+        by_purpose: Number of calls made for each purpose.
     """
 
     usage: Usage = field(default_factory=Usage)
@@ -128,7 +127,7 @@ class Spent:
     by_purpose: Counter[str] = field(default_factory=Counter)
 
     def add(self, completion: Completion, *, reused: bool) -> None:
-        """Count an answer."""
+        """Add a response to the totals."""
         self.usage += completion.usage
         self.seconds += completion.seconds
         self.reused += reused
@@ -137,7 +136,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSettings:
-    """How calls are made; see `PlanExecutor`."""
+    """Settings for calls; see `PlanExecutor`."""
 
     step_timeout: float | None
     retries: int
@@ -147,10 +146,10 @@ class CallSettings:
 
 
 class Caller:
-    """Makes the calls of one question.
+    """Makes the model calls of one question.
 
     Attributes:
-        spent: What they took so far.
+        totals: Cost and usage so far.
     """
 
     def __init__(
@@ -159,82 +158,89 @@ class Caller:
         gate: Gate,
         settings: CallSettings,
         *,
-        memory: Memory | None = None,
+        cache: CallCache | None = None,
         cancellation: Cancellation | None = None,
     ) -> None:
-        """Put the parts together."""
+        """Create a caller."""
         self.model, self.gate, self.settings = model, gate, settings
         self.cancellation = cancellation or Cancellation()
-        self.spent = Spent()
-        self._memory = memory
+        self.totals = CallTotals()
+        self._cache = cache
         self._fingerprint = model.fingerprint
-        self._kept: dict[str, Completion] = {}
+        self._known: dict[str, Completion] = {}
         self._lock = Lock()
 
-    def ask(self, asks: Sequence[Ask]) -> list[Outcome]:
-        """Make calls at the same time; equal ones once, and none whose answer is known.
+    def complete(self, calls: Sequence[ModelCall]) -> list[Outcome]:
+        """Make calls in parallel. Equal calls are made once, and cached responses are reused.
 
         Args:
-            asks: The calls.
+            calls: The calls.
 
         Returns:
-            An outcome for each, in order.
+            One outcome for each call, in order.
         """
-        keys = [self.key(ask) for ask in asks]
+        keys = [self.key(call) for call in calls]
         outcomes: dict[str, Outcome] = {}
-        todo: dict[str, Ask] = {}
-        for key, ask in zip(keys, asks, strict=True):
-            known = self._known(key)
-            if known is None:
-                todo.setdefault(key, ask)
+        todo: dict[str, ModelCall] = {}
+        for key, call in zip(keys, calls, strict=True):
+            cached = self._cached(key)
+            if cached is None:
+                todo.setdefault(key, call)
             else:
-                outcomes[key] = Answered(completion=known, key=key, reused=True)
+                outcomes[key] = Response(completion=cached, key=key, reused=True)
         try:
             if todo:
                 self._warm(list(todo.values()))
-                outcomes |= self._in_batches(todo) if self.settings.batch and len(todo) > 1 else self._at_once(todo)
-        except BaseException:  # the user's Ctrl-C: nothing that has not begun shall begin
+                outcomes |= self._in_batches(todo) if self.settings.batch and len(todo) > 1 else self._each(todo)
+        except BaseException:  # such as KeyboardInterrupt: no further call may start
             self.cancellation.cancel()
             raise
         return [outcomes[key] for key in keys]
 
-    def key(self, ask: Ask) -> str:
-        """Name of a call: equal for two only where they have the same model, words and settings.
+    def key(self, call: ModelCall) -> str:
+        """Identify a call by everything that its response depends on: the model, the prompt and the settings.
 
         Returns:
             A hash.
         """
-        facts = [self._fingerprint, ask.prompt.prefix, ask.prompt.suffix, ask.max_tokens, ask.temperature, ask.stop]
-        return hashlib.sha256(json.dumps([*facts, ask.seed]).encode()).hexdigest()[:32]
+        facts = [
+            self._fingerprint,
+            call.prompt.prefix,
+            call.prompt.suffix,
+            call.max_tokens,
+            call.temperature,
+            call.stop,
+        ]
+        return hashlib.sha256(json.dumps([*facts, call.seed]).encode()).hexdigest()[:32]
 
-    def _known(self, key: str) -> Completion | None:
-        if key not in self._kept and self._memory is not None:
-            found = self._memory.find(key)
+    def _cached(self, key: str) -> Completion | None:
+        if key not in self._known and self._cache is not None:
+            found = self._cache.find(key)
             if found is not None:
-                self._kept[key] = found
-                self.spent.add(found, reused=True)
-        return self._kept.get(key)
+                self._known[key] = found
+                self.totals.add(found, reused=True)
+        return self._known.get(key)
 
-    def _keep(self, ask: Ask, key: str, completion: Completion) -> Answered:
+    def _store(self, call: ModelCall, key: str, completion: Completion) -> Response:
         with self._lock:
-            self._kept[key] = completion
-            self.spent.add(completion, reused=False)
-        if self._memory is not None:
-            self._memory.keep(ask, key, completion)
-        return Answered(completion=completion, key=key)
+            self._known[key] = completion
+            self.totals.add(completion, reused=False)
+        if self._cache is not None:
+            self._cache.store(call, key, completion)
+        return Response(completion=completion, key=key)
 
-    def _warm(self, asks: list[Ask]) -> None:
+    def _warm(self, calls: list[ModelCall]) -> None:
         """Send a prefix alone, once, before several calls that share it.
 
-        Calls that begin together find no cache and each read the document anew. One call for a single token takes no
-        longer than reading the document, which the first of them would have to do anyway; to let the first step go
-        ahead instead would add its whole answer to the critical path.
+        Calls that start at the same time all miss the prompt cache, and each of them prefills the document. One call
+        for a single token takes no longer than prefilling the document, which the first call would have to do anyway.
+        Running the first step alone instead would add its whole response to the critical path.
         """
-        shared = Counter(ask.prompt.prefix for ask in asks)
+        shared = Counter(call.prompt.prefix for call in calls)
         self._send([prefix for prefix, count in shared.items() if self._is_cold(prefix) and count > 1])
 
     def warm(self, prefix: str) -> None:
-        """Send a prefix that calls of other questions will share, if it is long and was not sent of late.
+        """Send a prefix that calls of other questions will share, if it is long and was not sent recently.
 
         Args:
             prefix: The prefix.
@@ -248,102 +254,89 @@ class Caller:
         return self.gate.is_cold(hashlib.sha256(f"{self._fingerprint}\n{prefix}".encode()).hexdigest())
 
     def _send(self, prefixes: Sequence[str]) -> None:
-        """Send prefixes alone, side by side; whatever goes wrong, the calls themselves will meet again."""
-        asks = [Ask(prompt=Prompt(prefix), purpose="warm", max_tokens=1) for prefix in prefixes]
-        for outcome in side_by_side(lambda ask: self._attempt([ask]), asks, self.gate.limit):
-            if isinstance(outcome, list) and isinstance(outcome[0], Completion):
-                self.spent.add(outcome[0], reused=False)
+        """Send prefixes alone, in parallel. Failures are ignored, because the calls that follow will report them."""
+        calls = [ModelCall(prompt=Prompt(prefix), purpose="warm", max_tokens=1) for prefix in prefixes]
+        for outcome in in_parallel(lambda call: self._attempt([call])[0], calls, self.gate.limit):
+            if isinstance(outcome, Completion):
+                self.totals.add(outcome, reused=False)
 
-    def _at_once(self, todo: Mapping[str, Ask]) -> dict[str, Outcome]:
-        outcomes = side_by_side(lambda item: self._with_retries(*item), list(todo.items()), self.gate.limit)
+    def _each(self, todo: Mapping[str, ModelCall]) -> dict[str, Outcome]:
+        outcomes = in_parallel(lambda item: self._with_retries(*item), list(todo.items()), self.gate.limit)
         return dict(zip(todo, outcomes, strict=True))
 
-    def _in_batches(self, todo: Mapping[str, Ask]) -> dict[str, Outcome]:
-        """One batch for all calls with the same settings; one by one where the batch cannot be made."""
+    def _in_batches(self, todo: Mapping[str, ModelCall]) -> dict[str, Outcome]:
+        """Send calls with equal settings as one batch, and retry those that failed one by one."""
+        # A permanent failure is final, unless it ended the whole batch: then one call may have caused it for all.
         outcomes: dict[str, Outcome] = {}
-        groups: dict[object, dict[str, Ask]] = {}
-        for key, ask in todo.items():
-            groups.setdefault(ask.settings, {})[key] = ask
+        groups: dict[Sampling, dict[str, ModelCall]] = {}
+        for key, call in todo.items():
+            groups.setdefault(call.sampling, {})[key] = call
         for group in groups.values():
-            answers = self._attempt(list(group.values()))
-            listed = [answers] * len(group) if isinstance(answers, Failure) else answers
-            for (key, ask), answer in zip(group.items(), listed, strict=True):
-                if isinstance(answer, Failure) and not answer.may_pass and not isinstance(answers, Failure):
-                    outcomes[key] = answer
-                elif isinstance(answer, Failure) or not answer.text.strip():
-                    if isinstance(answer, Completion):
-                        self._paid(answer)
-                    outcomes[key] = self._with_retries(key, ask)
+            results = self._attempt(list(group.values()))
+            whole = all(result is results[0] for result in results)
+            for (key, call), result in zip(group.items(), results, strict=True):
+                if isinstance(result, Completion):
+                    outcomes[key] = self._store(call, key, result)
+                elif result.transient or whole:
+                    outcomes[key] = self._with_retries(key, call)
                 else:
-                    outcomes[key] = self._keep(ask, key, answer)
+                    outcomes[key] = result
         return outcomes
 
-    def _with_retries(self, key: str, ask: Ask) -> Outcome:
-        outcome: Completion | Failure = Failure(reason="not tried", kind="cancelled")
-        for attempt in range(1 + self.settings.retries):
-            if attempt and self.cancellation.wait(self.settings.retry_wait * 2 ** (attempt - 1)):
+    def _with_retries(self, key: str, call: ModelCall) -> Outcome:
+        result = self._attempt([call])[0]
+        for retry in range(self.settings.retries):
+            if isinstance(result, Completion) or not result.transient:
                 break
-            outcome = self._one(ask)
-            if not isinstance(outcome, Failure):
-                return self._keep(ask, key, outcome)
-            if not outcome.may_pass:
+            if self.cancellation.wait(self.settings.retry_wait * 2**retry):
                 break
-        assert isinstance(outcome, Failure)  # noqa: S101 - for the type checker
-        return outcome
+            result = self._attempt([call])[0]
+        return self._store(call, key, result) if isinstance(result, Completion) else result
 
-    def _one(self, ask: Ask) -> Completion | Failure:
-        answers = self._attempt([ask])
-        answer = answers if isinstance(answers, Failure) else answers[0]
-        if isinstance(answer, Completion) and not answer.text.strip():
-            self._paid(answer)
-            return Failure(reason="the model answered nothing", kind="model")
-        return answer
-
-    def _paid(self, empty: Completion) -> None:
-        """Count an answer that is of no use, but was read for and paid for."""
-        with self._lock:
-            self.spent.add(empty, reused=False)
-
-    def _attempt(self, asks: list[Ask]) -> list[Completion | Failure] | Failure:
-        """One call of the model, with a limit on its time; it cannot be stopped, only given up."""
-        told: SimpleQueue[list[Completion | Failure] | Failure] = SimpleQueue()
-        called_off = Failure(reason="the run was called off", kind="cancelled")
+    def _attempt(self, calls: list[ModelCall]) -> list[Completion | Failure]:
+        """Call the model once. A call that exceeds the timeout is abandoned, because it cannot be stopped."""
         limit = None if self.settings.batch else self.settings.step_timeout
-        with self.gate.slot(self.cancellation) as free, self.cancellation.told(lambda: told.put(called_off)):
-            if not free:
-                return called_off
+        with self.gate.slot(self.cancellation) as acquired:
+            if not acquired:
+                return [_CANCELLED] * len(calls)
             with self._lock:
-                self.spent.calls += len(asks)
-                self.spent.by_purpose.update(ask.purpose for ask in asks)
-            Thread(target=lambda: told.put(self._generate(asks)), daemon=True).start()
-            try:
-                return told.get(timeout=limit)
-            except Empty:
-                return Failure(reason=f"no answer within {limit:g} seconds", kind="time")
+                self.totals.calls += len(calls)
+                self.totals.by_purpose.update(call.purpose for call in calls)
+            results = in_thread(lambda: self._generate(calls))
+            if self.cancellation.wait_for(results, limit):
+                return [self._checked(result) for result in results.result()]
+            late = Failure(reason=f"the model did not respond within {limit:g} seconds", kind="time")
+            return [_CANCELLED if self.cancellation.cancelled else late] * len(calls)
 
-    def _generate(self, asks: list[Ask]) -> list[Completion | Failure] | Failure:
-        max_tokens, temperature, stop, seed = asks[0].settings
-        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, stop=tuple(stop), seed=seed)
+    def _checked(self, result: Completion | Failure) -> Completion | Failure:
+        """Turn an empty response into a failure; its tokens still count, because the provider charges for them."""
+        if isinstance(result, Failure) or result.text.strip():
+            return result
+        with self._lock:
+            self.totals.add(result, reused=False)
+        return Failure(reason="the model returned an empty response", kind="model")
+
+    def _generate(self, calls: list[ModelCall]) -> list[Completion | Failure]:
+        """Call the model. If the batch as a whole fails, all calls get the same `Failure` object."""
         started = perf_counter()
         try:
-            results = results_of(self.model, [ask.prompt for ask in asks], sampling)
-        except Exception as error:  # noqa: BLE001 - a model of one's own may raise anything
-            return Failure(reason=f"{type(error).__name__}: {error}", kind="model")
-        if results and all(result is results[0] for result in results) and isinstance(results[0], RagkitError):
-            return self._failure(results[0])  # the batch as a whole
-        share = (perf_counter() - started) / len(asks)
-        return [_timed(each, share) if isinstance(each, Completion) else self._failure(each) for each in results]
+            results = results_of(self.model, [call.prompt for call in calls], calls[0].sampling)
+        except Exception as error:  # noqa: BLE001 - a user's own model may raise anything
+            return [Failure(reason=f"{type(error).__name__}: {error}", kind="model")] * len(calls)
+        share = (perf_counter() - started) / len(calls)
+        failures = {id(result): self._failure(result) for result in results if isinstance(result, RagkitError)}
+        return [_timed(each, share) if isinstance(each, Completion) else failures[id(each)] for each in results]
 
     def _failure(self, error: RagkitError) -> Failure:
-        kind: Literal["model", "gone", "budget", "input"] = "input"
+        kind: Literal["model", "permanent", "budget", "input"] = "input"
         if isinstance(error, BudgetExceededError):
             kind = "budget"
         elif isinstance(error, ModelError) and not isinstance(error, NotRecordedError):
-            tried = isinstance(error, TransientModelError) and getattr(self.model, "retries", False)
-            kind = "gone" if tried or isinstance(error, ModelAccessError) else "model"
+            retried = isinstance(error, TransientModelError) and getattr(self.model, "retries", False)
+            kind = "permanent" if retried or isinstance(error, ModelAccessError) else "model"
         return Failure(reason=str(error), kind=kind)
 
 
-def _timed(answer: Completion, seconds: float) -> Completion:
-    """An answer of a model that does not measure its time gets its share of it."""
-    return answer if answer.seconds else replace(answer, seconds=seconds)
+def _timed(completion: Completion, seconds: float) -> Completion:
+    """Set the duration of a completion whose model does not measure it."""
+    return completion if completion.seconds else replace(completion, seconds=seconds)

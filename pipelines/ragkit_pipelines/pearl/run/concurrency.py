@@ -1,115 +1,190 @@
-"""How many calls run at once, and how they are called off."""
+"""Threads, a limit on concurrent calls, and cancellation.
+
+All threads are daemon threads: a `ThreadPoolExecutor` would keep the program from exiting while a call hangs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Condition, Event, Lock
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, wait
+from contextlib import contextmanager, suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from time import monotonic
+from typing import Any, TypeVar
 
-_CACHE_SECONDS = 240.0  # providers keep an unused prefix five minutes or more
+_CACHE_SECONDS = 240.0  # providers keep an unused prefix for at least five minutes
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 class Cancellation:
-    """Calls off a run from another thread: no further call begins, and those under way are not waited for."""
+    """Cancels a run from another thread: no further call starts, and the run does not wait for calls in progress."""
 
     def __init__(self) -> None:
-        """Begin with nothing called off."""
-        self._event = Event()
+        """Create a cancellation that has not been requested yet."""
+        self._requested: Future[None] = Future()
         self._lock = Lock()
-        self._listeners: dict[int, Callable[[], object]] = {}
 
     @property
     def cancelled(self) -> bool:
         """Whether `cancel` was called."""
-        return self._event.is_set()
+        return self._requested.done()
 
     def cancel(self) -> None:
-        """Call the run off; a second time does nothing."""
+        """Cancel the run. It is safe to call this more than once."""
         with self._lock:
-            if self._event.is_set():
-                return
-            self._event.set()
-            listeners = list(self._listeners.values())
-        for listener in listeners:
-            listener()
+            if not self._requested.done():
+                self._requested.set_result(None)
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, but no longer than until the run is called off.
+        """Sleep until the time is over or the run is cancelled.
 
         Returns:
-            Whether it was.
+            Whether the run is cancelled.
         """
-        return self._event.wait(seconds)
+        wait([self._requested], seconds)
+        return self.cancelled
 
-    @contextmanager
-    def told(self, listener: Callable[[], object]) -> Iterator[None]:
-        """Call a function when the run is called off within the block, at once where it is already.
+    def wait_for(self, future: Future[T], seconds: float | None = None) -> bool:
+        """Wait for a future, but not longer than some seconds, and not after a cancellation.
 
-        Yields:
-            Nothing.
+        Args:
+            future: The future.
+            seconds: The longest wait; None for no limit.
+
+        Returns:
+            Whether the future is done.
         """
-        with self._lock:
-            self._listeners[id(listener)] = listener
-            already = self._event.is_set()
-        if already:
-            listener()
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._listeners[id(listener)]
+        futures: list[Future[Any]] = [future, self._requested]
+        wait(futures, seconds, FIRST_COMPLETED)
+        return future.done()
 
 
 class Gate:
-    """Lets a limited number of calls run at once, whichever questions they belong to."""
+    """Limits the number of concurrent calls of all questions together, in the order of arrival."""
 
     def __init__(self, limit: int) -> None:
-        """Open the gate for so many."""
+        """Set the maximum number of concurrent calls."""
         self.limit = limit
         self._free = limit
-        self._changed = Condition()
+        self._waiting: deque[Future[None]] = deque()
         self._last_use: dict[str, float] = {}
+        self._lock = Lock()
 
     @contextmanager
     def slot(self, cancellation: Cancellation) -> Iterator[bool]:
-        """Wait for a place, and give it back after the block.
+        """Wait for a free slot, and release it after the block.
 
         Yields:
-            Whether there is one; False where the run was called off while it waited.
+            Whether a slot was acquired; False if the run was cancelled first.
         """
-        with cancellation.told(self._wake), self._changed:
-            while not self._free and not cancellation.cancelled:
-                self._changed.wait()
-            taken = not cancellation.cancelled
-            self._free -= taken
-            if not taken:
-                self._changed.notify()  # a place that this one was woken for is still free
+        turn: Future[None] = Future()
+        with self._lock:
+            self._waiting.append(turn)
+            self._admit()
         try:
-            yield taken
+            yield cancellation.wait_for(turn) and not cancellation.cancelled
         finally:
-            if taken:
-                with self._changed:
+            with self._lock:
+                if turn.done():
                     self._free += 1
-                    self._changed.notify()
+                else:
+                    self._waiting.remove(turn)
+                self._admit()
 
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+    def _admit(self) -> None:
+        while self._free and self._waiting:
+            self._free -= 1
+            self._waiting.popleft().set_result(None)
 
     def is_cold(self, prefix: str) -> bool:
-        """Whether a prefix was not sent for some minutes; from now on it counts as sent.
+        """Whether a prefix was not sent recently. From now on it counts as sent.
 
         Args:
-            prefix: A name for it, such as its hash.
+            prefix: An identifier of the prefix, such as its hash.
 
         Returns:
-            True for the first to ask.
+            True for the first caller.
         """
         now = monotonic()
-        with self._changed:
+        with self._lock:
             last = self._last_use.get(prefix)
             self._last_use[prefix] = now
             if len(self._last_use) > 10_000:
                 self._last_use = {name: at for name, at in self._last_use.items() if now - at < _CACHE_SECONDS}
         return last is None or now - last > _CACHE_SECONDS
+
+
+def in_thread(work: Callable[[], T]) -> Future[T]:
+    """Run a function in a daemon thread.
+
+    Returns:
+        A future of its result.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # from now on only the thread completes it
+    Thread(target=_settle, args=(future, work), daemon=True).start()
+    return future
+
+
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the result
+        future.set_exception(error)
+
+
+def in_parallel(work: Callable[[S], T], items: Sequence[S], threads: int) -> list[T]:
+    """Apply a function to several items in parallel.
+
+    Args:
+        work: The function.
+        items: The items.
+        threads: Maximum number of threads.
+
+    Returns:
+        Results in the order of the items. The first error is raised without waiting for the other items.
+    """
+    if len(items) <= 1:
+        return [work(item) for item in items]
+    futures: list[Future[T]] = [Future() for _ in items]
+    pending: SimpleQueue[tuple[S, Future[T]]] = SimpleQueue()
+    for pair in zip(items, futures, strict=True):
+        pending.put(pair)
+
+    def run() -> None:
+        with suppress(Empty):
+            while True:
+                item, future = pending.get_nowait()
+                _settle(future, partial(work, item))
+
+    for _ in range(min(len(items), threads)):
+        in_thread(run)
+    for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+        future.result()  # raises the first error
+    return [future.result() for future in futures]
+
+
+async def awaited(work: Callable[[], T], cancellation: Cancellation) -> T:
+    """Run a function in a thread of its own, because a shared pool would limit the number of waiting questions.
+
+    Args:
+        work: The function.
+        cancellation: Is cancelled if the waiting task is cancelled.
+
+    Returns:
+        The result of the function.
+
+    Raises:
+        CancelledError: If the task is cancelled.
+    """
+    try:
+        return await asyncio.wrap_future(in_thread(work))
+    except asyncio.CancelledError:
+        cancellation.cancel()
+        raise

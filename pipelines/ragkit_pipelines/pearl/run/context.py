@@ -1,7 +1,7 @@
-"""What a step is shown of the document: all of it, its parts one after the other, or what was found for the step.
+"""Contexts determine what a step reads: the whole document, its parts one by one, or retrieved passages.
 
-A context opens a document for a model and gives a view; the view gives each step its readings. One reading is one call
-of the model; several are calls of their own whose answers are put together by one more.
+`Context.open` takes a document and returns a view; the view returns the readings of each step. Each reading is one
+model call. If a step has several readings, one further call merges their results.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, PromptTooLongError
 from ragkit.protocols import LanguageModel
-from ragkit_pipelines.pearl.run.calls import Ask, Outcome
+from ragkit_pipelines.pearl.run.calls import ModelCall, Outcome
 from ragkit_pipelines.pearl.run.passages import Passage, cut
 
-ROOM = 1024  # tokens kept free for a step's own words and values where a model's window is the limit
-OPTIONS = (
-    "raise `max_tokens` if the model reads more, or give Pearl another context: Windows(…) reads part after part, "
-    "Retrieved(…) shows each step what is found for it, GistPages(…) shows a summary of every page and some pages whole"
+RESERVED = 1024  # tokens of the model's window that are reserved for the rest of a step's prompt
+ADVICE = (
+    "raise `max_tokens` if the model accepts more, or pass another context to Pearl: Windows(…) reads the document in "
+    "parts, Retrieved(…) shows each step the passages retrieved for it, GistPages(…) shows a summary of every page and "
+    "some pages in full"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one call is shown.
+    """The parts of the document that one call reads.
 
     Attributes:
-        shared: Text that all steps are shown; it stands at the beginning of the prompt.
-        passages: Passages for this step.
-        part: Which part of the document this is; empty for all of it.
+        shared: Text that all steps read, at the beginning of the prompt.
+        passages: Passages for this step only.
+        part: Which part of the document ``shared`` is; empty for the whole document.
     """
 
     shared: str = ""
@@ -39,20 +40,20 @@ class Reading:
     part: str = ""
 
 
-Readings = Generator[Sequence[Ask], Sequence[Outcome], list[Reading]]
-"""Yields calls that have to be made first, is sent their outcomes, and returns the readings."""
+Readings = Generator[Sequence[ModelCall], Sequence[Outcome], list[Reading]]
+"""A generator that yields preparatory calls, receives their outcomes, and returns the readings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What a step's readings take, about.
+    """The approximate size of a step's readings.
 
     Attributes:
-        shared: Tokens at the beginning of the prompt of each reading, the same for all steps.
+        shared: Tokens of the shared text of each reading, which is the same for all steps.
         own: Tokens of the passages of one step.
-        before: Calls that a step makes before its own, each with the first of `shared`.
-        once: Calls that are made once for the document.
-        once_tokens: Tokens that these read, all together.
+        before: Number of preparatory calls of a step, each of which reads the first shared text.
+        once: Number of calls made once per document.
+        once_tokens: Prompt tokens of these calls together.
     """
 
     shared: tuple[int, ...]
@@ -63,33 +64,33 @@ class Sizes:
 
 
 class View(Protocol):
-    """A document as the steps of a question see it."""
+    """A document as the steps of a question read it."""
 
-    def readings(self, step: str, words: str) -> Readings:
-        """What a step is shown, given its name and its own words."""
+    def readings(self, step: str, query: str) -> Readings:
+        """Return the readings of a step, given its name and its retrieval query."""
         ...
 
     def sizes(self) -> Sizes:
-        """What the readings take, about."""
+        """Return the approximate size of the readings."""
         ...
 
 
 @runtime_checkable
 class Context(Protocol):
-    """A way of showing a document to the steps of a plan."""
+    """Determines which parts of a document the steps of a plan read."""
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two contexts only where steps are shown the same."""
+        """Identifies the context: two contexts with the same fingerprint show the same text."""
         ...
 
     @property
     def holds_texts(self) -> bool:
-        """Whether it has texts of its own, so that no document is needed."""
+        """Whether the context has texts of its own, so no document is needed."""
         return False
 
     def open(self, document: str, model: LanguageModel) -> View:
-        """Take a document; an error where it cannot be shown in this way."""
+        """Prepare a document, or raise an error if this context cannot show it."""
         ...
 
 
@@ -99,7 +100,7 @@ class _Fixed:
     def __init__(self, readings: list[Reading], tokens: list[int]) -> None:
         self._readings, self._tokens = readings, tokens
 
-    def readings(self, step: str, words: str) -> Readings:  # noqa: ARG002 - the same for every step
+    def readings(self, step: str, query: str) -> Readings:  # noqa: ARG002 - the same for every step
         yield from ()
         return self._readings
 
@@ -107,43 +108,34 @@ class _Fixed:
         return Sizes(shared=tuple(self._tokens))
 
 
-def tokens_of(text: str, model: LanguageModel) -> int:
-    """Tokens of a long text; counted in one piece, as pieces may count differently.
-
-    Returns:
-        A count.
-    """
-    return model.count_tokens(text)
-
-
 def room_of(model: LanguageModel, max_tokens: int | None) -> int | None:
-    """Tokens of the document that a prompt may hold.
+    """Compute how many tokens of the document fit into a prompt.
 
     Args:
         model: The model.
-        max_tokens: What the user allows; None for all that the model's window leaves.
+        max_tokens: The user's limit; None to use the model's window.
 
     Returns:
-        A number of tokens, None where neither says.
+        A number of tokens; None if there is no limit.
 
     Raises:
-        InvalidInputError: If ``max_tokens`` is below 1.
+        InvalidInputError: If ``max_tokens`` is less than 1.
     """
     if max_tokens is not None and max_tokens < 1:
-        raise InvalidInputError(f"`max_tokens` must be 1 or more, got {max_tokens}")
+        raise InvalidInputError(f"`max_tokens` must be at least 1, got {max_tokens}")
     window = model.capabilities.window
     if window is None:
         return max_tokens
-    left = window - min(ROOM, window // 2)
+    left = window - min(RESERVED, window // 2)
     return left if max_tokens is None else min(left, max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class WholeText(Context):
-    """Every step is shown the whole document.
+    """Every step reads the whole document.
 
     Attributes:
-        max_tokens: Tokens of the document at the most; what the model's window leaves if None.
+        max_tokens: Maximum number of tokens of the document; if None, as many as fit into the model's window.
     """
 
     max_tokens: int | None = None
@@ -155,29 +147,29 @@ class WholeText(Context):
 
     @override
     def open(self, document: str, model: LanguageModel) -> View:
-        """Take a document.
+        """Prepare a document.
 
         Returns:
             A view.
 
         Raises:
-            PromptTooLongError: If the document is longer than allowed; nothing is ever cut off.
+            PromptTooLongError: If the document is too long. It is never truncated.
         """
-        tokens = tokens_of(document, model)
+        tokens = model.count_tokens(document)
         room = room_of(model, self.max_tokens)
         if room is not None and tokens > room:
-            raise PromptTooLongError(tokens, room, advice=OPTIONS)
+            raise PromptTooLongError(tokens, room, advice=ADVICE)
         return _Fixed([Reading(shared=document)], [tokens])
 
 
 @dataclass(frozen=True, slots=True)
 class Windows(Context):
-    """Every step is worked on in each part of the document alone, and what the parts gave is made one value.
+    """Every step reads each part of the document separately, and a further call merges the results.
 
     Attributes:
-        tokens: Tokens of a part at the most.
-        overlap: Characters that stand in two neighbouring parts.
-        max_windows: Parts at the most; each is a call for every step that reads the document.
+        tokens: Maximum number of tokens of a part.
+        overlap: Number of characters that a part repeats from the one before it.
+        max_windows: Maximum number of parts. Each is one call for every step that reads the document.
     """
 
     tokens: int = 4000
@@ -186,8 +178,8 @@ class Windows(Context):
 
     def __post_init__(self) -> None:
         if self.tokens < 16 or self.overlap < 0 or self.max_windows < 1:
-            wanted = "`tokens` of 16 or more, `overlap` of 0 or more and `max_windows` of 1 or more"
-            raise InvalidInputError(f"Windows needs {wanted}, got {self}")
+            expected = "`tokens` >= 16, `overlap` >= 0 and `max_windows` >= 1"
+            raise InvalidInputError(f"Windows needs {expected}, got {self}")
 
     @property
     @override
@@ -196,21 +188,21 @@ class Windows(Context):
 
     @override
     def open(self, document: str, model: LanguageModel) -> View:
-        """Take a document.
+        """Prepare a document.
 
         Returns:
             A view.
 
         Raises:
-            PromptTooLongError: If it has more parts than allowed.
+            PromptTooLongError: If the document has more than `max_windows` parts.
         """
         parts = cut(document, self.tokens, model.count_tokens, overlap=self.overlap)
         if len(parts) > self.max_windows:
             advice = f"raise `max_windows` ({self.max_windows}) or `tokens` ({self.tokens}), or use Retrieved(…)"
-            raise PromptTooLongError(tokens_of(document, model), self.max_windows * self.tokens, advice=advice)
+            raise PromptTooLongError(model.count_tokens(document), self.max_windows * self.tokens, advice=advice)
         if len(parts) < 2:
-            return _Fixed([Reading(shared=document)], [tokens_of(document, model)])
+            return _Fixed([Reading(shared=document)], [model.count_tokens(document)])
         named = [
             Reading(shared=part.text, part=f"part {number} of {len(parts)}") for number, part in enumerate(parts, 1)
         ]
-        return _Fixed(named, [tokens_of(part.text, model) for part in parts])
+        return _Fixed(named, [model.count_tokens(part.text) for part in parts])

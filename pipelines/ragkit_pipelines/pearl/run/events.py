@@ -1,4 +1,4 @@
-"""The lines of a trace."""
+"""The events of a trace, one per line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Event(BaseModel):
 
 
 class RunBegun(_Event):
-    """A question was taken up."""
+    """A question was started."""
 
     event: Literal["run"] = "run"
     version: Literal[2] = 2
@@ -32,7 +32,7 @@ class RunBegun(_Event):
 
 
 class DocumentSeen(_Event):
-    """A document, once for all questions about it."""
+    """A document, stored once for all questions about it."""
 
     event: Literal["document"] = "document"
     hash: str
@@ -40,7 +40,7 @@ class DocumentSeen(_Event):
 
 
 class PlanMade(_Event):
-    """What the question is answered by: a plan, and where it comes from."""
+    """The plan for a question, and its origin."""
 
     event: Literal["plan"] = "plan"
     run: int
@@ -51,7 +51,7 @@ class PlanMade(_Event):
 
 
 class CallMade(_Event):
-    """A call of the model that was answered."""
+    """A model call that succeeded."""
 
     event: Literal["call"] = "call"
     run: int
@@ -71,10 +71,10 @@ class CallMade(_Event):
     finish_reason: Literal["stop", "length"]
 
     def completion(self) -> Completion:
-        """The answer, marked as not made anew.
+        """Convert the event to a completion.
 
         Returns:
-            A completion.
+            A completion that is marked as cached.
         """
         usage = Usage(
             prompt_tokens=self.prompt_tokens,
@@ -92,7 +92,7 @@ class CallMade(_Event):
 
 
 class StepEnded(_Event):
-    """A step was done, failed or was passed over."""
+    """A step was completed, failed or was skipped."""
 
     event: Literal["step"] = "step"
     run: int
@@ -101,11 +101,11 @@ class StepEnded(_Event):
     value: str = ""
     reason: str = ""
     spans: list[tuple[int, int]] = []
-    keys: list[str] = []  # of the calls it took
+    keys: list[str] = []  # of its calls
 
 
 class RunEnded(_Event):
-    """A question was answered, or given up."""
+    """A question was answered, or abandoned."""
 
     event: Literal["end"] = "end"
     run: int
@@ -120,7 +120,7 @@ _READER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="
 
 
 def line_of(event: Event) -> bytes:
-    """The line of an event, with a checksum.
+    """Serialize an event with a checksum.
 
     Returns:
         JSON and a line break.
@@ -129,36 +129,34 @@ def line_of(event: Event) -> bytes:
 
 
 def read_events(path: Path) -> tuple[list[Event], int]:
-    """Read a trace; a last line that was cut by a kill is passed over.
+    """Read a trace. An incomplete last line, which an interruption left, is ignored.
 
     Args:
         path: The file.
 
     Returns:
-        The events, and the length of the whole lines in bytes.
+        The events, and the length of the complete lines in bytes.
 
     Raises:
-        DataFileError: If the file cannot be read, is no trace, or another line than the last is damaged.
+        DataFileError: If the file cannot be read, is not a trace, or is damaged before its last line.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a trace") from error
+        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a trace file") from error
     whole = data.rfind(b"\n") + 1
-    cut = data[whole:].strip(b"\0")  # a power cut may leave zeros where a line was to be
+    cut = data[whole:].strip(b"\0")  # a power failure may leave zeros instead of a line
     if (cut or not whole) and data[whole : whole + len(_BEGINNING)] != _BEGINNING[: len(data) - whole]:
-        problem = (
-            "its last line is not even the beginning of a line of a trace; give another file, this one is left as it is"
-        )
+        problem = "not a line of a trace; pass the file of a trace, or a new file. This file was not changed"
         raise DataFileError(path, data.count(b"\n") + 1, problem)
     events: list[Event] = []
     for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
         content = without_checksum(line)
         if content is None:
             problem = (
-                "its checksum is missing or wrong, so it was changed or damaged; cut the file off before this line"
+                "the checksum is missing or wrong, so the line was changed; delete this line and all later ones"
                 if events
-                else "expected a trace that ragkit wrote; this is another file, or its first line was changed"
+                else "expected a trace written by ragkit; this is another file, or its first line was changed"
             )
             raise DataFileError(path, number, problem)
         try:

@@ -1,4 +1,4 @@
-"""Questions and documents as they are given."""
+"""Checking the questions and documents that users pass."""
 
 from __future__ import annotations
 
@@ -12,59 +12,60 @@ Text = str | Document
 
 
 def checked_question(question: str) -> str:
-    """A question, if it is one.
+    """Check a question.
 
     Returns:
         The question.
 
     Raises:
-        InvalidInputError: If it is no text, or empty.
+        InvalidInputError: If the question is not a string, or is blank.
     """
     text: object = question
     if not isinstance(text, str) or not text.strip():
-        raise InvalidInputError(f"`question` must be a text with words in it, got {question!r}")
+        raise InvalidInputError(f"`question` must be a non-empty string, got {question!r}")
     return question
 
 
 def text_of(document: Text | None) -> str:
-    """The text of a document, empty for None.
+    """Get the text of a document.
 
     Returns:
-        The text.
+        The text; empty for None.
 
     Raises:
-        InvalidInputError: If it is no text, or cannot be written as UTF-8.
+        InvalidInputError: If the document is not a string or a Document, or cannot be encoded as UTF-8.
     """
     text: object = document.text if isinstance(document, Document) else document
     if text is None:
         return ""
     if not isinstance(text, str):
-        raise InvalidInputError(f"`document` must be a text or a Document, got {type(text).__name__}")
+        raise InvalidInputError(f"`document` must be a string or a Document, got {type(text).__name__}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        message = f"the document holds half a character at {error.start}; read the file with errors='replace'"
+        message = f"`document` has a lone surrogate at index {error.start}; read the file with errors='replace'"
         raise InvalidInputError(message) from error
     return text
 
 
 def paired(questions: Sequence[str], document: Text | Sequence[Text] | None) -> list[Text | None]:
-    """A document for each question.
+    """Assign a document to each question.
 
     Args:
         questions: The questions.
-        document: The document of all, or one for each.
+        document: One document for all questions, or one for each.
 
     Returns:
-        As many as there are questions.
+        One document for each question.
 
     Raises:
-        InvalidInputError: If there are more or fewer, or the questions are one string.
+        InvalidInputError: If the numbers of questions and documents differ, or ``questions`` is a single string.
     """
     refuse_bare_string("questions", questions)
     if document is None or isinstance(document, str | Document):
         return [document] * len(questions)
     if len(document) != len(questions):
-        wanted = f"{len(questions)} questions need as many documents, or one for all"
-        raise InvalidInputError(f"{wanted}; got {len(document)}")
+        raise InvalidInputError(
+            f"`document` must be one document or one for each of the {len(questions)} questions, got {len(document)}"
+        )
     return list(document)

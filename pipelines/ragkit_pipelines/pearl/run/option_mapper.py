@@ -1,4 +1,4 @@
-"""From an answer in words to one of several options; what cannot be mapped is counted, never guessed."""
+"""Mapping an answer to one of several options. Answers that cannot be mapped are counted, never guessed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ragkit_pipelines.pearl.prompts import marked
 
 @dataclass
 class OptionMapper:
-    """Asks a model which option an answer comes to; the model sees the answer and the question, not the document.
+    """Maps answers to options with a model, which sees the answer and the question, but not the document.
 
     Attributes:
         model: A model or its spec.
-        max_tokens: Tokens of its reply at the most.
-        mapped: Answers that came to an option so far.
-        unmapped: Answers that did not.
-        replies: What the model replied so far, with what each reply took.
+        max_tokens: Maximum number of tokens of a response.
+        mapped: Number of answers that were mapped to an option so far.
+        unmapped: Number of answers that could not be mapped.
+        replies: The model's responses so far, with their usage.
     """
 
     model: str | LanguageModel
@@ -51,16 +51,16 @@ class OptionMapper:
         return self.map_many([(answer, question, options)])[0]
 
     def map_many(self, rows: Sequence[tuple[str, str, Sequence[str]]]) -> list[Choice]:
-        """Map answers; the model gets them as one batch. An empty answer is not asked about: it comes to none.
+        """Map answers in one batch. An empty answer is mapped to no option without a call.
 
         Args:
-            rows: Answer, question and options of each.
+            rows: The answer, the question and the options of each row.
 
         Returns:
-            Choices in order.
+            The choices, in order.
 
         Raises:
-            InvalidInputError: If a row has no option, or more than there are letters.
+            InvalidInputError: If a row has no options, or more than there are letters.
         """
         for _, _, options in rows:
             check_options(options)
@@ -76,7 +76,7 @@ class OptionMapper:
         return choices
 
     def _replies(self, rows: Sequence[tuple[str, str, Sequence[str]]]) -> list[Completion]:
-        """The model's replies, constrained to the letters if it supports that; those of as many options together."""
+        """Generate the responses, constrained to the letters if the model supports it, in groups of equal size."""
         able = self._model.capabilities
         found: dict[int, Completion | RagkitError] = {}
         for count in dict.fromkeys(len(options) for _, _, options in rows):
@@ -93,7 +93,7 @@ class OptionMapper:
 
 
 def _prompt(answer: str, question: str, options: Sequence[str]) -> Prompt:
-    rows = zip(ascii_uppercase, options, strict=False)  # some letters are left over
+    rows = zip(ascii_uppercase, options, strict=False)  # there are more letters than options
     listed = "".join(f"{letter}. {' '.join(option.split())}\n" for letter, option in rows)
     return Prompt(
         "An answer to a question was worked out before. Say which option it comes to.\n\n",

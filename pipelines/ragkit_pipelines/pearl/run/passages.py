@@ -1,11 +1,11 @@
-"""Cutting a document into passages that know where they stand."""
+"""Splitting a document into passages with their positions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_BREAKS = ("\n\n", "\n", ". ", " ")  # where a text is cut, the best place first
+_BREAKS = ("\n\n", "\n", ". ", " ")  # where a text is split, the best place first
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Passage:
 
     Attributes:
         text: Its text.
-        span: Start and end in the document, in characters; None where it is no part of it.
+        span: Start and end in the document, in characters; None if the passage is not from the document.
     """
 
     text: str
@@ -22,16 +22,16 @@ class Passage:
 
 
 def cut(text: str, tokens: int, count: Callable[[str], int], *, overlap: int = 0) -> list[Passage]:
-    """Cut a text into passages, at the ends of paragraphs where that fits, else of lines, sentences or words.
+    """Split a text into passages at the ends of paragraphs if possible, otherwise of lines, sentences or words.
 
     Args:
         text: The text.
-        tokens: Tokens of a passage at the most; a word that is longer is cut too.
+        tokens: Maximum number of tokens of a passage. A longer word is split.
         count: Counts tokens.
-        overlap: Characters at the end of a passage that stand in the next one again.
+        overlap: Number of characters at the end of a passage that the next one repeats.
 
     Returns:
-        Passages in order. Together they hold every character of the text that is no space.
+        Passages in order, which together contain every character of the text except white space.
     """
     found: list[Passage] = []
     start = 0
@@ -47,8 +47,8 @@ def cut(text: str, tokens: int, count: Callable[[str], int], *, overlap: int = 0
 
 
 def _end(text: str, start: int, tokens: int, count: Callable[[str], int]) -> int:
-    """Where a passage that begins at ``start`` ends: the furthest good place within its tokens."""
-    # A token is seldom longer than a dozen characters, so more than that need not be looked at.
+    """Find the end of the passage that begins at ``start``: the last good place within its tokens."""
+    # Tokens rarely have more than twelve characters, so the passage ends within this many.
     most = min(len(text), start + 12 * tokens)
     if count(text[start:most]) <= tokens:
         low = most

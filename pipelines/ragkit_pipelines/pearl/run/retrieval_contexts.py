@@ -1,10 +1,10 @@
-"""Contexts that show a step what is found for it: passages by retrieval, or pages by their gists."""
+"""Contexts that select text for each step: retrieved passages, or pages chosen by their gists."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from typing_extensions import override
 
@@ -12,34 +12,23 @@ from ragkit.errors import InvalidInputError, ModelError, PromptTooLongError
 from ragkit.protocols import LanguageModel
 from ragkit.records import Document, Example, Hit, Prompt
 from ragkit_pipelines.pearl.prompts import marked
-from ragkit_pipelines.pearl.run.calls import Ask, Failure, Outcome
-from ragkit_pipelines.pearl.run.context import Context, Reading, Readings, Sizes, View, room_of, tokens_of
+from ragkit_pipelines.pearl.run.calls import Failure, ModelCall, Outcome
+from ragkit_pipelines.pearl.run.context import Context, Reading, Readings, Sizes, View, room_of
 from ragkit_pipelines.pearl.run.passages import Passage, cut
-
-
-class Searches(Protocol):
-    """What finds passages: a retriever."""
-
-    def retrieve(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
-        """The hits for each query, the best first."""
-        ...
-
-
-MakeSearch = Callable[[list[Document]], Any]
 
 
 @dataclass(frozen=True)
 class Retrieved(Context):
-    """A step is shown the passages that are found for its own words; a document may have any length.
+    """Each step reads the passages retrieved for its own words; the document may have any length.
 
     Attributes:
-        retriever: A retriever (``retrieve(queries, k)``) or an `Index` (``search(queries, k)``) over passages that are
-            stored already, in which case Pearl needs no document; or a function that makes one from the passages of the
-            document (`Document`s with ``metadata["span"]``); BM25 over them if None.
-        k: Passages that are asked for.
-        max_tokens: Tokens of the passages that a step is shown, at the most; the best come first.
-        passage_tokens: Tokens of a passage that is cut from the document, at the most.
-        name: What the retriever is called in traces; the name of its class if empty.
+        retriever: A retriever (``retrieve(queries, k)``) or an `Index` (``search(queries, k)``) over stored passages,
+            in which case Pearl needs no document; or a function that creates one from the passages of the document
+            (`Document`s with ``metadata["span"]``). If None, BM25 over the passages of the document.
+        k: Number of passages to retrieve.
+        max_tokens: Maximum number of tokens of a step's passages; the best ones are used first.
+        passage_tokens: Maximum number of tokens of a passage of the document.
+        name: Name of the retriever in traces; the name of its class if empty.
     """
 
     retriever: Any = None
@@ -51,11 +40,13 @@ class Retrieved(Context):
     def __post_init__(self) -> None:
         if self.k < 1 or self.max_tokens < 1 or self.passage_tokens < 1:
             raise InvalidInputError(
-                f"`k`, `max_tokens` and `passage_tokens` of Retrieved must be 1 or more, got {self}"
+                f"`k`, `max_tokens` and `passage_tokens` of Retrieved must be at least 1, got {self}"
             )
         if self.retriever is not None and not (_searches(self.retriever) or callable(self.retriever)):
             kind = type(self.retriever).__name__
-            raise InvalidInputError(f"`retriever` must have retrieve or search, or make one from passages; got {kind}")
+            raise InvalidInputError(
+                f"`retriever` must have a method `retrieve` or `search`, or be a function, got {kind}"
+            )
 
     @property
     @override
@@ -70,7 +61,7 @@ class Retrieved(Context):
 
     @override
     def open(self, document: str, model: LanguageModel) -> View:
-        """Take a document.
+        """Prepare a document.
 
         Returns:
             A view.
@@ -79,8 +70,8 @@ class Retrieved(Context):
             return _Found(self.retriever, self, model)
         passages = cut(document, self.passage_tokens, model.count_tokens)
         documents = [
-            Document(passage.text, id=str(place), metadata={"span": passage.span})
-            for place, passage in enumerate(passages)
+            Document(passage.text, id=str(number), metadata={"span": passage.span})
+            for number, passage in enumerate(passages)
         ]
         make = _Bm25 if self.retriever is None else self.retriever
         return _Found(make(documents) if documents else None, self, model)
@@ -117,23 +108,23 @@ class _Bm25:
 
 
 class _Found:
-    """A view through a retriever."""
+    """A view that retrieves passages."""
 
     def __init__(self, retriever: Any, settings: Retrieved, model: LanguageModel) -> None:
         self.retriever, self.settings, self.model = retriever, settings, model
 
-    def readings(self, step: str, words: str) -> Readings:  # noqa: ARG002 - the same for every step
+    def readings(self, step: str, query: str) -> Readings:  # noqa: ARG002 - the same for every step
         yield from ()
-        return [Reading(passages=tuple(self._passages(words)))]
+        return [Reading(passages=tuple(self._passages(query)))]
 
     def sizes(self) -> Sizes:
         return Sizes(shared=(0,), own=min(self.settings.max_tokens, self.settings.k * self.settings.passage_tokens))
 
-    def _passages(self, words: str) -> list[Passage]:
+    def _passages(self, query: str) -> list[Passage]:
         if self.retriever is None:
             return []
         search = getattr(self.retriever, "retrieve", None) or self.retriever.search
-        hits: list[Hit] = search([words], self.settings.k)[0]
+        hits: list[Hit] = search([query], self.settings.k)[0]
         chosen: list[Passage] = []
         left = self.settings.max_tokens
         for hit in hits:
@@ -143,7 +134,7 @@ class _Found:
                 chosen.append(Passage(hit.text, _span(hit)))
         if hits and not chosen:
             sizes = min(self.model.count_tokens(hit.text) for hit in hits)
-            advice = "raise `max_tokens` of Retrieved, or store smaller passages"
+            advice = "raise `max_tokens` of Retrieved, or store shorter passages"
             raise PromptTooLongError(sizes, self.settings.max_tokens, advice=advice)
         in_order = all(passage.span for passage in chosen)
         return sorted(chosen, key=lambda passage: passage.span or (0, 0)) if in_order else chosen
@@ -158,16 +149,17 @@ def _span(hit: Hit) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class GistPages(Context):
-    """Every step is shown a gist of each page, and the pages that the model asks for whole.
+    """Every step reads a gist of each page, and the full text of the pages that the model selects.
 
-    The gists are made once for a question, a call a page; with a trace, once for all questions about the document. Each
-    step that reads the document takes one call more, to choose its pages (ReadAgent, https://arxiv.org/abs/2402.09727).
+    The gists are generated once per question, with one call per page; with a trace, once for all questions about the
+    document. Each step that reads the document needs one additional call to select its pages (ReadAgent,
+    https://arxiv.org/abs/2402.09727).
 
     Attributes:
-        page_tokens: Tokens of a page at the most.
-        gist_tokens: Tokens of a gist at the most.
-        pages: Pages that a step may look up.
-        max_tokens: Tokens of all gists at the most; what the model's window leaves if None.
+        page_tokens: Maximum number of tokens of a page.
+        gist_tokens: Maximum number of tokens of a gist.
+        pages: Maximum number of pages that a step reads in full.
+        max_tokens: Maximum number of tokens of all gists; if None, as many as fit into the model's window.
     """
 
     page_tokens: int = 800
@@ -178,7 +170,7 @@ class GistPages(Context):
     def __post_init__(self) -> None:
         if self.page_tokens < 16 or self.gist_tokens < 8 or self.pages < 1:
             raise InvalidInputError(
-                f"GistPages needs `page_tokens` of 16, `gist_tokens` of 8 and `pages` of 1 or more, got {self}"
+                f"GistPages needs `page_tokens` >= 16, `gist_tokens` >= 8 and `pages` >= 1, got {self}"
             )
 
     @property
@@ -188,7 +180,7 @@ class GistPages(Context):
 
     @override
     def open(self, document: str, model: LanguageModel) -> View:
-        """Take a document.
+        """Prepare a document.
 
         Returns:
             A view.
@@ -202,7 +194,7 @@ class GistPages(Context):
         if room is not None and most > room:
             advice = "lower `gist_tokens` or raise `page_tokens` of GistPages, or use Retrieved(…)"
             raise PromptTooLongError(most, room, advice=advice)
-        return _Gists(pages, self, tokens_of(document, model))
+        return _Gists(pages, self, model.count_tokens(document))
 
 
 class _Gists:
@@ -218,39 +210,39 @@ class _Gists:
             once_tokens=self.tokens,
         )
 
-    def readings(self, step: str, words: str) -> Readings:
-        # Every step asks for the gists; equal calls are made once.
-        made = yield [_gist_ask(page, self.settings.gist_tokens) for page in self.pages]
+    def readings(self, step: str, query: str) -> Readings:
+        # Every step requests the gists; equal calls are made only once.
+        made = yield [_gist_call(page, self.settings.gist_tokens) for page in self.pages]
         gists = [_text(outcome, "the gist of a page") for outcome in made]
         shared = "\n".join(f"[Page {number}] {gist}" for number, gist in enumerate(gists, 1))
-        chosen = yield [_pages_ask(shared, step, words, self.settings.pages)]
-        wanted = _numbers(_text(chosen[0], "the choice of pages"), len(self.pages))[: self.settings.pages]
+        chosen = yield [_pages_call(shared, step, query, self.settings.pages)]
+        wanted = _numbers(_text(chosen[0], "the selection of pages"), len(self.pages))[: self.settings.pages]
         return [Reading(shared=shared, passages=tuple(self.pages[number - 1] for number in sorted(wanted)))]
 
 
 def _text(outcome: Outcome, what: str) -> str:
     if isinstance(outcome, Failure):
-        raise ModelError(f"{what} could not be had: {outcome.reason}")
+        raise ModelError(f"{what} could not be generated: {outcome.reason}")
     return outcome.completion.text.strip()
 
 
-def _gist_ask(page: Passage, tokens: int) -> Ask:
+def _gist_call(page: Passage, tokens: int) -> ModelCall:
     asked = "Shorten the page to its gist: who, what, where and why, in a few plain sentences.\n\nGist:\n"
     prompt = Prompt("You shorten one page of a long text.\n\n", marked("page", page.text) + asked)
-    return Ask(prompt=prompt, purpose="gist", max_tokens=tokens)
+    return ModelCall(prompt=prompt, purpose="gist", max_tokens=tokens)
 
 
-def _pages_ask(shared: str, step: str, words: str, most: int) -> Ask:
-    head = "A long text is shown by the gist of each of its pages. Some pages can be looked up whole.\n\n"
+def _pages_call(shared: str, step: str, query: str, most: int) -> ModelCall:
+    head = "A long text is shown by the gist of each of its pages. Some pages can be shown in full.\n\n"
     asked = (
-        f"The task:\n{marked('task', words)}Which pages, {most} at the most, have to be looked up for it? "
+        f"The task:\n{marked('task', query)}Which pages are needed in full? Choose at most {most}. "
         "Write their numbers only, separated by commas.\n\nPages:\n"
     )
-    return Ask(prompt=Prompt(f"{head}{marked('text', shared)}", asked), purpose="pages", step=step, max_tokens=32)
+    return ModelCall(prompt=Prompt(f"{head}{marked('text', shared)}", asked), purpose="pages", step=step, max_tokens=32)
 
 
 def _numbers(text: str, most: int) -> list[int]:
-    """Page numbers in an answer, in its order, each once."""
+    """Extract the page numbers from a response, in order, without duplicates."""
     digits = "".join(letter if letter.isascii() and letter.isdigit() else " " for letter in text).split()
     found = (int(digit) for digit in digits if len(digit) < 6)
     return list(dict.fromkeys(number for number in found if 1 <= number <= most))

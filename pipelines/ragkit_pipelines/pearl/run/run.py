@@ -1,33 +1,38 @@
-"""What came of a question: the answer, each step with what it read, and what it took."""
+"""The result of a question: the answer, each step with its inputs and its usage, and an explanation of both."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import html
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ragkit.errors import UnknownSpecError
 from ragkit.records import Diagnostic, Usage
-from ragkit_pipelines.pearl.plan.plan import Plan, Step
+from ragkit_pipelines.pearl.plan.mermaid import mermaid
+from ragkit_pipelines.pearl.plan.nodes import Step
+from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.run.passages import Passage
 
 Form = Literal["text", "mermaid", "html"]
+_EXCERPT = 200  # characters of a value in the text form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRun:
-    """One step of a run.
+    """The result of one step.
 
     Attributes:
         step: The step.
-        status: ``"done"``; ``"failed"``; or ``"skipped"``, where a value that it needs is missing.
-        value: What it gave, exactly as the model wrote it; empty unless it is done.
-        reason: Why it is not done; or that its value was cut off at the most tokens it may take.
-        passages: Passages of the document that it was shown beside what all steps are shown.
-        local: Whether it was computed without a model.
+        status: ``"done"``, ``"failed"``, or ``"skipped"`` if a value that it needs is missing.
+        value: The value, exactly as the model wrote it; empty unless the step is done.
+        reason: Why the step is not done, or that its value was truncated.
+        passages: Passages of the document that only this step read.
+        local: Whether the step was computed without a model.
         usage: Tokens of its calls.
-        seconds: Time of its calls, one after the other.
-        reused: Whether all its calls had been made earlier.
-        keys: Names of its calls in the trace.
+        seconds: Sum of the durations of its calls.
+        reused: Whether all its responses came from the trace.
+        keys: Keys of its calls in the trace.
     """
 
     step: Step
@@ -44,13 +49,13 @@ class StepRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
-    """Where a plan comes from.
+    """The origin of a plan.
 
     Attributes:
-        source: ``"planner"``, ``"given"``, ``"fallback"`` where no plan was accepted, or ``"router"`` where the router
-            chose to answer directly.
-        reason: Why it is not the planner's.
-        rejected: Texts that were no plans, each with what was wrong with it.
+        source: ``"planner"``, ``"given"``, ``"fallback"`` if no plan was accepted, or ``"router"`` if the router chose
+            a direct answer.
+        reason: Why the plan was not written by the planner.
+        rejected: The rejected texts, each with its diagnostics.
     """
 
     source: Literal["planner", "given", "fallback", "router"] = "given"
@@ -60,23 +65,23 @@ class Planning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A question, answered as far as it could be.
+    """The result of a question.
 
     Attributes:
         question: The question.
-        answer: The answer, exactly as the steps gave it; what there is of it where the run is not done.
-        status: ``"done"``; ``"partial"`` where a step failed; ``"failed"`` where there is no answer; ``"cancelled"``.
-        plan: The plan, None where there is none.
-        planning: Where the plan comes from.
-        steps: The steps in the order of the plan.
-        reasons: What went wrong, in words.
-        usage: Tokens of all calls, those that a trace had already among them.
-        cost: US dollars; None where a price is not known.
-        seconds: Time from the beginning to the end.
-        model_seconds: Time of all calls, one after the other, those that a trace had already among them.
-        calls: Calls of the model that were made, failed ones and the warming of the cache among them.
-        reused: Calls that were not made, as a trace had their answers.
-        by_purpose: Calls that were made, by purpose.
+        answer: The answer, exactly as the steps wrote it; incomplete if the run is not done.
+        status: ``"done"``, ``"partial"`` if a step failed, ``"failed"`` if there is no answer, or ``"cancelled"``.
+        plan: The plan; None if no plan was accepted.
+        planning: The origin of the plan.
+        steps: The results of the steps, in the order of the plan.
+        reasons: The reasons for failures and truncated values.
+        usage: Tokens of all calls, including those reused from a trace.
+        cost: Cost in US dollars; None if a price is unknown.
+        seconds: Elapsed time.
+        model_seconds: Sum of the durations of all calls, including those reused from a trace.
+        calls: Number of model calls made, including failed calls and calls that warm the prompt cache.
+        reused: Number of calls whose response came from a trace.
+        by_purpose: Number of calls made for each purpose.
     """
 
     question: str
@@ -96,7 +101,7 @@ class Run:
 
     @property
     def text(self) -> str:
-        """The answer without empty lines around it."""
+        """The answer without surrounding white space."""
         return self.answer.strip()
 
     @property
@@ -105,37 +110,103 @@ class Run:
         return {each.step.out: each.value for each in self.steps if each.status == "done"}
 
     def explain(self, form: Form = "text") -> str:
-        """Show what was done, what each value read, and what it took.
+        """Show each step with its inputs, its value and its usage.
 
         Args:
-            form: ``"text"``, ``"mermaid"`` or ``"html"`` (a whole page).
+            form: ``"text"``, ``"mermaid"`` or ``"html"`` (a complete page).
 
         Returns:
             Text in that form.
+
+        Raises:
+            UnknownSpecError: If the form is unknown.
         """
-        from ragkit_pipelines.pearl.run.explain import explain
+        if form not in _FORMS:
+            raise UnknownSpecError("form", form, _FORMS)
+        return _FORMS[form](self)
 
-        return explain(self, form)
+
+def _usage(step: StepRun) -> str:
+    if step.local:
+        return "no model"
+    return f"{_tokens(step.usage)}, {step.seconds:.1f} s{', from the trace' * step.reused}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """What a plan will take, before it runs. Retries are not counted.
+def _tokens(usage: Usage) -> str:
+    cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
+    return f"{usage.prompt_tokens:,} prompt tokens{cached}, {usage.completion_tokens:,} completion tokens"
 
-    Attributes:
-        calls: Calls of the model, those that warm the cache among them.
-        critical_path: Calls that have to wait for each other.
-        prompt_tokens: Tokens read, taking values as long as steps gave on average.
-        cached_tokens: Those of them that a prompt cache has already, where the model keeps one.
-        completion_tokens: Tokens written, as on average.
-        most_tokens: Tokens read and written at the most, if every value is as long as it may be.
-        cost: US dollars for the average case; None where the price is not known.
-    """
 
-    calls: int
-    critical_path: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    most_tokens: int
-    cost: float | None
+def _summary(run: Run) -> str:
+    calls = f"{run.calls} call{'s' * (run.calls != 1)}"
+    reused = f", {run.reused} from the trace" if run.reused else ""
+    cost = "cost unknown" if run.cost is None else f"${run.cost:.4f}"
+    return f"{run.status}: {calls}{reused}, {_tokens(run.usage)}, {cost}, {run.seconds:.1f} s"
+
+
+def _inputs(step: StepRun) -> list[str]:
+    """List the inputs of a step, one per line."""
+    lines = []
+    if step.step.reads:
+        lines.append("reads " + ", ".join(step.step.reads))
+    if step.step.reads_document:
+        spans = [passage.span for passage in step.passages if passage.span]
+        where = ", ".join(f"{start}–{end}" for start, end in spans)
+        lines.append(f"reads the document{f' at characters {where}' if where else ''}")
+    return lines
+
+
+def _as_text(run: Run) -> str:
+    lines = [f"Question: {run.question}", _summary(run), f"plan: {run.planning.source}"]
+    if run.planning.reason:
+        lines[-1] += f" ({run.planning.reason})"
+    lines += [f"! {reason}" for reason in run.reasons]
+    for number, step in enumerate(run.steps, 1):
+        lines.append(f"{number}. {step.step.out} = {step.step.call} : {step.step.note}")
+        lines += [f"   {each}" for each in _inputs(step)]
+        if step.status == "done":
+            value = " ".join(step.value.split())
+            lines.append(f"   {_usage(step)}")
+            lines.append(f"   = {value if len(value) <= _EXCERPT else value[:_EXCERPT] + '…'}")
+        else:
+            lines.append(f"   {step.status}: {step.reason}")
+    return "\n".join([*lines, "", f"Answer: {run.text}"])
+
+
+def _as_mermaid(run: Run) -> str:
+    if run.plan is None:
+        return 'flowchart TD\n  none["no plan"]'
+    notes = {each.step.out: each.status if each.status != "done" else _usage(each) for each in run.steps}
+    return mermaid(run.plan.steps, notes, {each.step.out: each.status for each in run.steps})
+
+
+def _as_html(run: Run) -> str:
+    rows = []
+    for number, each in enumerate(run.steps, 1):
+        value = each.value if each.status == "done" else each.reason
+        spans = "".join(f"<blockquote>{html.escape(passage.text)}</blockquote>" for passage in each.passages)
+        cells = [
+            str(number),
+            f"<b>{html.escape(each.step.out)}</b><br><code>{html.escape(each.step.call)}</code>",
+            html.escape("; ".join(_inputs(each))) + spans,
+            each.status,
+            html.escape(_usage(each)) if each.status == "done" else "",
+            f"<pre>{html.escape(value)}</pre>",
+        ]
+        rows.append(f'<tr class="{each.status}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in (*run.reasons, run.planning.reason) if reason)
+    head = "".join(f"<th>{name}</th>" for name in ("", "step", "inputs", "status", "usage", "value"))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>PEARL run</title><style>'
+        "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
+        "table{border-collapse:collapse;width:100%}td,th{border:1px solid #ddd;padding:.4rem;vertical-align:top;"
+        "text-align:left}pre{white-space:pre-wrap;margin:0}tr.failed{background:#ffebee}tr.skipped{background:#f5f5f5}"
+        "blockquote{margin:.4rem 0;padding-left:.6rem;border-left:3px solid #ccc;color:#555}</style></head><body>"
+        f"<h1>{html.escape(run.question)}</h1><p>{html.escape(_summary(run))}</p><ul>{reasons}</ul>"
+        f"<h2>Answer</h2><pre>{html.escape(run.text)}</pre>"
+        f"<h2>Steps</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
+        f"<h2>Graph (Mermaid)</h2><pre>{html.escape(_as_mermaid(run))}</pre></body></html>"
+    )
+
+
+_FORMS: dict[str, Callable[[Run], str]] = {"text": _as_text, "mermaid": _as_mermaid, "html": _as_html}

@@ -1,4 +1,4 @@
-"""A trace: what was asked, planned, called and answered, a line each, in a file that only grows."""
+"""A trace: an append-only file of questions, plans, model calls and answers, one per line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Literal, Self
 from ragkit.errors import InvalidInputError, TraceLockedError
 from ragkit.records import Completion
 from ragkit_pipelines.pearl.plan.plan import Plan
-from ragkit_pipelines.pearl.run.calls import Ask
+from ragkit_pipelines.pearl.run.calls import ModelCall
 from ragkit_pipelines.pearl.run.events import (
     CallMade,
     DocumentSeen,
@@ -29,27 +29,27 @@ from ragkit_pipelines.pearl.run.events import (
 
 
 class Trace:
-    """A file of JSON lines that many questions may share, one process at a time.
+    """A JSON lines file that many questions may share, within one process at a time.
 
-    Every answered call is written at once, under a hash of the model, the prompt and the settings. A call whose hash
-    stands in the file is not made again, by the same question after a kill or by any other.
+    Every response is written immediately, under a hash of the model, the prompt and the settings. The same call is
+    never repeated, neither by the same question after an interruption nor by another question.
 
     Attributes:
         path: The file.
-        keep_documents: Whether documents are written too, so that a question can be resumed from the file alone.
+        keep_documents: Whether documents are stored as well, which allows resuming a question from the file alone.
     """
 
     def __init__(self, path: str | Path, *, keep_documents: bool = True) -> None:
-        """Open a trace, or begin one.
+        """Open a trace, or create one.
 
         Args:
-            path: The file; its folder is made where it is missing.
-            keep_documents: Whether documents are written too.
+            path: The file. Its folder is created if it does not exist.
+            keep_documents: Whether documents are stored as well.
 
         Raises:
-            TraceLockedError: If it is open elsewhere.
-            DataFileError: If it is something else, or damaged; nothing is changed then.
-            InvalidInputError: If it cannot be opened for writing.
+            TraceLockedError: If the trace is already open.
+            DataFileError: If the file is not a trace, or is damaged. It is not changed.
+            InvalidInputError: If the file cannot be opened for writing.
         """
         self.path, self.keep_documents = Path(path), keep_documents
         self._file = -1
@@ -58,22 +58,22 @@ class Trace:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
-            message = f"the trace {self.path} cannot be written ({error.strerror}); give a file in a folder that can"
+            message = f"cannot write the trace {self.path} ({error.strerror}); pass a file in a writable folder"
             raise InvalidInputError(message) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(file)
-            message = f"{self.path} is written by another run; wait for it to end, or give this one its own trace"
+            message = f"the trace {self.path} is in use by another run; wait until that run ends, or pass another file"
             raise TraceLockedError(message) from error
         try:
             self.events, whole = read_events(self.path)
-            os.ftruncate(file, whole)  # the rest of a line that a kill cut off
+            os.ftruncate(file, whole)  # the incomplete line that an interruption left
         except BaseException:
             os.close(file)
             raise
         self._file = file
-        self._answers = {event.key: event for event in self.events if isinstance(event, CallMade)}
+        self._responses = {event.key: event for event in self.events if isinstance(event, CallMade)}
         self._documents = {event.hash: event.text for event in self.events if isinstance(event, DocumentSeen)}
         self._runs = max((event.run for event in self.events if isinstance(event, RunBegun)), default=0)
 
@@ -89,17 +89,17 @@ class Trace:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; a second time does nothing."""
+        """Close the file. It is safe to call this more than once."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
     def write(self, event: Event) -> None:
-        """Append a line; it is in the file when this returns.
+        """Append a line to the file before returning.
 
         Raises:
             InvalidInputError: If the trace is closed.
-            OSError: If it does not fit on the disk; the file is as it was.
+            OSError: If the disk is full. The file is then unchanged.
         """
         line = line_of(event)
         with self._lock:
@@ -110,34 +110,34 @@ class Trace:
                 while line:
                     line = line[os.write(self._file, line) :]
             except OSError:
-                os.ftruncate(self._file, size)  # or the next line would be joined to a part of this one
+                os.ftruncate(self._file, size)  # otherwise the next line would follow an incomplete one
                 raise
             self.events.append(event)
 
     def find(self, key: str) -> Completion | None:
-        """The answer of a call that was made earlier.
+        """Find the response to an earlier call.
 
         Returns:
-            The answer, or None.
+            The response, or None.
         """
-        event = self._answers.get(key)
+        event = self._responses.get(key)
         return None if event is None else event.completion()
 
     def document(self, name: str) -> str | None:
-        """A document by its hash.
+        """Find a document by its hash.
 
         Returns:
-            Its text, or None where it was not written.
+            Its text; None if it was not stored.
         """
         return self._documents.get(name)
 
     def begin(
         self, question: str, document: str, *, model: str, fingerprint: str, context: str, answer: str
     ) -> RunTrace:
-        """Begin a question.
+        """Start a question.
 
         Returns:
-            What writes its lines.
+            The part of the trace that belongs to it.
         """
         name = text_hash(document)
         with self._lock:
@@ -163,69 +163,69 @@ class Trace:
         return run
 
     def continued(self, begun: RunBegun) -> RunTrace:
-        """Go on with a question that was begun.
+        """Resume a question.
 
         Returns:
-            What writes its lines.
+            The part of the trace that belongs to it.
         """
         return RunTrace(self, begun.run, begun.document, begun.fingerprint)
 
     def last_run(self) -> RunBegun:
-        """The last question that has no end, or else the last one.
+        """Find the last unfinished question; if there is none, the last question.
 
         Returns:
-            How it began.
+            The event that started it.
 
         Raises:
-            InvalidInputError: If the trace holds no question.
+            InvalidInputError: If the trace contains no question.
         """
         begun = [event for event in self.events if isinstance(event, RunBegun)]
         if not begun:
-            raise InvalidInputError(f"the trace {self.path} holds no question; nothing can be resumed")
+            raise InvalidInputError(f"the trace {self.path} contains no question to resume; start one with invoke(…)")
         ended = {event.run for event in self.events if isinstance(event, RunEnded)}
         return next((event for event in reversed(begun) if event.run not in ended), begun[-1])
 
     def plan_of(self, run: int) -> PlanMade | None:
-        """The plan of a question, where there was one already.
+        """Find the plan of a question.
 
         Returns:
-            The last plan that was written for it.
+            The last plan that was stored for it, or None.
         """
         made = (event for event in reversed(self.events) if isinstance(event, PlanMade) and event.run == run)
         return next(made, None)
 
-    def keep(self, event: CallMade) -> None:
-        """Write a call and remember its answer."""
-        self._answers[event.key] = event
+    def store(self, event: CallMade) -> None:
+        """Write a call and cache its response."""
+        self._responses[event.key] = event
         self.write(event)
 
 
 class RunTrace:
-    """The lines of one question."""
+    """The part of a trace that belongs to one question."""
 
     def __init__(self, trace: Trace, number: int, document: str, fingerprint: str) -> None:
-        """Remember whose lines they are."""
+        """Store the identity of the question."""
         self.trace, self.number, self.document, self.fingerprint = trace, number, document, fingerprint
         self.plan = ""
 
     def find(self, key: str) -> Completion | None:
-        """The answer of a call that was made earlier, for whichever question.
+        """Find the response to an earlier call of any question.
 
         Returns:
-            The answer, or None.
+            The response, or None.
         """
         return self.trace.find(key)
 
-    def keep(self, ask: Ask, key: str, completion: Completion) -> None:
+    def store(self, call: ModelCall, key: str, completion: Completion) -> None:
         """Write a call."""
         usage = completion.usage
-        self.trace.keep(
+        self.trace.store(
             CallMade(
                 run=self.number,
-                purpose=ask.purpose,
-                step=ask.step,
+                purpose=call.purpose,
+                step=call.step,
                 key=key,
-                prompt=text_hash(ask.prompt.text),
+                prompt=text_hash(call.prompt.text),
                 plan=self.plan,
                 document=self.document,
                 model=self.fingerprint,
@@ -247,20 +247,20 @@ class RunTrace:
         )
 
     def step(self, event: StepEnded) -> None:
-        """Write how a step ended."""
+        """Write the result of a step."""
         self.trace.write(event)
 
     def end(
         self, status: Literal["done", "partial", "failed", "cancelled"], answer: str, reasons: tuple[str, ...]
     ) -> None:
-        """Write how the question ended."""
+        """Write the result of the question."""
         self.trace.write(RunEnded(run=self.number, status=status, answer=answer, reasons=list(reasons)))
 
 
 def text_hash(text: str) -> str:
-    """Name of a text.
+    """Hash a text.
 
     Returns:
-        Half of its SHA-256, in hexadecimal digits.
+        The first half of its SHA-256, in hexadecimal digits.
     """
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""A run as its trace tells it, without a model."""
+"""Reading a run from its trace, without a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from ragkit.errors import InvalidInputError
 from ragkit.records import Usage
 from ragkit_pipelines.pearl.plan.builtins import is_local
-from ragkit_pipelines.pearl.plan.plan import Plan, Step
+from ragkit_pipelines.pearl.plan.nodes import Step
+from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.run.events import (
     CallMade,
     DocumentSeen,
@@ -25,29 +26,30 @@ from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
 
 
 def read_run(path: str | Path, number: int | None = None) -> Run:
-    """Read a run from a trace; the trace may be in use.
+    """Read a run from a trace, which may be in use.
 
     Args:
         path: The file.
-        number: Which question, counted from 1; the last one if None.
+        number: Number of the question, counted from 1; the last question if None.
 
     Returns:
-        The run. One that has not ended yet, or was killed, is called partial. What calls took that gave no answer is
-        not told.
+        The run. If it has not ended, its status is ``"partial"``. A trace does not contain the usage of failed calls.
 
     Raises:
-        InvalidInputError: If the trace holds no such question; a `DataFileError` if it cannot be read.
+        InvalidInputError: If the trace contains no such question.
+        DataFileError: If the trace cannot be read.
     """
     events, _ = read_events(Path(path))
     begun = [event for event in events if isinstance(event, RunBegun)]
     chosen = [event for event in begun if number is None or event.run == number]
     if not chosen:
-        asked = 1 if number is None else number
-        raise InvalidInputError(f"the trace {path} has {len(begun)} questions; there is no number {asked}")
-    return _told(chosen[-1], events)
+        raise InvalidInputError(
+            f"the trace {path} contains {len(begun)} questions, but not number {number or 1}; pass another number"
+        )
+    return _run_of(chosen[-1], events)
 
 
-def _told(begun: RunBegun, events: Sequence[Event]) -> Run:
+def _run_of(begun: RunBegun, events: Sequence[Event]) -> Run:
     made = [event for event in events if isinstance(event, PlanMade) and event.run == begun.run]
     calls = {event.key: event for event in events if isinstance(event, CallMade)}
     document = next((e.text for e in events if isinstance(e, DocumentSeen) and e.hash == begun.document), "")
@@ -68,7 +70,7 @@ def _told(begun: RunBegun, events: Sequence[Event]) -> Run:
         reasons=tuple(end.reasons) if end else ("the run has not ended; resume it",),
         usage=sum((call.completion().usage for call in used.values()), Usage()),
         cost=None if None in costs else sum(cost for cost in costs if cost is not None),
-        seconds=sum(call.seconds for call in own),  # when it began and ended is not told
+        seconds=sum(call.seconds for call in own),  # the trace does not contain the elapsed time
         model_seconds=sum(call.seconds for call in used.values()),
         calls=len(own),
         reused=len(used) - len(own),

@@ -195,10 +195,10 @@ def test_resuming_with_something_else_is_refused(tmp_path):
         Pearl(model, answer="last").resume(path)
     with pytest.raises(InvalidInputError, match="document"):
         pearl_of(model).resume(path, document="other")
-    with pytest.raises(InvalidInputError, match="none.jsonl"):
+    with pytest.raises(InvalidInputError, match=r"none\.jsonl"):
         pearl_of(model).resume(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").touch()
-    with pytest.raises(InvalidInputError, match="empty.jsonl"):
+    with pytest.raises(InvalidInputError, match=r"empty\.jsonl"):
         pearl_of(model).resume(tmp_path / "empty.jsonl")
 
 

@@ -38,6 +38,14 @@ THREE = plan(
 )
 
 
+GOOD = 'New actions:\n- None\n\n1. a = ABOUT(CTX, "a") : Step A\n2. b = RELATION(CTX, a, "b") : Step B'
+
+
+def is_planning(prompt):
+    """Whether a prompt requests a plan, possibly a corrected one."""
+    return prompt.endswith(("?\n\n", "put right:\n\n"))
+
+
 def by_step(prompt):
     return next(f"value of {name}" for name in "ABCDE" if f"What it is for: Step {name}\n" in prompt)
 

@@ -36,7 +36,7 @@ def count(text):
 
 @given(st.text("ab .\n\u4e2d", max_size=400), st.integers(1, 40), st.integers(0, 10))
 @settings(max_examples=300, deadline=None)
-def test_passages_hold_the_whole_text_within_their_size(text, tokens, overlap):
+def test_passages_contain_the_whole_text_within_their_size(text, tokens, overlap):
     passages = cut(text, tokens, count, overlap=overlap)
     assert all(text[slice(*passage.span)] == passage.text for passage in passages)
     assert all(count(passage.text) <= tokens or len(passage.text) == 1 for passage in passages)
@@ -57,7 +57,7 @@ def test_contexts_fit_the_protocol(context):
     assert context.fingerprint
 
 
-def test_a_text_that_is_too_long_is_refused_with_the_ways_out():
+def test_a_text_that_is_too_long_is_refused_with_alternatives():
     with pytest.raises(PromptTooLongError, match=r"Windows\(.*Retrieved\(.*GistPages\(") as caught:
         Pearl(CountingModel(by_step), context=WholeText(max_tokens=100)).invoke("?", STORY, plan=ONE)
     assert (caught.value.tokens, caught.value.window) == (count(STORY), 100)
@@ -77,7 +77,7 @@ def test_the_window_of_the_model_counts(tiny):
         WholeText().open("word " * window, tiny)
 
 
-def test_windows_are_read_alone_and_made_one_value():
+def test_windows_are_read_separately_and_merged():
     model = CountingModel(lambda prompt: "whole" if "Make one result" in prompt else f"part{prompt.count('whale')}")
     run = Pearl(model, executor=quick(), context=Windows(tokens=300, overlap=40)).invoke("?", STORY, plan=ONE)
     parts = cut(STORY, 300, count, overlap=40)
@@ -102,7 +102,7 @@ def test_a_part_that_fails_fails_the_step():
     assert not any("Make one result" in prompt for prompt in model.asked)
 
 
-def test_retrieval_shows_what_the_steps_own_words_find():
+def test_passages_are_retrieved_by_the_words_of_the_step():
     model = CountingModel(by_step)
     run = Pearl(model, executor=quick(), context=Retrieved(k=3, passage_tokens=40, max_tokens=90)).invoke(
         "?", STORY, plan=ONE
@@ -118,7 +118,7 @@ def test_retrieval_shows_what_the_steps_own_words_find():
     assert "at characters" in run.explain()
 
 
-def test_retrieval_uses_the_values_that_a_step_takes():
+def test_retrieval_uses_the_values_that_a_step_reads():
     queries = []
 
     class Recording:
@@ -156,7 +156,7 @@ def test_a_retriever_can_be_made_from_the_passages():
     assert run.steps[0].passages[0].text.endswith("Paragraph 79 tells of the land and of nothing else.")
 
 
-def test_passages_that_are_all_too_long_are_not_cut():
+def test_passages_that_are_too_long_are_not_truncated():
     run = Pearl(CountingModel(by_step), context=Retrieved(k=2, passage_tokens=60, max_tokens=5)).invoke(
         "?", STORY, plan=ONE
     )
@@ -165,7 +165,7 @@ def test_passages_that_are_all_too_long_are_not_cut():
     assert (empty.status, empty.steps[0].passages) == ("done", ())
 
 
-def test_gists_are_made_once_and_pages_looked_up():
+def test_gists_are_generated_once_and_pages_are_selected():
     def answer(prompt):
         if prompt.endswith("Gist:\n"):
             return "gist of " + ("the whale" if "whale" in prompt else "nothing")

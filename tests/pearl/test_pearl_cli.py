@@ -86,7 +86,7 @@ def test_run_resume_and_explain_over_http(ragkit, server, story):
         assert "value of B" in shown.stdout or form == "mermaid"
 
 
-def test_plan_alone_and_a_plan_of_ones_own(ragkit, server, story):
+def test_planning_without_running_and_running_a_given_plan(ragkit, server, story):
     model = ["--model", "openai:any", "--base-url", server.url]
     made = ragkit(story, "plan", "why?", *model)
     assert made.stdout == PLAN + "\n"
@@ -112,14 +112,14 @@ def test_plan_alone_and_a_plan_of_ones_own(ragkit, server, story):
         (["plan", "why?", *REPLAY, "--library", "story.txt"], "expected"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_code_2(ragkit, story, arguments, message):
+def test_user_errors_are_one_line_with_exit_code_2(ragkit, story, arguments, message):
     done = ragkit(story, *arguments)
     assert done.returncode == 2, done.stdout
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_trace_tells_the_run_again(tmp_path):
+def test_a_run_is_restored_from_its_trace(tmp_path):
     def answer(prompt):
         return "" if "Step B\n" in prompt else by_step(prompt)
 

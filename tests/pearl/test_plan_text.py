@@ -1,4 +1,4 @@
-"""Plans as text: every published plan, every slip, hostile text, and round trips of what hypothesis makes up."""
+"""Plans as text: published plans, common mistakes, hostile text, and round trips of generated plans."""
 
 import ast
 import contextlib
@@ -44,7 +44,7 @@ def published(data):
     return library, texts
 
 
-def test_published_plans_are_read_and_written_back(published):
+def test_published_plans_round_trip(published):
     library, texts = published
     assert len(library) == 81
     assert [(each.code, each.line) for each in library.diagnostics] == [("cut-definition", 71)]
@@ -77,7 +77,7 @@ LEAKED = (
 )
 
 
-def test_an_action_that_only_another_plan_defined_is_not_known(data, published):
+def test_an_action_defined_only_by_another_plan_is_unknown(data, published):
     library, _ = published
     text = GOOD.replace("FIND(", "FIND_ELEMENT(").replace('the crew"', 'the crew", "all"').replace(
         'the ship"', 'the ship", "all"'
@@ -92,7 +92,7 @@ def test_an_action_that_only_another_plan_defined_is_not_known(data, published):
 
 
 @pytest.mark.parametrize("name", SLIPS)
-def test_no_slip_is_misread(name, published):
+def test_no_mistake_is_misinterpreted(name, published):
     assert len(SLIPS) == 29
     slip, strictly, repaired = SLIPS[name]
     library, texts = published
@@ -149,7 +149,7 @@ def test_no_slip_is_misread(name, published):
         ("- None", "- FIND(X) : Find.", "hides-action", (2, 3)),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(old, new, code, place):
+def test_mistakes_are_reported_with_their_positions(old, new, code, place):
     with pytest.raises(PlanError) as caught:
         Plan.parse(GOOD.replace(old, new, 1), LIBRARY)
     found = [(each.code, (each.line, each.column)) for each in caught.value.diagnostics if each.level == "error"]
@@ -157,7 +157,7 @@ def test_what_is_wrong_is_named_with_its_place(old, new, code, place):
     assert str(place[0]) in str(caught.value)
 
 
-def test_words_for_a_correction_name_the_way_out():
+def test_an_unknown_action_is_reported_with_a_suggestion():
     with pytest.raises(PlanError, match=r"did you mean FIND\?.*define it under 'New actions:'"):
         Plan.parse(GOOD.replace("FIND(", "FINDE(", 1), LIBRARY)
 
@@ -191,7 +191,7 @@ def test_hostile_text_is_rejected(text, repair):
     assert len(str(caught.value)) < 4000
 
 
-def test_limits_are_arguments():
+def test_limits_can_be_set():
     assert codes(GOOD) == []
     for limits, code in ((Limits(steps=3), "too-many-steps"), (Limits(characters=40), "too-long")):
         with pytest.raises(PlanError) as caught:
@@ -210,7 +210,7 @@ def test_a_plans_own_actions_stay_with_it():
     assert Plan.parse(plan.render(), LIBRARY) == plan
 
 
-def test_repairs_are_listed_and_only_these():
+def test_all_repairs_are_listed():
     slips = GOOD.replace('"the crew"', "“the crew”").replace("3. both", "3) both").replace(" : Combine", "")
     plan = Plan.parse("```\n" + slips + "\n```", LIBRARY, repair=True)
     listed = [each.code for each in plan.diagnostics if each.level == "repair"]
@@ -219,14 +219,14 @@ def test_repairs_are_listed_and_only_these():
     assert plan["ans"].note == "Join texts."
 
 
-def test_a_keyword_in_another_place_is_not_guessed():
+def test_a_keyword_of_another_parameter_is_not_repaired():
     swapped = GOOD.replace("LINK(CTX, ship, crew)", "LINK(CTX, Y=ship, X=crew)")
     assert "keyword" in codes(swapped, repair=True)
     kept = Plan.parse(GOOD.replace("LINK(CTX, ship, crew)", "LINK(CTX, X=ship, Y=crew)"), LIBRARY, repair=True)
     assert kept == Plan.parse(GOOD, LIBRARY)
 
 
-def test_lists_stand_only_where_a_list_is_taken():
+def test_lists_are_accepted_only_for_list_parameters():
     plan = Plan.parse(GOOD.replace("LINK(CTX, ship, crew)", 'PICK(CTX, ["a, b", crew])'), LIBRARY)
     assert plan["both"].arguments[1] == TextList((Text("a, b"), Variable("crew")))
     assert plan["both"].reads == ("crew",)
@@ -263,7 +263,7 @@ def plans(draw):
 
 @given(plans())
 @settings(max_examples=200, deadline=None)
-def test_text_and_json_lead_back(plan):
+def test_text_and_json_round_trip(plan):
     assert Plan.parse(plan.render(), LIBRARY) == plan
     assert Plan.from_json(plan.to_json()) == plan
     assert Plan.from_json(plan.to_json()).fingerprint == plan.fingerprint
@@ -271,7 +271,7 @@ def test_text_and_json_lead_back(plan):
 
 @given(st.text(max_size=300) | st.text(alphabet='"\\()[],.:=- \nCTX1aF“‘`', max_size=120))
 @settings(max_examples=400, deadline=None)
-def test_any_text_is_read_or_rejected(text):
+def test_any_text_is_parsed_or_rejected(text):
     for repair in (False, True):
         for whole in (text, GOOD.replace('"the crew"', text), GOOD + "\n" + text, "New actions:\n" + text):
             with contextlib.suppress(PlanError):  # and nothing else
@@ -279,7 +279,7 @@ def test_any_text_is_read_or_rejected(text):
                 assert Plan.parse(plan.render(), LIBRARY) == plan
 
 
-def test_a_plan_made_by_hand_is_checked_too():
+def test_a_plan_built_in_code_is_validated():
     find = LIBRARY["FIND"]
     for steps, code in (
         ((Step("x", find, (Ctx(), Variable("y")), "Find"),), "undefined-variable"),
@@ -296,7 +296,7 @@ def test_a_plan_made_by_hand_is_checked_too():
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"version": 2}', "\0", '{"actions": [], "new_actions": ["A"], "steps": []}']
 )
-def test_json_that_is_no_plan(text):
+def test_json_that_is_not_a_plan_is_refused(text):
     with pytest.raises(ValueError, match="JSON"):
         Plan.from_json(text)
 
@@ -309,7 +309,7 @@ def test_waves_depths_and_readers():
     assert plan.readers_of("ans") == frozenset()
 
 
-def test_the_default_library_is_whole():
+def test_the_default_library_is_complete():
     library = ActionLibrary.default()
     assert len(library) >= 30
     assert len(library.demonstrations) == 10
@@ -343,12 +343,12 @@ def test_uses_are_counted_and_rare_actions_left_out(published):
 @pytest.mark.parametrize(
     "text", ["", "# only a comment", "FIND CTX", "find(CTX) # Find.", "FIND() # Find.", "A(CTX) # A.\nA(CTX) # B."]
 )
-def test_lists_of_actions_that_cannot_be_read(text):
+def test_invalid_lists_of_actions_are_refused(text):
     with pytest.raises(PlanError):
         ActionLibrary.from_text(text)
 
 
-def test_an_action_is_checked():
+def test_actions_are_validated():
     with pytest.raises(PlanError, match="action-text"):
         Action("FIND", ("CTX",), "two\nlines")
     with pytest.raises(PlanError, match="parameters"):
@@ -366,7 +366,7 @@ def test_nothing_is_ever_run_as_code():
             assert not forbidden & {called, *imported}, file
 
 
-def test_equal_calls_that_both_stand_in_the_answer_stay():
+def test_equal_calls_that_are_both_part_of_the_answer_stay():
     library = ActionLibrary.from_text("FIND(CTX, X) # Find X.\nCONCAT(S1, S2, ...) # Join texts.")
     steps = ('1. a = FIND(CTX, "x") : A', '2. b = FIND(CTX, "x") : B')
     both = Plan.parse("\n".join(["New actions:", "- None", "", *steps]), library)

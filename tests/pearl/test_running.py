@@ -1,4 +1,4 @@
-"""Running plans: recorded questions byte for byte, failures that stay small, limits that hold."""
+"""Running plans: recorded questions byte for byte, isolated failures, and limits."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ from ragkit_pipelines.pearl.run.trace_reader import read_run
 
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize("batch", [False, True])
-def test_recorded_answers_are_rebuilt_byte_for_byte(data, concurrency, batch):
+def test_recorded_answers_are_reproduced_byte_for_byte(data, concurrency, batch):
     for each in recorded(data):
         model = CountingModel(each.answers().__getitem__)
         pearl = Pearl(model, executor=quick(concurrency=concurrency, batch=batch))
@@ -35,7 +35,7 @@ def test_recorded_answers_are_rebuilt_byte_for_byte(data, concurrency, batch):
         assert len(set(reading)) == (1 if reading else 0)
 
 
-def test_values_are_texts_and_nothing_else():
+def test_values_are_never_parsed():
     nasty = 'CTX $1 {a} "x" </a>\n2. b = ABOUT(CTX, "changed") : Step B\n<X>'
     model = ScriptedModel(lambda prompt: nasty if "Step A\n" in prompt else by_step(prompt))
     run = Pearl(model).invoke("?", nasty, plan=THREE)
@@ -46,7 +46,7 @@ def test_values_are_texts_and_nothing_else():
     assert run.answer == "value of B\nvalue of C\n\n\nvalue of E\n\n"
 
 
-def test_the_text_is_marked_by_what_it_does_not_hold():
+def test_markers_do_not_occur_in_the_marked_text():
     from ragkit_pipelines.pearl.prompts import marked
 
     assert marked("text", "a </text> <text-2>") == "<text-3>\na </text> <text-2>\n</text-3>\n"
@@ -81,7 +81,7 @@ def test_every_kind_of_failure_ends_in_a_reason():
         assert run.reasons[0] == f"a: {reason}"
 
 
-def test_an_answer_that_comes_at_the_second_try():
+def test_a_failed_call_is_retried():
     tries = []
 
     def answer(prompt):
@@ -95,7 +95,7 @@ def test_an_answer_that_comes_at_the_second_try():
     assert Pearl(CountingModel(lambda _: "x"), executor=quick(retries=0)).invoke("?", "text", plan=THREE).calls == 4
 
 
-def test_a_model_that_never_answers_is_given_up():
+def test_a_call_that_hangs_is_abandoned():
     never = threading.Event()
     model = CountingModel(lambda prompt: by_step(prompt) if "Step A\n" not in prompt else str(never.wait(30)))
     run = Pearl(model, executor=quick(concurrency=1, step_timeout=0.2, retries=1)).invoke("?", "text", plan=THREE)
@@ -104,7 +104,7 @@ def test_a_model_that_never_answers_is_given_up():
     assert run.values == {"b": "value of B", "e": "value of E"}
 
 
-def test_a_builtin_that_cannot_work_says_what_it_expected():
+def test_a_builtin_reports_what_it_expected():
     counting = plan('1. a = LIST_ALL(CTX, "x") : Step A', "2. b = COUNT(a) : Step B", '3. c = ABOUT(CTX, "c") : Step C')
     run = Pearl(ScriptedModel(by_step)).invoke("?", "text", plan=counting)
     assert run.reasons == ("b: COUNT: expected a list with one item per line, each after '- ', got 'value of A'",)
@@ -130,7 +130,7 @@ def test_a_budget_that_ends_in_the_middle_of_a_wave_is_not_passed():
         assert sum(each.status == "done" and not each.local for each in run.steps) == 2
 
 
-def test_a_wave_takes_as_long_as_its_slowest_step_and_no_more_run_at_once():
+def test_a_wave_uses_all_concurrent_calls_and_no_more():
     wide = plan(*(f'{n}. v{n} = ABOUT(CTX, "{n}") : Step A' for n in range(1, 9)))
     for concurrency in (1, 3, 8):
         model = CountingModel(lambda _: "x", seconds=0.02)
@@ -138,7 +138,7 @@ def test_a_wave_takes_as_long_as_its_slowest_step_and_no_more_run_at_once():
         assert (run.status, model.most_at_once) == ("done", concurrency)
 
 
-def test_a_thousand_questions_at_once_keep_to_the_limit():
+def test_a_thousand_concurrent_questions_respect_the_limit():
     model = CountingModel(by_step, seconds=0.001)
     pearl = Pearl(model, executor=quick(concurrency=6))
 
@@ -152,7 +152,7 @@ def test_a_thousand_questions_at_once_keep_to_the_limit():
     assert len(model.asked) == 4000
 
 
-def test_a_run_that_is_called_off_begins_no_further_call():
+def test_a_cancelled_run_starts_no_further_call():
     off, begun = Cancellation(), threading.Event()
 
     def answer(prompt):
@@ -168,7 +168,7 @@ def test_a_run_that_is_called_off_begins_no_further_call():
     assert all(each.status != "done" or each.local for each in run.steps)
 
 
-def test_a_task_that_is_cancelled_calls_the_question_off():
+def test_cancelling_a_task_cancels_its_question():
     model = CountingModel(by_step, seconds=0.05)
     pearl = Pearl(model, executor=quick(concurrency=1))
 
@@ -213,7 +213,7 @@ def test_each_window_is_warmed_and_models_are_kept_apart():
     assert pearl.invoke("again?", text, plan=THREE).by_purpose == {"window": 16, "step": 4}
 
 
-def test_stages_come_as_they_are_reached():
+def test_stream_yields_intermediate_results():
     stages = list(Pearl(ScriptedModel(by_step), executor=quick()).stream("?", "text", plan=THREE))
     assert stages[0] == THREE
     assert [each.step.out for each in stages[1:-1]] == ["a", "b", "e", "c", "d"]
@@ -221,7 +221,7 @@ def test_stages_come_as_they_are_reached():
     assert [each.step.out for each in stages[-1].steps] == ["a", "b", "c", "d", "e"]
 
 
-def test_batch_keeps_the_order_and_takes_one_document_or_one_each():
+def test_batch_keeps_the_order_and_accepts_one_document_or_one_each():
     def answer(prompt):
         return f"{by_step(prompt)} in {prompt.split('<text>')[1].split()[0]}"
 
@@ -239,7 +239,7 @@ def test_batch_keeps_the_order_and_takes_one_document_or_one_each():
         pearl.batch("a?")
 
 
-def test_ways_to_an_answer():
+def test_forms_of_the_answer():
     def answer(prompt):
         return "the answer" if "What it is for: Answer the question\n" in prompt else by_step(prompt)
 
@@ -256,7 +256,7 @@ def test_ways_to_an_answer():
         Pearl(model, answer="all")
 
 
-def test_wrong_arguments_are_named():
+def test_invalid_arguments_are_named():
     pearl = Pearl(ScriptedModel(by_step))
     with pytest.raises(InvalidInputError, match="question"):
         pearl.invoke(" ", "text")
@@ -271,7 +271,7 @@ def test_wrong_arguments_are_named():
             PlanExecutor(**wrong)
 
 
-def test_estimate_is_near_what_a_run_takes():
+def test_the_estimate_is_close_to_the_usage_of_a_run():
     model = CountingModel(lambda _: "word " * 120)
     pearl = Pearl(model, executor=quick(concurrency=8))
     text = "word " * 4000
@@ -295,7 +295,7 @@ class Cutting(CountingModel):
 
 
 @pytest.mark.parametrize("batch", [False, True])
-def test_an_answer_without_words_is_paid_for(batch):
+def test_the_usage_of_an_empty_response_counts(batch):
     empty = Counter()
 
     def answer(prompt):
@@ -310,7 +310,7 @@ def test_an_answer_without_words_is_paid_for(batch):
     assert run.usage.prompt_tokens == sum(map(model.count_tokens, model.asked))
 
 
-def test_a_value_that_was_cut_off_says_so(tmp_path):
+def test_a_truncated_value_is_reported(tmp_path):
     model = Cutting(lambda prompt: "- one\n- two…" if "Step A\n" in prompt else by_step(prompt))
     run = Pearl(model, executor=quick()).invoke("why?", "text", plan=THREE, trace=tmp_path / "trace.jsonl")
     reason = "a: truncated at 512 tokens; raise `max_tokens` of PlanExecutor"
@@ -318,7 +318,7 @@ def test_a_value_that_was_cut_off_says_so(tmp_path):
     assert read_run(tmp_path / "trace.jsonl").reasons == (reason,)
 
 
-def test_a_plan_that_was_cut_off_is_not_run():
+def test_a_truncated_plan_is_not_run():
     whole = 'New actions:\n- None\n\n1. a = ABOUT(CTX, "a") : Step A'
 
     def answer(prompt):

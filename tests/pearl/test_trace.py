@@ -1,4 +1,4 @@
-"""Traces: nothing that was called is called again, wherever a kill falls."""
+"""Traces: no call is repeated, wherever an interruption happens."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def pearl_of(model, **settings):
     return Pearl(model, executor=quick(**settings))
 
 
-def test_a_run_goes_on_after_a_kill_at_every_line(data, tmp_path):
+def test_a_run_resumes_after_an_interruption_at_every_line(data, tmp_path):
     for number, each in enumerate(recorded(data)):
         path = tmp_path / f"{number}.jsonl"
         first = CountingModel(each.answers().__getitem__)
@@ -53,7 +53,7 @@ def planning(prompt):
     return PLAN if prompt.endswith("put right:\n\n") else "no plan" if prompt.endswith("?\n\n") else by_step(prompt)
 
 
-def test_plans_and_corrections_are_not_asked_for_again(tmp_path):
+def test_plans_and_corrections_are_not_requested_again(tmp_path):
     path = tmp_path / "trace.jsonl"
     first = CountingModel(planning)
     run = pearl_of(first).invoke("why?", "text", trace=path)
@@ -67,7 +67,7 @@ def test_plans_and_corrections_are_not_asked_for_again(tmp_path):
         assert (again.answer, again.plan, len(model.asked)) == (run.answer, run.plan, 4 - held)
 
 
-def test_a_process_that_dies_loses_only_the_call_under_way(tmp_path):
+def test_a_killed_process_loses_only_the_call_in_progress(tmp_path):
     path = tmp_path / "trace.jsonl"
     script = """
 import os, sys
@@ -91,7 +91,7 @@ print(pearl_of(CountingModel(answer), concurrency=1).invoke("why?", "text", trac
         assert run.reused == max(0, at - 1 - 2)  # a plan that was accepted is read from its own line
 
 
-def test_a_trace_remembers_across_questions(tmp_path):
+def test_responses_are_reused_across_questions(tmp_path):
     model = CountingModel(by_step)
     pearl = pearl_of(model)
     with Trace(tmp_path / "trace.jsonl") as trace:
@@ -104,7 +104,7 @@ def test_a_trace_remembers_across_questions(tmp_path):
     assert [each.reused for each in two.steps if not each.local] == [True] * 4
 
 
-def test_what_a_line_holds(tmp_path):
+def test_the_content_of_each_event(tmp_path):
     path = tmp_path / "trace.jsonl"
     run = pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=path)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -120,7 +120,7 @@ def test_what_a_line_holds(tmp_path):
     assert call["key"] in next(row for row in rows if row["event"] == "step" and row["step"] == "a")["keys"]
 
 
-def test_a_batch_goes_on_where_it_was(tmp_path):
+def test_a_batch_resumes(tmp_path):
     path = tmp_path / "trace.jsonl"
     questions = [f"question {n}?" for n in range(8)]
     model = CountingModel(lambda p: PLAN if p.endswith("?\n\n") else by_step(p))
@@ -145,7 +145,7 @@ def test_two_processes_cannot_write_one_trace(tmp_path):
     Trace(path).close()
 
 
-def test_a_line_cut_in_the_middle_is_cut_off_and_damage_is_named(tmp_path):
+def test_an_incomplete_last_line_is_removed_and_damage_is_reported(tmp_path):
     path = tmp_path / "trace.jsonl"
     pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=path)
     whole = path.read_bytes()
@@ -184,7 +184,7 @@ def test_a_line_that_does_not_fit_on_the_disk_leaves_no_half(tmp_path):
         assert trace.last_run().question == "q?"
 
 
-def test_resuming_with_something_else_is_refused(tmp_path):
+def test_resuming_with_other_settings_is_refused(tmp_path):
     path = tmp_path / "trace.jsonl"
     model = CountingModel(by_step)
     pearl_of(model).invoke("q?", "text", plan=THREE, trace=path)
@@ -213,7 +213,7 @@ def test_a_document_may_be_kept_out_of_the_trace(tmp_path):
     assert pearl_of(model).resume(path, document="a secret text").reused == 4
 
 
-def test_a_closed_trace_says_so(tmp_path):
+def test_writing_to_a_closed_trace_is_an_error(tmp_path):
     trace = Trace(tmp_path / "trace.jsonl")
     trace.close()
     trace.close()
@@ -221,7 +221,7 @@ def test_a_closed_trace_says_so(tmp_path):
         pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=trace)
 
 
-def test_the_sampling_is_part_of_what_is_remembered(tmp_path):
+def test_responses_are_reused_only_with_equal_sampling(tmp_path):
     model = CountingModel(lambda p: PLAN if p.endswith("?\n\n") else by_step(p))
     path = tmp_path / "trace.jsonl"
     for temperature, calls in ((0.0, 3), (0.0, 0), (0.7, 1)):
@@ -229,7 +229,7 @@ def test_the_sampling_is_part_of_what_is_remembered(tmp_path):
         assert pearl.invoke("q?", "text", trace=path).calls == calls
 
 
-def test_zeros_that_a_power_cut_left_behind_are_cut_off(tmp_path):
+def test_zeros_left_by_a_power_failure_are_removed(tmp_path):
     path = tmp_path / "trace.jsonl"
     pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=path)
     whole = path.read_bytes()
@@ -239,7 +239,7 @@ def test_zeros_that_a_power_cut_left_behind_are_cut_off(tmp_path):
 
 
 @pytest.mark.parametrize("held", ["one line without an end", '{"event', '{"a": 1}', "no trace\n", "\0\0"])
-def test_a_file_that_is_no_trace_is_left_as_it_is(tmp_path, held):
+def test_a_file_that_is_not_a_trace_is_not_changed(tmp_path, held):
     path = tmp_path / "notes.txt"
     path.write_text(held)
     if held == '{"event':  # so a first line begins that a kill cut off
@@ -251,7 +251,7 @@ def test_a_file_that_is_no_trace_is_left_as_it_is(tmp_path, held):
     assert path.read_text() == held
 
 
-def test_a_trace_that_cannot_be_written_says_so(tmp_path):
+def test_an_unwritable_trace_is_an_error(tmp_path):
     with pytest.raises(InvalidInputError):
         Trace(tmp_path)
     (tmp_path / "file").touch()
@@ -269,7 +269,7 @@ def test_a_question_without_a_document_is_resumed_without_one(tmp_path):
     assert (again.answer, again.calls) == (first.answer, 0)
 
 
-def test_answers_of_another_model_are_not_taken(tmp_path):
+def test_responses_of_another_model_are_not_reused(tmp_path):
     with Trace(tmp_path / "trace.jsonl") as trace:
         pearl_of(CountingModel(by_step)).invoke("q?", "text", plan=THREE, trace=trace)
         other = CountingModel(lambda prompt: f"another {by_step(prompt)}", fingerprint="another")
@@ -277,7 +277,7 @@ def test_answers_of_another_model_are_not_taken(tmp_path):
     assert (run.calls, run.reused, run.values["a"]) == (4, 0, "another value of A")
 
 
-def test_each_setting_of_a_call_is_part_of_its_name():
+def test_each_setting_of_a_call_is_part_of_its_key():
     caller = quick().caller(CountingModel(by_step))
     calls = [
         ModelCall(prompt=Prompt("a", "b"), purpose="step"),

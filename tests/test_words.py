@@ -68,8 +68,8 @@ SOURCES = [
     "pipelines/ragkit_pipelines/compare/strategies/[!s]*.py",  # scoring.py follows when `most_tokens` is renamed
     "pipelines/ragkit_pipelines/data_quality/*.py",
     "pipelines/ragkit_pipelines/datasets/*.py",
+    "pipelines/ragkit_pipelines/pearl/**/*.py",
 ]
-SOURCES = ["docs/site/*.py", "pipelines/ragkit_pipelines/datasets/*.py", "pipelines/ragkit_pipelines/pearl/**/*.py"]
 
 _SHORTEST = 3  # words of a string that is a text and not a name
 _RULES = [(re.compile(key.replace(" ", r"\s+"), re.IGNORECASE), use) for key, use in PHRASES.items()]

@@ -138,7 +138,7 @@ if TYPE_CHECKING:
     from ragkit_selectors.stages.prompt_order import Pinned as Pinned
     from ragkit_selectors.stages.rerank import Rerank as Rerank
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME_OF = {
     "ActionLibrary": "ragkit_pipelines.pearl.plan.library",

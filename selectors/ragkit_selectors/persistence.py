@@ -198,7 +198,9 @@ def _described(stage: Stage) -> _Part:
 
 
 def _stages() -> dict[str, type]:
-    from ragkit_selectors import diverse, filters, order
+    from ragkit_selectors.stages import diversity_stages as diverse
+    from ragkit_selectors.stages import filters
+    from ragkit_selectors.stages import prompt_order as order
 
     kept = (diverse.Coverage, diverse.Dpp, diverse.LabelBalanced, diverse.LabelNearest, diverse.Mmr)
     others = (filters.Guard, filters.MinScore, filters.TokenLimit, order.Order, order.Pinned)

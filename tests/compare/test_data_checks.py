@@ -58,7 +58,7 @@ def test_cleaning_leaves_exactly_the_sound_rows_and_counts_the_others():
     assert results.data.removed == {"conflicting": 2, "duplicate": 3, "near-duplicate": 2, "nearly leaked": 4}
     assert (results.rows[0].size, results.rows[0].n) == (len(SOUND.examples), len(SOUND.test))
     assert results.data.after == SOUND.fingerprint == results.provenance["data"]
-    assert "- 2 conflicting rows were left out" in markdown_report(results)
+    assert "- removed rows (conflicting): 2" in markdown_report(results)
 
 
 def test_off_looks_at_leaks_alone():
@@ -106,5 +106,5 @@ def test_the_command_line(tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "Data: 4 nearly leaked rows were left out." in done.stdout
+    assert "Data: removed rows (nearly leaked): 4." in done.stdout
     assert Results.load(tmp_path / "out").data.removed["nearly leaked"] == 4

@@ -39,7 +39,7 @@ def test_six_use_cases(case, worth, not_worth):
     assert [way.strategy for way in advice.worth] == worth
     assert {way.strategy for way in advice.not_worth} == not_worth
     assert advice.answer.startswith(f"Start with {worth[0]}: ")
-    assert advice.answer.endswith("Nothing was measured.")
+    assert advice.answer.endswith("No strategy was measured.")
 
 
 def test_each_answer_matters():

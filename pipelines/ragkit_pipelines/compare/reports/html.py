@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 from io import StringIO
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ragkit.extras import require
@@ -137,7 +138,7 @@ def _curves(axes: Axes, rows: list[Row]) -> None:
     for strategy in dict.fromkeys(row.strategy for row in rows):
         own = [row for row in rows if row.strategy == strategy]
         sizes = sorted({row.size for row in own})
-        means = [_mean([row.score for row in own if row.size == size]) for size in sizes]
+        means = [fmean([row.score for row in own if row.size == size]) for size in sizes]
         axes.plot(sizes, means, marker="o", label=_plain(strategy))
         low = [min(row.low for row in own if row.size == size) for size in sizes]
         high = [max(row.high for row in own if row.size == size) for size in sizes]
@@ -156,9 +157,9 @@ def _quality(axes: Axes, results: Results) -> None:
     costs = []
     for index, (strategy, rows) in enumerate(found):
         each = [price or 0.0 for price in prices[index]] if known else [1000 * row.seconds / row.n for row in rows]
-        score = _mean([row.score for row in rows])
+        score = fmean([row.score for row in rows])
         low, high = min(row.low for row in rows), max(row.high for row in rows)
-        costs.append(_mean(each))
+        costs.append(fmean(each))
         below, above = max(0.0, score - low), max(0.0, high - score)  # a bound may pass the score by rounding
         axes.errorbar(costs[-1], score, yerr=[[below], [above]], marker="o", label=_plain(strategy))
     if min(costs) > 0:
@@ -184,7 +185,3 @@ def _svg(draw: Callable[[Axes], None]) -> str:
 def _plain(name: str) -> str:
     """Escape a legend entry: matplotlib reads `$` as mathematics, and hides entries with a leading underscore."""
     return name.replace("$", r"\$") if not name.startswith("_") else " " + name.replace("$", r"\$")
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -162,7 +162,7 @@ def data_lines(results: Results) -> list[str]:
     """
     if results.data is None:
         return []
-    removed = [f"{kind} rows that were removed: {count}" for kind, count in results.data.removed.items()]
+    removed = [f"removed rows ({kind}): {count}" for kind, count in results.data.removed.items()]
     return [*results.data.findings, *removed]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ragkit.records import Usage
@@ -67,10 +68,10 @@ def break_even_of(tuned: Sequence[Row], prompted: Sequence[Row], prices: PriceRa
 def _money(tuned: Sequence[Row], prompted: Sequence[Row], prices: PriceRange, *, prompt_cache: bool) -> VolumeRange:
     found = []
     for base, own, hosting in product(prices.base, prices.tuned or prices.base, prices.hosting):
-        each_before = _mean([_answer(row, base, prompt_cache=prompt_cache) for row in prompted])
-        each_after = _mean([_answer(row, own, prompt_cache=prompt_cache) for row in tuned])
-        before = _mean([_upfront(row, base) for row in prompted])
-        after = _mean([_upfront(row, own) for row in tuned]) + hosting
+        each_before = fmean([_answer(row, base, prompt_cache=prompt_cache) for row in prompted])
+        each_after = fmean([_answer(row, own, prompt_cache=prompt_cache) for row in tuned])
+        before = fmean([_upfront(row, base) for row in prompted])
+        after = fmean([_upfront(row, own) for row in tuned]) + hosting
         found.append(break_even(after - before, each_before, each_after))
     return range_of(found)
 
@@ -106,7 +107,3 @@ def _operations(tuned: Sequence[Row], prompted: Sequence[Row], field: str) -> Vo
 
 def _share(value: float | None, n: int) -> float | None:
     return None if value is None else value / n
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

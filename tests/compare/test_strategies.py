@@ -157,7 +157,7 @@ def test_no_test_row_is_seen_while_tuning(tmp_path):
 def test_a_pool_too_small_to_tune_is_said():
     small = task(examples=POOL[:9])
     row = compare(small, ["optimised-prompt"], model=ScriptedModel(picky), embedder="hash:8").results.rows[0]
-    assert "expected 10 examples at least, got 9" in row.error
+    assert "needs at least 10 examples, got 9" in row.error
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Never
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -103,6 +103,11 @@ class Route:
 
     strategy: Strategy
     probability: float
+
+    @property
+    def way(self) -> Never:
+        """Raise an error that names the new attribute."""
+        raise AttributeError("Route.way was renamed; use Route.strategy")
 
     @property
     def reason(self) -> str:

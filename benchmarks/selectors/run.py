@@ -36,7 +36,7 @@ from ragkit import (
     check_pool,
     load_selector,
 )
-from ragkit_selectors import lexical
+from ragkit.lexical.scorer import load_kernels
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("RAGKIT_DATA", HERE.parents[1] / "../shared/data")) / "classification"
@@ -118,11 +118,11 @@ def jaccard(pool: list[str], queries: list[str]) -> dict[str, object]:
             "naive": lambda: [naive(query) for query in few],
             "cached": lambda: [cached(query) for query in few],
             "ours": lambda: [selector.select(query, K) for query in many],
-            "ours, numpy": lambda: [selector._top(query, K, None) for query in many],
+            "ours, numpy": lambda: [selector.scorer._top(query, K, None) for query in many],
         }
     )
     ours, plain = seconds["ours"] / len(many), seconds["ours, numpy"] / len(many)
-    lists = selector._lists
+    lists = selector.scorer.lists
     return {
         "rows": len(pool),
         "naive_ms": 1000 * seconds["naive"] / len(few),
@@ -146,28 +146,31 @@ def batches(pool: list[str], queries: list[str]) -> dict[str, object]:
             "many": lambda s=selector: s.select_many(queries, K),  # type: ignore[misc]
         }
         seconds = in_turn(work)
-        facts[f"{selector.measure}_share_of_a_loop"] = seconds["many"] / seconds["loop"]
+        facts[f"{selector.scorer.name}_share_of_a_loop"] = seconds["many"] / seconds["loop"]
     return facts
 
 
 def bm25(pool: list[str], queries: list[str]) -> dict[str, object]:
     import bm25s
 
-    from ragkit.text import words
-
     selector = BM25Selector(examples(pool))
-    peer = bm25s.BM25(method="lucene", k1=1.5, b=0.75, backend="numba")
-    peer.index([words(text) for text in pool], show_progress=False)
+    analyzer = selector.analyzer
+    peer = bm25s.BM25(method="lucene", k1=selector.k1, b=selector.b, backend="numba")
+    peer.index([analyzer(text) for text in pool], show_progress=False)
+
+    def asked(query: str) -> list[list[str]]:
+        return [list(dict.fromkeys(analyzer(query)))]  # a repeated term counts once
+
     for query in queries[:50]:
         mine = selector.select(query, K).hits
-        theirs = peer.retrieve([words(query)], k=K, show_progress=False).scores[0]
+        theirs = peer.retrieve(asked(query), k=K, show_progress=False).scores[0]
         # Its float32 sums cannot tell near ties apart, so scores are compared instead of ids.
         assert np.allclose([hit.score for hit in mine], theirs, atol=1e-4)
     some = queries[:200]
     seconds = in_turn(
         {
             "ours": lambda: [selector.select(query, K) for query in some],
-            "bm25s": lambda: [peer.retrieve([words(query)], k=K, show_progress=False) for query in some],
+            "bm25s": lambda: [peer.retrieve(asked(query), k=K, show_progress=False) for query in some],
         }
     )
     return {
@@ -285,10 +288,10 @@ def growth(texts: list[str], queries: list[str], most: int) -> list[dict[str, fl
         for kind in (JaccardSelector, BM25Selector):
             started = perf_counter()
             selector = kind(pool)  # type: ignore[operator]
-            point[f"{selector.measure}_build_s"] = perf_counter() - started
+            point[f"{selector.scorer.name}_build_s"] = perf_counter() - started
             work = {"ours": lambda s=selector: [s.select(query, K) for query in queries[:50]]}
-            point[f"{selector.measure}_ms"] = 1000 * in_turn(work, rounds=3)["ours"] / 50  # type: ignore[arg-type]
-            point[f"{selector.measure}_bytes_a_row"] = selector._lists.nbytes / size
+            point[f"{selector.scorer.name}_ms"] = 1000 * in_turn(work, rounds=3)["ours"] / 50  # type: ignore[arg-type]
+            point[f"{selector.scorer.name}_bytes_a_row"] = selector.scorer.lists.nbytes / size
             del selector
         points.append(point)
         print(point, flush=True)
@@ -374,7 +377,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "compiled": lexical.load_kernels() is not None,
+        "compiled": load_kernels() is not None,
     }
     texts = sentences(51_000)
     pool, queries = texts[:50_000], texts[50_000:]

@@ -1,6 +1,6 @@
-"""Compiled loops for large pools, with the results of the numpy code to the last bit; they release the GIL.
+"""Compiled loops for long lists, with the same results as the numpy code to the last bit; they release the GIL.
 
-Needs numba, the extra ``fast``; `load_kernels` says whether it is there. m queries, n rows, c columns.
+They need numba, the extra ``fast``. The shapes below are for m queries, n rows and c columns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ compiled: Callable[[F], F] = numba.njit(nogil=True, cache=True)
 
 @compiled
 def _insert(rows: NDArray[np.int64], scores: NDArray[np.float64], found: int, row: int, score: float) -> int:
-    """Put a row among the best so far, by score and then by position; the last one falls out where there is no room."""
+    """Insert a row into the best ones so far, by score and then by position; the last one drops out if k are full."""
     k: int = rows.shape[0]
     if found == k and (score < scores[k - 1] or (score == scores[k - 1] and row > rows[k - 1])):
         return k
@@ -43,30 +43,30 @@ def overlap(
     starts: NDArray[np.int64],
     rows: NDArray[np.int32],
     slots: NDArray[np.int32],
-    bitmaps: NDArray[np.uint8],
+    bits: NDArray[np.uint8],
     sizes: NDArray[np.int32],
-    barred: NDArray[np.bool_],
-    jaccard: bool,  # noqa: FBT001 - numba takes positions
+    excluded: NDArray[np.bool_],
+    jaccard: bool,  # noqa: FBT001 - numba takes positional arguments
     best_rows: NDArray[np.int64],
     best_scores: NDArray[np.float64],
     counts: NDArray[np.int64],
 ) -> None:
-    """Fill in the best rows of each query by shared tokens.
+    """Find the best rows of each query by shared terms.
 
     Args:
         columns: i64[sum], the known columns of all queries, one query after the other; at most 127 for each.
-        offsets: i64[m + 1], where each query's columns begin.
-        asked: i64[m], different tokens of each query.
+        offsets: i64[m + 1], where the columns of each query begin.
+        asked: i64[m], the different terms of each query.
         starts: i64[c + 1], where the rows of each column begin.
         rows: i32[total], the rows of all columns.
-        slots: i32[c], the bitmap of a column, -1 where it has none.
-        bitmaps: u8[slots, n], 1 where a row holds the column.
-        sizes: i32[n], different tokens of each row.
-        barred: bool[n], rows that may not be chosen; bool[0] for none.
-        jaccard: Whether to divide by the union, else by the query.
-        best_rows: i64[m, k], is filled.
-        best_scores: f64[m, k], is filled.
-        counts: i64[m], is filled with the number of rows found, those that share a token.
+        slots: i32[c], the bitmap of a column, -1 for a column without one.
+        bits: u8[slots, n], 1 for a row that contains the term of the column.
+        sizes: i32[n], the different terms of each row.
+        excluded: bool[n], rows that must not be returned; bool[0] for none.
+        jaccard: Whether to divide by the size of the union, else by that of the query.
+        best_rows: i64[m, k], filled in.
+        best_scores: f64[m, k], filled in.
+        counts: i64[m], filled in: the number of rows found, all of which share a term.
     """
     n, k = sizes.shape[0], best_rows.shape[1]
     held = np.zeros((n + 7) // 8 * 8, dtype=np.uint8)
@@ -77,14 +77,14 @@ def overlap(
             column = columns[at]
             slot = slots[column]
             if slot >= 0:
-                bits = bitmaps[slot]
+                bitmap = bits[slot]
                 for row in range(n):
-                    held[row] += bits[row]
+                    held[row] += bitmap[row]
             else:
                 for place in range(starts[column], starts[column + 1]):
                     held[rows[place]] += 1
-        for row in range(barred.shape[0]):
-            if barred[row]:
+        for row in range(excluded.shape[0]):
+            if excluded[row]:
                 held[row] = 0
         found, least, size = 0, 1, asked[query]
         for eight in range(eights.shape[0]):
@@ -99,20 +99,20 @@ def overlap(
                 if found < k or score > best_scores[query, k - 1]:
                     found = _insert(best_rows[query], best_scores[query], found, row, score)
                     if found == k:
-                        # Fewer shared tokens cannot reach the last of the best, however short the row.
+                        # With fewer shared terms a row cannot reach the last of the best, however short it is.
                         least = max(1, int(np.ceil(best_scores[query, k - 1] * size - 1e-9)))
         counts[query] = found
 
 
 @compiled
-def _weight(value: float, norm: float, rarity: float, saturated: bool) -> float:  # noqa: FBT001
-    """What a token adds to a row, in the very order in which numpy computes it."""
-    return rarity * (value / (value + norm)) if saturated else value * rarity / norm
+def _weight(value: float, norm: float, idf: float, saturated: bool) -> float:  # noqa: FBT001
+    """The weight of a term in a row, in the very order in which numpy computes it."""
+    return idf * (value / (value + norm)) if saturated else value * idf / norm
 
 
 @compiled
 def _find(rows: NDArray[np.int32], start: int, end: int, row: int) -> int:
-    """Where a row stands in a part of ascending rows, -1 where it does not."""
+    """The place of a row in a part of ascending rows, -1 if it is not there."""
     low, high = start, end
     while low < high:
         middle = (low + high) >> 1
@@ -127,45 +127,45 @@ def _find(rows: NDArray[np.int32], start: int, end: int, row: int) -> int:
 def weighted(
     columns: NDArray[np.int64],
     offsets: NDArray[np.int64],
-    times: NDArray[np.float64],
-    rarities: NDArray[np.float64],
-    most: NDArray[np.float64],
+    factors: NDArray[np.float64],
+    idfs: NDArray[np.float64],
+    highest: NDArray[np.float64],
     starts: NDArray[np.int64],
     rows: NDArray[np.int32],
-    held: NDArray[np.unsignedinteger],
+    term_counts: NDArray[np.unsignedinteger],
     values: NDArray[np.float64],
     norms: NDArray[np.float64],
-    barred: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
     total: NDArray[np.float64],
     touched: NDArray[np.int32],
-    saturated: bool,  # noqa: FBT001 - numba takes positions
+    saturated: bool,  # noqa: FBT001 - numba takes positional arguments
     best_rows: NDArray[np.int64],
     best_scores: NDArray[np.float64],
     counts: NDArray[np.int64],
 ) -> None:
-    """Fill in the best rows of each query by the sum of weights, rounded to 9 decimals.
+    """Find the best rows of each query by the sum of weights, rounded to 9 decimals.
 
-    Tokens are added from the rarest on, until those that are left cannot bring a row that none of them has reached to
-    the top; they are then looked up for the rows that are ahead alone (MaxScore; Turtle and Flood, 1995).
+    Terms are added from the rarest one on, until the remaining ones cannot bring a row that has none of the others to
+    the top; they are then looked up only for rows that can be among the best (MaxScore; Turtle and Flood, 1995).
 
     Args:
-        columns: i64[sum], the columns of all queries, each query's from the rarest to the commonest.
-        offsets: i64[m + 1], where each query's columns begin.
-        times: f64[sum], what the weights of each are multiplied by.
-        rarities: f64[sum], the rarity of each.
-        most: f64[sum], the most that each can add to a row.
+        columns: i64[sum], the columns of all queries, those of each query from the rarest to the most frequent one.
+        offsets: i64[m + 1], where the columns of each query begin.
+        factors: f64[sum], the factor of the weights of each.
+        idfs: f64[sum], the inverse document frequency of each.
+        highest: f64[sum], the most that each can add to a row.
         starts: i64[c + 1], where the rows of each column begin.
         rows: i32[total], the rows of all columns.
-        held: unsigned[total], how often each of them holds the token.
-        values: f64[highest count + 1], what stands for a count.
-        norms: f64[n], what a row's values are held back by.
-        barred: bool[n], rows that may not be chosen; bool[0] for none.
-        total: f64[n], all 0, and so again afterwards.
-        touched: i32[n], is overwritten.
-        saturated: Whether a weight is rarity * (v / (v + norm)), else v * rarity / norm.
-        best_rows: i64[m, k], is filled.
-        best_scores: f64[m, k], is filled.
-        counts: i64[m], is filled with the number of rows found, those that share a token.
+        term_counts: unsigned[total], how often each of them contains the term.
+        values: f64[highest count + 1], the value of each count.
+        norms: f64[n], the length normalisation of each row.
+        excluded: bool[n], rows that must not be returned; bool[0] for none.
+        total: f64[n], all 0 before and after.
+        touched: i32[n], overwritten.
+        saturated: Whether a weight is idf * (value / (value + norm)), else value * idf / norm.
+        best_rows: i64[m, k], filled in.
+        best_scores: f64[m, k], filled in.
+        counts: i64[m], filled in: the number of rows found, all of which share a term.
     """
     n, k = norms.shape[0], best_rows.shape[1]
     ahead = np.empty(k)
@@ -174,7 +174,7 @@ def weighted(
         first, last = offsets[query], offsets[query + 1]
         reached, left, least = 0, 0.0, 0.0
         for at in range(first, last):
-            left += most[at]
+            left += highest[at]
         at = first
         while at < last:
             column = columns[at]
@@ -183,7 +183,7 @@ def weighted(
                 found = 0
                 for place in range(reached):
                     row = touched[place]
-                    if barred.shape[0] and barred[row]:
+                    if excluded.shape[0] and excluded[row]:
                         continue
                     if found < k or total[row] > ahead[k - 1]:
                         found = _insert(nowhere, ahead, found, row, total[row])
@@ -195,8 +195,8 @@ def weighted(
                 if total[row] == 0.0:
                     touched[reached] = row
                     reached += 1
-                total[row] += times[at] * _weight(values[held[place]], norms[row], rarities[at], saturated)
-            left -= most[at]
+                total[row] += factors[at] * _weight(values[term_counts[place]], norms[row], idfs[at], saturated)
+            left -= highest[at]
             at += 1
         found = 0
         # The rows that are ahead come first, so that most others can be passed over by what they could still reach.
@@ -204,7 +204,7 @@ def weighted(
             row = nowhere[place + k] if place < 0 else touched[place]
             score = total[row]
             total[row] = -1.0 if place < 0 else 0.0
-            if score < 0.0 or (barred.shape[0] and barred[row]):
+            if score < 0.0 or (excluded.shape[0] and excluded[row]):
                 continue
             if found == k:
                 least = best_scores[query, k - 1] - 1e-8
@@ -213,10 +213,10 @@ def weighted(
                 if score + open_ < least:
                     break
                 column = columns[rest]
-                open_ -= most[rest]
+                open_ -= highest[rest]
                 spot = _find(rows, starts[column], starts[column + 1], row)
                 if spot >= 0:
-                    score += times[rest] * _weight(values[held[spot]], norms[row], rarities[rest], saturated)
+                    score += factors[rest] * _weight(values[term_counts[spot]], norms[row], idfs[rest], saturated)
             if score + 1e-8 < least:
                 continue
             found = _insert(best_rows[query], best_scores[query], found, row, np.rint(score * 1e9) / 1e9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from threading import local
 from types import ModuleType
 from typing import ClassVar, NamedTuple
@@ -37,6 +37,10 @@ class Term(NamedTuple):
     weights: NDArray[np.float64]
     highest: float
 
+    def times(self, factor: float) -> Term:
+        """The same term with all weights multiplied."""
+        return Term(self.rows, factor * self.weights, factor * self.highest)
+
     def added_to(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
         """What the term adds to some rows, f64[m]."""
         places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
@@ -53,6 +57,20 @@ class _Scratch(local):
         return self.held
 
 
+class _Statistics(NamedTuple):
+    """A term in numbers.
+
+    Attributes:
+        frequency: The number of rows that contain it, without removed rows.
+        idf: Its inverse document frequency.
+        highest: An upper bound of its weights.
+    """
+
+    frequency: int
+    idf: float
+    highest: float
+
+
 class _State(NamedTuple):
     """What depends on all rows, for one version of the lists.
 
@@ -61,13 +79,15 @@ class _State(NamedTuple):
         norms: f64[n], the length normalisation of each row.
         values: f64[highest count + 1], the value of each count.
         steepest: No weight is higher than this times the IDF of its term.
-        terms: Terms that were used before, by column.
+        statistics: The statistics of terms that were used before, by column.
+        terms: Their weights, by column.
     """
 
     version: int
     norms: NDArray[np.float64]
     values: NDArray[np.float64]
     steepest: float
+    statistics: dict[int, _Statistics]
     terms: dict[int, Term]
 
 
@@ -127,13 +147,16 @@ class WeightedScorer(LexicalScorer):
 
     def _terms(self, query: str) -> list[Term]:
         state = self._state()
-        return [self._term(state, column, factor) for column, factor in self._sorted(query)]
+        found = [(self._term(state, column), factor) for _, column, factor in self._sorted(state, query)]
+        return [term if factor == 1 else term.times(factor) for term, factor in found]
 
-    def _sorted(self, query: str) -> list[tuple[int, float]]:
-        """The columns of a query from the rarest to the most frequent one, each with the factor of its weights."""
-        frequency, weights = self.lists.frequency, self._query_weights(self.lists.analyzer(query))
+    def _sorted(self, state: _State, query: str) -> list[tuple[_Statistics, int, float]]:
+        """The terms of a query from the rarest to the most frequent one: statistics, column and factor of weights."""
+        known = state.statistics
+        weights = self._query_weights(self.lists.analyzer(query)).items()
+        found = [(known.get(column) or self._statistics(state, column), column, factor) for column, factor in weights]
         # The sort is stable, so equally rare terms stay in the order of the query.
-        return [(column, weights[column]) for column in sorted(filter(frequency, weights), key=frequency)]
+        return sorted((each for each in found if each[0].frequency), key=_frequency)
 
     def _state(self) -> _State:
         """Compute what depends on all rows, if they have changed."""
@@ -143,10 +166,19 @@ class WeightedScorer(LexicalScorer):
             values = self._values(np.arange(int(counts.max(initial=0)) + 1))
             highest, least = float(values[-1]), float(norms.min(initial=1.0))
             steepest = highest / (highest + least if self.saturated else least) if highest else 0.0
-            state = self._last = _State(lists.version, norms, values, steepest, {})
+            state = self._last = _State(lists.version, norms, values, steepest, {}, {})
         return state
 
-    def _term(self, state: _State, column: int, factor: float) -> Term:
+    def _statistics(self, state: _State, column: int) -> _Statistics:
+        frequency = self.lists.frequency(column)
+        idf = self._idf(frequency)
+        # The exact bound of a frequent term is worth its computation, as it decides where a search can stop.
+        frequent = frequency * _COMMON > len(self.lists)
+        highest = self._term(state, column).highest if frequent else state.steepest * idf
+        found = state.statistics[column] = _Statistics(frequency, idf, highest)
+        return found
+
+    def _term(self, state: _State, column: int) -> Term:
         term = state.terms.get(column)
         if term is None:
             lists, idf = self.lists, self._idf(self.lists.frequency(column))
@@ -154,24 +186,21 @@ class WeightedScorer(LexicalScorer):
             norms = state.norms[rows]
             weights = idf * (values / (values + norms)) if self.saturated else values * idf / norms
             term = state.terms[column] = Term(rows, weights, float(weights.max()))
-        return term if factor == 1 else Term(term.rows, factor * term.weights, factor * term.highest)
+        return term
 
     @override
-    def _fill(self, kernels: ModuleType, queries: Sequence[str], excluded: NDArray[np.bool_], filled: Filled) -> None:
-        lists, state, asked = self.lists, self._state(), [self._sorted(query) for query in queries]
-        frequency, common = lists.frequency, len(lists) // _COMMON
-        terms = [(column, factor, self._idf(frequency(column))) for found in asked for column, factor in found]
-        highest = [
-            factor * (state.steepest * idf if frequency(column) <= common else self._term(state, column, 1).highest)
-            for column, factor, idf in terms
-        ]
-        columns, factors, idfs = zip(*terms, strict=True) if terms else ((), (), ())
+    def _fill(
+        self, kernels: ModuleType, queries: Sequence[str], excluded: NDArray[np.bool_], filled: Filled
+    ) -> None:
+        lists, state = self.lists, self._state()
+        asked = [self._sorted(state, query) for query in queries]
+        terms = list(chain.from_iterable(asked))
         kernels.weighted(
-            np.array(columns, dtype=np.int64),
+            np.array([column for _, column, _ in terms], dtype=np.int64),
             np.array([0, *accumulate(map(len, asked))], dtype=np.int64),
-            np.array(factors, dtype=np.float64),
-            np.array(idfs, dtype=np.float64),
-            np.array(highest, dtype=np.float64),
+            np.array([factor for _, _, factor in terms], dtype=np.float64),
+            np.array([of.idf for of, _, _ in terms], dtype=np.float64),
+            np.array([factor * of.highest for of, _, factor in terms], dtype=np.float64),
             *(*lists.arrays, state.values, state.norms, excluded, *_SCRATCH.of(len(lists)), self.saturated),
             *filled,
         )
@@ -189,6 +218,10 @@ class WeightedScorer(LexicalScorer):
             open_ -= highest
         reached = np.flatnonzero(total if excluded is None else (total > 0) & ~excluded)
         return top_k(reached, total[reached].round(_DECIMALS), k)
+
+
+def _frequency(term: tuple[_Statistics, int, float]) -> int:
+    return term[0].frequency
 
 
 def _finished(

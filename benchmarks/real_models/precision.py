@@ -1,6 +1,6 @@
 """How fast a local model loads, reads prompts and writes answers, by precision, number of threads and batch size.
 
-    python benchmarks/real_models/precision.py [--model smollm2] [--rounds 5] [--threads 1 2]
+    python benchmarks/real_models/precision.py [--model smollm2] [--rounds 5] [--threads 1 2]     other results stay
 
 ``load``       `load_model`, the conversion of a GGUF file not included; the first call is not counted.
 ``prefill``    Prompts of random tokens, up to the first token of the answer.
@@ -141,19 +141,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
     options = parser.parse_args()
-    facts: dict[str, Any] = {
-        "model": options.model,
-        "processor": processor(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "load": load(options.model, options.rounds),
-    }
+    facts: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    facts.update(
+        model=options.model, processor=processor(), torch=torch.__version__, transformers=transformers.__version__
+    )
+    facts["load"] = load(options.model, options.rounds)
     models = {dtype: loaded(options.model, dtype) for dtype in DTYPES}
     models["whole bfloat16"] = whole_bfloat16(options.model)
     for threads in options.threads:
         torch.set_num_threads(threads)
         facts[f"threads={threads}"] = by_precision(models, options.rounds)
-    facts["batches"] = {"threads": options.threads[-1], **by_batch_size(models["bfloat16"])}
+        facts[f"threads={threads}"]["batches"] = by_batch_size(models["bfloat16"])
     RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(facts, indent=1))
 

@@ -61,6 +61,8 @@ def add_adapter(module: Any, adapter: str, *, name: str, source: str) -> Any:
                 module.load_adapter(adapter, adapter_name=name)
             else:
                 module = PeftModel.from_pretrained(module, adapter, adapter_name=name)
+        # PEFT compares vocabularies with the base that training named, which may be in another place by now.
+        module.peft_config[name].base_model_name_or_path = module.get_base_model().name_or_path
         _check_all_there(module, Path(adapter) / WEIGHTS, name)
     except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
         problem = str(error).splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,6 @@ from typing import Any
 import torch
 import transformers
 from pydantic import BaseModel, ConfigDict, ValidationError
-from tokenizers.pre_tokenizers import ByteLevel, Digits
-from tokenizers.pre_tokenizers import Sequence as InOrder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragkit.errors import IntegrityError, InvalidInputError
@@ -119,13 +118,11 @@ def _place_of(sha256: str) -> Path:
 def _convert(parts: Sequence[Path], sha256: str, place: Path, name: str) -> Conversion | None:
     """Convert next to the final folder and rename it at the end, so that a folder of that name is complete."""
     partial = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left behind by a process that was killed
+    for left_behind in place.parent.glob(".*.partial"):  # by processes that were killed, as this one holds the lock
+        shutil.rmtree(left_behind, ignore_errors=True)
     try:
         (partial / _MODEL).mkdir(parents=True)
-        module, tokenizer = _read(_alone(parts, partial / "source"), name)
-        with quiet_transformers():
-            module.save_pretrained(partial / _MODEL)
-            tokenizer.save_pretrained(partial / _MODEL)
+        _save(_alone(parts, partial / "source"), name, partial / _MODEL)
         shutil.rmtree(partial / "source")
         made_with = {package: version(package) for package in ("gguf", "tokenizers", "torch", "transformers")}
         record = _Record(source=sha256, files=files_hash(partial / _MODEL), made_with=made_with)
@@ -151,13 +148,23 @@ def _alone(parts: Sequence[Path], folder: Path) -> Path:
     return whole
 
 
-def _read(file: Path, name: str) -> tuple[Any, Any]:
-    """Read model and tokenizer, and refuse what transformers would silently fill with random numbers."""
+def _save(file: Path, name: str, folder: Path) -> None:
+    """Write the model of a GGUF file as a folder of transformers."""
     require("gguf")
     from gguf import GGML_QUANT_SIZES
 
     header = GgufHeader.read(file, name=name, sizes={int(kind): size for kind, size in GGML_QUANT_SIZES.items()})
     _check_supported(header, name)
+    module, tokenizer, missing = _read(file, name)
+    _check_weights(module, missing, name)
+    with quiet_transformers():
+        module.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    _correct_tokenizer(folder / "tokenizer.json", header)
+
+
+def _read(file: Path, name: str) -> tuple[Any, Any, list[str]]:
+    """Read model and tokenizer, and the names of the weights that are not in the file."""
     options: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
     if hasattr(transformers, "GgufConfig"):  # releases that can keep weights quantized must be told not to
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
@@ -173,18 +180,30 @@ def _read(file: Path, name: str) -> tuple[Any, Any]:
             f"({type(error).__name__}: {' '.join(str(error)[:500].split())}); use another file of this model, or "
             "download the original with 'hf:<hub id>'"
         ) from error
-    if missing := sorted(report["missing_keys"]):
+    return module, tokenizer, sorted(report["missing_keys"])
+
+
+def _check_weights(module: Any, missing: list[str], name: str) -> None:
+    """Refuse what transformers accepts: weights that it fills with random numbers, and values that are not numbers."""
+    if missing:
         raise IntegrityError(
-            f"{name} lacks {len(missing)} weights of a {header.facts['general.architecture']} model, such as "
-            f"{missing[0]}; download the file again"
+            f"{name} lacks {len(missing)} weights of a {module.config.model_type} model, such as {missing[0]}; "
+            "download the file again"
         )
     bad = next((key for key, weight in module.state_dict().items() if not weight.isfinite().all()), None)
     if bad is not None:
         raise IntegrityError(f"{name} is damaged: {bad} contains values that are not finite; download the file again")
-    if header.facts.get("tokenizer.ggml.pre") == "smollm":  # transformers leaves out that each digit is a word
-        words = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
-        tokenizer.backend_tokenizer.pre_tokenizer = InOrder(words)
-    return module, tokenizer
+
+
+def _correct_tokenizer(path: Path, header: GgufHeader) -> None:
+    """Correct what transformers reads differently from the file: tokens that it adds, and words of single digits."""
+    facts = json.loads(path.read_bytes())
+    size = header.lengths["tokenizer.ggml.tokens"]
+    facts["added_tokens"] = [token for token in facts["added_tokens"] if token["id"] < size]
+    if header.facts.get("tokenizer.ggml.pre") == "smollm":
+        digits = {"type": "Digits", "individual_digits": True}
+        facts["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, facts["pre_tokenizer"]]}
+    path.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from ragkit.errors import IntegrityError, InvalidInputError, RagkitError
 from ragkit.models import load_model
 from ragkit.models.gguf_header import GgufHeader
 
-TEXTS = ["a lamp  lamps", "x =  12", " 3.14\n\n", "naïve 東京 <eos>", ""]
+TEXTS = ["<|endoftext|>", "a lamp  lamps", "x =  12", " 3.14\n\n", "naïve 東京 <eos>", ""]
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +85,7 @@ def test_tokens_are_those_of_the_vocabulary(file: Path):
     digits, words = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
     plain.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
     loaded: Any = load_model(f"gguf:{file}")
+    assert len(loaded.tokenizer) == len(ranks)  # none is added that the model has no weights for
     for text in TEXTS:
         assert loaded.encode_text(text) == plain.encode(text).ids
         assert loaded.tokenizer.decode(plain.encode(text).ids) == text
@@ -270,7 +271,7 @@ def test_a_process_waits_for_another_that_converts(file: Path, cache: Path, monk
 
 
 def test_a_fine_tuned_model_names_the_file_and_not_the_cache(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from ragkit import AdapterSet, Example, export_merged, finetune
 
@@ -281,7 +282,8 @@ def test_a_fine_tuned_model_names_the_file_and_not_the_cache(
     assert manifest["base"] == f"gguf:{file}"
     assert str(tmp_path / "cache") not in json.dumps(manifest)
 
-    monkeypatch.setenv("RAGKIT_CACHE", str(tmp_path / "another"))  # as on another machine
+    cache.rename(tmp_path / "gone")  # as on another machine
+    monkeypatch.setenv("RAGKIT_CACHE", str(tmp_path / "another"))
     assert load_model(f"hf:{tmp_path / 'run'}").generate("a lamp", max_tokens=4).text == answer
     adapters = AdapterSet(f"gguf:{file}", {"a": tmp_path / "run"})
     assert adapters["a"].generate("a lamp", max_tokens=4).text == answer

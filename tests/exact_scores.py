@@ -5,13 +5,16 @@ from math import fsum
 import numpy as np
 
 
-def exact_scores(vectors, query, *, euclidean=False):
+def exact_scores(vectors, query, *, euclidean=False, decimals=None):
     """Score every vector: inner products or negative squared distances, each rounded once."""
     asked = [float(number) for number in query]
     pairs = ([(float(number), own) for number, own in zip(row, asked, strict=True)] for row in vectors)
     if euclidean:
-        return np.array([-fsum((a - b) ** 2 for a, b in each) for each in pairs]).astype(np.float32)
-    return np.array([fsum(a * b for a, b in each) for each in pairs]).astype(np.float32)
+        scores = np.array([-fsum((a - b) ** 2 for a, b in each) for each in pairs])
+    else:
+        scores = np.array([fsum(a * b for a, b in each) for each in pairs])
+    with np.errstate(over="ignore"):
+        return (scores if decimals is None else scores.round(decimals)).astype(np.float32)
 
 
 def exact_order(vectors, query, *, euclidean=False):

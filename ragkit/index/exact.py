@@ -106,15 +106,17 @@ def settled(
     Returns:
         f32[m, k] scores, the best first, and i64[m, k] rows; equal scores in the order of rows.
     """
-    fetch = min(k + spare, len(vectors))
-    rough, near = search(queries, fetch)
-    exact = _rounded(candidate_scores(queries, vectors, near, euclidean=euclidean), decimals)
-    if dead is not None or fetch == len(vectors):  # else rows are missing at most where numbers are too large
+
+    def ranked(near: NDArray[np.int64]) -> Found:
+        exact = _rounded(candidate_scores(queries, vectors, near, euclidean=euclidean), decimals)
         exact[near < 0 if dead is None else (near < 0) | dead[near]] = -np.inf
-    exact, near = in_order(exact, near)
-    scores, rows = exact[:, :k], near[:, :k]
-    if fetch == len(vectors):
-        return scores, rows
+        exact, near = in_order(exact, near)
+        return exact[:, :k], near[:, :k]
+
+    if k + spare >= len(vectors):  # every row is a candidate
+        return ranked(np.tile(np.arange(len(vectors)), (len(queries), 1)))
+    rough, near = search(queries, k + spare)
+    scores, rows = ranked(near)
     with np.errstate(invalid="ignore"):  # -inf + inf, where nothing is left and numbers are too large
         limit = _rounded(rough[:, -1] + doubt, decimals)  # no row that was not fetched scores more
     open_ = ~(scores[:, -1] > limit)
@@ -125,7 +127,7 @@ def settled(
             k,
             search,
             doubt=doubt[open_] if isinstance(doubt, np.ndarray) else doubt,
-            spare=4 * fetch - k,
+            spare=4 * (k + spare) - k,
             euclidean=euclidean,
             dead=dead,
             decimals=decimals,

@@ -189,9 +189,7 @@ class WeightedScorer(LexicalScorer):
         return term
 
     @override
-    def _fill(
-        self, kernels: ModuleType, queries: Sequence[str], excluded: NDArray[np.bool_], filled: Filled
-    ) -> None:
+    def _fill(self, kernels: ModuleType, queries: Sequence[str], excluded: NDArray[np.bool_], filled: Filled) -> None:
         lists, state = self.lists, self._state()
         asked = [self._sorted(state, query) for query in queries]
         terms = list(chain.from_iterable(asked))

@@ -51,7 +51,7 @@ class TestBm25OfDocuments(RetrieverContract):
 
 
 class TestHybrid(RetrieverContract):
-    @pytest.fixture(params=["rrf", "minmax", "zscore", "dist"])
+    @pytest.fixture(params=["rrf", "weighted"])
     def retriever(self, index, request):
         return HybridRetriever([DenseRetriever(index), BM25Retriever(index)], fusion=request.param, weights=[1, 0.5])
 

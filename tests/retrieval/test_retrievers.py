@@ -47,17 +47,13 @@ def fused_by_hand(lists, weights, fusion):
         values = np.array([score for _, score in pairs])
         for rank, (own, score) in enumerate(pairs, 1):
             spread = values.max() - values.min()
-            share = {
-                "rrf": 1 / (60 + rank),
-                "minmax": (score - values.min()) / spread if spread else 1,
-                "zscore": (score - values.min()) / values.std() if spread else 1,
-                "dist": (score - values.mean() + 3 * values.std()) / (6 * values.std()) if spread else 1,
-            }[fusion]
-            total[str(own)] = total.get(str(own), 0) + weight * min(max(share, 0), 1 if fusion == "dist" else np.inf)
+            scaled = (score - values.min()) / spread if spread else 1
+            share = {"rrf": 1 / (60 + rank), "weighted": scaled}[fusion]
+            total[str(own)] = total.get(str(own), 0) + weight * share
     return total
 
 
-@given(one=SCORES, other=SCORES, fusion=st.sampled_from(["rrf", "minmax", "zscore", "dist"]), weight=st.floats(0.1, 3))
+@given(one=SCORES, other=SCORES, fusion=st.sampled_from(["rrf", "weighted"]), weight=st.floats(0.1, 3))
 def test_fusion_is_the_weighted_sum(one, other, fusion, weight):
     parts = [Given(one), Given(other)]
     expected = fused_by_hand([part.scores for part in parts], [weight, 1], fusion)

@@ -49,7 +49,7 @@ PUBLISHED = {
     "hotpotqa_100": 0.808,
     "xquad_en": 0.972,
 }  # BM25, of the data's README
-FUSIONS = ("rrf", "minmax", "zscore", "dist")
+FUSIONS = ("rrf", "weighted")
 
 
 def index_of(folder: Path, cache: Path) -> Index:

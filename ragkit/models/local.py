@@ -399,7 +399,7 @@ class LocalModel(ModelBase):
 
         The prompts are prefilled once, and all choices run as one tree of tokens on top of them. In half precision, the
         log-probabilities are computed in float32 from logits in half precision: expect scores to differ from those in
-        float32 by a few hundredths of a nat per token.
+        float32 by up to about a tenth of a nat per token.
 
         Args:
             prompts: n prompts.

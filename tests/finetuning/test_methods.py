@@ -146,7 +146,7 @@ def test_qlora_says_that_it_needs_a_gpu(tmp_path, monkeypatch):
     [
         ("lora", peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4), "takes an adapter's"),
         ("prompt-tuning", peft.LoraConfig(), "takes a PromptTuningConfig"),
-        ("full", peft.LoraConfig(), "goes with 'lora'"),
+        ("full", peft.LoraConfig(), "requires 'lora'"),
         ("lora", {"r": 8}, "must be a PeftConfig"),
     ],
 )

@@ -269,6 +269,23 @@ def models_table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def precision_table(facts: dict[str, Any]) -> str:
+    columns = ("float32", "bfloat16", "whole bfloat16")
+    lines = [f"| tokens per CPU second, two threads | {' | '.join(columns)} | bfloat16 / float32 |", "|-" * 5 + "|"]
+    measured = facts["threads=2"]
+    for part, what in (("prefill", "prefill of {} tokens"), ("decode", "decoding {} rows at once")):
+        for name, found in measured[part].items():
+            speeds = [found[column]["tokens_per_cpu_second"] for column in columns]
+            shown = what.format(name.replace("x", " × ")).replace("1 rows at once", "1 row")
+            lines.append(f"| {shown} | {' | '.join(f'{each:,.0f}' for each in speeds)} | {speeds[1] / speeds[0]:.1f} |")
+    lines.append(f"\nMeasured with {facts['model']} on {facts['processor']}. Loading the model takes")
+    lines.append(
+        f"{facts['load']['bfloat16']['cpu_seconds']:.1f} CPU seconds. In the last column but one, transformers"
+    )
+    lines.append("runs the model in bfloat16 as a whole.")
+    return "\n".join(lines)
+
+
 def finetuning_table(facts: dict[str, Any]) -> str:
     lines = [
         f"LoRA of `tiny` on {facts['rows']} rows, {facts['epochs']} epochs, one thread; medians of {facts['rounds']}"
@@ -468,6 +485,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "retrieval": ("retrieval/results/retrieval.json", retrieval_table),
     "retriever-training": ("retrieval/results/training.json", training_table),
     "models": ("models/results/models.json", models_table),
+    "precision": ("real_models/results/precision.json", precision_table),
     "finetuning": ("finetuning/results/lora.json", finetuning_table),
     "pearl": ("pearl/results/pearl.json", pearl_table),
     "serving": ("serving/results/serving.json", serving_table),

@@ -110,7 +110,7 @@ def test_a_comparison_says_which_model_answered_where_none_was_named(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"input": text, "output": topic}) + "\n" for text, topic in ROWS[:8]))
     quick = ("compare", "--data", path, "--embedder", "hash:8", "--strategies")
-    assert "No --model was given" in run(*quick, "zero-shot", "--out", tmp_path / "a").stderr
+    assert "--model was not given" in run(*quick, "zero-shot", "--out", tmp_path / "a").stderr
     assert "No --model" not in run(*quick, "zero-shot", "--model", "tiny", "--out", tmp_path / "b").stderr
     assert "No --model" not in run(*quick, "majority", "--out", tmp_path / "c").stderr
 

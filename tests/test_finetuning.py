@@ -37,7 +37,7 @@ def test_lora_learns_is_stored_and_is_loaded_again(tmp_path, tiny):
     assert again.fingerprint == tuned.model.fingerprint != tiny.fingerprint
     assert answer(again) == "fade lamp"
     assert tuned.manifest.rows == {"kept": 8, "truncated": 0, "dropped": 0}
-    assert tuned.manifest.template == Template()
+    assert tuned.manifest.template == Template(form="text")
     same = finetune("tiny", ROWS, output_dir=tmp_path / "b", **SETTINGS)
     assert same.model.fingerprint.split("+")[0] == tuned.model.fingerprint.split("+")[0]
     weights = [(tmp_path / name / "model/adapter_model.safetensors").read_bytes() for name in "ab"]

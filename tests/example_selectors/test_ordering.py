@@ -23,7 +23,7 @@ class ByPosition(ScriptedModel):
 
     capabilities = Capabilities(score=True)
 
-    def score(self, prompts, choices):
+    def score(self, prompts, choices, *, end_of_turn=False):
         table = np.zeros((len(prompts), len(choices)))
         for row, prompt in enumerate(prompts):
             last = prompt.prefix.strip().rsplit("Output: ", 1)[1].split("\n")[0]

@@ -60,7 +60,7 @@ def test_a_model_comes_of_it(vendor, tmp_path):
     assert job["method"] == {"type": "supervised",
                              "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}}}  # fmt: skip
     assert vendor.rows("training_file") == [
-        {"messages": [{"role": "user", "content": TEMPLATE.prompt((), row.input).text},
+        {"messages": [{"role": "system", "content": TEMPLATE.instruction}, {"role": "user", "content": row.input},
                       {"role": "assistant", "content": row.output}]}
         for row in ROWS
     ]  # fmt: skip

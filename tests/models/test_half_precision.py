@@ -152,6 +152,7 @@ def test_adapters_lie_on_these_products(spec: str, tmp_path: Path):
     prompts, choices = ["a lamp", "b", "x = 12"], [" lamp", "1", "é"]
     adapters = AdapterSet(spec, folders)  # in bfloat16 if the processor multiplies it
     for name, folder in folders.items():
+        assert (adapters[name].products is not None) == (":bfloat16+" in adapters[name].fingerprint)
         exact, half = (load_model(spec, adapter=str(folder), dtype=dtype) for dtype in ("float32", "bfloat16"))
         expected = exact.score(prompts, choices)
         for model in (half, adapters[name]):

@@ -35,6 +35,7 @@ class Plan:
         diagnostics: Warnings about the text that the plan was parsed from, and repairs made to it.
 
     Examples:
+        >>> from ragkit import ActionLibrary
         >>> library = ActionLibrary.from_text("FIND(CTX, X) # Find X.\nCONCAT(S1, S2, ...) # Join texts.")
         >>> plan = Plan.parse(
         ...     "New actions:\n- None\n\n"

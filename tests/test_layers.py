@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from faults import TROUBLES, no_file_past
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_server import OpenAIServer
 from pydantic import BaseModel
+from waiting import wait_for
 
 from ragkit import AnswerCache, Budget, LayeredModel, Price, Prices, RateLimit, Retry, ScriptedModel, load_model
 from ragkit.errors import (
@@ -137,41 +139,49 @@ def test_an_answer_that_was_paid_for_is_given_back_where_the_disk_is_full(tmp_pa
 # Joining.
 
 
-class Slow(ScriptedModel):
-    def _complete(self, prompts, sampling):
-        time.sleep(0.5)  # long enough for threads that start together on a busy machine
-        return super()._complete(prompts, sampling)
+def followers_of(model, monkeypatch):
+    """The calls that a model has joined to equal ones so far."""
+    joined, leading = [], model._leading
+
+    @contextmanager
+    def told(calls):
+        with leading(calls) as (leaders, followers):
+            joined.extend(followers)
+            yield leaders, followers
+
+    monkeypatch.setattr(model, "_leading", told)
+    return joined
 
 
 @pytest.mark.parametrize("concurrency", [None, 4])
-def test_equal_calls_under_way_are_one(concurrency):
-    inner = Slow(lambda prompt: f"to {prompt}")
+def test_equal_calls_under_way_are_one(concurrency, monkeypatch):
+    def answer(prompt):  # when all that are equal are under way
+        wait_for(lambda: len(joined) == (9 if prompt == "c" else 2))
+        return f"to {prompt}"
+
+    inner = ScriptedModel(answer)
     model = LayeredModel(inner, concurrency=concurrency)
+    joined = followers_of(model, monkeypatch)
     answers = model.generate(["a", "b", "a", "a"])
     assert [answer.text for answer in answers] == ["to a", "to b", "to a", "to a"]
     assert Counter(inner.asked) == {"a": 1, "b": 1}
     assert sorted(answer.cached for answer in answers) == [False, False, True, True]
     assert model.budget.spent["calls"] == 2
-    start = threading.Barrier(8)
-
-    def ask(prompt):
-        start.wait()
-        return model.generate(prompt)
-
     with ThreadPoolExecutor(8) as threads:
-        together = list(threads.map(ask, ["c"] * 8))
+        together = list(threads.map(model.generate, ["c"] * 8))
     assert inner.asked.count("c") == 1
     assert sum(answer.cached for answer in together) == 7
     assert not model.generate("c").cached  # nothing is kept without a cache
     assert not model._under_way
 
 
-def test_a_failure_is_told_to_all_who_wait():
+def test_a_failure_is_told_to_all_who_wait(monkeypatch):
     def fail(prompt):
-        time.sleep(0.05)
+        wait_for(lambda: len(joined) == 3)
         raise ModelError("no")
 
     model = LayeredModel(ScriptedModel(fail), concurrency=4)
+    joined = followers_of(model, monkeypatch)
     with pytest.raises(ModelError, match=r"^no$"):
         model.generate(["a"] * 4)
     assert model.budget.spent["calls"] == 1
@@ -353,7 +363,7 @@ def test_each_trouble_passes(server, trouble):
 def test_a_hanging_server(server):
     times = iter(["hang"])
     server.trouble = lambda prompt: next(times, None)
-    model = api(server, timeout=0.3)
+    model = api(server, timeout=2)
     assert model.generate("q").attempts == 2
     assert model.budget.spent["calls"] == 2
 
@@ -442,13 +452,19 @@ def test_a_killed_run_repeats_nothing_finished(server, tmp_path):
     key = "sk-very-secret-0123456789"
     environment = {**os.environ, "OPENAI_API_KEY": key}
     command = [sys.executable, "-c", KILLED, server.url, str(tmp_path / "answers.sqlite")]
+    killed = threading.Event()
+
+    def trouble(prompt):  # stops the server in the middle, until the client is dead
+        return "500" if len(server.answered) >= 80 and killed.wait(60) else None
+
+    server.trouble = trouble
     first = subprocess.Popen(command, env=environment)
-    while len(server.answered) < 80:
-        assert first.poll() is None
-        time.sleep(0.005)
+    wait_for(lambda: len(server.answered) >= 80 or first.poll() is not None)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    assert len(server.answered) < 200
+    killed.set()
+    server.trouble = None
+    assert 80 <= len(server.answered) < 200
     subprocess.run(command, check=True, env=environment)
     assert set(server.keys) == {f"Bearer {key}"}
     again = [prompt for prompt, times in server.answered.items() if times > 1]

@@ -20,6 +20,7 @@ class Squares:
         harm: "exit", "kill", "raise", "short" (one result too few), "object" (no JSON).
         array: Whether results are an array.
         seconds: How long a batch takes.
+        last: An item whose batch takes ten seconds, so that a run can be stopped before its end.
     """
 
     folder: str
@@ -28,6 +29,7 @@ class Squares:
     harm: str = "kill"
     array: bool = True
     seconds: float = 0.0
+    last: int | None = None
     fingerprint: str = "squares"
 
     def start(self):
@@ -36,7 +38,7 @@ class Squares:
 
     def run(self, items):
         note(self.folder, f"batch {items[0]}")
-        time.sleep(self.seconds)
+        time.sleep(10 if self.last in items else self.seconds)
         if self.always in items:
             return self.do_harm(items)
         if self.once in items:

@@ -3,12 +3,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
 from scipy.stats import binomtest
+from waiting import wait_for
 
 from ragkit import Budget, Example, ScriptedModel, Task, compare
 from ragkit.embedders import load_embedder
@@ -205,7 +205,7 @@ def test_every_name_is_its_strategys_own():
 
 
 SCRIPT = """
-import sys, time
+import os, sys, time
 from random import Random
 from ragkit import ScriptedModel, compare
 from ragkit.tiny.domains import HOME, task_of
@@ -213,7 +213,8 @@ from ragkit.tiny.domains import HOME, task_of
 def answer(prompt):
     with open(sys.argv[2], "a") as log:
         log.write("x")
-    time.sleep(0.01)
+    while os.path.getsize(sys.argv[2]) == int(sys.argv[3]):  # waits to be killed
+        time.sleep(0.01)
     return " none"
 
 task = task_of(HOME, Random(0), pool=20, test=100)
@@ -224,17 +225,17 @@ compare(task, ["zero-shot", "few-shot:jaccard"], model=ScriptedModel(answer), em
 def test_a_killed_run_goes_on_without_repeating_finished_calls(tmp_path):
     log, out = tmp_path / "calls", tmp_path / "out"
     command = [sys.executable, "-c", SCRIPT, str(out), str(log)]
-    first = subprocess.Popen(command)
-    while not log.exists() or log.stat().st_size < 140:
-        assert first.poll() is None
-        time.sleep(0.02)
+    first = subprocess.Popen([*command, "140"])
+    wait_for(lambda: first.poll() is not None or (log.exists() and log.stat().st_size == 140))
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     before = log.stat().st_size
     assert not (out / "results.json").exists()
+    command.append("0")
     subprocess.run(command, check=True)
     # 200 calls in all; only the group of 32 that was under way when the process died may come twice.
-    assert before < 200 <= log.stat().st_size <= 200 + 32
+    assert before == 140
+    assert 200 <= log.stat().st_size <= 200 + 32
     done = log.stat().st_size
     subprocess.run(command, check=True)
     assert log.stat().st_size == done

@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from exact_scores import as_near, clear_order
 from fake_card import FakeCard
+from waiting import wait_for
 
 from ragkit import Document, Index
 from ragkit.errors import InvalidInputError, RagkitWarning, RecallWarning
@@ -96,7 +97,7 @@ def test_queries_of_many_threads_are_put_together(cards):
     slow, search = threading.Event(), card.search
 
     def first_waits(*arguments):
-        slow.wait(5)  # until all have asked
+        slow.wait(60)  # until all have asked
         return search(*arguments)
 
     card.search = first_waits
@@ -107,8 +108,7 @@ def test_queries_of_many_threads_are_put_together(cards):
     ]
     for thread in threads:
         thread.start()
-    while index._store.gpus._workers[0]._jobs.qsize() < 60:
-        pass
+    wait_for(lambda: index._store.gpus._workers[0]._jobs.qsize() >= 60)
     slow.set()
     for thread in threads:
         thread.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -50,8 +51,20 @@ def by_step(prompt):
     return next(f"value of {name}" for name in "ABCDE" if f"What it is for: Step {name}\n" in prompt)
 
 
+def together(count, answer):
+    """An answer whose first calls wait until so many are under way."""
+    number, barrier = itertools.count(), threading.Barrier(count)
+
+    def waiting(prompt):
+        if next(number) < count:
+            barrier.wait(30)
+        return answer(prompt)
+
+    return waiting
+
+
 def quick(**settings):
-    return PlanExecutor(**{"retry_wait": 0.0, "step_timeout": 10.0, **settings})
+    return PlanExecutor(**{"retry_wait": 0.0, "step_timeout": 60.0, **settings})
 
 
 @dataclass(frozen=True)

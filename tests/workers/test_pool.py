@@ -134,7 +134,7 @@ from worker_tasks import Squares
 if __name__ == "__main__":
     batches = [Batch([f"n{n}", f"n{n + 1}"], [n, n + 1]) for n in range(0, 24, 2)]
     pool = WorkerPool(sys.argv[1], workers=2)
-    pool.map_batches(Squares(sys.argv[2], seconds=0.2), batches, folder=sys.argv[2] + "/shards")
+    pool.map_batches(Squares(sys.argv[2], seconds=0.2, last=23), batches, folder=sys.argv[2] + "/shards")
 """
 
 

@@ -1,33 +1,35 @@
 """The script that made `tiny`, in small: it learns, and what it writes is a plain model of transformers and PEFT."""
 
 from pathlib import Path
+from random import Random
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragkit.tiny import WEIGHTS
 from ragkit.tiny.tokenizer import build_tokenizer
-from ragkit.tiny.train import FREE, MAPPED, STAGES, Encoder, Stage, calls, train
+from ragkit.tiny.train import FREE, MAPPED, PAD, STAGES, Encoder, Stage, calls, make_batch, train
 
 
 def test_half_a_minute_of_training_learns_to_repeat_a_sequence(tmp_path):
-    log = train(tmp_path, width=64, layers=4, tokens=800, max_steps=340, learning_rate=4e-3,
-                stages=(Stage("repeat"), Stage("lookup")), log_every=20)  # fmt: skip
+    # How many steps that takes depends on the last bits of matrix products: about 270, of which it may take many times.
+    most, repeat = 2000, Stage("repeat", pass_at=0.9)
+    log = train(tmp_path, width=64, layers=4, tokens=800, max_steps=most, final_steps=0, learning_rate=4e-3,
+                stages=(repeat, Stage("lookup")), log_every=20)  # fmt: skip
     assert log[0]["accuracy"] < 0.2
-    assert max(entry["accuracy"] for entry in log if entry["stage"] == 0) > 0.8
+    assert log[-1]["step"] < most - 20, "the first stage was never passed"
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    said = " lamp river nova clay duke"
-    ids = tokenizer(f"{said}\n\n{said[:11]}", return_tensors="pt")
-    text = tokenizer.decode(model.generate(**ids, max_new_tokens=3, do_sample=False)[0, ids["input_ids"].shape[1] :])
-    assert text == said[11:]
+    encode = Encoder(AutoTokenizer.from_pretrained(tmp_path))
+    ids, kinds = make_batch(encode, Random(0), repeat, 2000)
+    with torch.no_grad():
+        said = model(ids, attention_mask=(ids != PAD).long()).logits[:, :-1].argmax(-1)
+    repeated = kinds[:, 1:] == MAPPED
+    assert (said == ids[:, 1:])[repeated].float().mean() > 0.6  # it was above 0.9 in training, and is 0.01 by chance
 
 
 def test_loss_lies_on_what_the_context_determines():
-    import random
-
     encode = Encoder(build_tokenizer(2048))
-    sequence = calls(encode, random.Random(2), STAGES[3])
+    sequence = calls(encode, Random(2), STAGES[3])
     pieces = [encode.tokenizer.decode([token]) for token in sequence.ids]
     assert MAPPED in sequence.kinds
     seen: dict[str, str] = {}

@@ -40,8 +40,8 @@ def clear_order(vectors, queries, k):
     return order[:, :k]
 
 
-def as_near(found, expected, vectors, queries):
+def as_near(found, expected, vectors, queries, doubt=3e-6):
     """Whether these rows are as near as those, in this order, as far as float32 can tell."""
     scores = cosines(vectors, queries)
     near, right = (np.take_along_axis(scores, rows, axis=1) for rows in (found, expected))
-    return np.allclose(near, right, rtol=0, atol=3e-6)
+    return np.allclose(near, right, rtol=0, atol=doubt)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exact_scores import as_near, cosines
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,8 +100,9 @@ def test_the_nearest_of_real_questions_are_the_same(minilm: OnnxEmbedder, data: 
     assert len(texts) > 200
     ours, theirs = (load_embedder(spec).embed_documents(texts) for spec in ("onnx:minilm", "minilm"))
     assert np.abs(ours - theirs).max() < 1e-5
-    nearest = [np.argsort(-(vectors[:50] @ vectors.T), axis=1)[:, :11] for vectors in (ours, theirs)]
-    assert np.array_equal(*nearest)
+    nearest = [np.argsort(-cosines(vectors, vectors[:50]), axis=1)[:, :11] for vectors in (ours, theirs)]
+    assert as_near(*nearest, theirs, theirs[:50], doubt=1e-4)
+    assert np.mean(nearest[0] == nearest[1]) > 0.99
 
 
 def test_tokens_equal_those_of_torch(minilm: OnnxEmbedder):

@@ -12,11 +12,13 @@ os.environ.pop("OPENAI_BASE_URL", None)
 os.environ.pop("OPENAI_API_BASE", None)
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # The same cases each time, so that a change is judged by itself; `make fuzz` looks for new ones.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("new", print_blob=True)
+# No example is judged by how long it takes, as that is a matter of the machine.
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", untimed, derandomize=True)
+settings.register_profile("new", untimed, print_blob=True)
 settings.load_profile(os.environ.get("RAGKIT_HYPOTHESIS", "same"))
 
 ROOT = Path(__file__).resolve().parent.parent

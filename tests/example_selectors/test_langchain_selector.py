@@ -33,7 +33,7 @@ def test_gives_the_same_mappings():
     assert asyncio.run(selector.aadd_example({"question": "sing", "answer": "x"})) == "4"
     assert selector.select_examples({"question": "dim the lamp now"})[-1]["answer"] == "soon"
     first = (BM25Selector(ROWS, key="question", output="answer") | Order("similar_first")).as_langchain(k=2)
-    assert first.select_examples({"question": "dim the lamp"}) == [ROWS[0], ROWS[1]]
+    assert first.select_examples({"question": "dim the lamp"}) == [ROWS[0], ROWS[2]]
     assert JaccardSelector([Example("a", "b")]).as_langchain(k=1).select_examples({"input": "a"}) == [
         {"input": "a", "output": "b"}
     ]

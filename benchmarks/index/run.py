@@ -97,7 +97,7 @@ def searching(folder: Path, rows: int) -> dict[str, object]:
     scores, keys = index.search_vectors(queries, K)
     raw_scores, raw_rows = raw.search(queries, K)
     assert np.allclose(scores, raw_scores, atol=2e-6)
-    assert np.mean(keys == raw_rows) > 0.999  # all but a few that tie at 6 decimals
+    assert np.mean(keys == raw_rows) > 0.999  # all but a few whose order float32 cannot tell
     facts: dict[str, object] = {"rows": rows}
 
     def raw_tuned(count: int) -> None:

@@ -210,7 +210,7 @@ def test_checkpointed_activations_give_the_same_adapter(tmp_path):
         ({"objective": "texts"}, UnknownSpecError, "Did you mean 'text'"),
         ({"layers": 0, "method": "last-layers"}, InvalidInputError, "`layers` must be a whole number"),
         ({"layers": 99, "method": "last-layers"}, InvalidInputError, "at most 6"),
-        ({"patience": 2}, InvalidInputError, "goes with `eval`"),
+        ({"patience": 2}, InvalidInputError, "requires `eval`"),
         ({"max_length": 4}, InvalidInputError, "`max_length` must be"),
         ({"method": "prompt-tuning", "objective": "text"}, UnsupportedError, "trained on completions"),
     ],

@@ -67,7 +67,7 @@ def prepare(base: LocalModel, train: Any, held_out: Any, settings: Settings) -> 
     window = min(settings.max_length or 10**9, base.capabilities.window or 10**9)
     rows, counts = encode_rows(base, pairs, window)
     return Prepared(
-        rows=rows, counts=counts, held_out=encode_rows(base, held, window)[0] if held else None,
+        rows=rows, counts=counts, held_out=encode_rows(base, held, window, name="eval")[0] if held else None,
         scored=_scored(held, settings), rate=rate,
         template=template, tasks=tasks, data=data_hash(row for row, _ in pairs),
         run=_run_of(base, settings, rate, pairs, held, sorted(tasks)),

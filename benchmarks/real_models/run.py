@@ -51,19 +51,19 @@ STRATEGIES = (
 )
 
 
-def trec6(data: Path) -> Task:
+def trec6(data: Path, *, test: int = TEST) -> Task:
     """Read the rows in order, split them, and draw from each part with the same seed."""
     lines = (data / "classification" / "trec6.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     train = [row for row in rows if row["split"] == "train"]
-    test = [row for row in rows if row["split"] == "test"]
+    held_out = [row for row in rows if row["split"] == "test"]
     random.seed(SEED)
     random.shuffle(train)
-    random.shuffle(test)
+    random.shuffle(held_out)
     return Task(
         instruction="Classify the question by the kind of answer it asks for.",
         examples=[Example(row["input"], row["output"]) for row in train[:TRAIN]],
-        test=[Example(row["input"], row["output"]) for row in test[:TEST]],
+        test=[Example(row["input"], row["output"]) for row in held_out[:test]],
         labels=sorted({row["output"] for row in rows}),
         metric="accuracy",
         name="trec6",

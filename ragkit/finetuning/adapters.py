@@ -10,8 +10,10 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 
 from ragkit.errors import IntegrityError
+from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.finetuning.soft_prompt import WEIGHTS, SoftPromptModel, read_vectors
 from ragkit.models.local import LocalModel
+from ragkit.models.sources import fingerprint_of, weights_of
 from ragkit.progress import quiet_transformers
 from ragkit.text import read_json
 
@@ -56,6 +58,9 @@ def add_adapter(module: Any, adapter: str, *, name: str, source: str) -> Any:
         IntegrityError: If the adapter is damaged or made for another base.
     """
     try:
+        rows = embedding_rows(module, adapter)
+        if rows is not None and rows != module.get_input_embeddings().weight.shape[0]:
+            module.resize_token_embeddings(rows, mean_resizing=False)
         with quiet_transformers():
             if isinstance(module, PeftModel):
                 module.load_adapter(adapter, adapter_name=name)
@@ -63,7 +68,7 @@ def add_adapter(module: Any, adapter: str, *, name: str, source: str) -> Any:
                 module = PeftModel.from_pretrained(module, adapter, adapter_name=name)
         # PEFT compares vocabularies with the base that training named, which may be in another place by now.
         module.peft_config[name].base_model_name_or_path = module.get_base_model().name_or_path
-        _check_all_there(module, Path(adapter) / WEIGHTS, name)
+        _check_all_there(module, Path(adapter) / WEIGHTS, name, with_embeddings=rows is not None)
     except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
         problem = str(error).splitlines()[0]
         raise IntegrityError(
@@ -72,31 +77,85 @@ def add_adapter(module: Any, adapter: str, *, name: str, source: str) -> Any:
     return module
 
 
+def embedding_rows(module: Any, adapter: str) -> int | None:
+    """Count the rows of the input embedding that is stored with an adapter, because tokens were added for it.
+
+    Args:
+        module: The base.
+        adapter: Folder or hub id of what PEFT stored.
+
+    Returns:
+        The number of rows; None if the adapter uses the embedding of the base.
+    """
+    path = Path(adapter) / WEIGHTS
+    if not path.is_file():
+        return None
+    embedding = module.get_input_embeddings()
+    names = {f"base_model.model.{name}.weight" for name, part in module.named_modules() if part is embedding}
+    with safe_open(path, framework="np") as file:
+        stored = names & set(file.keys())
+        return int(file.get_slice(stored.pop()).get_shape()[0]) if stored else None
+
+
+def check_base(adapter: str, source: str) -> None:
+    """Refuse an adapter whose folder names another base.
+
+    A base that is recorded by a path that no longer exists cannot be compared; the shapes of the weights are checked
+    when the adapter is loaded.
+
+    Args:
+        adapter: Folder or hub id of what PEFT stored.
+        source: The base that it is to be put on, as `ragkit.models.sources.weights_of` takes it.
+
+    Raises:
+        IntegrityError: If the base is not the one that the adapter was trained on.
+    """
+    folder, place = Path(adapter), weights_of(source).place
+    if folder.name == "model" and (folder.parent / MANIFEST).is_file():
+        manifest = Manifest.read(folder.parent)
+        recorded, is_other = manifest.base, manifest.base_fingerprint != fingerprint_of(source)
+    else:
+        recorded = str(_config_of(adapter).get("base_model_name_or_path") or "")
+        if Path(place).is_dir():
+            is_other = Path(recorded).is_dir() and fingerprint_of(recorded) != fingerprint_of(source)
+        else:
+            is_other = recorded.count("/") == 1 and not Path(recorded).is_dir() and recorded != place
+    if is_other:
+        raise IntegrityError(
+            f"{adapter} belongs to another base: it was trained on {recorded}, not on {source}; "
+            f"load it on its own base with load_model('hf:{adapter}')"
+        )
+
+
 def kind_of(adapter: str) -> str:
     """PEFT's name for the kind of an adapter, such as ``"LORA"``.
 
     Returns:
         The name; nothing for a hub id.
-
-    Raises:
-        IntegrityError: If the folder's configuration is damaged.
     """
+    config = _config_of(adapter)
+    return str(config["peft_type"]) if config else ""
+
+
+def _config_of(adapter: str) -> dict[str, Any]:
+    """PEFT's configuration; nothing for a hub id."""
     path = Path(adapter) / "adapter_config.json"
-    if not path.is_file():  # a hub id
-        return ""
+    if not path.is_file():
+        return {}
     try:
-        return str(cast("Any", read_json(path.read_bytes()))["peft_type"])
+        config = cast("Any", read_json(path.read_bytes()))
+        return {**config, "peft_type": config["peft_type"]}
     except (ValueError, LookupError, TypeError) as error:
         raise IntegrityError(f"{path} is damaged ({error}); copy the folder again") from error
 
 
-def _check_all_there(adapted: Any, weights: Path, name: str) -> None:
+def _check_all_there(adapted: Any, weights: Path, name: str, *, with_embeddings: bool) -> None:
     """PEFT leaves at random what a file does not hold, and passes over what the base has no place for."""
     if not weights.is_file():
         return
     with safe_open(weights, framework="np") as file:
         stored = set(file.keys())
-    expected = set(get_peft_model_state_dict(adapted, adapter_name=name))
+    expected = set(get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=with_embeddings))
     if stored != expected:
         odd = sorted(stored ^ expected)[0]
         raise ValueError(f"{len(stored ^ expected)} weights are missing or too many, {odd!r} among them")

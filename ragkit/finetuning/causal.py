@@ -16,14 +16,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from ragkit.errors import TrainingError, UnsupportedError
+from ragkit.errors import TrainingError
 from ragkit.finetuning import FineTuned
 from ragkit.finetuning.base_models import base_of, is_adapted
 from ragkit.finetuning.encoding import TokenRow, lengths_of, tokens_of
-from ragkit.finetuning.epoch_metric import answer_scorer
+from ragkit.finetuning.epoch_metric import NAME, answer_scorer
 from ragkit.finetuning.flops import training_flops
 from ragkit.finetuning.four_bit import check_four_bit
-from ragkit.finetuning.manifest import Manifest, TemplateRecord, files_hash
+from ragkit.finetuning.manifest import Evaluation, Manifest, TemplateRecord, files_hash
 from ragkit.finetuning.methods import ADAPTERS, module_to_train, peft_config_of, with_adapter_of
 from ragkit.finetuning.preparing import Prepared, prepare
 from ragkit.finetuning.runs import claimed, finish, is_main_process, last_checkpoint
@@ -67,9 +67,10 @@ def _train_and_store(
             reference=_reference(base, settings), answer_score=_answer_score(base, prepared, settings),
         )  # fmt: skip
         flops = _flops(trainer.model, prepared.rows, settings)
-        loss, best = _train(trainer, settings.folder, len(prepared.rows))
+        loss = _train(trainer, settings.folder, len(prepared.rows))
         form = _save(trainer, base, settings)
-    done = float(trainer.state.epoch)
+    done, evaluations = float(trainer.state.epoch), _evaluations(trainer.state)
+    kept = evaluations.get(trainer.state.best_global_step)
     if is_main_process():
         finish(settings.folder, Manifest(
             kind="causal", form=form, method=settings.method, objective=settings.objective, run=prepared.run,
@@ -79,7 +80,8 @@ def _train_and_store(
             learning_rate=prepared.rate, rows=prepared.counts,
             tokens=round(sum(map(tokens_of, prepared.rows)) * done), flops=flops * done,
             seconds=time.perf_counter() - started, loss=loss,
-            eval_loss=best if settings.metric is None else None, eval_metric=None if settings.metric is None else best,
+            eval_loss=None if kept is None else kept.loss, eval_metric=None if kept is None else kept.metric,
+            evaluations=tuple(evaluations.values()),
             versions={name: version(name) for name in ("torch", "transformers", "peft", "trl")},
         ))  # fmt: skip
     trainer.accelerator.wait_for_everyone()
@@ -88,9 +90,7 @@ def _train_and_store(
 def _answer_score(base: LocalModel, prepared: Prepared, settings: Settings) -> Callable[[Any], float] | None:
     if settings.metric is None:
         return None
-    if settings.method == "prompt-tuning":
-        raise UnsupportedError("`metric` is not supported with 'prompt-tuning'; leave it out, and the loss decides")
-    return answer_scorer(base, prepared.template, prepared.scored, settings.metric)
+    return answer_scorer(base, prepared.scored, settings.metric)
 
 
 def _reference(base: LocalModel, settings: Settings) -> Any:
@@ -110,14 +110,23 @@ def _whole(base: LocalModel) -> Any:
     )
 
 
-def _train(trainer: Any, folder: Path, rows: int) -> tuple[float, float | None]:
+def _evaluations(state: Any) -> dict[int, Evaluation]:
+    """The results on the held-out rows by the step after which they were measured, earlier processes included."""
+    return {
+        logged["step"]: Evaluation(epoch=logged["epoch"], loss=logged["eval_loss"], metric=logged.get(f"eval_{NAME}"))
+        for logged in state.log_history
+        if "eval_loss" in logged
+    }
+
+
+def _train(trainer: Any, folder: Path, rows: int) -> float:
     """Train, from the last checkpoint if there is one.
 
     Returns:
-        The mean loss of the steps made now, and the best loss or metric on the held-out rows.
+        The mean loss of the steps made now.
 
     Raises:
-        TrainingError: If one of them is not a number.
+        TrainingError: If it is not a number, or the best result on the held-out rows is not.
     """
     arguments, checkpoint = trainer.args, last_checkpoint(folder)
     batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
@@ -130,7 +139,7 @@ def _train(trainer: Any, folder: Path, rows: int) -> tuple[float, float | None]:
     best = trainer.state.best_metric
     if not math.isfinite(loss) or (best is not None and not math.isfinite(best)):
         raise TrainingError(f"the loss became {loss}, on `eval` {best}; lower `learning_rate`")
-    return float(loss), None if best is None else float(best)
+    return float(loss)
 
 
 def _save(trainer: Any, base: LocalModel, settings: Settings) -> Literal["model", "adapter"]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
-from ragkit.errors import InvalidInputError, TrainingError, TruncationWarning
+from ragkit.errors import InvalidInputError, TrainingError, TruncationWarning, UnsupportedError
 from ragkit.models.scoring import end_of_turn_id
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Example, Message, Preference, Prompt
@@ -26,7 +26,9 @@ Pairs = Sequence[tuple[Example | Chat | Preference | str, Template]]
 _FATES = ("kept", "truncated", "dropped")
 
 
-def encode_rows(model: LocalModel, pairs: Pairs, window: int) -> tuple[list[TokenRow], dict[str, int]]:
+def encode_rows(
+    model: LocalModel, pairs: Pairs, window: int, *, name: str = "train"
+) -> tuple[list[TokenRow], dict[str, int]]:
     """Tokenize rows for training.
 
     A completion is the prompt without loss, then the answer and the end of text; a conversation gives such a row for
@@ -37,6 +39,7 @@ def encode_rows(model: LocalModel, pairs: Pairs, window: int) -> tuple[list[Toke
         model: Whose tokenizer and chat template are used.
         pairs: Rows, each with the template that puts it into words.
         window: The most tokens of a row.
+        name: What the rows are called in errors.
 
     Returns:
         Rows of ids, and how many rows were kept, truncated (a prompt was shortened) and dropped (an answer leaves
@@ -44,11 +47,16 @@ def encode_rows(model: LocalModel, pairs: Pairs, window: int) -> tuple[list[Toke
 
     Raises:
         TrainingError: If no row is left.
+        InvalidInputError: If the chat template refuses a row.
+        UnsupportedError: If a row is a conversation and the model has no chat template.
     """
     made: list[TokenRow] = []
     counts = dict.fromkeys(_FATES, 0)
-    for row, template in pairs:
-        encoded = list(_encoded(model, row, template, window))
+    for place, (row, template) in enumerate(pairs):
+        try:
+            encoded = list(_encoded(model, row, template, window))
+        except (InvalidInputError, UnsupportedError) as error:
+            raise type(error)(f"`{name}[{place}]`: {error}") from error
         made += [ids for ids, _ in encoded if ids]
         counts[max((fate for _, fate in encoded), key=_FATES.index)] += 1
     if not made:
@@ -97,7 +105,10 @@ def _encoded(
         for place, message in enumerate(row.messages):
             if message.role == "assistant" and message.weight:
                 answer = model.encode_text(message.content) + _end(model, template)
-                prompt, fate = _fitting(model, Chat(row.messages[:place]), window - len(answer), template)
+                try:
+                    prompt, fate = _fitting(model, Chat(row.messages[:place]), window - len(answer), template)
+                except InvalidInputError as error:
+                    raise InvalidInputError(f"the turns before turn {place} are refused: {error}") from error
                 yield _completion(prompt, answer, message.weight), fate
     elif isinstance(row, Preference):
         answers = [_answer(model, template, text) for text in (row.chosen, row.rejected)]

@@ -50,6 +50,22 @@ class TemplateRecord(BaseModel):
         return Template(**self.model_dump())
 
 
+class Evaluation(BaseModel):
+    """What an epoch achieved on the held-out rows.
+
+    Attributes:
+        epoch: Passes over the training rows that were made before it.
+        loss: Mean loss of the answers' tokens.
+        metric: Mean score of the generated answers; None if there is no metric.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    epoch: float
+    loss: float
+    metric: float | None = None
+
+
 class Manifest(BaseModel):
     """What was trained, on what, with what, and what came of it.
 
@@ -72,6 +88,7 @@ class Manifest(BaseModel):
             last, or None.
         eval_loss: Loss on the held-out rows in the epoch that was kept.
         eval_metric: The task's metric on the held-out rows in that epoch, if it decided.
+        evaluations: Loss and metric on the held-out rows after each epoch.
         epochs: Passes over the rows that were made; fewer than asked for after an early stop.
         cost: US dollars that the training at a vendor cost; None where the price is not known, or nobody was paid.
         remote: Spec of the model at the vendor.
@@ -104,6 +121,7 @@ class Manifest(BaseModel):
     loss: float | None
     eval_loss: float | None = None
     eval_metric: float | None = None
+    evaluations: tuple[Evaluation, ...] = ()
     cost: float | None = None
     remote: str | None = None
     address: str | None = None

@@ -83,10 +83,13 @@ def with_adapter_of(adapted: Any, module: Any) -> Any:
     """
     if not hasattr(adapted, "peft_config"):
         return module
-    name = adapted.active_adapter
+    name, rows = adapted.active_adapter, adapted.get_input_embeddings().weight.shape[0]
+    if rows != module.get_input_embeddings().weight.shape[0]:  # the adapter came with tokens of its own
+        module.resize_token_embeddings(rows, mean_resizing=False)
     fresh = get_peft_model(module, adapted.peft_config[name])
-    set_peft_model_state_dict(fresh, get_peft_model_state_dict(adapted, adapter_name=name))
-    return fresh.merge_and_unload()
+    weights = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=True)
+    set_peft_model_state_dict(fresh, weights)
+    return fresh.merge_and_unload().requires_grad_(requires_grad=True)  # PEFT froze the base
 
 
 def peft_config_of(settings: Settings) -> Any:

@@ -29,7 +29,7 @@ class Prepared:
         rows: Rows of token ids.
         counts: How many rows were kept, truncated and dropped.
         held_out: Rows to measure the loss on, None where there are none.
-        scored: The held-out examples on which answers are scored, if a metric decides.
+        scored: The held-out examples on which answers are scored, each with its template, if a metric decides.
         rate: The highest learning rate.
         template: The template of the call.
         tasks: The templates of a mixture, by task.
@@ -40,7 +40,7 @@ class Prepared:
     rows: Sequence[TokenRow]
     counts: dict[str, int]
     held_out: Sequence[TokenRow] | None
-    scored: Sequence[Example]
+    scored: Sequence[tuple[Example, Template]]
     rate: float
     template: Template
     tasks: dict[str, TemplateRecord]
@@ -67,19 +67,18 @@ def prepare(base: LocalModel, train: Any, held_out: Any, settings: Settings) -> 
     window = min(settings.max_length or 10**9, base.capabilities.window or 10**9)
     rows, counts = encode_rows(base, pairs, window)
     return Prepared(
-        rows=rows, counts=counts, held_out=encode_rows(base, held, window)[0] if held else None,
+        rows=rows, counts=counts, held_out=encode_rows(base, held, window, name="eval")[0] if held else None,
         scored=_scored(held, settings), rate=rate,
         template=template, tasks=tasks, data=data_hash(row for row, _ in pairs),
         run=_run_of(base, settings, rate, pairs, held, sorted(tasks)),
     )  # fmt: skip
 
 
-def _scored(held: Pairs | None, settings: Settings) -> list[Example]:
+def _scored(held: Pairs | None, settings: Settings) -> list[tuple[Example, Template]]:
     if settings.metric is None:
         return []
-    rows = [row for row, _ in held or ()]
-    examples = [row for row in rows if isinstance(row, Example)]
-    if len(examples) < len(rows):
+    examples = [(row, template) for row, template in held or () if isinstance(row, Example)]
+    if len(examples) < len(held or ()):
         raise InvalidInputError("`metric` scores answers to `Example`s, but `eval` contains other rows; pass Examples")
     return examples
 

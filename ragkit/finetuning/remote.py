@@ -75,12 +75,12 @@ def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> F
         base=base.fingerprint, data=data_hash(rows), held_out=data_hash(held), template=repr(template),
         epochs=settings.epochs, seed=settings.seed, options=dict(settings.trainer_config),
     )  # fmt: skip
-    folder = settings.folder
+    folder, files = settings.folder, _files(rows, held, template)
     if not open_run(folder, run):
         started = time.perf_counter()
         vendor = _Vendor(base)
         state = _state_of(folder, run, base)
-        job = _trained(vendor, state, folder, _files(rows, held, template), settings)
+        job = _trained(vendor, state, folder, files, settings)
         _write_manifest(folder, vendor, job, state, rows, template, settings, time.perf_counter() - started)
     manifest = Manifest.read(folder)
     tuned = load_model(str(manifest.remote), base_url=manifest.address, prices=base.prices)
@@ -245,20 +245,36 @@ def _state_of(folder: Path, run: str, base: LangChainModel) -> _State:
 
 
 def _files(rows: Sequence[Any], held: Sequence[Any], template: Template) -> dict[str, bytes]:
-    made = {"training_file": rows, "validation_file": held}
-    return {name: b"".join(_line(row, template) for row in some) for name, some in made.items() if some}
+    made = {"training_file": ("train", rows), "validation_file": ("eval", held)}
+    return {
+        file: b"".join(_line(row, template, f"`{name}[{place}]`") for place, row in enumerate(some))
+        for file, (name, some) in made.items()
+        if some
+    }
 
 
-def _line(row: Example | Chat, template: Template) -> bytes:
+def _line(row: Example | Chat, template: Template, where: str) -> bytes:
     """A row as a conversation: an input is asked for in the words of the template, as it is asked later."""
+    turns: list[dict[str, object]]
     if isinstance(row, Chat):
-        turns = [{"role": message.role, "content": message.content} for message in row.messages]
+        turns = [_turn(message, f"turn {place} of {where}") for place, message in enumerate(row.messages)]
     else:
         asked = in_form(template.prompt((), row.input), chat=True, name="the vendor's model")
         messages = asked.messages if isinstance(asked, Chat) else (Message("user", asked.text),)
         turns = [{"role": turn.role, "content": turn.content} for turn in messages]
         turns.append({"role": "assistant", "content": row.output})
     return json.dumps({"messages": turns}, ensure_ascii=False).encode() + b"\n"
+
+
+def _turn(message: Message, where: str) -> dict[str, object]:
+    if message.role == "tool":
+        raise UnsupportedError(
+            f"{where} has the role 'tool', which the vendor takes only with call ids; omit it"
+        )
+    if message.weight not in {0, 1}:
+        raise UnsupportedError(f"{where} has the weight {message.weight:g}; the vendor takes 0 and 1")
+    turn: dict[str, object] = {"role": message.role, "content": message.content}
+    return turn if message.weight == 1 or message.role != "assistant" else {**turn, "weight": 0}
 
 
 def _first_number(told: Sequence[dict[str, Any]], name: str) -> float | None:

@@ -7,6 +7,8 @@ comes before them and is masked like everywhere else, and a cache of prompt pref
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,35 @@ class SoftPromptModel(LocalModel):
         words = module.get_input_embeddings()
         first = max(words.weight.shape[0], module.get_output_embeddings().weight.shape[0])
         module.set_input_embeddings(_WithVectors(words, vectors, first))
-        module.register_forward_hook(_never_written(len(vectors)))
+        self.widening = module.register_forward_hook(_never_written(len(vectors)))
         super().__init__(module, tokenizer, name=name, fingerprint=fingerprint, source=source)
         self.virtual_ids = list(range(first, first + len(vectors)))
 
     @override
     def encode_prompt(self, prompt: AnyPrompt) -> list[int]:
         return self.virtual_ids + super().encode_prompt(prompt)
+
+
+@contextmanager
+def in_training(module: Any, base: LocalModel) -> Iterator[SoftPromptModel]:
+    """Use a soft prompt that PEFT is training, in the form that it has in use.
+
+    Args:
+        module: PEFT's model; it is the same again after the block.
+        base: The model that is trained; its tokenizer is used.
+
+    Yields:
+        The model with the vectors that it has now.
+    """
+    inner = module.get_base_model()
+    words = inner.get_input_embeddings()
+    vectors = module.get_prompt_embedding_to_save(module.active_adapter).detach()
+    model = SoftPromptModel(inner, base.tokenizer, vectors, name=base.name, fingerprint="training", source=base.source)
+    try:
+        yield model
+    finally:
+        model.widening.remove()
+        inner.set_input_embeddings(words)
 
 
 def read_vectors(folder: str | Path, dimensions: int) -> Any:

@@ -13,7 +13,7 @@ from typing_extensions import override
 from ragkit.finetuning.answer_loss import add_answer_loss, can_share, shared_tokens
 from ragkit.finetuning.batching import Collator, LengthSampler
 from ragkit.finetuning.encoding import IGNORED, TokenRow
-from ragkit.finetuning.epoch_metric import NAME, EpochMetric
+from ragkit.finetuning.epoch_metric import LEAST_GAIN, RANK, EpochMetric
 from ragkit.finetuning.half_products import multiply_in_bfloat16
 from ragkit.finetuning.loss_guard import Watched
 from ragkit.finetuning.runs import CHECKPOINTS
@@ -111,7 +111,7 @@ def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
         "max_length": None,
     }
     if held_out:
-        decides = "eval_loss" if settings.metric is None else f"eval_{NAME}"
+        decides = "eval_loss" if settings.metric is None else f"eval_{RANK}"
         ours |= {
             "eval_strategy": "epoch",
             "load_best_model_at_end": True,
@@ -179,7 +179,7 @@ def make_trainer(
         trainer.answer_score = answer_score
     trainer.remove_callback(PrinterCallback)
     if settings.patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(settings.patience))
+        trainer.add_callback(EarlyStoppingCallback(settings.patience, 0.0 if settings.metric is None else LEAST_GAIN))
     return trainer
 
 

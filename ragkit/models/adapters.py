@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.finetuning.adapters import add_adapter, kind_of
+from ragkit.finetuning.adapters import add_adapter, check_base, embedding_rows, kind_of
 from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.models.batched_lora import MixedRows
 from ragkit.models.batches import batches_by_length
@@ -227,6 +227,11 @@ def _adapter_folder(folder: str | Path, base: LocalModel) -> str:
         path /= "model"
     if not (path / "adapter_config.json").is_file():
         raise InvalidInputError(f"{path} holds no adapter: expected adapter_config.json or {MANIFEST}")
+    check_base(str(path), base.source)
     if kind_of(str(path)) == "PROMPT_TUNING":
         raise UnsupportedError(f"{path} is a soft prompt, which cannot share its base; load it with load_model")
+    if embedding_rows(base.module, str(path)) is not None:
+        raise UnsupportedError(
+            f"{path} has token embeddings of its own, which cannot share its base; load it with load_model"
+        )
     return str(path)

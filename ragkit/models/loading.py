@@ -83,6 +83,11 @@ def _load_source(source: str, spec: str, adapter: str | None, dtype: AnyDtype) -
 
         base = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
         return load_causal(base, name=spec, adapter=source, dtype=dtype)
+    if adapter is not None:
+        require("peft")
+        from ragkit.finetuning.adapters import check_base
+
+        check_base(adapter, source)
     return load_causal(source, name=spec, adapter=adapter, dtype=dtype)
 
 
@@ -114,7 +119,7 @@ def load_causal(
         place = adapter if own else base.place
         tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", trust_remote_code=False)
         if own and len(tokenizer) > module.get_input_embeddings().weight.shape[0]:
-            module.resize_token_embeddings(len(tokenizer))
+            module.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     fingerprint = f"{base.fingerprint}:{'4bit' if four_bit else str(chosen).removeprefix('torch.')}"
     module = module if four_bit else module.to(default_device())
     products = HalfPrecision(module.float()) if HalfPrecision.suits(module) else None

@@ -133,6 +133,20 @@ def test_each_turn_of_the_assistant_is_learned_after_what_it_answers():
     assert model.tokenizer.decode(cut["input_ids"]).startswith("<bos>[user]")
 
 
+def test_a_conversation_that_the_model_cannot_write_is_named(tiny):
+    turns = Chat((Message("user", "dim"), Message("assistant", "fade")))
+    with pytest.raises(UnsupportedError, match=r"`eval\[1\]`: .* has no chat template"):
+        encode_rows(tiny, [(Example("a", "b"), Template()), (turns, Template())], 2048, name="eval")
+    model = load_model("tiny")
+    model.tokenizer.chat_template = (
+        "{% for message in messages %}{% if message['role'] == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
+        "{{ message['content'] }}{{ eos_token }}{% endfor %}"
+    )
+    tool = Chat((*turns.messages, Message("tool", "3"), Message("assistant", "three")))
+    with pytest.raises(InvalidInputError, match=r"`train\[0\]`: the turns before turn 3 are refused: .*no tools"):
+        encode_rows(model, [(tool, Template().for_model(model))], 2048)
+
+
 def test_the_loss_is_that_of_the_answers_alone(tmp_path, tiny):
     """The oracle is the mean cross-entropy of the answers' tokens, without any trainer."""
     rows = [Example("dim the lamp", "fade lamp"), Example("open", "vent the whole house")]

@@ -160,6 +160,23 @@ def test_cancelling(vendor, tmp_path, monkeypatch):
         begun(vendor, tmp_path / "run")
 
 
+def test_turns_keep_their_weights(vendor, tmp_path):
+    roles = (("user", 1.0), ("assistant", 0.0), ("user", 0.0), ("assistant", 1.0))
+    chat = Chat(tuple(Message(role, f"say {n}", weight=weight) for n, (role, weight) in enumerate(roles)))
+    model = load_model("openai:small", base_url=vendor.url)
+    finetune(model, [chat], method="api", output_dir=tmp_path / "run")
+    (row,) = vendor.rows("training_file")
+    assert [turn.get("weight") for turn in row["messages"]] == [None, 0, None, None]
+    for turn, message in (
+        (Message("assistant", "b", weight=0.5), r"turn 1 of `train\[1\]` has the weight 0.5; the vendor takes 0 and 1"),
+        (Message("tool", "b"), r"turn 1 of `train\[1\]` has the role 'tool'"),
+    ):
+        other = Chat((Message("user", "a"), turn, Message("assistant", "c")))
+        with pytest.raises(UnsupportedError, match=message):
+            finetune(model, [chat, other], method="api", output_dir=tmp_path / "other")
+        assert not (tmp_path / "other").exists()
+
+
 def test_what_is_refused(vendor, tmp_path):
     for arguments, message in (
         ({"learning_rate": 0.1}, "`learning_rate`"),

@@ -1,9 +1,9 @@
 """The defaults of lexical scoring, by measurement: stemming, stop words, repeated query words, k1, b and fusion.
 
-Each setting is measured on seven judged collections (nDCG@10) and on four classification sets: the accuracy of a vote of
-the 8 best examples, as of the strategy ``vote:bm25``, and the share of queries whose label is among these 8. The chosen
-settings are the defaults of `BM25Selector` and `BM25Retriever`; the script asserts that both give the measured values.
-The part ``fusion`` embeds all texts by MiniLM, which takes long, and keeps the vectors in ``--cache``.
+Each setting is measured on seven judged collections (nDCG@10) and on four classification sets: the accuracy of a vote
+of the 8 best examples, as of the strategy ``vote:bm25``, and the share of queries whose label is among these 8. The
+chosen settings are the defaults of `BM25Selector` and `BM25Retriever`; the script asserts that both give the measured
+values. The part ``fusion`` embeds all texts by MiniLM, which takes long, and keeps the vectors in ``--cache``.
 """
 
 from __future__ import annotations

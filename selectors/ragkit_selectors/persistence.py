@@ -211,7 +211,9 @@ def _stage(part: _Part) -> Stage:
     if part.kind not in _stages():
         raise InvalidInputError(f"a stage {part.kind} was saved there, which this ragkit does not know; update it")
     arguments = {
-        name: Template(**value) if name == "template" and isinstance(value, dict) else value
+        name: Template(**value | {"labels": tuple(value.get("labels", ()))})  # JSON has no tuples
+        if name == "template" and isinstance(value, dict)
+        else value
         for name, value in part.arguments.items()
     }
     made: Stage = _stages()[part.kind](**arguments)

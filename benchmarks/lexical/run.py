@@ -144,7 +144,7 @@ ANALYZERS: dict[str, Analyzer] = {
 
 
 def measured(each: Collection, scorer: BM25) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each query the value of the ranking, and whether the label is among the best 8 (0 where there is none)."""
+    """For each query the value of the ranking, and whether the label is among the best 8 (0 without labels)."""
     found = scorer.best(each.queries, 10)
     rows = [ranking.rows.tolist() if each.judged else filled(ranking, 8) for ranking in found]
     values = np.array([each.value(own, query) for query, own in enumerate(rows)])

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ragkit.lexical.ranking import Ranking, top_k
 from ragkit.lexical.scorer import LexicalScorer
 
 _LONGEST = 4
@@ -46,12 +45,6 @@ class Bleu(LexicalScorer):
         if len(found):
             scores[found] = _precision(matches[:, found], length) * _brevity(length, _words_of(lists.lengths[found]))
         return scores
-
-    @override
-    def _top(self, query: str, k: int, excluded: NDArray[np.bool_] | None) -> Ranking:
-        scores = self.scores(query)
-        rows = np.flatnonzero(scores if excluded is None else (scores > 0) & ~excluded)
-        return top_k(rows, scores[rows], k)
 
 
 def _precision(matches: NDArray[np.int32], length: int) -> NDArray[np.float64]:

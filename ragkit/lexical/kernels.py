@@ -112,7 +112,7 @@ def _weight(value: float, norm: float, idf: float, saturated: bool) -> float:  #
 
 @compiled
 def _find(rows: NDArray[np.int32], start: int, end: int, row: int) -> int:
-    """The place of a row in a part of ascending rows, -1 if it is not there."""
+    """The index of a row in a part of ascending rows, -1 if it is not there."""
     low, high = start, end
     while low < high:
         middle = (low + high) >> 1

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.lexical.postings import PostingLists
-from ragkit.lexical.ranking import Ranking
+from ragkit.lexical.ranking import Ranking, top_k
 
 # Shorter lists are searched in less time than it takes to load compiled code.
 _LARGE = 20_000
@@ -97,14 +97,16 @@ class LexicalScorer(ABC):
         """The terms that a query and a text share, sorted."""
         return sorted(set(self.lists.analyzer(query)) & set(self.lists.analyzer(text)))
 
-    @abstractmethod
     def _top(self, query: str, k: int, excluded: NDArray[np.bool_] | None) -> Ranking:
         """The result of `best` for one query, by numpy."""
+        scores = self.scores(query)
+        rows = np.flatnonzero(scores if excluded is None else (scores > 0) & ~excluded)
+        return top_k(rows, scores[rows], k)
 
     def _compiled(
         self, kernels: ModuleType, queries: Sequence[str], k: int, excluded: NDArray[np.bool_]
     ) -> Sequence[Ranking | None]:
-        """The result of `best` by compiled code, on merged lists; None where `_top` has to find it."""
+        """The result of `best` by compiled code, on merged lists; None if `_top` has to find it."""
         filled = np.empty((len(queries), k), np.int64), np.empty((len(queries), k)), np.zeros(len(queries), np.int64)
         self._fill(kernels, queries, excluded, filled)
         rows, scores, counts = filled

@@ -1,4 +1,4 @@
-"""Scores that are sums of term weights, without touching rows that cannot be among the best (MaxScore)."""
+"""Scores that are sums of term weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.lexical.postings import PostingLists
-from ragkit.lexical.ranking import Ranking, top_k
 from ragkit.lexical.scorer import Filled, LexicalScorer
 
 _DECIMALS = 9
-# An upper bound for the error of sums of float64 and of the rounding.
-_DOUBT = 1e-8
-# A term in more than 1 of _COMMON rows is added only if it can still change which rows are the best.
-_COMMON = 64
+_COMMON = 64  # of a term in more than 1 of so many rows, the highest weight is computed exactly
 
 
 class Term(NamedTuple):
@@ -203,51 +199,6 @@ class WeightedScorer(LexicalScorer):
             *filled,
         )
 
-    @override
-    def _top(self, query: str, k: int, excluded: NDArray[np.bool_] | None) -> Ranking:
-        terms, total = self._terms(query), np.zeros(len(self.lists))
-        open_ = sum(term.highest for term in terms)
-        for place, (rows, weights, highest) in enumerate(terms):
-            if len(rows) * _COMMON > len(total):
-                found = _finished(total, terms[place:], open_, k, excluded)
-                if found is not None:
-                    return found
-            total[rows] += weights
-            open_ -= highest
-        reached = np.flatnonzero(total if excluded is None else (total > 0) & ~excluded)
-        return top_k(reached, total[reached].round(_DECIMALS), k)
-
 
 def _frequency(term: tuple[_Statistics, int, float]) -> int:
     return term[0].frequency
-
-
-def _finished(
-    total: NDArray[np.float64], rest: Sequence[Term], open_: float, k: int, excluded: NDArray[np.bool_] | None
-) -> Ranking | None:
-    """Return the best rows if the remaining terms can change their order only.
-
-    Args:
-        total: f64[n], the sums so far.
-        rest: The remaining terms.
-        open_: The most that these can add.
-        k: The number of rows to return.
-        excluded: bool[n], rows that must not be returned.
-
-    Returns:
-        The k best rows; None if a row that is behind so far could still be among them.
-    """
-    rows = np.flatnonzero(total)
-    if excluded is not None:
-        rows = rows[~excluded[rows]]
-    if len(rows) < k:
-        return None
-    sums = total[rows]
-    least = float(np.partition(sums, len(rows) - k)[len(rows) - k])
-    if open_ + _DOUBT >= least:
-        return None
-    near = sums >= least - open_ - _DOUBT
-    rows, sums = rows[near], sums[near]
-    for term in rest:
-        sums += term.added_to(rows)
-    return top_k(rows, sums.round(_DECIMALS), k)

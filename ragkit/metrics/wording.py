@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from ragkit.extras import require
+from ragkit.text import words
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
@@ -50,7 +51,7 @@ def chrf(answer: str, expected: str) -> float:
 
 
 def rouge_1(answer: str, expected: str) -> float:
-    """ROUGE-1 F1 (Lin, 2004): words in common, by rouge-score, without stemming.
+    """ROUGE-1 F1 (Lin, 2004): words in common, by rouge-score, without stemming, in all scripts.
 
     Returns:
         A score from 0 to 1.
@@ -59,7 +60,7 @@ def rouge_1(answer: str, expected: str) -> float:
 
 
 def rouge_2(answer: str, expected: str) -> float:
-    """ROUGE-2 F1 (Lin, 2004): word pairs in common, by rouge-score, without stemming.
+    """ROUGE-2 F1 (Lin, 2004): word pairs in common, by rouge-score, without stemming, in all scripts.
 
     Returns:
         A score from 0 to 1.
@@ -68,7 +69,7 @@ def rouge_2(answer: str, expected: str) -> float:
 
 
 def rouge_l(answer: str, expected: str) -> float:
-    """ROUGE-L F1 (Lin, 2004): longest common subsequence of words, by rouge-score, without stemming.
+    """ROUGE-L F1 (Lin, 2004): longest common subsequence of words, by rouge-score, without stemming, in all scripts.
 
     Returns:
         A score from 0 to 1.
@@ -97,4 +98,11 @@ def _rouge_scorer(kind: str) -> Any:
     require("rouge_score")
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer([kind], use_stemmer=False)
+    return RougeScorer([kind], tokenizer=_RougeTokenizer())
+
+
+class _RougeTokenizer:
+    """The tokens of rouge-score, which knows the letters a to z only, extended to all scripts."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text.replace("_", " "))

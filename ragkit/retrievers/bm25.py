@@ -17,7 +17,7 @@ from ragkit.lexical.analysis import Analyzer, WordAnalyzer, load_analyzer
 from ragkit.lexical.bm25 import BM25, K1, LANGUAGE, B
 from ragkit.lexical.postings import PostingLists
 from ragkit.retrievers.base import Hits, RetrieverBase, Where, hit_of
-from ragkit.retrievers.bm25_cache import Bm25Cache, CachedLists
+from ragkit.retrievers.bm25_cache import Bm25Cache
 from ragkit.retrievers.memory import MemoryDocuments
 
 _AT_ONCE = 100_000  # texts that are read from the index together; the lists are merged after each turn
@@ -151,5 +151,5 @@ class BM25Retriever(RetrieverBase):
         """
         with self._lock:
             if self._cache is not None and isinstance(self.source, Index) and not self.source.read_only:
-                self._cache.save(CachedLists(self.scorer.lists, self._keys), self._seen)
+                self._cache.save(self.scorer.lists, self._keys, self._seen)
             self._unsaved = 0

@@ -9,7 +9,6 @@ import zipfile
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +20,6 @@ from ragkit.lexical.postings import PostingLists
 _FORMAT = 2
 
 
-class CachedLists(NamedTuple):
-    """Posting lists, and the key in the index of each of their rows.
-
-    Attributes:
-        lists: The lists.
-        keys: i64[n], ascending.
-    """
-
-    lists: PostingLists
-    keys: NDArray[np.int64]
-
-
 class Bm25Cache:
     """The file for one analyzer in the folder of an index."""
 
@@ -41,11 +28,12 @@ class Bm25Cache:
         digest = blake2b(repr(analyzer).encode(), digest_size=6).hexdigest()
         self.path, self.analyzer = folder / f"bm25-{digest}.npz", analyzer
 
-    def save(self, cached: CachedLists, version: int) -> None:
+    def save(self, lists: PostingLists, keys: NDArray[np.int64], version: int) -> None:
         """Replace the file atomically.
 
         Args:
-            cached: The lists and their keys.
+            lists: The lists.
+            keys: i64[n], the key in the index of each row.
             version: The commit of the index that they belong to.
 
         Raises:
@@ -54,8 +42,8 @@ class Bm25Cache:
         facts = {"format": _FORMAT, "analyzer": repr(self.analyzer), "version": version}
         arrays = {
             "facts": np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
-            "keys": cached.keys,
-            **{f"lists_{part}": values for part, values in cached.lists.to_arrays().items()},
+            "keys": keys,
+            **{f"lists_{part}": values for part, values in lists.to_arrays().items()},
         }
         folder = self.path.parent
         with NamedTemporaryFile(dir=folder, prefix=f"{self.path.stem}-", suffix=".partial", delete=False) as file:
@@ -70,14 +58,15 @@ class Bm25Cache:
                 partial.unlink(missing_ok=True)
                 raise
 
-    def load(self, version: int) -> CachedLists | None:
+    def load(self, version: int) -> tuple[PostingLists, NDArray[np.int64]] | None:
         """Read the file.
 
         Args:
             version: The current commit of the index.
 
         Returns:
-            The lists; None if the file is missing, damaged, of another format, or of a later commit than the index.
+            The lists and the key of each row; None if the file is missing, damaged, of another format, or of a later
+            commit than the index.
         """
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as held:
@@ -86,6 +75,6 @@ class Bm25Cache:
             if (facts["format"], facts["analyzer"]) != (_FORMAT, repr(self.analyzer)) or facts["version"] > version:
                 return None
             parts = {part.removeprefix("lists_"): values for part, values in arrays.items()}
-            return CachedLists(PostingLists.from_arrays(self.analyzer, parts), arrays["keys"])
+            return PostingLists.from_arrays(self.analyzer, parts), arrays["keys"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None

@@ -13,6 +13,7 @@ import pytest
 
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
+from ragkit.lexical.analysis import WordAnalyzer
 from ragkit.records import Example
 from ragkit.templates import Template
 from ragkit_selectors import (
@@ -71,6 +72,26 @@ def test_the_same_after_loading(selector, tmp_path):
     loaded.save(tmp_path / "s")
     assert len(type(selector).load(tmp_path / "s")) == 5
     assert len(list((tmp_path / "s").glob("examples-*"))) == 1
+
+
+def test_a_folder_of_an_older_version_keeps_its_words(tmp_path):
+    BM25Selector(POOL, k1=1.5, analyzer=None).save(tmp_path)
+    manifest = tmp_path / "selector.json"
+    facts = json.loads(manifest.read_text())
+    del facts["selector"]["arguments"]["analyzer"]  # which older versions did not write: all had whole words
+    manifest.write_text(json.dumps(facts))
+    loaded = BM25Selector.load(tmp_path)
+    assert (loaded.k1, loaded.analyzer) == (1.5, WordAnalyzer(None))
+    assert shown(loaded) == shown(BM25Selector(POOL, k1=1.5, analyzer=None))
+
+
+def test_an_analyzer_that_cannot_be_saved_is_refused(tmp_path):
+    for analyzer in (str.split, WordAnalyzer("english", frozenset({"the"}))):
+        with pytest.raises(UnsupportedError, match="cannot be saved"):
+            BM25Selector(POOL, analyzer=analyzer).save(tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    BM25Selector(POOL, analyzer="german").save(tmp_path / "s")
+    assert BM25Selector.load(tmp_path / "s").analyzer == WordAnalyzer("german")
 
 
 def test_what_was_given_comes_back(tmp_path):
@@ -189,6 +210,7 @@ def test_folders_of_others_are_left_alone(tmp_path):
 
 CHILD = """
 import sys
+from ragkit.lexical.analysis import WordAnalyzer
 from ragkit.records import Example
 from ragkit_selectors import EmbeddingSelector
 for size in range(1, 100_000):

@@ -109,6 +109,19 @@ def test_rouge_is_that_of_its_definition():
 
 
 @pytest.mark.parametrize(
+    ("answer", "expected", "score"),
+    [
+        ("красная лампа", "Красная лампа!", 1.0),
+        ("Hölle", "Hülle", 0.0),
+        ("红色的灯", "红色的船", 2 / 3),  # two of three pairs of characters
+        ("max_open_files", "max open files", 1.0),  # as rouge-score has it
+    ],
+)
+def test_rouge_compares_words_of_all_scripts(answer, expected, score):
+    assert load_metric("rouge1")(answer, expected) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
     ("text", "number"),
     [
         ("so 3 + 4 = 7.", "7"),

@@ -1,6 +1,7 @@
 """How fast a local model loads, reads prompts and writes answers, by precision, number of threads and batch size.
 
-    python benchmarks/real_models/precision.py [--model smollm2] [--rounds 5] [--threads 1 2]     other results stay
+    python benchmarks/real_models/precision.py [--model smollm2] [--rounds 5] [--threads 1 2]
+    python benchmarks/real_models/precision.py --part prefill       one part; the results of the others stay
 
 ``load``       `load_model`, the conversion of a GGUF file not included; the first call is not counted.
 ``prefill``    Prompts of random tokens, up to the first token of the answer.
@@ -90,35 +91,42 @@ def whole_bfloat16(spec: str) -> LocalModel:
     return model
 
 
-def by_precision(models: dict[str, LocalModel], rounds: int) -> dict[str, Any]:
-    works: dict[tuple[str, str], Callable[[LocalModel], tuple[float, float]]] = {}
-    tokens: dict[tuple[str, str], int] = {}
+def compared(
+    models: dict[str, LocalModel], rounds: int, tokens: int, work: Callable[[LocalModel], tuple[float, float]]
+) -> dict[str, Any]:
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    for number in range(rounds + 1):  # the first is to warm up
+        for name, model in models.items():
+            took = work(model)
+            if number:
+                times[name].append(took)
+    found: dict[str, Any] = {name: speeds(tokens, each) for name, each in times.items()}
+    found["bfloat16_over_float32"] = {
+        unit: round(found["bfloat16"][unit] / speed, 2) for unit, speed in found["float32"].items()
+    }
+    return found
+
+
+def prefill(models: dict[str, LocalModel], rounds: int) -> dict[str, Any]:
+    found = {}
     for count, length in ((1, 512), (8, 128), (1, 2048)):
         rows = random_rows(count, length)
-        works["prefill", f"{count}x{length}"] = lambda model, rows=rows: timed(lambda: generate(model, rows, 1))  # type: ignore[misc]
-        tokens["prefill", f"{count}x{length}"] = count * length
+        found[f"{count}x{length}"] = compared(
+            models, rounds, count * length, lambda model, rows=rows: timed(lambda: generate(model, rows, 1))
+        )
+    return found
+
+
+def decode(models: dict[str, LocalModel], rounds: int) -> dict[str, Any]:
+    found = {}
     for count in (1, 8):
         rows = random_rows(count, 64)
-        works["decode", str(count)] = lambda model, rows=rows: decoding(model, rows)  # type: ignore[misc]
-        tokens["decode", str(count)] = count * ANSWER
-    results: dict[str, Any] = {}
-    for key, work in works.items():
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
-        for number in range(rounds + 1):  # the first is to warm up
-            for name, model in models.items():
-                took = work(model)
-                if number:
-                    times[name].append(took)
-        found: dict[str, Any] = {name: speeds(tokens[key], each) for name, each in times.items()}
-        for unit in ("tokens_per_second", "tokens_per_cpu_second"):
-            ratio = found["bfloat16"][unit] / found["float32"][unit]
-            found.setdefault("bfloat16_over_float32", {})[unit] = round(ratio, 2)
-        results.setdefault(key[0], {})[key[1]] = found
-    return results
+        found[str(count)] = compared(models, rounds, count * ANSWER, lambda model, rows=rows: decoding(model, rows))
+    return found
 
 
-def by_batch_size(model: LocalModel) -> dict[str, Any]:
-    rows = random_rows(32, 256)
+def batches(models: dict[str, LocalModel], _: int) -> dict[str, Any]:
+    model, rows = models["bfloat16"], random_rows(32, 256)
     found = {}
     for size in (4, 8, 16, 32):
         model.batch_size = size
@@ -135,23 +143,28 @@ def processor() -> str:
     return f"unknown, {os.cpu_count()} cores"
 
 
+PARTS = {"prefill": prefill, "decode": decode, "batches": batches}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2", help="spec of the model")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
+    parser.add_argument("--part", choices=["load", *PARTS], nargs="+", default=["load", *PARTS])
     options = parser.parse_args()
     facts: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     facts.update(
         model=options.model, processor=processor(), torch=torch.__version__, transformers=transformers.__version__
     )
-    facts["load"] = load(options.model, options.rounds)
+    if "load" in options.part:
+        facts["load"] = load(options.model, options.rounds)
     models = {dtype: loaded(options.model, dtype) for dtype in DTYPES}
     models["whole bfloat16"] = whole_bfloat16(options.model)
     for threads in options.threads:
         torch.set_num_threads(threads)
-        facts[f"threads={threads}"] = by_precision(models, options.rounds)
-        facts[f"threads={threads}"]["batches"] = by_batch_size(models["bfloat16"])
+        for name in set(options.part) & PARTS.keys():
+            facts.setdefault(f"threads={threads}", {})[name] = PARTS[name](models, options.rounds)
     RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(facts, indent=1))
 

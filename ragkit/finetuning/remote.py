@@ -268,9 +268,7 @@ def _line(row: Example | Chat, template: Template, where: str) -> bytes:
 
 def _turn(message: Message, where: str) -> dict[str, object]:
     if message.role == "tool":
-        raise UnsupportedError(
-            f"{where} has the role 'tool', which the vendor takes only with call ids; omit it"
-        )
+        raise UnsupportedError(f"{where} has the role 'tool', which the vendor takes only with call ids; omit it")
     if message.weight not in {0, 1}:
         raise UnsupportedError(f"{where} has the weight {message.weight:g}; the vendor takes 0 and 1")
     turn: dict[str, object] = {"role": message.role, "content": message.content}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import gc
 import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from ragkit.errors import TrainingError
 from ragkit.finetuning import FineTuned
 from ragkit.finetuning.base_models import base_of, is_adapted
+from ragkit.finetuning.cpu_layers import shared_heads
 from ragkit.finetuning.encoding import TokenRow, lengths_of, tokens_of
 from ragkit.finetuning.epoch_metric import NAME, answer_scorer
 from ragkit.finetuning.flops import training_flops
@@ -30,6 +31,7 @@ from ragkit.finetuning.runs import claimed, finish, is_main_process, last_checkp
 from ragkit.finetuning.settings import Settings
 from ragkit.finetuning.step_progress import StepProgress
 from ragkit.finetuning.trainers import arguments_of, make_trainer
+from ragkit.models.devices import return_freed_memory
 from ragkit.models.loading import load_tuned
 from ragkit.models.local import LocalModel
 from ragkit.models.sources import fingerprint_of, weights_of
@@ -52,7 +54,7 @@ def train_causal(model: Any, train: Any, held_out: Any, settings: Settings) -> F
         if not finished:
             base.release_caches()  # training needs the memory
             _train_and_store(base, prepared, settings, arguments, peft_config)
-            gc.collect()  # the trainer and its module refer to each other
+            return_freed_memory()  # before the tuned model is loaded
     return FineTuned(load_tuned(settings.folder), settings.folder, Manifest.read(settings.folder))
 
 
@@ -129,10 +131,12 @@ def _train(trainer: Any, folder: Path, rows: int) -> float:
         TrainingError: If it is not a number, or the best result on the held-out rows is not.
     """
     arguments, checkpoint = trainer.args, last_checkpoint(folder)
+    return_freed_memory()  # of weights that were converted
     batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     with progress("fine-tuning", math.ceil(rows / batch * arguments.num_train_epochs)) as advance:
         trainer.add_callback(StepProgress(advance))
-        loss = trainer.train(resume_from_checkpoint=checkpoint).training_loss
+        with shared_heads() if arguments.use_cpu else nullcontext():
+            loss = trainer.train(resume_from_checkpoint=checkpoint).training_loss
     # The trainer shares the loss of this process's steps out over all steps, those before a kill too.
     before = 0 if checkpoint is None else int(Path(checkpoint).name.split("-")[1])
     loss *= trainer.state.global_step / max(1, trainer.state.global_step - before)

@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from ragkit.finetuning.answer_loss import add_answer_loss, can_share, shared_tokens
 from ragkit.finetuning.batching import Collator, LengthSampler
+from ragkit.finetuning.cpu_layers import multiply_in_bfloat16, save_activations
 from ragkit.finetuning.encoding import IGNORED, TokenRow
 from ragkit.finetuning.epoch_metric import LEAST_GAIN, RANK, EpochMetric
-from ragkit.finetuning.half_products import multiply_in_bfloat16
 from ragkit.finetuning.loss_guard import Watched
 from ragkit.finetuning.runs import CHECKPOINTS
 from ragkit.finetuning.settings import Settings, trainer_arguments
@@ -91,7 +91,7 @@ def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
     gpu = trains_on_gpu()
     ours: dict[str, Any] = {
         "output_dir": str(settings.folder / CHECKPOINTS),
-        **_batch_sizes(settings, gpu=gpu),
+        "per_device_train_batch_size": 16,
         "num_train_epochs": settings.epochs,
         "learning_rate": rate,
         "lr_scheduler_type": "linear",
@@ -123,13 +123,6 @@ def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
     return trainer_arguments(
         SFTConfig, ours | {"dataset_kwargs": {"skip_prepare_dataset": True}}, settings.trainer_config
     )
-
-
-def _batch_sizes(settings: Settings, *, gpu: bool) -> dict[str, int]:
-    """Steps of 16 rows; on a CPU in two parts, because activations take most of the memory of a small model."""
-    if gpu or "per_device_train_batch_size" in settings.trainer_config:
-        return {"per_device_train_batch_size": 16}
-    return {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
 
 
 def make_trainer(
@@ -175,6 +168,8 @@ def make_trainer(
     )
     if not arguments.bf16 and arguments.use_cpu and multiplies_bfloat16() and "bf16" not in settings.trainer_config:
         multiply_in_bfloat16(trainer.model, shrink=peft_config is not None)
+    if arguments.use_cpu and not arguments.bf16:
+        save_activations(trainer.model)
     if answer_score is not None:
         trainer.answer_score = answer_score
     trainer.remove_callback(PrinterCallback)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -96,3 +99,16 @@ def trains_on_gpu() -> bool:
             "`accelerate launch`, or set CUDA_VISIBLE_DEVICES to one of them"
         )
     return True
+
+
+def return_freed_memory() -> None:
+    """Collect garbage, and give the memory that was freed back to the system.
+
+    glibc keeps freed memory for later allocations of the same thread. After a phase that needed much, such as training,
+    that can be gigabytes which the next phase does not use.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim is not None:
+            trim(0)

@@ -5,13 +5,20 @@ import copy
 import peft
 import pytest
 import torch
+import transformers
 from random_llama import save_random_llama
 from transformers import AutoModelForCausalLM
 
 from ragkit import Example, Template, finetune, load_model
 from ragkit.finetuning.answer_loss import add_answer_loss, can_share, shared_tokens
 from ragkit.finetuning.batching import Collator, LengthSampler
-from ragkit.finetuning.half_products import HalfLinear, multiply_in_bfloat16
+from ragkit.finetuning.cpu_layers import (
+    AdaptedLinear,
+    HalfLinear,
+    multiply_in_bfloat16,
+    save_activations,
+    shared_heads,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of PEFT
 LINEAR = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
@@ -225,3 +232,59 @@ def test_a_small_update_of_an_adapter_is_not_lost_in_rounding(wide):
     assert expected < -0.01
     assert single == pytest.approx(expected, rel=0.01)
     assert found == pytest.approx(expected, rel=0.1)
+
+
+def loss_and_gradients(model, ids):
+    model.zero_grad()
+    loss = model(input_ids=ids, labels=ids, attention_mask=torch.ones_like(ids)).loss
+    loss.backward()
+    return float(loss.detach()), [weight.grad for weight in model.parameters() if weight.grad is not None]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_saving_activations_changes_neither_loss_nor_gradients(wide, family):
+    if family == "gemma3":
+        config = transformers.Gemma3TextConfig(
+            vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=16,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        wide = transformers.Gemma3ForCausalLM(config)
+    plain = peft.get_peft_model(wide, peft.LoraConfig(r=4, lora_alpha=12, **LINEAR))
+    for name, weight in plain.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05, generator=torch.Generator().manual_seed(1))
+    frugal, ids = copy.deepcopy(plain), torch.arange(5, 45).view(2, 20)
+    save_activations(frugal)
+    layers = [layer for layer in frugal.modules() if type(layer) is AdaptedLinear]
+    assert len(layers) == 14
+    expected = loss_and_gradients(plain, ids)
+    with shared_heads():
+        found = loss_and_gradients(frugal, ids)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert len(found[1]) == 28
+    for one, other in zip(found[1], expected[1], strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_half_products_of_an_adapter_have_the_gradients_of_single_precision(wide):
+    single = peft.get_peft_model(wide, peft.LoraConfig(r=4, **LINEAR))
+    half, ids = copy.deepcopy(single), torch.arange(5, 45).view(2, 20)
+    multiply_in_bfloat16(half, shrink=True)
+    save_activations(half)
+    expected, found = loss_and_gradients(single, ids)[1], loss_and_gradients(half, ids)[1]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.linalg.vector_norm(one - other) <= 0.03 * torch.linalg.vector_norm(other)
+
+
+def test_layers_that_compute_more_than_their_parts_suggest_stay_as_they_are(wide):
+    class Scaled(type(wide.model.layers[0].mlp)):
+        def forward(self, states):
+            return 2 * super().forward(states)
+
+    layer = wide.model.layers[0].mlp
+    layer.__class__ = Scaled
+    states = torch.randn(3, 256, generator=torch.Generator().manual_seed(0))
+    expected = layer(states)
+    save_activations(wide)
+    assert torch.equal(layer(states), expected)

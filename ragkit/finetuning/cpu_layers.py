@@ -1,0 +1,180 @@
+"""Layers for training on a CPU: products in bfloat16 where the processor is fast at them, and fewer activations kept.
+
+Autocast would also round the outputs of an adapter's layers to bfloat16. A small update of LoRA is then lost in the
+rounding of the much larger output that it is added to, so the loss does not see what was learned. Here only the inputs
+and the output of the product itself are rounded: sums, norms, attention and what an adapter adds stay in float32.
+
+Activations take most of the memory of a small model in training, and allocating them takes time. What is cheap to
+compute is therefore computed again in the backward pass, and keys and values are not repeated for each head.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from peft.tuners import lora
+from torch.utils.checkpoint import checkpoint
+from typing_extensions import override
+
+# Smaller matrices cost more to convert than their product gains.
+LEAST_SIDE = 192
+
+
+def multiply_in_bfloat16(model: Any, *, shrink: bool) -> None:
+    """Make the large linear layers of a model multiply in bfloat16, except the one that gives the logits.
+
+    Args:
+        model: A float32 model that is ready for training, with its adapter; it is changed in place.
+        shrink: Whether frozen weights are stored in bfloat16, which saves converting them for each product. Only for
+            models whose frozen weights are not saved.
+    """
+    head = model.get_output_embeddings()
+    for layer in model.modules():
+        if type(layer) is torch.nn.Linear and layer is not head and min(layer.weight.shape) >= LEAST_SIDE:
+            layer.__class__ = HalfLinear
+            if shrink and not layer.weight.requires_grad:
+                layer.weight.data = layer.weight.data.to(torch.bfloat16)
+
+
+def save_activations(model: Any) -> None:
+    """Keep fewer activations for the backward pass: of adapted layers, RMS norms and gated feed-forward layers.
+
+    Args:
+        model: A model that is ready for training, after `multiply_in_bfloat16`; it is changed in place.
+    """
+    for layer in list(model.modules()):
+        if type(layer) is lora.Linear and _is_plain(layer):
+            layer.__class__ = AdaptedLinear
+        elif type(layer).__name__.endswith("RMSNorm"):
+            layer.forward = partial(_recomputed, layer.forward)
+    for layer in model.modules():
+        if {name for name, _ in layer.named_children()} == {"gate_proj", "up_proj", "down_proj", "act_fn"}:
+            gated = partial(_gated_layer, layer)
+            if _same_result(layer.forward, gated, layer.gate_proj.in_features):
+                layer.forward = gated
+
+
+@contextmanager
+def shared_heads() -> Iterator[None]:
+    """Let attention on a CPU read keys and values that several heads share in place, instead of repeating them.
+
+    transformers repeats them wherever there is a mask, for the sake of GPUs, unless this variable is set.
+    """
+    name = "TRANSFORMERS_SDPA_FORCE_GQA"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+class HalfLinear(torch.nn.Linear):  # type: ignore[misc]
+    """A linear layer that multiplies in bfloat16, whatever its weight is stored in."""
+
+    @override
+    def forward(self, states: Any) -> Any:
+        half = torch.bfloat16
+        product = torch.nn.functional.linear(states.to(half), self.weight.to(half)).to(states.dtype)
+        return product if self.bias is None else product + self.bias
+
+
+class AdaptedLinear(lora.Linear):  # type: ignore[misc]
+    """A frozen linear layer with a plain LoRA adapter, computed as one operation."""
+
+    @override
+    def forward(self, x: Any, *arguments: Any, **named: Any) -> Any:
+        if self.disable_adapters or self.merged:
+            return super().forward(x, *arguments, **named)
+        [name] = self.active_adapters
+        first, second = self.lora_A[name].weight, self.lora_B[name].weight
+        product = _AdaptedProduct.apply(x, self.base_layer.weight, first, second, self.scaling[name])
+        return product if self.base_layer.bias is None else product + self.base_layer.bias
+
+
+class _AdaptedProduct(torch.autograd.Function):  # type: ignore[misc]
+    """``x W' + s (x A') B'``: the inputs of all products in the precision of the frozen W, the sum in float32.
+
+    For the backward pass, only x in that precision is kept.
+    """
+
+    @staticmethod
+    @override
+    def forward(ctx: Any, states: Any, weight: Any, first: Any, second: Any, scaling: float) -> Any:
+        rows = states.to(weight.dtype).flatten(0, -2)
+        inner = rows @ first.to(weight.dtype).T
+        product = (rows @ weight.T).float().addmm_(inner.float(), second.T, alpha=scaling)
+        ctx.save_for_backward(rows, inner, weight, first, second)
+        ctx.scaling = scaling
+        return product.view(*states.shape[:-1], len(weight))
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        rows, inner, weight, first, second = ctx.saved_tensors
+        outer = gradients[0].to(weight.dtype).flatten(0, -2)
+        middle = (outer @ second.to(weight.dtype)).mul_(ctx.scaling)
+        states = None
+        if ctx.needs_input_grad[0]:
+            states = (outer @ weight).float().addmm_(middle.float(), first).view(*gradients[0].shape[:-1], -1)
+        return states, None, (middle.T @ rows).float(), (outer.T @ inner).float().mul_(ctx.scaling), None
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether an adapted layer computes only what `_AdaptedProduct` does."""
+    base, adapters = layer.base_layer, layer.active_adapters
+    return (
+        type(base) in {torch.nn.Linear, HalfLinear}
+        and base.weight.dtype in {torch.float32, torch.bfloat16}
+        and adapters == list(layer.lora_A) == list(layer.lora_B)
+        and len(adapters) == 1
+        and not layer.lora_variant
+        and type(layer.lora_dropout[adapters[0]]) is torch.nn.Identity
+        and layer.lora_A[adapters[0]].weight.dtype == torch.float32
+        and layer.lora_B[adapters[0]].bias is None
+    )
+
+
+def _recomputed(forward: Any, states: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(states)
+    return checkpoint(forward, states, use_reentrant=False, preserve_rng_state=False)
+
+
+def _gated_layer(layer: Any, states: Any) -> Any:
+    gate, up = layer.gate_proj(states), layer.up_proj(states)
+    return layer.down_proj(_GatedProduct.apply(layer.act_fn, layer.up_proj.weight.dtype, gate, up))
+
+
+def _same_result(one: Any, other: Any, width: int) -> bool:
+    """Whether a layer computes what its parts suggest; some models do more between them."""
+    states = torch.linspace(-1, 1, 3 * width).view(3, width)
+    with torch.no_grad():
+        return torch.allclose(one(states), other(states), rtol=1e-3, atol=1e-5)
+
+
+class _GatedProduct(torch.autograd.Function):  # type: ignore[misc]
+    """``f(gate) * up`` for an activation function f; the two inputs are kept in a given precision."""
+
+    @staticmethod
+    @override
+    def forward(ctx: Any, activation: Any, kept: Any, gate: Any, up: Any) -> Any:
+        ctx.activation = activation
+        ctx.save_for_backward(gate.to(kept), up.to(kept))
+        return activation(gate) * up
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        gate, up = (each.float().detach().requires_grad_() for each in ctx.saved_tensors)
+        with torch.enable_grad():
+            product = ctx.activation(gate) * up
+        return None, None, *torch.autograd.grad(product, (gate, up), gradients[0])

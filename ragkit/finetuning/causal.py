@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM
 from ragkit.errors import TrainingError
 from ragkit.finetuning import FineTuned
 from ragkit.finetuning.base_models import base_of, is_adapted
-from ragkit.finetuning.cpu_layers import shared_heads
+from ragkit.finetuning.callbacks import FreedMemory, StepProgress
+from ragkit.finetuning.cpu_layers import share_frozen, shared_heads
 from ragkit.finetuning.encoding import TokenRow, lengths_of, tokens_of
 from ragkit.finetuning.epoch_metric import NAME, answer_scorer
 from ragkit.finetuning.flops import training_flops
@@ -29,7 +30,6 @@ from ragkit.finetuning.methods import ADAPTERS, module_to_train, peft_config_of,
 from ragkit.finetuning.preparing import Prepared, prepare
 from ragkit.finetuning.runs import claimed, finish, is_main_process, last_checkpoint
 from ragkit.finetuning.settings import Settings
-from ragkit.finetuning.step_progress import StepProgress
 from ragkit.finetuning.trainers import arguments_of, make_trainer
 from ragkit.models.devices import return_freed_memory
 from ragkit.models.loading import load_tuned
@@ -68,6 +68,8 @@ def _train_and_store(
             held_out=prepared.held_out, settings=settings, peft_config=peft_config,
             reference=_reference(base, settings), answer_score=_answer_score(base, prepared, settings),
         )  # fmt: skip
+        if hasattr(trainer.model, "get_base_model"):
+            share_frozen(trainer.model, base.module)
         flops = _flops(trainer.model, prepared.rows, settings)
         loss = _train(trainer, settings.folder, len(prepared.rows))
         form = _save(trainer, base, settings)
@@ -135,6 +137,7 @@ def _train(trainer: Any, folder: Path, rows: int) -> float:
     batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     with progress("fine-tuning", math.ceil(rows / batch * arguments.num_train_epochs)) as advance:
         trainer.add_callback(StepProgress(advance))
+        trainer.add_callback(FreedMemory())
         with shared_heads() if arguments.use_cpu else nullcontext():
             loss = trainer.train(resume_from_checkpoint=checkpoint).training_loss
     # The trainer shares the loss of this process's steps out over all steps, those before a kill too.

@@ -59,6 +59,22 @@ def save_activations(model: Any) -> None:
                 layer.forward = gated
 
 
+def share_frozen(model: Any, base: Any) -> None:
+    """Let frozen weights be those of another model in memory, where they are equal.
+
+    Args:
+        model: A model of PEFT that is ready for training; it is changed in place.
+        base: The model that it was made from.
+    """
+    weights = dict(base.named_parameters())
+    for name, weight in model.get_base_model().named_parameters():
+        same = weights.get(name)
+        if same is None or weight.requires_grad or (same.dtype, same.device) != (weight.dtype, weight.device):
+            continue
+        if torch.equal(same, weight):
+            weight.data = same.data
+
+
 @contextmanager
 def shared_heads() -> Iterator[None]:
     """Let attention on a CPU read keys and values that several heads share in place, instead of repeating them.
@@ -96,20 +112,20 @@ class AdaptedLinear(lora.Linear):  # type: ignore[misc]
             return super().forward(x, *arguments, **named)
         [name] = self.active_adapters
         first, second = self.lora_A[name].weight, self.lora_B[name].weight
-        product = _AdaptedProduct.apply(x, self.base_layer.weight, first, second, self.scaling[name])
+        rows = _rows_of(x, self.base_layer.weight.dtype)
+        product = _AdaptedProduct.apply(x, rows, self.base_layer.weight, first, second, self.scaling[name])
         return product if self.base_layer.bias is None else product + self.base_layer.bias
 
 
 class _AdaptedProduct(torch.autograd.Function):  # type: ignore[misc]
     """``x W' + s (x A') B'``: the inputs of all products in the precision of the frozen W, the sum in float32.
 
-    For the backward pass, only x in that precision is kept.
+    For the backward pass, only x in that precision is kept, once for all layers that read it.
     """
 
     @staticmethod
     @override
-    def forward(ctx: Any, states: Any, weight: Any, first: Any, second: Any, scaling: float) -> Any:
-        rows = states.to(weight.dtype).flatten(0, -2)
+    def forward(ctx: Any, states: Any, rows: Any, weight: Any, first: Any, second: Any, scaling: float) -> Any:
         inner = rows @ first.to(weight.dtype).T
         product = (rows @ weight.T).float().addmm_(inner.float(), second.T, alpha=scaling)
         ctx.save_for_backward(rows, inner, weight, first, second)
@@ -125,7 +141,16 @@ class _AdaptedProduct(torch.autograd.Function):  # type: ignore[misc]
         states = None
         if ctx.needs_input_grad[0]:
             states = (outer @ weight).float().addmm_(middle.float(), first).view(*gradients[0].shape[:-1], -1)
-        return states, None, (middle.T @ rows).float(), (outer.T @ inner).float().mul_(ctx.scaling), None
+        return states, None, None, (middle.T @ rows).float(), (outer.T @ inner).float().mul_(ctx.scaling), None
+
+
+def _rows_of(states: Any, dtype: Any) -> Any:
+    """The states as a matrix in a precision; several layers, such as those of queries, keys and values, share it."""
+    version, rows = getattr(states, "_rows", (None, None))
+    if version != (states._version, dtype):
+        rows = states.detach().to(dtype).flatten(0, -2)
+        states._rows = (states._version, dtype), rows
+    return rows
 
 
 def _is_plain(layer: Any) -> bool:

@@ -15,11 +15,11 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder, document_prompt
 from ragkit.errors import InvalidInputError, TrainingError
+from ragkit.finetuning.callbacks import StepProgress
 from ragkit.finetuning.loss_guard import Watched
 from ragkit.finetuning.random_state import random_state_kept
 from ragkit.finetuning.runs import CHECKPOINTS, last_checkpoint
 from ragkit.finetuning.settings import Settings, trainer_arguments
-from ragkit.finetuning.step_progress import StepProgress
 from ragkit.models.devices import trains_on_gpu
 from ragkit.progress import progress, quiet_transformers
 

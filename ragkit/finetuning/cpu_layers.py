@@ -23,6 +23,7 @@ from typing_extensions import override
 
 # Smaller matrices cost more to convert than their product gains.
 LEAST_SIDE = 192
+_GATED = {"gate_proj", "up_proj", "down_proj", "act_fn"}  # the parts of a gated feed-forward layer in transformers
 
 
 def multiply_in_bfloat16(model: Any, *, shrink: bool) -> None:
@@ -53,10 +54,8 @@ def save_activations(model: Any) -> None:
         elif type(layer).__name__.endswith("RMSNorm"):
             layer.forward = partial(_recomputed, layer.forward)
     for layer in model.modules():
-        if {name for name, _ in layer.named_children()} == {"gate_proj", "up_proj", "down_proj", "act_fn"}:
-            gated = partial(_gated_layer, layer)
-            if _same_result(layer.forward, gated, layer.gate_proj.in_features):
-                layer.forward = gated
+        if _is_gated(layer):
+            layer.forward = partial(_gated_layer, layer)
 
 
 def share_frozen(model: Any, base: Any) -> None:
@@ -110,11 +109,13 @@ class AdaptedLinear(lora.Linear):  # type: ignore[misc]
     def forward(self, x: Any, *arguments: Any, **named: Any) -> Any:
         if self.disable_adapters or self.merged:
             return super().forward(x, *arguments, **named)
-        [name] = self.active_adapters
-        first, second = self.lora_A[name].weight, self.lora_B[name].weight
-        rows = _rows_of(x, self.base_layer.weight.dtype)
-        product = _AdaptedProduct.apply(x, rows, self.base_layer.weight, first, second, self.scaling[name])
+        product = _AdaptedProduct.apply(x, _rows_of(x, self.base_layer.weight.dtype), *self.factors())
         return product if self.base_layer.bias is None else product + self.base_layer.bias
+
+    def factors(self) -> tuple[Any, Any, Any, float]:
+        """The frozen weight, the two of the adapter, and its scale."""
+        [name] = self.active_adapters
+        return self.base_layer.weight, self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
 
 
 class _AdaptedProduct(torch.autograd.Function):  # type: ignore[misc]
@@ -126,22 +127,56 @@ class _AdaptedProduct(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     @override
     def forward(ctx: Any, states: Any, rows: Any, weight: Any, first: Any, second: Any, scaling: float) -> Any:
-        inner = rows @ first.to(weight.dtype).T
-        product = (rows @ weight.T).float().addmm_(inner.float(), second.T, alpha=scaling)
+        product, inner = _product(rows, weight, first, second, scaling)
         ctx.save_for_backward(rows, inner, weight, first, second)
         ctx.scaling = scaling
-        return product.view(*states.shape[:-1], len(weight))
+        return product.view(*states.shape[:-1], -1)
 
     @staticmethod
     @override
     def backward(ctx: Any, *gradients: Any) -> Any:
-        rows, inner, weight, first, second = ctx.saved_tensors
-        outer = gradients[0].to(weight.dtype).flatten(0, -2)
-        middle = (outer @ second.to(weight.dtype)).mul_(ctx.scaling)
-        states = None
-        if ctx.needs_input_grad[0]:
-            states = (outer @ weight).float().addmm_(middle.float(), first).view(*gradients[0].shape[:-1], -1)
-        return states, None, None, (middle.T @ rows).float(), (outer.T @ inner).float().mul_(ctx.scaling), None
+        states, first, second = _gradients(gradients[0], *ctx.saved_tensors, ctx.scaling)
+        return states, None, None, first, second, None
+
+
+class _GatedProduct(torch.autograd.Function):  # type: ignore[misc]
+    """The same for x = ``f(gate) * up`` with an activation function f; only gate and up are kept."""
+
+    @staticmethod
+    @override
+    def forward(
+        ctx: Any, activation: Any, gate: Any, up: Any, weight: Any, first: Any, second: Any, scaling: float
+    ) -> Any:
+        rows = (activation(gate) * up).to(weight.dtype).flatten(0, -2)
+        product, inner = _product(rows, weight, first, second, scaling)
+        ctx.save_for_backward(gate.to(weight.dtype), up.to(weight.dtype), inner, weight, first, second)
+        ctx.activation, ctx.scaling = activation, scaling
+        return product.view(*gate.shape[:-1], -1)
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        gate, up, *factors = ctx.saved_tensors
+        with torch.enable_grad():
+            gate, up = (each.float().detach().requires_grad_() for each in (gate, up))
+            states = ctx.activation(gate) * up
+        rows = states.detach().to(factors[1].dtype).flatten(0, -2)
+        outer, first, second = _gradients(gradients[0], rows, *factors, ctx.scaling)
+        return None, *torch.autograd.grad(states, (gate, up), outer), None, first, second, None
+
+
+def _product(rows: Any, weight: Any, first: Any, second: Any, scaling: float) -> tuple[Any, Any]:
+    inner = rows @ first.to(weight.dtype).T
+    return (rows @ weight.T).float().addmm_(inner.float(), second.T, alpha=scaling), inner
+
+
+def _gradients(
+    gradient: Any, rows: Any, inner: Any, weight: Any, first: Any, second: Any, scaling: float
+) -> tuple[Any, Any, Any]:
+    outer = gradient.to(weight.dtype).flatten(0, -2)
+    middle = (outer @ second.to(weight.dtype)).mul_(scaling)
+    states = (outer @ weight).float().addmm_(middle.float(), first).view(*gradient.shape[:-1], -1)
+    return states, (middle.T @ rows).float(), (outer.T @ inner).float().mul_(scaling)
 
 
 def _rows_of(states: Any, dtype: Any) -> Any:
@@ -175,31 +210,18 @@ def _recomputed(forward: Any, states: Any) -> Any:
 
 
 def _gated_layer(layer: Any, states: Any) -> Any:
+    if layer.down_proj.disable_adapters or layer.down_proj.merged:
+        return layer.down_proj(layer.act_fn(layer.gate_proj(states)) * layer.up_proj(states))
     gate, up = layer.gate_proj(states), layer.up_proj(states)
-    return layer.down_proj(_GatedProduct.apply(layer.act_fn, layer.up_proj.weight.dtype, gate, up))
+    return _GatedProduct.apply(layer.act_fn, gate, up, *layer.down_proj.factors())
 
 
-def _same_result(one: Any, other: Any, width: int) -> bool:
-    """Whether a layer computes what its parts suggest; some models do more between them."""
-    states = torch.linspace(-1, 1, 3 * width).view(3, width)
+def _is_gated(layer: Any) -> bool:
+    """Whether a feed-forward layer computes what its parts suggest; some models do more between them."""
+    if {name for name, _ in layer.named_children()} != _GATED or type(layer.down_proj) is not AdaptedLinear:
+        return False
+    if layer.down_proj.base_layer.bias is not None:
+        return False
+    states = torch.linspace(-1, 1, 3 * layer.gate_proj.in_features).view(3, -1)
     with torch.no_grad():
-        return torch.allclose(one(states), other(states), rtol=1e-3, atol=1e-5)
-
-
-class _GatedProduct(torch.autograd.Function):  # type: ignore[misc]
-    """``f(gate) * up`` for an activation function f; the two inputs are kept in a given precision."""
-
-    @staticmethod
-    @override
-    def forward(ctx: Any, activation: Any, kept: Any, gate: Any, up: Any) -> Any:
-        ctx.activation = activation
-        ctx.save_for_backward(gate.to(kept), up.to(kept))
-        return activation(gate) * up
-
-    @staticmethod
-    @override
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        gate, up = (each.float().detach().requires_grad_() for each in ctx.saved_tensors)
-        with torch.enable_grad():
-            product = ctx.activation(gate) * up
-        return None, None, *torch.autograd.grad(product, (gate, up), gradients[0])
+        return torch.allclose(layer(states), _gated_layer(layer, states), rtol=1e-3, atol=1e-5)

@@ -108,13 +108,20 @@ def test_sampling_and_stops_with_a_prefix(llama):
     assert llama.generate(PROMPTS[0], max_tokens=12, stop=[stop]).text == whole[: whole.find(stop)]
 
 
-@pytest.mark.parametrize(("kind", "sizes"), [("Mistral", {"sliding_window": 16}), ("Qwen3", {"head_dim": 16})])
-def test_models_whose_caches_cannot_be_shared_or_differ(tmp_path, kind, sizes):
+GEMMA = {"head_dim": 16, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [("Mistral", {"sliding_window": 16}), ("Qwen3", {"head_dim": 16}), ("Gemma3", GEMMA)]
+)
+def test_prefixes_under_other_kinds_of_attention(tmp_path, monkeypatch, kind, sizes):
     model = load_model(save_random_llama(tmp_path, kind=kind, **sizes))
-    assert model.is_plain == (kind == "Qwen3")
-    assert [answer.text for answer in model.generate(PROMPTS, max_tokens=8)] == [
-        alone(model, prompt, 8) for prompt in PROMPTS
-    ]
+    expected = [alone(model, prompt, 8) for prompt in PROMPTS]
+    assert len(set(expected)) > 1
+    passes = counted(model, monkeypatch)
+    assert [answer.text for answer in model.generate(PROMPTS, max_tokens=8)] == expected
+    assert passes[0] == (1, len(model.encode_prompt(DOCUMENT)))
+    assert all(width < 30 for _, width in passes[1:])
 
 
 def test_the_longest_unused_goes_first(llama):

@@ -23,7 +23,15 @@ from ragkit.models.batches import batches_by_length
 from ragkit.models.chat_template import ChatTemplate
 from ragkit.models.constrained_decoding import FollowsSchema, OneOf, vocabulary_of
 from ragkit.models.half_precision import HalfPrecision
-from ragkit.models.prefix_cache import LEAST, Prefix, Prefixes, empty_cache, is_plain, named_prefixes, shared_length
+from ragkit.models.prefix_cache import (
+    LEAST,
+    Prefix,
+    Prefixes,
+    attention_windows,
+    empty_cache,
+    named_prefixes,
+    shared_length,
+)
 from ragkit.models.prompts import checked_prompts, cut_at_stop, in_form
 from ragkit.models.sampling import Sampling
 from ragkit.models.scoring import end_of_turn_id, log_likelihoods, log_likelihoods_uncached, takes_tree_masks
@@ -81,7 +89,9 @@ class LocalModel(ModelBase):
         plain = module.get_base_model() if hasattr(module, "get_base_model") else module
         self._chat = ChatTemplate(tokenizer, self.encode_text, name=name) if tokenizer.chat_template else None
         self._takes = {"input_ids", "attention_mask", *signature(plain.forward).parameters}
-        self.is_plain = is_plain(plain.config) and {"past_key_values", "position_ids"} <= self._takes
+        self.is_plain = (
+            attention_windows(plain.config) is not None and {"past_key_values", "position_ids"} <= self._takes
+        )
 
     @property
     @override
@@ -272,7 +282,7 @@ class LocalModel(ModelBase):
     def _read_on(self, begun: Prefix | None, ids: list[int]) -> Prefix:
         """Read a beginning, from the end of an earlier part of it on."""
         start = 0 if begun is None else len(begun.ids)
-        cache = None if begun is None else begun.for_rows(1, len(ids) - start)
+        cache = None if begun is None else begun.left_padded([0], len(ids) - start)
         fresh = torch.tensor([ids[start:]], device=self.module.device)
         mask = torch.ones(1, len(ids), dtype=torch.long, device=fresh.device)
         return Prefix(ids, self.forward(fresh, mask, cache).past_key_values)
@@ -326,7 +336,7 @@ class LocalModel(ModelBase):
             The answers.
         """
         started = time.perf_counter()
-        ids, mask = self.padded(rows, left=True, after=prefix)
+        ids, mask = self.padded(rows, left=True)
         width = ids.shape[1]
         told = any(listener.top_logprobs is not None for listener in listeners or ())
         distribution = Distribution() if told else None
@@ -334,7 +344,8 @@ class LocalModel(ModelBase):
         watch = Watch(self.tokenizer, sampling.stop, ends, width, len(rows), listeners, distribution)
         settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if prefix is not None:
-            settings["past_key_values"] = prefix.for_rows(len(rows), width - len(prefix.ids) + sampling.max_tokens)
+            room = width - len(prefix.ids) + sampling.max_tokens
+            settings["past_key_values"] = prefix.left_padded((mask == 0).sum(1).tolist(), room)
         processors: list[Any] = [] if distribution is None else [distribution]
         if sampling.schema is not None or sampling.choices is not None:
             processors.append(self._held_to(sampling, width, len(rows)))
@@ -472,25 +483,22 @@ class LocalModel(ModelBase):
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.tokenizer.eos_token_id)
 
-    def padded(self, rows: Sequence[Sequence[int]], *, left: bool, after: Prefix | None = None) -> tuple[Any, Any]:
+    def padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[Any, Any]:
         """Rows filled up to one length, on the model's device.
 
         Args:
             rows: Token ids of each.
             left: Whether the padding stands on the left.
-            after: A beginning that all rows share, before which no padding stands.
 
         Returns:
             Ids and what of them is text, both int64[n, width].
         """
-        width, shared = max(map(len, rows)), 0 if after is None else len(after.ids)
+        width = max(map(len, rows))
         ids = torch.full((len(rows), width), self._pad)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
-        ids[:, :shared], mask[:, :shared] = torch.tensor(rows[0][:shared]), 1
         for place, row in enumerate(rows):
-            rest = row[shared:]
-            where = slice(width - len(rest), None) if left else slice(shared, len(row))
-            ids[place, where] = torch.tensor(rest)
+            where = slice(width - len(row), None) if left else slice(None, len(row))
+            ids[place, where] = torch.tensor(row)
             mask[place, where] = 1
         return ids.to(self.module.device), mask.to(self.module.device)
 

@@ -32,18 +32,6 @@ class Prefix:
         self._cache = cache
         self.bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
-    def for_rows(self, rows: int, room: int) -> Any:
-        """The cache for a batch, with room for more tokens.
-
-        Args:
-            rows: Rows of the batch.
-            room: Tokens that will be appended.
-
-        Returns:
-            A cache that can be written to.
-        """
-        return grown(self._cache, rows, room)
-
     def left_padded(self, padding: Sequence[int], room: int) -> Any:
         """The cache for a batch whose padding comes before the prefix, as sliding windows over columns need it.
 
@@ -57,7 +45,7 @@ class Prefix:
         Returns:
             A cache that can be written to.
         """
-        cache, width = self.for_rows(len(padding), room), len(self.ids)
+        cache, width = grown(self._cache, len(padding), room), len(self.ids)
         for layer in cache.layers:
             for states in (layer.keys, layer.values):
                 for row, shift in enumerate(padding):
@@ -138,7 +126,7 @@ def grown(cache: Any, copies: int, room: int) -> Any:
     """A cache with each row repeated, and room for more tokens.
 
     Args:
-        cache: A cache that `is_plain`.
+        cache: A cache that keeps all keys and values.
         copies: How often each row stands in the new one, next to each other.
         room: Tokens that will be appended.
 
@@ -158,9 +146,8 @@ def _with_room(states: Any, copies: int, room: int) -> Any:
 
 
 def is_plain(config: Any) -> bool:
-    """Whether a model keeps all keys and values of all tokens, so that its caches can be shared and repeated."""
-    cache = DynamicCache(config=config)
-    return bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
+    """Whether all layers have full attention and cache all keys and values."""
+    return attention_windows(config) == {"full_attention": None}
 
 
 def attention_windows(config: Any) -> dict[str, int | None] | None:

@@ -18,7 +18,7 @@ from ragkit.retriever_training import finetune_embedder as train_embedder
 from ragkit.retriever_training import finetune_reranker as train_reranker
 from ragkit.retriever_training.mining import mine_hard_negatives
 from ragkit.retriever_training.rows import TrainingPair
-from ragkit_pipelines.cli.eval import retrievers_of
+from ragkit.retrievers.loading import load_retriever
 from ragkit_pipelines.cli.select import console_of_width
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the index that holds the passages.")]
@@ -106,7 +106,7 @@ def _mined(
             raise InvalidInputError(f"{folder} has no embedder, so it cannot read queries; make an index with one")
         with progress("looking for hard negatives", None):
             pairs = mine_hard_negatives(
-                index, asked, judged, retriever=retrievers_of(index, [retriever])[0], negatives=negatives, skip=skip,
+                index, asked, judged, retriever=load_retriever(retriever, index), negatives=negatives, skip=skip,
                 margin=margin, seed=seed,
             )  # fmt: skip
         return pairs, index.embedder.name

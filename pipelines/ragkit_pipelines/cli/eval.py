@@ -34,7 +34,7 @@ def evaluate(
     *,
     qrels: Annotated[Path, typer.Option(help="Judgements, of TREC or BEIR.")],
     queries: Annotated[Optional[Path], typer.Option(help="Queries: JSON lines, or id, tab, text.")] = None,  # noqa: UP045
-    retriever: Annotated[str, typer.Option(help="Some of dense, bm25 and hybrid.")] = "dense,bm25,hybrid",
+    retriever: Annotated[str, typer.Option(help="Retrievers, separated by commas: {retriever}.")] = "dense,bm25,hybrid",
     run: Annotated[Optional[list[Path]], typer.Option(help="A run file of TREC; several times for several.")] = None,  # noqa: UP045
     k: Annotated[int, typer.Option(help="How many hits count.")] = 10,
     latency: Annotated[int, typer.Option(help="Queries that are asked one by one to time them.")] = 50,

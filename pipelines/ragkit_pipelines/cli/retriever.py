@@ -26,7 +26,7 @@ _Queries = Annotated[Path, typer.Option(help="Queries: JSON lines, or id, tab, t
 _Qrels = Annotated[Path, typer.Option(help="Judgements to learn from, of TREC or BEIR.")]
 _Out = Annotated[Path, typer.Option(help="Folder of the trained model; a killed run goes on from its last epoch.")]
 _Base = Annotated[Optional[str], typer.Option(help="What to train; the index's own embedder if not given.")]  # noqa: UP045
-_Retriever = Annotated[str, typer.Option(help="What finds hard negatives: dense, bm25 or hybrid.")]
+_Retriever = Annotated[str, typer.Option(help="Retriever that finds hard negatives: {retriever}.")]
 _Negatives = Annotated[int, typer.Option(help="Hard negatives of a pair.")]
 _Skip = Annotated[int, typer.Option(help="Best hits passed over, as they may be relevant.")]
 _Margin = Annotated[float, typer.Option(help="A negative scores at least this share below the passage.")]

@@ -47,6 +47,7 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PLUGINS = "ragkit.plugins"
 BUILT_IN = ("ragkit.components", "ragkit_selectors.components", "ragkit_pipelines.components")
+_FUNCTIONS = {"metric", "reranker"}  # kinds whose components are functions or objects, which need not be created
 _PLACEHOLDER = re.compile(r"\[?[:@+]<")
 _Target = TypeVar("_Target")
 
@@ -230,6 +231,8 @@ def create(kind: Kind, spec: str, *leading: object, settings: Mapping[str, objec
     """
     component = find(kind, spec)
     texts, target = component.arguments(spec), component.load()
+    if kind in _FUNCTIONS and not texts and not isinstance(target, type):
+        return target
     parameters = component.parameters()
     offered = {name: value for name, value in {**(settings or {}), "spec": spec}.items() if name in parameters}
     named: dict[str, object] = {**offered, **component.preset}

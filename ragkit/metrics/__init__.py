@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from ragkit.errors import MetricError, RagkitError, UnknownSpecError
 from ragkit.records import Example
-from ragkit.registry import create, find, specs
+from ragkit.registry import create, specs
 from ragkit.registry import name_of as registered_name
 
 Metric: TypeAlias = Callable[[str, str], float]
@@ -47,11 +47,7 @@ def load_metric(metric: AnyMetric) -> Metric | RowMetric:
         if callable(metric) or isinstance(metric, RowMetric):
             return metric
         raise UnknownSpecError("metric", repr(metric), specs("metric"), hint="A function of two texts is a metric too.")
-    found = find("metric", metric)
-    target = found.load()
-    if isinstance(target, type) or found.arguments(metric):
-        target = create("metric", metric)
-    loaded: Metric | RowMetric = target
+    loaded: Metric | RowMetric = create("metric", metric)
     return loaded
 
 

@@ -105,4 +105,3 @@ def test_an_installed_component_is_used_by_its_spec(tmp_path):
     start = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
     done = subprocess.run([sys.executable, "-c", start + program], check=True, capture_output=True, text=True)
     assert json.loads(done.stdout.splitlines()[-1]) == EXPECTED
-

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from inspect import Parameter, signature
 from pkgutil import resolve_name
 from threading import RLock
@@ -317,9 +319,15 @@ def _table(kind: str) -> dict[str, Component]:
     return _TABLES[kind]
 
 
+@lru_cache(maxsize=1)
+def _entry_points(_path: tuple[str, ...]) -> EntryPoints:
+    """The entry points of the plugins; reading the metadata of all distributions on the path takes milliseconds."""
+    return entry_points(group=PLUGINS)
+
+
 def _load_plugins() -> None:
     with _LOCK:
-        for point in entry_points(group=PLUGINS):
+        for point in _entry_points(tuple(sys.path)):
             if point.value in _LOADED:
                 continue
             _LOADED.add(point.value)

@@ -83,7 +83,7 @@ def test_numbers_are_checked(registry, spec):
 
 def test_settings_and_presets_are_passed_by_name(registry):
     register("chunker", "preset[:<share>]", Sizes, preset={"name": "fixed", "label": "x"})
-    settings = {"seed": 3, "count": 4, "unknown": 5}
+    settings = {"seed": 3, "count": 4, "unknown": 5, "label": "the preset wins"}
     assert create("chunker", "preset:0.5", settings=settings) == Sizes("fixed", 4, 0.5, "x", 3)
     assert create("chunker", "preset") == Sizes("fixed", label="x")
 

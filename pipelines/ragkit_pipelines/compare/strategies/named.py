@@ -200,7 +200,8 @@ def _split(strategy: str) -> tuple[str, dict[str, object]]:
 
 def _known() -> set[str]:
     """The specs of all strategies, with the name of each selector."""
-    known = {spec.replace("<selector>", name) for spec in specs("strategy") for name in specs("selector")}
+    selectors = specs("selector")
+    known = {spec.replace("<selector>", name) for spec in specs("strategy") for name in selectors}
     return {re.sub(r"[\[\]]|[@+]<.*", "", spec) for spec in known}
 
 

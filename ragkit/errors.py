@@ -36,6 +36,7 @@ RagkitWarning
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -106,11 +107,11 @@ class UnknownSpecError(InvalidInputError):
         """Name the kind of thing, the name as given and the names that would do."""
         names = sorted(known)
         self.spec = spec
-        close = get_close_matches(spec, names, n=3, cutoff=0.5)
-        if not close:  # "openi:gpt-4" means "openai:<model>", whatever the model
-            by_kind = {name.partition(":")[0]: name for name in names if ":" in name}
-            close = [by_kind[kind] for kind in get_close_matches(spec.partition(":")[0], by_kind, n=3, cutoff=0.5)]
-        self.suggestions = tuple(close)
+        # A name is also recognised without its arguments: "openi:gpt-4" means "openai:<model>", whatever the model.
+        heads = {re.split(r"[\[:]", name)[0]: name for name in names} | {name: name for name in names}
+        head = spec.partition(":")[0]
+        close = get_close_matches(spec, heads, cutoff=0.5) or get_close_matches(head, heads, cutoff=0.5)
+        self.suggestions = tuple(dict.fromkeys(heads[name] for name in close))
         meant = f" Did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
         super().__init__(f"unknown {kind} {spec!r}.{meant} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
 

@@ -5,86 +5,261 @@ A component registers itself where it is defined:
     @register("answer reader", "json:<field>")
     class JsonField(AnswerReader): ...
 
-A package outside ragkit does the same in a module that it names in the entry-point group ``ragkit.plugins``. These
-modules are imported when a name is not found, or when the names of a kind are listed.
+or is registered as ``"module:attribute"``, so that its module is imported only when it is used:
+
+    register("selector", "bm25", "ragkit_selectors.lexical:BM25Selector")
+
+The built-in components are registered in the module `components` of each package. A package outside ragkit registers
+its components in a module that it names in the entry-point group ``ragkit.plugins``. These modules are imported when a
+name is not found, or when the names of a kind are listed.
 """
 
 from __future__ import annotations
 
+import math
+import re
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
+from inspect import Parameter, signature
+from pkgutil import resolve_name
 from threading import RLock
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, overload
 
 from ragkit.errors import InvalidInputError, RagkitWarning, UnknownSpecError
+from ragkit.extras import EXTRA_OF, require
 
-Kind = Literal["model", "embedder", "selector", "stage", "chunker", "retriever", "metric", "strategy", "answer reader"]
+Kind = Literal[
+    "model",
+    "embedder",
+    "selector",
+    "stage",
+    "chunker",
+    "retriever",
+    "reranker",
+    "metric",
+    "strategy",
+    "answer reader",
+]
 
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PLUGINS = "ragkit.plugins"
+BUILT_IN = ("ragkit.components", "ragkit_selectors.components", "ragkit_pipelines.components")
+_FUNCTIONS = {"metric", "reranker"}  # kinds whose components are functions or objects, which need not be created
+_PLACEHOLDER = re.compile(r"\[?[:@+]<")
 _Target = TypeVar("_Target")
-_TABLES: dict[str, dict[str, tuple[str, object]]] = {kind: {} for kind in get_args(Kind)}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered component.
+
+    Attributes:
+        kind: The kind of component.
+        spec: The name, followed by its arguments, the optional ones in brackets: ``"mmr[:<relevance>]"``.
+        target: A class, a function or an object, or the text ``"module:attribute"`` that locates it.
+        preset: Arguments of the class or function that are the same for every spec.
+        requires: Modules of optional dependencies that must be installed.
+    """
+
+    kind: Kind
+    spec: str
+    target: object
+    preset: Mapping[str, object] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The spec without its arguments."""
+        first = _PLACEHOLDER.search(self.spec)
+        return self.spec[: first.start()] if first else self.spec
+
+    @property
+    def origin(self) -> str:
+        """Where the component is defined, as ``"module:attribute"``."""
+        if isinstance(self.target, str):
+            return self.target
+        named = self.target if hasattr(self.target, "__qualname__") else type(self.target)
+        return f"{named.__module__}:{named.__qualname__}"
+
+    def load(self) -> Any:
+        """Import the class, function or object.
+
+        Returns:
+            The target.
+        """
+        require(*(module for module in self.requires if module in EXTRA_OF))
+        return resolve_name(self.target) if isinstance(self.target, str) else self.target
+
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Return the parameters of the class or function by name."""
+        return signature(self.load()).parameters
+
+    def arguments(self, spec: str) -> list[str]:
+        """Split off the arguments that a spec gives.
+
+        Args:
+            spec: A spec that begins with the name of this component.
+
+        Returns:
+            The arguments as text. A single argument may contain colons.
+
+        Raises:
+            UnknownSpecError: If arguments are missing or empty, or if there are more than the component takes.
+        """
+        most, least = self.spec.count(":<"), self.spec.count(":<") - self.spec.count("[:<")
+        given = spec[len(self.name) + 1 :]
+        parts = given.split(":", max(most - 1, 0)) if len(spec) > len(self.name) else []
+        if not least <= len(parts) <= most or not all(parts):
+            raise UnknownSpecError(self.kind, spec, specs(self.kind))
+        return parts
+
+
+_TABLES: dict[str, dict[str, Component]] = {kind: {} for kind in KINDS}
 _LOADED: set[str] = set()
 _LOCK = RLock()  # a plugin registers its components while the plugins are being loaded
 
 
-def register(kind: Kind, spec: str) -> Callable[[_Target], _Target]:
-    """Register a component under a name; used as a decorator.
+@overload
+def register(
+    kind: Kind, spec: str, *, preset: Mapping[str, object] | None = None, requires: Iterable[str] = ()
+) -> Callable[[_Target], _Target]: ...
+@overload
+def register(
+    kind: Kind, spec: str, target: _Target, *, preset: Mapping[str, object] | None = None, requires: Iterable[str] = ()
+) -> _Target: ...
+def register(
+    kind: Kind,
+    spec: str,
+    target: object = None,
+    *,
+    preset: Mapping[str, object] | None = None,
+    requires: Iterable[str] = (),
+) -> object:
+    """Register a component under a name.
 
     Args:
         kind: The kind of component.
-        spec: The name, followed by a description of the argument if it takes one, such as ``"json:<field>"``.
+        spec: The name, followed by a placeholder for each argument, such as ``"json:<field>"``; optional arguments are
+            in brackets, as in ``"recursive[:<characters>][:<overlap>]"``.
+        target: The class, function or object, or ``"module:attribute"`` for a component whose module is imported only
+            when it is used; None to use the call as a decorator.
+        preset: Arguments of the class or function that are the same for every spec, by name.
+        requires: Modules of optional dependencies that must be installed, such as ``["torch"]``.
 
     Returns:
-        A decorator that returns the class or function unchanged. It also takes the text ``"module:attribute"``, for a
-        component whose module is imported only when it is used.
+        The target unchanged, or a decorator that returns it.
 
     Raises:
         InvalidInputError: If the kind does not exist, or if the name is taken.
     """
-    table, name = _table(kind), spec.partition(":")[0]
+    if target is None:
+        return lambda given: register(kind, spec, given, preset=preset, requires=requires)
+    table = _table(kind)
+    new = Component(kind, spec, target, dict(preset or {}), tuple(requires))
+    with _LOCK:
+        old = table.get(new.name)
+        if old is not None and old.origin != new.origin:  # a notebook cell that runs again defines the same class anew
+            raise InvalidInputError(
+                f"the {kind} {new.name!r} is already registered as {old.origin!r}; register {new.origin!r} under "
+                "another name"
+            )
+        table[new.name] = new
+    return target
 
-    def add(target: _Target) -> _Target:
-        with _LOCK:
-            if name in table and table[name][1] is not target:
-                raise InvalidInputError(
-                    f"the {kind} {name!r} is already registered as {table[name][1]!r}; register {target!r} under "
-                    "another name"
-                )
-            table[name] = (spec, target)
-        return target
 
-    return add
-
-
-def find(kind: Kind, name: str) -> Any:
-    """Return the component registered under a name.
+def find(kind: Kind, spec: str) -> Component:
+    """Return the component that a spec names.
 
     Args:
         kind: The kind of component.
-        name: The part of a spec before the first colon.
+        spec: A name, with or without arguments after colons.
 
     Returns:
-        The registered class or function.
+        The component with the longest name that the spec begins with.
 
     Raises:
         UnknownSpecError: If no component of this kind has the name; the error suggests similar names.
     """
-    table = _table(kind)
-    if name not in table:
+    found = _named(kind, spec)
+    if found is None:
         _load_plugins()
-    if name not in table:
-        raise UnknownSpecError(kind, name, specs(kind))
-    target = table[name][1]
-    if not isinstance(target, str):
+        found = _named(kind, spec)
+    if found is None:
+        raise UnknownSpecError(kind, spec, specs(kind))
+    return found
+
+
+def is_known(kind: Kind, spec: str) -> bool:
+    """Whether a spec names a component of a kind.
+
+    Args:
+        kind: The kind of component.
+        spec: A spec.
+
+    Returns:
+        True if there is such a component and it takes the arguments.
+    """
+    try:
+        find(kind, spec).arguments(spec)
+    except UnknownSpecError:
+        return False
+    return True
+
+
+def create(kind: Kind, spec: str, *leading: object, settings: Mapping[str, object] | None = None) -> Any:
+    """Create the component that a spec describes.
+
+    The arguments of the spec go to the parameters of the class or function in their order, after the leading arguments
+    and without those that a setting or a preset provides. They are converted to numbers if the parameter is annotated
+    with ``int`` or ``float``. A parameter named ``spec`` receives the whole spec instead.
+
+    Args:
+        kind: The kind of component.
+        spec: The name, with arguments after colons.
+        *leading: The first positional arguments.
+        settings: Further arguments by name; each is passed only if the class or function has such a parameter.
+
+    Returns:
+        The component.
+
+    Raises:
+        UnknownSpecError: If no component has this name, or the spec has too few or too many arguments.
+        InvalidInputError: If an argument is not a number although it must be.
+    """
+    component = find(kind, spec)
+    texts, target = component.arguments(spec), component.load()
+    if kind in _FUNCTIONS and not texts and not isinstance(target, type):
         return target
-    module, _, attribute = target.partition(":")
-    return getattr(import_module(module), attribute)
+    parameters = component.parameters()
+    offered = {name: value for name, value in {**(settings or {}), "spec": spec}.items() if name in parameters}
+    named: dict[str, object] = {**offered, **component.preset}
+    if "spec" not in offered:
+        free = [each for each in list(parameters.values())[len(leading) :] if each.name not in named]
+        named |= {each.name: _converted(spec, text, each) for each, text in zip(free, texts, strict=False)}
+    return target(*leading, **named)
+
+
+def components(kind: Kind) -> list[Component]:
+    """List what is registered, plugins included.
+
+    Args:
+        kind: The kind of component.
+
+    Returns:
+        The components in alphabetical order of their specs.
+    """
+    table = _table(kind)
+    _load_plugins()
+    return sorted(table.values(), key=lambda component: component.spec)
 
 
 def specs(kind: Kind) -> list[str]:
-    """List what is registered, plugins included.
+    """List the specs of what is registered, plugins included.
 
     Args:
         kind: The kind of component.
@@ -92,19 +267,67 @@ def specs(kind: Kind) -> list[str]:
     Returns:
         The specs in alphabetical order, such as ``"json:<field>"``.
     """
-    _load_plugins()
-    return sorted(spec for spec, _ in _table(kind).values())
+    return [component.spec for component in components(kind)]
 
 
-def _table(kind: str) -> dict[str, tuple[str, object]]:
+def name_of(kind: Kind, target: object) -> str | None:
+    """Return the name under which a class, function or object is registered.
+
+    Args:
+        kind: The kind of component.
+        target: The class, function or object itself.
+
+    Returns:
+        The name, or None if it is not registered.
+    """
+    origin = f"{getattr(target, '__module__', '')}:{getattr(target, '__qualname__', '')}"
+    found = (each for each in list(_table(kind).values()) if each.target is target or each.target == origin)
+    return next((each.name for each in found), None)
+
+
+def _named(kind: Kind, spec: str) -> Component | None:
+    table, name = _table(kind), spec
+    while name not in table and ":" in name:
+        name = name.rpartition(":")[0]
+    return table.get(name)
+
+
+def _converted(spec: str, text: str, parameter: Parameter) -> object:
+    annotated = set(re.findall(r"\w+", str(parameter.annotation)))
+    if "str" in annotated or not annotated & {"int", "float"}:
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    whole = "float" not in annotated
+    if not math.isfinite(number) or (whole and not number.is_integer()):
+        raise InvalidInputError(
+            f"{spec[:80]!r}: `{parameter.name}` must be a {'whole ' * whole}number, got {text[:80]!r}"
+        )
+    return int(number) if whole else number
+
+
+def _table(kind: str) -> dict[str, Component]:
     if kind not in _TABLES:
         raise InvalidInputError(f"`kind` must be one of {', '.join(map(repr, _TABLES))}, got {kind!r}")
+    with _LOCK:
+        for module in BUILT_IN:
+            if module not in _LOADED:
+                _LOADED.add(module)  # before the import, which registers components and so comes here again
+                import_module(module)
     return _TABLES[kind]
+
+
+@lru_cache(maxsize=1)
+def _entry_points(_path: tuple[str, ...]) -> EntryPoints:
+    """The entry points of the plugins; reading the metadata of all distributions on the path takes milliseconds."""
+    return entry_points(group=PLUGINS)
 
 
 def _load_plugins() -> None:
     with _LOCK:
-        for point in entry_points(group=PLUGINS):
+        for point in _entry_points(tuple(sys.path)):
             if point.value in _LOADED:
                 continue
             _LOADED.add(point.value)

@@ -17,6 +17,7 @@ WITHOUT_JSON = {"serve", "pearl explain", "index tune"}
 
 # Something wrong that a user could type, for each command.
 MISTAKES = {
+    "components": ["selectors"],
     "demo": ["--seed", "many"],
     "export": ["--model", "tiny", "--merged", "{folder}"],
     "advise": ["--data", "{nowhere}"],

@@ -1,98 +1,107 @@
-"""The parts that CONTRIBUTING.md shows are written as files, pass the contracts, and are used in one line each."""
+"""The components that CONTRIBUTING.md shows pass the contracts, and are used by spec, imported and as plugins."""
 
-import importlib
+import json
 import re
+import subprocess
 import sys
-from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from plugins import distribution, restored_registry
 
-from ragkit import (
-    Example,
-    ExtractiveReader,
-    FewShot,
-    RandomSelector,
-    RetrieveThenAnswer,
-    Task,
-    compare,
-    load_model,
-)
-from ragkit.testing import LanguageModelContract, RetrieverContract, SelectorContract
+from ragkit import Example, Index
+from ragkit.registry import KINDS
+from ragkit.testing import EmbedderContract, LanguageModelContract, RetrieverContract, SelectorContract
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r'```python title="(.*?)"\n(.*?)```', PAGE, re.DOTALL)
-FILES = {title: body for title, body in BLOCKS if title.endswith(".py")}
-USES = {file: use for (file, _), (title, use) in pairwise(BLOCKS) if title == "use"}
-POOL = [
-    Example(f"dim the {thing} in the {room}", thing) for thing in ("lamp", "fan") for room in ("hall", "attic", "den")
-]
+FILES = {title.removesuffix(".py"): body for title, body in BLOCKS if title.endswith(".py")}
+USES = {file.removesuffix(".py"): use for (file, _), (title, use) in pairwise(BLOCKS) if title == "use"}
+# What a user has at hand in the lines that use the components.
+SETUP = """
+from dataclasses import replace
+from ragkit import (Document, Example, FewShot, Index, RerankingRetriever, ScriptedModel, Task, compare, load_chunker,
+                    load_model, load_selector)
+from ragkit.retrievers.loading import load_retriever
+pool = [Example(f"dim the {thing} in the {room}", thing) for thing in ("lamp", "fan") for room in ("hall", "attic")]
+task = Task("Name the thing.", examples=pool, test=[Example("please dim the fan now", "fan !")], labels=None)
+index = Index.create(None, embedder="hash:64")
+index.add(["a lamp", "a red lamp", "the newest of all lamps"])
+"""
+EXPECTED = {
+    "ending_selector": "dim the lamp in the attic",
+    "shortest_stage": "dim the fan in the hall",  # one character shorter than "dim the lamp in the hall"
+    "shouting_model": "DIM THE LAMP",
+    "letter_embedder": "fan",
+    "line_chunker": ["one\ntwo\n", "three"],
+    "newest_retriever": "the newest of all lamps",
+    "brevity_reranker": "a lamp",
+    "first_word": 1.0,  # "fan" against "fan !", which an exact match would refuse
+    "constant_strategy": 1.0,
+    "last_word_reader": "fan",
+}
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    """What the files define, imported as anyone would."""
-    folder = tmp_path_factory.mktemp("parts")
-    for name, body in FILES.items():
-        (folder / name).write_text(body, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        yield {
-            name: thing
-            for file in FILES
-            for name, thing in vars(importlib.import_module(file.removesuffix(".py"))).items()
-        }
+def components(tmp_path_factory):
+    """What the files define, imported as a script would."""
+    with pytest.MonkeyPatch.context() as patch, restored_registry():
+        patch.syspath_prepend(distribution(tmp_path_factory.mktemp("files"), FILES, entry_points=[]))
+        yield {name: each for file in FILES for name, each in vars(import_module(file)).items()}
         for file in FILES:
-            sys.modules.pop(file.removesuffix(".py"))
+            sys.modules.pop(file)
 
 
 class TestSelector(SelectorContract):
     @pytest.fixture
-    def selector(self, parts):
-        return parts["EndingSelector"](POOL)
-
-    def test_it_ranks_by_endings(self, selector):
-        assert [example.input for example in selector.select("in an attic", 2)] == [
-            "dim the lamp in the attic",
-            "dim the fan in the attic",
-        ]
+    def selector(self, components):
+        rooms = ("hall", "attic", "den")
+        return components["EndingSelector"](
+            [Example(f"dim the {thing} in the {room}", thing) for thing in ("lamp", "fan") for room in rooms]
+        )
 
 
 class TestRetriever(RetrieverContract):
     @pytest.fixture
-    def retriever(self, parts):
-        return parts["NewestRetriever"](self.documents)
+    def retriever(self, components):
+        with Index.create(None, embedder="hash:16") as index:
+            index.add(self.documents)
+            yield components["NewestRetriever"](index)
 
 
 class TestModel(LanguageModelContract):
     @pytest.fixture
-    def model(self, parts):
-        return parts["ShoutingModel"]()
+    def model(self, components):
+        return components["ShoutingModel"]()
 
 
-def test_there_is_a_line_for_each_file():
-    assert USES.keys() == FILES.keys()
-    assert len(FILES) == 4
+class TestEmbedder(EmbedderContract):
+    @pytest.fixture
+    def embedder(self, components):
+        return components["LetterEmbedder"]()
+
+
+def test_the_page_shows_every_kind_with_one_line_that_uses_it():
+    kinds = [re.findall(r'@register\("(.*?)"', body) for body in FILES.values()]
+    assert sorted(kinds) == sorted([kind] for kind in KINDS)
+    assert USES.keys() == FILES.keys() == EXPECTED.keys()
     assert all(use.count("\n") == 1 for use in USES.values())
 
 
-@pytest.mark.parametrize(
-    ("file", "name", "expected"),
-    [
-        ("ending_selector.py", "answer", str),
-        ("newest_retriever.py", "answer", str),
-        ("shouting_model.py", "answer", str),
-        ("first_word.py", "score", float),
-    ],
-)
-def test_one_line_uses_it(parts, file, name, expected):
-    task = Task("Name the thing.", examples=POOL, test=[Example("please dim the fan now", "fan !")], labels=None)
-    known = {"pool": POOL, "documents": RetrieverContract.documents, "task": task, "replace": replace,
-             "compare": compare, "FewShot": FewShot, "RandomSelector": RandomSelector, "load_model": load_model,
-             "RetrieveThenAnswer": RetrieveThenAnswer, "ExtractiveReader": ExtractiveReader}  # fmt: skip
-    names = {**parts, **known}
-    exec(compile(USES[file], file, "exec"), names)  # noqa: S102 - our own text
-    assert isinstance(names[name], expected)
-    if file == "first_word.py":
-        assert names["score"] == 1.0  # "fan" against "fan !", which an exact match would refuse
+@pytest.mark.parametrize("file", FILES)
+def test_a_registered_component_is_used_by_its_spec(components, file):
+    names = {}
+    exec(compile(SETUP + USES[file], file, "exec"), names)  # noqa: S102 - our own text
+    names["index"].close()
+    assert names["answer"] == EXPECTED[file]
+
+
+def test_an_installed_component_is_used_by_its_spec(tmp_path):
+    distribution(tmp_path, FILES, entry_points=FILES)
+    uses = "\n".join(f"{use}answers[{file!r}] = answer" for file, use in USES.items())
+    program = f"import json\n{SETUP}\nanswers = {{}}\n{uses}\nindex.close()\nprint(json.dumps(answers))"
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    done = subprocess.run([sys.executable, "-c", start + program], check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == EXPECTED

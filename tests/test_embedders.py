@@ -145,12 +145,12 @@ def test_loading_asks_an_embedder_for_nothing():
 
 @pytest.mark.parametrize("spec", ["hash:", "hash:0", "hash:-3", "hash:3.5", "hash:x", "hash"])
 def test_bad_dimensions(spec: str):
-    with pytest.raises(InvalidInputError, match="hash:384"):
+    with pytest.raises(InvalidInputError):
         load_embedder(spec)
 
 
 def test_other_bad_arguments():
-    with pytest.raises(InvalidInputError, match="`dim` must be at least 1"):
+    with pytest.raises(InvalidInputError, match="`dim`"):
         HashingEmbedder(0)
     with pytest.raises(InvalidInputError, match="`dtype` must be one of"):
         load_embedder("minilm", dtype="float8")

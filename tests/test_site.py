@@ -11,6 +11,7 @@ import pytest
 
 import ragkit
 import ragkit.langchain
+from ragkit.registry import KINDS, specs
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,6 +23,13 @@ def test_every_public_name_has_a_topic():
     homes = {**ragkit._HOME_OF, **ragkit.langchain._HOME_OF}
     asked = {home if home == "ragkit.errors" else f"{home}.{name}" for name, home in homes.items()}
     assert {f"::: {place}" for place in asked} <= shown
+
+
+def test_every_component_is_listed():
+    page = runpy.run_path(str(ROOT / "docs" / "site" / "component_pages.py"))["page"]()
+    for kind in KINDS:
+        section = page.split(f"## {kind.capitalize()}s\n")[1].split("\n## ")[0]
+        assert re.findall(r"^\| `(.*?)` \|", section, re.MULTILINE) == specs(kind)
 
 
 @pytest.fixture(scope="module")

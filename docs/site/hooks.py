@@ -1,4 +1,4 @@
-"""MkDocs hooks that add generated pages: commands, reference, plots, CONTRIBUTING and CHANGELOG."""
+"""MkDocs hooks that add generated pages: commands, components, reference, plots, CONTRIBUTING and CHANGELOG."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import command_pages  # MkDocs imports modules from the folder of its hooks
+import component_pages
 import plots
 import reference_pages
 from mkdocs.config.defaults import MkDocsConfig
@@ -21,7 +22,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     decisions = config.nav.pop()
     config.nav += [
         {"Commands": list(command_pages.pages())},
-        {"Reference": list(reference_pages.pages())},
+        {"Reference": ["components.md", *reference_pages.pages()]},
         {**decisions, "Decisions": ["decisions/README.md", *_decisions()]},
         {"Project": ["contributing.md", "changes.md"]},
     ]
@@ -32,6 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages and plots that are generated from the code and from the committed results."""
     made: dict[str, str | bytes] = {**command_pages.pages(), **reference_pages.pages()}
     made |= {f"plots/{name}.svg": plots.svg(name) for name in plots.PLOTS}
+    made["components.md"] = component_pages.page()
     made["contributing.md"] = _moved("CONTRIBUTING.md")
     made["changes.md"] = _moved("CHANGELOG.md")
     for place, content in made.items():

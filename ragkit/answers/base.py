@@ -133,9 +133,12 @@ def load_reader(
         return spec
     if not isinstance(spec, str):
         raise InvalidInputError(f"`spec` must be a string or an AnswerReader, got {type(spec).__name__}")
-    name, _, argument = spec.strip().partition(":")
-    reader: type[AnswerReader] = find("answer reader", name)
-    return reader.from_spec(argument, Expected(_strings("labels", labels), _strings("options", options)))
+    spec = spec.strip()
+    found = find("answer reader", spec)
+    reader: type[AnswerReader] = found.load()
+    return reader.from_spec(
+        spec[len(found.name) + 1 :], Expected(_strings("labels", labels), _strings("options", options))
+    )
 
 
 def _strings(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:

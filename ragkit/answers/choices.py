@@ -16,7 +16,6 @@ from ragkit.answers.labels import Names
 from ragkit.answers.reasoning import without_reasoning
 from ragkit.answers.wording import announcing, negated, plain
 from ragkit.errors import InvalidInputError
-from ragkit.registry import register
 
 MOST_OPTIONS = len(ascii_uppercase)
 
@@ -93,7 +92,6 @@ def read_option(text: str, options: Sequence[str]) -> Choice:
     return NO_CHOICE if outside.truncated else _read(outside.text, len(options), Names(options))
 
 
-@register("answer reader", "choice")
 @dataclass(frozen=True)
 class ChoiceReader(AnswerReader):
     """The letter of the option that a completion names; the answer is the capital letter.

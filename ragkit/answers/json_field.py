@@ -13,14 +13,12 @@ from typing_extensions import override
 from ragkit.answers.base import AnswerReader, Expected, ReadAnswer, unreadable
 from ragkit.answers.numbers import canonical
 from ragkit.errors import InvalidInputError
-from ragkit.registry import register
 
 # A brace that is followed by a field or by the closing brace; braces of prose and LaTeX are not tried.
 _OBJECT = re.compile(r'\{\s*+(?:\}|"(?:[^"\\]|\\.)*+"\s*+:)', re.DOTALL)
 _MISSING = object()
 
 
-@register("answer reader", "json:<field>")
 @dataclass(frozen=True)
 class JsonField(AnswerReader):
     """A field of the first JSON object in the completion, whatever surrounds it.

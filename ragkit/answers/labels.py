@@ -14,7 +14,6 @@ from typing_extensions import override
 from ragkit.answers.base import AnswerReader, Expected, ReadAnswer, unreadable
 from ragkit.answers.wording import CharacterTable, announcing, negated, plain
 from ragkit.errors import InvalidInputError
-from ragkit.registry import register
 
 # Scripts written without spaces: each of their characters is a word of its own.
 _UNSPACED = "\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
@@ -269,7 +268,6 @@ def _stands_alone(text: str, found: Mention) -> bool:
     return not _ONE_CHARACTER.match(after) and not _ONE_CHARACTER.match(text[max(0, found.start - 1) : found.start])
 
 
-@register("answer reader", "label")
 @dataclass(frozen=True)
 class LabelReader(AnswerReader):
     """The label that a completion names.

@@ -14,7 +14,6 @@ from typing_extensions import override
 
 from ragkit.answers.base import AnswerReader, ReadAnswer, unreadable
 from ragkit.answers.wording import CharacterTable, announcing
-from ragkit.registry import register
 
 _SPACE = "\u00a0"  # stands for every space that groups digits: no-break, narrow no-break, thin, figure, LaTeX
 _LOOK_ALIKE = {
@@ -132,7 +131,6 @@ def canonical(value: Decimal) -> str:
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
-@register("answer reader", "number")
 @dataclass(frozen=True)
 class NumberReader(AnswerReader):
     r"""The number that a completion gives as its answer, as a canonical decimal: ``"9500"``, ``"-3.5"``.

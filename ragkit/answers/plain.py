@@ -11,13 +11,11 @@ from typing_extensions import override
 
 from ragkit.answers.base import AnswerReader, Expected, ReadAnswer, load_reader, unreadable
 from ragkit.errors import InvalidInputError
-from ragkit.registry import register
 
 MAX_PATTERN_TEXT = 20_000
 _FENCE_LINE = re.compile(r"```\w*")
 
 
-@register("answer reader", "first-line")
 @dataclass(frozen=True)
 class FirstLine(AnswerReader):
     """The first line that is not blank; the marks of a code block are not a line."""
@@ -34,7 +32,6 @@ class FirstLine(AnswerReader):
         return unreadable("the completion has no text in its code block") if first is None else ReadAnswer(first)
 
 
-@register("answer reader", "whole")
 @dataclass(frozen=True)
 class Whole(AnswerReader):
     """The whole completion, stripped."""
@@ -49,7 +46,6 @@ class Whole(AnswerReader):
         return ReadAnswer(text.strip())
 
 
-@register("answer reader", "regex:<pattern>")
 @dataclass(frozen=True)
 class Regex(AnswerReader):
     """The first match of a regular expression: its first group that took part, or the whole match.
@@ -92,7 +88,6 @@ class Regex(AnswerReader):
         return cls(argument)
 
 
-@register("answer reader", "after:<marker>")
 @dataclass(frozen=True)
 class After(AnswerReader):
     """The text after the last marker that is followed by any, read by another reader.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from ragkit.errors import InvalidInputError, UnknownSpecError
+from ragkit.errors import InvalidInputError
+from ragkit.registry import create, find
 
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder
-
-_DIGITS = 6  # a million dimensions and no more
-KNOWN = ("minilm", "st:<hub id or folder>", "onnx:minilm", "onnx:st:<hub id or folder>", "hash:<dimensions>")
 
 
 def load_embedder(embedder: str | Embedder | object, *, dtype: str = "float32") -> Embedder:
@@ -27,33 +25,17 @@ def load_embedder(embedder: str | Embedder | object, *, dtype: str = "float32") 
         An embedder.
 
     Raises:
-        UnknownSpecError: If the spec stands for nothing known.
+        UnknownSpecError: If no embedder has this name.
         InvalidInputError: If it is neither a spec nor an embedder, or the part after the colon makes no sense.
     """
     if not isinstance(embedder, str):
         return _from_object(embedder)
-    kind, _, rest = embedder.partition(":")
-    if embedder == "minilm" or (kind == "st" and rest):
-        from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
-
-        if embedder == "minilm":
-            return SentenceTransformerEmbedder.minilm(dtype=dtype)
-        return SentenceTransformerEmbedder(rest, dtype=dtype)
-    if kind == "onnx" and (rest == "minilm" or (rest.startswith("st:") and rest != "st:")):
-        from ragkit.embedders.onnx import OnnxEmbedder
-
-        if dtype != "float32":
-            raise InvalidInputError(f"{embedder!r} computes in float32; for `dtype` {dtype!r} use {rest!r}")
-        return OnnxEmbedder.minilm() if rest == "minilm" else OnnxEmbedder(rest.removeprefix("st:"))
-    if kind == "hash":
-        from ragkit.embedders.hashing import HashingEmbedder
-
-        if not rest.isdecimal() or len(rest) > _DIGITS or int(rest) < 1:
-            raise InvalidInputError(f"`hash:` takes a number of dimensions, as in 'hash:384'; got {embedder[:80]!r}")
-        return HashingEmbedder(int(rest))
-    if kind == "langchain":
+    if embedder.startswith("langchain:"):
         raise InvalidInputError(f"{embedder!r} is an object of LangChain's; give the object itself as the embedder")
-    raise UnknownSpecError("embedder", embedder, KNOWN)
+    if dtype != "float32" and "dtype" not in find("embedder", embedder).parameters():
+        raise InvalidInputError(f"{embedder!r} computes in float32, so `dtype` {dtype!r} cannot be used; omit it")
+    loaded: Embedder = create("embedder", embedder, settings={"dtype": dtype})
+    return loaded
 
 
 def _from_object(embedder: object) -> Embedder:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError
 from ragkit.text import refuse_bare_string, words
 
+_MOST_DIMENSIONS = 1_000_000
+
 
 class HashingEmbedder:
     """Embed texts by hashing their words and letter triples.
@@ -28,10 +30,10 @@ class HashingEmbedder:
         """Make an embedder of ``dim`` dimensions.
 
         Raises:
-            InvalidInputError: If ``dim`` is below 1.
+            InvalidInputError: If ``dim`` is below 1 or above a million.
         """
-        if dim < 1:
-            raise InvalidInputError(f"`dim` must be at least 1, got {dim}")
+        if not 1 <= dim <= _MOST_DIMENSIONS:
+            raise InvalidInputError(f"`dim` must be between 1 and {_MOST_DIMENSIONS}, got {dim}")
         self.dim = dim
 
     @property

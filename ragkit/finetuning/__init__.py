@@ -161,9 +161,10 @@ def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder
     """
     from ragkit.embedders import load_embedder
     from ragkit.protocols import Embedder
+    from ragkit.registry import is_known
 
     if isinstance(model, str):
-        is_encoder = model == "minilm" or model.startswith(("st:", "onnx:", "hash:"))
+        is_encoder = is_known("embedder", model)
         if method == "classifier-head" and not is_encoder:
             raise UnsupportedError(
                 f"'classifier-head' takes an embedder such as 'minilm' or 'st:<folder>', got {model!r}"

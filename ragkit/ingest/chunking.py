@@ -11,13 +11,13 @@ from typing import Protocol, runtime_checkable
 from typing_extensions import override
 
 from ragkit.embedders import load_embedder
-from ragkit.errors import InvalidInputError, UnknownSpecError
+from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.protocols import Embedder
 from ragkit.records import Document
+from ragkit.registry import create
 
 Measure = Callable[[str], int]
-KNOWN = ("recursive:<characters>:<overlap>", "markdown:<characters>:<overlap>", "tokens:<tokens>:<overlap>")
 _SEPARATORS = ["\n\n", "\n", ". ", " ", ""]
 _LINE = re.compile(r"\r\n?|\n")
 _WORD = re.compile(r"\S+\s*")
@@ -214,22 +214,15 @@ def load_chunker(chunker: str | Chunker, *, embedder: str | Embedder = "minilm")
         A chunker.
 
     Raises:
-        UnknownSpecError: If the spec stands for nothing known.
+        UnknownSpecError: If no chunker has this name.
         InvalidInputError: If a size is not a number in its range.
     """
     if not isinstance(chunker, str):
         if isinstance(chunker, Chunker):
             return chunker
         raise InvalidInputError(f"`chunker` must be a spec such as 'tokens' or a Chunker, got {type(chunker).__name__}")
-    kind, *sizes = chunker.split(":")
-    if kind not in {"recursive", "markdown", "tokens"} or len(sizes) > 2:
-        raise UnknownSpecError("chunker", chunker, KNOWN)
-    if not all(size.isdecimal() for size in sizes):
-        raise InvalidInputError(f"a chunker takes sizes as numbers, as in 'recursive:800:80'; got {chunker!r}")
-    numbers = [int(size) for size in sizes]
-    if kind == "tokens":
-        return TokenChunker(embedder, *numbers)
-    return (RecursiveChunker if kind == "recursive" else MarkdownChunker)(*numbers)
+    loaded: Chunker = create("chunker", chunker, settings={"embedder": embedder})
+    return loaded
 
 
 def _quarter(text: str) -> int:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from ragkit.errors import MetricError, RagkitError, UnknownSpecError
-from ragkit.metrics.extracted import field_f1, record_f1
-from ragkit.metrics.matching import ChoiceMatch, exact_match, label_match, number_match
-from ragkit.metrics.wording import chrf, rouge_1, rouge_2, rouge_l, token_f1
 from ragkit.records import Example
+from ragkit.registry import create, specs
+from ragkit.registry import name_of as registered_name
 
 Metric: TypeAlias = Callable[[str, str], float]
 
@@ -30,28 +29,13 @@ class RowMetric(Protocol):
 
 AnyMetric: TypeAlias = str | Metric | RowMetric
 
-METRICS: dict[str, Metric | RowMetric] = {
-    "exact_match": exact_match,
-    "accuracy": label_match,
-    "f1": token_f1,
-    "chrf": chrf,
-    "rouge1": rouge_1,
-    "rouge2": rouge_2,
-    "rougeL": rouge_l,
-    "choice": ChoiceMatch(),
-    "number": number_match,
-    "records": record_f1,
-    "fields": field_f1,
-}
-_KNOWN = (*METRICS, "sql:<database file>", "judge:<model>")
-
 
 def load_metric(metric: AnyMetric) -> Metric | RowMetric:
     """Return the metric that a name stands for; a function or an object is its own.
 
     Args:
-        metric: A name of `METRICS`, ``"sql:<database file>"``, ``"judge:<model>"``, a function of answer and expected
-            text, or a `RowMetric`.
+        metric: The spec of a registered metric, such as ``"accuracy"``, ``"sql:<database file>"`` or
+            ``"judge:<model>"``, a function of answer and expected text, or a `RowMetric`.
 
     Returns:
         The metric.
@@ -62,19 +46,9 @@ def load_metric(metric: AnyMetric) -> Metric | RowMetric:
     if not isinstance(metric, str):
         if callable(metric) or isinstance(metric, RowMetric):
             return metric
-        raise UnknownSpecError("metric", repr(metric), _KNOWN, hint="A function of two texts is a metric too.")
-    kind, _, given = metric.partition(":")
-    if kind == "sql" and given:
-        from ragkit.metrics.sql import SqlMatch
-
-        return SqlMatch(given)
-    if kind == "judge" and given:
-        from ragkit.metrics.judge import Judge
-
-        return Judge(given)
-    if metric not in METRICS:
-        raise UnknownSpecError("metric", metric, _KNOWN)
-    return METRICS[metric]
+        raise UnknownSpecError("metric", repr(metric), specs("metric"), hint="A function of two texts is a metric too.")
+    loaded: Metric | RowMetric = create("metric", metric)
+    return loaded
 
 
 def fingerprint_of(metric: AnyMetric) -> str:
@@ -83,7 +57,7 @@ def fingerprint_of(metric: AnyMetric) -> str:
     Returns:
         A text; for a function its name, since its code cannot be hashed soundly.
     """
-    if isinstance(metric, str) and not metric.startswith(("sql:", "judge:")):
+    if isinstance(metric, str) and ":" not in metric:
         return metric
     loaded = load_metric(metric)
     given = getattr(loaded, "fingerprint", None) or getattr(loaded, "name", None)
@@ -124,9 +98,9 @@ def name_of(metric: Metric | RowMetric) -> str:
     """What a metric is called in messages.
 
     Returns:
-        Its name in `METRICS`, its own, or that of the function.
+        Its name in the registry, its own, or that of the function.
     """
-    listed = next((name for name, known in METRICS.items() if known is metric), None)
+    listed = registered_name("metric", metric)
     return listed or str(getattr(metric, "name", getattr(metric, "__qualname__", type(metric).__qualname__)))
 
 

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from ragkit.errors import InvalidInputError, UnknownSpecError
-from ragkit.extras import require
+from ragkit.errors import InvalidInputError
 from ragkit.models.devices import AnyDtype
 from ragkit.progress import progress
+from ragkit.registry import create, find
 
 if TYPE_CHECKING:
     from ragkit.models.budget import Budget
@@ -17,22 +17,6 @@ if TYPE_CHECKING:
     from ragkit.models.rate_limit import RateLimit, Retry
     from ragkit.models.response_cache import AnswerCache
     from ragkit.protocols import LanguageModel
-
-PROVIDERS = ("anthropic", "azure_openai", "bedrock", "cohere", "deepseek", "google_genai", "google_vertexai", "groq",
-             "huggingface", "mistralai", "ollama", "openai", "openrouter", "perplexity", "together", "xai")  # fmt: skip
-KNOWN = (
-    "smollm2",
-    "tiny",
-    "gemma3-270m",
-    "gguf:<file>",
-    "hf:<hub id or folder>",
-    "minilm",
-    "st:<hub id or folder>",
-    "onnx:minilm",
-    "onnx:st:<hub id or folder>",
-    "replay:<file>",
-    *(f"{provider}:<model>" for provider in PROVIDERS),
-)
 
 
 def default_model() -> str:
@@ -85,7 +69,7 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by 
         A language model.
 
     Raises:
-        UnknownSpecError: If the spec stands for nothing known.
+        UnknownSpecError: If no model has this name; `ragkit.registry.specs` lists them.
         InvalidInputError: If an argument does not go with the spec.
     """
     loaded: LanguageModel
@@ -103,7 +87,7 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by 
     else:
         with progress(f"loading {model[:60]}", None):
             loaded = _from_spec(model, adapter, base_url, dtype, prices, timeout)
-        if model.partition(":")[0] in PROVIDERS:
+        if "base_url" in find("model", model).parameters():  # an API model
             from ragkit.models.rate_limit import Retry
 
             retry = retry or Retry()
@@ -125,34 +109,16 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by 
 def _from_spec(
     spec: str, adapter: str | None, base_url: str | None, dtype: AnyDtype, prices: Prices | None, timeout: float
 ) -> LanguageModel:
-    kind, _, rest = spec.partition(":")
-    is_local = spec in {"smollm2", "tiny", "gemma3-270m"} or (kind in {"hf", "gguf"} and rest != "")
-    is_encoder = spec == "minilm" or (kind in {"st", "onnx"} and rest != "")
-    if adapter is not None and not is_local:
+    accepted = find("model", spec).parameters()
+    if adapter is not None and "adapter" not in accepted:
         raise InvalidInputError(f"`adapter` goes with a local model, got it with {spec!r}")
-    if dtype != "auto" and not is_local and not is_encoder:
+    if dtype != "auto" and "dtype" not in accepted:
         raise InvalidInputError(f"`dtype` goes with a local model, got it with {spec!r}")
-    if base_url is not None and kind not in PROVIDERS:
+    if base_url is not None and "base_url" not in accepted:
         raise InvalidInputError(f"`base_url` goes with an API model such as 'openai:<model>', got it with {spec!r}")
-    if is_local:
-        require("torch", "transformers")
-        from ragkit.models.loading import load_local
-
-        return load_local(spec, adapter=adapter, dtype=dtype)
-    if is_encoder:
-        from ragkit.embedders import load_embedder
-        from ragkit.models.encoder import EncoderModel
-
-        return EncoderModel(load_embedder(spec, dtype="float32" if dtype == "auto" else dtype))
-    if kind == "replay" and rest:
-        from ragkit.models.replay import ReplayModel
-
-        return ReplayModel(rest)
-    if kind in PROVIDERS and rest:
-        from ragkit.models.api import LangChainModel
-
-        return LangChainModel.from_spec(spec, base_url=base_url, prices=prices, timeout=timeout)
-    raise UnknownSpecError("model", spec, KNOWN)
+    settings = {"adapter": adapter, "base_url": base_url, "dtype": dtype, "prices": prices, "timeout": timeout}
+    loaded: LanguageModel = create("model", spec, settings=settings)
+    return loaded
 
 
 def _from_object(model: object, prices: Prices | None) -> LanguageModel:

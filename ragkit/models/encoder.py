@@ -11,11 +11,25 @@ from typing_extensions import override
 from ragkit.embedders import load_embedder
 from ragkit.errors import UnsupportedError
 from ragkit.models.base import ModelBase
+from ragkit.models.devices import AnyDtype
 from ragkit.models.prompts import checked_prompts, prompt_text
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, Embedder
 from ragkit.records import Completion, Usage
 from ragkit.text import refuse_bare_string
+
+
+def load_encoder(spec: str, *, dtype: AnyDtype = "auto") -> EncoderModel:
+    """Load an encoder as a model.
+
+    Args:
+        spec: The spec of an embedder.
+        dtype: Precision of the weights; ``"auto"`` is ``"float32"``.
+
+    Returns:
+        The model.
+    """
+    return EncoderModel(load_embedder(spec, dtype="float32" if dtype == "auto" else dtype))
 
 
 class EncoderModel(ModelBase):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
+from ragkit.index import Index
 from ragkit.lexical.fusion import Fusion, check_fusion, fuse
 from ragkit.protocols import Retriever
 from ragkit.records import Hit
@@ -88,6 +89,19 @@ class HybridRetriever(RetrieverBase):
             fuse_hits(dict(zip(self.parts, lists, strict=True)), weights, k, self.fusion, self.constant)
             for lists in zip(*found, strict=True)
         ]
+
+
+def hybrid_of(index: Index, load: Callable[[str], Retriever]) -> HybridRetriever:  # noqa: ARG001 - all are given it
+    """Create the retriever ``"hybrid"`` of an index, which fuses ``"bm25"`` and ``"dense"``.
+
+    Args:
+        index: The index.
+        load: Loads a retriever of this index by name.
+
+    Returns:
+        The retriever.
+    """
+    return HybridRetriever([load("bm25"), load("dense")])
 
 
 def fuse_hits(

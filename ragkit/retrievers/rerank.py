@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.embedders import load_embedder
-from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
+from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.extras import require
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import LanguageModel, Retriever, TokenEmbedder
+from ragkit.registry import create
 from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
 
 _DECIMALS = 9  # what the order in which float64 numbers are added cannot change
-
-KNOWN = ("cross-encoder:<hub id or folder>", "tokens:<embedder>")
 
 
 class Reranker(Protocol):
@@ -103,20 +102,12 @@ def load_reranker(reranker: object) -> Reranker:
         A function.
 
     Raises:
-        UnknownSpecError: If the spec stands for nothing known.
+        UnknownSpecError: If no reranker has this name.
         InvalidInputError: If it is none of these.
     """
     if isinstance(reranker, str):
-        kind, _, rest = reranker.partition(":")
-        if kind == "tokens" and rest:
-            return TokenLikeness(rest)
-        if kind == "cross-encoder" and rest:
-            require("sentence_transformers")
-            from sentence_transformers import CrossEncoder
-
-            with quiet_transformers():
-                return _Predicting(CrossEncoder(rest))
-        raise UnknownSpecError("reranker", reranker, KNOWN)
+        loaded: Reranker = create("reranker", reranker)
+        return loaded
     if isinstance(reranker, LanguageModel):
         return QueryLikelihood(reranker)
     if hasattr(reranker, "predict"):
@@ -124,6 +115,22 @@ def load_reranker(reranker: object) -> Reranker:
     if callable(reranker):
         return cast("Reranker", reranker)
     raise InvalidInputError(f"`reranker` must be a spec, a language model or a function, got {type(reranker).__name__}")
+
+
+def load_cross_encoder(source: str) -> Reranker:
+    """Load a cross-encoder of sentence-transformers.
+
+    Args:
+        source: A hub id or a folder.
+
+    Returns:
+        The reranker.
+    """
+    require("sentence_transformers")
+    from sentence_transformers import CrossEncoder
+
+    with quiet_transformers():
+        return _Predicting(CrossEncoder(source))
 
 
 class QueryLikelihood:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
 from ragkit.protocols import Embedder
 from ragkit.records import Example
+from ragkit.registry import Kind, components
 from ragkit.templates import Template
 from ragkit_selectors.base import Pipeline, PoolSelector, Selecting
 from ragkit_selectors.embedding import EmbeddingSelector
@@ -156,15 +157,21 @@ def _same_embedder(manifest: _Manifest, embedder: str | Embedder | None) -> Embe
 
 
 def _class_of(kind: str) -> type[Any]:
-    """The class of a saved selector: one of ours, or one of the user's that the program has imported."""
-    import ragkit_selectors
+    """The class of a saved selector: a registered one, or one of the user's that the program has imported."""
+    imported = {each.__name__: each for each in _below(PoolSelector)}
+    found = _registered("selector", kind) or imported.get(kind)
+    if found is None:
+        raise InvalidInputError(
+            f"a {kind} was saved there, which is not a known class; import or install its module, then load"
+        )
+    return found
 
-    names = ("BM25", "Containment", "Embedding", "Fixed", "Hybrid", "Jaccard", "Ngram", "Random", "Tfidf")
-    ours: dict[str, type[Any]] = {f"{name}Selector": getattr(ragkit_selectors, f"{name}Selector") for name in names}
-    known = {each.__name__: each for each in _below(PoolSelector)} | ours
-    if kind not in known:
-        raise InvalidInputError(f"a {kind} was saved there, which is no class of ragkit; import its module, then load")
-    return known[kind]
+
+def _registered(kind: Kind, name: str) -> type[Any] | None:
+    """The class with this name among the registered components."""
+    found = [each for each in components(kind) if re.split("[:.]", each.origin)[-1] == name]
+    loaded: type[Any] | None = found[0].load() if found else None
+    return loaded
 
 
 def _below(parent: type[Any]) -> Iterator[type[Any]]:
@@ -180,7 +187,7 @@ def _embedded(source: PoolSelector) -> tuple[Embedder, NDArray[np.float32]] | tu
 
 def _described(stage: Stage) -> _Part:
     kind = type(stage).__name__
-    if kind not in _stages():
+    if _stage_class(kind) is not type(stage):
         raise UnsupportedError(
             f"a {kind} cannot be saved; save the selector without it and put it behind after loading"
         )
@@ -197,18 +204,15 @@ def _described(stage: Stage) -> _Part:
     return _Part(kind=kind, arguments=arguments)
 
 
-def _stages() -> dict[str, type]:
-    from ragkit_selectors.stages import diversity_stages as diverse
-    from ragkit_selectors.stages import filters
-    from ragkit_selectors.stages import prompt_order as order
+def _stage_class(name: str) -> type[Any] | None:
+    from ragkit_selectors.stages.prompt_order import Pinned
 
-    kept = (diverse.Coverage, diverse.Dpp, diverse.LabelBalanced, diverse.LabelNearest, diverse.Mmr)
-    others = (filters.Guard, filters.MinScore, filters.TokenLimit, order.Order, order.Pinned)
-    return {each.__name__: each for each in (*kept, *others)}
+    return Pinned if name == Pinned.__name__ else _registered("stage", name)  # ids of a pool cannot be part of a spec
 
 
 def _stage(part: _Part) -> Stage:
-    if part.kind not in _stages():
+    made = _stage_class(part.kind)
+    if made is None:
         raise InvalidInputError(f"a stage {part.kind} was saved there, which this ragkit does not know; update it")
     arguments = {
         name: Template(**value | {"labels": tuple(value.get("labels", ()))})  # JSON has no tuples
@@ -216,8 +220,8 @@ def _stage(part: _Part) -> Stage:
         else value
         for name, value in part.arguments.items()
     }
-    made: Stage = _stages()[part.kind](**arguments)
-    return made
+    stage: Stage = made(**arguments)
+    return stage
 
 
 def _line(entry: Entry) -> str:

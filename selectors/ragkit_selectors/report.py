@@ -13,6 +13,7 @@ from ragkit.embedders.caching import RememberingEmbedder
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.protocols import Embedder
 from ragkit.records import Selection
+from ragkit.registry import find
 from ragkit.templates import Template
 from ragkit.text import folded, refuse_bare_string, words
 from ragkit_selectors.base import Selecting
@@ -185,7 +186,8 @@ def autoselect(
     refuse_bare_string("specs", specs)
     if not specs:
         raise InvalidInputError("`specs` must name one selector at least, such as 'bm25'; got none")
-    needed = any(name in spec for spec in specs for name in ("embedding", "hybrid"))
+    sources = [spec.partition("|")[0].strip() for spec in specs]
+    needed = any("embedder" in find("selector", source).parameters() for source in sources)
     shared = RememberingEmbedder(load_embedder(embedder)) if needed else embedder
     pool, dev = list(pool), list(dev)
     judged = []

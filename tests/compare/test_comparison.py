@@ -13,13 +13,14 @@ from waiting import wait_for
 from ragkit import Budget, Example, ScriptedModel, Task, compare
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, UnknownSpecError
+from ragkit.registry import specs
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.results import read_cell
 from ragkit_pipelines.compare.running import setting_key
 from ragkit_pipelines.compare.statistics.recommendation import recommend, summarise
 from ragkit_pipelines.compare.statistics.tests import holm, mcnemar, wilson
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting
-from ragkit_pipelines.compare.strategies.named import NAMED
+from ragkit_pipelines.compare.strategies.named import load_strategy
 
 LABELLED = [
     Example(f"{word} number {n}", label) for word, label in (("card", "bank"), ("cake", "food")) for n in range(6)
@@ -201,7 +202,8 @@ def test_bad_calls_write_nothing(tmp_path, strategies, options, message):
 
 
 def test_every_name_is_its_strategys_own():
-    assert all(strategy.name == name for name, strategy in NAMED.items())
+    plain = [spec for spec in specs("strategy") if "<" not in spec]
+    assert [load_strategy(spec).name for spec in plain] == plain
 
 
 SCRIPT = """

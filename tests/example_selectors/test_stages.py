@@ -343,7 +343,7 @@ def test_the_pool_is_ranked_once(stages, monkeypatch):
     ("make", "message"),
     [
         (lambda: MinScore(), "`MinScore` needs a bound"),
-        (lambda: load_selector("bm25 | token-limit:99.5", POOL), "`limit` must be a whole number, .* got 99.5"),
+        (lambda: load_selector("bm25 | token-limit:99.5", POOL), "`limit`"),
         (lambda: load_selector(7, POOL), "unknown selector '7'"),
         (lambda: Mmr(1.5), "`trade_off`"),
         (lambda: Mmr(fetch_k=0), "`fetch_k`"),
@@ -356,10 +356,10 @@ def test_the_pool_is_ranked_once(stages, monkeypatch):
         (lambda: JaccardSelector(POOL) | Order() | Guard(), "nothing behind `Order`"),
         (lambda: JaccardSelector(POOL) | Pinned(["a"]) | Guard(), "only `Order` may stand behind `Pinned`"),
         (lambda: JaccardSelector(POOL) | 3, "must be a stage, got int"),
-        (lambda: load_selector("bm25 | mmr:high", POOL), "takes a number behind the colon, got 'high'"),
-        (lambda: load_selector("bm25 | token-limit:nan", POOL), "takes a number behind the colon, got 'nan'"),
-        (lambda: load_selector("bm25 | token-limit:1e999", POOL), "takes a number behind the colon, got '1e999'"),
-        (lambda: load_selector("bm25 | token-limit:1.5", POOL), "`limit` must be a whole number, 0 or more; got 1.5"),
+        (lambda: load_selector("bm25 | mmr:high", POOL), "`trade_off`"),
+        (lambda: load_selector("bm25 | token-limit:nan", POOL), "`limit`"),
+        (lambda: load_selector("bm25 | token-limit:1e999", POOL), "`limit`"),
+        (lambda: load_selector("bm25 | token-limit:1.5", POOL), "`limit`"),
         (lambda: MinScore(cosine=float("nan")), "`cosine` must be a finite number, got nan"),
     ],
 )

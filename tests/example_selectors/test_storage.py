@@ -268,5 +268,5 @@ def test_a_class_that_the_program_does_not_know_is_named(tmp_path):
     assert isinstance(Passing.load(tmp_path / "own"), Passing)
     manifest = tmp_path / "own" / "selector.json"
     manifest.write_text(manifest.read_text().replace("Passing", "Missing"))
-    with pytest.raises(InvalidInputError, match="a Missing was saved there, which is no class of ragkit; import"):
+    with pytest.raises(InvalidInputError, match="Missing"):
         FixedSelector.load(tmp_path / "own")

@@ -111,7 +111,7 @@ def test_specs_of_chunkers():
     assert load_chunker(own) is own
     with pytest.raises(UnknownSpecError):
         load_chunker("recusive")
-    with pytest.raises(InvalidInputError, match="takes sizes as numbers"):
+    with pytest.raises(InvalidInputError, match="`size`"):
         load_chunker("recursive:many")
     with pytest.raises(InvalidInputError, match="`overlap` between 0 and half"):
         load_chunker("recursive:10:6")

@@ -11,9 +11,9 @@ from hypothesis.strategies import decimals, text
 
 from ragkit import Example, ScriptedModel, Task
 from ragkit.errors import InvalidInputError, MetricError, UnknownSpecError
-from ragkit.metrics import METRICS, exact_match, label_match, load_metric, score_answers
+from ragkit.metrics import load_metric, score_answers
 from ragkit.metrics.judge import Judge
-from ragkit.metrics.matching import last_number
+from ragkit.metrics.matching import exact_match, label_match, last_number
 from ragkit.options import read_option
 
 
@@ -191,9 +191,9 @@ def test_choices_are_read_by_letter_and_by_words():
     options = ["a red ship", "a house"]
     rows = [Example("What is it?", right, metadata={"options": options}) for right in ("A", "a house")]
     answers = [["A", "B"], ["(B) a house", "The answer is B."], ["A red ship!", "house or ship"]]
-    assert [score_answers(METRICS["choice"], given, rows) for given in answers] == [[1, 1], [0, 1], [1, 0]]
+    assert [score_answers(load_metric("choice"), given, rows) for given in answers] == [[1, 1], [0, 1], [1, 0]]
     with pytest.raises(InvalidInputError, match=r"rows\[1\] needs its options"):
-        score_answers(METRICS["choice"], ["A", "A"], [rows[0], Example("q", "A")])
+        score_answers(load_metric("choice"), ["A", "A"], [rows[0], Example("q", "A")])
 
 
 def reluctant(answer: str, expected: str) -> float:

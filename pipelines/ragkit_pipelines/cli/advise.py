@@ -25,7 +25,7 @@ def advise(  # noqa: PLR0913 - one option per requirement
     latency_ms: Annotated[Optional[float], typer.Option(help="Maximum latency in milliseconds.")] = None,  # noqa: UP045
     examples: Annotated[int, typer.Option(help="Number of labelled examples, if no data is given.")] = 0,
     model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2 or tiny.")] = None,  # noqa: UP045
-    embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
+    embedder: Annotated[str, typer.Option(help="Embedder: {embedder}.")] = "minilm",
     trials: Annotated[int, typer.Option(help="Number of settings to try per strategy.")] = 0,
     calls: Annotated[Optional[int], typer.Option(help="Maximum number of calls.")] = None,  # noqa: UP045
     money: Annotated[Optional[float], typer.Option(help="Maximum cost in US dollars.")] = None,  # noqa: UP045

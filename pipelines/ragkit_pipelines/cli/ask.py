@@ -17,9 +17,7 @@ from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.index.database import NAME
 from ragkit.progress import progress
-from ragkit.retrievers.bm25 import BM25Retriever
-from ragkit.retrievers.dense import DenseRetriever
-from ragkit.retrievers.hybrid import HybridRetriever
+from ragkit.retrievers.loading import load_retriever
 from ragkit_pipelines.cli.index import pieces_of
 from ragkit_pipelines.cli.select import read_condition
 from ragkit_pipelines.rag import CitedAnswer, ExtractiveReader, RetrieveThenAnswer
@@ -36,6 +34,7 @@ def ask(
         Optional[str],  # noqa: UP045
         typer.Option(help="Such as hash:384, which needs no model; that of the index, or minilm, if not given."),
     ] = None,
+    retriever: Annotated[str, typer.Option(help="Retriever: {retriever}.")] = "hybrid",
     k: Annotated[int, typer.Option(help="How many passages are read.")] = 5,
     where: Annotated[Optional[str], typer.Option(help='Metadata filter as JSON: {"source": "docs/a.md"}.')] = None,  # noqa: UP045
     *,
@@ -49,8 +48,7 @@ def ask(
     """
     with _opened(docs, index, embedder) as held:
         reader = ExtractiveReader(held.embedder or _EMBEDDER) if model == "extractive" else model
-        retriever = HybridRetriever([BM25Retriever(held), DenseRetriever(held)])
-        pipeline = RetrieveThenAnswer(reader, retriever, k)
+        pipeline = RetrieveThenAnswer(reader, load_retriever(retriever, held), k)
         with progress("answering", None):
             answer = pipeline.invoke(question, where=None if where is None else read_condition(where))
     if as_json:

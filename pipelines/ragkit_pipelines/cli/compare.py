@@ -18,6 +18,7 @@ from ragkit.models import default_model
 from ragkit.progress import progress
 from ragkit.tasks import Task
 from ragkit.text import read_json
+from ragkit_pipelines.cli.components import ListingGroup
 from ragkit_pipelines.cli.data import InputField, OutputField, input_of
 from ragkit_pipelines.cli.index import pool_of
 from ragkit_pipelines.cli.select import console_of_width
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare import Comparison
     from ragkit_pipelines.compare.results import Results
 
-compare_app = typer.Typer(invoke_without_command=True)
+compare_app = typer.Typer(invoke_without_command=True, cls=ListingGroup)
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -64,14 +65,14 @@ def compare(  # noqa: PLR0913 - the options of a command
     data: Annotated[Optional[Path], typer.Option(help="JSON Lines or CSV file with input, output and split.")] = None,  # noqa: UP045
     fields: InputField = "input",
     output: OutputField = "output",
-    strategies: Annotated[Optional[str], typer.Option(help="Names of strategies, separated by commas.")] = None,  # noqa: UP045
+    strategies: Annotated[Optional[str], typer.Option(help="Strategies, separated by commas: {strategy}.")] = None,  # noqa: UP045
     sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     vary: Annotated[str, typer.Option(help="What the seeds vary; the rest keeps the first seed.")] = "data,model,order",
     model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2.")] = None,  # noqa: UP045
-    embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
+    embedder: Annotated[str, typer.Option(help="Embedder: {embedder}.")] = "minilm",
     instruction: Annotated[str, typer.Option(help="Instruction for the model.")] = "",
-    metric: Annotated[Optional[str], typer.Option(help="Metric, such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
+    metric: Annotated[Optional[str], typer.Option(help="Metric: {metric}.")] = None,  # noqa: UP045
     trials: Annotated[int, typer.Option(help="Number of settings to try per strategy on held-out examples.")] = 0,
     docs: Annotated[Optional[Path], typer.Option(help="Folder or file from which rag and pearl retrieve.")] = None,  # noqa: UP045
     checks: Annotated[

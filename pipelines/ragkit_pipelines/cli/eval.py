@@ -11,7 +11,7 @@ from typing import Annotated, Optional, TypeVar
 import typer
 from rich.table import Table
 
-from ragkit.errors import InvalidInputError, UnknownSpecError
+from ragkit.errors import InvalidInputError
 from ragkit.evaluation import (
     RetrievalReport,
     compare_retrieval,
@@ -23,14 +23,10 @@ from ragkit.evaluation import (
     write_run,
 )
 from ragkit.index import Index
-from ragkit.protocols import Retriever
-from ragkit.retrievers.bm25 import BM25Retriever
-from ragkit.retrievers.dense import DenseRetriever
-from ragkit.retrievers.hybrid import HybridRetriever
+from ragkit.retrievers.loading import load_retrievers
 from ragkit_pipelines.cli.select import console_of_width
 
 T = TypeVar("T")
-RETRIEVERS = ("dense", "bm25", "hybrid")
 
 
 def evaluate(
@@ -38,7 +34,7 @@ def evaluate(
     *,
     qrels: Annotated[Path, typer.Option(help="Judgements, of TREC or BEIR.")],
     queries: Annotated[Optional[Path], typer.Option(help="Queries: JSON lines, or id, tab, text.")] = None,  # noqa: UP045
-    retriever: Annotated[str, typer.Option(help="Some of dense, bm25 and hybrid.")] = "dense,bm25,hybrid",
+    retriever: Annotated[str, typer.Option(help="Retrievers, separated by commas: {retriever}.")] = "dense,bm25,hybrid",
     run: Annotated[Optional[list[Path]], typer.Option(help="A run file of TREC; several times for several.")] = None,  # noqa: UP045
     k: Annotated[int, typer.Option(help="How many hits count.")] = 10,
     latency: Annotated[int, typer.Option(help="Queries that are asked one by one to time them.")] = 50,
@@ -56,7 +52,7 @@ def evaluate(
         with Index.open(index, read_only=True) as opened:
             reports += [
                 evaluate_retrieval(each, asked, judged, k, latency=latency)
-                for each in retrievers_of(opened, retriever.split(","))
+                for each in load_retrievers([name.strip() for name in retriever.split(",")], opened)
             ]
     _given(reports, "there is nothing to measure; give an index or --run")
     if out is not None:
@@ -64,33 +60,6 @@ def evaluate(
         for report in reports:
             write_run(out / f"{report.name}.trec", report.run, tag=report.name)
     _show(reports, as_json=as_json)
-
-
-def retrievers_of(index: Index, names: Sequence[str]) -> list[Retriever]:
-    """The retrievers of an index by name, over shared parts.
-
-    Args:
-        index: The index.
-        names: Some of `RETRIEVERS`.
-
-    Returns:
-        The retrievers.
-
-    Raises:
-        UnknownSpecError: If there is no such retriever.
-    """
-    made: list[Retriever] = []
-    words = BM25Retriever(index)
-    for name in names:
-        if name not in RETRIEVERS:
-            raise UnknownSpecError("retriever", name, RETRIEVERS)
-        if name == "bm25":
-            made.append(words)
-        elif name == "dense":
-            made.append(DenseRetriever(index))
-        else:
-            made.append(HybridRetriever([words, DenseRetriever(index)]))
-    return made
 
 
 def _given(value: T | None, message: str) -> T:

@@ -25,6 +25,7 @@ from ragkit.progress import progress
 from ragkit.records import Document
 from ragkit.text import read_json
 from ragkit.workers import WorkerPool
+from ragkit_pipelines.cli.components import ListingCommand
 from ragkit_pipelines.cli.select import console_of_width, read_condition
 
 index_app = typer.Typer(help="Keep and search an index of documents.", no_args_is_help=True)
@@ -34,18 +35,18 @@ _Data = Annotated[
     Path,
     typer.Argument(help="A folder, a document, or JSON lines: text, and if you like id; other fields become metadata."),
 ]
-_Chunker = Annotated[str, typer.Option(help="How files are cut: tokens, markdown:1000 or recursive:1000:100.")]
+_Chunker = Annotated[str, typer.Option(help="How files are cut: {chunker}.")]
 _Text = Annotated[str, typer.Option(help="The field that holds the text.")]
 _Engine = Annotated[str, typer.Option(help="Where texts are embedded: inline, process or ray.")]
 _Workers = Annotated[int, typer.Option(help="Workers that embed, where the engine is process or ray.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-@index_app.command()
+@index_app.command(cls=ListingCommand)
 def build(  # noqa: PLR0913 - the options of the command
     folder: _Folder,
     data: _Data,
-    embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
+    embedder: Annotated[str, typer.Option(help="Embedder: {embedder}.")] = "minilm",
     metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
     dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
     factory: Annotated[str, typer.Option(help="auto, flat or a FAISS factory string.")] = "auto",
@@ -72,7 +73,7 @@ def build(  # noqa: PLR0913 - the options of the command
         _say(index, synced, as_json=as_json)
 
 
-@index_app.command()
+@index_app.command(cls=ListingCommand)
 def add(
     folder: _Folder,
     data: _Data,
@@ -92,7 +93,7 @@ def add(
         _say(index, _put(index, data, text, chunker, pool), as_json=as_json)
 
 
-@index_app.command()
+@index_app.command(cls=ListingCommand)
 def sync(
     folder: _Folder,
     documents: Annotated[Path, typer.Argument(help="A folder of files.")],

@@ -20,6 +20,7 @@ from ragkit.errors import RagkitError
 from ragkit_pipelines.cli.advise import advise
 from ragkit_pipelines.cli.ask import ask
 from ragkit_pipelines.cli.compare import check_out, compare_app, show_comparison
+from ragkit_pipelines.cli.components import ListingCommand, list_components
 from ragkit_pipelines.cli.data import data_app
 from ragkit_pipelines.cli.eval import evaluate
 from ragkit_pipelines.cli.export import export, parity
@@ -95,16 +96,17 @@ def _demo_task(spec: str, seed: int) -> Task:
 
 app.add_typer(compare_app, name="compare")
 app.command()(export)
-app.command()(advise)
+app.command(cls=ListingCommand)(advise)
+app.command("components")(list_components)
 app.command()(finetune)
-app.command()(finetune_embedder)
-app.command()(finetune_reranker)
+app.command(cls=ListingCommand)(finetune_embedder)
+app.command(cls=ListingCommand)(finetune_reranker)
 app.command()(generate)
 app.command()(models)
 app.command()(parity)
-app.command()(select)
-app.command()(ask)
-app.command("eval")(evaluate)
+app.command(cls=ListingCommand)(select)
+app.command(cls=ListingCommand)(ask)
+app.command("eval", cls=ListingCommand)(evaluate)
 app.command()(serve)
 app.add_typer(data_app, name="data")
 app.add_typer(pool_app, name="pool")

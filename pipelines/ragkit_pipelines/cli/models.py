@@ -12,18 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ragkit.extras import is_installed
-from ragkit.models import PROVIDERS
 from ragkit.models.sources import PACKAGED
+from ragkit.registry import Component, components
 from ragkit_pipelines.cli.select import console_of_width
 from ragkit_pipelines.model_folders import find_models
-
-# Packages that LangChain's init_chat_model imports for a provider, where its name does not say it.
-_PACKAGES = {
-    "azure_openai": "langchain_openai",
-    "bedrock": "langchain_aws",
-    "google_genai": "langchain_google_genai",
-    "google_vertexai": "langchain_google_vertexai",
-}
 
 
 def models(
@@ -55,21 +47,12 @@ def models(
 
 
 def _specs() -> list[dict[str, object]]:
-    has_torch = is_installed("torch") and is_installed("transformers")
-    reads_gguf = has_torch and is_installed("gguf")
-    packaged = [
-        {"spec": model.spec, "needs": model.install, "installed": reads_gguf and model.parts() is not None}
-        for model in PACKAGED.values()
-    ]
-    listed: list[dict[str, object]] = [
-        *packaged,
-        {"spec": "tiny", "needs": "torch, transformers", "installed": has_torch},
-        {"spec": "gguf:<file>", "needs": "torch, transformers, gguf", "installed": reads_gguf},
-        {"spec": "hf:<hub id or folder>", "needs": "torch, transformers", "installed": has_torch},
-        {"spec": "replay:<file>", "needs": None, "installed": True},
-    ]
-    for provider in PROVIDERS:
-        package = _PACKAGES.get(provider, f"langchain_{provider}")
-        there = is_installed("langchain") and is_installed(package)
-        listed.append({"spec": f"{provider}:<model>", "needs": package.replace("_", "-"), "installed": there})
-    return listed
+    return [_described(component) for component in components("model")]
+
+
+def _described(component: Component) -> dict[str, object]:
+    packaged = PACKAGED.get(component.name)
+    needed = [*component.requires, *(["gguf"] if packaged or component.name == "gguf" else [])]
+    installed = all(map(is_installed, needed)) and (packaged is None or packaged.parts() is not None)
+    needs = packaged.install if packaged else ", ".join(needed).replace("_", "-") or None
+    return {"spec": component.spec, "needs": needs, "installed": installed}

@@ -18,7 +18,7 @@ from ragkit.retriever_training import finetune_embedder as train_embedder
 from ragkit.retriever_training import finetune_reranker as train_reranker
 from ragkit.retriever_training.mining import mine_hard_negatives
 from ragkit.retriever_training.rows import TrainingPair
-from ragkit_pipelines.cli.eval import retrievers_of
+from ragkit.retrievers.loading import load_retriever
 from ragkit_pipelines.cli.select import console_of_width
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the index that holds the passages.")]
@@ -26,7 +26,7 @@ _Queries = Annotated[Path, typer.Option(help="Queries: JSON lines, or id, tab, t
 _Qrels = Annotated[Path, typer.Option(help="Judgements to learn from, of TREC or BEIR.")]
 _Out = Annotated[Path, typer.Option(help="Folder of the trained model; a killed run goes on from its last epoch.")]
 _Base = Annotated[Optional[str], typer.Option(help="What to train; the index's own embedder if not given.")]  # noqa: UP045
-_Retriever = Annotated[str, typer.Option(help="What finds hard negatives: dense, bm25 or hybrid.")]
+_Retriever = Annotated[str, typer.Option(help="Retriever that finds hard negatives: {retriever}.")]
 _Negatives = Annotated[int, typer.Option(help="Hard negatives of a pair.")]
 _Skip = Annotated[int, typer.Option(help="Best hits passed over, as they may be relevant.")]
 _Margin = Annotated[float, typer.Option(help="A negative scores at least this share below the passage.")]
@@ -106,7 +106,7 @@ def _mined(
             raise InvalidInputError(f"{folder} has no embedder, so it cannot read queries; make an index with one")
         with progress("looking for hard negatives", None):
             pairs = mine_hard_negatives(
-                index, asked, judged, retriever=retrievers_of(index, [retriever])[0], negatives=negatives, skip=skip,
+                index, asked, judged, retriever=load_retriever(retriever, index), negatives=negatives, skip=skip,
                 margin=margin, seed=seed,
             )  # fmt: skip
         return pairs, index.embedder.name

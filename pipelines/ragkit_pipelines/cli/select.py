@@ -25,18 +25,19 @@ pool_app = typer.Typer(help="Look after a pool of examples.", no_args_is_help=Tr
 
 _Key = Annotated[str, typer.Option(help="What is searched: input, or one of its fields.")]
 _Output = Annotated[str, typer.Option(help="The field that holds the answer.")]
+_SPECS = "Selectors: {selector}. Stages: {stage}."
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def select(
     pool: Annotated[Path, typer.Option(help="JSON lines or CSV; rows of a test split are left out.")],
     query: Annotated[str, typer.Option(help="What to find examples for.")],
-    selector: Annotated[str, typer.Option(help='Such as bm25, or "bm25 | guard | label-nearest".')] = "bm25",
+    selector: Annotated[str, typer.Option(help="A selector and stages: bm25 | guard | mmr:0.5. " + _SPECS)] = "bm25",
     k: Annotated[int, typer.Option(help="How many.")] = 8,
     where: Annotated[Optional[str], typer.Option(help='Metadata filter as JSON: {"lang": "en"}.')] = None,  # noqa: UP045
     key: _Key = "input",
     output: _Output = "output",
-    embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
+    embedder: Annotated[str, typer.Option(help="Embedder: {embedder}.")] = "minilm",
     *,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each was chosen, and what was left out.")] = False,
     as_json: _Json = False,

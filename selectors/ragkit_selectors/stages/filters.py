@@ -161,7 +161,7 @@ class TokenLimit:
         template: How examples become text.
     """
 
-    limit: int
+    limit: int = 1000
     counter: str | LanguageModel | Callable[[str], int] = "words"
     template: Template = field(default_factory=Template)
 

@@ -5,17 +5,18 @@ A strategy fits on a pool and answers the test inputs. Every object with a `name
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.protocols import LanguageModel
+from ragkit.registry import create, find, is_known, specs
 from ragkit.tasks import Task
 from ragkit_pipelines.compare.strategies.base import (
-    SHOTS,
     Checked,
     Outcome,
     Setting,
@@ -26,13 +27,11 @@ from ragkit_pipelines.compare.strategies.base import (
     selector_of,
     timed,
 )
-from ragkit_pipelines.compare.strategies.imitation import Imitating
-from ragkit_pipelines.compare.strategies.prompt_search import OptimisedPrompt
-from ragkit_pipelines.compare.strategies.retrieval import Planning, Rag
-from ragkit_pipelines.compare.strategies.scoring import CALIBRATIONS, Direction, Scoring
-from ragkit_pipelines.compare.strategies.training import EncoderTuning, Tuning
+from ragkit_pipelines.compare.strategies.scoring import CALIBRATIONS
 from ragkit_pipelines.few_shot import FewShot
-from ragkit_selectors.loading import SOURCES, load_stage
+from ragkit_selectors.loading import load_stage
+
+_SUFFIXES = re.compile(rf"(.*?)(?:@(\d{{1,9}}))?(?:\+({'|'.join(CALIBRATIONS)}))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -160,22 +159,6 @@ class Prompting:
         return outcome if self.selector else replace(outcome, labels=0)
 
 
-_ALL: tuple[Strategy, ...] = (
-    Majority(),
-    Tfidf(),
-    Prompting(),
-    *(Prompting(name) for name in SOURCES),
-    *(Scoring(name, direction=each) for each in get_args(Direction) for name in (None, *SOURCES)),
-    *(Vote(name) for name in SOURCES),
-    *(Vote(name, k=1) for name in SOURCES),
-    *(Tuning(method) for method in ("lora", "full", "last-layers", "prompt-tuning")),
-    Tuning("lora", pretrain=True),
-    EncoderTuning(),
-    OptimisedPrompt(),
-    Planning(),
-    Rag(),
-)
-NAMED = {strategy.name: strategy for strategy in _ALL}
 FOR_LABELS = ("majority", "tfidf", "vote:jaccard", "vote:bm25", "vote:embedding", "classifier-head", "full")
 FOR_TEXT = ("zero-shot", "few-shot:random", "few-shot:jaccard", "few-shot:bm25", "few-shot:embedding", "lora")
 
@@ -184,56 +167,42 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
     """Load a strategy by name; objects are returned unchanged.
 
     Args:
-        strategy: An object, a name of `NAMED`, or one of these, in which ``@<k>`` after the selector sets the number of
-            examples: ``"few-shot:<selector>"``, ``"vote:<selector>"``, ``"copy:<selector>"``,
-            ``"lora+few-shot:<selector>"``, ``"score:<selector>"`` and ``"channel:<selector>"`` (both also with
-            ``+contextual``, ``+batch`` or ``+pmi``), ``"rag@<k>"``, ``"imitate:<teacher>"``.
+        strategy: An object, or the spec of a registered strategy, as `ragkit.registry.specs` lists them. If the listed
+            spec ends with ``[@<k>]``, the number of examples may follow: ``"few-shot:bm25@4"``; if it ends with
+            ``[+<calibration>]``, so may ``+contextual``, ``+batch`` or ``+pmi``.
 
     Returns:
         A strategy.
 
     Raises:
-        UnknownSpecError: If no strategy has this name.
-        InvalidInputError: If the text after ``@`` is not a valid number of examples.
+        UnknownSpecError: If no strategy or selector has this name, or ``@`` is not followed by a number of examples.
     """
     if not isinstance(strategy, str):
         return strategy
-    if strategy.startswith(get_args(Direction)):
-        return _scoring(strategy)
-    kind, _, given = strategy.partition(":")
-    if kind == "imitate" and given:
-        return Imitating(given)
-    if strategy.startswith("rag@") and strategy[4:].isdecimal():
-        return Rag(k=int(strategy[4:]))
-    selector, at, number = given.rpartition("@")
-    if not at:
-        selector, number = given, ""
-    if kind in _WITH_SELECTOR and given and _is_selector(selector) and (number.isdecimal() or not at):
-        k = int(number) if number else None
-        if k == 0 or (kind == "copy" and k is not None):
-            raise InvalidInputError(f"strategy {strategy!r}: `@` must be followed by a number of examples of at least "
-                                    "1, and cannot be used with `copy`")  # fmt: skip
-        return _WITH_SELECTOR[kind](selector, k)
-    if strategy not in NAMED:
-        raise UnknownSpecError("strategy", strategy, [*NAMED, "imitate:<teacher>", "lora+few-shot:<selector>"])
-    return NAMED[strategy]
+    spec, settings = _split(strategy)
+    component = find("strategy", spec)
+    selectors = component.arguments(spec) if "<selector>" in component.spec else []
+    if settings.get("k") == 0 or not all(map(_is_selector, selectors)):
+        hint = "`@` must be followed by a number of examples of at least 1." if "@" in strategy else ""
+        raise UnknownSpecError("strategy", strategy, _known(), hint=hint)
+    loaded: Strategy = create("strategy", spec, settings=settings)
+    return loaded
 
 
-def _scoring(name: str) -> Strategy:
-    """Load ``score`` or ``channel``, with an optional selector and calibration."""
-    whole, calibration = name, None
-    for each in CALIBRATIONS:
-        if name.endswith(f"+{each}"):
-            whole, calibration = name.removesuffix(f"+{each}"), each
-    kind, colon, given = whole.partition(":")
-    selector, at, number = given.rpartition("@") if "@" in given else (given, "", "")
-    for direction in get_args(Direction):
-        if kind == direction and not colon:
-            return Scoring(direction=direction, calibration=calibration)
-        if kind == direction and _is_selector(selector) and (not at or (number.isdecimal() and int(number) > 0)):
-            return Scoring(selector, int(number or SHOTS), direction, calibration)
-    known = [f"{kind}:<selector>@<k>+{each}" for kind in get_args(Direction) for each in CALIBRATIONS]
-    raise UnknownSpecError("strategy", name, [*NAMED, *known])
+def _split(strategy: str) -> tuple[str, dict[str, object]]:
+    """Split ``@<k>`` and ``+<calibration>`` off a spec if the strategy accepts them."""
+    found = _SUFFIXES.fullmatch(strategy)
+    spec, k, calibration = found.groups() if found else (strategy, None, None)
+    given: dict[str, object] = ({"k": int(k)} if k else {}) | ({"calibration": calibration} if calibration else {})
+    accepted = find("strategy", spec).spec
+    return (spec, given) if all(f"<{name}>" in accepted for name in given) else (strategy, {})
+
+
+def _known() -> set[str]:
+    """The specs of all strategies, with the name of each selector."""
+    selectors = specs("selector")
+    known = {spec.replace("<selector>", name) for spec in specs("strategy") for name in selectors}
+    return {re.sub(r"[\[\]]|[@+]<.*", "", spec) for spec in known}
 
 
 def check_strategies(strategies: Sequence[Strategy], task: Task, model: LanguageModel | None) -> None:
@@ -243,17 +212,9 @@ def check_strategies(strategies: Sequence[Strategy], task: Task, model: Language
             strategy.check(task, model)
 
 
-_WITH_SELECTOR: dict[str, Callable[[str, int | None], Strategy]] = {
-    "few-shot": lambda selector, k: Prompting(selector, k=k or SHOTS),
-    "vote": lambda selector, k: Vote(selector, k=k or SHOTS),
-    "copy": lambda selector, _: Vote(selector, k=1),
-    "lora+few-shot": lambda selector, k: Tuning("lora", selector=selector, k=k or 4),
-}
-
-
 def _is_selector(spec: str) -> bool:
     """Whether a spec consists of a known selector followed by stages."""
     source, *stages = (part.strip() for part in spec.split("|"))
     for stage in stages:
         load_stage(stage)
-    return source in SOURCES
+    return is_known("selector", source)

@@ -1,0 +1,63 @@
+"""The command ``ragkit components``, and help texts that list the registered components."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Optional, cast
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperCommand, TyperGroup
+from typing_extensions import override
+
+from ragkit.registry import KINDS, Kind, components, specs
+from ragkit_pipelines.cli.select import console_of_width
+
+_KIND = re.compile("{(" + "|".join(KINDS) + ")}")
+
+
+class ListingCommand(TyperCommand):
+    """A command whose help lists the registered components: ``{selector}`` stands for the specs of all selectors."""
+
+    @override
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _fill(self.params)
+        super().format_help(ctx, formatter)
+
+
+class ListingGroup(TyperGroup):
+    """A group of commands with options of its own, whose help lists the registered components."""
+
+    @override
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _fill(self.params)
+        super().format_help(ctx, formatter)
+
+
+def _fill(parameters: Any) -> None:
+    """Insert the specs when the help is shown, because listing them imports the plugins."""
+    for parameter in parameters:
+        parameter.help = _KIND.sub(lambda found: escape(", ".join(specs(found[1]))), parameter.help or "")
+
+
+def list_components(
+    kind: Annotated[Optional[str], typer.Argument(help=f"One of {', '.join(KINDS)}; all if not given.")] = None,  # noqa: UP045
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the components that specs can name, including those of installed plugins.
+
+    Example: ragkit components selector
+    """
+    kinds = KINDS if kind is None else (cast("Kind", kind.replace("-", " ")),)
+    found = [component for each in kinds for component in components(each)]
+    if as_json:
+        rows = [{"kind": each.kind, "spec": each.spec, "defined_in": each.origin} for each in found]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    table = Table("kind", "spec", "defined in")
+    for each in found:
+        table.add_row(each.kind, escape(each.spec), escape(each.origin))
+    console_of_width().print(table)

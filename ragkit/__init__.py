@@ -113,6 +113,7 @@ if TYPE_CHECKING:
     from ragkit_pipelines.serving import Server as Server
     from ragkit_selectors.annotation import FacilityLocation as FacilityLocation
     from ragkit_selectors.annotation import VoteK as VoteK
+    from ragkit_selectors.autoselection import autoselect as autoselect
     from ragkit_selectors.baselines import FixedSelector as FixedSelector
     from ragkit_selectors.baselines import RandomSelector as RandomSelector
     from ragkit_selectors.embedding import EmbeddingSelector as EmbeddingSelector
@@ -125,7 +126,6 @@ if TYPE_CHECKING:
     from ragkit_selectors.lm_ordering import entropy_order as entropy_order
     from ragkit_selectors.loading import load_selector as load_selector
     from ragkit_selectors.pool_check import check_pool as check_pool
-    from ragkit_selectors.report import autoselect as autoselect
     from ragkit_selectors.stages.diversity_stages import Coverage as Coverage
     from ragkit_selectors.stages.diversity_stages import Dpp as Dpp
     from ragkit_selectors.stages.diversity_stages import LabelBalanced as LabelBalanced
@@ -237,7 +237,7 @@ _HOME_OF = {
     "WorkerPool": "ragkit.workers.pool",
     "ZeroShot": "ragkit_pipelines.pearl.plan.planner",
     "advise": "ragkit_pipelines.advise",
-    "autoselect": "ragkit_selectors.report",
+    "autoselect": "ragkit_selectors.autoselection",
     "cancel_finetuning": "ragkit.finetuning.remote",
     "check_data": "ragkit_pipelines.data_quality.data_check",
     "check_pool": "ragkit_selectors.pool_check",

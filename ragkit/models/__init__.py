@@ -92,10 +92,7 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by 
     if dtype not in get_args(AnyDtype):
         raise InvalidInputError(f"`dtype` must be one of {get_args(AnyDtype)}, got {dtype!r}")
     if isinstance(model, str) and model.startswith("hf:"):
-        from ragkit.finetuning.remote import remote_of
-
-        if (remote := remote_of(model)) is not None:
-            model, base_url = remote[0], base_url or remote[1]
+        model, base_url = _at_vendor(model, base_url)
     if not isinstance(model, str):
         if adapter is not None or base_url is not None or dtype != "auto":
             raise InvalidInputError("`adapter`, `base_url` and `dtype` go with a spec, got one with a loaded model")
@@ -120,6 +117,17 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by 
         retry=retry,
         concurrency=concurrency,
     )
+
+
+def _at_vendor(spec: str, base_url: str | None) -> tuple[str, str | None]:
+    """Replace the folder of a run at a vendor by the vendor's model and address; other specs stay as they are."""
+    from ragkit.finetuning.manifest import MANIFEST, Manifest
+
+    folder = Path(spec.removeprefix("hf:"))
+    if not os.path.isfile(folder / MANIFEST):  # noqa: PTH113 - no name is too long for it
+        return spec, base_url
+    manifest = Manifest.read(folder)
+    return (spec, base_url) if manifest.remote is None else (manifest.remote, base_url or manifest.address)
 
 
 def _from_spec(

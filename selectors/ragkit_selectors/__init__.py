@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ragkit_selectors.annotation import FacilityLocation as FacilityLocation
     from ragkit_selectors.annotation import VoteK as VoteK
+    from ragkit_selectors.autoselection import AutoSelection as AutoSelection
+    from ragkit_selectors.autoselection import autoselect as autoselect
     from ragkit_selectors.base import Pipeline as Pipeline
     from ragkit_selectors.base import PoolSelector as PoolSelector
     from ragkit_selectors.base import Selecting as Selecting
@@ -26,9 +28,7 @@ if TYPE_CHECKING:
     from ragkit_selectors.loading import load_selector as load_selector
     from ragkit_selectors.pool_check import PoolCheck as PoolCheck
     from ragkit_selectors.pool_check import check_pool as check_pool
-    from ragkit_selectors.report import AutoSelection as AutoSelection
     from ragkit_selectors.report import SelectorReport as SelectorReport
-    from ragkit_selectors.report import autoselect as autoselect
     from ragkit_selectors.stages.base import Stage as Stage
     from ragkit_selectors.stages.diversity_stages import Coverage as Coverage
     from ragkit_selectors.stages.diversity_stages import Dpp as Dpp
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ragkit_selectors.stages.rerank import Rerank as Rerank
 
 _HOME_OF = {
-    "AutoSelection": "report",
+    "AutoSelection": "autoselection",
     "BM25Selector": "lexical",
     "ContainmentSelector": "lexical",
     "Coverage": "stages.diversity_stages",
@@ -73,7 +73,7 @@ _HOME_OF = {
     "TfidfSelector": "lexical",
     "TokenLimit": "stages.filters",
     "VoteK": "annotation",
-    "autoselect": "report",
+    "autoselect": "autoselection",
     "check_pool": "pool_check",
     "entropy_order": "lm_ordering",
     "load_selector": "loading",

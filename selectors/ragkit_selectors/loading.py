@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+import ragkit_selectors
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.protocols import Embedder
 from ragkit_selectors.base import PoolSelector, Selecting
@@ -104,9 +105,8 @@ def load_source(
 
         return EmbeddingSelector(pool, embedder=embedder, vectors=vectors)
     if name == "hybrid":
-        from ragkit_selectors.hybrid import HybridSelector
-
-        return HybridSelector(pool, embedder=embedder, vectors=vectors)
+        # By its name in the package: a hybrid selector builds its own parts with this function.
+        return ragkit_selectors.HybridSelector(pool, embedder=embedder, vectors=vectors)
     raise UnknownSpecError("selector", name, SOURCES)
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,12 @@ from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
 from ragkit.protocols import Embedder
 from ragkit.records import Example
 from ragkit.templates import Template
-from ragkit_selectors.base import Pipeline, PoolSelector, Selecting
-from ragkit_selectors.embedding import EmbeddingSelector
-from ragkit_selectors.hybrid import HybridSelector
 from ragkit_selectors.pool import Entry, Pool
+from ragkit_selectors.stages import diversity_stages, filters, prompt_order
 from ragkit_selectors.stages.base import Stage
+
+if TYPE_CHECKING:
+    from ragkit_selectors.base import Selecting
 
 MANIFEST = "selector.json"
 # Settings that folders of older versions do not name, with the value that these versions used.
@@ -79,7 +80,7 @@ def save(selector: Selecting, path: str | Path) -> None:
     part = _Part(kind=type(source).__name__, arguments=source._config())
     stages = [_described(stage) for stage in selector.stages]
     lines = "".join(_line(entry) for entry in pool.entries if entry)
-    embedder, vectors = _embedded(source)
+    embedder, vectors = source._embedded() or (None, None)
     folder.mkdir(parents=True, exist_ok=True)
     manifest = _Manifest(
         selector=part,
@@ -99,11 +100,12 @@ def save(selector: Selecting, path: str | Path) -> None:
             old.unlink()
 
 
-def load(path: str | Path, *, embedder: str | Embedder | None = None) -> Selecting:
+def load(path: str | Path, root: type, *, embedder: str | Embedder | None = None) -> Selecting:
     """Read a selector from a folder.
 
     Args:
         path: The folder.
+        root: The class from which the saved one descends, for selectors that ragkit does not know.
         embedder: Takes the place of the embedder that the manifest names; it must give the same vectors.
 
     Returns:
@@ -130,13 +132,14 @@ def load(path: str | Path, *, embedder: str | Embedder | None = None) -> Selecti
     if manifest.vectors is not None:
         vectors = np.load(io.BytesIO(_read(folder, manifest.vectors)), allow_pickle=False)
         arguments |= {"embedder": _same_embedder(manifest, embedder), "vectors": vectors}
-    made = _class_of(manifest.selector.kind)
+    made = _class_of(manifest.selector.kind, root)
     try:
-        source: PoolSelector = made(pool, **arguments)
-        stages = tuple(_stage(part) for part in manifest.stages)
+        selector: Selecting = made(pool, **arguments)
+        for part in manifest.stages:
+            selector |= _stage(part)
     except TypeError as error:  # an argument that is not known here
         raise IntegrityError(f"{folder / MANIFEST} is damaged or newer than this ragkit: {error}") from error
-    return Pipeline(source, stages) if stages else source
+    return selector
 
 
 def _is_ours(path: Path) -> bool:
@@ -155,13 +158,13 @@ def _same_embedder(manifest: _Manifest, embedder: str | Embedder | None) -> Embe
     return loaded
 
 
-def _class_of(kind: str) -> type[Any]:
+def _class_of(kind: str, root: type) -> type[Any]:
     """The class of a saved selector: one of ours, or one of the user's that the program has imported."""
     import ragkit_selectors
 
     names = ("BM25", "Containment", "Embedding", "Fixed", "Hybrid", "Jaccard", "Ngram", "Random", "Tfidf")
     ours: dict[str, type[Any]] = {f"{name}Selector": getattr(ragkit_selectors, f"{name}Selector") for name in names}
-    known = {each.__name__: each for each in _below(PoolSelector)} | ours
+    known = {each.__name__: each for each in _below(root)} | ours
     if kind not in known:
         raise InvalidInputError(f"a {kind} was saved there, which is no class of ragkit; import its module, then load")
     return known[kind]
@@ -171,11 +174,6 @@ def _below(parent: type[Any]) -> Iterator[type[Any]]:
     for each in parent.__subclasses__():
         yield each
         yield from _below(each)
-
-
-def _embedded(source: PoolSelector) -> tuple[Embedder, NDArray[np.float32]] | tuple[None, None]:
-    part = source.parts.get("embedding") if isinstance(source, HybridSelector) else source
-    return (part.embedder, part.vectors()) if isinstance(part, EmbeddingSelector) else (None, None)
 
 
 def _described(stage: Stage) -> _Part:
@@ -198,12 +196,9 @@ def _described(stage: Stage) -> _Part:
 
 
 def _stages() -> dict[str, type]:
-    from ragkit_selectors.stages import diversity_stages as diverse
-    from ragkit_selectors.stages import filters
-    from ragkit_selectors.stages import prompt_order as order
-
+    diverse = diversity_stages
     kept = (diverse.Coverage, diverse.Dpp, diverse.LabelBalanced, diverse.LabelNearest, diverse.Mmr)
-    others = (filters.Guard, filters.MinScore, filters.TokenLimit, order.Order, order.Pinned)
+    others = (filters.Guard, filters.MinScore, filters.TokenLimit, prompt_order.Order, prompt_order.Pinned)
     return {each.__name__: each for each in (*kept, *others)}
 
 

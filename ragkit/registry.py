@@ -20,6 +20,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 from ragkit.errors import InvalidInputError, RagkitWarning, UnknownSpecError
 
+__all__ = ["find", "register", "specs"]
+
 Kind = Literal["model", "embedder", "selector", "stage", "chunker", "retriever", "metric", "strategy", "answer reader"]
 
 PLUGINS = "ragkit.plugins"

@@ -19,6 +19,8 @@ from ragkit.task_files import TaskRow, divided, read_csv, read_dataset, read_jso
 from ragkit.templates import Template
 from ragkit.text import folded, refuse_bare_string
 
+__all__ = ["Leak", "Task"]
+
 
 @dataclass(frozen=True, slots=True)
 class Leak:

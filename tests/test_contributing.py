@@ -9,17 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ragkit import (
-    Example,
-    ExtractiveReader,
-    FewShot,
-    RandomSelector,
-    RetrieveThenAnswer,
-    Task,
-    compare,
-    load_model,
-)
+from ragkit import Example, FewShot, RandomSelector, RetrieveThenAnswer, Task, compare, load_model
 from ragkit.testing import LanguageModelContract, RetrieverContract, SelectorContract
+from ragkit_pipelines.rag import ExtractiveReader
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r'```python title="(.*?)"\n(.*?)```', PAGE, re.DOTALL)

@@ -11,13 +11,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from ragkit import AnswerCache, Completion, ScriptedModel, Task, Template
+from ragkit import Completion, ScriptedModel, Task, Template
+from ragkit.answers import read_option
 from ragkit.checksums import with_checksum
 from ragkit.embedders import load_embedder
 from ragkit.errors import ModelError, RagkitError
 from ragkit.finetuning.manifest import Manifest, TemplateRecord
 from ragkit.index.document_inputs import read_documents
-from ragkit.models import load_model
+from ragkit.models import AnswerCache, load_model
 from ragkit.models.api import _choice_of
 from ragkit.models.replay import ReplayModel
 from ragkit.models.response_cache import _checksum, key_of
@@ -33,7 +34,6 @@ from ragkit_pipelines.compare.strategies.named import load_strategy
 from ragkit_pipelines.pearl.plan.library import ActionLibrary, read_demonstrations
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.router import Router
-from ragkit_pipelines.pearl.run.option_mapper import read_option
 from ragkit_pipelines.pearl.run.trace import Trace
 from ragkit_selectors import Selecting
 from ragkit_selectors.loading import load_selector, load_stage

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
+from ragkit.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ragkit.embedders.hashing import HashingEmbedder as HashingEmbedder
     from ragkit.protocols import Embedder
 
 _DIGITS = 6  # a million dimensions and no more
@@ -69,3 +71,10 @@ def _from_object(embedder: object) -> Embedder:
         "`embedder` must be a spec such as 'minilm', an Embedder or a LangChain Embeddings, "
         f"got {type(embedder).__name__}"
     )
+
+
+_HOME_OF = {
+    "HashingEmbedder": "hashing",
+}
+__all__ = ["load_embedder", *_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -13,8 +13,17 @@ from ragkit.finetuning.result import FineTuned as FineTuned
 from ragkit.finetuning.settings import METHODS as METHODS
 from ragkit.finetuning.settings import OBJECTIVES as OBJECTIVES
 from ragkit.finetuning.settings import Settings
+from ragkit.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ragkit.finetuning.exporting import export_merged as export_merged
+    from ragkit.finetuning.imitation import Imitation as Imitation
+    from ragkit.finetuning.imitation import imitate as imitate
+    from ragkit.finetuning.memorization import Memorisation as Memorisation
+    from ragkit.finetuning.memorization import memorisation as memorisation
+    from ragkit.finetuning.mixing import Mixture as Mixture
+    from ragkit.finetuning.mixing import mix as mix
+    from ragkit.finetuning.remote import cancel_finetuning as cancel_finetuning
     from ragkit.finetuning.rows import Row
     from ragkit.metrics import AnyMetric
     from ragkit.protocols import Embedder, LanguageModel
@@ -139,3 +148,17 @@ def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder
             )
         return load_embedder(model) if is_encoder else None
     return model if isinstance(model, Embedder) else None
+
+
+_HOME_OF = {
+    "Imitation": "imitation",
+    "Memorisation": "memorization",
+    "Mixture": "mixing",
+    "cancel_finetuning": "remote",
+    "export_merged": "exporting",
+    "imitate": "imitation",
+    "memorisation": "memorization",
+    "mix": "mixing",
+}
+__all__ = ["FineTuned", "finetune", *_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -11,6 +11,8 @@ from ragkit.metrics.matching import ChoiceMatch, exact_match, label_match, numbe
 from ragkit.metrics.wording import chrf, rouge_1, rouge_2, rouge_l, token_f1
 from ragkit.records import Example
 
+__all__ = ["Metric", "RowMetric", "load_metric", "score_answers"]
+
 Metric: TypeAlias = Callable[[str, str], float]
 
 

@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, get_args
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.extras import require
+from ragkit.lazy import lazy_names
 from ragkit.models.devices import AnyDtype
 from ragkit.progress import progress
 
 if TYPE_CHECKING:
-    from ragkit.models.budget import Budget
-    from ragkit.models.pricing import Prices
-    from ragkit.models.rate_limit import RateLimit, Retry
-    from ragkit.models.response_cache import AnswerCache
+    from ragkit.models.adapters import AdapterSet as AdapterSet
+    from ragkit.models.base import ModelBase as ModelBase
+    from ragkit.models.budget import Budget as Budget
+    from ragkit.models.middleware import LayeredModel as LayeredModel
+    from ragkit.models.pricing import Price as Price
+    from ragkit.models.pricing import Prices as Prices
+    from ragkit.models.prompts import cut_at_stop as cut_at_stop
+    from ragkit.models.prompts import prompt_text as prompt_text
+    from ragkit.models.rate_limit import RateLimit as RateLimit
+    from ragkit.models.rate_limit import Retry as Retry
+    from ragkit.models.replay import ReplayModel as ReplayModel
+    from ragkit.models.response_cache import AnswerCache as AnswerCache
+    from ragkit.models.sampling import Sampling as Sampling
+    from ragkit.models.scripted import ScriptedModel as ScriptedModel
     from ragkit.protocols import LanguageModel
 
 PROVIDERS = ("anthropic", "azure_openai", "bedrock", "cohere", "deepseek", "google_genai", "google_vertexai", "groq",
@@ -176,3 +187,23 @@ def _from_object(model: object, prices: Prices | None) -> LanguageModel:
         "`model` must be a spec such as 'smollm2', a LanguageModel or a LangChain chat model; "
         f"got {type(model).__name__}"
     )
+
+
+_HOME_OF = {
+    "AdapterSet": "adapters",
+    "AnswerCache": "response_cache",
+    "Budget": "budget",
+    "LayeredModel": "middleware",
+    "ModelBase": "base",
+    "Price": "pricing",
+    "Prices": "pricing",
+    "RateLimit": "rate_limit",
+    "ReplayModel": "replay",
+    "Retry": "rate_limit",
+    "Sampling": "sampling",
+    "ScriptedModel": "scripted",
+    "cut_at_stop": "prompts",
+    "prompt_text": "prompts",
+}
+__all__ = ["default_model", "load_model", *_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

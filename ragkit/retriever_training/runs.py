@@ -23,7 +23,7 @@ RECORD = "training.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """The arguments of a training run that are the same for embedders and rerankers; see `ragkit.finetune_embedder`."""
+    """The arguments of a training run that embedders and rerankers share; see `finetune_embedder`."""
 
     folder: Path
     epochs: float

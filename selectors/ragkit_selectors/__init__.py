@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ragkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragkit_selectors.annotation import FacilityLocation as FacilityLocation
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ragkit_selectors.base import Selecting as Selecting
     from ragkit_selectors.baselines import FixedSelector as FixedSelector
     from ragkit_selectors.baselines import RandomSelector as RandomSelector
+    from ragkit_selectors.candidates import Candidates as Candidates
+    from ragkit_selectors.candidates import best_of_pool as best_of_pool
     from ragkit_selectors.embedding import EmbeddingSelector as EmbeddingSelector
     from ragkit_selectors.hybrid import HybridSelector as HybridSelector
     from ragkit_selectors.lexical import BM25Selector as BM25Selector
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "AutoSelection": "autoselection",
     "BM25Selector": "lexical",
+    "Candidates": "candidates",
     "ContainmentSelector": "lexical",
     "Coverage": "stages.diversity_stages",
     "Dpp": "stages.diversity_stages",
@@ -74,21 +78,11 @@ _HOME_OF = {
     "TokenLimit": "stages.filters",
     "VoteK": "annotation",
     "autoselect": "autoselection",
+    "best_of_pool": "candidates",
     "check_pool": "pool_check",
     "entropy_order": "lm_ordering",
     "load_selector": "loading",
     "score_examples": "lm_ordering",
 }
 __all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worker_tasks import NoStart, Spill, Squares, noted
 
-from ragkit import Batch, EmbedTexts, HashingEmbedder, WorkerPool
+from ragkit.embedders import HashingEmbedder
 from ragkit.errors import InvalidInputError, MissingExtraError, MissingResultsError, RagkitWarning, WorkerError
 from ragkit.extras import is_installed
-from ragkit.workers import Missing
+from ragkit.workers import Batch, EmbedTexts, Missing, WorkerPool
 
 BATCHES = [Batch([f"n{n}", f"n{n + 1}"], [n, n + 1]) for n in range(0, 24, 2)]
 EXPECTED = [[n**2, (n + 1) ** 2] for n in range(0, 24, 2)]
@@ -129,7 +129,7 @@ def test_finished_work_is_not_repeated_by_any_engine(tmp_path):
 
 SCRIPT = """
 import sys
-from ragkit import Batch, WorkerPool
+from ragkit.workers import Batch, WorkerPool
 from worker_tasks import Squares
 if __name__ == "__main__":
     batches = [Batch([f"n{n}", f"n{n + 1}"], [n, n + 1]) for n in range(0, 24, 2)]

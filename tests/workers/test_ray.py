@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from worker_tasks import NoStart, Spill, Squares, noted
 
-from ragkit import Batch, WorkerPool
 from ragkit.errors import MissingResultsError, WorkerError
+from ragkit.workers import Batch, WorkerPool
 
 ray = pytest.importorskip("ray", reason='Ray is not installed; run pip install -e ".[ray]"')
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from ragkit import Completion, ScriptedModel, Task, Template
 from ragkit.answers import read_option
-from ragkit.checksums import with_checksum
 from ragkit.embedders import load_embedder
 from ragkit.errors import ModelError, RagkitError
+from ragkit.files import with_checksum
 from ragkit.finetuning.manifest import Manifest, TemplateRecord
 from ragkit.index.document_inputs import read_documents
 from ragkit.models import AnswerCache, load_model

@@ -22,8 +22,8 @@ import atheris
 
 with atheris.instrument_imports(include=["ragkit", "ragkit_selectors", "ragkit_pipelines"]):
     from ragkit import ScriptedModel, Task
-    from ragkit.checksums import with_checksum
     from ragkit.errors import RagkitError
+    from ragkit.files import with_checksum
     from ragkit.finetuning.manifest import MANIFEST, Manifest
     from ragkit.index.document_inputs import read_documents
     from ragkit.models import ReplayModel

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError, TrainingError, UnsupportedError
 from ragkit.extras import require
-from ragkit.finetuning.manifest import Manifest, TemplateRecord, data_hash, run_hash, write_atomic
+from ragkit.files import write_atomic
+from ragkit.finetuning.manifest import Manifest, TemplateRecord, data_hash, run_hash
 from ragkit.finetuning.result import FineTuned
 from ragkit.finetuning.rows import training_rows
 from ragkit.finetuning.runs import open_run

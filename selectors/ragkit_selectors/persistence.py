@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
+from ragkit.files import write_atomic
 from ragkit.protocols import Embedder
 from ragkit.records import Example
 from ragkit.templates import Template
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 MANIFEST = "selector.json"
 # Settings that folders of older versions do not name, with the value that these versions used.
 _ADDED_LATER: dict[str, dict[str, object]] = {"BM25Selector": {"analyzer": None}}
-_OURS = re.compile(r"(?:selector\.json|examples-[0-9a-f]{16}\.jsonl|vectors-[0-9a-f]{16}\.npy)(?:\.partial)?")
+# The partial files, which a crash can leave, have other names in older versions.
+_OURS = re.compile(
+    r"\.?(?:selector\.json|examples-[0-9a-f]{16}\.jsonl|vectors-[0-9a-f]{16}\.npy)(?:(?:\.[0-9a-f]{8})?\.partial)?"
+)
 
 
 class _File(BaseModel):
@@ -93,7 +96,7 @@ def save(selector: Selecting, path: str | Path) -> None:
         examples=_write(folder, "examples", ".jsonl", lines.encode()),
         vectors=None if vectors is None else _write(folder, "vectors", ".npy", _bytes(vectors)),
     )
-    _write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1))
     used = {MANIFEST, manifest.examples.name, manifest.vectors.name if manifest.vectors else ""}
     for old in folder.iterdir():
         if old.name not in used:
@@ -254,17 +257,8 @@ def _write(folder: Path, stem: str, suffix: str, content: bytes) -> _File:
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{stem}-{digest[:16]}{suffix}"
     if not path.is_file() or path.read_bytes() != content:
-        _write_atomic(path, content)
+        write_atomic(path, content)
     return _File(name=path.name, sha256=digest)
-
-
-def _write_atomic(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _read(folder: Path, file: _File) -> bytes:

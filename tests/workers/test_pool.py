@@ -185,7 +185,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, engine):
     with no_file_past(10_000), pytest.raises(OSError, match="File too large"):
         WorkerPool(engine).map_batches(Squares(str(tmp_path)), batches, folder=folder)
     kept = shards_of(folder)
-    assert not list(folder.glob("*.part"))
+    assert not list(folder.glob("*.partial"))
     (tmp_path / "notes").unlink()
     done = WorkerPool(engine).map_batches(Squares(str(tmp_path)), batches, folder=folder)
     assert values(done) == [*EXPECTED[:3], [float(np.float32(n) ** 2) for n in range(3000)], *EXPECTED[3:]]

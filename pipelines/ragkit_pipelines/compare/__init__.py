@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
-from ragkit.finetuning.manifest import write_atomic
+from ragkit.files import write_atomic
 from ragkit.models import default_model, load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from typing import NoReturn
 
 # Names that were exported by `ragkit`, by the package that exports them now.
@@ -73,7 +72,7 @@ def refuse(name: str) -> NoReturn:
     raise ImportError(f"`ragkit.{name}` has moved: write `from {new} import {name}`", name=name)
 
 
-class _OldModules(MetaPathFinder):
+class _OldModules:
     """Asked by Python for a module that nothing else finds."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:  # noqa: ARG002

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ragkit_selectors.pool_check import PoolCheck as PoolCheck
     from ragkit_selectors.pool_check import check_pool as check_pool
     from ragkit_selectors.report import SelectorReport as SelectorReport
+    from ragkit_selectors.stages.base import Asked as Asked
+    from ragkit_selectors.stages.base import Before as Before
     from ragkit_selectors.stages.base import Stage as Stage
     from ragkit_selectors.stages.diversity_stages import Coverage as Coverage
     from ragkit_selectors.stages.diversity_stages import Dpp as Dpp
@@ -46,8 +48,10 @@ if TYPE_CHECKING:
     from ragkit_selectors.stages.rerank import Rerank as Rerank
 
 _HOME_OF = {
+    "Asked": "stages.base",
     "AutoSelection": "autoselection",
     "BM25Selector": "lexical",
+    "Before": "stages.base",
     "Candidates": "candidates",
     "ContainmentSelector": "lexical",
     "Coverage": "stages.diversity_stages",

@@ -27,7 +27,7 @@ from ragkit_pipelines.compare.running import Job, jobs_on, majority_score, run_j
 from ragkit_pipelines.compare.statistics.learning_curves import Extrapolation, extrapolate, highest_target
 from ragkit_pipelines.compare.statistics.prices import PriceRange
 from ragkit_pipelines.compare.statistics.recommendation import summarise
-from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Setting, Strategy, Varied
+from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Setting, Strategy, Varied, timed
 from ragkit_pipelines.compare.strategies.named import FOR_LABELS, FOR_TEXT, check_strategies, load_strategy
 from ragkit_pipelines.compare.strategies.retrieval import check_documents, with_documents
 
@@ -36,7 +36,18 @@ if TYPE_CHECKING:
     from ragkit.tasks import Task
     from ragkit.workers.pool import WorkerPool
 
-__all__ = ["Comparison", "Outcome", "PriceRange", "Recommendation", "Results", "Row", "Setting", "Strategy", "compare"]
+__all__ = [
+    "Comparison",
+    "Outcome",
+    "PriceRange",
+    "Recommendation",
+    "Results",
+    "Row",
+    "Setting",
+    "Strategy",
+    "compare",
+    "timed",
+]
 
 
 @dataclass(frozen=True)

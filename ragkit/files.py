@@ -1,13 +1,20 @@
-"""Files that several processes share: the user's cache folder, checksums and locks."""
+"""Files that survive crashes and are shared between processes: atomic writes, locks, checksums, the cache folder."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
+import re
+import secrets
+import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+_CHECKSUM = re.compile(rb',"checksum":"([0-9a-f]{8})"}\Z')
 
 
 def cache_folder() -> Path:
@@ -19,6 +26,125 @@ def cache_folder() -> Path:
     if given := os.environ.get("RAGKIT_CACHE"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ragkit"
+
+
+# -- atomic writes -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a file that replaces another one when the block ends. After an error, the old file is unchanged.
+
+    Args:
+        path: The file to replace or create, in an existing folder.
+        durable: Whether the content is on the disk before the file is replaced, so that a power failure leaves the old
+            or the new file. Pass False for caches that are checked when they are read.
+
+    Yields:
+        The open file, in binary mode.
+    """
+    partial = _partial(path)
+    try:
+        with partial.open("xb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Write a file so that readers see the old or the new content, never a part of it.
+
+    Args:
+        path: The file to replace or create, in an existing folder.
+        content: Bytes, or text that is written in UTF-8.
+        durable: Whether the content is on the disk before the file is replaced.
+    """
+    data = content.encode() if isinstance(content, str) else content  # before a file is created
+    with atomic_file(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Create a folder that gets its name when the block ends. After an error, nothing is left.
+
+    Args:
+        path: The folder; it may exist if it is empty when the block ends. Its parents are created.
+
+    Yields:
+        A folder next to it to write to.
+    """
+    partial = _partial(path)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of files in a folder, is on the disk.
+
+    Args:
+        path: The file or folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _partial(path: Path) -> Path:
+    """A new name in the same folder; several processes may write the same file."""
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
+
+
+# -- locks -------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock between processes and threads; wait while another one holds it.
+
+    The operating system releases the lock of a process that dies. The file stays, because removing it would let two
+    processes lock two different files.
+
+    Args:
+        path: The lock file, in an existing folder.
+
+    Yields:
+        Nothing.
+    """
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file without waiting. Closing the file releases the lock.
+
+    Args:
+        descriptor: The descriptor of the open file.
+
+    Returns:
+        False if another process, or another open file of this process, holds the lock.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# -- checksums ---------------------------------------------------------------------------------------------------------
 
 
 def file_sha256(*paths: Path) -> str:
@@ -38,19 +164,33 @@ def file_sha256(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes and threads; wait while another one holds it.
-
-    The operating system releases the lock of a process that dies. The file stays, because removing it would let two
-    processes lock two different files.
+def with_checksum(text: str) -> str:
+    """Add a checksum to a JSON object as its last member, so that `without_checksum` notices changed bytes.
 
     Args:
-        path: The lock file, in an existing folder.
+        text: The object, which has at least one member and ends with its closing brace.
 
-    Yields:
-        Nothing.
+    Returns:
+        The object with the member ``checksum``.
+
+    Examples:
+        >>> with_checksum('{"a":1}')
+        '{"a":1,"checksum":"561bacaf"}'
     """
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return f'{text[:-1]},"checksum":"{zlib.crc32(text.encode()):08x}"}}'
+
+
+def without_checksum(data: bytes) -> bytes | None:
+    """Check and remove the checksum of a JSON object.
+
+    Args:
+        data: The result of `with_checksum`, in UTF-8.
+
+    Returns:
+        The object without the checksum; None if the bytes have changed.
+    """
+    found = _CHECKSUM.search(data)
+    if found is None:
+        return None
+    text = data[: found.start()] + b"}"
+    return text if zlib.crc32(text) == int(found[1], 16) else None

@@ -6,6 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, overload
 
+__all__ = [
+    "Chat",
+    "Completion",
+    "Diagnostic",
+    "Document",
+    "Example",
+    "Hit",
+    "Message",
+    "Preference",
+    "Prompt",
+    "Selection",
+    "Usage",
+]
+
 Fields = Mapping[str, str]
 Metadata = Mapping[str, object]
 Form = Literal["auto", "chat", "text"]

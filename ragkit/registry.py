@@ -33,6 +33,8 @@ from typing import Any, Literal, TypeVar, get_args, overload
 from ragkit.errors import InvalidInputError, RagkitWarning, UnknownSpecError
 from ragkit.extras import EXTRA_OF, require
 
+__all__ = ["KINDS", "Component", "components", "create", "find", "register", "specs"]
+
 Kind = Literal[
     "model",
     "embedder",

@@ -16,9 +16,10 @@ from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, score_answers
 from ragkit.records import Example, Fields
 from ragkit.task_files import TaskRow, divided, read_csv, read_dataset, read_jsonl, read_mappings
-from ragkit.task_files import read_objects as read_objects
 from ragkit.templates import Template
 from ragkit.text import folded, refuse_bare_string
+
+__all__ = ["Leak", "Task"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from ragkit.records import Chat, Example, Fields, Form, Message, Prompt
 if TYPE_CHECKING:
     from ragkit.protocols import LanguageModel
 
+__all__ = ["Template"]
+
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 _QUERY = "Input: {input}\nOutput:"
 _LABEL_SHARE = 4  # the list of labels may take one fourth of the context window

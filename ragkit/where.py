@@ -28,6 +28,8 @@ import numpy as np
 
 from ragkit.errors import InvalidInputError
 
+__all__ = ["matches", "parse_where"]
+
 Kind = Literal["text", "number", "constant"]
 Key: TypeAlias = tuple[Kind, str | int | float | bool | None]
 Order = Literal["$gt", "$gte", "$lt", "$lte"]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from random_llama import save_random_llama
 
-from ragkit import AdapterSet, Prompt, finetune, load_model
+from ragkit import Prompt, finetune, load_model
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
+from ragkit.models import AdapterSet
 from ragkit.progress import quiet_transformers
 from ragkit.records import Example
 from ragkit.testing import LanguageModelContract

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from openai_server import OpenAIServer
 
-from ragkit import Budget, LayeredModel, Price, Prices, Retry, ScriptedModel, Usage, load_model
+from ragkit import Budget, ScriptedModel, Usage, load_model
 from ragkit.errors import BatchError, BudgetExceededError, InvalidInputError, ModelError
+from ragkit.models import LayeredModel, Price, Prices, Retry
 from ragkit.testing import LanguageModelContract
 
 

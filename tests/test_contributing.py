@@ -22,8 +22,9 @@ USES = {file.removesuffix(".py"): use for (file, _), (title, use) in pairwise(BL
 # What a user has at hand in the lines that use the components.
 SETUP = """
 from dataclasses import replace
-from ragkit import (Document, Example, FewShot, Index, RerankingRetriever, ScriptedModel, Task, compare, load_chunker,
-                    load_model, load_selector)
+from ragkit import Document, Example, FewShot, Index, RerankingRetriever, ScriptedModel, Task, compare
+from ragkit import load_model, load_selector
+from ragkit.ingest import load_chunker
 from ragkit.retrievers.loading import load_retriever
 pool = [Example(f"dim the {thing} in the {room}", thing) for thing in ("lamp", "fan") for room in ("hall", "attic")]
 task = Task("Name the thing.", examples=pool, test=[Example("please dim the fan now", "fan !")], labels=None)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ragkit import HashingEmbedder, load_model
+from ragkit import load_model
+from ragkit.embedders import HashingEmbedder
 from ragkit.errors import UnsupportedError
 from ragkit.models.encoder import EncoderModel
 from ragkit.records import Prompt

@@ -11,19 +11,20 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from ragkit import AnswerCache, Completion, ScriptedModel, Task, Template
-from ragkit.checksums import with_checksum
+from ragkit import Completion, ScriptedModel, Task, Template
+from ragkit.answers import read_option
 from ragkit.embedders import load_embedder
 from ragkit.errors import ModelError, RagkitError
+from ragkit.files import with_checksum
 from ragkit.finetuning.manifest import Manifest, TemplateRecord
 from ragkit.index.document_inputs import read_documents
-from ragkit.models import load_model
+from ragkit.models import AnswerCache, load_model
 from ragkit.models.api import _choice_of
 from ragkit.models.replay import ReplayModel
 from ragkit.models.response_cache import _checksum, key_of
 from ragkit.models.sampling import _parsed
 from ragkit.records import Document, Example
-from ragkit.tasks import read_objects
+from ragkit.task_files import read_objects
 from ragkit.where import matches, parse_where
 from ragkit_pipelines.cli.index import _documents
 from ragkit_pipelines.cli.select import read_condition
@@ -33,10 +34,9 @@ from ragkit_pipelines.compare.strategies.named import load_strategy
 from ragkit_pipelines.pearl.plan.library import ActionLibrary, read_demonstrations
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.router import Router
-from ragkit_pipelines.pearl.run.option_mapper import read_option
 from ragkit_pipelines.pearl.run.trace import Trace
+from ragkit_selectors import Selecting
 from ragkit_selectors.loading import load_selector, load_stage
-from ragkit_selectors.persistence import load as load_saved
 
 fuzz = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -384,7 +384,7 @@ def test_saved_selectors(saved, draw):
         made |= other_json(whole.decode()).map(str.encode)
     path.write_bytes(draw.draw(made))
     try:
-        read(load_saved, saved)
+        read(Selecting.load, saved)
     finally:
         path.write_bytes(whole)
 

@@ -21,7 +21,7 @@ from openai_server import OpenAIServer
 from pydantic import BaseModel
 from waiting import wait_for
 
-from ragkit import AnswerCache, Budget, LayeredModel, Price, Prices, RateLimit, Retry, ScriptedModel, load_model
+from ragkit import Budget, ScriptedModel, load_model
 from ragkit.errors import (
     BatchError,
     BudgetExceededError,
@@ -33,6 +33,7 @@ from ragkit.errors import (
     TransientModelError,
     UnsupportedError,
 )
+from ragkit.models import AnswerCache, LayeredModel, Price, Prices, RateLimit, Retry
 from ragkit.records import Chat, Completion, Message, Prompt
 from ragkit.testing import LanguageModelContract
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from random_llama import save_random_llama
 
-from ragkit import AdapterSet, load_model
+from ragkit import load_model
 from ragkit.errors import ModelError
+from ragkit.models import AdapterSet
 from ragkit.models.sampling import Sampling
 from ragkit.models.streaming import Listener
 from ragkit.progress import quiet_transformers

@@ -10,8 +10,9 @@ import torch
 from pretended_cuda import OnCard, pretended_cuda
 from random_llama import save_random_llama
 
-from ragkit import AdapterSet, load_embedder, load_model
+from ragkit import load_embedder, load_model
 from ragkit.errors import UnsupportedError
+from ragkit.models import AdapterSet
 from ragkit.models.devices import default_device, dtype_for, trains_on_gpu
 from ragkit.models.local import LocalModel
 from ragkit.models.sampling import Sampling

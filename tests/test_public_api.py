@@ -1,14 +1,18 @@
 """The public surface, the layers and what an import costs."""
 
 import json
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import ragkit
 import ragkit.langchain
+from ragkit import renamed
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"numpy", "torch", "faiss", "transformers", "langchain", "langchain_core", "openai", "sklearn", "pydantic"}
@@ -25,7 +29,7 @@ def test_every_public_name_resolves(name):
 
 def test_the_surface_is_exactly_the_list():
     assert sorted(ragkit.__all__) == sorted({*ragkit._HOME_OF, "__version__"})
-    assert list(ragkit._HOME_OF) == sorted(ragkit._HOME_OF)
+    assert len(ragkit.__all__) <= 55
     assert set(ragkit.__all__) <= set(dir(ragkit))
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = ragkit.Nothing
@@ -35,6 +39,32 @@ def test_type_checkers_see_the_same_names_as_users():
     text = (ROOT / "ragkit/__init__.py").read_text()
     shown = {line.rsplit(" as ", 1)[1] for line in text.splitlines() if line.startswith("    from ") and " as " in line}
     assert shown == set(ragkit._HOME_OF)
+
+
+@pytest.mark.parametrize("name", renamed.PACKAGE_OF)
+def test_a_name_of_the_first_version_is_found_where_the_error_says(name):
+    with pytest.raises(ImportError) as error:
+        exec(f"from ragkit import {name}")  # noqa: S102 - a name of our own
+    assert error.value.name == name
+    spelling = re.search(r"`(from \S+ import \w+)`", str(error.value))[1]
+    found: dict[str, object] = {}
+    exec(spelling, found)  # noqa: S102 - what our own message says
+    assert not isinstance(found[name], ModuleType)
+
+
+@pytest.mark.parametrize(("old", "new"), renamed.MODULES.items())
+def test_a_module_of_the_first_version_names_its_new_package(old, new):
+    with pytest.raises(ModuleNotFoundError) as error:
+        import_module(old)
+    assert error.value.name == old
+    assert new in str(error.value)
+    assert import_module(new).__all__
+
+
+def test_public_packages_can_be_reached_without_importing_them():
+    assert (
+        run("import ragkit; print(ragkit.models.Price.__name__, ragkit.answers.__name__)") == "Price ragkit.answers\n"
+    )
 
 
 @pytest.mark.parametrize("name", ragkit.langchain.__all__)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from random_llama import save_random_llama
 
-from ragkit import AnswerCache, Prompt, load_model
+from ragkit import Prompt, load_model
 from ragkit.errors import PromptTooLongError, UnsupportedError
-from ragkit.models import scoring
+from ragkit.models import AnswerCache, scoring
 from ragkit.models.middleware import LayeredModel
 from ragkit.models.tries import Trie
 

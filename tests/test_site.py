@@ -1,28 +1,55 @@
 """The documentation site builds without a warning, names everything public, and fetches nothing."""
 
+import ast
 import os
 import re
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import ragkit
-import ragkit.langchain
 from ragkit.registry import KINDS, specs
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_every_public_name_has_a_topic():
-    """A name that no topic takes stops the site from being built."""
-    pages = runpy.run_path(str(ROOT / "docs" / "site" / "reference_pages.py"))["pages"]()
-    shown = {line for page in pages.values() for line in page.splitlines()}
-    homes = {**ragkit._HOME_OF, **ragkit.langchain._HOME_OF}
-    asked = {home if home == "ragkit.errors" else f"{home}.{name}" for name, home in homes.items()}
-    assert {f"::: {place}" for place in asked} <= shown
+REFERENCE = runpy.run_path(str(ROOT / "docs" / "site" / "reference_pages.py"))
+WHOLE = {module: import_module(module) for _, module in REFERENCE["WHOLE"].values()}
+PACKAGES = [package for _, packages in REFERENCE["TOPICS"].values() for package in packages]
+
+
+@pytest.mark.parametrize("name", [name for name in ragkit.__all__ if name != "__version__"])
+def test_every_name_at_top_level_belongs_to_a_public_package(name):
+    home = ragkit._HOME_OF[name]
+    assert home in PACKAGES or home in WHOLE
+    assert home in WHOLE or name in import_module(home).__all__
+    assert getattr(import_module(home), name) is getattr(ragkit, name)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_can_be_imported(package):
+    module = import_module(package)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        assert not isinstance(getattr(module, name), ModuleType), f"{package}.{name} is hidden by a module"
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_documentation_imports_public_names_only(page):
+    snippets = re.findall(r"```python[^\n]*\n(.*?)```", page.read_text(), re.DOTALL)
+    for node in (node for code in snippets for node in ast.walk(ast.parse(code))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("ragkit"):
+            assert node.module == "ragkit" or node.module in PACKAGES or node.module in WHOLE, node.module
+            if node.module not in WHOLE:
+                assert {each.name for each in node.names} <= set(import_module(node.module).__all__), node.module
 
 
 def test_every_component_is_listed():
@@ -57,9 +84,9 @@ def test_nothing_is_fetched(site):
 
 def test_every_public_name_is_in_the_reference(site):
     shown = "".join(page.read_text() for page in (site / "reference").glob("*.html"))
-    homes = {**ragkit._HOME_OF, **ragkit.langchain._HOME_OF}
-    missing = [name for name, home in homes.items() if f'id="{home}.{name}"' not in shown]
-    assert sorted(missing) == []
+    paths = [REFERENCE["path_of"](package, name) for package in PACKAGES for name in import_module(package).__all__]
+    assert [path for path in paths if f'id="{path}"' not in shown] == []
+    assert 'id="ragkit.errors.RagkitError"' in shown
 
 
 def test_every_command_has_its_help(site):

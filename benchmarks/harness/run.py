@@ -41,7 +41,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import httpx
 import numpy as np
 
-from ragkit import AnswerCache, Example, Task, compare, load_model
+from ragkit import Example, Task, compare, load_model
+from ragkit.models import AnswerCache
 from ragkit.models.base import ModelBase
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel

@@ -25,7 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch  # noqa: TID253
 import transformers  # noqa: TID253
 
-from ragkit import AdapterSet, AnswerCache, Budget, LayeredModel, Prompt, RateLimit, Retry, load_model
+from ragkit import Budget, Prompt, load_model
+from ragkit.models import AdapterSet, AnswerCache, LayeredModel, RateLimit, Retry
 from ragkit.models.base import ModelBase
 from ragkit.models.local import LocalModel
 from ragkit.models.sampling import Sampling

@@ -21,11 +21,12 @@ os.environ.update(OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS="1", HF_HUB_OFFLINE
 import atheris
 
 with atheris.instrument_imports(include=["ragkit", "ragkit_selectors", "ragkit_pipelines"]):
-    from ragkit import ReplayModel, ScriptedModel, Task
-    from ragkit.checksums import with_checksum
+    from ragkit import ScriptedModel, Task
     from ragkit.errors import RagkitError
+    from ragkit.files import with_checksum
     from ragkit.finetuning.manifest import MANIFEST, Manifest
     from ragkit.index.document_inputs import read_documents
+    from ragkit.models import ReplayModel
     from ragkit.where import matches, parse_where
     from ragkit_pipelines.cli.index import _documents
     from ragkit_pipelines.cli.select import read_condition

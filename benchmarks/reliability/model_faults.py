@@ -15,8 +15,9 @@ from faults import DAMAGES, TROUBLES, killed, no_file_past
 from openai_server import OpenAIServer
 from tally import Tally
 
-from ragkit import AnswerCache, Budget, LayeredModel, Price, Prices, Retry, ScriptedModel, load_model
+from ragkit import Budget, ScriptedModel, load_model
 from ragkit.errors import BatchError, IntegrityError, InvalidInputError, RagkitError
+from ragkit.models import AnswerCache, LayeredModel, Price, Prices, Retry
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 

@@ -17,12 +17,12 @@ import httpx
 import numpy as np
 from tally import Tally
 
-from ragkit import Server
 from ragkit.models.base import ModelBase
 from ragkit.models.prompts import prompt_text
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion
+from ragkit_pipelines.serving import Server
 
 PIECES = 30
 CLIENT = """

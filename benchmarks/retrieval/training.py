@@ -25,27 +25,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit import (
-    DenseRetriever,
-    Document,
-    Example,
-    Index,
-    RerankingRetriever,
-    Template,
+from ragkit import DenseRetriever, Document, Example, Index, RerankingRetriever, Template, load_embedder, load_model
+from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
+from ragkit.evaluation import RetrievalReport, compare_retrieval, evaluate_retrieval, read_qrels, read_queries
+from ragkit.index import rebuild_index
+from ragkit.protocols import LanguageModel, Retriever
+from ragkit.retriever_training import (
     TrainingPair,
-    compare_retrieval,
     distill_embedder,
     finetune_embedder,
     finetune_reranker,
-    load_embedder,
-    load_model,
     mine_hard_negatives,
-    rebuild_index,
     score_passages,
 )
-from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
-from ragkit.evaluation import RetrievalReport, evaluate_retrieval, read_qrels, read_queries
-from ragkit.protocols import LanguageModel, Retriever
 from ragkit.tiny.domains import INSTRUCTION, Call, CallDomain
 
 HERE = Path(__file__).parent

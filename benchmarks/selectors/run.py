@@ -26,17 +26,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from ragkit import (
-    BM25Selector,
-    EmbeddingSelector,
-    Example,
-    JaccardSelector,
-    NgramSelector,
-    Task,
-    check_pool,
-    load_selector,
-)
+from ragkit import BM25Selector, EmbeddingSelector, Example, JaccardSelector, NgramSelector, Task, load_selector
 from ragkit.lexical.scorer import load_kernels
+from ragkit_selectors import check_pool
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("RAGKIT_DATA", HERE.parents[1] / "../shared/data")) / "classification"

@@ -22,8 +22,9 @@ from time import perf_counter, process_time
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from ragkit import Batch, EmbedTexts, Index, WorkerPool
+from ragkit import Index
 from ragkit.extras import is_installed
+from ragkit.workers import Batch, EmbedTexts, WorkerPool
 
 RESULTS = Path(__file__).parent / "results" / "workers.json"
 SENTENCE = "the lamp in the hall was dim when a song about the rain came on and nobody asked what time it was"

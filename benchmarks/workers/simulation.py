@@ -111,7 +111,7 @@ def measured_rates(count: int, size: int) -> Rates:
     """Measure each number alone, by medians over batches."""
     from run import batches, passages
 
-    from ragkit import EmbedTexts, WorkerPool
+    from ragkit.workers import EmbedTexts, WorkerPool
     from ragkit.workers.batches import decode_results, encode_items, key_of, run_on
     from ragkit.workers.shards import Shards
 
@@ -145,7 +145,7 @@ def measured_rates(count: int, size: int) -> Rates:
 def by_the_clock(count: int, size: int, workers: int, rounds: int) -> float:
     from run import batches, passages
 
-    from ragkit import EmbedTexts, WorkerPool
+    from ragkit.workers import EmbedTexts, WorkerPool
 
     given = batches(passages(count), size)
     seconds = []
@@ -179,7 +179,7 @@ def node_of_a_billion(start: float) -> list[dict[str, float | None]]:
 
 def minilm_start() -> float:
     """Seconds until a process has loaded MiniLM and answered one text."""
-    from ragkit import Batch, EmbedTexts, WorkerPool
+    from ragkit.workers import Batch, EmbedTexts, WorkerPool
 
     began = perf_counter()
     WorkerPool("process", workers=1).map_batches(EmbedTexts("minilm"), [Batch(["a"], ["dim the lamp"])])

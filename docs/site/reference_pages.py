@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 
-import ragkit.langchain
+import ragkit
 
-# Topics, and the modules whose names belong to them; the first matching prefix applies.
-_TOPICS = {
-    "records": (
-        "Records, tasks and templates",
-        ("ragkit.records", "ragkit.tasks", "ragkit.templates", "ragkit.options"),
-    ),
-    "errors": ("Errors and warnings", ("ragkit.errors",)),
+# Topics, and the packages whose names (`__all__`) are public and belong to them.
+TOPICS = {
+    "records": ("Records, tasks and templates", ("ragkit.records", "ragkit.tasks", "ragkit.templates")),
+    "answers": ("Answers and metrics", ("ragkit.answers", "ragkit.metrics")),
     "embedders": ("Embedders", ("ragkit.embedders",)),
-    "vector-index": ("The vector index", ("ragkit.index",)),
+    "vector-index": ("The vector index", ("ragkit.index", "ragkit.where")),
     "ingest": ("Reading documents", ("ragkit.ingest",)),
     "retrievers": ("Retrievers and their evaluation", ("ragkit.retrievers", "ragkit.evaluation")),
     "models": ("Models", ("ragkit.models",)),
@@ -22,7 +20,7 @@ _TOPICS = {
     "retriever-training": ("Training retrievers", ("ragkit.retriever_training",)),
     "workers": ("Workers", ("ragkit.workers",)),
     "selectors": ("Example selectors and stages", ("ragkit_selectors",)),
-    "pearl": ("PEARL", ("ragkit_pipelines.pearl",)),
+    "pearl": ("PEARL", ("ragkit_pipelines.pearl", "ragkit_pipelines.pearl.mine")),
     "pipelines": (
         "Pipelines",
         (
@@ -30,13 +28,27 @@ _TOPICS = {
             "ragkit_pipelines.rag",
             "ragkit_pipelines.extraction",
             "ragkit_pipelines.serving",
+            "ragkit_pipelines.parity",
         ),
     ),
-    "comparison": ("Comparison and advice", ("ragkit_pipelines",)),
+    "comparison": (
+        "Comparison and advice",
+        (
+            "ragkit_pipelines.compare",
+            "ragkit_pipelines.compare.statistics",
+            "ragkit_pipelines.compare.reports",
+            "ragkit_pipelines.advise",
+            "ragkit_pipelines.data_quality",
+        ),
+    ),
+    "data": ("Data sets", ("ragkit_pipelines.datasets", "ragkit.tiny.domains")),
+    "langchain": ("LangChain", ("ragkit.langchain",)),
+    "registry": ("The registry of components", ("ragkit.registry",)),
 }
 
-# Modules that are documented completely, in addition to the names that ragkit exports.
-_WHOLE = {
+# Modules that are documented completely.
+WHOLE = {
+    "errors": ("Errors and warnings", "ragkit.errors"),
     "protocols": ("Protocols", "ragkit.protocols"),
     "testing": ("Contract suites", "ragkit.testing"),
 }
@@ -45,22 +57,16 @@ _WHOLE = {
 @cache
 def pages() -> dict[str, str]:
     """Return the Markdown of each page by its path in docs/."""
-    names: dict[str, list[str]] = {topic: [] for topic in _TOPICS}
-    for name, home in sorted(ragkit._HOME_OF.items()):
-        names[_topic_of(home)].append(f"::: {home}.{name}")
     made = {}
-    for topic, (title, _) in _TOPICS.items():
-        shown = ["::: ragkit.errors"] if topic == "errors" else names[topic]
-        made[f"reference/{topic}.md"] = "\n\n".join([f"# {title}", *shown])
-    for topic, (title, module) in _WHOLE.items():
+    for topic, (title, packages) in TOPICS.items():
+        paths = {path_of(package, name) for package in packages for name in import_module(package).__all__}
+        by_name = sorted(paths, key=lambda path: path.rpartition(".")[2])
+        made[f"reference/{topic}.md"] = "\n\n".join([f"# {title}", *(f"::: {path}" for path in by_name)])
+    for topic, (title, module) in WHOLE.items():
         made[f"reference/{topic}.md"] = f"# {title}\n\n::: {module}"
-    adapters = [f"::: {home}.{name}" for name, home in sorted(ragkit.langchain._HOME_OF.items())]
-    made["reference/langchain.md"] = "\n\n".join(["# LangChain", *adapters])
     return made
 
 
-def _topic_of(home: str) -> str:
-    for topic, (_, prefixes) in _TOPICS.items():
-        if home.startswith(prefixes):
-            return topic
-    raise LookupError(f"no topic of the reference takes {home}; add it to docs/site/reference_pages.py")
+def path_of(package: str, name: str) -> str:
+    """Return the path from which a name should be imported: `ragkit` if it is exported there."""
+    return f"ragkit.{name}" if ragkit._HOME_OF.get(name) == package else f"{package}.{name}"

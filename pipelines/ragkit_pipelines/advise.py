@@ -22,6 +22,8 @@ from ragkit_pipelines.compare.strategies.named import load_strategy
 if TYPE_CHECKING:
     from ragkit.tasks import Task
 
+__all__ = ["Advice", "Advised", "Needs", "advise"]
+
 _ENOUGH = 100  # number of examples from which training is worth trying
 _BUSY = 500.0  # calls per hour from which the length of prompts matters
 _FAST = 500.0  # latency in milliseconds below which long prompts and large models are too slow

@@ -18,6 +18,8 @@ from ragkit.templates import Template
 if TYPE_CHECKING:
     from ragkit.tasks import Task
 
+__all__ = ["Answer", "FewShot"]
+
 Query = str | Fields
 _AROUND = 8  # tokens that a model adds around a prompt or a turn
 

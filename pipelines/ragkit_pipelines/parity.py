@@ -14,6 +14,8 @@ from ragkit.progress import progress
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion
 
+__all__ = ["Difference", "Parity", "parity"]
+
 _GROUP = 32
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Message
-from ragkit.tasks import read_objects
+from ragkit.task_files import read_objects
 from ragkit.templates import Template
 
 _TAKES = '{"prompt": text}, {"messages": [{"role", "content"}, …]} or {"input": text or fields}'

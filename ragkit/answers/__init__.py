@@ -1,7 +1,7 @@
 """Extracting the answer from a completion, in the same way for every strategy of a comparison."""
 
 from ragkit.answers.base import AnswerReader, Expected, ReadAnswer, load_reader, unreadable
-from ragkit.answers.choices import ChoiceReader
+from ragkit.answers.choices import ChoiceReader, read_option
 from ragkit.answers.json_field import JsonField
 from ragkit.answers.labels import LabelReader
 from ragkit.answers.numbers import NumberReader
@@ -21,6 +21,7 @@ __all__ = [
     "Regex",
     "Whole",
     "load_reader",
+    "read_option",
     "unreadable",
     "without_reasoning",
 ]

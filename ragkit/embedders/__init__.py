@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from ragkit.errors import InvalidInputError
+from ragkit.lazy import lazy_names
 from ragkit.registry import create, find
 
 if TYPE_CHECKING:
+    from ragkit.embedders.hashing import HashingEmbedder as HashingEmbedder
     from ragkit.protocols import Embedder
 
 
@@ -51,3 +53,10 @@ def _from_object(embedder: object) -> Embedder:
         "`embedder` must be a spec such as 'minilm', an Embedder or a LangChain Embeddings, "
         f"got {type(embedder).__name__}"
     )
+
+
+_HOME_OF = {
+    "HashingEmbedder": "hashing",
+}
+__all__ = ["load_embedder", *_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -18,7 +18,7 @@ class RememberingEmbedder:
     it are those that a user would wait.
 
     Examples:
-        >>> from ragkit import HashingEmbedder
+        >>> from ragkit.embedders import HashingEmbedder
         >>> embedder = RememberingEmbedder(HashingEmbedder(8))
         >>> embedder.embed_documents(["lamp", "lamp"]).shape
         (2, 8)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.files import cache_folder, file_sha256
+from ragkit.files import cache_folder, file_sha256, write_atomic
 
 EXPORTER = 1
 """Raised when what is exported changes, so that older exports are left alone."""
@@ -130,9 +129,9 @@ def store(exported: Exported, place: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=place.parent) as work:
             new = Path(work, "new")
             new.mkdir()
-            _write(new / _GRAPH, exported.graph)
-            _write(new / _TOKENIZER, exported.tokenizer)
-            _write(new / _MANIFEST, json.dumps(_manifest(exported), indent=1).encode())
+            write_atomic(new / _GRAPH, exported.graph)
+            write_atomic(new / _TOKENIZER, exported.tokenizer)
+            write_atomic(new / _MANIFEST, json.dumps(_manifest(exported), indent=1).encode())
             if place.exists() and read(place) is None:
                 with suppress(OSError):  # another process may have moved it
                     place.rename(Path(work, "damaged"))
@@ -155,13 +154,6 @@ def _manifest(exported: Exported) -> dict[str, object]:
             _TOKENIZER: hashlib.sha256(exported.tokenizer).hexdigest(),
         },
     }
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _module_paths(folder: Path) -> list[str]:

@@ -10,3 +10,16 @@ from ragkit.evaluation.trec import read_qrels as read_qrels
 from ragkit.evaluation.trec import read_queries as read_queries
 from ragkit.evaluation.trec import read_run as read_run
 from ragkit.evaluation.trec import write_run as write_run
+
+__all__ = [
+    "Difference",
+    "Latency",
+    "RetrievalReport",
+    "compare_retrieval",
+    "evaluate_retrieval",
+    "evaluate_run",
+    "read_qrels",
+    "read_queries",
+    "read_run",
+    "write_run",
+]

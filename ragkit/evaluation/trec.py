@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.files import write_atomic
 from ragkit.text import read_json
 
 Qrels = Mapping[str, Mapping[str, int]]
@@ -114,7 +115,7 @@ def write_run(path: str | Path, run: Run, *, tag: str = "ragkit") -> None:
                 if not name or any(letter.isspace() for letter in name):
                     raise InvalidInputError(f"a run file cannot hold the name {name!r}; use names without white space")
             lines.append(f"{query} Q0 {own} {rank} {score!r} {tag}\n")
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    write_atomic(Path(path), "".join(lines))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -3,53 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragkit.errors import EmptyPoolError, UnsupportedError
 from ragkit.extras import require
 from ragkit.finetuning.random_state import random_state_kept
+from ragkit.finetuning.result import FineTuned as FineTuned
 from ragkit.finetuning.settings import METHODS as METHODS
 from ragkit.finetuning.settings import OBJECTIVES as OBJECTIVES
 from ragkit.finetuning.settings import Settings
+from ragkit.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ragkit.finetuning.manifest import Manifest
+    from ragkit.finetuning.exporting import export_merged as export_merged
+    from ragkit.finetuning.imitation import Imitation as Imitation
+    from ragkit.finetuning.imitation import imitate as imitate
+    from ragkit.finetuning.memorization import Memorisation as Memorisation
+    from ragkit.finetuning.memorization import memorisation as memorisation
+    from ragkit.finetuning.mixing import Mixture as Mixture
+    from ragkit.finetuning.mixing import mix as mix
+    from ragkit.finetuning.remote import cancel_finetuning as cancel_finetuning
     from ragkit.finetuning.rows import Row
     from ragkit.metrics import AnyMetric
     from ragkit.protocols import Embedder, LanguageModel
     from ragkit.templates import Template
-
-
-@dataclass(frozen=True, slots=True)
-class FineTuned:
-    """A finished run.
-
-    Attributes:
-        model: The tuned model, one more `LanguageModel`; ``load_model("hf:<folder>")`` gives the same one later.
-        folder: Where it is stored; of a model at a vendor, its name.
-        manifest: What was trained, on what, and what came of it; holds the template to ask with.
-    """
-
-    model: LanguageModel
-    folder: Path
-    manifest: Manifest
-
-    def push_to_hub(self, repository: str, *, private: bool = True, token: str | None = None) -> str:
-        """Upload the folder to the Hugging Face hub. Nothing is ever uploaded but by this call.
-
-        Args:
-            repository: ``"<user>/<name>"``; made where it does not exist.
-            private: Whether a new repository is private.
-            token: Access token; that of the machine's login if None. It is not kept.
-
-        Returns:
-            Address of the repository.
-        """
-        from ragkit.finetuning.hub import upload
-
-        return upload(self.folder, repository, private=private, token=token)
 
 
 def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by name
@@ -171,3 +149,17 @@ def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder
             )
         return load_embedder(model) if is_encoder else None
     return model if isinstance(model, Embedder) else None
+
+
+_HOME_OF = {
+    "Imitation": "imitation",
+    "Memorisation": "memorization",
+    "Mixture": "mixing",
+    "cancel_finetuning": "remote",
+    "export_merged": "exporting",
+    "imitate": "imitation",
+    "memorisation": "memorization",
+    "mix": "mixing",
+}
+__all__ = ["FineTuned", "finetune", *_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -17,7 +17,6 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from ragkit.errors import TrainingError
-from ragkit.finetuning import FineTuned
 from ragkit.finetuning.base_models import base_of, is_adapted
 from ragkit.finetuning.callbacks import FreedMemory, StepProgress
 from ragkit.finetuning.cpu_layers import share_frozen, shared_heads
@@ -28,6 +27,7 @@ from ragkit.finetuning.four_bit import check_four_bit
 from ragkit.finetuning.manifest import Evaluation, Manifest, TemplateRecord, files_hash
 from ragkit.finetuning.methods import ADAPTERS, module_to_train, peft_config_of, with_adapter_of
 from ragkit.finetuning.preparing import Prepared, prepare
+from ragkit.finetuning.result import FineTuned
 from ragkit.finetuning.runs import claimed, finish, is_main_process, last_checkpoint
 from ragkit.finetuning.settings import Settings
 from ragkit.finetuning.trainers import arguments_of, make_trainer

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
-from ragkit.finetuning import FineTuned
 from ragkit.finetuning.manifest import Manifest, TemplateRecord, data_hash, files_hash, run_hash
+from ragkit.finetuning.result import FineTuned
 from ragkit.finetuning.rows import training_rows
 from ragkit.finetuning.runs import claimed, finish
 from ragkit.finetuning.settings import Settings

@@ -135,7 +135,7 @@ class _AdaptedProduct(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     @override
     def backward(ctx: Any, *gradients: Any) -> Any:
-        states, first, second = _gradients(gradients[0], *ctx.saved_tensors, ctx.scaling)
+        states, first, second = _gradients(ctx.scaling, gradients[0], *ctx.saved_tensors)
         return states, None, None, first, second, None
 
 
@@ -161,7 +161,7 @@ class _GatedProduct(torch.autograd.Function):  # type: ignore[misc]
             gate, up = (each.float().detach().requires_grad_() for each in (gate, up))
             states = ctx.activation(gate) * up
         rows = states.detach().to(factors[1].dtype).flatten(0, -2)
-        outer, first, second = _gradients(gradients[0], rows, *factors, ctx.scaling)
+        outer, first, second = _gradients(ctx.scaling, gradients[0], rows, *factors)
         return None, *torch.autograd.grad(states, (gate, up), outer), None, first, second, None
 
 
@@ -171,7 +171,7 @@ def _product(rows: Any, weight: Any, first: Any, second: Any, scaling: float) ->
 
 
 def _gradients(
-    gradient: Any, rows: Any, inner: Any, weight: Any, first: Any, second: Any, scaling: float
+    scaling: float, gradient: Any, rows: Any, inner: Any, weight: Any, first: Any, second: Any
 ) -> tuple[Any, Any, Any]:
     outer = gradient.to(weight.dtype).flatten(0, -2)
     middle = (outer @ second.to(weight.dtype)).mul_(scaling)
@@ -224,4 +224,4 @@ def _is_gated(layer: Any) -> bool:
         return False
     states = torch.linspace(-1, 1, 3 * layer.gate_proj.in_features).view(3, -1)
     with torch.no_grad():
-        return torch.allclose(layer(states), _gated_layer(layer, states), rtol=1e-3, atol=1e-5)
+        return bool(torch.allclose(layer(states), _gated_layer(layer, states), rtol=1e-3, atol=1e-5))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
 from ragkit.extras import require
+from ragkit.files import atomic_folder
 from ragkit.text import read_json
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for --max-lora-rank
@@ -62,18 +62,8 @@ def export_merged(model: str, folder: str | Path, *, adapter: str | None = None)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidInputError(f"{target} is not an empty folder; give another one")
     base, on_top = _parts_of(model, adapter)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        with quiet_transformers():
-            _write(base, on_top, partial)
-        if target.exists():
-            target.rmdir()
-        partial.rename(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with atomic_folder(target) as partial, quiet_transformers():
+        _write(base, on_top, partial)
     merged = vllm_command(str(target), {})
     beside = None if on_top is None or _rank(on_top) is None else vllm_command(base, {_name(model, on_top): on_top})
     return Exported(target, base, on_top, merged, beside)

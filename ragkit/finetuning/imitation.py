@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from ragkit.errors import EmptyPoolError, IntegrityError, InvalidInputError
+from ragkit.files import sync
 from ragkit.finetuning.manifest import run_hash
 from ragkit.models import load_model
 from ragkit.models.results import raised, results_of
@@ -188,5 +188,4 @@ class _Answers:
             return
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
+        sync(self.path)

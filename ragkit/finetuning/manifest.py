@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, UnknownSpecError
+from ragkit.files import file_sha256, write_atomic
 from ragkit.records import Chat, Example, Form, Preference
 from ragkit.templates import Template
 
@@ -251,16 +251,5 @@ def files_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted({file for pattern in _HASHED for file in folder.glob(pattern)}):
         digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(file)))
     return digest.hexdigest()[:16]
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -61,7 +61,8 @@ def mix(
         EmptyPoolError: If a task has no rows.
 
     Examples:
-        >>> from ragkit import Example, mix
+        >>> from ragkit import Example
+        >>> from ragkit.finetuning import mix
         >>> few, many = [Example("a", "1")], [Example(f"b {n}", "2") for n in range(5)]
         >>> sorted(mix({"few": few, "many": many}).tasks)
         ['few', 'few', 'few', 'many', 'many', 'many']

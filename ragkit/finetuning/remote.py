@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -15,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError, TrainingError, UnsupportedError
 from ragkit.extras import require
-from ragkit.finetuning import FineTuned
-from ragkit.finetuning.manifest import MANIFEST, Manifest, TemplateRecord, data_hash, run_hash, write_atomic
+from ragkit.files import write_atomic
+from ragkit.finetuning.manifest import Manifest, TemplateRecord, data_hash, run_hash
+from ragkit.finetuning.result import FineTuned
 from ragkit.finetuning.rows import training_rows
 from ragkit.finetuning.runs import open_run
 from ragkit.models import load_model
@@ -85,22 +85,6 @@ def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> F
     manifest = Manifest.read(folder)
     tuned = load_model(str(manifest.remote), base_url=manifest.address, prices=base.prices)
     return FineTuned(tuned, folder, manifest)
-
-
-def remote_of(spec: str) -> tuple[str, str | None] | None:
-    """What a folder of a run at a vendor stands for.
-
-    Args:
-        spec: ``"hf:<folder>"``.
-
-    Returns:
-        The spec of the tuned model and the server's address; None where the folder is no such run.
-    """
-    folder = Path(spec.removeprefix("hf:"))
-    if not all(os.path.isfile(folder / name) for name in (STATE, MANIFEST)):  # noqa: PTH113 - no name is too long for it
-        return None
-    manifest = Manifest.read(folder)
-    return None if manifest.remote is None else (manifest.remote, manifest.address)
 
 
 def cancel_finetuning(folder: str | Path) -> str:

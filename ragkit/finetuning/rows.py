@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ragkit.errors import DataFileError, EmptyPoolError, InvalidInputError
 from ragkit.records import Chat, Document, Example, Message, Preference
+from ragkit.task_files import read_objects
 
 Row = Example | Chat | Document | str | Preference
 
@@ -71,8 +72,6 @@ def read_rows(
     Raises:
         DataFileError: If the file or one of its rows cannot be read, or no row is left to train on.
     """
-    from ragkit.tasks import read_objects
-
     path = Path(path)
     if objective == "text" and path.suffix == ".txt":
         return _paragraphs(path), []

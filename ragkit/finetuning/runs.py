@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ragkit.errors import InvalidInputError, TrainingError
-from ragkit.finetuning.manifest import MANIFEST, Manifest, write_atomic
+from ragkit.files import write_atomic
+from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.text import read_json
 
 RUN = "run.json"

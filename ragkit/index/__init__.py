@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ragkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragkit.index.core import Index as Index
+    from ragkit.index.rebuilding import rebuild_index as rebuild_index
+    from ragkit.index.sharded import ShardedIndex as ShardedIndex
     from ragkit.index.stats import IndexStats as IndexStats
 
-__all__ = ["Index", "IndexStats"]
-_HOME_OF = {"Index": "core", "IndexStats": "stats"}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"ragkit.index.{_HOME_OF[name]}"), name)
+_HOME_OF = {
+    "Index": "core",
+    "IndexStats": "stats",
+    "ShardedIndex": "sharded",
+    "rebuild_index": "rebuilding",
+}
+__all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

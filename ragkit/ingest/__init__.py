@@ -9,3 +9,15 @@ from ragkit.ingest.duplicates import near_duplicates as near_duplicates
 from ragkit.ingest.loading import Loaded as Loaded
 from ragkit.ingest.loading import Unread as Unread
 from ragkit.ingest.loading import load_documents as load_documents
+
+__all__ = [
+    "Chunker",
+    "Loaded",
+    "MarkdownChunker",
+    "RecursiveChunker",
+    "TokenChunker",
+    "Unread",
+    "load_chunker",
+    "load_documents",
+    "near_duplicates",
+]

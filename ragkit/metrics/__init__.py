@@ -10,6 +10,8 @@ from ragkit.records import Example
 from ragkit.registry import create, specs
 from ragkit.registry import name_of as registered_name
 
+__all__ = ["Metric", "RowMetric", "load_metric", "score_answers"]
+
 Metric: TypeAlias = Callable[[str, str], float]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sqlite3
 from collections import Counter
@@ -14,6 +13,7 @@ from time import monotonic
 from urllib.parse import quote
 
 from ragkit.errors import InvalidInputError
+from ragkit.files import file_sha256
 
 Rows = list[tuple[object, ...]]
 
@@ -61,8 +61,7 @@ class SqlMatch:
     @property
     def fingerprint(self) -> str:
         """Equal only for the same contents and limits."""
-        with Path(self.database).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        digest = file_sha256(Path(self.database))[:16]
         return f"sql:{digest}:{self.seconds}:{self.most_rows}"
 
     def __call__(self, answer: str, expected: str) -> float:

@@ -7,15 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ragkit.errors import InvalidInputError
+from ragkit.lazy import lazy_names
 from ragkit.models.devices import AnyDtype
 from ragkit.progress import progress
 from ragkit.registry import create, find
 
 if TYPE_CHECKING:
-    from ragkit.models.budget import Budget
-    from ragkit.models.pricing import Prices
-    from ragkit.models.rate_limit import RateLimit, Retry
-    from ragkit.models.response_cache import AnswerCache
+    from ragkit.models.adapters import AdapterSet as AdapterSet
+    from ragkit.models.base import ModelBase as ModelBase
+    from ragkit.models.budget import Budget as Budget
+    from ragkit.models.middleware import LayeredModel as LayeredModel
+    from ragkit.models.pricing import Price as Price
+    from ragkit.models.pricing import Prices as Prices
+    from ragkit.models.prompts import cut_at_stop as cut_at_stop
+    from ragkit.models.prompts import prompt_text as prompt_text
+    from ragkit.models.rate_limit import RateLimit as RateLimit
+    from ragkit.models.rate_limit import Retry as Retry
+    from ragkit.models.replay import ReplayModel as ReplayModel
+    from ragkit.models.response_cache import AnswerCache as AnswerCache
+    from ragkit.models.sampling import Sampling as Sampling
+    from ragkit.models.scripted import ScriptedModel as ScriptedModel
     from ragkit.protocols import LanguageModel
 
 
@@ -76,10 +87,7 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by 
     if dtype not in get_args(AnyDtype):
         raise InvalidInputError(f"`dtype` must be one of {get_args(AnyDtype)}, got {dtype!r}")
     if isinstance(model, str) and model.startswith("hf:"):
-        from ragkit.finetuning.remote import remote_of
-
-        if (remote := remote_of(model)) is not None:
-            model, base_url = remote[0], base_url or remote[1]
+        model, base_url = _at_vendor(model, base_url)
     if not isinstance(model, str):
         if adapter is not None or base_url is not None or dtype != "auto":
             raise InvalidInputError("`adapter`, `base_url` and `dtype` go with a spec, got one with a loaded model")
@@ -104,6 +112,17 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by 
         retry=retry,
         concurrency=concurrency,
     )
+
+
+def _at_vendor(spec: str, base_url: str | None) -> tuple[str, str | None]:
+    """Replace the folder of a run at a vendor by the vendor's model and address; other specs stay as they are."""
+    from ragkit.finetuning.manifest import MANIFEST, Manifest
+
+    folder = Path(spec.removeprefix("hf:"))
+    if not os.path.isfile(folder / MANIFEST):  # noqa: PTH113 - no name is too long for it
+        return spec, base_url
+    manifest = Manifest.read(folder)
+    return (spec, base_url) if manifest.remote is None else (manifest.remote, base_url or manifest.address)
 
 
 def _from_spec(
@@ -134,3 +153,23 @@ def _from_object(model: object, prices: Prices | None) -> LanguageModel:
         "`model` must be a spec such as 'smollm2', a LanguageModel or a LangChain chat model; "
         f"got {type(model).__name__}"
     )
+
+
+_HOME_OF = {
+    "AdapterSet": "adapters",
+    "AnswerCache": "response_cache",
+    "Budget": "budget",
+    "LayeredModel": "middleware",
+    "ModelBase": "base",
+    "Price": "pricing",
+    "Prices": "pricing",
+    "RateLimit": "rate_limit",
+    "ReplayModel": "replay",
+    "Retry": "rate_limit",
+    "Sampling": "sampling",
+    "ScriptedModel": "scripted",
+    "cut_at_stop": "prompts",
+    "prompt_text": "prompts",
+}
+__all__ = ["default_model", "load_model", *_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import require
-from ragkit.files import cache_folder, file_sha256, locked
-from ragkit.finetuning.manifest import files_hash, write_atomic
+from ragkit.files import atomic_folder, cache_folder, file_sha256, locked, write_atomic
+from ragkit.finetuning.manifest import files_hash
 from ragkit.models.gguf_header import GgufHeader
 from ragkit.progress import progress, quiet_transformers
 
@@ -117,20 +117,16 @@ def _place_of(sha256: str) -> Path:
 
 def _convert(parts: Sequence[Path], sha256: str, place: Path, name: str) -> Conversion | None:
     """Convert next to the final folder and rename it at the end, so that a folder of that name is complete."""
-    partial = place.with_name(f".{place.name}.partial")
     for left_behind in place.parent.glob(".*.partial"):  # by processes that were killed, as this one holds the lock
         shutil.rmtree(left_behind, ignore_errors=True)
-    try:
-        (partial / _MODEL).mkdir(parents=True)
+    with atomic_folder(place) as partial:
+        (partial / _MODEL).mkdir()
         _save(_alone(parts, partial / "source"), name, partial / _MODEL)
         shutil.rmtree(partial / "source")
         made_with = {package: version(package) for package in ("gguf", "tokenizers", "torch", "transformers")}
         record = _Record(source=sha256, files=files_hash(partial / _MODEL), made_with=made_with)
         write_atomic(partial / _RECORD, record.model_dump_json(indent=1))
         shutil.rmtree(place, ignore_errors=True)  # damaged, or `find_conversion` would have returned it
-        partial.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return find_conversion(sha256)
 
 

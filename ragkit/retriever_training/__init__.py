@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Literal
 
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.extras import require
+from ragkit.lazy import lazy_names
 from ragkit.retriever_training.rows import ScoredPassages, TrainingPair, checked_pairs, checked_scored
 from ragkit.retriever_training.runs import TrainingRecord, TrainingSettings, claimed, hash_of
 
 if TYPE_CHECKING:
     from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
     from ragkit.protocols import Embedder
+    from ragkit.retriever_training.mining import mine_hard_negatives as mine_hard_negatives
+    from ragkit.retriever_training.reader import score_passages as score_passages
 
 _PACKAGES = ("sentence-transformers", "transformers", "torch")
 
@@ -264,3 +267,19 @@ def _check_positive(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < float("inf"):
             raise InvalidInputError(f"`{name}` must be a number above 0, got {value!r}")
+
+
+_HOME_OF = {
+    "mine_hard_negatives": "mining",
+    "score_passages": "reader",
+}
+__all__ = [  # noqa: PLE0604, RUF100 - names are the table above
+    "ScoredPassages",
+    "TrainedRetriever",
+    "TrainingPair",
+    "distill_embedder",
+    "finetune_embedder",
+    "finetune_reranker",
+    *_HOME_OF,
+]
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

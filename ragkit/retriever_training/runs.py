@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError, TrainingError
-from ragkit.finetuning.manifest import run_hash, write_atomic
+from ragkit.files import sync, write_atomic
+from ragkit.finetuning.manifest import run_hash
 from ragkit.finetuning.runs import RUN, last_checkpoint
 from ragkit.finetuning.settings import check_seed
 
@@ -23,7 +23,7 @@ RECORD = "training.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """The arguments of a training run that are the same for embedders and rerankers; see `ragkit.finetune_embedder`."""
+    """The arguments of a training run that embedders and rerankers share; see `finetune_embedder`."""
 
     folder: Path
     epochs: float
@@ -139,11 +139,12 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
         if isinstance(error, TrainingError) or last_checkpoint(work) is None:
             shutil.rmtree(work, ignore_errors=True)
         raise
-    _sync(work / "model")
+    for path in (*(work / "model").rglob("*"), work / "model"):
+        sync(path)
     if folder.exists():
         folder.rmdir()  # empty, as was seen above
     (work / "model").rename(folder)
-    _sync_one(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -174,16 +175,3 @@ def _run_in(work: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return str(found.get("run")) if isinstance(found, dict) else None
-
-
-def _sync(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        _sync_one(path)
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

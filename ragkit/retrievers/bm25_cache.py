@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 import zipfile
 from hashlib import blake2b
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.index.database import NAME
+from ragkit.files import atomic_file
 from ragkit.lexical.analysis import WordAnalyzer
 from ragkit.lexical.postings import PostingLists
 
@@ -45,18 +42,8 @@ class Bm25Cache:
             "keys": keys,
             **{f"lists_{part}": values for part, values in lists.to_arrays().items()},
         }
-        folder = self.path.parent
-        with NamedTemporaryFile(dir=folder, prefix=f"{self.path.stem}-", suffix=".partial", delete=False) as file:
-            partial = Path(file.name)
-            try:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-                file.flush()
-                os.fsync(file.fileno())
-                os.fchmod(file.fileno(), stat.S_IMODE((folder / NAME).stat().st_mode))  # as readable as the index
-                partial.replace(self.path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+        with atomic_file(self.path, durable=False) as file:  # `load` checks it
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
     def load(self, version: int) -> tuple[PostingLists, NDArray[np.int64]] | None:
         """Read the file.

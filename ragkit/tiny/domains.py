@@ -24,6 +24,8 @@ from ragkit.tiny.tokenizer import lines_of_words
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+__all__ = ["HOME", "task_of"]
+
 _WORDS = lines_of_words()
 FILLERS = tuple(_WORDS[0])
 WORDS = tuple(word for line in _WORDS[1:] for word in line if word.islower())

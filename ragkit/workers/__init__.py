@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ragkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragkit.workers.batches import Batch as Batch
@@ -16,19 +17,14 @@ if TYPE_CHECKING:
     from ragkit.workers.pool import WorkerPool as WorkerPool
 
 _HOME_OF = {
-    "Batch": "ragkit.workers.batches",
-    "Done": "ragkit.workers.batches",
-    "EmbedTexts": "ragkit.workers.embedding",
-    "GenerateTexts": "ragkit.workers.generating",
-    "Missing": "ragkit.workers.batches",
-    "Work": "ragkit.workers.batches",
-    "WorkerPool": "ragkit.workers.pool",
-    "generate_many": "ragkit.workers.generating",
+    "Batch": "batches",
+    "Done": "batches",
+    "EmbedTexts": "embedding",
+    "GenerateTexts": "generating",
+    "Missing": "batches",
+    "Work": "batches",
+    "WorkerPool": "pool",
+    "generate_many": "generating",
 }
 __all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from ragkit.errors import InvalidInputError, RagkitWarning
+from ragkit.files import write_atomic
 from ragkit.workers.batches import Missing
 
 _MAGIC = b"ragkit shard 1\n"
@@ -58,7 +57,7 @@ class Shards:
 
     def write(self, key: str, results: bytes) -> None:
         """Keep a finished batch; after an error, such as a full disk, nothing of it is left."""
-        _write_whole(self._path(key), _sealed(results))
+        write_atomic(self._path(key), _sealed(results))
 
     def write_quarantine(self, missing: Sequence[Missing]) -> None:
         """Say in ``quarantine.jsonl`` which batches were given up in this run and why; no file where there are none."""
@@ -67,7 +66,7 @@ class Shards:
             path.unlink(missing_ok=True)
             return
         lines = [{"ids": list(each.ids), "attempts": each.attempts, "reason": each.reason} for each in missing]
-        _write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.shard"
@@ -75,16 +74,3 @@ class Shards:
 
 def _sealed(results: bytes) -> bytes:
     return _MAGIC + hashlib.sha256(results).digest() + results
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    with NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem[:16]}-", suffix=".part", delete=False) as file:
-        partial = Path(file.name)
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise

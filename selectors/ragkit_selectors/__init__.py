@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ragkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragkit_selectors.annotation import FacilityLocation as FacilityLocation
     from ragkit_selectors.annotation import VoteK as VoteK
+    from ragkit_selectors.autoselection import AutoSelection as AutoSelection
+    from ragkit_selectors.autoselection import autoselect as autoselect
     from ragkit_selectors.base import Pipeline as Pipeline
     from ragkit_selectors.base import PoolSelector as PoolSelector
     from ragkit_selectors.base import Selecting as Selecting
     from ragkit_selectors.baselines import FixedSelector as FixedSelector
     from ragkit_selectors.baselines import RandomSelector as RandomSelector
+    from ragkit_selectors.candidates import Candidates as Candidates
+    from ragkit_selectors.candidates import best_of_pool as best_of_pool
     from ragkit_selectors.embedding import EmbeddingSelector as EmbeddingSelector
     from ragkit_selectors.hybrid import HybridSelector as HybridSelector
     from ragkit_selectors.lexical import BM25Selector as BM25Selector
@@ -26,9 +31,9 @@ if TYPE_CHECKING:
     from ragkit_selectors.loading import load_selector as load_selector
     from ragkit_selectors.pool_check import PoolCheck as PoolCheck
     from ragkit_selectors.pool_check import check_pool as check_pool
-    from ragkit_selectors.report import AutoSelection as AutoSelection
     from ragkit_selectors.report import SelectorReport as SelectorReport
-    from ragkit_selectors.report import autoselect as autoselect
+    from ragkit_selectors.stages.base import Asked as Asked
+    from ragkit_selectors.stages.base import Before as Before
     from ragkit_selectors.stages.base import Stage as Stage
     from ragkit_selectors.stages.diversity_stages import Coverage as Coverage
     from ragkit_selectors.stages.diversity_stages import Dpp as Dpp
@@ -43,8 +48,11 @@ if TYPE_CHECKING:
     from ragkit_selectors.stages.rerank import Rerank as Rerank
 
 _HOME_OF = {
-    "AutoSelection": "report",
+    "Asked": "stages.base",
+    "AutoSelection": "autoselection",
     "BM25Selector": "lexical",
+    "Before": "stages.base",
+    "Candidates": "candidates",
     "ContainmentSelector": "lexical",
     "Coverage": "stages.diversity_stages",
     "Dpp": "stages.diversity_stages",
@@ -73,22 +81,12 @@ _HOME_OF = {
     "TfidfSelector": "lexical",
     "TokenLimit": "stages.filters",
     "VoteK": "annotation",
-    "autoselect": "report",
+    "autoselect": "autoselection",
+    "best_of_pool": "candidates",
     "check_pool": "pool_check",
     "entropy_order": "lm_ordering",
     "load_selector": "loading",
     "score_examples": "lm_ordering",
 }
 __all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +169,7 @@ class Selecting(ABC):
         """
         from ragkit_selectors.persistence import load
 
-        loaded = load(path, embedder=embedder)
+        loaded = load(path, PoolSelector, embedder=embedder)
         if not isinstance(loaded, cls):
             raise InvalidInputError(f"{path} holds a {type(loaded).__name__}, not a {cls.__name__}")
         return loaded
@@ -253,7 +253,13 @@ class Selecting(ABC):
 
 
 class PoolSelector(Selecting):
-    """Ranks a pool by likeness to a query; a subclass says how."""
+    """Ranks a pool by likeness to a query; a subclass says how.
+
+    Attributes:
+        gives_cosines: Whether its scores are cosines of embeddings.
+    """
+
+    gives_cosines: ClassVar[bool] = False
 
     def __init__(self, examples: Sequence[AnyExample] | Pool, *, key: str = "input", output: str = "output") -> None:
         """Read the pool.
@@ -284,6 +290,10 @@ class PoolSelector(Selecting):
     @abstractmethod
     def _config(self) -> dict[str, object]:
         """The arguments of the constructor, but for the pool, as JSON."""
+
+    def _embedded(self) -> tuple[Embedder, NDArray[np.float32]] | None:
+        """The embedder and its vectors of the pool, if the selector has them; they are saved with it."""
+        return None
 
     def _why(self, text: str, example: str, score: float) -> dict[str, object]:  # noqa: ARG002 - for subclasses
         """What one score is made of."""

@@ -32,6 +32,8 @@ class EmbeddingSelector(PoolSelector):
         'light'
     """
 
+    gives_cosines = True
+
     def __init__(
         self,
         examples: Sequence[AnyExample] | Pool,
@@ -99,3 +101,7 @@ class EmbeddingSelector(PoolSelector):
     @override
     def _config(self) -> dict[str, object]:
         return {}
+
+    @override
+    def _embedded(self) -> tuple[Embedder, NDArray[np.float32]]:
+        return self.embedder, self.vectors()

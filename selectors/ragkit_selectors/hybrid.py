@@ -118,3 +118,8 @@ class HybridSelector(PoolSelector):
     @override
     def _config(self) -> dict[str, object]:
         return {"weights": self.weights, "fusion": self.fusion, "depth": self.depth}
+
+    @override
+    def _embedded(self) -> tuple[Embedder, NDArray[np.float32]] | None:
+        part = self.parts.get("embedding")
+        return None if part is None else part._embedded()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.records import Example, Selection
-from ragkit_selectors.base import Selecting
 from ragkit_selectors.lazy_hits import Hits
 from ragkit_selectors.pool import AnyExample
 
 require("langchain_core")
 from langchain_core.example_selectors import BaseExampleSelector  # noqa: E402 - after the check
+
+if TYPE_CHECKING:
+    from ragkit_selectors.base import Selecting
 
 
 class LangChainSelector(BaseExampleSelector):

@@ -9,32 +9,36 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
+from ragkit.files import write_atomic
 from ragkit.protocols import Embedder
 from ragkit.records import Example
 from ragkit.registry import Kind, components
 from ragkit.templates import Template
-from ragkit_selectors.base import Pipeline, PoolSelector, Selecting
-from ragkit_selectors.embedding import EmbeddingSelector
-from ragkit_selectors.hybrid import HybridSelector
 from ragkit_selectors.pool import Entry, Pool
+from ragkit_selectors.stages import prompt_order
 from ragkit_selectors.stages.base import Stage
+
+if TYPE_CHECKING:
+    from ragkit_selectors.base import Selecting
 
 MANIFEST = "selector.json"
 # Settings that folders of older versions do not name, with the value that these versions used.
 _ADDED_LATER: dict[str, dict[str, object]] = {"BM25Selector": {"analyzer": None}}
-_OURS = re.compile(r"(?:selector\.json|examples-[0-9a-f]{16}\.jsonl|vectors-[0-9a-f]{16}\.npy)(?:\.partial)?")
+# The partial files, which a crash can leave, have other names in older versions.
+_OURS = re.compile(
+    r"\.?(?:selector\.json|examples-[0-9a-f]{16}\.jsonl|vectors-[0-9a-f]{16}\.npy)(?:(?:\.[0-9a-f]{8})?\.partial)?"
+)
 
 
 class _File(BaseModel):
@@ -80,7 +84,7 @@ def save(selector: Selecting, path: str | Path) -> None:
     part = _Part(kind=type(source).__name__, arguments=source._config())
     stages = [_described(stage) for stage in selector.stages]
     lines = "".join(_line(entry) for entry in pool.entries if entry)
-    embedder, vectors = _embedded(source)
+    embedder, vectors = source._embedded() or (None, None)
     folder.mkdir(parents=True, exist_ok=True)
     manifest = _Manifest(
         selector=part,
@@ -93,18 +97,19 @@ def save(selector: Selecting, path: str | Path) -> None:
         examples=_write(folder, "examples", ".jsonl", lines.encode()),
         vectors=None if vectors is None else _write(folder, "vectors", ".npy", _bytes(vectors)),
     )
-    _write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1))
     used = {MANIFEST, manifest.examples.name, manifest.vectors.name if manifest.vectors else ""}
     for old in folder.iterdir():
         if old.name not in used:
             old.unlink()
 
 
-def load(path: str | Path, *, embedder: str | Embedder | None = None) -> Selecting:
+def load(path: str | Path, root: type, *, embedder: str | Embedder | None = None) -> Selecting:
     """Read a selector from a folder.
 
     Args:
         path: The folder.
+        root: The class from which the saved one descends, for selectors that ragkit does not know.
         embedder: Takes the place of the embedder that the manifest names; it must give the same vectors.
 
     Returns:
@@ -131,13 +136,14 @@ def load(path: str | Path, *, embedder: str | Embedder | None = None) -> Selecti
     if manifest.vectors is not None:
         vectors = np.load(io.BytesIO(_read(folder, manifest.vectors)), allow_pickle=False)
         arguments |= {"embedder": _same_embedder(manifest, embedder), "vectors": vectors}
-    made = _class_of(manifest.selector.kind)
+    made = _class_of(manifest.selector.kind, root)
     try:
-        source: PoolSelector = made(pool, **arguments)
-        stages = tuple(_stage(part) for part in manifest.stages)
+        selector: Selecting = made(pool, **arguments)
+        for part in manifest.stages:
+            selector |= _stage(part)
     except TypeError as error:  # an argument that is not known here
         raise IntegrityError(f"{folder / MANIFEST} is damaged or newer than this ragkit: {error}") from error
-    return Pipeline(source, stages) if stages else source
+    return selector
 
 
 def _is_ours(path: Path) -> bool:
@@ -156,9 +162,9 @@ def _same_embedder(manifest: _Manifest, embedder: str | Embedder | None) -> Embe
     return loaded
 
 
-def _class_of(kind: str) -> type[Any]:
+def _class_of(kind: str, root: type) -> type[Any]:
     """The class of a saved selector: a registered one, or one of the user's that the program has imported."""
-    imported = {each.__name__: each for each in _below(PoolSelector)}
+    imported = {each.__name__: each for each in _below(root)}
     found = _registered("selector", kind) or imported.get(kind)
     if found is None:
         raise InvalidInputError(
@@ -178,11 +184,6 @@ def _below(parent: type[Any]) -> Iterator[type[Any]]:
     for each in parent.__subclasses__():
         yield each
         yield from _below(each)
-
-
-def _embedded(source: PoolSelector) -> tuple[Embedder, NDArray[np.float32]] | tuple[None, None]:
-    part = source.parts.get("embedding") if isinstance(source, HybridSelector) else source
-    return (part.embedder, part.vectors()) if isinstance(part, EmbeddingSelector) else (None, None)
 
 
 def _described(stage: Stage) -> _Part:
@@ -205,9 +206,8 @@ def _described(stage: Stage) -> _Part:
 
 
 def _stage_class(name: str) -> type[Any] | None:
-    from ragkit_selectors.stages.prompt_order import Pinned
-
-    return Pinned if name == Pinned.__name__ else _registered("stage", name)  # ids of a pool cannot be part of a spec
+    # The ids of a pool cannot be part of a spec.
+    return prompt_order.Pinned if name == prompt_order.Pinned.__name__ else _registered("stage", name)
 
 
 def _stage(part: _Part) -> Stage:
@@ -263,17 +263,8 @@ def _write(folder: Path, stem: str, suffix: str, content: bytes) -> _File:
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{stem}-{digest[:16]}{suffix}"
     if not path.is_file() or path.read_bytes() != content:
-        _write_atomic(path, content)
+        write_atomic(path, content)
     return _File(name=path.name, sha256=digest)
-
-
-def _write_atomic(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _read(folder: Path, file: _File) -> bytes:

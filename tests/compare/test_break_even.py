@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 
-from ragkit import Example, Price, ScriptedModel, Task, compare
+from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.models import Price
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.reports.markdown import break_even_lines, markdown_report
 from ragkit_pipelines.compare.results import make_row

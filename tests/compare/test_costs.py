@@ -2,8 +2,8 @@
 
 import pytest
 
-from ragkit import Price
 from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.models import Price
 from ragkit_pipelines.compare.results import make_row
 from ragkit_pipelines.compare.statistics.costs import (
     ModelSize,

@@ -9,11 +9,12 @@ from random import Random
 
 import pytest
 
-from ragkit import Example, Task, check_pool, compare
+from ragkit import Example, Task, compare
 from ragkit.errors import InvalidInputError, LeakageWarning, UnknownSpecError
 from ragkit_pipelines.compare.reports.markdown import markdown_report
 from ragkit_pipelines.compare.results import Results
 from ragkit_pipelines.data_quality.data_check import check_data, rows_to_remove
+from ragkit_selectors import check_pool
 
 WORDS = [f"w{n}" for n in range(400)]
 RNG = Random(3)

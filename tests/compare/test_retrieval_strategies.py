@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from ragkit import BM25Retriever, Document, Example, Index, Needs, ScriptedModel, Task, advise, compare
+from ragkit import BM25Retriever, Document, Example, Index, ScriptedModel, Task, advise, compare
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
+from ragkit_pipelines.advise import Needs
 from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.strategies.retrieval import Rag
 from ragkit_pipelines.rag.answers import without_marks

@@ -13,8 +13,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from ragkit import Example, Task, check_data, clean_data
+from ragkit import Example, Task
 from ragkit.errors import InvalidInputError
+from ragkit_pipelines.data_quality import check_data, clean_data
 from ragkit_pipelines.data_quality.label_noise import label_noise
 
 WORDS = {"food": "cake bread soup fish rice", "bank": "card loan cash coin fee", "trip": "train boat car bike plane"}

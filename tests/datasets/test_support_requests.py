@@ -13,7 +13,7 @@ from statistics import median
 import pytest
 
 import ragkit_pipelines.datasets
-from ragkit import check_data
+from ragkit_pipelines.data_quality import check_data
 from ragkit_pipelines.datasets import support_requests
 
 FOLDER = Path(ragkit_pipelines.datasets.__file__).parent

@@ -7,8 +7,9 @@ from random import Random
 import pytest
 import torch
 
-from ragkit import Example, FewShot, Task, finetune, mix
+from ragkit import Example, FewShot, Task, finetune
 from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.finetuning import mix
 from ragkit.records import Chat, Message
 from ragkit.tiny.domains import HOME, task_of
 

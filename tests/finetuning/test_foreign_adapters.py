@@ -9,9 +9,11 @@ import torch
 from random_llama import save_random_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ragkit import AdapterSet, Chat, Example, Message, finetune, load_model
+from ragkit import Example, finetune, load_model
 from ragkit.errors import IntegrityError, UnsupportedError
 from ragkit.finetuning.adapters import check_base
+from ragkit.models import AdapterSet
+from ragkit.records import Chat, Message
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of PEFT

@@ -3,8 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from ragkit import Budget, Completion, Example, LayeredModel, ScriptedModel, Template, Usage, finetune, imitate
+from ragkit import Budget, Completion, Example, ScriptedModel, Template, Usage, finetune
 from ragkit.errors import BatchError, BudgetExceededError, EmptyPoolError, IntegrityError, InvalidInputError
+from ragkit.finetuning import imitate
+from ragkit.models import LayeredModel
 
 INPUTS = [f"call {n}" for n in range(10)]
 

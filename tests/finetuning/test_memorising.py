@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit import ScriptedModel, finetune, memorisation
+from ragkit import ScriptedModel, finetune
 from ragkit.errors import EmptyPoolError, InvalidInputError
+from ragkit.finetuning import memorisation
 from ragkit.finetuning.memorization import longest_runs
 
 SENTENCES = st.lists(st.sampled_from("abc"), max_size=8)

@@ -5,11 +5,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from ragkit import Chat, Document, Example, Message, Mixture, Preference, Task, Template, finetune, load_model, mix
+from ragkit import Document, Example, Task, Template, finetune, load_model
 from ragkit.errors import DataFileError, EmptyPoolError, InvalidInputError, UnknownSpecError, UnsupportedError
+from ragkit.finetuning import Mixture, mix
 from ragkit.finetuning.encoding import encode_rows
 from ragkit.finetuning.rows import read_rows, training_rows
 from ragkit.models.local import LocalModel
+from ragkit.records import Chat, Message, Preference
 from ragkit.tiny import WEIGHTS
 
 PAIRS = [

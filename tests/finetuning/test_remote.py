@@ -6,21 +6,7 @@ import pytest
 from command_line import run as ragkit
 from vendor_server import Vendor
 
-from ragkit import (
-    AdapterSet,
-    Chat,
-    Example,
-    Message,
-    Price,
-    Prices,
-    Task,
-    Template,
-    cancel_finetuning,
-    compare,
-    export_merged,
-    finetune,
-    load_model,
-)
+from ragkit import Example, Task, Template, compare, finetune, load_model
 from ragkit.errors import (
     EmptyPoolError,
     InvalidInputError,
@@ -29,7 +15,9 @@ from ragkit.errors import (
     TrainingError,
     UnsupportedError,
 )
-from ragkit.finetuning import remote
+from ragkit.finetuning import cancel_finetuning, export_merged, remote
+from ragkit.models import AdapterSet, Price, Prices
+from ragkit.records import Chat, Message
 from ragkit_pipelines.compare.strategies.training import Tuning
 
 ROWS = [Example(f"dim the {word} é", f"fade {word}") for word in ("lamp", "fan", "vent")]
@@ -107,7 +95,7 @@ def test_trouble_that_passes(vendor, tmp_path, monkeypatch, place, trouble):
 
 
 def remote_retry():
-    from ragkit import Retry
+    from ragkit.models import Retry
 
     return Retry(attempts=4, first_wait=0.0)
 

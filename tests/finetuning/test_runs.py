@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ragkit import Example, Preference, finetune, load_model
+from ragkit import Example, finetune, load_model
 from ragkit.errors import (
     EmptyPoolError,
     IntegrityError,
@@ -22,6 +22,7 @@ from ragkit.errors import (
     UnsupportedError,
 )
 from ragkit.finetuning.runs import last_checkpoint
+from ragkit.records import Preference
 from ragkit.tiny import WEIGHTS
 
 ROWS = [Example(f"{word} the lamp", f"{symbol} lamp") for word, symbol in (("dim", "fade"), ("light", "glow"))] * 4

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ragkit import AdapterSet, Example, Preference, finetune, finetune_embedder, load_embedder, load_model
+from ragkit import Example, finetune, load_embedder, load_model
+from ragkit.models import AdapterSet
 from ragkit.models.devices import default_device, dtype_for
-from ragkit.records import Prompt
+from ragkit.records import Preference, Prompt
+from ragkit.retriever_training import finetune_embedder
 from ragkit.tiny import WEIGHTS
 
 torch = pytest.importorskip("torch")

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit import Document, Index, ShardedIndex
+from ragkit import Document, Index
 from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.index import ShardedIndex
 
 DIM = 3
 # Small whole numbers: products are exact, and most of them are tied.

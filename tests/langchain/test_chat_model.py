@@ -12,13 +12,13 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from pydantic import BaseModel
 
-from ragkit import Chat, Message, ScriptedModel, load_model
+from ragkit import ScriptedModel, load_model
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.langchain import RagkitChatModel
 from ragkit.models.base import ModelBase
 from ragkit.models.middleware import LayeredModel
 from ragkit.protocols import Capabilities
-from ragkit.records import Completion, Usage
+from ragkit.records import Chat, Completion, Message, Usage
 
 
 class Keeping(ModelBase):

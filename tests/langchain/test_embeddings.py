@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
-from ragkit import EmbeddingSelector, HashingEmbedder, Index, load_embedder
+from ragkit import EmbeddingSelector, Index, load_embedder
+from ragkit.embedders import HashingEmbedder
 from ragkit.embedders.langchain_embeddings import LangChainEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.langchain import RagkitEmbeddings

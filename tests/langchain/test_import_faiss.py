@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit import Document, HashingEmbedder, Index
+from ragkit import Document, Index
+from ragkit.embedders import HashingEmbedder
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit_pipelines.langchain.docstore_pickle import read_docstore
 from ragkit_pipelines.langchain.import_faiss import _likeness, import_faiss

@@ -8,7 +8,8 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import VectorStoreRetriever
 
-from ragkit import HashingEmbedder, Hit, Index
+from ragkit import Hit, Index
+from ragkit.embedders import HashingEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.langchain import RagkitRetriever, RagkitVectorStore
 

@@ -12,7 +12,8 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from ragkit import HashingEmbedder, Index
+from ragkit import Index
+from ragkit.embedders import HashingEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.langchain import RagkitEmbeddings, RagkitRetriever, RagkitVectorStore
 

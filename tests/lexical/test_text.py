@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit import BM25Retriever, BM25Selector, Example, Guard, JaccardSelector, Task, check_pool
+from ragkit import BM25Retriever, BM25Selector, Example, Guard, JaccardSelector, Task
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.ingest.duplicates import near_duplicates
 from ragkit.lexical.analysis import STOP_WORDS, NgramAnalyzer, WordAnalyzer, load_analyzer
 from ragkit.text import folded, normalised, words
 from ragkit_pipelines.rag.prompts import is_refusal
+from ragkit_selectors import check_pool
 
 SAMPLES = {
     "Chinese": "举头望明月，低头思故乡。",

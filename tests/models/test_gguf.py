@@ -273,7 +273,9 @@ def test_a_process_waits_for_another_that_converts(file: Path, cache: Path, monk
 def test_a_fine_tuned_model_names_the_file_and_not_the_cache(
     file: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from ragkit import AdapterSet, Example, export_merged, finetune
+    from ragkit import Example, finetune
+    from ragkit.finetuning import export_merged
+    from ragkit.models import AdapterSet
 
     rows = [Example("lamp", "on"), Example("fan", "off")]
     tuned = finetune(f"gguf:{file}", rows, output_dir=tmp_path / "run", epochs=1)
@@ -301,7 +303,7 @@ def test_a_fine_tuned_model_names_the_file_and_not_the_cache(
 
 
 def test_a_file_is_exported_as_it_is(file: Path, tmp_path: Path, module: Any):
-    from ragkit import export_merged
+    from ragkit.finetuning import export_merged
 
     export_merged(f"gguf:{file}", tmp_path / "exported")
     exported: Any = load_model(f"hf:{tmp_path / 'exported'}", dtype="float32")

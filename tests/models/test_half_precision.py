@@ -10,9 +10,8 @@ import pytest
 import torch
 from random_gguf import random_llama, save_gguf
 
-from ragkit import AdapterSet
 from ragkit.errors import InvalidInputError
-from ragkit.models import devices, half_precision, load_model
+from ragkit.models import AdapterSet, devices, half_precision, load_model
 from ragkit.models.devices import dtype_for, multiplies_bfloat16
 from ragkit.models.half_precision import HalfPrecision
 from ragkit.models.scripted import ScriptedModel

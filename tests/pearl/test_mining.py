@@ -5,7 +5,7 @@ from pearl.replay import GOOD, CountingModel, is_planning, quick
 
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.pearl.mine.mining import mine
-from ragkit_pipelines.pearl.mine.refine import Checked, refine
+from ragkit_pipelines.pearl.mine.refinement import Checked, refine
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.run.trace import Trace

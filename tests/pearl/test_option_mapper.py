@@ -5,9 +5,9 @@ import json
 import pytest
 from pearl.replay import recorded
 
+from ragkit.answers import read_option
 from ragkit.errors import InvalidInputError
 from ragkit.models.scripted import ScriptedModel
-from ragkit.options import read_option
 from ragkit_pipelines.pearl.run.option_mapper import OptionMapper
 
 

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ragkit import Document, LangChainRetriever, chroma_filter
+from ragkit import Document
+from ragkit.retrievers import LangChainRetriever, chroma_filter
 from ragkit.testing import RetrieverContract
 from ragkit.where import matches, parse_where
 

@@ -6,18 +6,8 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import InMemoryVectorStore
 
-from ragkit import (
-    BM25Retriever,
-    DenseRetriever,
-    ExpandingRetriever,
-    HybridRetriever,
-    Index,
-    LangChainRetriever,
-    MmrRetriever,
-    MultiQueryRetriever,
-    RerankingRetriever,
-    ScriptedModel,
-)
+from ragkit import BM25Retriever, DenseRetriever, HybridRetriever, Index, RerankingRetriever, ScriptedModel
+from ragkit.retrievers import ExpandingRetriever, LangChainRetriever, MmrRetriever, MultiQueryRetriever
 from ragkit.retrievers.base import RetrieverBase
 from ragkit.testing import RetrieverContract
 from ragkit.where import matches, parse_where

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from ragkit import BM25Retriever, Document, Index, compare_retrieval, evaluate_retrieval
+from ragkit import BM25Retriever, Document, Index, evaluate_retrieval
 from ragkit.errors import DataFileError, InvalidInputError, UnknownSpecError
-from ragkit.evaluation import evaluate_run, read_qrels, read_queries, read_run, write_run
+from ragkit.evaluation import compare_retrieval, evaluate_run, read_qrels, read_queries, read_run, write_run
 from ragkit.retrievers.base import RetrieverBase
 
 DOCUMENTS = [f"d{n}" for n in range(8)]

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit import BM25Retriever, Chat, Document, ExtractiveReader, Index, Message, RetrieveThenAnswer, ScriptedModel
+from ragkit import BM25Retriever, Document, Index, RetrieveThenAnswer, ScriptedModel
 from ragkit.errors import InvalidInputError, PromptTooLongError, TruncationWarning
 from ragkit.protocols import Capabilities
-from ragkit.records import Hit
+from ragkit.records import Chat, Hit, Message
+from ragkit_pipelines.rag import ExtractiveReader
 from ragkit_pipelines.rag.answers import read_citations
 from ragkit_pipelines.rag.passages import pack, render
 from ragkit_pipelines.rag.sentences import sentence_spans

@@ -10,21 +10,10 @@ from langchain_core.documents import Document as LangChainDocument
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.vectorstores import InMemoryVectorStore
 
-from ragkit import (
-    BM25Retriever,
-    DenseRetriever,
-    Document,
-    ExpandingRetriever,
-    HybridRetriever,
-    Index,
-    LangChainRetriever,
-    MmrRetriever,
-    MultiQueryRetriever,
-    RerankingRetriever,
-    ScriptedModel,
-)
+from ragkit import BM25Retriever, DenseRetriever, Document, HybridRetriever, Index, RerankingRetriever, ScriptedModel
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.records import Hit
+from ragkit.retrievers import ExpandingRetriever, LangChainRetriever, MmrRetriever, MultiQueryRetriever
 from ragkit.retrievers.base import RetrieverBase
 from ragkit.retrievers.hybrid import fuse_hits
 from ragkit.retrievers.rerank import QueryLikelihood, load_reranker

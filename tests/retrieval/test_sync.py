@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit import Document, Index, load_chunker, load_documents
+from ragkit import Document, Index, load_documents
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError
+from ragkit.ingest import load_chunker
 
 
 class Counting(HashingEmbedder):

@@ -6,8 +6,10 @@ from exact_scores import exact_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit import BM25Retriever, Document, HashingEmbedder, Index, TrainingPair, mine_hard_negatives
+from ragkit import BM25Retriever, Document, Index
+from ragkit.embedders import HashingEmbedder
 from ragkit.errors import EmptyPoolError, InvalidInputError
+from ragkit.retriever_training import TrainingPair, mine_hard_negatives
 
 VERBS = ("dim", "light", "warm", "cool", "open", "close")
 THINGS = ("lamp", "fan", "heater", "oven", "door", "window", "radio", "screen")

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from ragkit import BM25Retriever, Example, ScriptedModel, score_passages
+from ragkit import BM25Retriever, Example, ScriptedModel
 from ragkit.errors import EmptyPoolError, InvalidInputError, UnsupportedError
+from ragkit.retriever_training import score_passages
 from ragkit.retriever_training.reader import reader_prompt
 
 PASSAGES = ["Input: dim the lamp\nOutput: fade lamp", "Input: open the lamp\nOutput: vent lamp", "the lamp of the hall"]

@@ -6,20 +6,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ragkit import (
-    DenseRetriever,
-    Document,
-    Index,
-    RerankingRetriever,
+from ragkit import DenseRetriever, Document, Index, RerankingRetriever, load_embedder
+from ragkit.errors import EmptyPoolError, IntegrityError, InvalidInputError, TrainingError, UnsupportedError
+from ragkit.index import rebuild_index
+from ragkit.retriever_training import (
     ScoredPassages,
     TrainingPair,
     distill_embedder,
     finetune_embedder,
     finetune_reranker,
-    load_embedder,
-    rebuild_index,
 )
-from ragkit.errors import EmptyPoolError, IntegrityError, InvalidInputError, TrainingError, UnsupportedError
 from ragkit.retriever_training.runs import RECORD, TrainingRecord
 from ragkit_pipelines.cli.main import app
 

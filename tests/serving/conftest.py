@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from random_llama import save_random_llama
 
-from ragkit import AdapterSet, Server, load_model
+from ragkit import load_model
+from ragkit.models import AdapterSet
 from ragkit.progress import quiet_transformers
+from ragkit_pipelines.serving import Server
 
 
 @pytest.fixture(scope="session")

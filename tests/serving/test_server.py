@@ -19,11 +19,13 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 from waiting import wait_for
 
-from ragkit import Budget, Chat, LayeredModel, Message, ScriptedModel, Server, load_model
+from ragkit import Budget, ScriptedModel, load_model
 from ragkit.errors import InvalidInputError, ModelError, RagkitWarning
+from ragkit.models import LayeredModel
 from ragkit.models.base import ModelBase
-from ragkit.records import Completion
+from ragkit.records import Chat, Completion, Message
 from ragkit.testing import LanguageModelContract
+from ragkit_pipelines.serving import Server
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = [

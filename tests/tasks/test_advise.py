@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from ragkit import Budget, Example, Needs, ScriptedModel, Task, advise
+from ragkit import Budget, Example, ScriptedModel, Task, advise
 from ragkit.errors import InvalidInputError, UnknownSpecError
+from ragkit_pipelines.advise import Needs
 
 CASES = {
     "welcome messages": Needs(per_hour=5, examples=10),

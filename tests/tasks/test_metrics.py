@@ -10,11 +10,11 @@ from hypothesis import assume, given
 from hypothesis.strategies import decimals, text
 
 from ragkit import Example, ScriptedModel, Task
+from ragkit.answers import read_option
 from ragkit.errors import InvalidInputError, MetricError, UnknownSpecError
 from ragkit.metrics import load_metric, score_answers
 from ragkit.metrics.judge import Judge
 from ragkit.metrics.matching import exact_match, label_match, last_number
-from ragkit.options import read_option
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def main() -> None:
         assert "<svg" in result.html()
         store = ragkit.langchain.RagkitVectorStore.from_texts(["a lamp", "a door"], "hash:64")
         assert asyncio.run(store.asimilarity_search("lamp", k=1))[0].page_content == "a lamp"
-        from ragkit import Server, load_documents
+        from ragkit import load_documents
+        from ragkit_pipelines.serving import Server
 
         Path(folder, "page.html").write_text("<h1>Lamps</h1><p>dim</p>", encoding="utf-8")
         assert "Lamps" in next(iter(load_documents(Path(folder, "page.html")))).text

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worker_tasks import NoStart, Spill, Squares, noted
 
-from ragkit import Batch, EmbedTexts, HashingEmbedder, WorkerPool
+from ragkit.embedders import HashingEmbedder
 from ragkit.errors import InvalidInputError, MissingExtraError, MissingResultsError, RagkitWarning, WorkerError
 from ragkit.extras import is_installed
-from ragkit.workers import Missing
+from ragkit.workers import Batch, EmbedTexts, Missing, WorkerPool
 
 BATCHES = [Batch([f"n{n}", f"n{n + 1}"], [n, n + 1]) for n in range(0, 24, 2)]
 EXPECTED = [[n**2, (n + 1) ** 2] for n in range(0, 24, 2)]
@@ -129,7 +129,7 @@ def test_finished_work_is_not_repeated_by_any_engine(tmp_path):
 
 SCRIPT = """
 import sys
-from ragkit import Batch, WorkerPool
+from ragkit.workers import Batch, WorkerPool
 from worker_tasks import Squares
 if __name__ == "__main__":
     batches = [Batch([f"n{n}", f"n{n + 1}"], [n, n + 1]) for n in range(0, 24, 2)]
@@ -185,7 +185,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, engine):
     with no_file_past(10_000), pytest.raises(OSError, match="File too large"):
         WorkerPool(engine).map_batches(Squares(str(tmp_path)), batches, folder=folder)
     kept = shards_of(folder)
-    assert not list(folder.glob("*.part"))
+    assert not list(folder.glob("*.partial"))
     (tmp_path / "notes").unlink()
     done = WorkerPool(engine).map_batches(Squares(str(tmp_path)), batches, folder=folder)
     assert values(done) == [*EXPECTED[:3], [float(np.float32(n) ** 2) for n in range(3000)], *EXPECTED[3:]]

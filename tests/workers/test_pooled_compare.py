@@ -10,9 +10,10 @@ import pytest
 from command_line import run as ragkit
 from worker_tasks import note, noted
 
-from ragkit import Example, Task, WorkerPool, compare
+from ragkit import Example, Task, compare
 from ragkit.errors import InvalidInputError, RagkitWarning, WorkerError
 from ragkit.models.budget import Budget
+from ragkit.workers import WorkerPool
 from ragkit_pipelines.compare.strategies.base import Outcome
 
 WORDS = {"bank": ("card", "cash", "loan"), "food": ("cake", "soup", "rice")}

@@ -6,7 +6,7 @@ import pytest
 from command_line import run as ragkit
 from pydantic import BaseModel
 
-from ragkit import Chat, GenerateTexts, Message, Prompt, ScriptedModel, WorkerPool, generate_many
+from ragkit import Prompt, ScriptedModel
 from ragkit.errors import (
     BatchError,
     InvalidInputError,
@@ -16,7 +16,8 @@ from ragkit.errors import (
     WorkerError,
 )
 from ragkit.models.sampling import Sampling
-from ragkit.workers import generating
+from ragkit.records import Chat, Message
+from ragkit.workers import GenerateTexts, WorkerPool, generate_many, generating
 
 PROMPTS = ["red", Prompt("dim the ", "lamp"), Chat((Message("system", "be short"), Message("user", "red")))]
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from ragkit import Document, Index, WorkerPool
+from ragkit import Document, Index
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, MissingResultsError
+from ragkit.workers import WorkerPool
 from ragkit_pipelines.cli.main import app
 
 TEXTS = [f"{verb} the {thing} {n}" for n in range(20) for verb in ("dim", "find", "play") for thing in ("lamp", "song")]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from worker_tasks import NoStart, Spill, Squares, noted
 
-from ragkit import Batch, WorkerPool
 from ragkit.errors import MissingResultsError, WorkerError
+from ragkit.workers import Batch, WorkerPool
 
 ray = pytest.importorskip("ray", reason='Ray is not installed; run pip install -e ".[ray]"')
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -113,7 +113,7 @@ def test_a_full_disk_where_shards_are_kept(tmp_path, cluster):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     kept = shards_of(folder)
     assert len(kept) >= 2
-    assert not list(folder.glob("*.part"))
+    assert not list(folder.glob("*.partial"))
     done = pool.map_batches(Squares(str(tmp_path)), batches, folder=folder)
     assert values(done) == [*EXPECTED[:3], [float(np.float32(n) ** 2) for n in range(3000)], *EXPECTED[3:]]
     assert kept.items() <= shards_of(folder).items()

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from ragkit.errors import InvalidInputError
-from ragkit.finetuning.manifest import write_atomic
+from ragkit.files import write_atomic
 from ragkit.progress import progress
 from ragkit.records import Example
 from ragkit.tasks import Task

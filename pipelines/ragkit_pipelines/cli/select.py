@@ -16,7 +16,7 @@ from rich.table import Table
 from ragkit.errors import InvalidInputError
 from ragkit.progress import progress
 from ragkit.records import Selection
-from ragkit.tasks import read_objects
+from ragkit.task_files import read_objects
 from ragkit.text import read_json
 from ragkit_selectors.loading import load_selector
 from ragkit_selectors.pool_check import Pair, PoolCheck, check_pool

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
-from ragkit.finetuning.manifest import write_atomic
+from ragkit.files import write_atomic
 from ragkit.models import default_model, load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
@@ -22,12 +22,12 @@ from ragkit_pipelines.compare.parallel import check_poolable, run_pooled
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.provenance import environment
 from ragkit_pipelines.compare.reports.markdown import markdown_report
-from ragkit_pipelines.compare.results import Cell, Recommendation, Results
+from ragkit_pipelines.compare.results import Cell, Recommendation, Results, Row
 from ragkit_pipelines.compare.running import Job, jobs_on, majority_score, run_job
 from ragkit_pipelines.compare.statistics.learning_curves import Extrapolation, extrapolate, highest_target
 from ragkit_pipelines.compare.statistics.prices import PriceRange
 from ragkit_pipelines.compare.statistics.recommendation import summarise
-from ragkit_pipelines.compare.strategies.base import VARIED, Setting, Strategy, Varied
+from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Setting, Strategy, Varied, timed
 from ragkit_pipelines.compare.strategies.named import FOR_LABELS, FOR_TEXT, check_strategies, load_strategy
 from ragkit_pipelines.compare.strategies.retrieval import check_documents, with_documents
 
@@ -35,6 +35,19 @@ if TYPE_CHECKING:
     from ragkit.protocols import Embedder, LanguageModel
     from ragkit.tasks import Task
     from ragkit.workers.pool import WorkerPool
+
+__all__ = [
+    "Comparison",
+    "Outcome",
+    "PriceRange",
+    "Recommendation",
+    "Results",
+    "Row",
+    "Setting",
+    "Strategy",
+    "compare",
+    "timed",
+]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ragkit.checksums import with_checksum, without_checksum
 from ragkit.errors import DataFileError
-from ragkit.finetuning.manifest import write_atomic
+from ragkit.files import with_checksum, without_checksum, write_atomic
 from ragkit.text import read_json
 from ragkit_pipelines.compare.data_checks import DataReport
 from ragkit_pipelines.compare.statistics.calibration import Calibration

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ragkit.tasks import Task
 
+__all__ = ["support_requests"]
+
 _SUPPORT_REQUESTS = Path(__file__).with_name("support_requests.jsonl")
 _INSTRUCTION = "Route the customer's message to the team that handles it."
 _TEAMS = (

@@ -5,3 +5,11 @@ from ragkit_pipelines.extraction.records import Extracted as Extracted
 from ragkit_pipelines.extraction.records import Extraction as Extraction
 from ragkit_pipelines.extraction.records import ExtractionReport as ExtractionReport
 from ragkit_pipelines.extraction.records import Failure as Failure
+
+__all__ = [
+    "Extract",
+    "Extracted",
+    "Extraction",
+    "ExtractionReport",
+    "Failure",
+]

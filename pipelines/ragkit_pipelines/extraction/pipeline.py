@@ -77,7 +77,7 @@ class Extract:
         Args:
             model: A model or its spec.
             schema: A pydantic model; its docstring and its fields' descriptions are shown.
-            chunker: How documents are cut, see `ragkit.load_chunker`.
+            chunker: How documents are cut, see `ragkit.ingest.load_chunker`.
             instruction: What is wanted, in words of the task.
             max_tokens: Tokens of an answer at the most.
             retries: How often an answer may be corrected, 0 or more.

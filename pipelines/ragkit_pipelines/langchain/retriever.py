@@ -16,15 +16,15 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig
 from langchain_core.vectorstores import VectorStoreRetriever
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
+from ragkit.index import Index
 from ragkit.records import Hit
 from ragkit_pipelines.langchain.batches import configs_of, results_or_raise
 from ragkit_pipelines.langchain.filters import read_where
-from ragkit_pipelines.langchain.searching import Vectors, documents_of, of_parts
-from ragkit_pipelines.langchain.vector_store import RagkitVectorStore
+from ragkit_pipelines.langchain.searching import SearchedStore, Searches, Vectors, documents_of, of_parts
 
 _OPTIONS = {
     "similarity": {"k", "filter"},
@@ -40,24 +40,29 @@ class RagkitRetriever(VectorStoreRetriever):
     What `search_kwargs` says holds for every call, and what a call says goes before it: ``invoke(query, k=2)``.
 
     Attributes:
-        vectorstore: What is searched; ``index=`` makes one.
+        vectorstore: The `RagkitVectorStore` that is searched.
+        index: The `Index` that is searched instead; add documents to it with `Index.add`.
         retriever: What is asked instead: anything with ``retrieve(queries, k, *, where)`` that gives lists of `Hit`.
         k: How many documents.
         search_type: ``"similarity"``, ``"similarity_score_threshold"`` or ``"mmr"``.
         search_kwargs: ``k``, ``filter``, ``score_threshold``, ``fetch_k``, ``lambda_mult``.
 
     Examples:
+        >>> from ragkit.langchain import RagkitVectorStore
         >>> store = RagkitVectorStore.from_texts(["dim the lamp", "play a song"], "hash:256")
         >>> found = RagkitRetriever(vectorstore=store, k=1).batch(["lamps", "songs"])
         >>> [documents[0].page_content for documents in found]
         ['dim the lamp', 'play a song']
     """
 
-    vectorstore: RagkitVectorStore | None = None  # type: ignore[assignment] # a ragkit retriever has none
+    vectorstore: SearchedStore | None = None  # type: ignore[assignment] # an index and a ragkit retriever have none
+    index: Index | None = None
     retriever: Any = None
     k: int = Field(default=4, ge=0, strict=True)
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    _searches: Searches | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -65,16 +70,19 @@ class RagkitRetriever(VectorStoreRetriever):
         sources = [name for name in ("vectorstore", "index", "retriever") if values.get(name) is not None]
         if len(sources) != 1:
             raise InvalidInputError(f"give one of `vectorstore`, `index` and `retriever`, got {sources or 'none'}")
-        values = dict(values)
-        index = values.pop("index", None)
-        if index is not None:
-            values["vectorstore"] = RagkitVectorStore(index=index)
         kind = values.get("search_type", "similarity")
         if values.get("retriever") is not None and kind != "similarity":
             raise InvalidInputError(f"`search_type` {kind!r} needs `vectorstore` or `index`")
         if kind in _OPTIONS:
             _check_options(kind, values.get("search_kwargs") or {})
         return values
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        if self.index is not None:
+            self._searches = Searches(self.index)
+        elif self.vectorstore is not None:
+            self._searches = self.vectorstore.searches
 
     @override
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
@@ -171,18 +179,17 @@ class RagkitRetriever(VectorStoreRetriever):
         return {"k": self.k, "filter": None, **self.search_kwargs, **given}
 
     def _find(self, queries: Sequence[str], options: Mapping[str, Any]) -> list[list[Document]]:
-        if self.vectorstore is None:
+        if self._searches is None:
             return _read(self.retriever.retrieve(list(queries), options["k"], where=_where(options)))
-        return self._nearest(self.vectorstore.searches.embed(queries), options)
+        return self._nearest(self._searches, self._searches.embed(queries), options)
 
     async def _afind(self, queries: Sequence[str], options: Mapping[str, Any]) -> list[list[Document]]:
-        if self.vectorstore is None:
+        if self._searches is None:
             return _read(await self.retriever.aretrieve(list(queries), options["k"], where=_where(options)))
-        vectors = await self.vectorstore.searches.aembed(queries)
-        return await asyncio.to_thread(self._nearest, vectors, options)
+        vectors = await self._searches.aembed(queries)
+        return await asyncio.to_thread(self._nearest, self._searches, vectors, options)
 
-    def _nearest(self, vectors: Vectors, options: Mapping[str, Any]) -> list[list[Document]]:
-        searches = cast("RagkitVectorStore", self.vectorstore).searches
+    def _nearest(self, searches: Searches, vectors: Vectors, options: Mapping[str, Any]) -> list[list[Document]]:
         if self.search_type == "mmr":
             return searches.diverse(vectors, **options)
         if self.search_type == "similarity":

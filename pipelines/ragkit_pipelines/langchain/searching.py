@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from langchain_core.documents import Document
+from langchain_core.vectorstores import VectorStore
 from numpy.typing import NDArray
 
 from ragkit.embedders.langchain_embeddings import LangChainEmbedder
@@ -21,6 +22,16 @@ from ragkit_pipelines.langchain.filters import Filter, read_where
 Scored = tuple[Document, float]
 Vectors = NDArray[np.float32]
 _FEW = 64  # documents that are shown to a filter function at first
+
+
+class SearchedStore(VectorStore):
+    """A vector store whose searches take many queries at once.
+
+    Attributes:
+        searches: The searches behind all methods.
+    """
+
+    searches: Searches
 
 
 class Searches:

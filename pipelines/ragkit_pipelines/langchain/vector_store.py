@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 from uuid import uuid4
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
-from langchain_core.vectorstores import VectorStore
 from typing_extensions import override
 
 from ragkit.embedders.langchain_embeddings import LangChainEmbedder
@@ -20,10 +19,8 @@ from ragkit.protocols import Embedder
 from ragkit.text import refuse_bare_string
 from ragkit_pipelines.langchain.embeddings import RagkitEmbeddings, embedder_of
 from ragkit_pipelines.langchain.filters import Filter
-from ragkit_pipelines.langchain.searching import Scored, Searches, documents_of, of_parts, one_row
-
-if TYPE_CHECKING:
-    from ragkit_pipelines.langchain.retriever import RagkitRetriever
+from ragkit_pipelines.langchain.retriever import RagkitRetriever
+from ragkit_pipelines.langchain.searching import Scored, SearchedStore, Searches, documents_of, of_parts, one_row
 
 AnyEmbedding = str | Embedder | Embeddings
 Metadatas = Sequence[dict[str, Any]]
@@ -32,7 +29,7 @@ Ids = Sequence[str | None]
 
 # LangChain's methods take **kwargs and pass them on; these do not, so that a misspelt argument is an error. That is
 # what every "type: ignore[override]" below is for.
-class RagkitVectorStore(VectorStore):
+class RagkitVectorStore(SearchedStore):
     """Documents in a ragkit `Index`: exact filters, upsert by id, safe saves, and many queries as one search.
 
     Every change is committed when the call returns; there is nothing to save. Scores are higher for nearer documents.
@@ -388,8 +385,6 @@ class RagkitVectorStore(VectorStore):
         Returns:
             The retriever.
         """
-        from ragkit_pipelines.langchain.retriever import RagkitRetriever
-
         return RagkitRetriever(
             vectorstore=self,
             search_type=search_type,

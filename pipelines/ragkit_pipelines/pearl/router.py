@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Never
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.files import write_atomic
 from ragkit.text import words
 from ragkit_pipelines.pearl.plan.builtins import is_local
 from ragkit_pipelines.pearl.plan.nodes import Text
@@ -245,7 +246,7 @@ class Router:
     def save(self, path: str | Path) -> None:
         """Save the router as JSON."""
         file = _File(weights=self.weights, bias=self.bias, threshold=self.threshold, reads_plan=self.reads_plan)
-        Path(path).write_text(file.model_dump_json(indent=1), encoding="utf-8")
+        write_atomic(Path(path), file.model_dump_json(indent=1))
 
     @classmethod
     def load(cls, path: str | Path) -> Router:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ragkit.models.adapters import AdapterSet
     from ragkit.protocols import LanguageModel
 
+__all__ = ["Server"]
+
 
 class Server:
     r"""Serve a model and its adapters over HTTP, as OpenAI's chat and completions.

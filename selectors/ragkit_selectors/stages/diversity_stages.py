@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.lexical.analysis import load_analyzer
+from ragkit.lexical.bm25 import BM25, LANGUAGE
 from ragkit.mmr import mmr
 from ragkit.protocols import Embedder, TokenEmbedder
 from ragkit.records import Example
@@ -116,12 +118,9 @@ class Coverage:
         return found.take(places, coverage_gain=gains)
 
     def _words(self, asked: Asked, found: Candidates) -> NDArray[np.float64]:
-        from ragkit_selectors.lexical import BM25Selector
-
-        source = asked.source
-        bm25 = source if isinstance(source, BM25Selector) else BM25Selector(source.pool)
-        added: NDArray[np.float64] = bm25.scorer.contributions(asked.text, found.rows)
-        return added
+        scorer = getattr(asked.source, "scorer", None)
+        bm25 = scorer if isinstance(scorer, BM25) else BM25(asked.source.pool.postings(load_analyzer(LANGUAGE)))
+        return bm25.contributions(asked.text, found.rows)
 
     def _embedded(self, asked: Asked, found: Candidates) -> NDArray[np.float64]:
         embedder = load_embedder(self.embedder or "")

@@ -140,9 +140,7 @@ class MinScore(_Sieve):
             query = set(words(asked.text))
             held = [set(words(asked.entry(row).text)) for row in found.rows.tolist()]
             return [len(query & other) / max(1, len(query | other)) for other in held]
-        from ragkit_selectors.embedding import EmbeddingSelector
-
-        if isinstance(asked.source, EmbeddingSelector):
+        if asked.source.gives_cosines:
             return list(found.scores)
         if "embedding" not in found.parts:
             kind = type(asked.source).__name__

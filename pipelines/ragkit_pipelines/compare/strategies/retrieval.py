@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, runtime_checkable
 from uuid import uuid4
 
+from ragkit.answers.choices import MOST_OPTIONS
 from ragkit.errors import InvalidInputError
-from ragkit.options import MOST_OPTIONS
 from ragkit.protocols import LanguageModel, Retriever
 from ragkit.records import Completion, Usage, field_text
 from ragkit.tasks import Task

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ragkit.checksums import with_checksum, without_checksum
 from ragkit.errors import DataFileError
+from ragkit.files import with_checksum, without_checksum
 from ragkit.records import Completion, Usage
 
 

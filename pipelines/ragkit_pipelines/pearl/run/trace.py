@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ragkit.errors import InvalidInputError, TraceLockedError
+from ragkit.files import try_lock
 from ragkit.records import Completion
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.run.calls import ModelCall
@@ -60,18 +61,15 @@ class Trace:
         except OSError as error:
             message = f"cannot write the trace {self.path} ({error.strerror}); pass a file in a writable folder"
             raise InvalidInputError(message) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(file)
-            message = f"the trace {self.path} is in use by another run; wait until that run ends, or pass another file"
-            raise TraceLockedError(message) from error
-        try:
+        with ExitStack() as after_error:
+            after_error.callback(os.close, file)
+            if not try_lock(file):
+                raise TraceLockedError(
+                    f"the trace {self.path} is in use by another run; wait until that run ends, or pass another file"
+                )
             self.events, whole = read_events(self.path)
             os.ftruncate(file, whole)  # the incomplete line that an interruption left
-        except BaseException:
-            os.close(file)
-            raise
+            after_error.pop_all()
         self._file = file
         self._responses = {event.key: event for event in self.events if isinstance(event, CallMade)}
         self._documents = {event.hash: event.text for event in self.events if isinstance(event, DocumentSeen)}

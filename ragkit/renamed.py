@@ -1,0 +1,85 @@
+"""Names and modules of version 0.1 that have moved, so that the error for an old spelling gives the new one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+# Names that were exported by `ragkit`, by the package that exports them now.
+_NAMES = {
+    "ragkit.answers": ("read_option",),
+    "ragkit.embedders": ("HashingEmbedder",),
+    "ragkit.errors": ("RagkitWarning",),
+    "ragkit.evaluation": ("RetrievalReport", "compare_retrieval"),
+    "ragkit.finetuning": (
+        "FineTuned", "Imitation", "Memorisation", "Mixture", "cancel_finetuning", "export_merged", "imitate",
+        "memorisation", "mix",
+    ),
+    "ragkit.index": ("ShardedIndex", "rebuild_index"),
+    "ragkit.ingest": ("load_chunker", "near_duplicates"),
+    "ragkit.models": (
+        "AdapterSet", "AnswerCache", "LayeredModel", "Price", "Prices", "RateLimit", "ReplayModel", "Retry",
+    ),
+    "ragkit.records": ("Chat", "Message", "Preference"),
+    "ragkit.retriever_training": (
+        "ScoredPassages", "TrainedRetriever", "TrainingPair", "distill_embedder", "finetune_embedder",
+        "finetune_reranker", "mine_hard_negatives", "score_passages",
+    ),
+    "ragkit.retrievers": (
+        "ExpandingRetriever", "LangChainRetriever", "MmrRetriever", "MultiQueryRetriever", "chroma_filter",
+    ),
+    "ragkit.workers": ("Batch", "EmbedTexts", "GenerateTexts", "WorkerPool", "generate_many"),
+    "ragkit_pipelines.advise": ("Advice", "Needs"),
+    "ragkit_pipelines.data_quality": ("check_data", "clean_data"),
+    "ragkit_pipelines.extraction": ("Extraction",),
+    "ragkit_pipelines.parity": ("Parity", "parity"),
+    "ragkit_pipelines.pearl": (
+        "Cancellation", "GistPages", "OptionMapper", "PlanExecutor", "PromptPlanner", "Retrieved", "Router", "Trace",
+        "WholeText", "Windows", "ZeroShot",
+    ),
+    "ragkit_pipelines.pearl.mine": ("mine", "refine"),
+    "ragkit_pipelines.rag": ("Citation", "CitedAnswer", "ExtractiveReader"),
+    "ragkit_pipelines.serving": ("Server",),
+    "ragkit_selectors": (
+        "ContainmentSelector", "FacilityLocation", "LabelBalanced", "Pinned", "Rerank", "check_pool", "entropy_order",
+    ),
+}  # fmt: skip
+PACKAGE_OF = {name: package for package, names in _NAMES.items() for name in names}
+
+# Modules that the documentation imported, and the package that exports their names now.
+MODULES = {
+    "ragkit.options": "ragkit.answers",
+    "ragkit_pipelines.compare.bootstrap": "ragkit_pipelines.compare.statistics",
+    "ragkit_pipelines.compare.calibration": "ragkit_pipelines.compare.statistics",
+    "ragkit_pipelines.compare.costs": "ragkit_pipelines.compare.statistics",
+    "ragkit_pipelines.compare.curves": "ragkit_pipelines.compare.statistics",
+    "ragkit_pipelines.compare.prices": "ragkit_pipelines.compare",
+    "ragkit_pipelines.compare.published": "ragkit_pipelines.compare.statistics",
+    "ragkit_pipelines.compare.report": "ragkit_pipelines.compare.reports",
+    "ragkit_pipelines.compare.setting": "ragkit_pipelines.compare",
+    "ragkit_selectors.selecting": "ragkit_selectors",
+}
+
+
+def refuse(name: str) -> NoReturn:
+    """Raise the error for a name that `ragkit` no longer exports.
+
+    Raises:
+        ImportError: Always. `from ragkit import …` would replace an AttributeError by its own message.
+    """
+    new = PACKAGE_OF[name]
+    raise ImportError(f"`ragkit.{name}` has moved: write `from {new} import {name}`", name=name)
+
+
+class _OldModules:
+    """Asked by Python for a module that nothing else finds."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:  # noqa: ARG002
+        if fullname in MODULES:
+            raise ModuleNotFoundError(
+                f"the module `{fullname}` has moved: import its names from `{MODULES[fullname]}`", name=fullname
+            )
+
+
+sys.meta_path.append(_OldModules())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, ConfigDict
@@ -18,9 +17,19 @@ from ragkit.models import default_model
 from ragkit.progress import progress
 from ragkit.tasks import Task
 from ragkit.text import read_json
-from ragkit_pipelines.cli.data import InputField, OutputField, input_of
-from ragkit_pipelines.cli.index import pool_of
-from ragkit_pipelines.cli.select import console_of_width
+from ragkit_pipelines.cli.common import (
+    Embedder,
+    Engine,
+    InputField,
+    Json,
+    OutputField,
+    Workers,
+    check_out,
+    console,
+    input_of,
+    print_json,
+    worker_pool,
+)
 
 if TYPE_CHECKING:
     from ragkit.workers import WorkerPool
@@ -30,9 +39,6 @@ if TYPE_CHECKING:
 compare_app = typer.Typer(invoke_without_command=True)
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-_Engine = Annotated[str, typer.Option(help="Where strategies run: inline, process or ray.")]
-_Workers = Annotated[int, typer.Option(help="Number of workers, if the engine is process or ray.")]
 
 
 class _Request(BaseModel):
@@ -59,31 +65,31 @@ class _Request(BaseModel):
 
 
 @compare_app.callback()
-def compare(  # noqa: PLR0913 - the options of a command
+def compare(
     context: typer.Context,
-    data: Annotated[Optional[Path], typer.Option(help="JSON Lines or CSV file with input, output and split.")] = None,  # noqa: UP045
+    data: Annotated[Path | None, typer.Option(help="JSON Lines or CSV file with input, output and split.")] = None,
     fields: InputField = "input",
     output: OutputField = "output",
-    strategies: Annotated[Optional[str], typer.Option(help="Names of strategies, separated by commas.")] = None,  # noqa: UP045
-    sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
+    strategies: Annotated[str | None, typer.Option(help="Names of strategies, separated by commas.")] = None,
+    sizes: Annotated[str | None, typer.Option(help="Pool sizes, such as 77,770,all.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     vary: Annotated[str, typer.Option(help="What the seeds vary; the rest keeps the first seed.")] = "data,model,order",
-    model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2.")] = None,  # noqa: UP045
-    embedder: Annotated[str, typer.Option(help="Embedder, such as minilm or hash:384.")] = "minilm",
+    model: Annotated[str | None, typer.Option(help="Language model, such as smollm2.")] = None,
+    embedder: Embedder = "minilm",
     instruction: Annotated[str, typer.Option(help="Instruction for the model.")] = "",
-    metric: Annotated[Optional[str], typer.Option(help="Metric, such as f1, choice or sql:geo.sqlite.")] = None,  # noqa: UP045
+    metric: Annotated[str | None, typer.Option(help="Metric, such as f1, choice or sql:geo.sqlite.")] = None,
     trials: Annotated[int, typer.Option(help="Number of settings to try per strategy on held-out examples.")] = 0,
-    docs: Annotated[Optional[Path], typer.Option(help="Folder or file from which rag and pearl retrieve.")] = None,  # noqa: UP045
+    docs: Annotated[Path | None, typer.Option(help="Folder or file from which rag and pearl retrieve.")] = None,
     checks: Annotated[
         Literal["report", "clean", "off"], typer.Option(help="Data checks: clean also removes the affected rows.")
     ] = "report",
-    label_price: Annotated[Optional[float], typer.Option(help="Price of one labelled example in US dollars.")] = None,  # noqa: UP045
-    prices: Annotated[Optional[Path], typer.Option(help="JSON file with token prices; see docs/comparison.md.")] = None,  # noqa: UP045
+    label_price: Annotated[float | None, typer.Option(help="Price of one labelled example in US dollars.")] = None,
+    prices: Annotated[Path | None, typer.Option(help="JSON file with token prices; see docs/comparison.md.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for results; rerun the command to resume.")] = Path("runs/compare"),
-    engine: _Engine = "inline",
-    workers: _Workers = 2,
+    engine: Engine = "inline",
+    workers: Workers = 2,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare strategies on one task, and show finished comparisons.
 
@@ -95,16 +101,16 @@ def compare(  # noqa: PLR0913 - the options of a command
     request = _Request(data=_given(data), input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds,
                        model=model, embedder=embedder, instruction=instruction, metric=metric, trials=trials,
                        docs=docs, checks=checks, label_price=label_price, prices=prices, vary=vary)  # fmt: skip
-    _run(request, out, pool_of(engine, workers), as_json=as_json)
+    _run(request, out, worker_pool(engine, workers), as_json=as_json)
 
 
 @compare_app.command()
-def resume(folder: _Folder, engine: _Engine = "inline", workers: _Workers = 2, *, as_json: _Json = False) -> None:
+def resume(folder: _Folder, engine: Engine = "inline", workers: Workers = 2, *, as_json: Json = False) -> None:
     """Resume an interrupted comparison without repeating finished strategies.
 
     Example: ragkit compare resume runs/banking
     """
-    _run(_request_of(folder), folder, pool_of(engine, workers), as_json=as_json)
+    _run(_request_of(folder), folder, worker_pool(engine, workers), as_json=as_json)
 
 
 @compare_app.command()
@@ -112,8 +118,8 @@ def show(
     folder: _Folder,
     *,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the whole report as Markdown.")] = False,
-    html: Annotated[Optional[Path], typer.Option(help="Write the report to this file as one HTML page.")] = None,  # noqa: UP045
-    as_json: _Json = False,
+    html: Annotated[Path | None, typer.Option(help="Write the report to this file as one HTML page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Show a finished comparison.
 
@@ -137,7 +143,7 @@ def show(
 
 
 @compare_app.command()
-def diff(before: _Folder, after: _Folder, *, as_json: _Json = False) -> None:
+def diff(before: _Folder, after: _Folder, *, as_json: Json = False) -> None:
     """Show the differences between two comparisons for each strategy.
 
     If both have the same test rows, results are compared item by item, otherwise by their means.
@@ -148,7 +154,7 @@ def diff(before: _Folder, after: _Folder, *, as_json: _Json = False) -> None:
 
     found = changes(before, after)
     if as_json:
-        typer.echo(json.dumps([each.model_dump() for each in found], indent=1))
+        print_json([each.model_dump() for each in found])
         return
     table = Table("strategy", "pool", "before", "after", "change, 95 % interval", "p", "test")
     for each in found:
@@ -162,7 +168,7 @@ def diff(before: _Folder, after: _Folder, *, as_json: _Json = False) -> None:
             "" if each.p is None else f"{each.p:.2g}",
             each.compared,
         )
-    console_of_width().print(table)
+    console().print(table)
 
 
 def _given(data: Path | None) -> Path:
@@ -226,31 +232,8 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
         )
 
 
-def check_out(folder: Path) -> None:
-    """Reject an output folder that contains other files.
-
-    Args:
-        folder: The value of ``--out``.
-
-    Raises:
-        InvalidInputError: If it is a file, or a folder that is not empty and contains no comparison.
-    """
-    if folder.is_dir():
-        # An interrupted run may have left an index of documents, which is written before run.json.
-        foreign = any(not each.name.startswith("documents-") for each in folder.iterdir())
-        if foreign and not (folder / "run.json").is_file():
-            raise InvalidInputError(f"{folder} is not empty and contains no comparison; give --out another folder")
-    elif folder.exists():
-        raise InvalidInputError(f"{folder} is not a directory; give --out a folder")
-
-
 def show_comparison(result: Comparison, *, as_json: bool) -> None:
-    """Print a new comparison, and write its HTML report if the extra ``report`` is installed.
-
-    Args:
-        result: The comparison.
-        as_json: Whether to print ``results.json`` instead of the table.
-    """
+    """Print a new comparison, and write its HTML report if the extra ``report`` is installed."""
     page = None
     if result.folder and is_installed("jinja2") and is_installed("matplotlib"):
         page = result.folder / "report.html"
@@ -259,25 +242,25 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
     if as_json:
         typer.echo(result.results.model_dump_json(indent=1))
         return
-    console = _print(result.results)
+    shown = _print(result.results)
     if result.folder:
-        console.print(f"Written to {result.folder / 'results.json'}" + (f" and {page}" if page else ""))
+        shown.print(f"Written to {result.folder / 'results.json'}" + (f" and {page}" if page else ""))
 
 
 def _print(results: Results) -> Console:
     from ragkit_pipelines.compare.reports.markdown import data_lines, warning_lines
 
-    console = console_of_width()
-    console.print(results.table())
+    shown = console()
+    shown.print(results.table())
     if results.leaked_test_rows:
-        console.print(f"{results.leaked_test_rows} test rows also appeared in the pool and were excluded.")
+        shown.print(f"{results.leaked_test_rows} test rows also appeared in the pool and were excluded.")
     for line in warning_lines(results):
-        console.print(f"Warning: {line}.", markup=False)
+        shown.print(f"Warning: {line}.", markup=False)
     for line in data_lines(results):
-        console.print(f"Data: {line}.", markup=False)
+        shown.print(f"Data: {line}.", markup=False)
     chosen = results.recommendation
-    console.print(f"Recommendation: [bold]{escape(chosen.strategy or 'none')}[/]. {escape(chosen.evidence)}.")
-    return console
+    shown.print(f"Recommendation: [bold]{escape(chosen.strategy or 'none')}[/]. {escape(chosen.evidence)}.")
+    return shown
 
 
 def _sizes(text: str | None, task: Task) -> list[int | None]:

@@ -1,12 +1,11 @@
-"""The command line of retrieval: ``ragkit eval``."""
+"""The command ``ragkit eval``."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Optional, TypeVar
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -27,38 +26,44 @@ from ragkit.protocols import Retriever
 from ragkit.retrievers.bm25 import BM25Retriever
 from ragkit.retrievers.dense import DenseRetriever
 from ragkit.retrievers.hybrid import HybridRetriever
-from ragkit_pipelines.cli.select import console_of_width
-
-T = TypeVar("T")
-RETRIEVERS = ("dense", "bm25", "hybrid")
+from ragkit_pipelines.cli.common import Json, console, print_json
 
 
 def evaluate(
-    index: Annotated[Optional[Path], typer.Argument(help="Folder of an index; none to measure run files.")] = None,  # noqa: UP045
+    index: Annotated[
+        Path | None, typer.Argument(help="Folder of an index; omit it to evaluate only run files.")
+    ] = None,
     *,
-    qrels: Annotated[Path, typer.Option(help="Judgements, of TREC or BEIR.")],
-    queries: Annotated[Optional[Path], typer.Option(help="Queries: JSON lines, or id, tab, text.")] = None,  # noqa: UP045
-    retriever: Annotated[str, typer.Option(help="Some of dense, bm25 and hybrid.")] = "dense,bm25,hybrid",
-    run: Annotated[Optional[list[Path]], typer.Option(help="A run file of TREC; several times for several.")] = None,  # noqa: UP045
-    k: Annotated[int, typer.Option(help="How many hits count.")] = 10,
-    latency: Annotated[int, typer.Option(help="Queries that are asked one by one to time them.")] = 50,
-    out: Annotated[Optional[Path], typer.Option(help="Folder for a run file of each retriever.")] = None,  # noqa: UP045
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    qrels: Annotated[Path, typer.Option(help="Relevance judgements in TREC or BEIR format.")],
+    queries: Annotated[Path | None, typer.Option(help="Queries: JSON Lines, or lines of id, tab, text.")] = None,
+    retriever: Annotated[
+        str, typer.Option(help="Retrievers of the index: dense, bm25 or hybrid, separated by commas.")
+    ] = "dense,bm25,hybrid",
+    run: Annotated[list[Path] | None, typer.Option(help="TREC run file to evaluate; can be repeated.")] = None,
+    k: Annotated[int, typer.Option(help="Number of hits per query that are evaluated.")] = 10,
+    latency: Annotated[int, typer.Option(help="Number of queries to run one by one for the latency.")] = 50,
+    out: Annotated[Path | None, typer.Option(help="Folder in which to write a run file per retriever.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Measure retrieval: nDCG, MRR, MAP, recall and precision, each against the first by a paired test.
+    """Measure the nDCG, MRR, MAP, recall and precision of retrievers.
+
+    Every retriever is compared with the first one by a paired test.
 
     Example: ragkit eval docs.rag --queries queries.jsonl --qrels qrels.tsv
     """
-    judged = read_qrels(qrels)
-    reports = [evaluate_run(read_run(path), judged, k, name=path.stem) for path in run or []]
+    judgements = read_qrels(qrels)
+    reports = [evaluate_run(read_run(path), judgements, k, name=path.stem) for path in run or []]
     if index is not None:
-        asked = read_queries(_given(queries, "an index is measured with --queries; give the file"))
+        if queries is None:
+            raise InvalidInputError("an index is evaluated on queries; pass the file with --queries")
+        texts = read_queries(queries)
         with Index.open(index, read_only=True) as opened:
             reports += [
-                evaluate_retrieval(each, asked, judged, k, latency=latency)
-                for each in retrievers_of(opened, retriever.split(","))
+                evaluate_retrieval(each, texts, judgements, k, latency=latency)
+                for each in load_retrievers(opened, retriever.split(","))
             ]
-    _given(reports, "there is nothing to measure; give an index or --run")
+    if not reports:
+        raise InvalidInputError("there is nothing to evaluate; pass an index or --run")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         for report in reports:
@@ -66,41 +71,23 @@ def evaluate(
     _show(reports, as_json=as_json)
 
 
-def retrievers_of(index: Index, names: Sequence[str]) -> list[Retriever]:
-    """The retrievers of an index by name, over shared parts.
-
-    Args:
-        index: The index.
-        names: Some of `RETRIEVERS`.
-
-    Returns:
-        The retrievers.
-
-    Raises:
-        UnknownSpecError: If there is no such retriever.
-    """
-    made: list[Retriever] = []
-    words = BM25Retriever(index)
+def load_retrievers(index: Index, names: Sequence[str]) -> list[Retriever]:
+    """Create the named retrievers of an index: dense, bm25 or hybrid."""
+    bm25 = BM25Retriever(index)
+    # Created on demand, because an index without an embedder supports only BM25.
+    known: dict[str, Callable[[], Retriever]] = {
+        "dense": lambda: DenseRetriever(index),
+        "bm25": lambda: bm25,
+        "hybrid": lambda: HybridRetriever([bm25, DenseRetriever(index)]),
+    }
     for name in names:
-        if name not in RETRIEVERS:
-            raise UnknownSpecError("retriever", name, RETRIEVERS)
-        if name == "bm25":
-            made.append(words)
-        elif name == "dense":
-            made.append(DenseRetriever(index))
-        else:
-            made.append(HybridRetriever([words, DenseRetriever(index)]))
-    return made
-
-
-def _given(value: T | None, message: str) -> T:
-    if not value:
-        raise InvalidInputError(message)
-    return value
+        if name not in known:
+            raise UnknownSpecError("retriever", name, known)
+    return [known[name]() for name in names]
 
 
 def _show(reports: Sequence[RetrievalReport], *, as_json: bool) -> None:
-    against = [compare_retrieval(report, reports[0]) for report in reports[1:]]
+    differences = [compare_retrieval(report, reports[0]) for report in reports[1:]]
     if as_json:
         rows = [
             {
@@ -112,15 +99,12 @@ def _show(reports: Sequence[RetrievalReport], *, as_json: bool) -> None:
             }
             for report in reports
         ]
-        typer.echo(json.dumps({"rows": rows, "against_the_first": [asdict(each) for each in against]}, indent=1))
+        print_json({"rows": rows, "against_the_first": [asdict(each) for each in differences]})
         return
-    table = Table("retriever", *reports[0], "ms in a batch", "p50 / p95 / p99 ms", "against the first")
-    for place, report in enumerate(reports):
+    table = Table("retriever", *reports[0], "ms per query", "p50 / p95 / p99 ms", "difference from the first")
+    shown = [f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), p = {d.p_value:.3f}" for d in differences]
+    for report, difference in zip(reports, ["", *shown], strict=True):
         times = f"{t.p50:.1f} / {t.p95:.1f} / {t.p99:.1f}" if (t := report.latency) else ""
         batch = "" if report.milliseconds is None else f"{report.milliseconds:.2f}"
-        versus = ""
-        if place:
-            each = against[place - 1]
-            versus = f"{each.mean:+.3f} ({each.low:+.3f} to {each.high:+.3f}), p = {each.p_value:.3f}"
-        table.add_row(report.name, *(f"{report[name]:.3f}" for name in report), batch, times, versus)
-    console_of_width().print(table)
+        table.add_row(report.name, *(f"{report[name]:.3f}" for name in report), batch, times, difference)
+    console().print(table)

@@ -1,8 +1,7 @@
-"""The command line that lists models: ``ragkit models``."""
+"""The command ``ragkit models``."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +13,10 @@ from rich.table import Table
 from ragkit.extras import is_installed
 from ragkit.models import PROVIDERS
 from ragkit.models.sources import PACKAGED
-from ragkit_pipelines.cli.select import console_of_width
+from ragkit_pipelines.cli.common import Json, console, print_json
 from ragkit_pipelines.model_folders import find_models
 
-# Packages that LangChain's init_chat_model imports for a provider, where its name does not say it.
+# Packages that LangChain's init_chat_model imports for a provider, if their name does not follow from the provider's.
 _PACKAGES = {
     "azure_openai": "langchain_openai",
     "bedrock": "langchain_aws",
@@ -27,49 +26,44 @@ _PACKAGES = {
 
 
 def models(
-    folder: Annotated[Path, typer.Argument(help="Where to look for fine-tuned models and adapters.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Folder to search for fine-tuned models and adapters.")] = Path(),
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """List what can be loaded: kinds of specs, and the models in a folder.
+    """List the specs of models that can be loaded, and the models in a folder.
 
     Example: ragkit models runs
     """
     specs, found = _specs(), find_models(folder)
     if as_json:
-        shown = {"specs": specs, "found": [asdict(model) for model in found]}
-        typer.echo(json.dumps(shown, ensure_ascii=False, indent=1))
+        print_json({"specs": specs, "found": [asdict(model) for model in found]})
         return
-    console = console_of_width()
-    kinds = Table("spec", "needs", "installed")
+    shown = console()
+    table = Table("spec", "needs", "installed")
     for spec in specs:
-        kinds.add_row(escape(str(spec["spec"])), str(spec["needs"] or ""), "yes" if spec["installed"] else "no")
-    console.print(kinds)
+        table.add_row(escape(str(spec["spec"])), str(spec["needs"] or ""), "yes" if spec["installed"] else "no")
+    shown.print(table)
     if not found:
-        console.print(escape(f"no models in {folder}"))
+        shown.print(escape(f"no models in {folder}"))
         return
-    table = Table("found", "kind", "base", "about")
+    table = Table("found", "kind", "base", "details")
     for model in found:
         table.add_row(*map(escape, (model.spec, model.kind, model.base or "", model.about)))
-    console.print(table)
+    shown.print(table)
 
 
 def _specs() -> list[dict[str, object]]:
     has_torch = is_installed("torch") and is_installed("transformers")
     reads_gguf = has_torch and is_installed("gguf")
-    packaged = [
-        {"spec": model.spec, "needs": model.install, "installed": reads_gguf and model.parts() is not None}
-        for model in PACKAGED.values()
-    ]
-    listed: list[dict[str, object]] = [
-        *packaged,
-        {"spec": "tiny", "needs": "torch, transformers", "installed": has_torch},
-        {"spec": "gguf:<file>", "needs": "torch, transformers, gguf", "installed": reads_gguf},
-        {"spec": "hf:<hub id or folder>", "needs": "torch, transformers", "installed": has_torch},
-        {"spec": "replay:<file>", "needs": None, "installed": True},
+    listed: list[tuple[str, str | None, bool]] = [
+        *((model.spec, model.install, reads_gguf and model.parts() is not None) for model in PACKAGED.values()),
+        ("tiny", "torch, transformers", has_torch),
+        ("gguf:<file>", "torch, transformers, gguf", reads_gguf),
+        ("hf:<hub id or folder>", "torch, transformers", has_torch),
+        ("replay:<file>", None, True),
     ]
     for provider in PROVIDERS:
         package = _PACKAGES.get(provider, f"langchain_{provider}")
-        there = is_installed("langchain") and is_installed(package)
-        listed.append({"spec": f"{provider}:<model>", "needs": package.replace("_", "-"), "installed": there})
-    return listed
+        installed = is_installed("langchain") and is_installed(package)
+        listed.append((f"{provider}:<model>", package.replace("_", "-"), installed))
+    return [{"spec": spec, "needs": needs, "installed": installed} for spec, needs, installed in listed]

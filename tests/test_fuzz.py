@@ -25,8 +25,8 @@ from ragkit.models.sampling import _parsed
 from ragkit.records import Document, Example
 from ragkit.tasks import read_objects
 from ragkit.where import matches, parse_where
+from ragkit_pipelines.cli.common import read_filter
 from ragkit_pipelines.cli.index import _documents
-from ragkit_pipelines.cli.select import read_condition
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
 from ragkit_pipelines.compare.strategies.named import load_strategy
@@ -74,7 +74,7 @@ def test_filters(condition, value):
 @example("[" * 5000)
 @example('{"a": ' + "1" * 5000 + "}")
 def test_filters_of_the_command_line(text):
-    read(lambda: parse_where(read_condition(text)))
+    read(lambda: parse_where(read_filter(text)))
 
 
 @fuzz

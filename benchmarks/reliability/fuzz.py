@@ -27,8 +27,8 @@ with atheris.instrument_imports(include=["ragkit", "ragkit_selectors", "ragkit_p
     from ragkit.finetuning.manifest import MANIFEST, Manifest
     from ragkit.index.document_inputs import read_documents
     from ragkit.where import matches, parse_where
+    from ragkit_pipelines.cli.common import read_filter
     from ragkit_pipelines.cli.index import _documents
-    from ragkit_pipelines.cli.select import read_condition
     from ragkit_pipelines.compare.predictions import Items
     from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
     from ragkit_pipelines.compare.strategies.named import load_strategy
@@ -84,7 +84,7 @@ def libraries(data: bytes) -> None:
 
 def filters(data: bytes) -> None:
     """Filters of the command line, applied."""
-    condition = parse_where(read_condition(_text(data)))
+    condition = parse_where(read_filter(_text(data)))
     assert matches(condition, {"a": 1, "b": ["x", 2.5], "": None}) in {True, False}
 
 

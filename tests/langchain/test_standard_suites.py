@@ -1,4 +1,4 @@
-"""The suites that LangChain ships for the authors of integrations, on our classes."""
+"""LangChain's standard tests for integrations."""
 
 import json
 import re

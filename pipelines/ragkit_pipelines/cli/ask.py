@@ -28,13 +28,8 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     docs: Annotated[Path | None, typer.Option(help="A folder of documents, or one document.")] = None,
     index: Annotated[Path | None, typer.Option(help="Folder of an index; synced with --docs if given.")] = None,
-    model: Annotated[
-        str, typer.Option(help="Language model; extractive quotes sentences without a language model.")
-    ] = "extractive",
-    embedder: Annotated[
-        str | None,
-        typer.Option(help="Embedder, such as hash:384; by default that of the index, otherwise minilm."),
-    ] = None,
+    model: Annotated[str, typer.Option(help="Language model, or extractive to quote sentences.")] = "extractive",
+    embedder: Annotated[str | None, typer.Option(help="Embedder; by default that of the index, or minilm.")] = None,
     k: Annotated[int, typer.Option(help="Number of passages to retrieve.")] = 5,
     where: Where = None,
     *,

@@ -37,9 +37,7 @@ def check(
     output: OutputField = "output",
     clean: Annotated[Path | None, typer.Option(help="Write the cleaned data to this JSON Lines file.")] = None,
     *,
-    noise: Annotated[
-        bool, typer.Option("--noise", help="With --clean: also remove rows whose label is probably wrong.")
-    ] = False,
+    noise: Annotated[bool, typer.Option("--noise", help="With --clean, also remove probably wrong labels.")] = False,
     as_json: Json = False,
 ) -> None:
     """Find duplicates, contradictions, leaked test rows and labels that are probably wrong.

@@ -30,15 +30,11 @@ from ragkit_pipelines.cli.common import Json, console, print_json
 
 
 def evaluate(
-    index: Annotated[
-        Path | None, typer.Argument(help="Folder of an index; omit it to evaluate only run files.")
-    ] = None,
+    index: Annotated[Path | None, typer.Argument(help="Folder of an index; optional with --run.")] = None,
     *,
     qrels: Annotated[Path, typer.Option(help="Relevance judgements in TREC or BEIR format.")],
     queries: Annotated[Path | None, typer.Option(help="Queries: JSON Lines, or lines of id, tab, text.")] = None,
-    retriever: Annotated[
-        str, typer.Option(help="Retrievers of the index: dense, bm25 or hybrid, separated by commas.")
-    ] = "dense,bm25,hybrid",
+    retriever: Annotated[str, typer.Option(help="Retrievers, separated by commas.")] = "dense,bm25,hybrid",
     run: Annotated[list[Path] | None, typer.Option(help="TREC run file to evaluate; can be repeated.")] = None,
     k: Annotated[int, typer.Option(help="Number of hits per query that are evaluated.")] = 10,
     latency: Annotated[int, typer.Option(help="Number of queries to run one by one for the latency.")] = 50,

@@ -20,43 +20,29 @@ from ragkit_pipelines.cli.common import Json, json_object, print_facts
 
 
 def finetune(
-    data: Annotated[
-        list[Path],
-        typer.Option(help="JSON Lines, CSV, or paragraphs of plain text; repeat it to mix several files."),
-    ],
+    data: Annotated[list[Path], typer.Option(help="JSON Lines, CSV or text file; can be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder for the model; rerun the command to resume.")],
     model: Annotated[str, typer.Option(help="Model to train: tiny, hf:<hub id or folder> or an embedder.")] = "tiny",
     source: Annotated[str, typer.Option("--input", help="Field of the input.")] = "input",
     output: Annotated[str, typer.Option(help="Field of the output.")] = "output",
     method: Annotated[str, typer.Option(help=f"Fine-tuning method: {', '.join(METHODS)}.")] = "lora",
     objective: Annotated[str, typer.Option(help=f"Training objective: {', '.join(OBJECTIVES)}.")] = "completion",
-    held_out: Annotated[
-        Path | None,
-        typer.Option("--eval", help="Held-out rows for the evaluation loss; by default the rows of a dev split."),
-    ] = None,
+    held_out: Annotated[Path | None, typer.Option("--eval", help="Held-out rows; by default the dev split.")] = None,
     epochs: Annotated[float, typer.Option(help="Number of epochs.")] = 3,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Learning rate; by default it depends on the method and the model size.")
-    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Learning rate; by default set by the method.")] = None,
     layers: Annotated[int, typer.Option(help="Number of layers that last-layers trains.")] = 2,
     max_length: Annotated[int | None, typer.Option(help="Maximum number of tokens per row.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after this many epochs without a lower evaluation loss.")
-    ] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after this many epochs without improvement.")] = None,
     instruction: Annotated[str, typer.Option(help="Instruction at the start of every prompt.")] = "",
-    alpha: Annotated[
-        float, typer.Option(help="Mixture of several files: 0 for equal shares, 1 for shares by size.")
-    ] = 0.0,
+    alpha: Annotated[float, typer.Option(help="Mixture of files: 0 for equal shares, 1 for shares by size.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the initial weights and of the order of rows.")] = 0,
-    peft_config: Annotated[str | None, typer.Option(help='PEFT settings as JSON, such as {"r": 8}.')] = None,
-    trainer_config: Annotated[
-        str | None, typer.Option(help='Trainer settings as JSON, such as {"warmup_steps": 0}.')
-    ] = None,
+    peft_config: Annotated[str | None, typer.Option(help='PEFT settings as JSON: {"r": 8}.')] = None,
+    trainer_config: Annotated[str | None, typer.Option(help='Trainer settings as JSON: {"warmup_steps": 0}.')] = None,
     base_url: Annotated[str | None, typer.Option(help="Base URL of the provider, for --method api.")] = None,
     push_to_hub: Annotated[str | None, typer.Option(help="Upload the model to this hub repository: user/name.")] = None,
     *,
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Use less memory and more time.")
+        bool, typer.Option("--gradient-checkpointing", help="Use less memory, but more time.")
     ] = False,
     as_json: Json = False,
 ) -> None:

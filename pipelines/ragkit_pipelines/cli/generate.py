@@ -41,20 +41,13 @@ _GROUP = 64  # prompts per call; the responses of a group are printed before the
 
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; by default it is read from standard input.")] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(help='JSON Lines file with {"prompt": …}, {"messages": […]} or {"input": …} per line.'),
-    ] = None,
-    model: Annotated[
-        str, typer.Option(help="Language model, such as smollm2, gguf:<file>, hf:<folder> or openai:<model>.")
-    ] = "tiny",
+    file: Annotated[Path | None, typer.Option(help='JSON Lines with "prompt", "messages" or "input".')] = None,
+    model: Annotated[str, typer.Option(help="Language model, such as smollm2 or openai:<model>.")] = "tiny",
     adapter: Adapter = None,
     base_url: BaseUrl = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens per response.")] = 256,
-    temperature: Annotated[
-        float, typer.Option(help="Sampling temperature; 0 always selects the most probable token.")
-    ] = 0.0,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 for greedy decoding.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Stop sequence; can be repeated.")] = None,
     schema: Annotated[Path | None, typer.Option(help="File with the JSON schema that responses must follow.")] = None,

@@ -40,10 +40,7 @@ from ragkit_pipelines.cli.common import (
 index_app = typer.Typer(help="Build, update and search an index of documents.", no_args_is_help=True)
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the index.")]
-_Data = Annotated[
-    Path,
-    typer.Argument(help="A folder, a document, or JSON Lines with text and an optional id; other fields are metadata."),
-]
+_Data = Annotated[Path, typer.Argument(help="Folder, document, or JSON Lines with text and optional id.")]
 _Chunker = Annotated[str, typer.Option(help="Chunker of files, such as tokens, markdown:1000 or recursive:1000:100.")]
 _Text = Annotated[str, typer.Option(help="JSON field of the text.")]
 
@@ -216,9 +213,7 @@ def compact(folder: _Folder, *, as_json: Json = False) -> None:
 def import_langchain(
     folder: Annotated[Path, typer.Argument(help="Folder written by LangChain's FAISS.save_local.")],
     out: Annotated[Path, typer.Option(help="New folder for the index.")],
-    embedder: Annotated[
-        str | None, typer.Option(help="Embedder that the vectors were computed with, such as minilm.")
-    ] = None,
+    embedder: Annotated[str | None, typer.Option(help="Embedder of the stored vectors, such as minilm.")] = None,
     metric: Annotated[str, typer.Option(help="Metric: auto, cosine, ip or l2.")] = "auto",
     name: Annotated[str, typer.Option(help="The index_name with which the store was saved.")] = "index",
     *,

@@ -59,9 +59,7 @@ def _top(*, version: Annotated[bool, typer.Option("--version", help="Print the v
 @app.command()
 def demo(
     *,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Language model; smollm2 by default if it is installed.")
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Language model; smollm2 if installed.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the examples and test rows.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("runs/demo"),
     as_json: Json = False,

@@ -37,16 +37,9 @@ _CONTEXTS: dict[str, Context] = {
 
 _Question = Annotated[str, typer.Argument(help="The question.")]
 _Trace = Annotated[Path, typer.Argument(help="Trace file of a run.")]
-_Model = Annotated[
-    str | None,
-    typer.Option("--model", "-m", help="Language model, such as smollm2 or openai:gpt-4.1-mini."),
-]
-_Context = Annotated[
-    str, typer.Option(help="Text that each step receives: whole, windows, retrieved (passages) or gists.")
-]
-_Library = Annotated[
-    Path | None, typer.Option(help="File with the actions, as text or JSON; by default ragkit's library.")
-]
+_Model = Annotated[str | None, typer.Option("--model", "-m", help="Language model, such as smollm2 or openai:<model>.")]
+_Context = Annotated[str, typer.Option(help="Text for each step: whole, windows, retrieved or gists.")]
+_Library = Annotated[Path | None, typer.Option(help="File of actions, as text or JSON; by default ragkit's.")]
 _Concurrency = Annotated[int, typer.Option(help="Maximum number of concurrent calls.")]
 _StepTokens = Annotated[int, typer.Option(help="Maximum number of tokens per step.")]
 _Answer = Annotated[str, typer.Option(help="How the answer is formed from the steps: sinks, last or synthesize.")]
@@ -64,10 +57,7 @@ def run(
     answer: _Answer = "sinks",
     concurrency: _Concurrency = 4,
     max_tokens: _StepTokens = 512,
-    trace: Annotated[
-        Path | None,
-        typer.Option(help="File in which every call is recorded; rerun the command to resume."),
-    ] = None,
+    trace: Annotated[Path | None, typer.Option(help="File that records all calls; rerun to resume.")] = None,
     calls: MaxCalls = None,
     tokens: MaxTokens = None,
     *,
@@ -93,9 +83,7 @@ def plan(
     base_url: BaseUrl = None,
     library: _Library = None,
     *,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Repair small errors in the plan instead of prompting the model again.")
-    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair small errors without another call.")] = False,
     as_json: Json = False,
 ) -> None:
     """Generate a plan without running it.
@@ -141,9 +129,7 @@ def resume(
 def explain(
     trace: _Trace,
     form: Annotated[str, typer.Option(help="Output format: text, mermaid or html.")] = "text",
-    number: Annotated[
-        int | None, typer.Option(help="Number of the question in the trace, from 1; by default the last one.")
-    ] = None,
+    number: Annotated[int | None, typer.Option(help="Number of the question, from 1; default: the last.")] = None,
 ) -> None:
     """Show the plan, the steps and the answer of a traced run, without a model.
 

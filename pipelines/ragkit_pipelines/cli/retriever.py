@@ -27,9 +27,7 @@ _Base = Annotated[str | None, typer.Option(help="Model to train; by default the 
 _Retriever = Annotated[str, typer.Option(help="Retriever that finds hard negatives: dense, bm25 or hybrid.")]
 _Negatives = Annotated[int, typer.Option(help="Number of hard negatives per pair.")]
 _Skip = Annotated[int, typer.Option(help="Number of best hits to skip, because they may be relevant.")]
-_Margin = Annotated[
-    float, typer.Option(help="Minimum relative difference between the scores of the passage and a negative.")
-]
+_Margin = Annotated[float, typer.Option(help="Minimum relative score difference to a negative.")]
 _Epochs = Annotated[float, typer.Option(help="Number of epochs.")]
 _LearningRate = Annotated[float, typer.Option(help="Maximum learning rate.")]
 _Seed = Annotated[int, typer.Option(help="Seed of the order of pairs and of dropout.")]
@@ -47,9 +45,7 @@ def finetune_embedder(
     margin: _Margin = 0.05,
     epochs: _Epochs = 1,
     learning_rate: _LearningRate = 2e-5,
-    batch_size: Annotated[
-        int, typer.Option(help="Number of pairs per batch, which use each other's passages as negatives.")
-    ] = 32,
+    batch_size: Annotated[int, typer.Option(help="Pairs per batch, which share their negatives.")] = 32,
     max_length: Annotated[int | None, typer.Option(help="Maximum number of tokens per text.")] = None,
     seed: _Seed = 0,
     *,

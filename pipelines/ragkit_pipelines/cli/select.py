@@ -34,9 +34,7 @@ def select(
     output: OutputField = "output",
     embedder: Embedder = "minilm",
     *,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show why each example was selected, and which were excluded.")
-    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show why examples were selected or excluded.")] = False,
     as_json: Json = False,
 ) -> None:
     """Select in-context examples for one query.

@@ -15,21 +15,13 @@ from ragkit.progress import progress
 
 def serve(
     base: Annotated[str, typer.Option(help="Model to serve, such as smollm2, gguf:<file> or hf:<folder>.")] = "tiny",
-    adapter: Annotated[
-        list[str] | None, typer.Option(help="Adapter of the base model, as name=folder; can be repeated.")
-    ] = None,
+    adapter: Annotated[list[str] | None, typer.Option(help="Adapter as name=folder; can be repeated.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.")] = 8000,
-    token_env: Annotated[
-        str | None,
-        typer.Option(help="Environment variable with the bearer token that every request must contain."),
-    ] = None,
+    token_env: Annotated[str | None, typer.Option(help="Environment variable with the bearer token.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Maximum number of prompts per batch; 16 by default.")] = None,
     gather_ms: Annotated[float, typer.Option(help="Milliseconds for which a request waits to be batched.")] = 5.0,
-    max_waiting: Annotated[
-        int,
-        typer.Option(help="Maximum number of waiting requests; more are rejected with status 503."),
-    ] = 256,
+    max_waiting: Annotated[int, typer.Option(help="Maximum number of waiting requests.")] = 256,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens if a request sets no limit.")] = 256,
 ) -> None:
     """Serve a model and its adapters over HTTP with OpenAI's chat and completions API.

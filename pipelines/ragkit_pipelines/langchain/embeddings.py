@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import cast
 
 from langchain_core.embeddings import Embeddings
@@ -36,16 +35,6 @@ class RagkitEmbeddings(Embeddings):
     def embed_query(self, text: str) -> list[float]:
         """Embed a query."""
         return cast("list[float]", self.embedder.embed_queries([text])[0].tolist())
-
-    @override
-    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """`embed_documents` without blocking the event loop."""
-        return await asyncio.to_thread(self.embed_documents, texts)
-
-    @override
-    async def aembed_query(self, text: str) -> list[float]:
-        """`embed_query` without blocking the event loop."""
-        return await asyncio.to_thread(self.embed_query, text)
 
 
 def embedder_of(embedding: str | Embedder | Embeddings) -> Embedder:

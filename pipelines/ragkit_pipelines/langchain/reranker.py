@@ -45,7 +45,7 @@ class RagkitReranker(BaseDocumentCompressor):
         able = isinstance(reranker, LanguageModel) and reranker.capabilities.score
         if not able and not callable(reranker) and not hasattr(reranker, "rerank"):
             raise InvalidInputError(
-                "`reranker` must have `rerank`, be a function of queries and texts, or be a language model with `score`; "
+                "`reranker` must have `rerank`, be a function of queries and texts, or be a model with `score`; "
                 f"got {type(reranker).__name__}"
             )
         return reranker

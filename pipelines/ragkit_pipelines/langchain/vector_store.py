@@ -31,7 +31,7 @@ Ids = Sequence[str | None]
 
 
 # LangChain's methods accept **kwargs; these do not, so that a misspelt argument is an error. Therefore the methods
-# below need "type: ignore[override]".
+# below need "type: ignore[override]". LangChain runs the methods without an async variant here in a thread.
 class RagkitVectorStore(VectorStore):
     """Documents in a ragkit `Index`, with exact filters, upserts by id, durable writes and batched searches.
 
@@ -111,20 +111,6 @@ class RagkitVectorStore(VectorStore):
         store.add_texts(texts, metadatas, ids=ids)
         return store
 
-    @classmethod
-    @override
-    async def afrom_texts(  # type: ignore[override]
-        cls,
-        texts: Iterable[str],
-        embedding: AnyEmbedding,
-        metadatas: Metadatas | None = None,
-        *,
-        ids: Ids | None = None,
-        path: str | Path | None = None,
-    ) -> Self:
-        """Do what `from_texts` does, without blocking the event loop."""
-        return await asyncio.to_thread(cls.from_texts, texts, embedding, metadatas, ids=ids, path=path)
-
     @property
     @override
     def embeddings(self) -> Embeddings | None:
@@ -159,13 +145,6 @@ class RagkitVectorStore(VectorStore):
         return self.add_documents([of_parts(text, metadata, None) for text, metadata in pairs], ids=ids)
 
     @override
-    async def aadd_texts(  # type: ignore[override]
-        self, texts: Iterable[str], metadatas: Metadatas | None = None, *, ids: Ids | None = None
-    ) -> list[str]:
-        """Do what `add_texts` does, without blocking the event loop."""
-        return await asyncio.to_thread(self.add_texts, texts, metadatas, ids=ids)
-
-    @override
     def add_documents(  # type: ignore[override]
         self, documents: Sequence[Document], *, ids: Ids | None = None, batch_size: int | None = None
     ) -> list[str]:
@@ -193,13 +172,6 @@ class RagkitVectorStore(VectorStore):
         return self.index.add(named, batch_size=batch_size)
 
     @override
-    async def aadd_documents(  # type: ignore[override]
-        self, documents: Sequence[Document], *, ids: Ids | None = None, batch_size: int | None = None
-    ) -> list[str]:
-        """Do what `add_documents` does, without blocking the event loop."""
-        return await asyncio.to_thread(self.add_documents, documents, ids=ids, batch_size=batch_size)
-
-    @override
     def delete(self, ids: Sequence[str] | None = None) -> bool:  # type: ignore[override]
         """Delete documents.
 
@@ -220,19 +192,9 @@ class RagkitVectorStore(VectorStore):
         return True
 
     @override
-    async def adelete(self, ids: Sequence[str] | None = None) -> bool:  # type: ignore[override]
-        """Do what `delete` does, without blocking the event loop."""
-        return await asyncio.to_thread(self.delete, ids)
-
-    @override
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Return documents by id, in the order of the ids; unknown ids are ignored."""
         return [of_parts(found.text, found.metadata, found.id) for found in self.index.get(ids)]
-
-    @override
-    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Do what `get_by_ids` does, without blocking the event loop."""
-        return await asyncio.to_thread(self.get_by_ids, ids)
 
     @override
     def similarity_search(  # type: ignore[override]
@@ -267,13 +229,6 @@ class RagkitVectorStore(VectorStore):
     ) -> list[Document]:
         """Return the k documents that are most similar to a vector."""
         return documents_of(self.similarity_search_with_score_by_vector(embedding, k, filter=filter))
-
-    @override
-    async def asimilarity_search_by_vector(  # type: ignore[override]
-        self, embedding: Sequence[float], k: int = 4, *, filter: Filter | None = None
-    ) -> list[Document]:
-        """Return the k documents that are most similar to a vector."""
-        return await asyncio.to_thread(self.similarity_search_by_vector, embedding, k, filter=filter)
 
     def similarity_search_with_score_by_vector(
         self, embedding: Sequence[float], k: int = 4, *, filter: Filter | None = None
@@ -350,20 +305,6 @@ class RagkitVectorStore(VectorStore):
     ) -> list[Document]:
         """Return documents that are similar to a vector and diverse, in the order of selection."""
         return self.searches.diverse(one_row(embedding), k, filter, fetch_k=fetch_k, lambda_mult=lambda_mult)[0]
-
-    @override
-    async def amax_marginal_relevance_search_by_vector(  # type: ignore[override]
-        self,
-        embedding: Sequence[float],
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        *,
-        filter: Filter | None = None,
-    ) -> list[Document]:
-        """Return documents that are similar to a vector and diverse, in the order of selection."""
-        work = self.max_marginal_relevance_search_by_vector
-        return await asyncio.to_thread(work, embedding, k, fetch_k, lambda_mult, filter=filter)
 
     @override
     def as_retriever(  # type: ignore[override]

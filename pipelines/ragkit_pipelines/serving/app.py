@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,8 +19,11 @@ from starlette.routing import Route
 
 from ragkit.errors import RagkitError
 from ragkit_pipelines.serving.bodies import BadRequestError, ChatBody, CompletionBody, read_body
-from ragkit_pipelines.serving.jobs import Backend, Job, Lane, Piece, Result
+from ragkit_pipelines.serving.jobs import Backend, Job, Lane, Result
 from ragkit_pipelines.serving.replies import Reply, error_body, error_of, event
+
+if TYPE_CHECKING:
+    from ragkit_pipelines.serving.jobs import Piece
 
 _MAX_BYTES = 16 * 2**20  # of a request body
 _LOG = logging.getLogger(__name__)

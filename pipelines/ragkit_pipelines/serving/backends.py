@@ -40,7 +40,7 @@ class LocalBackend(Backend):
 
     @override
     def job(self, call: Call, *, streams: bool) -> Job:
-        model = self._locals[call.model]
+        model = self._locals[call.body.model]
         row = model.encode_prompt(call.prompt)
         model.check_window(len(row), call.max_tokens or 1)
         room = (model.capabilities.window or 10**9) - len(row)
@@ -63,7 +63,7 @@ class LocalBackend(Backend):
         rows, seeds = [job.row or [] for job in jobs], [job.sampling.seed for job in jobs]
         if self._adapters is None:
             return self._base.complete_rows(rows, jobs[0].sampling, seeds=seeds, listeners=listeners)
-        names = [None if job.call.model == self._base.name else job.call.model for job in jobs]
+        names = [None if job.call.body.model == self._base.name else job.call.body.model for job in jobs]
         return self._adapters.complete_rows(rows, names, jobs[0].sampling, seeds=seeds, listeners=listeners)
 
 
@@ -84,8 +84,8 @@ class ModelBackend(Backend):
         unsupported = {
             "logprobs": call.top_logprobs is not None,
             "response_format": call.schema is not None and not able.schema,
-            "guided_choice": call.choices is not None and not able.choices,
-            "seed": call.seed is not None and call.temperature and not able.seed,
+            "guided_choice": call.body.guided_choice is not None and not able.choices,
+            "seed": call.body.seed is not None and call.body.temperature and not able.seed,
         }
         for field, used in unsupported.items():
             if used:

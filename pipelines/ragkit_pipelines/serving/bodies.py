@@ -37,46 +37,6 @@ class BadRequestError(InvalidInputError):
         self.field = field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One prompt of a request, with its settings.
-
-    Attributes:
-        model: Name of the model.
-        prompt: The prompt.
-        max_tokens: Maximum number of tokens; None if the request sets no limit.
-        temperature: Sampling temperature; 0 always selects the most probable token.
-        stop: Stop sequences.
-        seed: Seed of the sampling; None if the request has none.
-        schema: JSON schema that the response must follow, if any.
-        choices: Allowed responses, if any.
-        top_logprobs: Number of alternative tokens with log-probabilities; None for no log-probabilities.
-    """
-
-    model: str
-    prompt: AnyPrompt
-    max_tokens: int | None = None
-    temperature: float = 0.0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    schema: Mapping[str, object] | None = None
-    choices: tuple[str, ...] | None = None
-    top_logprobs: int | None = None
-
-    def sampling(self, max_tokens: int, seed: int | None = None) -> Sampling:
-        """Return the validated settings; ``max_tokens`` is the default limit, and ``seed`` overrides the request."""
-        if seed is None:
-            seed = secrets.randbits(62) if self.seed is None and self.temperature else self.seed or 0
-        return Sampling(
-            max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
-            temperature=self.temperature,
-            stop=self.stop,
-            seed=seed,
-            schema=self.schema,
-            choices=self.choices,
-        )
-
-
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -136,16 +96,40 @@ class _Body(_Strict):
         """Return the call for one prompt."""
         if self.stream_options is not None and not self.stream:
             raise BadRequestError("`stream_options` requires `stream`", field="stream_options")
-        return Call(
-            model=self.model,
-            prompt=prompt,
-            max_tokens=max_tokens,
-            temperature=self.temperature,
-            stop=tuple(self.stop),
-            seed=self.seed,
-            schema=self.response_format.schema_of(),
-            choices=None if self.guided_choice is None else tuple(self.guided_choice),
-            top_logprobs=top_logprobs,
+        schema = self.response_format.schema_of()
+        return Call(body=self, prompt=prompt, max_tokens=max_tokens, schema=schema, top_logprobs=top_logprobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One prompt of a request.
+
+    Attributes:
+        body: The request with the other settings.
+        prompt: The prompt.
+        max_tokens: Maximum number of tokens; None if the request sets no limit.
+        schema: JSON schema that the response must follow, if any.
+        top_logprobs: Number of alternative tokens with log-probabilities; None for no log-probabilities.
+    """
+
+    body: _Body
+    prompt: AnyPrompt
+    max_tokens: int | None
+    schema: Mapping[str, object] | None
+    top_logprobs: int | None
+
+    def sampling(self, max_tokens: int, seed: int | None = None) -> Sampling:
+        """Return the validated settings; ``max_tokens`` is the default limit, and ``seed`` overrides the request."""
+        body = self.body
+        if seed is None:
+            seed = secrets.randbits(62) if body.seed is None and body.temperature else body.seed or 0
+        return Sampling(
+            max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
+            temperature=body.temperature,
+            stop=tuple(body.stop),
+            seed=seed,
+            schema=self.schema,
+            choices=None if body.guided_choice is None else tuple(body.guided_choice),
         )
 
 

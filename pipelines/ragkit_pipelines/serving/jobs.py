@@ -7,7 +7,7 @@ import time
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.models.sampling import Sampling
@@ -15,33 +15,16 @@ from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import Call
 
+if TYPE_CHECKING:
+    from ragkit.models.streaming import TokenLogprob
+
+    Piece = tuple[str, Sequence[TokenLogprob]]
+
 Result = Completion | Exception
 
 
 class QueueFullError(RagkitError):
     """The request queue is full."""
-
-
-class Logprob(Protocol):
-    """A generated token with its log-probability; see `ragkit.models.streaming.TokenLogprob`."""
-
-    @property
-    def text(self) -> str:
-        """Text of the token."""
-        ...
-
-    @property
-    def logprob(self) -> float:
-        """Log-probability in nats."""
-        ...
-
-    @property
-    def top(self) -> tuple[tuple[str, float], ...]:
-        """The most probable tokens at this position."""
-        ...
-
-
-Piece = tuple[str, Sequence[Logprob]]
 
 
 class Job:
@@ -63,7 +46,7 @@ class Job:
         """Create a job for a call that the model supports."""
         self.call, self.sampling, self.key, self.row, self.streams = call, sampling, key, row, streams
         self.arrived = 0.0
-        self.logprobs: list[Logprob] = []
+        self.logprobs: list[TokenLogprob] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._items: asyncio.Queue[Piece | Result] = asyncio.Queue()
         self._cancelled = Event()
@@ -72,7 +55,7 @@ class Job:
         """Record the arrival, and deliver the pieces of the response to this event loop."""
         self.arrived, self._loop = time.monotonic(), asyncio.get_running_loop()
 
-    def hear(self, piece: str, tokens: Sequence[Logprob]) -> None:
+    def hear(self, piece: str, tokens: Sequence[TokenLogprob]) -> None:
         """Receive a piece of the response; called by the thread that generates it."""
         self.logprobs.extend(tokens)
         if self.streams and self._loop is not None:

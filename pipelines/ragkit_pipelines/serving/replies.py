@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragkit.errors import (
     BudgetExceededError,
@@ -19,7 +19,10 @@ from ragkit.errors import (
 )
 from ragkit.records import Completion, Usage
 from ragkit_pipelines.serving.bodies import BadRequestError
-from ragkit_pipelines.serving.jobs import Logprob, QueueFullError
+from ragkit_pipelines.serving.jobs import QueueFullError
+
+if TYPE_CHECKING:
+    from ragkit.models.streaming import TokenLogprob
 
 _MIN_LOGPROB = -9999.0  # replaces minus infinity, which JSON does not have
 # The status, code and additional headers of each kind of error; the first matching class applies.
@@ -60,7 +63,9 @@ class Reply:
         return {"id": name, "object": kind, "created": self.created, "model": self.model,
                 "system_fingerprint": self.fingerprint}  # fmt: skip
 
-    def whole(self, completions: Sequence[Completion], logprobs: Sequence[Sequence[Logprob] | None]) -> dict[str, Any]:
+    def whole(
+        self, completions: Sequence[Completion], logprobs: Sequence[Sequence[TokenLogprob] | None]
+    ) -> dict[str, Any]:
         """Return the JSON of a reply that is not streamed; ``logprobs`` is None if they were not requested."""
         choices = []
         for index, (done, tokens) in enumerate(zip(completions, logprobs, strict=True)):
@@ -74,7 +79,7 @@ class Reply:
     def chunk(
         self,
         text: str,
-        logprobs: Sequence[Logprob] | None = None,
+        logprobs: Sequence[TokenLogprob] | None = None,
         *,
         first: bool = False,
         finish_reason: str | None = None,
@@ -90,7 +95,7 @@ class Reply:
         """Return the chunk of a stream that contains the token usage, as a server-sent event."""
         return event({**self._head(chunk=True), "choices": [], "usage": _usage(usage)})
 
-    def _logprobs(self, tokens: Sequence[Logprob] | None) -> dict[str, Any] | None:
+    def _logprobs(self, tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:
         if tokens is None:
             return None
         if self.chat:
@@ -104,7 +109,7 @@ class Reply:
         }
 
 
-def _token(token: Logprob) -> dict[str, Any]:
+def _token(token: TokenLogprob) -> dict[str, Any]:
     top = [_token_logprob(text, value) for text, value in token.top]
     return {**_token_logprob(token.text, token.logprob), "top_logprobs": top}
 

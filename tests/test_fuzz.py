@@ -26,7 +26,7 @@ from ragkit.records import Document, Example
 from ragkit.tasks import read_objects
 from ragkit.where import matches, parse_where
 from ragkit_pipelines.cli.common import read_filter
-from ragkit_pipelines.cli.index import _documents
+from ragkit_pipelines.cli.documents import read_rows
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
 from ragkit_pipelines.compare.strategies.named import load_strategy
@@ -108,7 +108,7 @@ def test_tasks(tmp_path_factory, content):
 def test_files_of_documents(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "documents.jsonl"
     path.write_bytes(content)
-    read(lambda: read_documents(list(_documents(path, "text")), 0))
+    read(lambda: read_documents(list(read_rows(path, "text")), 0))
     read(read_objects, path)
 
 

@@ -17,8 +17,8 @@ from ragkit.index import Index
 from ragkit.index.database import NAME
 from ragkit.progress import progress
 from ragkit_pipelines.cli.common import Json, Where, print_json, read_filter, report_unread
+from ragkit_pipelines.cli.documents import read_pieces
 from ragkit_pipelines.cli.eval import load_retrievers
-from ragkit_pipelines.cli.index import read_pieces
 from ragkit_pipelines.rag import CitedAnswer, ExtractiveReader, RetrieveThenAnswer
 
 _EMBEDDER = "minilm"

@@ -98,7 +98,11 @@ def compare(
     """
     if context.invoked_subcommand is not None:
         return
-    request = _Request(data=_given(data), input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds,
+    if data is None:
+        raise InvalidInputError(
+            "pass the rows to compare on with --data FILE, or use one of the subcommands show, diff and resume"
+        )
+    request = _Request(data=data, input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds,
                        model=model, embedder=embedder, instruction=instruction, metric=metric, trials=trials,
                        docs=docs, checks=checks, label_price=label_price, prices=prices, vary=vary)  # fmt: skip
     _run(request, out, worker_pool(engine, workers), as_json=as_json)
@@ -159,24 +163,10 @@ def diff(before: _Folder, after: _Folder, *, as_json: Json = False) -> None:
     table = Table("strategy", "pool", "before", "after", "change, 95 % interval", "p", "test")
     for each in found:
         change = "" if each.change is None else f"{each.change:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
-        table.add_row(
-            escape(each.strategy),
-            str(each.size),
-            "" if each.before is None else f"{each.before:.3f}",
-            "" if each.after is None else f"{each.after:.3f}",
-            change,
-            "" if each.p is None else f"{each.p:.2g}",
-            each.compared,
-        )
+        scores = ["" if score is None else f"{score:.3f}" for score in (each.before, each.after)]
+        p = "" if each.p is None else f"{each.p:.2g}"
+        table.add_row(escape(each.strategy), str(each.size), *scores, change, p, each.compared)
     console().print(table)
-
-
-def _given(data: Path | None) -> Path:
-    if data is None:
-        raise InvalidInputError(
-            "pass the rows to compare on with --data FILE, or use one of the subcommands show, diff and resume"
-        )
-    return data
 
 
 def _request_of(folder: Path) -> _Request:
@@ -185,11 +175,8 @@ def _request_of(folder: Path) -> _Request:
         stored: Any = read_json(path.read_bytes())
         return _Request.model_validate_json(stored["request"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataFileError(
-            path,
-            0,
-            "expected the options of `ragkit compare`; run `ragkit compare --data … --out` with this folder",
-        ) from error
+        problem = "expected the options of `ragkit compare`; run `ragkit compare --data … --out` with this folder"
+        raise DataFileError(path, 0, problem) from error
 
 
 def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: bool) -> None:
@@ -199,31 +186,19 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
     check_out(out)
     strategies = None if request.strategies is None else _names("--strategies", request.strategies)
     task = Task.from_path(
-        request.data,
-        input=input_of(request.input),
-        output=request.output,
-        instruction=request.instruction,
+        request.data, input=input_of(request.input), output=request.output, instruction=request.instruction,
         metric=request.metric,
-    )
+    )  # fmt: skip
     paths = {name: path.resolve() for name in ("data", "docs", "prices") if (path := getattr(request, name))}
     stored = request.model_copy(update=paths)
     result = run(
-        task,
-        strategies,
-        model=request.model,
-        embedder=request.embedder,
-        sizes=_sizes(request.sizes, task),
-        seeds=_numbers("--seeds", request.seeds),
+        task, strategies, model=request.model, embedder=request.embedder, sizes=_sizes(request.sizes, task),
+        seeds=_numbers("--seeds", request.seeds), trials=request.trials, documents=request.docs,
         vary=_names("--vary", request.vary),  # type: ignore[arg-type]  # checked by `compare`
-        trials=request.trials,
-        documents=request.docs,
-        checks=request.checks,
-        label_price=request.label_price,
+        checks=request.checks, label_price=request.label_price, workers=workers, out=out,
         prices=None if request.prices is None else PriceRange.load(request.prices),
-        out=out,
         notes={"request": stored.model_dump_json()},
-        workers=workers,
-    )
+    )  # fmt: skip
     show_comparison(result, as_json=as_json)
     if request.model is None and any(row.prompt_tokens for row in result.results.rows):
         typer.echo(

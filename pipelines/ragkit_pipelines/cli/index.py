@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,14 +14,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ragkit.errors import DataFileError, InvalidInputError, UnreadFileWarning
+from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.index import Index
 from ragkit.index.rebuilding import rebuild_index
-from ragkit.ingest import load_chunker, load_documents
 from ragkit.ingest.syncing import SyncReport
 from ragkit.progress import progress
-from ragkit.records import Document
-from ragkit.text import read_json
 from ragkit.workers import WorkerPool
 from ragkit_pipelines.cli.common import (
     Embedder,
@@ -36,6 +32,7 @@ from ragkit_pipelines.cli.common import (
     report_unread,
     worker_pool,
 )
+from ragkit_pipelines.cli.documents import read_pieces, read_rows
 
 index_app = typer.Typer(help="Build, update and search an index of documents.", no_args_is_help=True)
 
@@ -247,21 +244,8 @@ def _add(index: Index, data: Path, text: str, chunker: str, pool: WorkerPool | N
             raise InvalidInputError("--engine supports only files; omit it to embed a folder in this process")
         return index.sync(data, chunker=chunker)
     rows = data.suffix.lower() in {"", ".jsonl", ".json", ".ndjson"}
-    index.add(_documents(data, text) if rows else read_pieces(data, chunker, index), pool=pool)
+    index.add(read_rows(data, text) if rows else read_pieces(data, chunker, index), pool=pool)
     return None
-
-
-def read_pieces(file: Path, chunker: str, index: Index) -> list[Document]:
-    """Read a document, and split it into pieces for an index."""
-    split = load_chunker(chunker, embedder=index.embedder or "minilm")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnreadFileWarning)  # reported below, as for a folder
-        read = load_documents(file)
-    if not any(document.text.strip() for document in read):
-        reasons = "; ".join(each.reason for each in read.unread) or "it contains no text"
-        raise DataFileError(file, 0, f"{reasons}; pass a document that can be read")
-    report_unread(read.unread)
-    return [piece for document in read for piece in split.chunk(document)]
 
 
 @contextmanager
@@ -282,28 +266,6 @@ def _empty_index_removed(folder: Path) -> Iterator[None]:
 def _compact(index: Index) -> None:
     with progress("compacting the index", None):
         index.compact()
-
-
-def _documents(path: Path, text: str) -> Iterator[Document]:
-    """Read the documents of a JSON Lines file, one at a time."""
-    try:
-        file = path.open("rb")  # decoded line by line, so that an encoding error names its line
-    except OSError as error:
-        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a JSON Lines file") from error
-    with file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = read_json(line)
-            except InvalidInputError as error:
-                raise DataFileError(path, number, f"{error}; expected one JSON object per line") from error
-            if not isinstance(row, dict) or not isinstance(row.get(text), str):
-                raise DataFileError(path, number, f"expected a JSON object whose field {text!r} is a string")
-            name = row.pop("id", None)
-            if name is not None and not isinstance(name, (str, int)):
-                raise DataFileError(path, number, f"`id` must be a string or an integer, got {name!r}")
-            yield Document(row.pop(text), id=None if name is None else str(name), metadata=row or None)
 
 
 def _show(index: Index, synced: SyncReport | None, *, as_json: bool) -> None:

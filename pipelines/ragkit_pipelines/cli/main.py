@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -96,15 +97,16 @@ def _demo_task(spec: str, seed: int) -> Task:
     return replace(task, examples=task.draw(_DEMO_POOL, seed), test=test, name="support requests")
 
 
-app.command("eval")(evaluate)
-for command in (
-    export, advise, finetune, finetune_embedder, finetune_reranker, generate, models, parity, select, ask, serve,
-):  # fmt: skip
-    app.command()(command)
-for name, group in {
-    "compare": compare_app, "data": data_app, "pool": pool_app, "index": index_app, "pearl": pearl_app,
-}.items():  # fmt: skip
-    app.add_typer(group, name=name)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "advise": advise, "ask": ask, "generate": generate, "models": models, "select": select, "finetune": finetune,
+    "finetune-embedder": finetune_embedder, "finetune-reranker": finetune_reranker, "eval": evaluate,
+    "export": export, "parity": parity, "serve": serve,
+}  # fmt: skip
+_GROUPS = {"compare": compare_app, "data": data_app, "pool": pool_app, "index": index_app, "pearl": pearl_app}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 
 def main() -> None:

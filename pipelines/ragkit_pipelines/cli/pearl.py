@@ -29,15 +29,12 @@ from ragkit_pipelines.pearl.run.trace_reader import read_run
 pearl_app = typer.Typer(help="Answer questions about a long text with plans.", no_args_is_help=True)
 
 _CONTEXTS: dict[str, Context] = {
-    "whole": WholeText(),
-    "windows": Windows(),
-    "retrieved": Retrieved(),
-    "gists": GistPages(),
-}
+    "whole": WholeText(), "windows": Windows(), "retrieved": Retrieved(), "gists": GistPages(),
+}  # fmt: skip
 
 _Question = Annotated[str, typer.Argument(help="The question.")]
 _Trace = Annotated[Path, typer.Argument(help="Trace file of a run.")]
-_Model = Annotated[str | None, typer.Option("--model", "-m", help="Language model, such as smollm2 or openai:<model>.")]
+_Model = Annotated[str | None, typer.Option("--model", "-m", help="Language model; smollm2 if installed.")]
 _Context = Annotated[str, typer.Option(help="Text for each step: whole, windows, retrieved or gists.")]
 _Library = Annotated[Path | None, typer.Option(help="File of actions, as text or JSON; by default ragkit's.")]
 _Concurrency = Annotated[int, typer.Option(help="Maximum number of concurrent calls.")]
@@ -139,20 +136,14 @@ def explain(
 
 
 def _pearl(
-    model: str | None,
-    base_url: str | None,
-    context: str,
-    library: Path | None,
-    answer: str,
-    concurrency: int,
+    model: str | None, base_url: str | None, context: str, library: Path | None, answer: str, concurrency: int,
     max_tokens: int,
-) -> Pearl:
+) -> Pearl:  # fmt: skip
     if context not in _CONTEXTS:
         raise UnknownSpecError("context", context, _CONTEXTS)
-    actions = _read_library(library)
     return Pearl(
         load_model(model or default_model(), base_url=base_url),
-        library=actions,
+        library=_read_library(library),
         executor=PlanExecutor(concurrency=concurrency, max_tokens=max_tokens),
         context=_CONTEXTS[context],
         answer=answer,  # type: ignore[arg-type]

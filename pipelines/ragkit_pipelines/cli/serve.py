@@ -32,16 +32,10 @@ def serve(
 
     with progress(f"loading {base}", None):
         server = Server(
-            base,
-            adapters=_adapters(adapter or ()),
-            host=host,
-            port=port,
-            token=None if token_env is None else _token(token_env),
-            batch_size=batch_size,
-            gather=gather_ms / 1000,
-            max_waiting=max_waiting,
-            max_tokens=max_tokens,
-        )
+            base, adapters=_adapters(adapter or ()), host=host, port=port,
+            token=None if token_env is None else _token(token_env), batch_size=batch_size, gather=gather_ms / 1000,
+            max_waiting=max_waiting, max_tokens=max_tokens,
+        )  # fmt: skip
     typer.echo(f"serving {', '.join(server.models)} at {server.url}")
     server.run()
 

@@ -129,11 +129,7 @@ class RetrieveThenAnswer:
             Answers in the order of the questions.
         """
         works = [read_question(each) for each in questions]
-        follow_ups = [work for work in works if work.history]
-        if follow_ups and not isinstance(self.model, ExtractiveReader):
-            began = perf_counter()
-            completions = self.model.generate(_rewrite_prompts(follow_ups), max_tokens=_REWRITE_TOKENS)
-            set_rewritten(follow_ups, completions, perf_counter() - began)
+        self._rewrite(works)
         began = perf_counter()
         found = self.retriever.retrieve([work.question for work in works], self.k, where=where) if works else []
         answerable = self._prepare(works, found, perf_counter() - began)
@@ -188,10 +184,7 @@ class RetrieveThenAnswer:
         if isinstance(self.model, ExtractiveReader):
             answer = self.batch([question], where=where)[0]
             return AnswerStream(iter([answer.text]), lambda _: answer)
-        if work.history:
-            began = perf_counter()
-            completions = self.model.generate(_rewrite_prompts([work]), max_tokens=_REWRITE_TOKENS)
-            set_rewritten([work], completions, perf_counter() - began)
+        self._rewrite([work])
         began = perf_counter()
         found = self.retriever.retrieve([work.question], self.k, where=where)
         if not self._prepare([work], found, perf_counter() - began) or work.prompt is None:
@@ -205,6 +198,14 @@ class RetrieveThenAnswer:
             return self._answer(work, text, pieces.completion if isinstance(pieces, CompletionStream) else None)
 
         return AnswerStream(pieces, finish)
+
+    def _rewrite(self, works: Sequence[Work]) -> None:
+        """Rewrite the follow-up questions, unless there is no language model."""
+        follow_ups = [work for work in works if work.history]
+        if follow_ups and not isinstance(self.model, ExtractiveReader):
+            began = perf_counter()
+            completions = self.model.generate(_rewrite_prompts(follow_ups), max_tokens=_REWRITE_TOKENS)
+            set_rewritten(follow_ups, completions, perf_counter() - began)
 
     def _prepare(self, works: Sequence[Work], found: Sequence[Sequence[Hit]], seconds: float) -> list[Work]:
         """Set the passages and the prompt of each question, and return the questions that can be answered."""

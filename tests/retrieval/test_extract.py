@@ -59,7 +59,7 @@ def test_invalid_records_are_corrected_once_and_then_reported():
     found = Extract(model, Colour).invoke("The lamp is red.")
     assert [record.thing for record in found.records] == ["boat", "lamp"]
     assert found.failures == ()
-    assert "Your last answer was wrong; put it right:\n- item 1: colour: Field required" in model.asked[1]
+    assert "\n- item 1: colour: Field required\n" in model.asked[1]
     stubborn = ScriptedModel(["I cannot.", "no", "still no"])
     lost = Extract(stubborn, Colour, retries=2).invoke("The lamp is red.")
     assert (len(lost), len(stubborn.asked)) == (0, 3)

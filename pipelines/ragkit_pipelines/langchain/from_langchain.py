@@ -65,17 +65,7 @@ class SelectorOfLangChain:
         where: Mapping[str, object] | None = None,
         exclude: Collection[str] = (),
     ) -> Selection:
-        """Return the first k examples that the LangChain selector selects.
-
-        Args:
-            query: A text, or the fields of an input.
-            k: Maximum number of examples.
-            where: Not supported.
-            exclude: Ids of examples to exclude.
-
-        Returns:
-            The examples. LangChain reports no scores, so the score is the reciprocal rank.
-        """
+        """Return the first k examples that the LangChain selector selects, with reciprocal ranks as scores."""
         self._check(k, where, exclude)
         return self._selection(self.selector.select_examples(self._variables(query)), k, exclude)
 

@@ -26,6 +26,9 @@ _FIRST_FETCH = 64  # documents that a filter function receives first
 class Searches:
     """The searches that the vector store and the retriever share.
 
+    Queries are f32[m, dim], or texts for `embed` and `aembed`. A filter is a metadata filter, or a function of a
+    `Document`. Every search returns a list per query, the best document first.
+
     Attributes:
         index: The index.
     """
@@ -49,35 +52,13 @@ class Searches:
         return await asyncio.to_thread(embedder.embed_queries, queries)
 
     def nearest(self, queries: Vectors, k: int, filter: Filter | None) -> list[list[Scored]]:
-        """Return the k most similar documents that match a filter, for each query.
-
-        Args:
-            queries: f32[m, dim].
-            k: Number of documents.
-            filter: A metadata filter, or a function of a `Document`.
-
-        Returns:
-            For each query, documents with their scores, the best first.
-        """
+        """Return the k most similar documents that match a filter, with their scores."""
         return [[(document, score) for _, score, document in row] for row in self._keyed(queries, k, filter)]
 
     def relevant(
         self, queries: Vectors, k: int, filter: Filter | None, score_threshold: float | None
     ) -> list[list[Scored]]:
-        """Do what `nearest` does, with scores from 0 to 1 that reach a threshold.
-
-        Args:
-            queries: f32[m, dim].
-            k: Number of documents.
-            filter: A metadata filter, or a function of a `Document`.
-            score_threshold: Minimum relevance, from 0 to 1; None for no minimum.
-
-        Returns:
-            For each query, documents with their relevance (see `relevance`), the best first.
-
-        Raises:
-            InvalidInputError: If the threshold is out of its range.
-        """
+        """Return those of the k most similar documents whose relevance reaches a threshold from 0 to 1."""
         if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise InvalidInputError(f"`score_threshold` must be between 0 and 1, got {score_threshold!r}")
         least, scale = score_threshold or 0.0, self.relevance()
@@ -93,21 +74,7 @@ class Searches:
     def diverse(
         self, queries: Vectors, k: int, filter: Filter | None, *, fetch_k: int = 20, lambda_mult: float = 0.5
     ) -> list[list[Document]]:
-        """Return documents that are similar to the query and diverse, by maximal marginal relevance.
-
-        Args:
-            queries: f32[m, dim].
-            k: Number of documents.
-            filter: A metadata filter, or a function of a `Document`.
-            fetch_k: Number of candidates.
-            lambda_mult: 1 for similarity to the query only, 0 for diversity only.
-
-        Returns:
-            For each query, documents in the order of selection.
-
-        Raises:
-            InvalidInputError: If an argument is out of its range.
-        """
+        """Return k of ``fetch_k`` candidates by maximal marginal relevance, in the order of selection."""
         _check_k(k)
         if not 0 <= lambda_mult <= 1:
             raise InvalidInputError(f"`lambda_mult` must be between 0 and 1, got {lambda_mult!r}")

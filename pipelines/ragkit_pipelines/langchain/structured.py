@@ -21,17 +21,7 @@ _INSTRUCTION = "Answer only with one JSON object that matches this JSON schema:\
 def structured(
     model: BaseChatModel, schema: dict[str, Any] | type, *, include_raw: bool, constrained: bool
 ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-    """Return a runnable that parses the responses of a chat model; see `RagkitChatModel.with_structured_output`.
-
-    Args:
-        model: The chat model.
-        schema: A pydantic model, a ``TypedDict`` or a JSON schema.
-        include_raw: Whether to return a mapping with ``raw``, ``parsed`` and ``parsing_error`` instead of raising.
-        constrained: Whether the model supports ``schema=``; otherwise the prompt contains the schema.
-
-    Returns:
-        The runnable.
-    """
+    """Return the runnable of `RagkitChatModel.with_structured_output`; if not constrained, prompts state the schema."""
     shape = convert_to_json_schema(schema)
     traced = {"kwargs": {"method": "json_schema"}, "schema": shape}
     asked: Any = model.bind(ls_structured_output_format=traced, **({"schema": shape} if constrained else {}))

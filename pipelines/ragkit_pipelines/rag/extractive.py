@@ -100,15 +100,7 @@ class ExtractiveReader:
         self.analyzer = load_analyzer(analyzer)
 
     def read(self, questions: Sequence[str], passages: Sequence[Sequence[Hit]]) -> list[Extract]:
-        """Answer each question from its passages; all sentences are embedded as one batch.
-
-        Args:
-            questions: The questions.
-            passages: The passages of each question, the best first.
-
-        Returns:
-            The answer to each question.
-        """
+        """Answer each question from its own passages; all sentences are embedded as one batch."""
         candidates = [[each for n, hit in enumerate(hits, 1) for each in _sentences(n, hit)] for hits in passages]
         texts = sorted({each.text for own in candidates for each in own}, key=len)
         rows = {text: row for row, text in enumerate(texts)}

@@ -40,16 +40,7 @@ class Packed(NamedTuple):
 
 
 def pack(hits: Sequence[Hit], limit: int, count: Callable[[str], int]) -> Packed:
-    """Select the passages that fit, the best first; the first one is truncated if no passage fits.
-
-    Args:
-        hits: The passages, the best first.
-        limit: Maximum number of tokens of all passages, including their delimiters.
-        count: Function that counts the tokens of a text.
-
-    Returns:
-        The passages that fit, and those that do not.
-    """
+    """Select the passages that fit into ``limit`` tokens, the best first; if none fits, the first one is truncated."""
     kept: list[Hit] = []
     dropped: list[tuple[str, str]] = []
     used = 0
@@ -86,14 +77,10 @@ def render(hits: Sequence[Hit], others: Sequence[str]) -> str:
     """Number the passages, and enclose each in delimiters.
 
     The delimiters contain a word that occurs neither in a passage nor in the other untrusted texts of the prompt, so
-    no text can close a passage or open another one. The texts are not changed.
-
-    Args:
-        hits: The passages.
-        others: The other untrusted texts, such as the question.
+    no text can close a passage or open another one.
 
     Returns:
-        The passages as one text.
+        The passages as one text, without other changes.
     """
     word = unused_word([*(hit.text for hit in hits), *others])
     return "\n\n".join(_delimited(number, hit.text, word) for number, hit in enumerate(hits, 1))

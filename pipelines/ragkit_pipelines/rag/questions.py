@@ -38,17 +38,7 @@ class Work:
 
 
 def read_question(question: object) -> Work:
-    """Validate a question, or a conversation that ends with a question.
-
-    Args:
-        question: A text or a `Chat`.
-
-    Returns:
-        The state of the question. Until a follow-up question is rewritten, its query also contains the question before.
-
-    Raises:
-        InvalidInputError: If there is no question.
-    """
+    """Validate a question, or a conversation that ends with a question, and return its initial state."""
     if isinstance(question, str):
         if not question.strip():
             raise InvalidInputError("the question must not be empty")
@@ -59,6 +49,7 @@ def read_question(question: object) -> Work:
         raise InvalidInputError("the last message of a conversation must be the question of the user")
     *history, last = question.messages
     before = [turn.content for turn in history if turn.role == "user"]
+    # Until it is rewritten, the query of a follow-up question also contains the question before it.
     return Work(last.content, tuple(history), " ".join([*before[-1:], last.content]))
 
 

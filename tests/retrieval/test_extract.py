@@ -64,7 +64,7 @@ def test_invalid_records_are_corrected_once_and_then_reported():
     lost = Extract(stubborn, Colour, retries=2).invoke("The lamp is red.")
     assert (len(lost), len(stubborn.asked)) == (0, 3)
     assert [(each.span, each.reason) for each in lost.failures] == [
-        ((0, 16), "the answer holds no JSON array of objects")
+        ((0, 16), "the response contains no JSON array of objects")
     ]
     once = Extract(ScriptedModel([bad]), Colour, retries=0).invoke("The lamp is red.")
     assert (len(once), len(once.failures)) == (1, 1)

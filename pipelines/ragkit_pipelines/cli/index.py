@@ -250,7 +250,7 @@ def _add(index: Index, data: Path, text: str, chunker: str, pool: WorkerPool | N
 
 @contextmanager
 def _empty_index_removed(folder: Path) -> Iterator[None]:
-    """After an invalid argument, remove the index if it is new and still empty."""
+    """Remove the index after an invalid argument, if it is new and still empty."""
     new = not folder.exists()
     try:
         yield

@@ -57,8 +57,8 @@ class Extract:
         >>> class Colour(BaseModel):
         ...     thing: str
         ...     colour: str
-        >>> said = '[{"record": {"thing": "lamp", "colour": "red"}, "quote": "lamp is red"}]'
-        >>> found = Extract(ScriptedModel([said]), Colour).invoke("The lamp is red.")
+        >>> response = '[{"record": {"thing": "lamp", "colour": "red"}, "quote": "lamp is red"}]'
+        >>> found = Extract(ScriptedModel([response]), Colour).invoke("The lamp is red.")
         >>> found.records, found[0].spans
         ([Colour(thing='lamp', colour='red')], ((4, 15),))
     """
@@ -133,7 +133,7 @@ class Extract:
         return self._merge(documents, pieces, read, [each for turn in answers for each in turn])
 
     def _generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """Completions, constrained to the schema if the model supports it; a truncated one is passed to `parse`."""
+        """Generate completions, constrained to the schema if possible; truncated ones are kept for `parse`."""
         sampling = Sampling(max_tokens=self.max_tokens, schema=self._array if self.model.capabilities.schema else None)
         results: list[Completion | RagkitError] = [
             result.completion if isinstance(result, AnswerFormError) else result

@@ -108,7 +108,7 @@ class BatchingChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """`batch` without blocking the event loop."""
+        """Do what `batch` does, without blocking the event loop."""
         if not self._is_one_call(inputs):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, stop=stop, **kwargs)
         traced = {name: kwargs.pop(name) for name in _TRACED & kwargs.keys()}

@@ -146,12 +146,12 @@ def _similarity(embedder: Embedder, documents: list[Document], vectors: NDArray[
 
 
 def _metric(
-    old: Any, vectors: NDArray[np.float32], asked: Literal["auto", "cosine", "ip", "l2"], *, embedded: bool
+    old: Any, vectors: NDArray[np.float32], metric: Literal["auto", "cosine", "ip", "l2"], *, embedded: bool
 ) -> Literal["cosine", "ip", "l2"]:
     import faiss
 
-    if asked != "auto":
-        return asked
+    if metric != "auto":
+        return metric
     if embedded or np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
         return "cosine"
     return "ip" if old.metric_type == faiss.METRIC_INNER_PRODUCT else "l2"

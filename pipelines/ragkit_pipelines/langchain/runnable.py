@@ -128,14 +128,14 @@ class PipelineRunnable(Runnable[Any, Any]):
         return input[self.input_key], {name: input[name] for name in self.keywords}
 
     def _invoke(self, input: Any, **kwargs: Any) -> Any:
-        asked, named = self._read(input)
-        return self.pipeline.invoke(asked, **named, **kwargs)
+        value, named = self._read(input)
+        return self.pipeline.invoke(value, **named, **kwargs)
 
     async def _ainvoke(self, input: Any, **kwargs: Any) -> Any:
-        asked, named = self._read(input)
+        value, named = self._read(input)
         if hasattr(self.pipeline, "ainvoke"):
-            return await self.pipeline.ainvoke(asked, **named, **kwargs)
-        return await asyncio.to_thread(self.pipeline.invoke, asked, **named, **kwargs)
+            return await self.pipeline.ainvoke(value, **named, **kwargs)
+        return await asyncio.to_thread(self.pipeline.invoke, value, **named, **kwargs)
 
     def _outputs(self, inputs: list[Any], *, return_exceptions: bool) -> list[Any]:
         """Return all outputs; if errors are returned, a failing batch is repeated one by one."""
@@ -154,20 +154,20 @@ class PipelineRunnable(Runnable[Any, Any]):
 
     def _pieces(self, inputs: Iterator[Any], **kwargs: Any) -> Iterator[Any]:
         for each in inputs:
-            asked, named = self._read(each)
+            value, named = self._read(each)
             if hasattr(self.pipeline, "stream"):
-                yield from self.pipeline.stream(asked, **named, **kwargs)
+                yield from self.pipeline.stream(value, **named, **kwargs)
             else:
-                yield self.pipeline.invoke(asked, **named, **kwargs)
+                yield self.pipeline.invoke(value, **named, **kwargs)
 
     async def _apieces(self, inputs: AsyncIterator[Any], **kwargs: Any) -> AsyncIterator[Any]:
         async for each in inputs:
-            asked, named = self._read(each)
+            value, named = self._read(each)
             if hasattr(self.pipeline, "astream"):
-                async for piece in self.pipeline.astream(asked, **named, **kwargs):
+                async for piece in self.pipeline.astream(value, **named, **kwargs):
                     yield piece
             elif hasattr(self.pipeline, "stream"):
-                pieces, end = iter(self.pipeline.stream(asked, **named, **kwargs)), object()
+                pieces, end = iter(self.pipeline.stream(value, **named, **kwargs)), object()
                 while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
                     yield piece
             else:

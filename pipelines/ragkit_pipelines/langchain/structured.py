@@ -24,10 +24,10 @@ def structured(
     """Return the runnable of `RagkitChatModel.with_structured_output`; if not constrained, prompts state the schema."""
     shape = convert_to_json_schema(schema)
     traced = {"kwargs": {"method": "json_schema"}, "schema": shape}
-    asked: Any = model.bind(ls_structured_output_format=traced, **({"schema": shape} if constrained else {}))
+    chain: Any = model.bind(ls_structured_output_format=traced, **({"schema": shape} if constrained else {}))
     if not constrained:
         words = _INSTRUCTION + json.dumps(shape, ensure_ascii=False)
-        asked = RunnableLambda(lambda given: [*_messages(given), HumanMessage(content=words)]) | asked
+        chain = RunnableLambda(lambda given: [*_messages(given), HumanMessage(content=words)]) | chain
     parser: Any = JsonOutputParser()
     if isinstance(schema, type) and issubclass(schema, BaseModel | BaseModelV1):
         parser = PydanticOutputParser(pydantic_object=schema)
@@ -35,8 +35,8 @@ def structured(
         read: Any = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
         unread: Any = RunnablePassthrough.assign(parsed=lambda _: None)
         parser = read.with_fallbacks([unread], exception_key="parsing_error")
-        asked = RunnableMap({"raw": asked})
-    return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", asked | parser)
+        chain = RunnableMap({"raw": chain})
+    return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain | parser)
 
 
 def _messages(given: LanguageModelInput) -> list[BaseMessage]:

@@ -1,4 +1,4 @@
-"""What holds for every command: help with an example that can be read, JSON, one line and exit code 2 for a mistake."""
+"""Requirements for every command: help with a valid example, JSON output, and errors of one line with exit code 2."""
 
 import os
 import re
@@ -12,10 +12,10 @@ from command_line import run
 
 from ragkit_pipelines.cli.main import app
 
-# Commands whose output is no data (a server; a drawing), or is JSON always.
+# Commands whose output is not data (a server, a diagram), or is always JSON.
 WITHOUT_JSON = {"serve", "pearl explain", "index tune"}
 
-# Something wrong that a user could type, for each command.
+# An invalid command line for each command.
 MISTAKES = {
     "components": ["selectors"],
     "demo": ["--seed", "many"],
@@ -55,7 +55,7 @@ MISTAKES = {
 
 
 def commands_of(command, path=()):
-    """All commands by the words that call them; a group that can be called itself is one too."""
+    """Yield all commands by name, including groups that are commands themselves."""
     if path and (not hasattr(command, "commands") or command.invoke_without_command):
         yield " ".join(path), command
     for name, part in getattr(command, "commands", {}).items():
@@ -65,12 +65,12 @@ def commands_of(command, path=()):
 COMMANDS = dict(commands_of(typer.main.get_command(app)))
 
 
-def test_every_command_has_its_mistake():
+def test_every_command_has_an_invalid_command_line():
     assert MISTAKES.keys() == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_shows_an_example_whose_options_exist(name):
+def test_help_contains_an_example_with_valid_options(name):
     shown = run(*name.split(), "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
     examples = re.findall(r"Example: ragkit (.*?)(?=\n\s*Example:|\n\s*\n|$)", COMMANDS[name].help, re.DOTALL)
@@ -84,23 +84,23 @@ def test_help_shows_an_example_whose_options_exist(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_what_a_machine_may_read_is_json_when_asked(name):
+def test_commands_support_json_output(name):
     has = any("--json" in each.opts for each in COMMANDS[name].params)
     assert has != (name in WITHOUT_JSON)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_says_what_it_does(name):
+def test_every_option_has_help(name):
     for each in COMMANDS[name].params:
         assert each.help, f"ragkit {name}: {each.name} has no help"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_mistake_is_one_line_and_exit_code_2(name, tmp_path):
+def test_an_error_is_one_line_with_exit_code_2(name, tmp_path):
     places = {"nowhere": tmp_path / "nowhere", "new": tmp_path / "new"}
     for kind in ("file", "folder"):
         places[kind] = tmp_path / kind
-    places["file"].write_text("no JSON\n")
+    places["file"].write_text("not JSON\n")
     places["folder"].mkdir()
     (places["folder"] / "full.txt").write_text("something")
     arguments = [part.format_map({k: str(v) for k, v in places.items()}) for part in MISTAKES[name]]
@@ -109,7 +109,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_option_that_does_not_exist_is_one_line_and_exit_code_2(name):
+def test_an_unknown_option_is_reported_in_one_line_with_exit_code_2(name):
     refused = run(*name.split(), "--no-such-option")
     assert_refused(refused)
     assert f"see `ragkit {name} --help`" in refused.stderr
@@ -121,38 +121,39 @@ def assert_refused(done):
     assert done.stderr.count("\n") == 1, done.stderr
 
 
-def test_a_misspelt_command_is_answered_with_what_was_meant():
+def test_a_misspelt_command_gets_a_suggestion():
     refused = run("index", "serch", "x")
     assert_refused(refused)
     assert "Did you mean 'search'" in refused.stderr
 
 
-def test_a_file_that_the_system_refuses_is_one_line(tmp_path):
+def test_an_error_of_the_operating_system_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     refused = run("index", "build", tmp_path / "file" / "wiki.rag", tmp_path, "--embedder", "hash:8")
     assert_refused(refused)
     assert "Not a directory" in refused.stderr
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch):
+def test_ctrl_c_prints_how_to_resume(monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ragkit_pipelines.compare.compare", interrupted)
-    stopped = run("demo")
-    assert (stopped.returncode, stopped.stderr) == (130, "stopped; run the same command again to go on\n")
+    done = run("demo")
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1)
+    assert "rerun" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("shell", "asked"),
+    ("shell", "variables"),
     [
         ("bash", {"COMP_WORDS": "ragkit index ver", "COMP_CWORD": "2"}),
         ("zsh", {"_TYPER_COMPLETE_ARGS": "ragkit index ver"}),
         ("fish", {"_TYPER_COMPLETE_ARGS": "ragkit index ver", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
     ],
 )
-def test_the_shell_completes_commands(shell, asked):
-    environment = {**os.environ, **asked, "_RAGKIT_COMPLETE": f"complete_{shell}"}
+def test_shell_completion(shell, variables):
+    environment = {**os.environ, **variables, "_RAGKIT_COMPLETE": f"complete_{shell}"}
     done = subprocess.run(
         [sys.executable, "-m", "ragkit_pipelines.cli"], env=environment, capture_output=True, text=True
     )

@@ -17,14 +17,14 @@ def test_one_prompt(tiny):
     expected = tiny.generate(PROMPT, max_tokens=8, stop=["\n\n"])
     done = ragkit("generate", PROMPT, "--max-tokens", 8, "--stop", "\n\n")
     assert (done.returncode, done.stdout) == (0, expected.text + "\n"), done.stderr
-    told = json.loads(ragkit("generate", "--max-tokens", 8, "--stop", "\n\n", "--json", stdin=PROMPT).stdout)
-    assert (told["text"], told["finish_reason"]) == (expected.text, "stop")
-    assert told["usage"]["completion_tokens"] == expected.usage.completion_tokens
+    shown = json.loads(ragkit("generate", "--max-tokens", 8, "--stop", "\n\n", "--json", stdin=PROMPT).stdout)
+    assert (shown["text"], shown["finish_reason"]) == (expected.text, "stop")
+    assert shown["usage"]["completion_tokens"] == expected.usage.completion_tokens
     streamed = ragkit("generate", PROMPT, "--max-tokens", 8, "--stop", "\n\n", "--stream")
     assert streamed.stdout == expected.text + "\n"
 
 
-def test_answers_held_to_a_form(tmp_path):
+def test_constrained_responses(tmp_path):
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps({"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}))
     done = ragkit("generate", PROMPT, "--schema", schema)
@@ -38,13 +38,13 @@ def test_a_file_with_cache_and_budget(tiny, tmp_path):
     file.write_text("\n".join(map(json.dumps, rows)))
     options = ["generate", "--file", file, "--max-tokens", 6, "--stop", "\n\n", "--cache", cache]
     done = ragkit(*options)
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
-    assert "3 answers" in done.stderr
-    assert "1 without one" in done.stderr
-    for row, prompt in zip(told[:2], ["red", "Input: dim the fan\nOutput:"], strict=True):
+    assert "3 responses" in done.stderr
+    assert "1 failed" in done.stderr
+    for row, prompt in zip(rows[:2], ["red", "Input: dim the fan\nOutput:"], strict=True):
         assert (row["prompt"], row["text"]) == (prompt, tiny.generate(prompt, max_tokens=6, stop=["\n\n"]).text)
-    assert told[2]["kind"] == "PromptTooLongError"
+    assert rows[2]["kind"] == "PromptTooLongError"
     again = [json.loads(line) for line in ragkit(*options).stdout.splitlines()]
     assert [row.get("cached") for row in again] == [True, True, None, True]
     refused = ragkit("generate", "x", "--budget-calls", 0)
@@ -79,15 +79,15 @@ def test_a_server_and_a_fine_tuned_folder(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["x", "--file", "p.jsonl"], "--file goes without a prompt"),
-        (["x", "--stream", "--json"], "--stream goes with one prompt"),
-        (["x", "--stream", "--choices", "a,b"], "--stream goes without --schema"),
+        (["x", "--file", "p.jsonl"], "--file"),
+        (["x", "--stream", "--json"], "--json"),
+        (["x", "--stream", "--choices", "a,b"], "--choices"),
         (["x", "--schema", "nowhere.json"], "nowhere.json cannot be read"),
         (["x", "--model", "tinny"], "Did you mean 'tiny'"),
         (["--file", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
     ],
 )
-def test_mistakes(arguments, message):
+def test_invalid_arguments(arguments, message):
     done = ragkit("generate", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

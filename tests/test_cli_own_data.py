@@ -1,4 +1,4 @@
-"""Data as people have it: columns of other names, CSV and JSON lists, folders in which something stands already."""
+"""Data of users: other column names, CSV files and JSON lists, and output folders that are not empty."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from ragkit import Task
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.finetuning.rows import read_rows
 from ragkit.task_files import read_objects
-from ragkit_pipelines.cli.compare import check_out
+from ragkit_pipelines.cli.common import check_out
 
 ROWS = [(f"card {n}", "lost, card") if n % 2 else (f"sum {n}", "the money") for n in range(20)]
 QUICK = ("--strategies", "majority, tfidf", "--embedder", "hash:8", "--json")
@@ -18,7 +18,7 @@ QUICK = ("--strategies", "majority, tfidf", "--embedder", "hash:8", "--json")
 
 @pytest.fixture(params=["csv", "list", "lines"])
 def data(request, tmp_path):
-    """The same rows in each of the forms, under names that are not ragkit's."""
+    """The same rows in each format, with other column names than the defaults."""
     rows = [{"id": n, "text": text, "topic": topic} for n, (text, topic) in enumerate(ROWS)]
     path = tmp_path / f"rows.{'csv' if request.param == 'csv' else 'json'}"
     if request.param == "csv":
@@ -33,13 +33,13 @@ def data(request, tmp_path):
     return path
 
 
-def test_all_forms_hold_the_same_task(data):
+def test_all_formats_contain_the_same_task(data):
     task = Task.from_path(data, input="text", output="topic")
     assert sorted((row.input, row.output) for row in (*task.examples, *task.test)) == sorted(ROWS)
     assert {row.id for row in (*task.examples, *task.test)} == {str(n) for n in range(20)}
 
 
-def test_columns_are_named_on_the_command_line(data, tmp_path):
+def test_column_names_are_options(data, tmp_path):
     named = ("--input", "text", "--output", "topic")
     compared = run("compare", "--data", data, *named, *QUICK, "--sizes", "all", "--out", tmp_path / "new")
     assert {row["strategy"] for row in json.loads(compared.stdout)["rows"]} == {"majority", "tfidf"}
@@ -56,12 +56,12 @@ def test_several_columns_become_the_fields_of_the_input(data):
     assert set(task.examples[0].input) == {"text", "topic"}
 
 
-def test_what_is_trained_on_may_have_other_names_too(data):
+def test_training_data_can_have_other_column_names(data):
     train, dev = read_rows(data, "completion", input="text", output="topic")
     assert ([(row.input, row.output) for row in train], dev) == (ROWS, [])
 
 
-def test_columns_of_other_names_are_answered_with_the_options(data, tmp_path):
+def test_the_error_for_other_column_names_names_the_options(data, tmp_path):
     for command in (["compare"], ["finetune", "--out", str(tmp_path / "model")]):
         refused = run(*command, "--data", data)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
@@ -77,45 +77,45 @@ def test_columns_of_other_names_are_answered_with_the_options(data, tmp_path):
         ('[{"a": 1}', "this is no JSON"),
     ],
 )
-def test_a_list_that_holds_no_rows(tmp_path, text, message):
+def test_a_list_without_rows(tmp_path, text, message):
     (tmp_path / "rows.json").write_text(text)
     with pytest.raises(DataFileError, match=message):
         read_objects(tmp_path / "rows.json")
 
 
 @pytest.mark.parametrize("option", [("--checks", "cleen"), ("--strategies", ""), ("--strategies", "majority,,tfidf")])
-def test_a_wrong_option_of_compare_is_one_line(data, tmp_path, option):
+def test_an_invalid_option_of_compare_is_one_line(data, tmp_path, option):
     refused = run("compare", "--data", data, "--input", "text", "--output", "topic", *option, "--out", tmp_path / "new")
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
     assert option[0] in refused.stderr
     assert not (tmp_path / "new").exists()
 
 
-def test_a_comparison_is_not_written_among_other_things(tmp_path):
+def test_a_comparison_is_not_written_into_a_folder_with_other_files(tmp_path):
     for folder in (tmp_path / "new", tmp_path / "empty"):
         check_out(folder)
     (tmp_path / "empty").mkdir()
     check_out(tmp_path / "empty")
     (tmp_path / "file").write_text("mine")
     for taken in (tmp_path, tmp_path / "file"):
-        with pytest.raises(InvalidInputError, match="give --out"):
+        with pytest.raises(InvalidInputError, match="--out"):
             check_out(taken)
     (tmp_path / "run.json").write_text("{}")
     check_out(tmp_path)
-    (tmp_path / "killed" / "documents-0").mkdir(parents=True)  # embedded before the run itself began
-    check_out(tmp_path / "killed")
+    (tmp_path / "interrupted" / "documents-0").mkdir(parents=True)  # written before run.json
+    check_out(tmp_path / "interrupted")
 
 
-def test_a_comparison_says_which_model_answered_where_none_was_named(tmp_path):
+def test_a_comparison_reports_the_default_model(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"input": text, "output": topic}) + "\n" for text, topic in ROWS[:8]))
     quick = ("compare", "--data", path, "--embedder", "hash:8", "--strategies")
     assert "--model was not given" in run(*quick, "zero-shot", "--out", tmp_path / "a").stderr
-    assert "No --model" not in run(*quick, "zero-shot", "--model", "tiny", "--out", tmp_path / "b").stderr
-    assert "No --model" not in run(*quick, "majority", "--out", tmp_path / "c").stderr
+    assert "--model" not in run(*quick, "zero-shot", "--model", "tiny", "--out", tmp_path / "b").stderr
+    assert "--model" not in run(*quick, "majority", "--out", tmp_path / "c").stderr
 
 
-def test_columns_without_a_name_are_passed_over(tmp_path):
+def test_columns_without_a_name_are_ignored(tmp_path):
     path = tmp_path / "from_a_spreadsheet.csv"
     path.write_text("input,output,,\na,x,,\nb,y,,\n")
     assert [(row["input"], row["output"]) for row in read_objects(path)] == [("a", "x"), ("b", "y")]

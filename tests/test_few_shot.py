@@ -15,7 +15,7 @@ class Narrow(ScriptedModel):
         return len(text.split())
 
 
-def test_the_most_similar_example_stands_next_to_the_query():
+def test_the_most_similar_example_comes_last():
     model = ScriptedModel([" B\n\nInput: more"])
     answer = FewShot(model, JaccardSelector(POOL), k=2).invoke("red apple")
     assert model.asked == [
@@ -34,7 +34,7 @@ def test_similar_first_and_the_tasks_instruction():
     assert model.asked[0].startswith("Do it.\n\nInput: red apple\nOutput: B\n\nInput: red apple pie")
 
 
-def test_an_example_longer_than_the_window_is_left_out_with_its_reason():
+def test_an_example_that_exceeds_the_window_is_dropped_with_the_reason():
     pool = [Example("red " + "long " * 200, "A"), Example("red apple", "B")]
     model = Narrow([" B"])
     with pytest.warns(TruncationWarning, match="1 of 2 examples"):
@@ -46,7 +46,7 @@ def test_an_example_longer_than_the_window_is_left_out_with_its_reason():
 
 
 @pytest.mark.filterwarnings("ignore::ragkit.errors.TruncationWarning")
-def test_what_just_fits_the_window_is_shown():
+def test_examples_that_fill_the_window_exactly_are_kept():
     model = Narrow([" B"] * 2)
     query, output = "red", 16
     bare = model.count_tokens(Template().prompt([], query).text) + output + 8  # what a model adds around a prompt
@@ -70,7 +70,7 @@ def test_text_of_examples_is_never_a_template():
     assert model.asked == ["Input: {input} {0} {{x}}\nOutput: {output}\n\nInput: {secret} {input}\nOutput:"]
 
 
-def test_an_example_that_several_prompts_show_is_measured_once():
+def test_the_tokens_of_an_example_in_several_prompts_are_counted_once():
     measured = []
 
     class Measured(ScriptedModel):
@@ -121,12 +121,12 @@ def test_the_constrained_answer_is_the_most_probable_path(tiny):
         (" nothing of that", "nothing of that", False),
     ],
 )
-def test_a_label_is_read_from_what_a_model_says_instead(said, text, readable):
+def test_a_label_is_read_from_free_text(said, text, readable):
     answer = FewShot(ScriptedModel([said]), None, template=Template(labels=LABELS)).invoke("red")
     assert (answer.text, answer.readable, answer.completion.text) == (text, readable, said)
 
 
-def test_a_task_chooses_its_reader():
+def test_a_task_determines_its_reader():
     task = Task("Add.", [Example("1+1", "2")], [Example("2+2", "4")], reader="number")
     answer = FewShot.from_task(task, ScriptedModel([" That makes $4.00, or 4"]), None).invoke("2+2")
     assert (answer.text, answer.readable) == ("4", True)
@@ -134,7 +134,7 @@ def test_a_task_chooses_its_reader():
         Task("Add.", [Example("1+1", "2")], [], reader="nombre")
 
 
-def test_labels_that_share_a_prefix_or_differ_by_case_are_kept_apart(tiny):
+def test_labels_that_share_a_prefix_or_differ_by_case_are_distinguished(tiny):
     labels = ("card", "Card", "card arrival", "card arrival late")
     pool = [Example(f"row {place}", label) for place, label in enumerate(labels)]
     task = Task("Sort.", pool, pool, metric="exact_match", labels=labels)
@@ -153,7 +153,7 @@ def test_five_thousand_labels_constrain_without_being_listed(tiny):
     assert "one of" not in answer.prompt.text
 
 
-def test_what_is_longer_than_the_window_is_named(tiny):
+def test_the_error_for_a_long_prompt_names_the_cause(tiny):
     long = "word " * 3000
     with pytest.raises(PromptTooLongError, match="instruction"):
         FewShot(tiny, None, template=Template(instruction=long)).invoke("x")
@@ -161,7 +161,7 @@ def test_what_is_longer_than_the_window_is_named(tiny):
         FewShot(tiny, None, template=Template(labels=("short", long.strip()))).invoke("x")
 
 
-def test_examples_without_an_output_are_shown_as_they_are():
+def test_examples_without_an_output():
     model = ScriptedModel([" x"])
     answer = FewShot(model, JaccardSelector([Example("red", "")]), k=1).invoke("red")
     assert model.asked == ["Input: red\nOutput: \n\nInput: red\nOutput:"]

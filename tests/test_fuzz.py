@@ -26,8 +26,8 @@ from ragkit.models.sampling import _parsed
 from ragkit.records import Document, Example
 from ragkit.task_files import read_objects
 from ragkit.where import matches, parse_where
-from ragkit_pipelines.cli.index import _documents
-from ragkit_pipelines.cli.select import read_condition
+from ragkit_pipelines.cli.common import read_filter
+from ragkit_pipelines.cli.documents import read_rows
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
 from ragkit_pipelines.compare.strategies.named import load_strategy
@@ -74,7 +74,7 @@ def test_filters(condition, value):
 @example("[" * 5000)
 @example('{"a": ' + "1" * 5000 + "}")
 def test_filters_of_the_command_line(text):
-    read(lambda: parse_where(read_condition(text)))
+    read(lambda: parse_where(read_filter(text)))
 
 
 @fuzz
@@ -108,7 +108,7 @@ def test_tasks(tmp_path_factory, content):
 def test_files_of_documents(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "documents.jsonl"
     path.write_bytes(content)
-    read(lambda: read_documents(list(_documents(path, "text")), 0))
+    read(lambda: read_documents(list(read_rows(path, "text")), 0))
     read(read_objects, path)
 
 

@@ -28,8 +28,8 @@ with atheris.instrument_imports(include=["ragkit", "ragkit_selectors", "ragkit_p
     from ragkit.index.document_inputs import read_documents
     from ragkit.models import ReplayModel
     from ragkit.where import matches, parse_where
-    from ragkit_pipelines.cli.index import _documents
-    from ragkit_pipelines.cli.select import read_condition
+    from ragkit_pipelines.cli.common import read_filter
+    from ragkit_pipelines.cli.documents import read_rows
     from ragkit_pipelines.compare.predictions import Items
     from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
     from ragkit_pipelines.compare.strategies.named import load_strategy
@@ -85,7 +85,7 @@ def libraries(data: bytes) -> None:
 
 def filters(data: bytes) -> None:
     """Filters of the command line, applied."""
-    condition = parse_where(read_condition(_text(data)))
+    condition = parse_where(read_filter(_text(data)))
     assert matches(condition, {"a": 1, "b": ["x", 2.5], "": None}) in {True, False}
 
 
@@ -103,7 +103,7 @@ def tasks(data: bytes) -> None:
     path = _written(data, "task.jsonl")
     with suppress(RagkitError):
         Task.from_jsonl(path).leaks()
-    read_documents(list(_documents(path, "text")), 0)
+    read_documents(list(read_rows(path, "text")), 0)
 
 
 def replays(data: bytes) -> None:

@@ -202,28 +202,16 @@ def advise(
     )
     if task is None:
         return advice
-    run: list[str | Strategy] = []
-    not_run = []
-    for each in worth:
-        reason = _cannot_run(each.strategy, model, documents)
-        if reason is None:
-            run.append(each.strategy)
-        else:
-            not_run.append(Advised(each.strategy, reason))
+    reasons = {each.strategy: _cannot_run(each.strategy, model, documents) for each in worth}
+    run = [strategy for strategy, reason in reasons.items() if reason is None]
+    advice = replace(advice, not_run=tuple(Advised(strategy, why) for strategy, why in reasons.items() if why))
     if not [*run, *extra]:
-        return replace(advice, not_run=tuple(not_run))
+        return advice
     comparison = compare(
-        task,
-        [*run, *extra],
-        model=model,
-        embedder=embedder,
-        seeds=seeds,
-        trials=trials,
-        budget=budget,
-        documents=documents,
-        out=out,
-    )
-    return replace(advice, not_run=tuple(not_run), comparison=comparison)
+        task, [*run, *extra], model=model, embedder=embedder, seeds=seeds, trials=trials, budget=budget,
+        documents=documents, out=out,
+    )  # fmt: skip
+    return replace(advice, comparison=comparison)
 
 
 def _advised(rules: Sequence[_Rule], needs: Needs) -> tuple[Advised, ...]:

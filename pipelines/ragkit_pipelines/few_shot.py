@@ -1,4 +1,4 @@
-"""Few-shot prompting: examples selected for each query, written by the template, answered by a model."""
+"""Few-shot prompting with in-context examples that are selected for each query."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ragkit.answers import AnswerReader
 from ragkit.errors import PromptTooLongError, TruncationWarning
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel, Selector
-from ragkit.records import Completion, Example, Fields, Prompt, Selection
+from ragkit.records import Completion, Fields, Prompt, Selection
 from ragkit.templates import Template
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "FewShot"]
 
 Query = str | Fields
-_AROUND = 8  # tokens that a model adds around a prompt or a turn
+_OVERHEAD = 8  # tokens that a chat template adds to a prompt or a turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Answer:
 
 
 class FewShot:
-    """Show a model the examples that a selector finds for the query, and read its answer.
+    """Prompt a model with the examples that a selector finds for the query, and read its answer.
 
     If the template has labels, the prompt lists them, and generation is constrained to them if the model supports it.
 
@@ -67,13 +67,13 @@ class FewShot:
         max_tokens: int = 64,
         order: Literal["similar_last", "similar_first"] = "similar_last",
     ) -> None:
-        """Assemble the pipeline.
+        """Create the pipeline.
 
         Args:
             model: A model or its spec.
-            selector: Finds the examples; None for zero-shot prompts.
+            selector: The selector of the examples; None for zero-shot prompts.
             k: Number of examples; fewer if they do not fit the model's context window.
-            template: How examples and queries are written.
+            template: How examples and queries are rendered.
             reader: How the answer is extracted from the completion: a reader or its spec (see `ragkit.answers`).
                 ``"auto"`` is ``"label"`` if the template has labels, else ``"whole"``.
             max_tokens: Maximum number of tokens of an answer.
@@ -96,7 +96,7 @@ class FewShot:
         max_tokens: int = 64,
         order: Literal["similar_last", "similar_first"] = "similar_last",
     ) -> FewShot:
-        """Take the template, with instruction and labels, and the answer reader from a task.
+        """Create a pipeline with the template (including instruction and labels) and the answer reader of a task.
 
         Returns:
             The pipeline.
@@ -118,7 +118,7 @@ class FewShot:
         return self.batch([query])[0]
 
     def batch(self, queries: Sequence[Query]) -> list[Answer]:
-        """Answer each query; the model gets them as one batch.
+        """Answer each query; the model processes them as one batch.
 
         Returns:
             Answers in the order of the queries.
@@ -143,10 +143,10 @@ class FewShot:
         ]
 
     def prompts(self, queries: Sequence[Query]) -> list[tuple[Prompt, Selection]]:
-        """What the model is asked for each query, with the examples shown in it.
+        """Render the prompt for each query, with its in-context examples.
 
         Returns:
-            A prompt and a selection for each query, as `build` makes them.
+            A prompt and a selection for each query, as `build` returns them.
         """
         selections = (
             self.selector.select_many(queries, self.k) if self.selector and self.k else [Selection()] * len(queries)
@@ -156,16 +156,16 @@ class FewShot:
 
     def _size(self, prompt: Prompt) -> int:
         if prompt.chat is None or self.template.form != "chat":
-            return self.model.count_tokens(prompt.text) + _AROUND
-        return sum(self.model.count_tokens(turn.content) + _AROUND for turn in prompt.chat.messages)
+            return self.model.count_tokens(prompt.text) + _OVERHEAD
+        return sum(self.model.count_tokens(turn.content) + _OVERHEAD for turn in prompt.chat.messages)
 
     def build(self, query: Query, selection: Selection) -> tuple[Prompt, Selection]:
-        """The prompt for a query, with as many of the selected examples as fit the model's window.
+        """Render the prompt for a query, with as many of the selected examples as fit the context window.
 
-        An example that does not fit is left out and the next one tried, the best first.
+        Examples are added in the order of their rank; an example that does not fit is skipped.
 
         Returns:
-            The prompt, and the selection as shown.
+            The prompt, and the selection with the examples in it.
 
         Raises:
             PromptTooLongError: If the query does not fit even without examples.
@@ -173,41 +173,38 @@ class FewShot:
         return self._build(query, selection, {})
 
     def _build(self, query: Query, selection: Selection, sizes: dict[str, int]) -> tuple[Prompt, Selection]:
-        """`build`; an example that several prompts show is measured once, and its size kept in ``sizes``."""
+        """Do what `build` does; ``sizes`` caches the number of tokens of each example across prompts."""
         window = self.model.capabilities.window
         used = self._size(self.template.prompt([], query)) + self.answering.longest
         if window and used > window:
             advice = "shorten the query, the instruction or the longest label, or lower `max_tokens`"
             raise PromptTooLongError(used, window, advice=advice)
-        kept: list[int] = []
-        dropped = list(selection.dropped)
-        tokens = 0
-        places = range(len(selection))
-        for place in sorted(places, key=lambda at: selection.hits[at].rank) if selection.ordered else places:
-            example = self.template.render_example(selection[place])
-            if example not in sizes:
-                around = 2 * _AROUND if self.template.form == "chat" else 0
-                sizes[example] = self.model.count_tokens(example) + around
-            size = sizes[example]
+        kept, tokens, dropped = [], 0, list(selection.dropped)
+        indices = range(len(selection))
+        for index in sorted(indices, key=lambda at: selection.hits[at].rank) if selection.ordered else indices:
+            size = self._example_size(self.template.render_example(selection[index]), sizes)
             if window and used + tokens + size > window:
-                dropped.append((selection.hits[place].id, f"{size} tokens do not fit the window of {window}"))
-                continue
-            tokens += size
-            kept.append(place)
-        kept.sort()
+                reason = f"{size} tokens do not fit the context window of {window} tokens"
+                dropped.append((selection.hits[index].id, reason))
+            else:
+                tokens += size
+                kept.append(index)
         if len(kept) < len(selection):
-            left_out = len(selection) - len(kept)
-            warn(
-                TruncationWarning(f"{left_out} of {len(selection)} examples do not fit the window of {window}"),
-                stacklevel=4,
-            )
+            left_out = f"{len(selection) - len(kept)} of {len(selection)} examples"
+            warn(TruncationWarning(f"{left_out} do not fit the context window of {window} tokens"), stacklevel=4)
+        kept.sort()
         shown = replace(
             selection,
-            examples=tuple(selection[place] for place in kept),
-            hits=tuple(selection.hits[place] for place in kept),
+            examples=tuple(selection[index] for index in kept),
+            hits=tuple(selection.hits[index] for index in kept),
             dropped=tuple(dropped),
             tokens=tokens,
         )
-        examples: Sequence[Example] = shown.examples
-        as_they_stand = shown.ordered or self.order == "similar_first"
-        return self.template.prompt(examples if as_they_stand else examples[::-1], query), shown
+        in_order = shown.ordered or self.order == "similar_first"
+        return self.template.prompt(shown.examples if in_order else shown.examples[::-1], query), shown
+
+    def _example_size(self, example: str, sizes: dict[str, int]) -> int:
+        if example not in sizes:
+            overhead = 2 * _OVERHEAD if self.template.form == "chat" else 0
+            sizes[example] = self.model.count_tokens(example) + overhead
+        return sizes[example]

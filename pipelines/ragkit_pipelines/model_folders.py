@@ -1,4 +1,4 @@
-"""What models lie in a folder: fine-tuned ones, adapters, and whole models."""
+"""Find the models in a folder: fine-tuned models, PEFT adapters and complete models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.text import read_json
 
 _DEPTH = 5
-_PASSED_OVER = {"node_modules", "checkpoints", "__pycache__"}
+_SKIPPED = {"node_modules", "checkpoints", "__pycache__"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +20,10 @@ class FoundModel:
     """A model in a folder.
 
     Attributes:
-        spec: What `ragkit.load_model` takes.
-        kind: What `ragkit.finetune` wrote, a PEFT adapter, or a whole model.
-        base: What it goes on; None for a whole model.
-        about: What else is known, in a few words.
+        spec: The spec for `ragkit.load_model`.
+        kind: A model that `ragkit.finetune` wrote, a PEFT adapter, a complete model, or a model that cannot be read.
+        base: The base model; None for a complete model.
+        about: A short description, such as the method and the loss; of a damaged model the error.
     """
 
     spec: str
@@ -33,20 +33,17 @@ class FoundModel:
 
 
 def find_models(folder: str | Path) -> list[FoundModel]:
-    """Look for models in a folder and in those below it, five deep at the most; hidden ones are passed over.
-
-    Args:
-        folder: Where to look.
+    """Search a folder and its subfolders for models, up to five levels deep, except for hidden folders.
 
     Returns:
-        What was found, in the order of the paths.
+        The models, ordered by their paths.
 
     Raises:
-        InvalidInputError: If there is no such folder.
+        InvalidInputError: If the folder does not exist.
     """
     top = Path(folder)
     if not top.is_dir():
-        raise InvalidInputError(f"{top} is not a folder; give one to look for models in")
+        raise InvalidInputError(f"{top} is not a directory; pass the folder that contains the models")
     found: list[FoundModel] = []
     for path, below, files in os.walk(top):
         here = Path(path)
@@ -55,7 +52,7 @@ def find_models(folder: str | Path) -> list[FoundModel]:
             found.append(model)
         if model is not None or len(here.relative_to(top).parts) >= _DEPTH:
             below.clear()
-        below[:] = sorted(name for name in below if not name.startswith(".") and name not in _PASSED_OVER)
+        below[:] = sorted(name for name in below if not name.startswith(".") and name not in _SKIPPED)
     return found
 
 
@@ -83,7 +80,7 @@ def _model_in(folder: Path, files: set[str]) -> FoundModel | None:
 def _tuned(spec: str, manifest: Manifest) -> FoundModel:
     loss = "loss unknown" if manifest.loss is None else f"loss {manifest.loss:.3f}"
     if manifest.eval_loss is not None:
-        loss += f", held out {manifest.eval_loss:.3f}"
+        loss += f", on held-out rows {manifest.eval_loss:.3f}"
     about = f"{manifest.method}, {manifest.rows.get('kept', 0)} rows, {manifest.epochs:g} epochs, {loss}"
     return FoundModel(spec=spec, kind="fine-tuned", base=manifest.base, about=about)
 
@@ -91,5 +88,5 @@ def _tuned(spec: str, manifest: Manifest) -> FoundModel:
 def _json(path: Path) -> dict[str, object]:
     facts = read_json(path.read_bytes())
     if not isinstance(facts, dict):
-        raise IntegrityError(f"{path} holds a {type(facts).__name__}, expected a JSON object")
+        raise IntegrityError(f"{path} contains {type(facts).__name__}, expected a JSON object")
     return facts

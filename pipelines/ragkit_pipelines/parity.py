@@ -1,4 +1,4 @@
-"""The same prompts through two backends: do they answer the same, and where do they part?"""
+"""Compare the answers of two backends to the same prompts."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from ragkit.records import Completion
 
 __all__ = ["Difference", "Parity", "parity"]
 
-_GROUP = 32
+_GROUP = 32  # prompts per batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Where two answers to one prompt part.
+    """The first difference between two answers to a prompt.
 
     Attributes:
-        place: Place of the prompt, from 0.
+        index: Index of the prompt.
         prompt: Its text.
-        character: The first character that differs, from 0.
-        token: The first token that differs, from 0, by the tokenizer of a local model; None where there is none.
-        texts: Both answers; an error's message in the place of an answer that failed.
-        prompt_tokens: Tokens that either read; where these differ, so do the templates around the prompt.
-        finish_reasons: Why either ended; ``"error"`` for an answer that failed.
+        character: Index of the first character that differs.
+        token: Index of the first token that differs, counted by the tokenizer of a local model; None if both are API
+            models.
+        texts: Both answers, or the error message if there is no answer.
+        prompt_tokens: Number of prompt tokens of each model. If they differ, so do the chat templates.
+        finish_reasons: Finish reason of each answer; ``"error"`` if there is no answer.
     """
 
-    place: int
+    index: int
     prompt: str
     character: int
     token: int | None
@@ -41,16 +42,21 @@ class Difference:
     prompt_tokens: tuple[int, int]
     finish_reasons: tuple[str, str]
 
+    @property
+    def place(self) -> int:
+        """Raise an error, because this attribute was renamed."""
+        raise AttributeError("Difference.place was renamed; use Difference.index")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """What came of a comparison of two backends.
+    """The result of `parity`.
 
     Attributes:
-        models: Names of both.
-        prompts: Prompts that both were asked.
-        equal: Prompts with the same answer from both.
-        first: The first difference, None where there is none.
+        models: Names of both models.
+        prompts: Number of prompts.
+        equal: Number of prompts with equal answers.
+        first: The first difference; None if all answers are equal.
     """
 
     models: tuple[str, str]
@@ -67,24 +73,25 @@ def parity(
     max_tokens: int = 64,
     stop: Sequence[str] = (),
 ) -> Parity:
-    """Ask two backends the same, greedily, and find the first answer that differs.
+    """Send the same prompts to two backends with greedy decoding, and find the first difference.
 
-    An adapter merged for another server, or another server altogether, should answer as the model here does; where it
-    does not, the template, the merge or the arithmetic differs. An answer differs in its text or the reason of its end.
+    A merged adapter, or the same model on another server, should give the same answers as the original model. If it
+    does not, the chat template, the merged weights or the arithmetic differ. Answers are equal if their texts and
+    their finish reasons are equal.
 
     Args:
         model: A model or its spec.
-        other: The other one.
-        prompts: What both are asked.
-        max_tokens: Tokens written at the most.
-        stop: Sequences at which answers end.
+        other: The model to compare with.
+        prompts: The prompts for both.
+        max_tokens: Maximum number of tokens per answer.
+        stop: Stop sequences.
 
     Returns:
-        How many answers are equal, and the first difference.
+        The number of equal answers, and the first difference.
 
     Raises:
         EmptyPoolError: If there are no prompts.
-        RagkitError: If neither model gives an answer to a prompt.
+        RagkitError: If both models fail on the same prompt.
     """
     batch = checked_prompts(prompts)
     if not batch:
@@ -93,67 +100,56 @@ def parity(
     sampling = Sampling(max_tokens=max_tokens, stop=tuple(stop))
     first: Difference | None = None
     equal = 0
-    with progress("asking both", len(batch)) as advance:
+    with progress("comparing answers", len(batch)) as advance:
         for start in range(0, len(batch), _GROUP):
-            some = batch[start : start + _GROUP]
-            answers = zip(*(results_of_each(one, some, sampling) for one in both), strict=True)
-            for place, (ours, theirs) in enumerate(answers, start):
-                if _same(ours, theirs):
+            group = batch[start : start + _GROUP]
+            results = zip(*(results_of_each(each, group, sampling) for each in both), strict=True)
+            for index, (ours, theirs) in enumerate(results, start):
+                answers = _Answer.of(ours), _Answer.of(theirs)
+                if isinstance(ours, RagkitError) and isinstance(theirs, RagkitError):
+                    raise ours
+                if answers[0].key == answers[1].key:
                     equal += 1
                 elif first is None:
-                    first = _difference(both, place, batch[place], ours, theirs)
-            advance(len(some))
+                    first = _difference(both, index, batch[index], answers)
+            advance(len(group))
     return Parity(models=(both[0].name, both[1].name), prompts=len(batch), equal=equal, first=first)
 
 
-def _same(ours: Completion | RagkitError, theirs: Completion | RagkitError) -> bool:
-    if isinstance(ours, RagkitError) and isinstance(theirs, RagkitError):
-        raise ours
-    if isinstance(ours, RagkitError) or isinstance(theirs, RagkitError):
-        return False
-    return (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason)
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+
+    @classmethod
+    def of(cls, result: Completion | RagkitError) -> _Answer:
+        if isinstance(result, Completion):
+            return cls(result.text, result.finish_reason, result.usage.prompt_tokens)
+        return cls(str(result), "error", 0)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.text, self.finish_reason
 
 
 def _difference(
-    both: tuple[LanguageModel, LanguageModel],
-    place: int,
-    prompt: AnyPrompt,
-    ours: Completion | RagkitError,
-    theirs: Completion | RagkitError,
+    models: tuple[LanguageModel, LanguageModel], index: int, prompt: AnyPrompt, answers: tuple[_Answer, _Answer]
 ) -> Difference:
-    texts = _text(ours), _text(theirs)
+    one, two = answers
+    encode = next((found for model in models if (found := getattr(model, "encode_text", None)) is not None), None)
     return Difference(
-        place=place,
+        index=index,
         prompt=prompt_text(prompt),
-        character=_shared(*texts),
-        token=_token(both, texts),
-        texts=texts,
-        prompt_tokens=(_read(ours), _read(theirs)),
-        finish_reasons=(_reason(ours), _reason(theirs)),
+        character=_shared(one.text, two.text),
+        token=None if encode is None else _shared(encode(one.text), encode(two.text)),
+        texts=(one.text, two.text),
+        prompt_tokens=(one.prompt_tokens, two.prompt_tokens),
+        finish_reasons=(one.finish_reason, two.finish_reason),
     )
 
 
-def _text(answer: Completion | RagkitError) -> str:
-    return answer.text if isinstance(answer, Completion) else str(answer)
-
-
-def _read(answer: Completion | RagkitError) -> int:
-    return answer.usage.prompt_tokens if isinstance(answer, Completion) else 0
-
-
-def _reason(answer: Completion | RagkitError) -> str:
-    return answer.finish_reason if isinstance(answer, Completion) else "error"
-
-
-def _token(both: tuple[LanguageModel, LanguageModel], texts: tuple[str, str]) -> int | None:
-    encode = next((found for model in both if (found := getattr(model, "encode_text", None)) is not None), None)
-    if encode is None:
-        return None
-    ids: list[list[int]] = [encode(text) for text in texts]
-    return _shared(*ids)
-
-
 def _shared(one: Sequence[object], two: Sequence[object]) -> int:
-    """How long two sequences are the same."""
+    """Return the length of the common prefix of two sequences."""
     pairs = enumerate(zip(one, two, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(two)))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(two)))

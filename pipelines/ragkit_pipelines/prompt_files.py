@@ -1,4 +1,4 @@
-"""Files of prompts: JSON lines that hold a prompt, a conversation, or an input for a template."""
+"""Read prompts from JSON Lines files: text prompts, conversations, or inputs for a template."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ragkit.records import Chat, Message
 from ragkit.task_files import read_objects
 from ragkit.templates import Template
 
-_TAKES = '{"prompt": text}, {"messages": [{"role", "content"}, …]} or {"input": text or fields}'
+_EXPECTED = '{"prompt": text}, {"messages": [{"role", "content"}, …]} or {"input": text or fields}'
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What a file asks.
+    """The prompts of a file.
 
     Attributes:
         prompts: The prompts, in the order of the file.
-        stop: Sequences at which answers end: those of the template where it made a prompt.
+        stop: Stop sequences: those of the template if it rendered a prompt, otherwise none.
     """
 
     prompts: list[AnyPrompt]
@@ -32,23 +32,23 @@ def read_prompts(path: str | Path, template: Template | None = None) -> Prompts:
     """Read the prompts of a file.
 
     Args:
-        path: JSON lines, UTF-8.
-        template: How inputs become prompts.
+        path: A JSON Lines file.
+        template: The template for rows with an input.
 
     Returns:
         The prompts.
 
     Raises:
-        DataFileError: If the file or one of its rows cannot be read, or there is none.
+        DataFileError: If the file or one of its rows cannot be read, or it has no rows.
     """
     path, template = Path(path), template or Template()
     rows = read_objects(path)
     prompts: list[AnyPrompt] = []
-    for place, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, 1):
         try:
             prompts.append(_prompt_of(row, template))
         except InvalidInputError as error:
-            raise DataFileError(path, 0, f"row {place} {error}") from error
+            raise DataFileError(path, 0, f"row {number} {error}") from error
     templated = any(not isinstance(row.get("prompt"), str) and not row.get("messages") for row in rows)
     return Prompts(prompts, template.stop if templated else ())
 
@@ -63,7 +63,7 @@ def _prompt_of(row: Mapping[str, object], template: Template) -> AnyPrompt:
         return template.prompt((), value)
     if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
         return template.prompt((), value)
-    raise InvalidInputError(f"holds none of the fields expected ({sorted(row)}); expected {_TAKES}")
+    raise InvalidInputError(f"has none of the expected fields, got {sorted(row)}; expected {_EXPECTED}")
 
 
 def _message(turn: object) -> Message:
@@ -71,4 +71,4 @@ def _message(turn: object) -> Message:
         role, content = turn["role"], turn.get("content")
         if isinstance(content, str):
             return Message(role, content)
-    raise InvalidInputError(f"has a message that is not understood: {turn!r}; expected {_TAKES}")
+    raise InvalidInputError(f"has an invalid message {turn!r}; expected {_EXPECTED}")

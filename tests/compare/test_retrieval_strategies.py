@@ -16,6 +16,7 @@ from ragkit_pipelines.advise import Needs
 from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.strategies.retrieval import Rag
 from ragkit_pipelines.rag.answers import without_marks
+from ragkit_pipelines.rag.prompts import INSTRUCTION
 
 COLOURS = {"lamp": "red", "door": "green", "bike": "blue", "roof": "grey", "boat": "white", "tree": "brown"}
 PASSAGES = [f"The {thing} is {colour}." for thing, colour in COLOURS.items()]
@@ -60,7 +61,7 @@ def test_answers_come_from_the_documents_however_they_are_given(tmp_path, given)
     assert (row.correct, row.error, score(result, "zero-shot").correct) == (6, None, 0)
     assert row.note == "0 of 6 answers not found in the documents"
     assert row.prompt_tokens > score(result, "zero-shot").prompt_tokens
-    assert all(prompt.startswith("One word.\n\nAnswer the question from the passages") for prompt in model.asked[-6:])
+    assert all(prompt.startswith(f"One word.\n\n{INSTRUCTION}") for prompt in model.asked[-6:])
     index.close()
 
 

@@ -1,4 +1,4 @@
-"""Async tests of this folder run in an event loop of their own; LangChain's standard suites hold some."""
+"""Async tests in this folder, such as those of LangChain's standard tests, run in their own event loop."""
 
 from __future__ import annotations
 

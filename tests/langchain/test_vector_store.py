@@ -1,4 +1,4 @@
-"""The vector store against numpy and LangChain's own in-memory store, and what is an error."""
+"""The vector store compared with numpy and LangChain's in-memory store, and its errors."""
 
 import asyncio
 
@@ -47,7 +47,7 @@ def ids(documents):
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_finds_what_brute_force_finds(store, query):
+def test_results_equal_brute_force(store, query):
     assert ids(store.similarity_search(query, k=7)) == places(query, 7)
     assert ids(asyncio.run(store.asimilarity_search(query, k=7))) == places(query, 7)
     vector = HashingEmbedder(128).embed_queries([query])[0].tolist()
@@ -56,7 +56,7 @@ def test_finds_what_brute_force_finds(store, query):
     assert ids(store.search(query, "similarity", k=3)) == places(query, 3)
 
 
-def test_scores_are_those_of_langchains_own_store(store, theirs):
+def test_scores_equal_those_of_langchains_store(store, theirs):
     for query in QUERIES:
         ours = store.similarity_search_with_score(query, k=len(TEXTS))
         expected = {document.id: score for document, score in theirs.similarity_search_with_score(query, k=len(TEXTS))}
@@ -91,14 +91,14 @@ def test_filters_are_exact(store, asked, keep):
 
 @settings(max_examples=30, deadline=None)
 @given(rows=st.sets(st.integers(0, len(TEXTS) - 1)), k=st.integers(0, 40))
-def test_a_function_lets_through_what_it_says(rows, k):
+def test_filter_functions_are_exact(rows, k):
     found = FILLED.similarity_search("a lamp", k=k, filter=lambda document: document.metadata["n"] in rows)
     assert ids(found) == places("a lamp", k, lambda m: m["n"] in rows)
 
 
 @pytest.mark.parametrize("trade_off", [0.0, 0.3, 0.5, 1.0])
 @pytest.mark.parametrize("asked", [None, {"lang": "fr"}, lambda document: document.metadata["lang"] == "fr"])
-def test_mmr_chooses_what_langchains_function_chooses(store, trade_off, asked):
+def test_mmr_equals_langchains_function(store, trade_off, asked):
     embedder = HashingEmbedder(128)
     for query in QUERIES:
         keep = (lambda _: True) if asked is None else (lambda m: m["lang"] == "fr")
@@ -116,7 +116,7 @@ def test_mmr_chooses_what_langchains_function_chooses(store, trade_off, asked):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
-def test_relevance_is_the_cosine_whatever_the_metric(metric):
+def test_relevance_is_the_cosine_for_every_metric(metric):
     store = RagkitVectorStore("hash:128", metric=metric)
     store.add_texts(TEXTS, METADATA, ids=IDS)
     embedder = HashingEmbedder(128)
@@ -138,7 +138,7 @@ def test_relevance_is_the_cosine_whatever_the_metric(metric):
     store.index.close()
 
 
-def test_a_folder_keeps_everything(tmp_path):
+def test_a_folder_stores_everything(tmp_path):
     given = DeterministicFakeEmbedding(size=12)
     store = RagkitVectorStore(given, path=tmp_path / "s")
     assert store.add_texts(["a", "b"], [{"n": 1}, {"n": [1, {"x": None}]}], ids=["1", None])[0] == "1"
@@ -162,11 +162,11 @@ def test_a_folder_keeps_everything(tmp_path):
     assert by_vector.embeddings is None
     by_vector.index.add(["x"], vectors=np.ones((1, 2), dtype=np.float32))
     assert by_vector.similarity_search_by_vector([1, 0])[0].page_content == "x"
-    with pytest.raises(InvalidInputError, match="no embedder; search by vector"):
+    with pytest.raises(InvalidInputError, match="no embedder"):
         by_vector.similarity_search("x")
 
 
-def test_documents_given_and_found_stay_apart(store):
+def test_stored_documents_are_independent_of_given_and_returned_ones(store):
     document = Document(page_content="new", metadata={"list": [1]}, id="own")
     made = RagkitVectorStore("hash:16")
     assert made.add_documents([document, Document(page_content="x")])[0] == "own"
@@ -206,7 +206,7 @@ class Counted(Embeddings):
         return await self.inner.aembed_query(text)
 
 
-def test_langchain_embeddings_are_asked_for_what_is_new_and_in_their_own_async_way():
+def test_langchain_embeddings_embed_only_new_texts_and_use_their_async_methods():
     counted = Counted()
     store = RagkitVectorStore(counted)
     store.add_texts(["dim the lamp", "a song"], ids=["1", "2"])
@@ -251,37 +251,37 @@ def test_a_misspelt_argument_is_an_error(store, call):
         (lambda s: RagkitRetriever(vectorstore=s, index=s.index), "give one of"),
         (lambda s: RagkitRetriever(k=3), "got none"),
         (lambda s: RagkitRetriever(vectorstore=s, k=-1), "greater than or equal to 0"),
-        (lambda s: s.similarity_search("x", k=-1), "`k` must be a whole number"),
-        (lambda s: s.similarity_search("x", k=-1, filter=lambda _: True), "`k` must be a whole number"),
-        (lambda s: s.similarity_search("x", k=True, filter=lambda _: True), "`k` must be a whole number"),
-        (lambda s: s.max_marginal_relevance_search("x", k=-1), "`k` must be a whole number"),
-        (lambda s: s.max_marginal_relevance_search("x", k="2"), "`k` must be a whole number"),
+        (lambda s: s.similarity_search("x", k=-1), "`k` must be"),
+        (lambda s: s.similarity_search("x", k=-1, filter=lambda _: True), "`k` must be"),
+        (lambda s: s.similarity_search("x", k=True, filter=lambda _: True), "`k` must be"),
+        (lambda s: s.max_marginal_relevance_search("x", k=-1), "`k` must be"),
+        (lambda s: s.max_marginal_relevance_search("x", k="2"), "`k` must be"),
         (lambda s: s.similarity_search("x", filter="lang"), "must be a mapping"),
         (lambda s: s.similarity_search("x", filter={"year": {"$gtt": 1}}), r"Did you mean '\$gt'"),
-        (lambda s: s.delete(), "`ids` must be the ids to remove, got None"),
+        (lambda s: s.delete(), "`ids`"),
         (lambda s: s.add_texts("lamp"), "texts"),
-        (lambda s: s.add_texts(["a", "b"], [{}]), "`metadatas` must be 2, one a text; got 1"),
-        (lambda s: s.add_texts(["a", "b"], ids=["1"]), "`ids` must be 2, one a document; got 1"),
+        (lambda s: s.add_texts(["a", "b"], [{}]), "`metadatas`"),
+        (lambda s: s.add_texts(["a", "b"], ids=["1"]), "`ids`"),
         (lambda s: s.add_texts(["a"], ids=[1]), "`id` must be text, got int"),
         (lambda s: s.add_texts(["a"], [{"when": object()}]), "metadata must be what JSON can hold"),
-        (lambda s: s.similarity_search_with_relevance_scores("x", score_threshold=2), "between 0 and 1, got 2"),
-        (lambda s: s.max_marginal_relevance_search("x", lambda_mult=2), "`lambda_mult` must be between 0 and 1"),
+        (lambda s: s.similarity_search_with_relevance_scores("x", score_threshold=2), "`score_threshold`"),
+        (lambda s: s.max_marginal_relevance_search("x", lambda_mult=2), "`lambda_mult`"),
         (lambda s: s.max_marginal_relevance_search("x", fetch_k=0), "`fetch_k` must be"),
         (lambda s: s.similarity_search_by_vector([1.0, 2.0]), r"shape \[n, 128\], got float32 of shape \(1, 2\)"),
-        (lambda s: s.similarity_search_by_vector([[1.0]]), "must be one vector"),
+        (lambda s: s.similarity_search_by_vector([[1.0]]), "`embedding`"),
         (lambda s: s.similarity_search_by_vector([float("nan")] * 128), "NaN"),
-        (lambda _: RagkitVectorStore(), "give `embedding`"),
-        (lambda s: RagkitVectorStore("hash:8", index=s.index), "give it alone"),
+        (lambda _: RagkitVectorStore(), "`embedding`"),
+        (lambda s: RagkitVectorStore("hash:8", index=s.index), "`index`"),
         (lambda _: RagkitVectorStore(object()), "`embedder` must be a spec"),
     ],
 )
-def test_bad_input_says_what_is_wrong(store, call, says):
+def test_invalid_input(store, call, says):
     before = len(store.index)
     with pytest.raises(ValueError, match=says):
         call(store)
     assert len(store.index) == before
 
 
-def test_it_is_langchains(store):
+def test_it_is_a_langchain_vector_store(store):
     assert isinstance(store, VectorStore)
     assert type(store).delete is not VectorStore.delete

@@ -168,7 +168,7 @@ def test_the_command_line(tmp_path):
     again = subprocess.run([*command, *common, *runs], capture_output=True, text=True)
     assert [row["mrr@10"] for row in json.loads(again.stdout)["rows"]] == [1, 1]
     wrong = subprocess.run([*command, *common], capture_output=True, text=True)
-    assert (wrong.returncode, "nothing to measure" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "--run" in wrong.stderr) == (2, True)
 
 
 def test_files_of_other_editors(tmp_path):

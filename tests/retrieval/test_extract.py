@@ -1,4 +1,4 @@
-"""Records out of texts: what fits, what is sent back, what is merged, and what is reported as lost."""
+"""Extraction of records: parsing, correction, merging, and the report of what was lost."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ def said(*rows):
         {"record": {"thing": thing, "colour": colour}, "quote": quote} for thing, colour, quote in rows])  # fmt: skip
 
 
-def test_pieces_are_read_at_once_and_merged():
+def test_pieces_are_one_batch_and_merged():
     text = "The lamp is red. The boat is blue.\n\nAgain: the lamp  is\nred."
     answers = {
         "The lamp is red. The boat": said(("lamp", "red", "lamp is red"), ("boat", "blue", "boat is blue")),
@@ -51,7 +51,7 @@ def test_pieces_are_read_at_once_and_merged():
     assert found.usage.prompt_tokens == sum(model.count_tokens(prompt) for prompt in model.asked)
 
 
-def test_what_does_not_fit_is_sent_back_and_then_reported():
+def test_invalid_records_are_corrected_once_and_then_reported():
     bad = (
         '[{"record": {"thing": "lamp"}, "quote": "lamp"}, {"record": {"thing": "boat", "colour": "blue"}, "quote": ""}]'
     )
@@ -59,18 +59,18 @@ def test_what_does_not_fit_is_sent_back_and_then_reported():
     found = Extract(model, Colour).invoke("The lamp is red.")
     assert [record.thing for record in found.records] == ["boat", "lamp"]
     assert found.failures == ()
-    assert "Your last answer was wrong; put it right:\n- item 1: colour: Field required" in model.asked[1]
+    assert "\n- item 1: colour: Field required\n" in model.asked[1]
     stubborn = ScriptedModel(["I cannot.", "no", "still no"])
     lost = Extract(stubborn, Colour, retries=2).invoke("The lamp is red.")
     assert (len(lost), len(stubborn.asked)) == (0, 3)
     assert [(each.span, each.reason) for each in lost.failures] == [
-        ((0, 16), "the answer holds no JSON array of objects")
+        ((0, 16), "the response contains no JSON array of objects")
     ]
     once = Extract(ScriptedModel([bad]), Colour, retries=0).invoke("The lamp is red.")
     assert (len(once), len(once.failures)) == (1, 1)
 
 
-def test_the_report_says_what_was_lost():
+def test_the_report_measures_what_was_lost():
     model = ScriptedModel([said(("lamp", "red", "lamp is red"), ("sky", "green", "no")), "[]"])
     gold = [
         [Colour(thing="lamp", colour="red"), Colour(thing="boat", colour="blue")],
@@ -80,7 +80,7 @@ def test_the_report_says_what_was_lost():
     assert (report.precision, report.recall, report.supported) == (1 / 2, 1 / 3, 1 / 2)
     assert report.f1 == pytest.approx(0.4)
     assert report.failures == 0
-    with pytest.raises(InvalidInputError, match="records for each of 1 documents"):
+    with pytest.raises(InvalidInputError, match="`expected`"):
         Extract(model, Colour).report(["x"], [])
 
 
@@ -107,13 +107,13 @@ def test_several_documents_and_async():
         ("", 0, 1),
     ],
 )
-def test_answers_are_read_as_far_as_they_go(text, count, problems):
+def test_truncated_responses_are_parsed(text, count, problems):
     parsed = parse(text[:3000], Colour)
     assert (len(parsed.found), len(parsed.problems)) == (count, problems)
 
 
 @given(words=st.lists(st.text("ab.*(\\é", min_size=1), min_size=1, max_size=4), before=st.text("xy \n"))
-def test_a_quotation_is_found_whatever_its_white_space(words, before):
+def test_quotations_are_found_despite_different_white_space(words, before):
     text = before + " \n".join(words) + " end"
     start, end = locate(" ".join(words), text)
     assert text[start:end].split() == words
@@ -122,8 +122,8 @@ def test_a_quotation_is_found_whatever_its_white_space(words, before):
 
 
 @pytest.mark.parametrize("arguments", [{"schema": dict}, {"schema": Colour, "retries": -1}])
-def test_what_makes_no_sense_is_refused(arguments):
+def test_invalid_arguments(arguments):
     with pytest.raises(InvalidInputError, match="must be"):
         Extract(ScriptedModel([]), **arguments)
-    with pytest.raises(InvalidInputError, match="must be a text or a Document"):
+    with pytest.raises(InvalidInputError, match=r"documents\[0\]"):
         Extract(ScriptedModel([]), Colour).batch([3])

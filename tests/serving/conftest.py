@@ -1,4 +1,4 @@
-"""A base with three adapters, behind a server on loopback."""
+"""A base model with three adapters, and a server for them on the loopback interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A merged folder answers as the adapter does, whoever loads it; two backends are compared prompt by prompt."""
+"""A merged folder gives the same answers as the adapter in every program; `parity` compares two backends."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from ragkit_pipelines.prompt_files import read_prompts
 PROMPTS = ["Input: dim the lamp\nOutput:", "red", "one two three one two"]
 
 
-def test_plain_transformers_reads_what_was_merged(base, folders, adapters, tmp_path):
+def test_transformers_loads_the_merged_model(base, folders, adapters, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -41,7 +41,7 @@ def test_plain_transformers_reads_what_was_merged(base, folders, adapters, tmp_p
     assert spaced == "vllm serve 'a b'"
 
 
-def test_what_finetune_wrote(tmp_path):
+def test_folders_of_finetune(tmp_path):
     rows = [Example(f"dim the {word}", f"fade {word}") for word in ("lamp", "fan", "vent", "light")] * 4
     tuned = finetune("tiny", rows, method="lora", output_dir=tmp_path / "home", epochs=1)
     done = ragkit("export", "--model", f"hf:{tmp_path / 'home'}", "--merged", tmp_path / "merged")
@@ -62,7 +62,7 @@ def test_what_finetune_wrote(tmp_path):
     assert not (tmp_path / ".no.partial").exists()
 
 
-def test_the_type_of_the_base_and_its_chat_template_are_kept(base, folders, tmp_path):
+def test_the_dtype_of_the_base_and_its_chat_template_are_preserved(base, folders, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -77,7 +77,7 @@ def test_the_type_of_the_base_and_its_chat_template_are_kept(base, folders, tmp_
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == tokenizer.chat_template
 
 
-def test_what_cannot_be_exported(base, folders, tmp_path):
+def test_models_that_cannot_be_exported(base, folders, tmp_path):
     with pytest.raises(InvalidInputError, match="only a local model"):
         export_merged("openai:gpt", tmp_path / "out")
     (tmp_path / "empty").mkdir()
@@ -90,29 +90,28 @@ def test_what_cannot_be_exported(base, folders, tmp_path):
 
 
 def test_the_first_difference(tiny):
-    said = [answer.text for answer in tiny.generate(PROMPTS, max_tokens=8)]
-    longer = {prompt: text + " lamp" for prompt, text in zip(PROMPTS, said, strict=True)}
-    found = parity(ScriptedModel({**longer, PROMPTS[0]: said[0]}), ScriptedModel(longer), PROMPTS)
+    texts = [answer.text for answer in tiny.generate(PROMPTS, max_tokens=8)]
+    longer = {prompt: text + " lamp" for prompt, text in zip(PROMPTS, texts, strict=True)}
+    found = parity(ScriptedModel({**longer, PROMPTS[0]: texts[0]}), ScriptedModel(longer), PROMPTS)
     assert (found.equal, found.prompts, found.models) == (2, 3, ("scripted", "scripted"))
     first = found.first
-    assert (first.place, first.prompt, first.texts) == (0, PROMPTS[0], (said[0], longer[PROMPTS[0]]))
-    assert (first.character, first.token) == (len(said[0]), None)
-    other = {prompt: " fade" + text for prompt, text in zip(PROMPTS, said, strict=True)}
-    told = parity(tiny, ScriptedModel({**other, PROMPTS[0]: said[0]}), PROMPTS, max_tokens=8).first
+    assert (first.index, first.prompt, first.texts) == (0, PROMPTS[0], (texts[0], longer[PROMPTS[0]]))
+    assert (first.character, first.token) == (len(texts[0]), None)
+    other = {prompt: " fade" + text for prompt, text in zip(PROMPTS, texts, strict=True)}
+    differs = parity(tiny, ScriptedModel({**other, PROMPTS[0]: texts[0]}), PROMPTS, max_tokens=8).first
     ends = tiny.generate(PROMPTS[0], max_tokens=8).finish_reason
-    place = 0 if ends == "length" else 1  # the script ends, `tiny` may be cut off
-    assert told.place == place
-    ids = [tiny.encode_text(text) for text in told.texts]
+    assert differs.index == (0 if ends == "length" else 1)  # only the response of `tiny` may be truncated
+    ids = [tiny.encode_text(text) for text in differs.texts]
     same = next((n for n, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), min(map(len, ids)))
-    assert told.token == same
-    assert told.texts[0][: told.character] == told.texts[1][: told.character]
-    assert told.prompt_tokens[0] == len(tiny.encode_prompt(told.prompt))
+    assert differs.token == same
+    assert differs.texts[0][: differs.character] == differs.texts[1][: differs.character]
+    assert differs.prompt_tokens[0] == len(tiny.encode_prompt(differs.prompt))
 
 
-def test_errors_and_ends_are_differences():
+def test_errors_and_finish_reasons_are_differences():
     fails = ScriptedModel({"a": "same"})
     found = parity(ScriptedModel({"a": "same", "b": "x"}), fails, ["a", "b"])
-    assert (found.equal, found.first.place, found.first.finish_reasons) == (1, 1, ("stop", "error"))
+    assert (found.equal, found.first.index, found.first.finish_reasons) == (1, 1, ("stop", "error"))
     assert "no answer" in found.first.texts[1]
     with pytest.raises(ModelError):
         parity(fails, fails, ["b"])
@@ -127,10 +126,10 @@ def test_parity_over_http(server, base, folders, tmp_path):
     file.write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in PROMPTS))
     options = ["--model", base, "--base-url", server.url, "--prompts", file, "--max-tokens", 6]
     same = ragkit("parity", *options, "--adapter", folders["a"], "--other", "openai:a")
-    assert (same.returncode, same.stdout) == (0, "3 of 3 answers are equal\n"), same.stderr
+    assert (same.returncode, same.stdout.split()[:3]) == (0, ["3", "of", "3"]), same.stderr
     differs = ragkit("parity", *options, "--adapter", folders["a"], "--other", "openai:b", "--json")
     first = json.loads(differs.stdout)["first"]
-    assert (differs.returncode, first["prompt"]) == (1, PROMPTS[first["place"]])
+    assert (differs.returncode, first["prompt"]) == (1, PROMPTS[first["index"]])
     assert first["texts"][0] == load_model(base, adapter=folders["a"]).generate(first["prompt"], max_tokens=6).text
     assert ragkit("parity", "--model", "tiny", "--other", "tiny", "--prompts", file).returncode == 2
 
@@ -147,10 +146,10 @@ def test_files_of_prompts(tmp_path):
     file.write_text(json.dumps(rows[0]))
     assert read_prompts(file).stop == ()
     for bad, message in (
-        ("", "holds no row"),
-        ('{"text": "x"}', "row 1 holds none of the fields"),
-        ('{"prompt": "x"}\n{"messages": [{"role": "tool", "content": "x"}]}', "row 2 has a message"),
-        ("[]", "holds no row"),
+        ("", "p.jsonl"),
+        ('{"text": "x"}', "row 1"),
+        ('{"prompt": "x"}\n{"messages": [{"role": "tool", "content": "x"}]}', "row 2"),
+        ("[]", "p.jsonl"),
     ):
         file.write_text(bad)
         with pytest.raises(DataFileError, match=message):

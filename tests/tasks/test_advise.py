@@ -1,4 +1,4 @@
-"""Advice: six use cases of practice through the table, and the table measured where there is data."""
+"""Advice: the decision table for six practical use cases, and its measurement on data."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_each_answer_matters():
     assert "pearl" in [way.strategy for way in advise(needs=Needs(knowledge=True, long_documents=True)).worth]
 
 
-def test_answers_that_make_no_sense_are_refused():
+def test_invalid_requirements():
     with pytest.raises(UnknownSpecError, match="weekly"):
         Needs(changes="weekly")
     with pytest.raises(InvalidInputError, match="per_hour"):
@@ -74,7 +74,7 @@ TEST = [Example(f"{word} please {n}", label) for word, label in (("card", "bank"
 TICKETS = Task("", ROWS, TEST, metric="accuracy", labels=("bank", "food"))
 
 
-def test_data_decide_where_they_are_given():
+def test_the_recommendation_is_based_on_data_if_given():
     advice = advise(TICKETS, Needs(per_hour=1000), embedder="hash:64", extra=["majority"])
     assert [row.strategy for row in advice.comparison.results.rows] == ["classifier-head", "tfidf", "majority"]
     assert [way.strategy for way in advice.not_run] == ["few-shot:bm25"]
@@ -115,6 +115,6 @@ def test_the_command_line(tmp_path):
     assert table["worth"][0]["strategy"] == "classifier-head"
 
 
-def test_there_is_always_a_way_to_start_with():
+def test_there_is_always_a_strategy_to_start_with():
     advice = advise(needs=Needs(categories=True, per_hour=1000))
     assert advice.answer.startswith("Start with zero-shot: ")

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from ragkit.models.budget import Budget
 from ragkit.tasks import Task
-from ragkit_pipelines.cli.compare import check_out
-from ragkit_pipelines.cli.data import InputField, OutputField, input_of
-from ragkit_pipelines.cli.select import console_of_width
+from ragkit_pipelines.cli.common import (
+    Embedder,
+    InputField,
+    Json,
+    MaxCalls,
+    MaxMoney,
+    OutputField,
+    check_out,
+    console,
+    input_of,
+    print_json,
+)
 
 
-def advise(  # noqa: PLR0913 - one option per requirement
+def advise(
     data: Annotated[Path | None, typer.Option(help="Labelled rows to measure the strategies on (optional).")] = None,
     fields: InputField = "input",
     output: OutputField = "output",
     changes: Annotated[str, typer.Option(help="How often facts or answers change: never, monthly, daily.")] = "never",
     per_hour: Annotated[float, typer.Option(help="Number of calls per hour.")] = 10,
-    latency_ms: Annotated[Optional[float], typer.Option(help="Maximum latency in milliseconds.")] = None,  # noqa: UP045
+    latency_ms: Annotated[float | None, typer.Option(help="Maximum latency in milliseconds.")] = None,
     examples: Annotated[int, typer.Option(help="Number of labelled examples, if no data is given.")] = 0,
-    model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2 or tiny.")] = None,  # noqa: UP045
-    embedder: Annotated[str, typer.Option(help="Embedder: {embedder}.")] = "minilm",
+    model: Annotated[str | None, typer.Option(help="Language model, such as smollm2 or tiny.")] = None,
+    embedder: Embedder = "minilm",
     trials: Annotated[int, typer.Option(help="Number of settings to try per strategy.")] = 0,
-    calls: Annotated[Optional[int], typer.Option(help="Maximum number of calls.")] = None,  # noqa: UP045
-    money: Annotated[Optional[float], typer.Option(help="Maximum cost in US dollars.")] = None,  # noqa: UP045
-    docs: Annotated[Optional[Path], typer.Option(help="Folder or file to retrieve from.")] = None,  # noqa: UP045
+    calls: MaxCalls = None,
+    money: MaxMoney = None,
+    docs: Annotated[Path | None, typer.Option(help="Folder or file to retrieve from.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("runs/advise"),
     *,
     behaviour: Annotated[bool, typer.Option(help="The model must learn how to answer.")] = True,
@@ -39,7 +47,7 @@ def advise(  # noqa: PLR0913 - one option per requirement
     varied: Annotated[bool, typer.Option(help="Inputs are too diverse for one fixed set of examples.")] = False,
     categories: Annotated[bool, typer.Option(help="Answers come from a fixed list.")] = False,
     long_documents: Annotated[bool, typer.Option(help="Questions are about long documents.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Recommend strategies for a task, and measure them if data is given.
 
@@ -61,20 +69,17 @@ def advise(  # noqa: PLR0913 - one option per requirement
         budget=None if calls is None and money is None else Budget(calls=calls, money=money),
         out=None if data is None else out,
     )  # fmt: skip
+    titles = {"worth": "Worth running", "not_worth": "Not worth running", "not_run": "Not run"}
     if as_json:
-        lists = {name: list(map(asdict, getattr(advice, name))) for name in ("worth", "not_worth", "not_run")}
-        typer.echo(json.dumps({"answer": advice.answer, **lists, "caveats": advice.caveats}, indent=1))
+        lists = {name: list(map(asdict, getattr(advice, name))) for name in titles}
+        print_json({"answer": advice.answer, **lists, "caveats": advice.caveats})
         return
-    console = console_of_width()
-    for title, advised in (
-        ("Worth running", advice.worth),
-        ("Not worth running", advice.not_worth),
-        ("Not run", advice.not_run),
-    ):
-        for each in advised:
-            console.print(f"{title}: {each.strategy} ({each.why})", markup=False)
+    shown = console()
+    for name, title in titles.items():
+        for each in getattr(advice, name):
+            shown.print(f"{title}: {each.strategy} ({each.why})", markup=False)
     for caveat in advice.caveats:
-        console.print(f"Note: {caveat}", markup=False)
+        shown.print(f"Note: {caveat}", markup=False)
     if advice.comparison is not None:
-        console.print(advice.comparison.table())
-    console.print(advice.answer, markup=False)
+        shown.print(advice.comparison.table())
+    shown.print(advice.answer, markup=False)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, ConfigDict
@@ -18,10 +17,20 @@ from ragkit.models import default_model
 from ragkit.progress import progress
 from ragkit.tasks import Task
 from ragkit.text import read_json
+from ragkit_pipelines.cli.common import (
+    Embedder,
+    Engine,
+    InputField,
+    Json,
+    OutputField,
+    Workers,
+    check_out,
+    console,
+    input_of,
+    print_json,
+    worker_pool,
+)
 from ragkit_pipelines.cli.components import ListingGroup
-from ragkit_pipelines.cli.data import InputField, OutputField, input_of
-from ragkit_pipelines.cli.index import pool_of
-from ragkit_pipelines.cli.select import console_of_width
 
 if TYPE_CHECKING:
     from ragkit.workers import WorkerPool
@@ -31,9 +40,6 @@ if TYPE_CHECKING:
 compare_app = typer.Typer(invoke_without_command=True, cls=ListingGroup)
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-_Engine = Annotated[str, typer.Option(help="Where strategies run: inline, process or ray.")]
-_Workers = Annotated[int, typer.Option(help="Number of workers, if the engine is process or ray.")]
 
 
 class _Request(BaseModel):
@@ -60,31 +66,31 @@ class _Request(BaseModel):
 
 
 @compare_app.callback()
-def compare(  # noqa: PLR0913 - the options of a command
+def compare(
     context: typer.Context,
-    data: Annotated[Optional[Path], typer.Option(help="JSON Lines or CSV file with input, output and split.")] = None,  # noqa: UP045
+    data: Annotated[Path | None, typer.Option(help="JSON Lines or CSV file with input, output and split.")] = None,
     fields: InputField = "input",
     output: OutputField = "output",
-    strategies: Annotated[Optional[str], typer.Option(help="Strategies, separated by commas: {strategy}.")] = None,  # noqa: UP045
-    sizes: Annotated[Optional[str], typer.Option(help="Pool sizes, such as 77,770,all.")] = None,  # noqa: UP045
+    strategies: Annotated[str | None, typer.Option(help="Strategies, separated by commas: {strategy}.")] = None,
+    sizes: Annotated[str | None, typer.Option(help="Pool sizes, such as 77,770,all.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     vary: Annotated[str, typer.Option(help="What the seeds vary; the rest keeps the first seed.")] = "data,model,order",
-    model: Annotated[Optional[str], typer.Option(help="Language model, such as smollm2.")] = None,  # noqa: UP045
-    embedder: Annotated[str, typer.Option(help="Embedder: {embedder}.")] = "minilm",
+    model: Annotated[str | None, typer.Option(help="Language model, such as smollm2.")] = None,
+    embedder: Embedder = "minilm",
     instruction: Annotated[str, typer.Option(help="Instruction for the model.")] = "",
-    metric: Annotated[Optional[str], typer.Option(help="Metric: {metric}.")] = None,  # noqa: UP045
+    metric: Annotated[str | None, typer.Option(help="Metric: {metric}.")] = None,
     trials: Annotated[int, typer.Option(help="Number of settings to try per strategy on held-out examples.")] = 0,
-    docs: Annotated[Optional[Path], typer.Option(help="Folder or file from which rag and pearl retrieve.")] = None,  # noqa: UP045
+    docs: Annotated[Path | None, typer.Option(help="Folder or file from which rag and pearl retrieve.")] = None,
     checks: Annotated[
         Literal["report", "clean", "off"], typer.Option(help="Data checks: clean also removes the affected rows.")
     ] = "report",
-    label_price: Annotated[Optional[float], typer.Option(help="Price of one labelled example in US dollars.")] = None,  # noqa: UP045
-    prices: Annotated[Optional[Path], typer.Option(help="JSON file with token prices; see docs/comparison.md.")] = None,  # noqa: UP045
+    label_price: Annotated[float | None, typer.Option(help="Price of one labelled example in US dollars.")] = None,
+    prices: Annotated[Path | None, typer.Option(help="JSON file with token prices; see docs/comparison.md.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for results; rerun the command to resume.")] = Path("runs/compare"),
-    engine: _Engine = "inline",
-    workers: _Workers = 2,
+    engine: Engine = "inline",
+    workers: Workers = 2,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare strategies on one task, and show finished comparisons.
 
@@ -93,19 +99,23 @@ def compare(  # noqa: PLR0913 - the options of a command
     """
     if context.invoked_subcommand is not None:
         return
-    request = _Request(data=_given(data), input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds,
+    if data is None:
+        raise InvalidInputError(
+            "pass the rows to compare on with --data FILE, or use one of the subcommands show, diff and resume"
+        )
+    request = _Request(data=data, input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds,
                        model=model, embedder=embedder, instruction=instruction, metric=metric, trials=trials,
                        docs=docs, checks=checks, label_price=label_price, prices=prices, vary=vary)  # fmt: skip
-    _run(request, out, pool_of(engine, workers), as_json=as_json)
+    _run(request, out, worker_pool(engine, workers), as_json=as_json)
 
 
 @compare_app.command()
-def resume(folder: _Folder, engine: _Engine = "inline", workers: _Workers = 2, *, as_json: _Json = False) -> None:
+def resume(folder: _Folder, engine: Engine = "inline", workers: Workers = 2, *, as_json: Json = False) -> None:
     """Resume an interrupted comparison without repeating finished strategies.
 
     Example: ragkit compare resume runs/banking
     """
-    _run(_request_of(folder), folder, pool_of(engine, workers), as_json=as_json)
+    _run(_request_of(folder), folder, worker_pool(engine, workers), as_json=as_json)
 
 
 @compare_app.command()
@@ -113,8 +123,8 @@ def show(
     folder: _Folder,
     *,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the whole report as Markdown.")] = False,
-    html: Annotated[Optional[Path], typer.Option(help="Write the report to this file as one HTML page.")] = None,  # noqa: UP045
-    as_json: _Json = False,
+    html: Annotated[Path | None, typer.Option(help="Write the report to this file as one HTML page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Show a finished comparison.
 
@@ -138,7 +148,7 @@ def show(
 
 
 @compare_app.command()
-def diff(before: _Folder, after: _Folder, *, as_json: _Json = False) -> None:
+def diff(before: _Folder, after: _Folder, *, as_json: Json = False) -> None:
     """Show the differences between two comparisons for each strategy.
 
     If both have the same test rows, results are compared item by item, otherwise by their means.
@@ -149,29 +159,15 @@ def diff(before: _Folder, after: _Folder, *, as_json: _Json = False) -> None:
 
     found = changes(before, after)
     if as_json:
-        typer.echo(json.dumps([each.model_dump() for each in found], indent=1))
+        print_json([each.model_dump() for each in found])
         return
     table = Table("strategy", "pool", "before", "after", "change, 95 % interval", "p", "test")
     for each in found:
         change = "" if each.change is None else f"{each.change:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
-        table.add_row(
-            escape(each.strategy),
-            str(each.size),
-            "" if each.before is None else f"{each.before:.3f}",
-            "" if each.after is None else f"{each.after:.3f}",
-            change,
-            "" if each.p is None else f"{each.p:.2g}",
-            each.compared,
-        )
-    console_of_width().print(table)
-
-
-def _given(data: Path | None) -> Path:
-    if data is None:
-        raise InvalidInputError(
-            "pass the rows to compare on with --data FILE, or use one of the subcommands show, diff and resume"
-        )
-    return data
+        scores = ["" if score is None else f"{score:.3f}" for score in (each.before, each.after)]
+        p = "" if each.p is None else f"{each.p:.2g}"
+        table.add_row(escape(each.strategy), str(each.size), *scores, change, p, each.compared)
+    console().print(table)
 
 
 def _request_of(folder: Path) -> _Request:
@@ -180,11 +176,8 @@ def _request_of(folder: Path) -> _Request:
         stored: Any = read_json(path.read_bytes())
         return _Request.model_validate_json(stored["request"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataFileError(
-            path,
-            0,
-            "expected the options of `ragkit compare`; run `ragkit compare --data … --out` with this folder",
-        ) from error
+        problem = "expected the options of `ragkit compare`; run `ragkit compare --data … --out` with this folder"
+        raise DataFileError(path, 0, problem) from error
 
 
 def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: bool) -> None:
@@ -194,31 +187,19 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
     check_out(out)
     strategies = None if request.strategies is None else _names("--strategies", request.strategies)
     task = Task.from_path(
-        request.data,
-        input=input_of(request.input),
-        output=request.output,
-        instruction=request.instruction,
+        request.data, input=input_of(request.input), output=request.output, instruction=request.instruction,
         metric=request.metric,
-    )
+    )  # fmt: skip
     paths = {name: path.resolve() for name in ("data", "docs", "prices") if (path := getattr(request, name))}
     stored = request.model_copy(update=paths)
     result = run(
-        task,
-        strategies,
-        model=request.model,
-        embedder=request.embedder,
-        sizes=_sizes(request.sizes, task),
-        seeds=_numbers("--seeds", request.seeds),
+        task, strategies, model=request.model, embedder=request.embedder, sizes=_sizes(request.sizes, task),
+        seeds=_numbers("--seeds", request.seeds), trials=request.trials, documents=request.docs,
         vary=_names("--vary", request.vary),  # type: ignore[arg-type]  # checked by `compare`
-        trials=request.trials,
-        documents=request.docs,
-        checks=request.checks,
-        label_price=request.label_price,
+        checks=request.checks, label_price=request.label_price, workers=workers, out=out,
         prices=None if request.prices is None else PriceRange.load(request.prices),
-        out=out,
         notes={"request": stored.model_dump_json()},
-        workers=workers,
-    )
+    )  # fmt: skip
     show_comparison(result, as_json=as_json)
     if request.model is None and any(row.prompt_tokens for row in result.results.rows):
         typer.echo(
@@ -227,31 +208,8 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
         )
 
 
-def check_out(folder: Path) -> None:
-    """Reject an output folder that contains other files.
-
-    Args:
-        folder: The value of ``--out``.
-
-    Raises:
-        InvalidInputError: If it is a file, or a folder that is not empty and contains no comparison.
-    """
-    if folder.is_dir():
-        # An interrupted run may have left an index of documents, which is written before run.json.
-        foreign = any(not each.name.startswith("documents-") for each in folder.iterdir())
-        if foreign and not (folder / "run.json").is_file():
-            raise InvalidInputError(f"{folder} is not empty and contains no comparison; give --out another folder")
-    elif folder.exists():
-        raise InvalidInputError(f"{folder} is not a directory; give --out a folder")
-
-
 def show_comparison(result: Comparison, *, as_json: bool) -> None:
-    """Print a new comparison, and write its HTML report if the extra ``report`` is installed.
-
-    Args:
-        result: The comparison.
-        as_json: Whether to print ``results.json`` instead of the table.
-    """
+    """Print a new comparison, and write its HTML report if the extra ``report`` is installed."""
     page = None
     if result.folder and is_installed("jinja2") and is_installed("matplotlib"):
         page = result.folder / "report.html"
@@ -260,25 +218,25 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
     if as_json:
         typer.echo(result.results.model_dump_json(indent=1))
         return
-    console = _print(result.results)
+    shown = _print(result.results)
     if result.folder:
-        console.print(f"Written to {result.folder / 'results.json'}" + (f" and {page}" if page else ""))
+        shown.print(f"Written to {result.folder / 'results.json'}" + (f" and {page}" if page else ""))
 
 
 def _print(results: Results) -> Console:
     from ragkit_pipelines.compare.reports.markdown import data_lines, warning_lines
 
-    console = console_of_width()
-    console.print(results.table())
+    shown = console()
+    shown.print(results.table())
     if results.leaked_test_rows:
-        console.print(f"{results.leaked_test_rows} test rows also appeared in the pool and were excluded.")
+        shown.print(f"{results.leaked_test_rows} test rows also appeared in the pool and were excluded.")
     for line in warning_lines(results):
-        console.print(f"Warning: {line}.", markup=False)
+        shown.print(f"Warning: {line}.", markup=False)
     for line in data_lines(results):
-        console.print(f"Data: {line}.", markup=False)
+        shown.print(f"Data: {line}.", markup=False)
     chosen = results.recommendation
-    console.print(f"Recommendation: [bold]{escape(chosen.strategy or 'none')}[/]. {escape(chosen.evidence)}.")
-    return console
+    shown.print(f"Recommendation: [bold]{escape(chosen.strategy or 'none')}[/]. {escape(chosen.evidence)}.")
+    return shown
 
 
 def _sizes(text: str | None, task: Task) -> list[int | None]:

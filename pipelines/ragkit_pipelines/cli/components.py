@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Annotated, Any, Optional, cast
+from typing import Annotated, Any, cast
 
 import typer
 from rich.markup import escape
@@ -13,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from typing_extensions import override
 
 from ragkit.registry import KINDS, Kind, components, specs
-from ragkit_pipelines.cli.select import console_of_width
+from ragkit_pipelines.cli.common import Json, console, print_json
 
 _KIND = re.compile("{(" + "|".join(KINDS) + ")}")
 
@@ -43,9 +42,9 @@ def _fill(parameters: Any) -> None:
 
 
 def list_components(
-    kind: Annotated[Optional[str], typer.Argument(help=f"One of {', '.join(KINDS)}; all if not given.")] = None,  # noqa: UP045
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}; all if not given.")] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the components that specs can name, including those of installed plugins.
 
@@ -54,10 +53,9 @@ def list_components(
     kinds = KINDS if kind is None else (cast("Kind", kind.replace("-", " ")),)
     found = [component for each in kinds for component in components(each)]
     if as_json:
-        rows = [{"kind": each.kind, "spec": each.spec, "defined_in": each.origin} for each in found]
-        typer.echo(json.dumps(rows, indent=1))
+        print_json([{"kind": each.kind, "spec": each.spec, "defined_in": each.origin} for each in found])
         return
     table = Table("kind", "spec", "defined in")
     for each in found:
         table.add_row(each.kind, escape(each.spec), escape(each.origin))
-    console_of_width().print(table)
+    console().print(table)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -16,18 +16,15 @@ from ragkit.files import write_atomic
 from ragkit.progress import progress
 from ragkit.records import Example
 from ragkit.tasks import Task
-from ragkit_pipelines.cli.select import console_of_width
+from ragkit_pipelines.cli.common import InputField, Json, OutputField, console, input_of, print_json
 from ragkit_pipelines.data_quality.data_check import DataCheck, check_data, clean_data
-
-InputField = Annotated[str, typer.Option("--input", help="Field of the input, or several separated by commas.")]
-OutputField = Annotated[str, typer.Option(help="Field of the output.")]
 
 data_app = typer.Typer(help="Check task data for duplicates, leaks and label noise.", no_args_is_help=True)
 
 
 @data_app.callback()
 def _group() -> None:
-    """Typer would otherwise run `check`, the only command, as ``ragkit data``."""
+    """Make this a group: without a callback, typer would run its only command as ``ragkit data``."""
 
 
 @data_app.command()
@@ -38,19 +35,17 @@ def check(
     seed: Annotated[int, typer.Option(help="Seed of the folds, and of the split if the file has none.")] = 0,
     fields: InputField = "input",
     output: OutputField = "output",
-    clean: Annotated[Optional[Path], typer.Option(help="Write the cleaned data to this JSON Lines file.")] = None,  # noqa: UP045
+    clean: Annotated[Path | None, typer.Option(help="Write the cleaned data to this JSON Lines file.")] = None,
     *,
-    noise: Annotated[
-        bool, typer.Option("--noise", help="With --clean: also remove rows whose label is probably wrong.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    noise: Annotated[bool, typer.Option("--noise", help="With --clean, also remove probably wrong labels.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Find duplicates, contradictions, leaked test rows and labels that are probably wrong.
 
     Example: ragkit data check banking77.jsonl --clean banking77-clean.jsonl
     """
-    if clean is not None:
-        _refuse_existing(clean)
+    if clean is not None and clean.exists():
+        raise InvalidInputError(f"{clean} already exists; give --clean a new file")
     task = Task.from_path(file, input=input_of(fields), output=output, seed=seed)
     with progress("checking", None):
         found = check_data(task, near=near, seed=seed)
@@ -58,40 +53,23 @@ def check(
         kept = clean_data(task, found, noise=noise)
         write_atomic(clean, "".join([*_lines(kept.examples, "train"), *_lines(kept.test, "test")]))
     if as_json:
-        typer.echo(json.dumps(asdict(found), ensure_ascii=False, indent=1))
+        print_json(asdict(found))
         return
     _show(task, found, show)
     if clean is not None:
-        console_of_width().print(escape(f"Cleaned data, without dev rows, written to {clean}"))
-
-
-def input_of(fields: str) -> str | list[str]:
-    """Parse the value of ``--input``.
-
-    Args:
-        fields: A field, or several separated by commas.
-
-    Returns:
-        The field, or a list of fields.
-    """
-    return [part.strip() for part in fields.split(",")] if "," in fields else fields
+        console().print(escape(f"Cleaned data, without dev rows, written to {clean}"))
 
 
 def _show(task: Task, found: DataCheck, show: int) -> None:
-    console = console_of_width()
-    console.print(escape(f"{task.name}: {len(task.examples)} rows in the pool, {len(task.test)} test rows"))
+    shown = console()
+    shown.print(escape(f"{task.name}: {len(task.examples)} rows in the pool, {len(task.test)} test rows"))
     for finding in found.findings:
-        console.print(escape(f"- {finding}"))
+        shown.print(escape(f"- {finding}"))
     if not found.findings:
-        console.print("No problems were found.")
+        shown.print("No problems were found.")
     for suspect in found.noise.suspects[:show] if found.noise else ():
         text = task.examples[suspect.index].text()
-        console.print(escape(f"  {text[:80]!r} has the label {suspect.given!r}, predicted {suspect.predicted!r}"))
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.exists():
-        raise InvalidInputError(f"{path} already exists; give --clean a new file")
+        shown.print(escape(f"  {text[:80]!r} has the label {suspect.given!r}, predicted {suspect.predicted!r}"))
 
 
 def _lines(rows: Sequence[Example], split: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command line of language models: ``ragkit generate``."""
+"""The command ``ragkit generate``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from ragkit.errors import InvalidInputError, RagkitError
+from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.models import load_model
 from ragkit.models.budget import Budget
 from ragkit.models.prompts import prompt_text
@@ -20,59 +21,60 @@ from ragkit.models.sampling import Sampling, schema_of
 from ragkit.progress import progress
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Chat, Completion, Message, Usage
-from ragkit.templates import Template
 from ragkit.text import read_json
 from ragkit.workers import GenerateTexts
-from ragkit_pipelines.cli.index import pool_of
+from ragkit_pipelines.cli.common import (
+    Adapter,
+    BaseUrl,
+    Engine,
+    MaxCalls,
+    MaxMoney,
+    MaxTokens,
+    Workers,
+    print_json,
+    worker_pool,
+)
 from ragkit_pipelines.prompt_files import read_prompts
 
-_GROUP = 64  # prompts whose answers are written before more are asked for
-_Text = Optional[str]  # noqa: UP045
-_Number = Optional[int]  # noqa: UP045
-_Amount = Optional[float]  # noqa: UP045
+_GROUP = 64  # prompts per call; the responses of a group are printed before the next group begins
 
 
-def generate(  # noqa: PLR0913 - the options of the command
-    prompt: Annotated[_Text, typer.Argument(help="The prompt; read from standard input if not given.")] = None,
-    file: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help='JSON lines: {"prompt": …}, {"messages": […]} or {"input": …}; answers are JSON lines.'),
-    ] = None,
-    model: Annotated[str, typer.Option(help="Such as smollm2, gguf:<file>, hf:<folder> or openai:<model>.")] = "tiny",
-    adapter: Annotated[_Text, typer.Option(help="Folder of a PEFT adapter.")] = None,
-    base_url: Annotated[_Text, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
-    system: Annotated[_Text, typer.Option(help="What the model is told before the prompt.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of an answer at the most.")] = 256,
-    temperature: Annotated[float, typer.Option(help="0 for the likeliest token each time.")] = 0.0,
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="The prompt; by default it is read from standard input.")] = None,
+    file: Annotated[Path | None, typer.Option(help='JSON Lines with "prompt", "messages" or "input".')] = None,
+    model: Annotated[str, typer.Option(help="Language model, such as smollm2 or openai:<model>.")] = "tiny",
+    adapter: Adapter = None,
+    base_url: BaseUrl = None,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens per response.")] = 256,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 for greedy decoding.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    stop: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Where an answer ends; several times for several."),
-    ] = None,
-    schema: Annotated[Optional[Path], typer.Option(help="JSON schema that answers must follow.")] = None,  # noqa: UP045
-    choices: Annotated[_Text, typer.Option(help="What answers must be one of, separated by commas.")] = None,
-    cache: Annotated[_Text, typer.Option(help="File of answers; none that is in it is asked for again.")] = None,
-    concurrency: Annotated[_Number, typer.Option(help="Calls under way at once.")] = None,
-    budget_calls: Annotated[_Number, typer.Option(help="Calls at the most.")] = None,
-    budget_tokens: Annotated[_Number, typer.Option(help="Tokens at the most.")] = None,
-    budget_money: Annotated[_Amount, typer.Option(help="US dollars at the most.")] = None,
-    budget_seconds: Annotated[_Amount, typer.Option(help="Seconds in which calls may begin.")] = None,
-    engine: Annotated[
-        str, typer.Option(help="Where the prompts of a file are answered: inline, process or ray.")
-    ] = "inline",
-    workers: Annotated[int, typer.Option(help="Workers, where the engine is process or ray.")] = 2,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop sequence; can be repeated.")] = None,
+    schema: Annotated[Path | None, typer.Option(help="File with the JSON schema that responses must follow.")] = None,
+    choices: Annotated[str | None, typer.Option(help="Allowed responses, separated by commas.")] = None,
+    cache: Annotated[str | None, typer.Option(help="File in which responses are cached.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Maximum number of concurrent calls.")] = None,
+    budget_calls: MaxCalls = None,
+    budget_tokens: MaxTokens = None,
+    budget_money: MaxMoney = None,
+    budget_seconds: Annotated[float | None, typer.Option(help="Seconds after which no new call begins.")] = None,
+    engine: Engine = "inline",
+    workers: Workers = 2,
     *,
-    stream: Annotated[bool, typer.Option("--stream", help="Print the answer while it is written.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with tokens and cost.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the response while it is generated.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, including token usage and cost.")] = False,
 ) -> None:
-    """Ask a model: one prompt, or a file of them.
+    """Generate the response to one prompt, or to each prompt of a file.
+
+    With --file, every response is printed as one line of JSON.
 
     Example: ragkit generate "Input: dim the lamp" --max-tokens 20
     Example: ragkit generate --file prompts.jsonl --engine process --workers 4 --cache answers.sqlite
     """
-    limits = (budget_calls, budget_tokens, budget_money, budget_seconds)
-    budget = Budget(calls=budget_calls, tokens=budget_tokens, money=budget_money, seconds=budget_seconds)
-    prompts, stops = _prompts_of(prompt, file, system, model)
+    limits = {"calls": budget_calls, "tokens": budget_tokens, "money": budget_money, "seconds": budget_seconds}
+    limited = any(limit is not None for limit in limits.values())
+    budget = Budget(**limits)  # type: ignore[arg-type]
+    prompts, stops = _read_input(prompt, file, system, model)
     sampling = Sampling(
         max_tokens=max_tokens,
         temperature=temperature,
@@ -81,104 +83,98 @@ def generate(  # noqa: PLR0913 - the options of the command
         schema=None if schema is None else schema_of(_read_schema(schema)),
         choices=None if choices is None else tuple(part.strip() for part in choices.split(",")),
     )
-    pool = pool_of(engine, workers)
+    pool = worker_pool(engine, workers)
     if pool is not None:
-        _check_for_workers(file, stream, *(limit is not None for limit in (concurrency, *limits)))
+        if file is None or stream or limited or concurrency is not None:
+            raise InvalidInputError(
+                "--engine requires --file, and does not support --stream, --concurrency or a budget"
+            )
         work = GenerateTexts(model=model, sampling=sampling, adapter=adapter, base_url=base_url, cache=cache)
         _print_lines(prompts, work.results(prompts, pool, batch_size=_GROUP))
         return
     loaded = load_model(
-        model,
-        adapter=adapter,
-        base_url=base_url,
-        cache=cache,
-        concurrency=concurrency,
-        budget=None if all(limit is None for limit in limits) else budget,
-    )
+        model, adapter=adapter, base_url=base_url, cache=cache, concurrency=concurrency,
+        budget=budget if limited else None,
+    )  # fmt: skip
     if stream:
-        _print_stream(loaded, prompts, sampling, one=file is None and not as_json)
+        if file is not None or as_json:
+            raise InvalidInputError("--stream requires a single prompt and text output; omit --file and --json")
+        _print_stream(loaded, prompts[0], sampling)
     elif file is not None:
         groups = (prompts[start : start + _GROUP] for start in range(0, len(prompts), _GROUP))
-        _print_lines(prompts, (results_of_each(loaded, some, sampling) for some in groups))
+        _print_lines(prompts, (results_of_each(loaded, group, sampling) for group in groups))
     else:
-        with progress("answering", None):
-            answer = loaded.generate(prompts[0], **sampling.options())
-        typer.echo(json.dumps(_as_json(answer), ensure_ascii=False, indent=1) if as_json else answer.text)
+        with progress("generating", None):
+            response = loaded.generate(prompts[0], **sampling.options())
+        if as_json:
+            print_json(_facts(response))
+        else:
+            typer.echo(response.text)
 
 
-def _check_for_workers(file: Path | None, *of_one_process: object) -> None:
-    if file is None or any(of_one_process):
-        raise InvalidInputError(
-            "--engine goes with --file, and without --stream, --concurrency and a budget, which one process keeps"
-        )
-
-
-def _prompts_of(
+def _read_input(
     prompt: str | None, file: Path | None, system: str | None, model: str
 ) -> tuple[list[AnyPrompt], tuple[str, ...]]:
-    """What is asked, and where answers end."""
+    """Return the prompts, and the stop sequences that belong to them."""
     if file is not None:
         if prompt is not None or system is not None:
-            raise InvalidInputError("--file goes without a prompt and --system; put both into its lines as messages")
-        asked = read_prompts(file, _template_of(model))
-        return asked.prompts, asked.stop
+            raise InvalidInputError(
+                "--file cannot be combined with a prompt or --system; write both into the file as messages"
+            )
+        # A fine-tuned model is prompted with the template that it was trained with.
+        folder = Path(model.removeprefix("hf:"))
+        read = read_prompts(file, Manifest.read(folder).template if (folder / MANIFEST).is_file() else None)
+        return read.prompts, read.stop
     if prompt is None:
         if sys.stdin.isatty():
-            raise InvalidInputError("there is no prompt; give it as an argument, on standard input or with --file")
+            raise InvalidInputError("there is no prompt; pass it as an argument, on standard input or with --file")
         prompt = sys.stdin.read()
         if not prompt.strip():
-            raise InvalidInputError("standard input is empty; give a prompt as an argument, there or with --file")
-    if system is None:
-        return [prompt], ()
-    return [Chat((Message("system", system), Message("user", prompt)))], ()
-
-
-def _template_of(model: str) -> Template | None:
-    """The template in which a fine-tuned model was trained."""
-    from ragkit.finetuning.manifest import MANIFEST, Manifest
-
-    folder = Path(model.removeprefix("hf:"))
-    return Manifest.read(folder).template if (folder / MANIFEST).is_file() else None
+            raise InvalidInputError(
+                "standard input is empty; pass the prompt as an argument, on standard input or with --file"
+            )
+    return [prompt if system is None else Chat((Message("system", system), Message("user", prompt)))], ()
 
 
 def _read_schema(path: Path) -> Mapping[str, object]:
     try:
         schema = read_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise InvalidInputError(f"--schema takes a file with a JSON schema; {path} cannot be read: {error}") from error
+        raise InvalidInputError(
+            f"--schema must be a file with a JSON schema; {path} cannot be read: {error}"
+        ) from error
     if not isinstance(schema, dict):
-        raise InvalidInputError(f"--schema takes a file with a JSON object, {path} holds a {type(schema).__name__}")
+        raise InvalidInputError(f"--schema must be a file with a JSON object; {path} contains {type(schema).__name__}")
     return schema
 
 
-def _print_stream(model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling, *, one: bool) -> None:
-    if not one:
-        raise InvalidInputError("--stream goes with one prompt and text; leave out --file and --json")
-    if sampling.schema is not None or sampling.choices is not None:
-        raise InvalidInputError("--stream goes without --schema and --choices")
-    for piece in model.stream(prompts[0], **sampling.options()):
+def _print_stream(model: LanguageModel, prompt: AnyPrompt, sampling: Sampling) -> None:
+    if sampling.constrained:
+        raise InvalidInputError("--stream cannot be combined with --schema or --choices")
+    for piece in model.stream(prompt, **sampling.options()):
         typer.echo(piece, nl=False)
         sys.stdout.flush()
     typer.echo()
 
 
-def _print_lines(prompts: Sequence[AnyPrompt], found: Iterable[list[Completion | RagkitError]]) -> None:
-    """Print a line for each prompt, in order; some errors do not keep the others from their answers."""
+def _print_lines(prompts: Sequence[AnyPrompt], groups: Iterable[list[Completion | RagkitError]]) -> None:
+    """Print one line per prompt, in order; a prompt that fails does not affect the others."""
     results: list[Completion | RagkitError] = []
-    with progress("asking", len(prompts)) as advance:
-        for some in found:
-            for asked, result in zip(prompts[len(results) :], some, strict=False):
-                typer.echo(json.dumps({"prompt": prompt_text(asked), **_as_json(result)}, ensure_ascii=False))
+    with progress("generating", len(prompts)) as advance:
+        for group in groups:
+            for prompt, result in zip(prompts[len(results) :], group, strict=False):
+                typer.echo(json.dumps({"prompt": prompt_text(prompt), **_facts(result)}, ensure_ascii=False))
             sys.stdout.flush()
-            results += some
-            advance(len(some))
-    answers = [result for result in results if isinstance(result, Completion)]
-    typer.echo(_summary(answers, failed=len(results) - len(answers)), err=True)
-    if len(answers) < len(results):
+            results += group
+            advance(len(group))
+    responses = [result for result in results if isinstance(result, Completion)]
+    failed = len(results) - len(responses)
+    typer.echo(_summary(responses, failed), err=True)
+    if failed:
         sys.exit(1)
 
 
-def _as_json(result: Completion | RagkitError) -> dict[str, Any]:
+def _facts(result: Completion | RagkitError) -> dict[str, Any]:
     if not isinstance(result, Completion):
         return {"error": str(result), "kind": type(result).__name__}
     return {
@@ -192,13 +188,11 @@ def _as_json(result: Completion | RagkitError) -> dict[str, Any]:
     }
 
 
-def _summary(answers: Sequence[Completion], *, failed: int) -> str:
-    usage = sum((answer.usage for answer in answers), Usage())
-    paid = [answer.paid for answer in answers]
-    known = [amount for amount in paid if amount is not None]
-    money = f"${sum(known):.6g}" if len(known) == len(paid) else "cost unknown"
-    cached = sum(answer.cached for answer in answers)
+def _summary(responses: Sequence[Completion], failed: int) -> str:
+    usage = sum((each.usage for each in responses), Usage())
+    known = [each.paid for each in responses if each.paid is not None]
+    money = f"${sum(known):.6g}" if len(known) == len(responses) else "cost unknown"
     return (
-        f"{len(answers)} answers ({cached} from the cache), {failed} without one; "
-        f"{usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written, {money}"
+        f"{len(responses)} responses ({sum(each.cached for each in responses)} cached), {failed} failed; "
+        f"{usage.prompt_tokens:,} prompt tokens, {usage.completion_tokens:,} completion tokens, {money}"
     )

@@ -1,10 +1,11 @@
-"""The command line: ``ragkit demo`` and what the modules beside it add."""
+"""The entry point of the command line, the command ``ragkit demo``, and the handling of errors."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -19,7 +20,8 @@ import ragkit
 from ragkit.errors import RagkitError
 from ragkit_pipelines.cli.advise import advise
 from ragkit_pipelines.cli.ask import ask
-from ragkit_pipelines.cli.compare import check_out, compare_app, show_comparison
+from ragkit_pipelines.cli.common import Json, check_out, console
+from ragkit_pipelines.cli.compare import compare_app, show_comparison
 from ragkit_pipelines.cli.components import ListingCommand, list_components
 from ragkit_pipelines.cli.data import data_app
 from ragkit_pipelines.cli.eval import evaluate
@@ -30,40 +32,43 @@ from ragkit_pipelines.cli.index import index_app
 from ragkit_pipelines.cli.models import models
 from ragkit_pipelines.cli.pearl import pearl_app
 from ragkit_pipelines.cli.retriever import finetune_embedder, finetune_reranker
-from ragkit_pipelines.cli.select import console_of_width, pool_app, select
+from ragkit_pipelines.cli.select import pool_app, select
 from ragkit_pipelines.cli.serve import serve
 
 if TYPE_CHECKING:
     from ragkit.tasks import Task
 
-app = typer.Typer(help="One task through prompting, example selection and fine-tuning, measured.", no_args_is_help=True,
-                  pretty_exceptions_enable=False, add_completion=True)  # fmt: skip
+app = typer.Typer(
+    help="Compare prompting, example selection, retrieval, plans and fine-tuning on one task, and use each of them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+_DEMO = ("zero-shot", "few-shot:random", "few-shot:embedding", "score:embedding+batch", "vote:embedding", "lora")
+_DEMO_POOL, _DEMO_TEST = 240, 60
+_INTERRUPTED = 130  # the exit code that shells expect after Ctrl-C
+# Errors in the command line itself. Typer exports only this subclass, and its base class moved between versions.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 @app.callback(invoke_without_command=True)
-def _top(*, version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _top(*, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         typer.echo(ragkit.__version__)
         raise typer.Exit
 
 
-_DEMO = ("zero-shot", "few-shot:random", "few-shot:embedding", "score:embedding+batch", "vote:embedding", "lora")
-_DEMO_POOL, _DEMO_TEST = 240, 60
-
-
 @app.command()
 def demo(
     *,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Spec of the model; smollm2 if it is installed.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the rows drawn.")] = 0,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Language model; smollm2 if installed.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the examples and test rows.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("runs/demo"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare prompting, selected examples, scoring and LoRA on customer support requests, offline.
 
-    With --model tiny, the task is device commands, and it takes half a minute.
+    With --model tiny, the task is to recognise device commands, and the comparison takes half a minute.
 
     Example: ragkit demo
     """
@@ -73,8 +78,7 @@ def demo(
     check_out(out)
     spec = model or default_model()
     task = _demo_task(spec, seed)
-    console = console_of_width(stderr=as_json)
-    console.print(
+    console(stderr=as_json).print(
         f"Model: [bold]{escape(spec)}[/]. Example of the task: {escape(task.test[0].text()[:100])} "
         f"-> [bold]{escape(task.test[0].output)}[/]"
     )
@@ -94,49 +98,36 @@ def _demo_task(spec: str, seed: int) -> Task:
     return replace(task, examples=task.draw(_DEMO_POOL, seed), test=test, name="support requests")
 
 
-app.add_typer(compare_app, name="compare")
-app.command()(export)
-app.command(cls=ListingCommand)(advise)
-app.command("components")(list_components)
-app.command()(finetune)
-app.command(cls=ListingCommand)(finetune_embedder)
-app.command(cls=ListingCommand)(finetune_reranker)
-app.command()(generate)
-app.command()(models)
-app.command()(parity)
-app.command(cls=ListingCommand)(select)
-app.command(cls=ListingCommand)(ask)
-app.command("eval", cls=ListingCommand)(evaluate)
-app.command()(serve)
-app.add_typer(data_app, name="data")
-app.add_typer(pool_app, name="pool")
-app.add_typer(index_app, name="index")
-app.add_typer(pearl_app, name="pearl")
-
-
-# What the command line itself refuses. Typer names only this member of the family, whose module moved between versions.
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-_STOPPED = 130  # what shells expect of a command that Ctrl-C ended
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "advise": advise, "ask": ask, "generate": generate, "models": models, "select": select, "finetune": finetune,
+    "finetune-embedder": finetune_embedder, "finetune-reranker": finetune_reranker, "eval": evaluate,
+    "export": export, "parity": parity, "serve": serve, "components": list_components,
+}  # fmt: skip
+_GROUPS = {"compare": compare_app, "data": data_app, "pool": pool_app, "index": index_app, "pearl": pearl_app}
+for _name, _command in _COMMANDS.items():
+    app.command(_name, cls=ListingCommand)(_command)
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends with one clear line and exit code 2."""
-    # Warnings of ours are one line for a reader of a terminal, not a place in a source file.
+    """Run the command line; an error of the user is reported in one line, with exit code 2."""
+    # On a terminal, our warnings are one line without the line of code that caused them.
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
     try:
         code = app(prog_name="ragkit", standalone_mode=False)
     except RagkitError as error:
         _fail(str(error))
     except _UsageError as error:
-        _refuse(error)
+        _report_usage(error)
     except OSError as error:
-        if error.filename is None:  # no file of the user's
+        if error.filename is None:  # not caused by a file of the user
             raise
         _fail(f"{error.filename}: {error.strerror}")
     except (KeyboardInterrupt, typer.Abort):
-        code = _STOPPED
-    if code == _STOPPED:
-        typer.echo("stopped; run the same command again to go on", err=True)
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        typer.echo("interrupted; rerun the command to resume", err=True)
     sys.exit(code or 0)
 
 
@@ -145,15 +136,15 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _refuse(error: Exception) -> NoReturn:
-    """Say in one line what the command line got wrong; no arguments at all are answered with the help."""
+def _report_usage(error: Exception) -> NoReturn:
+    """Report an error in the command line in one line, or print the help if there are no arguments at all."""
     message, context = error.format_message(), getattr(error, "ctx", None)  # type: ignore[attr-defined]
     if "\n" in message or not message:
         error.show()  # type: ignore[attr-defined]
         sys.exit(2)
-    help_of = "" if context is None else f"; see `{context.command_path} --help`"
-    if message.startswith("No such command") and getattr(context, "command_path", "") == "ragkit compare":
-        message += " Rows are given with --data FILE"
-    if message.endswith("?"):
-        help_of = help_of.replace("; see", " See")
-    _fail(message.rstrip(".") + help_of)
+    path = getattr(context, "command_path", "")
+    if message.startswith("No such command") and path == "ragkit compare":
+        message += " Pass rows with --data FILE"
+    if not path:
+        _fail(message)
+    _fail(f"{message} See `{path} --help`" if message.endswith("?") else f"{message.rstrip('.')}; see `{path} --help`")

@@ -1,8 +1,7 @@
-"""The command line that lists models: ``ragkit models``."""
+"""The command ``ragkit models``."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,36 +13,35 @@ from rich.table import Table
 from ragkit.extras import is_installed
 from ragkit.models.sources import PACKAGED
 from ragkit.registry import Component, components
-from ragkit_pipelines.cli.select import console_of_width
+from ragkit_pipelines.cli.common import Json, console, print_json
 from ragkit_pipelines.model_folders import find_models
 
 
 def models(
-    folder: Annotated[Path, typer.Argument(help="Where to look for fine-tuned models and adapters.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Folder to search for fine-tuned models and adapters.")] = Path(),
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """List what can be loaded: kinds of specs, and the models in a folder.
+    """List the specs of models that can be loaded, and the models in a folder.
 
     Example: ragkit models runs
     """
     specs, found = _specs(), find_models(folder)
     if as_json:
-        shown = {"specs": specs, "found": [asdict(model) for model in found]}
-        typer.echo(json.dumps(shown, ensure_ascii=False, indent=1))
+        print_json({"specs": specs, "found": [asdict(model) for model in found]})
         return
-    console = console_of_width()
-    kinds = Table("spec", "needs", "installed")
+    shown = console()
+    table = Table("spec", "needs", "installed")
     for spec in specs:
-        kinds.add_row(escape(str(spec["spec"])), str(spec["needs"] or ""), "yes" if spec["installed"] else "no")
-    console.print(kinds)
+        table.add_row(escape(str(spec["spec"])), str(spec["needs"] or ""), "yes" if spec["installed"] else "no")
+    shown.print(table)
     if not found:
-        console.print(escape(f"no models in {folder}"))
+        shown.print(escape(f"no models in {folder}"))
         return
-    table = Table("found", "kind", "base", "about")
+    table = Table("found", "kind", "base", "details")
     for model in found:
         table.add_row(*map(escape, (model.spec, model.kind, model.base or "", model.about)))
-    console.print(table)
+    shown.print(table)
 
 
 def _specs() -> list[dict[str, object]]:

@@ -1,11 +1,11 @@
-"""The command line of PEARL: ``ragkit pearl run|plan|resume|explain``."""
+"""The commands ``ragkit pearl run|plan|resume|explain``."""
 
 from __future__ import annotations
 
-import json
 import warnings
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from ragkit.ingest.conversion import CONVERTED
 from ragkit.models import default_model, load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
+from ragkit_pipelines.cli.common import BaseUrl, Json, MaxCalls, MaxTokens, print_json
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.plan import Plan
@@ -25,52 +26,47 @@ from ragkit_pipelines.pearl.run.retrieval_contexts import GistPages, Retrieved
 from ragkit_pipelines.pearl.run.run import Run
 from ragkit_pipelines.pearl.run.trace_reader import read_run
 
-pearl_app = typer.Typer(help="Answer questions about a long text by plans.", no_args_is_help=True)
+pearl_app = typer.Typer(help="Answer questions about a long text with plans.", no_args_is_help=True)
 
 _CONTEXTS: dict[str, Context] = {
-    "whole": WholeText(),
-    "windows": Windows(),
-    "retrieved": Retrieved(),
-    "gists": GistPages(),
-}
+    "whole": WholeText(), "windows": Windows(), "retrieved": Retrieved(), "gists": GistPages(),
+}  # fmt: skip
 
 _Question = Annotated[str, typer.Argument(help="The question.")]
-_Trace = Annotated[Path, typer.Argument(help="File of a trace.")]
-_Model = Annotated[Optional[str], typer.Option("--model", "-m", help="Such as smollm2 or openai:gpt-4.1-mini.")]  # noqa: UP045
-_BaseUrl = Annotated[Optional[str], typer.Option(help="Address of an OpenAI-compatible server.")]  # noqa: UP045
-_Context = Annotated[str, typer.Option(help="What a step is shown: whole, windows, retrieved or gists.")]
-_Library = Annotated[Optional[Path], typer.Option(help="Actions as text or JSON; ragkit's own if left out.")]  # noqa: UP045
-_Concurrency = Annotated[int, typer.Option(help="Calls of the model at once.")]
-_MaxTokens = Annotated[int, typer.Option(help="Tokens of a step's value at the most.")]
-_Answer = Annotated[str, typer.Option(help="sinks, last or synthesize.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Trace = Annotated[Path, typer.Argument(help="Trace file of a run.")]
+_Model = Annotated[str | None, typer.Option("--model", "-m", help="Language model; smollm2 if installed.")]
+_Context = Annotated[str, typer.Option(help="Text for each step: whole, windows, retrieved or gists.")]
+_Library = Annotated[Path | None, typer.Option(help="File of actions, as text or JSON; by default ragkit's.")]
+_Concurrency = Annotated[int, typer.Option(help="Maximum number of concurrent calls.")]
+_StepTokens = Annotated[int, typer.Option(help="Maximum number of tokens per step.")]
+_Answer = Annotated[str, typer.Option(help="How the answer is formed from the steps: sinks, last or synthesize.")]
 
 
 @pearl_app.command()
-def run(  # noqa: PLR0913 - an argument for each option
+def run(
     question: _Question,
-    document: Annotated[Path, typer.Option(help="The text: UTF-8, or PDF, Word, HTML, PowerPoint.")],
+    document: Annotated[Path, typer.Option(help="The text: a UTF-8, PDF, Word, HTML or PowerPoint file.")],
     model: _Model = None,
-    base_url: _BaseUrl = None,
+    base_url: BaseUrl = None,
     context: _Context = "whole",
     library: _Library = None,
-    plan: Annotated[Optional[Path], typer.Option(help="A plan to run, as text or JSON.")] = None,  # noqa: UP045
+    plan: Annotated[Path | None, typer.Option(help="File with a plan to run, as text or JSON.")] = None,
     answer: _Answer = "sinks",
     concurrency: _Concurrency = 4,
-    max_tokens: _MaxTokens = 512,
-    trace: Annotated[Optional[Path], typer.Option(help="Keep every call there; the same command goes on.")] = None,  # noqa: UP045
-    calls: Annotated[Optional[int], typer.Option(help="Calls at the most.")] = None,  # noqa: UP045
-    tokens: Annotated[Optional[int], typer.Option(help="Tokens at the most.")] = None,  # noqa: UP045
+    max_tokens: _StepTokens = 512,
+    trace: Annotated[Path | None, typer.Option(help="File that records all calls; rerun to resume.")] = None,
+    calls: MaxCalls = None,
+    tokens: MaxTokens = None,
     *,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
-    """Answer a question about a text.
+    """Plan and answer a question about a text.
 
     Example: ragkit pearl run "Why does she leave?" --document story.txt --model openai:gpt-4.1-mini --trace run.jsonl
     """
-    text = _text_of(document)  # what is quickly wrong is said before a model is loaded
+    text = _read_document(document)  # before the model is loaded, so that errors are reported at once
     pearl = _pearl(model, base_url, context, library, answer, concurrency, max_tokens)
-    given = None if plan is None else _plan(plan, pearl.parts.library)
+    given = None if plan is None else _read_plan(plan, pearl.parts.library)
     budget = None if calls is None and tokens is None else Budget(calls=calls, tokens=tokens)
     with progress("planning and answering", None):
         done = pearl.invoke(question, text, plan=given, budget=budget, trace=trace)
@@ -81,19 +77,19 @@ def run(  # noqa: PLR0913 - an argument for each option
 def plan(
     question: _Question,
     model: _Model = None,
-    base_url: _BaseUrl = None,
+    base_url: BaseUrl = None,
     library: _Library = None,
     *,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend slips instead of asking again.")] = False,
-    as_json: _Json = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair small errors without another call.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Make a plan without running it.
+    """Generate a plan without running it.
 
     Example: ragkit pearl plan "How often does he write?" --model openai:gpt-4.1-mini
     """
     pearl = Pearl(
         load_model(model or default_model(), base_url=base_url),
-        library=_actions(library),
+        library=_read_library(library),
         planner=PromptPlanner(repair=repair),
     )
     with progress("planning", None):
@@ -107,16 +103,16 @@ def plan(
 def resume(
     trace: _Trace,
     model: _Model = None,
-    base_url: _BaseUrl = None,
+    base_url: BaseUrl = None,
     context: _Context = "whole",
     library: _Library = None,
     answer: _Answer = "sinks",
     concurrency: _Concurrency = 4,
-    max_tokens: _MaxTokens = 512,
+    max_tokens: _StepTokens = 512,
     *,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
-    """Go on with a question that was stopped; calls that the trace holds are not made again.
+    """Resume an interrupted run without repeating the calls in its trace.
 
     Example: ragkit pearl resume run.jsonl --model openai:gpt-4.1-mini
     """
@@ -129,10 +125,10 @@ def resume(
 @pearl_app.command()
 def explain(
     trace: _Trace,
-    form: Annotated[str, typer.Option(help="text, mermaid or html.")] = "text",
-    number: Annotated[Optional[int], typer.Option(help="Which question of the trace, from 1; the last one.")] = None,  # noqa: UP045
+    form: Annotated[str, typer.Option(help="Output format: text, mermaid or html.")] = "text",
+    number: Annotated[int | None, typer.Option(help="Number of the question, from 1; default: the last.")] = None,
 ) -> None:
-    """Show how a question of a trace was answered; no model is needed.
+    """Show the plan, the steps and the answer of a traced run, without a model.
 
     Example: ragkit pearl explain run.jsonl --form html > run.html
     """
@@ -140,48 +136,42 @@ def explain(
 
 
 def _pearl(
-    model: str | None,
-    base_url: str | None,
-    context: str,
-    library: Path | None,
-    answer: str,
-    concurrency: int,
+    model: str | None, base_url: str | None, context: str, library: Path | None, answer: str, concurrency: int,
     max_tokens: int,
-) -> Pearl:
+) -> Pearl:  # fmt: skip
     if context not in _CONTEXTS:
         raise UnknownSpecError("context", context, _CONTEXTS)
-    actions = _actions(library)
     return Pearl(
         load_model(model or default_model(), base_url=base_url),
-        library=actions,
+        library=_read_library(library),
         executor=PlanExecutor(concurrency=concurrency, max_tokens=max_tokens),
         context=_CONTEXTS[context],
         answer=answer,  # type: ignore[arg-type]
     )
 
 
-def _actions(path: Path | None) -> ActionLibrary | None:
+def _read_library(path: Path | None) -> ActionLibrary | None:
     if path is None:
         return None
     text = _read(path)
     return ActionLibrary.from_json(text) if text.lstrip().startswith("{") else ActionLibrary.from_text(text)
 
 
-def _plan(path: Path, library: ActionLibrary) -> Plan:
+def _read_plan(path: Path, library: ActionLibrary) -> Plan:
     text = _read(path)
     return Plan.from_json(text) if text.lstrip().startswith("{") else Plan.parse(text, library)
 
 
-def _text_of(document: Path) -> str:
-    """The whole text; what is no plain text is read as everywhere else."""
-    if document.suffix.lower() not in CONVERTED:
-        return _read(document)
+def _read_document(path: Path) -> str:
+    """Read a text file verbatim, or the text of a document in another format."""
+    if path.suffix.lower() not in CONVERTED:
+        return _read(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnreadFileWarning)  # an error here
-        read = load_documents(document)
+        warnings.simplefilter("ignore", UnreadFileWarning)  # raised as an error below
+        read = load_documents(path)
     if read.unread or not read:
-        reasons = "; ".join(each.reason for each in read.unread) or "it holds no text"
-        raise DataFileError(document, 0, reasons)
+        reasons = "; ".join(each.reason for each in read.unread) or "the file contains no text"
+        raise DataFileError(path, 0, reasons)
     return "".join(part.text for part in read)
 
 
@@ -189,35 +179,31 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a text") from error
+        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a text file") from error
     except UnicodeDecodeError as error:
-        raise DataFileError(path, 0, f"is not UTF-8 (byte {error.start}); expected a text in UTF-8") from error
+        raise DataFileError(path, 0, f"byte {error.start} is not valid UTF-8; save the file as UTF-8") from error
 
 
 def _show(done: Run, *, as_json: bool) -> None:
     if as_json:
-        steps = [
-            {"step": each.step.out, "status": each.status, "value": each.value, "reason": each.reason}
-            for each in done.steps
-        ]
-        facts = {
+        print_json({
             "question": done.question,
             "answer": done.text,
             "status": done.status,
             "plan": None if done.plan is None else done.plan.render(),
             "source": done.planning.source,
             "reasons": [*done.reasons, *([done.planning.reason] if done.planning.reason else [])],
-            "steps": steps,
+            "steps": [
+                {"step": each.step.out, "status": each.status, "value": each.value, "reason": each.reason}
+                for each in done.steps
+            ],
             "calls": done.calls,
             "reused": done.reused,
-            "prompt_tokens": done.usage.prompt_tokens,
-            "cached_tokens": done.usage.cached_tokens,
-            "completion_tokens": done.usage.completion_tokens,
+            **asdict(done.usage),
             "cost": done.cost,
             "seconds": done.seconds,
-        }
-        typer.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+        })  # fmt: skip
     else:
         typer.echo(done.explain())
     if done.status == "failed":
-        raise InvalidInputError("there is no answer: " + "; ".join([*done.reasons, done.planning.reason])[:500])
+        raise InvalidInputError("no answer was found: " + "; ".join([*done.reasons, done.planning.reason])[:500])

@@ -1,13 +1,11 @@
-"""The command line of retriever training: ``ragkit finetune-embedder`` and ``ragkit finetune-reranker``."""
+"""The commands ``ragkit finetune-embedder`` and ``ragkit finetune-reranker``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from ragkit.errors import InvalidInputError
 from ragkit.evaluation import read_qrels, read_queries
@@ -19,24 +17,23 @@ from ragkit.retriever_training import finetune_reranker as train_reranker
 from ragkit.retriever_training.mining import mine_hard_negatives
 from ragkit.retriever_training.rows import TrainingPair
 from ragkit.retrievers.loading import load_retriever
-from ragkit_pipelines.cli.select import console_of_width
+from ragkit_pipelines.cli.common import Json, print_facts
 
-_Folder = Annotated[Path, typer.Argument(help="Folder of the index that holds the passages.")]
-_Queries = Annotated[Path, typer.Option(help="Queries: JSON lines, or id, tab, text.")]
-_Qrels = Annotated[Path, typer.Option(help="Judgements to learn from, of TREC or BEIR.")]
-_Out = Annotated[Path, typer.Option(help="Folder of the trained model; a killed run goes on from its last epoch.")]
-_Base = Annotated[Optional[str], typer.Option(help="What to train; the index's own embedder if not given.")]  # noqa: UP045
+_Folder = Annotated[Path, typer.Argument(help="Folder of the index with the passages.")]
+_Queries = Annotated[Path, typer.Option(help="Queries: JSON Lines, or lines of id, tab, text.")]
+_Qrels = Annotated[Path, typer.Option(help="Relevance judgements for training, in TREC or BEIR format.")]
+_Out = Annotated[Path, typer.Option(help="Folder for the model; rerun the command to resume from the last epoch.")]
+_Base = Annotated[str | None, typer.Option(help="Model to train; by default the embedder of the index.")]
 _Retriever = Annotated[str, typer.Option(help="Retriever that finds hard negatives: {retriever}.")]
-_Negatives = Annotated[int, typer.Option(help="Hard negatives of a pair.")]
-_Skip = Annotated[int, typer.Option(help="Best hits passed over, as they may be relevant.")]
-_Margin = Annotated[float, typer.Option(help="A negative scores at least this share below the passage.")]
-_Epochs = Annotated[float, typer.Option(help="Passes over the pairs.")]
-_Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
-_Seed = Annotated[int, typer.Option(help="Seed of order and dropout.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
+_Negatives = Annotated[int, typer.Option(help="Number of hard negatives per pair.")]
+_Skip = Annotated[int, typer.Option(help="Number of best hits to skip, because they may be relevant.")]
+_Margin = Annotated[float, typer.Option(help="Minimum relative score difference to a negative.")]
+_Epochs = Annotated[float, typer.Option(help="Number of epochs.")]
+_LearningRate = Annotated[float, typer.Option(help="Maximum learning rate.")]
+_Seed = Annotated[int, typer.Option(help="Seed of the order of pairs and of dropout.")]
 
 
-def finetune_embedder(  # noqa: PLR0913 - the options of the command
+def finetune_embedder(
     index: _Folder,
     queries: _Queries,
     qrels: _Qrels,
@@ -47,18 +44,20 @@ def finetune_embedder(  # noqa: PLR0913 - the options of the command
     skip: _Skip = 0,
     margin: _Margin = 0.05,
     epochs: _Epochs = 1,
-    learning_rate: _Rate = 2e-5,
-    batch_size: Annotated[int, typer.Option(help="Pairs that learn from each other's passages.")] = 32,
-    max_length: Annotated[Optional[int], typer.Option(help="Tokens of a text that are read in training.")] = None,  # noqa: UP045
+    learning_rate: _LearningRate = 2e-5,
+    batch_size: Annotated[int, typer.Option(help="Pairs per batch, which share their negatives.")] = 32,
+    max_length: Annotated[int | None, typer.Option(help="Maximum number of tokens per text.")] = None,
     seed: _Seed = 0,
     *,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
-    """Train an embedder on judged queries; `ragkit index rebuild` then makes an index by it.
+    """Fine-tune an embedder on queries with relevance judgements.
+
+    Afterwards, ragkit index rebuild embeds an index with the trained embedder.
 
     Example: ragkit finetune-embedder docs.rag --queries queries.jsonl --qrels train.tsv --out runs/embedder
     """
-    pairs, own = _mined(index, queries, qrels, retriever, negatives=negatives, skip=skip, margin=margin, seed=seed)
+    pairs, own = _mine(index, queries, qrels, retriever, negatives=negatives, skip=skip, margin=margin, seed=seed)
     trained = train_embedder(
         base or own, pairs, output_dir=out, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size,
         max_length=max_length, seed=seed,
@@ -66,7 +65,7 @@ def finetune_embedder(  # noqa: PLR0913 - the options of the command
     _show(trained, f"ragkit index rebuild {index} NEW --embedder {trained.spec}", as_json=as_json)
 
 
-def finetune_reranker(  # noqa: PLR0913 - the options of the command
+def finetune_reranker(
     index: _Folder,
     queries: _Queries,
     qrels: _Qrels,
@@ -77,18 +76,18 @@ def finetune_reranker(  # noqa: PLR0913 - the options of the command
     skip: _Skip = 0,
     margin: _Margin = 0.0,
     epochs: _Epochs = 1,
-    learning_rate: _Rate = 5e-5,
-    batch_size: Annotated[int, typer.Option(help="Pairs a step.")] = 8,
-    max_length: Annotated[int, typer.Option(help="Tokens of query and passage together that are read.")] = 256,
+    learning_rate: _LearningRate = 5e-5,
+    batch_size: Annotated[int, typer.Option(help="Number of pairs per batch.")] = 8,
+    max_length: Annotated[int, typer.Option(help="Maximum number of tokens of a query and a passage together.")] = 256,
     seed: _Seed = 0,
     *,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
-    """Train a cross-encoder on judged queries, to rerank what a retriever finds.
+    """Fine-tune a cross-encoder on queries with relevance judgements, to rerank the hits of a retriever.
 
     Example: ragkit finetune-reranker docs.rag --queries queries.jsonl --qrels train.tsv --out runs/reranker
     """
-    pairs, own = _mined(index, queries, qrels, retriever, negatives=negatives, skip=skip, margin=margin, seed=seed)
+    pairs, own = _mine(index, queries, qrels, retriever, negatives=negatives, skip=skip, margin=margin, seed=seed)
     trained = train_reranker(
         base or own, pairs, output_dir=out, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size,
         max_length=max_length, seed=seed,
@@ -96,32 +95,28 @@ def finetune_reranker(  # noqa: PLR0913 - the options of the command
     _show(trained, f'RerankingRetriever(base, "{trained.spec}")', as_json=as_json)
 
 
-def _mined(
+def _mine(
     folder: Path, queries: Path, qrels: Path, retriever: str, *, negatives: int, skip: int, margin: float, seed: int
 ) -> tuple[list[TrainingPair], str]:
-    """Training pairs, and the spec of the index's embedder."""
-    asked, judged = read_queries(queries), read_qrels(qrels)
+    """Mine the training pairs, and return them with the spec of the index's embedder."""
+    texts, judgements = read_queries(queries), read_qrels(qrels)
     with Index.open(folder, read_only=True) as index:
         if index.embedder is None:
-            raise InvalidInputError(f"{folder} has no embedder, so it cannot read queries; make an index with one")
-        with progress("looking for hard negatives", None):
+            raise InvalidInputError(f"the index {folder} has no embedder for queries; build an index with an embedder")
+        with progress("mining hard negatives", None):
             pairs = mine_hard_negatives(
-                index, asked, judged, retriever=load_retriever(retriever, index), negatives=negatives, skip=skip,
-                margin=margin, seed=seed,
+                index, texts, judgements, retriever=load_retriever(retriever, index), negatives=negatives,
+                skip=skip, margin=margin, seed=seed,
             )  # fmt: skip
         return pairs, index.embedder.name
 
 
-def _show(trained: TrainedRetriever, use: str, *, as_json: bool) -> None:
+def _show(trained: TrainedRetriever, usage: str, *, as_json: bool) -> None:
     record = trained.record
     if as_json:
         typer.echo(record.model_dump_json(indent=1))
         return
-    table = Table(show_header=False)
-    facts = {
+    print_facts({
         "base": record.base, "pairs": f"{record.rows:,}", "loss": f"{record.loss:.4f}",
-        "seconds": f"{record.seconds:.1f}", "load it": trained.spec, "use it": use,
-    }  # fmt: skip
-    for name, value in facts.items():
-        table.add_row(name, escape(value))
-    console_of_width().print(table)
+        "seconds": f"{record.seconds:.1f}", "spec": trained.spec, "usage": usage,
+    })  # fmt: skip

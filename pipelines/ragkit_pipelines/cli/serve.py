@@ -1,11 +1,11 @@
-"""The command line of the server: ``ragkit serve``."""
+"""The command ``ragkit serve``."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,23 +14,17 @@ from ragkit.progress import progress
 
 
 def serve(
-    base: Annotated[str, typer.Option(help="What to serve, such as smollm2, gguf:<file> or hf:<folder>.")] = "tiny",
-    adapter: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="An adapter over the base, as name=folder; give it several times for several."),
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen at; 0 for a free one.")] = 8000,
-    token_env: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Environment variable with the bearer token that requests must carry."),
-    ] = None,
-    batch_size: Annotated[Optional[int], typer.Option(help="Prompts of a batch; 16 if not given.")] = None,  # noqa: UP045
-    gather_ms: Annotated[float, typer.Option(help="Milliseconds that a request waits for others.")] = 5.0,
-    most_waiting: Annotated[int, typer.Option(help="Requests that may wait; one more gets status 503.")] = 256,
-    max_tokens: Annotated[int, typer.Option(help="Tokens written where a request does not say.")] = 256,
+    base: Annotated[str, typer.Option(help="Model to serve, such as smollm2, gguf:<file> or hf:<folder>.")] = "tiny",
+    adapter: Annotated[list[str] | None, typer.Option(help="Adapter as name=folder; can be repeated.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.")] = 8000,
+    token_env: Annotated[str | None, typer.Option(help="Environment variable with the bearer token.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Maximum number of prompts per batch; 16 by default.")] = None,
+    gather_ms: Annotated[float, typer.Option(help="Milliseconds for which a request waits to be batched.")] = 5.0,
+    max_waiting: Annotated[int, typer.Option(help="Maximum number of waiting requests.")] = 256,
+    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens if a request sets no limit.")] = 256,
 ) -> None:
-    """Serve a model and its adapters as OpenAI's chat and completions.
+    """Serve a model and its adapters over HTTP with OpenAI's chat and completions API.
 
     Example: ragkit serve --base tiny --adapter home=runs/home --port 8000
     """
@@ -38,39 +32,23 @@ def serve(
 
     with progress(f"loading {base}", None):
         server = Server(
-            base,
-            adapters=adapters_of(adapter or ()),
-            host=host,
-            port=port,
-            token=None if token_env is None else _token(token_env),
-            batch_size=batch_size,
-            gather=gather_ms / 1000,
-            most_waiting=most_waiting,
-            max_tokens=max_tokens,
-        )
+            base, adapters=_adapters(adapter or ()), host=host, port=port,
+            token=None if token_env is None else _token(token_env), batch_size=batch_size, gather=gather_ms / 1000,
+            max_waiting=max_waiting, max_tokens=max_tokens,
+        )  # fmt: skip
     typer.echo(f"serving {', '.join(server.models)} at {server.url}")
     server.run()
 
 
-def adapters_of(given: Sequence[str]) -> dict[str, Path]:
-    """Read what ``--adapter`` was given.
-
-    Args:
-        given: Texts such as ``"home=runs/home"``.
-
-    Returns:
-        Folders by name.
-
-    Raises:
-        InvalidInputError: If one is no name and folder, or a name stands twice.
-    """
+def _adapters(given: Sequence[str]) -> dict[str, Path]:
+    """Parse the values of ``--adapter`` into folders by name."""
     found: dict[str, Path] = {}
     for text in given:
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise InvalidInputError(f"--adapter takes name=folder, got {text!r}")
+        name, _, folder = text.partition("=")
+        if not (name and folder):
+            raise InvalidInputError(f"--adapter must be name=folder, got {text!r}")
         if name in found:
-            raise InvalidInputError(f"--adapter names {name!r} twice; give each adapter a name of its own")
+            raise InvalidInputError(f"--adapter names {name!r} twice; give each adapter a different name")
         found[name] = Path(folder)
     return found
 
@@ -78,5 +56,5 @@ def adapters_of(given: Sequence[str]) -> dict[str, Path]:
 def _token(variable: str) -> str:
     token = os.environ.get(variable, "").strip()
     if not token:
-        raise InvalidInputError(f"--token-env names {variable}, which is not set or empty; put the token into it")
+        raise InvalidInputError(f"the environment variable {variable} of --token-env is not set or empty")
     return token

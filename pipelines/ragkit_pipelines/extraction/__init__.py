@@ -1,4 +1,4 @@
-"""Records out of long texts: a lossy, structured compression of context."""
+"""Extract records from long texts: a structured, lossy compression of context."""
 
 from ragkit_pipelines.extraction.pipeline import Extract as Extract
 from ragkit_pipelines.extraction.records import Extracted as Extracted

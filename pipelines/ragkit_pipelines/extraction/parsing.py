@@ -1,4 +1,4 @@
-"""A model's answer as records: what is JSON in it, what fits the schema, and where its quotation stands."""
+"""Parse the records in a model's response, and locate their quotations in the text."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _OBJECT = re.compile(r"[\s,]*\{")
 
 
 class Parsed(NamedTuple):
-    """What an answer says.
+    """The records in a response.
 
     Attributes:
-        found: Records with the words that they were read from.
-        problems: What was wrong.
+        found: Valid records with their quotations.
+        problems: Error messages of the other records.
     """
 
     found: list[tuple[BaseModel, str]]
@@ -27,21 +27,13 @@ class Parsed(NamedTuple):
 
 
 def parse(text: str, schema: type[BaseModel]) -> Parsed:
-    """Read an answer: the first array of objects in it, whatever surrounds it; reasoning does not count.
-
-    Args:
-        text: The answer.
-        schema: What each record must be.
-
-    Returns:
-        The records that fit, and what was wrong with the rest.
-    """
+    """Parse the first array of objects in a response, ignoring other text and reasoning."""
     outside = without_reasoning(text)
     if outside.truncated:
-        return Parsed([], ["the answer ends inside its reasoning"])
+        return Parsed([], ["the response was truncated during the reasoning"])
     rows = _array(outside.text)
     if rows is None:
-        return Parsed([], ["the answer holds no JSON array of objects"])
+        return Parsed([], ["the response contains no JSON array of objects"])
     found: list[tuple[BaseModel, str]] = []
     problems: list[str] = []
     for number, row in enumerate(rows, 1):
@@ -52,8 +44,8 @@ def parse(text: str, schema: type[BaseModel]) -> Parsed:
             record = schema.model_validate(row["record"])
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"])) or "record"
-            problems.append(f"item {number}: {place}: {first['msg']}")
+            field = ".".join(map(str, first["loc"])) or "record"
+            problems.append(f"item {number}: {field}: {first['msg']}")
             continue
         quote = row.get("quote")
         found.append((record, quote if isinstance(quote, str) else ""))
@@ -61,7 +53,7 @@ def parse(text: str, schema: type[BaseModel]) -> Parsed:
 
 
 def _array(text: str) -> list[object] | None:
-    """The first array of objects in a text (of a truncated one, its complete objects), else an empty one, else None."""
+    """Return the first array of objects (if truncated, its complete objects), otherwise an empty array, or None."""
     decoder = json.JSONDecoder()
     empty: list[object] | None = None
     for found in re.finditer(r"\[", text):
@@ -88,15 +80,7 @@ def _leading_objects(decoder: json.JSONDecoder, text: str, start: int) -> list[o
 
 
 def locate(quote: str, text: str) -> tuple[int, int] | None:
-    """Where quoted words stand in a text; white space may differ, nothing else.
-
-    Args:
-        quote: The words.
-        text: The text.
-
-    Returns:
-        Start and end of the first place; None where there is none.
-    """
+    """Return start and end of a quotation in a text, ignoring differences in white space; None if it is not found."""
     parts = [re.escape(part) for part in _SPACE.split(quote.strip()) if part]
     found = re.search(r"\s+".join(parts), text) if parts else None
     return (found.start(), found.end()) if found else None

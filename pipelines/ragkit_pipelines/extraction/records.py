@@ -1,4 +1,4 @@
-"""What was extracted, where it stands, and what was lost."""
+"""The results of an extraction: records with their evidence, failures and measurements."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Extracted:
 
     Attributes:
         record: The record, an instance of the schema.
-        spans: Where the words stand that it was read from, in characters of the source; empty where the model quoted
-            words that are not there.
+        spans: Start and end of its quotations, in characters of the source; empty if the source does not contain the
+            quotation.
     """
 
     record: BaseModel
@@ -29,11 +29,11 @@ class Extracted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A piece of the text out of which nothing usable was read, or a record of it that did not fit the schema.
+    """A piece of the text whose response was invalid, or a record that did not match the schema.
 
     Attributes:
-        span: Where the piece stands.
-        reason: What was wrong with the model's last answer.
+        span: Start and end of the piece, in characters of the source.
+        reason: The error in the model's last response.
     """
 
     span: Span
@@ -42,15 +42,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction(Sequence[Extracted]):
-    """The records of one document, equal ones once, in the order of their first appearance.
+    """The distinct records of one document, in the order of their first occurrence.
 
     Attributes:
-        items: The records with their places.
-        failures: What could not be read.
-        text: The records as lines of JSON: the document, compressed.
-        compression: Tokens of `text` by tokens of the document.
-        usage: Tokens of all calls.
-        cost: Money of all calls in US dollars; None where a price is unknown.
+        items: The records with their evidence.
+        failures: Pieces and records that could not be parsed.
+        text: The records as lines of JSON, which are a compressed form of the document.
+        compression: Tokens of `text` divided by the tokens of the document.
+        usage: Token usage of all calls.
+        cost: Cost of all calls in US dollars; None if a price is unknown.
     """
 
     items: tuple[Extracted, ...]
@@ -62,15 +62,15 @@ class Extraction(Sequence[Extracted]):
 
     @property
     def records(self) -> list[BaseModel]:
-        """The records alone."""
+        """The records without their evidence."""
         return [item.record for item in self.items]
 
     @overload
-    def __getitem__(self, place: int) -> Extracted: ...
+    def __getitem__(self, index: int) -> Extracted: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[Extracted, ...]: ...
-    def __getitem__(self, place: int | slice) -> Extracted | tuple[Extracted, ...]:
-        return self.items[place]
+    def __getitem__(self, index: slice) -> tuple[Extracted, ...]: ...
+    def __getitem__(self, index: int | slice) -> Extracted | tuple[Extracted, ...]:
+        return self.items[index]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -78,15 +78,15 @@ class Extraction(Sequence[Extracted]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractionReport:
-    """How much of what should have been found was found, over all documents of a labelled set.
+    """Precision, recall and compression over all documents of a labelled set.
 
     Attributes:
-        precision: Share of the records found that are right.
-        recall: Share of the right records that were found; the rest is what compression lost.
-        f1: Harmonic mean of both.
-        supported: Share of the records found whose words stand in the source.
+        precision: Share of the extracted records that are correct.
+        recall: Share of the expected records that were extracted; the others were lost in the compression.
+        f1: Harmonic mean of precision and recall.
+        supported: Share of the extracted records whose quotations were found in the source.
         compression: Mean of `Extraction.compression`.
-        failures: Pieces or records that could not be read.
+        failures: Number of pieces and records that could not be parsed.
     """
 
     precision: float

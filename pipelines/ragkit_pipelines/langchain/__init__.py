@@ -1,1 +1,1 @@
-"""ragkit's parts as LangChain's, on langchain-core alone; `ragkit.langchain` gives the same names."""
+"""Adapters between ragkit and LangChain, exported by `ragkit.langchain`. They need only langchain-core."""

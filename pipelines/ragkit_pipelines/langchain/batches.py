@@ -1,4 +1,4 @@
-"""Batches that are one call: LangChain's own way is a call an input, in threads."""
+"""Chat models that process a batch in one call. By default, LangChain makes one call per input, in threads."""
 
 from __future__ import annotations
 
@@ -17,27 +17,16 @@ from langchain_core.runnables.config import get_config_list
 from typing_extensions import override
 
 T = TypeVar("T")
-_TRACED = {"ls_structured_output_format"}  # what a call is given for callbacks alone
+_TRACED = {"ls_structured_output_format"}  # arguments that are only passed to callbacks
 
 
 def configs_of(config: RunnableConfig | list[RunnableConfig] | None, count: int) -> list[RunnableConfig]:
-    """A config for each input."""
+    """Return a config for each input."""
     return get_config_list(config, count) if count else []
 
 
 def results_or_raise(results: Sequence[T | Exception], *, return_exceptions: bool) -> list[T]:
-    """Results, errors in their places only where they are wanted there.
-
-    Args:
-        results: A result or an error for each input.
-        return_exceptions: Whether errors are results.
-
-    Returns:
-        The results.
-
-    Raises:
-        Exception: The first error, unless errors are results.
-    """
+    """Return the results, or raise the first error unless errors are returned as results."""
     first = next((result for result in results if isinstance(result, Exception)), None)
     if first is not None and not return_exceptions:
         raise first
@@ -45,25 +34,25 @@ def results_or_raise(results: Sequence[T | Exception], *, return_exceptions: boo
 
 
 class BatchingChatModel(BaseChatModel):
-    """A chat model whose batches are one call where that is faster; callbacks are told of each input."""
+    """A chat model that processes a batch in one call if that is faster; callbacks receive every input."""
 
     @abstractmethod
-    def _answers_together(self) -> bool:
-        """Whether one call answers many inputs, faster than one by one."""
+    def _supports_batches(self) -> bool:
+        """Whether one call for many inputs is faster than one call per input."""
 
     @abstractmethod
-    def _generate_together(
-        self, asked: Sequence[Sequence[BaseMessage]], stop: list[str] | None, given: Mapping[str, Any]
+    def _generate_batch(
+        self, conversations: Sequence[Sequence[BaseMessage]], stop: list[str] | None, options: Mapping[str, Any]
     ) -> list[AIMessage]:
-        """Answer conversations.
+        """Generate the response to each conversation.
 
         Args:
-            asked: The conversations.
-            stop: Sequences at which an answer ends.
-            given: What the call was given by name.
+            conversations: The conversations.
+            stop: Stop sequences.
+            options: Keyword arguments of the call.
 
         Returns:
-            An answer for each.
+            One response per conversation.
         """
 
     @override
@@ -76,36 +65,38 @@ class BatchingChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """Answer many inputs.
+        """Generate the response to each input.
 
         Args:
             inputs: Texts, messages or prompts.
-            config: One for all, or one an input; ``max_concurrency`` is how many are answered together at the most.
-            return_exceptions: Whether to give an error in the place of what failed, instead of raising it.
-            stop: Sequences at which an answer ends.
-            **kwargs: What a single call takes.
+            config: One config for all inputs, or one per input; ``max_concurrency`` is the maximum batch size.
+            return_exceptions: Whether to return errors instead of raising the first one.
+            stop: Stop sequences.
+            **kwargs: Arguments of a single call.
 
         Returns:
-            For each input its answer.
+            One response per input.
         """
         if not self._is_one_call(inputs):
             return super().batch(inputs, config, return_exceptions=return_exceptions, stop=stop, **kwargs)
         traced = {name: kwargs.pop(name) for name in _TRACED & kwargs.keys()}
         configs = configs_of(config, len(inputs))
-        asked = [self._convert_input(each).to_messages() for each in inputs]
+        conversations = [self._convert_input(each).to_messages() for each in inputs]
         runs = [
             cast("CallbackManager", self._manager(CallbackManager, each, stop, kwargs)).on_chat_model_start(
                 {}, [messages], **self._facts(each, stop, kwargs, traced, len(inputs))
             )[0]
-            for messages, each in zip(asked, configs, strict=True)
+            for messages, each in zip(conversations, configs, strict=True)
         ]
-        answers = self._answers(asked, stop, kwargs, configs[0].get("max_concurrency"), apart=return_exceptions)
-        for run, answer in zip(runs, answers, strict=True):
-            if isinstance(answer, Exception):
-                run.on_llm_error(answer, response=LLMResult(generations=[]))
+        results = self._results(
+            conversations, stop, kwargs, configs[0].get("max_concurrency"), return_exceptions=return_exceptions
+        )
+        for run, result in zip(runs, results, strict=True):
+            if isinstance(result, Exception):
+                run.on_llm_error(result, response=LLMResult(generations=[]))
             else:
-                run.on_llm_end(LLMResult(generations=[[ChatGeneration(message=answer)]]))
-        return results_or_raise(answers, return_exceptions=return_exceptions)
+                run.on_llm_end(LLMResult(generations=[[ChatGeneration(message=result)]]))
+        return results_or_raise(results, return_exceptions=return_exceptions)
 
     @override
     async def abatch(
@@ -117,49 +108,51 @@ class BatchingChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """`batch` without blocking the event loop."""
+        """Do what `batch` does, without blocking the event loop."""
         if not self._is_one_call(inputs):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, stop=stop, **kwargs)
         traced = {name: kwargs.pop(name) for name in _TRACED & kwargs.keys()}
         configs = configs_of(config, len(inputs))
-        asked = [self._convert_input(each).to_messages() for each in inputs]
+        conversations = [self._convert_input(each).to_messages() for each in inputs]
         runs = []
-        for messages, each in zip(asked, configs, strict=True):
+        for messages, each in zip(conversations, configs, strict=True):
             manager = cast("AsyncCallbackManager", self._manager(AsyncCallbackManager, each, stop, kwargs))
             facts = self._facts(each, stop, kwargs, traced, len(inputs))
             runs += await manager.on_chat_model_start({}, [messages], **facts)
-        most = configs[0].get("max_concurrency")
-        answers = await asyncio.to_thread(self._answers, asked, stop, kwargs, most, apart=return_exceptions)
-        for run, answer in zip(runs, answers, strict=True):
-            if isinstance(answer, Exception):
-                await run.on_llm_error(answer, response=LLMResult(generations=[]))
+        size = configs[0].get("max_concurrency")
+        results = await asyncio.to_thread(
+            self._results, conversations, stop, kwargs, size, return_exceptions=return_exceptions
+        )
+        for run, result in zip(runs, results, strict=True):
+            if isinstance(result, Exception):
+                await run.on_llm_error(result, response=LLMResult(generations=[]))
             else:
-                await run.on_llm_end(LLMResult(generations=[[ChatGeneration(message=answer)]]))
-        return results_or_raise(answers, return_exceptions=return_exceptions)
+                await run.on_llm_end(LLMResult(generations=[[ChatGeneration(message=result)]]))
+        return results_or_raise(results, return_exceptions=return_exceptions)
 
     def _is_one_call(self, inputs: Sequence[LanguageModelInput]) -> bool:
-        """Whether a batch is one call; what LangChain keeps or holds back goes its own way."""
-        kept = self.cache is not False and (self.cache is not None or get_llm_cache() is not None)
-        return len(inputs) > 1 and not kept and self.rate_limiter is None and self._answers_together()
+        """Whether a batch is one call; LangChain handles inputs if it caches responses or limits the rate."""
+        cached = self.cache is not False and (self.cache is not None or get_llm_cache() is not None)
+        return len(inputs) > 1 and not cached and self.rate_limiter is None and self._supports_batches()
 
-    def _answers(
+    def _results(
         self,
-        asked: Sequence[Sequence[BaseMessage]],
+        conversations: Sequence[Sequence[BaseMessage]],
         stop: list[str] | None,
-        given: Mapping[str, Any],
-        most: int | None,
+        options: Mapping[str, Any],
+        batch_size: int | None,
         *,
-        apart: bool,
+        return_exceptions: bool,
     ) -> list[AIMessage | Exception]:
-        """An answer or an error for each; after an error they are asked one by one where all results are wanted."""
-        size, found = most or len(asked), list[AIMessage | Exception]()
-        for part in (asked[start : start + size] for start in range(0, len(asked), size)):
+        """Return a response or an error for each; if errors are returned, a failing batch is repeated one by one."""
+        size, found = batch_size or len(conversations), list[AIMessage | Exception]()
+        for part in (conversations[start : start + size] for start in range(0, len(conversations), size)):
             try:
-                found += self._generate_together(part, stop, given)
-            except Exception as error:  # noqa: BLE001 - callbacks are told, then it is raised
-                if not apart:
-                    return [*found, *[error] * (len(asked) - len(found))]
-                found += [error] if len(part) == 1 else self._answers(part, stop, given, 1, apart=True)
+                found += self._generate_batch(part, stop, options)
+            except Exception as error:  # noqa: BLE001 - reported to the callbacks, then raised
+                if not return_exceptions:
+                    return [*found, *[error] * (len(conversations) - len(found))]
+                found += [error] if len(part) == 1 else self._results(part, stop, options, 1, return_exceptions=True)
         return found
 
     def _manager(
@@ -167,9 +160,9 @@ class BatchingChatModel(BaseChatModel):
         kind: type[CallbackManager | AsyncCallbackManager],
         config: RunnableConfig,
         stop: list[str] | None,
-        given: Mapping[str, Any],
+        options: Mapping[str, Any],
     ) -> CallbackManager | AsyncCallbackManager:
-        metadata = {**(config.get("metadata") or {}), **self._get_ls_params(stop=stop, **given)}
+        metadata = {**(config.get("metadata") or {}), **self._get_ls_params(stop=stop, **options)}
         return kind.configure(
             config.get("callbacks"),
             self.callbacks,
@@ -184,13 +177,13 @@ class BatchingChatModel(BaseChatModel):
         self,
         config: RunnableConfig,
         stop: list[str] | None,
-        given: Mapping[str, Any],
+        options: Mapping[str, Any],
         traced: Mapping[str, Any],
         count: int,
     ) -> dict[str, Any]:
-        """What callbacks are told at the start of a run beside its messages."""
+        """Return the arguments of a callback at the start of a run, except for the messages."""
         return {
-            "invocation_params": self._get_invocation_params(stop=stop, **given),
+            "invocation_params": self._get_invocation_params(stop=stop, **options),
             "options": {"stop": stop, **traced},
             "name": config.get("run_name"),
             "run_id": config.get("run_id"),

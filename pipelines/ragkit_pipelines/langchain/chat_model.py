@@ -1,4 +1,4 @@
-"""Any ragkit model as a chat model of LangChain."""
+"""Use any ragkit model as a LangChain chat model."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _SETTINGS = ("max_tokens", "temperature", "seed", "choices", "schema")
 
 
 class RagkitChatModel(BatchingChatModel):
-    """A model on this machine, an API model or a scripted one, for LangChain; arguments are checked.
+    """A LangChain chat model that calls a local, API or scripted model of ragkit, and validates its arguments.
 
-    A model without a chat template gets a conversation as a transcript. There are no tools: ``bind_tools`` is what it
-    is in LangChain's base class, an error.
+    A model without a chat template receives a conversation as a transcript. Tools are not supported: ``bind_tools``
+    raises an error.
 
     Attributes:
-        model: The model; a spec such as ``"tiny"`` is loaded.
-        max_tokens: Tokens written at the most.
-        temperature: 0 for the likeliest token each time.
-        stop: Sequences at which an answer ends, where a call does not say.
+        model: The model or its spec, such as ``"tiny"``.
+        max_tokens: Maximum number of tokens of a response.
+        temperature: Sampling temperature; 0 always selects the most probable token.
+        stop: Default stop sequences.
         seed: Seed of the sampling.
-        streaming: Whether ``invoke`` streams, for callbacks that listen to tokens.
+        streaming: Whether ``invoke`` streams, for callbacks that receive tokens.
 
     Examples:
         >>> from ragkit import ScriptedModel
@@ -68,7 +68,7 @@ class RagkitChatModel(BatchingChatModel):
     @property
     @override
     def _identifying_params(self) -> Mapping[str, Any]:
-        """What answers depend on, for LangChain's caches."""
+        """The settings that determine the response, for the key of LangChain's cache."""
         settings = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
         return {"fingerprint": self.model.fingerprint, "stop": self.stop, **settings}
 
@@ -127,7 +127,7 @@ class RagkitChatModel(BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        if kwargs.get("schema") is not None or kwargs.get("choices") is not None:  # only free text is streamed
+        if kwargs.get("schema") is not None or kwargs.get("choices") is not None:  # only unconstrained text is streamed
             answer = cast("AIMessage", self._generate(messages, stop, **kwargs).generations[0].message)
             whole = AIMessageChunk(
                 content=answer.content,
@@ -135,7 +135,7 @@ class RagkitChatModel(BatchingChatModel):
                 response_metadata=answer.response_metadata,
                 chunk_position="last",
             )
-            yield _told(ChatGenerationChunk(message=whole), run_manager)
+            yield _reported(ChatGenerationChunk(message=whole), run_manager)
             return
         settings, prompts = self._settings(stop, kwargs), prompts_of(messages)
         for name in ("schema", "choices"):
@@ -151,7 +151,7 @@ class RagkitChatModel(BatchingChatModel):
             stream, pieces = self._begin(prompt, settings)
         for piece in pieces:
             text += piece
-            yield _told(ChatGenerationChunk(message=AIMessageChunk(content=piece)), run_manager)
+            yield _reported(ChatGenerationChunk(message=AIMessageChunk(content=piece)), run_manager)
         done = getattr(stream, "completion", None) or self._counted(prompt, text, settings["max_tokens"])
         last = AIMessageChunk(
             content="",
@@ -159,7 +159,7 @@ class RagkitChatModel(BatchingChatModel):
             response_metadata=message_fields(done, self.model.name),
             chunk_position="last",
         )
-        yield _told(ChatGenerationChunk(message=last), run_manager)
+        yield _reported(ChatGenerationChunk(message=last), run_manager)
 
     @override
     def with_structured_output(  # type: ignore[override] # no **kwargs: a misspelt argument is an error
@@ -170,32 +170,33 @@ class RagkitChatModel(BatchingChatModel):
         method: Literal["json_schema", "json_mode", "function_calling"] = "json_schema",
         strict: bool | None = None,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Answer as JSON by a schema.
+        """Return a runnable whose output is a JSON object that matches a schema.
 
-        A model that can be held to a schema is; another one is asked for JSON, and its answer is checked.
+        Generation is constrained to the schema if the model supports it. Otherwise, the prompt contains the schema. In
+        both cases the response is validated.
 
         Args:
             schema: A pydantic model, a ``TypedDict`` or a JSON schema.
-            include_raw: Whether to give a mapping with ``raw``, ``parsed`` and ``parsing_error`` instead of raising.
-            method: Taken for LangChain's sake; JSON by the schema is asked for whatever it says.
-            strict: Taken for LangChain's sake; answers are always checked.
+            include_raw: Whether to return a mapping with ``raw``, ``parsed`` and ``parsing_error`` instead of raising.
+            method: Accepted for compatibility with LangChain; every method behaves like ``"json_schema"``.
+            strict: Accepted for compatibility with LangChain; responses are always validated.
 
         Returns:
-            A runnable that gives the parsed answer.
+            A runnable that returns the parsed response.
         """
-        able = bool(getattr(self.model.capabilities, "schema", False))
-        return structured(self, schema, include_raw=include_raw, able=able)
+        constrained = bool(getattr(self.model.capabilities, "schema", False))
+        return structured(self, schema, include_raw=include_raw, constrained=constrained)
 
     @override
-    def _answers_together(self) -> bool:
-        behind = self.model.model if isinstance(self.model, LayeredModel) else self.model
-        return not self.streaming and bool(behind.capabilities.batches)
+    def _supports_batches(self) -> bool:
+        inner = self.model.model if isinstance(self.model, LayeredModel) else self.model
+        return not self.streaming and bool(inner.capabilities.batches)
 
     @override
-    def _generate_together(
-        self, asked: Sequence[Sequence[BaseMessage]], stop: list[str] | None, given: Mapping[str, Any]
+    def _generate_batch(
+        self, conversations: Sequence[Sequence[BaseMessage]], stop: list[str] | None, options: Mapping[str, Any]
     ) -> list[AIMessage]:
-        settings, prompts = self._settings(stop, given), [prompts_of(messages) for messages in asked]
+        settings, prompts = self._settings(stop, options), [prompts_of(messages) for messages in conversations]
         try:
             done = self.model.generate([each[0] for each in prompts], **settings)
         except UnsupportedError:
@@ -204,34 +205,34 @@ class RagkitChatModel(BatchingChatModel):
             done = self.model.generate([each[-1] for each in prompts], **settings)
         return [message_of(each, self.model.name) for each in done]
 
-    def _settings(self, stop: Sequence[str] | None, given: Mapping[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(given) - set(_SETTINGS))
+    def _settings(self, stop: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(options) - set(_SETTINGS))
         if unknown:
             known = ", ".join(("stop", *_SETTINGS[:-1]))
-            raise InvalidInputError(f"a call takes no {', '.join(map(repr, unknown))}; it takes {known}")
+            raise InvalidInputError(f"unknown argument {', '.join(map(repr, unknown))}; expected {known}")
         own = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
-        return {**own, "stop": list(stop if stop is not None else self.stop or ()), **given}
+        return {**own, "stop": list(stop if stop is not None else self.stop or ()), **options}
 
     def _result(self, completion: Completion) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=message_of(completion, self.model.name))])
 
     def _begin(self, prompt: AnyPrompt, settings: Mapping[str, Any]) -> tuple[Iterator[str], Iterator[str]]:
-        """Begin to stream; what the model cannot do shows with the first piece."""
+        """Start a stream and read its first piece, which raises the error of an unsupported prompt."""
         stream = self.model.stream(prompt, **settings)
         first = next(stream, "")
         return stream, itertools.chain([first], stream)
 
     def _counted(self, prompt: AnyPrompt, text: str, max_tokens: int) -> Completion:
-        """The completion behind a stream that does not tell: tokens are counted by the model's tokenizer."""
-        asked = (
+        """Return the completion of a stream that reports none, with token counts of the model's tokenizer."""
+        given = (
             prompt if isinstance(prompt, str) else "\n".join(turn.content for turn in getattr(prompt, "messages", ()))
         )
-        written = self.model.count_tokens(text)
-        usage = Usage(prompt_tokens=self.model.count_tokens(asked), completion_tokens=written)
-        return Completion(text=text, usage=usage, finish_reason="length" if written >= max_tokens else "stop")
+        count = self.model.count_tokens(text)
+        usage = Usage(prompt_tokens=self.model.count_tokens(given), completion_tokens=count)
+        return Completion(text=text, usage=usage, finish_reason="length" if count >= max_tokens else "stop")
 
 
-def _told(chunk: ChatGenerationChunk, run_manager: CallbackManagerForLLMRun | None) -> ChatGenerationChunk:
+def _reported(chunk: ChatGenerationChunk, run_manager: CallbackManagerForLLMRun | None) -> ChatGenerationChunk:
     if run_manager is not None:
         run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
     return chunk

@@ -1,15 +1,14 @@
-"""Reading the pickle that LangChain's FAISS store saves, without running anything that stands in it.
+"""Read the pickle file of LangChain's FAISS store without executing any code in it.
 
-A pickle is a program: it names functions, and loading it calls them. The reader here knows the names of LangChain's
-docstore and document classes, puts an empty class of its own in the place of each, and refuses every other name before
-anything of it is imported. What comes out is checked to be texts, metadata and ids. This is the one module that may
-import pickle.
+A pickle is a program: it names functions, and loading it calls them. This reader replaces LangChain's docstore and
+document classes by empty classes, and rejects every other name before anything is imported. The loaded values must be
+texts, metadata and ids. This is the only module that may import pickle.
 """
 
 from __future__ import annotations
 
 import io
-import pickle  # noqa: TID251 - old folders hold nothing else; see above for what is allowed in it
+import pickle  # noqa: TID251 - the only format of old folders; see above for what it may contain
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -29,19 +28,19 @@ _DOCUMENTS = {
     ("langchain.schema", "Document"),
     ("langchain.docstore.document", "Document"),
 }
-_SETS = {("builtins", "set"), ("__builtin__", "set")}  # the fields that were given, in pickles of protocol 3 and below
+_SETS = {("builtins", "set"), ("__builtin__", "set")}  # sets of field names, in pickles of protocol 3 and below
 
 
 class _RefusedError(Exception):
-    """A name that is not on the list."""
+    """A pickle names a class that is not allowed."""
 
 
-class _Reader(pickle._Unpickler):  # the one written in Python: in C, a few bytes can ask for gigabytes
-    """Gives stand-ins for the classes on the list and refuses everything else."""
+class _Reader(pickle._Unpickler):  # in Python: the C implementation can allocate gigabytes for a few bytes
+    """Replaces the allowed classes by empty ones, and rejects all others."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content))
-        # Made for each file, so that a file which writes into a class writes into one that nobody else uses.
+        # Created for each file, so that a file that modifies a class does not affect other files.
         self.docstore = type("Docstore", (), {})
         self.document = type("StoredDocument", (), {})
         self.fields = type("Fields", (list,), {})
@@ -64,16 +63,16 @@ def read_docstore(path: Path) -> tuple[list[Document], int]:
         path: The file ``index.pkl``.
 
     Returns:
-        The documents in the order of the vectors, and how many more there are that have no vector.
+        The documents in the order of the vectors, and the number of documents without a vector.
 
     Raises:
-        DataFileError: If the file names anything but documents, or is not what LangChain writes.
+        DataFileError: If the file was not written by LangChain's FAISS store, or contains other objects.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataFileError(
-            path, 0, f"cannot be read ({error.strerror}); expected what FAISS.save_local wrote"
+            path, 0, f"cannot be read ({error.strerror}); expected a file of FAISS.save_local"
         ) from error
     reader = _Reader(content)
     try:
@@ -82,11 +81,11 @@ def read_docstore(path: Path) -> tuple[list[Document], int]:
         raise DataFileError(
             path,
             0,
-            f"names {error}, which is no part of a docstore; nothing was run. Only documents are read from such a "
-            "file: do not load it by other means unless you know who made it",
+            f"contains {error}, which is not part of a docstore. No code was executed; do not load this file by other "
+            "means unless you trust its author",
         ) from None
     except Exception as error:
-        problem = f"is not a pickle that LangChain's FAISS store wrote ({type(error).__name__}: {error})"
+        problem = f"is not a pickle file of LangChain's FAISS store ({type(error).__name__}: {error})"
         raise DataFileError(path, 0, problem) from error
     return _documents(path, loaded, reader)
 
@@ -94,20 +93,20 @@ def read_docstore(path: Path) -> tuple[list[Document], int]:
 def _documents(path: Path, loaded: object, reader: _Reader) -> tuple[list[Document], int]:
     expected = "expected a docstore and the ids of its rows, as FAISS.save_local writes them"
     if not isinstance(loaded, tuple) or len(loaded) != 2 or type(loaded[0]) is not reader.docstore:
-        raise DataFileError(path, 0, f"holds something else; {expected}")
-    held, ids = vars(loaded[0]).get("_dict"), loaded[1]
+        raise DataFileError(path, 0, f"contains other objects; {expected}")
+    stored, ids = vars(loaded[0]).get("_dict"), loaded[1]
     if (
-        not isinstance(held, dict)
+        not isinstance(stored, dict)
         or not isinstance(ids, dict)
         or sorted(ids, key=repr) != sorted(range(len(ids)), key=repr)
     ):
-        raise DataFileError(path, 0, f"holds something else; {expected}")
+        raise DataFileError(path, 0, f"contains other objects; {expected}")
     documents = []
     for row in range(len(ids)):
-        if ids[row] not in held:
-            raise DataFileError(path, 0, f"row {row} stands for {ids[row]!r}, which the docstore does not hold")
-        documents.append(_document(path, ids[row], held[ids[row]], reader))
-    return documents, len(held) - len(set(ids.values()))
+        if ids[row] not in stored:
+            raise DataFileError(path, 0, f"the document {ids[row]!r} of row {row} is missing from the docstore")
+        documents.append(_document(path, ids[row], stored[ids[row]], reader))
+    return documents, len(stored) - len(set(ids.values()))
 
 
 def _document(path: Path, name: object, stored: object, reader: _Reader) -> Document:
@@ -115,5 +114,7 @@ def _document(path: Path, name: object, stored: object, reader: _Reader) -> Docu
     parts = cast("Mapping[str, object]", state if isinstance(state, dict) else {})
     text, metadata = parts.get("page_content"), parts.get("metadata", {})
     if not isinstance(text, str) or not isinstance(metadata, dict) or not (name is None or isinstance(name, str)):
-        raise DataFileError(path, 0, f"document {name!r} must have `page_content`, a text, and `metadata`, a mapping")
+        raise DataFileError(
+            path, 0, f"document {name!r} must have `page_content` (a string) and `metadata` (a mapping)"
+        )
     return Document(text, id=name, metadata=metadata)

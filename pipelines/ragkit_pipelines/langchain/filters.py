@@ -1,4 +1,4 @@
-"""Filters as LangChain's stores take them: ragkit's own, FAISS's dialect of it, and functions."""
+"""Filters of LangChain's stores: those of ragkit, the variants of FAISS, and functions."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ Where = Mapping[str, object]
 Filter = Where | Callable[[Document], bool]
 
 
-def read_where(asked: object) -> Where:
-    """Read a filter that is not a function.
+def read_where(filter: object) -> Where:
+    """Translate a filter that is not a function into a filter of `ragkit.where`, which validates it.
 
     Args:
-        asked: A filter as `ragkit.where` reads it, in which ``$neq`` may stand for ``$ne``, and a list for ``$in``.
+        filter: A filter of `ragkit.where` that may also contain ``$neq`` for ``$ne``, and a list for ``$in``.
 
     Returns:
-        The filter as `ragkit.where` reads it; what it asks for is checked where it is used.
+        The filter of `ragkit.where`.
 
     Raises:
         InvalidInputError: If it is not a mapping.
     """
-    if not isinstance(asked, Mapping):
+    if not isinstance(filter, Mapping):
         raise InvalidInputError(
-            f'`filter` must be a mapping such as {{"lang": "en"}} or a function of a Document, got {asked!r}'
+            f'`filter` must be a mapping such as {{"lang": "en"}} or a function of a Document, got {filter!r}'
         )
-    return _translated(asked)
+    return _translated(filter)
 
 
-def _translated(asked: Mapping[str, object]) -> dict[str, object]:
-    return {name: _entry(name, value) for name, value in asked.items()}
+def _translated(filter: Mapping[str, object]) -> dict[str, object]:
+    return {name: _entry(name, value) for name, value in filter.items()}
 
 
 def _entry(name: str, value: object) -> object:

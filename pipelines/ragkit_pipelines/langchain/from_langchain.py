@@ -1,4 +1,4 @@
-"""An example selector of LangChain's as a `Selector` of ragkit."""
+"""Use a LangChain example selector as a ragkit `Selector`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ragkit.records import Example, Fields, Hit, Selection, field_text
 def as_selector(
     selector: BaseExampleSelector, *, input_key: str = "input", output_key: str = "output"
 ) -> SelectorOfLangChain:
-    """An example selector of LangChain's for ragkit's pipelines.
+    """Wrap a LangChain example selector for ragkit's pipelines.
 
     Args:
-        selector: The selector. It says itself how many examples it gives; of more than asked for the first are taken.
-        input_key: The entry of an example that is its input, and the variable that a query is asked by.
-        output_key: The entry that holds the answer.
+        selector: The selector. Its own settings determine how many examples it returns, of which the first k are used.
+        input_key: The field of an example that contains its input, and the name of the query variable.
+        output_key: The field of an example that contains the answer.
 
     Returns:
-        A `Selector`; it cannot filter, remove or save, for LangChain's cannot.
+        A `Selector` without filters, removal and saving, which LangChain's selectors do not support.
 
     Raises:
-        InvalidInputError: If it is no example selector.
+        InvalidInputError: If it is not an example selector.
     """
     if not isinstance(selector, BaseExampleSelector):
         raise InvalidInputError(f"`selector` must be a LangChain example selector, got {type(selector).__name__}")
@@ -36,12 +36,12 @@ def as_selector(
 
 
 class SelectorOfLangChain:
-    """A LangChain example selector with ragkit's verbs; `as_selector` makes one.
+    """A `Selector` that calls a LangChain example selector; created by `as_selector`.
 
     Attributes:
-        selector: The selector.
-        input_key: The entry of an example that is its input.
-        output_key: The entry that holds the answer.
+        selector: The LangChain selector.
+        input_key: The field of an example that contains its input.
+        output_key: The field of an example that contains the answer.
     """
 
     def __init__(self, selector: BaseExampleSelector, input_key: str, output_key: str) -> None:
@@ -49,12 +49,12 @@ class SelectorOfLangChain:
         self.selector, self.input_key, self.output_key = selector, input_key, output_key
 
     def __bool__(self) -> bool:
-        return True  # not by `len`, which most of LangChain's cannot tell
+        return True  # does not depend on `len`, which most LangChain selectors do not support
 
     def __len__(self) -> int:
         examples = getattr(self.selector, "examples", None)
         if examples is None:
-            raise UnsupportedError(f"{type(self.selector).__name__} does not tell how many examples it has")
+            raise UnsupportedError(f"{type(self.selector).__name__} does not report its number of examples")
         return len(examples)
 
     def select(
@@ -65,17 +65,7 @@ class SelectorOfLangChain:
         where: Mapping[str, object] | None = None,
         exclude: Collection[str] = (),
     ) -> Selection:
-        """Choose at most k examples, the first that the selector gives.
-
-        Args:
-            query: A text, or the fields of an input.
-            k: How many at the most.
-            where: Not supported.
-            exclude: Ids that are left out.
-
-        Returns:
-            The examples; a score is one over the rank, for LangChain gives none.
-        """
+        """Return the first k examples that the LangChain selector selects, with reciprocal ranks as scores."""
         self._check(k, where, exclude)
         return self._selection(self.selector.select_examples(self._variables(query)), k, exclude)
 
@@ -87,7 +77,7 @@ class SelectorOfLangChain:
         where: Mapping[str, object] | None = None,
         exclude: Collection[str] = (),
     ) -> list[Selection]:
-        """Do the same for each query."""
+        """Select examples for each query."""
         return [self.select(query, k, where=where, exclude=exclude) for query in queries]
 
     async def aselect(
@@ -98,44 +88,48 @@ class SelectorOfLangChain:
         where: Mapping[str, object] | None = None,
         exclude: Collection[str] = (),
     ) -> Selection:
-        """`select` in the selector's own async way."""
+        """Do what `select` does, with the async method of the LangChain selector."""
         self._check(k, where, exclude)
         return self._selection(await self.selector.aselect_examples(self._variables(query)), k, exclude)
 
     def add(self, examples: Sequence[Example]) -> list[str]:
-        """Add examples and give their ids."""
-        given = [self._mapping(example) for example in examples]
-        for one in given:
-            self.selector.add_example(one)  # type: ignore[arg-type] # LangChain's stores take any values
-        return [_name(one) for one in given]
+        """Add examples and return their ids."""
+        rows = [self._mapping(example) for example in examples]
+        for row in rows:
+            self.selector.add_example(row)  # type: ignore[arg-type] # LangChain's stores accept any values
+        return [_id_of(row) for row in rows]
 
     def remove(self, ids: Collection[str]) -> NoReturn:
-        """Not supported."""
-        raise UnsupportedError(f"LangChain's selectors cannot remove examples; {len(ids)} stay")
+        """Raise an error, because LangChain's selectors do not support this."""
+        raise UnsupportedError(
+            f"LangChain's selectors cannot remove examples (got {len(ids)} ids); create a new selector"
+        )
 
     def save(self, path: str | Path) -> NoReturn:
-        """Not supported."""
-        raise UnsupportedError(f"LangChain's selectors cannot be saved to {path}; save what they were made of")
+        """Raise an error, because LangChain's selectors do not support this."""
+        raise UnsupportedError(f"LangChain's selectors cannot be saved to {path}; save the examples instead")
 
     def _mapping(self, example: Example) -> dict[str, object]:
         fields = {self.input_key: example.input} if isinstance(example.input, str) else example.input
-        field_text(fields, self.input_key)  # an example without it could not be read back
+        field_text(fields, self.input_key)  # raises an error if the input is missing
         return {**(example.metadata or {}), **fields, self.output_key: example.output}
 
     def _check(self, k: int, where: Mapping[str, object] | None, exclude: Collection[str]) -> None:
         if type(k) is not int or k < 0:
-            raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
+            raise InvalidInputError(f"`k` must be an integer of at least 0, got {k!r}")
         if where is not None:
-            raise UnsupportedError("LangChain's selectors take no filter; leave `where` out or use ragkit's selectors")
+            raise UnsupportedError(
+                "LangChain's selectors do not support filters; omit `where` or use a ragkit selector"
+            )
         if isinstance(exclude, str):
-            raise InvalidInputError(f"`exclude` must be a collection of ids, got one string, {exclude!r}")
+            raise InvalidInputError(f"`exclude` must be a collection of ids, got the string {exclude!r}")
 
     def _variables(self, query: str | Fields) -> dict[str, str]:
         return {self.input_key: query} if isinstance(query, str) else dict(query)
 
     def _selection(self, given: Sequence[Mapping[str, Any]], k: int, exclude: Collection[str]) -> Selection:
-        named = [(_name(one), one) for one in given]
-        kept = [(name, self._example(name, one)) for name, one in named if name not in exclude][:k]
+        named = [(_id_of(row), row) for row in given]
+        kept = [(name, self._example(name, row)) for name, row in named if name not in exclude][:k]
         hits = tuple(
             Hit(id=name, score=1 / rank, rank=rank, text=example.text(), metadata=example.metadata)
             for rank, (name, example) in enumerate(kept, 1)
@@ -146,11 +140,13 @@ class SelectorOfLangChain:
     def _example(self, name: str, given: Mapping[str, Any]) -> Example:
         output = given.get(self.output_key)
         if not isinstance(output, str):
-            raise InvalidInputError(f"an example must have {self.output_key!r}, a text; its entries: {sorted(given)}")
+            raise InvalidInputError(
+                f"the field {self.output_key!r} of an example must be a string; its fields: {sorted(given)}"
+            )
         rest = {key: value for key, value in given.items() if key not in {self.input_key, self.output_key}}
         return Example(field_text(given, self.input_key), output, id=name, metadata=rest or None)
 
 
-def _name(given: Mapping[str, Any]) -> str:
-    """An id made of the content, for LangChain's examples have none."""
+def _id_of(given: Mapping[str, Any]) -> str:
+    """Return an id that is derived from the content, because LangChain's examples have no ids."""
     return blake2b(json.dumps(given, sort_keys=True, default=repr).encode(), digest_size=8).hexdigest()

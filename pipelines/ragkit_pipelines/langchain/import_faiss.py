@@ -1,4 +1,4 @@
-"""From a folder of LangChain's FAISS store to an `Index`; neither LangChain nor its community package is needed."""
+"""Import a folder of LangChain's FAISS store into an `Index`, without LangChain or its community package."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from ragkit.protocols import Embedder
 from ragkit.records import Document
 from ragkit_pipelines.langchain.docstore_pickle import read_docstore
 
-_CHECKED = 8  # documents that are embedded again, to see whether the embedder is the one that was used
-_ALIKE = 0.98  # cosine of the same text embedded twice, in whatever precision
+_CHECKED = 8  # documents that are embedded again, to check that the embedder is the original one
+_MIN_SIMILARITY = 0.98  # cosine of the same text embedded twice, in any precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """What came over.
+    """The result of `import_faiss`.
 
     Attributes:
-        documents: Documents in the new index.
-        dim: Length of a vector.
+        documents: Number of documents in the new index.
+        dim: Dimension of the vectors.
         metric: Metric of the new index.
-        kind: Class of the FAISS index that was read.
-        left_out: Documents of the old store that had no vector.
-        likeness: Least cosine between stored vectors and the same texts embedded again; None without an embedder.
+        kind: Class of the FAISS index.
+        left_out: Number of documents of the old store that have no vector.
+        similarity: Minimum cosine similarity of re-embedded documents to their stored vectors; None without an
+            embedder.
     """
 
     documents: int
@@ -41,7 +42,12 @@ class ImportReport:
     metric: str
     kind: str
     left_out: int
-    likeness: float | None
+    similarity: float | None
+
+    @property
+    def likeness(self) -> float | None:
+        """Raise an error, because this attribute was renamed."""
+        raise AttributeError("this attribute was renamed; use ImportReport.similarity")
 
 
 def import_faiss(
@@ -52,25 +58,25 @@ def import_faiss(
     metric: Literal["auto", "cosine", "ip", "l2"] = "auto",
     name: str = "index",
 ) -> ImportReport:
-    """Write what ``FAISS.save_local`` saved into an index of ragkit's; texts, metadata, ids and vectors are kept.
+    """Import a folder written by ``FAISS.save_local``; texts, metadata, ids and vectors are preserved.
 
-    The pickle is read by a reader that runs nothing (see `ragkit_pipelines.langchain.docstore_pickle`).
+    The pickle file is read without executing any code in it (see `ragkit_pipelines.langchain.docstore_pickle`).
 
     Args:
         folder: The folder with ``index.faiss`` and ``index.pkl``.
         out: A new or empty folder.
-        embedder: The embedder that the vectors were made with, or its spec, which is checked on some documents; None
-            for an index that is searched by vectors.
-        metric: ``"auto"`` is ``"cosine"`` where an embedder is given or all vectors have length 1, and else the metric
+        embedder: The embedder that the vectors were computed with, or its spec, which is checked on some documents;
+            None for an index that is only searched by vectors.
+        metric: ``"auto"`` is ``"cosine"`` if an embedder is given or all vectors have length 1, otherwise the metric
             of the old index.
-        name: The ``index_name`` that the store was saved under.
+        name: The ``index_name`` with which the store was saved.
 
     Returns:
-        What came over.
+        A report.
 
     Raises:
-        DataFileError: If a file is not what it should be, or the pickle names anything but documents.
-        InvalidInputError: If the embedder gives other vectors, or ``out`` holds something.
+        DataFileError: If a file is damaged, or the pickle file contains other objects than documents.
+        InvalidInputError: If the embedder computes different vectors, or ``out`` is not empty.
     """
     require("faiss")
     folder, out = Path(folder), Path(out)
@@ -78,9 +84,9 @@ def import_faiss(
     path = folder / f"{name}.faiss"
     old, vectors = _read_vectors(path)
     if len(vectors) != len(documents):
-        raise DataFileError(path, 0, f"holds {len(vectors)} vectors for {len(documents)} documents of {name}.pkl")
+        raise DataFileError(path, 0, f"contains {len(vectors)} vectors for {len(documents)} documents in {name}.pkl")
     loaded = None if embedder is None else load_embedder(embedder)
-    likeness = None if loaded is None else _likeness(loaded, documents, vectors)
+    similarity = None if loaded is None else _similarity(loaded, documents, vectors)
     chosen = _metric(old, vectors, metric, embedded=loaded is not None)
     dim = vectors.shape[1]
     index = Index.create(out, embedder=loaded, dim=dim, metric=chosen)
@@ -89,14 +95,14 @@ def import_faiss(
             index.add(documents, vectors=vectors)
             count = len(index)
     except BaseException:
-        rmtree(out, ignore_errors=True)  # which was new or empty
+        rmtree(out, ignore_errors=True)  # it was new or empty
         raise
     kind = type(old).__name__
-    return ImportReport(documents=count, dim=dim, metric=chosen, kind=kind, left_out=left_out, likeness=likeness)
+    return ImportReport(documents=count, dim=dim, metric=chosen, kind=kind, left_out=left_out, similarity=similarity)
 
 
 def _read_vectors(path: Path) -> tuple[Any, NDArray[np.float32]]:
-    """A FAISS index and the vectors in it; those of a lossy one are what it made of them."""
+    """Return a FAISS index and its vectors, which are approximate if the index compresses them."""
     import faiss
 
     try:
@@ -111,17 +117,17 @@ def _read_vectors(path: Path) -> tuple[Any, NDArray[np.float32]]:
         vectors = index.reconstruct_n(0, index.ntotal) if index.ntotal else np.zeros((0, index.d), dtype=np.float32)
     except RuntimeError as error:
         first = str(error).splitlines()[0]
-        raise DataFileError(path, 0, f"is no FAISS index whose vectors can be read ({first})") from error
+        raise DataFileError(path, 0, f"is not a FAISS index from which vectors can be read ({first})") from error
     if not np.isfinite(vectors).all():
-        raise DataFileError(path, 0, "holds vectors with NaN or infinite numbers; embed the documents anew")
+        raise DataFileError(path, 0, "contains vectors with NaN or infinite values; embed the documents again")
     return index, vectors
 
 
-def _likeness(embedder: Embedder, documents: list[Document], vectors: NDArray[np.float32]) -> float | None:
+def _similarity(embedder: Embedder, documents: list[Document], vectors: NDArray[np.float32]) -> float | None:
     if embedder.dim != vectors.shape[1]:
         raise InvalidInputError(
-            f"the stored vectors have {vectors.shape[1]} dimensions, {embedder.name!r} gives {embedder.dim}; "
-            "give the embedder that they were made with, or none"
+            f"the stored vectors have {vectors.shape[1]} dimensions, those of {embedder.name!r} have {embedder.dim}; "
+            "pass the embedder that they were computed with, or None"
         )
     if not documents:
         return None
@@ -129,23 +135,23 @@ def _likeness(embedder: Embedder, documents: list[Document], vectors: NDArray[np
     again = embedder.embed_documents([documents[row].text for row in rows])
     stored = vectors[rows] / np.maximum(np.linalg.norm(vectors[rows], axis=1, keepdims=True), 1e-12)
     cosines = np.einsum("nd,nd->n", again, stored)
-    cosines[~again.any(axis=1) & ~stored.any(axis=1)] = 1  # a text in which the embedder sees nothing
+    cosines[~again.any(axis=1) & ~stored.any(axis=1)] = 1  # both vectors are zero, such as those of an empty text
     least = float(cosines.min())
-    if not least >= _ALIKE:  # NaN is not alike either
+    if not least >= _MIN_SIMILARITY:  # also true for NaN
         raise InvalidInputError(
-            f"{embedder.name!r} gives other vectors than the stored ones (cosine {least:.3f} for the same text); "
-            "give the embedder that they were made with, or none"
+            f"the vectors of {embedder.name!r} differ from the stored ones (cosine {least:.3f} for the same text); "
+            "pass the embedder that they were computed with, or None"
         )
     return least
 
 
 def _metric(
-    old: Any, vectors: NDArray[np.float32], asked: Literal["auto", "cosine", "ip", "l2"], *, embedded: bool
+    old: Any, vectors: NDArray[np.float32], metric: Literal["auto", "cosine", "ip", "l2"], *, embedded: bool
 ) -> Literal["cosine", "ip", "l2"]:
     import faiss
 
-    if asked != "auto":
-        return asked
+    if metric != "auto":
+        return metric
     if embedded or np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
         return "cosine"
     return "ip" if old.metric_type == faiss.METRIC_INNER_PRODUCT else "l2"

@@ -1,4 +1,4 @@
-"""LangChain's messages as prompts for a ragkit model, and completions as messages."""
+"""Convert LangChain messages to prompts, and completions to LangChain messages."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ragkit.records import Chat, Completion, Message, Usage
 
 
 def prompts_of(messages: Sequence[BaseMessage]) -> list[AnyPrompt]:
-    """The forms in which a conversation can be put to a model, the best first.
+    """Return the prompts that can represent a conversation, the preferred one first.
 
     Args:
-        messages: Messages of the system, a human and the model; those of one speaker in a row become one.
+        messages: System, human and AI messages; consecutive messages of one role are merged.
 
     Returns:
-        One text, where a human says all there is; else a `Chat` and, for models that only continue text, the same as a
-        transcript.
+        The text of a single human message. Otherwise a `Chat`, followed by a transcript for models without a chat
+        template.
 
     Raises:
-        InvalidInputError: If there is no message.
+        InvalidInputError: If there are no messages.
     """
     if not messages:
         raise InvalidInputError("a chat model needs at least one message, got none")
@@ -43,17 +43,13 @@ def prompts_of(messages: Sequence[BaseMessage]) -> list[AnyPrompt]:
 
 
 def message_fields(completion: Completion, name: str) -> dict[str, object]:
-    """What a message says of a completion: its reason to end, its cost and the model.
-
-    Returns:
-        The response metadata.
-    """
-    told: dict[str, object] = {"model_name": name, "finish_reason": completion.finish_reason}
-    return told if completion.cost is None else {**told, "cost": completion.cost}
+    """Return the response metadata of a completion: the model, the finish reason and the cost."""
+    fields: dict[str, object] = {"model_name": name, "finish_reason": completion.finish_reason}
+    return fields if completion.cost is None else {**fields, "cost": completion.cost}
 
 
 def message_of(completion: Completion, name: str) -> AIMessage:
-    """A completion as a message."""
+    """Convert a completion to a message."""
     return AIMessage(
         content=completion.text,
         usage_metadata=usage_of(completion.usage),
@@ -62,7 +58,7 @@ def message_of(completion: Completion, name: str) -> AIMessage:
 
 
 def usage_of(usage: Usage) -> UsageMetadata:
-    """Tokens as LangChain counts them."""
+    """Convert token usage to LangChain's format."""
     return UsageMetadata(
         input_tokens=usage.prompt_tokens,
         output_tokens=usage.completion_tokens,
@@ -73,12 +69,12 @@ def usage_of(usage: Usage) -> UsageMetadata:
 
 def _text(message: BaseMessage) -> str:
     if not isinstance(message, HumanMessage | AIMessage | SystemMessage) or getattr(message, "tool_calls", None):
-        raise UnsupportedError(f"ragkit's models take no tools, got {type(message).__name__} about one")
+        raise UnsupportedError(f"tools are not supported, got {type(message).__name__} with a tool call or result")
     if isinstance(message.content, str):
         return message.content
     for block in message.content:
         if not isinstance(block, str) and block.get("type") != "text":
-            raise UnsupportedError(f"ragkit's models take text alone, got a block of type {block.get('type')!r}")
+            raise UnsupportedError(f"only text content is supported, got a block of type {block.get('type')!r}")
     return "".join(block if isinstance(block, str) else block["text"] for block in message.content)
 
 

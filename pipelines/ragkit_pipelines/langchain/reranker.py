@@ -1,4 +1,4 @@
-"""A reranker of ragkit as LangChain's document compressor."""
+"""Use a ragkit reranker as a LangChain document compressor."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
 
 
 class RagkitReranker(BaseDocumentCompressor):
-    """Orders documents by how well they answer a query, and keeps the best; the score goes into their metadata.
+    """Order documents by their relevance to a query, keep the best, and add the score to their metadata.
 
     Attributes:
-        reranker: What judges: anything with ``rerank(queries, hits, k)`` that gives lists of `Hit`; a function of
-            queries and texts to f64[n], higher for better; or a language model with ``score``, for which a document is
-            the better the likelier the query is after it (arXiv 2204.07496).
-        top_n: How many documents are kept; None for all.
+        reranker: One of three kinds: an object with ``rerank(queries, hits, k)`` that returns lists of `Hit`; a
+            function of queries and texts that returns f64[n], higher for better; or a language model with ``score``,
+            which ranks documents by the probability of the query after the document (arXiv 2204.07496).
+        top_n: Number of documents to keep; None for all.
 
     Examples:
         >>> by_length = RagkitReranker(reranker=lambda queries, texts: np.array([len(text) for text in texts]), top_n=1)
@@ -41,11 +41,11 @@ class RagkitReranker(BaseDocumentCompressor):
 
     @field_validator("reranker")
     @classmethod
-    def _judges(cls, reranker: Any) -> Any:
+    def _check(cls, reranker: Any) -> Any:
         able = isinstance(reranker, LanguageModel) and reranker.capabilities.score
         if not able and not callable(reranker) and not hasattr(reranker, "rerank"):
             raise InvalidInputError(
-                "`reranker` must have `rerank`, be a function of queries and texts, or a language model that scores; "
+                "`reranker` must have `rerank`, be a function of queries and texts, or be a model with `score`; "
                 f"got {type(reranker).__name__}"
             )
         return reranker
@@ -54,15 +54,15 @@ class RagkitReranker(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
-        """Order documents by their score and keep the best; equal scores keep their order.
+        """Order documents by their score and keep the best; documents with equal scores keep their order.
 
         Args:
-            documents: The documents; they are not changed.
+            documents: The documents; they are not modified.
             query: The query.
-            callbacks: Not called, for nothing of LangChain's runs inside.
+            callbacks: Not used.
 
         Returns:
-            Copies with ``relevance_score`` in their metadata, the best first.
+            Copies of the documents with ``relevance_score`` in their metadata, the best first.
         """
         if not documents:
             return []
@@ -75,16 +75,16 @@ class RagkitReranker(BaseDocumentCompressor):
     def _ranked(self, documents: Sequence[Document], query: str) -> list[tuple[Document, float]]:
         texts = [document.page_content for document in documents]
         if hasattr(self.reranker, "rerank"):
-            places = {str(place): document for place, document in enumerate(documents)}
+            by_id = {str(n): document for n, document in enumerate(documents)}
             hits = [Hit(id=str(n), score=0.0, rank=n + 1, text=text) for n, text in enumerate(texts)]
             found = cast("list[list[Hit]]", self.reranker.rerank([query], [hits], len(hits)))
-            return [(places[hit.id], hit.score) for hit in found[0]]
+            return [(by_id[hit.id], hit.score) for hit in found[0]]
         if isinstance(self.reranker, LanguageModel):
             prompts = [f"{text}\n\nA question that this text answers:" for text in texts]
             scores = self.reranker.score(prompts, [f" {query}"])[:, 0]
         else:
             scores = np.asarray(self.reranker([query] * len(texts), texts), dtype=np.float64)
         if scores.shape != (len(texts),) or np.isnan(scores).any():
-            raise InvalidInputError(f"`reranker` must give {len(texts)} numbers, got {scores!r}")
+            raise InvalidInputError(f"`reranker` must return {len(texts)} numbers without NaN, got {scores!r}")
         order = np.argsort(-scores, kind="stable").tolist()
-        return [(documents[place], float(scores[place])) for place in order]
+        return [(documents[n], float(scores[n])) for n in order]

@@ -1,4 +1,4 @@
-"""ragkit's pipelines as runnables: config, callbacks, events and batches as LangChain has them."""
+"""Use ragkit pipelines as LangChain runnables, with config, callbacks, events and batches."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ragkit.text import refuse_bare_string
 
 
 def as_runnable(pipeline: Any, *, input_key: str | None = None, keywords: Sequence[str] = ()) -> PipelineRunnable:
-    """A pipeline as a LangChain runnable.
+    """Wrap a pipeline as a LangChain runnable.
 
     Args:
-        pipeline: Anything with ``invoke``; its ``batch``, ``stream`` and async verbs are used where it has them.
-        input_key: The entry of an input mapping that is the pipeline's input; None to hand over inputs as they are.
-        keywords: Entries of an input mapping that are handed over as keyword arguments, such as ``"document"``.
+        pipeline: An object with ``invoke``; its ``batch``, ``stream`` and async methods are used if it has them.
+        input_key: The key of the pipeline's input, if the runnable's input is a mapping; None to pass inputs unchanged.
+        keywords: Keys of the input mapping that are passed as keyword arguments, such as ``"document"``.
 
     Returns:
-        The runnable; it gives what the pipeline gives.
+        The runnable, which returns the results of the pipeline.
 
     Raises:
-        InvalidInputError: If it is no pipeline, keywords are one string, or there are some without an input key.
+        InvalidInputError: If the pipeline has no ``invoke``, or `keywords` is a string or is given without `input_key`.
 
     Examples:
         >>> from ragkit import FewShot, ScriptedModel
@@ -37,17 +37,17 @@ def as_runnable(pipeline: Any, *, input_key: str | None = None, keywords: Sequen
         raise InvalidInputError(f"`pipeline` must have `invoke`, got {type(pipeline).__name__}")
     refuse_bare_string("keywords", keywords)
     if keywords and input_key is None:
-        raise InvalidInputError("`keywords` are entries of a mapping; say by `input_key` which one is the input")
+        raise InvalidInputError("`keywords` requires `input_key`, which names the entry that is the input")
     return PipelineRunnable(pipeline, input_key, tuple(keywords))
 
 
 class PipelineRunnable(Runnable[Any, Any]):
-    """A pipeline among LangChain's runnables; `as_runnable` makes one.
+    """A LangChain runnable that calls a pipeline; created by `as_runnable`.
 
     Attributes:
         pipeline: The pipeline.
-        input_key: The entry of an input mapping that is its input.
-        keywords: Entries that are handed over by name.
+        input_key: The key of its input in an input mapping.
+        keywords: Keys that are passed as keyword arguments.
     """
 
     def __init__(self, pipeline: Any, input_key: str | None, keywords: tuple[str, ...]) -> None:
@@ -74,7 +74,7 @@ class PipelineRunnable(Runnable[Any, Any]):
         return_exceptions: bool = False,
         **kwargs: Any | None,
     ) -> list[Any]:
-        """Run the pipeline on all inputs at once, where it has ``batch`` and nothing goes by name."""
+        """Run the pipeline on all inputs in one call, if it has ``batch`` and there are no keyword arguments."""
         if self.keywords or kwargs or not hasattr(self.pipeline, "batch"):
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
@@ -92,7 +92,7 @@ class PipelineRunnable(Runnable[Any, Any]):
         return_exceptions: bool = False,
         **kwargs: Any | None,
     ) -> list[Any]:
-        """`batch` without blocking the event loop."""
+        """Do what `batch` does, without blocking the event loop."""
         if self.keywords or kwargs or not hasattr(self.pipeline, "batch"):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
@@ -103,12 +103,12 @@ class PipelineRunnable(Runnable[Any, Any]):
 
     @override
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Yield the pieces of an answer; of a pipeline without ``stream`` the whole answer."""
+        """Yield the pieces of an answer, or the complete answer if the pipeline has no ``stream``."""
         yield from self._transform_stream_with_config(iter([input]), self._pieces, config, **kwargs)
 
     @override
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
-        """`stream` without blocking the event loop."""
+        """Do what `stream` does, without blocking the event loop."""
 
         async def given() -> AsyncIterator[Any]:
             yield input
@@ -116,31 +116,29 @@ class PipelineRunnable(Runnable[Any, Any]):
         async for piece in self._atransform_stream_with_config(given(), self._apieces, config, **kwargs):
             yield piece
 
-    # -- inside --------------------------------------------------------------------------------------------------------
-
     def _read(self, input: Any) -> tuple[Any, dict[str, Any]]:
-        """The input of the pipeline, and what goes by name."""
+        """Return the input of the pipeline, and its keyword arguments."""
         if self.input_key is None:
             return input, {}
         if not isinstance(input, Mapping):
             raise InvalidInputError(f"the input must be a mapping with {self.input_key!r}, got {type(input).__name__}")
         missing = [name for name in (self.input_key, *self.keywords) if name not in input]
         if missing:
-            raise InvalidInputError(f"the input has no {', '.join(map(repr, missing))}; its entries: {sorted(input)}")
+            raise InvalidInputError(f"the input has no {', '.join(map(repr, missing))}; its keys: {sorted(input)}")
         return input[self.input_key], {name: input[name] for name in self.keywords}
 
     def _invoke(self, input: Any, **kwargs: Any) -> Any:
-        asked, named = self._read(input)
-        return self.pipeline.invoke(asked, **named, **kwargs)
+        value, named = self._read(input)
+        return self.pipeline.invoke(value, **named, **kwargs)
 
     async def _ainvoke(self, input: Any, **kwargs: Any) -> Any:
-        asked, named = self._read(input)
+        value, named = self._read(input)
         if hasattr(self.pipeline, "ainvoke"):
-            return await self.pipeline.ainvoke(asked, **named, **kwargs)
-        return await asyncio.to_thread(self.pipeline.invoke, asked, **named, **kwargs)
+            return await self.pipeline.ainvoke(value, **named, **kwargs)
+        return await asyncio.to_thread(self.pipeline.invoke, value, **named, **kwargs)
 
     def _outputs(self, inputs: list[Any], *, return_exceptions: bool) -> list[Any]:
-        """All outputs; where errors are wanted in their places, a failing batch is run again one by one."""
+        """Return all outputs; if errors are returned, a failing batch is repeated one by one."""
         try:
             return list(self.pipeline.batch([self._read(each)[0] for each in inputs]))
         except Exception:
@@ -151,25 +149,25 @@ class PipelineRunnable(Runnable[Any, Any]):
     def _output_or_error(self, input: Any) -> Any:
         try:
             return self._invoke(input)
-        except Exception as error:  # noqa: BLE001 - handed to who asked
+        except Exception as error:  # noqa: BLE001 - returned to the caller
             return error
 
     def _pieces(self, inputs: Iterator[Any], **kwargs: Any) -> Iterator[Any]:
         for each in inputs:
-            asked, named = self._read(each)
+            value, named = self._read(each)
             if hasattr(self.pipeline, "stream"):
-                yield from self.pipeline.stream(asked, **named, **kwargs)
+                yield from self.pipeline.stream(value, **named, **kwargs)
             else:
-                yield self.pipeline.invoke(asked, **named, **kwargs)
+                yield self.pipeline.invoke(value, **named, **kwargs)
 
     async def _apieces(self, inputs: AsyncIterator[Any], **kwargs: Any) -> AsyncIterator[Any]:
         async for each in inputs:
-            asked, named = self._read(each)
+            value, named = self._read(each)
             if hasattr(self.pipeline, "astream"):
-                async for piece in self.pipeline.astream(asked, **named, **kwargs):
+                async for piece in self.pipeline.astream(value, **named, **kwargs):
                     yield piece
             elif hasattr(self.pipeline, "stream"):
-                pieces, end = iter(self.pipeline.stream(asked, **named, **kwargs)), object()
+                pieces, end = iter(self.pipeline.stream(value, **named, **kwargs)), object()
                 while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
                     yield piece
             else:

@@ -1,4 +1,4 @@
-"""Searches over an `Index` that give LangChain documents: many queries each, by likeness, relevance or diversity."""
+"""Search an `Index` for LangChain documents by similarity, relevance or diversity, with many queries per call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ragkit_pipelines.langchain.filters import Filter, read_where
 
 Scored = tuple[Document, float]
 Vectors = NDArray[np.float32]
-_FEW = 64  # documents that are shown to a filter function at first
+_FIRST_FETCH = 64  # documents that a filter function receives first
 
 
 class SearchedStore(VectorStore):
@@ -37,8 +37,11 @@ class SearchedStore(VectorStore):
 class Searches:
     """The searches that the vector store and the retriever share.
 
+    Queries are f32[m, dim], or texts for `embed` and `aembed`. A filter is a metadata filter, or a function of a
+    `Document`. Every search returns a list per query, the best document first.
+
     Attributes:
-        index: What is searched.
+        index: The index.
     """
 
     def __init__(self, index: Index) -> None:
@@ -52,7 +55,7 @@ class Searches:
         return self._embedder().embed_queries(queries)
 
     async def aembed(self, queries: Sequence[str]) -> Vectors:
-        """Embed queries without blocking the event loop, by LangChain's own async methods where it has them."""
+        """Embed queries without blocking the event loop, with LangChain's async method if there is one."""
         refuse_bare_string("queries", queries)
         embedder = self._embedder()
         if isinstance(embedder, LangChainEmbedder):
@@ -60,35 +63,13 @@ class Searches:
         return await asyncio.to_thread(embedder.embed_queries, queries)
 
     def nearest(self, queries: Vectors, k: int, filter: Filter | None) -> list[list[Scored]]:
-        """The k nearest documents of each query that a filter lets through.
-
-        Args:
-            queries: f32[m, dim].
-            k: How many.
-            filter: A filter on metadata, or a function of a `Document`.
-
-        Returns:
-            For each query documents with the index's scores, the best first.
-        """
+        """Return the k most similar documents that match a filter, with their scores."""
         return [[(document, score) for _, score, document in row] for row in self._keyed(queries, k, filter)]
 
     def relevant(
         self, queries: Vectors, k: int, filter: Filter | None, score_threshold: float | None
     ) -> list[list[Scored]]:
-        """Do what `nearest` does with scores from 0 to 1, none of them below a threshold.
-
-        Args:
-            queries: f32[m, dim].
-            k: How many.
-            filter: A filter on metadata, or a function of a `Document`.
-            score_threshold: The least relevance, 0 to 1; None for any.
-
-        Returns:
-            For each query documents with their relevance, as `relevance` gives it.
-
-        Raises:
-            InvalidInputError: If the threshold is out of its range.
-        """
+        """Return those of the k most similar documents whose relevance reaches a threshold from 0 to 1."""
         if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise InvalidInputError(f"`score_threshold` must be between 0 and 1, got {score_threshold!r}")
         least, scale = score_threshold or 0.0, self.relevance()
@@ -96,7 +77,7 @@ class Searches:
         return [[pair for pair in row if pair[1] >= least] for row in judged]
 
     def relevance(self) -> Callable[[float], float]:
-        """What turns a score into a relevance: the cosine of vectors of length 1, negative ones as 0."""
+        """Return the function from scores to relevance: the cosine of unit vectors, or 0 if it is negative."""
         if self._euclidean:  # |a - b|^2 = 2 - 2 a.b
             return lambda score: min(1.0, max(0.0, 1 + score / 2))
         return lambda score: min(1.0, max(0.0, score))
@@ -104,88 +85,67 @@ class Searches:
     def diverse(
         self, queries: Vectors, k: int, filter: Filter | None, *, fetch_k: int = 20, lambda_mult: float = 0.5
     ) -> list[list[Document]]:
-        """Documents near each query and unlike each other, by maximal marginal relevance.
-
-        Args:
-            queries: f32[m, dim].
-            k: How many.
-            filter: A filter on metadata, or a function of a `Document`.
-            fetch_k: How many candidates are looked at.
-            lambda_mult: 1 for likeness to the query alone, 0 for unlikeness alone.
-
-        Returns:
-            For each query documents in the order of choice.
-
-        Raises:
-            InvalidInputError: If an argument is out of its range.
-        """
+        """Return k of ``fetch_k`` candidates by maximal marginal relevance, in the order of selection."""
         _check_k(k)
         if not 0 <= lambda_mult <= 1:
             raise InvalidInputError(f"`lambda_mult` must be between 0 and 1, got {lambda_mult!r}")
         if type(fetch_k) is not int or fetch_k < 1:
-            raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {fetch_k!r}")
+            raise InvalidInputError(f"`fetch_k` must be an integer of at least 1, got {fetch_k!r}")
         chosen = []
         for query, row in zip(queries, self._keyed(queries, max(k, fetch_k), filter), strict=True):
             vectors = self.index.get_vectors_by_keys([key for key, _, _ in row])
-            places, _ = mmr(unit(query[None])[0], unit(vectors), k, lambda_mult)
-            chosen.append([row[place][2] for place in places.tolist()])
+            order, _ = mmr(unit(query[None])[0], unit(vectors), k, lambda_mult)
+            chosen.append([row[n][2] for n in order.tolist()])
         return chosen
 
     def _keyed(self, queries: Vectors, k: int, filter: Filter | None) -> list[list[tuple[int, float, Document]]]:
-        """Keys, scores and documents of the nearest."""
+        """Return keys, scores and documents of the most similar documents."""
         if callable(filter):
-            return self._let_through(queries, k, filter)
+            return self._filtered(queries, k, filter)
         found = self.index.search_documents(queries, k, where=None if filter is None else read_where(filter))
         return [
             [(key, score, of_parts(each.text, each.metadata, each.id)) for key, score, each in row] for row in found
         ]
 
-    def _let_through(
+    def _filtered(
         self, queries: Vectors, k: int, function: Callable[[Document], bool]
     ) -> list[list[tuple[int, float, Document]]]:
-        """The nearest that a function lets through: ever more are fetched until there are k, or no more."""
+        """Return the most similar documents that a function accepts; fetches more until there are k, or no more."""
         _check_k(k)
         found: list[list[tuple[int, float, Document]]] = [[] for _ in range(len(queries))]
-        places, fetch, total = list(range(len(queries))), max(_FEW, 4 * k), len(self.index)
-        while places:
-            rows = self._keyed(queries[places], min(fetch, total), None)
-            for place, row in zip(places, rows, strict=True):
-                found[place] = [each for each in row if function(each[2])][:k]
-            places = [place for place in places if len(found[place]) < k and fetch < total]
+        pending, fetch, total = list(range(len(queries))), max(_FIRST_FETCH, 4 * k), len(self.index)
+        while pending:
+            rows = self._keyed(queries[pending], min(fetch, total), None)
+            for n, row in zip(pending, rows, strict=True):
+                found[n] = [each for each in row if function(each[2])][:k]
+            pending = [n for n in pending if len(found[n]) < k and fetch < total]
             fetch *= 4
         return found
 
     def _embedder(self) -> Embedder:
         if self.index.embedder is None:
-            raise InvalidInputError("this index has no embedder; search by vector")
+            raise InvalidInputError("the index has no embedder for queries; search by vector")
         return self.index.embedder
 
 
 def one_row(embedding: Sequence[float] | NDArray[np.floating]) -> Vectors:
-    """A vector as a batch of one, f32[1, d].
-
-    Returns:
-        The batch.
-
-    Raises:
-        InvalidInputError: If it is not one vector.
-    """
+    """Return a vector as a batch of one, f32[1, d]."""
     row = np.asarray(embedding, dtype=np.float32)
     if row.ndim != 1:
-        raise InvalidInputError(f"`embedding` must be one vector, got shape {row.shape}")
+        raise InvalidInputError(f"`embedding` must be a single vector, got an array of shape {row.shape}")
     return row[None]
 
 
 def documents_of(row: Sequence[Scored]) -> list[Document]:
-    """Documents without their scores."""
+    """Return documents without their scores."""
     return [document for document, _ in row]
 
 
 def of_parts(text: str, metadata: Mapping[str, object] | None, name: str | None) -> Document:
-    """A LangChain document."""
+    """Create a LangChain document."""
     return Document(page_content=text, metadata=metadata or {}, id=name)
 
 
 def _check_k(k: int) -> None:
     if type(k) is not int or k < 0:
-        raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
+        raise InvalidInputError(f"`k` must be an integer of at least 0, got {k!r}")

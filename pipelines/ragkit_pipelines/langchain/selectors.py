@@ -1,4 +1,4 @@
-"""Example selectors with the constructors that LangChain's own have."""
+"""LangChain example selectors that replace LangChain's own, with the same constructors."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ AnyEmbedding = str | Embedder | Embeddings
 
 
 class RagkitExampleSelector(LangChainSelector):
-    """Examples whose input means what the query means; in the place of ``SemanticSimilarityExampleSelector``.
+    """Select examples whose input is semantically similar; replaces ``SemanticSimilarityExampleSelector``.
 
-    Only the input is searched, and examples come back as they were given. Any other selector of ragkit becomes one of
-    LangChain's by ``RagkitExampleSelector(selector, k, input_key)`` or ``selector.as_langchain()``.
+    Only the input is searched, and examples are returned unchanged. Any other ragkit selector becomes a LangChain
+    selector with ``RagkitExampleSelector(selector, k, input_key)`` or ``selector.as_langchain()``.
 
     Examples:
         >>> pool = [{"question": "dim the lamp", "answer": "light"}, {"question": "play a song", "answer": "music"}]
@@ -40,14 +40,14 @@ class RagkitExampleSelector(LangChainSelector):
         input_key: str = "input",
         output_key: str = "output",
     ) -> Self:
-        """Build a pool of examples and a selector over it.
+        """Create a selector of examples.
 
         Args:
             examples: The examples.
             embedding: LangChain embeddings, a ragkit embedder or its spec.
-            k: How many are chosen.
-            input_key: The entry that is searched, and the input variable that it is searched by.
-            output_key: The entry that holds the answer.
+            k: Number of examples to select.
+            input_key: The field that is searched, which is also the name of the query variable.
+            output_key: The field that contains the answer.
 
         Returns:
             The selector.
@@ -57,7 +57,7 @@ class RagkitExampleSelector(LangChainSelector):
 
 
 class RagkitMmrExampleSelector(LangChainSelector):
-    """Examples near the query and unlike each other; in the place of ``MaxMarginalRelevanceExampleSelector``."""
+    """Select similar and diverse examples; replaces ``MaxMarginalRelevanceExampleSelector``."""
 
     @classmethod
     def from_examples(
@@ -71,16 +71,16 @@ class RagkitMmrExampleSelector(LangChainSelector):
         input_key: str = "input",
         output_key: str = "output",
     ) -> Self:
-        """Build a pool of examples and a selector over it.
+        """Create a selector of examples.
 
         Args:
             examples: The examples.
             embedding: LangChain embeddings, a ragkit embedder or its spec.
-            k: How many are chosen.
-            fetch_k: How many candidates are looked at.
-            lambda_mult: 1 for likeness to the query alone, 0 for unlikeness alone.
-            input_key: The entry that is searched, and the input variable that it is searched by.
-            output_key: The entry that holds the answer.
+            k: Number of examples to select.
+            fetch_k: Number of candidates.
+            lambda_mult: 1 for similarity to the query only, 0 for diversity only.
+            input_key: The field that is searched, which is also the name of the query variable.
+            output_key: The field that contains the answer.
 
         Returns:
             The selector.
@@ -90,7 +90,7 @@ class RagkitMmrExampleSelector(LangChainSelector):
 
 
 class RagkitHybridExampleSelector(LangChainSelector):
-    """Examples by words and by meaning together: several rankings fused into one."""
+    """Select examples by lexical and semantic similarity, by fusing several rankings."""
 
     @classmethod
     def from_examples(
@@ -103,15 +103,15 @@ class RagkitHybridExampleSelector(LangChainSelector):
         input_key: str = "input",
         output_key: str = "output",
     ) -> Self:
-        """Build a pool of examples and a selector over it.
+        """Create a selector of examples.
 
         Args:
             examples: The examples.
             embedding: LangChain embeddings, a ragkit embedder or its spec.
-            k: How many are chosen.
-            weights: Names of selectors, each with its weight; ``{"bm25": 1, "embedding": 1}`` if None.
-            input_key: The entry that is searched, and the input variable that it is searched by.
-            output_key: The entry that holds the answer.
+            k: Number of examples to select.
+            weights: Weights by name of the selector; ``{"bm25": 1, "embedding": 1}`` if None.
+            input_key: The field that is searched, which is also the name of the query variable.
+            output_key: The field that contains the answer.
 
         Returns:
             The selector.

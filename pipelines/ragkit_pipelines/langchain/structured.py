@@ -1,4 +1,4 @@
-"""Answers as JSON by a schema, checked, from models that write text."""
+"""Structured output: JSON that matches a schema, from models that generate text."""
 
 from __future__ import annotations
 
@@ -15,29 +15,19 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 
-_ASKED = "Answer with one JSON object that follows this JSON schema, and nothing else:\n"
+_INSTRUCTION = "Answer only with one JSON object that matches this JSON schema:\n"
 
 
 def structured(
-    model: BaseChatModel, schema: dict[str, Any] | type, *, include_raw: bool, able: bool
+    model: BaseChatModel, schema: dict[str, Any] | type, *, include_raw: bool, constrained: bool
 ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-    """A chat model whose answers are read by a schema.
-
-    Args:
-        model: The chat model.
-        schema: A pydantic model, a ``TypedDict`` or a JSON schema.
-        include_raw: Whether to give a mapping with ``raw``, ``parsed`` and ``parsing_error`` instead of raising.
-        able: Whether the model takes ``schema=``; if not, the schema is put into the prompt.
-
-    Returns:
-        A runnable.
-    """
+    """Return the runnable of `RagkitChatModel.with_structured_output`; if not constrained, prompts state the schema."""
     shape = convert_to_json_schema(schema)
     traced = {"kwargs": {"method": "json_schema"}, "schema": shape}
-    asked: Any = model.bind(ls_structured_output_format=traced, **({"schema": shape} if able else {}))
-    if not able:
-        words = _ASKED + json.dumps(shape, ensure_ascii=False)
-        asked = RunnableLambda(lambda given: [*_messages(given), HumanMessage(content=words)]) | asked
+    chain: Any = model.bind(ls_structured_output_format=traced, **({"schema": shape} if constrained else {}))
+    if not constrained:
+        words = _INSTRUCTION + json.dumps(shape, ensure_ascii=False)
+        chain = RunnableLambda(lambda given: [*_messages(given), HumanMessage(content=words)]) | chain
     parser: Any = JsonOutputParser()
     if isinstance(schema, type) and issubclass(schema, BaseModel | BaseModelV1):
         parser = PydanticOutputParser(pydantic_object=schema)
@@ -45,8 +35,8 @@ def structured(
         read: Any = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
         unread: Any = RunnablePassthrough.assign(parsed=lambda _: None)
         parser = read.with_fallbacks([unread], exception_key="parsing_error")
-        asked = RunnableMap({"raw": asked})
-    return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", asked | parser)
+        chain = RunnableMap({"raw": chain})
+    return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain | parser)
 
 
 def _messages(given: LanguageModelInput) -> list[BaseMessage]:

@@ -1,4 +1,4 @@
-"""Answers from documents, each with the places that it rests on."""
+"""Answer questions from documents, with citations of the supporting passages."""
 
 from ragkit_pipelines.rag.answers import Citation as Citation
 from ragkit_pipelines.rag.answers import CitedAnswer as CitedAnswer

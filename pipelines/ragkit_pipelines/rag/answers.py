@@ -1,28 +1,28 @@
-"""An answer, what it cites, and how it came about."""
+"""Answers with citations and their trace, complete or as a stream."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ragkit.records import Completion, Hit, Prompt, Usage
 
-# [1], [1, 2] and [1][2]; a Markdown link [1](address) is none.
+# [1], [1, 2] and [1][2], but not the Markdown link [1](address).
 _MARK = re.compile(r"\[(\d{1,9}(?:\s*[,;]\s*\d{1,9})*)\](?!\()")
 _NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Citation:
-    """What a number in an answer points at.
+    """A citation in an answer.
 
     Attributes:
-        number: The number, as it stands in the answer.
+        number: The number in the answer.
         id: Id of the document.
-        source: The file or whatever else the document's metadata call its source.
-        span: Start and end of the text in its source, in characters; None where the document does not say.
-        text: The text that is cited.
+        source: The document's ``source`` in its metadata, such as its file.
+        span: Start and end of the text in its source, in characters; None if the document does not contain them.
+        text: The cited text.
     """
 
     number: int
@@ -34,20 +34,20 @@ class Citation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CitedAnswer:
-    """An answer with its evidence and its trace.
+    """An answer with its citations and its trace.
 
     Attributes:
         text: The answer.
-        citations: What the numbers in it point at, each once, in their order in the text.
-        flagged: Numbers in it that point at nothing that was shown.
-        refused: Whether the documents do not answer the question; `text` then says so.
-        question: The question as it was searched, which is another one than asked after a conversation.
-        hits: The passages that were shown, numbered from 1.
-        dropped: Ids that were found and not shown, with the reason.
-        prompt: What the model was asked; None where none was.
-        completion: What it answered.
-        rewriting: The completion that made the question, after a conversation.
-        seconds: Time of each stage; a batch's time is shared out.
+        citations: The citations in it, without repetitions, in the order of the text.
+        flagged: Numbers in it that do not refer to a passage of the prompt.
+        refused: Whether the documents do not answer the question; `text` is then the refusal.
+        question: The query of the retriever. It differs from the question after a conversation.
+        hits: The passages in the prompt, numbered from 1.
+        dropped: Ids of retrieved passages that are not in the prompt, with the reason.
+        prompt: The prompt; None if no model was called.
+        completion: The completion of the model.
+        rewriting: The completion that rewrote the question, after a conversation.
+        seconds: Time of each stage; the time of a batch is divided equally among its questions.
     """
 
     text: str
@@ -64,53 +64,66 @@ class CitedAnswer:
 
     @property
     def supported(self) -> bool:
-        """Whether the answer cites something, and nothing that was not shown."""
+        """Whether the answer has citations, and all of them refer to passages of the prompt."""
         return bool(self.citations) and not self.flagged
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all calls."""
+        """Token usage of all calls."""
         return sum((each.usage for each in (self.rewriting, self.completion) if each is not None), Usage())
 
     @property
     def cost(self) -> float | None:
-        """Money of all calls in US dollars; None where a price is unknown."""
+        """Cost of all calls in US dollars; None if a price is unknown."""
         costs = [each.cost for each in (self.rewriting, self.completion) if each is not None]
         return None if any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs)
 
 
+class AnswerStream(Iterator[str]):
+    """The pieces of an answer while it is generated; `answer` is the complete answer with its citations."""
+
+    def __init__(self, pieces: Iterator[str], finish: Callable[[str], CitedAnswer]) -> None:
+        """Wrap the pieces."""
+        self._pieces, self._finish = pieces, finish
+        self._text = ""
+        self._answer: CitedAnswer | None = None
+
+    def __next__(self) -> str:
+        try:
+            piece = next(self._pieces)
+        except StopIteration:
+            if self._answer is None:
+                self._answer = self._finish(self._text)
+            raise
+        self._text += piece
+        return piece
+
+    @property
+    def answer(self) -> CitedAnswer:
+        """The complete answer; reads the rest of the stream first."""
+        for _ in self:
+            pass
+        assert self._answer is not None  # noqa: S101 - set at the end of the stream
+        return self._answer
+
+
 def read_citations(text: str, hits: Sequence[Hit]) -> tuple[tuple[Citation, ...], tuple[int, ...]]:
-    """Check the numbers in an answer against the passages that were shown.
-
-    Args:
-        text: The answer.
-        hits: The passages, numbered from 1.
-
-    Returns:
-        What the numbers point at, and the numbers that point at nothing.
-    """
+    """Return the citations in an answer, and the numbers in it that do not refer to a passage."""
     numbers = dict.fromkeys(int(number) for mark in _MARK.findall(text) for number in _NUMBER.findall(mark))
-    good = [number for number in numbers if 1 <= number <= len(hits)]
+    valid = [number for number in numbers if 1 <= number <= len(hits)]
     return (
-        tuple(citation_of(number, hits[number - 1]) for number in good),
-        tuple(number for number in numbers if number not in good),
+        tuple(citation_of(number, hits[number - 1]) for number in valid),
+        tuple(number for number in numbers if number not in valid),
     )
 
 
 def without_marks(text: str) -> str:
-    """An answer without the numbers that cite, and without the space before them.
-
-    Args:
-        text: The answer.
-
-    Returns:
-        The bare answer.
-    """
+    """Remove the citation numbers from an answer, and the space before them."""
     return re.sub(rf"\s*{_MARK.pattern}", "", text)
 
 
 def citation_of(number: int, hit: Hit) -> Citation:
-    """A citation of a whole passage."""
+    """Return the citation of a whole passage."""
     source = (hit.metadata or {}).get("source")
     return Citation(
         number=number, id=hit.id, source=source if isinstance(source, str) else None, span=hit.span, text=hit.text

@@ -1,10 +1,11 @@
-"""An answer without a language model: the sentences that come nearest to the question."""
+"""Answer without a language model, by quoting the sentences that are most similar to the question."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from math import log
 from typing import NamedTuple
@@ -19,19 +20,31 @@ from ragkit.pairwise import inner_products
 from ragkit.protocols import Embedder
 from ragkit.records import Hit
 from ragkit_pipelines.rag.answers import Citation, citation_of
-from ragkit_pipelines.rag.sentences import sentence_spans
 
-# A heading of Markdown by itself, or a block of code: near to many questions, and an answer to none.
+# A Markdown heading or a code block, which is similar to many questions but does not answer any.
 _NO_ANSWER = re.compile(r"#{1,6} [^\n]*\Z|```")
+# A sentence ends at a punctuation mark before white space, at a blank line, and before the next item of a list.
+_END = re.compile(
+    r"""
+    (?<=[.!?…])["'”’)\]]*\s+(?=["'“‘(\[]*[^\W_a-z]|[-*•]\s)   # a mark before the possible start of a sentence
+    | (?<=[。！？])                                            # marks that are not followed by a space
+    | \n\s*\n                                                  # a blank line
+    | \n(?=\s*(?:[-*•]|\d+[.)]|\#+|\|)\s)                      # a list item, a heading, or a table row
+    """,
+    re.VERBOSE,
+)
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(\[\"“])(?:[^\W\d_]|[A-Z]\.[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|al|cf|e\.g|i\.e|No|Fig|Eq|Vol|pp|approx)\.$"
+)
 
 
 class Extract(NamedTuple):
-    """What was read out of some passages.
+    """The sentences that answer a question.
 
     Attributes:
-        text: The sentences in the order of the passages, each with its number; empty where none is near enough.
-        citations: Each sentence with its place in its source.
-        score: Score of the best sentence, whether it was near enough or not.
+        text: The sentences in the order of the passages, with citation numbers; empty if no sentence is similar enough.
+        citations: The citation of each sentence.
+        score: Score of the best sentence, even if it is too low.
     """
 
     text: str
@@ -47,16 +60,16 @@ class _Sentence(NamedTuple):
 
 
 class ExtractiveReader:
-    """Answer with the sentences of the passages that are most like the question.
+    """Answer with the sentences of the passages that are most similar to the question.
 
-    Their score is the mean of two shares: the cosine of sentence and question, and how much of the question's words the
-    sentence holds, rare words counting more.
+    The score of a sentence is the mean of two values: its cosine similarity to the question, and the share of the
+    question's terms that it contains, weighted by IDF.
 
     Attributes:
-        embedder: What compares sentences and questions.
-        sentences: How many are given at the most.
-        min_score: What the best sentence must reach; below it the documents are taken not to answer.
-        analyzer: Turns a text into its terms.
+        embedder: The embedder of sentences and questions.
+        sentences: Maximum number of sentences.
+        min_score: Minimum score of the best sentence; below it, the question is not answered.
+        analyzer: Function from a text to its terms.
     """
 
     def __init__(
@@ -67,12 +80,12 @@ class ExtractiveReader:
         min_score: float = 0.3,
         analyzer: str | Analyzer | None = WordAnalyzer("english", STOP_WORDS),  # noqa: B008
     ) -> None:
-        """Choose how to read.
+        """Create a reader.
 
         Args:
             embedder: An embedder or its spec.
-            sentences: How many sentences are given at the most, at least 1.
-            min_score: What the best sentence must reach, up to 1.
+            sentences: Maximum number of sentences, at least 1.
+            min_score: Minimum score of the best sentence, at most 1.
             analyzer: The language of a stemmer, None for whole words, or a function from a text to its terms.
 
         Raises:
@@ -87,28 +100,20 @@ class ExtractiveReader:
         self.analyzer = load_analyzer(analyzer)
 
     def read(self, questions: Sequence[str], passages: Sequence[Sequence[Hit]]) -> list[Extract]:
-        """Answer each question from its passages; all sentences are embedded together, equal ones once.
+        """Answer each question from its own passages; all sentences are embedded as one batch."""
+        candidates = [[each for n, hit in enumerate(hits, 1) for each in _sentences(n, hit)] for hits in passages]
+        texts = sorted({each.text for own in candidates for each in own}, key=len)
+        rows = {text: row for row, text in enumerate(texts)}
+        vectors, queries = self.embedder.embed_documents(texts), self.embedder.embed_queries(list(questions))
+        extracts = []
+        for question, own, query, hits in zip(questions, candidates, queries, passages, strict=True):
+            similarity = inner_products(vectors[[rows[each.text] for each in own]], query)
+            scores = (similarity + self._term_overlap(question, own)) / 2
+            extracts.append(self._best(own, scores.round(6), hits))
+        return extracts
 
-        Args:
-            questions: n questions.
-            passages: For each of them its passages, the best first.
-
-        Returns:
-            For each question what was read.
-        """
-        held = [[each for n, hit in enumerate(hits, 1) for each in _sentences(n, hit)] for hits in passages]
-        texts = sorted({each.text for own in held for each in own}, key=len)
-        places = {text: place for place, text in enumerate(texts)}
-        vectors, asked = self.embedder.embed_documents(texts), self.embedder.embed_queries(list(questions))
-        read = []
-        for question, own, vector, hits in zip(questions, held, asked, passages, strict=True):
-            likeness = inner_products(vectors[[places[each.text] for each in own]], vector)
-            scores = (likeness + self._shared(question, own)) / 2
-            read.append(self._chosen(own, scores.round(6), hits))
-        return read
-
-    def _shared(self, question: str, sentences: Sequence[_Sentence]) -> NDArray[np.float64]:
-        """The share of the question's words that each sentence holds, by how rare they are among these sentences."""
+    def _term_overlap(self, question: str, sentences: Sequence[_Sentence]) -> NDArray[np.float64]:
+        """Return the share of the question's terms in each sentence, weighted by their IDF in these sentences."""
         wanted = set(self.analyzer(question))
         terms = [wanted & set(self.analyzer(each.text)) for each in sentences]
         frequency = Counter(term for own in terms for term in own)
@@ -117,12 +122,12 @@ class ExtractiveReader:
         total = sum(weights.values()) or 1.0
         return np.array([sum(weights[term] for term in sorted(own)) / total for own in terms], dtype=np.float64)
 
-    def _chosen(self, sentences: Sequence[_Sentence], scores: NDArray[np.float64], hits: Sequence[Hit]) -> Extract:
+    def _best(self, sentences: Sequence[_Sentence], scores: NDArray[np.float64], hits: Sequence[Hit]) -> Extract:
         if not len(scores) or scores.max() < self.min_score:
             return Extract("", (), float(scores.max(initial=0.0)))
         best = np.argsort(-scores, kind="stable")[: self.sentences].tolist()
-        kept = [sentences[place] for place in sorted(best) if scores[place] >= self.min_score]
-        # Neighbouring sentences of one passage read better under one number.
+        kept = [sentences[row] for row in sorted(best) if scores[row] >= self.min_score]
+        # Consecutive sentences of one passage share a citation number, which is easier to read.
         parts = []
         for number, own in groupby(kept, key=lambda each: each.number):
             parts.append(f"{' '.join(' '.join(each.text.split()) for each in own)} [{number}]")
@@ -136,6 +141,30 @@ def _sentences(number: int, hit: Hit) -> list[_Sentence]:
 
 def _citation(sentence: _Sentence, hits: Sequence[Hit]) -> Citation:
     hit = hits[sentence.number - 1]
-    whole = citation_of(sentence.number, hit)
     span = None if hit.span is None else (hit.span[0] + sentence.start, hit.span[0] + sentence.end)
-    return Citation(number=whole.number, id=whole.id, source=whole.source, span=span, text=sentence.text)
+    return replace(citation_of(sentence.number, hit), span=span, text=sentence.text)
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Split a text into sentences.
+
+    Args:
+        text: Prose, lists or Markdown.
+
+    Returns:
+        Start and end of each sentence, without surrounding white space.
+
+    Examples:
+        >>> text = "Dr. Who came. He left at 5 p.m. yesterday!  - Really?"
+        >>> [text[start:end] for start, end in sentence_spans(text)]
+        ['Dr. Who came.', 'He left at 5 p.m. yesterday!', '- Really?']
+    """
+    ends = [(found.start(), found.end()) for found in _END.finditer(text)]
+    cuts = [0, *(after for at, after in ends if not _ABBREVIATION.search(text[max(0, at - 12) : at]))]
+    spans = []
+    for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True):
+        own = text[start:end]
+        if own.strip():
+            first = start + len(own) - len(own.lstrip())
+            spans.append((first, start + len(own.rstrip())))
+    return spans

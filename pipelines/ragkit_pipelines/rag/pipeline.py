@@ -1,4 +1,4 @@
-"""Retrieve, then answer: questions and conversations over documents, with citations that are checked."""
+"""Retrieve passages, and answer questions and conversations from them with verified citations."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from ragkit.models import load_model
 from ragkit.models.base import CompletionStream
 from ragkit.protocols import LanguageModel, Retriever
 from ragkit.records import Chat, Completion, Hit, Prompt
-from ragkit_pipelines.rag.answers import CitedAnswer, read_citations
+from ragkit_pipelines.rag.answers import AnswerStream, CitedAnswer, read_citations
 from ragkit_pipelines.rag.extractive import ExtractiveReader
-from ragkit_pipelines.rag.passages import pack
-from ragkit_pipelines.rag.prompts import INSTRUCTION, REFUSAL, answer_prompt, is_refusal, rewrite_prompt
-from ragkit_pipelines.rag.questions import Question, Work, read_question, take_questions
-from ragkit_pipelines.rag.streaming import AnswerStream
+from ragkit_pipelines.rag.prompts import INSTRUCTION, REFUSAL, answer_prompt, is_refusal, pack, rewrite_prompt
+from ragkit_pipelines.rag.questions import Question, Work, read_question, set_rewritten
 
 Where = Mapping[str, object]
-_WITHOUT_WINDOW = 3000  # tokens of passages where a model does not say how much it reads
-_AROUND = 16  # tokens that a model adds around a prompt
+_DEFAULT_LIMIT = 3000  # tokens of passages if the context window of the model is unknown
+_OVERHEAD = 16  # tokens that a chat template adds to a prompt
+_REWRITE_TOKENS = 128
 
 
 class RetrieveThenAnswer:
-    """Find passages, show them to a model, and check what it cites.
+    """Retrieve passages, prompt a model with them, and verify the citations in its answer.
 
-    A question without passages, or with none that is good enough, is refused before a model is asked. A conversation is
-    a `Chat` whose last message is the question; the model first puts it into words of its own. Without a language model
-    an `ExtractiveReader` answers with sentences of the passages.
+    If no passage is found, or the best one scores below `min_score`, the question is refused without calling the model.
+    A conversation is a `Chat` whose last message is the question; the model first rewrites the question so that it can
+    be understood without the conversation. An `ExtractiveReader` answers with sentences of the passages, without a
+    language model.
 
     Attributes:
-        model: The model or the reader.
-        retriever: Where passages come from.
-        k: How many are fetched.
-        max_tokens: Tokens of an answer at the most.
-        token_limit: Tokens of the passages at the most.
-        min_score: What the best hit must score.
-        instruction: What the model is told.
-        refusal: What it is told to write where the passages do not answer.
+        model: The model or the extractive reader.
+        retriever: The retriever of passages.
+        k: Number of passages to retrieve.
+        max_tokens: Maximum number of tokens of an answer.
+        token_limit: Maximum number of tokens of all passages.
+        min_score: Minimum score of the best passage.
+        instruction: The instruction for the model.
+        refusal: The answer of the model if the passages do not answer the question.
 
     Examples:
         >>> from ragkit import BM25Retriever, ScriptedModel
@@ -63,26 +63,26 @@ class RetrieveThenAnswer:
         instruction: str = INSTRUCTION,
         refusal: str = REFUSAL,
     ) -> None:
-        """Put the parts together.
+        """Create the pipeline.
 
         Args:
-            model: A model or its spec; ``"extractive"`` or an `ExtractiveReader` for answers without one.
-            retriever: Where passages come from.
-            k: How many are fetched, at least 1.
-            max_tokens: Tokens of an answer at the most.
-            token_limit: Tokens of the passages at the most; what the model's window leaves, or 3,000, if None.
-            min_score: What the best hit must score, in the retriever's own measure; anything will do if None.
-            instruction: What the model is told; it should ask for citations and name the refusal.
-            refusal: The words by which the model says that the passages do not answer.
+            model: A model or its spec; ``"extractive"`` or an `ExtractiveReader` to answer without a language model.
+            retriever: The retriever of passages.
+            k: Number of passages to retrieve, at least 1.
+            max_tokens: Maximum number of tokens of an answer.
+            token_limit: Maximum number of tokens of all passages. If None, the passages may fill the context window,
+                or take 3,000 tokens if it is unknown.
+            min_score: Minimum score of the best passage, on the scale of the retriever; None for no minimum.
+            instruction: The instruction for the model. It should ask for citations and state the refusal.
+            refusal: The answer of the model if the passages do not answer the question.
 
         Raises:
             InvalidInputError: If an argument is out of its range.
         """
-        if any(
-            type(each) is not int or each < 1 for each in (k, max_tokens, 1 if token_limit is None else token_limit)
-        ):
+        numbers = (k, max_tokens, 1 if token_limit is None else token_limit)
+        if any(type(each) is not int or each < 1 for each in numbers):
             raise InvalidInputError(
-                "`k`, `max_tokens` and `token_limit` must be whole numbers of at least 1, "
+                "`k`, `max_tokens` and `token_limit` must be integers of at least 1, "
                 f"got {k!r}, {max_tokens!r} and {token_limit!r}"
             )
         if not instruction.strip() or not refusal.strip():
@@ -95,8 +95,6 @@ class RetrieveThenAnswer:
         self.retriever, self.k = retriever, k
         self.max_tokens, self.token_limit, self.min_score = max_tokens, token_limit, min_score
         self.instruction, self.refusal = instruction, refusal
-
-    # -- asking --------------------------------------------------------------------------------------------------------
 
     @overload
     def invoke(  # type: ignore[overload-overlap]
@@ -111,7 +109,7 @@ class RetrieveThenAnswer:
 
         Args:
             question: A question, or a conversation that ends with one; or a sequence of these.
-            where: A filter on metadata.
+            where: A metadata filter.
 
         Returns:
             One answer for one question, a list in the same order for a sequence.
@@ -121,29 +119,25 @@ class RetrieveThenAnswer:
         return self.batch(question, where=where)
 
     def batch(self, questions: Sequence[Question], *, where: Where | None = None) -> list[CitedAnswer]:
-        """Answer each question; retriever and model get them as one batch.
+        """Answer each question; the retriever and the model process them as one batch.
 
         Args:
             questions: Questions or conversations.
-            where: A filter on metadata.
+            where: A metadata filter.
 
         Returns:
             Answers in the order of the questions.
         """
         works = [read_question(each) for each in questions]
-        later = [work for work in works if work.history]
-        if later and not isinstance(self.model, ExtractiveReader):
-            began = perf_counter()
-            written = self.model.generate([rewrite_prompt(each.history, each.asked) for each in later], max_tokens=128)
-            take_questions(later, written, perf_counter() - began)
+        self._rewrite(works)
         began = perf_counter()
         found = self.retriever.retrieve([work.question for work in works], self.k, where=where) if works else []
-        asked = self._prepare(works, found, perf_counter() - began)
+        answerable = self._prepare(works, found, perf_counter() - began)
         began = perf_counter()
         if isinstance(self.model, ExtractiveReader):
-            return self._extracted(works, asked)
-        done = self.model.generate(_prompts(asked), max_tokens=self.max_tokens) if asked else []
-        return self._answers(works, asked, done, perf_counter() - began)
+            return self._extract(self.model, works, answerable)
+        done = self.model.generate(_prompts(answerable), max_tokens=self.max_tokens) if answerable else []
+        return self._answers(works, answerable, done, perf_counter() - began)
 
     @overload
     async def ainvoke(  # type: ignore[overload-overlap]
@@ -154,54 +148,43 @@ class RetrieveThenAnswer:
     async def ainvoke(
         self, question: Question | Sequence[Question], *, where: Where | None = None
     ) -> CitedAnswer | list[CitedAnswer]:
-        """`invoke` without blocking the event loop.
-
-        Returns:
-            As `invoke`.
-        """
+        """Do what `invoke` does, without blocking the event loop."""
         if isinstance(question, str | Chat):
             return (await self.abatch([question], where=where))[0]
         return await self.abatch(question, where=where)
 
     async def abatch(self, questions: Sequence[Question], *, where: Where | None = None) -> list[CitedAnswer]:
-        """`batch` without blocking the event loop.
-
-        Returns:
-            As `batch`.
-        """
+        """Do what `batch` does, without blocking the event loop."""
         works = [read_question(each) for each in questions]
-        later = [work for work in works if work.history]
-        if later and not isinstance(self.model, ExtractiveReader):
+        follow_ups = [work for work in works if work.history]
+        if follow_ups and not isinstance(self.model, ExtractiveReader):
             began = perf_counter()
-            prompts = [rewrite_prompt(each.history, each.asked) for each in later]
-            take_questions(later, await self.model.agenerate(prompts, max_tokens=128), perf_counter() - began)
+            completions = await self.model.agenerate(_rewrite_prompts(follow_ups), max_tokens=_REWRITE_TOKENS)
+            set_rewritten(follow_ups, completions, perf_counter() - began)
         began = perf_counter()
         found = await self.retriever.aretrieve([work.question for work in works], self.k, where=where) if works else []
-        asked = self._prepare(works, found, perf_counter() - began)
+        answerable = self._prepare(works, found, perf_counter() - began)
         began = perf_counter()
         if isinstance(self.model, ExtractiveReader):
-            return await to_thread(self._extracted, works, asked)
-        done = await self.model.agenerate(_prompts(asked), max_tokens=self.max_tokens) if asked else []
-        return self._answers(works, asked, done, perf_counter() - began)
+            return await to_thread(self._extract, self.model, works, answerable)
+        done = await self.model.agenerate(_prompts(answerable), max_tokens=self.max_tokens) if answerable else []
+        return self._answers(works, answerable, done, perf_counter() - began)
 
     def stream(self, question: Question, *, where: Where | None = None) -> AnswerStream:
-        """Answer one question piece by piece.
+        """Answer one question, and return the answer piece by piece.
 
         Args:
             question: A question or a conversation.
-            where: A filter on metadata.
+            where: A metadata filter.
 
         Returns:
-            The pieces; afterwards its `answer` holds citations and trace.
+            The pieces; its `answer` is the complete answer with citations and trace.
         """
         work = read_question(question)
         if isinstance(self.model, ExtractiveReader):
             answer = self.batch([question], where=where)[0]
             return AnswerStream(iter([answer.text]), lambda _: answer)
-        if work.history:
-            began = perf_counter()
-            written = self.model.generate([rewrite_prompt(work.history, work.asked)], max_tokens=128)
-            take_questions([work], written, perf_counter() - began)
+        self._rewrite([work])
         began = perf_counter()
         found = self.retriever.retrieve([work.question], self.k, where=where)
         if not self._prepare([work], found, perf_counter() - began) or work.prompt is None:
@@ -216,70 +199,67 @@ class RetrieveThenAnswer:
 
         return AnswerStream(pieces, finish)
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    def _rewrite(self, works: Sequence[Work]) -> None:
+        """Rewrite the follow-up questions, unless there is no language model."""
+        follow_ups = [work for work in works if work.history]
+        if follow_ups and not isinstance(self.model, ExtractiveReader):
+            began = perf_counter()
+            completions = self.model.generate(_rewrite_prompts(follow_ups), max_tokens=_REWRITE_TOKENS)
+            set_rewritten(follow_ups, completions, perf_counter() - began)
 
     def _prepare(self, works: Sequence[Work], found: Sequence[Sequence[Hit]], seconds: float) -> list[Work]:
-        """Give each question its passages and its prompt; those that can be answered are returned."""
-        asked = []
+        """Set the passages and the prompt of each question, and return the questions that can be answered."""
+        answerable = []
         for work, hits in zip(works, found, strict=True):
             work.seconds["retrieve"] = seconds / len(works)
             if not hits or (self.min_score is not None and hits[0].score < self.min_score):
                 work.dropped = tuple((hit.id, f"the best hit scores below {self.min_score}") for hit in hits)
                 continue
-            asked.append(work)
+            answerable.append(work)
             if isinstance(self.model, ExtractiveReader):
                 work.hits = tuple(hits)
                 continue
-            packed = pack(hits, self._limit(self.model, work.question), self.model.count_tokens)
-            if not packed.hits:
-                bare = self.model.count_tokens(answer_prompt(self.instruction, work.question, []).text)
-                room = "raise `token_limit`" if self.token_limit else "shorten the question or lower `max_tokens`"
-                window = self.model.capabilities.window or self.token_limit or 0
-                raise PromptTooLongError(bare + self.max_tokens, window, advice=f"no passage fits beside that; {room}")
-            work.hits, work.dropped = packed
+            work.hits, work.dropped = self._pack(self.model, work.question, hits)
             work.prompt = answer_prompt(self.instruction, work.question, work.hits)
-        return asked
+        return answerable
 
-    def _limit(self, model: LanguageModel, question: str) -> int:
-        """Tokens that passages may take."""
+    def _pack(
+        self, model: LanguageModel, question: str, hits: Sequence[Hit]
+    ) -> tuple[tuple[Hit, ...], tuple[tuple[str, str], ...]]:
+        """Select the passages that fit into the context window."""
+        empty = model.count_tokens(answer_prompt(self.instruction, question, []).text)
         window = model.capabilities.window
-        if window is None:
-            return self.token_limit or _WITHOUT_WINDOW
-        bare = answer_prompt(self.instruction, question, []).text
-        left = window - self.max_tokens - model.count_tokens(bare) - _AROUND
-        return left if self.token_limit is None else min(left, self.token_limit)
+        limit = self.token_limit or _DEFAULT_LIMIT
+        if window is not None:
+            free = window - self.max_tokens - empty - _OVERHEAD
+            limit = free if self.token_limit is None else min(free, self.token_limit)
+        packed = pack(hits, limit, model.count_tokens)
+        if not packed.hits:
+            advice = "raise `token_limit`" if self.token_limit else "shorten the question or lower `max_tokens`"
+            maximum = window or self.token_limit or 0
+            raise PromptTooLongError(empty + self.max_tokens, maximum, advice=f"no passage fits in addition; {advice}")
+        return packed
 
     def _answers(
-        self, works: Sequence[Work], asked: Sequence[Work], done: Sequence[Completion], seconds: float
+        self, works: Sequence[Work], answerable: Sequence[Work], done: Sequence[Completion], seconds: float
     ) -> list[CitedAnswer]:
-        completions = {id(work): completion for work, completion in zip(asked, done, strict=True)}
+        completions = {id(work): completion for work, completion in zip(answerable, done, strict=True)}
         answers = []
         for work in works:
             completion = completions.get(id(work))
             if completion is None:
                 answers.append(self._refused(work))
             else:
-                work.seconds["answer"] = seconds / len(asked)
+                work.seconds["answer"] = seconds / len(answerable)
                 answers.append(self._answer(work, completion.text, completion))
         return answers
 
     def _answer(self, work: Work, text: str, completion: Completion | None) -> CitedAnswer:
-        citations, flagged = read_citations(text, work.hits)
-        made = CitedAnswer(
-            text=text.strip(),
-            citations=citations,
-            flagged=flagged,
-            question=work.question,
-            hits=work.hits,
-            dropped=work.dropped,
-            prompt=work.prompt,
-            completion=completion,
-            rewriting=work.rewriting,
-            seconds=work.seconds,
-        )
+        answer = replace(self._refused(work), prompt=work.prompt, completion=completion)
         if is_refusal(text, self.refusal) or not text.strip():
-            return replace(made, text=self.refusal, citations=(), flagged=(), refused=True)
-        return made
+            return answer
+        citations, flagged = read_citations(text, work.hits)
+        return replace(answer, text=text.strip(), citations=citations, flagged=flagged, refused=False)
 
     def _refused(self, work: Work) -> CitedAnswer:
         return CitedAnswer(
@@ -292,18 +272,19 @@ class RetrieveThenAnswer:
             seconds=work.seconds,
         )
 
-    def _extracted(self, works: Sequence[Work], asked: Sequence[Work]) -> list[CitedAnswer]:
-        assert isinstance(self.model, ExtractiveReader)  # noqa: S101 - the caller has looked
+    def _extract(
+        self, reader: ExtractiveReader, works: Sequence[Work], answerable: Sequence[Work]
+    ) -> list[CitedAnswer]:
         began = perf_counter()
-        read = self.model.read([work.question for work in asked], [work.hits for work in asked])
+        extracts = reader.read([work.question for work in answerable], [work.hits for work in answerable])
         seconds = perf_counter() - began
-        found = {id(work): extract for work, extract in zip(asked, read, strict=True)}
+        found = {id(work): extract for work, extract in zip(answerable, extracts, strict=True)}
         answers = []
         for work in works:
             extract = found.get(id(work))
             answer = self._refused(work)
             if extract is not None:
-                work.seconds["answer"] = seconds / len(asked)
+                work.seconds["answer"] = seconds / len(answerable)
                 if extract.text:
                     answer = replace(answer, text=extract.text, citations=extract.citations, refused=False)
             answers.append(answer)
@@ -312,3 +293,7 @@ class RetrieveThenAnswer:
 
 def _prompts(works: Sequence[Work]) -> list[Prompt]:
     return [work.prompt for work in works if work.prompt is not None]
+
+
+def _rewrite_prompts(works: Sequence[Work]) -> list[Prompt]:
+    return [rewrite_prompt(work.history, work.original) for work in works]

@@ -1,4 +1,4 @@
-"""Questions and conversations, read and checked before any work."""
+"""Validate questions and conversations, and hold the state of their answers."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from ragkit.errors import InvalidInputError
 from ragkit.records import Chat, Completion, Hit, Message, Prompt
 
 Question = str | Chat
-_LONGEST = 2000  # characters of a question that a model wrote
+_MAX_CHARACTERS = 2000  # of a rewritten question
 
 
 @dataclass(slots=True)
 class Work:
-    """One question on its way to an answer.
+    """The state of one question in a pipeline.
 
     Attributes:
-        asked: The question as it was asked.
+        original: The question of the user.
         history: The turns before it.
-        question: The question as it is searched.
-        rewriting: What a model wrote when it made that question.
-        hits: The passages that are shown.
-        dropped: Ids that are not, with the reason.
-        prompt: What the model is asked.
+        question: The query for the retriever.
+        rewriting: The completion that rewrote the question.
+        hits: The passages in the prompt.
+        dropped: Ids of the other passages, with the reason.
+        prompt: The prompt for the answer.
         seconds: Time of each stage.
     """
 
-    asked: str
+    original: str
     history: tuple[Message, ...]
     question: str
     rewriting: Completion | None = None
@@ -38,34 +38,25 @@ class Work:
 
 
 def read_question(question: object) -> Work:
-    """A question with the turns before it.
-
-    Args:
-        question: A text, or a conversation that ends with the question.
-
-    Returns:
-        The work to do; until a model has rewritten it, a follow-up is searched together with the question before it.
-
-    Raises:
-        InvalidInputError: If there is no question.
-    """
+    """Validate a question, or a conversation that ends with a question, and return its initial state."""
     if isinstance(question, str):
         if not question.strip():
-            raise InvalidInputError("a question must not be empty")
+            raise InvalidInputError("the question must not be empty")
         return Work(question, (), question)
     if not isinstance(question, Chat):
-        raise InvalidInputError(f"a question must be a text or a Chat, got {type(question).__name__}")
+        raise InvalidInputError(f"the question must be a string or a Chat, got {type(question).__name__}")
     if not question.messages or question.messages[-1].role != "user" or not question.messages[-1].content.strip():
-        raise InvalidInputError("a conversation must end with a message of the user, the question")
+        raise InvalidInputError("the last message of a conversation must be the question of the user")
     *history, last = question.messages
     before = [turn.content for turn in history if turn.role == "user"]
+    # Until it is rewritten, the query of a follow-up question also contains the question before it.
     return Work(last.content, tuple(history), " ".join([*before[-1:], last.content]))
 
 
-def take_questions(works: Sequence[Work], written: Sequence[Completion], seconds: float) -> None:
-    """Take over the questions that a model made of follow-ups; an empty line changes nothing."""
-    for work, completion in zip(works, written, strict=True):
+def set_rewritten(works: Sequence[Work], completions: Sequence[Completion], seconds: float) -> None:
+    """Replace follow-up questions by their rewritten form, unless it is empty."""
+    for work, completion in zip(works, completions, strict=True):
         lines = [line.strip() for line in completion.text.splitlines() if line.strip()]
         work.rewriting = completion
-        work.question = lines[0][:_LONGEST] if lines else work.question
+        work.question = lines[0][:_MAX_CHARACTERS] if lines else work.question
         work.seconds["rewrite"] = seconds / len(works)

@@ -1,4 +1,4 @@
-"""A model, its adapters and OpenAI's protocol before them: `Server`, and ``ragkit serve`` on the command line."""
+"""Serve a model and its adapters with OpenAI's HTTP API."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ __all__ = ["Server"]
 
 
 class Server:
-    r"""Serve a model and its adapters over HTTP, as OpenAI's chat and completions.
+    r"""Serve a model and its adapters over HTTP with OpenAI's chat and completions API.
 
-    Requests that come within a few milliseconds or while a batch is running go to a local model in one batch, those
-    for different adapters too. A field that is not supported is refused with status 400 and never passed over. Where a
-    request names no temperature, the likeliest token is taken, as everywhere in ragkit.
+    Requests to a local model that arrive within a few milliseconds, or while a batch is running, are processed as one
+    batch, even if they use different adapters. An unsupported field is rejected with status 400 and never ignored. The
+    default temperature is 0, as everywhere in ragkit.
 
-    In a ``with`` block the server runs on a thread of its own; `run` serves until a signal ends it.
+    In a ``with`` block, the server runs in a background thread. `run` serves until the process receives SIGTERM or
+    SIGINT.
 
     Attributes:
-        url: What clients take as ``base_url``.
-        models: Names of the models that are served.
+        url: The ``base_url`` for clients.
+        models: Names of the served models.
 
     Examples:
         >>> from ragkit import load_model
@@ -55,45 +56,45 @@ class Server:
         token: str | None = None,
         batch_size: int | None = None,
         gather: float = 0.005,
-        most_waiting: int = 256,
+        max_waiting: int = 256,
         max_tokens: int = 256,
         grace: int = 30,
     ) -> None:
-        """Load what is to be served and take the port.
+        """Load the model and bind the port.
 
         Args:
             model: A spec, any language model, or an `AdapterSet`.
-            adapters: Folders of adapters by name, which become names of models; they go with the spec of their base.
-            host: Address to listen at; others than this machine can reach it only where it is another one.
-            port: Port to listen at; a free one if 0.
-            token: What every request must carry as bearer token; None to answer all.
-            batch_size: Prompts that go to a local model together; 16 if None. For a model that is asked over a
-                network, calls under way at once.
-            gather: Seconds that a request waits for others to go with it.
-            most_waiting: Requests that may wait; one more is told to come back (status 503).
-            max_tokens: Tokens written at the most where a request does not say.
-            grace: Seconds that requests under way are given when the server is stopped.
+            adapters: Folders of adapters by name, which clients use as model names. Requires `model` to be a spec.
+            host: Address to listen on. By default, the server can only be reached from this machine.
+            port: Port to listen on; any free port if 0.
+            token: Bearer token that every request must contain; None to accept all requests.
+            batch_size: Maximum number of prompts per batch of a local model, or of concurrent calls to an API model;
+                16 if None.
+            gather: Seconds for which a request waits for others to form a batch.
+            max_waiting: Maximum number of waiting requests; more are rejected with status 503.
+            max_tokens: Maximum number of tokens of a response if the request sets no limit.
+            grace: Seconds that pending requests have to finish when the server is stopped.
 
         Raises:
-            InvalidInputError: If an argument makes no sense, or the port is taken.
+            InvalidInputError: If an argument is invalid, or the port is in use.
         """
         require("starlette", "uvicorn")
         from ragkit_pipelines.serving.backends import backend_of
 
-        _check(host, port, token, gather, most_waiting)
+        _check(host, port, token, gather, max_waiting)
         backend = backend_of(model, adapters or {}, batch_size=batch_size, max_tokens=max_tokens)
         from ragkit_pipelines.serving.app import Routes
 
         self.models = tuple(backend.models)
-        app = Routes(backend, token=token, gather=gather, most_waiting=most_waiting).app
-        self._socket = _listening(host, port)
+        app = Routes(backend, token=token, gather=gather, max_waiting=max_waiting).app
+        self._socket = _bind(host, port)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/v1"
         self._uvicorn = _uvicorn(app, grace)
         self._thread: Thread | None = None
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; what is under way is answered first."""
+        """Serve until SIGTERM or SIGINT, and finish pending requests before returning."""
         try:
             self._uvicorn.run(sockets=[self._socket])
         finally:
@@ -110,34 +111,34 @@ class Server:
             self._thread.join()
 
 
-def _check(host: str, port: int, token: str | None, gather: float, most_waiting: int) -> None:
+def _check(host: str, port: int, token: str | None, gather: float, max_waiting: int) -> None:
     if token is not None and not token.strip():
-        raise InvalidInputError("`token` is empty; give a secret, or None to answer all")
+        raise InvalidInputError("`token` is empty; pass a secret, or None to accept all requests")
     if not 0 <= gather <= 1:
         raise InvalidInputError(f"`gather` must be between 0 and 1 second, got {gather!r}")
     if not 0 <= port < 2**16:
         raise InvalidInputError(f"`port` must be between 0 and 65535, got {port!r}")
-    if most_waiting < 1:
-        raise InvalidInputError(f"`most_waiting` must be at least 1, got {most_waiting!r}")
-    if token is None and not _is_this_machine(host):
-        warnings.warn(f"whoever reaches {host} can use the model; give a token", RagkitWarning, stacklevel=3)
+    if max_waiting < 1:
+        raise InvalidInputError(f"`max_waiting` must be at least 1, got {max_waiting!r}")
+    if token is None and not _is_loopback(host):
+        warnings.warn(f"everyone who can reach {host} can use the model; pass a token", RagkitWarning, stacklevel=3)
 
 
-def _is_this_machine(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         return host == "localhost"
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that takes connections, which wait until the server runs."""
+def _bind(host: str, port: int) -> socket.socket:
+    """Return a socket that accepts connections, which wait until the server runs."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise InvalidInputError(
-            f"cannot listen at {host}, port {port} ({error}); give another port, 0 for a free one"
+            f"cannot listen on {host}, port {port} ({error}); pass another port, or 0 for any free port"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Requests of OpenAI's protocol, read strictly: what is not supported is refused by its name, never passed over."""
+"""Parse requests of OpenAI's API strictly: unsupported fields are rejected by name and never ignored."""
 
 from __future__ import annotations
 
@@ -14,75 +14,27 @@ from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Message, Prompt
 
-# Values that ask for nothing, which clients send for fields that are not supported otherwise.
-_ASKS_NOTHING: Mapping[str, object] = {
+# Neutral values, which clients send for fields that are otherwise unsupported.
+_NEUTRAL: Mapping[str, object] = {
     "n": 1, "best_of": 1, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}, "tools": [],
     "echo": False, "store": False, "suffix": "", "modalities": ["text"],
 }  # fmt: skip
-_MOST_DEPTH = 64
-_Plain = str | int | float | None  # what JSON holds besides objects and arrays
+_MAX_DEPTH = 64
+_Scalar = str | int | float | None
 _ANY_OBJECT: Mapping[str, object] = {"title": "Answer", "type": "object"}
 
 
 class BadRequestError(InvalidInputError):
-    """A request that is refused.
+    """A request is invalid.
 
     Attributes:
-        field: The field that is wrong; None for the whole.
+        field: The invalid field; None for the whole request.
     """
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
-        """Say what is wrong and where."""
+        """Describe the problem and name the field."""
         super().__init__(message)
         self.field = field
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What a request asks of a model.
-
-    Attributes:
-        model: Name of the model.
-        prompt: What is to be continued.
-        max_tokens: Tokens written at the most; None where the request does not say.
-        temperature: 0 for the likeliest token each time.
-        stop: Sequences at which the answer ends.
-        seed: Seed of the sampling; None where the request does not say.
-        schema: JSON schema that the answer must follow, if any.
-        choices: Texts one of which must be the answer, if any.
-        top_logprobs: How many likely tokens are told beside each; None for no log-probabilities.
-    """
-
-    model: str
-    prompt: AnyPrompt
-    max_tokens: int | None = None
-    temperature: float = 0.0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    schema: Mapping[str, object] | None = None
-    choices: tuple[str, ...] | None = None
-    top_logprobs: int | None = None
-
-    def sampling(self, max_tokens: int, seed: int | None = None) -> Sampling:
-        """The settings for a model.
-
-        Args:
-            max_tokens: What holds where the request does not say.
-            seed: The seed; that of the request, else a random one, if None.
-
-        Returns:
-            Settings that are checked.
-        """
-        if seed is None:
-            seed = secrets.randbits(62) if self.seed is None and self.temperature else self.seed or 0
-        return Sampling(
-            max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
-            temperature=self.temperature,
-            stop=self.stop,
-            seed=seed,
-            schema=self.schema,
-            choices=self.choices,
-        )
 
 
 class _Strict(BaseModel):
@@ -97,25 +49,30 @@ class _JsonSchema(_Strict):
     name: str = "Answer"
     description: str | None = None
     strict: bool | None = None
-    held_to: dict[str, object] = Field(alias="schema")
+    content: dict[str, object] = Field(alias="schema")
 
 
 class _Format(_Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: _JsonSchema | None = None
 
-    def schema_asked(self) -> Mapping[str, object] | None:
+    def schema_of(self) -> Mapping[str, object] | None:
         if (self.type == "json_schema") != (self.json_schema is not None):
             raise BadRequestError(
-                "`response_format` holds `json_schema` where its type is json_schema", field="response_format"
+                "`response_format` must contain `json_schema` if, and only if, its type is json_schema",
+                field="response_format",
             )
         if self.json_schema is None:
             return _ANY_OBJECT if self.type == "json_object" else None
-        return {"title": self.json_schema.name, **self.json_schema.held_to}
+        return {"title": self.json_schema.name, **self.json_schema.content}
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
 
 class _Body(_Strict):
-    """What both kinds of requests have. `user` says who asks, which changes no answer."""
+    """The fields that both kinds of requests have. `user` is accepted, and does not affect the response."""
 
     model: str
     max_tokens: int | None = Field(default=None, ge=1)
@@ -125,33 +82,54 @@ class _Body(_Strict):
     stream: bool = False
     stream_options: _StreamOptions | None = None
     response_format: _Format = _Format(type="text")
-    guided_choice: list[str] | None = Field(default=None, min_length=1)  # as vLLM calls it
+    guided_choice: list[str] | None = Field(default=None, min_length=1)  # vLLM's name for this field
     user: str | None = None
 
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
+    _stop_as_list = field_validator("stop", mode="before")(_as_list)
 
     @property
-    def tells_usage(self) -> bool:
-        """Whether the last piece of a stream tells the tokens."""
+    def include_usage(self) -> bool:
+        """Whether the last chunk of a stream contains the token usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def asked(self, prompt: AnyPrompt, *, max_tokens: int | None, top_logprobs: int | None) -> Question:
-        """The question about one prompt."""
+    def call(self, prompt: AnyPrompt, *, max_tokens: int | None, top_logprobs: int | None) -> Call:
+        """Return the call for one prompt."""
         if self.stream_options is not None and not self.stream:
-            raise BadRequestError("`stream_options` goes with `stream`", field="stream_options")
-        return Question(
-            model=self.model,
-            prompt=prompt,
-            max_tokens=max_tokens,
-            temperature=self.temperature,
-            stop=tuple(self.stop),
-            seed=self.seed,
-            schema=self.response_format.schema_asked(),
-            choices=None if self.guided_choice is None else tuple(self.guided_choice),
-            top_logprobs=top_logprobs,
+            raise BadRequestError("`stream_options` requires `stream`", field="stream_options")
+        schema = self.response_format.schema_of()
+        return Call(body=self, prompt=prompt, max_tokens=max_tokens, schema=schema, top_logprobs=top_logprobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One prompt of a request.
+
+    Attributes:
+        body: The request with the other settings.
+        prompt: The prompt.
+        max_tokens: Maximum number of tokens; None if the request sets no limit.
+        schema: JSON schema that the response must follow, if any.
+        top_logprobs: Number of alternative tokens with log-probabilities; None for no log-probabilities.
+    """
+
+    body: _Body
+    prompt: AnyPrompt
+    max_tokens: int | None
+    schema: Mapping[str, object] | None
+    top_logprobs: int | None
+
+    def sampling(self, max_tokens: int, seed: int | None = None) -> Sampling:
+        """Return the validated settings; ``max_tokens`` is the default limit, and ``seed`` overrides the request."""
+        body = self.body
+        if seed is None:
+            seed = secrets.randbits(62) if body.seed is None and body.temperature else body.seed or 0
+        return Sampling(
+            max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
+            temperature=body.temperature,
+            stop=tuple(body.stop),
+            seed=seed,
+            schema=self.schema,
+            choices=None if body.guided_choice is None else tuple(body.guided_choice),
         )
 
 
@@ -169,7 +147,7 @@ class _Turn(_Strict):
             return value
         texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in value]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError("only parts of the type text are supported")
+            raise ValueError("only parts of type text are supported")
         return "".join(text for text in texts if text)
 
     def message(self) -> Message:
@@ -184,83 +162,68 @@ class ChatBody(_Body):
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
-    def questions(self) -> list[Question]:
-        """What is asked: one question; the one message of a user is a plain prompt, as in all of ragkit."""
+    def calls(self) -> list[Call]:
+        """Return the call; a single user message becomes a plain prompt, as everywhere in ragkit."""
         if self.max_tokens is not None and self.max_completion_tokens is not None:
-            raise BadRequestError("give `max_tokens` or `max_completion_tokens`, not both", field="max_tokens")
+            raise BadRequestError("pass `max_tokens` or `max_completion_tokens`, not both", field="max_tokens")
         if self.top_logprobs is not None and not self.logprobs:
-            raise BadRequestError("`top_logprobs` goes with `logprobs`", field="top_logprobs")
+            raise BadRequestError("`top_logprobs` requires `logprobs`", field="top_logprobs")
         turns = tuple(turn.message() for turn in self.messages)
-        alone = len(turns) == 1 and turns[0].role == "user"
-        most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        prompt = turns[0].content if alone else Chat(turns)
+        prompt = turns[0].content if len(turns) == 1 and turns[0].role == "user" else Chat(turns)
+        limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         top = (self.top_logprobs or 0) if self.logprobs else None
-        return [self.asked(prompt, max_tokens=most, top_logprobs=top)]
+        return [self.call(prompt, max_tokens=limit, top_logprobs=top)]
 
 
 class CompletionBody(_Body):
-    """A request to ``/v1/completions``: texts that are continued as they stand."""
+    """A request to ``/v1/completions``: texts that are continued verbatim."""
 
     prompt: list[str] = Field(min_length=1, max_length=2048)
     logprobs: int | None = Field(default=None, ge=0, le=20)
 
-    @field_validator("prompt", mode="before")
-    @classmethod
-    def _listed(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
+    _prompt_as_list = field_validator("prompt", mode="before")(_as_list)
 
-    def questions(self) -> list[Question]:
-        """What is asked: a question for each prompt."""
+    def calls(self) -> list[Call]:
+        """Return one call per prompt."""
         if self.stream and len(self.prompt) > 1:
-            raise BadRequestError("`prompt` must be one text where the answer is streamed", field="prompt")
+            raise BadRequestError("`prompt` must be a single text if `stream` is set", field="prompt")
         return [
-            self.asked(Prompt(text, form="text"), max_tokens=self.max_tokens, top_logprobs=self.logprobs)
+            self.call(Prompt(text, form="text"), max_tokens=self.max_tokens, top_logprobs=self.logprobs)
             for text in self.prompt
         ]
 
 
 def read_body(kind: type[Kind], body: object) -> Kind:
-    """Read the JSON of a request.
-
-    Args:
-        kind: What is expected.
-        body: JSON values.
-
-    Returns:
-        The request.
-
-    Raises:
-        BadRequestError: If it is not what is expected, or asks for what is not supported.
-    """
+    """Parse the JSON body of a request; raises `BadRequestError` if it is invalid, or has unsupported fields."""
     if not isinstance(body, dict):
         raise BadRequestError(f"the body must be a JSON object, got {type(body).__name__}")
     _check_depth(body)
-    given = {name: value for name, value in _without_nulls(body).items() if not _asks_nothing(name, value)}
+    given = {name: value for name, value in _without_nulls(body).items() if not _is_neutral(name, value)}
     try:
         return kind.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = _path(first["loc"])
         if first["type"] == "extra_forbidden":
-            only = f" but for {_ASKS_NOTHING[field]!r}" if field in _ASKS_NOTHING else ""
-            raise BadRequestError(f"`{field}` is not supported{only}; leave it out", field=field) from None
+            problem = f"only {_NEUTRAL[field]!r} is supported" if field in _NEUTRAL else "not supported"
+            raise BadRequestError(f"`{field}`: {problem}; omit the field", field=field) from None
         raise BadRequestError(f"`{field}`: {first['msg']}", field=field) from None
 
 
 def _check_depth(body: object) -> None:
-    """Refuse brackets in brackets in brackets, at which recursion would end."""
+    """Reject deeply nested JSON, which would exceed the recursion limit."""
     level: list[Any] = [body]
     depth = 0
     while level:
         depth += 1
-        if depth > _MOST_DEPTH:
-            raise BadRequestError(f"brackets stand more than {_MOST_DEPTH} deep in the body; send a flatter one")
-        held = [value.values() if isinstance(value, dict) else value for value in level]
-        level = [part for parts in held if not isinstance(parts, _Plain) for part in parts]
+        if depth > _MAX_DEPTH:
+            raise BadRequestError(f"the body is nested too deeply (limit: {_MAX_DEPTH})")
+        values = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [part for parts in values if not isinstance(parts, _Scalar) for part in parts]
 
 
 def _without_nulls(value: Any) -> Any:
-    """JSON in which null means that a field is absent; a schema is left as it is."""
+    """Remove fields that are null, which means that they are absent; a schema is not changed."""
     if isinstance(value, dict):
         return {
             name: part if name == "json_schema" else _without_nulls(part)
@@ -270,12 +233,12 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
-def _asks_nothing(name: str, value: object) -> bool:
-    if name not in _ASKS_NOTHING or isinstance(value, bool) != isinstance(_ASKS_NOTHING[name], bool):
+def _is_neutral(name: str, value: object) -> bool:
+    if name not in _NEUTRAL or isinstance(value, bool) != isinstance(_NEUTRAL[name], bool):
         return False
-    return value == _ASKS_NOTHING[name]
+    return value == _NEUTRAL[name]
 
 
-def _path(place: tuple[int | str, ...]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+def _path(location: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return path.removeprefix(".")

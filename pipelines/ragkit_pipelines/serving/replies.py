@@ -1,4 +1,4 @@
-"""Answers and errors in the shapes of OpenAI's protocol."""
+"""Format responses and errors as in OpenAI's API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragkit.errors import (
     BudgetExceededError,
@@ -19,28 +19,41 @@ from ragkit.errors import (
 )
 from ragkit.records import Completion, Usage
 from ragkit_pipelines.serving.bodies import BadRequestError
-from ragkit_pipelines.serving.jobs import FullError, Logprob
+from ragkit_pipelines.serving.jobs import QueueFullError
 
-_LEAST = -9999.0  # what stands for minus infinity, which JSON has not
+if TYPE_CHECKING:
+    from ragkit.models.streaming import TokenLogprob
+
+_MIN_LOGPROB = -9999.0  # replaces minus infinity, which JSON does not have
+# The status, code and additional headers of each kind of error; the first matching class applies.
+_STATUS: tuple[tuple[type[Exception], int, str, dict[str, str]], ...] = (
+    (PromptTooLongError, 400, "context_length_exceeded", {}),
+    (InvalidInputError, 400, "invalid_request", {}),
+    (UnsupportedError, 400, "invalid_request", {}),
+    (QueueFullError, 503, "overloaded", {"retry-after": "1"}),
+    (TransientModelError, 503, "model_unavailable", {}),
+    (BudgetExceededError, 402, "budget_exceeded", {}),
+    (ModelError, 502, "model_error", {}),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What all parts of one reply have in common.
+    """The fields that all parts of one reply share.
 
     Attributes:
         model: Name of the model.
-        fingerprint: The model's.
-        chat: Whether it is a message, else a text.
-        tells_usage: Whether the last piece of a stream tells the tokens.
-        id: Name of the reply.
-        created: Seconds since 1970.
+        fingerprint: Fingerprint of the model.
+        chat: Whether the reply is a chat message; otherwise it is a text completion.
+        include_usage: Whether the last chunk of a stream contains the token usage.
+        id: Id of the reply.
+        created: Unix time in seconds.
     """
 
     model: str
     fingerprint: str
     chat: bool
-    tells_usage: bool = False
+    include_usage: bool = False
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -50,88 +63,63 @@ class Reply:
         return {"id": name, "object": kind, "created": self.created, "model": self.model,
                 "system_fingerprint": self.fingerprint}  # fmt: skip
 
-    def whole(self, answers: Sequence[Completion], logprobs: Sequence[Sequence[Logprob] | None]) -> dict[str, Any]:
-        """The whole reply.
-
-        Args:
-            answers: The answers.
-            logprobs: For each its tokens; None where they were not asked for.
-
-        Returns:
-            JSON values.
-        """
+    def whole(
+        self, completions: Sequence[Completion], logprobs: Sequence[Sequence[TokenLogprob] | None]
+    ) -> dict[str, Any]:
+        """Return the JSON of a reply that is not streamed; ``logprobs`` is None if they were not requested."""
         choices = []
-        for place, (answer, tokens) in enumerate(zip(answers, logprobs, strict=True)):
-            shown = {"message": {"role": "assistant", "content": answer.text}} if self.chat else {"text": answer.text}
+        for index, (done, tokens) in enumerate(zip(completions, logprobs, strict=True)):
+            content = {"message": {"role": "assistant", "content": done.text}} if self.chat else {"text": done.text}
             choices.append(
-                {"index": place, **shown, "logprobs": self._logprobs(tokens), "finish_reason": answer.finish_reason}
+                {"index": index, **content, "logprobs": self._logprobs(tokens), "finish_reason": done.finish_reason}
             )
-        usage = sum((answer.usage for answer in answers), Usage())
-        return {**self._head(chunk=False), "choices": choices, "usage": usage_of(usage)}
+        usage = sum((done.usage for done in completions), Usage())
+        return {**self._head(chunk=False), "choices": choices, "usage": _usage(usage)}
 
     def chunk(
         self,
         text: str,
-        logprobs: Sequence[Logprob] | None = None,
+        logprobs: Sequence[TokenLogprob] | None = None,
         *,
         first: bool = False,
         finish_reason: str | None = None,
     ) -> str:
-        """A piece of a stream.
-
-        Args:
-            text: The piece.
-            logprobs: Its tokens; None where they were not asked for.
-            first: Whether it opens a message.
-            finish_reason: Why the answer ends, where it does.
-
-        Returns:
-            A server-sent event.
-        """
+        """Return a chunk of a stream as a server-sent event; the first chunk of a chat message names its role."""
         delta = {**({"role": "assistant"} if first else {}), **({"content": text} if text or first else {})}
-        shown = {"delta": delta} if self.chat else {"text": text}
-        choice = {"index": 0, **shown, "logprobs": self._logprobs(logprobs), "finish_reason": finish_reason}
-        usage = {"usage": None} if self.tells_usage else {}
+        content = {"delta": delta} if self.chat else {"text": text}
+        choice = {"index": 0, **content, "logprobs": self._logprobs(logprobs), "finish_reason": finish_reason}
+        usage = {"usage": None} if self.include_usage else {}
         return event({**self._head(chunk=True), "choices": [choice], **usage})
 
     def usage_chunk(self, usage: Usage) -> str:
-        """The piece of a stream that tells the tokens.
+        """Return the chunk of a stream that contains the token usage, as a server-sent event."""
+        return event({**self._head(chunk=True), "choices": [], "usage": _usage(usage)})
 
-        Returns:
-            A server-sent event.
-        """
-        return event({**self._head(chunk=True), "choices": [], "usage": usage_of(usage)})
-
-    def _logprobs(self, tokens: Sequence[Logprob] | None) -> dict[str, Any] | None:
+    def _logprobs(self, tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:
         if tokens is None:
             return None
         if self.chat:
             return {"content": [_token(token) for token in tokens], "refusal": None}
-        starts = [sum(len(token.text) for token in tokens[:place]) for place in range(len(tokens))]
+        starts = [sum(len(token.text) for token in tokens[:index]) for index in range(len(tokens))]
         return {
             "tokens": [token.text for token in tokens],
-            "token_logprobs": [max(token.logprob, _LEAST) for token in tokens],
-            "top_logprobs": [{text: max(value, _LEAST) for text, value in token.top} for token in tokens],
+            "token_logprobs": [max(token.logprob, _MIN_LOGPROB) for token in tokens],
+            "top_logprobs": [{text: max(value, _MIN_LOGPROB) for text, value in token.top} for token in tokens],
             "text_offset": starts,
         }
 
 
-def _token(token: Logprob) -> dict[str, Any]:
-    top = [_likely(text, value) for text, value in token.top]
-    return {**_likely(token.text, token.logprob), "top_logprobs": top}
+def _token(token: TokenLogprob) -> dict[str, Any]:
+    top = [_token_logprob(text, value) for text, value in token.top]
+    return {**_token_logprob(token.text, token.logprob), "top_logprobs": top}
 
 
-def _likely(text: str, value: float) -> dict[str, Any]:
-    whole = "\ufffd" not in text  # else it is a part of a character, whose bytes are not at hand
-    return {"token": text, "logprob": max(value, _LEAST), "bytes": list(text.encode()) if whole else None}
+def _token_logprob(text: str, value: float) -> dict[str, Any]:
+    whole = "\ufffd" not in text  # otherwise the token is a part of a character, whose bytes are unknown
+    return {"token": text, "logprob": max(value, _MIN_LOGPROB), "bytes": list(text.encode()) if whole else None}
 
 
-def usage_of(usage: Usage) -> dict[str, Any]:
-    """Tokens in OpenAI's words.
-
-    Returns:
-        JSON values.
-    """
+def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -141,53 +129,25 @@ def usage_of(usage: Usage) -> dict[str, Any]:
 
 
 def event(value: object) -> str:
-    """A server-sent event.
-
-    Returns:
-        Its text.
-    """
+    """Return a server-sent event."""
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
 def error_of(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """How an error is told.
-
-    Args:
-        error: The error; of one that is not ours nothing is told.
-
-    Returns:
-        The HTTP status, the body and more headers.
-    """
-    status, code, headers = 500, "internal_error", dict[str, str]()
-    message = str(error)
-    if isinstance(error, PromptTooLongError):
-        status, code = 400, "context_length_exceeded"
-    elif isinstance(error, InvalidInputError | UnsupportedError):
-        status, code = 400, "invalid_request"
-    elif isinstance(error, FullError):
-        status, code, headers = 503, "overloaded", {"retry-after": "1"}
-    elif isinstance(error, TransientModelError):
-        status, code = 503, "model_unavailable"
-    elif isinstance(error, BudgetExceededError):
-        status, code = 402, "budget_exceeded"
-    elif isinstance(error, ModelError):
-        status, code = 502, "model_error"
-    else:
-        message = "something went wrong; the server's log says what"
+    """Return the HTTP status, the body and additional headers of an error; internal errors are not described."""
     field_name = error.field if isinstance(error, BadRequestError) else None
-    return status, error_body(message, code, field_name), headers
+    for kind, status, code, headers in _STATUS:
+        if isinstance(error, kind):
+            return status, error_body(str(error), code, field_name), headers
+    return 500, error_body("an internal error occurred; see the log of the server", "internal_error"), {}
 
 
 def error_body(message: str, code: str, field_name: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's shape.
-
-    Returns:
-        JSON values.
-    """
-    # A message may quote half of a character, which a reply cannot hold.
-    message, field_name = _sendable(message), None if field_name is None else _sendable(field_name)
+    """Return the JSON of an error."""
+    # A message may quote a lone surrogate, which a response cannot contain.
+    message, field_name = _encodable(message), None if field_name is None else _encodable(field_name)
     return {"error": {"message": message, "type": f"{code}_error", "param": field_name, "code": code}}
 
 
-def _sendable(text: str) -> str:
+def _encodable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()

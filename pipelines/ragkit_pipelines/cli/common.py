@@ -1,0 +1,94 @@
+"""Options, input and output that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ragkit.errors import InvalidInputError
+from ragkit.ingest.loading import Unread
+from ragkit.text import read_json
+from ragkit.workers import WorkerPool
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Embedder = Annotated[str, typer.Option(help="Embedder: {embedder}.")]  # of commands whose help lists components
+BaseUrl = Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server.")]
+Adapter = Annotated[str | None, typer.Option(help="Folder of a PEFT adapter.")]
+Where = Annotated[str | None, typer.Option(help='Metadata filter as JSON, such as {"lang": "en"}.')]
+InputField = Annotated[str, typer.Option("--input", help="Field of the input, or several separated by commas.")]
+OutputField = Annotated[str, typer.Option(help="Field of the output.")]
+Engine = Annotated[str, typer.Option(help="Where the work runs: inline, process or ray.")]
+Workers = Annotated[int, typer.Option(help="Number of workers, if the engine is process or ray.")]
+MaxCalls = Annotated[int | None, typer.Option(help="Maximum number of model calls.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Maximum number of tokens.")]
+MaxMoney = Annotated[float | None, typer.Option(help="Maximum cost in US dollars.")]
+
+
+def worker_pool(engine: str, workers: int) -> WorkerPool | None:
+    """Return the pool that ``--engine`` and ``--workers`` describe; None if the work runs in this process."""
+    return None if engine == "inline" else WorkerPool(engine, workers=workers)  # type: ignore[arg-type]
+
+
+def input_of(fields: str) -> str | list[str]:
+    """Parse the value of ``--input``: one field, or several separated by commas."""
+    return [part.strip() for part in fields.split(",")] if "," in fields else fields
+
+
+def json_object(option: str, text: str, example: str) -> dict[str, Any]:
+    """Parse the value of an option that takes a JSON object."""
+    expected = f"{option} must be a JSON object such as {example}"
+    try:
+        value = read_json(text)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{expected}, got {text!r}: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidInputError(f"{expected}, got {text!r}")
+    return value
+
+
+def read_filter(text: str | None) -> dict[str, Any] | None:
+    """Parse the value of ``--where``."""
+    return None if text is None else json_object("--where", text, '{"lang": "en"}')
+
+
+def check_out(folder: Path) -> None:
+    """Reject an output folder that is a file, or that is not empty and contains no comparison."""
+    if folder.is_dir():
+        # An interrupted run may have left an index of documents, which is written before run.json.
+        foreign = any(not each.name.startswith("documents-") for each in folder.iterdir())
+        if foreign and not (folder / "run.json").is_file():
+            raise InvalidInputError(f"{folder} is not empty and contains no comparison; give --out another folder")
+    elif folder.exists():
+        raise InvalidInputError(f"{folder} is not a directory; give --out a folder")
+
+
+def print_json(value: object) -> None:
+    """Print a value as indented JSON."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print names and values as a table of two columns."""
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, escape(value))
+    console().print(table)
+
+
+def report_unread(unread: Iterable[Unread]) -> None:
+    """Report the files that could not be read on standard error."""
+    for each in unread:
+        typer.echo(f"not read: {each.source}: {each.reason}", err=True)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that does not wrap the lines of a table if the output is not a terminal."""
+    shown = Console(stderr=stderr)
+    return shown if shown.is_terminal else Console(stderr=stderr, width=500)

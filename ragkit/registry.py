@@ -24,16 +24,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import EntryPoints, entry_points
 from inspect import Parameter, signature
 from pkgutil import resolve_name
 from threading import RLock
-from typing import Any, Literal, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 
 from ragkit.errors import InvalidInputError, RagkitWarning, UnknownSpecError
 from ragkit.extras import EXTRA_OF, require
 
 __all__ = ["KINDS", "Component", "components", "create", "find", "register", "specs"]
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 Kind = Literal[
     "model",
@@ -324,6 +326,8 @@ def _table(kind: str) -> dict[str, Component]:
 @lru_cache(maxsize=1)
 def _entry_points(_path: tuple[str, ...]) -> EntryPoints:
     """The entry points of the plugins; reading the metadata of all distributions on the path takes milliseconds."""
+    from importlib.metadata import entry_points
+
     return entry_points(group=PLUGINS)
 
 

@@ -110,7 +110,7 @@ def test_a_plan_looks_things_up_where_inputs_are_questions(monkeypatch):
         (["rag"], "no/such/folder", "does not exist"),
         (["rag"], [], "at least one passage"),
         (["rag"], 7, "got int"),
-        (["rag@0"], PASSAGES, "at least 1, got 0"),
+        (["rag@0"], PASSAGES, "at least 1"),
     ],
 )
 def test_bad_calls_run_nothing(tmp_path, strategies, documents, message):

@@ -325,5 +325,8 @@ def test_the_command_line(tmp_path):
     assert told["citations"][0]["source"] == "docs/song.md"
     assert "Not in the documents." in ragkit("Wer gewann 1998?", "--index", tmp_path / "i").stdout
     assert "boat lies" in ragkit("Where is the boat?", "--docs", docs / "boat.md").stdout
+    refused = ragkit("anything", "--docs", docs, "--retriever", "bm52")
+    assert (refused.returncode, "'bm25'" in refused.stderr) == (2, True)
+    assert "boat lies" in ragkit("boat", "--docs", docs / "boat.md", "--retriever", "bm25").stdout
     wrong = ragkit("anything")
     assert (wrong.returncode, "--docs" in wrong.stderr) == (2, True)

@@ -16,6 +16,7 @@ from ragkit.records import Hit
 from ragkit.retrievers import ExpandingRetriever, LangChainRetriever, MmrRetriever, MultiQueryRetriever
 from ragkit.retrievers.base import RetrieverBase
 from ragkit.retrievers.hybrid import fuse_hits
+from ragkit.retrievers.loading import load_retriever, load_retrievers
 from ragkit.retrievers.rerank import QueryLikelihood, load_reranker
 
 SCORES = st.lists(st.tuples(st.integers(0, 12), st.floats(-5, 5).map(lambda x: round(x, 3))), max_size=10)
@@ -238,3 +239,14 @@ def test_pieces_that_meet_in_a_third_become_one():
         (hit,) = ExpandingRetriever(index, base).retrieve("x")
         assert (hit.id, hit.text, hit.span) == ("p0", "".join(texts), (0, 18))
         assert sorted(hit.why["pieces"]) == [f"p{n}" for n in range(6)]
+
+
+def test_retrievers_of_an_index_by_name():
+    with Index.create(None, embedder="hash:64") as index:
+        index.add(["a red lamp", "a song"])
+        dense, words, both = load_retrievers(["dense", "bm25", "hybrid"], index)
+        assert both.parts == {"bm25": words, "dense": dense}  # the same objects, so nothing is indexed twice
+        assert load_retriever("bm25", index).retrieve("lamps", k=1)[0].text == "a red lamp"
+        with pytest.raises(UnknownSpecError) as caught:
+            load_retriever("bm52", index)
+        assert caught.value.suggestions[0] == "bm25"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -62,8 +62,6 @@ def evaluate(
         for report in reports:
             write_run(out / f"{report.name}.trec", report.run, tag=report.name)
     _show(reports, as_json=as_json)
-
-
 
 
 def _show(reports: Sequence[RetrievalReport], *, as_json: bool) -> None:

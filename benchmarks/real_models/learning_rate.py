@@ -36,12 +36,12 @@ SWEEPS: tuple[tuple[str, str, int, tuple[float, ...]], ...] = (  # model, method
     ("tiny", "full", 5, (2e-4, 5e-4, 1e-3, 2e-3, 5e-3)),
     ("tiny", "last-layers", 5, (2e-4, 5e-4, 1e-3, 2e-3, 5e-3)),
     ("tiny", "prompt-tuning", 5, (1e-2, 3e-2, 1e-1, 3e-1)),
-    ("smollm2", "lora", 3, (3e-4, 1e-3, 2e-3, 4e-3)),
-    ("smollm2", "full", 3, (3e-5, 1e-4, 3e-4)),
-    ("smollm2", "rslora", 3, (2e-4, 5e-4, 1e-3)),
-    ("smollm2", "last-layers", 3, (1e-4, 3e-4, 1e-3)),
-    ("smollm2", "prompt-tuning", 3, (1e-2, 3e-2, 1e-1)),
-    ("gemma3-270m", "lora", 3, (4e-4, 8e-4, 2e-3)),
+    ("smollm2", "lora", 3, (3e-4, 1e-3, 2e-3, 4e-3, 8e-3)),
+    ("smollm2", "rslora", 3, (5e-4, 1e-3, 2e-3)),
+    ("smollm2", "full", 3, (1e-4, 3e-4)),
+    ("smollm2", "last-layers", 3, (3e-4, 1e-3)),
+    ("smollm2", "prompt-tuning", 3, (1e-2, 3e-2)),
+    ("gemma3-270m", "lora", 3, (1e-3, 3e-3)),
 )
 
 

@@ -181,6 +181,8 @@ def _gradients(
 
 def _rows_of(states: Any, dtype: Any) -> Any:
     """The states as a matrix in a precision; several layers, such as those of queries, keys and values, share it."""
+    if states.is_inference():
+        return states.to(dtype).flatten(0, -2)
     version, rows = getattr(states, "_rows", (None, None))
     if version != (states._version, dtype):
         rows = states.detach().to(dtype).flatten(0, -2)

@@ -327,7 +327,7 @@ def _documents(path: Path, text: str) -> Iterator[Document]:
                 raise DataFileError(path, number, f"{error}; expected one JSON object a line") from error
             if not isinstance(row, dict) or not isinstance(row.get(text), str):
                 raise DataFileError(path, number, f"expected a JSON object with {text!r}, a text")
-            own = row.pop("id", None)
+            own = row.pop("id" if row.get("id") is not None else "_id", None)  # `_id` as in BEIR
             if own is not None and not isinstance(own, (str, int)):
                 raise DataFileError(path, number, f"expected `id` to be text or a number, got {own!r}")
             yield Document(row.pop(text), id=None if own is None else str(own), metadata=row or None)

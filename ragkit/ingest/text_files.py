@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import deque
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 from ragkit.ingest.html_encoding import codec_of
+from ragkit.text import SENTENCE_ENDS
 
 _AT_ONCE = 1 << 20  # bytes
 BLOCK = 1 << 20  # characters of a text that are held at once
@@ -24,6 +26,18 @@ _MARKS = (
 _BINARY = bytes(code for code in range(32) if code not in {9, 10, 12, 13, 27})
 
 
+# A carriage return at the end of a block may be half of a line end. A block begins with no character that combines with
+# the one before it: combining marks are not in \\w, and the last pattern names the letters that combine.
+_CUTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?>\r\n|\n|\r(?!\Z)){2}",
+        r"\r\n|\n|\r(?!\Z)",
+        rf"(?:[.!?…]\s|[{SENTENCE_ENDS}])(?=[\w\s])",
+        r"[^\S\r](?=\w)",
+        r"\w(?=[^\W\u0e33\u0eb3\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb\uff9e\uff9f])",
+    )
+)
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _REPEATED = re.compile(rb"([\x80-\xff])\1+")
@@ -152,10 +166,9 @@ def blocks(path: Path, encoding: str, size: int = BLOCK) -> Iterator[tuple[int, 
 
 
 def _cut(text: str) -> int:
-    """Where to cut a block: behind the last paragraph, else line, else space of its second half."""
-    half = len(text) // 2
-    for mark in ("\n\n", "\n", " "):
-        place = text.rfind(mark, half)
-        if place >= 0:
-            return place + len(mark)
-    return len(text)
+    """Where to cut a block: behind the last paragraph, else line, sentence or space, of its second half."""
+    for pattern in _CUTS:
+        last = deque(pattern.finditer(text, len(text) // 2), maxlen=1)
+        if last:
+            return last[0].end()
+    return len(text) - 1 if len(text) > 1 and text.endswith("\r") else len(text)

@@ -80,7 +80,16 @@ def _dialect(lines: Sequence[str], delimiters: str, *, whole: bool) -> _Dialect:
     dialects = [_Dialect(each, escape, space) for space, escape, each in product(spaces, escapes, delimiters)]
     if '"' in sample:
         dialects += [each for each in map(_without_quotes, delimiters) if _quotes_are_text(lines, each)]
-    return max(dialects, key=lambda dialect: _fit(lines, dialect, whole=whole))
+    best = max(dialects, key=lambda dialect: _fit(lines, dialect, whole=whole))
+    return best._replace(skipinitialspace=best.skipinitialspace or _has_spaced_header(lines, best))
+
+
+def _has_spaced_header(lines: Sequence[str], dialect: _Dialect) -> bool:
+    try:
+        header: list[str] = next((row for row in _reader(lines, dialect) if row), [])
+    except csv.Error:
+        return False
+    return len(header) > 1 and all(name.startswith(" ") for name in header[1:])
 
 
 def _fit(lines: Sequence[str], dialect: _Dialect, *, whole: bool) -> float:

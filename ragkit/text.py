@@ -77,6 +77,15 @@ def words(text: str) -> list[str]:
     return found
 
 
+def spaced(text: str) -> str:
+    """Put spaces around each character of scripts that are written without spaces, with its combining marks.
+
+    Returns:
+        The text, split into what metrics count as words.
+    """
+    return text if text.isascii() else _patterns().single.sub(r" \g<0> ", text)
+
+
 def han_characters(text: str) -> list[str]:
     """The Chinese characters of a text one by one, in order; many are words by themselves."""
     return [] if text.isascii() else _HAN.findall(normalised(text))
@@ -97,6 +106,7 @@ class _Patterns(NamedTuple):
     run: re.Pattern[str]
     unspaced: re.Pattern[str]
     character: re.Pattern[str]
+    single: re.Pattern[str]
 
 
 @cache
@@ -109,6 +119,7 @@ def _patterns() -> _Patterns:
         run=re.compile(rf"[{UNSPACED}]{unspaced}*|[^{UNSPACED}]+"),
         unspaced=re.compile(f"[{UNSPACED}]"),
         character=re.compile(rf".[{marks}]*"),
+        single=re.compile(rf"[{UNSPACED}][{marks}]*"),
     )
 
 

@@ -168,7 +168,8 @@ class TokenChunker(MarkdownChunker):
     """As `MarkdownChunker`, sizes in tokens of an embedder, so that no piece is longer than the embedder reads.
 
     Attributes:
-        embedder: What counts; one without `count_tokens` is taken to need a token for four characters.
+        embedder: What counts; one without `count_tokens` is taken to need a token for four ASCII characters or for one
+            other character.
     """
 
     kind = "tokens"
@@ -237,7 +238,8 @@ def _base(document: Document) -> int | None:
 
 
 def _quarter(text: str) -> int:
-    return -(-len(text) // 4)
+    ascii_only = len(text.encode("ascii", "ignore"))
+    return len(text) - ascii_only + -(-ascii_only // 4)
 
 
 def _sections(text: str) -> list[tuple[int, int, list[str]]]:

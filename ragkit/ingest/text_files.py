@@ -24,10 +24,9 @@ _MARKS = (
 )
 # What no text holds: control characters but for tab, line breaks, form feed and escape.
 _BINARY = bytes(code for code in range(32) if code not in {9, 10, 12, 13, 27})
-
-
 # A carriage return at the end of a block may be half of a line end. A block begins with no character that combines with
-# the one before it: combining marks are not in \\w, and the last pattern names the letters that combine.
+# the one before it: combining marks are not in \w, and the last pattern names the letters that combine, and the joiners
+# and viramas that letters combine with.
 _CUTS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -35,7 +34,8 @@ _CUTS = tuple(
         r"\r\n|\n|\r(?!\Z)",
         rf"(?:[.!?…]\s|[{SENTENCE_ENDS}])(?=[\w\s])",
         r"[^\S\r](?=\w)",
-        r"\w(?=[^\W\u0e33\u0eb3\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb\uff9e\uff9f])",
+        r"[^\s\u200d\u094d\u09cd\u0acd\u0b4d\u0c4d\u0d4d\u1039\u17d2]"
+        r"(?=[^\W\u0e33\u0eb3\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb\uff9e\uff9f])",
     )
 )
 _ESCAPED = re.compile("[\udc80-\udcff]")

@@ -24,9 +24,12 @@ SENTENCE_ENDS = (
     "\u1c7e\u1c7f\u2cf9-\u2cfb\u3002\ua4ff\ua60e\ua60f\ua6f3\ua6f7\ua876\ua877\ua8ce\ua8cf\ua92f\ua9c8\ua9c9\uaa5d-\uaa5f"
     "\uaaf0\uaaf1\uabeb\ufe12\ufe15\ufe16\ufe56\ufe57\uff01\uff1f\uff61"
 )
+SENTENCE_CLOSERS = "”’)\\]）］】」』》〉"  # what may follow such a mark in its sentence
 _HAN = re.compile("[\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 # Invisible characters inside words: soft hyphens, joiners, marks of direction, variation selectors.
-_INVISIBLE = re.compile("[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]")
+_INVISIBLE = re.compile(
+    "[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
+)
 _ASCII_WORD = re.compile(r"\w+")
 
 
@@ -110,9 +113,15 @@ class _Patterns(NamedTuple):
 
 
 @cache
+def combining_marks() -> str:
+    """Return all combining marks and vowel signs of Unicode; the list takes some milliseconds to compute."""
+    return "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
+
+
+@cache
 def _patterns() -> _Patterns:
-    """The patterns that need the list of combining marks, which takes some milliseconds to compute."""
-    marks = "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
+    """The patterns that need the list of combining marks."""
+    marks = combining_marks()
     unspaced = f"[{UNSPACED}{marks}]"
     return _Patterns(
         word=re.compile(rf"\w[\w{marks}]*"),

@@ -10,10 +10,11 @@ from typing import Protocol, runtime_checkable
 
 from typing_extensions import override
 
+from ragkit.breaks import UnixText
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.extras import require
-from ragkit.ingest.splitting import Measure, UnixText, split_spans, word_starts
+from ragkit.ingest.splitting import Measure, split_spans, word_starts
 from ragkit.ingest.tables import renamed
 from ragkit.protocols import Embedder
 from ragkit.records import Document

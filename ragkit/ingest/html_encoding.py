@@ -87,9 +87,9 @@ def decode_page(page: bytes, encoding: str | None) -> str:
     if page[:2] in {b"<\0", b"\0<"}:
         return page.decode("utf-16-le" if page[:1] == b"<" else "utf-16-be", "replace")
     label = declared_charset(page)
-    if label is None or (encoding == "utf-8" and len(re.findall(rb"[\xc2-\xf4]", page)) >= _ENOUGH):
+    codec = codec_of(label or "utf-8")
+    if codec == "utf-8" or (encoding == "utf-8" and len(re.findall(rb"[\xc2-\xf4]", page)) >= _ENOUGH):
         return page.decode(encoding or _guess(page), _ERRORS)
-    codec = codec_of(label)
     if not codec:
         raise InvalidInputError(f"it declares the character set {label!r}, which cannot be read; save it as UTF-8")
     return _iso_2022_jp(page) if codec == "iso2022-jp" else page.decode(codec, _ERRORS)
@@ -99,7 +99,9 @@ def _guess(page: bytes) -> str:
     try:  # with control characters, which `file_facts` takes for a sign that a file is not text
         page.decode()
     except UnicodeDecodeError as error:
-        raise InvalidInputError("it declares no character set and is not valid UTF-8; save it as UTF-8") from error
+        raise InvalidInputError(
+            "it declares no character set but UTF-8, and is not valid UTF-8; save it as UTF-8"
+        ) from error
     return "utf-8"
 
 

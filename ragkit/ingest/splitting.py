@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -13,39 +12,6 @@ Measure = Callable[[str], int]
 _CLUSTERS = 4  # the index of the finest level
 # What follows a character without being one by itself: combining marks, vowel signs, joiners, variation selectors.
 _MARK = r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]"
-
-
-class UnixText:
-    r"""A text whose lines all end with \n, and where its characters are in the original.
-
-    Attributes:
-        text: The text.
-
-    Examples:
-        >>> unix = UnixText("one\r\ntwo")
-        >>> unix.text, unix.original(4)
-        ('one\ntwo', 5)
-    """
-
-    def __init__(self, original: str) -> None:
-        """Replace the line ends of Windows and old Macs."""
-        self.text = original
-        self._longer: list[int] = []  # indices of line ends that are two characters in the original
-        if "\r" in original:
-            first, *lines = original.split("\r\n")
-            at = len(first)
-            for line in lines:
-                self._longer.append(at)
-                at += 1 + len(line)
-            self.text = "\n".join([first, *lines]).replace("\r", "\n")
-
-    def original(self, index: int) -> int:
-        """The index of a character in the original.
-
-        Returns:
-            The index; that of the carriage return for a line end of two characters.
-        """
-        return index + bisect_left(self._longer, index)
 
 
 def split_spans(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections import deque
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+from ragkit.breaks import last_break
 from ragkit.ingest.html_encoding import codec_of
-from ragkit.text import SENTENCE_ENDS
 
 _AT_ONCE = 1 << 20  # bytes
 BLOCK = 1 << 20  # characters of a text that are held at once
@@ -24,20 +23,6 @@ _MARKS = (
 )
 # What no text holds: control characters but for tab, line breaks, form feed and escape.
 _BINARY = bytes(code for code in range(32) if code not in {9, 10, 12, 13, 27})
-# A carriage return at the end of a block may be half of a line end. A block begins with no character that combines with
-# the one before it: combining marks are not in \w, and the last pattern names the letters that combine, and the joiners
-# and viramas that letters combine with.
-_CUTS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"(?>\r\n|\n|\r(?!\Z)){2}",
-        r"\r\n|\n|\r(?!\Z)",
-        rf"(?:[.!?…]\s|[{SENTENCE_ENDS}])(?=[\w\s])",
-        r"[^\S\r](?=\w)",
-        r"[^\s\u200d\u094d\u09cd\u0acd\u0b4d\u0c4d\u0d4d\u1039\u17d2]"
-        r"(?=[^\W\u0e33\u0eb3\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb\uff9e\uff9f])",
-    )
-)
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _REPEATED = re.compile(rb"([\x80-\xff])\1+")
@@ -75,7 +60,8 @@ def file_facts(path: Path) -> FileFacts:
     Returns:
         The hash and the encoding.
     """
-    digest = blake2b(digest_size=16)
+    # The name stands for how files are read: after a change, `Index.sync` reads all files again.
+    digest = blake2b(digest_size=16, person=b"reading-2")
     tally = _Tally()
     head = b""
     with path.open("rb") as file:
@@ -158,17 +144,9 @@ def blocks(path: Path, encoding: str, size: int = BLOCK) -> Iterator[tuple[int, 
             if not read:
                 break
             if len(held) >= size:
-                cut = _cut(held)
+                # What follows the last character is not known, so it stays for the next block.
+                cut = last_break(held, len(held) // 2, len(held) - 1) or len(held)
                 yield start, held[:cut]
                 start, held = start + cut, held[cut:]
     if held:
         yield start, held
-
-
-def _cut(text: str) -> int:
-    """Where to cut a block: behind the last paragraph, else line, sentence or space, of its second half."""
-    for pattern in _CUTS:
-        last = deque(pattern.finditer(text, len(text) // 2), maxlen=1)
-        if last:
-            return last[0].end()
-    return len(text) - 1 if len(text) > 1 and text.endswith("\r") else len(text)

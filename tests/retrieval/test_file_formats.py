@@ -125,6 +125,8 @@ def test_a_declaration_that_the_bytes_contradict(tmp_path):
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"):
         (tmp_path / "page.html").write_bytes(page.encode(encoding))
         assert texts(tmp_path / "page.html") == ["红色的灯在走廊里"]
+    (tmp_path / "page.html").write_bytes('<meta charset="utf-8"><p>café, naïve'.encode("latin-1"))
+    assert texts(tmp_path / "page.html") == ["café, naïve"]
     (tmp_path / "page.html").write_bytes('<meta charset="latin1"><p>Ã©'.encode("cp1252"))
     assert texts(tmp_path / "page.html") == ["Ã©"]  # two bytes may be UTF-8 by chance
 

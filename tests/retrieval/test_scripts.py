@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
 from ragkit import Document, load_documents
+from ragkit.breaks import UnixText, character_start
 from ragkit.ingest import MarkdownChunker, RecursiveChunker, TokenChunker, load_chunker
-from ragkit.ingest.splitting import UnixText, split_spans
+from ragkit.ingest.splitting import split_spans
 from ragkit.ingest.text_files import blocks
 from ragkit.text import SENTENCE_ENDS
+from ragkit_pipelines.pearl.run.passages import cut
 from ragkit_pipelines.rag.sentences import sentence_spans
 
 SENTENCES = {
@@ -50,7 +52,7 @@ CLUSTERS = [
     "\n",
     "が",
 ]
-BLOCKS = [each for each in CLUSTERS if each.isalpha() or len(each) == 1] + ["कि", "ผู้", "क्षि", "ကို", "\r\n", "\r", "ab"]
+BLOCKS = [*CLUSTERS, "\r\n", "\r", "ab"]
 KINDS = [RecursiveChunker, MarkdownChunker, lambda size, overlap=0: TokenChunker("hash:8", size, overlap)]
 
 
@@ -208,6 +210,39 @@ def test_blocks_of_large_files_begin_with_whole_characters(tmp_path_factory, tex
     found = list(blocks(path, "utf-8", size))
     assert "".join(block for _, block in found) == text
     assert {start for start, _ in found} <= cuts(text)
+
+
+@given(text=st.lists(st.sampled_from(BLOCKS), max_size=9).map("".join))
+def test_characters_begin_where_unicode_says(text):
+    starts = sorted(cuts(text))
+    for index in range(len(text) + 1):
+        assert character_start(text, index) in starts
+        if "🇩🇪🇩🇪" not in text:
+            assert character_start(text, index) == max(each for each in starts if each <= index)
+
+
+def ends_of(part, text):
+    return [found.end() for found in re.finditer(re.escape(part), text)]
+
+
+def test_passages_of_plans_in_all_scripts():
+    for language, sentences in SENTENCES.items():
+        text = "".join(each.rstrip() + " " for each in sentences) * 3
+        ends = {len(text[:end].rstrip()) for each in sentences for end in ends_of(each.rstrip(), text)}
+        passages = cut(text, max(map(len, sentences)) * 3, len)
+        assert {passage.span[1] for passage in passages} <= ends, language
+    for end in ("\n", "\r\n", "\r"):
+        text = end.join(["one line", "two lines", "", "next", "and last"])
+        found = cut(text, 24, len)
+        assert [passage.text.replace(end, "\n") for passage in found] == ["one line\ntwo lines", "next\nand last"]
+        assert all(text[slice(*passage.span)] == passage.text for passage in found)
+
+
+@given(text=st.lists(st.sampled_from(CLUSTERS), max_size=30).map("".join), overlap=st.integers(0, 9))
+def test_passages_of_plans_hold_whole_characters(text, overlap):
+    allowed = cuts(text)
+    for passage in cut(text, 12, len, overlap=overlap):
+        assert set(passage.span) <= allowed
 
 
 def test_blocks_end_with_paragraphs_of_all_systems(tmp_path):

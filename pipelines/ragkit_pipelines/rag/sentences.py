@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 
-from ragkit.text import SENTENCE_ENDS
+from ragkit.text import SENTENCE_CLOSERS, SENTENCE_ENDS
 
 # A sentence ends at a mark and what closes behind it, before white space; at a blank line; or where a list goes on.
 _END = re.compile(
     r"""
     (?<=[.!?…])["'”’)\]]*\s+(?=["'“‘(\[]*[^\W_a-z]|[-*•]\s)   # a mark, and something that can begin a sentence
-    | (?:[ENDS]|．(?!\d))+[”’)\]）］】」』》〉]*\s*                 # marks of other scripts, which need no space
+    | (?:[ENDS]|．(?!\d))+[CLOSERS]*\s*                          # marks of other scripts, which need no space
     | (?>\r\n|[\r\n])\s*?(?>\r\n|[\r\n])                       # a blank line
     | [\r\n](?=\s*(?:[-*•]|\d+[.)]|\#+|\|)\s)                   # an item of a list, a heading, a row
-    """.replace("ENDS", SENTENCE_ENDS),
+    """.replace("ENDS", SENTENCE_ENDS).replace("CLOSERS", SENTENCE_CLOSERS),
     re.VERBOSE,
 )
 _SHORT = re.compile(

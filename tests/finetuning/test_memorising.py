@@ -38,10 +38,10 @@ def test_a_text_counts_from_a_number_of_words_or_whole():
 
 
 def test_characters_count_in_scripts_without_spaces():
-    model = ScriptedModel({"红色的": "灯在走廊里", "ผู้ใ": "หญ่"})
+    model = ScriptedModel({"红色的灯": "在船里", "ผู้ใ": "หญ่"})
     found = memorisation(model, ["红色的灯在船上", "ผู้ใหญ่"], length=2)
-    assert model.asked == ["红色的", "ผู้ใ"]
-    assert (found.longest, found.words) == ((2, 2), (4, 2))
+    assert model.asked == ["红色的灯", "ผู้ใ"]
+    assert (found.longest, found.words) == ((2, 2), (3, 2))
 
 
 def test_a_tuned_model_gives_back_what_it_read_and_not_what_it_did_not(tmp_path, tiny):

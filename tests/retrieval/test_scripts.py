@@ -91,7 +91,9 @@ def test_citations_quote_whole_sentences(language):
 
 @settings(max_examples=400, deadline=None)
 @given(
-    text=st.one_of(st.lists(st.sampled_from(CLUSTERS), max_size=40).map("".join), st.text(max_size=30)),
+    text=st.one_of(
+        st.lists(st.sampled_from([*CLUSTERS, "\u0301", "\ufe0f"]), max_size=40).map("".join), st.text(max_size=30)
+    ),
     kind=st.sampled_from(KINDS),
     size=st.integers(1, 12),
     overlap=st.integers(0, 6),

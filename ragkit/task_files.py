@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ragkit.csv_files import read_rows
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.extras import require
 from ragkit.records import Example
@@ -42,7 +42,7 @@ def read_objects(path: Path) -> list[dict[str, object]]:
     """Read a file of objects, whatever their fields: one JSON object a line, a JSON list of them, or CSV.
 
     Args:
-        path: The file, UTF-8; what ends in ``.csv`` is CSV. Empty lines are passed over.
+        path: The file, UTF-8; what ends in ``.csv`` or ``.tsv`` is a table. Empty lines are passed over.
 
     Returns:
         The objects, in order.
@@ -50,7 +50,12 @@ def read_objects(path: Path) -> list[dict[str, object]]:
     Raises:
         DataFileError: If the file or one of its lines cannot be read.
     """
-    return [row for _, row in (_csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path, _OBJECTS))]
+    return [row for _, row in (_csv_rows(path) if is_table(path) else _json_rows(path, _OBJECTS))]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is CSV or TSV, by its suffix."""
+    return path.suffix.lower() in {".csv", ".tsv"}
 
 
 def read_jsonl(path: Path, source: str | Sequence[str] = "input", output: str = "output") -> list[TaskRow]:
@@ -201,6 +206,8 @@ def _row(row: Mapping[str, object], path: Path, number: int, source: str | Seque
         known = "say which fields they are: input=…, output=… (on the command line --input and --output)"
         raise DataFileError(path, number, f"{problem}; {_EXPECTED}, or {known}")
     rest = {name: value for name, value in row.items() if name not in {*wanted, output}}
+    if rest.get("id") is None and type(rest.get("_id")) in {str, int}:  # as in BEIR
+        rest["id"] = rest.pop("_id")
     if type(rest.get("id")) is int:
         rest["id"] = str(rest["id"])
     value = row[source] if isinstance(source, str) else {name: row[name] for name in wanted}
@@ -223,24 +230,36 @@ def _check_split(rows: Sequence[TaskRow], path: Path, number: int) -> None:
 
 def _csv_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
     """The rows of a CSV file with a heading, each with its line; an empty id or split is none."""
+    rows: list[tuple[int, dict[str, object]]] = []
+    columns: list[str] | None = None
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            numbered = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            for line, cells, problem in read_rows(file, tabs=path.suffix.lower() == ".tsv"):
+                if problem:
+                    raise DataFileError(path, line, f"{problem}; expected a UTF-8 file of CSV")
+                if columns is None and cells:
+                    columns = _checked(cells, path, line)
+                elif columns is not None and cells:
+                    rows.append((line, _row_of(columns, cells, path, line)))
+    except (OSError, UnicodeDecodeError) as error:
         raise DataFileError(path, 0, f"cannot be read ({error}); expected a UTF-8 file of CSV") from error
-    columns = list(reader.fieldnames or ())
-    twice = next((name for name in columns if name and columns.count(name) > 1), None)
-    if twice is not None:
-        raise DataFileError(path, 1, f"the heading names {twice!r} more than once; give each column its own name")
-    rows: list[tuple[int, dict[str, object]]] = []
-    for number, row in numbered:
-        if None in row or None in row.values():
-            raise DataFileError(path, number, f"has other columns than the heading: {', '.join(columns)}")
-        rows.append((number, {name: value for name, value in row.items() if value or name not in {"id", "split"}}))
     if not rows:
         raise DataFileError(path, 0, "holds no row; expected a heading and rows below it")
     return rows
+
+
+def _checked(columns: Sequence[str], path: Path, line: int) -> list[str]:
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    if twice is not None:
+        raise DataFileError(path, line, f"the heading names {twice!r} more than once; give each column its own name")
+    return list(columns)
+
+
+def _row_of(columns: Sequence[str], cells: Sequence[str], path: Path, line: int) -> dict[str, object]:
+    if len(cells) != len(columns):
+        raise DataFileError(path, line, f"has other columns than the heading: {', '.join(columns)}")
+    row = zip(columns, cells, strict=True)
+    return {name: value for name, value in row if value or name not in {"id", "_id", "split"}}
 
 
 def _json_rows(path: Path, expected: str) -> list[tuple[int, dict[str, object]]]:

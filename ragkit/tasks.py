@@ -15,7 +15,7 @@ from ragkit.answers import AnswerReader, load_reader
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, score_answers
 from ragkit.records import Example, Fields
-from ragkit.task_files import TaskRow, divided, read_csv, read_dataset, read_jsonl, read_mappings
+from ragkit.task_files import TaskRow, divided, is_table, read_csv, read_dataset, read_jsonl, read_mappings
 from ragkit.templates import Template
 from ragkit.text import folded, refuse_bare_string
 
@@ -249,7 +249,8 @@ class Task:
         """Read a task from a CSV file with a heading.
 
         Args:
-            path: The file, UTF-8. A column ``split`` says what a row is for; other columns become metadata.
+            path: The file, UTF-8. A column ``split`` says what a row is for; other columns become metadata. The
+                delimiter is found.
             input: The column of the input, or several, which become its fields.
             output: The column of the output.
             instruction: As in `from_jsonl`, like the rest.
@@ -350,7 +351,7 @@ class Task:
         metric: AnyMetric | None = None,
         seed: int = 0,
     ) -> Task:
-        """Read a task by what its path is: a ``.csv`` file, a dataset's folder, or JSON lines.
+        """Read a task by what its path is: a ``.csv`` or ``.tsv`` file, a dataset's folder, or JSON lines.
 
         Args:
             path: The file or folder.
@@ -364,8 +365,7 @@ class Task:
             The task, named after the path.
         """
         path = Path(path)
-        table = path.suffix.lower() == ".csv"
-        read = cls.from_dataset if path.is_dir() else cls.from_csv if table else cls.from_jsonl
+        read = cls.from_dataset if path.is_dir() else cls.from_csv if is_table(path) else cls.from_jsonl
         return read(path, input=input, output=output, instruction=instruction, metric=metric, seed=seed)
 
     @classmethod

@@ -13,13 +13,23 @@ from typing import NamedTuple
 from ragkit.errors import InvalidInputError
 
 # Scripts that are written without spaces between words: Thai and Lao, Myanmar, Khmer, then kana and Han characters.
-_UNSPACED = (
+UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303b"
     "\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua9e0-\ua9fe\uaa60-\uaa7f\uf900-\ufaff\U00020000-\U0003ffff"
 )
+# Marks that end a sentence without a space after them (Unicode's STerm, without those of the Latin script).
+SENTENCE_ENDS = (
+    "\u0589\u061d-\u061f\u06d4\u0700-\u0702\u07f9\u0837\u0839\u083d\u083e\u0964\u0965\u104a\u104b\u1362\u1367\u1368"
+    "\u166e\u1735\u1736\u17d4\u17d5\u1803\u1809\u1944\u1945\u1aa8-\u1aab\u1b5a\u1b5b\u1b5e\u1b5f\u1b7d\u1b7e\u1c3b\u1c3c"
+    "\u1c7e\u1c7f\u2cf9-\u2cfb\u3002\ua4ff\ua60e\ua60f\ua6f3\ua6f7\ua876\ua877\ua8ce\ua8cf\ua92f\ua9c8\ua9c9\uaa5d-\uaa5f"
+    "\uaaf0\uaaf1\uabeb\ufe12\ufe15\ufe16\ufe56\ufe57\uff01\uff1f\uff61"
+)
+SENTENCE_CLOSERS = "”’)\\]）］】」』》〉"  # what may follow such a mark in its sentence
 _HAN = re.compile("[\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 # Invisible characters inside words: soft hyphens, joiners, marks of direction, variation selectors.
-_INVISIBLE = re.compile("[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]")
+_INVISIBLE = re.compile(
+    "[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
+)
 _ASCII_WORD = re.compile(r"\w+")
 
 
@@ -70,6 +80,15 @@ def words(text: str) -> list[str]:
     return found
 
 
+def spaced(text: str) -> str:
+    """Put spaces around each character of scripts that are written without spaces, with its combining marks.
+
+    Returns:
+        The text, split into what metrics count as words.
+    """
+    return text if text.isascii() else _patterns().single.sub(r" \g<0> ", text)
+
+
 def han_characters(text: str) -> list[str]:
     """The Chinese characters of a text one by one, in order; many are words by themselves."""
     return [] if text.isascii() else _HAN.findall(normalised(text))
@@ -90,18 +109,26 @@ class _Patterns(NamedTuple):
     run: re.Pattern[str]
     unspaced: re.Pattern[str]
     character: re.Pattern[str]
+    single: re.Pattern[str]
+
+
+@cache
+def combining_marks() -> str:
+    """Return all combining marks and vowel signs of Unicode; the list takes some milliseconds to compute."""
+    return "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
 
 
 @cache
 def _patterns() -> _Patterns:
-    """The patterns that need the list of combining marks, which takes some milliseconds to compute."""
-    marks = "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
-    unspaced = f"[{_UNSPACED}{marks}]"
+    """The patterns that need the list of combining marks."""
+    marks = combining_marks()
+    unspaced = f"[{UNSPACED}{marks}]"
     return _Patterns(
         word=re.compile(rf"\w[\w{marks}]*"),
-        run=re.compile(rf"[{_UNSPACED}]{unspaced}*|[^{_UNSPACED}]+"),
-        unspaced=re.compile(f"[{_UNSPACED}]"),
+        run=re.compile(rf"[{UNSPACED}]{unspaced}*|[^{UNSPACED}]+"),
+        unspaced=re.compile(f"[{UNSPACED}]"),
         character=re.compile(rf".[{marks}]*"),
+        single=re.compile(rf"[{UNSPACED}][{marks}]*"),
     )
 
 

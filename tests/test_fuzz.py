@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import sqlite3
+import warnings
 from functools import partial
 
 import pytest
@@ -11,13 +13,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from ragkit import Completion, ScriptedModel, Task, Template
+from ragkit import Completion, ScriptedModel, Task, Template, load_documents
 from ragkit.answers import read_option
 from ragkit.embedders import load_embedder
-from ragkit.errors import ModelError, RagkitError
+from ragkit.errors import ModelError, RagkitError, UnreadFileWarning
 from ragkit.files import with_checksum
 from ragkit.finetuning.manifest import Manifest, TemplateRecord
 from ragkit.index.document_inputs import read_documents
+from ragkit.ingest import MarkdownChunker
 from ragkit.models import AnswerCache, load_model
 from ragkit.models.api import _choice_of
 from ragkit.models.replay import ReplayModel
@@ -110,6 +113,42 @@ def test_files_of_documents(tmp_path_factory, content):
     path.write_bytes(content)
     read(lambda: read_documents(list(read_rows(path, "text")), 0))
     read(read_objects, path)
+
+
+# -- files of documents ------------------------------------------------------------------------------------------------
+
+PAGE = '<?xml version="1.0" encoding="gbk"?><meta http-equiv="content-type" content="text/html; charset=gbk"><p>a_b</p>'
+TABLE = 'sep=;\ntext;lang;source\n"a; ""b""\\"";\r\nc";\'en\';x\n\rb|,\t;de;\u0301\n'
+NOTES = "---\r\ntitle: x\r\n---\r\n\r\n# नि\r\r红色。灯e\u0301 👩\u200d👧🇩🇪\u2028x\nT\n==\n\n```\n# c\n"
+ROWS = '{"_id": "d1", "id": null, "text": "x", "source": "y", "row": 1, "start_": [2]}\n{"id": "d1", "text": "z"}\n'
+
+
+@settings(fuzz, max_examples=300)
+@given(
+    draw=st.data(),
+    suffix=st.sampled_from([".html", ".csv", ".tsv", ".md", ".jsonl", ".xml"]),
+    encoding=st.sampled_from(["utf-8", "utf-16", "gb18030", "shift_jis", "cp1252", "iso2022_jp"]),
+)
+def test_files(tmp_path_factory, draw, suffix, encoding):
+    folder = tmp_path_factory.getbasetemp() / "files"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    content = draw.draw(hostile(PAGE, TABLE, NOTES, ROWS).map(lambda text: text.encode(encoding, "ignore")))
+    content = draw.draw(st.just(content) | hostile_bytes(PAGE, TABLE, NOTES, ROWS))
+    (folder / f"a{suffix}").write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreadFileWarning)
+        loaded = load_documents(folder)
+    assert len({each.id for each in loaded}) == len(loaded)
+    for document in loaded:
+        start, pieces = document.metadata["start"], MarkdownChunker(9, 4).chunk(document)
+        assert all(document.text[slice(*_span(piece, start))] == piece.text for piece in pieces)
+    read(read_objects, folder / f"a{suffix}")
+    read(Task.from_path, folder / f"a{suffix}")
+
+
+def _span(piece, start):
+    return piece.metadata["start"] - start, piece.metadata["end"] - start
 
 
 @pytest.fixture(scope="module")

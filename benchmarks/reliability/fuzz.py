@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,12 +22,14 @@ os.environ.update(OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS="1", HF_HUB_OFFLINE
 import atheris
 
 with atheris.instrument_imports(include=["ragkit", "ragkit_selectors", "ragkit_pipelines"]):
-    from ragkit import ScriptedModel, Task
+    from ragkit import ScriptedModel, Task, load_documents
     from ragkit.errors import RagkitError
     from ragkit.files import with_checksum
     from ragkit.finetuning.manifest import MANIFEST, Manifest
     from ragkit.index.document_inputs import read_documents
+    from ragkit.ingest import MarkdownChunker
     from ragkit.models import ReplayModel
+    from ragkit.records import span_of
     from ragkit.where import matches, parse_where
     from ragkit_pipelines.cli.common import read_filter
     from ragkit_pipelines.cli.documents import read_rows
@@ -106,6 +109,19 @@ def tasks(data: bytes) -> None:
     read_documents(list(read_rows(path, "text")), 0)
 
 
+def files(data: bytes) -> None:
+    """Files of all kinds: their pieces are parts of their texts."""
+    for suffix in (".html", ".csv", ".tsv", ".md", ".jsonl"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = load_documents(_written(data, f"file{suffix}"))
+        for document in loaded:
+            start = span_of(document.metadata)[0]
+            for piece in MarkdownChunker(50, 9).chunk(document):
+                first, last = span_of(piece.metadata)
+                assert document.text[first - start : last - start] == piece.text
+
+
 def replays(data: bytes) -> None:
     """Recorded answers."""
     model = ReplayModel(_written(data, "replay.jsonl"))
@@ -141,7 +157,7 @@ def manifests(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (plans, plan_json, libraries, filters, specs, tasks, replays, traces, results, manifests)
+    for target in (plans, plan_json, libraries, filters, specs, tasks, files, replays, traces, results, manifests)
 }
 
 
@@ -160,6 +176,12 @@ def seeds(name: str) -> list[bytes]:
         "tasks": [
             b'{"input": "dim it", "output": "dim", "split": "train"}\n{"input": {"q": "x"}, "output": "y"}\n',
             b'{"text": "more", "id": "x", "tags": [1.5]}\n',
+        ],
+        "files": [
+            '<meta http-equiv="content-type" content="text/html; charset=gbk"><p>红色的灯 a_b</p>'.encode("gbk"),
+            b"text,lang\n\"He wrote; 'stop'; and left\",en\n",
+            b'{"_id":"d1","text":"a","source":"https://example.org"}\n{"id":"d1","text":"b"}\n',
+            "---\ntitle: L\n---\r\n\r\n# नि\r\r红色。灯e\u0301\n".encode(),
         ],
         "replays": [replay.read_bytes()],
         "traces": [

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ragkit.breaks import character_start
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel
-from ragkit.text import refuse_bare_string
+from ragkit.text import UNSPACED, refuse_bare_string, spaced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,8 @@ def memorisation(
     """Ask a model to go on from the openings of texts, and look for the rest of them in what it says.
 
     This is discoverable memorisation (Carlini et al., "Quantifying Memorization Across Neural Language Models", ICLR
-    2023), of words between white space. Common phrases are reproduced by any model: measure texts that were not
-    trained on too, and compare.
+    2023), of words between white space, and of characters in scripts without spaces. Common phrases are reproduced by
+    any model: measure texts that were not trained on too, and compare.
 
     Args:
         model: A model or its spec.
@@ -91,9 +92,9 @@ def memorisation(
             [prompt for prompt, _ in halves], max_tokens=max_tokens, temperature=temperature, seed=seed + sample
         )
         outputs += [completion.text for completion in done]
-    rests = [rest.split() for _, rest in halves]
+    rests = [spaced(rest).split() for _, rest in halves]
     return Memorisation(
-        longest=tuple(longest_runs(rests, [output.split() for output in outputs])),
+        longest=tuple(longest_runs(rests, [spaced(output).split() for output in outputs])),
         words=tuple(map(len, rests)),
         length=length,
         outputs=len(outputs),
@@ -160,8 +161,8 @@ def _longest_run(text: Sequence[str], ways: list[dict[object, int]], size: list[
 
 def _halves(text: str, opening: float, place: int) -> tuple[str, str]:
     """A text's opening, with everything between its words, and the rest."""
-    words = list(re.finditer(r"\S+", text))
+    words = list(re.finditer(rf"[{UNSPACED}]|[^\s{UNSPACED}]+", text))
     if len(words) < 2:
         raise InvalidInputError(f"`texts[{place}]` must have two words at least, got {text!r}")
-    end = words[min(len(words) - 1, max(1, round(opening * len(words)))) - 1].end()
+    end = character_start(text, words[min(len(words) - 1, max(1, round(opening * len(words)))) - 1].end())
     return text[:end], text[end:]

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 from typing_extensions import override
 
+from ragkit.breaks import UnixText
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.extras import require
+from ragkit.ingest.splitting import Measure, split_spans, word_starts
+from ragkit.ingest.tables import renamed
 from ragkit.protocols import Embedder
 from ragkit.records import Document
 from ragkit.registry import create
 
-Measure = Callable[[str], int]
-_SEPARATORS = ["\n\n", "\n", ". ", " ", ""]
-_LINE = re.compile(r"\r\n?|\n")
-_WORD = re.compile(r"\S+\s*")
+_FRONT_MATTER = re.compile(
+    r"""
+    \ufeff? (?:
+        ---[ \t]*\n (?:[ \t]*(?:\#.*)?\n)* [\w"'-][^\n:]*:(?:[ \t].*)?\n (?:.*\n)*? (?:---|\.\.\.)   # YAML
+        | \+\+\+[ \t]*\n (?:.*\n)*? \+\+\+                                                           # TOML
+    ) [ \t]* (?:\n|\Z)
+    """,
+    re.VERBOSE,
+)
 
 
 @runtime_checkable
@@ -38,13 +46,16 @@ class Chunker(Protocol):
 
 
 class RecursiveChunker:
-    """Cut where paragraphs end, else lines, else sentences, else words, through langchain-text-splitters.
+    """Cut where paragraphs end, else lines, else sentences, else words.
 
-    The pieces without their overlap are the whole text: nothing is lost between them.
+    The pieces without their overlap are the whole text: nothing is lost between them. Sentences of all scripts are
+    found, a character is never separated from its combining marks, and texts with the line ends of Windows or old Macs
+    are cut as those with the line ends of Unix.
 
     Attributes:
-        size: How much a piece holds at the most, overlap included.
-        overlap: How much of the piece before it a piece repeats at the most, in whole words.
+        size: How much a piece holds at the most, overlap included; a line end is one character.
+        overlap: How much of the piece before it a piece repeats at the most, in whole words. Chinese, Japanese and
+            other scripts without spaces are repeated by characters.
 
     Examples:
         >>> pieces = RecursiveChunker(20).chunk(Document("A lamp is on. It is red. Dim it."))
@@ -64,7 +75,7 @@ class RecursiveChunker:
         Raises:
             InvalidInputError: If a size is out of its range.
         """
-        require("langchain_text_splitters")
+        require("regex")
         if type(size) is not int or type(overlap) is not int or size < 1 or not 0 <= overlap <= size // 2:
             raise InvalidInputError(
                 f"`size` must be at least 1 and `overlap` between 0 and half of it, got {size!r} and {overlap!r}"
@@ -85,14 +96,15 @@ class RecursiveChunker:
         Returns:
             The pieces that hold more than white space, with the document's metadata, ``start`` and ``end``.
         """
-        text, metadata = document.text, dict(document.metadata or {})
-        given = metadata.get("start")
-        base = given if type(given) is int else 0
+        unix, metadata = UnixText(document.text), dict(document.metadata or {})
+        base = _base(document)
+        if base is None:  # `start` and `end` are the user's own, not the place of the text in its source
+            base, metadata = 0, renamed(metadata, ("start", "end"))
         pieces = []
-        for first, last, more in self._spans(text):
-            start = self._with_overlap(text, first)
-            placed = {**metadata, **more, "start": base + start, "end": base + last}
-            pieces.append(Document(text[start:last], metadata=placed))
+        for first, last, more in self._spans(unix.text):
+            start, end = unix.original(self._with_overlap(unix.text, first)), unix.original(last)
+            placed = {**metadata, **more, "start": base + start, "end": base + end}
+            pieces.append(Document(document.text[start:end], metadata=placed))
         return pieces
 
     def _measure(self) -> Measure:
@@ -104,25 +116,14 @@ class RecursiveChunker:
 
     def _cut(self, text: str, first: int, last: int) -> list[tuple[int, int]]:
         """Cut a part of a text; what is only white space goes to the piece before it, or after it at the beginning."""
-        from langchain_text_splitters import RecursiveCharacterTextSplitter
-
-        splitter = RecursiveCharacterTextSplitter(
-            _SEPARATORS,
-            keep_separator="end",
-            chunk_size=self.size - self.overlap,
-            chunk_overlap=0,
-            length_function=self._measure(),
-            strip_whitespace=False,
-        )
         spans: list[tuple[int, int]] = []
-        start = place = first
-        for tile in splitter.split_text(text[first:last]):
-            place += len(tile)
-            if not tile.strip() and spans:
-                spans[-1] = (spans[-1][0], place)
-                start = place
-            elif tile.strip():
+        start = first
+        for _, place in split_spans(text, first, last, self.size - self.overlap, self._measure()):
+            if text[start:place].strip():
                 spans.append((start, place))
+                start = place
+            elif spans:
+                spans[-1] = (spans[-1][0], place)
                 start = place
         return spans
 
@@ -131,12 +132,8 @@ class RecursiveChunker:
         if not self.overlap or not start:
             return start
         measure = self._measure()
-        from_here = max(0, start - 20 * self.overlap)
-        begun = [from_here + found.start() for found in _WORD.finditer(text[from_here:start])]
-        if begun and from_here and not text[from_here - 1].isspace():
-            begun = begun[1:]  # the first word may be half of one
         best = start
-        for place in reversed(begun):
+        for place in reversed(word_starts(text, max(0, start - 20 * self.overlap), start)):
             if measure(text[place:start]) > self.overlap:
                 break
             best = place
@@ -146,7 +143,7 @@ class RecursiveChunker:
 class MarkdownChunker(RecursiveChunker):
     r"""Cut at headings first, then as `RecursiveChunker`; metadata ``headings`` say under which a piece stands.
 
-    Headings are found by markdown-it, so a ``#`` in a block of code is none.
+    Headings are found by markdown-it, so a ``#`` in a block of code is none, and neither is a line of front matter.
 
     Examples:
         >>> text = "# Lamps\n\nThey shine.\n\n## Red ones\n\nThey glow."
@@ -172,7 +169,8 @@ class TokenChunker(MarkdownChunker):
     """As `MarkdownChunker`, sizes in tokens of an embedder, so that no piece is longer than the embedder reads.
 
     Attributes:
-        embedder: What counts; one without `count_tokens` is taken to need a token for four characters.
+        embedder: What counts; one without `count_tokens` is taken to need a token for four ASCII characters or for one
+            other character.
     """
 
     kind = "tokens"
@@ -189,8 +187,7 @@ class TokenChunker(MarkdownChunker):
         window = getattr(self.embedder, "window", None)
         super().__init__(size if size is not None else window or 256, overlap)
         count: Measure = getattr(self.embedder, "count_tokens", None) or _quarter
-        # The splitter repeats what measures nothing, such as a space alone, at the head of the next piece.
-        self._counted: Measure = lru_cache(maxsize=50_000)(lambda text: max(count(text), 1) if text else 0)
+        self._counted: Measure = lru_cache(maxsize=50_000)(count)
 
     @property
     @override
@@ -225,8 +222,18 @@ def load_chunker(chunker: str | Chunker, *, embedder: str | Embedder = "minilm")
     return loaded
 
 
+def _base(document: Document) -> int | None:
+    """Where a text begins in its source; None if its metadata ``start`` or ``end`` mean something else."""
+    given = document.metadata or {}
+    start, end = given.get("start", 0), given.get("end")
+    if type(start) is not int or start < 0 or (end is not None and end != start + len(document.text)):
+        return None
+    return start
+
+
 def _quarter(text: str) -> int:
-    return -(-len(text) // 4)
+    ascii_only = len(text.encode("ascii", "ignore"))
+    return len(text) - ascii_only + -(-ascii_only // 4)
 
 
 def _sections(text: str) -> list[tuple[int, int, list[str]]]:
@@ -239,8 +246,10 @@ def _sections(text: str) -> list[tuple[int, int, list[str]]]:
     """
     from markdown_it import MarkdownIt
 
-    lines = [0, *(found.end() for found in _LINE.finditer(text)), len(text)]
-    tokens = MarkdownIt("commonmark").parse(text)
+    lines = [0, *(found.end() for found in re.finditer("\n", text)), len(text)]
+    front = _FRONT_MATTER.match(text)
+    body = "\n" * front[0].count("\n") + text[front.end() :] if front else text
+    tokens = MarkdownIt("commonmark").parse(body)
     path: list[tuple[int, str]] = []
     starts: list[tuple[int, int, list[str]]] = [(0, 0, [])]  # place, end of the heading itself, headings
     for token, inline in pairwise(tokens):

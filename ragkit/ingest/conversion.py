@@ -3,61 +3,135 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import BytesIO, IOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple, cast
 
-from ragkit.errors import DataFileError
+from typing_extensions import override
+
+from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.extras import require
+from ragkit.ingest.html_encoding import decode_page
 
 CONVERTED = {
     ".html": "HtmlConverter",
     ".htm": "HtmlConverter",
+    ".xhtml": "HtmlConverter",
     ".pdf": "PdfConverter",
     ".docx": "DocxConverter",
     ".pptx": "PptxConverter",
 }
 
 
-def convert(path: Path, encoding: str | None) -> str:
-    """The text of a file as Markdown; scripts and styles of a web page are left out.
+_AS_WRITTEN = {"escape_underscores": False, "escape_asterisks": False, "escape_misc": False}
+_GLYPH = re.compile(r"\(cid:\d+\)")
+_UNREADABLE = 0.1  # share of glyphs without a Unicode mapping above which a PDF is rejected
+
+
+class Converted(NamedTuple):
+    """A file as Markdown.
+
+    Attributes:
+        text: The text.
+        problem: What could not be read of it; empty if nothing is missing.
+    """
+
+    text: str
+    problem: str = ""
+
+
+def convert(path: Path, encoding: str | None) -> Converted:
+    """Convert a file to Markdown; scripts and styles of a web page are left out.
 
     Args:
         path: A file whose suffix is in `CONVERTED`.
-        encoding: What a web page is written in.
+        encoding: The encoding that `file_facts` found, for a web page that declares none.
 
     Returns:
-        The text.
+        The text, and what is missing from it.
 
     Raises:
         DataFileError: If the file is encrypted, damaged, not what its suffix says, or holds no text.
         OSError: If it cannot be opened.
     """
     require("markitdown")
-    from markitdown import StreamInfo
-
     suffix = path.suffix.lower()
-    kind = "utf-8" if encoding in {None, "utf-8-sig"} else encoding
     try:
         with path.open("rb") as file, warnings.catch_warnings(), _quiet("pdfminer"):
             warnings.simplefilter("ignore")  # of what the converters find odd in a file
-            made = _converter(suffix).convert(file, StreamInfo(extension=suffix, charset=kind))
-            text: str = made.markdown
+            made = _converted(file, suffix, encoding)
     except OSError:
         raise
     except Exception as error:
         raise DataFileError(path, 0, _reason(error, suffix)) from error
-    text = text.encode("utf-8", "replace").decode()  # halves of surrogate pairs are no text
+    text = made.text.encode("utf-8", "replace").decode()  # halves of surrogate pairs are no text
     if not text.strip():
-        raise DataFileError(path, 0, "it holds no text; scanned pages need text recognition first")
-    return text
+        reason = made.problem or "it holds no text; scanned pages need text recognition first"
+        raise DataFileError(path, 0, reason)
+    return Converted(text, made.problem)
 
 
-def _converter(suffix: str) -> Any:
+def _converted(file: BinaryIO, suffix: str, encoding: str | None) -> Converted:
+    from markitdown import StreamInfo, converters
+
+    source: BinaryIO = file
+    converter: Any = getattr(converters, CONVERTED[suffix])()
+    if CONVERTED[suffix] == "HtmlConverter":
+        source = BytesIO(decode_page(file.read(), encoding).encode("utf-8", "replace"))
+        converter = _html_converter()
+    elif suffix != ".pdf":
+        converter._html_converter = _html_converter()  # Word and PowerPoint become HTML first
+    made = converter.convert(source, StreamInfo(extension=suffix, charset="utf-8"))
+    return _without_codes(made.markdown, file) if suffix == ".pdf" else Converted(made.markdown)
+
+
+def _html_converter() -> Any:
+    """A converter without Markdown escapes, which would split words such as max_open_files and change code."""
     from markitdown import converters
 
-    return getattr(converters, CONVERTED[suffix])()
+    class AsWritten(converters.HtmlConverter):
+        @override
+        def convert(self, file_stream: BinaryIO, stream_info: Any, **kwargs: Any) -> Any:
+            return super().convert(file_stream, stream_info, **{**kwargs, **_AS_WRITTEN})
+
+    return AsWritten()
+
+
+def _without_codes(text: str, file: BinaryIO) -> Converted:
+    """Replace the codes of glyphs without a Unicode mapping, which pdfminer writes as ``(cid:16)``, by U+FFFD.
+
+    A page may also print such a code, so the glyphs themselves are counted.
+
+    Returns:
+        The text, and what is missing from it; no text at all if too much is missing.
+    """
+    if not _GLYPH.search(text):
+        return Converted(text)
+    from pdfminer.high_level import extract_pages
+    from pdfminer.layout import LTChar
+
+    file.seek(0)
+    items = (item for page in extract_pages(cast("IOBase", file)) for item in _leaves(page))
+    glyphs = [item.get_text() for item in items if isinstance(item, LTChar)]
+    unmapped = sum(1 for glyph in glyphs if _GLYPH.fullmatch(glyph))
+    if not unmapped:
+        return Converted(text)
+    problem = (
+        f"{unmapped} of {len(glyphs)} glyphs have no Unicode mapping in the fonts of the file, so their characters are "
+        "unknown; export it again with embedded Unicode maps, or use text recognition"
+    )
+    return Converted("" if unmapped > _UNREADABLE * len(glyphs) else _GLYPH.sub("\ufffd", text), problem)
+
+
+def _leaves(item: object) -> Iterator[object]:
+    if isinstance(item, Iterable):
+        for each in item:
+            yield from _leaves(each)
+    else:
+        yield item
 
 
 class _quiet:  # noqa: N801 - used as a function
@@ -75,6 +149,8 @@ class _quiet:  # noqa: N801 - used as a function
 
 
 def _reason(error: Exception, suffix: str) -> str:
+    if isinstance(error, InvalidInputError):
+        return str(error)
     names = [type(each).__name__ for each in _chain(error)]
     if any("Password" in name or "Encrypt" in name for name in names):
         return "it is encrypted; save a copy without a password"

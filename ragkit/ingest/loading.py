@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, overload
 
@@ -72,6 +73,10 @@ def load_documents(path: str | Path) -> Loaded:
     source's text, and ``row`` where it is a row. Hidden files are passed over, links are not followed, and a text of
     more than a million characters becomes several documents.
 
+    The id of a row is its field ``id`` or ``_id``. If several rows have the same id, their ids are the file and the row
+    instead, and metadata keep the given one as ``id``. Other fields of a row become metadata; those whose names ragkit
+    uses itself, such as ``source`` and ``row``, get an underscore: ``source_``.
+
     Args:
         path: A file, a folder, or a pattern such as ``"docs/**/*.md"``.
 
@@ -93,7 +98,27 @@ def load_documents(path: str | Path) -> Loaded:
             else:
                 documents.append(item)
     warn_of(unread)
-    return Loaded(tuple(documents), tuple(unread))
+    return Loaded(tuple(_with_own_ids(documents)), tuple(unread))
+
+
+def _with_own_ids(documents: Sequence[Document]) -> Sequence[Document]:
+    """Name rows by their file and line if another document has the same id."""
+    counts = Counter(each.id for each in documents)
+    while any(count > 1 for count in counts.values()):
+        given = documents
+        documents = [_by_place(each) if counts[each.id] > 1 else each for each in given]
+        counts = Counter(each.id for each in documents)
+        if documents == given:
+            break
+    return documents
+
+
+def _by_place(document: Document) -> Document:
+    metadata = document.metadata or {}
+    name = f"{metadata.get('source')}:{metadata.get('row')}"
+    if "row" not in metadata or document.id == name:
+        return document
+    return replace(document, id=name, metadata={"id": document.id, **metadata})
 
 
 def warn_of(unread: Sequence[Unread]) -> None:
@@ -177,15 +202,21 @@ def read_file(file: SourceFile, facts: FileFacts | None = None) -> Iterator[Docu
 def _read(file: SourceFile, facts: FileFacts) -> Iterable[Document | DataFileError]:
     suffix = file.path.suffix.lower()
     if suffix in CONVERTED:
-        text = convert(file.path, facts.encoding)
-        return [Document(text, id=file.source, metadata=_place(file.source, 0, text))]
+        return _converted(file, facts.encoding)
     if facts.encoding is None:
-        raise DataFileError(file.path, 0, "it is not text; expected text, HTML, PDF, Word or PowerPoint")
+        raise DataFileError(file.path, 0, facts.problem)
     if suffix in {".csv", ".tsv"}:
         return csv_rows(file.path, file.source, facts.encoding)
     if suffix == ".jsonl":
         return jsonl_rows(file.path, file.source, facts.encoding)
     return _texts(file, facts.encoding)
+
+
+def _converted(file: SourceFile, encoding: str | None) -> Iterator[Document | DataFileError]:
+    text, problem = convert(file.path, encoding)
+    yield Document(text, id=file.source, metadata=_place(file.source, 0, text))
+    if problem:
+        yield DataFileError(file.path, 0, problem)
 
 
 def _texts(file: SourceFile, encoding: str) -> Iterator[Document]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from ragkit.csv_files import read_rows
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.index.metadata import check_values
 from ragkit.records import Document
 
-_DELIMITERS = ",;\t|"
+# What metadata say of where a piece of text is from; a file's own fields of these names get an underscore.
+_OURS = frozenset({"source", "row", "start", "end", "file", "chunker", "parts", "headings", "encoding"})
 
 
 def csv_rows(path: Path, source: str, encoding: str) -> Iterator[Document | DataFileError]:
@@ -29,28 +30,31 @@ def csv_rows(path: Path, source: str, encoding: str) -> Iterator[Document | Data
         A document, or what is wrong with a row.
     """
     with path.open(encoding=encoding, errors="replace", newline="") as file:
-        sample = file.read(65536)
-        file.seek(0)
-        rows = csv.reader(file, delimiter=_delimiter(path, sample))
-        try:
-            filled = (row for row in rows if any(cell.strip() for cell in row))
-            header = [name.strip() for name in next(filled, [])]
-            twice = next((name for name in header if name and header.count(name) > 1), None)
-            if twice is not None:
-                yield DataFileError(path, rows.line_num, f"has the column {twice!r} twice; give each its own name")
-                return
-            for row in filled:
-                if len(row) != len(header):
-                    yield DataFileError(path, rows.line_num, f"has {len(row)} cells, the header has {len(header)}")
-                    continue
-                cells = dict(zip(header, row, strict=True))
-                text = cells.pop("text", None)
-                if text is None:
-                    text = "\n".join(f"{name}: {cell}" for name, cell in cells.items() if cell.strip())
-                    cells = {}
-                yield _row(text, cells, source, rows.line_num)
-        except csv.Error as error:
-            yield DataFileError(path, rows.line_num, f"{error}; the rows from here on are left out")
+        rows = read_rows(file, tabs=path.suffix.lower() == ".tsv")
+        filled = (row for row in rows if row.problem or any(cell.strip() for cell in row.cells))
+        header: list[str] = []
+        for line, cells, problem in filled:
+            if problem:
+                yield DataFileError(path, line, f"{problem}; it is left out")
+                if not header:
+                    return
+            elif not header:
+                header = [name.strip() for name in cells]
+                twice = next((name for name in header if name and header.count(name) > 1), None)
+                if twice is not None:
+                    yield DataFileError(path, line, f"has the column {twice!r} twice; give each its own name")
+                    return
+            elif len(cells) != len(header):
+                yield DataFileError(path, line, f"has {len(cells)} cells, the header has {len(header)}")
+            else:
+                yield _record(dict(zip(header, cells, strict=True)), source, line)
+
+
+def _record(cells: dict[str, str], source: str, line: int) -> Document:
+    text = cells.pop("text", None)
+    if text is not None:
+        return _row(text, cells, source, line)
+    return _row("\n".join(f"{name}: {cell}" for name, cell in cells.items() if cell.strip()), {}, source, line)
 
 
 def jsonl_rows(path: Path, source: str, encoding: str, text: str = "text") -> Iterator[Document | DataFileError]:
@@ -85,18 +89,35 @@ def jsonl_rows(path: Path, source: str, encoding: str, text: str = "text") -> It
             yield _row(row.pop(text), row, source, number)
 
 
-def _row(text: str, fields: dict[str, object] | dict[str, str], source: str, number: int) -> Document:
-    own = fields.get("id")
-    name = str(own) if isinstance(own, (str, int)) and own != "" else f"{source}:{number}"
-    rest = {key: value for key, value in fields.items() if key != "id"}
-    metadata = {**rest, "source": source, "row": number, "start": 0, "end": len(text)}
-    return Document(text, id=name, metadata=metadata)
+def _row(text: str, fields: Mapping[str, object], source: str, number: int) -> Document:
+    """A document of a row; its id is the field ``id``, or ``_id`` as in BEIR, and otherwise the file and the line."""
+    name = f"{source}:{number}"
+    rest = {key: value for key, value in fields.items() if key not in {"id", "_id"} or value not in (None, "")}
+    for key in ("id", "_id"):
+        own = rest.get(key)
+        if isinstance(own, str | int) and not isinstance(own, bool) and own != "":
+            name = str(rest.pop(key))
+            break
+    ours = {"source": source, "row": number, "start": 0, "end": len(text)}
+    return Document(text, id=name, metadata={**renamed(rest, _OURS), **ours})
 
 
-def _delimiter(path: Path, sample: str) -> str:
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    try:
-        return csv.Sniffer().sniff(sample, _DELIMITERS).delimiter
-    except csv.Error:
-        return ","
+def renamed(fields: Mapping[str, object], taken: Iterable[str]) -> dict[str, object]:
+    """Append underscores to the names of fields that are taken.
+
+    Args:
+        fields: The fields of a user.
+        taken: The names that ragkit uses.
+
+    Returns:
+        All fields, in order, under names of their own.
+    """
+    used = {*fields, *taken}
+    result: dict[str, object] = {}
+    for field, value in fields.items():
+        name = field
+        while name in taken or (name != field and name in used):
+            name += "_"
+        used.add(name)
+        result[name] = value
+    return result

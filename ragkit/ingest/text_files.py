@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
+
+from ragkit.breaks import last_break
+from ragkit.ingest.html_encoding import codec_of
 
 _AT_ONCE = 1 << 20  # bytes
 BLOCK = 1 << 20  # characters of a text that are held at once
@@ -19,6 +23,14 @@ _MARKS = (
 )
 # What no text holds: control characters but for tab, line breaks, form feed and escape.
 _BINARY = bytes(code for code in range(32) if code not in {9, 10, 12, 13, 27})
+_ESCAPED = re.compile("[\udc80-\udcff]")
+_HIGH = re.compile(rb"[\x80-\xff]+")
+_REPEATED = re.compile(rb"([\x80-\xff])\1+")
+_MANY = 8  # bytes outside ASCII; fewer tell nothing about the encoding
+# An XML declaration at the head of a file.
+_XML = re.compile(rb"""\s*<\?xml[^>]*\sencoding\s*=\s*["']([\w.:-]+)""")
+_NO_TEXT = "it is not text; expected text, HTML, PDF, Word or PowerPoint"
+_NO_ENCODING = "its encoding is unknown: it is neither valid UTF-8 nor likely to be Windows-1252; save it as UTF-8"
 
 
 class FileFacts(NamedTuple):
@@ -26,50 +38,89 @@ class FileFacts(NamedTuple):
 
     Attributes:
         hash: Hash of its bytes.
-        encoding: What its text is written in; None where it holds bytes that no text holds.
+        encoding: The encoding of its text; None if it has none or if it is unknown.
+        problem: Why the encoding is None; empty otherwise.
     """
 
     hash: str
     encoding: str | None
+    problem: str = ""
 
 
 def file_facts(path: Path) -> FileFacts:
-    """Hash a file and find out what it is written in, in bounded memory.
+    """Hash a file and find its encoding, in bounded memory.
 
-    A byte order mark decides; else what is valid UTF-8 is UTF-8, and anything else is Windows-1252, as in web pages,
-    of which Latin-1 is the part that prints.
+    A byte order mark decides. Text that is valid UTF-8, or UTF-8 with a few damaged bytes, is UTF-8; otherwise an XML
+    declaration decides. Anything else is Windows-1252, as in web pages, of which Latin-1 is the part that prints,
+    unless the bytes contradict this.
 
     Args:
         path: The file.
 
     Returns:
-        Hash and encoding.
+        The hash and the encoding.
     """
-    digest = blake2b(digest_size=16)
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    marked: str | None = None
-    binary, valid = False, True
+    # The name stands for how files are read: after a change, `Index.sync` reads all files again.
+    digest = blake2b(digest_size=16, person=b"reading-2")
+    tally = _Tally()
+    head = b""
     with path.open("rb") as file:
-        first = True
         while block := file.read(_AT_ONCE):
+            head = head or block
             digest.update(block)
-            if first:
-                marked = next((name for mark, name in _MARKS if block.startswith(mark)), None)
-                first = False
-            binary = binary or len(block.translate(None, _BINARY)) < len(block)
-            valid = valid and _is_valid(decoder, block)
+            tally.count(block)
+        tally.count(b"", final=True)
+    marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     if marked is not None:
         return FileFacts(digest.hexdigest(), marked)
-    valid = valid and _is_valid(decoder, b"", final=True)
-    return FileFacts(digest.hexdigest(), None if binary else "utf-8" if valid else "cp1252")
+    if tally.binary:
+        return FileFacts(digest.hexdigest(), None, _NO_TEXT)
+    declared = _XML.match(head)
+    encoding = tally.encoding(codec_of(declared[1].decode("ascii", "replace")) if declared else None)
+    return FileFacts(digest.hexdigest(), encoding, "" if encoding else _NO_ENCODING)
 
 
-def _is_valid(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = False) -> bool:
-    try:
-        decoder.decode(block, final)
-    except UnicodeDecodeError:
-        return False
-    return True
+class _Tally:
+    """Counts from the bytes of a file that tell its encoding.
+
+    Attributes:
+        binary: Whether there are bytes that no text holds.
+    """
+
+    def __init__(self) -> None:
+        self.binary = False
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._characters = self._damaged = self._high = self._runs = 0
+
+    def count(self, block: bytes, *, final: bool = False) -> None:
+        """Count the bytes of a block."""
+        self.binary = self.binary or len(block.translate(None, _BINARY)) < len(block)
+        text = self._decoder.decode(block, final)
+        if not text.isascii():
+            damaged = len(_ESCAPED.findall(text))
+            self._characters += len(text) - len(text.encode("ascii", "ignore")) - damaged
+            self._damaged += damaged
+        if self._damaged:  # a repeated character, as in a line of dashes, counts once
+            runs = _HIGH.findall(_REPEATED.sub(rb"\1", block))
+            self._high += sum(map(len, runs))
+            self._runs += len(runs)
+
+    def encoding(self, declared: str | None) -> str | None:
+        """Decide on an encoding.
+
+        In Windows-1252, letters outside ASCII stand alone or in twos. In other encodings most letters are such bytes.
+
+        Args:
+            declared: Python's codec for the encoding that the file declares.
+
+        Returns:
+            The encoding; None if it is unknown.
+        """
+        if self._characters >= self._damaged:
+            return declared if declared and not self._characters else "utf-8"
+        if declared:
+            return declared
+        return None if self._high >= _MANY and self._high > 2 * self._runs else "cp1252"
 
 
 def blocks(path: Path, encoding: str, size: int = BLOCK) -> Iterator[tuple[int, str]]:
@@ -93,18 +144,9 @@ def blocks(path: Path, encoding: str, size: int = BLOCK) -> Iterator[tuple[int, 
             if not read:
                 break
             if len(held) >= size:
-                cut = _cut(held)
+                # What follows the last character is not known, so it stays for the next block.
+                cut = last_break(held, len(held) // 2, len(held) - 1) or len(held)
                 yield start, held[:cut]
                 start, held = start + cut, held[cut:]
     if held:
         yield start, held
-
-
-def _cut(text: str) -> int:
-    """Where to cut a block: behind the last paragraph, else line, else space of its second half."""
-    half = len(text) // 2
-    for mark in ("\n\n", "\n", " "):
-        place = text.rfind(mark, half)
-        if place >= 0:
-            return place + len(mark)
-    return len(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from unicodedata import normalize
 
 from ragkit.answers.choices import read_option
 from ragkit.answers.numbers import NumberReader
@@ -18,7 +19,7 @@ _FIRST_LINE = FirstLine()
 
 
 def exact_match(answer: str, expected: str) -> float:
-    r"""1.0 where the answer is the expected text but for white space, else 0.0.
+    r"""1.0 if the answer is the expected text but for white space, else 0.0; composed and decomposed letters are equal.
 
     Examples:
         >>> exact_match(" fade lamp,  zone: hall\n", "fade lamp, zone: hall")
@@ -27,7 +28,7 @@ def exact_match(answer: str, expected: str) -> float:
     Returns:
         1.0 or 0.0.
     """
-    return float(answer.split() == expected.split())
+    return float(normalize("NFC", answer).split() == normalize("NFC", expected).split())
 
 
 def label_match(answer: str, expected: str) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from functools import cache
 from typing import Any
 
 from ragkit.extras import require
-from ragkit.text import words
+from ragkit.text import spaced, words
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
@@ -18,8 +19,9 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 def token_f1(answer: str, expected: str) -> float:
     """F1 of the words of answer and expected text, normalised as for SQuAD (Rajpurkar et al., EMNLP 2016).
 
-    Lower case; punctuation and English articles do not count. Where one side has no word left, 1.0 if the other has
-    none either.
+    Lower case; punctuation and English articles do not count. Each character of Chinese and other scripts without
+    spaces is a word, as in MLQA (Lewis et al., ACL 2020). Where one side has no word left, 1.0 if the other has none
+    either.
 
     Examples:
         >>> token_f1("The cat sat.", "a cat")
@@ -47,7 +49,8 @@ def chrf(answer: str, expected: str) -> float:
     Returns:
         A score from 0 to 1.
     """
-    return float(_chrf_scorer().sentence_score(answer, [expected]).score) / 100
+    composed = [unicodedata.normalize("NFC", each) for each in (answer, expected)]
+    return float(_chrf_scorer().sentence_score(composed[0], composed[1:]).score) / 100
 
 
 def rouge_1(answer: str, expected: str) -> float:
@@ -78,7 +81,11 @@ def rouge_l(answer: str, expected: str) -> float:
 
 
 def _squad_words(text: str) -> list[str]:
-    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+    plain = text.lower().translate(_PUNCTUATION)
+    if not plain.isascii():
+        composed = unicodedata.normalize("NFC", plain)
+        plain = spaced("".join(each for each in composed if not unicodedata.category(each).startswith("P")))
+    return _ARTICLES.sub(" ", plain).split()
 
 
 def _rouge(kind: str, answer: str, expected: str) -> float:

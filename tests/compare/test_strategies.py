@@ -53,6 +53,16 @@ def test_names_stand_for_strategies(name, strategy):
     assert load_strategy(strategy).name == name
 
 
+def test_tfidf_classifies_scripts_without_spaces(tmp_path):
+    pool = [
+        Example(f"{text}第{n}次", label) for n in range(10) for text, label in (("红色的灯", "灯"), ("蓝色的船", "船"))
+    ]
+    tested = task(examples=pool, test=[Example("那盏红色的灯呢", "灯"), Example("这条蓝色的船", "船")])
+    outcome = load_strategy("tfidf").run(setting(tmp_path, None, task=tested, pool=pool))
+    assert outcome.answers == ["灯", "船"]
+    assert min(outcome.confidence) > 0.8
+
+
 @pytest.mark.parametrize(
     "name", ["few-shot:bm25@many", "few-shot:@8", "lora+few-shot", "imitate", "imitate:", "few-shot:bm25@"]
 )

@@ -61,6 +61,16 @@ def test_rare_labels_are_left_out(noisy):
         label_noise(extra[:2])
 
 
+def test_wrong_labels_are_found_in_scripts_without_spaces():
+    rng = Random(0)
+    words = {"food": "蛋糕 面包 汤羹 鱼肉 米饭", "bank": "卡片 贷款 现金 硬币 费用"}
+    rows = [Example("".join(rng.choices(words[label].split(), k=6)), label) for label in words for _ in range(60)]
+    wrong = set(rng.sample(range(len(rows)), 8))
+    flipped = {"food": "bank", "bank": "food"}
+    rows = [replace(row, output=flipped[row.output]) if index in wrong else row for index, row in enumerate(rows)]
+    assert {suspect.index for suspect in label_noise(rows).suspects} == wrong
+
+
 def confident_joint(given: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
     """Northcutt et al., equations 1 and 2, by their definition."""
     classes = likelihood.shape[1]

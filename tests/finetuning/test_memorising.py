@@ -38,6 +38,13 @@ def test_a_text_counts_from_a_number_of_words_or_whole():
     assert memorisation(model, texts, length=1).share == 1
 
 
+def test_characters_count_in_scripts_without_spaces():
+    model = ScriptedModel({"红色的灯": "在船里", "ผู้ใ": "หญ่"})
+    found = memorisation(model, ["红色的灯在船上", "ผู้ใหญ่"], length=2)
+    assert model.asked == ["红色的灯", "ผู้ใ"]
+    assert (found.longest, found.words) == ((2, 2), (3, 2))
+
+
 def test_a_tuned_model_gives_back_what_it_read_and_not_what_it_did_not(tmp_path, tiny):
     words = ["lamp", "fan", "song", "door", "dim", "light", "open", "play", "red", "blue"]
     texts = [" ".join(words[(3 * n + k * (n + 1)) % 10] for k in range(12)) for n in range(3)]

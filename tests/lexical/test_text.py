@@ -15,6 +15,7 @@ from ragkit.lexical.analysis import STOP_WORDS, NgramAnalyzer, WordAnalyzer, loa
 from ragkit.text import folded, normalised, words
 from ragkit_pipelines.rag.prompts import is_refusal
 from ragkit_selectors import check_pool
+from ragkit_selectors.stages.filters import count_pieces
 
 SAMPLES = {
     "Chinese": "举头望明月，低头思故乡。",
@@ -55,6 +56,7 @@ def test_ascii_texts_are_split_at_what_is_no_letter_digit_or_underscore(text):
         ("re\u00adtriever می\u200cخواهم", ["retriever", "میخواهم"]),  # invisible characters
         ("a\u200bb", ["a", "b"]),  # a space without width
         ("Ａ１ ①", ["a1", "1"]),
+        ("葛\U000e0100城", ["葛城"]),  # a variation selector
         ("🙂 👍🏽 ?!", []),
         ("naïve_name don't", ["naïve_name", "don", "t"]),
     ],
@@ -132,6 +134,12 @@ def test_stems_and_stop_words():
     assert repr(WordAnalyzer("english", frozenset("cab"))) == "WordAnalyzer('english', ['a', 'b', 'c'])"
     with pytest.raises(UnknownSpecError, match="Did you mean 'english'"):
         WordAnalyzer("englisch")
+
+
+def test_tokens_of_prompts_are_counted_by_characters_in_scripts_without_spaces():
+    assert count_pieces("It's red.") == 5
+    assert count_pieces("红色的灯。") == 5
+    assert count_pieces("红色 LED") == 3
 
 
 def test_ngrams():

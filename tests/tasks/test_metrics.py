@@ -25,6 +25,8 @@ from ragkit.metrics.matching import exact_match, label_match, last_number
         ("Fade lamp, zone: hall", "fade lamp, zone: hall", 0.0),
         ("fade lamp, zone:hall", "fade lamp, zone: hall", 0.0),
         ("fade lamp", "fade lamp, zone: hall", 0.0),
+        ("cafe\u0301", "café", 1.0),
+        ("हाँ", "हूँ", 0.0),
         ("", "", 1.0),
         ("", "x", 0.0),
     ],
@@ -71,6 +73,10 @@ def test_load_metric():
         ("the", "", 1.0),
         ("", "cat", 0.0),
         ("Barack OBAMA!", "barack obama", 1.0),
+        ("红色的灯。", "红色的船", 3 / 4),  # characters, without punctuation
+        ("«Cafe\u0301» — noir", "café noir", 1.0),
+        ("यह लाल है।", "यह नीला है", 2 / 3),
+        ("ผู้ใหญ่", "ผู้น้อย", 1 / 4),  # ผู้ of ผู้ ใ ห ญ่ and ผู้ น้ อ ย
     ],
 )
 def test_token_f1(answer: str, expected: str, score: float):
@@ -94,6 +100,10 @@ def chrf_by_hand(answer: str, expected: str) -> float:
 def test_chrf_is_that_of_its_definition(answer: str, expected: str):
     assume(min(len(answer.replace(" ", "")), len(expected.replace(" ", ""))) >= 6)
     assert load_metric("chrf")(answer, expected) == pytest.approx(chrf_by_hand(answer, expected), abs=1e-6)
+
+
+def test_chrf_treats_equivalent_spellings_alike():
+    assert load_metric("chrf")("cafe\u0301 ouvert", "café ouvert") == 1.0
 
 
 def rouge_by_hand(answer: list[str], expected: list[str], n: int) -> float:

@@ -43,7 +43,7 @@ def read_rows(path: Path, text: str) -> Iterator[Document]:
                 raise DataFileError(path, number, f"{error}; expected one JSON object per line") from error
             if not isinstance(row, dict) or not isinstance(row.get(text), str):
                 raise DataFileError(path, number, f"expected a JSON object whose field {text!r} is a string")
-            name = row.pop("id", None)
+            name = row.pop("id" if row.get("id") is not None else "_id", None)  # `_id` as in BEIR
             if name is not None and not isinstance(name, (str, int)):
                 raise DataFileError(path, number, f"`id` must be a string or an integer, got {name!r}")
             yield Document(row.pop(text), id=None if name is None else str(name), metadata=row or None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.finetuning.classifier import fit_logistic
 from ragkit.records import Example
+from ragkit.text import words
+
+_ASCII_TOKEN = re.compile(r"\w+|\S")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +110,12 @@ def _out_of_fold(texts: Sequence[str], given: NDArray[Any], folds: int, seed: in
     probabilities = np.zeros((len(texts), int(given.max()) + 1))
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(texts)), given)
     for train, held_out in splits:
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|\S")
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=_tokens, token_pattern=None)
         classifier = fit_logistic(vectorizer.fit_transform([texts[row] for row in train]), given[train])
         probabilities[held_out] = classifier.predict_proba(vectorizer.transform([texts[row] for row in held_out]))
     return probabilities
+
+
+def _tokens(text: str) -> list[str]:
+    """The words and punctuation marks of a text; in other scripts than the Latin one, the words that selectors see."""
+    return _ASCII_TOKEN.findall(text) if text.isascii() else words(text) or text.split()

@@ -19,6 +19,7 @@ from ragkit.lexical.analysis import STOP_WORDS, Analyzer, WordAnalyzer, load_ana
 from ragkit.pairwise import inner_products
 from ragkit.protocols import Embedder
 from ragkit.records import Hit
+from ragkit.text import SENTENCE_CLOSERS, SENTENCE_ENDS
 from ragkit_pipelines.rag.answers import Citation, citation_of
 
 # A Markdown heading or a code block, which is similar to many questions but does not answer any.
@@ -27,10 +28,10 @@ _NO_ANSWER = re.compile(r"#{1,6} [^\n]*\Z|```")
 _END = re.compile(
     r"""
     (?<=[.!?…])["'”’)\]]*\s+(?=["'“‘(\[]*[^\W_a-z]|[-*•]\s)   # a mark before the possible start of a sentence
-    | (?<=[。！？])                                            # marks that are not followed by a space
-    | \n\s*\n                                                  # a blank line
-    | \n(?=\s*(?:[-*•]|\d+[.)]|\#+|\|)\s)                      # a list item, a heading, or a table row
-    """,
+    | (?:[ENDS]|．(?!\d))+[CLOSERS]*\s*                         # marks of other scripts, which need no space
+    | (?>\r\n|[\r\n])\s*?(?>\r\n|[\r\n])                       # a blank line
+    | [\r\n](?=\s*(?:[-*•]|\d+[.)]|\#+|\|)\s)                   # an item of a list, a heading, a row
+    """.replace("ENDS", SENTENCE_ENDS).replace("CLOSERS", SENTENCE_CLOSERS),
     re.VERBOSE,
 )
 _ABBREVIATION = re.compile(

@@ -14,7 +14,7 @@ from ragkit.errors import InvalidInputError
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel
 from ragkit.templates import Template
-from ragkit.text import folded, words
+from ragkit.text import folded, spaced, words
 from ragkit_selectors.candidates import Candidates
 from ragkit_selectors.stages.base import Asked, Before
 
@@ -24,10 +24,12 @@ _PIECE = re.compile(r"\w+|[^\w\s]")
 def count_pieces(text: str) -> int:
     """Count words and punctuation marks, somewhat fewer than a model's tokens.
 
+    In scripts without spaces, each character counts.
+
     Returns:
         Their number.
     """
-    return len(_PIECE.findall(text))
+    return len(_PIECE.findall(spaced(text)))
 
 
 class _Sieve(ABC):

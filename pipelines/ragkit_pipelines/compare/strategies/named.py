@@ -16,6 +16,7 @@ from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.protocols import LanguageModel
 from ragkit.registry import create, find, is_known, specs
 from ragkit.tasks import Task
+from ragkit.text import words
 from ragkit_pipelines.compare.strategies.base import (
     Checked,
     Outcome,
@@ -73,7 +74,7 @@ class Tfidf:
         labels = [example.output for example in setting.pool]
         if len(set(labels)) < 2:
             raise InvalidInputError("strategy 'tfidf' needs examples of at least two labels")
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=words, token_pattern=None)
         classifier = fit_logistic(vectorizer.fit_transform([example.text() for example in setting.pool]), labels)
         fitted = perf_counter()
         rows = vectorizer.transform([row.text() for row in setting.task.test])

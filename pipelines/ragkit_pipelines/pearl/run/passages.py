@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_BREAKS = ("\n\n", "\n", ". ", " ")  # where a text is split, the best place first
+from ragkit.breaks import UnixText, character_start, last_break
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Passage:
 def cut(text: str, tokens: int, count: Callable[[str], int], *, overlap: int = 0) -> list[Passage]:
     """Split a text into passages at the ends of paragraphs if possible, otherwise of lines, sentences or words.
 
+    The line ends of Windows and old Macs count as those of Unix.
+
     Args:
         text: The text.
         tokens: Maximum number of tokens of a passage. A longer word is split.
@@ -34,15 +36,16 @@ def cut(text: str, tokens: int, count: Callable[[str], int], *, overlap: int = 0
         Passages in order, which together contain every character of the text except white space.
     """
     found: list[Passage] = []
-    start = 0
-    while start < len(text):
-        end = _end(text, start, tokens, count)
-        piece = text[start:end]
+    unix, start = UnixText(text), 0
+    while start < len(unix.text):
+        end = _end(unix.text, start, tokens, count)
+        piece = unix.text[start:end]
         if piece.strip():
-            left = start + len(piece) - len(piece.lstrip())
-            right = start + len(piece.rstrip())
+            left = unix.original(start + len(piece) - len(piece.lstrip()))
+            right = unix.original(start + len(piece.rstrip()))
             found.append(Passage(text[left:right], (left, right)))
-        start = end if end >= len(text) else max(start + 1, end - overlap)
+        repeated = character_start(unix.text, end - overlap) if end < len(unix.text) else end
+        start = repeated if repeated > start else end
     return found
 
 
@@ -59,8 +62,5 @@ def _end(text: str, start: int, tokens: int, count: Callable[[str], int]) -> int
             low, high = (middle, high) if count(text[start:middle]) <= tokens else (low, middle)
     if low >= len(text):
         return len(text)
-    for mark in _BREAKS:
-        at = text.rfind(mark, start + (low - start) // 2, low)
-        if at > start:
-            return at + len(mark)
-    return low
+    at = last_break(text, start + (low - start) // 2, low)
+    return at if at > start else low

@@ -1,0 +1,87 @@
+"""Where texts of all scripts may be cut, and line ends."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from functools import cache
+
+from ragkit.text import SENTENCE_CLOSERS, SENTENCE_ENDS, combining_marks
+
+# Letters that combine with the letter before them: vowels of Thai and Lao, Hangul jamo, sound marks of katakana.
+_COMBINING_LETTERS = "\u0e33\u0eb3\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb\uff9e\uff9f"
+_JOINERS = "\u200d\u094d\u09cd\u0acd\u0b4d\u0c4d\u0d4d\u1039\u17d2"  # what joins the letters on both sides
+_FLAG = "\U0001f1e6-\U0001f1ff"  # two of these are a flag; several flags without anything between them stay together
+
+
+class UnixText:
+    r"""A text whose lines all end with \n, and where its characters are in the original.
+
+    Attributes:
+        text: The text.
+
+    Examples:
+        >>> unix = UnixText("one\r\ntwo")
+        >>> unix.text, unix.original(4)
+        ('one\ntwo', 5)
+    """
+
+    def __init__(self, original: str) -> None:
+        """Replace the line ends of Windows and old Macs."""
+        self.text = original
+        self._longer: list[int] = []  # indices of line ends that are two characters in the original
+        if "\r" in original:
+            first, *lines = original.split("\r\n")
+            at = len(first)
+            for line in lines:
+                self._longer.append(at)
+                at += 1 + len(line)
+            self.text = "\n".join([first, *lines]).replace("\r", "\n")
+
+    def original(self, index: int) -> int:
+        """The index of a character in the original.
+
+        Returns:
+            The index; that of the carriage return for a line end of two characters.
+        """
+        return index + bisect_left(self._longer, index)
+
+
+def last_break(text: str, first: int, last: int) -> int:
+    """Find the best index to cut a text: after the last paragraph, else line, sentence, space or character.
+
+    Args:
+        text: The text.
+        first: The smallest index at which a separator may begin.
+        last: The largest index to cut at.
+
+    Returns:
+        The index; that of the last character before ``last`` if there is no separator.
+    """
+    for pattern in _breaks()[:-1]:
+        ends = [found.end() for found in pattern.finditer(text, first, last + 1) if found.end() <= last]
+        if ends:
+            return ends[-1]
+    return character_start(text, last)
+
+
+def character_start(text: str, index: int) -> int:
+    """Find where the character at an index begins.
+
+    Returns:
+        The index itself, or a smaller one if a combining mark or the second half of a line end is there.
+    """
+    whole = _breaks()[-1]
+    while 0 < index < len(text) and not whole.match(text, index - 1):
+        index -= 1
+    return index
+
+
+@cache
+def _breaks() -> tuple[re.Pattern[str], ...]:
+    mark = f"{combining_marks()}\u20dd-\u20e4\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f\U000e0100-\U000e01ef"
+    line = r"(?>\r\n|\n|\r(?!\n))"
+    sentence = rf"(?:[.!?…][\"'”’)\]]*+\s|[{SENTENCE_ENDS}]+[{SENTENCE_CLOSERS}]*+)"
+    character = rf"(?:[^\r{_JOINERS}{_FLAG}]|[{_FLAG}](?![{_FLAG}])|\r(?!\n))(?![{_COMBINING_LETTERS}])"
+    levels = (line + line, line, sentence, r"[^\S\r]", character)
+    return tuple(re.compile(rf"{level}(?![{mark}])") for level in levels)

@@ -1,0 +1,157 @@
+"""CSV and TSV files: the dialect of a file, and its rows."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
+from itertools import islice, product
+from threading import Lock
+from typing import Any, NamedTuple, TextIO
+
+_DELIMITERS = ",;\t|"
+_SAMPLE = 1 << 16  # characters
+_ROWS = 1000  # rows of the sample that are read for each dialect
+_LONGEST = 2**31 - 1  # characters of a field; the largest limit that the csv module takes on all platforms
+_LIMIT_LOCK = Lock()
+_EXCEL = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # how a spreadsheet states the delimiter in the first line
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        line: The line on which the row ends, counted from 1.
+        cells: Its cells; empty for an empty line.
+        problem: Why the row cannot be read; empty otherwise.
+    """
+
+    line: int
+    cells: Sequence[str]
+    problem: str = ""
+
+
+class _Dialect(NamedTuple):
+    delimiter: str
+    escapechar: str | None = None
+    skipinitialspace: bool = False
+    quoting: bool = True
+
+
+def read_rows(file: TextIO, *, tabs: bool = False) -> Iterator[Row]:
+    """Read the rows of a table, the header first, in the dialect that fits best.
+
+    Args:
+        file: A seekable file that was opened with ``newline=""``.
+        tabs: Whether the delimiter is a tab; otherwise it is found.
+
+    Yields:
+        Rows. A row with a problem does not end the file.
+    """
+    sample = file.read(_SAMPLE)
+    lines = list(StringIO(sample, newline=""))
+    stated = _EXCEL.fullmatch(lines[0]) if lines else None
+    skipped = 0 if stated is None else 1
+    delimiters = "\t" if tabs else stated[1] if stated else _DELIMITERS
+    dialect = _dialect(lines[skipped:], delimiters, whole=len(sample) < _SAMPLE)
+    file.seek(0)
+    reader = _reader(islice(file, skipped, None), dialect)
+    while True:
+        first = reader.line_num + skipped + 1
+        try:
+            cells = _next(reader)
+        except csv.Error as error:
+            yield Row(reader.line_num + skipped, (), f"the row that begins on line {first} cannot be read ({error})")
+            continue
+        if cells is None:
+            return
+        yield Row(reader.line_num + skipped, cells)
+
+
+def _dialect(lines: Sequence[str], delimiters: str, *, whole: bool) -> _Dialect:
+    """Return the dialect in which most rows of a sample have as many cells as the header, the simplest if several do.
+
+    `csv.Sniffer` counts characters instead, so it takes quotes, brackets or spaces inside of fields for delimiters.
+    """
+    sample = "".join(lines)
+    escapes = (None, "\\") if '\\"' in sample else (None,)
+    spaces = (False, True) if ' "' in sample else (False,)
+    dialects = [_Dialect(each, escape, space) for space, escape, each in product(spaces, escapes, delimiters)]
+    if '"' in sample:
+        dialects += [each for each in map(_without_quotes, delimiters) if _quotes_are_text(lines, each)]
+    best = max(dialects, key=lambda dialect: _fit(lines, dialect, whole=whole))
+    return best._replace(skipinitialspace=best.skipinitialspace or _has_spaced_header(lines, best))
+
+
+def _has_spaced_header(lines: Sequence[str], dialect: _Dialect) -> bool:
+    try:
+        header: list[str] = next((row for row in _reader(lines, dialect) if row), [])
+    except csv.Error:
+        return False
+    return len(header) > 1 and all(name.startswith(" ") for name in header[1:])
+
+
+def _fit(lines: Sequence[str], dialect: _Dialect, *, whole: bool) -> float:
+    """The share of rows with as many cells as the header; 0 if the header has one cell."""
+    reader = _reader(lines, dialect)
+    sizes: list[int] = []
+    while len(sizes) < _ROWS and reader.line_num < len(lines):
+        try:
+            row = next(reader, None)
+        except csv.Error:
+            row = []
+            sizes.append(0)
+        if row:
+            sizes.append(len(row))
+    if not whole and reader.line_num == len(lines):  # the sample may end within a row
+        sizes = sizes[: max(1, len(sizes) - 1)]
+    return sizes.count(sizes[0]) / len(sizes) if sizes and sizes[0] > 1 else 0.0
+
+
+def _without_quotes(delimiter: str) -> _Dialect:
+    return _Dialect(delimiter, quoting=False)
+
+
+def _quotes_are_text(lines: Sequence[str], dialect: _Dialect) -> bool:
+    """Whether a file that does not enclose fields in quotation marks may look like this.
+
+    Few fields begin and end with a mark, and a line with a single mark is text only if tabs separate its fields.
+
+    Returns:
+        Whether it may.
+    """
+    if dialect.delimiter != "\t" and any(line.count('"') % 2 for line in lines):
+        return False
+    rows = islice(_reader(lines, dialect), _ROWS)
+    begun = [cell.strip() for row in rows for cell in row if cell.strip().startswith('"')]
+    closed = sum(1 for cell in begun if len(cell) > 1 and cell.endswith('"'))
+    return closed <= len(begun) - closed
+
+
+def _reader(lines: Iterable[str], dialect: _Dialect) -> Any:
+    return csv.reader(
+        lines,
+        delimiter=dialect.delimiter,
+        escapechar=dialect.escapechar,
+        skipinitialspace=dialect.skipinitialspace,
+        quoting=csv.QUOTE_MINIMAL if dialect.quoting else csv.QUOTE_NONE,
+        strict=True,
+    )
+
+
+def _next(reader: Any) -> list[str] | None:
+    """Read a row whose fields may be of any length.
+
+    The limit of the csv module holds for the whole process, so it is raised for the length of a call only.
+
+    Returns:
+        The cells; None at the end of the file.
+    """
+    with _LIMIT_LOCK:
+        before = csv.field_size_limit(_LONGEST)
+        try:
+            row: list[str] | None = next(reader, None)
+            return row
+        finally:
+            csv.field_size_limit(before)

@@ -28,7 +28,7 @@ from ragkit.models.pricing import Prices
 from ragkit.models.prompts import cut_at_stop, in_form, until_stop
 from ragkit.models.provider_errors import as_model_error, shown_cause, told
 from ragkit.models.provider_replies import FAILED, ending_of, is_truncated, refusal_in, reply_within, reported_usage
-from ragkit.models.provider_settings import ProviderSettings
+from ragkit.models.provider_settings import ProviderSettings, settings_digest, unbound
 from ragkit.models.results import raised
 from ragkit.models.sampling import Sampling, choice_error
 from ragkit.protocols import AnyPrompt, Capabilities
@@ -58,8 +58,10 @@ class LangChainModel(ModelBase):
         self.chat_model = chat_model
         self.prices = prices or Prices()
         self._own_prices = False
-        model = getattr(chat_model, "model_name", None) or getattr(chat_model, "model", None)
-        self._name = name or f"{type(chat_model).__name__}:{model}"
+        self._inner = unbound(chat_model)[0]
+        model = getattr(self._inner, "model_name", None) or getattr(self._inner, "model", None)
+        self._name = name or f"{type(self._inner).__name__}:{model}"
+        self._own_settings = f":{settings_digest(chat_model)}"
         self._settings = ProviderSettings(self._name)
 
     @classmethod
@@ -101,7 +103,7 @@ class LangChainModel(ModelBase):
             advice = "install the provider's LangChain package and set its key in the environment"
             message = told(f"{spec} cannot be loaded", error, advice, [key])
             raise ModelError(message, maybe_paid=False) from shown_cause(error, [key])
-        made._own_prices = base_url is not None
+        made._own_prices, made._own_settings = base_url is not None, ""
         return made
 
     @property
@@ -111,9 +113,8 @@ class LangChainModel(ModelBase):
 
     @cached_property
     def fingerprint(self) -> str:
-        """The model's name and the address it is reached at."""
-        address = str(getattr(self.chat_model, "openai_api_base", None) or "")
-        return f"langchain:{self._name}:{_without_secrets(address)}"
+        """The model's name, the address it is reached at, and the settings of a chat model that the caller made."""
+        return f"langchain:{self._name}:{self.address or ''}{self._own_settings}"
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -212,12 +213,12 @@ class LangChainModel(ModelBase):
     @property
     def _tells_endings(self) -> bool:
         """Whether the last chunk of a stream must say why the answer ended, as it must in OpenAI's protocol."""
-        return any(kind.__name__ == "BaseChatOpenAI" for kind in type(self.chat_model).__mro__)
+        return any(kind.__name__ == "BaseChatOpenAI" for kind in type(self._inner).__mro__)
 
     @property
     def address(self) -> str | None:
         """Address of the server without secrets, where it is not the provider's own."""
-        given = str(getattr(self.chat_model, "openai_api_base", None) or "")
+        given = str(getattr(self._inner, "openai_api_base", None) or "")
         return _without_secrets(given) or None
 
     def secrets(self) -> list[str]:
@@ -226,8 +227,8 @@ class LangChainModel(ModelBase):
         Returns:
             The values in clear.
         """
-        values = vars(self.chat_model).values() if hasattr(self.chat_model, "__dict__") else ()
-        address = urlsplit(str(getattr(self.chat_model, "openai_api_base", None) or ""))
+        values = vars(self._inner).values() if hasattr(self._inner, "__dict__") else ()
+        address = urlsplit(str(getattr(self._inner, "openai_api_base", None) or ""))
         known = [value.get_secret_value() for value in values if hasattr(value, "get_secret_value")]
         return [*(str(value) for value in known), *(part for part in (address.password, address.query) if part)]
 

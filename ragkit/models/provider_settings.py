@@ -1,9 +1,11 @@
-"""The settings of a request to a provider, without those that it does not accept for a model."""
+"""The settings of a request to a provider: those of the chat model, and those of ragkit that the provider accepts."""
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any
 
 from ragkit.errors import RagkitWarning, UnsupportedError
@@ -11,6 +13,40 @@ from ragkit.models.provider_errors import rejected_setting
 from ragkit.models.sampling import Sampling
 
 _OPTIONAL = ("temperature", "stop", "seed")  # a request can do without: answers are also cut at a stop sequence here
+
+_REPLACED = {"temperature", "max_tokens", "max_completion_tokens", "stop"}  # each request sets these itself
+
+
+def unbound(chat_model: Any) -> tuple[Any, dict[str, Any]]:
+    """Look behind ``bind`` and ``with_retry`` of LangChain.
+
+    Args:
+        chat_model: A chat model, or one bound to arguments.
+
+    Returns:
+        The chat model itself, and the arguments that are bound to it.
+    """
+    kwargs: dict[str, Any] = {}
+    while "bound" in getattr(type(chat_model), "model_fields", {}):
+        kwargs = {**chat_model.kwargs, **kwargs}
+        chat_model = chat_model.bound
+    return chat_model, kwargs
+
+
+def settings_digest(chat_model: Any) -> str:
+    """Identify the settings of a chat model that its answers depend on, such as ``top_p``.
+
+    Args:
+        chat_model: A chat model, or one bound to arguments.
+
+    Returns:
+        A digest; those that every request sets are left out.
+    """
+    inner, kwargs = unbound(chat_model)
+    settings = {**(getattr(inner, "_identifying_params", None) or {}), **kwargs}
+    kept = {name: value for name, value in settings.items() if name not in _REPLACED}
+    text = json.dumps(kept, sort_keys=True, default=lambda value: type(value).__qualname__)
+    return blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 class ProviderSettings:

@@ -1,11 +1,13 @@
 """Replies of providers that are no answers, over real HTTP: each is told from an answer, and none is cached."""
 
 import warnings
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_openai import ChatOpenAI
 from scripted_server import Reply, ScriptedServer, failed, streamed, whole
 
 from ragkit import AnswerCache, Example, LayeredModel, Retry, Template, load_model
@@ -351,3 +353,24 @@ def test_examples_and_labels_survive_a_server_without_seeds(asked):
     template = Template(labels=("red", "blue")).prompt([Example("a", "red")], "b")
     assert model.generate(template, choices=["red", "blue"]).text == "red"
     assert server.requests[-1]["response_format"]["type"] == "json_schema"
+
+
+# Chat models of LangChain with settings of their own.
+
+
+def test_settings_of_a_chat_model_are_sent_and_tell_its_answers_apart():
+    with ScriptedServer(Reply(whole())) as server:
+        chat = partial(ChatOpenAI, model="m", base_url=server.url, api_key="none")
+        models = [
+            load_model(each)
+            for each in (chat(), chat(top_p=0.5), chat().bind(top_p=0.5), chat().bind(extra_body={"tenant": 7}))
+        ]
+        for model in models:
+            model.generate("x")
+        assert [(each.get("top_p"), each.get("tenant")) for each in server.requests] == [
+            (None, None), (0.5, None), (0.5, None), (None, 7),
+        ]  # fmt: skip
+        assert {model.name for model in models} == {"ChatOpenAI:m"}
+        assert models[1].fingerprint == models[2].fingerprint
+        assert len({model.fingerprint for model in models}) == 3
+        assert load_model(chat(temperature=0.3, max_tokens=7)).fingerprint == models[0].fingerprint

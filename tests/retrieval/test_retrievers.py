@@ -151,7 +151,12 @@ def test_many_queries_are_read_from_the_models_lines():
             asked.append(list(queries))
             return super()._retrieve(queries, k, where)
 
-    model = ScriptedModel(['1. red lamp\n\n2) "the LIGHT"\n- Red lamp!\n* fourth {query}\n(5) too many', "\n \n"])
+    model = ScriptedModel(
+        [
+            '<think>\nblue lamp</think>1. red lamp\n\n2) "the LIGHT"\n- Red lamp!\n* fourth {query}\n(5) too many',
+            "\n \n",
+        ]
+    )
     hits = MultiQueryRetriever(Spy([(1, 1.0)]), model, n=3).retrieve(["red lamp", "alone"])
     assert asked == [["red lamp", "the LIGHT", "fourth {query}", "too many", "alone"]]
     assert hits[1][0].why["queries"] == ["alone"]

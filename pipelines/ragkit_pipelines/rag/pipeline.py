@@ -8,6 +8,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import overload
 
+from ragkit.answers import without_reasoning
 from ragkit.errors import InvalidInputError, PromptTooLongError
 from ragkit.models import load_model
 from ragkit.models.base import CompletionStream
@@ -264,6 +265,8 @@ class RetrieveThenAnswer:
         return answers
 
     def _answer(self, work: Work, text: str, completion: Completion | None) -> CitedAnswer:
+        outside = without_reasoning(text)
+        text = "" if outside.truncated else outside.text
         citations, flagged = read_citations(text, work.hits)
         made = CitedAnswer(
             text=text.strip(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ragkit.answers import without_reasoning
 from ragkit.errors import InvalidInputError
 from ragkit.records import Chat, Completion, Hit, Message, Prompt
 
@@ -65,7 +66,7 @@ def read_question(question: object) -> Work:
 def take_questions(works: Sequence[Work], written: Sequence[Completion], seconds: float) -> None:
     """Take over the questions that a model made of follow-ups; an empty line changes nothing."""
     for work, completion in zip(works, written, strict=True):
-        lines = [line.strip() for line in completion.text.splitlines() if line.strip()]
+        lines = [line.strip() for line in without_reasoning(completion.text).text.splitlines() if line.strip()]
         work.rewriting = completion
         work.question = lines[0][:_LONGEST] if lines else work.question
         work.seconds["rewrite"] = seconds / len(works)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from ragkit.answers import AnswerReader, ReadAnswer, load_reader
-from ragkit.errors import AnswerFormError, RagkitError
+from ragkit.errors import AnswerFormError, RagkitError, RefusalError
 from ragkit.models.results import raised, results_of
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, LanguageModel
@@ -56,6 +56,7 @@ class Answering:
         """Generate an answer to each prompt and read it.
 
         A completion that is not a label although it was constrained, as an API model may give, is read like any other.
+        A refusal cannot be read.
 
         Args:
             prompts: Prompts that the template wrote.
@@ -64,8 +65,15 @@ class Answering:
             The answers with their completions, in the same order.
         """
         sampling = Sampling(max_tokens=self.longest, stop=self.template.stop, choices=self._choices)
-        results: list[Completion | RagkitError] = [
-            result.completion if isinstance(result, AnswerFormError) else result
-            for result in results_of(self.model, prompts, sampling)
-        ]
-        return [(self.reader.read(self.template.read_answer(done.text)), done) for done in raised(results)]
+        results = results_of(self.model, prompts, sampling)
+        done = raised([_completion(result) for result in results])
+        return [(self._read(result, each), each) for result, each in zip(results, done, strict=True)]
+
+    def _read(self, result: Completion | RagkitError, completion: Completion) -> ReadAnswer:
+        if isinstance(result, RefusalError):
+            return ReadAnswer(completion.text, readable=False, why=str(result))
+        return self.reader.read(self.template.read_answer(completion.text))
+
+
+def _completion(result: Completion | RagkitError) -> Completion | RagkitError:
+    return result.completion if isinstance(result, AnswerFormError | RefusalError) else result

@@ -13,8 +13,9 @@ RagkitError
 ├── BudgetExceededError     a call would take more than may be spent; it was not made
 ├── ModelError              a model answered nothing usable
 │   ├── AnswerFormError     an answer is none of the choices or does not follow the schema; carries the completion
+│   ├── RefusalError        the model refused, or a content filter withheld the answer; carries the completion
 │   ├── TransientModelError trouble that may pass: too many requests, a server down, an answer cut off
-│   ├── ModelAccessError    the key, the permission or the model's name is refused
+│   ├── ModelAccessError    the key, the permission or the model's name is refused, or the quota is exhausted
 │   └── NotRecordedError    a replayed model was asked something that was never recorded
 ├── BatchError              some prompts of a batch got no answer; carries the answers of the others
 ├── MissingResultsError     a pool gave some batches up; carries them and what the others gave
@@ -211,7 +212,7 @@ class TransientModelError(ModelError):
 
 
 class ModelAccessError(ModelError):
-    """The key, the permission or the model's name is refused; the next call would be refused too."""
+    """The key, the permission or the model's name is refused, or the quota is exhausted; the next call would fail."""
 
 
 class AnswerFormError(ModelError):
@@ -223,6 +224,19 @@ class AnswerFormError(ModelError):
 
     def __init__(self, message: str, completion: Completion) -> None:
         """Say what was wrong with the completion."""
+        super().__init__(message)
+        self.completion = completion
+
+
+class RefusalError(ModelError):
+    """The model refused to answer, or a content filter withheld the answer or its end.
+
+    Attributes:
+        completion: What the model wrote before, with its usage and cost.
+    """
+
+    def __init__(self, message: str, completion: Completion) -> None:
+        """Say who refused."""
         super().__init__(message)
         self.completion = completion
 

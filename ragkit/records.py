@@ -213,12 +213,12 @@ class Preference:
     """Two answers to one input, of which one is better: what preference training learns from.
 
     Attributes:
-        prompt: The input, one text or several named fields; a template puts it into words.
+        prompt: The input, one text or several named fields, which a template puts into words; or a conversation.
         chosen: The better answer.
         rejected: The worse one.
     """
 
-    prompt: str | Fields
+    prompt: str | Fields | Chat
     chosen: str
     rejected: str
 

@@ -20,21 +20,30 @@ from ragkit.errors import InvalidInputError
 MOST_OPTIONS = len(ascii_uppercase)
 
 _MARKUP = re.compile(r"\\(?:text|math)\w{0,12}(?=\{)|\\[()\[\]]|</?answer>", re.IGNORECASE)
-_BOXED = re.compile(r"\\boxed\s*+\{((?:[^{}\n]|\{[^{}\n]*\})*+)")
-_OPEN = r"[\s(\[\"'*`$_{【「“]*+"
-_SHUT = r"[)\]\"'*`$_}】」”.:,;!?。、]"
+_BOXED = re.compile(r"\\f?box(?:ed)?\s*+\{((?:[^{}\n]|\{[^{}\n]*\})*+)")
+_OPEN = r"[\s(\[\"'*`$_{#>【「“«„‚『《]*+"
+_SHUT = r"[)\]\"'*`$_}】」”“»』》.:,;!?。、।؟،؛…]"
 _ALONE = re.compile(rf"{_OPEN}([A-Za-z])(?:\s|{_SHUT})*+")
 _FIRST = re.compile(rf"{_OPEN}([A-Z])(?:(?={_SHUT}*[)\].:*]){_SHUT}*+(?=\s|\Z)|\s++[-—]\s|,?\s++(?i:because|since)\s)")
 _LISTED = re.compile(r"^[^\S\n]*+[(\[*]*+([A-Z])[)\].:*]++(?=\s|$)", re.MULTILINE)
 _REASON = r"(?i:because|since|as|and|or)(?!\w)"
-# A lower-case letter counts only in brackets: "the answer is a" may continue as "a man".
-_LETTER = rf"([A-Z]|(?<=[(\[])[a-z])(?={_SHUT}|[^\S\n]*(?:\n|\Z)|\s+(?:{_REASON}|[-—(])|\s*[/&和或])"
-_STATED = re.compile(rf"(?i:{announcing('answer|option|choice|correct one').pattern}){_OPEN}{_LETTER}")
+_LINE_END = rf"{_SHUT}*+[^\S\n]*+(?:\n|\Z)"
+_UNSPACED = r"\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3"  # a word of these scripts may follow without a space
+# A lower-case letter counts only in brackets or at the end of a line: "the answer is a" may continue as "a man".
+_LETTER = (
+    rf"([A-Z]|(?<=[(\[])[a-z]|[a-z](?={_LINE_END}))"
+    rf"(?={_SHUT}|[{_UNSPACED}]|[^\S\n]*(?:\n|\Z)|\s+(?:{_REASON}|[-—(])|\s*[/&])"
+)
+_ARTICLE = r"(?:(?i:la|le|el|il|o|die|option|opción|opção|opzione|letter|lettre|letra)\s++)?+"
+_ANNOUNCED = announcing("answer|option|choice|correct one").pattern
+_STATED = re.compile(rf"(?:(?i:{_ANNOUNCED})|\A(?i:it(?:'s|\sis))\s){_ARTICLE}{_OPEN}{_LETTER}")
 _AFTER_COLON = re.compile(
-    r"^(?!\W*(?i:options|choices))[^\n:]{1,40}:[^\S\n]*+[(\[\"'*`]*+([A-Z])(?:[)\]\"'*`.]*+[^\S\n]*$|[)\].]\s)",
+    rf"^(?!\W*(?i:options|choices))[^\n:]{{1,40}}:[^\S\n]*+{_ARTICLE}{_OPEN}([A-Z])(?:{_LINE_END}|[)\].]\s)",
     re.MULTILINE,
 )
-_MENTIONED = re.compile(rf"(?<![A-Za-z])(?i:answer|option|choice|choose|pick|select|go with|选择?){_OPEN}{_LETTER}")
+_MENTIONED = re.compile(
+    rf"(?<![A-Za-z])(?i:answer|option|choice|choose|pick|select|go with|[选選](?:择|擇)?){_OPEN}{_LETTER}"
+)
 _ANOTHER = re.compile(
     r"[)\]\"'*`}_.]*+\s*+(?:,\s*+(?:(?i:and|or)\s++)?|[/&和或、]\s*+|(?i:and|or)\s++)[(\[\"'*`{]*+"
     r"(?!I\s+[a-z])([A-Z])(?!\w)"

@@ -49,6 +49,7 @@ _RETRACTED = re.compile(
 )
 _LINE = 500  # characters of a line that are searched for another name
 _STATEMENTS = 50
+_MOST_AROUND = 6  # words around a name in "I would say it is … here"
 
 
 def _kept_in_words(char: str) -> str:
@@ -92,6 +93,11 @@ def words_of(text: str) -> list[Word]:
         The words in order.
     """
     return [Word(m[0].casefold(), m.start(), m.end()) for m in _WORD.finditer(text.translate(_IN_WORDS))]
+
+
+def _length(text: str) -> float:
+    """Words of a `plain` text; two characters of a script without spaces count as a word."""
+    return sum(0.5 if _ONE_CHARACTER.fullmatch(word.text) else 1 for word in words_of(text))
 
 
 def _surface(text: str) -> str:
@@ -145,7 +151,8 @@ class Names:
         """Find the one name that a text names; several names, and a negated name, count as none.
 
         In this order: the whole text, or its first line, is a name; a name is announced (``The answer is …``) or
-        begins the first line and only an explanation follows; the text holds exactly one name as whole words.
+        begins the first line and only an explanation follows; the last line is a name; a short text holds exactly one
+        name as whole words. Longer texts use the words of a name in other meanings: "a role in the human body".
 
         Args:
             text: A completion without reasoning.
@@ -163,7 +170,10 @@ class Names:
             if index is not None:
                 return Found(index)
         stated = self._stated(text)
-        return self._only(stated) if stated else self._mentioned(text)
+        if stated:
+            return self._only(stated)
+        index = self._equal(text.rpartition("\n")[2])
+        return self._mentioned(text) if index is None else Found(index)
 
     def _equal(self, text: str) -> int | None:
         for key, table in zip(_KEYS, self._tables, strict=True):
@@ -203,6 +213,8 @@ class Names:
         for mention in found:
             if negated(text, mention.start):
                 return Found(None, f"it negates {text[mention.start : mention.end]!r:.60}")
+        if _length(text) - sum(_length(text[each.start : each.end]) for each in found) > _MOST_AROUND:
+            return Found(None, "it is long, and does not say which expected answer it gives")
         return self._only(found)
 
     def _only(self, found: Sequence[Mention]) -> Found:

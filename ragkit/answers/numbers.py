@@ -16,6 +16,7 @@ from ragkit.answers.base import AnswerReader, ReadAnswer, unreadable
 from ragkit.answers.wording import CharacterTable, announcing
 
 _SPACE = "\u00a0"  # stands for every space that groups digits: no-break, narrow no-break, thin, figure, LaTeX
+_FRACTION = "\x1f"  # stands before a fraction, which may follow a whole number (3½) or a sign (-½)
 _LOOK_ALIKE = {
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
     **dict.fromkeys("\u00a0\u2007\u2009\u202f", _SPACE),
@@ -37,8 +38,13 @@ _LOOK_ALIKE = {
 _SUPERSCRIPTS = {"⁺": "+", "⁻": "-", **{char: str(digit) for digit, char in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}}
 _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
 _LATEX = re.compile(
-    r"(?P<group>\{,\}|\\,|\\;|\\:|\\ )|(?P<char>\\[$%#&])|\\[dt]?frac\s*\{(?P<top>\d+)\}\s*\{(?P<bottom>\d+)\}"
-    r"|\\(?P<times>times|cdot)(?![A-Za-z])"
+    r"(?P<group>\{,\}|\\,|\\;|\\:|\\ )|(?P<char>\\[$%#&])|(?P<times>\\(?:times|cdot)(?![A-Za-z]))|\\!"
+    r"|\\[dt]?frac\s*(?P<top>\d|\{\d+\})\s*(?P<bottom>\d|\{\d+\})"
+)
+# "is minus 5", but not "10 minus 5".
+_MINUS = re.compile(
+    r"(?:(?<=[:=(*])|(?<=\bis)|(?<=\bwas)|(?<=\bequals)|(?<=\bto)|(?<=\bbe)|^)\s*+(?:minus|negative)\s++(?=[$€]?[.\d])",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 _GROUPED = r"[1-9]\d{0,2}"
@@ -56,7 +62,8 @@ _ONE = re.compile(r"\d*\.\d+|\d+")
 
 _NUMBER = re.compile(
     rf"""
-    (?P<sign>(?<![\w.)])-(?=[$€.\d]))? (?P<money>[$€][ {_SPACE}]?)? (?P<inner>(?<=[$€ {_SPACE}])-(?=[.\d]))?
+    (?P<sign>(?<![\w.)])-(?:[A-Z]{{1,3}}(?=[$€])|(?:[A-Z]{{3}}|Rs\.?|kr\.?)[ {_SPACE}]?(?=[.\d]))?(?=[$€.\d]))?
+    (?P<money>[$€][ {_SPACE}]?)? (?P<inner>(?<=[$€ {_SPACE}])-(?=[.\d]))?
     (?: (?<![\d/.,])(?:(?P<whole>\d++)[ ]{{1,2}})?(?P<top>\d++)[ ]?/[ ]?(?P<bottom>\d++)(?![\d/]|[.,]\d)
       | (?P<run>(?:(?<![^\W\d_])\.\d++|\d++)(?:[,.'{_SPACE}]\d++|[ ]\d{{3}}(?!\d|[ ](?!\d{{3}}(?!\d))\d))*+)
         (?: [eE](?P<e>[-+]?\d{{1,4}})(?!\w)
@@ -95,7 +102,7 @@ def _usual_form(char: str) -> str:
         return char if char == "$" else "€"  # a $ after a number may end a formula
     if category == "No":
         top, slash, bottom = unicodedata.normalize("NFKC", char).partition("\u2044")
-        return f" {top}/{bottom}" if slash and bottom else char  # ½
+        return f"{_FRACTION}{top}/{bottom}" if slash and bottom else char  # ½
     return "" if category == "Cf" else char
 
 
@@ -168,7 +175,8 @@ class NumberReader(AnswerReader):
 
 def _clean(text: str) -> str:
     raised = _RAISED.sub(lambda match: "^" + "".join(_SUPERSCRIPTS[char] for char in match[0]), text)
-    return _LATEX.sub(_without_latex, raised).translate(_USUAL_FORMS)
+    usual = _LATEX.sub(_without_latex, raised).translate(_USUAL_FORMS)
+    return _MINUS.sub(" -", usual.replace(f"-{_FRACTION}", "-").replace(_FRACTION, " "))
 
 
 def _without_latex(match: re.Match[str]) -> str:
@@ -176,7 +184,9 @@ def _without_latex(match: re.Match[str]) -> str:
         return "," if match["group"] == "{,}" else _SPACE
     if match["char"]:
         return match["char"][1]
-    return "×" if match["times"] else f" {match['top']}/{match['bottom']}"
+    if match["times"]:
+        return "×"
+    return f"{_FRACTION}{match['top'].strip('{}')}/{match['bottom'].strip('{}')}" if match["top"] else ""
 
 
 def _candidates(text: str) -> Iterator[_Candidate]:

@@ -6,11 +6,20 @@ import json
 import re
 from typing import NamedTuple
 
-_NAME = r"(?:think|thinking|thought|reasoning)(?:\s[^<>]*)?>"
-_TAG = re.compile(rf"<(?P<close>/?){_NAME}", re.IGNORECASE)
-_CLOSE = re.compile(rf"</{_NAME}", re.IGNORECASE)
+_NAME = r"(?:(?:\w+:)?think|thinking|thoughts?|reasoning|scratchpad)"
+# Tags, and the marks of Magistral, Kimi, Sky-T1, Command A, gpt-oss and MedGemma.
+_OPEN = (
+    rf"<{_NAME}(?:\s[^<>]*)?>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    r"|<\|channel\|>analysis<\|message\|>|<unused94>"
+)
+_CLOSE = (
+    rf"</{_NAME}\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    r"|<\|channel\|>final<\|message\|>|<unused95>"
+)
+_TAG = re.compile(rf"(?P<close>{_CLOSE})|(?P<open>{_OPEN})", re.IGNORECASE)
+_CLOSING = re.compile(_CLOSE, re.IGNORECASE)
 # Quoted text is one token, so that a tag inside a JSON string or inline code is not taken for a real one.
-_TOKEN = re.compile(rf'\\.|"(?:[^"\\\n]|\\.)*+"|`[^`\n]++`|{_TAG.pattern}', re.IGNORECASE)
+_TOKEN = re.compile(rf'{_TAG.pattern}|\\.|"(?:[^"\\\n]|\\.)*+"|`[^`\n]++`', re.IGNORECASE)
 _JSON_START = re.compile(r"\s*+(?:```\w*+\s*+)?+(?=[\[{])")
 
 
@@ -29,9 +38,10 @@ class Outside(NamedTuple):
 def without_reasoning(text: str) -> Outside:
     """Remove the reasoning that a model wrote between tags.
 
-    The tags are ``<think>``, ``<thinking>``, ``<thought>`` and ``<reasoning>``, in any case and with any attributes. A
-    closing tag without an opening one ends reasoning that began in the prompt: chat templates of reasoning models
-    often end with ``<think>``. Outside the reasoning, tags within double quotes or backticks are ordinary text.
+    The tags are ``<think>``, ``<thinking>``, ``<thought>``, ``<reasoning>`` and ``<scratchpad>``, in any case and with
+    any attributes, and the special tokens that some models use instead, such as ``[THINK]``. A closing tag
+    without an opening one ends reasoning that began in the prompt, since chat templates of reasoning models often end
+    with ``<think>``. Outside the reasoning, tags within double quotes or backticks are ordinary text.
 
     Examples:
         >>> without_reasoning("<think>B? No.</think>A").text
@@ -53,7 +63,7 @@ def without_reasoning(text: str) -> Outside:
             kept, at = [], tag.end()
             continue
         kept.append(text[at : tag.start()])
-        end = _CLOSE.search(text, tag.end())
+        end = _CLOSING.search(text, tag.end())
         if end is None:
             return Outside("".join(kept), truncated=True)
         at = end.end()
@@ -61,7 +71,7 @@ def without_reasoning(text: str) -> Outside:
 
 
 def _next_tag(text: str, at: int) -> re.Match[str] | None:
-    return next((token for token in _TOKEN.finditer(text, at) if token["close"] is not None), None)
+    return next((token for token in _TOKEN.finditer(text, at) if token["close"] or token["open"]), None)
 
 
 def _end_of_json(text: str) -> int:

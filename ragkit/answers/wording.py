@@ -13,9 +13,11 @@ _APOSTROPHES = "\u2018\u2019\u02bc"
 
 _IN_OTHER_LANGUAGES = (
     "réponse|respuesta|resposta|risposta|antwort|antwoord|svar|vastaus|válasz|odpowiedź|odpověď|ответ|відповідь|"
-    "cevap|yanıt|jawaban|đáp án|απάντηση|الإجابة|الجواب|תשובה|उत्तर|जवाब|정답|답변|답|答案|回答|答え|正解"
+    "cevap|yanıt|jawaban|jawapan|đáp án|απάντηση|الإجابة|الجواب|پاسخ|תשובה|उत्तर|जवाब|"
+    "উত্তর|คำตอบ|정답|답변|답|答案|回答|答え|正解"
 )
-_VERB = r"(?:is|was|would be|should be|must be|est|es|ist|é|è|это)(?!\w)|[是为為は]"
+_VERB = r"(?:is|was|would be|should be|must be|est|es|ist|é|è|là|это|هو|هي|হল|হলো)(?!\w)|คือ|[是为為は은는]"
+_ADJECTIVE = r"(?:\s(?:correct[ao]?|corrett[ao]|corret[ao]|finale?))?"
 _CLOSING = r"[\"'*_)\]`]*+"
 
 _CLAUSE = r"[^.,;!?\n。、]"
@@ -69,10 +71,11 @@ def announcing(words: str) -> re.Pattern[str]:
     Returns:
         The pattern, for text that may be `plain` or not; it ends before the answer or its quotation marks.
     """
-    nouns = rf"(?:(?<![A-Za-z])(?:{words})(?![A-Za-z])|{_IN_OTHER_LANGUAGES})"
+    others = f"{_IN_OTHER_LANGUAGES}|{plain(_IN_OTHER_LANGUAGES)}"  # NFKC splits a vowel of Thai
+    nouns = rf"(?:(?<![A-Za-z])(?:{words})(?![A-Za-z])|{others})"
     whose = r"(?:\s(?:to|for|of)(?:\s\w{1,20}){1,5}?)?"
     link = rf"(?:(?:{_VERB})\s*+[:：]?+|[:：=]|[-—–](?=\s))"
-    return re.compile(rf"(?:{nouns}{whose}{_CLOSING}\s*+{link}|<answer>){_CLOSING}\s*+", re.IGNORECASE)
+    return re.compile(rf"(?:{nouns}{_ADJECTIVE}{whose}{_CLOSING}\s*+{link}|<answer>){_CLOSING}\s*+", re.IGNORECASE)
 
 
 def negated(text: str, start: int) -> bool:

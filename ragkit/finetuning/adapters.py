@@ -17,6 +17,9 @@ from ragkit.models.sources import fingerprint_of, weights_of
 from ragkit.progress import quiet_transformers
 from ragkit.text import read_json
 
+# Where PEFT stores an embedding: as it is, or below what LoRA or trainable tokens put around it.
+_EMBEDDING_LAYERS = ("", "base_layer.", "token_adapter.base_layer.")
+
 
 def put_on(module: Any, tokenizer: Any, adapter: str, *, name: str, fingerprint: str, source: str) -> LocalModel:
     """Put an adapter or a soft prompt on a base.
@@ -59,8 +62,8 @@ def add_adapter(module: Any, adapter: str, *, name: str, source: str) -> Any:
     """
     try:
         rows = embedding_rows(module, adapter)
-        if rows is not None and rows != module.get_input_embeddings().weight.shape[0]:
-            module.resize_token_embeddings(rows, mean_resizing=False)
+        if rows is not None:
+            _resize(module, rows, adapter)
         with quiet_transformers():
             if isinstance(module, PeftModel):
                 module.load_adapter(adapter, adapter_name=name)
@@ -77,6 +80,17 @@ def add_adapter(module: Any, adapter: str, *, name: str, source: str) -> Any:
     return module
 
 
+def _resize(module: Any, rows: int, adapter: str) -> None:
+    """Give a base as many rows of embeddings as an adapter stores; the new ones are then loaded with the adapter."""
+    inputs, outputs = module.get_input_embeddings(), module.get_output_embeddings()
+    if rows == inputs.weight.shape[0]:
+        return
+    tied = outputs is None or outputs.weight is inputs.weight
+    if not tied and _stored_rows(module, outputs, adapter) != rows:
+        raise ValueError("it has tokens of its own, but their rows of the output layer are not stored with it")
+    module.resize_token_embeddings(rows, mean_resizing=False)
+
+
 def embedding_rows(module: Any, adapter: str) -> int | None:
     """Count the rows of the input embedding that is stored with an adapter, because tokens were added for it.
 
@@ -87,11 +101,15 @@ def embedding_rows(module: Any, adapter: str) -> int | None:
     Returns:
         The number of rows; None if the adapter uses the embedding of the base.
     """
+    return _stored_rows(module, module.get_input_embeddings(), adapter)
+
+
+def _stored_rows(module: Any, embedding: Any, adapter: str) -> int | None:
     path = Path(adapter) / WEIGHTS
     if not path.is_file():
         return None
-    embedding = module.get_input_embeddings()
-    names = {f"base_model.model.{name}.weight" for name, part in module.named_modules() if part is embedding}
+    places = [name for name, part in module.named_modules() if part is embedding]
+    names = {f"base_model.model.{name}.{layer}weight" for name in places for layer in _EMBEDDING_LAYERS}
     with safe_open(path, framework="np") as file:
         stored = names & set(file.keys())
         return int(file.get_slice(stored.pop()).get_shape()[0]) if stored else None

@@ -111,9 +111,13 @@ def _encoded(
                     raise InvalidInputError(f"the turns before turn {place} are refused: {error}") from error
                 yield _completion(prompt, answer, message.weight), fate
     elif isinstance(row, Preference):
-        answers = [_answer(model, template, text) for text in (row.chosen, row.rejected)]
-        room = window - max(map(len, answers))
-        prompt, fate = _fitting(model, template.prompt([], row.prompt), room, template)
+        if isinstance(row.prompt, Chat):
+            asked: AnyPrompt = row.prompt
+            answers = [model.encode_text(text) + _end(model, template) for text in (row.chosen, row.rejected)]
+        else:
+            asked = template.prompt([], row.prompt)
+            answers = [_answer(model, template, text) for text in (row.chosen, row.rejected)]
+        prompt, fate = _fitting(model, asked, window - max(map(len, answers)), template)
         ids_of = {"prompt_ids": prompt, "chosen_ids": answers[0], "rejected_ids": answers[1]}
         yield (ids_of if prompt else {}), fate
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -236,10 +236,12 @@ def _content(row: object) -> object:
     if isinstance(row, Example):
         return [row.input if isinstance(row.input, str) else dict(row.input), row.output]
     if isinstance(row, Preference):
-        return [row.prompt if isinstance(row.prompt, str) else dict(row.prompt), row.chosen, row.rejected]
+        return [_content(row.prompt), row.chosen, row.rejected]
     if isinstance(row, Chat):
         return [[message.role, message.content, message.weight] for message in row.messages]
-    return repr(row)
+    if isinstance(row, str):
+        return row
+    return dict(row) if isinstance(row, Mapping) else repr(row)
 
 
 def files_hash(folder: Path) -> str:

@@ -18,6 +18,7 @@ from ragkit.errors import (
     InvalidInputError,
     ModelError,
     RagkitError,
+    RefusalError,
     TransientModelError,
     UnsupportedError,
 )
@@ -26,6 +27,8 @@ from ragkit.models.base import ModelBase
 from ragkit.models.pricing import Prices
 from ragkit.models.prompts import cut_at_stop, in_form, until_stop
 from ragkit.models.provider_errors import as_model_error, shown_cause, told
+from ragkit.models.provider_replies import FAILED, ending_of, is_truncated, refusal_in, reply_within, reported_usage
+from ragkit.models.provider_settings import ProviderSettings, settings_digest, unbound
 from ragkit.models.results import raised
 from ragkit.models.sampling import Sampling, choice_error
 from ragkit.protocols import AnyPrompt, Capabilities
@@ -34,9 +37,6 @@ from ragkit.text import read_json
 
 _KEY_VARIABLES = {"openai": "OPENAI_API_KEY"}
 _OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai")
-# Where providers say why an answer ended, and how they say that it was cut off.
-_ENDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
-_CUT_OFF = {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
 _TAKE_RETRIES = (*_OPENAI_LIKE, "anthropic")
 
 
@@ -58,8 +58,11 @@ class LangChainModel(ModelBase):
         self.chat_model = chat_model
         self.prices = prices or Prices()
         self._own_prices = False
-        model = getattr(chat_model, "model_name", None) or getattr(chat_model, "model", None)
-        self._name = name or f"{type(chat_model).__name__}:{model}"
+        self._inner = unbound(chat_model)[0]
+        model = getattr(self._inner, "model_name", None) or getattr(self._inner, "model", None)
+        self._name = name or f"{type(self._inner).__name__}:{model}"
+        self._own_settings = f":{settings_digest(chat_model)}"
+        self._settings = ProviderSettings(self._name)
 
     @classmethod
     def from_spec(
@@ -100,7 +103,7 @@ class LangChainModel(ModelBase):
             advice = "install the provider's LangChain package and set its key in the environment"
             message = told(f"{spec} cannot be loaded", error, advice, [key])
             raise ModelError(message, maybe_paid=False) from shown_cause(error, [key])
-        made._own_prices = base_url is not None
+        made._own_prices, made._own_settings = base_url is not None, ""
         return made
 
     @property
@@ -110,9 +113,8 @@ class LangChainModel(ModelBase):
 
     @cached_property
     def fingerprint(self) -> str:
-        """The model's name and the address it is reached at."""
-        address = str(getattr(self.chat_model, "openai_api_base", None) or "")
-        return f"langchain:{self._name}:{_without_secrets(address)}"
+        """The model's name, the address it is reached at, and the settings of a chat model that the caller made."""
+        return f"langchain:{self._name}:{self.address or ''}{self._own_settings}"
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -149,21 +151,21 @@ class LangChainModel(ModelBase):
         schema = _choice_schema(sampling.choices) if sampling.choices else sampling.schema
         model = self._held_to(schema) if schema else self.chat_model
         started = time.perf_counter()
-        try:
-            answer = model.bind(**self._settings(sampling)).invoke(_turns(prompt, self.name))
-        except Exception as error:  # noqa: BLE001 - every provider has errors of its own
-            secrets = self.secrets()
-            raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
-        read = self._read(answer, sampling, time.perf_counter() - started)
+        reply = self._invoke(model, prompt, sampling)
+        read = self._read([reply], sampling, time.perf_counter() - started)
         return _choice_of(read, sampling.choices, self.name) if sampling.choices else read
 
-    def _settings(self, sampling: Sampling) -> dict[str, Any]:
-        settings: dict[str, Any] = {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature}
-        if sampling.stop:
-            settings["stop"] = list(sampling.stop)
-        if self.capabilities.seed:
-            settings["seed"] = sampling.seed
-        return settings
+    def _invoke(self, model: Any, prompt: AnyPrompt, sampling: Sampling) -> Any:
+        settings = self._settings.of(sampling, seed=self.capabilities.seed)
+        try:
+            return model.bind(**settings).invoke(_turns(prompt, self.name))
+        except Exception as error:  # noqa: BLE001 - every provider has errors of its own
+            if reply := reply_within(error):
+                return reply
+            if not self._settings.leave_out(error, settings):
+                secrets = self.secrets()
+                raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
+        return self._invoke(model, prompt, sampling)
 
     def _held_to(self, schema: Mapping[str, object]) -> Any:
         """The chat model bound to a schema the way its provider wants it, without the parser behind."""
@@ -179,23 +181,44 @@ class LangChainModel(ModelBase):
         chunks: list[Any] = []
 
         def texts() -> Iterator[str]:
-            for chunk in self.chat_model.bind(**self._settings(sampling)).stream(_turns(prompt, self.name)):
-                chunks.append(chunk)
-                yield str(chunk.text)
+            settings = self._settings.of(sampling, seed=self.capabilities.seed)
+            try:
+                for chunk in self.chat_model.bind(**settings).stream(_turns(prompt, self.name)):
+                    chunks.append(chunk)
+                    yield str(chunk.text)
+            except Exception as error:
+                if chunks or not self._settings.leave_out(error, settings):
+                    raise
+            else:
+                return
+            yield from texts()
 
         try:
             yield from until_stop(texts(), sampling.stop)
+        except RagkitError:
+            raise
         except Exception as error:  # noqa: BLE001 - every provider has errors of its own
             secrets = self.secrets()
             raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
         if not chunks:
             raise TransientModelError(f"{self.name} streamed nothing")
-        return self._read(reduce(add, chunks), sampling, time.perf_counter() - started)
+        read = self._read(chunks, sampling, time.perf_counter() - started)
+        stopped = cut_at_stop("".join(str(chunk.text) for chunk in chunks), sampling.stop)[1]
+        if self._tells_endings and not stopped and ending_of(chunks) is None:
+            raise TransientModelError(
+                f"the stream of {self.name} ended without a finish reason; the answer is incomplete"
+            )
+        return read
+
+    @property
+    def _tells_endings(self) -> bool:
+        """Whether the last chunk of a stream must say why the answer ended, as it must in OpenAI's protocol."""
+        return any(kind.__name__ == "BaseChatOpenAI" for kind in type(self._inner).__mro__)
 
     @property
     def address(self) -> str | None:
         """Address of the server without secrets, where it is not the provider's own."""
-        given = str(getattr(self.chat_model, "openai_api_base", None) or "")
+        given = str(getattr(self._inner, "openai_api_base", None) or "")
         return _without_secrets(given) or None
 
     def secrets(self) -> list[str]:
@@ -204,42 +227,34 @@ class LangChainModel(ModelBase):
         Returns:
             The values in clear.
         """
-        values = vars(self.chat_model).values() if hasattr(self.chat_model, "__dict__") else ()
-        address = urlsplit(str(getattr(self.chat_model, "openai_api_base", None) or ""))
+        values = vars(self._inner).values() if hasattr(self._inner, "__dict__") else ()
+        address = urlsplit(str(getattr(self._inner, "openai_api_base", None) or ""))
         known = [value.get_secret_value() for value in values if hasattr(value, "get_secret_value")]
         return [*(str(value) for value in known), *(part for part in (address.password, address.query) if part)]
 
-    def _read(self, answer: Any, sampling: Sampling, seconds: float) -> Completion:
+    def _read(self, replies: Sequence[Any], sampling: Sampling, seconds: float) -> Completion:
+        """Read the one message of a reply, or the chunks of a stream."""
+        answer = reduce(add, replies)
         if not isinstance(answer.text, str):
             raise ModelError(f"{self.name} answered {type(answer.content).__name__} instead of text")
-        text = str(answer.text)
-        if not text and (sampling.schema or sampling.choices) and getattr(answer, "tool_calls", None):
-            text = json.dumps(answer.tool_calls[0]["args"])
-        usage = _usage(answer.usage_metadata or {})
-        return Completion(
+        text, tool_calls = str(answer.text), getattr(answer, "tool_calls", None)
+        if not text and sampling.constrained and tool_calls:
+            text = json.dumps(tool_calls[0]["args"])
+        usage = reported_usage(replies)
+        completion = Completion(
             text=cut_at_stop(text, sampling.stop)[0],
             usage=usage or Usage(),
             cost=None if usage is None else self.cost_of(usage),
             seconds=seconds,
-            finish_reason="length" if _was_cut_off(answer.response_metadata) else "stop",
+            finish_reason="length" if is_truncated(replies) else "stop",
         )
-
-
-def _usage(reported: Mapping[str, Any]) -> Usage | None:
-    """Tokens as a provider reports them; None where it reports none, or what cannot be."""
-    details = reported.get("input_token_details") or {}
-    read: Any = reported.get("input_tokens")
-    cached: Any = details.get("cache_read") or 0
-    written: Any = reported.get("output_tokens")
-    if not all(isinstance(number, int) and 0 <= number < 10**9 for number in (read, cached, written)) or cached > read:
-        return None
-    return Usage(prompt_tokens=read, cached_tokens=cached, completion_tokens=written)
-
-
-def _was_cut_off(metadata: Mapping[str, Any]) -> bool:
-    told = [metadata.get(name) for name in _ENDS]
-    told.append((metadata.get("incomplete_details") or {}).get("reason"))  # OpenAI's Responses
-    return any(str(reason).lower() in _CUT_OFF for reason in told)
+        if refusal := refusal_in(replies):
+            raise RefusalError(f"{self.name} gave no answer: {refusal}", completion)
+        if ending_of(replies) in FAILED:
+            raise TransientModelError(f"{self.name} reports that it failed while it wrote the answer {text[:80]!r}")
+        if not text and tool_calls:
+            raise ModelError(f"{self.name} called the tool {tool_calls[0]['name']!r} instead of answering")
+        return completion
 
 
 def _choice_schema(choices: Sequence[str]) -> dict[str, object]:

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.extras import require
+from ragkit.models.schema_closing import closed
 
 
 class OneOf(LogitsProcessor):  # type: ignore[misc]
@@ -59,11 +60,13 @@ class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
         # Space written at will has no end with a weak model.
         layout = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
         try:
-            grammar = LLMatcher.grammar_from_json_schema(json.dumps(_closed(schema)), overrides=layout)
+            grammar = LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=layout)
         except (ValueError, RecursionError) as error:
             raise InvalidInputError(f"`schema` cannot be followed: {error}") from error
         self.matchers = [LLMatcher(vocabulary, grammar) for _ in range(rows)]
         if problem := self.matchers[0].get_error():
+            if "coerce_one_of" in problem:
+                problem = "the options of `oneOf` overlap, which is not supported; use `anyOf`"
             raise InvalidInputError(f"`schema` cannot be followed: {problem}")
         self.start, self.ends = start, list(ends)
 
@@ -80,15 +83,6 @@ class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
                 bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
                 allowed[row] = np.unpackbits(bits, bitorder="little", count=scores.shape[1])
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), float("-inf"))
-
-
-def _closed(schema: object) -> object:
-    """A schema whose objects have no properties but those they name, unless it says otherwise."""
-    if isinstance(schema, Mapping):
-        closed = {name: _closed(part) for name, part in schema.items()}
-        named = isinstance(schema.get("properties"), Mapping) and schema.get("type") == "object"
-        return {"additionalProperties": False, **closed} if named else closed
-    return [_closed(part) for part in schema] if isinstance(schema, list) else schema
 
 
 def vocabulary_of(tokenizer: Any, ends: Sequence[int]) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
+from ragkit.errors import IntegrityError, InvalidInputError, RagkitError, UnsupportedError
 from ragkit.extras import require
 from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.manifest import MANIFEST, Manifest
@@ -119,7 +119,7 @@ def load_causal(
         place = adapter if own else base.place
         tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", trust_remote_code=False)
         if own and len(tokenizer) > module.get_input_embeddings().weight.shape[0]:
-            module.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+            _check_tokens(module, tokenizer, adapter, base.place)
     fingerprint = f"{base.fingerprint}:{'4bit' if four_bit else str(chosen).removeprefix('torch.')}"
     module = module if four_bit else module.to(default_device())
     products = HalfPrecision(module.float()) if HalfPrecision.suits(module) else None
@@ -133,6 +133,19 @@ def load_causal(
         model = put_on(module, tokenizer, adapter, name=name, fingerprint=fingerprint, source=source)
     model.products = products
     return model
+
+
+def _check_tokens(module: Any, tokenizer: Any, adapter: str | None, base: str) -> None:
+    """Refuse an adapter with tokens of its own whose embeddings nobody stored: they would be random."""
+    from ragkit.finetuning.adapters import embedding_rows
+
+    before = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    if adapter is None or len(tokenizer) <= len(before) or embedding_rows(module, adapter) is not None:
+        return
+    raise IntegrityError(
+        f"the tokenizer of {adapter} has {len(tokenizer) - len(before)} tokens more than that of its base {base}, but "
+        "their embeddings are not stored with the adapter; save it with `save_embedding_layers=True`"
+    )
 
 
 def load_tuned(folder: Path, *, dtype: AnyDtype = "auto") -> LanguageModel:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import StoppingCriteriaList
+from transformers import GenerationConfig, StoppingCriteriaList
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
@@ -43,6 +43,12 @@ from ragkit.text import refuse_bare_string, whole_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Facts of a model in its generation config, as opposed to settings that it recommends.
+_OF_THE_MODEL = {
+    "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "max_length", "max_new_tokens",
+    "_from_model_config", "transformers_version",
+}  # fmt: skip
 
 
 class LocalModel(ModelBase):
@@ -342,7 +348,7 @@ class LocalModel(ModelBase):
         distribution = Distribution() if told else None
         ends = _end_ids(self.module)
         watch = Watch(self.tokenizer, sampling.stop, ends, width, len(rows), listeners, distribution)
-        settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        settings = _neutral_settings(self.module.generation_config)
         if prefix is not None:
             room = width - len(prefix.ids) + sampling.max_tokens
             settings["past_key_values"] = prefix.left_padded((mask == 0).sum(1).tolist(), room)
@@ -394,7 +400,8 @@ class LocalModel(ModelBase):
         ends = _end_ids(self.module)
         last = next((place for place, token in enumerate(tokens) if token in ends), None)
         kept = tokens if last is None else tokens[: last + 1]
-        text, stopped = cut_at_stop(self.tokenizer.decode(kept, skip_special_tokens=True), sampling.stop)
+        written = tokens if last is None else tokens[:last]  # the token that ends it need not be a special one
+        text, stopped = cut_at_stop(self.tokenizer.decode(written, skip_special_tokens=True), sampling.stop)
         return Completion(
             text=text,
             usage=replace(read, completion_tokens=len(kept)),
@@ -480,8 +487,8 @@ class LocalModel(ModelBase):
 
     @property
     def _pad(self) -> int:
-        pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.tokenizer.eos_token_id)
+        known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, *sorted(_end_ids(self.module)))
+        return next((int(token) for token in known if token is not None), 0)  # it is masked, so any token will do
 
     def padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[Any, Any]:
         """Rows filled up to one length, on the model's device.
@@ -512,6 +519,15 @@ def window_of(module: Any, tokenizer: Any) -> int | None:
     said = [getattr(module.config, "max_position_embeddings", None), tokenizer.model_max_length]
     known = [size for size in said if size and size < 10**9]
     return min(known) if known else None
+
+
+def _neutral_settings(stored: Any) -> dict[str, Any]:
+    """The settings under which a model answers greedily, whatever its ``generation_config.json`` recommends."""
+    defaults = stored._get_default_generation_params()
+    known = GenerationConfig().to_dict().keys() - _OF_THE_MODEL
+    recommended = (name for name, value in stored.to_dict().items() if name in known and value is not None)
+    greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    return {name: defaults.get(name) for name in recommended} | greedy
 
 
 def _end_ids(module: Any) -> set[int]:

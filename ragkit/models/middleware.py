@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ragkit.errors import IntegrityError, InvalidInputError, ModelAccessError, ModelError, RagkitError, RagkitWarning
+from ragkit.errors import (
+    AnswerFormError,
+    IntegrityError,
+    InvalidInputError,
+    ModelAccessError,
+    ModelError,
+    RagkitError,
+    RagkitWarning,
+    RefusalError,
+)
 from ragkit.models.base import CompletionStream, ModelBase
 from ragkit.models.budget import Budget
 from ragkit.models.prompts import checked_prompts
@@ -173,8 +182,8 @@ class LayeredModel(ModelBase):
                 call.attempts, call.result = 1, result
                 call.maybe_paid = isinstance(result, Completion) or _maybe_paid(result)
         for call in calls:
-            if self.cache is not None and isinstance(call.result, Completion):
-                self._keep(partial(self.cache.put, call.key, call.result))
+            if isinstance(call.result, Completion):
+                self._cache(call.key, call.result)
 
     def _kept(self, call: _Call) -> Result | None:
         """What the cache says; damage in it ends this call alone."""
@@ -182,6 +191,11 @@ class LayeredModel(ModelBase):
             return self.cache.get(call.key) if self.cache is not None else None
         except IntegrityError as error:
             return error
+
+    def _cache(self, key: bytes, answer: Completion) -> None:
+        """Cache an answer; a blank one may be a refusal that the provider's package dropped."""
+        if self.cache is not None and answer.text.strip():
+            self._keep(partial(self.cache.put, key, answer))
 
     def _keep(self, put: Callable[[], None]) -> None:
         """Put an answer into the cache; it was paid for, so it is given back also where it does not fit."""
@@ -281,7 +295,7 @@ class LayeredModel(ModelBase):
         """Give back what the last attempt of a call did not take."""
         if not call.reserved:
             return
-        answer = call.result
+        answer = call.result.completion if isinstance(call.result, RefusalError | AnswerFormError) else call.result
         kept = isinstance(answer, Completion) and answer.cached
         if kept or not call.maybe_paid:  # found in a cache, joined, or refused
             self.budget.give_back(calls=1, tokens=call.tokens, money=call.money)
@@ -341,8 +355,7 @@ class LayeredModel(ModelBase):
                 return kept
             answer = yield from self._streamed(call, sampling)
             call.result = answer
-            if self.cache is not None:
-                self._keep(partial(self.cache.put, call.key, answer))
+            self._cache(call.key, answer)
             return answer
 
     def _streamed(self, call: _Call, sampling: Sampling) -> Generator[str, None, Completion]:

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 from ragkit.errors import ModelAccessError, ModelError, TransientModelError
 
-_REFUSED = (401, 403, 404)
+_REFUSED = (401, 402, 403, 404)
 _PASSING = (408, 409, 425, 429)
-_CONNECTION = {"APIConnectionError", "TransportError", "ClientConnectionError"}
+# What providers write as the type or the code of an error.
+_REFUSALS = {
+    "insufficient_quota", "exceeded_current_quota_error", "billing_hard_limit_reached", "billing_not_active",
+    "insufficient_balance", "insufficient_credits", "account_deactivated", "invalid_api_key", "authentication_error",
+    "permission_error", "permission_denied", "model_not_found", "not_found_error",
+}  # fmt: skip
+_TRANSIENT = {
+    "rate_limit_exceeded", "rate_limit_error", "resource_exhausted", "server_error", "internal_server_error",
+    "internal_error", "api_error", "overloaded_error", "engine_overloaded_error", "service_unavailable", "unavailable",
+    "timeout", "timeout_error",
+}  # fmt: skip
+_NO_CREDIT = re.compile(r"credit balance is too low|insufficient (?:balance|credit)", re.IGNORECASE)
+_REJECTED = re.compile(
+    r"unsupported|not support|not permitted|deprecated|un(?:known|expected|recognized)",
+    re.IGNORECASE,
+)
+_CONNECTION = {
+    "APIConnectionError", "TransportError", "ClientConnectionError", "ModelConnectionError", "ModelTimeoutError",
+}  # fmt: skip
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "ClientConnectorError"}
 
 
@@ -26,18 +48,36 @@ def as_model_error(error: Exception, name: str, secrets: Sequence[str]) -> Model
     """
     advice = "check that the server is up, and the address, the model's name, the key and your limits"
     message = told(f"{name} gave no answer", error, advice, secrets)
-    status = _status(error)
+    status, said = _status(error), _error_codes(error)
+    if status in _REFUSED or said & _REFUSALS or _NO_CREDIT.search(str(error)):
+        return ModelAccessError(message, maybe_paid=False)
     if status is None:
         if _is_a(error, _CONNECTION) or isinstance(error, OSError):
             return TransientModelError(message, maybe_paid=not _was_never_sent(error))
         unreadable = isinstance(error, json.JSONDecodeError | LookupError | TypeError)
-        return TransientModelError(message) if unreadable else ModelError(message)
-    if status in _REFUSED:
-        return ModelAccessError(message, maybe_paid=False)
+        unexplained = bool(_body(error)) and not said
+        return TransientModelError(message) if unreadable or unexplained or said & _TRANSIENT else ModelError(message)
     if status in _PASSING or status >= 500:
         paid = status >= 500 or status == 408
         return TransientModelError(message, maybe_paid=paid, retry_after=_retry_after(error))
     return ModelError(message, maybe_paid=False)
+
+
+def rejected_setting(error: Exception, names: Collection[str]) -> str | None:
+    """The setting that a provider does not accept for its model, whatever its value.
+
+    Args:
+        error: What the provider's package raised.
+        names: The settings of the request.
+
+    Returns:
+        One of the names; None if the error says something else.
+    """
+    if _status(error) not in (400, 422) or not _REJECTED.search(f"{error} {_error_codes(error)}"):
+        return None
+    named = _body(error).get("param")
+    quoted = re.findall(r"['\"`](\w+)['\"`]", str(error))
+    return next((name for name in sorted(names) if name == named or (named is None and name in quoted)), None)
 
 
 def told(what: str, error: Exception, advice: str, secrets: Sequence[str]) -> str:
@@ -61,21 +101,49 @@ def shown_cause(error: Exception, secrets: Sequence[str]) -> Exception | None:
     return None if any(secret in str(error) for secret in secrets if secret) else error
 
 
+def _body(error: Exception) -> Mapping[str, Any]:
+    """The error object that a provider sent, also inside a reply of status 200."""
+    found: Any = getattr(error, "body", None) or (error.args[0] if error.args else None)
+    if isinstance(found, list) and found:
+        found = found[0]
+    if isinstance(found, Mapping) and isinstance(found.get("error"), Mapping):
+        found = found["error"]
+    return found if isinstance(found, Mapping) else {}
+
+
+def _error_codes(error: Exception) -> set[str]:
+    """The names that a provider gives the error, in lower case; those in its message if it sent no error object."""
+    body = _body(error)
+    named = {str(body[name]).lower() for name in ("type", "code", "status") if body.get(name)}
+    return named if body else set(re.findall(r"\w+_\w+", str(error).lower()))
+
+
 def _status(error: Exception) -> int | None:
-    response = getattr(error, "response", None)
+    response, body = getattr(error, "response", None), _body(error)
     holders = (
         getattr(error, "status_code", None),
         getattr(response, "status_code", None),
         getattr(error, "code", None),
+        body.get("code"),
+        body.get("status"),
     )
-    return next((found for found in holders if isinstance(found, int) and found >= 400), None)
+    numbers = (int(found) if isinstance(found, str) and found.isdecimal() else found for found in holders)
+    return next((found for found in numbers if isinstance(found, int) and 400 <= found < 600), None)
 
 
 def _retry_after(error: Exception) -> float | None:
+    """Seconds that the server asks to wait; it may give milliseconds or a date instead."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) / unit)
+        except (KeyError, ValueError):  # absent, or a date
+            continue
     try:
-        return max(0.0, float(headers["retry-after"]))
-    except (KeyError, ValueError):  # absent, or a date
+        asked = parsedate_to_datetime(headers["retry-after"])
+        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+        return max(0.0, (asked - now).total_seconds())
+    except (KeyError, ValueError, TypeError):  # absent, not a date, or only one of them with a time zone
         return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -19,8 +19,9 @@ _FURTHER = 4  # how many times more documents are fetched where a filter has lef
 
 
 class LangChainRetriever(RetrieverBase):
-    """Ask a vector store or a retriever of LangChain: Qdrant, Milvus, pgvector and the rest.
+    """Query a vector store or a retriever of LangChain: Qdrant, Milvus, pgvector and the rest.
 
+    A retriever keeps its own settings: what it filters, its score threshold, its search type, and ``k`` if it sets one.
     Filters hold whatever the store understands: documents that do not match are left out, and of a vector store more
     are fetched until there are k or no more. ``native`` hands the filter to the store as well, which is quicker. The
     order is the store's own; the score is 1 / rank, since stores do not agree on what their scores mean.
@@ -43,21 +44,23 @@ class LangChainRetriever(RetrieverBase):
         """Take a store or a retriever.
 
         Args:
-            source: A `VectorStore`, or a `BaseRetriever`; one that stands for a store gives the store. Any other
-                retriever gives as many documents as it gives.
-            native: Turns a filter into what the store takes as ``filter``.
+            source: A `VectorStore`, or a `BaseRetriever`. A retriever returns what its ``invoke`` returns; only one
+                that a store makes with ``as_retriever`` returns as many documents as are asked for.
+            native: Turns a filter into what the store takes as ``filter``. A retriever that has a filter of its own
+                keeps it, and ``native`` is not used.
 
         Raises:
             InvalidInputError: If it is neither, or has no filter to hand on to.
         """
-        self.source = getattr(source, "vectorstore", source)
-        self._is_store = hasattr(self.source, "similarity_search")
-        if not self._is_store and not hasattr(self.source, "invoke"):
+        self.source, self.native = source, native
+        self._is_store = hasattr(source, "similarity_search")
+        if not self._is_store and not hasattr(source, "invoke"):
             kind = type(source).__name__
             raise InvalidInputError(f"`source` must be a vector store or a retriever of LangChain, got {kind}")
-        if native is not None and not self._is_store:
+        self._takes_k = self._is_store or _searches_a_store(source)
+        if native is not None and not self._takes_k:
             raise InvalidInputError("`native` goes with a vector store; a retriever takes no filter")
-        self.native = native
+        self._own: Mapping[str, Any] = source.search_kwargs if self._takes_k and not self._is_store else {}
 
     @override
     def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
@@ -68,29 +71,40 @@ class LangChainRetriever(RetrieverBase):
         return list(await asyncio.gather(*(self._aone(query, k, where) for query in queries)))
 
     def _one(self, query: str, k: int, where: Where | None) -> list[Hit]:
-        if not self._is_store:
-            return _hits(self.source.invoke(query), k, where)
-        fetched = k
+        search = self.source.similarity_search if self._is_store else self.source.invoke
+        k = fetched = min(k, self._own.get("k", k))
         while True:
-            found = self.source.similarity_search(query, k=fetched, **self._filter(where))
+            found = search(query, **self._settings(fetched, where))
             hits = _hits(found, k, where)
-            if len(hits) >= k or len(found) < fetched:
+            if len(hits) >= k or len(found) < fetched or not self._takes_k:
                 return hits
             fetched *= _FURTHER
 
     async def _aone(self, query: str, k: int, where: Where | None) -> list[Hit]:
-        if not self._is_store:
-            return _hits(await self.source.ainvoke(query), k, where)
-        fetched = k
+        search = self.source.asimilarity_search if self._is_store else self.source.ainvoke
+        k = fetched = min(k, self._own.get("k", k))
         while True:
-            found = await self.source.asimilarity_search(query, k=fetched, **self._filter(where))
+            found = await search(query, **self._settings(fetched, where))
             hits = _hits(found, k, where)
-            if len(hits) >= k or len(found) < fetched:
+            if len(hits) >= k or len(found) < fetched or not self._takes_k:
                 return hits
             fetched *= _FURTHER
 
-    def _filter(self, where: Where | None) -> dict[str, object]:
-        return {} if where is None or self.native is None else {"filter": self.native(where)}
+    def _settings(self, fetched: int, where: Where | None) -> dict[str, object]:
+        if not self._takes_k:
+            return {}
+        if where is None or self.native is None or "filter" in self._own:
+            return {"k": fetched}
+        return {"k": fetched, "filter": self.native(where)}
+
+
+def _searches_a_store(retriever: Any) -> bool:
+    """Whether a retriever returns documents of its store, and not their parents, and takes ``k`` with a query."""
+    if not hasattr(retriever, "vectorstore"):
+        return False
+    from langchain_core.vectorstores import VectorStoreRetriever
+
+    return isinstance(retriever, VectorStoreRetriever) and retriever._expects_other_args
 
 
 def _hits(found: Sequence[LangChainDocument], k: int, where: Where | None) -> list[Hit]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
+from ragkit.answers import without_reasoning
 from ragkit.errors import InvalidInputError
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel, Retriever
@@ -83,7 +84,7 @@ class MultiQueryRetriever(RetrieverBase):
         asked = []
         for query, answer in zip(queries, written, strict=True):
             different = {folded(query): query}
-            for line in answer.text.splitlines():
+            for line in without_reasoning(answer.text).text.splitlines():
                 text = _MARK.sub("", line).strip().strip('"')[:_LONGEST]
                 if text and len(different) <= self.n:
                     different.setdefault(folded(text), text)

@@ -119,6 +119,15 @@ def test_an_unreadable_answer_keeps_the_completion_without_its_reasoning():
         ('```json\n{"a": "<think>"}\n```', '```json\n{"a": "<think>"}\n```'),
         ('{"draft": "B"}</think>{"a": "A"}', '{"a": "A"}'),
         ("The tag `<think>` opens it", "The tag `<think>` opens it"),
+        ("<scratchpad>B</scratchpad>A", "A"),
+        ("<seed:think>B</seed:think>A", "A"),
+        ("[THINK]B[/THINK]A", "A"),
+        ("B[/THINK]A", "A"),
+        ("◁think▷B◁/think▷A", "A"),
+        ("<|begin_of_thought|>B<|end_of_thought|>A", "A"),
+        ("<|START_THINKING|>B<|END_THINKING|>A", "A"),
+        ("<|channel|>analysis<|message|>B<|end|><|start|>assistant<|channel|>final<|message|>A", "A"),
+        ('{"a": "[THINK]"}', '{"a": "[THINK]"}'),
         ("<thinker>A", "<thinker>A"),
         ("no tags", "no tags"),
     ],
@@ -257,6 +266,25 @@ def test_labels_are_read_or_not_at_all(text, label):
 
 
 @pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("The question asks about a role in the human body.", None),
+        ("Insulin plays a role in the human body, where it regulates sugar.", None),
+        ("The person who invented it lived in a small location near Paris.", None),
+        ("这个问题问的是人体中的胰岛素起什么作用，属于一般的描述。", None),
+        ("The question asks about the human body.\nSo the answer is description.", "description"),
+        ("Let me look at the words of the question first.\n\nlocation", "location"),
+        ("The question asks who invented it, so a human or a group.\n**human**", "human"),
+        ("human\nThe question asks about a role in the human body.", "human"),
+        ("I would say it is human here", "human"),
+        ("这个问题是描述。", "描述"),
+    ],
+)
+def test_a_label_in_long_prose_is_not_an_answer(text, label):
+    assert read("label", text, labels=["human", "location", "description", "描述"]) == label
+
+
+@pytest.mark.parametrize(
     ("labels", "text", "label"),
     [
         (["正面", "负面"], "这条评论是正面的。", "正面"),
@@ -346,6 +374,12 @@ def test_any_label_reads_back_from_itself(labels):
         ("A or B", None), ("(A) and (B)", None), ("A, B", None), ("The answer is A or B.", None), ("A\nB", None),
         ("The answer is A. No, the answer is B.", None), ("Options:\nA. Paris\nB. Lyon", None), ("E", None),
         ("A. Paris\nB. Lyon", None), ("not B", None), ("The answer is not B", None), ("It isn't option B", None),
+        (r"\fbox{B}", "B"), ("정답은 B입니다", "B"), ("답은 B", "B"), ("คำตอบคือ B", "B"), ("উত্তর হল B", "B"),
+        ("ปัญหา: B", "B"), ("La respuesta correcta es la B", "B"), ("La bonne réponse est la B.", "B"), ("選 B", "B"),
+        ("答えはBです。", "B"), ("选择B", "B"), ("Đáp án là B", "B"), ("الإجابة هي B", "B"), ("जवाब: B।", "B"),
+        ("Option b", "B"), ("The answer is b.", "B"), ("answer: b", "B"), ("It's B", "B"), ("It is B.", "B"),
+        ("#### B", "B"), ("«B»", "B"), ("„B“", "B"), ("The answer is «B».", "B"),
+        ("The answer is a bit long", None), ("It is a small city", None), ("Plan B fails", None), ("It is A man", None),
         ("A small city", None), ("Paris or Lyon", None), ("Not Paris", None), ("I think so", None), ("", None),
         (r"\boxed{A} or \boxed{B}", None), ("<think>B", None),
     ],
@@ -399,6 +433,11 @@ def test_a_letter_reads_back_from_wrappers(letter, wrapper):
         (r"\boxed{\frac{3}{4}}", "0.75"), (r"\boxed{\text{none}} of 7", "7"), (r"\boxed{x = 5}", "5"),
         ("Answer: 3 + 4 = 7 for 2 children", "7"), ("\\boxed{none} of 7.\nSo 5 remain.", "5"),
 
+        ("-US$5", "-5"), ("-USD 5", "-5"), ("-USD5", "-5"), ("-A$5", "-5"), ("-Rs. 500", "-500"), ("USD -5", "-5"),
+        ("₹9,50,000", "950000"), (r"-\$5", "-5"), ("-€3.5 million", "-3.5"), ("US$5", "5"),
+        (r"9,\!500", "9500"), (r"\boxed{9,\!500}", "9500"), (r"-\frac{1}{2}", "-0.5"), ("-½", "-0.5"),
+        (r"\boxed{-\frac12}", "-0.5"), (r"2\tfrac{1}{2}", "2.5"), (r"5-\frac{1}{2}", "0.5"),
+        ("minus 5", "-5"), ("The answer is negative 5.", "-5"), ("It fell to minus $5", "-5"), ("10 minus 5", "5"),
         ("<think>5</think>six 6", "6"),
     ],
 )  # fmt: skip

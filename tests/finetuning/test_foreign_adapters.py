@@ -17,6 +17,7 @@ from ragkit.records import Chat, Message
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of PEFT
+    pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning"),
     pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
 ]
 CHAT_TEMPLATE = (
@@ -61,6 +62,47 @@ def test_an_adapter_brings_its_tokenizer_and_its_tokens(base, grown, by):
     assert tokenizer.decode(ids) == "<turn>user: dim the lamp</turn><turn>assistant: "
     assert ids[0] == tokenizer.convert_tokens_to_ids("<turn>") >= len(AutoTokenizer.from_pretrained(base))
     assert torch.allclose(logits(loaded.module, torch.tensor([ids])), logits(model, torch.tensor([ids])), atol=1e-5)
+
+
+def own_tokens(folder, base, settings, **stored):
+    """Store an adapter with two tokens more than its base; give the model and ids of these tokens among others."""
+    tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
+    first = len(tokenizer)
+    tokenizer.add_tokens(["<turn>", "</turn>"], special_tokens=True)
+    torch.manual_seed(0)
+    model.resize_token_embeddings(len(tokenizer))
+    if settings.get("trainable_token_indices"):
+        settings = {**settings, "trainable_token_indices": [first, first + 1]}
+    adapted = peft.get_peft_model(model, peft.LoraConfig(**{**LORA, **settings})).eval()
+    adapted.save_pretrained(folder, **stored)
+    tokenizer.save_pretrained(folder)
+    return adapted, torch.tensor([[first, 5, 6, first + 1]])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"modules_to_save": ["embed_tokens", "lm_head"]},
+        {"trainable_token_indices": True},
+        {"target_modules": ["embed_tokens", "q_proj"]},
+    ],
+)
+def test_tokens_of_an_adapter_are_those_that_were_trained(tmp_path, settings, tied):
+    base = save_random_llama(tmp_path / "base", tie_word_embeddings=tied).removeprefix("hf:")
+    model, ids = own_tokens(tmp_path / "adapter", base, settings)
+    if "target_modules" in settings and not tied:  # PEFT stores the input embeddings only
+        with pytest.raises(IntegrityError, match="output layer"):
+            load_model(f"hf:{tmp_path / 'adapter'}")
+        return
+    loaded = load_model(f"hf:{tmp_path / 'adapter'}")
+    assert torch.allclose(logits(loaded.module, ids), logits(model, ids), atol=1e-5)
+
+
+def test_tokens_whose_embeddings_were_not_stored_are_refused(base, tmp_path):
+    own_tokens(tmp_path, base, {}, save_embedding_layers=False)
+    with pytest.raises(IntegrityError, match="2 tokens more"):
+        load_model(f"hf:{tmp_path}")
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -9,6 +9,7 @@ from ragkit import Document, Example, Task, Template, finetune, load_model
 from ragkit.errors import DataFileError, EmptyPoolError, InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.finetuning import Mixture, mix
 from ragkit.finetuning.encoding import encode_rows
+from ragkit.finetuning.manifest import data_hash
 from ragkit.finetuning.rows import read_rows, training_rows
 from ragkit.models.local import LocalModel
 from ragkit.records import Chat, Message, Preference
@@ -110,10 +111,14 @@ CHAT_TEMPLATE = (
 )
 
 
-def test_each_turn_of_the_assistant_is_learned_after_what_it_answers():
+def chat_model(template):
     plain = load_model("tiny")
-    plain.tokenizer.chat_template = CHAT_TEMPLATE
-    model = LocalModel(plain.module, plain.tokenizer, name="chat", fingerprint="chat", source="tiny")
+    plain.tokenizer.chat_template = template
+    return LocalModel(plain.module, plain.tokenizer, name="chat", fingerprint="chat", source="tiny")
+
+
+def test_each_turn_of_the_assistant_is_learned_after_what_it_answers():
+    model = chat_model(CHAT_TEMPLATE)
     turns = [("system", "be brief"), ("user", "dim"), ("assistant", "fade"), ("user", "light"), ("assistant", "glow")]
     chat = Chat(tuple(Message(role, content) for role, content in turns))
     rows, counts = encode_rows(model, [(chat, Template())], 2048)
@@ -139,8 +144,7 @@ def test_a_conversation_that_the_model_cannot_write_is_named(tiny):
     turns = Chat((Message("user", "dim"), Message("assistant", "fade")))
     with pytest.raises(UnsupportedError, match=r"`eval\[1\]`: .* has no chat template"):
         encode_rows(tiny, [(Example("a", "b"), Template()), (turns, Template())], 2048, name="eval")
-    model = load_model("tiny")
-    model.tokenizer.chat_template = (
+    model = chat_model(
         "{% for message in messages %}{% if message['role'] == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
         "{{ message['content'] }}{{ eos_token }}{% endfor %}"
     )
@@ -172,7 +176,7 @@ def test_the_loss_is_that_of_the_answers_alone(tmp_path, tiny):
         ("completion", Example("a", " "), "has no output"),
         ("completion", {"input": "a", "output": None}, "has no output"),
         ("completion", {"input": 3, "output": "b"}, "neither a text nor a mapping"),
-        ("completion", {"messages": [{"role": "user"}]}, "message that is no"),
+        ("completion", {"messages": [{"role": "user"}]}, r"turn 0 has no"),
         ("completion", {"messages": [{"role": "user", "content": "a"}]}, "does not end with the assistant"),
         (
             "completion",
@@ -196,6 +200,14 @@ def test_mappings_stand_for_records():
     assert training_rows([{"prompt": "a", "completion": "b"}, {"input": {"x": "a"}, "output": "b"}], "completion") == [
         Example("a", "b"), Example({"x": "a"}, "b"),
     ]  # fmt: skip
+    rows = [
+        {"instruction": "Translate.", "input": "a", "output": "b"},
+        {"instruction": "Name a fruit.", "input": "", "output": "apple", "system": "", "history": []},
+        {"instruction": "Name a fruit.", "output": "apple"},
+    ]
+    assert training_rows(rows, "completion") == [
+        Example("Translate.\n\na", "b"), Example("Name a fruit.", "apple"), Example("Name a fruit.", "apple"),
+    ]  # fmt: skip
     assert training_rows([{"text": "a"}, Document("b")], "text") == ["a", "b"]
     assert training_rows([{"prompt": "a", "chosen": "b", "rejected": "c"}], "preference") == [Preference("a", "b", "c")]
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -206,6 +218,94 @@ def test_mappings_stand_for_records():
         training_rows("text", "text")
     with pytest.raises(EmptyPoolError):
         training_rows([], "text")
+
+
+def said(role, content, **more):
+    return {"role": role, "content": content, **more}
+
+
+def test_lists_of_messages_stand_for_prompts_and_answers():
+    context = [said("user", "a"), said("assistant", "b"), said("user", "c")]
+    (chat,) = training_rows([{"prompt": context, "completion": [said("assistant", "d")]}], "completion")
+    assert [(turn.content, turn.weight) for turn in chat.messages if turn.role == "assistant"] == [("b", 0), ("d", 1)]
+    asked = Chat(tuple(Message(turn["role"], turn["content"]) for turn in context))
+    better, worse = [said("assistant", "good")], [said("assistant", "bad")]
+    rows = [
+        {"prompt": context, "chosen": better, "rejected": worse},
+        {"chosen": [*context, *better], "rejected": [*context, *worse]},
+    ]
+    assert training_rows(rows, "preference") == [Preference(asked, "good", "bad")] * 2
+
+
+def test_preferences_over_a_conversation_are_learned_after_it():
+    model = chat_model(CHAT_TEMPLATE)
+    chat = Chat((Message("system", "be brief"), Message("user", "dim")))
+    (row,), _ = encode_rows(model, [(Preference(chat, "fade", "glow"), Template().for_model(model))], 2048)
+    texts = [model.tokenizer.decode(row[name]) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
+    assert texts == ["<bos>[system]be brief[user]dim[assistant]", "fade<eos>", "glow<eos>"]
+    assert data_hash([Preference(chat, "a", "b")]) != data_hash([Preference(Chat(chat.messages[1:]), "a", "b")])
+
+
+ANSWER = [said("assistant", "b")]
+
+
+@pytest.mark.parametrize(
+    ("objective", "row", "term"),
+    [
+        ("completion", {"messages": [said("assistant", "hello"), said("user", "a"), *ANSWER]}, "turn 0"),
+        ("completion", {"messages": [said("user", " "), *ANSWER]}, "turn 0"),
+        ("completion", {"messages": [said("user", "a"), said("assistant", "b", train=False)]}, "turn 1.*train"),
+        (
+            "completion",
+            {"messages": [said("user", "a"), said("assistant", "b", function_call={"name": "f"})]},
+            "turn 1",
+        ),
+        ("completion", {"messages": [said("user", "a"), said("assistant", "b", reasoning_content="c")]}, "turn 1"),
+        ("completion", {"messages": [said("user", "a"), {"role": "assistant"}]}, "turn 1"),
+        ("completion", {"messages": [said("user", [{"type": "text", "text": "a"}]), *ANSWER]}, "turn 0"),
+        ("completion", {"messages": [said("user", "a"), *ANSWER], "tools": [{"type": "function"}]}, "tools"),
+        ("completion", {"prompt": "a", "completion": "b", "weight": 0}, "weight"),
+        ("completion", {"instruction": "a", "output": "b", "history": [["c", "d"]]}, "history"),
+        ("completion", {"instruction": "a", "output": "b", "system": "c"}, "system"),
+        ("completion", {"instruction": {"x": "a"}, "input": "a", "output": "b"}, "instruction"),
+        ("completion", {"prompt": [said("user", "a")], "completion": [said("user", "b")]}, "assistant"),
+        ("completion", {"prompt": [said("user", "a")], "completion": "b"}, "prompt"),
+        ("preference", {"prompt": [said("user", "a")], "chosen": ANSWER, "rejected": "c"}, "messages"),
+        ("preference", {"chosen": ANSWER, "rejected": [said("assistant", "c")]}, "prompt"),
+        (
+            "preference",
+            {"prompt": [said("user", "")], "chosen": ANSWER, "rejected": [said("assistant", "c")]},
+            "turn 0",
+        ),
+        (
+            "preference",
+            {"chosen": [said("user", "a"), *ANSWER], "rejected": [said("user", "A"), said("assistant", "c")]},
+            "differ",
+        ),
+        ("preference", {"prompt": "a", "chosen": [said("user", "a")], "rejected": ANSWER}, "messages"),
+        ("preference", {"chosen": [said("user", "a")], "rejected": [said("user", "b")]}, "assistant"),
+    ],
+)
+def test_what_would_be_learned_wrongly_is_named(objective, row, term):
+    with pytest.raises(InvalidInputError, match=rf"`rows\[1\]`.*{term}"):
+        training_rows([{"completion": Example("x", "y"), "preference": Preference("x", "y", "z")}[objective], row],
+                      objective, name="rows")  # fmt: skip
+
+
+def test_an_opening_of_the_assistant_may_be_context(tmp_path):
+    turns = [said("assistant", "hello", weight=0), said("user", "a"), said("assistant", "b")]
+    model = chat_model(CHAT_TEMPLATE)
+    rows, _ = encode_rows(model, [(training_rows([{"messages": turns}], "completion")[0], Template())], 2048)
+    assert [model.tokenizer.decode(row["input_ids"]) for row in rows] == [
+        "<bos>[assistant]hello<eos>[user]a[assistant]b<eos>"
+    ]
+
+
+def test_a_renamed_instruction_is_read_once(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"instruction": "Name a fruit.", "output": "apple"}))
+    assert read_rows(path, "completion", input="instruction")[0] == [Example("Name a fruit.", "apple")]
+    assert read_rows(path, "completion")[0] == [Example("Name a fruit.", "apple")]
 
 
 def test_files_are_read_with_their_splits(tmp_path):

@@ -35,6 +35,12 @@ def test_a_rejected_plan_is_sent_back_with_its_mistakes_and_their_positions():
     assert len({prompt.split("Question: why?")[0] for prompt in model.asked if is_planning(prompt)}) == 1
 
 
+def test_a_plan_is_read_after_the_reasoning():
+    model = CountingModel(by_turns(f"<think>{WRONG}</think>\n{GOOD}"))
+    run = Pearl(model, executor=quick()).invoke("why?", "text")
+    assert (run.text, run.by_purpose["plan"]) == ("value of B", 1)
+
+
 def test_without_a_valid_plan_the_question_is_answered_directly():
     model = CountingModel(lambda prompt: "I cannot." if is_planning(prompt) else "direct answer")
     run = Pearl(model, executor=quick(), planner=PromptPlanner(max_corrections=2)).invoke("why?", "text")

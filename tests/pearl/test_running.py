@@ -45,6 +45,16 @@ def test_values_are_never_parsed():
     assert run.answer == "value of B\nvalue of C\n\n\nvalue of E\n\n"
 
 
+def test_reasoning_is_no_part_of_a_value():
+    thought = "<think>Step C? value of X</think>"
+    model = ScriptedModel(lambda prompt: thought + by_step(prompt))
+    run = Pearl(model).invoke("?", "text", plan=THREE)
+    assert run.values == Pearl(ScriptedModel(by_step)).invoke("?", "text", plan=THREE).values
+    assert not any("value of X" in prompt for prompt in model.asked)
+    endless = Pearl(ScriptedModel(lambda _: "<think>Step"), executor=quick(retries=0)).invoke("?", "text", plan=THREE)
+    assert endless.reasons[0] == "a: the model returned an empty response"
+
+
 def test_markers_do_not_occur_in_the_marked_text():
     from ragkit_pipelines.pearl.prompts import marked
 

@@ -17,7 +17,7 @@ from ragkit.errors import InvalidInputError, PromptTooLongError, TruncationWarni
 from ragkit.protocols import Capabilities
 from ragkit.records import Chat, Hit, Message
 from ragkit_pipelines.rag import ExtractiveReader
-from ragkit_pipelines.rag.answers import read_citations
+from ragkit_pipelines.rag.answers import read_citations, without_marks
 from ragkit_pipelines.rag.extractive import sentence_spans
 from ragkit_pipelines.rag.prompts import pack, render
 
@@ -64,6 +64,16 @@ def test_an_answer_with_citations(retriever):
         ("in [1999] and [0]", [], (1999, 0)),
         ("a link [1](http://x) and [a] and [] and [1.5]", [], ()),
         ("no mark", [], ()),
+        ("[1-2] and [1–3]", [1, 2], (3,)),
+        ("[2-1] and [2019-2021] and [1-999999999]", [2, 1], (2019, 2020, 2021, 999_999_999)),
+        ("灯是红色的【1】，【2†source】", [1, 2], ()),
+        ("［１］ and [^2]", [1, 2], ()),
+        ("[Source 1] and [passage 2, passage 3]", [1, 2], (3,)),
+        ("[1 and 2]", [1, 2], ()),
+        ("red[1], in Vitamin C[2]", [1, 2], ()),
+        ("a[1] and `red[2]` and my_list[1] and row[2] = 3", [], ()),
+        ("```\nrow[2]\n``` is red [1]", [1], ()),
+        ("```\nrow[2]", [], ()),
         ("[" + "9" * 30 + "] [12345678]", [], (12345678,)),
     ],
 )
@@ -72,6 +82,19 @@ def test_citations_are_verified(text, good, flagged):
     citations, bad = read_citations(text, hits)
     assert ([each.number for each in citations], bad) == (good, flagged)
     assert [each.id for each in citations] == [f"d{n}" for n in good]
+
+
+def test_marks_are_removed_and_code_is_not():
+    text = "It is red [1]. Use `row[1]`【2】 and a[1] [^3][1-2]."
+    assert without_marks(text) == "It is red. Use `row[1]` and a[1]."
+
+
+def test_reasoning_cites_nothing(retriever):
+    texts = ["<think>[7]? No.</think>It is red [1].", "Green [2]?</think>\nIt is red [1].", "<think>It is red [1]"]
+    answers = [RetrieveThenAnswer(ScriptedModel([text]), retriever).invoke("lamp?") for text in texts]
+    assert [(each.text, each.refused) for each in answers[:2]] == [("It is red [1].", False)] * 2
+    assert [[one.number for one in each.citations] for each in answers] == [[1], [1], []]
+    assert answers[2].refused
 
 
 def test_a_citation_of_an_unknown_passage_is_flagged(retriever):
@@ -162,13 +185,13 @@ CONVERSATION = Chat((Message("user", "What colour is the lamp in the hall?"), Me
 
 
 def test_a_follow_up_question_is_rewritten(retriever):
-    model = ScriptedModel(["When was the lamp in the hall bought?\nextra", "In 1990 [1]."])
+    model = ScriptedModel(["<think>Which?</think>When was the lamp in the hall bought?\nextra", "In 1990 [1]."])
     answer = RetrieveThenAnswer(model, retriever, k=1).invoke(CONVERSATION)
     assert answer.question == "When was the lamp in the hall bought?"
     assert (answer.text, answer.hits[0].id) == ("In 1990 [1].", "red")
     assert "user: What colour is the lamp in the hall?\nassistant: Red [1]." in model.asked[0]
     assert "Last question: When was it bought?" in model.asked[0]
-    assert answer.rewriting.text.startswith("When was the lamp")
+    assert answer.rewriting.text.startswith("<think>Which?</think>When was the lamp")
     assert answer.usage == answer.rewriting.usage + answer.completion.usage
     empty = ScriptedModel(["\n", "In 1990 [1]."])
     assert RetrieveThenAnswer(empty, retriever).invoke(CONVERSATION).question == (

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document as LangChainDocument
 from langchain_core.embeddings import DeterministicFakeEmbedding
-from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.vectorstores import InMemoryVectorStore, VectorStoreRetriever
+from pydantic import Field
 
 from ragkit import BM25Retriever, DenseRetriever, Document, HybridRetriever, Index, RerankingRetriever, ScriptedModel
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
@@ -139,7 +141,12 @@ def test_many_queries_are_read_from_the_models_lines():
             asked.append(list(queries))
             return super()._retrieve(queries, k, where)
 
-    model = ScriptedModel(['1. red lamp\n\n2) "the LIGHT"\n- Red lamp!\n* fourth {query}\n(5) too many', "\n \n"])
+    model = ScriptedModel(
+        [
+            '<think>\nblue lamp</think>1. red lamp\n\n2) "the LIGHT"\n- Red lamp!\n* fourth {query}\n(5) too many',
+            "\n \n",
+        ]
+    )
     hits = MultiQueryRetriever(Spy([(1, 1.0)]), model, n=3).retrieve(["red lamp", "alone"])
     assert asked == [["red lamp", "the LIGHT", "fourth {query}", "too many", "alone"]]
     assert hits[1][0].why["queries"] == ["alone"]
@@ -195,6 +202,83 @@ def test_a_store_is_asked_further_until_the_filter_is_satisfied():
     assert asked
     with pytest.raises(InvalidInputError, match="vector store or a retriever"):
         LangChainRetriever("store")
+
+
+class Rated(InMemoryVectorStore):
+    """A store with relevance scores, which a threshold needs."""
+
+    def _select_relevance_score_fn(self):
+        return lambda similarity: (similarity + 1) / 2
+
+
+class Parents(BaseRetriever):
+    """Finds fragments in a store and returns what they are parts of, as a ParentDocumentRetriever does."""
+
+    vectorstore: InMemoryVectorStore
+    search_kwargs: dict = Field(default_factory=dict)
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        found = self.vectorstore.similarity_search(query, **self.search_kwargs)
+        return [LangChainDocument(f"parent of {each.id}", id=f"parent {each.id}") for each in found]
+
+
+class OwnSearch(VectorStoreRetriever):
+    """A retriever of a store that takes no settings with a query, and returns its documents in another order."""
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        return super()._get_relevant_documents(query, run_manager=run_manager)[::-1]
+
+
+def tenants():
+    store = Rated(DeterministicFakeEmbedding(size=8))
+    store.add_documents([LangChainDocument(f"text {n}", id=str(n), metadata={"tenant": n % 3}) for n in range(30)])
+    return store
+
+
+def of_tenant(document):
+    return document.metadata["tenant"] == 1
+
+
+RETRIEVERS = {
+    "filter": lambda store: store.as_retriever(search_kwargs={"filter": of_tenant, "k": 6}),
+    "threshold": lambda store: store.as_retriever(
+        search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.6, "k": 30}
+    ),
+    "mmr": lambda store: store.as_retriever(
+        search_type="mmr", search_kwargs={"k": 5, "fetch_k": 12, "lambda_mult": 0.1}
+    ),
+    "k": lambda store: store.as_retriever(search_kwargs={"k": 3}),
+    "parents": lambda store: Parents(vectorstore=store),
+    "parents of a tenant": lambda store: Parents(vectorstore=store, search_kwargs={"filter": of_tenant, "k": 3}),
+    "own search": lambda store: OwnSearch(vectorstore=store, search_kwargs={"k": 4}),
+}
+
+
+@pytest.mark.parametrize("name", RETRIEVERS)
+def test_a_retriever_of_langchain_keeps_its_settings(name):
+    source = RETRIEVERS[name](tenants())
+    retriever = LangChainRetriever(source)
+    pairs = [
+        (source.invoke("text 5"), retriever.retrieve("text 5", 30)),
+        (asyncio.run(source.ainvoke("text 5")), asyncio.run(retriever.aretrieve("text 5", 30))),
+        (source.invoke("text 5")[:2], retriever.retrieve("text 5", 2)),
+    ]
+    for expected, hits in pairs:
+        assert 1 < len(expected) < 30
+        assert [(hit.id, hit.text) for hit in hits] == [(each.id, each.page_content) for each in expected]
+
+
+def test_a_retriever_of_a_store_gives_as_many_as_are_asked_for_and_keeps_its_filter():
+    store = tenants()
+    source = store.as_retriever(search_kwargs={"filter": of_tenant})
+    own = [document.id for document in store.similarity_search("x", k=30, filter=of_tenant)]
+    for native in (None, lambda _: lambda document: True):  # a filter of ragkit does not replace the retriever's own
+        retriever = LangChainRetriever(source, native=native)
+        assert [hit.id for hit in retriever.retrieve("x", 9)] == own[:9]
+        assert [hit.id for hit in retriever.retrieve("x", 9, where={"tenant": {"$gte": 0}})] == own[:9]
+        assert retriever.retrieve("x", 9, where={"tenant": 2}) == []
+    with pytest.raises(InvalidInputError):
+        LangChainRetriever(Parents(vectorstore=store), native=lambda where: where)
 
 
 def test_dense_needs_an_embedder():

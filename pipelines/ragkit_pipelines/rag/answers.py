@@ -8,9 +8,20 @@ from dataclasses import dataclass, field
 
 from ragkit.records import Completion, Hit, Prompt, Usage
 
-# [1], [1, 2] and [1][2], but not the Markdown link [1](address).
-_MARK = re.compile(r"\[(\d{1,9}(?:\s*[,;]\s*\d{1,9})*)\](?!\()")
-_NUMBER = re.compile(r"\d+")
+_PLACE = r"(?:(?:passage|source|document|doc)s?\s*)?\d{1,9}(?:\s*[-\u2010-\u2014]\s*\d{1,9})?"
+_CODE = (
+    r"```.*?(?:```|\Z)|`[^`\n]+`"
+    r"|(?<!\w)(?:(?-i:[a-z])|\w*_\w*)(?:\[[^\]\n]*\])+"  # a[1]; but a word may be cited without a space: red[1]
+    r"|(?<!\w)\w++(?:\[[^\]\n]*\])+(?=\s*[-+*/]?=)"
+)
+# [1], [1, 2], [1-3], [^1], 【1】 and 【1†source】; a Markdown link [1](address) and code are none.
+_MARK = re.compile(
+    rf"(?P<code>{_CODE})|[\[［【]\s*\^?(?P<places>{_PLACE}(?:\s*(?:[,;，、&]|and)\s*{_PLACE})*)"
+    r"(?:(?::\d+)?†[^\]】\n]*)?\s*[\]］】](?!\()",
+    re.DOTALL | re.IGNORECASE,
+)
+_RANGE = re.compile(r"(\d+)(?:\s*[-\u2010-\u2014]\s*(\d+))?")
+_LONGEST_RANGE = 100  # of a longer one, such as one of years, only the ends count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +120,7 @@ class AnswerStream(Iterator[str]):
 
 def read_citations(text: str, hits: Sequence[Hit]) -> tuple[tuple[Citation, ...], tuple[int, ...]]:
     """Return the citations in an answer, and the numbers in it that do not refer to a passage."""
-    numbers = dict.fromkeys(int(number) for mark in _MARK.findall(text) for number in _NUMBER.findall(mark))
+    numbers = dict.fromkeys(number for mark in _marks(text) for number in _numbers(mark["places"]))
     valid = [number for number in numbers if 1 <= number <= len(hits)]
     return (
         tuple(citation_of(number, hits[number - 1]) for number in valid),
@@ -119,7 +130,21 @@ def read_citations(text: str, hits: Sequence[Hit]) -> tuple[tuple[Citation, ...]
 
 def without_marks(text: str) -> str:
     """Remove the citation numbers from an answer, and the space before them."""
-    return re.sub(rf"\s*{_MARK.pattern}", "", text)
+    kept, at = [], 0
+    for mark in _marks(text):
+        kept.append(text[at : mark.start()].rstrip())
+        at = mark.end()
+    return "".join((*kept, text[at:]))
+
+
+def _marks(text: str) -> Iterator[re.Match[str]]:
+    return (match for match in _MARK.finditer(text) if match["places"])
+
+
+def _numbers(places: str) -> Iterator[int]:
+    for first, last in _RANGE.findall(places):
+        start, end = int(first), int(last or first)
+        yield from range(start, end + 1) if 0 <= end - start < _LONGEST_RANGE else (start, end)
 
 
 def citation_of(number: int, hit: Hit) -> Citation:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import overload
 
+from ragkit.answers import without_reasoning
 from ragkit.errors import InvalidInputError, PromptTooLongError
 from ragkit.models import load_model
 from ragkit.models.base import CompletionStream
@@ -255,6 +256,8 @@ class RetrieveThenAnswer:
         return answers
 
     def _answer(self, work: Work, text: str, completion: Completion | None) -> CitedAnswer:
+        outside = without_reasoning(text)
+        text = "" if outside.truncated else outside.text
         answer = replace(self._refused(work), prompt=work.prompt, completion=completion)
         if is_refusal(text, self.refusal) or not text.strip():
             return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ragkit.answers import without_reasoning
 from ragkit.errors import InvalidInputError
 from ragkit.records import Chat, Completion, Hit, Message, Prompt
 
@@ -56,7 +57,7 @@ def read_question(question: object) -> Work:
 def set_rewritten(works: Sequence[Work], completions: Sequence[Completion], seconds: float) -> None:
     """Replace follow-up questions by their rewritten form, unless it is empty."""
     for work, completion in zip(works, completions, strict=True):
-        lines = [line.strip() for line in completion.text.splitlines() if line.strip()]
+        lines = [line.strip() for line in without_reasoning(completion.text).text.splitlines() if line.strip()]
         work.rewriting = completion
         work.question = lines[0][:_MAX_CHARACTERS] if lines else work.question
         work.seconds["rewrite"] = seconds / len(works)

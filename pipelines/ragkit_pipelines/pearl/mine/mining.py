@@ -132,7 +132,7 @@ def _plans(
             rejected.append((question, (Diagnostic("error", "no-answer", outcome.reason),)))
             continue
         try:
-            plans.append(Plan.parse(outcome.completion.text.strip(), seeds, repair=True))
+            plans.append(Plan.parse(outcome.text.strip(), seeds, repair=True))
         except PlanError as error:
             rejected.append((question, error.diagnostics))
     return plans, rejected
@@ -199,7 +199,7 @@ def _merged_by_model(caller: Caller, actions: Sequence[Action]) -> tuple[list[Ac
     remaining = iter(outcomes)
     for shard in shards:
         outcome = next(remaining) if len(shard) > 1 else None
-        reply = "" if outcome is None or isinstance(outcome, Failure) else outcome.completion.text
+        reply = "" if outcome is None or isinstance(outcome, Failure) else outcome.text
         taken = {action.name for action in result}
         kept, more = _read_merges(reply, {action.name: action for action in shard}, taken)
         result += kept

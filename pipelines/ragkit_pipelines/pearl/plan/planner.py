@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from ragkit.errors import InvalidInputError, PlanError
-from ragkit.records import Completion, Diagnostic, Prompt
+from ragkit.records import Diagnostic, Prompt
 from ragkit_pipelines.pearl.plan.action import DIRECT, DOCUMENT, Action
 from ragkit_pipelines.pearl.plan.library import ActionLibrary, Demonstration
 from ragkit_pipelines.pearl.plan.plan import Ctx, Plan, Step
 from ragkit_pipelines.pearl.prompts import plan_prefix, plan_suffix
-from ragkit_pipelines.pearl.run.calls import Caller, Failure, ModelCall
+from ragkit_pipelines.pearl.run.calls import Caller, Failure, ModelCall, Response
 
 _STOP = ("\n\n\n", "\nQuestion:")
 
@@ -136,9 +136,9 @@ class PromptPlanner(Planner):
             outcome = caller.complete([call])[0]
             if isinstance(outcome, Failure):
                 return Planned(plan=None, reason=f"No plan: {outcome.reason}", rejected=tuple(tried))
-            text = outcome.completion.text.strip()
+            text = outcome.text.strip()
             try:
-                plan = self._read(outcome.completion, library)
+                plan = self._read(outcome, library)
             except PlanError as error:
                 tried.append((text, error.diagnostics))
                 problems = [str(each) for each in error.diagnostics if each.level == "error"][:8]
@@ -151,11 +151,11 @@ class PromptPlanner(Planner):
         reason = f"{len(tried)} plans were rejected. The last one: {last}"
         return Planned(plan=None, reason=reason, rejected=tuple(tried))
 
-    def _read(self, completion: Completion, library: ActionLibrary) -> Plan:
-        if completion.finish_reason == "length":  # the beginning may parse, but the rest is missing
+    def _read(self, response: Response, library: ActionLibrary) -> Plan:
+        if response.completion.finish_reason == "length":  # the beginning may parse, but the rest is missing
             message = f"the plan was truncated at {self.max_tokens} tokens; write fewer steps, and no text after them"
             raise PlanError("the plan", [Diagnostic("error", "cut-off", message)])
-        return Plan.parse(completion.text.strip(), library, repair=self.repair)
+        return Plan.parse(response.text.strip(), library, repair=self.repair)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from threading import Lock
 from time import perf_counter
 from typing import Literal, Protocol
 
+from ragkit.answers import without_reasoning
 from ragkit.errors import (
     BudgetExceededError,
     ModelAccessError,
@@ -69,6 +70,11 @@ class Response:
     completion: Completion
     key: str
     reused: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text of the completion without the model's reasoning; nothing if it ends inside the reasoning."""
+        return _spoken(self.completion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,7 +316,7 @@ class Caller:
 
     def _checked(self, result: Completion | Failure) -> Completion | Failure:
         """Turn an empty response into a failure; its tokens still count, because the provider charges for them."""
-        if isinstance(result, Failure) or result.text.strip():
+        if isinstance(result, Failure) or _spoken(result).strip():
             return result
         with self._lock:
             self.totals.add(result, reused=False)
@@ -335,6 +341,11 @@ class Caller:
             retried = isinstance(error, TransientModelError) and getattr(self.model, "retries", False)
             kind = "permanent" if retried or isinstance(error, ModelAccessError) else "model"
         return Failure(reason=str(error), kind=kind)
+
+
+def _spoken(completion: Completion) -> str:
+    outside = without_reasoning(completion.text)
+    return "" if outside.truncated else outside.text
 
 
 def _timed(completion: Completion, seconds: float) -> Completion:

@@ -217,7 +217,7 @@ class _ModelStep:
         passages = tuple(passage for reading in readings for passage in reading.passages)
         failed = next((outcome for outcome in outcomes if isinstance(outcome, Failure)), None)
         if len(readings) > 1 and failed is None:
-            parts = [outcome.completion.text for outcome in outcomes if isinstance(outcome, Response)]
+            parts = [outcome.text for outcome in outcomes if isinstance(outcome, Response)]
             prompt = merge_prompt(self.step, named, parts, as_list=self.as_list, question=question)
             outcomes += yield [self._call(prompt, "step")]
         return self._ended(outcomes, passages)
@@ -250,7 +250,7 @@ class _ModelStep:
         return StepRun(
             step=self.step,
             status="done" if failed is None else "failed",
-            value="" if failed is not None else responses[-1].completion.text,
+            value="" if failed is not None else responses[-1].text,
             reason=self._truncation(responses) if failed is None else failed.reason,
             passages=passages,
             usage=sum((each.completion.usage for each in responses), Usage()),

@@ -223,7 +223,7 @@ class _Gists:
 def _text(outcome: Outcome, what: str) -> str:
     if isinstance(outcome, Failure):
         raise ModelError(f"{what} could not be generated: {outcome.reason}")
-    return outcome.completion.text.strip()
+    return outcome.text.strip()
 
 
 def _gist_call(page: Passage, tokens: int) -> ModelCall:

@@ -1,0 +1,120 @@
+"""Replies of any provider's chat model: why they ended, whether they refuse, and how many tokens they took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ragkit.records import Usage
+
+# Where providers say why an answer ended, and what they say.
+_ENDINGS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+_TRUNCATED = {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
+_FILTERED = {
+    "content_filter", "content_filtered", "guardrail_intervened", "refusal", "safety", "recitation", "blocklist",
+    "prohibited_content", "spii", "image_safety", "error_toxic", "sensitive",
+}  # fmt: skip
+_UNPARSED = {"LengthFinishReasonError", "ContentFilterFinishReasonError"}
+FAILED = {"error", "failed", "cancelled", "network_error", "insufficient_system_resource"}
+
+
+def ending_of(replies: Sequence[Any]) -> str | None:
+    """Why an answer ended, in the provider's words.
+
+    Args:
+        replies: The message of a reply, or the chunks of a stream; a merged chunk would repeat the reason of several.
+
+    Returns:
+        The reason in lower case; None if the provider gives none.
+    """
+    for metadata in (reply.response_metadata for reply in reversed(replies)):
+        reasons = [metadata.get(name) for name in _ENDINGS]
+        reasons.append((metadata.get("incomplete_details") or {}).get("reason"))  # OpenAI's Responses
+        reasons.append(metadata.get("status"))
+        for reason in reasons:
+            if isinstance(reason, str) and reason:
+                return reason.lower()
+    return None
+
+
+def reply_within(error: Exception) -> Any:
+    """The reply that OpenAI's package could not parse by a schema, because it was truncated or filtered.
+
+    Args:
+        error: What the package raised.
+
+    Returns:
+        The message; None for any other error.
+    """
+    if type(error).__name__ not in _UNPARSED or not hasattr(error, "response"):
+        return None
+    from langchain_core.messages.ai import AIMessage, InputTokenDetails, UsageMetadata
+
+    reply = error.response.json()
+    choice, usage = reply["choices"][0], reply.get("usage") or {}
+    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    message = AIMessage(choice["message"].get("content") or "")
+    message.response_metadata = {"finish_reason": choice["finish_reason"]}
+    if read is not None and written is not None:
+        message.usage_metadata = UsageMetadata(
+            input_tokens=read,
+            output_tokens=written,
+            total_tokens=read + written,
+            input_token_details=InputTokenDetails(cache_read=cached or 0),
+        )
+    return message
+
+
+def is_truncated(replies: Sequence[Any]) -> bool:
+    """Whether an answer ended because it was too long."""
+    return ending_of(replies) in _TRUNCATED
+
+
+def refusal_in(replies: Sequence[Any]) -> str | None:
+    """What a refusal says.
+
+    Returns:
+        The model's words, or the reason of a content filter; None for an answer.
+    """
+    said = "".join(text for reply in replies for text in _refusals(reply))
+    if said:
+        return f"it refused ({said})"
+    ending = ending_of(replies)
+    return f"a content filter ended it ({ending})" if ending in _FILTERED else None
+
+
+def _refusals(reply: Any) -> list[str]:
+    blocks = reply.content if isinstance(reply.content, list) else []
+    found = [reply.additional_kwargs.get("refusal")]
+    found += [block.get("refusal") for block in blocks if isinstance(block, Mapping)]
+    return [text for text in found if isinstance(text, str)]
+
+
+def reported_usage(replies: Sequence[Any]) -> Usage | None:
+    """The tokens of an answer.
+
+    Chunks of a stream report their parts, or a running total: if several of them count the prompt, the last one counts
+    everything.
+
+    Args:
+        replies: The message of a reply, or the chunks of a stream.
+
+    Returns:
+        The usage; None if the provider reports none, or one that is impossible.
+    """
+    reports = [reply.usage_metadata for reply in replies if reply.usage_metadata]
+    totals = [report for report in reports if report.get("input_tokens")]
+    parts = [_usage(report) for report in (totals[-1:] if len(totals) > 1 else reports)]
+    known = [part for part in parts if part is not None]
+    return sum(known, Usage()) if known and len(known) == len(parts) else None
+
+
+def _usage(reported: Mapping[str, Any]) -> Usage | None:
+    details = reported.get("input_token_details") or {}
+    read: Any = reported.get("input_tokens")
+    cached: Any = details.get("cache_read") or 0
+    written: Any = reported.get("output_tokens")
+    if not all(isinstance(number, int) and 0 <= number < 10**9 for number in (read, cached, written)) or cached > read:
+        return None
+    return Usage(prompt_tokens=read, cached_tokens=cached, completion_tokens=written)

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.index.database import Database
+from ragkit.errors import CorruptIndexError
+from ragkit.index.database import Database, fact_sums
+from ragkit.index.documents import check_missing
 from ragkit.index.metadata import fact_of
 from ragkit.index.snapshot import State
 from ragkit.where import MISSING, All, AnyOf, Condition, Equals, Exists, Key, Not, Ordered, fields, parse_where
@@ -31,6 +33,7 @@ class Filters:
         """Read from a database."""
         self._database = database
         self._known: dict[tuple[int, Condition], NDArray[np.int64]] = {}
+        self._checked: set[str] = set()  # fields whose facts are what was written
 
     def rows(self, state: State, where: Mapping[str, object]) -> NDArray[np.int64]:
         """The rows that a filter lets through.
@@ -45,18 +48,28 @@ class Filters:
         name = (state.facts["version"], parse_where(where))
         found = self._known.get(name)
         if found is None:
+            self._check(state, fields(name[1]))
             found = np.flatnonzero(_Reader(self._database, state).mask(name[1]))
             if len(self._known) >= _KEPT:
                 self._known.clear()
             self._known[name] = found
         return found
 
+    def _check(self, state: State, asked: Iterable[str]) -> None:
+        """Check the facts of fields when they are first used."""
+        for field in (set(asked) & state.facts["indexed"].keys()) - self._checked:
+            query = "SELECT document, field, kind, value FROM facts WHERE field = ?"
+            sums = fact_sums(self._database.connection.execute(query, (field,)))
+            if sums.get(field, 0) != state.facts["indexed"][field]:
+                raise CorruptIndexError(self._database.path, f"the values of the field {field!r} are not those written")
+            self._checked.add(field)
+
 
 class _Reader:
     """Evaluates conditions on the documents of one commit."""
 
     def __init__(self, database: Database, state: State) -> None:
-        self._connection = database.connection
+        self._database, self._connection = database, database.connection
         self._state = state
 
     def mask(self, condition: Condition) -> _Mask:
@@ -72,12 +85,17 @@ class _Reader:
         return self._by_metadata(All(tuple(rest)), np.flatnonzero(found)) if rest else found
 
     def _by_metadata(self, condition: Condition, rows: NDArray[np.intp]) -> _Mask:
-        mask = np.zeros(len(self._state.keys), dtype=np.bool_)
-        for keys in _parts(self._state.keys[rows].tolist()):
-            query = f"SELECT row, metadata FROM documents WHERE key IN ({_marks(keys)})"  # noqa: S608
+        mask = np.zeros(self._state.facts["rows"], dtype=np.bool_)
+        for start in range(0, len(rows), _AT_ONCE):
+            keys = self._state.keys_of(rows[start : start + _AT_ONCE]).tolist()
+            query = f"SELECT key, id, row, hash, checksum, metadata FROM documents WHERE key IN ({_marks(keys)})"  # noqa: S608
             read = self._connection.execute(query, keys).fetchall()
-            values = json.loads(f"[{','.join([text for _, text in read])}]")  # at once, which is four times as fast
-            mask[[row for (row, _), held in zip(read, values, strict=True) if condition.holds(held)]] = True
+            for each in read:
+                self._database.check(each)
+            if len(read) < len(keys):
+                check_missing(self._database, self._state, set(keys) - {each[0] for each in read})
+            values = json.loads(f"[{','.join([each[5] for each in read])}]")  # at once, which is four times as fast
+            mask[[each[2] for each, held in zip(read, values, strict=True) if condition.holds(held)]] = True
         return mask
 
     def _by_facts(self, condition: Condition) -> _Mask:
@@ -92,19 +110,19 @@ class _Reader:
             case Not(inner):
                 return ~self._by_facts(inner)
             case All(conditions):
-                found = np.ones(len(self._state.keys), dtype=np.bool_)
+                found = np.ones(self._state.facts["rows"], dtype=np.bool_)
                 for each in conditions:
                     found &= self._by_facts(each)
                 return found
             case AnyOf(conditions):
-                found = np.zeros(len(self._state.keys), dtype=np.bool_)
+                found = np.zeros(self._state.facts["rows"], dtype=np.bool_)
                 for each in conditions:
                     found |= self._by_facts(each)
                 return found
 
     def _having(self, field: str, tests: Iterable[tuple[str, Sequence[object]]]) -> _Mask:
         """The rows with a fact of this field that passes one of the tests, each SQL with the values bound in it."""
-        mask = np.zeros(len(self._state.keys), dtype=np.bool_)
+        mask = np.zeros(self._state.facts["rows"], dtype=np.bool_)
         for test, bound in tests:
             query = f"SELECT document FROM facts WHERE field = ? {test}"  # noqa: S608 - every value is bound
             found = self._connection.execute(query, [field, *bound])

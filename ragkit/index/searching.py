@@ -25,7 +25,7 @@ def find(state: State, queries: NDArray[np.float32], k: int, matched: NDArray[np
     """
     if not k or not len(queries) or not state.live or (matched is not None and not len(matched)):
         return np.full((len(queries), k), -np.inf, dtype=np.float32), np.full((len(queries), k), -1, dtype=np.int64)
-    rows, barred = len(state.keys), state.dead
+    rows, barred = state.facts["rows"], state.dead
 
     def exact(vectors: NDArray[np.floating], dead: NDArray[np.bool_] | None = None) -> Found:
         euclidean = state.facts["metric"] == "l2"
@@ -33,7 +33,7 @@ def find(state: State, queries: NDArray[np.float32], k: int, matched: NDArray[np
 
     if matched is not None:
         if state.segment is None or len(matched) <= GATHER * rows:
-            scores, places = exact(state.vectors if len(matched) == rows else state.vectors[matched])
+            scores, places = exact(state.vectors if len(matched) == rows else state.vectors_of(matched))
             return scores, np.where(places < 0, -1, matched[places])
         barred = np.ones(rows, dtype=np.bool_)
         barred[matched] = False

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragkit.checksums import with_checksum
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.finetuning.manifest import write_atomic
@@ -210,9 +211,9 @@ def compare(  # noqa: PLR0913 - all settings of a comparison
         )
         items = Items.of(task.test, cells)
         if out:
-            write_atomic(folder / "items.json", items.model_dump_json(indent=1))
+            write_atomic(folder / "items.json", with_checksum(items.model_dump_json(indent=1)))
             write_atomic(folder / "report.md", markdown_report(results, items))
-            write_atomic(folder / "results.json", results.model_dump_json(indent=1))
+            write_atomic(folder / "results.json", with_checksum(results.model_dump_json(indent=1)))
     return Comparison(results, cells, items, Path(out) if out else None)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ragkit.checksums import with_checksum, without_checksum
+from ragkit.checksums import checked, with_checksum, without_checksum
 from ragkit.errors import DataFileError
 from ragkit.finetuning.manifest import write_atomic
 from ragkit.text import read_json
@@ -182,7 +182,7 @@ class Results(BaseModel):
         path = Path(path)
         path = path / "results.json" if path.is_dir() else path
         try:
-            stored = read_json(path.read_bytes())
+            stored = read_json(checked(path.read_bytes()))
         except (OSError, ValueError) as error:
             raise DataFileError(path, 0, f"expected the results of a comparison: {error}") from error
         found = stored.get("schema_version", 1) if isinstance(stored, dict) else None

@@ -106,8 +106,8 @@ def _make_selector(folder: Path, *, dense: bool) -> None:
 
 def _use_selector(folder: Path) -> object:
     selector = load_selector(folder)
-    return [[(dict(each), hit.score) for each, hit in zip(found, found.hits, strict=True)] for found in
-            (selector.select(f"dim lamp {n}", k=4) for n in range(5))]  # fmt: skip
+    found = [selector.select(f"dim lamp {n}", k=4) for n in range(5)]
+    return [([example.text() for example in each], [hit.score for hit in each.hits]) for each in found]
 
 
 def _answer(prompt: str) -> str:
@@ -125,8 +125,7 @@ def _use_cache(folder: Path) -> object:
     prompts = [f"question {n}" for n in range(40)]
     with closing(AnswerCache(folder / "answers.sqlite")) as cache:
         model = LayeredModel(ScriptedModel(lambda prompt: f"answer to {prompt}"), cache=cache)
-        found = [(each.text, each.usage) for each in model.generate(prompts)]
-        return found, len(cache)
+        return [(each.text, each.usage) for each in model.generate(prompts)]
 
 
 def _compared(folder: Path) -> list[object]:

@@ -56,9 +56,9 @@ def by_ids(database: Database, state: State, names: Collection[str]) -> dict[str
     found = database.by_ids(names)
     missing = [name for name in names if name not in found and is_text(name)]
     if missing and len(rows := state.rows_of_ids(missing)):
-        there = {each.id for each in database.by_keys(state.keys_of(rows).tolist()).values()}
-        if lost := there.intersection(missing):
-            raise CorruptIndexError(database.path, f"document {min(lost)!r} is not found by its id")
+        there = database.by_keys(state.keys_of(rows).tolist())
+        if len(there) < len(rows) or {each.id for each in there.values()}.intersection(missing):
+            raise CorruptIndexError(database.path, "a document is not found by its id")
     return found
 
 

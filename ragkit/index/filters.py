@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from ragkit.errors import CorruptIndexError
 from ragkit.index.database import Database, fact_sums
-from ragkit.index.documents import check_missing
 from ragkit.index.metadata import fact_of
 from ragkit.index.snapshot import State
 from ragkit.where import MISSING, All, AnyOf, Condition, Equals, Exists, Key, Not, Ordered, fields, parse_where
@@ -34,6 +33,7 @@ class Filters:
         self._database = database
         self._known: dict[tuple[int, Condition], NDArray[np.int64]] = {}
         self._checked: set[str] = set()  # fields whose facts are what was written
+        self._read = -1, np.zeros(0, dtype=np.bool_)  # rows of a generation whose documents are
 
     def rows(self, state: State, where: Mapping[str, object]) -> NDArray[np.int64]:
         """The rows that a filter lets through.
@@ -49,11 +49,21 @@ class Filters:
         found = self._known.get(name)
         if found is None:
             self._check(state, fields(name[1]))
-            found = np.flatnonzero(_Reader(self._database, state).mask(name[1]))
+            found = np.flatnonzero(_Reader(self._database, state, self._rows_read(state)).mask(name[1]))
             if len(self._known) >= _KEPT:
                 self._known.clear()
             self._known[name] = found
         return found
+
+    def _rows_read(self, state: State) -> _Mask:
+        """The rows whose documents were checked before; the caller adds to them."""
+        generation, rows = self._read  # read together: another thread may put others in their place
+        if generation != state.facts["generation"]:
+            rows = rows[:0]
+        if len(rows) < state.facts["rows"]:
+            rows = np.concatenate([rows, np.zeros(state.facts["rows"] - len(rows), dtype=np.bool_)])
+            self._read = state.facts["generation"], rows
+        return rows
 
     def _check(self, state: State, asked: Iterable[str]) -> None:
         """Check the facts of fields when they are first used."""
@@ -68,9 +78,9 @@ class Filters:
 class _Reader:
     """Evaluates conditions on the documents of one commit."""
 
-    def __init__(self, database: Database, state: State) -> None:
+    def __init__(self, database: Database, state: State, read: _Mask) -> None:
         self._database, self._connection = database, database.connection
-        self._state = state
+        self._state, self._read = state, read
 
     def mask(self, condition: Condition) -> _Mask:
         """The rows whose documents fulfil a condition."""
@@ -87,16 +97,24 @@ class _Reader:
     def _by_metadata(self, condition: Condition, rows: NDArray[np.intp]) -> _Mask:
         mask = np.zeros(self._state.facts["rows"], dtype=np.bool_)
         for start in range(0, len(rows), _AT_ONCE):
-            keys = self._state.keys_of(rows[start : start + _AT_ONCE]).tolist()
-            query = f"SELECT key, id, row, hash, checksum, metadata FROM documents WHERE key IN ({_marks(keys)})"  # noqa: S608
-            read = self._connection.execute(query, keys).fetchall()
-            for each in read:
-                self._database.check(each)
-            if len(read) < len(keys):
-                check_missing(self._database, self._state, set(keys) - {each[0] for each in read})
-            values = json.loads(f"[{','.join([each[5] for each in read])}]")  # at once, which is four times as fast
-            mask[[each[2] for each, held in zip(read, values, strict=True) if condition.holds(held)]] = True
+            part = rows[start : start + _AT_ONCE]
+            values = json.loads(f"[{','.join(self._metadata_of(part))}]")  # at once, which is four times as fast
+            mask[part] = [condition.holds(held) for held in values]
         return mask
+
+    def _metadata_of(self, rows: NDArray[np.intp]) -> list[str]:
+        """Metadata of the documents of some rows; each document is checked when it is first read."""
+        keys, is_read = self._state.keys_of(rows).tolist(), self._read[rows].all()
+        columns = "metadata" if is_read else "key, id, row, hash, checksum, metadata"
+        query = f"SELECT {columns} FROM documents WHERE key IN ({_marks(keys)}) ORDER BY key"  # noqa: S608
+        found = self._connection.execute(query, keys).fetchall()  # keys ascend with the rows
+        if len(found) < len(keys):
+            raise CorruptIndexError(self._database.path, f"{len(keys) - len(found)} documents are missing")
+        if not is_read:
+            for each in found:
+                self._database.check(each)
+            self._read[rows] = True
+        return [each[-1] for each in found]
 
     def _by_facts(self, condition: Condition) -> _Mask:
         match condition:

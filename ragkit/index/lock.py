@@ -48,8 +48,8 @@ class WriterLock:
 
     def leave(self) -> None:
         """Leave the lock to the parent process, in a forked one."""
-        self._let_go.detach()
-        os.close(self._file)  # otherwise the lock would be held until this process ends too
+        if self._let_go.detach():  # and was not released before
+            os.close(self._file)  # otherwise the lock would be held until this process ends too
 
     def release(self) -> None:
         """Let go of the lock; twice does no harm."""

@@ -128,6 +128,17 @@ def test_the_lock_is_free_when_the_parent_process_closes_the_index_while_a_fork_
     os.waitpid(child, 0)
 
 
+def test_a_closed_index_leaves_the_files_of_a_fork_alone(tmp_path):
+    index = filled(tmp_path / "i")
+    lock = index._store._lock._file
+    index.close()
+    reader, writer = os.pipe()  # one of them has the number that the lock's file had
+    assert lock in {reader, writer}
+    assert in_fork(lambda: (os.fstat(reader), os.fstat(writer)) and "both are open") == "both are open"
+    os.close(reader)
+    os.close(writer)
+
+
 def test_a_fork_that_ends_does_not_remove_an_index_in_memory():
     script = (
         "import os, numpy as np; from ragkit import Index\n"

@@ -143,7 +143,7 @@ def test_no_damage_stays_unnoticed(tmp_path):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", RagkitWarning)
-                with Index.open(folder, verify=True) as index:
+                with Index.open(folder) as index:
                     found = (index.search_vectors(VECTORS[:9], 70), index.get([f"d{n}" for n in range(71)]))
         except (RagkitError, RagkitWarning):
             noticed += 1

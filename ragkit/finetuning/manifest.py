@@ -173,8 +173,8 @@ class Manifest(BaseModel):
             ) from error
         if manifest.seal not in {manifest._seal(), manifest._seal_of_templates()}:
             raise IntegrityError(
-                f"{folder / MANIFEST} was changed after training, for example its template, which the model would not "
-                "recognise; restore the original file or train again"
+                f"a template or another entry of {folder / MANIFEST} was changed after training; restore the original "
+                "file or train again"
             )
         return manifest
 

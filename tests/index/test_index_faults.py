@@ -187,13 +187,13 @@ def test_a_reader_that_opens_while_another_compacts(tmp_path, monkeypatch):
         index.delete([index.get_by_keys([0])[0].id])
         load, calls = store.load_state, []
 
-        def late(folder, database):
+        def late(folder, database, last):
             calls.append(folder)
             if len(calls) == 1:  # what the reader has seen is gone before it opens the files
                 thread = threading.Thread(target=index.compact)
                 thread.start()
                 thread.join()
-            return load(folder, database)
+            return load(folder, database, last)
 
         monkeypatch.setattr(store, "load_state", late)
         with Index.open(tmp_path / "i", read_only=True) as reader:

@@ -1,9 +1,16 @@
-"""JSON objects that carry a checksum of themselves, so that a byte that changed on a disk is noticed."""
+"""Stored files that were changed or damaged: JSON objects with their own checksum, and archives of arrays."""
 
 from __future__ import annotations
 
 import re
+import struct
+import zipfile
 import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 _LAST = re.compile(rb',"checksum":"([0-9a-f]{8})"}\Z')
 
@@ -60,3 +67,29 @@ def checked(data: bytes) -> bytes:
     if found is None:
         raise ValueError("its checksum is wrong, so the file was changed after it was written")
     return found
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read an ``.npz`` file, all of which is checked first: NumPy would not notice an array that became shorter.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is damaged.
+    """
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"{path} is damaged ({error})") from error
+        if damaged is not None:
+            raise ValueError(f"{path} is damaged (the checksum of {damaged} is wrong)")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}

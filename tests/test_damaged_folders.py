@@ -12,6 +12,7 @@ from index_writer import VECTORS
 from stored_folders import KINDS
 
 from ragkit import Document, Index
+from ragkit.checksums import read_arrays
 from ragkit.errors import CorruptIndexError
 from ragkit.index.blocks import BLOCK, Blocks, block_sums
 from ragkit.index.checksum import checksum
@@ -151,3 +152,22 @@ def test_an_index_of_the_first_format_is_refused(folder):
         connection.execute("UPDATE facts_of_index SET value = '1' WHERE name = 'format'")
     with pytest.raises(Exception, match="create a new index and add its documents again"):
         Index.open(copy)
+
+
+def test_every_byte_of_an_archive_of_arrays_is_checked(tmp_path):
+    path, rng = tmp_path / "a.npz", np.random.default_rng(0)
+    np.savez(path, weight=np.arange(12, dtype=np.float32).reshape(3, 4), bias=np.arange(3))
+    whole, noticed = path.read_bytes(), 0
+    expected = read_arrays(path)
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            found = read_arrays(path)
+        except ValueError:
+            noticed += 1
+            continue
+        for name in found:  # a changed name in the directory of the archive leaves an array out
+            assert np.array_equal(found[name], expected.get(name, found[name])), place
+    assert noticed > len(whole) / 2

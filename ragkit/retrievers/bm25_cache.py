@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import zipfile
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -13,6 +12,7 @@ from tempfile import NamedTemporaryFile
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.checksums import read_arrays
 from ragkit.index.database import NAME
 from ragkit.lexical.analysis import WordAnalyzer
 from ragkit.lexical.postings import PostingLists
@@ -69,12 +69,11 @@ class Bm25Cache:
             commit than the index.
         """
         try:
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                arrays = {part: held[part] for part in held.files}  # checks the checksums of the archive
+            arrays = read_arrays(self.path)
             facts = json.loads(arrays["facts"].tobytes())
             if (facts["format"], facts["analyzer"]) != (_FORMAT, repr(self.analyzer)) or facts["version"] > version:
                 return None
             parts = {part.removeprefix("lists_"): values for part, values in arrays.items()}
             return PostingLists.from_arrays(self.analyzer, parts), arrays["keys"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError):
             return None

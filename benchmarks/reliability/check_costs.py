@@ -3,7 +3,7 @@
 ``python benchmarks/reliability/check_costs.py --make`` writes the index, which takes 1.7 GB, and
 ``python benchmarks/reliability/check_costs.py`` measures and writes ``results/check_costs.json``. Every measurement is
 made in a process of its own. "Disk": the files of the index are dropped from the page cache first. "Memory": they are
-in it.
+in it. The figures are the best of several rounds, which other processes disturb least.
 """
 
 from __future__ import annotations
@@ -131,8 +131,7 @@ def main() -> None:
                 done = subprocess.run(line, capture_output=True, text=True, check=True)
                 runs.setdefault(f"{place}, {mode}", []).append(json.loads(done.stdout))
     seconds = {
-        name: {part: round(statistics.median(run[part] for run in each), 5) for part in each[0]}
-        for name, each in runs.items()
+        name: {part: round(min(run[part] for run in each), 5) for part in each[0]} for name, each in runs.items()
     }
     result = {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},

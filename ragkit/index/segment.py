@@ -227,22 +227,28 @@ class Segment:
 
 
 class SegmentFile:
-    """The file of a segment, which is checked and read when it is first needed."""
+    """The file of a segment, which is checked and read when it is first needed.
+
+    Attributes:
+        path: The file.
+        told: What the database says of it.
+        is_read: Whether it was read.
+    """
 
     def __init__(self, path: Path, told: SegmentFacts) -> None:
         """Name the file and what the database says of it."""
         self.path, self.told = path, told
         self._lock = Lock()
-        self._read = False
+        self.is_read = False
         self._segment: Segment | None = None
 
     def load(self) -> Segment | None:
         """The segment; None, with a warning, if the file is damaged."""
-        if not self._read:
+        if not self.is_read:
             with self._lock:
-                if not self._read:
+                if not self.is_read:
                     self._segment = self._load()
-                    self._read = True
+                    self.is_read = True
         return self._segment
 
     def _load(self) -> Segment | None:

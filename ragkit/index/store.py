@@ -198,8 +198,9 @@ class Store:
         self.gpus = None  # a forked process cannot use them
         if faiss := sys.modules.get("faiss"):
             faiss.omp_set_num_threads(1)  # it would wait forever for threads that a fork does not inherit
-        if self._state is not None:
-            self._state = replace(self._state, built=self._segment_file(self._state))
+        state = self._state
+        if state is not None and not (isinstance(state.built, SegmentFile) and state.built.is_read):
+            self._state = replace(state, built=self._segment_file(state))  # a thread may have been reading it
 
     # -- the state and its segment -------------------------------------------------------------------------------------
 

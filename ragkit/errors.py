@@ -24,6 +24,7 @@ RagkitError
 ├── IndexLockedError        an index is open for writing elsewhere
 ├── TraceLockedError        a trace is written by another process
 ├── IntegrityError          a stored file is not the one that was written
+│   └── CorruptIndexError   a file of an index is damaged; carries the path of the file
 └── TrainingError           a fine-tuning run cannot start or did not converge to numbers
 
 RagkitWarning
@@ -311,6 +312,22 @@ class TraceLockedError(RagkitError):
 
 class IntegrityError(RagkitError):
     """A stored file is not the one that was written."""
+
+
+class CorruptIndexError(IntegrityError):
+    """A file of an index is damaged.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        """Name the file and what is wrong with it."""
+        super().__init__(
+            f"{path} is damaged: {problem}; restore the index from a copy, or create a new one and add the documents "
+            "again"
+        )
+        self.path = path
 
 
 class TrainingError(RagkitError):

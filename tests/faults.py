@@ -75,8 +75,23 @@ def torn(data: bytes, rng: np.random.Generator) -> bytes:
     return data[:start] + bytes(stop - start) + data[stop:]
 
 
+def longer(data: bytes, rng: np.random.Generator) -> bytes:
+    """A part of the file stands at its end once more."""
+    start = int(rng.integers(len(data)))
+    return data + data[start : start + int(rng.integers(1, 513))]
+
+
+def shifted(data: bytes, rng: np.random.Generator) -> bytes:
+    """A stretch of up to 512 bytes holds what stands in another place of the file, as where a block went astray."""
+    source, target = int(rng.integers(len(data))), int(rng.integers(len(data)))
+    part = data[source : source + int(rng.integers(1, 513))]
+    return data[:target] + part[: len(data) - target] + data[target + len(part) :]
+
+
 DAMAGES: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
     "bytes flipped": flipped,
     "file cut": cut,
     "block zeroed": torn,
+    "end repeated": longer,
+    "block astray": shifted,
 }

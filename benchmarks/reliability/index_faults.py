@@ -96,7 +96,7 @@ def _change(index: Index, change: str, state: State, tally: Tally) -> State:
 
 
 def damaged_files(rng: np.random.Generator, folder: Path, tally: Tally) -> None:
-    """Change bytes of a closed index; opened with ``verify`` it is an error, or gives what it gave before."""
+    """Change bytes of a closed index; using it is an error, or gives what it gave before."""
     whole, path = folder / "whole", folder / "i"
     with Index.create(whole, embedder=None, dim=8, factory=str(rng.choice(FACTORIES))) as index:
         index.index_field("lang")
@@ -120,7 +120,7 @@ def damaged_files(rng: np.random.Generator, folder: Path, tally: Tally) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", RagkitWarning)
-                with Index.open(path, verify=True) as index:
+                with Index.open(path) as index:
                     if _answers(index) != expected:
                         outcome = "wrong"
         except (RagkitError, RagkitWarning):

@@ -79,7 +79,7 @@ class Manifest(BaseModel):
         weights: Hash of the folder's own weights; checked on loading.
         ask_with: The template of training, to be used for asking too.
         tasks: Templates of the tasks of a mixture, by name.
-        seal: Hash of the templates; checked on loading.
+        seal: Hash of everything else in the manifest; checked on loading. Of the templates alone in ragkit 0.1.
         rows: Rows that were kept, truncated and dropped.
         tokens: Tokens seen in training, all epochs together.
         flops: Floating-point operations of training, from shapes; None where they are not counted.
@@ -171,10 +171,10 @@ class Manifest(BaseModel):
                 f"{folder / MANIFEST} is damaged or of another version of ragkit: "
                 f"{first.get('loc', '')} {first['msg']}; train again"
             ) from error
-        if manifest.seal != manifest._seal():
+        if manifest.seal not in {manifest._seal(), manifest._seal_of_templates()}:
             raise IntegrityError(
-                f"a template in {folder / MANIFEST} was changed after training, so the model would be asked in words "
-                "it never saw; bring the old one back or train again"
+                f"a template or another entry of {folder / MANIFEST} was changed after training; restore the original "
+                "file or train again"
             )
         return manifest
 
@@ -206,6 +206,9 @@ class Manifest(BaseModel):
             )
 
     def _seal(self) -> str:
+        return run_hash(**self.model_dump(mode="json", exclude={"seal"}))
+
+    def _seal_of_templates(self) -> str:
         tasks = {name: record.model_dump() for name, record in self.tasks.items()}
         return run_hash(ask_with=self.ask_with.model_dump(), tasks=tasks)
 

@@ -1,19 +1,15 @@
-"""An append-only array on disk: rows of one shape, mapped into memory, checksummed in blocks."""
+"""An append-only array on disk: rows of one shape, mapped into memory."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ragkit.errors import IntegrityError
-
-BLOCK = 4096  # rows that share a checksum
+from ragkit.errors import CorruptIndexError
 
 
 class ArrayFile:
@@ -41,15 +37,13 @@ class ArrayFile:
             The array, of shape [rows, *shape]; its pages come from disk when they are read.
 
         Raises:
-            IntegrityError: If the file is shorter.
+            CorruptIndexError: If the file is shorter.
         """
         if not rows:
             return np.zeros((0, *self.shape), dtype=self.dtype)
         size = self.path.stat().st_size if self.path.is_file() else 0
         if size < rows * self.width:
-            raise IntegrityError(
-                f"{self.path.name} has {size} bytes, its {rows} rows take {rows * self.width}; restore it from a copy"
-            )
+            raise CorruptIndexError(self.path, f"it has {size} bytes, but its {rows} rows take {rows * self.width}")
         # As a plain array, which costs less to index.
         return np.asarray(np.memmap(self.path, dtype=self.dtype, mode="r", shape=(rows, *self.shape)))
 
@@ -108,22 +102,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def checksums(values: NDArray[np.generic], start: int, before: int = 0) -> Iterator[tuple[int, int]]:
-    """The checksums of the blocks that new rows fall into.
-
-    Args:
-        values: The rows.
-        start: Where they begin.
-        before: The checksum of the block that ``start`` lies in, so far.
-
-    Yields:
-        Numbers of blocks and their checksums.
-    """
-    done = 0
-    while done < len(values):
-        block, offset = divmod(start + done, BLOCK)
-        part = values[done : done + BLOCK - offset]
-        yield block, zlib.crc32(as_bytes(part), before if offset else 0)
-        done += len(part)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.errors import CorruptIndexError, InvalidInputError
 from ragkit.index.adding import add_documents
 from ragkit.index.document_cache import Found
 from ragkit.index.document_inputs import AnyDocument, checked_texts
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 class Index:
     """Documents found by vectors; made by `create` or `open`, closed by `close` or the end of a ``with`` block.
 
-    One process writes at a time, any number read. Any thread may search at any time and sees one commit.
+    One process writes at a time, any number read. Any thread may search at any time and sees one commit. In a forked
+    process, an index that was open for writing can only be read.
 
     Attributes:
         path: The folder; a temporary one for an index in memory.
@@ -55,9 +56,14 @@ class Index:
 
     def __init__(self, store: Store, embedder: Embedder | None) -> None:
         """Use `create` or `open`."""
-        self.path, self.read_only, self.embedder = store.folder, store.read_only, embedder
+        self.path, self.embedder = store.folder, embedder
         self._store = store
         self._reader = Reader(store)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing may be written, as in a process that was forked from the one that writes."""
+        return self._store.read_only
 
     # -- opening and closing -------------------------------------------------------------------------------------------
 
@@ -117,18 +123,21 @@ class Index:
     ) -> Self:
         """Open an index at its last commit.
 
+        Each block of vectors and each document is checked against its checksum when it is first read.
+
         Args:
             path: The folder.
             embedder: Takes the place of the embedder that the index names; it must give the same vectors.
             device: Where to search, as in `create`.
             read_only: Whether to leave writing to others.
-            verify: Whether to check every checksum first.
+            verify: Whether to check everything now, which reads the whole folder.
 
         Returns:
             The index.
 
         Raises:
             InvalidInputError: If there is no index, or the embedder is another one.
+            CorruptIndexError: If a part that was read is damaged. Later reads raise it too.
         """
         store, loaded = open_store(path, embedder=embedder, device=device, read_only=read_only)
         index = cls(store, loaded)
@@ -374,14 +383,14 @@ class Index:
         """Check every checksum and that all parts say the same.
 
         Raises:
-            IntegrityError: If they do not; it names everything that was found.
+            CorruptIndexError: If they do not; it names everything that was found.
         """
         from ragkit.index.integrity import problems
 
         with self._store.reading() as state:
             found = problems(self.path, self._store.database, state)
         if found:
-            raise IntegrityError(f"{self.path} is damaged: {'; '.join(found[:20])}; restore it from a copy")
+            raise CorruptIndexError(self.path, "; ".join(found[:20]))
 
     def compact(self) -> None:
         """Give back the room of removed documents, and build what approximate search needs anew."""

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
 from threading import RLock, local
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from ragkit.errors import IntegrityError, InvalidInputError, RagkitError
+from ragkit.errors import CorruptIndexError, IntegrityError, InvalidInputError, RagkitError
+from ragkit.forks import outlive
+from ragkit.index.checksum import BITS, checksum
 from ragkit.index.metadata import facts_of
 
-FORMAT = 1
+FORMAT = 2  # 1: ragkit 0.1
 NAME = "index.sqlite"
 _SCHEMA = """
 CREATE TABLE facts_of_index (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -56,15 +58,30 @@ def content_hash(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
-def checksum(key: int, name: str, row: int, metadata: str, digest: bytes) -> int:
+def document_checksum(key: int, name: str, row: int, metadata: str, digest: bytes) -> int:
     """The checksum that is stored beside a document; the hash stands for its text."""
-    return zlib.crc32(digest + f"{key} {row} {name}\0{metadata}".encode())
+    return checksum(digest + f"{key} {row} {name}\0{metadata}".encode())
+
+
+def fact_sums(facts: Iterable[Sequence[object]]) -> dict[str, int]:
+    """Compute a checksum for each field of some facts, which does not depend on their order.
+
+    Args:
+        facts: Rows of the table ``facts``.
+
+    Returns:
+        Checksums by field. Checksums of different documents are added modulo `BITS`.
+    """
+    sums: dict[str, int] = {}
+    for key, field, kind, value in facts:
+        sums[str(field)] = (sums.get(str(field), 0) + checksum(f"{key} {kind} {value!r}".encode())) % BITS
+    return sums
 
 
 def changed(document: Stored, *, row: int | None = None, metadata: str | None = None) -> Stored:
     """A document with another row or other metadata, and the checksum that goes with them."""
     new_row, held = document.row if row is None else row, document.metadata if metadata is None else metadata
-    sealed = checksum(document.key, document.id, new_row, held, document.hash)
+    sealed = document_checksum(document.key, document.id, new_row, held, document.hash)
     return document._replace(row=new_row, metadata=held, checksum=sealed)
 
 
@@ -77,7 +94,7 @@ def is_bare(folder: Path) -> bool:
         return False
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """Whether a string can stand in the database, as half a surrogate pair cannot."""
     try:
         name.encode()
@@ -98,9 +115,13 @@ class _Held:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.lock = RLock()  # held by who uses it, and by who closes it from another thread
+        self._process = os.getpid()
 
     def __del__(self) -> None:
-        self.connection.close()
+        if self._process == os.getpid():
+            self.connection.close()
+        else:
+            outlive(self.connection)
 
 
 class Database:
@@ -169,6 +190,10 @@ class Database:
             with held.lock:
                 held.connection.close()
 
+    def forget_connections(self, *, read_only: bool) -> None:
+        """Open new connections from now on, as a forked process must."""
+        self._read_only, self._local, self._opened = read_only, local(), WeakSet()
+
     def _is_closed(self) -> InvalidInputError:
         return InvalidInputError(f"{self.path.parent} is closed; open it again")
 
@@ -189,6 +214,7 @@ class Database:
 
         Raises:
             OSError: If the disk is full, or fails otherwise.
+            CorruptIndexError: If the database is damaged.
         """
         connection = self.connection
         try:
@@ -200,6 +226,8 @@ class Database:
             if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _OF_THE_DISK:
                 problem = f"{error}; make room and do it again, nothing of it is stored"
                 raise OSError(errno.ENOSPC, problem, str(self.path)) from error
+            if isinstance(error, DAMAGE):
+                raise self.unreadable(error) from error
             raise
 
     def begin(self) -> None:
@@ -215,7 +243,7 @@ class Database:
         """One of `DAMAGE` as what a user is told."""
         if self._closed:
             return self._is_closed()
-        return IntegrityError(f"{self.path} cannot be read: {error}; restore it from a copy")
+        return CorruptIndexError(self.path, str(error))
 
     def facts(self) -> dict[str, object]:
         """What is known of the index as a whole.
@@ -224,16 +252,19 @@ class Database:
             Values by name.
 
         Raises:
-            IntegrityError: If the database cannot be read, or is of a newer format.
+            CorruptIndexError: If the database cannot be read.
+            IntegrityError: If it is of another format.
         """
         connection = self.connection
         try:
             found = {name: json.loads(value) for name, value in connection.execute("SELECT * FROM facts_of_index")}
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-            raise IntegrityError(f"{self.path} is damaged: {error}; restore it from a copy") from error
+            raise CorruptIndexError(self.path, str(error)) from error
         if found.get("format") != FORMAT:
             raise IntegrityError(
-                f"{self.path} is of format {found.get('format')!r}, this ragkit reads {FORMAT}; use a newer ragkit"
+                f"{self.path} has format {found.get('format')!r}, but this version of ragkit reads format {FORMAT}. An "
+                "index of format 1 was written by ragkit 0.1: create a new index and add its documents again "
+                "(`ragkit index build`). A later format requires a newer ragkit"
             )
         return found
 
@@ -243,7 +274,7 @@ class Database:
         try:
             return int(found[0])
         except (TypeError, ValueError) as error:
-            raise IntegrityError(f"{self.path} is damaged: it says of no version; restore it from a copy") from error
+            raise CorruptIndexError(self.path, "the number of the last commit is missing") from error
 
     def set_facts(self, facts: Mapping[str, object]) -> None:
         """Write facts, inside a transaction."""
@@ -262,7 +293,7 @@ class Database:
             The documents.
 
         Raises:
-            IntegrityError: If the database cannot be read.
+            CorruptIndexError: If the database cannot be read, or a document is not what was written.
         """
         try:
             with self.in_use:
@@ -272,7 +303,7 @@ class Database:
 
     def by_ids(self, ids: Iterable[str]) -> dict[str, Stored]:
         """Documents by id; missing ones are left out."""
-        return {found.id: found for found in self._by("id", [name for name in ids if _is_text(name)])}
+        return {found.id: found for found in self._by("id", [name for name in ids if is_text(name)])}
 
     def index_hashes(self) -> None:
         """Make texts findable by hash, which is of no use to who gives all vectors."""
@@ -287,17 +318,61 @@ class Database:
             part = values[start : start + _AT_ONCE]
             marks = ",".join("?" * len(part))
             query = f"SELECT * FROM documents WHERE {column} IN ({marks})"  # noqa: S608
-            yield from map(Stored._make, self.connection.execute(query, part))
+            yield from self._checked(self.connection.execute(query, part))
 
-    def insert(self, documents: Sequence[Stored], indexed: Iterable[str]) -> None:
-        """Add documents, inside a transaction."""
+    def every(self) -> Iterator[Stored]:
+        """All documents."""
+        return self._checked(self.connection.execute("SELECT * FROM documents"))
+
+    def _checked(self, found: Iterable[Sequence[Any]]) -> Iterator[Stored]:
+        for each in map(Stored._make, found):
+            self.check(each[:-1])
+            try:
+                intact = content_hash(each.text) == each.hash
+            except (AttributeError, UnicodeEncodeError):
+                intact = False
+            if not intact:
+                raise CorruptIndexError(self.path, f"the text of document {each.id!r} is not what was written")
+            yield each
+
+    def check(self, stored: Sequence[Any]) -> None:
+        """Check a document against its checksum.
+
+        Args:
+            stored: The fields of `Stored`, without the text.
+
+        Raises:
+            CorruptIndexError: If it is not what was written.
+        """
+        key, name, row, digest, told, metadata = stored
+        try:
+            intact = document_checksum(key, name, row, metadata, digest) == told
+        except (TypeError, UnicodeEncodeError):  # a changed byte can make any value one of another type
+            intact = False
+        if not intact:
+            raise CorruptIndexError(self.path, f"document {name!r} is not what was written")
+
+    def insert(self, documents: Sequence[Stored], indexed: Iterable[str]) -> dict[str, int]:
+        """Add documents, inside a transaction.
+
+        Returns:
+            The checksums of the facts that were added, by field.
+        """
         self._insert("documents", documents)
-        self.insert_facts(((document.key, document.metadata) for document in documents), sorted(indexed))
+        return self.insert_facts(((document.key, document.metadata) for document in documents), sorted(indexed))
 
-    def insert_facts(self, documents: Iterable[tuple[int, str]], fields: Sequence[str]) -> None:
-        """Add what some fields of documents hold, given by key and metadata, inside a transaction."""
-        if fields:
-            self._insert("facts", (fact for key, held in documents for fact in facts_of(key, held, fields)))
+    def insert_facts(self, documents: Iterable[tuple[int, str]], fields: Sequence[str]) -> dict[str, int]:
+        """Add what some fields of documents hold, given by key and metadata, inside a transaction.
+
+        Returns:
+            The checksums of the facts that were added, by field.
+        """
+        sums = dict.fromkeys(fields, 0)
+        facts = (fact for key, held in documents for fact in facts_of(key, held, fields)) if fields else iter(())
+        while part := list(islice(facts, _AT_ONCE)):
+            self._insert("facts", part)
+            sums |= {field: (sums[field] + own) % BITS for field, own in fact_sums(part).items()}
+        return sums
 
     def _insert(self, table: str, rows: Iterable[Sequence[object]]) -> None:
         rest = iter(rows)
@@ -319,6 +394,8 @@ class Database:
             part = keys[start : start + _AT_ONCE]
             rows = {key: start + place for place, key in enumerate(part)}
             moved = [changed(found, row=rows[found.key]) for found in self._by("key", part)]
+            if len(moved) < len(part):
+                raise CorruptIndexError(self.path, f"{len(part) - len(moved)} documents are missing")
             self.connection.executemany(
                 "UPDATE documents SET row = ?, checksum = ? WHERE key = ?",
                 [(found.row, found.checksum, found.key) for found in moved],
@@ -331,8 +408,7 @@ class Database:
             [(file, block, value) for block, value in sums],
         )
 
-    def block(self, file: str, block: int) -> int:
-        """The checksum of a block so far, 0 where there is none."""
-        query = "SELECT checksum FROM blocks WHERE file = ? AND block = ?"
-        found = self.connection.execute(query, (file, block)).fetchone()
-        return int(found[0]) if found else 0
+    def blocks(self, file: str, first: int) -> list[tuple[int, int]]:
+        """The blocks of a file from a number on, each with its checksum."""
+        query = "SELECT block, checksum FROM blocks WHERE file = ? AND block >= ?"
+        return self.connection.execute(query, (file, first)).fetchall()

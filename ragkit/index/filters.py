@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.index.database import Database
+from ragkit.errors import CorruptIndexError
+from ragkit.index.database import Database, fact_sums
 from ragkit.index.metadata import fact_of
 from ragkit.index.snapshot import State
 from ragkit.where import MISSING, All, AnyOf, Condition, Equals, Exists, Key, Not, Ordered, fields, parse_where
@@ -31,6 +32,8 @@ class Filters:
         """Read from a database."""
         self._database = database
         self._known: dict[tuple[int, Condition], NDArray[np.int64]] = {}
+        self._checked: set[str] = set()  # fields whose facts are what was written
+        self._read = -1, np.zeros(0, dtype=np.bool_)  # rows of a generation whose documents are
 
     def rows(self, state: State, where: Mapping[str, object]) -> NDArray[np.int64]:
         """The rows that a filter lets through.
@@ -45,19 +48,39 @@ class Filters:
         name = (state.facts["version"], parse_where(where))
         found = self._known.get(name)
         if found is None:
-            found = np.flatnonzero(_Reader(self._database, state).mask(name[1]))
+            self._check(state, fields(name[1]))
+            found = np.flatnonzero(_Reader(self._database, state, self._rows_read(state)).mask(name[1]))
             if len(self._known) >= _KEPT:
                 self._known.clear()
             self._known[name] = found
         return found
 
+    def _rows_read(self, state: State) -> _Mask:
+        """The rows whose documents were checked before; the caller adds to them."""
+        generation, rows = self._read  # read together: another thread may put others in their place
+        if generation != state.facts["generation"]:
+            rows = rows[:0]
+        if len(rows) < state.facts["rows"]:
+            rows = np.concatenate([rows, np.zeros(state.facts["rows"] - len(rows), dtype=np.bool_)])
+            self._read = state.facts["generation"], rows
+        return rows
+
+    def _check(self, state: State, asked: Iterable[str]) -> None:
+        """Check the facts of fields when they are first used."""
+        for field in (set(asked) & state.facts["indexed"].keys()) - self._checked:
+            query = "SELECT document, field, kind, value FROM facts WHERE field = ?"
+            sums = fact_sums(self._database.connection.execute(query, (field,)))
+            if sums.get(field, 0) != state.facts["indexed"][field]:
+                raise CorruptIndexError(self._database.path, f"the values of the field {field!r} are not those written")
+            self._checked.add(field)
+
 
 class _Reader:
     """Evaluates conditions on the documents of one commit."""
 
-    def __init__(self, database: Database, state: State) -> None:
-        self._connection = database.connection
-        self._state = state
+    def __init__(self, database: Database, state: State, read: _Mask) -> None:
+        self._database, self._connection = database, database.connection
+        self._state, self._read = state, read
 
     def mask(self, condition: Condition) -> _Mask:
         """The rows whose documents fulfil a condition."""
@@ -72,13 +95,26 @@ class _Reader:
         return self._by_metadata(All(tuple(rest)), np.flatnonzero(found)) if rest else found
 
     def _by_metadata(self, condition: Condition, rows: NDArray[np.intp]) -> _Mask:
-        mask = np.zeros(len(self._state.keys), dtype=np.bool_)
-        for keys in _parts(self._state.keys[rows].tolist()):
-            query = f"SELECT row, metadata FROM documents WHERE key IN ({_marks(keys)})"  # noqa: S608
-            read = self._connection.execute(query, keys).fetchall()
-            values = json.loads(f"[{','.join([text for _, text in read])}]")  # at once, which is four times as fast
-            mask[[row for (row, _), held in zip(read, values, strict=True) if condition.holds(held)]] = True
+        mask = np.zeros(self._state.facts["rows"], dtype=np.bool_)
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            values = json.loads(f"[{','.join(self._metadata_of(part))}]")  # at once, which is four times as fast
+            mask[part] = [condition.holds(held) for held in values]
         return mask
+
+    def _metadata_of(self, rows: NDArray[np.intp]) -> list[str]:
+        """Metadata of the documents of some rows; each document is checked when it is first read."""
+        keys, is_read = self._state.keys_of(rows).tolist(), self._read[rows].all()
+        columns = "metadata" if is_read else "key, id, row, hash, checksum, metadata"
+        query = f"SELECT {columns} FROM documents WHERE key IN ({_marks(keys)}) ORDER BY key"  # noqa: S608
+        found = self._connection.execute(query, keys).fetchall()  # keys ascend with the rows
+        if len(found) < len(keys):
+            raise CorruptIndexError(self._database.path, f"{len(keys) - len(found)} documents are missing")
+        if not is_read:
+            for each in found:
+                self._database.check(each)
+            self._read[rows] = True
+        return [each[-1] for each in found]
 
     def _by_facts(self, condition: Condition) -> _Mask:
         match condition:
@@ -92,19 +128,19 @@ class _Reader:
             case Not(inner):
                 return ~self._by_facts(inner)
             case All(conditions):
-                found = np.ones(len(self._state.keys), dtype=np.bool_)
+                found = np.ones(self._state.facts["rows"], dtype=np.bool_)
                 for each in conditions:
                     found &= self._by_facts(each)
                 return found
             case AnyOf(conditions):
-                found = np.zeros(len(self._state.keys), dtype=np.bool_)
+                found = np.zeros(self._state.facts["rows"], dtype=np.bool_)
                 for each in conditions:
                     found |= self._by_facts(each)
                 return found
 
     def _having(self, field: str, tests: Iterable[tuple[str, Sequence[object]]]) -> _Mask:
         """The rows with a fact of this field that passes one of the tests, each SQL with the values bound in it."""
-        mask = np.zeros(len(self._state.keys), dtype=np.bool_)
+        mask = np.zeros(self._state.facts["rows"], dtype=np.bool_)
         for test, bound in tests:
             query = f"SELECT document FROM facts WHERE field = ? {test}"  # noqa: S608 - every value is bound
             found = self._connection.execute(query, [field, *bound])

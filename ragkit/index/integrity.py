@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ragkit.errors import IntegrityError
-from ragkit.index.array_file import BLOCK, as_bytes
-from ragkit.index.database import Database, Stored, checksum, content_hash
+from ragkit.errors import CorruptIndexError
+from ragkit.index.checksum import name_hashes
+from ragkit.index.database import DAMAGE, Database, fact_sums
 from ragkit.index.metadata import facts_of
 from ragkit.index.segment import Segment
-from ragkit.index.snapshot import State, files
+from ragkit.index.snapshot import State
 
 
 def problems(folder: Path, database: Database, state: State) -> list[str]:
@@ -28,61 +24,58 @@ def problems(folder: Path, database: Database, state: State) -> list[str]:
     Returns:
         What was found, in words.
     """
-    try:
-        found = [text for (text,) in database.connection.execute("PRAGMA integrity_check") if text != "ok"]
-        return found + _documents(database, state) + _blocks(folder, database, state) + _segment(folder, state)
-    except (
-        sqlite3.DatabaseError,
-        IntegrityError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
-        return [f"it cannot be read ({error})"]  # a changed byte can make any value one of another type
-
-
-def _documents(database: Database, state: State) -> list[str]:
     found: list[str] = []
-    seen = np.zeros(len(state.keys), dtype=np.bool_)
-    indexed = state.facts["indexed"]
-    expected_facts: list[tuple[object, ...]] = []
-    for document in map(Stored._make, database.connection.execute("SELECT * FROM documents")):
-        key, name, row, digest, told, metadata, text = document
-        if checksum(key, name, row, metadata, digest) != told or content_hash(text) != digest:
-            found.append(f"document {document.id!r} is not what was written")
-            continue
-        if not 0 <= document.row < len(seen) or seen[document.row] or state.keys[document.row] != document.key:
-            found.append(f"document {document.id!r} has another one's vector")
-            continue
-        seen[document.row] = True
-        expected_facts += facts_of(document.key, document.metadata, indexed)
-    dead = state.dead if state.dead is not None else np.zeros(len(seen), dtype=np.bool_)
-    if not np.array_equal(seen, ~dead):
-        found.append("the rows of documents and of removed ones are not all rows")
-    told_facts = database.connection.execute("SELECT document, field, kind, value FROM facts").fetchall()
-    if sorted(map(repr, told_facts)) != sorted(map(repr, expected_facts)):
-        found.append("the table of field values is not what was written")
+    checks: list[Callable[[], Iterator[str]]] = [
+        lambda: _pages(database),
+        lambda: _documents(database, state),
+        lambda: _blocks(state),
+        lambda: _facts(database, state),
+        lambda: _segment(folder, state),
+    ]
+    for check in checks:
+        try:
+            found += check()
+        except (CorruptIndexError, FileNotFoundError, *DAMAGE) as error:
+            found.append(str(error))
     return found
 
 
-def _blocks(folder: Path, database: Database, state: State) -> list[str]:
-    found: list[str] = []
-    arrays: tuple[NDArray[np.generic], ...] = (state.vectors, state.keys)
-    told = {(file, block): value for file, block, value in database.connection.execute("SELECT * FROM blocks")}
-    for file, values in zip(files(folder, state.facts), arrays, strict=True):
-        for block in range(-(-len(values) // BLOCK)):
-            part = values[block * BLOCK : (block + 1) * BLOCK]
-            if told.pop((file.path.stem, block), None) != zlib.crc32(as_bytes(part)):
-                found.append(f"block {block} of {file.path.name} is not what was written")
-    return found + [f"there is no block {block} of {file}" for file, block in told]
+def _pages(database: Database) -> Iterator[str]:
+    for (text,) in database.connection.execute("PRAGMA integrity_check"):
+        if text != "ok":
+            yield text
 
 
-def _segment(folder: Path, state: State) -> list[str]:
+def _documents(database: Database, state: State) -> Iterator[str]:
+    keys = state.keys[~state.dead] if state.dead is not None else state.keys
+    hashes, seen = state.id_blocks.all(), 0
+    for document in database.every():
+        seen += 1
+        row = document.row
+        if not 0 <= row < len(hashes) or state.keys[row] != document.key:
+            yield f"document {document.id!r} has the vector of another one"
+        elif hashes[row] != name_hashes([document.id])[0]:
+            yield f"the hash of the id of document {document.id!r} is not what was written"
+    if seen != len(keys):
+        yield f"there are {seen} documents instead of {len(keys)}"
+
+
+def _blocks(state: State) -> Iterator[str]:
+    for blocks in state.blocks:
+        yield from blocks.problems()
+
+
+def _facts(database: Database, state: State) -> Iterator[str]:
+    indexed = state.facts["indexed"]
+    expected = fact_sums(fact for each in database.every() for fact in facts_of(each.key, each.metadata, indexed))
+    found = fact_sums(database.connection.execute("SELECT document, field, kind, value FROM facts NOT INDEXED"))
+    for field, told in indexed.items():
+        if not told == expected.get(field, 0) == found.get(field, 0):
+            yield f"the values of the field {field!r} are not what was written"
+
+
+def _segment(folder: Path, state: State) -> Iterator[str]:
     told = state.facts["segment"]
-    if told is None:
-        return []
-    path = folder / f"segment-{state.facts['generation']}.faiss"
-    Segment.read(path, told["sha256"], told["rows"], told["factory"], told["settings"])
-    return []
+    if told is not None:
+        Segment.read(folder / f"segment-{state.facts['generation']}.faiss", told)
+    yield from ()

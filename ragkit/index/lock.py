@@ -39,11 +39,17 @@ class WriterLock:
         except OSError:  # a file system without locks
             os.close(file)
             raise
+        self._file = file
         self._let_go = weakref.finalize(self, _release, file)  # also when the interpreter ends
         since = datetime.now(UTC).isoformat(timespec="seconds")
         note = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         os.truncate(file, 0)
         os.pwrite(file, note.encode(), 0)
+
+    def leave(self) -> None:
+        """Leave the lock to the parent process, in a forked one."""
+        if self._let_go.detach():  # and was not released before
+            os.close(self._file)  # otherwise the lock would be held until this process ends too
 
     def release(self) -> None:
         """Let go of the lock; twice does no harm."""

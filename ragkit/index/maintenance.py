@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError, RecallWarning
-from ragkit.index.array_file import BLOCK, ArrayFile, checksums, forget
+from ragkit.index.array_file import ArrayFile, forget
+from ragkit.index.blocks import BLOCK, block_sums
 from ragkit.index.exact import nearest
 from ragkit.index.gpu import GpuSegment
-from ragkit.index.segment import Segment, choose_factory
-from ragkit.index.snapshot import SegmentFacts, State, files
+from ragkit.index.segment import Segment, SegmentFacts, choose_factory
+from ragkit.index.snapshot import State, files, rows_checksum
 from ragkit.index.store import Store
 from ragkit.index.vectors import checked_vectors
 from ragkit.pairwise import candidate_scores
 
-_CHUNK = 16 * BLOCK
+_CHUNK = 64 * BLOCK
 _QUERIES = 200
 
 
@@ -30,7 +31,7 @@ def compact(store: Store) -> None:
     commit leaves the old files in use; files of other generations are removed afterwards.
     """
     state = store.state
-    live = np.arange(len(state.keys)) if state.dead is None else np.flatnonzero(~state.dead)
+    live = np.arange(state.facts["rows"]) if state.dead is None else np.flatnonzero(~state.dead)
     facts = {**state.facts, "generation": state.facts["generation"] + 1, "rows": len(live)}
     old, new = files(store.folder, state.facts), files(store.folder, facts)
     sums: dict[str, dict[int, int]] = {file.path.stem: {} for file in new}
@@ -38,11 +39,12 @@ def compact(store: Store) -> None:
     linked = state.dead is None and _linked(old, new, durable=store.durable)
     for start in range(0, 0 if linked else len(live), _CHUNK):
         part = live[start : start + _CHUNK]
-        for file, values in zip(new, (state.vectors[part], state.keys[part]), strict=True):
+        for file, blocks in zip(new, state.blocks, strict=True):
+            values = blocks.take(part)
             file.write(start, values, durable=store.durable)
-            sums[file.path.stem].update(checksums(values, start))
+            sums[file.path.stem].update(block_sums(values, start))
         forget(state.vectors)
-    vectors = cast("NDArray[np.floating]", new[0].view(len(live)))
+    vectors = state.vectors if linked else cast("NDArray[np.floating]", new[0].view(len(live)))
     segment, told = _built(store, state, vectors, int(cast("int", facts["generation"])))
     tuned = state.facts["tuned"] if segment and state.facts["tuned"] else None
     if segment and tuned:
@@ -62,10 +64,16 @@ def compact(store: Store) -> None:
         else:
             connection.execute("DELETE FROM dead")
             connection.execute("DELETE FROM blocks")
-            for name, blocks in sums.items():
-                store.database.set_blocks(name, blocks.items())
+            for name, changed in sums.items():
+                store.database.set_blocks(name, changed.items())
             store.database.move_rows(state.keys[live].tolist())
-        store.set_facts(generation=facts["generation"], rows=len(live), segment=told, tuned=tuned)
+        store.set_facts(
+            generation=facts["generation"],
+            rows=len(live),
+            dead=rows_checksum(np.zeros(0, dtype=np.int64)),
+            segment=told,
+            tuned=tuned,
+        )
     kept = f"-{facts['generation']}."
     for path in store.folder.iterdir():
         if path.suffix in {".bin", ".faiss", ".partial"} and kept not in path.name:
@@ -138,12 +146,13 @@ def _built(
     if factory is None or not len(vectors) or store.gpus is not None:
         return None, None
     segment = Segment.build(vectors, factory, euclidean=state.facts["metric"] == "l2")
-    if isinstance(state.segment, Segment) and state.segment.factory == factory:
-        segment = segment.with_settings(state.segment.settings)
+    before = state.facts["segment"]
+    if before is not None and before["factory"] == factory:
+        segment = segment.with_settings(before["settings"])
     path = store.folder / f"segment-{generation}.faiss"
     return segment, {
         "file": path.name,
-        "sha256": segment.write(path),
+        "checksum": segment.write(path),
         "rows": segment.rows,
         "factory": factory,
         "settings": segment.settings,

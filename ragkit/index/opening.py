@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import weakref
 from collections.abc import Mapping
@@ -9,13 +10,15 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Literal, cast
 
+import numpy as np
+
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.index.database import NAME, is_bare
 from ragkit.index.gpu import Device, card_numbers
 from ragkit.index.segment import check_factory
-from ragkit.index.snapshot import Facts
+from ragkit.index.snapshot import Facts, rows_checksum
 from ragkit.index.store import Store
 from ragkit.protocols import Embedder
 
@@ -78,14 +81,15 @@ def create_store(
         "generation": 0,
         "rows": 0,
         "next_key": 0,
-        "indexed": [],
+        "dead": rows_checksum(np.zeros(0, dtype=np.int64)),
+        "indexed": {},
         "segment": None,
         "tuned": None,
     }
     cards = card_numbers(device)
     store = Store(_new_folder(path), read_only=False, durable=path is not None, cards=cards, facts=facts)
     if path is None:
-        weakref.finalize(store, rmtree, store.folder, ignore_errors=True)
+        weakref.finalize(store, _remove, store.folder, os.getpid())
     return store, loaded
 
 
@@ -110,6 +114,12 @@ def open_store(
     except BaseException:
         store.close()
         raise
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a temporary folder, but not in a process that was forked from the one that uses it."""
+    if os.getpid() == process:
+        rmtree(folder, ignore_errors=True)
 
 
 def _new_folder(path: str | Path | None) -> Path:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
 from ragkit.index.document_cache import Found, RecentDocuments
+from ragkit.index.documents import by_ids, check_missing
 from ragkit.index.exact import Found as Nearest
 from ragkit.index.filters import Filters
 from ragkit.index.searching import find
@@ -32,8 +33,8 @@ class Reader:
 
     def by_ids(self, ids: Collection[str]) -> list[Document]:
         """Documents, in the order of their ids; missing ones are left out."""
-        with self._store.reading():
-            found = self._store.database.by_ids(dict.fromkeys(ids))
+        with self._store.reading() as state:
+            found = by_ids(self._store.database, state, dict.fromkeys(ids))
         return [
             Document(found[name].text, id=name, metadata=json.loads(found[name].metadata) or None)
             for name in ids
@@ -45,33 +46,34 @@ class Reader:
         asked = list(keys)
         with self._store.reading() as state:
             found = self._recent.by_keys(state.facts["version"], set(asked))
+            if missing := set(asked) - found.keys():
+                check_missing(self._store.database, state, missing)
         return [found[key].fresh() if key in found else None for key in asked]
 
     def keys(self, where: Where | None) -> NDArray[np.int64]:
         """i64[n], the keys of all documents that a filter lets through, ascending."""
         with self._store.reading() as state:
             if where is not None:
-                return state.keys[self._filters.rows(state, where)]
+                return state.keys_of(self._filters.rows(state, where))
             return state.keys.copy() if state.dead is None else state.keys[~state.dead]
 
     def vectors_by_ids(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """f32[n, dim], zeros for an id that is not there."""
         with self._store.reading() as state:
-            found = self._store.database.by_ids(dict.fromkeys(ids))
+            found = by_ids(self._store.database, state, dict.fromkeys(ids))
             vectors = np.zeros((len(ids), state.facts["dim"]), dtype=np.float32)
-            for place, name in enumerate(ids):
-                if name in found:
-                    vectors[place] = state.vectors[found[name].row]
+            known = [place for place, name in enumerate(ids) if name in found]
+            vectors[known] = state.vectors_of(np.array([found[ids[place]].row for place in known], dtype=np.int64))
         return vectors
 
     def vectors_by_keys(self, keys: NDArray[np.int64]) -> NDArray[np.float32]:
         """f32[n, dim], zeros for a key that is not there."""
         with self._store.reading() as state:
             found = np.zeros((len(keys), state.facts["dim"]), dtype=np.float32)
-            if len(state.keys):
+            if state.facts["rows"]:
                 rows = np.minimum(np.searchsorted(state.keys, keys), len(state.keys) - 1)  # keys grow with rows
                 known = state.keys[rows] == keys
-                found[known] = state.vectors[rows[known]]
+                found[known] = state.vectors_of(rows[known])
         return found
 
     def nearest_keys(self, queries: NDArray[np.floating], k: int, where: Where | None) -> Nearest:
@@ -102,16 +104,20 @@ class Reader:
         with store.reading() as now:
             if result is None or now is not state:
                 result = self._nearest(now, vectors, k, where)
-            return _joined(*result, self._recent.by_keys(now.facts["version"], _distinct(result[1])))
+            keys = _distinct(result[1])
+            found = self._recent.by_keys(now.facts["version"], keys)
+            if missing := keys - found.keys():
+                check_missing(store.database, now, missing)
+            return _joined(*result, found)
 
     def _nearest(self, state: State, vectors: NDArray[np.float32], k: int, where: Where | None) -> Nearest:
         if type(k) is not int or k < 0:
             raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
         matched = None if where is None else self._filters.rows(state, where)
         scores, rows = find(state, vectors, k, matched)
-        if not len(state.keys):
+        if not state.facts["rows"]:
             return scores, rows
-        keys = state.keys[rows]
+        keys = state.keys_of(rows)
         if matched is not None or state.segment is not None or k > state.live:
             keys = np.where(rows < 0, -1, keys)
         return scores, keys

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,23 +27,24 @@ def find(state: State, queries: NDArray[np.float32], k: int, matched: NDArray[np
     """
     if not k or not len(queries) or not state.live or (matched is not None and not len(matched)):
         return np.full((len(queries), k), -np.inf, dtype=np.float32), np.full((len(queries), k), -1, dtype=np.int64)
-    rows, barred = len(state.keys), state.dead
+    rows, barred = state.facts["rows"], state.dead
 
-    def exact(vectors: NDArray[np.floating], dead: NDArray[np.bool_] | None = None) -> Found:
-        euclidean = state.facts["metric"] == "l2"
+    def exact(rows: NDArray[np.generic], dead: NDArray[np.bool_] | None = None) -> Found:
+        vectors, euclidean = cast("NDArray[np.floating]", rows), state.facts["metric"] == "l2"
         return nearest(queries, vectors, k, euclidean=euclidean, dead=dead, doubt=state.doubt(queries))
 
     if matched is not None:
         if state.segment is None or len(matched) <= GATHER * rows:
-            scores, places = exact(state.vectors if len(matched) == rows else state.vectors[matched])
+            scores, places = exact(state.vectors if len(matched) == rows else state.vectors_of(matched))
             return scores, np.where(places < 0, -1, matched[places])
         barred = np.ones(rows, dtype=np.bool_)
         barred[matched] = False
     if state.segment is None:
-        return exact(state.vectors, barred)
+        with state.vector_blocks.checked_meanwhile() as vectors:
+            return exact(vectors, barred)
     built = state.segment.rows
     parts = [state.segment.search(queries, k, None if barred is None else barred[:built])]
     if built < rows:
-        scores, places = exact(state.vectors[built:], None if barred is None else barred[built:])
+        scores, places = exact(state.vector_blocks.since(built), None if barred is None else barred[built:])
         parts.append((scores, np.where(places < 0, -1, places + built)))
     return merged(parts, k, _DECIMALS)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_128
 
-from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.errors import CorruptIndexError, InvalidInputError, RagkitWarning
 from ragkit.extras import require
 from ragkit.index.array_file import forget
 from ragkit.index.exact import Found
@@ -23,6 +24,7 @@ from ragkit.index.exact import Found
 FLAT_UP_TO = 200_000  # rows up to which exact search is fast enough to be the automatic choice
 _A_LIST, _LEAST, _ENOUGH = 256, 64, 2**20  # training vectors of a list, of one where there are many, and of all then
 _CHUNK = 65_536
+_READ = 2**20
 _LIMIT = Lock()
 
 
@@ -59,6 +61,16 @@ def check_factory(factory: str, dim: int, *, euclidean: bool) -> None:
         raise InvalidInputError(
             f'`factory` must be "auto", "flat", "cagra" or what FAISS can build over vectors of {dim}, got {factory!r}'
         ) from error
+
+
+class SegmentFacts(TypedDict):
+    """What the database says of a segment's file."""
+
+    file: str
+    checksum: str
+    rows: int
+    factory: str
+    settings: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -145,7 +157,7 @@ class Segment:
         """Write the index and wait until it is on disk.
 
         Returns:
-            The sha256 of the file.
+            The checksum of the file.
 
         Raises:
             OSError: If it cannot be written, such as on a full disk; nothing of it is left then.
@@ -160,38 +172,36 @@ class Segment:
             raise OSError(f"{partial} cannot be written: {error}") from error
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _checksum(partial)
         partial.replace(path)
         return digest
 
     @classmethod
-    def read(cls, path: Path, sha256: str, rows: int, factory: str, settings: dict[str, int]) -> Segment:
+    def read(cls, path: Path, told: SegmentFacts) -> Segment:
         """Read what `write` wrote.
 
         Args:
             path: The file.
-            sha256: What `write` gave.
-            rows: How many rows it holds.
-            factory: What it was built by.
-            settings: How it is searched.
+            told: What the database says of it.
 
         Returns:
             The index.
 
         Raises:
-            IntegrityError: If the file is not the one that was written.
+            CorruptIndexError: If the file is not the one that was written.
+            FileNotFoundError: If it is not there.
         """
         require("faiss")
 
-        if not path.is_file() or _sha256(path) != sha256:
-            raise IntegrityError(f"{path.name} is not the file that was written")
+        if _checksum(path) != told["checksum"]:
+            raise CorruptIndexError(path, "it is not the file that was written")
         with _limited(path.stat().st_size):
             import faiss
 
             index = faiss.read_index(str(path))
-        if index.ntotal != rows:
-            raise IntegrityError(f"{path.name} holds {index.ntotal} rows, expected {rows}")
-        return cls(index, rows, factory, settings)
+        if index.ntotal != told["rows"]:
+            raise CorruptIndexError(path, f"it holds {index.ntotal} rows instead of {told['rows']}")
+        return cls(index, told["rows"], told["factory"], told["settings"])
 
     @property
     def knob(self) -> str | None:
@@ -214,6 +224,42 @@ class Segment:
             nested = Segment(faiss.downcast_index(inner.index), self.rows, self.factory, self.settings)
             return faiss.SearchParametersPreTransform(index_params=nested._parameters(selector))  # type: ignore[call-arg]
         return faiss.SearchParameters(**given)
+
+
+class SegmentFile:
+    """The file of a segment, which is checked and read when it is first needed.
+
+    Attributes:
+        path: The file.
+        told: What the database says of it.
+        is_read: Whether it was read.
+    """
+
+    def __init__(self, path: Path, told: SegmentFacts) -> None:
+        """Name the file and what the database says of it."""
+        self.path, self.told = path, told
+        self._lock = Lock()
+        self.is_read = False
+        self._segment: Segment | None = None
+
+    def load(self) -> Segment | None:
+        """The segment; None, with a warning, if the file is damaged."""
+        if not self.is_read:
+            with self._lock:
+                if not self.is_read:
+                    self._segment = self._load()
+                    self.is_read = True
+        return self._segment
+
+    def _load(self) -> Segment | None:
+        try:
+            return Segment.read(self.path, self.told)
+        except FileNotFoundError as error:  # also if another process has compacted the index since
+            problem = f"{self.path} cannot be read ({error.strerror})"
+        except CorruptIndexError:
+            problem = f"{self.path} is not the file that was written"
+        warnings.warn(f"{problem}; search is exact until `compact` rebuilds this cache", RagkitWarning, stacklevel=4)
+        return None
 
 
 def _parts(vectors: NDArray[np.floating]) -> Iterator[NDArray[np.float32]]:
@@ -275,6 +321,9 @@ def _limited(size: int) -> Iterator[None]:
             faiss.set_deserialization_vector_byte_limit(before)
 
 
-def _sha256(path: Path) -> str:
+def _checksum(path: Path) -> str:
+    digest = xxh3_128()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(_READ):
+            digest.update(part)
+    return digest.hexdigest()

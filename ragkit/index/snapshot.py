@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.errors import IntegrityError
+from ragkit.errors import CorruptIndexError
 from ragkit.index.array_file import ArrayFile
+from ragkit.index.blocks import Blocks
+from ragkit.index.checksum import checksum
 from ragkit.index.database import Database
 from ragkit.index.exact import Doubt, at_most, doubt_of, float32_error
 from ragkit.index.gpu import GpuSegment
-from ragkit.index.segment import Segment
+from ragkit.index.ids import IdHashes
+from ragkit.index.segment import Segment, SegmentFacts, SegmentFile
 
 _UNIT = np.float64(1.001)  # more than the rounding to half precision can make of the length of a unit vector
 
 
-class SegmentFacts(TypedDict):
-    """What the database says of a segment's file."""
-
-    file: str
-    sha256: str
-    rows: int
-    factory: str
-    settings: dict[str, int]
-
-
 class Facts(TypedDict):
-    """What the database says of an index as a whole."""
+    """What the database says of an index as a whole.
+
+    Attributes:
+        dead: Checksum of the numbers of the rows without a document.
+        indexed: The fields whose values are in the table ``facts``, each with the checksum of its facts.
+    """
 
     dim: int
     dtype: str
@@ -45,14 +42,15 @@ class Facts(TypedDict):
     generation: int
     rows: int
     next_key: int
-    indexed: list[str]
+    dead: int
+    indexed: dict[str, int]
     segment: SegmentFacts | None
     tuned: dict[str, float] | None
 
 
 def sealed(facts: Facts) -> dict[str, object]:
     """Facts with a checksum of them all."""
-    return {**facts, "seal": zlib.crc32(json.dumps(facts, sort_keys=True).encode())}
+    return {**facts, "seal": checksum(json.dumps(facts, sort_keys=True).encode())}
 
 
 def read_facts(database: Database) -> Facts:
@@ -65,14 +63,19 @@ def read_facts(database: Database) -> Facts:
         The facts.
 
     Raises:
-        IntegrityError: If they are not what was written.
+        CorruptIndexError: If they are not what was written.
     """
     found = database.facts()
     seal = found.pop("seal", None)
     found.pop("format", None)
-    if seal != zlib.crc32(json.dumps(found, sort_keys=True).encode()):
-        raise IntegrityError(f"{database.path} is damaged: what it says of the index is not what was written")
+    if seal != checksum(json.dumps(found, sort_keys=True).encode()):
+        raise CorruptIndexError(database.path, "the settings of the index are not what was written")
     return cast("Facts", found)
+
+
+def rows_checksum(rows: NDArray[np.integer]) -> int:
+    """The checksum of the numbers of rows, in ascending order."""
+    return checksum(rows.astype("<i8").tobytes())
 
 
 class Longest:
@@ -104,19 +107,64 @@ class State:
 
     Attributes:
         facts: What the database said.
-        vectors: f32 or f16[rows, dim], mapped.
-        keys: i64[rows], mapped.
+        vector_blocks: f32 or f16[rows, dim], mapped.
+        key_blocks: i64[rows], mapped.
+        id_blocks: i64[rows], hashes of ids, mapped.
         dead: bool[rows], rows without a document; None where there is none.
-        segment: An approximate index over the first rows.
+        built: An approximate index over the first rows, which `segment` loads.
         measured: What is known of the lengths of the vectors; shared by the commits of a generation.
+        hashes: What is known of the order of the hashes; shared likewise.
     """
 
     facts: Facts
-    vectors: NDArray[np.floating]
-    keys: NDArray[np.int64]
+    vector_blocks: Blocks
+    key_blocks: Blocks
+    id_blocks: Blocks
     dead: NDArray[np.bool_] | None
-    segment: Segment | GpuSegment | None
+    built: SegmentFile | GpuSegment | None = None
     measured: Longest = field(default_factory=Longest)
+    hashes: IdHashes = field(default_factory=IdHashes)
+
+    @property
+    def blocks(self) -> tuple[Blocks, Blocks, Blocks]:
+        """The rows of `files`."""
+        return self.vector_blocks, self.key_blocks, self.id_blocks
+
+    @property
+    def vectors(self) -> NDArray[np.floating]:
+        """All vectors, checked."""
+        return cast("NDArray[np.floating]", self.vector_blocks.all())
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """All keys, checked."""
+        return cast("NDArray[np.int64]", self.key_blocks.all())
+
+    @property
+    def segment(self) -> Segment | GpuSegment | None:
+        """The approximate index; None if there is none, or its file is damaged."""
+        return self.built.load() if isinstance(self.built, SegmentFile) else self.built
+
+    def vectors_of(self, rows: NDArray[np.integer]) -> NDArray[np.floating]:
+        """Some vectors, checked."""
+        return cast("NDArray[np.floating]", self.vector_blocks.take(rows))
+
+    def keys_of(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Some keys, checked; that of the last row for -1."""
+        return cast("NDArray[np.int64]", self.key_blocks.take(rows))
+
+    def rows_of_ids(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """The rows of documents whose ids have the hashes of some names; almost always, these are their ids."""
+        rows = self.hashes.rows(cast("NDArray[np.int64]", self.id_blocks.all()), names)
+        return rows if self.dead is None else rows[~self.dead[rows]]
+
+    def rows_of_keys(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each key the row of its document; -1 if there is none."""
+        if not self.facts["rows"]:
+            return np.full(len(keys), -1)
+        rows = np.minimum(np.searchsorted(self.keys, keys), self.facts["rows"] - 1)  # keys grow with rows
+        there = self.keys[rows] == keys
+        return np.where(there if self.dead is None else there & ~self.dead[rows], rows, -1)
 
     def doubt(self, queries: NDArray[np.float32]) -> Doubt:
         """How far scores in float32 may be from the true ones, for all queries or f64[m]."""
@@ -127,46 +175,53 @@ class State:
     @property
     def live(self) -> int:
         """Rows with a document."""
-        return len(self.keys) - (0 if self.dead is None else int(np.count_nonzero(self.dead)))
+        return self.facts["rows"] - (0 if self.dead is None else int(np.count_nonzero(self.dead)))
 
 
-def files(folder: Path, facts: Mapping[str, object]) -> tuple[ArrayFile, ArrayFile]:
-    """The array files of vectors and of keys, named by their generation alone."""
+def files(folder: Path, facts: Mapping[str, object]) -> tuple[ArrayFile, ArrayFile, ArrayFile]:
+    """The array files of vectors, of keys and of the hashes of ids, named by their generation alone."""
     dim, generation = int(cast("int", facts["dim"])), int(cast("int", facts["generation"]))
     return (
         ArrayFile(folder / f"vectors-{generation}.bin", (dim,), str(facts["dtype"])),
         ArrayFile(folder / f"keys-{generation}.bin", (), "int64"),
+        ArrayFile(folder / f"ids-{generation}.bin", (), "int64"),
     )
 
 
-def load_state(folder: Path, database: Database) -> State:
+def load_state(folder: Path, database: Database, last: State | None = None) -> State:
     """Read the last commit, inside a snapshot.
 
     Args:
         folder: The folder of the index.
         database: Its database.
+        last: An earlier commit; what was checked then is not checked again.
 
     Returns:
         The state, without its segment.
 
     Raises:
-        IntegrityError: If it is not what was written.
+        CorruptIndexError: If it is not what was written.
     """
     facts = read_facts(database)
-    vectors, keys = files(folder, facts)
-    rows = facts["rows"]
-    found = database.connection.execute("SELECT row FROM dead").fetchall()
-    dead = None
-    if found:
-        dead = np.zeros(rows, dtype=np.bool_)
-        try:
-            dead[np.array(found, dtype=np.int64)[:, 0]] = True
-        except (IndexError, TypeError, ValueError) as error:
-            raise IntegrityError(f"{database.path} is damaged: {error}; restore it from a copy") from error
-    return State(
-        facts,
-        cast("NDArray[np.floating]", vectors.view(rows)),
-        cast("NDArray[np.int64]", keys.view(rows)),
-        dead,
-        None,
+    if last is not None and last.facts["generation"] != facts["generation"]:
+        last = None
+    earlier = last.blocks if last else (None, None, None)
+    vectors, keys, ids = (
+        Blocks(file, facts["rows"], database, before)
+        for file, before in zip(files(folder, facts), earlier, strict=True)
     )
+    state = State(facts, vectors, keys, ids, _dead(database, facts))
+    return replace(state, measured=last.measured, hashes=last.hashes) if last else state
+
+
+def _dead(database: Database, facts: Facts) -> NDArray[np.bool_] | None:
+    found = database.connection.execute("SELECT row FROM dead ORDER BY row").fetchall()
+    try:
+        rows = np.array(found, dtype=np.int64).reshape(len(found))
+        if rows_checksum(rows) != facts["dead"]:
+            raise CorruptIndexError(database.path, "the table of removed rows is not what was written")
+        dead = np.zeros(facts["rows"], dtype=np.bool_)
+        dead[rows] = True
+    except (IndexError, TypeError, ValueError, OverflowError) as error:
+        raise CorruptIndexError(database.path, str(error)) from error
+    return dead if found else None

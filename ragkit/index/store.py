@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-import warnings
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -11,12 +12,13 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import cast
 
-from ragkit.errors import IntegrityError, InvalidInputError, RagkitWarning
+from ragkit.errors import IndexLockedError, IntegrityError, InvalidInputError
 from ragkit.extras import require
+from ragkit.forks import call_in_child
 from ragkit.index.database import DAMAGE, Database
 from ragkit.index.gpu import Gpus, GpuSegment
 from ragkit.index.lock import WriterLock
-from ragkit.index.segment import Segment
+from ragkit.index.segment import SegmentFile
 from ragkit.index.snapshot import Facts, State, files, load_state, sealed
 
 _TAIL = 50_000  # new rows that are searched on the CPU before they are put on a card
@@ -54,6 +56,7 @@ class Store:
         """
         require("faiss")
         self.folder, self.read_only, self.durable = folder, read_only, durable
+        self._parent: int | None = None  # the process that this one was forked from, and that alone may write
         self._lock = None if read_only else WriterLock(folder / "writer.lock")
         self.database = Database(folder, read_only=read_only, durable=durable)
         self.gpus: Gpus | None = None
@@ -61,6 +64,7 @@ class Store:
         self._publishing = Lock()  # held while a commit and the state that goes with it change
         self._state: State | None = None
         self._closed = False
+        call_in_child(self._forked)
         try:
             self.gpus = Gpus(cards) if cards else None
             if facts is not None:
@@ -97,6 +101,11 @@ class Store:
     def check_writable(self) -> None:
         """Refuse to be changed by who may only read."""
         self.check_open()
+        if self._parent is not None:
+            raise IndexLockedError(
+                f"{self.folder} was opened for writing by process {self._parent}, from which this process "
+                f"({os.getpid()}) was forked; write in that process, or close the index there and open it here"
+            )
         if self.read_only:
             raise InvalidInputError(f"{self.folder} is open for reading only; open it without read_only")
 
@@ -179,32 +188,39 @@ class Store:
         facts = self.state.facts
         self.database.set_facts(sealed(cast("Facts", {**facts, **changes, "version": facts["version"] + 1})))
 
+    def _forked(self) -> None:
+        """Become a reader: the lock belongs to the parent process, and so do its connections to the database."""
+        if self._lock is not None:
+            self._lock.leave()
+            self._lock, self._parent, self.read_only = None, os.getppid(), True
+        self._writing, self._publishing = RLock(), Lock()  # a thread of the parent process may have held them
+        self.database.forget_connections(read_only=self.read_only)
+        self.gpus = None  # a forked process cannot use them
+        if faiss := sys.modules.get("faiss"):
+            faiss.omp_set_num_threads(1)  # it would wait forever for threads that a fork does not inherit
+        state = self._state
+        if state is not None and not (isinstance(state.built, SegmentFile) and state.built.is_read):
+            self._state = replace(state, built=self._segment_file(state))  # a thread may have been reading it
+
     # -- the state and its segment -------------------------------------------------------------------------------------
 
     def _loaded(self) -> State:
-        """The last commit, with the last state's segment where that is still right, else one that is made anew."""
-        state, last = load_state(self.folder, self.database), self._state
-        if last is not None and last.facts["generation"] == state.facts["generation"]:
-            state = replace(state, measured=last.measured)
+        """The last commit, with the last state's segment if that is still right."""
+        last = self._state
+        state = load_state(self.folder, self.database, last)
         if self.gpus is not None:
-            return replace(state, segment=self._on_cards(self.gpus, state))
+            return replace(state, built=self._on_cards(self.gpus, state))
+        if last is not None and last.facts["segment"] == state.facts["segment"]:
+            return replace(state, built=last.built)
+        return replace(state, built=self._segment_file(state))
+
+    def _segment_file(self, state: State) -> SegmentFile | None:
         told = state.facts["segment"]
-        if told is None:
-            return state
-        if last is not None and last.facts["segment"] == told:
-            return replace(state, segment=last.segment)
-        path = self.folder / f"segment-{state.facts['generation']}.faiss"
-        try:
-            read = Segment.read(path, told["sha256"], told["rows"], told["factory"], told["settings"])
-        except IntegrityError as error:
-            message = f"{error}; it is a cache, so search is exact until `compact` builds it anew"
-            warnings.warn(message, RagkitWarning, stacklevel=5)
-            return state
-        return replace(state, segment=read)
+        return told and SegmentFile(self.folder / f"segment-{state.facts['generation']}.faiss", told)
 
     def _on_cards(self, gpus: Gpus, state: State) -> GpuSegment | None:
         last, facts = self._state, state.facts
-        old = last.segment if last and last.facts["generation"] == facts["generation"] else None
+        old = last.built if last and last.facts["generation"] == facts["generation"] else None
         if isinstance(old, GpuSegment) and facts["rows"] - old.rows <= max(_TAIL, old.rows // 4):
             return old
         if not state.live:

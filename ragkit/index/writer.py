@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
-from ragkit.index.array_file import BLOCK, checksums
-from ragkit.index.database import Stored, changed, checksum
+from ragkit.index.checksum import BITS, name_hashes
+from ragkit.index.database import Stored, changed, document_checksum, fact_sums
 from ragkit.index.document_inputs import Incoming
-from ragkit.index.snapshot import files
+from ragkit.index.documents import by_ids, known_ids, listed
+from ragkit.index.metadata import facts_of
+from ragkit.index.snapshot import files, rows_checksum
 from ragkit.index.store import Store
 from ragkit.index.vectors import storable_vectors
 from ragkit.protocols import Embedder
@@ -57,12 +58,9 @@ def put(
         if len(last) < len(read):
             places = sorted(last.values())
             new, made = [read[place] for place in places], vectors[places]
-        try:  # as if all were new, which saves looking every id up
-            commit(store, Changes(_stored(store, new), made, []))
-        except sqlite3.IntegrityError:
-            commit(store, Changes(_stored(store, new), made, list(store.database.by_ids(last).values())))
+        commit(store, Changes(_stored(store, new), made, list(_held(store, list(last)).values())))
         return
-    known = store.database.by_ids(last)
+    known = _held(store, list(last))
     same = {name for name, place in last.items() if name in known and known[name].hash == read[place].hash}
     relabelled = [
         (known[name], read[last[name]].metadata) for name in same if known[name].metadata != read[last[name]].metadata
@@ -75,11 +73,16 @@ def put(
         )
 
 
+def _held(store: Store, names: Sequence[str]) -> dict[str, Stored]:
+    """The documents that have one of these ids."""
+    return by_ids(store.database, store.state, known_ids(store.state, names))
+
+
 def _stored(store: Store, new: Sequence[Incoming]) -> list[Stored]:
     """Documents with the next keys and rows."""
     key, row = store.state.facts["next_key"], store.state.facts["rows"]
     return [
-        Stored(key + n, name, row + n, digest, checksum(key + n, name, row + n, held, digest), held, text)
+        Stored(key + n, name, row + n, digest, document_checksum(key + n, name, row + n, held, digest), held, text)
         for n, (name, text, held, digest) in enumerate(new)
     ]
 
@@ -119,7 +122,10 @@ def _embedded(
         vectors |= zip(order, storable_vectors(made, "embeddings", state.facts), strict=True)
     found = np.empty((len(new), state.facts["dim"]), dtype=np.float32)
     for n, each in enumerate(new):
-        found[n] = vectors[each.hash] if each.hash in vectors else state.vectors[known[each.hash].row]
+        if each.hash in vectors:
+            found[n] = vectors[each.hash]
+        else:
+            found[n] = state.vectors_of(np.array([known[each.hash].row]))[0]
     return found
 
 
@@ -128,19 +134,40 @@ def commit(store: Store, changes: Changes) -> None:
     facts, database = store.state.facts, store.database
     rows, count = facts["rows"], len(changes.new)
     keys = np.array([document.key for document in changes.new], dtype=np.int64)
-    values = (changes.vectors.astype(facts["dtype"], copy=False), keys)
-    arrays = list(zip(files(store.folder, facts), values, strict=True)) if changes.new else []
-    for file, added in arrays:
+    hashes = name_hashes(document.id for document in changes.new)
+    values = (changes.vectors.astype(facts["dtype"], copy=False), keys, hashes)
+    arrays = list(zip(files(store.folder, facts), store.state.blocks, values, strict=True)) if changes.new else []
+    sums = [(file.path.stem, list(blocks.sums_with(added))) for file, blocks, added in arrays]
+    for file, _, added in arrays:
         file.write(rows, added, durable=store.durable)
     old = [document for document, _ in changes.relabelled]
     again = [changed(document, metadata=metadata) for document, metadata in changes.relabelled]
+    gone = [*changes.removed, *old]
     with store.committing():
-        database.delete([*changes.removed, *old], dead=[document.row for document in changes.removed])
-        database.insert([*changes.new, *again], facts["indexed"])
-        for file, added in arrays:
-            before = database.block(file.path.stem, rows // BLOCK)
-            database.set_blocks(file.path.stem, checksums(added, rows, before))
-        store.set_facts(rows=rows + count, next_key=facts["next_key"] + count)
+        database.delete(gone, dead=[document.row for document in changes.removed])
+        added_facts = database.insert([*changes.new, *again], facts["indexed"])
+        for name, changed_blocks in sums:
+            database.set_blocks(name, changed_blocks)
+        store.set_facts(
+            rows=rows + count,
+            next_key=facts["next_key"] + count,
+            dead=_dead_checksum(store, changes.removed),
+            indexed=_indexed(facts["indexed"], added_facts, gone),
+        )
+
+
+def _dead_checksum(store: Store, removed: Sequence[Stored]) -> int:
+    if not removed:
+        return store.state.facts["dead"]
+    dead = store.state.dead
+    known = np.zeros(0, dtype=np.int64) if dead is None else np.flatnonzero(dead)
+    return rows_checksum(np.sort(np.concatenate([known, [document.row for document in removed]])))
+
+
+def _indexed(sums: Mapping[str, int], added: Mapping[str, int], gone: Sequence[Stored]) -> dict[str, int]:
+    """The checksums of the facts of each field, after some were added and those of some documents were removed."""
+    lost = fact_sums(fact for each in gone for fact in facts_of(each.key, each.metadata, sums))
+    return {field: (value + added.get(field, 0) - lost.get(field, 0)) % BITS for field, value in sums.items()}
 
 
 def remove(store: Store, ids: Iterable[str]) -> int:
@@ -150,7 +177,7 @@ def remove(store: Store, ids: Iterable[str]) -> int:
         How many were removed.
     """
     with store.changing():
-        found = list(store.database.by_ids(dict.fromkeys(ids)).values())
+        found = list(_held(store, list(dict.fromkeys(ids))).values())
         if found:
             commit(store, Changes([], np.zeros((0, store.state.facts["dim"]), dtype=np.float32), found))
     return len(found)
@@ -167,7 +194,6 @@ def index_field(store: Store, field: str) -> None:
     with store.changing():
         indexed = store.state.facts["indexed"]
         if field not in indexed:
-            with store.committing() as connection:
-                rows = connection.execute("SELECT key, metadata FROM documents")
-                store.database.insert_facts(rows, [field])
-                store.set_facts(indexed=sorted([*indexed, field]))
+            with store.committing():
+                documents = ((each.key, each.metadata) for each in listed(store.database, store.state))
+                store.set_facts(indexed={**indexed, **store.database.insert_facts(documents, [field])})

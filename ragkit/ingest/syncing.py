@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragkit.errors import InvalidInputError
+from ragkit.index.documents import listed
 from ragkit.ingest.chunking import Chunker, load_chunker
 from ragkit.ingest.loading import SourceFile, Unread, find_files, read_file
 from ragkit.ingest.text_files import FileFacts, file_facts
@@ -100,9 +101,8 @@ def sync_documents(index: Index, documents: Iterable[AnyDocument]) -> SyncReport
     """
     before = index._store.state.facts["next_key"]
     kept = set(index.add(documents))
-    with index._store.reading():
-        every = index._store.database.connection.execute("SELECT id FROM documents")
-        gone = [name for (name,) in every if name not in kept]
+    with index._store.reading() as state:
+        gone = [each.id for each in listed(index._store.database, state) if each.id not in kept]
     return SyncReport(new=index._store.state.facts["next_key"] - before, removed=index.delete(gone))
 
 
@@ -174,14 +174,14 @@ def _named(piece: Document, source: str, file_hash: str, chunker: str) -> Docume
 def _held(index: Index, prefix: str) -> dict[str, _Held]:
     """What the index holds of a folder, by file."""
     found: dict[str, _Held] = {}
-    with index._store.reading():
-        for name, text in index._store.database.connection.execute("SELECT id, metadata FROM documents"):
-            metadata = json.loads(text)
+    with index._store.reading() as state:
+        for each in listed(index._store.database, state):
+            metadata = json.loads(each.metadata)
             source = metadata.get("source")
             if not isinstance(source, str) or not source.startswith(prefix) or "file" not in metadata:
                 continue
             held = found.setdefault(source, _Held())
-            held.ids.add(name)
+            held.ids.add(each.id)
             held.states.add((metadata.get("file"), metadata.get("chunker")))
             held.parts = metadata.get("parts", held.parts)
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from typing_extensions import override
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.files import read_arrays
 from ragkit.models.base import ModelBase
 from ragkit.models.prompts import checked_prompts, prompt_text
 from ragkit.models.sampling import Sampling
@@ -76,9 +76,9 @@ class EncoderClassifier(ModelBase):
             assert isinstance(embedder, SentenceTransformerEmbedder)  # noqa: S101 - no other has adapters
             embedder = load_adapted(embedder, folder / "model")
         try:
-            with (folder / HEAD).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                weight, bias = arrays["weight"], arrays["bias"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            arrays = read_arrays(folder / HEAD)
+            weight, bias = arrays["weight"], arrays["bias"]
+        except (OSError, ValueError, KeyError) as error:
             raise IntegrityError(f"{folder / HEAD} is missing or damaged ({error}); train again") from error
         labels = manifest.labels or ()
         expected = (len(labels), embedder.dim)

@@ -161,7 +161,13 @@ class LayeredModel(ModelBase):
 
     def _answer(self, calls: list[_Call], sampling: Sampling) -> None:
         """Give each call its result."""
-        with self._reserved(calls, written=sampling.max_tokens) as able, self._leading(able) as (leaders, followers):
+        for call in calls:  # cached answers cost nothing, so they must not hold a part of the budget that others need
+            call.result = self._kept(call)
+        open_calls = [call for call in calls if call.result is None]
+        with (
+            self._reserved(open_calls, written=sampling.max_tokens) as able,
+            self._leading(able) as (leaders, followers),
+        ):
             missing = []
             for call in leaders:
                 call.result = self._kept(call)

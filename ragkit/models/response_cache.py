@@ -15,6 +15,7 @@ from threading import Lock
 from pydantic import TypeAdapter, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.forks import call_in_child, outlive
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Completion, Prompt
 from ragkit.text import read_json
@@ -39,10 +40,12 @@ class AnswerCache:
             IntegrityError: If it is damaged, or not such a file.
         """
         self.path = Path(path)
+        self._place = self.path.absolute()
         self._lock = Lock()
+        call_in_child(self._forked)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = sqlite3.connect(self.path, check_same_thread=False, timeout=60, isolation_level=None)
+            self._connect()
             self._prepare()
         except (OSError, sqlite3.OperationalError) as error:
             raise InvalidInputError(
@@ -53,6 +56,16 @@ class AnswerCache:
             raise IntegrityError(
                 f"{self.path} is not a cache of answers ({error}); delete it or give another path"
             ) from error
+
+    def _connect(self) -> None:
+        self._file = sqlite3.connect(self._place, check_same_thread=False, timeout=60, isolation_level=None)
+
+    def _forked(self) -> None:
+        """Open the file again: SQLite does not allow a forked process to use an inherited connection."""
+        outlive(self._file)
+        self._lock = Lock()  # a thread of the parent process may have held it
+        self._connect()
+        self._file.execute("PRAGMA synchronous = NORMAL")
 
     def _prepare(self) -> None:
         self._file.execute("PRAGMA journal_mode = WAL")
@@ -67,8 +80,11 @@ class AnswerCache:
         self._file.execute(f"PRAGMA user_version = {_FORMAT}")
 
     def __len__(self) -> int:
-        with self._lock:
-            return int(self._file.execute("SELECT count(*) FROM answers").fetchone()[0])
+        try:
+            with self._lock:
+                return int(self._file.execute("SELECT count(*) FROM answers").fetchone()[0])
+        except _DAMAGE as error:
+            raise IntegrityError(f"{self.path} is damaged ({error}); delete it") from error
 
     def get(self, key: bytes) -> Completion | None:
         """Find an answer.

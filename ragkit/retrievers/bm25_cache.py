@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.files import atomic_file
+from ragkit.files import atomic_file, read_arrays
 from ragkit.lexical.analysis import WordAnalyzer
 from ragkit.lexical.postings import PostingLists
 
@@ -56,12 +55,11 @@ class Bm25Cache:
             commit than the index.
         """
         try:
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                arrays = {part: held[part] for part in held.files}  # checks the checksums of the archive
+            arrays = read_arrays(self.path)
             facts = json.loads(arrays["facts"].tobytes())
             if (facts["format"], facts["analyzer"]) != (_FORMAT, repr(self.analyzer)) or facts["version"] > version:
                 return None
             parts = {part.removeprefix("lists_"): values for part, values in arrays.items()}
             return PostingLists.from_arrays(self.analyzer, parts), arrays["keys"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError):
             return None

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
-from ragkit.files import write_atomic
+from ragkit.files import checked, with_checksum, write_atomic
 from ragkit.protocols import Embedder
 from ragkit.records import Example
 from ragkit.registry import Kind, components
@@ -97,7 +97,7 @@ def save(selector: Selecting, path: str | Path) -> None:
         examples=_write(folder, "examples", ".jsonl", lines.encode()),
         vectors=None if vectors is None else _write(folder, "vectors", ".npy", _bytes(vectors)),
     )
-    write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1))
+    write_atomic(folder / MANIFEST, with_checksum(manifest.model_dump_json(indent=1)))
     used = {MANIFEST, manifest.examples.name, manifest.vectors.name if manifest.vectors else ""}
     for old in folder.iterdir():
         if old.name not in used:
@@ -123,11 +123,11 @@ def load(path: str | Path, root: type, *, embedder: str | Embedder | None = None
     if not (folder / MANIFEST).is_file():
         raise InvalidInputError(f"{folder} holds no selector: there is no {MANIFEST}; expected what `save` wrote")
     try:
-        manifest = _Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        manifest = _Manifest.model_validate_json(checked((folder / MANIFEST).read_bytes()))
+    except ValueError as error:
+        first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"msg": error}
         raise IntegrityError(
-            f"{folder / MANIFEST} is damaged or newer than this ragkit: {first['loc']} {first['msg']}"
+            f"{folder / MANIFEST} is damaged or newer than this ragkit: {first.get('loc', '')} {first['msg']}"
         ) from error
     pool = Pool([], key=manifest.key, output=manifest.output)
     pool.append([_entry(line, pool) for line in _read(folder, manifest.examples).decode().splitlines()])

@@ -13,6 +13,7 @@ import pytest
 
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
+from ragkit.files import checked
 from ragkit.lexical.analysis import WordAnalyzer
 from ragkit.records import Example
 from ragkit.templates import Template
@@ -77,7 +78,7 @@ def test_the_same_after_loading(selector, tmp_path):
 def test_a_folder_of_an_older_version_keeps_its_words(tmp_path):
     BM25Selector(POOL, k1=1.5, analyzer=None).save(tmp_path)
     manifest = tmp_path / "selector.json"
-    facts = json.loads(manifest.read_text())
+    facts = json.loads(checked(manifest.read_bytes()))
     del facts["selector"]["arguments"]["analyzer"]  # which older versions did not write: all had whole words
     manifest.write_text(json.dumps(facts))
     loaded = BM25Selector.load(tmp_path)
@@ -178,7 +179,7 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
     BM25Selector(POOL).save(folder)
     secret = tmp_path / "secret.jsonl"
     secret.write_text("{}")
-    facts = json.loads((folder / "selector.json").read_text())
+    facts = json.loads(checked((folder / "selector.json").read_bytes()))
     facts["examples"] = {"name": "../secret.jsonl", "sha256": hashlib.sha256(secret.read_bytes()).hexdigest()}
     (folder / "selector.json").write_text(json.dumps(facts))
     with pytest.raises(IntegrityError, match=r"secret\.jsonl is missing"):
@@ -251,10 +252,18 @@ def test_a_killed_save_leaves_a_whole_selector(tmp_path):
 def test_a_folder_of_a_newer_version_says_so(tmp_path, old, new, error, message):
     (BM25Selector(POOL) | Mmr()).save(tmp_path / "s")
     manifest = tmp_path / "s" / "selector.json"
-    text = manifest.read_text()
+    text = checked(manifest.read_bytes()).decode()
     assert old in text
     manifest.write_text(text.replace(old, new))
     with pytest.raises(error, match=message):
+        Selecting.load(tmp_path / "s")
+
+
+def test_a_setting_that_changed_is_refused(tmp_path):
+    BM25Selector(POOL, k1=1.25).save(tmp_path / "s")
+    manifest = tmp_path / "s" / "selector.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b"1.25", b"1.75"))
+    with pytest.raises(IntegrityError):
         Selecting.load(tmp_path / "s")
 
 
@@ -267,6 +276,6 @@ def test_a_class_that_the_program_does_not_know_is_named(tmp_path):
     Passing(POOL).save(tmp_path / "own")
     assert isinstance(Passing.load(tmp_path / "own"), Passing)
     manifest = tmp_path / "own" / "selector.json"
-    manifest.write_text(manifest.read_text().replace("Passing", "Missing"))
+    manifest.write_bytes(checked(manifest.read_bytes()).replace(b"Passing", b"Missing"))
     with pytest.raises(InvalidInputError, match="Missing"):
         FixedSelector.load(tmp_path / "own")

@@ -38,7 +38,11 @@ def test_files_without_removed_rows_are_not_copied(tmp_path):
     with filled(tmp_path / "i") as index:
         before = (tmp_path / "i" / "vectors-0.bin").stat().st_ino
         index.compact()
-        assert sorted(path.name for path in (tmp_path / "i").glob("*.bin")) == ["keys-1.bin", "vectors-1.bin"]
+        assert sorted(path.name for path in (tmp_path / "i").glob("*.bin")) == [
+            "ids-1.bin",
+            "keys-1.bin",
+            "vectors-1.bin",
+        ]
         assert (tmp_path / "i" / "vectors-1.bin").stat().st_ino == before
         index.verify()
         index.add([Document(f"text {n}", id=f"d{n}") for n in range(400, 600)], vectors=VECTORS[400:])

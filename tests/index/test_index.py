@@ -507,10 +507,10 @@ def test_the_manifest_is_plain(tmp_path):
 
     with sqlite3.connect(tmp_path / "i" / "index.sqlite") as base:
         facts = {name: json.loads(value) for name, value in base.execute("SELECT * FROM facts_of_index")}
-        assert (facts["format"], facts["embedder"], facts["dim"], facts["rows"]) == (1, "hash:32", 32, 1)
-        base.execute("UPDATE facts_of_index SET value = '2' WHERE name = 'format'")
+        assert (facts["format"], facts["embedder"], facts["dim"], facts["rows"]) == (2, "hash:32", 32, 1)
+        base.execute("UPDATE facts_of_index SET value = '1' WHERE name = 'format'")
     base.close()
-    with pytest.raises(IntegrityError, match="is of format 2, this ragkit reads 1"):
+    with pytest.raises(IntegrityError, match="create a new index and add its documents again"):
         Index.open(tmp_path / "i")
 
 

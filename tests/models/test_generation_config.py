@@ -12,9 +12,9 @@ from random_llama import save_random_llama
 from transformers import AutoModelForCausalLM
 
 from ragkit import load_model
-from ragkit.records import Chat, Message
 from ragkit.models.sampling import Sampling
 from ragkit.models.streaming import Listener
+from ragkit.records import Chat, Message
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of PEFT
 

@@ -11,7 +11,6 @@ from langchain_openai import ChatOpenAI
 from scripted_server import Reply, ScriptedServer, failed, streamed, whole
 
 from ragkit import Example, Template, load_model
-from ragkit.models import AnswerCache, LayeredModel, Retry
 from ragkit.answering import Answering
 from ragkit.errors import (
     AnswerFormError,
@@ -23,6 +22,7 @@ from ragkit.errors import (
     TransientModelError,
     UnsupportedError,
 )
+from ragkit.models import AnswerCache, LayeredModel, Retry
 from ragkit.models.api import LangChainModel
 from ragkit.models.provider_errors import as_model_error
 from ragkit.models.provider_replies import reported_usage

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
-from ragkit.files import write_atomic
+from ragkit.files import with_checksum, write_atomic
 from ragkit.models import default_model, load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
@@ -223,9 +223,9 @@ def compare(  # noqa: PLR0913 - all settings of a comparison
         )
         items = Items.of(task.test, cells)
         if out:
-            write_atomic(folder / "items.json", items.model_dump_json(indent=1))
+            write_atomic(folder / "items.json", with_checksum(items.model_dump_json(indent=1)))
             write_atomic(folder / "report.md", markdown_report(results, items))
-            write_atomic(folder / "results.json", results.model_dump_json(indent=1))
+            write_atomic(folder / "results.json", with_checksum(results.model_dump_json(indent=1)))
     return Comparison(results, cells, items, Path(out) if out else None)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.files import checked
 from ragkit.records import Example
 from ragkit_pipelines.compare.results import SCHEMA, Cell
 
@@ -89,12 +90,12 @@ class Items(BaseModel):
         """
         path = Path(folder) / "items.json"
         try:
-            found = cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataFileError(path, 0, f"expected the answers of a comparison: {error}") from error
+            found = cls.model_validate_json(checked(path.read_bytes()))
         except ValidationError as error:
             first = error.errors()[0]
             raise DataFileError(path, 0, f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}") from error
+        except (OSError, ValueError) as error:
+            raise DataFileError(path, 0, f"expected the answers of a comparison: {error}") from error
         if found.schema_version != SCHEMA:
             raise DataFileError(
                 path, 0, f"expected schema version {SCHEMA}, got {found.schema_version}; rerun the comparison"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import DataFileError
-from ragkit.files import with_checksum, without_checksum, write_atomic
+from ragkit.files import checked, with_checksum, without_checksum, write_atomic
 from ragkit.text import read_json
 from ragkit_pipelines.compare.data_checks import DataReport
 from ragkit_pipelines.compare.statistics.calibration import Calibration
@@ -181,7 +181,7 @@ class Results(BaseModel):
         path = Path(path)
         path = path / "results.json" if path.is_dir() else path
         try:
-            stored = read_json(path.read_bytes())
+            stored = read_json(checked(path.read_bytes()))
         except (OSError, ValueError) as error:
             raise DataFileError(path, 0, f"expected the results of a comparison: {error}") from error
         found = stored.get("schema_version", 1) if isinstance(stored, dict) else None

@@ -12,10 +12,10 @@ from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Never
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit.files import write_atomic
+from ragkit.files import checked, with_checksum, write_atomic
 from ragkit.text import words
 from ragkit_pipelines.pearl.plan.builtins import is_local
 from ragkit_pipelines.pearl.plan.nodes import Text
@@ -246,7 +246,7 @@ class Router:
     def save(self, path: str | Path) -> None:
         """Save the router as JSON."""
         file = _File(weights=self.weights, bias=self.bias, threshold=self.threshold, reads_plan=self.reads_plan)
-        write_atomic(Path(path), file.model_dump_json(indent=1))
+        write_atomic(Path(path), with_checksum(file.model_dump_json(indent=1)))
 
     @classmethod
     def load(cls, path: str | Path) -> Router:
@@ -259,8 +259,8 @@ class Router:
             DataFileError: If the file does not contain a router.
         """
         try:
-            file = _File.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            file = _File.model_validate_json(checked(Path(path).read_bytes()))
+        except (OSError, ValueError) as error:
             raise DataFileError(
                 Path(path), 0, f"is not a saved router ({error}); pass a file written by Router.save"
             ) from error

@@ -1,0 +1,43 @@
+"""What objects that hold files do in a forked process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+from weakref import WeakMethod
+
+_METHODS: list[WeakMethod[Callable[[], None]]] = []
+
+
+def call_in_child(method: Callable[[], None]) -> None:
+    """Call a method in every process that is forked from this one, as long as its object lives.
+
+    Args:
+        method: A bound method.
+    """
+    _METHODS[:] = [each for each in _METHODS if each() is not None]
+    _METHODS.append(WeakMethod(method))
+
+
+def outlive(connection: Any) -> None:
+    """Keep an inherited SQLite connection open until the process ends.
+
+    SQLite must not close it: the child would release locks and remove files that the parent process still needs.
+
+    Args:
+        connection: The connection, which is not used any more.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _in_child() -> None:
+    for each in _METHODS:
+        method = each()
+        if isinstance(method, MethodType):
+            method()
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,35 @@
+"""The checksum of everything that an index stores: 63 bits of XXH3, which is as fast as memory can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
+
+BITS = 2**63  # SQLite stores signed integers of 64 bits
+
+
+def checksum(data: bytes | memoryview) -> int:
+    """Compute the checksum of some bytes.
+
+    Args:
+        data: The bytes.
+
+    Returns:
+        An integer from 0 to 2**63 - 1.
+    """
+    return xxh3_64_intdigest(data) >> 1
+
+
+def name_hashes(names: Iterable[str]) -> NDArray[np.int64]:
+    """Hash the ids of documents.
+
+    Args:
+        names: n ids.
+
+    Returns:
+        i64[n].
+    """
+    return np.fromiter((checksum(name.encode()) for name in names), dtype=np.int64)

@@ -23,7 +23,7 @@ ADAPTERS = ("lora", "rslora", "qlora", "prompt-tuning")
 # Rates that were best, or half of that where twice the best one diverged, for a model of 135 million parameters:
 # benchmarks/real_models/results/learning_rate.json.
 _MEASURED_SIZE = 135e6
-_RATES = {"lora": 2e-3, "qlora": 2e-3, "rslora": 1e-3, "prompt-tuning": 1.5e-2, "last-layers": 1e-3, "full": 1e-4}
+_RATES = {"lora": 1.5e-3, "qlora": 1.5e-3, "rslora": 1e-3, "prompt-tuning": 1.5e-2, "last-layers": 1e-3, "full": 1e-4}
 _PREFERENCE = 1 / 40  # such training changes a model that already answers
 
 

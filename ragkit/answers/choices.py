@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from string import ascii_uppercase
+from string import ascii_lowercase, ascii_uppercase
 from typing import Literal, Self
 
 from typing_extensions import override
@@ -170,7 +170,8 @@ def _letters(text: str, count: int) -> list[str]:
 
 def _named(pattern: re.Pattern[str], text: str, count: int) -> Iterator[str]:
     for match in pattern.finditer(text):
-        if not negated(text, match.start()):
+        unknown = match[1].islower() and ascii_lowercase.index(match[1]) >= count  # a word, such as "x"
+        if not unknown and not negated(text, match.start()):
             yield match[1].upper()
             yield from _another(text, match, count)
 

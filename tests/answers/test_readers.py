@@ -377,6 +377,7 @@ def test_any_label_reads_back_from_itself(labels):
         (r"\fbox{B}", "B"), ("정답은 B입니다", "B"), ("답은 B", "B"), ("คำตอบคือ B", "B"), ("উত্তর হল B", "B"),
         ("ปัญหา: B", "B"), ("La respuesta correcta es la B", "B"), ("La bonne réponse est la B.", "B"), ("選 B", "B"),
         ("答えはBです。", "B"), ("选择B", "B"), ("Đáp án là B", "B"), ("الإجابة هي B", "B"), ("जवाब: B।", "B"),
+        ("The answer is x", None), ("The answer is (x)", None),
         ("Option b", "B"), ("The answer is b.", "B"), ("answer: b", "B"), ("It's B", "B"), ("It is B.", "B"),
         ("#### B", "B"), ("«B»", "B"), ("„B“", "B"), ("The answer is «B».", "B"),
         ("The answer is a bit long", None), ("It is a small city", None), ("Plan B fails", None), ("It is A man", None),

@@ -84,6 +84,11 @@ def test_citations_are_verified(text, good, flagged):
     assert [each.id for each in citations] == [f"d{n}" for n in good]
 
 
+@pytest.mark.parametrize("piece", ["_", "[", "[1", "a[1", "a_", "[1-", "[source ", "`", "a[1]", "1,"])
+def test_marks_of_long_texts_take_linear_time(piece):
+    read_citations(piece * 50_000, [])
+
+
 def test_marks_are_removed_and_code_is_not():
     text = "It is red [1]. Use `row[1]`【2】 and a[1] [^3][1-2]."
     assert without_marks(text) == "It is red. Use `row[1]` and a[1]."

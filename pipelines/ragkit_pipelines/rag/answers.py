@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from ragkit.records import Completion, Hit, Prompt, Usage
 
 _PLACE = r"(?:(?:passage|source|document|doc)s?\s*)?\d{1,9}(?:\s*[-\u2010-\u2014]\s*\d{1,9})?"
+_INDEX = r"(?:\[[^\[\]\n]{0,80}\])+"
 _CODE = (
     r"```.*?(?:```|\Z)|`[^`\n]+`"
-    r"|(?<!\w)(?:(?-i:[a-z])|\w*_\w*)(?:\[[^\]\n]*\])+"  # a[1]; but a word may be cited without a space: red[1]
-    r"|(?<!\w)\w++(?:\[[^\]\n]*\])+(?=\s*[-+*/]?=)"
+    rf"|(?<!\w)(?:(?-i:[a-z])|(?=[^\W_]*+_)\w++){_INDEX}"  # a[1]; but a word may be cited without a space: red[1]
+    rf"|(?<!\w)\w++{_INDEX}(?=\s*[-+*/]?=)"
 )
 # [1], [1, 2], [1-3], [^1], 【1】 and 【1†source】; a Markdown link [1](address) and code are none.
 _MARK = re.compile(

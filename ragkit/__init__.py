@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 from ragkit.renamed import PACKAGE_OF, refuse
 
 if TYPE_CHECKING:
+    from ragkit.answers import read_option as read_option
     from ragkit.embedders import load_embedder as load_embedder
     from ragkit.errors import RagkitError as RagkitError
     from ragkit.evaluation import evaluate_retrieval as evaluate_retrieval
     from ragkit.finetuning import finetune as finetune
     from ragkit.index import Index as Index
+    from ragkit.ingest import load_chunker as load_chunker
     from ragkit.ingest import load_documents as load_documents
     from ragkit.models import Budget as Budget
+    from ragkit.models import Retry as Retry
     from ragkit.models import ScriptedModel as ScriptedModel
     from ragkit.models import load_model as load_model
     from ragkit.records import Completion as Completion
@@ -66,13 +69,14 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _EXPORTS = {
+    "ragkit.answers": ("read_option",),
     "ragkit.embedders": ("load_embedder",),
     "ragkit.errors": ("RagkitError",),
     "ragkit.evaluation": ("evaluate_retrieval",),
     "ragkit.finetuning": ("finetune",),
     "ragkit.index": ("Index",),
-    "ragkit.ingest": ("load_documents",),
-    "ragkit.models": ("Budget", "ScriptedModel", "load_model"),
+    "ragkit.ingest": ("load_chunker", "load_documents"),
+    "ragkit.models": ("Budget", "Retry", "ScriptedModel", "load_model"),
     "ragkit.records": ("Completion", "Document", "Example", "Hit", "Prompt", "Selection", "Usage"),
     "ragkit.retrievers": ("BM25Retriever", "DenseRetriever", "HybridRetriever", "RerankingRetriever"),
     "ragkit.tasks": ("Task",),

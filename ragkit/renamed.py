@@ -8,7 +8,6 @@ from typing import NoReturn
 
 # Names that were exported by `ragkit`, by the package that exports them now.
 _NAMES = {
-    "ragkit.answers": ("read_option",),
     "ragkit.embedders": ("HashingEmbedder",),
     "ragkit.errors": ("RagkitWarning",),
     "ragkit.evaluation": ("RetrievalReport", "compare_retrieval"),
@@ -17,9 +16,9 @@ _NAMES = {
         "memorisation", "mix",
     ),
     "ragkit.index": ("ShardedIndex", "rebuild_index"),
-    "ragkit.ingest": ("load_chunker", "near_duplicates"),
+    "ragkit.ingest": ("near_duplicates",),
     "ragkit.models": (
-        "AdapterSet", "AnswerCache", "LayeredModel", "Price", "Prices", "RateLimit", "ReplayModel", "Retry",
+        "AdapterSet", "AnswerCache", "LayeredModel", "Price", "Prices", "RateLimit", "ReplayModel",
     ),
     "ragkit.records": ("Chat", "Message", "Preference"),
     "ragkit.retriever_training": (

@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "ragkit-check-costs")
     parser.add_argument("--make", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--disk-rounds", type=int, default=2, help="these take seconds each")
     parser.add_argument("--one", choices=["checked", "unchecked"], help="measure once, in this process")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -122,8 +123,8 @@ def main() -> None:
         print(json.dumps(one(given.folder, checked=given.one == "checked")))
         return
     runs: dict[str, list[dict[str, float]]] = {}
-    for place in ("disk", "memory"):
-        for _ in range(given.rounds):
+    for place, rounds in (("disk", given.disk_rounds), ("memory", given.rounds)):
+        for _ in range(rounds):
             for mode in ("unchecked", "checked"):
                 if place == "disk":
                     drop_from_page_cache(given.folder)
@@ -137,7 +138,7 @@ def main() -> None:
         "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "rows": ROWS,
         "dim": DIM,
-        "rounds": given.rounds,
+        "rounds": {"disk": given.disk_rounds, "memory": given.rounds},
         "seconds": seconds,
         "ratios": {
             f"{place}, {part}": round(seconds[f"{place}, checked"][part] / seconds[f"{place}, unchecked"][part], 3)

@@ -23,7 +23,7 @@ from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.results import Results
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_selectors import BM25Selector, EmbeddingSelector, Guard, LabelBalanced
-from ragkit_selectors.persistence import load as load_selector
+from ragkit_selectors import Selecting
 
 VECTORS = np.random.default_rng(0).normal(size=(240, 8)).astype(np.float32)
 IDS = [f"d{n}" for n in range(240)]
@@ -106,7 +106,7 @@ def _make_selector(folder: Path, *, dense: bool) -> None:
 
 
 def _use_selector(folder: Path) -> object:
-    selector = load_selector(folder)
+    selector = Selecting.load(folder)
     found = [selector.select(f"dim lamp {n}", k=4) for n in range(5)]
     return [([example.text() for example in each], [hit.score for hit in each.hits]) for each in found]
 

@@ -181,7 +181,7 @@ def test_an_index_from_the_command_line(tmp_path):
     vectors.write_bytes(vectors.read_bytes()[:-4] + b"\x00\x01\x02\x03")
     damaged = ragkit("index", "verify", folder)
     assert damaged.returncode == 2
-    assert "block 0 of vectors-2.bin is not what was written" in damaged.stderr
+    assert "vectors-2.bin" in damaged.stderr
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,8 @@ def check_base(adapter: str, source: str) -> None:
     else:
         recorded = str(_config_of(adapter).get("base_model_name_or_path") or "")
         if Path(place).is_dir():
-            is_other = Path(recorded).is_dir() and fingerprint_of(recorded) != fingerprint_of(source)
+            known = Path(recorded).is_dir() and not Path(recorded).samefile(place)
+            is_other = known and fingerprint_of(recorded) != fingerprint_of(source)
         else:
             is_other = recorded.count("/") == 1 and not Path(recorded).is_dir() and recorded != place
     if is_other:

@@ -22,8 +22,7 @@ from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.results import Results
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_selectors import BM25Selector, EmbeddingSelector, Guard, LabelBalanced
-from ragkit_selectors import Selecting
+from ragkit_selectors import BM25Selector, EmbeddingSelector, Guard, LabelBalanced, Selecting
 
 VECTORS = np.random.default_rng(0).normal(size=(240, 8)).astype(np.float32)
 IDS = [f"d{n}" for n in range(240)]

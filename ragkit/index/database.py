@@ -389,7 +389,7 @@ class Database:
         self.connection.executemany("INSERT INTO dead VALUES (?)", [(row,) for row in dead])
 
     def move_rows(self, keys: Sequence[int]) -> None:
-        """Assign rows to documents in the order of their keys, from row 0, inside a transaction."""
+        """Assign rows to documents in the order of the given keys, from row 0, inside a transaction."""
         for start in range(0, len(keys), _AT_ONCE):
             part = keys[start : start + _AT_ONCE]
             rows = {key: start + place for place, key in enumerate(part)}

@@ -129,7 +129,7 @@ class Index:
             path: The folder.
             embedder: An embedder to use instead of the one named in the index; it must produce the same vectors.
             device: The device to search on, as in `create`.
-            read_only: Whether to open the index without the lock for writing.
+            read_only: Whether to open the index for reading only, which leaves writing to other processes.
             verify: Whether to verify everything now, which reads the whole folder.
 
         Returns:
@@ -196,7 +196,8 @@ class Index:
 
         Unchanged files are neither read nor embedded again. Chunks of deleted files are removed, and chunks of files
         that can no longer be read are kept. Documents that were not added from this folder are also kept. Folders are
-        identified by name and can therefore be moved; do not sync two folders with the same name.
+        identified by name and can therefore be moved; do not sync two folders with the same name. If you pass documents
+        instead of a folder, all other documents are removed.
 
         Args:
             documents: A folder, or documents, strings or LangChain documents that the index is to contain.

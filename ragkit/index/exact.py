@@ -267,7 +267,7 @@ def _in_pieces(queries: NDArray[np.float32], vectors: NDArray[np.floating], k: i
             order = np.argsort(sign * scores, axis=1, kind="stable")[:, :k]
             scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
         best = scores, rows
-    assert best is not None  # noqa: S101 - there is a vector, so there is a piece
+    assert best is not None  # noqa: S101 - at least one vector, so at least one piece
     return best
 
 

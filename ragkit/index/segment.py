@@ -22,7 +22,7 @@ from ragkit.index.array_file import forget
 from ragkit.index.exact import Found
 
 FLAT_UP_TO = 200_000  # rows up to which "auto" chooses exact search, which is then fast enough
-_A_LIST, _LEAST, _ENOUGH = 256, 64, 2**20  # training vectors: per list, per list if there are many lists, in total then
+_A_LIST, _LEAST, _ENOUGH = 256, 64, 2**20  # training vectors: most per list; minimum per list and in total
 _CHUNK = 65_536
 _READ = 2**20
 _LIMIT = Lock()

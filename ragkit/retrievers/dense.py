@@ -12,7 +12,7 @@ from ragkit.retrievers.base import Hits, RetrieverBase, Where
 
 
 class DenseRetriever(RetrieverBase):
-    """Find the documents whose vectors are nearest to the query's.
+    """Finds the documents whose vectors are nearest to the query's.
 
     Attributes:
         index: The index.

@@ -16,7 +16,7 @@ from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
 
 
 class ExpandingRetriever(RetrieverBase):
-    """Find small chunks, and return them with their neighbouring chunks, or with the whole source.
+    """Finds small chunks, and returns them with their neighbouring chunks, or with the whole source.
 
     Chunks belong to the same source if their metadata have the same ``source`` (and ``row``, for tables). Their
     positions are in ``start`` and ``end``, as `ragkit.load_documents` and chunkers write them. Hits whose texts overlap

@@ -19,7 +19,7 @@ _FURTHER = 4  # factor by which more documents are fetched if a filter leaves to
 
 
 class LangChainRetriever(RetrieverBase):
-    """Query a LangChain vector store or retriever, such as Qdrant, Milvus or pgvector.
+    """Queries a LangChain vector store or retriever, such as Qdrant, Milvus or pgvector.
 
     A retriever keeps its own settings: its filter, its score threshold, its search type, and ``k`` if it sets one.
     Filters work with every store: documents that do not match are excluded, and more are fetched from a vector store

@@ -21,7 +21,7 @@ _LONGEST = 1000  # maximum number of characters of a query written by the model
 
 
 class MultiQueryRetriever(RetrieverBase):
-    r"""Rephrase the query with a language model, search with each phrasing, and fuse the rankings by rank.
+    r"""Rephrases the query with a language model, searches with each phrasing, and fuses the rankings by rank.
 
     The query itself is always included, with the same weight as each of the others. All queries are in `Hit.why` as
     ``queries``.

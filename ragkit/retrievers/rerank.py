@@ -30,7 +30,7 @@ class Reranker(Protocol):
 
 
 class RerankingRetriever(RetrieverBase):
-    """Fetch more hits than requested, and return the best by a reranker, which scores all queries in one batch.
+    """Fetches more hits than requested, and returns the best by a reranker, which scores all queries in one batch.
 
     Attributes:
         base: The retriever of the candidates.
@@ -174,7 +174,7 @@ class QueryLikelihood:
 
 
 class TokenLikeness:
-    """Average, over the query's tokens, of the maximum similarity to a token of the text (Khattab and Zaharia, 2020).
+    """The mean, over the query's tokens, of the maximum similarity to a token of the text (Khattab and Zaharia, 2020).
 
     Works with any embedder that returns token vectors, so it does not need a model of its own.
 

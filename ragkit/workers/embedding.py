@@ -12,7 +12,7 @@ from ragkit.workers.batches import Function
 
 @dataclass(frozen=True, slots=True)
 class EmbedTexts:
-    """Embed texts, the items of a batch, as f32[n, dim].
+    """Embeds texts, the items of a batch, as f32[n, dim].
 
     Attributes:
         embedder: The spec of an embedder, which each worker loads once.

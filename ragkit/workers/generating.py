@@ -34,7 +34,7 @@ _COMPLETION = TypeAdapter(Completion)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateTexts:
-    """Answer prompts, the items of a batch.
+    """Answers prompts, the items of a batch.
 
     If a retry cannot help, for example because a prompt is too long for the model, the result of the prompt is its
     error. A transient error fails the batch, which the pool retries; with ``cache``, responses are not requested twice.

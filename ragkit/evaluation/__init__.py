@@ -1,4 +1,4 @@
-"""Measuring retrieval: `evaluate_retrieval`, tests between two retrievers, and files in the forms of TREC."""
+"""Retrieval evaluation: `evaluate_retrieval`, paired tests between two retrievers, and TREC files."""
 
 from ragkit.evaluation.comparison import Difference as Difference
 from ragkit.evaluation.comparison import compare_retrieval as compare_retrieval

@@ -1,4 +1,4 @@
-"""Whether one retriever is better than another, on the same queries."""
+"""Paired comparison of two retrievers on the same queries."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ragkit.evaluation.measures import RetrievalReport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The first report less the second.
+    """The difference between two reports: the first minus the second.
 
     Attributes:
-        measure: What was compared.
+        measure: The measure compared.
         mean: Mean difference over the queries.
         low: Lower end of its 95 % interval, by the bootstrap over queries.
         high: Upper end.
-        p_value: Two-sided, by randomisation: how often a difference as large comes about when each query's values are
-            exchanged by chance (Smucker et al., 2007).
+        p_value: Two-sided, by a randomisation test: how often a difference as large results if the two values of each
+            query are swapped at random (Smucker et al., 2007).
         queries: Number of queries.
     """
 
@@ -35,7 +35,7 @@ class Difference:
 def compare_retrieval(
     one: RetrievalReport, other: RetrievalReport, *, measure: str | None = None, seed: int = 0
 ) -> Difference:
-    """Compare two retrievers by a paired test.
+    """Compare two retrievers with a paired test.
 
     Args:
         one: A report.
@@ -48,7 +48,7 @@ def compare_retrieval(
 
     Raises:
         UnknownSpecError: If the reports have no such measure.
-        InvalidInputError: If they are of other queries.
+        InvalidInputError: If the reports are of different queries.
     """
     from scipy.stats import permutation_test
 

@@ -1,4 +1,4 @@
-"""How well a retriever finds what was judged to be relevant, and how fast."""
+"""Measures of retrieval quality on judged queries, and of latency."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES = {"nDCG": "ndcg", "RR": "mrr", "AP": "map", "R": "recall", "P": "precisi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Milliseconds that queries take which are asked one at a time, by percentile."""
+    """Percentiles of the time of single queries, in milliseconds."""
 
     p50: float
     p95: float
@@ -30,15 +30,15 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalReport(Mapping[str, float]):
-    """Means over the judged queries by the name of the measure: ``report["ndcg@10"]``.
+    """Means over the judged queries by name of the measure: ``report["ndcg@10"]``.
 
     Attributes:
-        name: What was measured.
-        k: How many hits count.
-        per_query: For each measure its value by query.
-        run: What was found.
-        milliseconds: Time of a query in a batch; None where a file was read.
-        latency: Times of single queries, where these were measured.
+        name: Name of the retriever or run.
+        k: Number of hits evaluated per query.
+        per_query: Values by measure and query.
+        run: The rankings.
+        milliseconds: Time per query in a batch; None for a run that was read from a file.
+        latency: Times of single queries, if they were measured.
     """
 
     name: str
@@ -71,26 +71,25 @@ def evaluate_retrieval(
     batch_size: int = 64,
     latency: int = 0,
 ) -> RetrievalReport:
-    """Measure a retriever on judged queries.
+    """Evaluate a retriever on judged queries.
 
-    nDCG (gain is the grade), mean reciprocal rank, mean average precision, recall and precision, all among the first
-    k, computed by ir-measures. A query that finds nothing counts as 0, and queries without a relevant document are
-    left out.
+    The measures are nDCG (gain is the grade), mean reciprocal rank, mean average precision, recall and precision, all
+    at k, computed by ir-measures. A query without hits scores 0, and queries without a relevant document are excluded.
 
     Args:
-        retriever: What is measured.
-        queries: Texts by id, such as `read_queries` gives.
-        qrels: Grades by query and document, such as `read_qrels` gives.
-        k: How many hits count, at least 1.
+        retriever: The retriever.
+        queries: Texts by id, such as from `read_queries`.
+        qrels: Grades by query and document, such as from `read_qrels`.
+        k: Number of hits evaluated per query, at least 1.
         where: A filter on metadata.
-        batch_size: Queries that are asked together, at least 1.
-        latency: How many queries are also asked one by one, to time them.
+        batch_size: Queries per batch, at least 1.
+        latency: Number of queries that are also run one by one, to measure their time.
 
     Returns:
-        The means, with the values of each query, the ranking and times.
+        The means, with the values of each query, the rankings and times.
 
     Raises:
-        InvalidInputError: If an argument is out of its range, or no query is judged.
+        InvalidInputError: If an argument is invalid, or if no query is judged.
     """
     if type(batch_size) is not int or batch_size < 1 or type(latency) is not int or latency < 0:
         raise InvalidInputError(
@@ -119,16 +118,16 @@ def evaluate_retrieval(
 
 
 def evaluate_run(run: Run, qrels: Qrels, k: int = 10, *, name: str = "run") -> RetrievalReport:
-    """Measure a ranking, such as one that `read_run` read.
+    """Evaluate rankings, such as those from `read_run`.
 
     Args:
-        run: For each query documents with scores, the best first.
+        run: Documents with scores for each query, best first.
         qrels: Grades by query and document.
-        k: How many of them count, at least 1.
-        name: What it is called.
+        k: Number of hits evaluated per query, at least 1.
+        name: Name of the run.
 
     Returns:
-        The means over the judged queries; one that the ranking does not name counts as 0.
+        The means over the judged queries; queries that are missing in the run score 0.
     """
     names = _judged(dict.fromkeys(qrels, ""), qrels, k)
     kept = {query: list(run.get(query, ()))[:k] for query in names}
@@ -138,7 +137,7 @@ def evaluate_run(run: Run, qrels: Qrels, k: int = 10, *, name: str = "run") -> R
 
 
 def _judged(queries: Mapping[str, str], qrels: Qrels, k: int) -> list[str]:
-    """The queries that have a relevant document."""
+    """Return the queries that have a relevant document."""
     if type(k) is not int or k < 1:
         raise InvalidInputError(f"`k` must be a whole number of at least 1, got {k!r}")
     names = [name for name in queries if any(grade > 0 for grade in qrels.get(name, {}).values())]
@@ -150,7 +149,7 @@ def _judged(queries: Mapping[str, str], qrels: Qrels, k: int) -> list[str]:
 
 
 def _values(run: Run, qrels: Qrels, k: int) -> dict[str, dict[str, float]]:
-    """Each measure of each query; the order of the hits counts, not their scores, which may be equal."""
+    """Compute each measure for each query, from the order of the hits and not their scores, which may be equal."""
     require("ir_measures")
     import ir_measures
     from ir_measures import AP, RR, P, R, nDCG
@@ -167,7 +166,7 @@ def _values(run: Run, qrels: Qrels, k: int) -> dict[str, dict[str, float]]:
 def _latency(retriever: Retriever, queries: list[str], k: int, where: Where | None) -> Latency | None:
     if not queries:
         return None
-    retriever.retrieve(queries[0], k, where=where)  # what is loaded at the first call is no query's time
+    retriever.retrieve(queries[0], k, where=where)  # excludes the loading time of the first call
     times = []
     for query in queries:
         began = perf_counter()

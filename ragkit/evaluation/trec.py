@@ -1,4 +1,4 @@
-"""Queries, judgements and rankings in the files of TREC and BEIR."""
+"""Queries, judgements and rankings in the file formats of TREC and BEIR."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Mapping[str, Sequence[tuple[str, float]]]
 
 
 def read_queries(path: str | Path) -> dict[str, str]:
-    """Read queries: JSON lines with ``id`` (or ``_id``) and ``text``, or a line each of id, tab, text.
+    """Read queries: JSON Lines with ``id`` (or ``_id``) and ``text``, or lines of id, tab, text.
 
     Args:
         path: The file.
@@ -25,13 +25,13 @@ def read_queries(path: str | Path) -> dict[str, str]:
         Texts by id.
 
     Raises:
-        DataFileError: If a line is none of these, or an id comes twice.
+        DataFileError: If a line has another format, or if an id occurs twice.
     """
     file, found = Path(path), dict[str, str]()
     for number, line in _lines(file):
         if line.lstrip().startswith("{"):
             try:
-                row = cast("dict[str, object]", read_json(line))  # of a line that begins with a brace
+                row = cast("dict[str, object]", read_json(line))  # an object, as the line begins with a brace
             except InvalidInputError as error:
                 raise DataFileError(file, number, f"{error}; expected one JSON object a line") from error
             name, text = row.get("id", row.get("_id")), row.get("text")
@@ -55,7 +55,7 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
         Grades by query and document; above 0 is relevant.
 
     Raises:
-        DataFileError: If a line is none of these, or a document has two grades for a query.
+        DataFileError: If a line has another format, or if a document has two grades for a query.
     """
     file, found = Path(path), dict[str, dict[str, int]]()
     for number, line in _lines(file):
@@ -73,16 +73,16 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
 
 
 def read_run(path: str | Path) -> dict[str, list[tuple[str, float]]]:
-    """Read a ranking of TREC: ``query Q0 document rank score tag``.
+    """Read rankings in TREC format: ``query Q0 document rank score tag``.
 
     Args:
         path: The file.
 
     Returns:
-        For each query documents with scores, the highest first; equal scores by their rank.
+        Documents with scores for each query, highest score first; ties are sorted by rank.
 
     Raises:
-        DataFileError: If a line is not of this form, or names a document twice.
+        DataFileError: If a line has another format, or repeats a document.
     """
     file, found = Path(path), dict[str, list[tuple[float, int, str]]]()
     seen: set[tuple[str, str]] = set()
@@ -98,15 +98,15 @@ def read_run(path: str | Path) -> dict[str, list[tuple[str, float]]]:
 
 
 def write_run(path: str | Path, run: Run, *, tag: str = "ragkit") -> None:
-    """Write a ranking in the form of TREC.
+    """Write rankings in TREC format.
 
     Args:
         path: The file.
-        run: For each query documents with scores, the best first.
-        tag: What the system is called.
+        run: Documents with scores for each query, best first.
+        tag: Name of the system.
 
     Raises:
-        InvalidInputError: If a name holds white space, which the form cannot express.
+        InvalidInputError: If a name contains white space, which the format does not support.
     """
     lines = []
     for query, hits in run.items():

@@ -1,4 +1,4 @@
-"""The vector index: documents, metadata and vectors that commit together, searched exactly or by FAISS."""
+"""The vector index: documents, metadata and vectors that commit together, with exact or approximate search."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ _HOME_OF = {
     "ShardedIndex": "sharded",
     "rebuild_index": "rebuilding",
 }
-__all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
+__all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - the names are in the table above
 __getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -1,4 +1,4 @@
-"""Adding documents to an index, batch after batch, each of them one commit."""
+"""Adding documents to an index in batches, each of which is one commit."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def add_documents(
     batch_size: int | None,
     pool: WorkerPool | None,
 ) -> list[str]:
-    """Add documents, or put them in the place of those with the same id; see `Index.add`.
+    """Add documents and replace those with the same id; see `Index.add`.
 
     Returns:
         Their ids, in order.
 
     Raises:
-        InvalidInputError: If a document or a vector is not what it should be; its batch is not added.
-        MissingResultsError: If the pool gave texts up; all other documents are added.
+        InvalidInputError: If a document or a vector is invalid; its batch is not added.
+        MissingResultsError: If the pool abandoned texts; all other documents are added.
     """
     store.check_writable()
     if isinstance(documents, str):

@@ -1,4 +1,4 @@
-"""An append-only array on disk: rows of one shape, mapped into memory."""
+"""An append-only array on disk: rows of one shape, memory-mapped for reading."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ from ragkit.errors import CorruptIndexError
 
 
 class ArrayFile:
-    """Rows of a fixed width in a bare binary file; how many of them count is for the caller to say.
+    """Rows of a fixed width in a headerless binary file. The caller keeps track of the number of valid rows.
 
     Attributes:
         path: The file.
-        shape: Shape of a row, ``()`` for single numbers.
-        dtype: Their type.
-        width: Bytes of a row.
+        shape: Shape of a row; ``()`` for scalars.
+        dtype: Data type of the values.
+        width: Bytes per row.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        """Name a file; it need not exist yet."""
+        """Set the path of the file, which need not exist yet."""
         self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
         self.width = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
 
     def view(self, rows: int) -> NDArray[np.generic]:
-        """Map the first rows, read only.
+        """Map the first rows as a read-only array.
 
         Args:
-            rows: How many count.
+            rows: Number of rows.
 
         Returns:
-            The array, of shape [rows, *shape]; its pages come from disk when they are read.
+            An array of shape [rows, *shape]; its pages are read from disk on access.
 
         Raises:
-            CorruptIndexError: If the file is shorter.
+            CorruptIndexError: If the file is too short.
         """
         if not rows:
             return np.zeros((0, *self.shape), dtype=self.dtype)
         size = self.path.stat().st_size if self.path.is_file() else 0
         if size < rows * self.width:
             raise CorruptIndexError(self.path, f"it has {size} bytes, but its {rows} rows take {rows * self.width}")
-        # As a plain array, which costs less to index.
+        # A plain array is faster to index than a memmap.
         return np.asarray(np.memmap(self.path, dtype=self.dtype, mode="r", shape=(rows, *self.shape)))
 
     def write(self, start: int, values: NDArray[np.generic], *, durable: bool = True) -> None:
-        """Write rows from ``start`` on and wait until they are on disk; what stood there is overwritten."""
+        """Write rows at index ``start``, overwriting any that are there, and wait until they are on disk."""
         content = as_bytes(values.astype(self.dtype, copy=False))
         with self.path.open("r+b" if self.path.exists() else "w+b") as file:
-            file.truncate(start * self.width)  # what a crash left behind
+            file.truncate(start * self.width)  # remove rows left by a crash
             file.seek(start * self.width)
             file.write(content)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
         if durable and not start:
-            sync_folder(self.path.parent)  # or a new file could be gone after a power cut
+            sync_folder(self.path.parent)  # otherwise a power cut could lose a new file
 
     def link(self, other: Path, *, durable: bool = True) -> bool:
-        """Take over the content of another file without copying it; this one must not be there yet.
+        """Create this file as a hard link to another file, without copying. This file must not exist yet.
 
         Returns:
-            Whether that was possible; not on a file system without links.
+            Whether the link was created; False on file systems without hard links.
         """
         try:
             os.link(other, self.path)
@@ -75,28 +75,28 @@ class ArrayFile:
         return True
 
     def cut(self, rows: int) -> None:
-        """Cut off what lies past the first rows."""
+        """Truncate the file to the first rows."""
         if self.path.is_file() and self.path.stat().st_size > rows * self.width:
             os.truncate(self.path, rows * self.width)
 
 
 def forget(view: NDArray[np.generic]) -> None:
-    """Let go of the memory of a mapped array that was read; its pages come from the file again when they are needed.
+    """Release the memory of a mapped array; its pages are read from the file again when needed.
 
     Args:
-        view: What `ArrayFile.view` gave; nothing is done for other arrays.
+        view: The result of `ArrayFile.view`; other arrays are ignored.
     """
     if isinstance(view.base, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
         view.base._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def as_bytes(values: NDArray[np.generic]) -> memoryview:
-    """The bytes of an array, not copied where they lie in one piece."""
+    """Return the bytes of an array, without a copy if it is contiguous."""
     return memoryview(np.ascontiguousarray(values)).cast("B")  # type: ignore[arg-type]
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk."""
+    """Wait until the directory entries of a folder are on disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The rows of an array file, each block of which is checked against its checksum before it is first read."""
+"""The rows of an array file in blocks, each verified against its checksum before it is first read."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Blocks:
             file: The file.
             rows: Number of rows.
             database: The database, which stores the checksums.
-            earlier: The rows of an earlier commit in the same file; what was checked then is not checked again.
+            earlier: The rows of an earlier commit in the same file; blocks verified for it are not verified again.
 
         Raises:
             CorruptIndexError: If the file is too short.
         """
         self.path, self.rows = file.path, rows
         self._values = file.view(rows)
-        whole = earlier.rows // BLOCK if earlier else 0  # blocks that the rows added since are not part of
+        whole = earlier.rows // BLOCK if earlier else 0  # blocks without rows added since
         found = dict(database.blocks(file.path.stem, whole))
         later = range(whole, -(-rows // BLOCK))
         try:
@@ -57,7 +57,7 @@ class Blocks:
         """Return all rows.
 
         Raises:
-            CorruptIndexError: If a block is not what was written.
+            CorruptIndexError: If a block does not match its checksum.
         """
         if not self._all_read:
             self._check(np.flatnonzero(self._unread).tolist())
@@ -66,16 +66,16 @@ class Blocks:
 
     @contextmanager
     def checked_meanwhile(self) -> Iterator[NDArray[np.generic]]:
-        """Check all rows in another thread while the ``with`` block computes with them.
+        """Verify all rows in another thread while the ``with`` block computes with them.
 
-        Both read the rows at about the same speed, so that they share what comes from the disk and the caches of the
-        processor, and the check takes hardly any time on a machine with two cores.
+        Both threads read the rows at about the same speed and share disk reads and CPU caches, so the check adds
+        hardly any time on a machine with two cores.
 
         Yields:
-            All rows. What was computed with them must not be used if an error is raised at the end.
+            All rows. Discard anything computed from them if an error is raised at the end of the block.
 
         Raises:
-            CorruptIndexError: If a block is not what was written.
+            CorruptIndexError: If a block does not match its checksum.
         """
         if self._all_read:
             yield self._values
@@ -88,23 +88,23 @@ class Blocks:
                 checked.result()
 
     def since(self, row: int) -> NDArray[np.generic]:
-        """Return the rows from a number on.
+        """Return the rows from an index to the end.
 
         Raises:
-            CorruptIndexError: If a block that holds one of them is not what was written.
+            CorruptIndexError: If a block that contains one of them does not match its checksum.
         """
         first = row // BLOCK
         self._check((np.flatnonzero(self._unread[first:]) + first).tolist())
         return self._values[row:]
 
     def take(self, rows: NDArray[np.integer]) -> NDArray[np.generic]:
-        """Return some rows.
+        """Return rows by index.
 
         Args:
-            rows: int[...], numbers of rows; -1 stands for the last one, as in numpy.
+            rows: int[...], row indices; -1 is the last row, as in NumPy.
 
         Raises:
-            CorruptIndexError: If a block that holds one of them is not what was written.
+            CorruptIndexError: If a block that contains one of them does not match its checksum.
         """
         if not self._all_read:
             blocks = np.unique((rows if rows.size and rows.min() >= 0 else rows % max(1, self.rows)) // BLOCK)
@@ -118,10 +118,10 @@ class Blocks:
             self._unread[block] = False
 
     def problems(self) -> Iterator[str]:
-        """Check all blocks again.
+        """Verify all blocks again.
 
         Yields:
-            What is wrong with them, in words.
+            A description of each problem.
         """
         for block in range(len(self._sums)):
             try:
@@ -133,13 +133,13 @@ class Blocks:
         """Compute the checksums of the blocks that change when rows are appended.
 
         Args:
-            values: The new rows, as they are stored.
+            values: The new rows as stored.
 
         Returns:
-            Numbers of blocks and their checksums.
+            Pairs of block number and checksum.
 
         Raises:
-            CorruptIndexError: If the last block, which the new rows become part of, is not what was written.
+            CorruptIndexError: If the last block, which the new rows extend, does not match its checksum.
         """
         start = self.rows - self.rows % BLOCK
         return block_sums(values, self.rows, self.take(np.arange(start, self.rows)))
@@ -151,12 +151,12 @@ def block_sums(
     """Compute the checksums of blocks.
 
     Args:
-        values: Rows.
-        start: Number of the first of them.
-        before: The rows before it in its block; None if it is the first of a block.
+        values: The rows.
+        start: Index of the first row.
+        before: The preceding rows of its block; None if the first row begins a block.
 
     Yields:
-        Numbers of blocks and their checksums.
+        Pairs of block number and checksum.
     """
     block, offset = divmod(start, BLOCK)
     done = 0

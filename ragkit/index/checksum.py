@@ -1,4 +1,4 @@
-"""The checksum of everything that an index stores: 63 bits of XXH3, which is as fast as memory can be read."""
+"""The checksum of all stored data: 63 bits of XXH3, which is as fast as reading memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-BITS = 2**63  # SQLite stores signed integers of 64 bits
+BITS = 2**63  # SQLite integers are signed and have 64 bits
 
 
 def checksum(data: bytes | memoryview) -> int:
-    """Compute the checksum of some bytes.
+    """Compute the checksum of bytes.
 
     Args:
         data: The bytes.

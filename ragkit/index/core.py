@@ -1,11 +1,11 @@
-"""`Index`: one object in which vectors, ids, texts and metadata commit together.
+"""`Index`: a vector index that commits vectors, ids, texts and metadata together.
 
-The truth is an append-only array file of vectors and a SQLite database. A write appends the vectors, waits for the
-disk, and then commits one transaction that records the new length; what lies past that length does not exist. FAISS is
-used to compute, and its own files are a cache.
+The data are stored in an append-only array file of vectors and a SQLite database. A write appends the vectors, waits
+until they are on disk, and then commits one transaction that records the new length; rows past that length are ignored.
+FAISS is used for computation only, and its files are a cache.
 
-This module is what users see. `store` keeps the commits, `opening` makes and opens it, `adding` and `writing` change
-it, `reading` and `searching` answer, `maintenance` and `checking` look after it.
+This module contains the public API. `store` manages commits, `opening` creates and opens a store, `adding` and `writer`
+change it, `reader` and `searching` answer queries, and `maintenance` and `integrity` compact, tune and verify it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 
 class Index:
-    """Documents found by vectors; made by `create` or `open`, closed by `close` or the end of a ``with`` block.
+    """A vector index of documents. Use `create` or `open` to get one, and `close` or a ``with`` block to close it.
 
-    One process writes at a time, any number read. Any thread may search at any time and sees one commit. In a forked
-    process, an index that was open for writing can only be read.
+    One process can write at a time, while any number of processes read. Any thread may search at any time, and each
+    search sees one commit. In a forked process, an index that was open for writing is read-only.
 
     Attributes:
-        path: The folder; a temporary one for an index in memory.
-        embedder: What turns texts into vectors; None where vectors are given.
+        path: The folder; a temporary folder for an index in memory.
+        embedder: The embedder of texts; None if the index only accepts vectors.
 
     Examples:
         >>> index = Index.create(None, embedder="hash:256")
@@ -62,7 +62,7 @@ class Index:
 
     @property
     def read_only(self) -> bool:
-        """Whether nothing may be written, as in a process that was forked from the one that writes."""
+        """Whether the index is read-only, as it is in a process that was forked from the writer."""
         return self._store.read_only
 
     # -- opening and closing -------------------------------------------------------------------------------------------
@@ -80,24 +80,24 @@ class Index:
         device: Device = "auto",
         exist_ok: bool = False,
     ) -> Self:
-        """Make an empty index.
+        """Create an empty index.
 
         Args:
             path: A new or empty folder; None for an index in memory.
-            embedder: An embedder or its spec; None where all vectors will be given, with ``dim``.
-            dim: Length of a vector, where there is no embedder to say.
-            metric: ``"cosine"`` (vectors are brought to length 1), ``"ip"`` or ``"l2"``.
-            dtype: Precision in which vectors are stored.
+            embedder: An embedder or its spec; None to pass all vectors yourself, which requires ``dim``.
+            dim: Vector length, if there is no embedder.
+            metric: ``"cosine"`` (vectors are normalised to length 1), ``"ip"`` or ``"l2"``.
+            dtype: Data type of the stored vectors.
             factory: ``"flat"`` for exact search, ``"auto"`` to choose by size, a FAISS factory string, or ``"cagra"``
-                for a graph on a GPU, where FAISS was built with cuVS.
-            device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, several of these, or ``"auto"`` for a GPU where FAISS sees one.
-            exist_ok: Whether to open an index that is there already, if it was made with the same arguments.
+                for a graph on a GPU, which requires FAISS with cuVS.
+            device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, several of these, or ``"auto"`` for a GPU if FAISS finds one.
+            exist_ok: Whether to open an existing index if it was created with the same arguments.
 
         Returns:
             The index, open for writing.
 
         Raises:
-            InvalidInputError: If an argument is out of its range, or the folder holds something else.
+            InvalidInputError: If an argument is invalid, or if the folder contains anything else.
         """
         store, loaded = create_store(
             path,
@@ -123,21 +123,21 @@ class Index:
     ) -> Self:
         """Open an index at its last commit.
 
-        Each block of vectors and each document is checked against its checksum when it is first read.
+        Each block of vectors and each document is verified against its checksum when it is first read.
 
         Args:
             path: The folder.
-            embedder: Takes the place of the embedder that the index names; it must give the same vectors.
-            device: Where to search, as in `create`.
-            read_only: Whether to leave writing to others.
-            verify: Whether to check everything now, which reads the whole folder.
+            embedder: An embedder to use instead of the one named in the index; it must produce the same vectors.
+            device: The device to search on, as in `create`.
+            read_only: Whether to open the index for reading only, which leaves writing to other processes.
+            verify: Whether to verify everything now, which reads the whole folder.
 
         Returns:
             The index.
 
         Raises:
-            InvalidInputError: If there is no index, or the embedder is another one.
-            CorruptIndexError: If a part that was read is damaged. Later reads raise it too.
+            InvalidInputError: If there is no index, or if the embedder differs from that of the index.
+            CorruptIndexError: If a part that was read is damaged. Later reads may also raise it.
         """
         store, loaded = open_store(path, embedder=embedder, device=device, read_only=read_only)
         index = cls(store, loaded)
@@ -150,7 +150,7 @@ class Index:
         return index
 
     def close(self) -> None:
-        """Let go of files and of the lock; closing twice does no harm."""
+        """Close the files and release the lock. Safe to call twice."""
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -169,41 +169,42 @@ class Index:
         batch_size: int | None = None,
         pool: WorkerPool | None = None,
     ) -> list[str]:
-        """Add documents, or put them in the place of those with the same id.
+        """Add documents and replace those with the same id.
 
-        Every batch is committed for itself, so an interrupted call has kept what it had done, and the same call again
-        goes on from there: what is stored already is neither embedded nor written again, but where ``vectors`` are
-        given, which may be others. A text that stands in the index under another id is not embedded either.
+        Each batch is a separate commit, so rerun an interrupted call to resume: documents already stored are neither
+        embedded nor written again, unless you pass ``vectors``, which may have changed. A text that is stored under
+        another id is not embedded again either.
 
         Args:
-            documents: Documents, strings or LangChain documents, any number of them; one without an id is called by a
+            documents: An iterable of documents, strings or LangChain documents. The id of a document without one is a
                 hash of its content.
-            vectors: float[n, dim], where the documents were embedded before.
+            vectors: float[n, dim], precomputed embeddings of the documents.
             batch_size: Documents that are embedded and committed together; 1,024, or 16,384 with ``vectors``, if None.
-            pool: Workers that embed; each loads the embedder by its spec. This process alone writes.
+            pool: Workers for embedding; each loads the embedder by its spec. Only this process writes.
 
         Returns:
             Their ids, in order.
 
         Raises:
-            InvalidInputError: If a document or a vector is not what it should be; its batch is not added.
-            MissingResultsError: If the pool gave texts up; all other documents are added.
+            InvalidInputError: If a document or a vector is invalid; its batch is not added.
+            MissingResultsError: If the pool abandoned texts; all other documents are added.
         """
         return add_documents(self._store, self.embedder, documents, vectors=vectors, batch_size=batch_size, pool=pool)
 
     def sync(self, documents: str | Path | Iterable[AnyDocument], *, chunker: str | Chunker = "tokens") -> SyncReport:
-        """Make the index hold a folder's files, or these documents and no others.
+        """Sync the index with a folder, or with a collection of documents.
 
-        A file that has not changed is neither read again nor embedded, the pieces of files that vanished are removed,
-        and those of a file that cannot be read any more stay. Documents that do not come from this folder stay as well.
-        Folders are told apart by their names, so that one may be moved: do not sync two of one name.
+        Unchanged files are neither read nor embedded again. Chunks of deleted files are removed, and chunks of files
+        that can no longer be read are kept. Documents that were not added from this folder are also kept. Folders are
+        identified by name and can therefore be moved; do not sync two folders with the same name. If you pass documents
+        instead of a folder, all other documents are removed.
 
         Args:
-            documents: A folder, for all of its files; or documents, strings or LangChain documents.
-            chunker: How files are cut, see `ragkit.ingest.load_chunker`; tokens are those of the embedder.
+            documents: A folder, or documents, strings or LangChain documents that the index is to contain.
+            chunker: The chunker of files, see `ragkit.ingest.load_chunker`; tokens are those of the embedder.
 
         Returns:
-            What was done.
+            A report of the changes.
         """
         from ragkit.ingest.syncing import sync_documents, sync_folder
 
@@ -216,21 +217,21 @@ class Index:
         """Remove documents.
 
         Args:
-            ids: Their ids; those that are not in the index are passed over.
+            ids: Their ids; unknown ids are ignored.
 
         Returns:
-            How many were removed.
+            The number of documents removed.
         """
         return remove(self._store, checked_texts("ids", ids))
 
     def index_field(self, field: str) -> None:
-        """Keep a table of a metadata field's values, so that filters on it are compiled faster.
+        """Index the values of a metadata field, so that filters on it are evaluated faster.
 
         Args:
             field: The name of the field.
 
         Raises:
-            InvalidInputError: If it is not text.
+            InvalidInputError: If the name is not valid text.
         """
         index_field(self._store, field)
 
@@ -243,28 +244,28 @@ class Index:
         """Read documents by id.
 
         Args:
-            ids: Their ids; those that are not in the index are passed over.
+            ids: Their ids; unknown ids are ignored.
 
         Returns:
-            The documents, in the order of their ids.
+            The documents, in the order of the ids.
         """
         return self._reader.by_ids(checked_texts("ids", ids))
 
     def get_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> list[Document | None]:
-        """Read documents by the keys that `search_vectors` gives.
+        """Read documents by the keys that `search_vectors` returns.
 
         Args:
-            keys: Any number; -1 stands for none.
+            keys: Any number of keys; -1 means no document.
 
         Returns:
-            For each key its document, None where there is none (any more).
+            The document of each key; None for -1 and for documents removed since.
         """
         return self._reader.by_keys(np.asarray(keys, dtype=np.int64).ravel().tolist())
 
     def keys(self, where: Where | None = None) -> NDArray[np.int64]:
-        """The keys of all documents, or of those that a filter lets through, for `get_by_keys`.
+        """Return the keys of all documents, or of those that match a filter, for `get_by_keys`.
 
-        A key is given once and never again: a document whose text is replaced has a new one.
+        Keys are never reused: a document whose text is replaced gets a new one.
 
         Args:
             where: A filter on metadata.
@@ -281,13 +282,13 @@ class Index:
             ids: Their ids.
 
         Returns:
-            f32[n, dim], a row of zeros for an id that is not in the index.
+            f32[n, dim], with zeros for unknown ids.
         """
         return self._reader.vectors_by_ids(checked_texts("ids", ids))
 
     @property
     def version(self) -> int:
-        """Number of the last commit that was seen; it grows with every change."""
+        """Number of the last commit seen; it increases with every change."""
         return self._store.state.facts["version"]
 
     @overload
@@ -299,19 +300,19 @@ class Index:
     def search(
         self, queries: str | Sequence[str], k: int = 10, *, where: Where | None = None
     ) -> list[Hit] | list[list[Hit]]:
-        """Find the documents nearest to a text, or to each of several.
+        """Find the documents nearest to one or several texts.
 
         Args:
             queries: One text or several.
-            k: How many documents, 0 or more.
-            where: A filter on metadata, as `ragkit.where` reads it; it is applied before the search.
+            k: Number of documents, 0 or more.
+            where: A filter on metadata, see `ragkit.where`; it is applied before the search.
 
         Returns:
-            For a text its hits, the best first; for a sequence a list for each. Exact search gives k of them, or all
-            that match where fewer do.
+            The hits of a text, best first; a list of hits for each text of a sequence. Exact search returns k hits, or
+            all matching documents if there are fewer.
 
         Raises:
-            InvalidInputError: If the index has no embedder, or an argument is out of its range.
+            InvalidInputError: If the index has no embedder, or if an argument is invalid.
         """
         if isinstance(queries, str):
             return self.search([queries], k, where=where)[0]
@@ -326,15 +327,15 @@ class Index:
     def search_documents(
         self, queries: NDArray[np.floating], k: int = 10, *, where: Where | None = None
     ) -> list[list[tuple[int, float, Document]]]:
-        """Find the documents nearest to some vectors, all of one commit.
+        """Find the documents nearest to query vectors; all come from one commit.
 
         Args:
             queries: float[m, dim].
-            k: How many documents, 0 or more.
+            k: Number of documents, 0 or more.
             where: A filter on metadata.
 
         Returns:
-            For each query keys, scores and documents, the best first. Other callers may get the same documents: do not
+            Keys, scores and documents for each query, best first. Documents may be shared with other callers: do not
             change their metadata.
         """
         found = self._reader.nearest_documents(np.asarray(queries), k, where)
@@ -343,47 +344,47 @@ class Index:
     def search_vectors(
         self, queries: NDArray[np.floating], k: int = 10, *, where: Where | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the documents nearest to some vectors, without reading their texts.
+        """Find the documents nearest to query vectors, without reading their texts.
 
         Args:
             queries: float[m, dim].
-            k: How many, 0 or more.
+            k: Number of documents, 0 or more.
             where: A filter on metadata.
 
         Returns:
-            f32[m, k] scores, higher for nearer (negative squared distances under ``"l2"``), and i64[m, k] keys for
-            `get_by_keys`; -inf and -1 where fewer match.
+            f32[m, k] scores, higher is nearer (negative squared distances under ``"l2"``), and i64[m, k] keys for
+            `get_by_keys`; padded with -inf and -1 if fewer documents match.
         """
         return self._reader.nearest_keys(np.asarray(queries), k, where)
 
     def get_vectors_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-        """Read vectors by the keys that `search_vectors` gives.
+        """Read vectors by the keys that `search_vectors` returns.
 
         Args:
             keys: n keys.
 
         Returns:
-            f32[n, dim] as they are stored; zeros for -1 and for what was removed and compacted away.
+            f32[n, dim] as stored; zeros for -1 and for removed documents after compaction.
         """
         return self._reader.vectors_by_keys(np.asarray(keys, dtype=np.int64).ravel())
 
     def refresh(self) -> None:
-        """See what another process has committed since; `search` does so by itself."""
+        """Load commits of other processes; `search` does so automatically."""
         self._store.refresh()
 
     def stats(self) -> IndexStats:
-        """Sizes and settings.
+        """Return the size and settings of the index.
 
         Returns:
-            What is committed.
+            The state of the last commit.
         """
         return stats_of(self._store)
 
     def verify(self) -> None:
-        """Check every checksum and that all parts say the same.
+        """Verify every checksum and the consistency of all parts.
 
         Raises:
-            CorruptIndexError: If they do not; it names everything that was found.
+            CorruptIndexError: If there is damage; the message lists all problems.
         """
         from ragkit.index.integrity import problems
 
@@ -393,7 +394,7 @@ class Index:
             raise CorruptIndexError(self.path, "; ".join(found[:20]))
 
     def compact(self) -> None:
-        """Give back the room of removed documents, and build what approximate search needs anew."""
+        """Reclaim space from removed documents, and rebuild the structure for approximate search."""
         from ragkit.index.maintenance import compact
 
         with self._store.changing():
@@ -402,16 +403,16 @@ class Index:
     def tune(
         self, *, target_recall: float = 0.95, k: int = 10, queries: NDArray[np.floating] | None = None, seed: int = 0
     ) -> Mapping[str, float]:
-        """Measure approximate against exact search and choose the fastest setting that is good enough.
+        """Measure approximate against exact search and choose the fastest setting that reaches a recall.
 
         Args:
-            target_recall: Share of the k true neighbours that must be found, above 0 and at most 1.
-            k: How many neighbours.
-            queries: float[m, dim], queries of your own; stored vectors, themselves left out, if None.
-            seed: Seed of the draw of these.
+            target_recall: Share of the k true neighbours to find, above 0 and at most 1.
+            k: Number of neighbours.
+            queries: float[m, dim], your own queries; if None, stored vectors, each excluded from its own neighbours.
+            seed: Seed for sampling the stored vectors.
 
         Returns:
-            The recall that was measured and the setting, which are kept with the index.
+            The measured recall and the setting, which are stored in the index.
         """
         from ragkit.index.maintenance import tune
 

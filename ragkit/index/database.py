@@ -1,4 +1,4 @@
-"""Documents, metadata and the record of what is committed, in SQLite; its transactions are the commits of an index."""
+"""Documents, metadata and commit records in SQLite; its transactions are the commits of an index."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ CREATE TABLE facts (document INTEGER NOT NULL, field TEXT NOT NULL, kind TEXT NO
 CREATE INDEX facts_by_value ON facts (field, kind, value, document);
 CREATE INDEX facts_by_document ON facts (document);
 """
-_AT_ONCE = 5000  # values bound in one statement
-DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes damaged names
+_AT_ONCE = 5000  # values bound per statement
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter if SQLite quotes damaged names
 _OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-_TOGETHER = 50  # rows inserted by one statement, which takes three quarters of the time
+_TOGETHER = 50  # rows inserted per statement, in 75% of the time of single inserts
 
 
 class Stored(NamedTuple):
-    """A document as it stands in the database: its text at the end, where it is not read on the way to the rest."""
+    """A document as stored. The text is the last column, so that reads of other columns skip it."""
 
     key: int
     id: str
@@ -54,23 +54,23 @@ class Stored(NamedTuple):
 
 
 def content_hash(text: str) -> bytes:
-    """What tells whether a text was embedded before: 16 bytes of blake2b."""
+    """Return 16 bytes of blake2b, which identify texts that were embedded before."""
     return blake2b(text.encode(), digest_size=16).digest()
 
 
 def document_checksum(key: int, name: str, row: int, metadata: str, digest: bytes) -> int:
-    """The checksum that is stored beside a document; the hash stands for its text."""
+    """Compute the checksum that is stored with a document; the hash represents its text."""
     return checksum(digest + f"{key} {row} {name}\0{metadata}".encode())
 
 
 def fact_sums(facts: Iterable[Sequence[object]]) -> dict[str, int]:
-    """Compute a checksum for each field of some facts, which does not depend on their order.
+    """Compute an order-independent checksum of facts for each field.
 
     Args:
         facts: Rows of the table ``facts``.
 
     Returns:
-        Checksums by field. Checksums of different documents are added modulo `BITS`.
+        Checksums by field; those of several documents are added modulo `BITS`.
     """
     sums: dict[str, int] = {}
     for key, field, kind, value in facts:
@@ -79,14 +79,14 @@ def fact_sums(facts: Iterable[Sequence[object]]) -> dict[str, int]:
 
 
 def changed(document: Stored, *, row: int | None = None, metadata: str | None = None) -> Stored:
-    """A document with another row or other metadata, and the checksum that goes with them."""
+    """Return a document with another row or other metadata, and a new checksum."""
     new_row, held = document.row if row is None else row, document.metadata if metadata is None else metadata
     sealed = document_checksum(document.key, document.id, new_row, held, document.hash)
     return document._replace(row=new_row, metadata=held, checksum=sealed)
 
 
 def is_bare(folder: Path) -> bool:
-    """Whether a database has no table: who made it was stopped before the first commit."""
+    """Return whether a database has no tables, because its creation was interrupted before the first commit."""
     try:
         with closing(sqlite3.connect(folder / NAME)) as connection:
             return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
@@ -95,7 +95,7 @@ def is_bare(folder: Path) -> bool:
 
 
 def is_text(name: str) -> bool:
-    """Whether a string can stand in the database, as half a surrogate pair cannot."""
+    """Return whether a string can be stored: lone surrogates cannot."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -104,7 +104,7 @@ def is_text(name: str) -> bool:
 
 
 def _end(connection: sqlite3.Connection) -> None:
-    """Undo what is not committed, unless SQLite has done so, as it does when a disk is full."""
+    """Roll back uncommitted changes, unless SQLite has done so, as it does when a disk is full."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")
 
@@ -114,7 +114,7 @@ class _Held:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self.lock = RLock()  # held by who uses it, and by who closes it from another thread
+        self.lock = RLock()  # held while the connection is used, and while another thread closes it
         self._process = os.getpid()
 
     def __del__(self) -> None:
@@ -125,15 +125,15 @@ class _Held:
 
 
 class Database:
-    """One SQLite file; every thread has a connection of its own."""
+    """One SQLite file, with a connection for each thread."""
 
     def __init__(self, folder: Path, *, read_only: bool, durable: bool = True) -> None:
-        """Name the file; connections are opened when they are used.
+        """Set the path of the file; connections are opened on first use.
 
         Args:
             folder: The folder of the index.
-            read_only: Whether nothing may be written.
-            durable: Whether a commit waits for the disk.
+            read_only: Whether writing is disabled.
+            durable: Whether commits wait until the data are on disk.
         """
         self.path = folder / NAME
         self._read_only, self._durable = read_only, durable
@@ -143,7 +143,7 @@ class Database:
 
     @property
     def in_use(self) -> AbstractContextManager[bool]:
-        """The lock of this thread's connection: while it is held, nobody else closes the connection."""
+        """Return the lock of this thread's connection; while it is held, no other thread closes the connection."""
         return self._held().lock
 
     @property
@@ -169,7 +169,7 @@ class Database:
         if self._read_only:
             try:
                 opened.execute("SELECT 1 FROM facts_of_index LIMIT 1").fetchone()
-            except sqlite3.OperationalError:  # a folder where no file for the log can be made
+            except sqlite3.OperationalError:  # the write-ahead log cannot be created in this folder
                 opened.close()
                 opened = self._try(f"{self.path.as_uri()}?mode=ro&immutable=1")
         else:
@@ -182,7 +182,7 @@ class Database:
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
 
     def close(self) -> None:
-        """Close all connections; the last one folds the log into the file."""
+        """Close all connections; the last one merges the write-ahead log into the file."""
         self._closed = True
         opened = list(self._opened)
         self._local = local()
@@ -191,14 +191,14 @@ class Database:
                 held.connection.close()
 
     def forget_connections(self, *, read_only: bool) -> None:
-        """Open new connections from now on, as a forked process must."""
+        """Open new connections from now on, as required after a fork."""
         self._read_only, self._local, self._opened = read_only, local(), WeakSet()
 
     def _is_closed(self) -> InvalidInputError:
         return InvalidInputError(f"{self.path.parent} is closed; open it again")
 
     def create(self, facts: Mapping[str, object]) -> None:
-        """Make the tables and write the first facts."""
+        """Create the tables and write the first facts."""
         with self.transaction() as connection:
             for statement in _SCHEMA.split(";\n"):
                 if statement.strip():
@@ -207,13 +207,13 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write that happens whole or not at all.
+        """Open a write transaction, which is rolled back on errors.
 
         Yields:
             The connection of this thread.
 
         Raises:
-            OSError: If the disk is full, or fails otherwise.
+            OSError: If the disk is full or fails.
             CorruptIndexError: If the database is damaged.
         """
         connection = self.connection
@@ -231,29 +231,29 @@ class Database:
             raise
 
     def begin(self) -> None:
-        """Begin reads of this thread that all see the same commit."""
+        """Begin a snapshot: until `end`, all reads of this thread see the same commit."""
         self.connection.execute("BEGIN")
 
     def end(self) -> None:
-        """End what `begin` began; done twice it does no harm."""
+        """End the snapshot of `begin`. Safe to call twice."""
         if not self._closed:
             _end(self.connection)
 
     def unreadable(self, error: Exception) -> RagkitError:
-        """One of `DAMAGE` as what a user is told."""
+        """Convert one of the errors in `DAMAGE` to an error for users."""
         if self._closed:
             return self._is_closed()
         return CorruptIndexError(self.path, str(error))
 
     def facts(self) -> dict[str, object]:
-        """What is known of the index as a whole.
+        """Return the facts about the index as a whole.
 
         Returns:
             Values by name.
 
         Raises:
             CorruptIndexError: If the database cannot be read.
-            IntegrityError: If it is of another format.
+            IntegrityError: If it has another format.
         """
         connection = self.connection
         try:
@@ -269,7 +269,7 @@ class Database:
         return found
 
     def version(self) -> int:
-        """Number of the commit that the snapshot sees, which is one of the facts."""
+        """Return the number of the commit that the snapshot sees."""
         found = self.connection.execute("SELECT value FROM facts_of_index WHERE name = 'version'").fetchone()
         try:
             return int(found[0])
@@ -284,7 +284,7 @@ class Database:
         )
 
     def by_keys(self, keys: Iterable[int]) -> dict[int, Stored]:
-        """Documents by key; missing ones are left out.
+        """Read documents by key; unknown keys are ignored.
 
         Args:
             keys: The keys.
@@ -293,7 +293,7 @@ class Database:
             The documents.
 
         Raises:
-            CorruptIndexError: If the database cannot be read, or a document is not what was written.
+            CorruptIndexError: If the database cannot be read, or if a document does not match its checksum.
         """
         try:
             with self.in_use:
@@ -302,15 +302,15 @@ class Database:
             raise self.unreadable(error) from error
 
     def by_ids(self, ids: Iterable[str]) -> dict[str, Stored]:
-        """Documents by id; missing ones are left out."""
+        """Read documents by id; unknown ids are ignored."""
         return {found.id: found for found in self._by("id", [name for name in ids if is_text(name)])}
 
     def index_hashes(self) -> None:
-        """Make texts findable by hash, which is of no use to who gives all vectors."""
+        """Create the index of text hashes, which is not needed if the user passes all vectors."""
         self.connection.execute("CREATE INDEX IF NOT EXISTS documents_by_hash ON documents (hash)")
 
     def by_hashes(self, hashes: Iterable[bytes]) -> dict[bytes, Stored]:
-        """One document for each hash of a text; missing ones are left out."""
+        """Read one document for each hash of a text; unknown hashes are ignored."""
         return {found.hash: found for found in self._by("hash", list(hashes))}
 
     def _by(self, column: str, values: Sequence[object]) -> Iterator[Stored]:
@@ -321,7 +321,7 @@ class Database:
             yield from self._checked(self.connection.execute(query, part))
 
     def every(self) -> Iterator[Stored]:
-        """All documents."""
+        """Iterate over all documents."""
         return self._checked(self.connection.execute("SELECT * FROM documents"))
 
     def _checked(self, found: Iterable[Sequence[Any]]) -> Iterator[Stored]:
@@ -336,18 +336,18 @@ class Database:
             yield each
 
     def check(self, stored: Sequence[Any]) -> None:
-        """Check a document against its checksum.
+        """Verify a document against its checksum.
 
         Args:
             stored: The fields of `Stored`, without the text.
 
         Raises:
-            CorruptIndexError: If it is not what was written.
+            CorruptIndexError: If the document does not match its checksum.
         """
         key, name, row, digest, told, metadata = stored
         try:
             intact = document_checksum(key, name, row, metadata, digest) == told
-        except (TypeError, UnicodeEncodeError):  # a changed byte can make any value one of another type
+        except (TypeError, UnicodeEncodeError):  # a corrupted byte can change the type of any value
             intact = False
         if not intact:
             raise CorruptIndexError(self.path, f"document {name!r} is not what was written")
@@ -356,16 +356,16 @@ class Database:
         """Add documents, inside a transaction.
 
         Returns:
-            The checksums of the facts that were added, by field.
+            The checksums of the added facts, by field.
         """
         self._insert("documents", documents)
         return self.insert_facts(((document.key, document.metadata) for document in documents), sorted(indexed))
 
     def insert_facts(self, documents: Iterable[tuple[int, str]], fields: Sequence[str]) -> dict[str, int]:
-        """Add what some fields of documents hold, given by key and metadata, inside a transaction.
+        """Add the facts of documents, given by key and metadata, for some fields, inside a transaction.
 
         Returns:
-            The checksums of the facts that were added, by field.
+            The checksums of the added facts, by field.
         """
         sums = dict.fromkeys(fields, 0)
         facts = (fact for key, held in documents for fact in facts_of(key, held, fields)) if fields else iter(())
@@ -389,7 +389,7 @@ class Database:
         self.connection.executemany("INSERT INTO dead VALUES (?)", [(row,) for row in dead])
 
     def move_rows(self, keys: Sequence[int]) -> None:
-        """Say which rows documents have: the first key has row 0. Inside a transaction."""
+        """Assign rows to documents in the order of the given keys, from row 0, inside a transaction."""
         for start in range(0, len(keys), _AT_ONCE):
             part = keys[start : start + _AT_ONCE]
             rows = {key: start + place for place, key in enumerate(part)}
@@ -409,6 +409,6 @@ class Database:
         )
 
     def blocks(self, file: str, first: int) -> list[tuple[int, int]]:
-        """The blocks of a file from a number on, each with its checksum."""
+        """Return the numbers and checksums of the blocks of a file from a number on."""
         query = "SELECT block, checksum FROM blocks WHERE file = ? AND block >= ?"
         return self.connection.execute(query, (file, first)).fetchall()

@@ -1,4 +1,4 @@
-"""Documents that were read lately: what is found again and again is read and parsed once."""
+"""A cache of recently read documents, so that frequent hits are read and parsed only once."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any, NamedTuple
 from ragkit.index.database import Database, Stored
 from ragkit.records import Document
 
-_MOST = 8 * 2**20  # characters that are kept
+_MOST = 8 * 2**20  # maximum number of cached characters
 
 
 class Found(NamedTuple):
     """A document that was read.
 
     Attributes:
-        stored: As it stands in the database.
-        plain: The document, where all its metadata are scalars; else None, for it must be parsed for every reader.
+        stored: The document as stored.
+        plain: The document if all its metadata are scalars; otherwise None, as it must be parsed for every caller.
     """
 
     stored: Stored
     plain: Document | None
 
     def fresh_metadata(self) -> dict[str, Any] | None:
-        """Metadata that the reader may change; None where there are none."""
+        """Return metadata that the caller may change; None if there are none."""
         if self.plain is None:
             parsed: dict[str, Any] = json.loads(self.stored.metadata)
             return parsed
         return dict(self.plain.metadata) if self.plain.metadata else None
 
     def fresh(self) -> Document:
-        """The document for a reader who may change its metadata."""
+        """Return a document whose metadata the caller may change."""
         return Document(self.stored.text, self.stored.id, self.fresh_metadata())
 
 
 class RecentDocuments:
-    """Reads documents by key and keeps them until the next commit, up to a size."""
+    """Reads documents by key and caches them until the next commit, up to a size."""
 
     def __init__(self, database: Database) -> None:
         """Read from a database."""
@@ -47,18 +47,18 @@ class RecentDocuments:
     def by_keys(
         self, version: int, keys: Collection[int], is_current: Callable[[], bool] | None = None
     ) -> dict[int, Found]:
-        """Documents by key; missing ones are left out.
+        """Read documents by key; unknown keys are ignored.
 
         Args:
-            version: The version of which they are to be.
-            keys: The keys, each once.
-            is_current: Says after a read whether this is still the version of the last commit; what was read is left
-                out where it is not. None inside a snapshot of the version.
+            version: The version of the documents.
+            keys: The keys, without duplicates.
+            is_current: Returns after a read whether this is still the version of the last commit; otherwise documents
+                that were just read are omitted. None inside a snapshot of the version.
 
         Returns:
             The documents.
         """
-        kept_version, kept = self._kept  # read together: another thread may put others in their place
+        kept_version, kept = self._kept  # read as a pair: another thread may replace both
         if kept_version != version or self._size > _MOST:
             kept, self._size = {}, 0
             self._kept = version, kept

@@ -1,4 +1,4 @@
-"""Documents as users have them, read and checked before anything changes."""
+"""Documents as users pass them, read and checked before anything changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ragkit.records import Document
 
 @runtime_checkable
 class LangChainDocument(Protocol):
-    """What LangChain calls a document, recognised by its members."""
+    """A LangChain document, recognised by its attributes."""
 
     page_content: str
     metadata: dict[str, object]
@@ -23,10 +23,10 @@ AnyDocument = Document | str | LangChainDocument
 
 
 class Incoming(NamedTuple):
-    """A document on its way into an index.
+    """A document to be added to an index.
 
     Attributes:
-        id: Its id; where none was given, one made of its content.
+        id: Its id; a hash of its content if the user gave none.
         text: Its text.
         metadata: Its metadata as JSON.
         hash: Hash of the text.
@@ -39,17 +39,17 @@ class Incoming(NamedTuple):
 
 
 def read_documents(batch: Sequence[object], first: int) -> list[Incoming]:
-    """Read some documents.
+    """Read a batch of documents.
 
     Args:
-        batch: Each a `Document`, a string or a LangChain document.
-        first: The number of the first, for messages.
+        batch: Documents, strings or LangChain documents.
+        first: Index of the first document, for error messages.
 
     Returns:
         The documents with their ids.
 
     Raises:
-        InvalidInputError: If one is none of these, or a part of it is not what it should be.
+        InvalidInputError: If an item has another type, or if a part of it is invalid.
     """
     given = [_parts(each, f"documents[{first + place}]") for place, each in enumerate(batch)]
     metadata = all_as_json([held for _, _, _, held in given], first)
@@ -60,17 +60,17 @@ def read_documents(batch: Sequence[object], first: int) -> list[Incoming]:
 
 
 def checked_texts(name: str, several: object) -> list[str]:
-    """Ids or queries as a list.
+    """Check ids or queries and return them as a list.
 
     Args:
-        name: What the argument is called in messages.
+        name: Name of the argument in error messages.
         several: Any number of texts.
 
     Returns:
         The texts.
 
     Raises:
-        InvalidInputError: If they are one text, no texts, or hold something else.
+        InvalidInputError: If the argument is a single text, or contains anything that is not text.
     """
     if isinstance(several, str):
         raise InvalidInputError(f"`{name}` must be a sequence of texts, got one string; put it in a list")
@@ -84,7 +84,7 @@ def checked_texts(name: str, several: object) -> list[str]:
 
 
 def _parts(given: object, where: str) -> tuple[str | None, str, bytes, dict[str, object]]:
-    """Id, text, the same as bytes, and metadata of one document."""
+    """Return id, text, encoded text, and metadata of a document."""
     if isinstance(given, Document):
         text, own, metadata = given.text, given.id, given.metadata
     elif isinstance(given, str):

@@ -1,7 +1,7 @@
-"""Documents of one commit, none of which is missing because the database is damaged.
+"""Documents of one commit, with checks that none is missing because the database is damaged.
 
-Every document has a checksum. What the database does not find is looked up in the array files, which have checksums of
-their own.
+Every document has a checksum. Documents that the database does not find are checked against the array files, which have
+their own checksums.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Listed(NamedTuple):
 
 
 def check_missing(database: Database, state: State, keys: Collection[int]) -> None:
-    """Check that there are no documents with these keys, inside a snapshot.
+    """Check that no documents have these keys, inside a snapshot.
 
     Raises:
-        CorruptIndexError: If there is one.
+        CorruptIndexError: If a document has one of the keys.
     """
     rows = state.rows_of_keys(np.array(list(keys), dtype=np.int64))
     if (rows >= 0).any():
@@ -45,13 +45,13 @@ def by_ids(database: Database, state: State, names: Collection[str]) -> dict[str
     Args:
         database: The database.
         state: The commit that the snapshot sees.
-        names: The ids; those that are not there are left out.
+        names: The ids; unknown ids are ignored.
 
     Returns:
         The documents.
 
     Raises:
-        CorruptIndexError: If a document is not what was written, or is missing.
+        CorruptIndexError: If a document is missing or does not match its checksum.
     """
     found = database.by_ids(names)
     missing = [name for name in names if name not in found and is_text(name)]
@@ -63,14 +63,14 @@ def by_ids(database: Database, state: State, names: Collection[str]) -> dict[str
 
 
 def known_ids(state: State, names: Sequence[str]) -> list[str]:
-    """The names that may be ids of documents; all others are not, which costs no query.
+    """Return the names that may be ids of documents; all others can be ruled out without a query.
 
     Args:
         state: The commit.
         names: The names.
 
     Returns:
-        Those whose hashes are there.
+        The names whose hashes are stored.
     """
     names = [name for name in names if is_text(name)]
     rows = state.rows_of_ids(names)
@@ -87,7 +87,7 @@ def listed(database: Database, state: State) -> Iterator[Listed]:
         The documents.
 
     Raises:
-        CorruptIndexError: If a document is not what was written, or is missing.
+        CorruptIndexError: If a document is missing or does not match its checksum.
     """
     count = 0
     for each in database.connection.execute("SELECT key, id, row, hash, checksum, metadata FROM documents"):

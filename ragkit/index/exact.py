@@ -1,8 +1,8 @@
-"""Exact search: FAISS finds candidates in float32, and their scores in float64 decide.
+"""Exact search: FAISS finds candidates in float32, which are then scored in float64.
 
-Sums in float32 depend on the processor, the number of threads and the size of the batch. So a search takes more
-candidates than it was asked for, scores each of them in float64 (`ragkit.pairwise`), and searches again where a row
-that is not among them could still belong to the result, by a bound on the error of float32 sums.
+Sums in float32 depend on the processor, the number of threads and the batch size. A search therefore fetches more
+candidates than requested and scores each in float64 (`ragkit.pairwise`). It searches again if, by a bound on the error
+of float32 sums, a row outside the candidates could still belong to the result.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from ragkit.pairwise import candidate_scores
 
-GATHER = 0.3  # share of rows up to which those that may be found are copied together and searched alone
+GATHER = 0.3  # share of allowed rows up to which they are copied and searched separately
 _SPARE = 3  # candidates beyond k
-_PIECE = 65_536  # rows of half precision that are widened at once
-_FEW = 4  # queries from which one large product beats one scan a query
+_PIECE = 65_536  # float16 rows converted to float32 at a time
+_FEW = 4  # number of queries from which a matrix product is faster than a scan per query
 _TINY = float(np.finfo(np.float32).tiny)
 _SWITCH = Lock()
 
@@ -43,14 +43,14 @@ def nearest(
     Args:
         queries: f32[m, d].
         vectors: f32 or f16[n, d].
-        k: How many, at least 1.
-        euclidean: Whether the score is the negative squared distance, else the inner product.
-        dead: bool[n], rows that are not to be found.
-        doubt: How far a score in float32 may be from the true one; None to measure the vectors.
-        decimals: Decimals at which scores are compared; None to compare them as float32.
+        k: Number of rows, at least 1.
+        euclidean: Whether the score is the negative squared distance; otherwise the inner product.
+        dead: bool[n], rows to exclude.
+        doubt: Maximum error of a float32 score; None to compute it from the vectors.
+        decimals: Number of decimals at which scores are compared; None to compare them as float32.
 
     Returns:
-        f32[m, k] scores, the best first, and i64[m, k] rows; equal scores in the order of rows. -inf and -1 where there
+        f32[m, k] scores, best first, and i64[m, k] rows; ties in the order of rows. Padded with -inf and -1 if there
         are fewer rows.
     """
     n = len(vectors)
@@ -90,21 +90,21 @@ def settled(
     dead: NDArray[np.bool_] | None = None,
     decimals: int | None = None,
 ) -> Found:
-    """Find the k nearest rows of each query by a search whose scores are known only to within a bound.
+    """Find the k nearest rows of each query by a search whose scores have a bounded error.
 
     Args:
         queries: f32[m, d].
         vectors: float[n, d].
-        k: How many, 1 to the number of rows that may be found.
-        search: Given queries and a number, finds about the nearest rows: scores and rows, the best first.
-        doubt: How far a score that ``search`` gives may be from the true one, for all queries or f64[m].
-        spare: How many candidates beyond k are fetched first.
-        euclidean: Whether the score is the negative squared distance, else the inner product.
-        dead: bool[n], rows that ``search`` may give and that are not to be found.
-        decimals: Decimals at which scores are compared; None to compare them as float32.
+        k: Number of rows, from 1 to the number of rows that are not excluded.
+        search: Function of queries and a number that returns scores and rows of approximately the nearest, best first.
+        doubt: Maximum error of the scores of ``search``, for all queries or f64[m].
+        spare: Number of candidates beyond k to fetch first.
+        euclidean: Whether the score is the negative squared distance; otherwise the inner product.
+        dead: bool[n], rows to exclude although ``search`` may return them.
+        decimals: Number of decimals at which scores are compared; None to compare them as float32.
 
     Returns:
-        f32[m, k] scores, the best first, and i64[m, k] rows; equal scores in the order of rows.
+        f32[m, k] scores, best first, and i64[m, k] rows; ties in the order of rows.
     """
 
     def ranked(near: NDArray[np.int64]) -> Found:
@@ -117,8 +117,8 @@ def settled(
         return ranked(np.tile(np.arange(len(vectors)), (len(queries), 1)))
     rough, near = search(queries, k + spare)
     scores, rows = ranked(near)
-    with np.errstate(invalid="ignore"):  # -inf + inf, where nothing is left and numbers are too large
-        limit = _rounded(rough[:, -1] + doubt, decimals)  # no row that was not fetched scores more
+    with np.errstate(invalid="ignore"):  # -inf + inf, if no rows are left and numbers overflow
+        limit = _rounded(rough[:, -1] + doubt, decimals)  # upper bound on the score of a row that was not fetched
     open_ = ~(scores[:, -1] > limit)
     if open_.any():
         scores[open_], rows[open_] = settled(
@@ -136,15 +136,15 @@ def settled(
 
 
 def merged(parts: Sequence[Found], k: int, decimals: int | None = None) -> Found:
-    """Take the best of several searches over different rows.
+    """Merge the results of several searches over different rows.
 
     Args:
-        parts: Scores and rows of each, m queries.
-        k: How many.
-        decimals: Decimals at which scores are compared; None to compare them as they are.
+        parts: Scores and rows of each search, for m queries.
+        k: Number of rows.
+        decimals: Number of decimals at which scores are compared; None to compare them exactly.
 
     Returns:
-        f32[m, k] and i64[m, k], as `nearest` gives them; a single part as it is.
+        f32[m, k] and i64[m, k], in the format of `nearest`; a single part is returned unchanged.
     """
     if len(parts) == 1:
         return parts[0]
@@ -160,12 +160,12 @@ def in_order(scores: NDArray[np.float32], rows: NDArray[np.int64], decimals: int
     Args:
         scores: f32[m, c].
         rows: i64[m, c].
-        decimals: Decimals at which scores are compared; None to compare them as they are.
+        decimals: Number of decimals at which scores are compared; None to compare them exactly.
 
     Returns:
         Scores and rows of the same shape.
     """
-    with np.errstate(invalid="ignore"):  # -inf - -inf, where rows are missing
+    with np.errstate(invalid="ignore"):  # -inf - -inf, if rows are missing
         steps = scores[:, :-1] - scores[:, 1:]
     if steps.size == 0 or steps.min() > (0 if decimals is None else 10.0**-decimals):
         return scores, rows
@@ -174,12 +174,12 @@ def in_order(scores: NDArray[np.float32], rows: NDArray[np.int64], decimals: int
 
 
 def doubt_of(queries: NDArray[np.float32], longest: float, *, euclidean: bool) -> NDArray[np.float64]:
-    """How far the scores of some queries may be from the true ones when they are computed in float32.
+    """Return the maximum error of scores computed in float32, for each query.
 
     Args:
         queries: f32[m, d].
-        longest: A length that no vector exceeds.
-        euclidean: Whether scores are distances, else inner products.
+        longest: Upper bound on the length of all vectors.
+        euclidean: Whether scores are distances; otherwise inner products.
 
     Returns:
         f64[m].
@@ -189,24 +189,24 @@ def doubt_of(queries: NDArray[np.float32], longest: float, *, euclidean: bool) -
 
 
 def float32_error(dim: int, size: Doubt) -> Doubt:
-    """The largest error of a sum of products in float32, in any order and with or without fused operations.
+    """Return the largest error of a sum of products in float32, in any order and with or without fused operations.
 
-    Each operation is wrong by at most 2**-24 of its result, or by less than the smallest normal number (Higham,
-    "Accuracy and Stability of Numerical Algorithms", section 3.1). The bound has eight operations to spare, for
+    The error of each operation is at most 2**-24 of its result, or less than the smallest normal number (Higham,
+    "Accuracy and Stability of Numerical Algorithms", section 3.1). The bound has a margin of eight operations, for
     distances that are computed from lengths.
 
     Args:
-        dim: How many products are added.
-        size: The product of the lengths of the two vectors; for a distance the square of their sum.
+        dim: Number of products that are added.
+        size: Product of the lengths of the two vectors; for a distance, the square of their sum.
 
     Returns:
-        The error.
+        The error bound.
     """
     return (dim + 8) * (2.0**-24 * 1.01 * size + _TINY)
 
 
 def at_most(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Lengths, rounded up by more than the error of their computation, which is in float32 because that is fast.
+    """Return lengths, rounded up by more than the error of their computation, which is in float32 for speed.
 
     Args:
         vectors: f32 or f16[n, d].
@@ -267,15 +267,15 @@ def _in_pieces(queries: NDArray[np.float32], vectors: NDArray[np.floating], k: i
             order = np.argsort(sign * scores, axis=1, kind="stable")[:, :k]
             scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
         best = scores, rows
-    assert best is not None  # noqa: S101 - there is a vector, so there is a piece
+    assert best is not None  # noqa: S101 - at least one vector, so at least one piece
     return best
 
 
 @contextmanager
 def _large_products() -> Iterator[None]:
-    """Let FAISS multiply matrices for small batches too, which it would search query by query.
+    """Let FAISS use matrix products for small batches too, instead of searching query by query.
 
-    Its switch is one for the whole process, so it is turned under a lock and turned back.
+    The FAISS setting is global, so it is changed under a lock and restored.
     """
     import faiss
 

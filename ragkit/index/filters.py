@@ -1,8 +1,8 @@
-"""Which rows a metadata filter lets through.
+"""Evaluation of metadata filters: which rows match.
 
-What a filter asks of indexed fields is answered by SQL over the table ``facts``, one small statement for each
-condition, and the answers are joined as masks over the rows. For the rest metadata are read and `ragkit.where` decides.
-JSON is never left to SQLite: some of its releases read floats of 17 digits as other numbers, some end text at a NUL.
+Conditions on indexed fields are evaluated in SQL over the table ``facts``, with one small statement per condition, and
+combined as masks over the rows. For other fields, the metadata are read and evaluated by `ragkit.where`. SQLite never
+parses JSON: some of its releases parse floats of 17 digits incorrectly, and some truncate text at a NUL.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from ragkit.index.metadata import fact_of
 from ragkit.index.snapshot import State
 from ragkit.where import MISSING, All, AnyOf, Condition, Equals, Exists, Key, Not, Ordered, fields, parse_where
 
-_KEPT = 16  # filters whose rows are kept
-_AT_ONCE = 5000  # values bound in one statement
+_KEPT = 16  # number of filters whose rows are cached
+_AT_ONCE = 5000  # values bound per statement
 _SIGNS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _Mask = NDArray[np.bool_]
 
 
 class Filters:
-    """The rows of filters, those of the last few kept."""
+    """The rows that match filters, with a cache of the last few filters."""
 
     def __init__(self, database: Database) -> None:
         """Read from a database."""
         self._database = database
         self._known: dict[tuple[int, Condition], NDArray[np.int64]] = {}
-        self._checked: set[str] = set()  # fields whose facts are what was written
-        self._read = -1, np.zeros(0, dtype=np.bool_)  # rows of a generation whose documents are
+        self._checked: set[str] = set()  # fields whose facts have been verified
+        self._read = -1, np.zeros(0, dtype=np.bool_)  # generation, and its rows whose documents have been verified
 
     def rows(self, state: State, where: Mapping[str, object]) -> NDArray[np.int64]:
-        """The rows that a filter lets through.
+        """Return the rows that match a filter.
 
         Args:
-            state: The commit that the snapshot sees which this is called in.
+            state: The commit of the snapshot that the call is made in.
             where: The filter.
 
         Returns:
@@ -56,8 +56,8 @@ class Filters:
         return found
 
     def _rows_read(self, state: State) -> _Mask:
-        """The rows whose documents were checked before; the caller adds to them."""
-        generation, rows = self._read  # read together: another thread may put others in their place
+        """Return the mask of rows whose documents were verified before; the caller updates it."""
+        generation, rows = self._read  # read as a pair: another thread may replace both
         if generation != state.facts["generation"]:
             rows = rows[:0]
         if len(rows) < state.facts["rows"]:
@@ -66,7 +66,7 @@ class Filters:
         return rows
 
     def _check(self, state: State, asked: Iterable[str]) -> None:
-        """Check the facts of fields when they are first used."""
+        """Verify the facts of fields on first use."""
         for field in (set(asked) & state.facts["indexed"].keys()) - self._checked:
             query = "SELECT document, field, kind, value FROM facts WHERE field = ?"
             sums = fact_sums(self._database.connection.execute(query, (field,)))
@@ -83,7 +83,7 @@ class _Reader:
         self._state, self._read = state, read
 
     def mask(self, condition: Condition) -> _Mask:
-        """The rows whose documents fulfil a condition."""
+        """Return the mask of rows whose documents fulfil a condition."""
         state, indexed = self._state, set(self._state.facts["indexed"])
         found = np.ones(len(state.keys), dtype=np.bool_) if state.dead is None else ~state.dead
         rest: list[Condition] = []
@@ -98,16 +98,16 @@ class _Reader:
         mask = np.zeros(self._state.facts["rows"], dtype=np.bool_)
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
-            values = json.loads(f"[{','.join(self._metadata_of(part))}]")  # at once, which is four times as fast
+            values = json.loads(f"[{','.join(self._metadata_of(part))}]")  # one call is four times as fast as many
             mask[part] = [condition.holds(held) for held in values]
         return mask
 
     def _metadata_of(self, rows: NDArray[np.intp]) -> list[str]:
-        """Metadata of the documents of some rows; each document is checked when it is first read."""
+        """Return the metadata of the documents of some rows; each document is verified when it is first read."""
         keys, is_read = self._state.keys_of(rows).tolist(), self._read[rows].all()
         columns = "metadata" if is_read else "key, id, row, hash, checksum, metadata"
         query = f"SELECT {columns} FROM documents WHERE key IN ({_marks(keys)}) ORDER BY key"  # noqa: S608
-        found = self._connection.execute(query, keys).fetchall()  # keys ascend with the rows
+        found = self._connection.execute(query, keys).fetchall()  # keys are ascending, as rows are
         if len(found) < len(keys):
             raise CorruptIndexError(self._database.path, f"{len(keys) - len(found)} documents are missing")
         if not is_read:
@@ -139,12 +139,12 @@ class _Reader:
                 return found
 
     def _having(self, field: str, tests: Iterable[tuple[str, Sequence[object]]]) -> _Mask:
-        """The rows with a fact of this field that passes one of the tests, each SQL with the values bound in it."""
+        """Return the mask of rows with a fact of this field that passes one of the tests, given as SQL and values."""
         mask = np.zeros(self._state.facts["rows"], dtype=np.bool_)
         for test, bound in tests:
             query = f"SELECT document FROM facts WHERE field = ? {test}"  # noqa: S608 - every value is bound
             found = self._connection.execute(query, [field, *bound])
-            # Keys ascend with the rows.
+            # Keys are ascending, as rows are.
             mask[np.searchsorted(self._state.keys, np.fromiter((key for (key,) in found), dtype=np.int64))] = True
         return mask
 

@@ -1,9 +1,9 @@
-"""Search on GPUs: what fits where, one thread a card, and no rule of a card left to chance.
+"""GPU placement for FAISS indexes, and the limits of FAISS on GPU.
 
-A card holds a copy of the first rows; the truth stays on disk, and newer rows are searched on the CPU. Classic GPU
-builds of FAISS ignore filters without a word, cannot remove rows, refuse large k, and break when two threads search at
-once; so rows that must not be found are left out here, large k goes to the CPU, and every card has one thread, which
-puts queries that wait together into one batch.
+A GPU holds a copy of the first rows. The vectors on disk remain authoritative, and newer rows are searched on the CPU.
+Classic GPU builds of FAISS silently ignore filters, cannot remove rows, reject large k, and fail when two threads
+search at once. Excluded rows are therefore filtered here, large k is searched on the CPU, and one worker thread per GPU
+batches pending queries.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ from ragkit.pairwise import candidate_scores
 
 Device = str | Sequence[str]
 Kind: TypeAlias = Literal["single", "half", "ivf-sq8", "cagra"]
-_SCRATCH = 1536 * 2**20  # what FAISS takes for itself on a card
+_SCRATCH = 1536 * 2**20  # bytes that FAISS reserves for itself on a GPU
 _SHARE = 0.9  # of the free memory
-_TOGETHER = 4096  # queries in one batch
-_DECIMALS = 6  # a card adds in an order of its own, so its scores are compared at 1e-6
-_UNKNOWN = 8 * 2**30  # taken for free where nobody can say
-_CHUNK = 1_000_000  # rows that are handed over at once where the build cannot page
+_TOGETHER = 4096  # queries per batch
+_DECIMALS = 6  # GPUs add in a different order, so scores are compared at 1e-6
+_UNKNOWN = 8 * 2**30  # bytes assumed to be free if this cannot be determined
+_CHUNK = 1_000_000  # rows copied at a time if the build of FAISS cannot page
 
 
 class Card(Protocol):
     """One GPU; all calls come from one thread.
 
     Attributes:
-        max_k: The largest k.
-        graphs: Whether it can search CAGRA graphs, as builds with cuVS do.
+        max_k: The largest supported k.
+        graphs: Whether it can search CAGRA graphs, which requires FAISS with cuVS.
     """
 
     max_k: int
     graphs: bool
 
     def free_bytes(self) -> int:
-        """Bytes that can be allocated."""
+        """Return the number of bytes that can be allocated."""
         ...
 
     def put(self, vectors: NDArray[np.floating], *, euclidean: bool, kind: Kind) -> object:
-        """Copy vectors onto the card."""
+        """Copy vectors to the GPU."""
         ...
 
     def search(
         self, index: object, queries: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """FAISS's own search: scores or distances, and rows."""
+        """Search as FAISS does; return scores or distances, and rows."""
         ...
 
 
 class FaissCard:
-    """A real card through FAISS."""
+    """A GPU accessed through FAISS."""
 
     def __init__(self, number: int) -> None:
-        """Take a card; one set of resources for all that is put on it."""
+        """Initialise a GPU, with one set of FAISS resources for all its indexes."""
         import faiss
 
         self._faiss: Any = faiss
@@ -74,11 +74,11 @@ class FaissCard:
         self.max_k = 16_384 if self._cuvs else 2048
 
     def free_bytes(self) -> int:
-        """Bytes that can be allocated."""
+        """Return the number of bytes that can be allocated."""
         for name in ("get_free_memory", "getFreeMemory"):
             if hasattr(self._faiss, name):
                 return int(getattr(self._faiss, name)(self._number))
-        try:  # FAISS does not say, but torch does, where it is installed
+        try:  # FAISS does not report this; torch does, if it is installed
             import torch
 
             return int(torch.cuda.mem_get_info(self._number)[0])
@@ -86,10 +86,10 @@ class FaissCard:
             return _UNKNOWN
 
     def put(self, vectors: NDArray[np.floating], *, euclidean: bool, kind: Kind) -> object:
-        """Copy vectors into an index that is made empty: copying a finished one would take four times the room."""
+        """Copy vectors into an index created empty; copying a finished index would need four times the memory."""
         faiss = self._faiss
         metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
-        if kind == "cagra":  # built at once; nothing can be added
+        if kind == "cagra":  # built in one step; rows cannot be added
             config = faiss.GpuIndexCagraConfig()
             config.device = self._number
             index = faiss.GpuIndexCagra(self._resources, vectors.shape[1], metric, config)
@@ -99,7 +99,7 @@ class FaissCard:
             lists, config = list_count(len(vectors)), faiss.GpuIndexIVFScalarQuantizerConfig()
             config.device = self._number
             eight = faiss.ScalarQuantizer.QT_8bit
-            residuals = True  # FAISS takes positions here
+            residuals = True  # FAISS requires positional arguments here
             arguments = (vectors.shape[1], lists, eight, metric, residuals, config)
             index = faiss.GpuIndexIVFScalarQuantizer(self._resources, *arguments)
             index.train(sample(vectors, lists))
@@ -109,16 +109,16 @@ class FaissCard:
             config = faiss.GpuIndexFlatConfig()
             config.device, config.useFloat16 = self._number, kind == "half"
             index = faiss.GpuIndexFlat(self._resources, vectors.shape[1], metric, config)
-            step = _CHUNK if self._cuvs else max(1, len(vectors))  # classic builds page one large copy by themselves
+            step = _CHUNK if self._cuvs else max(1, len(vectors))  # classic builds page a large copy themselves
         for start in range(0, len(vectors), step):
             index.add(np.ascontiguousarray(vectors[start : start + step], dtype=np.float32))
         return index
 
     def search(self, index: Any, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Search."""
+        """Search an index; see `Card.search`."""
         parameters = None
         if self.graphs and isinstance(index, self._faiss.GpuIndexCagra):
-            # Parameters of another type would be taken for a null pointer; the list must be longer than k.
+            # FAISS would treat parameters of another type as a null pointer; the list must be longer than k.
             parameters = self._faiss.SearchParametersCagra()
             parameters.itopk_size = max(64, 32 * -(-2 * k // 32))
         scores, rows = index.search(queries, k, params=parameters)
@@ -126,39 +126,39 @@ class FaissCard:
 
 
 def list_count(rows: int) -> int:
-    """Lists of an inverted file over so many rows."""
+    """Return the number of lists of an inverted file for a number of rows."""
     return max(1, min(int(4 * math.sqrt(rows)), rows // 39))
 
 
 def sample(vectors: NDArray[np.floating], lists: int) -> NDArray[np.float32]:
-    """Vectors to train an inverted file on, evenly spaced."""
+    """Return evenly spaced vectors to train an inverted file on."""
     rows = np.linspace(0, len(vectors) - 1, min(len(vectors), 256 * lists)).astype(np.int64)
     return np.ascontiguousarray(vectors[rows], dtype=np.float32)
 
 
 def gpu_count() -> int:
-    """Cards that this build of FAISS can use.
+    """Return the number of GPUs that this build of FAISS can use.
 
     Returns:
-        0 for a CPU build, and for a GPU build without a driver.
+        The number of GPUs; 0 for a CPU build, and for a GPU build without a driver.
     """
     import faiss
 
-    # Not hasattr: CPU builds have most of the names, which fail when they are called.
+    # `hasattr` is not enough: CPU builds have most of the names, but the functions fail when called.
     return int(faiss.get_num_gpus()) if "GPU" in faiss.get_compile_options() else 0
 
 
 def card_numbers(device: Device) -> list[int]:
-    """The cards that a device stands for.
+    """Return the numbers of the GPUs that a device names.
 
     Args:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or several of the last form.
 
     Returns:
-        Their numbers; none for the CPU.
+        The GPU numbers; empty for the CPU.
 
     Raises:
-        InvalidInputError: If it stands for nothing, or for a card that is not there.
+        InvalidInputError: If the device is not recognised, or if the GPU does not exist.
     """
     names = [device] if isinstance(device, str) else list(device)
     if names == ["cpu"]:
@@ -184,14 +184,14 @@ def card_numbers(device: Device) -> list[int]:
 
 
 class Plan(NamedTuple):
-    """How rows are put on cards.
+    """The distribution of rows over GPUs.
 
     Attributes:
-        kind: ``"single"`` or ``"half"`` precision, searched exactly; ``"ivf-sq8"``, lists of eight-bit numbers, and
-            ``"cagra"``, a graph, whose best candidates are scored again from the vectors on disk.
-        shards: For each card the rows that it holds, from and to; the same for all where each holds everything.
-        replicated: Whether every card holds everything.
-        reasons: Why nothing better was chosen.
+        kind: ``"single"`` or ``"half"`` precision, searched exactly; ``"ivf-sq8"``, an inverted file of eight-bit
+            numbers; or ``"cagra"``, a graph. The best candidates of the last two are rescored from the vectors on disk.
+        shards: For each GPU, the start and end of the rows that it holds; the same for all if each holds all rows.
+        replicated: Whether every GPU holds all rows.
+        reasons: Why better kinds were rejected.
     """
 
     kind: Kind
@@ -201,26 +201,26 @@ class Plan(NamedTuple):
 
 
 def plan(rows: int, dim: int, free: Sequence[int], *, graph: bool = False) -> Plan | str:
-    """Decide before anything is allocated.
+    """Plan the placement of rows before anything is allocated.
 
-    Every card holds everything where that fits, so that batches are split; else the rows are; else the same in half
-    precision, then in eight bits; else the CPU.
+    If all rows fit on every GPU, each holds a copy and batches are split; otherwise the rows are split. If they do not
+    fit in single precision, half precision and then eight bits are tried, and finally the CPU is used.
 
     Args:
-        rows: How many vectors.
-        dim: Their length.
-        free: Free bytes of each card.
-        graph: Whether a CAGRA graph is wanted, where it fits.
+        rows: Number of vectors.
+        dim: Vector length.
+        free: Free bytes of each GPU.
+        graph: Whether to use a CAGRA graph if it fits.
 
     Returns:
-        The plan, or the reason why the CPU has to do it.
+        The plan, or the reason for searching on the CPU.
     """
     room = [int(_SHARE * each) - _SCRATCH for each in free]
     reasons: list[str] = []
-    # A graph has 64 neighbours a row, and a third more while it is built.
+    # A graph has 64 neighbours per row, and needs a third more memory while it is built.
     sizes: dict[Kind, int] = {"cagra": int(1.3 * (4 * dim + 256))} if graph else {}
     sizes |= {"single": 4 * dim + 4, "half": 2 * dim + 4, "ivf-sq8": int(1.1 * (dim + 8))}
-    for kind, each_row in sizes.items():  # a flat row has its norm beside it, one in a list its number
+    for kind, each_row in sizes.items():  # flat rows are stored with their norm, rows in lists with their number
         if all(rows * each_row <= most for most in room):
             return Plan(kind, ((0, rows),) * len(free), True, tuple(reasons))  # noqa: FBT003 - named in Plan
         reasons.append(f"{rows} x {dim} as {kind} takes {rows * each_row:,} bytes a card, {min(room):,} are free")
@@ -239,10 +239,10 @@ class _Job:
 
 
 class Worker:
-    """The one thread that talks to a card; searches that wait are done as one."""
+    """The only thread that uses a GPU; it batches pending searches."""
 
     def __init__(self, make: Callable[[], Card]) -> None:
-        """Start the thread, which makes the card."""
+        """Start the thread, which initialises the GPU."""
         self._jobs: queue.SimpleQueue[_Job | Callable[[], None] | None] = queue.SimpleQueue()
         self._index: object = None
         self._card: Card
@@ -253,42 +253,42 @@ class Worker:
         self.max_k, self.graphs = self._card.max_k, self._card.graphs
 
     def call(self, work: Callable[[Card], Any]) -> Any:
-        """Do something on the thread and give what it gave."""
+        """Run a function on the thread and return its result."""
         done: Future[Any] = Future()
 
         def job() -> None:
             try:
                 done.set_result(work(self._card))
-            except BaseException as error:  # noqa: BLE001 - goes to who asked
+            except BaseException as error:  # noqa: BLE001 - passed to the caller
                 done.set_exception(error)
 
         self._jobs.put(job)
         return done.result()
 
     def load(self, vectors: NDArray[np.floating], *, euclidean: bool, kind: Kind) -> None:
-        """Put vectors on the card, in the place of those that are there."""
+        """Copy vectors to the GPU; they replace earlier ones."""
 
         def work(card: Card) -> None:
-            self._index = None  # its room first
+            self._index = None  # free its memory first
             self._index = card.put(vectors, euclidean=euclidean, kind=kind)
 
         self.call(work)
 
     def search(self, queries: NDArray[np.float32], k: int) -> Future[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """Ask for the k nearest rows."""
+        """Queue a search for the k nearest rows."""
         job = _Job(queries, k)
         self._jobs.put(job)
         return job.done
 
     def close(self) -> None:
-        """End the thread and free the card."""
+        """Stop the thread and free the GPU."""
         self._jobs.put(None)
         self._thread.join()
 
     def _run(self, make: Callable[[], Card]) -> None:
         try:
             self._card = make()
-        except BaseException as error:  # noqa: BLE001 - goes to who started it
+        except BaseException as error:  # noqa: BLE001 - passed to the constructor
             self._started.set_exception(error)
             return
         self._started.set_result(None)
@@ -303,7 +303,7 @@ class Worker:
         del self._card
 
     def _together(self, first: _Job) -> Any:
-        """Search for all jobs that wait, and give the first thing behind them that is none."""
+        """Run all pending searches as one batch, and return the first queue item after them that is not a search."""
         jobs, total, behind = [first], len(first.queries), None
         while total < _TOGETHER and behind is None:
             try:
@@ -318,7 +318,7 @@ class Worker:
         try:
             queries = np.concatenate([job.queries for job in jobs]) if len(jobs) > 1 else first.queries
             scores, rows = self._card.search(self._index, queries, max(job.k for job in jobs))
-        except BaseException as error:  # noqa: BLE001 - goes to who asked
+        except BaseException as error:  # noqa: BLE001 - passed to the callers
             for job in jobs:
                 job.done.set_exception(error)
         else:
@@ -336,19 +336,19 @@ _END = object()
 
 
 class GpuSegment:
-    """The first rows of an index on one or several cards, searched exactly up to their precision.
+    """The first rows of an index on one or several GPUs, searched exactly up to their precision.
 
     Attributes:
-        rows: How many rows.
-        factory: How `IndexStats` calls it.
-        settings: None to set.
-        plan: How the rows lie.
+        rows: Number of rows.
+        factory: The name in `IndexStats`.
+        settings: Search parameters; always empty.
+        plan: The distribution of rows over GPUs.
     """
 
     def __init__(
         self, vectors: NDArray[np.floating], *, euclidean: bool, workers: Sequence[Worker], made: Plan
     ) -> None:
-        """Copy vectors onto cards."""
+        """Copy vectors to the GPUs."""
         self.rows, self.plan = len(vectors), made
         self.factory = f"{made.kind} on {len(workers)} GPU{'s' * (len(workers) > 1)}"
         self.settings: dict[str, int] = {}
@@ -358,15 +358,15 @@ class GpuSegment:
             worker.load(vectors[start:end], euclidean=euclidean, kind=made.kind)
 
     def search(self, queries: NDArray[np.float32], k: int, barred: NDArray[np.bool_] | None) -> Found:
-        """Find the k nearest rows of each query that are not barred.
+        """Find the k nearest rows of each query, except barred rows.
 
         Args:
             queries: f32[m, d].
-            k: How many.
-            barred: bool[rows], rows that are not to be found; they are left out here, as cards may ignore filters.
+            k: Number of rows.
+            barred: bool[rows], rows to exclude. They are excluded here, as FAISS may ignore filters on GPU.
 
         Returns:
-            f32[m, k] scores and i64[m, k] rows, -inf and -1 where there are fewer.
+            f32[m, k] scores and i64[m, k] rows, padded with -inf and -1 if there are fewer.
         """
         gone = 0 if barred is None else int(np.count_nonzero(barred))
         live = self.rows - gone
@@ -386,11 +386,11 @@ class GpuSegment:
                 rows = np.where(np.isneginf(scores), -1, rows)
                 return merged([(scores, rows), (scores[:, :0], rows[:, :0])], k, _DECIMALS)
             fetch = min(self.rows, 4 * fetch)
-        # More than a card gives, or nothing to find: the CPU has the same vectors.
+        # Search on the CPU if k exceeds the limit of the GPU, or if all rows are barred.
         return nearest(queries, self._vectors, k, euclidean=self._euclidean, dead=barred)
 
     def _again(self, queries: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The true scores of candidates, from the vectors on disk."""
+        """Rescore candidates exactly, from the vectors on disk."""
         scores = candidate_scores(queries, self._vectors, rows, euclidean=self._euclidean)
         return np.where(rows < 0, -np.inf, scores).astype(np.float32)
 
@@ -412,23 +412,23 @@ class GpuSegment:
 
 
 class Gpus:
-    """The cards of an index, and what lies on them."""
+    """The GPUs of an index and their contents."""
 
     def __init__(self, numbers: Sequence[int], make: Callable[[int], Card] = FaissCard) -> None:
-        """Start one thread a card."""
+        """Start one thread per GPU."""
         self._workers = [Worker(lambda number=number: make(number)) for number in numbers]  # type: ignore[misc]
         self.reasons: tuple[str, ...] = ()
 
     def segment(self, vectors: NDArray[np.floating], *, euclidean: bool, factory: str = "auto") -> GpuSegment | None:
-        """Put vectors on the cards.
+        """Copy vectors to the GPUs.
 
         Args:
             vectors: f32 or f16[n, d].
             euclidean: Whether distances are compared.
-            factory: ``"cagra"`` for a graph, where the build of FAISS has it; anything else for exact search.
+            factory: ``"cagra"`` for a graph if the build of FAISS supports it; anything else for exact search.
 
         Returns:
-            The segment; None, with a warning that says why, where the CPU has to do it.
+            The segment. If the vectors must be searched on the CPU, warn with the reason and return None.
         """
         graph = factory.lower() == "cagra" and all(worker.graphs for worker in self._workers)
         free = [worker.call(lambda card: card.free_bytes()) for worker in self._workers]
@@ -441,6 +441,6 @@ class Gpus:
         return GpuSegment(vectors, euclidean=euclidean, workers=self._workers, made=made)
 
     def close(self) -> None:
-        """Free the cards."""
+        """Stop the threads and free the GPUs."""
         for worker in self._workers:
             worker.close()

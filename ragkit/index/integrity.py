@@ -1,4 +1,4 @@
-"""Is an index what was written? Every checksum, and whether all parts say the same."""
+"""Integrity checks of an index: every checksum, and the consistency of its parts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ragkit.index.snapshot import State
 
 
 def problems(folder: Path, database: Database, state: State) -> list[str]:
-    """Look for damage, inside a snapshot.
+    """Check an index for damage, inside a snapshot.
 
     Args:
         folder: The folder of the index.
         database: Its database.
-        state: The commit that the snapshot sees.
+        state: The commit of the snapshot.
 
     Returns:
-        What was found, in words.
+        A description of each problem.
     """
     found: list[str] = []
     checks: list[Callable[[], Iterator[str]]] = [

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a file, held by the operating system for as long as the process lives."""
+"""A lock that allows one writer at a time, held by the operating system until the process ends."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ragkit.errors import IndexLockedError
 
 
 class WriterLock:
-    """Held from construction to `release`. What a dead process left behind does not lock: the system let go of it."""
+    """A file lock, held from construction to `release`. The operating system releases the locks of dead processes."""
 
     def __init__(self, path: Path) -> None:
-        """Take the lock.
+        """Acquire the lock.
 
         Raises:
             IndexLockedError: If another writer holds it.
-            OSError: If the folder cannot be written to.
+            OSError: If the folder is not writable.
         """
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -47,15 +47,15 @@ class WriterLock:
         os.pwrite(file, note.encode(), 0)
 
     def leave(self) -> None:
-        """Leave the lock to the parent process, in a forked one."""
-        if self._let_go.detach():  # and was not released before
-            os.close(self._file)  # otherwise the lock would be held until this process ends too
+        """Leave the lock to the parent process, after a fork."""
+        if self._let_go.detach():  # unless it was released before
+            os.close(self._file)  # otherwise this process would also hold the lock until it ends
 
     def release(self) -> None:
-        """Let go of the lock; twice does no harm."""
+        """Release the lock. Safe to call twice."""
         self._let_go()
 
 
 def _release(file: int) -> None:
     os.truncate(file, 0)
-    os.close(file)  # which unlocks
+    os.close(file)  # releases the lock

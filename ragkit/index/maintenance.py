@@ -27,15 +27,15 @@ _QUERIES = 200
 def compact(store: Store) -> None:
     """Write the live rows into new files, build the segment over them, and commit both.
 
-    Where no row was removed the files stay what they are, under the names of a new generation. A crash before the
-    commit leaves the old files in use; files of other generations are removed afterwards.
+    If no row was removed, the files are unchanged and linked under the names of a new generation. After a crash before
+    the commit, the old files remain in use; files of other generations are removed after the commit.
     """
     state = store.state
     live = np.arange(state.facts["rows"]) if state.dead is None else np.flatnonzero(~state.dead)
     facts = {**state.facts, "generation": state.facts["generation"] + 1, "rows": len(live)}
     old, new = files(store.folder, state.facts), files(store.folder, facts)
     sums: dict[str, dict[int, int]] = {file.path.stem: {} for file in new}
-    _remove(new)  # what a crash left behind may be another name of the files in use
+    _remove(new)  # after a crash, these may be links to the files in use
     linked = state.dead is None and _linked(old, new, durable=store.durable)
     for start in range(0, 0 if linked else len(live), _CHUNK):
         part = live[start : start + _CHUNK]
@@ -56,7 +56,7 @@ def compact(store: Store) -> None:
                 RecallWarning,
                 stacklevel=4,
             )
-    del segment  # it is read from its file below; both at once would take twice the memory
+    del segment  # it is read from its file below; keeping both would double the memory
     with store.committing() as connection:
         if linked:
             for file, before in zip(new, old, strict=True):
@@ -81,7 +81,7 @@ def compact(store: Store) -> None:
 
 
 def _linked(old: Sequence[ArrayFile], new: Sequence[ArrayFile], *, durable: bool) -> bool:
-    """Give files new names beside their old ones; where that cannot be, no new name is left, as they are written to."""
+    """Link files under new names. If this fails, remove all new names, as they are about to be written to."""
     if all(file.link(before.path, durable=durable) for file, before in zip(new, old, strict=True)):
         return True
     _remove(new)
@@ -96,13 +96,13 @@ def _remove(given: Sequence[ArrayFile]) -> None:
 def tune(
     store: Store, *, target_recall: float, k: int, queries: NDArray[np.floating] | None, seed: int
 ) -> Mapping[str, float]:
-    """Double the search effort until recall is reached, then keep the setting.
+    """Double the search effort until the recall is reached, then store the setting.
 
     Returns:
-        The recall, the target, k, the rows that it was measured on, and the setting.
+        The recall, the target, k, the number of rows measured, and the setting.
 
     Raises:
-        InvalidInputError: If an argument is out of its range.
+        InvalidInputError: If an argument is invalid.
     """
     if not 0 < target_recall <= 1 or type(k) is not int or k < 1:
         raise InvalidInputError(
@@ -131,7 +131,7 @@ def tune(
             stacklevel=4,
         )
     tuned = {**found, **best.settings, "target": target_recall, "k": k, "rows": segment.rows}
-    if isinstance(segment, GpuSegment):  # which is no part of what is stored
+    if isinstance(segment, GpuSegment):  # GPU segments are not stored
         return tuned
     told = cast("SegmentFacts", {**cast("SegmentFacts", state.facts["segment"]), "settings": best.settings})
     with store.committing():
@@ -167,11 +167,11 @@ def _measured(
     queries: NDArray[np.float32] | None,
     seed: int,
 ) -> dict[str, float]:
-    """Recall@k of a segment against exact search over the same rows.
+    """Measure the recall@k of a segment against exact search over the same rows.
 
     Returns:
-        ``{"recall": share}``; a row that ties with the k-th true neighbour counts as one, and a stored query not as its
-        own neighbour.
+        ``{"recall": share}``. Rows that tie with the k-th true neighbour count as found; a stored query does not count
+        as its own neighbour.
     """
     own = queries is None
     rows = np.zeros(0, dtype=np.int64)
@@ -192,7 +192,7 @@ def _measured(
 
 
 def _efforts(segment: Segment | GpuSegment) -> list[dict[str, int]]:
-    """The settings to try, each with twice the effort of the one before; one that sets nothing where none can be."""
+    """Return the settings to try, doubling the effort each time; one empty setting if there is no parameter."""
     import faiss
 
     if not isinstance(segment, Segment) or segment.knob is None:

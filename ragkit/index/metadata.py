@@ -1,4 +1,4 @@
-"""Metadata as an index keeps them: as JSON, and as facts that SQLite compares as `ragkit.where` does."""
+"""Storage of metadata: as JSON, and as facts that SQLite compares like `ragkit.where`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ragkit.where import Key, key_of
 
 _TEXT = frozenset({str})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-_DEEPEST = 50  # lists and mappings inside each other; every reader of JSON has a limit somewhere behind it
+_DEEPEST = 50  # maximum nesting of lists and mappings; JSON parsers have limits above it
 
 
 def read_metadata(metadata: object, where: str) -> dict[str, object]:
-    """Metadata as a user has them, as a dictionary that JSON can hold but for what `all_as_json` refuses.
+    """Check metadata and return them as a dictionary; `all_as_json` makes the remaining checks.
 
     Args:
         metadata: The values; None for none.
-        where: What the document is called in messages.
+        where: Name of the document in error messages.
 
     Returns:
         The values.
 
     Raises:
-        InvalidInputError: If a value is of a type that JSON does not have, or a key is no text.
+        InvalidInputError: If a value has a type that JSON does not support, or if a key is not text.
     """
     if metadata is None:
         return {}
@@ -40,26 +40,26 @@ def read_metadata(metadata: object, where: str) -> dict[str, object]:
 
 
 def all_as_json(several: Sequence[dict[str, object]], first: int) -> list[str]:
-    """The metadata of some documents as the database holds them.
+    """Encode the metadata of documents as JSON for the database.
 
     Args:
-        several: What `read_metadata` gave.
-        first: The number of the first document, for messages.
+        several: Results of `read_metadata`.
+        first: Index of the first document, for error messages.
 
     Returns:
-        JSON for each.
+        JSON for each document.
 
     Raises:
-        InvalidInputError: If there is an infinite number, half a surrogate pair, or a number that is too long.
+        InvalidInputError: If there is an infinite number, a lone surrogate, or a number that is too long.
     """
     try:
-        encoded = _JSON.encode(several)  # at once, which is three times as fast
+        encoded = _JSON.encode(several)  # one call is three times as fast as many
         encoded.encode()
     except ValueError:
         parts = []
     else:
         parts = encoded[2:-2].split("}, {")
-    if len(parts) == len(several):  # so there is none inside
+    if len(parts) == len(several):  # the separator does not occur inside the values
         return [f"{{{part}}}" for part in parts]
     return [_as_json(held, f"documents[{first + place}]: metadata") for place, held in enumerate(several)]
 
@@ -75,7 +75,7 @@ def _as_json(held: dict[str, object], where: str) -> str:
 
 
 def facts_of(key: int, metadata: str, fields: Iterable[str]) -> Iterator[tuple[int, str, str, object]]:
-    """The values of some fields of a document, as filters search them.
+    """Extract the values of fields of a document, in the form that filters query.
 
     Args:
         key: The document's key.
@@ -83,7 +83,7 @@ def facts_of(key: int, metadata: str, fields: Iterable[str]) -> Iterator[tuple[i
         fields: The fields.
 
     Yields:
-        Key, field, and what `fact_of` gives: of a list for each element, for an empty one once.
+        Key, field, and the result of `fact_of`: one for each element of a list, or one for an empty list.
     """
     held = json.loads(metadata)
     for field in fields:
@@ -94,7 +94,7 @@ def facts_of(key: int, metadata: str, fields: Iterable[str]) -> Iterator[tuple[i
 
 
 def fact_of(key: Key | None) -> tuple[str, str | int | float | None]:
-    """Kind and value of a fact, equal in SQLite exactly where the keys are."""
+    """Return kind and value of a fact, which are equal in SQLite if and only if the keys are equal."""
     if key is None:
         return "other", None
     kind, value = key
@@ -102,7 +102,7 @@ def fact_of(key: Key | None) -> tuple[str, str | int | float | None]:
 
 
 def _plain(value: object) -> bool | int | float:
-    """A number of numpy as one of Python; a span of time is none, though numpy counts it among them."""
+    """Convert a NumPy number to a Python number; timedeltas are rejected, although NumPy treats them as numbers."""
     if isinstance(value, np.bool_):
         return bool(value)
     if isinstance(value, np.integer) and value.dtype.kind in "iu":
@@ -116,15 +116,15 @@ _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def check_values(value: object, place: str, depth: int = 0) -> None:
-    """Refuse what JSON cannot hold, or would hold as something else.
+    """Check that JSON can represent a value without changing it.
 
     Args:
-        value: What may stand in metadata.
-        place: What it is called in messages.
-        depth: Lists and mappings around it.
+        value: A metadata value.
+        place: Its name in error messages.
+        depth: Number of enclosing lists and mappings.
 
     Raises:
-        InvalidInputError: If there is such a value; it says where.
+        InvalidInputError: If JSON cannot represent the value or a part of it; the message names the position.
     """
     if depth > _DEEPEST:
         raise InvalidInputError(f"{place[:80]}... is nested too deep: at most {_DEEPEST} lists and mappings")
@@ -145,7 +145,7 @@ def check_values(value: object, place: str, depth: int = 0) -> None:
 
 
 def _flaw(value: object) -> str:
-    """What a value is that JSON cannot hold, else an empty string."""
+    """Describe why JSON cannot represent a value; empty if it can."""
     if isinstance(value, str):
         try:
             value.encode()

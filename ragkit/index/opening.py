@@ -1,4 +1,4 @@
-"""Making and opening the store of an index, after a look at everything that was asked."""
+"""Creating and opening the store of an index, after all arguments are checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ragkit.protocols import Embedder
 Metric = Literal["cosine", "ip", "l2"]
 _METRICS = ("cosine", "ip", "l2")
 _DTYPES = ("float32", "float16")
-_LEFT = {"writer.lock", NAME, f"{NAME}-wal", f"{NAME}-shm"}  # by who was stopped while making an index
+_LEFT = {"writer.lock", NAME, f"{NAME}-wal", f"{NAME}-shm"}  # files that an interrupted creation leaves
 
 
 def create_store(
@@ -39,13 +39,13 @@ def create_store(
     device: Device,
     exist_ok: bool,
 ) -> tuple[Store, Embedder | None]:
-    """Make a store, or open one that was made with the same arguments; see `Index.create`.
+    """Create a store, or open one that was created with the same arguments; see `Index.create`.
 
     Returns:
         The store and its embedder.
 
     Raises:
-        InvalidInputError: If an argument is out of its range, or the folder holds something else.
+        InvalidInputError: If an argument is invalid, or if the folder contains anything else.
     """
     if metric not in _METRICS or dtype not in _DTYPES:
         raise InvalidInputError(
@@ -58,7 +58,7 @@ def create_store(
         asked: dict[str, object] = {"metric": metric, "dtype": dtype, "factory": factory}
         if dim is not None:
             asked["dim"] = dim
-        if embedder is None:  # `open_store` has compared any other one
+        if embedder is None:  # `open_store` has compared any other embedder
             asked["embedder"] = None
         _check_made_alike(store, asked)
         return store, opened
@@ -102,7 +102,7 @@ def open_store(
         The store and its embedder.
 
     Raises:
-        InvalidInputError: If there is no index, or the embedder is another one.
+        InvalidInputError: If there is no index, or if the embedder differs from that of the index.
     """
     folder = Path(path)
     if not (folder / NAME).is_file():
@@ -117,7 +117,7 @@ def open_store(
 
 
 def _remove(folder: Path, process: int) -> None:
-    """Remove a temporary folder, but not in a process that was forked from the one that uses it."""
+    """Remove a temporary folder, unless this process was forked from its owner."""
     if os.getpid() == process:
         rmtree(folder, ignore_errors=True)
 
@@ -131,7 +131,7 @@ def _new_folder(path: str | Path | None) -> Path:
 
 
 def _check_made_alike(store: Store, asked: Mapping[str, object]) -> None:
-    """Close and refuse a store that was made with other arguments."""
+    """Close and reject a store that was created with other arguments."""
     made: Mapping[str, object] = {**store.state.facts}
     for name, value in asked.items():
         if value != made[name]:

@@ -1,4 +1,4 @@
-"""Adding documents that a pool embeds: workers embed, this process reads and writes."""
+"""Adding documents with a worker pool: workers embed, and this process reads and writes."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def add_pooled(
     size: int,
     advance: Callable[[int], None],
 ) -> list[str]:
-    """Add documents as `Index.add` does, batch after batch, while workers embed the next ones.
+    """Add documents as `Index.add` does, in batches, while workers embed the next ones.
 
     Args:
         store: The store of the index, open for writing.
-        embedder: Its embedder, which its name can load.
+        embedder: Its embedder, which workers load by name.
         documents: Documents.
         pool: The workers.
-        size: Documents of a batch.
+        size: Documents per batch.
         advance: Called with the number of documents just added.
 
     Returns:
         Their ids, in order.
 
     Raises:
-        InvalidInputError: If a document is not what it should be; those of the batches before it are added.
-        MissingResultsError: If texts could not be embedded; all other documents are added, and it names these.
+        InvalidInputError: If a document is invalid; the documents of earlier batches are added.
+        MissingResultsError: If texts could not be embedded; the error lists them, and all other documents are added.
     """
     work = EmbedTexts(embedder.name, expected=embedder.fingerprint)
     reading = _Reading(store, documents, size)
@@ -73,7 +73,7 @@ def add_pooled(
 
 
 class _Reading:
-    """Documents that were read and are not yet added, with the hashes of those of their texts that are embedded."""
+    """Documents that were read but not yet added, with the hashes of their texts that are being embedded."""
 
     def __init__(self, store: Store, documents: Iterable[object], size: int) -> None:
         self._store, self._rest, self._size = store, iter(documents), size
@@ -81,14 +81,14 @@ class _Reading:
         self.problem: InvalidInputError | None = None
 
     def batches(self) -> Iterator[Batch]:
-        """The texts that are new, neither in the index nor on their way into it."""
+        """Yield batches of new texts, which are neither in the index nor being embedded."""
         count = 0
         while True:
-            try:  # a file is read while it is iterated over
+            try:  # iterating may read a file
                 batch = list(islice(self._rest, self._size))
                 read = read_documents(batch, count)
             except InvalidInputError as error:
-                self.problem = error  # told when what was read before it is added
+                self.problem = error  # raised after the documents before it are added
                 return
             if not batch:
                 return

@@ -1,4 +1,4 @@
-"""Reading an index: documents and vectors by id, by key, or by how near they are."""
+"""Reading an index: documents and vectors by id, by key, or by similarity."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Where = Mapping[str, object]
 
 
 class Reader:
-    """Reads from the commits of a store; `Index` says what its methods give. Any thread may call it."""
+    """Reads from the commits of a store; see `Index` for the results of its methods. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         """Read from a store."""
@@ -32,7 +32,7 @@ class Reader:
         self._recent = RecentDocuments(store.database)
 
     def by_ids(self, ids: Collection[str]) -> list[Document]:
-        """Documents, in the order of their ids; missing ones are left out."""
+        """Return documents in the order of the ids; unknown ids are ignored."""
         with self._store.reading() as state:
             found = by_ids(self._store.database, state, dict.fromkeys(ids))
         return [
@@ -42,7 +42,7 @@ class Reader:
         ]
 
     def by_keys(self, keys: Iterable[int]) -> list[Document | None]:
-        """For each key its document, None where there is none."""
+        """Return the document of each key; None if it does not exist."""
         asked = list(keys)
         with self._store.reading() as state:
             found = self._recent.by_keys(state.facts["version"], set(asked))
@@ -51,14 +51,14 @@ class Reader:
         return [found[key].fresh() if key in found else None for key in asked]
 
     def keys(self, where: Where | None) -> NDArray[np.int64]:
-        """i64[n], the keys of all documents that a filter lets through, ascending."""
+        """Return the keys of all documents that match a filter, i64[n], ascending."""
         with self._store.reading() as state:
             if where is not None:
                 return state.keys_of(self._filters.rows(state, where))
             return state.keys.copy() if state.dead is None else state.keys[~state.dead]
 
     def vectors_by_ids(self, ids: Sequence[str]) -> NDArray[np.float32]:
-        """f32[n, dim], zeros for an id that is not there."""
+        """Return f32[n, dim], with zeros for unknown ids."""
         with self._store.reading() as state:
             found = by_ids(self._store.database, state, dict.fromkeys(ids))
             vectors = np.zeros((len(ids), state.facts["dim"]), dtype=np.float32)
@@ -67,17 +67,17 @@ class Reader:
         return vectors
 
     def vectors_by_keys(self, keys: NDArray[np.int64]) -> NDArray[np.float32]:
-        """f32[n, dim], zeros for a key that is not there."""
+        """Return f32[n, dim], with zeros for unknown keys."""
         with self._store.reading() as state:
             found = np.zeros((len(keys), state.facts["dim"]), dtype=np.float32)
             if state.facts["rows"]:
-                rows = np.minimum(np.searchsorted(state.keys, keys), len(state.keys) - 1)  # keys grow with rows
+                rows = np.minimum(np.searchsorted(state.keys, keys), len(state.keys) - 1)  # keys are ascending
                 known = state.keys[rows] == keys
                 found[known] = state.vectors_of(rows[known])
         return found
 
     def nearest_keys(self, queries: NDArray[np.floating], k: int, where: Where | None) -> Nearest:
-        """f32[m, k] scores and i64[m, k] keys, -inf and -1 where fewer match; no document is read."""
+        """Return f32[m, k] scores and i64[m, k] keys, padded with -inf and -1; documents are not read."""
         self._store.check_open()
         vectors = checked_vectors(queries, "queries", self._store.state.facts)
         if where is None:
@@ -88,13 +88,13 @@ class Reader:
     def nearest_documents(
         self, queries: NDArray[np.floating], k: int, where: Where | None
     ) -> list[list[tuple[int, float, Found]]]:
-        """For each query keys, scores and documents, the best first, all of one commit."""
+        """Return keys, scores and documents for each query, best first, all from one commit."""
         store = self._store
         store.check_open()
         state, result = store.state, None
         vectors = checked_vectors(queries, "queries", state.facts)
-        # Who holds the lock alone writes, so what this object knows is the last commit, and one statement reads the
-        # documents of it; the search is done again, in one view of both, only where a commit came between.
+        # Only the holder of the lock writes, so the state of this object is the last commit, and one statement reads
+        # its documents. The search is repeated in a snapshot only if a commit was made in between.
         if where is None and not store.read_only:
             result = self._nearest(state, vectors, k, None)
             keys = _distinct(result[1])

@@ -1,4 +1,4 @@
-"""A new index of the same documents, with the vectors of another embedder."""
+"""Rebuilding an index with another embedder."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _BATCH = 1024
 
 
 def rebuild_index(index: Index, path: str | Path | None, *, embedder: str | Embedder) -> Index:
-    """Embed the documents of an index by another embedder, such as one that was trained, into a new index.
+    """Embed the documents of an index with another embedder, such as a fine-tuned one, into a new index.
 
-    The old index stays what it is. A rebuild that was stopped goes on when it is called again, and one that is called
-    again later brings what has changed.
+    The old index is unchanged. Rerun an interrupted rebuild to resume; rerun a completed one to apply later changes of
+    the old index.
 
     Args:
-        index: The documents.
+        index: The index of the documents.
         path: A new or empty folder, or that of an earlier rebuild; None for an index in memory.
         embedder: The new embedder or its spec.
 
     Returns:
-        The new index, open for writing, with ids, texts, metadata and settings of the old one.
+        The new index, open for writing, with the ids, texts, metadata and settings of the old one.
 
     Raises:
-        InvalidInputError: If the folder is that of the index itself, or holds something else.
+        InvalidInputError: If the folder is that of the index itself, or if it contains anything else.
 
     Examples:
         >>> old = Index.create(None, embedder="hash:64")
@@ -48,7 +48,7 @@ def rebuild_index(index: Index, path: str | Path | None, *, embedder: str | Embe
     rebuilt = Index.create(
         path,
         embedder=embedder,
-        metric=facts["metric"],  # type: ignore[arg-type]  # one of them, as the index has it
+        metric=facts["metric"],  # type: ignore[arg-type]  # a valid value, as it comes from an index
         dtype=facts["dtype"],  # type: ignore[arg-type]
         factory=facts["factory"],
         exist_ok=path is not None,

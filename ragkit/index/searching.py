@@ -1,4 +1,4 @@
-"""Searching one commit: exact or approximate, whole or filtered."""
+"""Search of one commit: exact or approximate, with or without a filter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ragkit.index.exact import GATHER, Found, merged, nearest
 from ragkit.index.snapshot import State
 
-_DECIMALS = 6  # an approximate index adds in an order of its own, so its scores are compared at 1e-6
+_DECIMALS = 6  # approximate indexes add in a different order, so scores are compared at 1e-6
 
 
 def find(state: State, queries: NDArray[np.float32], k: int, matched: NDArray[np.int64] | None) -> Found:
@@ -19,11 +19,11 @@ def find(state: State, queries: NDArray[np.float32], k: int, matched: NDArray[np
     Args:
         state: The commit.
         queries: f32[m, dim].
-        k: How many, 0 or more.
-        matched: i64, the rows that may be found, ascending; None for all with a document.
+        k: Number of rows, 0 or more.
+        matched: i64, the rows that may be found, ascending; None for all rows with a document.
 
     Returns:
-        f32[m, k] scores and i64[m, k] rows, -inf and -1 where there are fewer.
+        f32[m, k] scores and i64[m, k] rows, padded with -inf and -1 if there are fewer.
     """
     if not k or not len(queries) or not state.live or (matched is not None and not len(matched)):
         return np.full((len(queries), k), -np.inf, dtype=np.float32), np.full((len(queries), k), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""An approximate index of FAISS over the first rows: built from the vectors, kept as a cache, tuned by measuring."""
+"""An approximate FAISS index over the first rows: built from the vectors, stored as a cache, and tuned by measuring."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ragkit.extras import require
 from ragkit.index.array_file import forget
 from ragkit.index.exact import Found
 
-FLAT_UP_TO = 200_000  # rows up to which exact search is fast enough to be the automatic choice
-_A_LIST, _LEAST, _ENOUGH = 256, 64, 2**20  # training vectors of a list, of one where there are many, and of all then
+FLAT_UP_TO = 200_000  # rows up to which "auto" chooses exact search, which is then fast enough
+_A_LIST, _LEAST, _ENOUGH = 256, 64, 2**20  # training vectors: most per list; minimum per list and in total
 _CHUNK = 65_536
 _READ = 2**20
 _LIMIT = Lock()
 
 
 def choose_factory(factory: str, rows: int, *, dtype: str = "float32") -> str | None:
-    """The FAISS factory string for a number of rows.
+    """Return the FAISS factory string for a number of rows.
 
     Args:
-        factory: ``"flat"``, ``"auto"``, ``"cagra"`` (which only GPUs have) or a factory string.
-        rows: How many.
-        dtype: Precision in which vectors are stored; the automatic choice keeps to it.
+        factory: ``"flat"``, ``"auto"``, ``"cagra"`` (only supported on GPUs) or a factory string.
+        rows: Number of rows.
+        dtype: Data type of the stored vectors; the automatic choice uses the same precision.
 
     Returns:
         A factory string; None for exact search.
@@ -46,10 +46,10 @@ def choose_factory(factory: str, rows: int, *, dtype: str = "float32") -> str | 
 
 
 def check_factory(factory: str, dim: int, *, euclidean: bool) -> None:
-    """Refuse what FAISS cannot build, before there are documents.
+    """Check that FAISS can build an index, before documents are added.
 
     Raises:
-        InvalidInputError: If it is no factory string, or none for vectors of this length.
+        InvalidInputError: If the factory string is not valid, or not valid for vectors of this length.
     """
     import faiss
 
@@ -64,7 +64,7 @@ def check_factory(factory: str, dim: int, *, euclidean: bool) -> None:
 
 
 class SegmentFacts(TypedDict):
-    """What the database says of a segment's file."""
+    """The record of a segment's file in the database."""
 
     file: str
     checksum: str
@@ -78,10 +78,10 @@ class Segment:
     """A built index.
 
     Attributes:
-        index: The FAISS index; its labels are rows.
-        rows: How many rows it holds, the first ones.
-        factory: What it was built by.
-        settings: Search parameters by name, ``nprobe`` or ``efSearch``.
+        index: The FAISS index; its labels are row numbers.
+        rows: Number of rows in it, from the first.
+        factory: Its factory string.
+        settings: Search parameters by name: ``nprobe`` or ``efSearch``.
     """
 
     index: Any
@@ -96,7 +96,7 @@ class Segment:
         Args:
             vectors: f32 or f16[n, d].
             factory: A FAISS factory string.
-            euclidean: Whether distances are compared, else inner products.
+            euclidean: Whether distances are compared; otherwise inner products.
 
         Returns:
             The index with default settings.
@@ -113,14 +113,14 @@ class Segment:
             index = faiss.index_factory(d, factory, metric)
             inner = faiss.downcast_index(index)
             if isinstance(inner, faiss.IndexIVFScalarQuantizer) and factory.endswith("SQfp16"):
-                inner.by_residual = False  # what is stored in half precision is then kept as it is
+                inner.by_residual = False  # vectors stored in half precision are then kept unchanged
             if not index.is_trained:
                 lists = int(faiss.extract_index_ivf(index).nlist) if "IVF" in factory else 256
                 size = min(n, _A_LIST * lists, max(_LEAST * lists, _ENOUGH))
                 sample = np.linspace(0, n - 1, size).astype(np.int64)
                 index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))
                 forget(vectors)
-            # Others, such as those of fast scan, keep codes in blocks that only their own `add` fills.
+            # Other types, such as fast scan, keep codes in blocks that only their own `add` fills.
             if type(index) in {faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ}:
                 _fill_lists(index, vectors)
             else:
@@ -131,15 +131,15 @@ class Segment:
         return cls(index, n, factory, _defaults(index))
 
     def search(self, queries: NDArray[np.float32], k: int, barred: NDArray[np.bool_] | None) -> Found:
-        """Find about the k nearest rows of each query.
+        """Find approximately the k nearest rows of each query.
 
         Args:
             queries: f32[m, d].
-            k: How many.
-            barred: bool[rows], rows that are not to be found.
+            k: Number of rows.
+            barred: bool[rows], rows to exclude.
 
         Returns:
-            f32[m, k] scores, higher for nearer, and i64[m, k] rows, -inf and -1 where there are fewer.
+            f32[m, k] scores, higher is nearer, and i64[m, k] rows, padded with -inf and -1 if there are fewer.
         """
         import faiss
 
@@ -150,7 +150,7 @@ class Segment:
         return scores.astype(np.float32), rows
 
     def with_settings(self, settings: dict[str, int]) -> Segment:
-        """The same index, searched in another way."""
+        """Return the same index with other search parameters."""
         return Segment(self.index, self.rows, self.factory, {**self.settings, **settings})
 
     def write(self, path: Path) -> str:
@@ -160,13 +160,13 @@ class Segment:
             The checksum of the file.
 
         Raises:
-            OSError: If it cannot be written, such as on a full disk; nothing of it is left then.
+            OSError: If it cannot be written, for example on a full disk; the partial file is removed.
         """
         import faiss
 
         partial = path.with_name(path.name + ".partial")
         try:
-            faiss.write_index(self.index, str(partial))  # a copy in memory first would take as much again
+            faiss.write_index(self.index, str(partial))  # serialising in memory first would double the memory
         except RuntimeError as error:
             partial.unlink(missing_ok=True)
             raise OSError(f"{partial} cannot be written: {error}") from error
@@ -178,18 +178,18 @@ class Segment:
 
     @classmethod
     def read(cls, path: Path, told: SegmentFacts) -> Segment:
-        """Read what `write` wrote.
+        """Read an index that `write` wrote.
 
         Args:
             path: The file.
-            told: What the database says of it.
+            told: Its record in the database.
 
         Returns:
             The index.
 
         Raises:
-            CorruptIndexError: If the file is not the one that was written.
-            FileNotFoundError: If it is not there.
+            CorruptIndexError: If the file does not match its record.
+            FileNotFoundError: If the file does not exist.
         """
         require("faiss")
 
@@ -205,7 +205,7 @@ class Segment:
 
     @property
     def knob(self) -> str | None:
-        """The search parameter that trades time for recall; None where there is none."""
+        """The search parameter that trades time for recall; None if there is none."""
         return next(iter(_defaults(self.index)), None)
 
     def _parameters(self, selector: object) -> object:
@@ -214,7 +214,7 @@ class Segment:
         given: dict[str, object] = dict(self.settings) | ({"sel": selector} if selector is not None else {})
         if not given:
             return None
-        # Parameters of another kind than the index would be misread, so they are made by its type.
+        # FAISS misreads parameters of the wrong type, so their type must match the index.
         inner = faiss.downcast_index(self.index)
         kinds = ((faiss.IndexIVF, faiss.SearchParametersIVF), (faiss.IndexHNSW, faiss.SearchParametersHNSW))  # type: ignore[attr-defined]
         for kind, parameters in kinds:
@@ -227,23 +227,23 @@ class Segment:
 
 
 class SegmentFile:
-    """The file of a segment, which is checked and read when it is first needed.
+    """The file of a segment, verified and read on first use.
 
     Attributes:
         path: The file.
-        told: What the database says of it.
-        is_read: Whether it was read.
+        told: Its record in the database.
+        is_read: Whether it has been read.
     """
 
     def __init__(self, path: Path, told: SegmentFacts) -> None:
-        """Name the file and what the database says of it."""
+        """Set the file and its record in the database."""
         self.path, self.told = path, told
         self._lock = Lock()
         self.is_read = False
         self._segment: Segment | None = None
 
     def load(self) -> Segment | None:
-        """The segment; None, with a warning, if the file is damaged."""
+        """Return the segment; if the file is damaged, warn and return None."""
         if not self.is_read:
             with self._lock:
                 if not self.is_read:
@@ -263,14 +263,14 @@ class SegmentFile:
 
 
 def _parts(vectors: NDArray[np.floating]) -> Iterator[NDArray[np.float32]]:
-    """A mapped file a part at a time, as FAISS takes it; what was read does not stay in memory."""
+    """Yield a mapped file in parts, as float32 for FAISS; parts that were read are released from memory."""
     for start in range(0, len(vectors), _CHUNK):
         yield np.ascontiguousarray(vectors[start : start + _CHUNK], dtype=np.float32)
         forget(vectors)
 
 
 def _fill_lists(index: Any, vectors: NDArray[np.floating]) -> None:
-    """Do what `add` does; but each list gets its memory at once, as growing ones take up to twice as much."""
+    """Add vectors as `add` does, but allocate each list once, as growing lists take up to twice the memory."""
     import faiss
 
     nearest = np.concatenate([index.quantizer.assign(part, 1)[:, 0] for part in _parts(vectors)])
@@ -296,10 +296,10 @@ def _defaults(index: Any) -> dict[str, int]:
 
 
 def read_faiss(content: bytes) -> Any:
-    """Read a FAISS index, no part of which may claim to be longer than the file.
+    """Read a FAISS index, and reject parts that claim to be longer than the file.
 
     Returns:
-        The index of FAISS.
+        The FAISS index.
     """
     import faiss
 
@@ -309,7 +309,7 @@ def read_faiss(content: bytes) -> Any:
 
 @contextmanager
 def _limited(size: int) -> Iterator[None]:
-    """Let no vector that FAISS reads be longer than some bytes; the limit is one for the whole process."""
+    """Limit the length in bytes of the vectors that FAISS reads; the limit applies to the whole process."""
     import faiss
 
     with _LIMIT:

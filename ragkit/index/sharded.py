@@ -1,4 +1,4 @@
-"""`ShardedIndex`: several indexes searched as one, each built for itself, on a machine of its own if you like."""
+"""`ShardedIndex`: several indexes searched as one. Each can be built separately, on a machine of its own."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ragkit.index.exact import Found, merged
 from ragkit.protocols import Embedder
 from ragkit.records import Document, Hit, span_of
 
-_KEYS = 2**40  # keys of one shard
+_KEYS = 2**40  # keys per shard
 
 
 class ShardedIndex:
-    """Indexes whose documents stand one after another, as if they were added to one index in this order.
+    """A concatenation of indexes, as if their documents had been added to one index in this order.
 
-    Where all of them search exactly, answers are those of that one index, ties included.
+    If all of them use exact search, the results are those of this one index, including the order of ties.
 
     Attributes:
         shards: The indexes.
@@ -40,7 +40,7 @@ class ShardedIndex:
         """Join open indexes; `close` closes them.
 
         Raises:
-            InvalidInputError: If there is none, or two differ in metric, length or embedder.
+            InvalidInputError: If there are no indexes, or if two differ in metric, vector length or embedder.
         """
         if not shards:
             raise InvalidInputError("`shards` is empty; give at least one index")
@@ -59,14 +59,14 @@ class ShardedIndex:
         """Open folders for reading.
 
         Args:
-            paths: Folders of indexes, in the order in which their documents count.
-            embedder: Takes the place of the embedder that they name; it must give the same vectors.
+            paths: Folders of indexes, in the order of their documents.
+            embedder: An embedder to use instead of the one named in the indexes; it must produce the same vectors.
 
         Returns:
             The index.
 
         Raises:
-            InvalidInputError: If a folder holds no index, or they do not go together.
+            InvalidInputError: If a folder contains no index, or if the indexes are not compatible.
         """
         with ExitStack() as opened:
             shards = [opened.enter_context(Index.open(path, embedder=embedder, read_only=True)) for path in paths]
@@ -75,7 +75,7 @@ class ShardedIndex:
         return made
 
     def close(self) -> None:
-        """Close all shards; closing twice does no harm."""
+        """Close all shards. Safe to call twice."""
         for each in self.shards:
             each.close()
 
@@ -99,19 +99,19 @@ class ShardedIndex:
     def search(
         self, queries: str | Sequence[str], k: int = 10, *, where: Mapping[str, object] | None = None
     ) -> list[Hit] | list[list[Hit]]:
-        """Find the documents nearest to a text, or to each of several, as `Index.search` does.
+        """Find the documents nearest to one or several texts, as `Index.search` does.
 
         Args:
-            queries: One text or several; they are embedded once.
-            k: How many documents, 0 or more.
+            queries: One text or several; each is embedded once for all shards.
+            k: Number of documents, 0 or more.
             where: A filter on metadata.
 
         Returns:
-            For a text its hits, the best first; for a sequence a list for each.
+            The hits of a text, best first; a list of hits for each text of a sequence.
 
         Raises:
-            InvalidInputError: If there is no embedder, or an argument is out of its range.
-            IntegrityError: If two shards hold documents with the same id.
+            InvalidInputError: If there is no embedder, or if an argument is invalid.
+            IntegrityError: If two shards contain documents with the same id.
         """
         if isinstance(queries, str):
             return self.search([queries], k, where=where)[0]
@@ -135,30 +135,30 @@ class ShardedIndex:
     def search_vectors(
         self, queries: NDArray[np.floating], k: int = 10, *, where: Mapping[str, object] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the documents nearest to some vectors, without reading their texts.
+        """Find the documents nearest to query vectors, without reading their texts.
 
         Args:
             queries: float[m, dim].
-            k: How many, 0 or more.
+            k: Number of documents, 0 or more.
             where: A filter on metadata.
 
         Returns:
-            f32[m, k] scores and i64[m, k] keys for `get_by_keys`; -inf and -1 where fewer match.
+            f32[m, k] scores and i64[m, k] keys for `get_by_keys`; padded with -inf and -1 if fewer documents match.
         """
         parts: list[Found] = []
         for number, each in enumerate(self.shards):
             scores, keys = each.search_vectors(queries, k, where=where)
-            parts.append((scores, np.where(keys < 0, -1, keys + number * _KEYS)))  # keys grow as documents are added
+            parts.append((scores, np.where(keys < 0, -1, keys + number * _KEYS)))  # keys increase with each document
         return merged(parts, k)
 
     def get_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> list[Document | None]:
-        """Read documents by the keys that `search_vectors` gives.
+        """Read documents by the keys that `search_vectors` returns.
 
         Args:
-            keys: Any number; -1 stands for none.
+            keys: Any number of keys; -1 means no document.
 
         Returns:
-            For each key its document, None where there is none (any more).
+            The document of each key; None for -1 and for documents removed since.
         """
         flat = np.asarray(keys, dtype=np.int64).ravel()
         found: list[Document | None] = [None] * len(flat)
@@ -174,20 +174,20 @@ class ShardedIndex:
         """Read documents by id.
 
         Args:
-            ids: Their ids; those that are in no shard are passed over.
+            ids: Their ids; unknown ids are ignored.
 
         Returns:
-            The documents, in the order of their ids.
+            The documents, in the order of the ids.
         """
         names = checked_texts("ids", ids)
         found = {document.id: document for each in reversed(self.shards) for document in each.get(names)}
         return [found[name] for name in names if name in found]
 
     def verify(self) -> None:
-        """Check every shard, and that no id stands in two.
+        """Verify every shard, and check that ids are unique across shards.
 
         Raises:
-            IntegrityError: If something is wrong.
+            IntegrityError: If there is damage, or if an id occurs in two shards.
         """
         home: dict[str, Path] = {}
         for each in self.shards:

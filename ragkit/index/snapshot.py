@@ -1,4 +1,4 @@
-"""What is committed, as a reader sees it: arrays of a fixed length that never change under a search."""
+"""A commit as a reader sees it: arrays of a fixed length that never change during a search."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ragkit.index.gpu import GpuSegment
 from ragkit.index.ids import IdHashes
 from ragkit.index.segment import Segment, SegmentFacts, SegmentFile
 
-_UNIT = np.float64(1.001)  # more than the rounding to half precision can make of the length of a unit vector
+_UNIT = np.float64(1.001)  # upper bound on the length of a unit vector rounded to half precision
 
 
 class Facts(TypedDict):
-    """What the database says of an index as a whole.
+    """The database's facts about an index as a whole.
 
     Attributes:
         dead: Checksum of the numbers of the rows without a document.
@@ -49,12 +49,12 @@ class Facts(TypedDict):
 
 
 def sealed(facts: Facts) -> dict[str, object]:
-    """Facts with a checksum of them all."""
+    """Return facts with a checksum of all of them."""
     return {**facts, "seal": checksum(json.dumps(facts, sort_keys=True).encode())}
 
 
 def read_facts(database: Database) -> Facts:
-    """Read the facts and check their seal.
+    """Read the facts and verify their checksum.
 
     Args:
         database: The database.
@@ -63,7 +63,7 @@ def read_facts(database: Database) -> Facts:
         The facts.
 
     Raises:
-        CorruptIndexError: If they are not what was written.
+        CorruptIndexError: If they do not match the checksum.
     """
     found = database.facts()
     seal = found.pop("seal", None)
@@ -74,27 +74,27 @@ def read_facts(database: Database) -> Facts:
 
 
 def rows_checksum(rows: NDArray[np.integer]) -> int:
-    """The checksum of the numbers of rows, in ascending order."""
+    """Compute the checksum of row numbers, which must be ascending."""
     return checksum(rows.astype("<i8").tobytes())
 
 
 class Longest:
-    """The length of the longest of some vectors to which others may be added; each is measured once, when needed."""
+    """The maximum length of the vectors in a growing array; each vector is measured once, when needed."""
 
     def __init__(self) -> None:
-        """Begin with no vectors."""
+        """Start without vectors."""
         self._known = (0, 0.0)
 
     def of(self, vectors: NDArray[np.floating]) -> float:
-        """A length that no vector exceeds.
+        """Return an upper bound on the length of all vectors.
 
         Args:
-            vectors: float[n, d], those of earlier calls first.
+            vectors: float[n, d]; those of earlier calls come first.
 
         Returns:
-            A length, hardly larger than that of the longest.
+            A bound that is only slightly larger than the longest vector.
         """
-        rows, length = self._known  # read together: another thread may put others in their place
+        rows, length = self._known  # read as a pair: another thread may replace both
         if rows < len(vectors):
             length = max(length, float(at_most(vectors[rows:]).max()))
             self._known = len(vectors), length
@@ -106,14 +106,14 @@ class State:
     """One commit.
 
     Attributes:
-        facts: What the database said.
+        facts: The facts in the database.
         vector_blocks: f32 or f16[rows, dim], mapped.
         key_blocks: i64[rows], mapped.
         id_blocks: i64[rows], hashes of ids, mapped.
-        dead: bool[rows], rows without a document; None where there is none.
+        dead: bool[rows], rows without a document; None if all rows have one.
         built: An approximate index over the first rows, which `segment` loads.
-        measured: What is known of the lengths of the vectors; shared by the commits of a generation.
-        hashes: What is known of the order of the hashes; shared likewise.
+        measured: The maximum vector length, shared by the commits of a generation.
+        hashes: The sort order of the hashes, shared in the same way.
     """
 
     facts: Facts
@@ -127,17 +127,17 @@ class State:
 
     @property
     def blocks(self) -> tuple[Blocks, Blocks, Blocks]:
-        """The rows of `files`."""
+        """The blocks of `files`."""
         return self.vector_blocks, self.key_blocks, self.id_blocks
 
     @property
     def vectors(self) -> NDArray[np.floating]:
-        """All vectors, checked."""
+        """All vectors, verified."""
         return cast("NDArray[np.floating]", self.vector_blocks.all())
 
     @property
     def keys(self) -> NDArray[np.int64]:
-        """All keys, checked."""
+        """All keys, verified."""
         return cast("NDArray[np.int64]", self.key_blocks.all())
 
     @property
@@ -146,40 +146,40 @@ class State:
         return self.built.load() if isinstance(self.built, SegmentFile) else self.built
 
     def vectors_of(self, rows: NDArray[np.integer]) -> NDArray[np.floating]:
-        """Some vectors, checked."""
+        """Return the vectors of rows, verified."""
         return cast("NDArray[np.floating]", self.vector_blocks.take(rows))
 
     def keys_of(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Some keys, checked; that of the last row for -1."""
+        """Return the keys of rows, verified; -1 returns the key of the last row."""
         return cast("NDArray[np.int64]", self.key_blocks.take(rows))
 
     def rows_of_ids(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """The rows of documents whose ids have the hashes of some names; almost always, these are their ids."""
+        """Return the rows of documents whose ids have the hashes of the names; collisions are very rare."""
         rows = self.hashes.rows(cast("NDArray[np.int64]", self.id_blocks.all()), names)
         return rows if self.dead is None else rows[~self.dead[rows]]
 
     def rows_of_keys(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        """For each key the row of its document; -1 if there is none."""
+        """Return the row of the document of each key; -1 if there is none."""
         if not self.facts["rows"]:
             return np.full(len(keys), -1)
-        rows = np.minimum(np.searchsorted(self.keys, keys), self.facts["rows"] - 1)  # keys grow with rows
+        rows = np.minimum(np.searchsorted(self.keys, keys), self.facts["rows"] - 1)  # keys are ascending, as rows are
         there = self.keys[rows] == keys
         return np.where(there if self.dead is None else there & ~self.dead[rows], rows, -1)
 
     def doubt(self, queries: NDArray[np.float32]) -> Doubt:
-        """How far scores in float32 may be from the true ones, for all queries or f64[m]."""
+        """Return the maximum error of float32 scores, for all queries or f64[m]."""
         if self.facts["metric"] == "cosine":
             return float32_error(self.facts["dim"], _UNIT)
         return doubt_of(queries, self.measured.of(self.vectors), euclidean=self.facts["metric"] == "l2")
 
     @property
     def live(self) -> int:
-        """Rows with a document."""
+        """Number of rows with a document."""
         return self.facts["rows"] - (0 if self.dead is None else int(np.count_nonzero(self.dead)))
 
 
 def files(folder: Path, facts: Mapping[str, object]) -> tuple[ArrayFile, ArrayFile, ArrayFile]:
-    """The array files of vectors, of keys and of the hashes of ids, named by their generation alone."""
+    """Return the array files of vectors, keys and hashes of ids, whose names depend only on the generation."""
     dim, generation = int(cast("int", facts["dim"])), int(cast("int", facts["generation"]))
     return (
         ArrayFile(folder / f"vectors-{generation}.bin", (dim,), str(facts["dtype"])),
@@ -194,13 +194,13 @@ def load_state(folder: Path, database: Database, last: State | None = None) -> S
     Args:
         folder: The folder of the index.
         database: Its database.
-        last: An earlier commit; what was checked then is not checked again.
+        last: An earlier commit; blocks verified for it are not verified again.
 
     Returns:
         The state, without its segment.
 
     Raises:
-        CorruptIndexError: If it is not what was written.
+        CorruptIndexError: If the data do not match their checksums.
     """
     facts = read_facts(database)
     if last is not None and last.facts["generation"] != facts["generation"]:

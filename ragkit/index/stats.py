@@ -1,4 +1,4 @@
-"""How large an index is and how it is searched."""
+"""The size and search settings of an index."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ragkit.index.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexStats:
-    """The size of an index and how it is searched.
+    """The size and search settings of an index.
 
     Attributes:
-        documents: Documents that can be found.
-        rows: Vectors stored, those of removed documents among them.
-        dim: Length of a vector.
-        dtype: Precision in which they are stored.
+        documents: Number of documents that can be found.
+        rows: Number of stored vectors, including those of removed documents.
+        dim: Vector length.
+        dtype: Data type of the stored vectors.
         metric: ``"cosine"``, ``"ip"`` or ``"l2"``.
-        embedder: What embeds texts; None where vectors are given.
+        embedder: The embedder of texts; None if the index only accepts vectors.
         bytes: Bytes on disk.
-        factory: What the approximate part was built by; ``"flat"`` where search is exact.
-        built: Rows in the approximate part; the rest is searched exactly.
-        tuned: Measured recall with its settings, None where `Index.tune` was not called.
+        factory: Factory string of the approximate part; ``"flat"`` if search is exact.
+        built: Number of rows in the approximate part; the rest is searched exactly.
+        tuned: Measured recall with its settings; None if `Index.tune` was not called.
     """
 
     documents: int
@@ -40,7 +40,7 @@ class IndexStats:
 
 
 def stats_of(store: Store) -> IndexStats:
-    """The sizes of the last commit that was seen."""
+    """Return the sizes of the last commit seen."""
     state = store.state
     facts, segment = state.facts, state.segment
     return IndexStats(
@@ -60,6 +60,6 @@ def stats_of(store: Store) -> IndexStats:
 def _bytes_of(folder: Path) -> int:
     total = 0
     for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # another process may have compacted
+        with suppress(FileNotFoundError):  # another process may have compacted the index
             total += path.stat().st_size
     return total

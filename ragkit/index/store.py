@@ -1,4 +1,4 @@
-"""What is committed, for readers, and the right to make the next commit, for one writer."""
+"""The store of an index: commits for readers, and the right of one writer to make the next commit."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from ragkit.index.lock import WriterLock
 from ragkit.index.segment import SegmentFile
 from ragkit.index.snapshot import Facts, State, files, load_state, sealed
 
-_TAIL = 50_000  # new rows that are searched on the CPU before they are put on a card
-_ATTEMPTS = 3  # to see a commit whose files another process does not take away
+_TAIL = 50_000  # new rows that are searched on the CPU before they are copied to a GPU
+_ATTEMPTS = 3  # attempts to load a commit whose files another process does not remove meanwhile
 
 
 class Store:
-    """The folder of an index, open: its database, its last commit, and the lock of its writer.
+    """The open folder of an index: its database, its last commit, and its writer lock.
 
-    Readers ask for `reading`, writers hold `changing` and put what they change into `committing`.
+    Readers use `reading`. Writers use `changing`, and make their changes inside `committing`.
 
     Attributes:
         folder: The folder.
-        read_only: Whether nothing may be written.
-        durable: Whether a commit waits for the disk.
+        read_only: Whether writing is disabled.
+        durable: Whether commits wait until the data are on disk.
         database: The documents.
-        gpus: The cards that hold a copy of the vectors; None for the CPU.
+        gpus: The GPUs that hold a copy of the vectors; None for the CPU.
     """
 
     def __init__(
@@ -44,24 +44,24 @@ class Store:
         """Open a folder at its last commit.
 
         Args:
-            folder: The folder, absolute: the program may go to another one while the store is open.
-            read_only: Whether to leave writing to others.
-            durable: Whether a commit waits for the disk.
+            folder: The folder as an absolute path, as the working directory may change while the store is open.
+            read_only: Whether to open the store without the writer lock.
+            durable: Whether commits wait until the data are on disk.
             cards: Numbers of the GPUs to use.
-            facts: What is said of a new index, which is made; None to open one.
+            facts: Facts of a new index to create; None to open an existing one.
 
         Raises:
-            IndexLockedError: If another writer has it open.
+            IndexLockedError: If another writer has opened it.
             IntegrityError: If it cannot be read.
         """
         require("faiss")
         self.folder, self.read_only, self.durable = folder, read_only, durable
-        self._parent: int | None = None  # the process that this one was forked from, and that alone may write
+        self._parent: int | None = None  # the process that this one was forked from; only it may write
         self._lock = None if read_only else WriterLock(folder / "writer.lock")
         self.database = Database(folder, read_only=read_only, durable=durable)
         self.gpus: Gpus | None = None
         self._writing = RLock()
-        self._publishing = Lock()  # held while a commit and the state that goes with it change
+        self._publishing = Lock()  # held while a commit is made and the state is updated
         self._state: State | None = None
         self._closed = False
         call_in_child(self._forked)
@@ -79,12 +79,12 @@ class Store:
 
     @property
     def state(self) -> State:
-        """The last commit that was seen."""
-        return self._state  # type: ignore[return-value]  # the constructor has seen one
+        """The last commit seen."""
+        return self._state  # type: ignore[return-value]  # the constructor has loaded one
 
     def close(self) -> None:
-        """Let go of files and of the lock; closing twice does no harm."""
-        with self._writing:  # a commit under way ends first
+        """Close the files and release the lock. Safe to call twice."""
+        with self._writing:  # wait for a commit in progress
             if not self._closed:
                 self._closed = True
                 self.database.close()
@@ -94,12 +94,12 @@ class Store:
                     self._lock.release()
 
     def check_open(self) -> None:
-        """Refuse to be used when closed."""
+        """Raise an error if the store is closed."""
         if self._closed:
             raise InvalidInputError(f"{self.folder} is closed; open it again")
 
     def check_writable(self) -> None:
-        """Refuse to be changed by who may only read."""
+        """Raise an error if the store is read-only."""
         self.check_open()
         if self._parent is not None:
             raise IndexLockedError(
@@ -113,7 +113,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[State]:
-        """A commit and a view of the database that belong together.
+        """Open a snapshot: a commit and the view of the database that belongs to it.
 
         Yields:
             The state of the last commit.
@@ -121,9 +121,9 @@ class Store:
         self.check_open()
         database = self.database
         with database.in_use:
-            own = not database.connection.in_transaction  # else in a view, or a commit, that this thread began before
+            own = not database.connection.in_transaction  # otherwise this thread is inside a snapshot or a commit
             try:
-                with self._publishing:  # no commit between the two
+                with self._publishing:  # prevents a commit between the two
                     state = self._begun(own=own)
                 yield state
             except DAMAGE as error:
@@ -133,17 +133,17 @@ class Store:
                     database.end()
 
     def refresh(self) -> None:
-        """See what another process has committed since."""
+        """Load commits of other processes."""
         with self.reading():
             pass
 
     def is_last(self, state: State) -> bool:
-        """Whether this is still the last commit of this object; a commit under way is waited for."""
+        """Return whether this is still the last commit of this object; waits for a commit in progress."""
         with self._publishing:
             return self._state is state
 
     def _begun(self, *, own: bool) -> State:
-        """Begin a view of the database, and make the state that of its commit."""
+        """Begin a snapshot of the database, and load the state of its commit."""
         attempts = _ATTEMPTS if own else 1
         while True:
             if own:
@@ -152,7 +152,7 @@ class Store:
                 if self._state is None or self._state.facts["version"] != self.database.version():
                     self._state = self._loaded()
             except (IntegrityError, FileNotFoundError):
-                # Another process may have compacted since: then the files of this view are gone, not damaged.
+                # If another process has compacted the index, the files of this snapshot are gone, not damaged.
                 attempts -= 1
                 if not attempts:
                     raise
@@ -164,7 +164,7 @@ class Store:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """The right to write, from the last commit on: who was stopped right after one has not seen it yet."""
+        """Acquire the right to write, and load the last commit, which an interrupted call may not have loaded."""
         self.check_writable()
         with self._writing:
             self.refresh()
@@ -172,7 +172,7 @@ class Store:
 
     @contextmanager
     def committing(self) -> Iterator[sqlite3.Connection]:
-        """One commit, inside `changing`: readers see all of it or nothing.
+        """Make one commit, inside `changing`; readers see all of it or nothing.
 
         Yields:
             The connection, in a transaction.
@@ -180,32 +180,32 @@ class Store:
         with ExitStack() as published:
             with self.database.transaction() as connection:
                 yield connection
-                published.enter_context(self._publishing)  # from the commit on, until the state is that of it
+                published.enter_context(self._publishing)  # held from the commit until the state is updated
             self._state = self._loaded()
 
     def set_facts(self, **changes: object) -> None:
-        """Write facts of the next version, inside `committing`."""
+        """Write the facts of the next version, inside `committing`."""
         facts = self.state.facts
         self.database.set_facts(sealed(cast("Facts", {**facts, **changes, "version": facts["version"] + 1})))
 
     def _forked(self) -> None:
-        """Become a reader: the lock belongs to the parent process, and so do its connections to the database."""
+        """Become a reader after a fork: the lock and the database connections belong to the parent process."""
         if self._lock is not None:
             self._lock.leave()
             self._lock, self._parent, self.read_only = None, os.getppid(), True
-        self._writing, self._publishing = RLock(), Lock()  # a thread of the parent process may have held them
+        self._writing, self._publishing = RLock(), Lock()  # a thread of the parent process may hold the old ones
         self.database.forget_connections(read_only=self.read_only)
         self.gpus = None  # a forked process cannot use them
         if faiss := sys.modules.get("faiss"):
-            faiss.omp_set_num_threads(1)  # it would wait forever for threads that a fork does not inherit
+            faiss.omp_set_num_threads(1)  # otherwise it waits forever for threads that a fork does not inherit
         state = self._state
         if state is not None and not (isinstance(state.built, SegmentFile) and state.built.is_read):
-            self._state = replace(state, built=self._segment_file(state))  # a thread may have been reading it
+            self._state = replace(state, built=self._segment_file(state))  # a thread may have been reading the old one
 
     # -- the state and its segment -------------------------------------------------------------------------------------
 
     def _loaded(self) -> State:
-        """The last commit, with the last state's segment if that is still right."""
+        """Load the last commit, with the segment of the previous state if it is still valid."""
         last = self._state
         state = load_state(self.folder, self.database, last)
         if self.gpus is not None:

@@ -1,4 +1,4 @@
-"""Vectors as users have them, checked and brought to the form in which an index keeps and compares them."""
+"""Checking vectors from users and converting them to the form in which an index stores and compares them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ragkit.index.snapshot import Facts
 from ragkit.pairwise import lengths
 
 _HALF = float(np.finfo(np.float16).max)
-_LENGTH = 1e-6  # how far from 1 the length of a unit vector may be
+_LENGTH = 1e-6  # tolerance for the length of unit vectors
 
 
 def storable_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> NDArray[np.float32]:
-    """Vectors that an index can keep: `checked_vectors`, none of them too large for its precision.
+    """Return vectors that can be stored: `checked_vectors` that fit into the index's data type.
 
     Returns:
         f32[n, dim].
 
     Raises:
-        InvalidInputError: Also if a number is too large for half precision.
+        InvalidInputError: As `checked_vectors`, and if a number is too large for half precision.
     """
     ready = checked_vectors(vectors, name, facts)
     half = facts["dtype"] == "float16" and facts["metric"] != "cosine"
@@ -34,18 +34,18 @@ def storable_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> 
 
 
 def checked_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> NDArray[np.float32]:
-    """Vectors that an index can compare with its own.
+    """Check vectors and convert them for comparison with those of the index.
 
     Args:
         vectors: float[n, dim].
-        name: What the argument is called in messages.
-        facts: What the index is.
+        name: Name of the argument in error messages.
+        facts: The facts of the index.
 
     Returns:
-        f32[n, dim], of length 1 under the metric ``"cosine"``; a vector of zeros stays one.
+        f32[n, dim], normalised to length 1 under the metric ``"cosine"``; zero vectors stay zero.
 
     Raises:
-        InvalidInputError: If they are of another shape or type, or hold a number that is not finite.
+        InvalidInputError: If shape or type are wrong, or if a number is not finite.
     """
     dim, unit = facts["dim"], facts["metric"] == "cosine"
     if vectors.ndim != 2 or vectors.shape[1] != dim or vectors.dtype.kind not in "fiu":
@@ -53,7 +53,7 @@ def checked_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> N
             f"`{name}` must be numbers of shape [n, {dim}], got {vectors.dtype} of shape {vectors.shape}"
         )
     ready = np.ascontiguousarray(vectors, dtype=np.float32)
-    if len(ready) == 1:  # one query, where every microsecond shows
+    if len(ready) == 1:  # a fast path for single queries
         square = float(np.dot(ready[0], ready[0]))
         if square < np.inf and (not unit or abs(square - 1) < _LENGTH):
             return ready
@@ -62,7 +62,7 @@ def checked_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> N
         raise InvalidInputError(f"`{name}`[{bad}] holds NaN or an infinite number")
     if unit:
         own = lengths(ready)
-        scale = np.where((own > 0) & (np.abs(own - 1) > _LENGTH), own, 1)  # unit vectors stay, whatever is beside them
+        scale = np.where((own > 0) & (np.abs(own - 1) > _LENGTH), own, 1)  # unit vectors stay the same in any batch
         if (scale != 1).any():
             ready = (ready / scale[:, None]).astype(np.float32)
     return ready

@@ -1,4 +1,4 @@
-"""Putting documents into an index: what is new is embedded, written, and then committed."""
+"""Writing documents to an index: new texts are embedded, written, and then committed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ragkit.protocols import Embedder
 
 
 class Changes(NamedTuple):
-    """What one commit changes.
+    """The changes of one commit.
 
     Attributes:
-        new: Documents with new rows, in the order of these.
+        new: Documents with new rows, in the order of the rows.
         vectors: f32[new, dim].
-        removed: Documents that go.
-        relabelled: Documents whose metadata alone change, with the new ones.
+        removed: Documents to remove.
+        relabelled: Documents of which only the metadata change, with the new metadata.
     """
 
     new: Sequence[Stored]
@@ -43,13 +43,13 @@ def put(
     vectors: NDArray[np.float32] | None,
     embedded: Mapping[bytes, NDArray[np.float32]] | None = None,
 ) -> None:
-    """Add a batch of documents, or put them in the place of those with the same id.
+    """Add a batch of documents and replace those with the same id.
 
     Args:
         store: The store of an index, inside `Store.changing`.
-        embedder: What embeds texts that are new; None where all vectors are given.
-        read: The documents; of two with one id the later counts.
-        vectors: f32[n, dim]; None to embed what is new.
+        embedder: The embedder for new texts; None if all vectors are passed.
+        read: The documents; if two have the same id, the later one is used.
+        vectors: f32[n, dim]; None to embed new texts.
         embedded: f32[dim] by the hash of a text, for texts that were embedded elsewhere.
     """
     last = {each.id: place for place, each in enumerate(read)}
@@ -74,12 +74,12 @@ def put(
 
 
 def _held(store: Store, names: Sequence[str]) -> dict[str, Stored]:
-    """The documents that have one of these ids."""
+    """Return the stored documents that have one of these ids."""
     return by_ids(store.database, store.state, known_ids(store.state, names))
 
 
 def _stored(store: Store, new: Sequence[Incoming]) -> list[Stored]:
-    """Documents with the next keys and rows."""
+    """Return documents with the next keys and rows."""
     key, row = store.state.facts["next_key"], store.state.facts["rows"]
     return [
         Stored(key + n, name, row + n, digest, document_checksum(key + n, name, row + n, held, digest), held, text)
@@ -88,14 +88,14 @@ def _stored(store: Store, new: Sequence[Incoming]) -> list[Stored]:
 
 
 def to_embed(store: Store, new: Sequence[Incoming]) -> dict[bytes, str]:
-    """The texts of documents that have no vector in the index yet.
+    """Return the texts of documents that have no vector in the index yet.
 
     Args:
         store: The store of the index.
-        new: Documents; of two with one id the later counts.
+        new: Documents; if two have the same id, the later one is used.
 
     Returns:
-        Texts by their hashes, those of like length together, so that little is padded.
+        Texts by their hashes, ordered so that texts of similar length are batched together with little padding.
     """
     store.database.index_hashes()
     last = {each.id: each for each in new}
@@ -111,7 +111,7 @@ def _embedded(
     new: Sequence[Incoming],
     embedded: Mapping[bytes, NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """The vectors of documents; a text that has one already, here or in the index, is not embedded."""
+    """Return the vectors of documents; texts that already have a vector, here or in the index, are not embedded."""
     state = store.state
     texts = to_embed(store, new)
     known = store.database.by_hashes({each.hash for each in new if each.hash not in texts})
@@ -130,7 +130,7 @@ def _embedded(
 
 
 def commit(store: Store, changes: Changes) -> None:
-    """Append vectors, wait for the disk, then commit one transaction and show it to readers."""
+    """Append vectors, wait until they are on disk, then commit one transaction and publish it to readers."""
     facts, database = store.state.facts, store.database
     rows, count = facts["rows"], len(changes.new)
     keys = np.array([document.key for document in changes.new], dtype=np.int64)
@@ -165,16 +165,16 @@ def _dead_checksum(store: Store, removed: Sequence[Stored]) -> int:
 
 
 def _indexed(sums: Mapping[str, int], added: Mapping[str, int], gone: Sequence[Stored]) -> dict[str, int]:
-    """The checksums of the facts of each field, after some were added and those of some documents were removed."""
+    """Return the checksums of the facts of each field after facts and documents were added and removed."""
     lost = fact_sums(fact for each in gone for fact in facts_of(each.key, each.metadata, sums))
     return {field: (value + added.get(field, 0) - lost.get(field, 0)) % BITS for field, value in sums.items()}
 
 
 def remove(store: Store, ids: Iterable[str]) -> int:
-    """Remove documents; those that are not there are passed over.
+    """Remove documents; unknown ids are ignored.
 
     Returns:
-        How many were removed.
+        The number of documents removed.
     """
     with store.changing():
         found = list(_held(store, list(dict.fromkeys(ids))).values())
@@ -184,10 +184,10 @@ def remove(store: Store, ids: Iterable[str]) -> int:
 
 
 def index_field(store: Store, field: str) -> None:
-    """Keep a table of a metadata field's values.
+    """Index the values of a metadata field.
 
     Raises:
-        InvalidInputError: If it is not text.
+        InvalidInputError: If the name is not valid text.
     """
     if not isinstance(field, str):
         raise InvalidInputError(f"`field` must be the name of one field, got {field!r}")

@@ -1,4 +1,4 @@
-"""From files to documents: reading, cutting into pieces with exact places, keeping an index in step with a folder."""
+"""From files to documents: reading, chunking with exact positions, and syncing an index with a folder."""
 
 from ragkit.ingest.chunking import Chunker as Chunker
 from ragkit.ingest.chunking import MarkdownChunker as MarkdownChunker

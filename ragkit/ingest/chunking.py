@@ -1,4 +1,4 @@
-"""Documents cut into pieces of which each is, character by character, a piece of its source."""
+"""Chunking: splitting documents into chunks, each of which is an exact substring of its source."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ _FRONT_MATTER = re.compile(
 
 @runtime_checkable
 class Chunker(Protocol):
-    """Cuts documents into pieces."""
+    """Splits documents into chunks."""
 
     @property
     def name(self) -> str:
-        """Equal for two chunkers only where they cut alike."""
+        """Return a name that is equal for two chunkers only if they give the same chunks."""
         ...
 
     def chunk(self, document: Document) -> list[Document]:
-        """The pieces in their order; metadata ``start`` and ``end`` say where each stands in its source."""
+        """Return the chunks in order; metadata ``start`` and ``end`` are the position of each in its source."""
         ...
 
 
 class RecursiveChunker:
-    """Cut where paragraphs end, else lines, else sentences, else words.
+    """Splits at the ends of paragraphs, otherwise of lines, sentences or words.
 
-    The pieces without their overlap are the whole text: nothing is lost between them. Sentences of all scripts are
-    found, a character is never separated from its combining marks, and texts with the line ends of Windows or old Macs
-    are cut as those with the line ends of Unix.
+    Without their overlap, the chunks join to the whole text. Sentences of all scripts are detected, characters are
+    never separated from their combining marks, and texts with Windows or old Mac line ends give the same chunks as
+    those with Unix line ends.
 
     Attributes:
-        size: How much a piece holds at the most, overlap included; a line end is one character.
-        overlap: How much of the piece before it a piece repeats at the most, in whole words. Chinese, Japanese and
-            other scripts without spaces are repeated by characters.
+        size: Maximum size of a chunk, including overlap; a line end counts as one character.
+        overlap: Maximum size of the text that a chunk repeats from the previous chunk, in whole words. In Chinese,
+            Japanese and other scripts without spaces, each character counts as a word.
 
     Examples:
         >>> pieces = RecursiveChunker(20).chunk(Document("A lamp is on. It is red. Dim it."))
@@ -66,14 +66,14 @@ class RecursiveChunker:
     kind = "recursive"
 
     def __init__(self, size: int = 1000, overlap: int = 0) -> None:
-        """Give the sizes in characters.
+        """Set the sizes in characters.
 
         Args:
-            size: How much a piece holds at the most, at least 1.
-            overlap: How much of the piece before it a piece repeats, at most half the size.
+            size: Maximum size of a chunk, at least 1.
+            overlap: Maximum size of the text that a chunk repeats from the previous one, at most half of ``size``.
 
         Raises:
-            InvalidInputError: If a size is out of its range.
+            InvalidInputError: If a size is out of range.
         """
         require("regex")
         if type(size) is not int or type(overlap) is not int or size < 1 or not 0 <= overlap <= size // 2:
@@ -88,17 +88,17 @@ class RecursiveChunker:
         return f"{self.kind}:{self.size}:{self.overlap}"
 
     def chunk(self, document: Document) -> list[Document]:
-        """Cut one document.
+        """Split a document.
 
         Args:
-            document: The document; its own metadata ``start`` is where its text begins in its source.
+            document: The document; its metadata ``start`` is the position of its text in the source.
 
         Returns:
-            The pieces that hold more than white space, with the document's metadata, ``start`` and ``end``.
+            The chunks that contain more than white space, with the metadata of the document, ``start`` and ``end``.
         """
         unix, metadata = UnixText(document.text), dict(document.metadata or {})
         base = _base(document)
-        if base is None:  # `start` and `end` are the user's own, not the place of the text in its source
+        if base is None:  # `start` and `end` are fields of the user, not positions
             base, metadata = 0, renamed(metadata, ("start", "end"))
         pieces = []
         for first, last, more in self._spans(unix.text):
@@ -111,11 +111,11 @@ class RecursiveChunker:
         return len
 
     def _spans(self, text: str) -> Iterator[tuple[int, int, dict[str, object]]]:
-        """First and last place of each piece without overlap, and what is said of it."""
+        """Yield start and end of each chunk without overlap, and its additional metadata."""
         yield from ((first, last, {}) for first, last in self._cut(text, 0, len(text)))
 
     def _cut(self, text: str, first: int, last: int) -> list[tuple[int, int]]:
-        """Cut a part of a text; what is only white space goes to the piece before it, or after it at the beginning."""
+        """Split a part of a text; white space joins the previous chunk, or the next one at the beginning."""
         spans: list[tuple[int, int]] = []
         start = first
         for _, place in split_spans(text, first, last, self.size - self.overlap, self._measure()):
@@ -128,7 +128,7 @@ class RecursiveChunker:
         return spans
 
     def _with_overlap(self, text: str, start: int) -> int:
-        """Where a piece begins that repeats whole words before it."""
+        """Return the start of a chunk after adding whole words of overlap."""
         if not self.overlap or not start:
             return start
         measure = self._measure()
@@ -141,9 +141,9 @@ class RecursiveChunker:
 
 
 class MarkdownChunker(RecursiveChunker):
-    r"""Cut at headings first, then as `RecursiveChunker`; metadata ``headings`` say under which a piece stands.
+    r"""Splits at headings first, then as `RecursiveChunker`; metadata ``headings`` lists the headings above a chunk.
 
-    Headings are found by markdown-it, so a ``#`` in a block of code is none, and neither is a line of front matter.
+    Headings are detected by markdown-it, which excludes ``#`` in code blocks; lines of front matter are excluded too.
 
     Examples:
         >>> text = "# Lamps\n\nThey shine.\n\n## Red ones\n\nThey glow."
@@ -154,7 +154,7 @@ class MarkdownChunker(RecursiveChunker):
     kind = "markdown"
 
     def __init__(self, size: int = 1000, overlap: int = 0) -> None:
-        """Give the sizes in characters, as of `RecursiveChunker`."""
+        """Set the sizes in characters, as for `RecursiveChunker`."""
         require("markdown_it")
         super().__init__(size, overlap)
 
@@ -166,22 +166,22 @@ class MarkdownChunker(RecursiveChunker):
 
 
 class TokenChunker(MarkdownChunker):
-    """As `MarkdownChunker`, sizes in tokens of an embedder, so that no piece is longer than the embedder reads.
+    """Splits as `MarkdownChunker`, with sizes in tokens of an embedder, so that no chunk exceeds its input limit.
 
     Attributes:
-        embedder: What counts; one without `count_tokens` is taken to need a token for four ASCII characters or for one
-            other character.
+        embedder: The embedder that counts tokens. Without `count_tokens`, one token is assumed for every four ASCII
+            characters and for every other character.
     """
 
     kind = "tokens"
 
     def __init__(self, embedder: str | Embedder = "minilm", size: int | None = None, overlap: int = 0) -> None:
-        """Give the sizes in tokens.
+        """Set the sizes in tokens.
 
         Args:
             embedder: An embedder or its spec.
-            size: How much a piece holds at the most; what the embedder reads, or 256, if None.
-            overlap: How much of the piece before it a piece repeats at the most.
+            size: Maximum size of a chunk; if None, the input limit of the embedder, or 256 if it has none.
+            overlap: Maximum size of the text that a chunk repeats from the previous one.
         """
         self.embedder = load_embedder(embedder)
         window = getattr(self.embedder, "window", None)
@@ -200,12 +200,12 @@ class TokenChunker(MarkdownChunker):
 
 
 def load_chunker(chunker: str | Chunker, *, embedder: str | Embedder = "minilm") -> Chunker:
-    """Return the chunker that a spec stands for; a chunker is returned as it is.
+    """Return the chunker for a spec; a chunker is returned unchanged.
 
     Args:
-        chunker: ``"recursive"``, ``"markdown"`` or ``"tokens"``, with a size and an overlap behind colons where the
-            defaults do not fit: ``"recursive:800:80"``.
-        embedder: What counts tokens.
+        chunker: ``"recursive"``, ``"markdown"`` or ``"tokens"``, optionally followed by a size and an overlap, as in
+            ``"recursive:800:80"``.
+        embedder: The embedder that counts tokens.
 
     Returns:
         A chunker.
@@ -223,7 +223,7 @@ def load_chunker(chunker: str | Chunker, *, embedder: str | Embedder = "minilm")
 
 
 def _base(document: Document) -> int | None:
-    """Where a text begins in its source; None if its metadata ``start`` or ``end`` mean something else."""
+    """Return the position of a text in its source; None if its metadata ``start`` or ``end`` mean something else."""
     given = document.metadata or {}
     start, end = given.get("start", 0), given.get("end")
     if type(start) is not int or start < 0 or (end is not None and end != start + len(document.text)):
@@ -237,12 +237,12 @@ def _quarter(text: str) -> int:
 
 
 def _sections(text: str) -> list[tuple[int, int, list[str]]]:
-    """The parts of a Markdown text between headings, each with the headings that it stands under.
+    """Split a Markdown text at its headings, and return each part with the headings above it.
 
-    A heading without a text of its own goes with the part below it.
+    A heading without text of its own belongs to the part below it.
 
     Returns:
-        First and last place of each part, and its headings, the outermost first.
+        Start and end of each part, and its headings, outermost first.
     """
     from markdown_it import MarkdownIt
 
@@ -251,7 +251,7 @@ def _sections(text: str) -> list[tuple[int, int, list[str]]]:
     body = "\n" * front[0].count("\n") + text[front.end() :] if front else text
     tokens = MarkdownIt("commonmark").parse(body)
     path: list[tuple[int, str]] = []
-    starts: list[tuple[int, int, list[str]]] = [(0, 0, [])]  # place, end of the heading itself, headings
+    starts: list[tuple[int, int, list[str]]] = [(0, 0, [])]  # position, end of the heading, headings
     for token, inline in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map:
             level = int(token.tag[1:])

@@ -1,4 +1,4 @@
-"""HTML, PDF, Word and PowerPoint to Markdown, through markitdown."""
+"""Conversion of HTML, PDF, Word and PowerPoint to Markdown with markitdown."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _UNREADABLE = 0.1  # share of glyphs without a Unicode mapping above which a PDF
 
 
 class Converted(NamedTuple):
-    """A file as Markdown.
+    """A file converted to Markdown.
 
     Attributes:
         text: The text.
-        problem: What could not be read of it; empty if nothing is missing.
+        problem: Description of the missing parts; empty if nothing is missing.
     """
 
     text: str
@@ -44,30 +44,30 @@ class Converted(NamedTuple):
 
 
 def convert(path: Path, encoding: str | None) -> Converted:
-    """Convert a file to Markdown; scripts and styles of a web page are left out.
+    """Convert a file to Markdown; scripts and styles of HTML pages are removed.
 
     Args:
         path: A file whose suffix is in `CONVERTED`.
-        encoding: The encoding that `file_facts` found, for a web page that declares none.
+        encoding: The encoding detected by `file_facts`, for HTML pages that do not declare one.
 
     Returns:
-        The text, and what is missing from it.
+        The text, and a description of its missing parts.
 
     Raises:
-        DataFileError: If the file is encrypted, damaged, not what its suffix says, or holds no text.
+        DataFileError: If the file is encrypted or damaged, has the wrong suffix, or contains no text.
         OSError: If it cannot be opened.
     """
     require("markitdown")
     suffix = path.suffix.lower()
     try:
         with path.open("rb") as file, warnings.catch_warnings(), _quiet("pdfminer"):
-            warnings.simplefilter("ignore")  # of what the converters find odd in a file
+            warnings.simplefilter("ignore")  # converters warn of irregularities in files
             made = _converted(file, suffix, encoding)
     except OSError:
         raise
     except Exception as error:
         raise DataFileError(path, 0, _reason(error, suffix)) from error
-    text = made.text.encode("utf-8", "replace").decode()  # halves of surrogate pairs are no text
+    text = made.text.encode("utf-8", "replace").decode()  # replaces lone surrogates
     if not text.strip():
         reason = made.problem or "it holds no text; scanned pages need text recognition first"
         raise DataFileError(path, 0, reason)
@@ -89,7 +89,7 @@ def _converted(file: BinaryIO, suffix: str, encoding: str | None) -> Converted:
 
 
 def _html_converter() -> Any:
-    """A converter without Markdown escapes, which would split words such as max_open_files and change code."""
+    """Return a converter that adds no Markdown escapes, which split words such as max_open_files and change code."""
     from markitdown import converters
 
     class AsWritten(converters.HtmlConverter):
@@ -101,12 +101,12 @@ def _html_converter() -> Any:
 
 
 def _without_codes(text: str, file: BinaryIO) -> Converted:
-    """Replace the codes of glyphs without a Unicode mapping, which pdfminer writes as ``(cid:16)``, by U+FFFD.
+    """Replace codes such as ``(cid:16)``, which pdfminer writes for glyphs without a Unicode mapping, by U+FFFD.
 
-    A page may also print such a code, so the glyphs themselves are counted.
+    A page may also contain such a code as text, so the glyphs themselves are counted.
 
     Returns:
-        The text, and what is missing from it; no text at all if too much is missing.
+        The text, and a description of its missing parts; an empty text if too much is missing.
     """
     if not _GLYPH.search(text):
         return Converted(text)
@@ -135,7 +135,7 @@ def _leaves(item: object) -> Iterator[object]:
 
 
 class _quiet:  # noqa: N801 - used as a function
-    """Keep a library's log still for the length of a block."""
+    """Disables the log of a library during a block."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)

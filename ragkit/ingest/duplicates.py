@@ -1,4 +1,4 @@
-"""Texts that say almost the same."""
+"""Detection of near-duplicate texts."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Pair = tuple[int, int, float]
 
 
 def near_duplicates(documents: Sequence[Document | str], *, threshold: float = 0.8, words_each: int = 3) -> list[Pair]:
-    """Find all pairs of texts whose runs of words overlap, by the Jaccard coefficient.
+    """Find all pairs of texts with similar sets of word n-grams, measured by the Jaccard coefficient.
 
-    Exact, without comparing every text with every other: two texts that are alike enough share one of their rarest
-    runs (Chaudhuri et al., 2006; Bayardo et al., 2007). Case and punctuation do not count.
+    The search is exact, but does not compare all pairs: two texts that are similar enough share one of their rarest
+    n-grams (Chaudhuri et al., 2006; Bayardo et al., 2007). Case and punctuation are ignored.
 
     Args:
         documents: Documents or texts.
-        threshold: From which coefficient on two texts are a pair, above 0 and at most 1.
-        words_each: Words of a run, at least 1; a shorter text is one run.
+        threshold: Minimum coefficient of a pair, above 0 and at most 1.
+        words_each: Words per n-gram, at least 1; a shorter text is one n-gram.
 
     Returns:
-        Places of the two, the earlier first, and the coefficient; in the order of places.
+        Indices of the two texts, the earlier first, and the coefficient; sorted by indices.
 
     Raises:
-        InvalidInputError: If an argument is out of its range.
+        InvalidInputError: If an argument is invalid.
 
     Examples:
         >>> near_duplicates(["dim the red lamp now", "Dim the red lamp, now!", "play a song"])
@@ -41,11 +41,11 @@ def near_duplicates(documents: Sequence[Document | str], *, threshold: float = 0
     refuse_bare_string("documents", documents)
     runs = [_runs(each if isinstance(each, str) else each.text, words_each) for each in documents]
     frequency = Counter(run for own in runs for run in own)
-    held: dict[str, list[int]] = defaultdict(list)  # the earlier texts that have a run among their rarest
+    held: dict[str, list[int]] = defaultdict(list)  # earlier texts by their rarest n-grams
     pairs: list[Pair] = []
     for place, own in enumerate(runs):
         rarest = sorted(own, key=lambda run: (frequency[run], run))
-        # Of two sets with at least this coefficient, the first so many runs of each have one in common.
+        # If two sets reach the threshold, their prefixes of this length have an n-gram in common.
         prefix = rarest[: len(own) - ceil(threshold * len(own) - 1e-9) + 1] if own else []
         for other in sorted({earlier for run in prefix for earlier in held[run]}):
             small, large = sorted((len(own), len(runs[other])))

@@ -1,4 +1,4 @@
-"""The character set of an HTML page, as browsers find it (WHATWG: HTML and Encoding standards)."""
+"""The encoding of an HTML page, determined as in browsers (WHATWG: HTML and Encoding standards)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
 
-# Labels of the Encoding standard by Python's codec. Browsers read several labels as a superset of what they name:
+# Labels of the Encoding standard by Python's codec. Browsers read several labels as a superset of the named encoding:
 # "iso-8859-1" as Windows-1252, for instance, or "gb2312" as GB 18030.
 _LABELS = {
     "utf-8": "unicode-1-1-utf-8 unicode11utf8 unicode20utf8 utf-8 utf8 x-unicode20utf8 "
@@ -62,25 +62,26 @@ _LABELS = {
 _CHARSET = re.compile(r"""charset\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s;"']+))""", re.IGNORECASE)
 _XML_ENCODING = re.compile(r"""\bencoding\s*=\s*["']([^"']+)["']""")
 _AT_ONCE = 1 << 16  # characters
-_ENOUGH = 4  # characters outside ASCII that are valid UTF-8; text in another encoding is not by chance
+_ENOUGH = 4  # non-ASCII characters in valid UTF-8; rarely valid in other encodings
 _ERRORS = "ragkit-web"
 
 
 def decode_page(page: bytes, encoding: str | None) -> str:
     """Decode an HTML page as browsers do.
 
-    A byte order mark decides, then the declaration (``<meta charset>``, ``<meta http-equiv>`` or ``<?xml encoding?>``).
-    A declaration is ignored if it contradicts the bytes: pages that were saved as UTF-8 often keep the old one.
+    A byte order mark takes precedence, then the declaration (``<meta charset>``, ``<meta http-equiv>`` or
+    ``<?xml encoding?>``). A declaration is ignored if it contradicts the bytes: pages converted to UTF-8 often keep the
+    old one.
 
     Args:
         page: The bytes.
-        encoding: The encoding that `file_facts` found; None if it found none.
+        encoding: The encoding detected by `file_facts`; None if it found none.
 
     Returns:
-        The text; bytes without a meaning become U+FFFD.
+        The text; invalid bytes become U+FFFD.
 
     Raises:
-        InvalidInputError: If the declared character set cannot be read, or nothing tells the encoding.
+        InvalidInputError: If the declared encoding is not supported, or if the encoding cannot be determined.
     """
     if encoding is not None and encoding.startswith(("utf-16", "utf-32", "utf-8-sig")):
         return page.decode(encoding, "replace")
@@ -96,7 +97,7 @@ def decode_page(page: bytes, encoding: str | None) -> str:
 
 
 def _guess(page: bytes) -> str:
-    try:  # with control characters, which `file_facts` takes for a sign that a file is not text
+    try:  # may be UTF-8 with control characters, which `file_facts` does not accept as text
         page.decode()
     except UnicodeDecodeError as error:
         raise InvalidInputError(
@@ -106,7 +107,7 @@ def _guess(page: bytes) -> str:
 
 
 def declared_charset(page: bytes) -> str | None:
-    """Find the first known character set that an HTML page declares.
+    """Return the first known encoding that an HTML page declares.
 
     Args:
         page: The bytes.
@@ -121,7 +122,7 @@ def declared_charset(page: bytes) -> str | None:
             parser.feed(text[start : start + _AT_ONCE])
             if parser.label is not None:
                 break
-    except AssertionError:  # markup that html.parser refuses; declarations after it are not found
+    except AssertionError:  # markup that html.parser rejects; later declarations are ignored
         pass
     return parser.label
 
@@ -133,7 +134,7 @@ def codec_of(label: str) -> str | None:
         label: A label such as ``"latin1"``, in any case.
 
     Returns:
-        The codec; None for an unknown label, and an empty string for a character set that cannot be decoded.
+        The codec; None for an unknown label, and an empty string for an encoding that cannot be decoded.
     """
     return _codecs().get(label.strip().lower())
 
@@ -168,7 +169,7 @@ class _Declaration(HTMLParser):
 
 
 def _as_browsers(error: UnicodeError) -> tuple[str, int]:
-    """Decode bytes that Python's codecs refuse and browsers do not.
+    """Decode bytes that browsers accept and Python's codecs do not.
 
     Returns:
         The characters, and the index of the next byte.
@@ -183,7 +184,7 @@ def _as_browsers(error: UnicodeError) -> tuple[str, int]:
         return "€", start + 1
     if error.encoding == "charmap" and 0x80 <= page[start] < 0xA0:
         return chr(page[start]), start + 1
-    if error.encoding == "euc_jp":  # the rows that NEC and IBM added, which Shift_JIS has in the same order
+    if error.encoding == "euc_jp":  # the rows added by NEC and IBM, in the same order as in Shift_JIS
         row, cell = page[start] - 0xA1, page[start + 1] - 0xA1 if start + 1 < len(page) else -1
         if 0 <= row < 94 and 0 <= cell < 94:
             lead, trail = divmod(row * 94 + cell, 188)
@@ -196,7 +197,7 @@ codecs.register_error(_ERRORS, _as_browsers)
 
 
 def _iso_2022_jp(page: bytes) -> str:
-    """Decode ISO-2022-JP with the additions of browsers: the rows of NEC and IBM, and half-width katakana."""
+    """Decode ISO-2022-JP with the extensions of browsers: the rows of NEC and IBM, and half-width katakana."""
     first, *rest = re.split(rb"\x1b(\([BIJ]|\$[@B])", page)
     text = first.decode("ascii", "replace")
     for mode, part in zip(rest[::2], rest[1::2], strict=True):

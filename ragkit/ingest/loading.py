@@ -1,4 +1,4 @@
-"""Files and folders as documents; what cannot be read is named, and the rest goes on."""
+"""Loading files and folders as documents; files that cannot be read are reported and skipped."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ragkit.records import Document
 
 
 class Unread(NamedTuple):
-    """What could not be read.
+    """A file or line that could not be read.
 
     Attributes:
-        source: The file, with the line where only that is meant.
-        reason: Why.
+        source: The file, with the line number if only a line is affected.
+        reason: Why it could not be read.
     """
 
     source: str
@@ -31,11 +31,11 @@ class Unread(NamedTuple):
 
 
 class SourceFile(NamedTuple):
-    """A file on its way in.
+    """A file to be read.
 
     Attributes:
-        path: Where it is.
-        source: What metadata call it: the folder's name and the path within, a file's name, or a path of the pattern.
+        path: Its path.
+        source: Its name in metadata: the folder's name and the relative path, the file name, or a path of the pattern.
     """
 
     path: Path
@@ -44,11 +44,11 @@ class SourceFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Sequence[Document]):
-    """Documents, and what could not be read.
+    """Documents, and files and lines that could not be read.
 
     Attributes:
         documents: The documents.
-        unread: Files and lines that were left out, with the reason.
+        unread: Files and lines that were skipped, with the reason.
     """
 
     documents: tuple[Document, ...]
@@ -66,22 +66,23 @@ class Loaded(Sequence[Document]):
 
 
 def load_documents(path: str | Path) -> Loaded:
-    """Read a file, all files of a folder, or those that a pattern matches.
+    """Read a file, all files of a folder, or those that match a pattern.
 
-    HTML, PDF, Word and PowerPoint become Markdown. A row of CSV and a line of JSON lines is a document of its own.
-    Anything else is text. Metadata say where a text stands: ``source``, ``start`` and ``end`` in characters of the
-    source's text, and ``row`` where it is a row. Hidden files are passed over, links are not followed, and a text of
-    more than a million characters becomes several documents.
+    HTML, PDF, Word and PowerPoint are converted to Markdown. Each row of a CSV file and each line of a JSON Lines file
+    is one document. All other files are read as text. Metadata contain the position of a text: ``source``, ``start``
+    and ``end`` in characters of the source's text, and ``row`` for rows. Hidden files are skipped, links are not
+    followed, and a text of more than a million characters is split into several documents.
 
     The id of a row is its field ``id`` or ``_id``. If several rows have the same id, their ids are the file and the row
-    instead, and metadata keep the given one as ``id``. Other fields of a row become metadata; those whose names ragkit
-    uses itself, such as ``source`` and ``row``, get an underscore: ``source_``.
+    instead, and the original id is kept as ``id`` in the metadata. Other fields of a row become metadata. An underscore
+    is appended to field names that ragkit uses itself, such as ``source`` and ``row``: ``source_``.
 
     Args:
         path: A file, a folder, or a pattern such as ``"docs/**/*.md"``.
 
     Returns:
-        The documents in the order of their sources, and what could not be read, of which a warning tells as well.
+        The documents in the order of their sources, and the files and lines that could not be read, which are also
+        reported in a warning.
 
     Raises:
         InvalidInputError: If there is no file.
@@ -102,7 +103,7 @@ def load_documents(path: str | Path) -> Loaded:
 
 
 def _with_own_ids(documents: Sequence[Document]) -> Sequence[Document]:
-    """Name rows by their file and line if another document has the same id."""
+    """Identify rows by their file and line if another document has the same id."""
     counts = Counter(each.id for each in documents)
     while any(count > 1 for count in counts.values()):
         given = documents
@@ -122,7 +123,7 @@ def _by_place(document: Document) -> Document:
 
 
 def warn_of(unread: Sequence[Unread]) -> None:
-    """Tell of what was left out, if anything was."""
+    """Warn of skipped files and lines, if there are any."""
     if unread:
         shown = "; ".join(f"{each.source}: {each.reason}" for each in unread[:5])
         more = f"; and {len(unread) - 5} more" if len(unread) > 5 else ""
@@ -130,13 +131,13 @@ def warn_of(unread: Sequence[Unread]) -> None:
 
 
 def find_files(path: str | Path) -> list[SourceFile | Unread]:
-    """The files that a path stands for, in the order of their names.
+    """Return the files that a path refers to, sorted by name.
 
     Args:
         path: A file, a folder, or a pattern.
 
     Returns:
-        Files, and what is there but is not read.
+        Files to read, and files that are skipped.
 
     Raises:
         InvalidInputError: If there is no file.
@@ -148,7 +149,7 @@ def find_files(path: str | Path) -> list[SourceFile | Unread]:
     elif place.exists() or place.is_symlink():
         found = [_named(place, place.name)]
     else:
-        matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob rejects absolute patterns
         found = [_checked(Path(each), Path(each).as_posix()) for each in matched if not Path(each).is_dir()]
     if not found:
         raise InvalidInputError(f"{path} holds no file; give a file, a folder with files, or a pattern that matches")
@@ -171,20 +172,20 @@ def _checked(path: Path, source: str) -> SourceFile | Unread:
 
 
 def _named(path: Path, source: str) -> SourceFile | Unread:
-    """A file, if its name can stand in metadata."""
+    """Return a file, if its name can be stored in metadata."""
     shown = source.encode("utf-8", "backslashreplace").decode()
     return SourceFile(path, source) if shown == source else Unread(shown, "its name is no text; give it another one")
 
 
 def read_file(file: SourceFile, facts: FileFacts | None = None) -> Iterator[Document | Unread]:
-    """Read one file, a large text in blocks.
+    """Read one file; large texts are read in blocks.
 
     Args:
         file: The file.
-        facts: What `file_facts` said, where it was asked before.
+        facts: The result of `file_facts`, if it was called before.
 
     Yields:
-        Documents, and what could not be read.
+        Documents, and files and lines that could not be read.
     """
     try:
         for item in _read(file, facts or file_facts(file.path)):

@@ -1,4 +1,4 @@
-"""Where texts of all scripts may be cut: after paragraphs, lines, sentences and words, and never within a character."""
+"""Splitting texts of all scripts at the ends of paragraphs, lines, sentences and words, never within a character."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ragkit.text import SENTENCE_ENDS, UNSPACED
 
 Measure = Callable[[str], int]
 _CLUSTERS = 4  # the index of the finest level
-# What follows a character without being one by itself: combining marks, vowel signs, joiners, variation selectors.
+# Code points that continue a character: combining marks, vowel signs, joiners, variation selectors.
 _MARK = r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]"
 
 
@@ -21,14 +21,14 @@ def split_spans(
 
     Args:
         text: The text, with Unix line ends.
-        first: Where the part begins.
-        last: Where it ends.
-        size: The largest size of a piece. Only a single character, with all that combines with it, may be larger.
+        first: Start of the part.
+        last: End of the part.
+        size: Maximum size of a piece. Only a single character, including all combining marks, may be larger.
         measure: Returns the size of a text.
-        level: The coarsest level to cut at: 0 for paragraphs to 4 for characters.
+        level: The coarsest level to split at, from 0 for paragraphs to 4 for characters.
 
     Yields:
-        Start and end of each piece; together they are the part.
+        Start and end of each piece; the pieces join to the part.
     """
     start, held = first, 0
     for tile, end in _tiles(text, first, last, level):
@@ -46,18 +46,18 @@ def split_spans(
 
 
 def word_starts(text: str, first: int, last: int) -> list[int]:
-    """Find where words begin; in scripts without spaces, each character counts as a word.
+    """Find the starts of words; in scripts without spaces, each character counts as a word.
 
     Args:
         text: The text.
-        first: Where to begin.
-        last: Where to end.
+        first: Start of the search.
+        last: End of the search.
 
     Returns:
         The indices, in order.
     """
     begun = [found.start() for found in _patterns()[-1].finditer(text, first, last)]
-    return begun[1:] if first and not text[first - 1].isspace() else begun  # the first one may be half a word
+    return begun[1:] if first and not text[first - 1].isspace() else begun  # the first word may be incomplete
 
 
 def _tiles(text: str, first: int, last: int, level: int) -> Iterator[tuple[int, int]]:
@@ -71,7 +71,7 @@ def _tiles(text: str, first: int, last: int, level: int) -> Iterator[tuple[int, 
 
 @cache
 def _patterns() -> tuple[Any, ...]:
-    """The separators of paragraphs, lines, sentences and words, then characters, and words."""
+    """Return the patterns of paragraphs, lines, sentences and words, then of characters, and of words."""
     import regex
 
     sentence = rf"[.!?…]+\p{{SB=Close}}*\s+|(?:[{SENTENCE_ENDS}]|．(?!\p{{N}}))+\p{{SB=Close}}*\s*"

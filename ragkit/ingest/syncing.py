@@ -1,4 +1,4 @@
-"""An index in step with a folder."""
+"""Syncing an index with a folder or with a collection of documents."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """What `Index.sync` did.
+    """The changes made by `Index.sync`.
 
     Attributes:
-        new: Texts that were new or changed.
-        removed: Documents that were removed.
-        unchanged: Files that were as they had been.
+        new: Number of texts that were new or changed.
+        removed: Number of documents removed.
+        unchanged: Number of unchanged files.
         unread: Files and lines that could not be read, with the reason.
     """
 
@@ -40,12 +40,12 @@ class SyncReport:
 
 @dataclass(slots=True)
 class _Held:
-    """The pieces of one file that the index holds.
+    """The chunks of one file in the index.
 
     Attributes:
         ids: Their ids.
-        states: What their metadata say of the file and the chunker.
-        parts: The number of pieces that the last one tells; an interrupted call has not written that.
+        states: The hashes of the file and the names of the chunker in their metadata.
+        parts: The number of chunks recorded in the last chunk; missing after an interrupted call.
     """
 
     ids: set[str] = field(default_factory=set)
@@ -54,18 +54,18 @@ class _Held:
 
 
 def sync_folder(index: Index, folder: Path, chunker: str | Chunker) -> SyncReport:
-    """Add what is new or changed in a folder, then remove what is gone.
+    """Add new and changed files of a folder, then remove deleted ones.
 
     Args:
         index: The index.
         folder: The folder.
-        chunker: How files are cut.
+        chunker: The chunker of files, or its spec.
 
     Returns:
-        What was done.
+        A report of the changes.
 
     Raises:
-        InvalidInputError: If there is no such folder, or no file in it; nothing is changed then.
+        InvalidInputError: If the folder does not exist or has no files; nothing is changed then.
     """
     if index.embedder is None:
         raise InvalidInputError("this index has no embedder, so it cannot read files; make one with an embedder")
@@ -94,10 +94,10 @@ def sync_documents(index: Index, documents: Iterable[AnyDocument]) -> SyncReport
 
     Args:
         index: The index.
-        documents: What it is to hold.
+        documents: The documents that the index is to contain.
 
     Returns:
-        What was done.
+        A report of the changes.
     """
     before = index._store.state.facts["next_key"]
     kept = set(index.add(documents))
@@ -107,12 +107,12 @@ def sync_documents(index: Index, documents: Iterable[AnyDocument]) -> SyncReport
 
 
 class _Run:
-    """One call: the pieces of files that are new or changed, and what is learned on the way.
+    """One sync: yields the chunks of new and changed files, and collects the other changes.
 
     Attributes:
-        stale: Ids of pieces that a changed file has no longer.
-        unchanged: Files that were as they had been.
-        unread: What could not be read.
+        stale: Ids of old chunks that a changed file no longer has.
+        unchanged: Number of unchanged files.
+        unread: Files and lines that could not be read.
     """
 
     def __init__(self, chunker: Chunker, held: dict[str, _Held]) -> None:
@@ -122,7 +122,7 @@ class _Run:
         self.unread: list[Unread] = []
 
     def pieces(self, files: list[SourceFile | Unread], advance: Callable[[int], None]) -> Iterator[Document]:
-        """The pieces of all files that are not held already; ``advance`` is told of each file."""
+        """Yield the chunks of new and changed files; ``advance`` is called for each file."""
         for file in files:
             advance(1)
             facts = self._facts(file)
@@ -140,7 +140,7 @@ class _Run:
                     yield waiting
                 waiting = piece
                 made.add(piece.id or "")
-            if waiting is not None:  # the last piece tells that all are there
+            if waiting is not None:  # the last chunk records that all are stored
                 yield replace(waiting, metadata={**(waiting.metadata or {}), "parts": len(made)})
             if waiting is not None or len(self.unread) == failures:
                 self.stale |= held.ids - made
@@ -172,7 +172,7 @@ def _named(piece: Document, source: str, file_hash: str, chunker: str) -> Docume
 
 
 def _held(index: Index, prefix: str) -> dict[str, _Held]:
-    """What the index holds of a folder, by file."""
+    """Return the chunks of a folder in the index, by file."""
     found: dict[str, _Held] = {}
     with index._store.reading() as state:
         for each in listed(index._store.database, state):

@@ -1,4 +1,4 @@
-"""Rows of CSV and JSON lines as documents."""
+"""Rows of CSV and JSON Lines files as documents."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.index.metadata import check_values
 from ragkit.records import Document
 
-# What metadata say of where a piece of text is from; a file's own fields of these names get an underscore.
+# Metadata fields that ragkit sets; an underscore is appended to a file's own fields with these names.
 _OURS = frozenset({"source", "row", "start", "end", "file", "chunker", "parts", "headings", "encoding"})
 
 
 def csv_rows(path: Path, source: str, encoding: str) -> Iterator[Document | DataFileError]:
-    """One document for each row of a table with a header.
+    """Read a CSV file with a header, one document per row.
 
-    The column ``text`` is the text and the others metadata; without one, the text is a line ``name: value`` for each
-    column that is not empty.
+    The column ``text`` is the text, and the others are metadata. Without this column, the text has a line
+    ``name: value`` for each column that is not empty.
 
     Args:
         path: The file.
-        source: What metadata call it.
-        encoding: What it is written in.
+        source: Its name in metadata.
+        encoding: Its encoding.
 
     Yields:
-        A document, or what is wrong with a row.
+        A document, or the error of a row.
     """
     with path.open(encoding=encoding, errors="replace", newline="") as file:
         rows = read_rows(file, tabs=path.suffix.lower() == ".tsv")
@@ -58,16 +58,16 @@ def _record(cells: dict[str, str], source: str, line: int) -> Document:
 
 
 def jsonl_rows(path: Path, source: str, encoding: str, text: str = "text") -> Iterator[Document | DataFileError]:
-    """One document for each line, a JSON object with a text; its other fields are metadata.
+    """Read a JSON Lines file, one document per line: an object with a text, whose other fields are metadata.
 
     Args:
         path: The file.
-        source: What metadata call it.
-        encoding: What it is written in.
-        text: The field that holds the text.
+        source: Its name in metadata.
+        encoding: Its encoding.
+        text: The field of the text.
 
     Yields:
-        A document, or what is wrong with a line.
+        A document, or the error of a line.
     """
     with path.open(encoding=encoding, errors="replace") as file:
         for number, line in enumerate(file, 1):
@@ -81,7 +81,7 @@ def jsonl_rows(path: Path, source: str, encoding: str, text: str = "text") -> It
             if not isinstance(row, dict) or not isinstance(row.get(text), str):
                 yield DataFileError(path, number, f"expected a JSON object with {text!r}, a text")
                 continue
-            try:  # half a surrogate pair or an infinite number, which no index takes
+            try:  # an index accepts neither lone surrogates nor infinite numbers
                 check_values(row, "the object")
             except InvalidInputError as error:
                 yield DataFileError(path, number, f"{error}; it is left out")
@@ -90,7 +90,7 @@ def jsonl_rows(path: Path, source: str, encoding: str, text: str = "text") -> It
 
 
 def _row(text: str, fields: Mapping[str, object], source: str, number: int) -> Document:
-    """A document of a row; its id is the field ``id``, or ``_id`` as in BEIR, and otherwise the file and the line."""
+    """Convert a row to a document; its id is the field ``id``, or ``_id`` as in BEIR, or else the file and the line."""
     name = f"{source}:{number}"
     rest = {key: value for key, value in fields.items() if key not in {"id", "_id"} or value not in (None, "")}
     for key in ("id", "_id"):
@@ -103,14 +103,14 @@ def _row(text: str, fields: Mapping[str, object], source: str, number: int) -> D
 
 
 def renamed(fields: Mapping[str, object], taken: Iterable[str]) -> dict[str, object]:
-    """Append underscores to the names of fields that are taken.
+    """Append underscores to field names that are taken.
 
     Args:
         fields: The fields of a user.
         taken: The names that ragkit uses.
 
     Returns:
-        All fields, in order, under names of their own.
+        All fields, in order, with unique names.
     """
     used = {*fields, *taken}
     result: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""Text files of any size: what they are written in, and their text block by block."""
+"""Text files of any size: detecting their encoding and reading them in blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ragkit.breaks import last_break
 from ragkit.ingest.html_encoding import codec_of
 
 _AT_ONCE = 1 << 20  # bytes
-BLOCK = 1 << 20  # characters of a text that are held at once
+BLOCK = 1 << 20  # characters of a text in memory
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -21,24 +21,24 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What no text holds: control characters but for tab, line breaks, form feed and escape.
+# Bytes that do not occur in text: control characters except tab, line breaks, form feed and escape.
 _BINARY = bytes(code for code in range(32) if code not in {9, 10, 12, 13, 27})
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _REPEATED = re.compile(rb"([\x80-\xff])\1+")
-_MANY = 8  # bytes outside ASCII; fewer tell nothing about the encoding
-# An XML declaration at the head of a file.
+_MANY = 8  # minimum number of non-ASCII bytes to judge the encoding
+# An XML declaration at the beginning of a file.
 _XML = re.compile(rb"""\s*<\?xml[^>]*\sencoding\s*=\s*["']([\w.:-]+)""")
 _NO_TEXT = "it is not text; expected text, HTML, PDF, Word or PowerPoint"
 _NO_ENCODING = "its encoding is unknown: it is neither valid UTF-8 nor likely to be Windows-1252; save it as UTF-8"
 
 
 class FileFacts(NamedTuple):
-    """What one pass over a file tells.
+    """The results of one pass over a file.
 
     Attributes:
         hash: Hash of its bytes.
-        encoding: The encoding of its text; None if it has none or if it is unknown.
+        encoding: The encoding of its text; None if the file is not text or the encoding is unknown.
         problem: Why the encoding is None; empty otherwise.
     """
 
@@ -48,11 +48,11 @@ class FileFacts(NamedTuple):
 
 
 def file_facts(path: Path) -> FileFacts:
-    """Hash a file and find its encoding, in bounded memory.
+    """Hash a file and detect its encoding, in bounded memory.
 
-    A byte order mark decides. Text that is valid UTF-8, or UTF-8 with a few damaged bytes, is UTF-8; otherwise an XML
-    declaration decides. Anything else is Windows-1252, as in web pages, of which Latin-1 is the part that prints,
-    unless the bytes contradict this.
+    A byte order mark takes precedence. Valid UTF-8, or UTF-8 with a few damaged bytes, is read as UTF-8; otherwise an
+    XML declaration is followed. Anything else is read as Windows-1252, as on the web (a superset of the printable part
+    of Latin-1), unless the bytes contradict this.
 
     Args:
         path: The file.
@@ -60,7 +60,7 @@ def file_facts(path: Path) -> FileFacts:
     Returns:
         The hash and the encoding.
     """
-    # The name stands for how files are read: after a change, `Index.sync` reads all files again.
+    # The name identifies how files are read: after a change of it, `Index.sync` reads all files again.
     digest = blake2b(digest_size=16, person=b"reading-2")
     tally = _Tally()
     head = b""
@@ -81,10 +81,10 @@ def file_facts(path: Path) -> FileFacts:
 
 
 class _Tally:
-    """Counts from the bytes of a file that tell its encoding.
+    """Counts of the bytes of a file that indicate its encoding.
 
     Attributes:
-        binary: Whether there are bytes that no text holds.
+        binary: Whether there are bytes that do not occur in text.
     """
 
     def __init__(self) -> None:
@@ -106,9 +106,9 @@ class _Tally:
             self._runs += len(runs)
 
     def encoding(self, declared: str | None) -> str | None:
-        """Decide on an encoding.
+        """Determine the encoding.
 
-        In Windows-1252, letters outside ASCII stand alone or in twos. In other encodings most letters are such bytes.
+        In Windows-1252, non-ASCII letters occur alone or in pairs. In other encodings, most letters are such bytes.
 
         Args:
             declared: Python's codec for the encoding that the file declares.
@@ -124,17 +124,17 @@ class _Tally:
 
 
 def blocks(path: Path, encoding: str, size: int = BLOCK) -> Iterator[tuple[int, str]]:
-    """Read a text in blocks that end where a paragraph, a line or at least a word ends.
+    """Read a text in blocks that end with a paragraph, a line or at least a word.
 
-    Line breaks stay as they are, so that places in the blocks are places in the text.
+    Line breaks are unchanged, so that positions in the blocks are positions in the text.
 
     Args:
         path: The file.
-        encoding: What it is written in; bytes without a meaning become U+FFFD.
-        size: Characters of a block at the most.
+        encoding: Its encoding; invalid bytes become U+FFFD.
+        size: Maximum number of characters per block.
 
     Yields:
-        Place of the block in the text, and the block; the blocks joined are the text.
+        Position of the block in the text, and the block; the blocks join to the text.
     """
     start, held = 0, ""
     with path.open(encoding=encoding, errors="replace", newline="") as file:
@@ -144,7 +144,7 @@ def blocks(path: Path, encoding: str, size: int = BLOCK) -> Iterator[tuple[int, 
             if not read:
                 break
             if len(held) >= size:
-                # What follows the last character is not known, so it stays for the next block.
+                # The text after the last character is unknown, so that character is kept for the next block.
                 cut = last_break(held, len(held) // 2, len(held) - 1) or len(held)
                 yield start, held[:cut]
                 start, held = start + cut, held[cut:]

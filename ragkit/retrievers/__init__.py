@@ -1,4 +1,4 @@
-"""Retrievers: queries in, hits out, behind one protocol. Each takes others or an index and can be put into others."""
+"""Retrievers, which return hits for queries. All share one protocol, so that they can be combined and nested."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ _HOME_OF = {
     "chroma_filter": "chroma_filters",
     "hit_of": "base",
 }
-__all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
+__all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - the names are in the table above
 __getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

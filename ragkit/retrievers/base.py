@@ -1,4 +1,4 @@
-"""What every retriever shares: one query or many, sync or async, and the checks before any work."""
+"""The base class of retrievers: single queries and batches, sync and async, with argument checks."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ Hits = list[list[Hit]]
 
 
 class RetrieverBase(ABC):
-    """A `Retriever` but for one method: a subclass answers a batch.
+    """Base class of retrievers. A subclass implements only `_retrieve`.
 
     Attributes:
-        name: What a `HybridRetriever` calls its ranking, and a run file its system.
+        name: Name of the ranking in a `HybridRetriever`, and of the system in a run file.
     """
 
     name = "retriever"
 
     @abstractmethod
     def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
-        """Answer a batch of at least one query, ``k`` at least 1."""
+        """Return the hits of at least one query; ``k`` is at least 1."""
 
     async def _aretrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
-        """The same without blocking; on a thread where a subclass does not know better."""
+        """Run `_retrieve` without blocking; by default in a thread."""
         return await asyncio.to_thread(self._retrieve, queries, k, where)
 
-    @overload  # a string is a query, and a sequence of strings too; the first overload wins
+    @overload  # a string is also a sequence of strings; the first overload applies to it
     def retrieve(  # type: ignore[overload-overlap]
         self, queries: str, k: int = 10, *, where: Where | None = None
     ) -> list[Hit]: ...
     @overload
     def retrieve(self, queries: Sequence[str], k: int = 10, *, where: Where | None = None) -> Hits: ...
     def retrieve(self, queries: str | Sequence[str], k: int = 10, *, where: Where | None = None) -> list[Hit] | Hits:
-        """Find documents for one query, or for each of several.
+        """Find documents for one or several queries.
 
         Args:
             queries: One text or several.
-            k: How many documents at the most, 0 or more.
-            where: A filter on metadata, as `ragkit.where` reads it.
+            k: Maximum number of documents, 0 or more.
+            where: A filter on metadata, see `ragkit.where`.
 
         Returns:
-            For a text its hits, the best first; for a sequence a list for each.
+            The hits of a text, best first; a list of hits for each text of a sequence.
         """
         batch = checked_queries(queries, k, where)
         found = self._retrieve(batch, k, where) if batch and k else [[] for _ in batch]
         return found[0] if isinstance(queries, str) else found
 
-    @overload  # a string is a query, and a sequence of strings too; the first overload wins
+    @overload  # a string is also a sequence of strings; the first overload applies to it
     async def aretrieve(  # type: ignore[overload-overlap]
         self, queries: str, k: int = 10, *, where: Where | None = None
     ) -> list[Hit]: ...
@@ -63,10 +63,10 @@ class RetrieverBase(ABC):
     async def aretrieve(
         self, queries: str | Sequence[str], k: int = 10, *, where: Where | None = None
     ) -> list[Hit] | Hits:
-        """`retrieve` without blocking the event loop.
+        """Call `retrieve` without blocking the event loop.
 
         Returns:
-            As `retrieve`.
+            The result of `retrieve`.
         """
         batch = checked_queries(queries, k, where)
         found = await self._aretrieve(batch, k, where) if batch and k else [[] for _ in batch]
@@ -74,18 +74,18 @@ class RetrieverBase(ABC):
 
 
 def checked_queries(queries: object, k: object, where: object) -> list[str]:
-    """Queries as a list, after a look at everything that was asked.
+    """Check the arguments of a search and return the queries as a list.
 
     Args:
         queries: One text or several.
-        k: How many documents.
+        k: Number of documents.
         where: A filter, or None.
 
     Returns:
         The queries.
 
     Raises:
-        InvalidInputError: If one of them is not what it should be.
+        InvalidInputError: If an argument is invalid.
     """
     if type(k) is not int or k < 0:
         raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
@@ -103,7 +103,7 @@ def checked_queries(queries: object, k: object, where: object) -> list[str]:
 
 
 def hit_of(document: Document, score: float, rank: int, why: Mapping[str, object]) -> Hit:
-    """A document as a hit; its span is what its metadata say."""
+    """Convert a document to a hit, whose span comes from the metadata."""
     return Hit(
         id=document.id or "",
         score=score,
@@ -116,10 +116,10 @@ def hit_of(document: Document, score: float, rank: int, why: Mapping[str, object
 
 
 def ranked(hits: Iterable[tuple[Hit, float, Mapping[str, object]]]) -> list[Hit]:
-    """Hits with new scores, and ranks by their order.
+    """Replace the scores of hits, and number their ranks in order.
 
     Args:
-        hits: Hit, new score and what is added to its `why`, the best first.
+        hits: Hits, new scores and additions to `Hit.why`, best first.
 
     Returns:
         The hits.

@@ -1,4 +1,4 @@
-"""Retrieval by words: BM25 over an index, or over documents in memory."""
+"""Lexical retrieval: BM25 over an index, or over documents in memory."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ragkit.retrievers.base import Hits, RetrieverBase, Where, hit_of
 from ragkit.retrievers.bm25_cache import Bm25Cache
 from ragkit.retrievers.memory import MemoryDocuments
 
-_AT_ONCE = 100_000  # texts that are read from the index together; the lists are merged after each turn
-_LOOSE = 1000  # so many rows of deleted documents are kept in any case
+_AT_ONCE = 100_000  # texts read from the index at a time; the lists are merged after each block
+_LOOSE = 1000  # rows of deleted documents that are always tolerated
 
 
 class BM25Retriever(RetrieverBase):
     """Finds the documents that share rare words with the query, with the same defaults as `ragkit.BM25Selector`.
 
-    Before each search the retriever takes over what has changed in the index, so adding a document costs little. The
-    posting lists are cached in a file beside the index. Documents that share no word with the query are not returned.
+    Before each search, the retriever loads the changes of the index, so adding a document is cheap. The posting lists
+    are cached in a file in the folder of the index. Documents that share no word with the query are not returned.
 
     Attributes:
-        source: Where the documents are.
-        analyzer: Turns a text into its terms.
+        source: The index or documents that are searched.
+        analyzer: Converts a text to its terms.
         scorer: Scores the documents.
 
     Examples:
@@ -57,15 +57,15 @@ class BM25Retriever(RetrieverBase):
             source: An index, with or without an embedder, or documents.
             k1: Term-frequency saturation, 0 or more.
             b: Length normalisation, from 0 to 1.
-            analyzer: The language of a stemmer, None for whole words, or a function from a text to its terms; the
-                lists of a function are not cached in a file.
+            analyzer: The language of a stemmer, None for whole words, or a function that converts a text to its terms;
+                the posting lists of a function are not cached in a file.
         """
         self.analyzer = load_analyzer(analyzer)
-        self.scorer = BM25(PostingLists(self.analyzer), k1=k1, b=b)  # before anything is read: it checks the numbers
+        self.scorer = BM25(PostingLists(self.analyzer), k1=k1, b=b)  # checks the parameters before anything is read
         self.source: Index | MemoryDocuments = source if isinstance(source, Index) else MemoryDocuments(source)
         self._keys: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # the key of each row
         self._lock = RLock()
-        self._seen = -1  # the commit that the lists belong to
+        self._seen = -1  # the commit of the lists
         self._unsaved = 0
         self._cache: Bm25Cache | None = None
         if isinstance(source, Index) and source._store.durable and isinstance(self.analyzer, WordAnalyzer):
@@ -115,9 +115,9 @@ class BM25Retriever(RetrieverBase):
         return hits
 
     def _catch_up(self) -> None:
-        """Take over what has changed in the source."""
+        """Load the changes of the source."""
         self.source.refresh()
-        version, lists = self.source.version, self.scorer.lists  # before the keys: later commits are seen next time
+        version, lists = self.source.version, self.scorer.lists  # before the keys: later commits are loaded next time
         if version == self._seen:
             return
         keys = self.source.keys()
@@ -138,13 +138,13 @@ class BM25Retriever(RetrieverBase):
         if self._unsaved * 10 > len(keys):
             try:
                 self.save()
-            except OSError as error:  # a cache that cannot be written is no reason not to answer
+            except OSError as error:  # the search succeeds even if the cache cannot be written
                 self._unsaved = 0
                 message = f"the BM25 cache could not be written ({error}); it is rebuilt when the index is opened again"
                 warnings.warn(message, RagkitWarning, stacklevel=5)
 
     def save(self) -> None:
-        """Write the posting lists beside the index, which opens faster then; this also happens automatically.
+        """Write the posting lists to the folder of the index, for faster loading. This also happens automatically.
 
         Raises:
             OSError: If they cannot be written, for example because the disk is full.

@@ -1,4 +1,4 @@
-"""The file beside an index that keeps the posting lists of `BM25Retriever`, which can be rebuilt at any time."""
+"""The cache file of the posting lists of `BM25Retriever` in the folder of an index. It can be rebuilt at any time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FORMAT = 2
 
 
 class Bm25Cache:
-    """The file for one analyzer in the folder of an index."""
+    """The cache file for one analyzer in the folder of an index."""
 
     def __init__(self, folder: Path, analyzer: WordAnalyzer) -> None:
-        """Name the file."""
+        """Set the path of the file."""
         digest = blake2b(repr(analyzer).encode(), digest_size=6).hexdigest()
         self.path, self.analyzer = folder / f"bm25-{digest}.npz", analyzer
 
@@ -30,10 +30,10 @@ class Bm25Cache:
         Args:
             lists: The lists.
             keys: i64[n], the key in the index of each row.
-            version: The commit of the index that they belong to.
+            version: The commit of the index of the lists.
 
         Raises:
-            OSError: If the file cannot be written, for example because the disk is full; nothing of it is left then.
+            OSError: If the file cannot be written, for example because the disk is full; the partial file is removed.
         """
         facts = {"format": _FORMAT, "analyzer": repr(self.analyzer), "version": version}
         arrays = {

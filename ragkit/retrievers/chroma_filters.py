@@ -1,4 +1,4 @@
-"""Our filters in the words of Chroma, so that its server leaves documents out before they are sent."""
+"""Translation of ragkit's filters to Chroma's, so that its server excludes documents before they are sent."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _Filter = dict[str, object]
 
 
 def chroma_filter(where: Mapping[str, object], *, lists: Collection[str] | None = None) -> _Filter | None:
-    """Translate what Chroma can say of a filter; all that matches is let through, and some of what does not.
+    """Translate a filter as far as Chroma supports it; the result matches all matching documents, and may match others.
 
-    For `LangChainRetriever(store, native=chroma_filter)`, which leaves out the rest itself. ``$eq``, ``$in``, ``$and``
-    and ``$or`` are translated, ``$gt`` to ``$lte`` of numbers too where ``lists`` says which fields hold lists. Not
-    translated are ``$ne``, ``$nin``, ``$not``, ``$exists``, None, and the order of texts: Chroma lacks them, or
-    means something else by them where a field is missing.
+    Use it as `LangChainRetriever(store, native=chroma_filter)`, which applies the rest of the filter itself. ``$eq``,
+    ``$in``, ``$and`` and ``$or`` are translated, as are ``$gt`` to ``$lte`` of numbers if ``lists`` names the fields
+    that hold lists. ``$ne``, ``$nin``, ``$not``, ``$exists``, None and the order of texts are not translated, as Chroma
+    lacks them, or treats missing fields differently.
 
     Args:
-        where: A filter of ours.
+        where: A filter, see `ragkit.where`.
         lists: The fields that hold lists; None if any field may.
 
     Returns:
-        What Chroma takes as ``filter``; None where nothing can be left out.
+        The ``filter`` argument for Chroma; None if Chroma cannot exclude any document.
 
     Raises:
-        InvalidInputError: If the filter makes no sense.
+        InvalidInputError: If the filter is invalid.
 
     Examples:
         >>> chroma_filter({"lang": "en", "year": {"$gte": 2020}}, lists=["tags"])
@@ -59,7 +59,7 @@ def _joined(operator: str, parts: list[_Filter]) -> _Filter:
 def _equal(field: str, values: list[object], *, may_be_list: bool) -> _Filter | None:
     parts: list[_Filter] = []
     for value in values:
-        if value is None:  # a missing field is equal to it
+        if value is None:  # None also matches a missing field
             return None
         for alike in _both_kinds(value):
             parts.append({field: {"$eq": alike}})
@@ -69,7 +69,7 @@ def _equal(field: str, values: list[object], *, may_be_list: bool) -> _Filter | 
 
 
 def _ordered(field: str, order: str, value: object) -> _Filter | None:
-    """Chroma compares whole numbers with whole ones and others with others."""
+    """Translate an order condition for integers and floats, as Chroma compares numbers only within each type."""
     if not isinstance(value, (int, float)) or not isfinite(value) or abs(value) > 2**53:
         return None
     whole = ceil(value) if order in {"$gte", "$lt"} else floor(value)
@@ -77,7 +77,7 @@ def _ordered(field: str, order: str, value: object) -> _Filter | None:
 
 
 def _both_kinds(value: object) -> list[object]:
-    """A number as a whole one and as another one; what is neither as it is."""
+    """Return a number as float and, if possible, as integer; other values unchanged."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return [value]
     if isinstance(value, float):

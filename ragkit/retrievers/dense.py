@@ -1,4 +1,4 @@
-"""Retrieval by meaning: the vectors of an index."""
+"""Dense retrieval: nearest vectors in an index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ragkit.retrievers.base import Hits, RetrieverBase, Where
 
 
 class DenseRetriever(RetrieverBase):
-    """Find the documents whose vectors are nearest to the query's.
+    """Finds the documents whose vectors are nearest to the query's.
 
     Attributes:
         index: The index.
@@ -31,7 +31,7 @@ class DenseRetriever(RetrieverBase):
         """Search an index.
 
         Raises:
-            InvalidInputError: If the index has no embedder, so that it cannot read a query.
+            InvalidInputError: If the index has no embedder, which is needed to embed queries.
         """
         if index.embedder is None:
             raise InvalidInputError("the index has no embedder, so it cannot read queries; make one with an embedder")

@@ -1,4 +1,4 @@
-"""From a piece that was found to what stands around it."""
+"""A retriever that expands each hit with its neighbouring chunks."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
 
 
 class ExpandingRetriever(RetrieverBase):
-    """Find small pieces, give the pieces around them as well, or the whole source.
+    """Finds small chunks, and returns them with their neighbouring chunks, or with the whole source.
 
-    Pieces belong together where their metadata name the same ``source`` (and ``row``, for tables), and stand where
-    ``start`` and ``end`` say, as `ragkit.load_documents` and chunkers write them. Hits whose texts overlap after that
-    become one, at the better rank. A filter holds for neighbours too.
+    Chunks belong to the same source if their metadata have the same ``source`` (and ``row``, for tables). Their
+    positions are in ``start`` and ``end``, as `ragkit.load_documents` and chunkers write them. Hits whose texts overlap
+    after the expansion are merged at the better rank. A filter also applies to neighbours.
 
     Attributes:
-        index: Where the pieces are.
-        base: What finds them.
-        before: Pieces before each hit, None for all.
-        after: Pieces after each hit, None for all.
+        index: The index of the chunks.
+        base: The retriever of the hits.
+        before: Number of chunks before each hit; None for all.
+        after: Number of chunks after each hit; None for all.
     """
 
     name = "expand"
 
     def __init__(self, index: Index, base: Retriever, *, before: int | None = 1, after: int | None = 1) -> None:
-        """Put expansion behind a retriever.
+        """Expand the hits of a retriever.
 
         Args:
-            index: Where the pieces are.
-            base: What finds them.
-            before: Pieces before each hit, None for all from the beginning of the source.
-            after: Pieces after each hit, None for all to its end.
+            index: The index of the chunks.
+            base: The retriever of the hits.
+            before: Number of chunks before each hit; None for all from the beginning of the source.
+            after: Number of chunks after each hit; None for all to the end of the source.
 
         Raises:
             InvalidInputError: If a number is below 0.
@@ -69,7 +69,7 @@ class ExpandingRetriever(RetrieverBase):
         return ranked((hit, hit.score, {}) for hit in kept)
 
     def _pieces(self, source: tuple[object, object], where: Where | None) -> list[Document]:
-        """The pieces of a source that the filter lets through, in the order in which they stand."""
+        """Return the chunks of a source that match the filter, in the order of their positions."""
         own: dict[str, object] = {"source": source[0], "row": source[1]}
         found = self.index.get_by_keys(self.index.keys(own if where is None else {"$and": [own, where]}))
         placed = [each for each in found if each is not None and span_of(each.metadata) is not None]
@@ -77,7 +77,7 @@ class ExpandingRetriever(RetrieverBase):
 
     def _with_neighbours(self, hit: Hit, pieces: Sequence[Document]) -> Hit:
         at = next((place for place, piece in enumerate(pieces) if piece.id == hit.id), None)
-        if at is None:  # it has gone since it was found
+        if at is None:  # it was removed after it was found
             return hit
         first = 0 if self.before is None else max(0, at - self.before)
         last = len(pieces) if self.after is None else at + self.after + 1
@@ -88,7 +88,7 @@ class ExpandingRetriever(RetrieverBase):
 
 
 def _with(kept: Sequence[Hit], wide: Hit) -> list[Hit]:
-    """Hits with one more, which becomes one with all that it overlaps, at the best place of these."""
+    """Add a hit, merged with all hits that it overlaps, at the best rank among these."""
     together = [hit for hit in kept if _overlap(wide, hit)]
     if not together:
         return [*kept, wide]
@@ -97,7 +97,7 @@ def _with(kept: Sequence[Hit], wide: Hit) -> list[Hit]:
 
 
 def _touching(hits: Sequence[Hit], at: int) -> Sequence[Hit]:
-    """The hits around one, as far as nothing is missing between them."""
+    """Return the hits around one that form a text without gaps."""
     first = last = at
     while first > 0 and _span(hits[first - 1])[1] >= _span(hits[first])[0]:
         first -= 1
@@ -107,7 +107,7 @@ def _touching(hits: Sequence[Hit], at: int) -> Sequence[Hit]:
 
 
 def _joined(hit: Hit, parts: Sequence[Hit]) -> Hit:
-    """One hit with the text of several that touch each other."""
+    """Merge several touching hits into one with their joint text."""
     text, start, end = "", 0, -1
     for part in sorted(parts, key=_span):
         own = _span(part)

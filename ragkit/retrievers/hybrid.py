@@ -25,7 +25,7 @@ class HybridRetriever(RetrieverBase):
         parts: The retrievers by name.
         weights: The weight of each retriever.
         fusion: The method.
-        depth: How many hits of each ranking count.
+        depth: Number of hits of each ranking that are fused.
         constant: The constant of reciprocal rank fusion.
 
     Examples:
@@ -55,11 +55,11 @@ class HybridRetriever(RetrieverBase):
             retrievers: At least one; a mapping names them, otherwise they keep their own names.
             fusion: ``"rrf"`` to fuse by ranks, ``"weighted"`` to fuse by scores.
             weights: The weight of each retriever, above 0; all equal if None.
-            depth: How many hits of each ranking count, at least 1.
+            depth: Number of hits of each ranking that are fused, at least 1.
             constant: The constant of reciprocal rank fusion, 0 or more.
 
         Raises:
-            InvalidInputError: If an argument is out of its range.
+            InvalidInputError: If an argument is invalid.
         """
         self.parts = dict(retrievers) if isinstance(retrievers, Mapping) else _named(retrievers)
         given = [1.0] * len(self.parts) if weights is None else list(weights)
@@ -91,7 +91,7 @@ class HybridRetriever(RetrieverBase):
         ]
 
 
-def hybrid_of(index: Index, load: Callable[[str], Retriever]) -> HybridRetriever:  # noqa: ARG001 - all are given it
+def hybrid_of(index: Index, load: Callable[[str], Retriever]) -> HybridRetriever:  # noqa: ARG001 - passed to all factories
     """Create the retriever ``"hybrid"`` of an index, which fuses ``"bm25"`` and ``"dense"``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Any retriever or vector store of LangChain as one of ours."""
+"""A retriever for any LangChain retriever or vector store."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ragkit.records import Hit, span_of
 from ragkit.retrievers.base import Hits, RetrieverBase, Where
 from ragkit.where import matches, parse_where
 
-_FURTHER = 4  # how many times more documents are fetched where a filter has left too few
+_FURTHER = 4  # factor by which more documents are fetched if a filter leaves too few
 
 
 class LangChainRetriever(RetrieverBase):
-    """Query a vector store or a retriever of LangChain: Qdrant, Milvus, pgvector and the rest.
+    """Queries a LangChain vector store or retriever, such as Qdrant, Milvus or pgvector.
 
-    A retriever keeps its own settings: what it filters, its score threshold, its search type, and ``k`` if it sets one.
-    Filters hold whatever the store understands: documents that do not match are left out, and of a vector store more
-    are fetched until there are k or no more. ``native`` hands the filter to the store as well, which is quicker. The
-    order is the store's own; the score is 1 / rank, since stores do not agree on what their scores mean.
+    A retriever keeps its own settings: its filter, its score threshold, its search type, and ``k`` if it sets one.
+    Filters work with every store: documents that do not match are excluded, and more are fetched from a vector store
+    until there are k, or no more. ``native`` also passes the filter to the store, which is faster. The order is that of
+    the store. The score is 1 / rank, because the scores of different stores are not comparable.
 
     Attributes:
         source: The store or retriever.
-        native: What a store's own filter looks like.
+        native: Converts a filter to that of the store.
 
     Examples:
         >>> from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -41,16 +41,16 @@ class LangChainRetriever(RetrieverBase):
     name = "langchain"
 
     def __init__(self, source: Any, *, native: Callable[[Where], object] | None = None) -> None:
-        """Take a store or a retriever.
+        """Wrap a store or a retriever.
 
         Args:
-            source: A `VectorStore`, or a `BaseRetriever`. A retriever returns what its ``invoke`` returns; only one
-                that a store makes with ``as_retriever`` returns as many documents as are asked for.
-            native: Turns a filter into what the store takes as ``filter``. A retriever that has a filter of its own
+            source: A `VectorStore`, or a `BaseRetriever`. A retriever returns the results of its ``invoke``; the number
+                of documents can be set only for those that a store creates with ``as_retriever``.
+            native: Converts a filter to the ``filter`` argument of the store. A retriever with a filter of its own
                 keeps it, and ``native`` is not used.
 
         Raises:
-            InvalidInputError: If it is neither, or has no filter to hand on to.
+            InvalidInputError: If the source has another type, or does not accept the filter of ``native``.
         """
         self.source, self.native = source, native
         self._is_store = hasattr(source, "similarity_search")
@@ -99,7 +99,7 @@ class LangChainRetriever(RetrieverBase):
 
 
 def _searches_a_store(retriever: Any) -> bool:
-    """Whether a retriever returns documents of its store, and not their parents, and takes ``k`` with a query."""
+    """Return whether a retriever returns the documents of its store, not their parents, and accepts ``k`` per query."""
     if not hasattr(retriever, "vectorstore"):
         return False
     from langchain_core.vectorstores import VectorStoreRetriever
@@ -130,7 +130,7 @@ def _hits(found: Sequence[LangChainDocument], k: int, where: Where | None) -> li
 
 
 def _id_of(document: LangChainDocument) -> str:
-    """The document's own id; a hash of its text where the store gives none."""
+    """Return the document's own id, or a hash of its text if it has none."""
     own = getattr(document, "id", None)
     text = document.page_content.encode("utf-8", "surrogatepass")
     return str(own) if own is not None else blake2b(text, digest_size=16).hexdigest()

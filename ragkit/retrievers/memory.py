@@ -18,10 +18,10 @@ from ragkit.where import matches, parse_where
 class MemoryDocuments:
     """Documents by id, with the methods of an `Index` that read, add and delete documents.
 
-    Each document has a key. Keys grow, and are never reused: a document that is replaced gets a new one.
+    Each document has a key. Keys increase and are never reused: a document that is replaced gets a new one.
 
     Attributes:
-        version: A number that grows with every change.
+        version: A number that increases with every change.
     """
 
     def __init__(self, documents: Iterable[AnyDocument] = ()) -> None:
@@ -37,7 +37,7 @@ class MemoryDocuments:
         return len(self._documents)
 
     def add(self, documents: Iterable[AnyDocument]) -> list[str]:
-        """Add documents; a document with a known id replaces the one that has it.
+        """Add documents and replace those with the same id.
 
         Args:
             documents: Documents, strings or LangChain documents.
@@ -46,7 +46,7 @@ class MemoryDocuments:
             Their ids, in order.
 
         Raises:
-            InvalidInputError: If one of them is not valid; none is added then.
+            InvalidInputError: If a document is invalid; no documents are added then.
         """
         if isinstance(documents, str):
             raise InvalidInputError("`documents` must be a sequence of documents, got one string; put it in a list")
@@ -82,14 +82,14 @@ class MemoryDocuments:
         return len(known)
 
     def keys(self, where: Mapping[str, object] | None = None) -> NDArray[np.int64]:
-        """The keys of all documents, or of those that match a filter, i64[n] in ascending order."""
+        """Return the keys of all documents, or of those that match a filter, i64[n] in ascending order."""
         condition = parse_where(where or {})
         with self._lock:
             held = [key for key, each in self._documents.items() if where is None or matches(condition, each.metadata)]
         return np.array(held, dtype=np.int64)
 
     def get_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> list[Document | None]:
-        """The document of each key, None if it was deleted."""
+        """Return the document of each key; None if it was deleted."""
         return [self._documents.get(int(key)) for key in keys]
 
     def refresh(self) -> None:

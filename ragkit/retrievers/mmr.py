@@ -1,4 +1,4 @@
-"""Hits that are relevant and do not repeat each other."""
+"""A retriever that selects relevant hits with little redundancy."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ragkit.retrievers.dense import DenseRetriever
 class MmrRetriever(RetrieverBase):
     """Maximal marginal relevance over the hits of another retriever (Carbonell and Goldstein, 1998).
 
-    Likeness is the cosine of vectors, which come from the index, never from an approximation of it. Scores are those of
-    the other retriever, so they do not fall with the rank.
+    Similarity is the cosine of the exact vectors in the index. Scores are those of the base retriever, so they may rise
+    with the rank.
 
     Attributes:
-        index: Where the vectors are.
-        base: Where the candidates come from.
-        trade_off: What relevance weighs; likeness to what is chosen weighs the rest.
-        fetch_k: How many candidates there are.
+        index: The index of the vectors.
+        base: The retriever of the candidates.
+        trade_off: Weight of relevance; the rest is the weight of similarity to hits already selected.
+        fetch_k: Number of candidates.
 
     Examples:
         >>> index = Index.create(None, embedder="hash:256")
@@ -44,16 +44,16 @@ class MmrRetriever(RetrieverBase):
     def __init__(
         self, index: Index, base: Retriever | None = None, *, trade_off: float = 0.7, fetch_k: int = 50
     ) -> None:
-        """Choose among the hits of a retriever over an index.
+        """Select from the hits of a retriever over an index.
 
         Args:
-            index: Where the vectors of the hits are.
-            base: Where the candidates come from; the index itself if None.
-            trade_off: What relevance weighs, 0 to 1.
-            fetch_k: How many candidates, at least 1.
+            index: The index with the vectors of the hits.
+            base: The retriever of the candidates; dense retrieval from the index if None.
+            trade_off: Weight of relevance, from 0 to 1.
+            fetch_k: Number of candidates, at least 1.
 
         Raises:
-            InvalidInputError: If an argument is out of its range.
+            InvalidInputError: If an argument is invalid.
         """
         if not 0 <= trade_off <= 1:
             raise InvalidInputError(f"`trade_off` must be between 0 and 1, got {trade_off!r}")
@@ -72,7 +72,7 @@ class MmrRetriever(RetrieverBase):
         return await asyncio.to_thread(self._chosen, queries, found, k)
 
     def _chosen(self, queries: Sequence[str], found: Hits, k: int) -> Hits:
-        assert self.index.embedder is not None  # noqa: S101 - DenseRetriever has looked
+        assert self.index.embedder is not None  # noqa: S101 - DenseRetriever has checked it
         asked = unit(self.index.embedder.embed_queries(queries))
         return [self._choose(query, hits, k) for query, hits in zip(asked, found, strict=True)]
 

@@ -1,4 +1,4 @@
-"""One question asked in several ways."""
+"""A retriever that searches with several phrasings of a query."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ragkit.retrievers.hybrid import fuse_hits
 from ragkit.text import folded
 
 _MARK = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s*")  # "1. ", "2) ", "- "
-_LONGEST = 1000  # characters of a query that a model wrote
+_LONGEST = 1000  # maximum number of characters of a query written by the model
 
 
 class MultiQueryRetriever(RetrieverBase):
-    r"""Let a language model put the query in other words, ask with each, and fuse the rankings by rank.
+    r"""Rephrases the query with a language model, searches with each phrasing, and fuses the rankings by rank.
 
-    The query itself is always among them, and weighs as much as each other one. What the model wrote is in
-    `Hit.why` as ``queries``.
+    The query itself is always included, with the same weight as each of the others. All queries are in `Hit.why` as
+    ``queries``.
 
     Attributes:
-        base: What is asked.
-        model: What writes the queries.
-        n: How many it writes.
-        depth: How far down each ranking counts.
+        base: The retriever for all queries.
+        model: The model that writes the queries.
+        n: Number of queries to write.
+        depth: Number of hits of each ranking that are fused.
 
     Examples:
         >>> from ragkit import BM25Retriever, ScriptedModel
@@ -43,16 +43,16 @@ class MultiQueryRetriever(RetrieverBase):
     name = "multi-query"
 
     def __init__(self, base: Retriever, model: str | LanguageModel, *, n: int = 3, depth: int = 100) -> None:
-        """Put a model before a retriever.
+        """Rephrase the queries of a retriever.
 
         Args:
-            base: What is asked.
+            base: The retriever for all queries.
             model: A model or its spec.
-            n: How many queries it writes, at least 1.
-            depth: How far down each ranking counts, at least 1.
+            n: Number of queries to write, at least 1.
+            depth: Number of hits of each ranking that are fused, at least 1.
 
         Raises:
-            InvalidInputError: If an argument is out of its range.
+            InvalidInputError: If an argument is invalid.
         """
         if type(n) is not int or n < 1 or type(depth) is not int or depth < 1:
             raise InvalidInputError(f"`n` and `depth` must be whole numbers of at least 1, got {n!r} and {depth!r}")
@@ -80,7 +80,7 @@ class MultiQueryRetriever(RetrieverBase):
         return [f"{told}{query}\nQueries:\n" for query in queries]
 
     def _asked(self, queries: Sequence[str], written: Sequence[Completion]) -> list[list[str]]:
-        """For each query itself and what the model made of it, without repetitions."""
+        """Return each query followed by the model's phrasings, without duplicates."""
         asked = []
         for query, answer in zip(queries, written, strict=True):
             different = {folded(query): query}

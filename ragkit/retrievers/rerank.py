@@ -1,4 +1,4 @@
-"""A second look: the first retriever's hits, judged one by one together with the query."""
+"""Reranking: the hits of a retriever are scored again, each together with the query."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from ragkit.protocols import LanguageModel, Retriever, TokenEmbedder
 from ragkit.registry import create
 from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
 
-_DECIMALS = 9  # what the order in which float64 numbers are added cannot change
+_DECIMALS = 9  # decimals that do not depend on the order of float64 additions
 
 
 class Reranker(Protocol):
-    """Judges pairs of a query and a text."""
+    """Scores pairs of a query and a text."""
 
     def __call__(self, queries: Sequence[str], texts: Sequence[str], /) -> NDArray[np.floating]:
-        """A score for each pair, float[n], higher for better."""
+        """Return a score for each pair, float[n], higher is better."""
         ...
 
 
 class RerankingRetriever(RetrieverBase):
-    """Fetch more than is asked for and give the best by a reranker's judgement; all queries are judged in one batch.
+    """Fetches more hits than requested, and returns the best by a reranker, which scores all queries in one batch.
 
     Attributes:
-        base: Where the candidates come from.
-        reranker: What judges them.
-        fetch_k: How many are judged for each query.
+        base: The retriever of the candidates.
+        reranker: The reranker.
+        fetch_k: Number of candidates per query.
 
     Examples:
         >>> from ragkit import BM25Retriever
@@ -50,12 +50,12 @@ class RerankingRetriever(RetrieverBase):
     def __init__(
         self, base: Retriever, reranker: str | Reranker | LanguageModel | object, *, fetch_k: int = 50
     ) -> None:
-        """Put a reranker behind a retriever.
+        """Rerank the hits of a retriever.
 
         Args:
-            base: Where the candidates come from.
-            reranker: What `load_reranker` takes.
-            fetch_k: How many candidates are judged, at least 1.
+            base: The retriever of the candidates.
+            reranker: A reranker, or any other argument of `load_reranker`.
+            fetch_k: Number of candidates per query, at least 1.
 
         Raises:
             InvalidInputError: If ``fetch_k`` is below 1.
@@ -91,19 +91,20 @@ class RerankingRetriever(RetrieverBase):
 
 
 def load_reranker(reranker: object) -> Reranker:
-    """Return the reranker that a spec or an object stands for.
+    """Return the reranker for a spec or an object.
 
     Args:
-        reranker: ``"cross-encoder:"`` and a hub id or folder of sentence-transformers, ``"tokens:"`` and an embedder
-            with vectors of tokens, a language model with `score` (how likely the query is after the text; Sachan et
-            al., 2022), a `CrossEncoder` of sentence-transformers, or a function of queries and texts to numbers.
+        reranker: ``"cross-encoder:"`` followed by a hub id or folder of sentence-transformers, ``"tokens:"`` followed
+            by an embedder with token vectors, a language model with `score` (the probability of the query after the
+            text; Sachan et al., 2022), a `CrossEncoder` of sentence-transformers, or a function of queries and texts
+            that returns numbers.
 
     Returns:
         A function.
 
     Raises:
         UnknownSpecError: If no reranker has this name.
-        InvalidInputError: If it is none of these.
+        InvalidInputError: If the argument has another type.
     """
     if isinstance(reranker, str):
         loaded: Reranker = create("reranker", reranker)
@@ -134,24 +135,24 @@ def load_cross_encoder(source: str) -> Reranker:
 
 
 class QueryLikelihood:
-    """How likely a language model finds the query after the text, by token (arXiv 2204.07496).
+    """Query likelihood: mean log probability of the query's tokens after the text (arXiv 2204.07496).
 
     Attributes:
         model: The model.
     """
 
     def __init__(self, model: LanguageModel) -> None:
-        """Take a model.
+        """Use a model.
 
         Raises:
-            UnsupportedError: If it gives no probabilities.
+            UnsupportedError: If it does not return probabilities.
         """
         if not model.capabilities.score:
             raise UnsupportedError(f"{model.name} gives no probabilities, so it cannot rerank; use another model")
         self.model = model
 
     def __call__(self, queries: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
-        """f64[n], in nats a token of the query."""
+        """Return f64[n], in nats per token of the query."""
         scores = np.zeros(len(texts))
         for query in dict.fromkeys(queries):
             places = [place for place, each in enumerate(queries) if each == query]
@@ -161,7 +162,7 @@ class QueryLikelihood:
         return scores
 
     def _prompt(self, text: str, tokens: int) -> str:
-        """The text and what comes before the question, the text cut so that both fit the window."""
+        """Return the text and the lead-in of the question; the text is truncated to fit the context window."""
         window = self.model.capabilities.window
         while text:
             prompt = f"Passage: {text}\n\nA question that it answers:"
@@ -173,19 +174,19 @@ class QueryLikelihood:
 
 
 class TokenLikeness:
-    """For each token of the query its likest token of the text, averaged (Khattab and Zaharia, 2020).
+    """The mean, over the query's tokens, of the maximum similarity to a token of the text (Khattab and Zaharia, 2020).
 
-    Works with any embedder that gives vectors of tokens, so it needs no model of its own.
+    Works with any embedder that returns token vectors, so it does not need a model of its own.
 
     Attributes:
         embedder: The embedder.
     """
 
     def __init__(self, embedder: str | TokenEmbedder) -> None:
-        """Take an embedder or its spec.
+        """Use an embedder or its spec.
 
         Raises:
-            UnsupportedError: If it gives no vectors of tokens.
+            UnsupportedError: If it does not return token vectors.
         """
         loaded: object = load_embedder(embedder) if isinstance(embedder, str) else embedder
         if not isinstance(loaded, TokenEmbedder):
@@ -195,7 +196,7 @@ class TokenLikeness:
         self.embedder = loaded
 
     def __call__(self, queries: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
-        """f64[n], cosines; 0 where query or text has no tokens."""
+        """Return f64[n], mean cosines; 0 if query or text has no tokens."""
         asked = _of_each(self.embedder, queries)
         held = _of_each(self.embedder, texts)
         scores = np.zeros(len(texts))
@@ -208,12 +209,12 @@ class TokenLikeness:
 
 
 def _of_each(embedder: TokenEmbedder, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    different = sorted(set(texts), key=len)  # of like length together, so that little is padded
+    different = sorted(set(texts), key=len)  # texts of similar length are batched together with little padding
     return dict(zip(different, embedder.embed_tokens(different), strict=True))
 
 
 class _Predicting:
-    """A cross-encoder of sentence-transformers, or what has its method ``predict``."""
+    """A cross-encoder of sentence-transformers, or any object with its method ``predict``."""
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -1,13 +1,13 @@
-"""Contract suites: what embedders, retrievers, selectors and language models must do, as test classes to subclass.
+"""Contract tests for embedders, retrievers, selectors and language models, as test classes to subclass.
 
-A subclass gives the part under test as a pytest fixture of the name that the tests ask for; the rest is inherited::
+A subclass provides the component under test as a pytest fixture with the name that the tests expect::
 
     class TestMyModel(LanguageModelContract):
         @pytest.fixture
         def model(self):
             return MyModel()
 
-Nothing here imports pytest. Class attributes hold the inputs; override them where a part takes other ones.
+This package does not import pytest. The inputs are class attributes; override them if a component needs other inputs.
 """
 
 from ragkit.testing.embedders import EmbedderContract

@@ -1,4 +1,4 @@
-"""What every `Embedder` must do."""
+"""Contract tests for every `Embedder`."""
 # ruff: noqa: S101 - these are tests
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from ragkit.testing.refusing import assert_refused
 
 
 class EmbedderContract:
-    """What every `Embedder` must do; give it as the fixture ``embedder``.
+    """Contract tests for every `Embedder`; provide it as the fixture ``embedder``.
 
     Attributes:
-        texts: Three texts or more, all different.
-        alike: Two texts and a third that is less like the first than the second is.
-        tolerance: How far a vector may move with the batch that it is computed in.
+        texts: Three or more texts, all different.
+        alike: Two similar texts, and a third that is less similar to the first.
+        tolerance: Maximum change of a vector with the batch that it is computed in.
     """
 
     texts: ClassVar[Sequence[str]] = (
@@ -41,7 +41,7 @@ class EmbedderContract:
         assert embedder.fingerprint
 
     def test_shape_and_dtype(self, embedder: Embedder) -> None:
-        """Both methods give f32[n, d]."""
+        """Both methods return f32[n, d]."""
         for embed in (embedder.embed_documents, embedder.embed_queries):
             vectors = embed(list(self.texts))
             assert vectors.shape == (len(self.texts), embedder.dim)
@@ -49,14 +49,14 @@ class EmbedderContract:
             assert np.isfinite(vectors).all()
 
     def test_no_texts(self, embedder: Embedder) -> None:
-        """No texts give f32[0, d]."""
+        """An empty sequence returns f32[0, d]."""
         for embed in (embedder.embed_documents, embedder.embed_queries):
             vectors = embed([])
             assert vectors.shape == (0, embedder.dim)
             assert vectors.dtype == np.float32
 
     def test_length_is_one_or_zero(self, embedder: Embedder) -> None:
-        """Rows have length 1; a text in which the embedder sees nothing may have length 0."""
+        """Rows have length 1; a text without features for the embedder may have length 0."""
         for embed in (embedder.embed_documents, embedder.embed_queries):
             lengths = np.linalg.norm(embed([*self.texts, "", "   "]), axis=1)
             assert np.all((np.abs(lengths - 1) < 1e-4) | (lengths == 0))
@@ -68,7 +68,7 @@ class EmbedderContract:
         assert np.array_equal(first, second)
 
     def test_order_and_batch_do_not_matter(self, embedder: Embedder) -> None:
-        """A text has its vector wherever it stands, and whatever stands beside it."""
+        """The vector of a text does not depend on its position or on the other texts in the batch."""
         together = embedder.embed_documents([*self.texts, "word " * 100])[: len(self.texts)]
         backwards = embedder.embed_documents(list(reversed(self.texts)))[::-1]
         alone = np.concatenate([embedder.embed_documents([text]) for text in self.texts])
@@ -76,7 +76,7 @@ class EmbedderContract:
         assert np.allclose(backwards, alone, atol=self.tolerance)
 
     def test_different_texts_differ(self, embedder: Embedder) -> None:
-        """Different texts have different vectors, and likeness is the inner product."""
+        """Different texts have different vectors, and the inner product measures similarity."""
         vectors = embedder.embed_documents(list(self.texts))
         likeness = vectors @ vectors.T
         assert np.all(likeness[~np.eye(len(self.texts), dtype=bool)] < 0.999)
@@ -85,6 +85,6 @@ class EmbedderContract:
         assert scores[0] > scores[1]
 
     def test_a_bare_string_is_refused(self, embedder: Embedder) -> None:
-        """One string is not a sequence of letters."""
+        """A string instead of a sequence of strings is rejected."""
         assert_refused(lambda: embedder.embed_documents("abc"))
         assert_refused(lambda: embedder.embed_queries("abc"))

@@ -1,4 +1,4 @@
-"""What every `LanguageModel` must do."""
+"""Contract tests for every `LanguageModel`."""
 # ruff: noqa: S101 - these are tests
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ragkit.testing.refusing import assert_refused
 
 
 class LanguageModelContract:
-    """What every `LanguageModel` must do; give it as the fixture ``model``.
+    """Contract tests for every `LanguageModel`; provide it as the fixture ``model``.
 
     Attributes:
         prompts: Prompts of different lengths that the model can answer, all different.
         max_tokens: Enough for an answer of a few tokens.
-        tolerance: How far a score may move with the batch that it is computed in, in nats.
+        tolerance: Maximum change of a score with the batch that it is computed in, in nats.
         writes_tokens: False for a model that answers without writing tokens, such as a classifier.
     """
 
@@ -46,7 +46,7 @@ class LanguageModelContract:
         assert window is None or window > 0
 
     def test_one_prompt_gives_one_completion(self, model: LanguageModel) -> None:
-        """A bare prompt is one input, a sequence gives a list."""
+        """A single prompt returns one completion, and a sequence returns a list."""
         for prompt in self.prompts:
             alone = model.generate(prompt, max_tokens=self.max_tokens)
             listed = model.generate([prompt], max_tokens=self.max_tokens)
@@ -55,11 +55,11 @@ class LanguageModelContract:
             assert _said(listed) == _said([alone])
 
     def test_no_prompts(self, model: LanguageModel) -> None:
-        """An empty sequence gives an empty list."""
+        """An empty sequence returns an empty list."""
         assert model.generate([], max_tokens=self.max_tokens) == []
 
     def test_order_and_batch_do_not_matter(self, model: LanguageModel) -> None:
-        """Every prompt has its answer, wherever it stands and whatever stands beside it."""
+        """The answer to a prompt does not depend on its position or on the other prompts in the batch."""
         alone = [model.generate(prompt, max_tokens=self.max_tokens) for prompt in self.prompts]
         batch = model.generate(list(self.prompts), max_tokens=self.max_tokens)
         backwards = model.generate(list(reversed(self.prompts)), max_tokens=self.max_tokens)
@@ -68,21 +68,21 @@ class LanguageModelContract:
         assert list(map(_tokens, batch)) == list(map(_tokens, alone))
 
     def test_agenerate_equals_generate(self, model: LanguageModel) -> None:
-        """The async form gives the same, for one prompt and for several."""
+        """The async method returns the same, for one prompt and for several."""
         batch = asyncio.run(model.agenerate(list(self.prompts), max_tokens=self.max_tokens))
         assert _said(batch) == _said(model.generate(list(self.prompts), max_tokens=self.max_tokens))
         alone = asyncio.run(model.agenerate(self.prompts[0], max_tokens=self.max_tokens))
         assert _said([alone]) == _said(batch[:1])
 
     def test_stream_joins_to_generate(self, model: LanguageModel) -> None:
-        """The pieces of a stream are the answer."""
+        """The parts of a stream join to the answer."""
         for prompt in self.prompts:
             pieces = list(model.stream(prompt, max_tokens=self.max_tokens))
             assert all(isinstance(piece, str) for piece in pieces)
             assert "".join(pieces) == model.generate(prompt, max_tokens=self.max_tokens).text
 
     def test_usage(self, model: LanguageModel) -> None:
-        """Tokens are counted, and no more than `max_tokens` are written."""
+        """Tokens are counted, and at most `max_tokens` are written."""
         for answer in model.generate(list(self.prompts), max_tokens=self.max_tokens):
             assert answer.usage.prompt_tokens > 0
             assert 0 <= answer.usage.cached_tokens <= answer.usage.prompt_tokens
@@ -92,7 +92,7 @@ class LanguageModelContract:
             assert answer.cost is None or answer.cost >= 0
 
     def test_max_tokens(self, model: LanguageModel) -> None:
-        """A shorter answer is the beginning of the longer one, and says that it was cut."""
+        """A shorter answer is the beginning of the longer one, and is marked as truncated."""
         for prompt in self.prompts:
             whole = model.generate(prompt, max_tokens=self.max_tokens)
             if whole.usage.completion_tokens < 2:
@@ -118,7 +118,7 @@ class LanguageModelContract:
                 assert answer.finish_reason == "stop"
 
     def test_same_seed_same_answer(self, model: LanguageModel) -> None:
-        """With the same seed sampling gives the same, and single calls equal the batch, where seeds are honoured."""
+        """Sampling with the same seed gives the same answers, alone and in a batch, if the model supports seeds."""
         if not model.capabilities.seed:
             return
         prompts = list(self.prompts)
@@ -127,7 +127,7 @@ class LanguageModelContract:
         assert _said(first) == _said(again)
 
     def test_bad_arguments(self, model: LanguageModel) -> None:
-        """What cannot be meant is refused before any work, whatever the prompt."""
+        """Invalid arguments are rejected before any work, whatever the prompt."""
         prompt = self.prompts[0]
         for most in (0, -1):
             assert_refused(partial(model.generate, prompt, max_tokens=most))
@@ -138,7 +138,7 @@ class LanguageModelContract:
         assert_refused(lambda: model.generate([prompt, None], max_tokens=1))  # type: ignore[list-item]
 
     def test_score(self, model: LanguageModel) -> None:
-        """Scores are f64[n, c] log-likelihoods, each its own whatever the batch; or `UnsupportedError` is raised."""
+        """Scores are f64[n, c] log-likelihoods that do not depend on the batch; or `UnsupportedError` is raised."""
         prompts, choices = list(self.prompts), self.choices(model)
         if not model.capabilities.score:
             refused = False
@@ -164,12 +164,12 @@ class LanguageModelContract:
         assert_refused(lambda: model.score(prompts, "abc"))
 
     def test_count_tokens(self, model: LanguageModel) -> None:
-        """Nothing has no tokens, and more text has no fewer."""
+        """An empty text has no tokens, and a longer text has at least as many as its beginning."""
         assert model.count_tokens("") == 0
         assert 0 < model.count_tokens("lamp") <= model.count_tokens("lamp lamp lamp lamp")
 
     def choices(self, model: LanguageModel) -> Sequence[str]:  # noqa: ARG002 - for subclasses
-        """What `test_score` scores; override where a model knows only certain answers.
+        """Return the continuations that `test_score` scores; override it if a model has a fixed set of answers.
 
         Args:
             model: The model under test.

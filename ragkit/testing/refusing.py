@@ -1,4 +1,4 @@
-"""Looking for the error that bad input must give."""
+"""A check that invalid input raises the right error."""
 # ruff: noqa: S101 - these are tests
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from ragkit.errors import InvalidInputError
 
 
 def assert_refused(call: Callable[[], object]) -> None:
-    """Fail unless a call raises an `InvalidInputError` that says something."""
+    """Fail unless a call raises an `InvalidInputError` with a message."""
     said = None
     try:
         call()

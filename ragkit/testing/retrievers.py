@@ -1,4 +1,4 @@
-"""What every `Retriever` must do."""
+"""Contract tests for every `Retriever`."""
 # ruff: noqa: S101 - these are tests
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ragkit.where import matches, parse_where
 
 
 class RetrieverContract:
-    """What every `Retriever` must do; give one over exactly `documents` as the fixture ``retriever``.
+    """Contract tests for every `Retriever`; provide one over exactly `documents` as the fixture ``retriever``.
 
     Attributes:
-        documents: What is searched; every id and text different.
-        queries: Texts to ask for, all different; the first is near to several documents.
+        documents: The documents to search; all ids and texts are different.
+        queries: Queries, all different; the first is similar to several documents.
         filters: Filters on the metadata of `documents`.
-        ranks: False for a retriever whose choice of one document depends on the others; scores may then rise.
-        whole: False for a retriever that gives other texts than those of the documents.
+        ranks: False for a retriever whose choice of a document depends on the others; scores may then rise.
+        whole: False for a retriever that returns other texts than those of the documents.
     """
 
     documents: ClassVar[Sequence[Document]] = (
@@ -52,7 +52,7 @@ class RetrieverContract:
         assert isinstance(retriever, Retriever)
 
     def test_hits_are_documents(self, retriever: Retriever) -> None:
-        """A hit has the id, text and metadata of a document, each once; ranks count up and scores never rise."""
+        """Hits have the id, text and metadata of distinct documents; ranks count up, and scores never rise."""
         known = {each.id: each for each in self.documents}
         for query in self.queries:
             for k in (1, 3, len(self.documents), len(self.documents) + 5):
@@ -75,14 +75,14 @@ class RetrieverContract:
                 _assert_same([retriever.retrieve(query, 2)], [retriever.retrieve(query, 4)[:2]])
 
     def test_a_batch_equals_single_queries(self, retriever: Retriever) -> None:
-        """A sequence gives a list of what single queries give, in its order; no queries give nothing."""
+        """A sequence returns the results of single queries, in order; no queries return an empty list."""
         batch = retriever.retrieve(list(self.queries), 3)
         _assert_same(batch, [retriever.retrieve(query, 3) for query in self.queries])
         _assert_same(retriever.retrieve(list(reversed(self.queries)), 3)[::-1], batch)
         assert retriever.retrieve([], 3) == []
 
     def test_aretrieve_equals_retrieve(self, retriever: Retriever) -> None:
-        """The async form gives the same, for one query and for several, with a filter and without."""
+        """The async method returns the same, for one query and for several, with a filter and without."""
         for where in (None, self.filters[0]):
             batch = asyncio.run(retriever.aretrieve(list(self.queries), 3, where=where))
             _assert_same(batch, retriever.retrieve(list(self.queries), 3, where=where))
@@ -91,7 +91,7 @@ class RetrieverContract:
         assert asyncio.run(retriever.aretrieve([], 3)) == []
 
     def test_filters(self, retriever: Retriever) -> None:
-        """Only what matches is found, and it is not crowded out by what does not."""
+        """Only matching documents are found, and documents that do not match never displace them."""
         metadata = {each.id: each.metadata for each in self.documents}
         for where in self.filters:
             condition = parse_where(where)
@@ -105,12 +105,12 @@ class RetrieverContract:
         assert retriever.retrieve(self.queries[0], 3, where={"n": 12345}) == []
 
     def test_k_of_nothing(self, retriever: Retriever) -> None:
-        """None are asked for, none come."""
+        """With k = 0, nothing is found."""
         assert retriever.retrieve(self.queries[0], 0) == []
         assert retriever.retrieve(list(self.queries), 0) == [[] for _ in self.queries]
 
     def test_bad_arguments(self, retriever: Retriever) -> None:
-        """What cannot be meant is refused."""
+        """Invalid arguments are rejected."""
         query = self.queries[0]
         for k in (-1, 1.5, "3", True):
             assert_refused(partial(retriever.retrieve, query, k))

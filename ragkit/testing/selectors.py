@@ -1,4 +1,4 @@
-"""What every `Selector` must do."""
+"""Contract tests for every `Selector`."""
 # ruff: noqa: S101 - these are tests
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ragkit.testing.refusing import assert_refused
 
 
 class SelectorContract:
-    """What every `Selector` must do; give one over a pool of 5 to 500 examples as the fixture ``selector``.
+    """Contract tests for every `Selector`; provide one over a pool of 5 to 500 examples as the fixture ``selector``.
 
     Attributes:
-        queries: Texts to ask for, all different.
-        ranks: False for a selector whose choice of one example depends on the others, as stages that choose sets do.
+        queries: Queries, all different.
+        ranks: False for a selector whose choice of an example depends on the others, such as stages that select sets.
     """
 
     ranks: ClassVar[bool] = True
@@ -33,7 +33,7 @@ class SelectorContract:
         assert 5 <= len(selector) <= 500
 
     def test_k_examples_with_their_hits(self, selector: Selector) -> None:
-        """As many examples come as asked for, each once, with id and rank; scores never rise."""
+        """The requested number of distinct examples is returned, with ids and ranks; scores never rise."""
         for query in self.queries:
             for k in (1, 3, len(selector)):
                 chosen = selector.select(query, k)
@@ -48,24 +48,24 @@ class SelectorContract:
             assert selector.select(query, 2).examples == selector.select(query, 4).examples[:2]
 
     def test_same_again(self, selector: Selector) -> None:
-        """The same query gets the same examples, whatever was asked in between."""
+        """The same query returns the same examples, whatever was queried in between."""
         first = [selector.select(query, 3) for query in self.queries]
         second = [selector.select(query, 3) for query in reversed(self.queries)][::-1]
         assert _shown(first) == _shown(second)
 
     def test_select_many_equals_select(self, selector: Selector) -> None:
-        """A batch gives what single calls give, in its order; no queries give nothing."""
+        """A batch returns the results of single calls, in order; no queries return an empty list."""
         many = selector.select_many(list(self.queries), 3)
         assert _shown(many) == _shown([selector.select(query, 3) for query in self.queries])
         assert selector.select_many([], 3) == []
 
     def test_aselect_equals_select(self, selector: Selector) -> None:
-        """The async form gives the same."""
+        """The async method returns the same."""
         for query in self.queries:
             assert _shown([asyncio.run(selector.aselect(query, 3))]) == _shown([selector.select(query, 3)])
 
     def test_excluded_ids_stay_out(self, selector: Selector) -> None:
-        """An excluded example is not chosen, and the others keep their order; unknown ids change nothing."""
+        """Excluded examples are not selected, and the others keep their order; unknown ids have no effect."""
         for query in self.queries:
             ranked = [hit.id for hit in selector.select(query, len(selector)).hits]
             excluded = [ranked[0], ranked[2], "no such id \x00"]
@@ -74,14 +74,14 @@ class SelectorContract:
             assert kept == [ranked[1], ranked[3]] or not self.ranks
 
     def test_filter(self, selector: Selector) -> None:
-        """A filter on metadata bars what does not match, and one on a field that no example has is refused."""
+        """A filter excludes examples that do not match, and a field that no example has is rejected."""
         selector.add([Example("red lamp", "x", id="own 1", metadata={"own": 1}), Example("red", "x", id="own 2")])
         chosen = selector.select(self.queries[0], 1, where={"own": 1})
         assert [hit.id for hit in chosen.hits] == ["own 1"]
         assert_refused(lambda: selector.select(self.queries[0], 1, where={"nowhere": 1}))
 
     def test_add_and_remove(self, selector: Selector) -> None:
-        """What is added can be chosen, what is removed cannot, and the rest is as it was."""
+        """Added examples can be selected, removed ones cannot, and the rest is unchanged."""
         before = [_shown(selector.select_many(list(self.queries), 3)), len(selector)]
         assert selector.add([Example("entirely new", "x", id="new")]) == ["new"]
         assert "new" in [hit.id for hit in selector.select("entirely new", len(selector)).hits]
@@ -90,13 +90,13 @@ class SelectorContract:
         assert [_shown(selector.select_many(list(self.queries), 3)), len(selector)] == before
 
     def test_save(self, selector: Selector, tmp_path: Path) -> None:
-        """What is read from a folder chooses as what was saved in it."""
+        """A selector loaded from a folder selects like the one that was saved in it."""
         selector.save(tmp_path / "selector")
         again = type(selector).load(tmp_path / "selector")  # type: ignore[attr-defined]
         assert _shown(again.select_many(list(self.queries), 3)) == _shown(selector.select_many(list(self.queries), 3))
 
     def test_more_than_the_pool(self, selector: Selector) -> None:
-        """More than there are gives all, with a `SmallPoolWarning`."""
+        """If k exceeds the pool, all examples are returned, with a `SmallPoolWarning`."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             chosen = selector.select(self.queries[0], len(selector) + 1)
@@ -105,7 +105,7 @@ class SelectorContract:
         assert [entry for entry in caught if issubclass(entry.category, SmallPoolWarning)]
 
     def test_bad_arguments(self, selector: Selector) -> None:
-        """A negative k, and one query where several are expected, are refused."""
+        """A negative k is rejected, and so is a single query in place of a sequence."""
         assert_refused(lambda: selector.select(self.queries[0], -1))
         assert_refused(lambda: selector.select_many(self.queries[0], 1))
 

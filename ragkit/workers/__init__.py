@@ -1,4 +1,4 @@
-"""Batches of work on many processes or machines: nothing lost, nothing silently left out."""
+"""Batches of work on many processes or machines. No batch is lost, and abandoned batches are reported."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ _HOME_OF = {
     "WorkerPool": "pool",
     "generate_many": "generating",
 }
-__all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
+__all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - the names are in the table above
 __getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

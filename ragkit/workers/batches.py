@@ -1,7 +1,7 @@
-"""What goes through a pool: batches in, results out, and how both become bytes.
+"""Batches, their results, and the encoding of both as bytes.
 
-Values cross processes and lie on disk as JSON or as a NumPy array, never as a pickle, and the result of an engine in
-the same process goes the same way: so every engine gives the same bytes.
+Values are sent between processes and stored on disk as JSON or as a NumPy array, never as a pickle. Engines in the same
+process use the same encoding, so every engine gives the same bytes.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ _ARRAY, _JSON = b"A", b"J"
 
 @runtime_checkable
 class Work(Protocol):
-    """What workers do. The object is sent to each worker, so it holds names and settings, not a model."""
+    """The work of a pool. The object is sent to each worker, so it contains names and settings, not a model."""
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two pieces of work only where they give the same results."""
+        """Return a text that is equal for two pieces of work only if they give the same results."""
         ...
 
     def start(self) -> Function:
-        """Get ready, once a worker: load a model, say.
+        """Prepare a worker, for example by loading a model; called once per worker.
 
         Returns:
-            A function from the items of a batch to one result for each, an array of n rows or n JSON values.
+            A function from the items of a batch to one result for each: an array of n rows, or n JSON values.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some items that are worked on together.
+    """Items that are processed together.
 
     Attributes:
-        ids: The name of each item, given back with its result; names do not change the result.
+        ids: The name of each item, returned with its result; names do not change the result.
         items: JSON values.
     """
 
@@ -54,17 +54,17 @@ class Batch:
     items: Sequence[object]
 
     def __post_init__(self) -> None:
-        """Refuse what has another number of ids than of items."""
+        """Check that there is one id for each item."""
         if len(self.ids) != len(self.items):
             raise InvalidInputError(f"a batch has {len(self.ids)} ids for {len(self.items)} items; give one for each")
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A batch that is finished.
+    """A completed batch.
 
     Attributes:
-        ids: As they were given.
+        ids: The ids of the batch.
         results: One for each id: the rows of an array, or JSON values.
     """
 
@@ -74,12 +74,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A batch that was given up.
+    """An abandoned batch.
 
     Attributes:
-        ids: As they were given.
+        ids: The ids of the batch.
         reason: Why its last attempt failed.
-        attempts: How often it was tried.
+        attempts: Number of attempts.
     """
 
     ids: Sequence[str]
@@ -88,7 +88,7 @@ class Missing:
 
 
 def encode_items(batch: Batch) -> bytes:
-    """Turn the items of a batch into bytes.
+    """Encode the items of a batch as bytes.
 
     Args:
         batch: The batch.
@@ -97,7 +97,7 @@ def encode_items(batch: Batch) -> bytes:
         JSON.
 
     Raises:
-        InvalidInputError: If an item is no JSON value.
+        InvalidInputError: If an item cannot be encoded as JSON.
     """
     try:
         return json.dumps(list(batch.items), sort_keys=True).encode()
@@ -106,11 +106,11 @@ def encode_items(batch: Batch) -> bytes:
 
 
 def key_of(fingerprint: str, items: bytes) -> str:
-    """Name a shard by everything that its content depends on.
+    """Return the name of a shard, a hash of everything that its content depends on.
 
     Args:
-        fingerprint: The work's.
-        items: The batch, as `encode_items` gives it.
+        fingerprint: The fingerprint of the work.
+        items: The batch, encoded by `encode_items`.
 
     Returns:
         64 hexadecimal digits.
@@ -119,17 +119,17 @@ def key_of(fingerprint: str, items: bytes) -> str:
 
 
 def run_on(function: Function, items: bytes) -> bytes:
-    """Work on a batch, in a worker.
+    """Process a batch, in a worker.
 
     Args:
-        function: What `Work.start` gave.
-        items: The batch, as `encode_items` gives it.
+        function: The result of `Work.start`.
+        items: The batch, encoded by `encode_items`.
 
     Returns:
-        The results, to be read by `decode_results`.
+        The results, to be decoded by `decode_results`.
 
     Raises:
-        InvalidInputError: If they are not one for each item, or cannot be stored.
+        InvalidInputError: If there is not one result for each item, or if the results cannot be encoded.
     """
     asked: list[object] = json.loads(items)
     found = function(asked)
@@ -148,7 +148,7 @@ def run_on(function: Function, items: bytes) -> bytes:
 
 
 def decode_results(data: bytes) -> Results:
-    """Read what `run_on` wrote.
+    """Decode the results of `run_on`.
 
     Args:
         data: The bytes.

@@ -12,11 +12,11 @@ from ragkit.workers.batches import Function
 
 @dataclass(frozen=True, slots=True)
 class EmbedTexts:
-    """Embed texts, the items of a batch: f32[n, dim].
+    """Embeds texts, the items of a batch, as f32[n, dim].
 
     Attributes:
         embedder: The spec of an embedder, which each worker loads once.
-        expected: The fingerprint that the embedder must have; None for any.
+        expected: The required fingerprint of the embedder; None for any.
     """
 
     embedder: str
@@ -24,17 +24,17 @@ class EmbedTexts:
 
     @property
     def fingerprint(self) -> str:
-        """The embedder's."""
+        """Return the fingerprint of the embedder."""
         return f"embed:{self.expected or load_embedder(self.embedder).fingerprint}"
 
     def start(self) -> Function:
         """Load the embedder.
 
         Returns:
-            Its `embed_documents`.
+            The embedder's `embed_documents`.
 
         Raises:
-            InvalidInputError: If it gives other vectors here than were expected.
+            InvalidInputError: If the embedder does not have the expected fingerprint.
         """
         loaded = load_embedder(self.embedder)
         if self.expected not in {None, loaded.fingerprint}:

@@ -1,4 +1,4 @@
-"""The engines of a pool: where a batch is worked on. They try it once; the pool decides about another attempt."""
+"""The engines of a pool, which run batches. An engine makes one attempt; the pool decides whether to retry."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SECONDS_FOR_OTHERS = 60
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How one attempt at a batch ended.
+    """The outcome of one attempt at a batch.
 
     Attributes:
         place: The number of the batch.
-        results: Its results as bytes; None where it failed.
+        results: Its results as bytes; None if it failed.
         reason: Why it failed.
     """
 
@@ -29,18 +29,18 @@ class Attempt:
 
 
 class Engine(Protocol):
-    """Some workers, for the length of a ``with`` block; leaving it ends them."""
+    """Workers that run during a ``with`` block."""
 
     def free(self) -> int:
-        """How many batches `submit` takes at once now."""
+        """Return the number of batches that `submit` accepts now."""
         ...
 
     def submit(self, place: int, items: bytes) -> None:
-        """Give a batch to a free worker."""
+        """Send a batch to a free worker."""
         ...
 
     def collect(self) -> list[Attempt]:
-        """Wait until something happens: attempts end, or a worker becomes ready."""
+        """Wait until attempts end or a worker becomes ready, and return the attempts that ended."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -50,21 +50,21 @@ class Engine(Protocol):
 
 
 class Hand:
-    """What a worker has in hand, as its engine sees it.
+    """The state of a worker, as its engine sees it.
 
-    A worker whose batch failed rests until another's attempt ends, as long as others work or start: its machine may be
-    the trouble, such as one with a full disk, and would fail batch after batch faster than the others finish them. A
-    batch that failed goes to another worker where there is one.
+    A worker whose batch failed is paused until an attempt of another worker ends, as long as others are working or
+    starting. Its machine may be the cause, for example because of a full disk, and it would fail batch after batch
+    faster than the others finish them. A failed batch is sent to another worker if there is one.
 
     Attributes:
         ready: Whether it has started.
-        place: The number of the batch in hand, None for none.
-        failed: Numbers of the batches that failed here.
-        rests: Whether the last one failed and no other attempt has ended since.
+        place: The number of its current batch; None if it is idle.
+        failed: Numbers of the batches that failed on this worker.
+        rests: Whether its last attempt failed and no other attempt has ended since.
     """
 
     def __init__(self) -> None:
-        """Nothing is in hand."""
+        """Create the state of a worker that is starting."""
         self.ready = False
         self.place: int | None = None
         self.failed: set[int] = set()
@@ -75,47 +75,48 @@ HandT = TypeVar("HandT", bound=Hand)
 
 
 class Patience:
-    """How long others that start are waited for: a minute in all, as some may never find room on a cluster."""
+    """Limits the wait for starting workers to one minute in total, as a cluster may never have room for some."""
 
     def __init__(self) -> None:
-        """The minute begins."""
+        """Start the minute."""
         self._end = monotonic() + _SECONDS_FOR_OTHERS
 
     def willing(self, workers: Sequence[HandT], idle: Sequence[HandT]) -> list[HandT]:
-        """Those of the idle workers that may be given a batch now.
+        """Return the idle workers that may receive a batch now.
 
         Args:
             workers: All workers.
-            idle: Those that are ready and have nothing in hand.
+            idle: Workers that are ready and have no batch.
 
         Returns:
-            The idle ones that do not rest; where nobody else is to be waited for and all rest, one of them.
+            The idle workers that are not paused. If all are paused and no other worker is working or starting, one of
+            them.
         """
         fresh = [worker for worker in idle if not worker.rests]
         others = any(worker.place is not None for worker in workers) or self.left(workers) is not None
         return fresh or ([] if others else list(idle[:1]))
 
     def left(self, workers: Sequence[Hand]) -> float | None:
-        """Seconds for which workers that start are still waited for.
+        """Return how long to wait for workers that are starting.
 
         Returns:
-            Seconds; None where none starts, or the minute is over.
+            Seconds; None if no worker is starting, or if the minute is over.
         """
         left = self._end - monotonic()
         return left if left > 0 and not all(worker.ready for worker in workers) else None
 
 
 def chosen(able: Sequence[HandT], place: int) -> HandT:
-    """The worker to give a batch to.
+    """Return the worker to send a batch to.
 
     Returns:
-        One at which it has not failed, where there is one.
+        A worker on which the batch has not failed, if there is one.
     """
     return min(able, key=lambda worker: place in worker.failed)
 
 
 def settle(workers: Sequence[Hand], worker: Hand, ended: Attempt) -> None:
-    """Note how an attempt ended and let the others go on."""
+    """Record the outcome of an attempt, and resume paused workers."""
     for other in workers:
         other.rests = False
     worker.place, worker.rests = None, ended.results is None
@@ -124,27 +125,27 @@ def settle(workers: Sequence[Hand], worker: Hand, ended: Attempt) -> None:
 
 
 class InlineEngine:
-    """Works in this process, one batch after another."""
+    """Runs batches in this process, one at a time."""
 
     def __init__(self, work: Work) -> None:
-        """Nothing is loaded before the first batch."""
+        """Set the work, which starts with the first batch."""
         self._work = work
         self._function: Function | None = None
         self._waiting: list[tuple[int, bytes]] = []
 
     def free(self) -> int:
-        """One, while none is waiting."""
+        """Return 1 if no batch is waiting, otherwise 0."""
         return 1 - len(self._waiting)
 
     def submit(self, place: int, items: bytes) -> None:
-        """Keep a batch for `collect`."""
+        """Store a batch for `collect`."""
         self._waiting.append((place, items))
 
     def collect(self) -> list[Attempt]:
-        """Work on the batch that waits.
+        """Run the waiting batch.
 
         Returns:
-            How it ended.
+            Its outcome.
         """
         if self._function is None:
             self._function = self._work.start()
@@ -161,23 +162,23 @@ def attempt(function: Function, place: int, items: bytes) -> Attempt:
     """Try a batch once, in a worker.
 
     Args:
-        function: What `Work.start` gave.
+        function: The result of `Work.start`.
         place: The number of the batch.
         items: The batch.
 
     Returns:
-        Its results, or what its error says.
+        The results, or the error as the reason.
     """
     try:
         return Attempt(place, run_on(function, items))
-    except Exception as error:  # noqa: BLE001 - the work is the user's and may raise anything
+    except Exception as error:  # noqa: BLE001 - user code may raise anything
         return Attempt(place, None, reason_of(error))
 
 
 def reason_of(error: BaseException) -> str:
-    """Say what was raised, in a line of bounded length.
+    """Describe an exception in a line of bounded length.
 
     Returns:
-        Its type and its message.
+        Its type and message.
     """
     return f"{type(error).__name__}: {error}"[:1000]

@@ -1,4 +1,4 @@
-"""Variables that a new process reads before its first line of Python runs."""
+"""Environment variables that must be set before a process starts."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _CHANGING = Lock()
 
 
 def threads_for_openmp(threads: int) -> dict[str, str]:
-    """What OpenMP reads when a process loads it, which is before the process could set it itself.
+    """Return the variables that OpenMP reads when it is loaded, before the process could set them itself.
 
     Args:
-        threads: Threads of one process.
+        threads: Threads per process.
 
     Returns:
-        Variables; waiting threads sleep, since spinning ones take the time of the other workers.
+        Variables. Waiting threads sleep, because spinning threads would slow down the other workers.
     """
     return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @contextmanager
 def environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the processes that are started in this block, and put them back."""
+    """Set variables for the processes that are started in this block, and restore them afterwards."""
     with _CHANGING:
         before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)

@@ -34,19 +34,18 @@ _COMPLETION = TypeAdapter(Completion)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateTexts:
-    """Answer prompts, the items of a batch.
+    """Answers prompts, the items of a batch.
 
-    A prompt that another attempt would not mend, such as one too long for the model, gets its error for a result.
-    Trouble that may pass fails the batch, which the pool tries again; with ``cache`` what was answered is not asked a
-    second time.
+    If a retry cannot help, for example because a prompt is too long for the model, the result of the prompt is its
+    error. A transient error fails the batch, which the pool retries; with ``cache``, responses are not requested twice.
 
     Attributes:
         model: The spec of a model, which each worker loads once.
-        sampling: How prompts are continued.
+        sampling: Sampling parameters.
         adapter: Folder of a PEFT adapter.
         base_url: Address of an OpenAI-compatible server.
-        cache: A file for answers, which workers of one machine share.
-        expected: The fingerprint that the model must have; None for any.
+        cache: A file of cached responses, which the workers of one machine share.
+        expected: The required fingerprint of the model; None for any.
     """
 
     model: str
@@ -58,7 +57,7 @@ class GenerateTexts:
 
     @property
     def fingerprint(self) -> str:
-        """What the answers depend on: the model and how prompts are continued."""
+        """Return a hash of everything that determines the answers: the model and the sampling parameters."""
         model = self.expected or self._loaded().fingerprint
         options = json.dumps(self.sampling.options(), sort_keys=True)
         return f"generate:{model}:{hashlib.sha256(options.encode()).hexdigest()[:16]}"
@@ -70,7 +69,7 @@ class GenerateTexts:
             A function from prompts as JSON to results as JSON.
 
         Raises:
-            InvalidInputError: If it is another model here than was expected.
+            InvalidInputError: If the model does not have the expected fingerprint.
         """
         model = self._loaded()
         if self.expected not in {None, model.fingerprint}:
@@ -99,20 +98,20 @@ class GenerateTexts:
         batch_size: int = 64,
         folder: str | Path | None = None,
     ) -> Iterator[list[Completion | RagkitError]]:
-        """Answer prompts on the workers of a pool, batch after batch in the order of the prompts.
+        """Answer prompts on the workers of a pool, in batches in the order of the prompts.
 
         Args:
             prompts: The prompts.
             pool: The workers.
-            batch_size: Prompts that a worker answers together.
-            folder: Where finished batches are kept, as for `WorkerPool.map_batches`.
+            batch_size: Number of prompts that a worker answers together.
+            folder: Folder of completed batches, as for `WorkerPool.map_batches`.
 
         Yields:
-            For each prompt of a batch its completion or its error: a `WorkerError` with the reason where the batch was
-            given up.
+            For each prompt of a batch, its completion or its error: a `WorkerError` with the reason if the batch was
+            abandoned.
 
         Raises:
-            InvalidInputError: If ``batch_size`` is below 1, or a prompt is none.
+            InvalidInputError: If ``batch_size`` is below 1, or if a prompt is invalid.
         """
         if type(batch_size) is not int or batch_size < 1:
             raise InvalidInputError(f"`batch_size` must be a whole number of at least 1, got {batch_size!r}")
@@ -131,7 +130,7 @@ class GenerateTexts:
                     yield [_result_of(cast("Mapping[str, Any]", value)) for value in each.results]
 
 
-def generate_many(  # noqa: PLR0913 - those of `generate`, and how the work is shared out
+def generate_many(  # noqa: PLR0913 - those of `generate`, and those of the pool
     model: str,
     prompts: Sequence[AnyPrompt],
     *,
@@ -152,22 +151,23 @@ def generate_many(  # noqa: PLR0913 - those of `generate`, and how the work is s
         model: The spec of a model, which each worker loads once.
         prompts: The prompts.
         pool: The workers.
-        max_tokens: As for `LanguageModel.generate`, and so the next five.
-        temperature: 0 for the likeliest token each time.
+        max_tokens: As for `LanguageModel.generate`, like the next five.
+        temperature: Sampling temperature; 0 always selects the most probable token.
         stop: Sequences at which an answer ends.
         seed: Seed of the sampling.
-        schema: What an answer must follow.
-        choices: Texts one of which must be the answer.
-        batch_size: Prompts that a worker answers together; the answers of a model can depend on it in the last bit.
-        cache: A file for answers, so that none is asked for twice; workers of one machine share it.
-        folder: Where finished batches are kept, so that the same call goes on after a stop on any engine.
+        schema: JSON schema to which answers are constrained.
+        choices: Texts to which answers are constrained.
+        batch_size: Number of prompts that a worker answers together; the last bits of a model's results can depend on
+            it.
+        cache: A file of cached responses, so that none is requested twice; the workers of one machine share it.
+        folder: Folder of completed batches; rerun an interrupted call to resume, on any engine.
 
     Returns:
-        A completion for each prompt, in order: those of this process but for measured seconds.
+        A completion for each prompt, in order; the same as without a pool, except for measured seconds.
 
     Raises:
-        BatchError: If some prompts got no answer; it carries the answers of the others. Where none got one, the first
-            error itself is raised.
+        BatchError: If some prompts failed; the error contains the answers of the others. If all failed, the first error
+            itself is raised.
 
     Examples:
         >>> pool = WorkerPool("inline")  # "process" or "ray" for many

@@ -1,7 +1,7 @@
-"""Workers that are actors on a Ray cluster, replaced where they or their machines die.
+"""Workers as actors on a Ray cluster; actors that die are replaced.
 
-Ray is told to try nothing again by itself: its own retries have no bound, and its data sets lose the order and, where
-errors are allowed, rows. Order and attempts are the pool's business, the same on every engine.
+Ray's own retries are disabled: they are unbounded, and Ray's data sets lose the order and, if errors are allowed, rows.
+The pool manages order and attempts, in the same way on every engine.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from ragkit.workers.batches import Function, Work
 from ragkit.workers.engines import Attempt, Hand, Patience, attempt, chosen, reason_of, settle
 from ragkit.workers.environment import environment, threads_for_openmp
 
-_STARTS = 3  # actors that die one after another before any became ready, after which there is no point in going on
+_STARTS = 3  # actors in a row that die before any is ready, until an error is raised
 _SECONDS_TO_START = 600
 
 
 class RayEngine:
-    """Actors, each with one batch in hand at most; a batch is sent only to an actor that is ready."""
+    """Actors with at most one batch each; batches are sent only to actors that are ready."""
 
     def __init__(self, work: Work, *, workers: int, threads: int, address: str | None) -> None:
-        """Nothing is started before the ``with`` block.
+        """Set the options; actors start in the ``with`` block.
 
         Args:
             work: The work.
-            workers: Number of actors; those that the cluster has no room for wait.
-            threads: Threads, and so CPUs of the cluster, of each.
-            address: Of a running cluster; None to use the one this process is connected to, or else start one here.
+            workers: Number of actors; those for which the cluster has no room wait.
+            threads: Threads of each actor, which reserve as many CPUs of the cluster.
+            address: Address of a running cluster. If None, use the connected cluster, or start one on this machine.
         """
         require("ray")
         self._work, self._count, self._threads, self._address = work, workers, threads, address
@@ -39,19 +39,19 @@ class RayEngine:
         self._patience = Patience()
 
     def free(self) -> int:
-        """How many actors are ready for a batch."""
+        """Return the number of actors that are ready for a batch."""
         return len(self._able())
 
     def _able(self) -> list[_Worker]:
         return self._patience.willing(self._workers, [each for each in self._workers if each.pending is None])
 
     def submit(self, place: int, items: bytes) -> None:
-        """Send a batch to an actor that is free."""
+        """Send a batch to a free actor."""
         worker = chosen(self._able(), place)
         worker.place, worker.pending = place, worker.actor.run.remote(place, items)
 
     def collect(self) -> list[Attempt]:
-        """Wait until an attempt ends or an actor becomes ready; a dead one is replaced.
+        """Wait until an attempt ends or an actor becomes ready; replace actors that died.
 
         Returns:
             The attempts that ended.
@@ -88,7 +88,7 @@ class RayEngine:
         return [told]
 
     def _bury(self, worker: _Worker, how: str) -> list[Attempt]:
-        """Replace an actor that died; what it had in hand was an attempt."""
+        """Replace an actor that died; its current batch counts as an attempt."""
         worker.end()
         self._workers.remove(worker)
         if not worker.ready:
@@ -131,7 +131,7 @@ class RayEngine:
 
 
 class _Worker(Hand):
-    """One actor as the driver sees it; ``pending`` is what it was asked, first of all whether it is ready."""
+    """One actor as the driver sees it; ``pending`` is its current call, first that of `_Actor.problem`."""
 
     def __init__(self, work: Work, threads: int) -> None:
         import ray
@@ -148,7 +148,7 @@ class _Worker(Hand):
 
 
 class _Actor:
-    """What runs on the cluster."""
+    """The actor on the cluster."""
 
     def __init__(self, work: Work, threads: int) -> None:
         os.environ.update(threads_for_openmp(threads))
@@ -156,7 +156,7 @@ class _Actor:
         self._problem: str | None = None
         try:
             self._function = work.start()
-        except Exception as error:  # noqa: BLE001 - the work is the user's and may raise anything
+        except Exception as error:  # noqa: BLE001 - user code may raise anything
             self._problem = reason_of(error)
 
     def problem(self) -> str | None:

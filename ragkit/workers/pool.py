@@ -1,4 +1,4 @@
-"""`WorkerPool`: batches through workers, in order, resumable, and never silently short."""
+"""`WorkerPool`: runs batches on workers; results are in order, runs can resume, and missing results are reported."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ragkit.workers.shards import Shards
 
 EngineName = Literal["inline", "process", "ray"]
 _ENGINES = ("inline", "process", "ray")
-_AHEAD = 4  # batches that are read ahead for each worker, so that a slow one does not hold up the others
+_AHEAD = 4  # batches read ahead per worker, so that a slow worker does not block the others
 
 
 class WorkerPool:
-    """Some workers and the rules by which they are given batches. Every engine gives the same bytes.
+    """Runs batches on workers. Every engine gives the same bytes.
 
     Attributes:
         engine: ``"inline"`` for this process, ``"process"`` for processes of this machine, ``"ray"`` for a Ray cluster.
-        workers: How many; always 1 inline.
-        threads: Threads of each, for OpenMP and so for FAISS and torch. Inline they are what they are.
-        attempts: How often a batch is tried before it is given up; a worker that died with it in hand counts.
-        address: Of a running Ray cluster; None to start one on this machine, or use one that is connected already.
+        workers: Number of workers; always 1 inline.
+        threads: Threads per worker, for OpenMP and therefore FAISS and torch; not changed inline.
+        attempts: Number of attempts before a batch is abandoned. The death of a worker counts as an attempt.
+        address: Address of a running Ray cluster. If None, use the connected cluster, or start one on this machine.
 
     Examples:
         >>> from ragkit.workers import Batch, EmbedTexts
@@ -46,11 +46,11 @@ class WorkerPool:
         attempts: int = 3,
         address: str | None = None,
     ) -> None:
-        """Nothing is started before there is work.
+        """Set the options; workers start when there is work.
 
         Raises:
-            InvalidInputError: If an argument is out of its range.
-            MissingExtraError: If the engine is Ray, which is not installed.
+            InvalidInputError: If an argument is invalid.
+            MissingExtraError: If the engine is Ray and Ray is not installed.
         """
         if engine not in _ENGINES:
             raise InvalidInputError(f"`engine` must be one of {_ENGINES}, got {engine!r}")
@@ -65,21 +65,21 @@ class WorkerPool:
         self.address = address
 
     def map_batches(self, work: Work, batches: Iterable[Batch], *, folder: str | Path | None = None) -> list[Done]:
-        """Work on all batches.
+        """Run all batches.
 
         Args:
-            work: What to do; it is sent to the workers.
-            batches: Batches, read as they are needed.
-            folder: Where to keep each finished batch, so that the same call goes on after a stop on any engine, and
-                where ``quarantine.jsonl`` says what was given up; None to keep nothing.
+            work: The work, which is sent to the workers.
+            batches: Batches, read as needed.
+            folder: Folder to store each completed batch, so that the same call resumes after an interruption, on any
+                engine. Its file ``quarantine.jsonl`` lists abandoned batches. None to store nothing.
 
         Returns:
             The results, in the order of the batches.
 
         Raises:
-            MissingResultsError: If a batch was given up; it carries the others.
+            MissingResultsError: If a batch was abandoned; the error contains the results of the others.
             WorkerError: If no worker can start.
-            OSError: If a finished batch cannot be written, such as on a full disk; those before it are kept.
+            OSError: If a completed batch cannot be written, for example on a full disk; earlier ones remain stored.
         """
         total = len(batches) if isinstance(batches, Sequence) else None
         ended: list[Done | Missing] = []
@@ -96,13 +96,13 @@ class WorkerPool:
     def stream(
         self, work: Work, batches: Iterable[Batch], *, folder: str | Path | None = None
     ) -> Generator[Done | Missing, None, None]:
-        """Work on batches and give each as soon as it and all before it ended; what was given up is among them.
+        """Run batches, and yield each once it and all before it have ended; abandoned batches are included.
 
-        Only a few batches are held at a time. Leaving the loop early ends the workers.
+        Only a few batches are kept in memory. Leaving the loop early stops the workers.
 
         Args:
-            work: What to do.
-            batches: Batches, read as they are needed.
+            work: The work.
+            batches: Batches, read as needed.
             folder: As for `map_batches`.
 
         Yields:
@@ -120,7 +120,7 @@ class WorkerPool:
                 yield run.take_first()
 
     def start(self, work: Work) -> Engine:
-        """Make the engine for some work; it starts in its ``with`` block."""
+        """Create the engine for some work; it starts in its ``with`` block."""
         if self.engine == "inline":
             return InlineEngine(work)
         if self.engine == "process":
@@ -134,7 +134,7 @@ class WorkerPool:
 
 @dataclass(slots=True)
 class _Open:
-    """A batch that was read and not yet given back."""
+    """A batch that was read and not yet yielded."""
 
     batch: Batch
     items: bytes
@@ -150,7 +150,7 @@ class _Open:
 
 
 class _Run:
-    """One call of `WorkerPool.stream`: the batches between reading and giving back, by their numbers."""
+    """One call of `WorkerPool.stream`: the open batches by number."""
 
     def __init__(self, pool: WorkerPool, work: Work, shards: Shards | None, stack: ExitStack) -> None:
         self._pool, self._work, self._shards, self._stack = pool, work, shards, stack
@@ -166,7 +166,7 @@ class _Run:
         return self._open[next(iter(self._open))]
 
     def read(self, rest: Iterator[Batch]) -> bool:
-        """Read ahead; whether there is a batch left."""
+        """Read ahead; return whether any batch is left."""
         while len(self._open) < self._window and (batch := next(rest, None)) is not None:
             items = encode_items(batch)
             key = key_of(self._fingerprint, items)
@@ -175,8 +175,8 @@ class _Run:
         return bool(self._open)
 
     def go_on(self) -> None:
-        """Give free workers what waits, then wait until something ends."""
-        if self._engine is None:  # only where something is left to do
+        """Send waiting batches to free workers, then wait until an attempt ends or a worker becomes ready."""
+        if self._engine is None:  # started only if there is work left
             self._engine = self._stack.enter_context(self._pool.start(self._work))
         waiting = [place for place, each in self._open.items() if not each.ended and not each.under_way]
         for place in waiting[: self._engine.free()]:

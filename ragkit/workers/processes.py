@@ -1,4 +1,4 @@
-"""Workers that are processes of this machine, begun anew where they die."""
+"""Workers as processes of this machine; processes that die are replaced."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ragkit.workers.batches import Work
 from ragkit.workers.engines import Attempt, Hand, Patience, attempt, chosen, reason_of, settle
 from ragkit.workers.environment import environment, threads_for_openmp
 
-_STARTS = 3  # deaths one after another, before any worker became ready, after which there is no point in going on
+_STARTS = 3  # workers in a row that die before any is ready, until an error is raised
 _SECONDS_TO_END = 5
 
 
 class ProcessEngine:
-    """Spawned processes, each with a pipe of its own; a batch is sent only to a worker that is ready.
+    """Spawned processes, each with its own pipe; batches are sent only to workers that are ready.
 
-    A worker dies with its pipe: also when this process is killed, once the batch in hand is finished.
+    A worker ends when its pipe is closed. If this process is killed, each worker ends after its current batch.
     """
 
     def __init__(self, work: Work, *, workers: int, threads: int) -> None:
-        """Nothing is started before the ``with`` block."""
+        """Set the options; workers start in the ``with`` block."""
         self._work, self._count, self._threads = work, workers, threads
         self._workers: list[_Worker] = []
         self._failed_starts = 0
         self._patience = Patience()
 
     def free(self) -> int:
-        """How many workers are ready for a batch."""
+        """Return the number of workers that are ready for a batch."""
         return len(self._able())
 
     def _able(self) -> list[_Worker]:
@@ -42,14 +42,14 @@ class ProcessEngine:
         )
 
     def submit(self, place: int, items: bytes) -> None:
-        """Send a batch to a worker that is free."""
+        """Send a batch to a free worker."""
         worker = chosen(self._able(), place)
         worker.place = place
-        with suppress(OSError):  # of a dead one; `collect` sees that and tells of it
+        with suppress(OSError):  # the worker is dead, which `collect` detects and reports
             worker.pipe.send((place, items))
 
     def collect(self) -> list[Attempt]:
-        """Wait until attempts end or workers become ready; a dead one is replaced.
+        """Wait until attempts end or workers become ready; replace workers that died.
 
         Returns:
             The attempts that ended.
@@ -77,7 +77,7 @@ class ProcessEngine:
         return ended
 
     def _bury(self, worker: _Worker) -> list[Attempt]:
-        """Replace a worker that died; what it had in hand was an attempt."""
+        """Replace a worker that died; its current batch counts as an attempt."""
         worker.end()
         self._workers.remove(worker)
         how = _way_of_dying(worker.process.exitcode)
@@ -98,7 +98,7 @@ class ProcessEngine:
     def __enter__(self) -> Self:
         try:
             ForkingPickler.dumps(self._work)
-        except Exception as error:  # whatever a part of the work raises that cannot be copied
+        except Exception as error:  # any error that pickling the work may raise
             raise WorkerError(
                 f"the work cannot be sent to a process ({reason_of(error)}); it may hold names, settings and functions "
                 "that stand at the head of a module, but no open file, lambda or loaded model"
@@ -113,7 +113,7 @@ class ProcessEngine:
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
-            worker.pipe.close()  # an idle worker ends by itself
+            worker.pipe.close()  # idle workers end themselves
         for worker in self._workers:
             worker.end(seconds=_SECONDS_TO_END if worker.ready and worker.place is None else 0)
         self._workers = []
@@ -139,11 +139,11 @@ class _Worker(Hand):
 
 
 def _serve(work: Work, pipe: Connection) -> None:
-    """What a worker runs: get ready, then one batch after another until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    """Run a worker: prepare, then run batches until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops its workers
     try:
         function = work.start()
-    except Exception as error:  # noqa: BLE001 - the work is the user's and may raise anything
+    except Exception as error:  # noqa: BLE001 - user code may raise anything
         pipe.send(reason_of(error))
         return
     try:

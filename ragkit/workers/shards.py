@@ -1,4 +1,4 @@
-"""Finished batches on disk, so that a run that was stopped goes on where it was."""
+"""Completed batches on disk, from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _DIGEST = 32
 
 
 class Shards:
-    """A folder with one file for each finished batch, named by a hash of the work and of the batch.
+    """A folder with one file for each completed batch, named by a hash of the work and of the batch.
 
-    A file appears whole, by a rename after its bytes are on the disk, and is checked when it is read. Any number of
-    runs may share a folder.
+    Files are written atomically, by a rename after the data are on disk, and are verified when they are read. Any
+    number of runs may share a folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder where it is not there.
+        """Create the folder if it does not exist.
 
         Raises:
-            InvalidInputError: If it cannot be made.
+            InvalidInputError: If it cannot be created.
         """
         self.folder = folder
         try:
@@ -36,13 +36,13 @@ class Shards:
             raise InvalidInputError(f"{folder} cannot be made a folder of shards ({error}); give another") from error
 
     def read(self, key: str) -> bytes | None:
-        """Find a finished batch.
+        """Read the results of a completed batch.
 
         Args:
-            key: What `ragkit.workers.batches.key_of` gave.
+            key: The result of `ragkit.workers.batches.key_of`.
 
         Returns:
-            Its results as bytes; None where it is not finished, or its file is damaged, which a warning says.
+            The results as bytes; None if the batch is not completed, or, with a warning, if its file is damaged.
         """
         path = self._path(key)
         try:
@@ -56,11 +56,11 @@ class Shards:
         return results
 
     def write(self, key: str, results: bytes) -> None:
-        """Keep a finished batch; after an error, such as a full disk, nothing of it is left."""
+        """Store a completed batch; after an error, such as a full disk, the partial file is removed."""
         write_atomic(self._path(key), _sealed(results))
 
     def write_quarantine(self, missing: Sequence[Missing]) -> None:
-        """Say in ``quarantine.jsonl`` which batches were given up in this run and why; no file where there are none."""
+        """List the abandoned batches of this run, with reasons, in ``quarantine.jsonl``; no file if there are none."""
         path = self.folder / "quarantine.jsonl"
         if not missing:
             path.unlink(missing_ok=True)

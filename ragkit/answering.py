@@ -1,4 +1,4 @@
-"""Generating answers in the form that a template asks for, and reading them: the same for every strategy."""
+"""Generation and parsing of answers, shared by all strategies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Answering:
 
     Attributes:
         model: The model.
-        template: The template in the form that the model is given.
+        template: The template in the form that suits the model.
         labels: The labels of the task; the template lists them only as long as they fit.
         reader: Extracts the answers.
         max_tokens: Maximum number of tokens of an answer.
@@ -48,18 +48,18 @@ class Answering:
 
     @cached_property
     def longest(self) -> int:
-        """Tokens that an answer may take: `max_tokens`, or more if a label takes more with its end."""
+        """Maximum number of tokens of an answer: `max_tokens`, or more if a label with its end needs more."""
         longest = sorted(self._choices or (), key=len)[-8:]
         return max([self.max_tokens, *(self.model.count_tokens(choice) + 2 for choice in longest)])
 
     def answers(self, prompts: Sequence[AnyPrompt]) -> list[tuple[ReadAnswer, Completion]]:
-        """Generate an answer to each prompt and read it.
+        """Generate an answer to each prompt and extract it from the completion.
 
-        A completion that is not a label although it was constrained, as an API model may give, is read like any other.
-        A refusal cannot be read.
+        An API model may return a completion that is not a label although it was constrained to the labels; it is read
+        like any other completion. A refusal counts as unreadable.
 
         Args:
-            prompts: Prompts that the template wrote.
+            prompts: Prompts rendered by the template.
 
         Returns:
             The answers with their completions, in the same order.

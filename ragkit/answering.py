@@ -17,26 +17,27 @@ from ragkit.templates import Template
 class Answering:
     """A model with a template and an answer reader.
 
-    If the template has labels and the reader looks for one of them, generation is constrained to the labels, provided
-    that the model supports it.
+    If the template has labels and the reader extracts a label, generation is constrained to the labels, provided that
+    the model supports it.
 
     Attributes:
         model: The model.
         template: The template in the form that suits the model.
         labels: The labels of the task; the template lists them only as long as they fit.
-        reader: Extracts the answers.
+        reader: The answer reader.
         max_tokens: Maximum number of tokens of an answer.
     """
 
     def __init__(
         self, model: LanguageModel, template: Template, *, reader: str | AnswerReader = "auto", max_tokens: int = 64
     ) -> None:
-        """Fix the form of the template for the model, and load the reader.
+        """Set the form of the template for the model, and load the answer reader.
 
         Args:
             model: The model.
-            template: How examples and queries are written.
-            reader: A reader or its spec; ``"auto"`` is ``"label"`` if the template has labels, else ``"whole"``.
+            template: Format of examples and queries.
+            reader: An answer reader or its spec; ``"auto"`` is ``"label"`` if the template has labels, otherwise
+                ``"whole"``.
             max_tokens: Maximum number of tokens of an answer.
         """
         self.model, self.template, self.labels = model, template.for_model(model), template.labels

@@ -5,7 +5,7 @@ A component registers itself where it is defined:
     @register("answer reader", "json:<field>")
     class JsonField(AnswerReader): ...
 
-or is registered as ``"module:attribute"``, so that its module is imported only when it is used:
+or is registered as ``"module:attribute"``, in which case its module is imported only when it is used:
 
     register("selector", "bm25", "ragkit_selectors.lexical:BM25Selector")
 
@@ -104,7 +104,7 @@ class Component:
         return signature(self.load()).parameters
 
     def arguments(self, spec: str) -> list[str]:
-        """Split off the arguments that a spec gives.
+        """Return the arguments of a spec.
 
         Args:
             spec: A spec that begins with the name of this component.
@@ -206,7 +206,7 @@ def is_known(kind: Kind, spec: str) -> bool:
         spec: A spec.
 
     Returns:
-        True if there is such a component and it takes the arguments.
+        True if the component exists and accepts the arguments.
     """
     try:
         find(kind, spec).arguments(spec)

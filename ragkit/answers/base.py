@@ -18,8 +18,8 @@ class ReadAnswer:
     """The answer extracted from a completion.
 
     Attributes:
-        text: The answer. If the completion has no answer of the expected form, the stripped completion without its
-            reasoning, so that a metric still has something to score.
+        text: The answer. If the completion has no answer of the expected form, this is the stripped completion without
+            its reasoning, which a metric can still score.
         readable: Whether the completion has an answer of the expected form.
         why: The reason why the answer is not readable; empty for a readable answer.
     """

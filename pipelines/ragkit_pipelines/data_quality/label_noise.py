@@ -26,7 +26,7 @@ class Suspect:
 
     Attributes:
         index: Index of the row.
-        given: Its label.
+        given: The label of the row.
         predicted: The most probable label according to a classifier that was not trained on the row.
         confidence: Probability of the given label according to this classifier.
     """

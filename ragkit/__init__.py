@@ -1,7 +1,7 @@
-"""One task through prompting, example selection and fine-tuning, behind one model interface, measured.
+"""Compare prompting, example selection and fine-tuning on one task, through one model interface.
 
-These are the names that most programs use; the packages that are listed below export the others. Names are imported on
-first use, so that ``import ragkit`` costs milliseconds and loads no heavy library.
+This package exports the names that most programs use; the packages that are listed below export the others. Names are
+imported on first use, so ``import ragkit`` takes milliseconds and loads no heavy library.
 """
 
 from __future__ import annotations

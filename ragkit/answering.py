@@ -1,4 +1,4 @@
-"""Generating answers in the form that a template asks for, and reading them: the same for every strategy."""
+"""Generation and parsing of answers, shared by all strategies."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from ragkit.templates import Template
 class Answering:
     """A model with a template and an answer reader.
 
-    If the template has labels and the reader looks for one of them, generation is constrained to the labels, provided
-    that the model supports it.
+    If the template has labels and the reader extracts a label, generation is constrained to the labels, provided that
+    the model supports it.
 
     Attributes:
         model: The model.
-        template: The template in the form that the model is given.
+        template: The template in the form that suits the model.
         labels: The labels of the task; the template lists them only as long as they fit.
-        reader: Extracts the answers.
+        reader: The answer reader.
         max_tokens: Maximum number of tokens of an answer.
     """
 
     def __init__(
         self, model: LanguageModel, template: Template, *, reader: str | AnswerReader = "auto", max_tokens: int = 64
     ) -> None:
-        """Fix the form of the template for the model, and load the reader.
+        """Set the form of the template for the model, and load the answer reader.
 
         Args:
             model: The model.
-            template: How examples and queries are written.
-            reader: A reader or its spec; ``"auto"`` is ``"label"`` if the template has labels, else ``"whole"``.
+            template: Format of examples and queries.
+            reader: An answer reader or its spec; ``"auto"`` is ``"label"`` if the template has labels, otherwise
+                ``"whole"``.
             max_tokens: Maximum number of tokens of an answer.
         """
         self.model, self.template, self.labels = model, template.for_model(model), template.labels
@@ -48,18 +49,18 @@ class Answering:
 
     @cached_property
     def longest(self) -> int:
-        """Tokens that an answer may take: `max_tokens`, or more if a label takes more with its end."""
+        """Maximum number of tokens of an answer: `max_tokens`, or more if a label with its end needs more."""
         longest = sorted(self._choices or (), key=len)[-8:]
         return max([self.max_tokens, *(self.model.count_tokens(choice) + 2 for choice in longest)])
 
     def answers(self, prompts: Sequence[AnyPrompt]) -> list[tuple[ReadAnswer, Completion]]:
-        """Generate an answer to each prompt and read it.
+        """Generate an answer to each prompt and extract it from the completion.
 
-        A completion that is not a label although it was constrained, as an API model may give, is read like any other.
-        A refusal cannot be read.
+        An API model may return a completion that is not a label although it was constrained to the labels; it is read
+        like any other completion. A refusal counts as unreadable.
 
         Args:
-            prompts: Prompts that the template wrote.
+            prompts: Prompts rendered by the template.
 
         Returns:
             The answers with their completions, in the same order.

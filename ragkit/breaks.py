@@ -1,4 +1,4 @@
-"""Where texts of all scripts may be cut, and line ends."""
+"""Positions at which texts of any script can be split, and normalisation of line ends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ragkit.text import SENTENCE_CLOSERS, SENTENCE_ENDS, combining_marks
 
 # Letters that combine with the letter before them: vowels of Thai and Lao, Hangul jamo, sound marks of katakana.
 _COMBINING_LETTERS = "\u0e33\u0eb3\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb\uff9e\uff9f"
-_JOINERS = "\u200d\u094d\u09cd\u0acd\u0b4d\u0c4d\u0d4d\u1039\u17d2"  # what joins the letters on both sides
-_FLAG = "\U0001f1e6-\U0001f1ff"  # two of these are a flag; several flags without anything between them stay together
+_JOINERS = "\u200d\u094d\u09cd\u0acd\u0b4d\u0c4d\u0d4d\u1039\u17d2"  # characters that join the letters on both sides
+_FLAG = "\U0001f1e6-\U0001f1ff"  # two of these form a flag; adjacent flags are not separated
 
 
 class UnixText:
-    r"""A text whose lines all end with \n, and where its characters are in the original.
+    r"""A text whose lines all end with \n, with a mapping from its indices to those of the original.
 
     Attributes:
         text: The text.
@@ -27,9 +27,9 @@ class UnixText:
     """
 
     def __init__(self, original: str) -> None:
-        """Replace the line ends of Windows and old Macs."""
+        """Replace Windows (CRLF) and old Mac (CR) line ends."""
         self.text = original
-        self._longer: list[int] = []  # indices of line ends that are two characters in the original
+        self._longer: list[int] = []  # indices of line ends that consist of two characters in the original
         if "\r" in original:
             first, *lines = original.split("\r\n")
             at = len(first)
@@ -39,24 +39,25 @@ class UnixText:
             self.text = "\n".join([first, *lines]).replace("\r", "\n")
 
     def original(self, index: int) -> int:
-        """The index of a character in the original.
+        """Return the index of a character in the original.
 
         Returns:
-            The index; that of the carriage return for a line end of two characters.
+            The index; for a line end of two characters, the index of the carriage return.
         """
         return index + bisect_left(self._longer, index)
 
 
 def last_break(text: str, first: int, last: int) -> int:
-    """Find the best index to cut a text: after the last paragraph, else line, sentence, space or character.
+    """Find the best index to split a text: after the last paragraph, line, sentence, space or character.
 
     Args:
         text: The text.
         first: The smallest index at which a separator may begin.
-        last: The largest index to cut at.
+        last: The largest index to split at.
 
     Returns:
-        The index; that of the last character before ``last`` if there is no separator.
+        The index after the last separator of the first of these kinds that occurs; without a separator, the start of
+        the character at ``last``.
     """
     for pattern in _breaks()[:-1]:
         ends = [found.end() for found in pattern.finditer(text, first, last + 1) if found.end() <= last]
@@ -66,10 +67,10 @@ def last_break(text: str, first: int, last: int) -> int:
 
 
 def character_start(text: str, index: int) -> int:
-    """Find where the character at an index begins.
+    """Find the start of the character at an index.
 
     Returns:
-        The index itself, or a smaller one if a combining mark or the second half of a line end is there.
+        The index itself, or a smaller one if the index is at a combining mark or inside a line end.
     """
     whole = _breaks()[-1]
     while 0 < index < len(text) and not whole.match(text, index - 1):

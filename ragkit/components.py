@@ -1,6 +1,6 @@
 """The built-in models, embedders, chunkers, retrievers, rerankers, metrics and answer readers, one line each.
 
-Every component is located by ``"module:attribute"``, so this module imports none of them.
+Every component is registered as ``"module:attribute"``, so importing this module imports none of them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from ragkit.registry import register
 
 _TORCH = ("torch", "transformers")
-# The providers of LangChain's init_chat_model, with the package that it imports for each.
+# The providers of LangChain's init_chat_model, and the package that each of them needs.
 _PROVIDERS = {
     "anthropic": "langchain_anthropic",
     "azure_openai": "langchain_openai",

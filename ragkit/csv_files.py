@@ -1,4 +1,4 @@
-"""CSV and TSV files: the dialect of a file, and its rows."""
+"""Reading of CSV and TSV files, with detection of the dialect."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TextIO
 
 _DELIMITERS = ",;\t|"
 _SAMPLE = 1 << 16  # characters
-_ROWS = 1000  # rows of the sample that are read for each dialect
-_LONGEST = 2**31 - 1  # characters of a field; the largest limit that the csv module takes on all platforms
+_ROWS = 1000  # number of rows of the sample that are read for each dialect
+_LONGEST = 2**31 - 1  # characters of a field; the largest limit that the csv module accepts on all platforms
 _LIMIT_LOCK = Lock()
-_EXCEL = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # how a spreadsheet states the delimiter in the first line
+_EXCEL = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # first line with which spreadsheets declare the delimiter
 
 
 class Row(NamedTuple):
@@ -23,8 +23,8 @@ class Row(NamedTuple):
 
     Attributes:
         line: The line on which the row ends, counted from 1.
-        cells: Its cells; empty for an empty line.
-        problem: Why the row cannot be read; empty otherwise.
+        cells: The cells of the row; empty for an empty line.
+        problem: The reason why the row cannot be read; empty if it was read.
     """
 
     line: int
@@ -44,10 +44,10 @@ def read_rows(file: TextIO, *, tabs: bool = False) -> Iterator[Row]:
 
     Args:
         file: A seekable file that was opened with ``newline=""``.
-        tabs: Whether the delimiter is a tab; otherwise it is found.
+        tabs: Whether the delimiter is a tab; otherwise it is detected.
 
     Yields:
-        Rows. A row with a problem does not end the file.
+        The rows. Reading continues after a row that cannot be read.
     """
     sample = file.read(_SAMPLE)
     lines = list(StringIO(sample, newline=""))
@@ -70,9 +70,9 @@ def read_rows(file: TextIO, *, tabs: bool = False) -> Iterator[Row]:
 
 
 def _dialect(lines: Sequence[str], delimiters: str, *, whole: bool) -> _Dialect:
-    """Return the dialect in which most rows of a sample have as many cells as the header, the simplest if several do.
+    """Return the dialect in which most rows of a sample have as many cells as the header; the simplest in a tie.
 
-    `csv.Sniffer` counts characters instead, so it takes quotes, brackets or spaces inside of fields for delimiters.
+    `csv.Sniffer` counts characters instead, so it mistakes quotes, brackets or spaces inside fields for delimiters.
     """
     sample = "".join(lines)
     escapes = (None, "\\") if '\\"' in sample else (None,)
@@ -93,7 +93,7 @@ def _has_spaced_header(lines: Sequence[str], dialect: _Dialect) -> bool:
 
 
 def _fit(lines: Sequence[str], dialect: _Dialect, *, whole: bool) -> float:
-    """The share of rows with as many cells as the header; 0 if the header has one cell."""
+    """Return the share of rows with as many cells as the header; 0 if the header has one cell."""
     reader = _reader(lines, dialect)
     sizes: list[int] = []
     while len(sizes) < _ROWS and reader.line_num < len(lines):
@@ -114,12 +114,13 @@ def _without_quotes(delimiter: str) -> _Dialect:
 
 
 def _quotes_are_text(lines: Sequence[str], dialect: _Dialect) -> bool:
-    """Whether a file that does not enclose fields in quotation marks may look like this.
+    """Return whether the quotation marks of a sample may be text instead of enclosing fields.
 
-    Few fields begin and end with a mark, and a line with a single mark is text only if tabs separate its fields.
+    In such a file, few fields begin and end with a quotation mark. A line with an odd number of quotation marks is
+    accepted only if tabs separate its fields.
 
     Returns:
-        Whether it may.
+        Whether the quotation marks may be text.
     """
     if dialect.delimiter != "\t" and any(line.count('"') % 2 for line in lines):
         return False
@@ -143,7 +144,7 @@ def _reader(lines: Iterable[str], dialect: _Dialect) -> Any:
 def _next(reader: Any) -> list[str] | None:
     """Read a row whose fields may be of any length.
 
-    The limit of the csv module holds for the whole process, so it is raised for the length of a call only.
+    The field size limit of the csv module applies to the whole process, so it is raised only during the call.
 
     Returns:
         The cells; None at the end of the file.

@@ -1,39 +1,39 @@
 """Every error and warning that ragkit raises.
 
 RagkitError
-├── InvalidInputError       an argument, a file or a record is not what was expected
+├── InvalidInputError       an argument, a file or a record is invalid
 │   ├── DataFileError       a line of a data file cannot be read; carries the path and the line
-│   ├── EmptyPoolError      there is no example to choose from
-│   ├── PlanError           a plan or a list of actions cannot be read; carries what is wrong at which place
-│   └── UnknownSpecError    a name stands for nothing known; carries the names that were meant
-├── MissingExtraError       an optional dependency is not installed; carries the extra that brings it
+│   ├── EmptyPoolError      a pool contains no example to select
+│   ├── PlanError           a plan or a list of actions cannot be read; carries the diagnostics
+│   └── UnknownSpecError    a name is not recognised; carries similar known names
+├── MissingExtraError       an optional dependency is not installed; carries the extra that contains it
 ├── MissingModelError       the package of a model is not installed; carries the command that installs it
-├── PromptTooLongError      a prompt does not fit the model's window; carries both sizes
-├── UnsupportedError        this model or embedder cannot do what was asked
-├── BudgetExceededError     a call would take more than may be spent; it was not made
-├── ModelError              a model answered nothing usable
-│   ├── AnswerFormError     an answer is none of the choices or does not follow the schema; carries the completion
+├── PromptTooLongError      a prompt does not fit the context window of the model; carries both sizes
+├── UnsupportedError        a model or an embedder does not support a feature
+├── BudgetExceededError     a call would exceed the budget and was not made
+├── ModelError              a model returned no usable answer
+│   ├── AnswerFormError     an answer is not one of the choices or does not follow the schema; carries the completion
 │   ├── RefusalError        the model refused, or a content filter withheld the answer; carries the completion
-│   ├── TransientModelError trouble that may pass: too many requests, a server down, an answer cut off
-│   ├── ModelAccessError    the key, the permission or the model's name is refused, or the quota is exhausted
-│   └── NotRecordedError    a replayed model was asked something that was never recorded
-├── BatchError              some prompts of a batch got no answer; carries the answers of the others
-├── MissingResultsError     a pool gave some batches up; carries them and what the others gave
-├── WorkerError             the workers of a pool cannot start, or no worker survived some work
-├── MetricError             a metric raised, or gave something else than a score; carries the row
-├── IndexLockedError        an index is open for writing elsewhere
-├── TraceLockedError        a trace is written by another process
-├── IntegrityError          a stored file is not the one that was written
+│   ├── TransientModelError a transient error: too many requests, a server that is down, a truncated response
+│   ├── ModelAccessError    the key, the permission or the model name was rejected, or the quota is exhausted
+│   └── NotRecordedError    a replayed model received a call that was never recorded
+├── BatchError              some prompts of a batch got no answer; carries the answers to the others
+├── MissingResultsError     a pool abandoned some batches; carries them and the results of the others
+├── WorkerError             the workers of a pool cannot start, or no worker survived a batch
+├── MetricError             a metric raised an error or did not return a score; carries the index of the row
+├── IndexLockedError        another process or object has the index open for writing
+├── TraceLockedError        another process is writing the trace
+├── IntegrityError          a stored file differs from the file that was written
 │   └── CorruptIndexError   a file of an index is damaged; carries the path of the file
-└── TrainingError           a fine-tuning run cannot start or did not converge to numbers
+└── TrainingError           a fine-tuning run cannot start, or its loss is not a number
 
 RagkitWarning
-├── SmallPoolWarning        fewer examples than asked for
-├── GroupedLabelsWarning    the examples of a prompt stand grouped by label
-├── LeakageWarning          test rows stand in the training pool
-├── RecallWarning           approximate search finds less than was asked for
-├── UnreadFileWarning       files or lines could not be read and were left out
-└── TruncationWarning       something did not fit the window and was left out
+├── SmallPoolWarning        fewer examples than requested are available
+├── GroupedLabelsWarning    the examples of a prompt are grouped by label
+├── LeakageWarning          test rows also appear in the training pool
+├── RecallWarning           the recall of an approximate search is lower than requested
+├── UnreadFileWarning       files or lines could not be read and were skipped
+└── TruncationWarning       text did not fit the context window and was truncated
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class RagkitError(Exception):
 
 
 class InvalidInputError(RagkitError, ValueError):
-    """An argument, a file or a record is not what was expected."""
+    """An argument, a file or a record is invalid."""
 
 
 class DataFileError(InvalidInputError):
@@ -63,11 +63,11 @@ class DataFileError(InvalidInputError):
 
     Attributes:
         path: The file.
-        line: The line, counted from 1; 0 where the file as a whole is meant.
+        line: The line, counted from 1; 0 if the error concerns the whole file.
     """
 
     def __init__(self, path: Path, line: int, problem: str) -> None:
-        """Say where and what; ``problem`` also says what was expected."""
+        """Create the error; ``problem`` also states what was expected."""
         where = f"{path}, line {line}" if line else str(path)
         super().__init__(f"{where}: {problem}")
         self.path = path
@@ -75,10 +75,10 @@ class DataFileError(InvalidInputError):
 
 
 class EmptyPoolError(InvalidInputError):
-    """There is no example to choose from."""
+    """A pool contains no example to select."""
 
     def __init__(self, what: str) -> None:
-        """Name the part that got an empty pool."""
+        """Create the error; ``what`` names the component that received the empty pool."""
         super().__init__(f"{what} got an empty pool; expected at least one example")
 
 
@@ -86,11 +86,11 @@ class PlanError(InvalidInputError):
     """A plan, or a list of actions, cannot be read.
 
     Attributes:
-        diagnostics: Everything that was found, errors and warnings, in the order of the text.
+        diagnostics: All errors, repairs and warnings, in the order of the text.
     """
 
     def __init__(self, what: str, diagnostics: Iterable[Diagnostic]) -> None:
-        """Name what was read, such as ``"the plan"``, and what is wrong with it."""
+        """Create the error; ``what`` names the text that was read, such as ``"the plan"``."""
         self.diagnostics = tuple(diagnostics)
         errors = [str(each) for each in self.diagnostics if each.level == "error"]
         more = f"\n… and {len(errors) - 8} more" if len(errors) > 8 else ""
@@ -98,15 +98,15 @@ class PlanError(InvalidInputError):
 
 
 class UnknownSpecError(InvalidInputError):
-    """A name stands for nothing known.
+    """A name is not recognised.
 
     Attributes:
-        spec: The name as given.
-        suggestions: Known names that look like it, the likeliest first.
+        spec: The unknown name.
+        suggestions: Similar known names, the most similar first.
     """
 
     def __init__(self, kind: str, spec: str, known: Iterable[str], *, hint: str = "") -> None:
-        """Name the kind of thing, the name as given and the names that would do."""
+        """Create the error from the kind of component, the unknown name and the known names."""
         names = sorted(known)
         self.spec = spec
         # A name is also recognised without its arguments: "openi:gpt-4" means "openai:<model>", whatever the model.
@@ -119,15 +119,15 @@ class UnknownSpecError(InvalidInputError):
 
 
 class MissingExtraError(RagkitError, ImportError):
-    """An optional dependency is needed and absent.
+    """An optional dependency is required but not installed.
 
     Attributes:
         module: The module that cannot be imported.
-        extra: The extra of ``ragkit-py`` that brings it.
+        extra: The extra of ``ragkit-py`` that contains it.
     """
 
     def __init__(self, module: str, *, extra: str) -> None:
-        """Name the missing module and the extra that brings it."""
+        """Create the error from the missing module and the extra that contains it."""
         super().__init__(
             f'`{module}` is not installed; run `pip install "ragkit-py[{extra}]"` '
             f'(in a checkout: `pip install -e ".[{extra}]"`)'
@@ -145,7 +145,7 @@ class MissingModelError(RagkitError):
     """
 
     def __init__(self, spec: str, *, install: str) -> None:
-        """Name the model and the command."""
+        """Create the error from the model and the command."""
         super().__init__(
             f"the model {spec!r} is not installed, and it is not available from the Hugging Face hub; run `{install}`"
         )
@@ -153,78 +153,78 @@ class MissingModelError(RagkitError):
 
 
 class PromptTooLongError(InvalidInputError):
-    """A prompt does not fit the model's window.
+    """A prompt does not fit the context window of the model.
 
     Attributes:
-        tokens: Tokens of the prompt and of the answer that was to follow.
-        window: Tokens that the model takes.
+        tokens: Number of tokens of the prompt and the requested answer.
+        window: Number of tokens of the context window.
     """
 
     def __init__(self, tokens: int, window: int, *, advice: str) -> None:
-        """Give both sizes and what to do."""
+        """Create the error from both sizes; ``advice`` tells the user how to fix it."""
         super().__init__(f"the prompt and its answer take {tokens} tokens, the model's window is {window}; {advice}")
         self.tokens = tokens
         self.window = window
 
 
 class UnsupportedError(RagkitError, NotImplementedError):
-    """This model or embedder cannot do what was asked."""
+    """A model or an embedder does not support a feature."""
 
 
 class BudgetExceededError(RagkitError):
-    """A call would take more than may be spent; it was not made.
+    """A call would exceed the budget and was not made.
 
     Attributes:
         kind: ``"calls"``, ``"tokens"``, ``"money"`` or ``"seconds"``.
-        needed: What would be spent with it.
-        limit: What may be.
+        needed: Total spending including the call.
+        limit: Maximum spending.
     """
 
     def __init__(self, kind: str, needed: float, limit: float) -> None:
-        """Say what is short."""
+        """Create the error from the kind of budget, the spending that the call needs and the limit."""
         super().__init__(f"{needed:,.6g} {kind} would be spent, the budget is {limit:,.6g}; raise it or ask for less")
         self.kind, self.needed, self.limit = kind, needed, limit
 
 
 class ModelError(RagkitError):
-    """A model answered nothing usable.
+    """A model returned no usable answer.
 
     Attributes:
-        maybe_paid: Whether the call may have been paid for all the same.
+        maybe_paid: Whether the call may have been charged although it failed.
     """
 
     def __init__(self, message: str, *, maybe_paid: bool = True) -> None:
-        """Say what happened."""
+        """Create the error from its message."""
         super().__init__(message)
         self.maybe_paid = maybe_paid
 
 
 class TransientModelError(ModelError):
-    """Trouble that may pass, so that the same call is worth making again.
+    """A transient error; the same call may succeed later.
 
     Attributes:
-        retry_after: Seconds that the server asks to wait; None where it does not say.
+        retry_after: Seconds to wait as requested by the server; None if it did not specify a time.
     """
 
     def __init__(self, message: str, *, maybe_paid: bool = True, retry_after: float | None = None) -> None:
-        """Say what happened and when to come back."""
+        """Create the error from its message and the time to wait."""
         super().__init__(message, maybe_paid=maybe_paid)
         self.retry_after = retry_after
 
 
 class ModelAccessError(ModelError):
-    """The key, the permission or the model's name is refused, or the quota is exhausted; the next call would fail."""
+    """The key, the permission or the model name was rejected, or the quota is exhausted; further calls would fail."""
 
 
 class AnswerFormError(ModelError):
-    """A completion does not have the required form: it is none of the choices, or it does not follow the schema.
+    """A completion is not one of the choices, or it does not follow the schema.
 
     Attributes:
         completion: The completion.
     """
 
     def __init__(self, message: str, completion: Completion) -> None:
-        """Say what was wrong with the completion."""
+        """Create the error from its message and the completion."""
         super().__init__(message)
         self.completion = completion
 
@@ -233,24 +233,24 @@ class RefusalError(ModelError):
     """The model refused to answer, or a content filter withheld the answer or its end.
 
     Attributes:
-        completion: What the model wrote before, with its usage and cost.
+        completion: The text that the model generated before the refusal, with its usage and cost.
     """
 
     def __init__(self, message: str, completion: Completion) -> None:
-        """Say who refused."""
+        """Create the error from its message and the completion."""
         super().__init__(message)
         self.completion = completion
 
 
 class BatchError(RagkitError):
-    """Some prompts of a batch got no answer, others did.
+    """Some prompts of a batch got no answer.
 
     Attributes:
-        results: For each prompt, in order, its completion or its error.
+        results: The completion or error of each prompt, in order.
     """
 
     def __init__(self, results: Sequence[Completion | RagkitError]) -> None:
-        """Count the failures and show the first."""
+        """Create the error from the results; the message counts the failures and shows the first."""
         failed = [place for place, result in enumerate(results) if isinstance(result, RagkitError)]
         super().__init__(
             f"{len(failed)} of {len(results)} prompts got no answer, the first at place {failed[0]}: "
@@ -260,34 +260,34 @@ class BatchError(RagkitError):
 
 
 class MetricError(RagkitError):
-    """A metric raised, or gave something else than a number from 0 to 1.
+    """A metric raised an error or did not return a number from 0 to 1.
 
     Attributes:
         metric: Name of the metric.
-        place: Place of the row among the test rows; None where the metric judged all of them together.
+        place: Index of the test row; None if the metric scores all rows together.
     """
 
     def __init__(self, metric: str, place: int | None, row: Example | None, error: Exception) -> None:
-        """Name the metric, the row and what happened."""
+        """Create the error from the metric, the row and the original error."""
         where = "the test rows" if place is None or row is None else f"test[{place}] ({row.text()[:60]!r})"
         super().__init__(f"the metric {metric!r} failed on {where}: {type(error).__name__}: {error}")
         self.metric, self.place = metric, place
 
 
 class NotRecordedError(ModelError):
-    """A replayed model was asked something that was never recorded."""
+    """A replayed model received a call that was never recorded."""
 
 
 class MissingResultsError(RagkitError):
-    """A pool gave some batches up after all their attempts; the others are finished.
+    """A pool of workers abandoned some batches after all attempts failed; the other batches are finished.
 
     Attributes:
-        done: The finished batches, in order; none where they were used as they came.
-        missing: The others, in order, each with its ids, its attempts and the reason.
+        done: The finished batches, in order; empty if each result was consumed when it arrived.
+        missing: The abandoned batches, in order, each with its ids, its number of attempts and the reason.
     """
 
     def __init__(self, done: Sequence[Done], missing: Sequence[Missing]) -> None:
-        """Count what is missing and show the first of it."""
+        """Create the error from both kinds of batches; the message counts and shows the missing results."""
         ids = [name for each in missing for name in each.ids]
         shown = ", ".join(map(repr, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
         super().__init__(
@@ -299,19 +299,19 @@ class MissingResultsError(RagkitError):
 
 
 class WorkerError(RagkitError):
-    """The workers of a pool cannot start, or none of them survived some work."""
+    """The workers of a pool cannot start, or no worker survived a batch."""
 
 
 class IndexLockedError(RagkitError):
-    """An index is open for writing elsewhere."""
+    """Another process or object has the index open for writing."""
 
 
 class TraceLockedError(RagkitError):
-    """A trace is written by another process."""
+    """Another process is writing the trace."""
 
 
 class IntegrityError(RagkitError):
-    """A stored file is not the one that was written."""
+    """A stored file differs from the file that was written."""
 
 
 class CorruptIndexError(IntegrityError):
@@ -322,7 +322,7 @@ class CorruptIndexError(IntegrityError):
     """
 
     def __init__(self, path: Path, problem: str) -> None:
-        """Name the file and what is wrong with it."""
+        """Create the error from the file and the problem."""
         super().__init__(
             f"{path} is damaged: {problem}; restore the index from a copy, or create a new one and add the documents "
             "again"
@@ -335,28 +335,28 @@ class TrainingError(RagkitError):
 
 
 class RagkitWarning(UserWarning):
-    """Base of all warnings given by ragkit."""
+    """Base of all warnings issued by ragkit."""
 
 
 class SmallPoolWarning(RagkitWarning):
-    """Fewer examples than asked for."""
+    """Fewer examples than requested are available."""
 
 
 class GroupedLabelsWarning(RagkitWarning):
-    """The examples of a prompt stand grouped by label."""
+    """The examples of a prompt are grouped by label."""
 
 
 class LeakageWarning(RagkitWarning):
-    """Test rows stand in the training pool."""
+    """Test rows also appear in the training pool."""
 
 
 class RecallWarning(RagkitWarning):
-    """Approximate search finds less than was asked for."""
+    """The recall of an approximate search is lower than requested."""
 
 
 class UnreadFileWarning(RagkitWarning):
-    """Files or lines could not be read and were left out."""
+    """Files or lines could not be read and were skipped."""
 
 
 class TruncationWarning(RagkitWarning):
-    """Something did not fit the window and was left out."""
+    """Text did not fit the context window and was truncated."""

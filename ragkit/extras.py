@@ -1,4 +1,4 @@
-"""Optional dependencies: asked for by name, imported where they are used."""
+"""Checks for optional dependencies, which are imported only where they are used."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ EXTRA_OF = {
 
 
 def is_installed(module: str) -> bool:
-    """Whether ``module`` can be imported, found out without importing it.
+    """Return whether a module is installed, without importing it.
 
     Returns:
-        True where the import system finds it.
+        True if the import system finds the module.
     """
     return find_spec(module) is not None
 
 
 def require(*modules: str) -> None:
-    """Fail early, before any work, where an optional dependency is absent.
+    """Raise an error, before any work is done, if an optional dependency is not installed.
 
     Args:
         *modules: Top-level modules, each listed in ``EXTRA_OF``.

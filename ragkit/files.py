@@ -1,4 +1,4 @@
-"""Files that survive crashes and are shared between processes: atomic writes, locks, checksums, the cache folder."""
+"""Safe handling of files that processes share: atomic writes, locks, checksums and the cache folder."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
     Args:
         path: The file to replace or create, in an existing folder.
-        durable: Whether the content is on the disk before the file is replaced, so that a power failure leaves the old
-            or the new file. Pass False for caches that are checked when they are read.
+        durable: Whether the content is flushed to disk before the file is replaced, so a power failure leaves either
+            the old or the new file. Pass False for caches that are checked when they are read.
 
     Yields:
         The open file, in binary mode.
@@ -62,12 +62,12 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Write a file so that readers see the old or the new content, never a part of it.
+    """Write a file atomically: readers see either the old or the new content, never a part of it.
 
     Args:
         path: The file to replace or create, in an existing folder.
         content: Bytes, or text that is written in UTF-8.
-        durable: Whether the content is on the disk before the file is replaced.
+        durable: Whether the content is flushed to disk before the file is replaced.
     """
     data = content.encode() if isinstance(content, str) else content  # before a file is created
     with atomic_file(path, durable=durable) as file:
@@ -76,13 +76,13 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Create a folder that gets its name when the block ends. After an error, nothing is left.
+    """Create a folder atomically: it gets its final name when the block ends. After an error, nothing is left.
 
     Args:
         path: The folder; it may exist if it is empty when the block ends. Its parents are created.
 
     Yields:
-        A folder next to it to write to.
+        A temporary folder next to it, to write the files to.
     """
     partial = _partial(path)
     partial.mkdir(parents=True)
@@ -95,7 +95,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the list of files in a folder, is on the disk.
+    """Flush a file, or the list of files in a folder, to disk.
 
     Args:
         path: The file or folder.
@@ -108,7 +108,7 @@ def sync(path: Path) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A new name in the same folder; several processes may write the same file."""
+    """Return a unique name in the same folder; several processes may write the same file."""
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
 
 
@@ -117,10 +117,10 @@ def _partial(path: Path) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes and threads; wait while another one holds it.
+    """Hold a lock between processes and threads; wait while another process or thread holds it.
 
-    The operating system releases the lock of a process that dies. The file stays, because removing it would let two
-    processes lock two different files.
+    The operating system releases the lock of a process that dies. The file is not removed, because two processes could
+    otherwise lock two different files.
 
     Args:
         path: The lock file, in an existing folder.
@@ -153,13 +153,13 @@ def try_lock(descriptor: int) -> bool:
 
 
 def file_sha256(*paths: Path) -> str:
-    """Hash a file, or several as if they were one.
+    """Hash a file, or the concatenation of several files.
 
     Args:
         *paths: The files, in order.
 
     Returns:
-        The sha256 in hexadecimal.
+        The SHA-256 in hexadecimal.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -170,7 +170,7 @@ def file_sha256(*paths: Path) -> str:
 
 
 def with_checksum(text: str) -> str:
-    """Add a checksum to a JSON object as its last member, so that `without_checksum` notices changed bytes.
+    """Add a checksum to a JSON object as its last member; `without_checksum` then detects changed bytes.
 
     Args:
         text: The object, which has at least one member and ends with its closing brace.
@@ -202,9 +202,10 @@ def without_checksum(data: bytes) -> bytes | None:
 
 
 def checked(data: bytes) -> bytes:
-    """Remove the checksum from a JSON object if it has one; objects of older versions and hand-written ones have none.
+    """Check and remove the checksum of a JSON object if it has one.
 
-    A reader that rejects unknown members also rejects an object whose checksum was damaged beyond recognition.
+    Objects of older versions and hand-written objects have no checksum. If a damaged checksum is not recognised, a
+    parser that rejects unknown members rejects the object.
 
     Args:
         data: The object, in UTF-8.
@@ -224,7 +225,7 @@ def checked(data: bytes) -> bytes:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an ``.npz`` file after checking all of it; NumPy would not notice an array that became shorter.
+    """Read an ``.npz`` file after checking its checksums; NumPy alone does not detect a shortened array.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""What objects that hold files do in a forked process."""
+"""Handling of open files and connections in forked processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _METHODS: list[WeakMethod[Callable[[], None]]] = []
 
 
 def call_in_child(method: Callable[[], None]) -> None:
-    """Call a method in every process that is forked from this one, as long as its object lives.
+    """Call a method in every process that is forked from this one, as long as its object exists.
 
     Args:
         method: A bound method.
@@ -28,7 +28,7 @@ def outlive(connection: Any) -> None:
     SQLite must not close it: the child would release locks and remove files that the parent process still needs.
 
     Args:
-        connection: The connection, which is not used any more.
+        connection: The connection, which is no longer used.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 

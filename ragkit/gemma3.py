@@ -1,6 +1,6 @@
-"""Gemma 3 270M, the small base model behind the spec ``gemma3-270m``.
+"""Gemma 3 270M, the small base model that the spec ``gemma3-270m`` loads.
 
-Its use is subject to the Gemma terms of use, so ragkit uses it only if it is named and never as a default.
+Its use is subject to the Gemma terms of use, so ragkit loads it only on request and never as a default.
 """
 
 from __future__ import annotations

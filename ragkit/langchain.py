@@ -1,6 +1,6 @@
-"""ragkit's parts as LangChain's own classes: ``from ragkit.langchain import RagkitVectorStore``.
+"""Adapters that make ragkit's components usable in LangChain: ``from ragkit.langchain import RagkitVectorStore``.
 
-The names are imported on first use, from the adapters in ``ragkit_pipelines.langchain``. They need langchain-core.
+The names are imported on first use from ``ragkit_pipelines.langchain``. They need langchain-core.
 """
 
 from __future__ import annotations

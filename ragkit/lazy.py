@@ -1,4 +1,4 @@
-"""Packages whose names are imported on first use, so that importing the package costs milliseconds."""
+"""Lazy imports: the names of a package are imported on first use, so importing the package takes milliseconds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from importlib import import_module
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Make the functions ``__getattr__`` and ``__dir__`` of a package.
+    """Create the functions ``__getattr__`` and ``__dir__`` of a package.
 
     Args:
-        package: The package's ``__name__``.
-        modules: The module inside the package that defines each name.
+        package: The ``__name__`` of the package.
+        modules: The module of the package that defines each name.
 
     Returns:
         Both functions, to be assigned in the package.

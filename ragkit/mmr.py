@@ -1,30 +1,33 @@
-"""Maximal marginal relevance: a set in which every item is relevant and none repeats another. Arrays in, places out."""
+"""Maximal marginal relevance, which selects items that are relevant and differ from each other.
+
+The functions take arrays and return indices.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-# The order in which a processor adds float64 numbers changes less than this; closer values are ties, and the earlier
-# place wins.
+# The order of float64 additions, which depends on the processor, changes values by less than this. Closer values are
+# ties, which the smaller index wins.
 DOUBT = 1e-9
 
 
 def mmr(
     query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, trade_off: float = 0.7
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Maximal marginal relevance (Carbonell and Goldstein, 1998; arXiv 2211.13892).
+    """Select vectors by maximal marginal relevance (Carbonell and Goldstein, 1998; arXiv 2211.13892).
 
-    The first is the most relevant one, whatever the trade-off.
+    The first selected vector is the most relevant one, whatever the trade-off.
 
     Args:
         query: f64[d], of length 1 or 0.
-        vectors: f64[m, d], of length 1 or 0.
-        k: How many, 0 or more.
-        trade_off: What relevance weighs, 0 to 1; likeness to what is chosen weighs the rest.
+        vectors: f64[m, d], rows of length 1 or 0.
+        k: Number of vectors to select, 0 or more.
+        trade_off: Weight of relevance, from 0 to 1; similarity to the selected vectors has the remaining weight.
 
     Returns:
-        intp[min(k, m)], the places in the order of choice, and f64 of as many, what likeness cost each.
+        The indices in the order of selection, intp[min(k, m)], and the similarity penalty of each, f64[min(k, m)].
     """
     count = min(k, len(vectors))
     places, costs = np.empty(count, dtype=np.intp), np.zeros(count)
@@ -44,5 +47,5 @@ def mmr(
 
 
 def first_best(worth: NDArray[np.float64]) -> int:
-    """The first place whose worth is the highest but for what sums can be wrong by."""
+    """Return the first index whose value is the maximum within the rounding error of sums (`DOUBT`)."""
     return int((worth >= worth[worth.argmax()] - DOUBT).argmax())

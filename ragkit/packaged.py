@@ -1,4 +1,4 @@
-"""Language models that PyPI packages bring as GGUF files."""
+"""Language models that PyPI packages contain as GGUF files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ class PackagedModel:
     """A model in one or more installed packages, which are never imported.
 
     Attributes:
-        spec: What `ragkit.load_model` takes.
-        files: Import names of the packages and paths in them; together, in order, the files are the GGUF file.
+        spec: The spec for `ragkit.load_model`.
+        files: Import names of the packages and paths in them; concatenated in order, the files are the GGUF file.
         sha256: The checksum of the GGUF file.
         install: The commands that install the packages.
-        hub_id: Where the model is on the Hugging Face hub, used if the packages are not installed; None for nowhere.
+        hub_id: Repository of the model on the Hugging Face hub, used if the packages are not installed; None if there
+            is none.
     """
 
     spec: str

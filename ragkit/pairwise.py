@@ -1,8 +1,8 @@
-"""Inner products and distances of pairs of vectors, with the same bits on every processor.
+"""Inner products and distances of pairs of vectors, bit-identical on all processors.
 
-A product of matrices adds in an order that depends on the shapes, the number of threads and the processor. Here every
-pair is computed by itself in float64: numbers are multiplied one by one, and numpy adds each contiguous row in an order
-that depends on its length alone. Products of float32 numbers are exact in float64.
+Matrix products add numbers in an order that depends on the shapes, the number of threads and the processor. Here every
+pair is computed separately in float64: numbers are multiplied elementwise, and numpy adds each contiguous row in an
+order that depends only on its length. Products of float32 numbers are exact in float64.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_AT_ONCE = 2**16  # numbers that are multiplied together, so that they stay in the cache
+_AT_ONCE = 2**16  # numbers per block, which fits into the processor cache
 
 
 def inner_products(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -21,7 +21,7 @@ def inner_products(left: NDArray[np.floating], right: NDArray[np.floating]) -> N
         right: float[..., d], which must broadcast with ``left``.
 
     Returns:
-        f64[...], the sum over the last axis of the products.
+        f64[...], the sum of the products over the last axis.
     """
     products = np.multiply(left, right, dtype=np.float64, order="C")
     return np.asarray(np.add.reduce(products, axis=-1))
@@ -59,13 +59,13 @@ def lengths(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Bring vectors to length 1.
+    """Normalise vectors to length 1.
 
     Args:
         vectors: float[n, d].
 
     Returns:
-        f64[n, d], rows of length 1; a vector of zeros stays one.
+        f64[n, d], rows of length 1; a zero vector is returned unchanged.
     """
     own = lengths(vectors)
     return np.asarray(vectors / np.where(own > 0, own, 1)[:, None], dtype=np.float64)
@@ -80,7 +80,7 @@ def candidate_scores(
         queries: float[m, d].
         vectors: float[n, d].
         rows: int[m, c], the candidates of each query as rows of ``vectors``.
-        euclidean: Whether the score is the negative squared distance, else the inner product.
+        euclidean: Whether the score is the negative squared distance; otherwise it is the inner product.
 
     Returns:
         f64[m, c].

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, nothing elsewhere. Also keeps chatty libraries quiet."""
+"""Progress bars, shown only on a terminal, and silencing of the output of other libraries."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 _LOCK = RLock()
-_shown: Progress | None = None  # all bars stand in one display: rich allows only one at a time
+_shown: Progress | None = None  # the display of all bars; rich allows only one at a time
 
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show how far a piece of work has come; work inside of other work has a line below it.
+    """Show the progress of an operation; nested operations are shown below each other.
 
     Args:
-        description: What is being done.
-        total: Number of steps, None where unknown: then the bar only moves.
+        description: Description of the operation.
+        total: Number of steps; None if unknown, which shows an indeterminate bar.
 
     Yields:
-        A function to call with the number of steps just done.
+        A function to call with the number of steps that were just completed.
     """
     if not sys.stderr.isatty():
         yield lambda _: None
@@ -73,7 +73,7 @@ def _count(done: int, total: int | None) -> str:
 
 
 class _Quiet:
-    """Silence while any block is open; threads open blocks that overlap, and the last one puts everything back."""
+    """Silences libraries while any block is open; blocks of threads may overlap, and the last restores the state."""
 
     def __init__(self) -> None:
         self._lock, self._open, self._undo = Lock(), 0, ExitStack()
@@ -97,16 +97,16 @@ _QUIET = _Quiet()
 
 
 def quiet_transformers() -> AbstractContextManager[None]:
-    """Silence transformers' bars and notices for the length of a block, and put everything back.
+    """Silence the progress bars and messages of transformers during a block, and restore them afterwards.
 
     Returns:
-        The block's context manager.
+        The context manager of the block.
     """
     return _QUIET.block()
 
 
 def _silenced() -> ExitStack:
-    """Silence them; closing the stack puts back what was."""
+    """Silence the libraries; closing the stack restores the previous state."""
     import warnings
 
     from transformers.utils import logging as chatty
@@ -121,6 +121,6 @@ def _silenced() -> ExitStack:
         undo.callback(chatty.enable_progress_bar)
         chatty.disable_progress_bar()
     undo.enter_context(warnings.catch_warnings())
-    # What one library finds out of date in another is nothing that a user could change.
+    # Users cannot act on deprecations that one library reports about another.
     warnings.simplefilter("ignore", FutureWarning)
     return undo

@@ -1,6 +1,6 @@
-"""What a pluggable part must do; whatever fits can be passed in, without inheriting.
+"""Protocols of pluggable components; an object that implements one can be passed in without inheriting from it.
 
-Notation for shapes: n texts, d dimensions, c choices. `ragkit.testing` holds the same contracts as test suites.
+Notation for shapes: n texts, d dimensions, c choices. `ragkit.testing` contains the same contracts as test suites.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Schema: TypeAlias = "type[BaseModel] | Mapping[str, object]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a model can do; asking for anything else raises `UnsupportedError`.
+    """The features that a model supports; requests for other features raise `UnsupportedError`.
 
     Attributes:
-        window: Tokens of prompt and answer together; None where the model does not say.
-        score: Whether `LanguageModel.score` works.
-        seed: Whether `seed` is honoured when sampling.
-        schema: Whether answers can be held to a JSON schema.
-        choices: Whether answers can be held to a list of choices.
-        batches: Whether prompts are answered faster together than one by one.
-        chat: Whether it takes conversations: it has a chat template, or it is a chat model behind an API.
+        window: Maximum number of tokens of prompt and answer together; None if unknown.
+        score: Whether `LanguageModel.score` is supported.
+        seed: Whether sampling respects `seed`.
+        schema: Whether answers can be constrained to a JSON schema.
+        choices: Whether answers can be constrained to a list of choices.
+        batches: Whether a batch of prompts is faster than the same prompts one by one.
+        chat: Whether the model accepts conversations: it has a chat template, or it is a chat model behind an API.
     """
 
     window: int | None = None
@@ -47,51 +47,51 @@ class Capabilities:
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Turns texts into vectors whose inner product is their likeness."""
+    """Turns texts into vectors whose inner product is their similarity."""
 
     @property
     def name(self) -> str:
-        """The spec that loads it again."""
+        """The spec that loads the same component."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two embedders only where they give the same vectors."""
+        """A fingerprint that is equal for two embedders only if they return the same vectors."""
         ...
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Number of dimensions of the vectors."""
         ...
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed what is stored: f32[n, d], every row of length 1 or 0."""
+        """Embed texts to be stored: f32[n, d], every row of length 1 or 0."""
         ...
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed what is asked: f32[n, d], every row of length 1 or 0."""
+        """Embed queries: f32[n, d], every row of length 1 or 0."""
         ...
 
 
 @runtime_checkable
 class TokenEmbedder(Protocol):
-    """What an embedder may do besides: give a vector for each token of a text."""
+    """An optional protocol of embedders: returns a vector for each token of a text."""
 
     @property
     def name(self) -> str:
-        """The spec that loads it again."""
+        """The spec that loads the same component."""
         ...
 
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Embed each token of each text: one f32[t, d] a text, every row of length 1."""
+        """Embed each token of each text: one f32[t, d] per text, every row of length 1."""
         ...
 
 
 @runtime_checkable
 class Retriever(Protocol):
-    """Finds documents. One query gives one list of hits, a sequence gives a list of lists in its order."""
+    """Finds documents. A single query returns a list of hits; a sequence returns a list of lists in the same order."""
 
-    @overload  # a string is a query, and a sequence of strings too; the first overload wins
+    @overload  # a string matches both overloads, because it is also a sequence of strings; the first overload wins
     def retrieve(  # type: ignore[overload-overlap]
         self, queries: str, k: int = 10, *, where: Mapping[str, object] | None = None
     ) -> list[Hit]: ...
@@ -100,7 +100,7 @@ class Retriever(Protocol):
         self, queries: Sequence[str], k: int = 10, *, where: Mapping[str, object] | None = None
     ) -> list[list[Hit]]: ...
 
-    @overload  # a string is a query, and a sequence of strings too; the first overload wins
+    @overload  # a string matches both overloads, because it is also a sequence of strings; the first overload wins
     async def aretrieve(  # type: ignore[overload-overlap]
         self, queries: str, k: int = 10, *, where: Mapping[str, object] | None = None
     ) -> list[Hit]: ...
@@ -112,7 +112,7 @@ class Retriever(Protocol):
 
 @runtime_checkable
 class Selector(Protocol):
-    """Chooses the examples that go into a prompt."""
+    """Selects the in-context examples of a prompt."""
 
     def __len__(self) -> int:
         """Number of examples in the pool."""
@@ -126,7 +126,7 @@ class Selector(Protocol):
         where: Mapping[str, object] | None = None,
         exclude: Collection[str] = (),
     ) -> Selection:
-        """Choose at most ``k`` examples, the best first; equal scores in the order of the pool."""
+        """Select at most ``k`` examples, the best first; equal scores are in the order of the pool."""
         ...
 
     def select_many(
@@ -137,7 +137,7 @@ class Selector(Protocol):
         where: Mapping[str, object] | None = None,
         exclude: Collection[str] = (),
     ) -> list[Selection]:
-        """The same for each query."""
+        """Select examples for each query."""
         ...
 
     async def aselect(
@@ -148,42 +148,42 @@ class Selector(Protocol):
         where: Mapping[str, object] | None = None,
         exclude: Collection[str] = (),
     ) -> Selection:
-        """`select` without blocking the event loop."""
+        """Select examples without blocking the event loop."""
         ...
 
     def add(self, examples: Sequence[Example]) -> list[str]:
-        """Add examples at the end of the pool and give their ids; all of them or, after an error, none."""
+        """Add examples at the end of the pool and return their ids; after an error, none are added."""
         ...
 
     def remove(self, ids: Collection[str]) -> int:
-        """Remove examples and give their number; ids that are not in the pool are passed over."""
+        """Remove examples and return their number; ids that are not in the pool are ignored."""
         ...
 
     def save(self, path: str | Path) -> None:
-        """Write everything into a folder; the class's ``load(path)`` gives the same selector."""
+        """Save the selector to a folder, from which ``load(path)`` of the class restores it."""
         ...
 
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """Continues text. One prompt gives one completion, a sequence gives a list in its order."""
+    """Generates text. A single prompt returns a completion; a sequence returns a list in the same order."""
 
     @property
     def name(self) -> str:
-        """The spec that loads it again."""
+        """The spec that loads the same component."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two models only where they give the same answers."""
+        """A fingerprint that is equal for two models only if they return the same answers."""
         ...
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """The features that the model supports."""
         ...
 
-    @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
+    @overload  # a string matches both overloads, because it is also a sequence of strings; the first overload wins
     def generate(  # type: ignore[overload-overlap]
         self,
         prompts: AnyPrompt,
@@ -208,7 +208,7 @@ class LanguageModel(Protocol):
         choices: Sequence[str] | None = None,
     ) -> list[Completion]: ...
 
-    @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
+    @overload  # a string matches both overloads, because it is also a sequence of strings; the first overload wins
     async def agenerate(  # type: ignore[overload-overlap]
         self,
         prompts: AnyPrompt,
@@ -242,18 +242,18 @@ class LanguageModel(Protocol):
         stop: Sequence[str] = (),
         seed: int = 0,
     ) -> Iterator[str]:
-        """Yield the answer piece by piece; the pieces joined are the text of `generate`."""
+        """Yield the answer in pieces, which concatenate to the text of `generate`."""
         ...
 
     def score(
         self, prompts: Sequence[AnyPrompt], choices: Sequence[str], *, end_of_turn: bool = False
     ) -> NDArray[np.float64]:
-        """Log-likelihood of each choice after each prompt, f64[n, c], in nats.
+        """Return the log-likelihood of each choice after each prompt, f64[n, c], in nats.
 
-        With ``end_of_turn``, the token that ends an answer is scored after each choice too.
+        With ``end_of_turn``, each choice is scored together with the token that ends an answer.
         """
         ...
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens of ``text``."""
+        """Return the number of tokens of ``text``."""
         ...

@@ -1,4 +1,4 @@
-"""The values that pass between components: small, frozen, free of behaviour that needs a library."""
+"""The data classes that components exchange: small, frozen, and without dependencies."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Form = Literal["auto", "chat", "text"]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A piece of text to find.
+    """A text to retrieve.
 
     Attributes:
-        text: What is searched and shown.
-        id: A name that stays; given by whoever stores it where None.
-        metadata: Values to filter by and to show.
+        text: The text that is searched and returned.
+        id: A stable identifier; if None, the component that stores the document assigns one.
+        metadata: Values to filter by and to display.
     """
 
     text: str
@@ -42,13 +42,13 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An input with the output that is right for it.
+    """An input with its correct output.
 
     Attributes:
         input: One text, or several named fields.
-        output: What a model should answer.
-        id: A name that stays; a pool gives its position where None.
-        metadata: Values to filter by and to show.
+        output: The answer that a model should give.
+        id: A stable identifier; if None, a pool uses the position of the example.
+        metadata: Values to filter by and to display.
     """
 
     input: str | Fields
@@ -57,29 +57,29 @@ class Example:
     metadata: Metadata | None = None
 
     def text(self, key: str = "input") -> str:
-        """The text that selectors search.
+        """Return the text that selectors search.
 
         Args:
             key: ``"input"`` for the whole input, or the name of one of its fields.
 
         Returns:
-            The text; several fields are joined by line breaks in their own order.
+            The text; several fields are joined by line breaks in their order.
         """
         return field_text(self.input, key)
 
 
 def field_text(value: str | Fields, key: str) -> str:
-    """Take the text called ``key`` out of an input.
+    """Return the text of an input or of one of its fields.
 
     Args:
         value: One text or several named fields.
-        key: ``"input"`` for all of it, or the name of one field.
+        key: ``"input"`` for the whole input, or the name of one field.
 
     Returns:
         The text.
 
     Raises:
-        InvalidInputError: If the input has no such field, or it is not text.
+        InvalidInputError: If the input does not have the field, or the field is not text.
     """
     from ragkit.errors import InvalidInputError
 
@@ -98,10 +98,10 @@ def field_text(value: str | Fields, key: str) -> str:
 
 
 def span_of(metadata: Metadata | None) -> tuple[int, int] | None:
-    """Where a piece of text stands in its source, as its metadata ``start`` and ``end`` say.
+    """Return the position of a text in its source, according to ``start`` and ``end`` in its metadata.
 
     Returns:
-        Start and end in characters; None where the metadata do not say.
+        Start and end in characters; None if the metadata does not contain them.
     """
     start, end = (metadata or {}).get("start"), (metadata or {}).get("end")
     return (start, end) if type(start) is int and type(end) is int and 0 <= start <= end else None
@@ -109,16 +109,16 @@ def span_of(metadata: Metadata | None) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """One item found, with the reason.
+    """A search result.
 
     Attributes:
         id: Id of the item.
-        score: Likeness to the query; higher is closer.
-        rank: Place among the hits, 1 for the best.
+        score: Similarity to the query; higher is more similar.
+        rank: Rank among the hits, 1 for the best.
         text: The text that was searched.
-        metadata: The item's metadata.
+        metadata: The metadata of the item.
         span: Start and end of the text in its source, in characters.
-        why: What the score is made of.
+        why: The components of the score and other reasons for the rank.
     """
 
     id: str
@@ -132,14 +132,14 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection(Sequence[Example]):
-    """Chosen examples, the best first.
+    """Selected examples, the best first.
 
     Attributes:
-        examples: The examples themselves.
-        hits: For each of them its id, score, rank and reason.
-        dropped: Ids that were left out on the way, with the reason.
-        tokens: Tokens that the examples take in the prompt, once it is known.
-        ordered: Whether the examples stand in the order of the prompt instead, put there by a stage.
+        examples: The examples.
+        hits: The id, score, rank and reason of each example.
+        dropped: Ids of the candidates that were excluded, with the reason.
+        tokens: Number of tokens of the examples in the prompt; None if no stage counted them.
+        ordered: Whether a stage put the examples into the order of the prompt instead.
     """
 
     examples: tuple[Example, ...] = ()
@@ -164,9 +164,9 @@ class Message:
     """One turn of a conversation.
 
     Attributes:
-        role: Who says it; ``"tool"`` for the result of a tool, if the chat template has that role.
-        content: What is said.
-        weight: How much training learns from a turn of the assistant; 0 for a turn that is only context.
+        role: The author of the turn; ``"tool"`` for the result of a tool, if the chat template has that role.
+        content: The text of the turn.
+        weight: Weight of an assistant turn in the training loss; 0 for a turn that is only context.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -183,18 +183,18 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as text, divided where its reusable prefix ends, and optionally also as chat turns.
+    """A prompt as text, split into a reusable prefix and a suffix, and optionally also as chat turns.
 
-    The model chooses: a chat model is given the turns (or the text as one user message if there are none), a base
-    model continues the text.
+    By default, the model determines the form: a chat model receives the turns (or the text as one user message if
+    there are none), and a base model continues the text.
 
     Attributes:
-        prefix: The part that stays the same from one query to the next; models reuse its computation.
-        suffix: The rest.
+        prefix: The part that is the same for all queries; models reuse its computation.
+        suffix: The rest of the text.
         chat: The same prompt as a conversation.
-        form: ``"auto"`` leaves the choice to the model. With ``"text"``, a local chat model continues the text without
-            its chat template, and an API model gets the text as one user message. With ``"chat"``, a model without a
-            chat template raises an error.
+        form: ``"auto"`` lets the model determine the form. With ``"text"``, a local chat model continues the text
+            without its chat template, and an API model receives the text as one user message. With ``"chat"``, a model
+            without a chat template raises an error.
     """
 
     prefix: str
@@ -210,12 +210,12 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Two answers to one input, of which one is better: what preference training learns from.
+    """A better and a worse answer to one input, for preference training.
 
     Attributes:
-        prompt: The input, one text or several named fields, which a template puts into words; or a conversation.
+        prompt: The input, one text or several named fields, which a template renders; or a conversation.
         chosen: The better answer.
-        rejected: The worse one.
+        rejected: The worse answer.
     """
 
     prompt: str | Fields | Chat
@@ -225,14 +225,14 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """What is to be said about one place of a text that was read.
+    """A message about one position of a text that was parsed.
 
     Attributes:
-        level: ``"error"`` where the text cannot be used, ``"repair"`` where a slip was mended, else ``"warning"``.
-        code: A short name that stays, such as ``"unknown-action"``.
-        message: What is wrong there, and what to write instead.
-        line: Line of the text, counted from 1; 0 for the text as a whole.
-        column: Column of the line, counted from 1; 0 for the line as a whole.
+        level: ``"error"`` if the text cannot be used, ``"repair"`` if a mistake was fixed, otherwise ``"warning"``.
+        code: A stable short name, such as ``"unknown-action"``.
+        message: The problem, and what to write instead.
+        line: Line of the text, counted from 1; 0 for the whole text.
+        column: Column of the line, counted from 1; 0 for the whole line.
     """
 
     level: Literal["error", "repair", "warning"]
@@ -248,12 +248,12 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one call.
+    """The token usage of one call.
 
     Attributes:
-        prompt_tokens: Tokens read, those from a cache among them.
-        cached_tokens: Tokens of the prompt that came from a prompt cache.
-        completion_tokens: Tokens written.
+        prompt_tokens: Number of tokens of the prompt, including those from a cache.
+        cached_tokens: Number of tokens of the prompt that came from a prompt cache.
+        completion_tokens: Number of generated tokens.
     """
 
     prompt_tokens: int = 0
@@ -270,18 +270,18 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What a model answered.
+    """The answer of a model.
 
     Attributes:
         text: The answer, without the stop sequence that ended it.
-        usage: Tokens read and written.
-        cost: Money in US dollars; None where the price is unknown, never 0 for unknown.
-        seconds: Time spent on this answer; a batch's time is shared out over its answers.
-        finish_reason: ``"stop"`` at a stop sequence or the end of text, ``"length"`` at `max_tokens`.
-        cached: True where the answer was there already and nothing was computed or paid now; `usage`, `cost` and
-            `seconds` are then what was saved.
-        attempts: Requests made for it.
-        parsed: The answer read by the schema that was asked for: an instance of the pydantic model, or JSON values.
+        usage: The token usage.
+        cost: Cost in US dollars; None if the price is unknown, never 0.
+        seconds: Time spent on this answer; the time of a batch is divided among its answers.
+        finish_reason: ``"stop"`` at a stop sequence or the end of the text, ``"length"`` at `max_tokens`.
+        cached: Whether the answer is a cached response, so nothing was computed or paid now; `usage`, `cost` and
+            `seconds` are then the savings.
+        attempts: Number of requests.
+        parsed: The answer parsed by the requested schema: an instance of the pydantic model, or JSON values.
     """
 
     text: str
@@ -295,5 +295,5 @@ class Completion:
 
     @property
     def paid(self) -> float | None:
-        """What it cost now: nothing where it was there already, None where the price is unknown."""
+        """The cost that was charged now: 0 for a cached response, None if the price is unknown."""
         return 0.0 if self.cached else self.cost

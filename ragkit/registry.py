@@ -5,7 +5,7 @@ A component registers itself where it is defined:
     @register("answer reader", "json:<field>")
     class JsonField(AnswerReader): ...
 
-or is registered as ``"module:attribute"``, so that its module is imported only when it is used:
+or is registered as ``"module:attribute"``, in which case its module is imported only when it is used:
 
     register("selector", "bm25", "ragkit_selectors.lexical:BM25Selector")
 
@@ -104,7 +104,7 @@ class Component:
         return signature(self.load()).parameters
 
     def arguments(self, spec: str) -> list[str]:
-        """Split off the arguments that a spec gives.
+        """Return the arguments of a spec.
 
         Args:
             spec: A spec that begins with the name of this component.
@@ -167,7 +167,7 @@ def register(
     new = Component(kind, spec, target, dict(preset or {}), tuple(requires))
     with _LOCK:
         old = table.get(new.name)
-        if old is not None and old.origin != new.origin:  # a notebook cell that runs again defines the same class anew
+        if old is not None and old.origin != new.origin:  # rerunning a notebook cell defines the same class again
             raise InvalidInputError(
                 f"the {kind} {new.name!r} is already registered as {old.origin!r}; register {new.origin!r} under "
                 "another name"
@@ -199,14 +199,14 @@ def find(kind: Kind, spec: str) -> Component:
 
 
 def is_known(kind: Kind, spec: str) -> bool:
-    """Whether a spec names a component of a kind.
+    """Return whether a spec names a component of a kind.
 
     Args:
         kind: The kind of component.
         spec: A spec.
 
     Returns:
-        True if there is such a component and it takes the arguments.
+        True if the component exists and accepts the arguments.
     """
     try:
         find(kind, spec).arguments(spec)
@@ -249,7 +249,7 @@ def create(kind: Kind, spec: str, *leading: object, settings: Mapping[str, objec
 
 
 def components(kind: Kind) -> list[Component]:
-    """List what is registered, plugins included.
+    """List the registered components of a kind, including those of plugins.
 
     Args:
         kind: The kind of component.
@@ -263,7 +263,7 @@ def components(kind: Kind) -> list[Component]:
 
 
 def specs(kind: Kind) -> list[str]:
-    """List the specs of what is registered, plugins included.
+    """List the specs of the registered components of a kind, including those of plugins.
 
     Args:
         kind: The kind of component.
@@ -318,14 +318,14 @@ def _table(kind: str) -> dict[str, Component]:
     with _LOCK:
         for module in BUILT_IN:
             if module not in _LOADED:
-                _LOADED.add(module)  # before the import, which registers components and so comes here again
+                _LOADED.add(module)  # before the import, which registers components and thereby calls this function
                 import_module(module)
     return _TABLES[kind]
 
 
 @lru_cache(maxsize=1)
 def _entry_points(_path: tuple[str, ...]) -> EntryPoints:
-    """The entry points of the plugins; reading the metadata of all distributions on the path takes milliseconds."""
+    """Return the entry points of the plugins; cached, because reading the metadata of distributions takes time."""
     from importlib.metadata import entry_points
 
     return entry_points(group=PLUGINS)

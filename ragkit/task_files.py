@@ -1,4 +1,4 @@
-"""Reading the rows of a task: JSON lines, CSV, datasets on disk, or mappings from anywhere."""
+"""Reading of the rows of a task from JSON Lines, CSV, datasets on disk, or mappings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXPECTED = 'expected {"input": text, "output": text, "split": "train" or "test"
 
 
 class TaskRow(BaseModel):
-    """A row as it stands in a file; what is not named here becomes metadata."""
+    """A row of a file; fields that are not listed here become metadata."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -30,7 +30,7 @@ class TaskRow(BaseModel):
     split: Literal["train", "dev", "validation", "test"] | None = None
 
     def example(self) -> Example:
-        """The record that pools and tests are made of.
+        """Convert the row to an example for the pool or the test rows.
 
         Returns:
             The example.
@@ -39,10 +39,10 @@ class TaskRow(BaseModel):
 
 
 def read_objects(path: Path) -> list[dict[str, object]]:
-    """Read a file of objects, whatever their fields: one JSON object a line, a JSON list of them, or CSV.
+    """Read a file of objects with any fields: one JSON object per line, a JSON list of objects, or CSV.
 
     Args:
-        path: The file, UTF-8; what ends in ``.csv`` or ``.tsv`` is a table. Empty lines are passed over.
+        path: The file, UTF-8; files that end in ``.csv`` or ``.tsv`` are tables. Empty lines are skipped.
 
     Returns:
         The objects, in order.
@@ -54,16 +54,16 @@ def read_objects(path: Path) -> list[dict[str, object]]:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is CSV or TSV, by its suffix."""
+    """Return whether a file is CSV or TSV according to its suffix."""
     return path.suffix.lower() in {".csv", ".tsv"}
 
 
 def read_jsonl(path: Path, source: str | Sequence[str] = "input", output: str = "output") -> list[TaskRow]:
-    """Read rows from JSON lines, or from a JSON list.
+    """Read rows from JSON Lines, or from a JSON list.
 
     Args:
         path: The file, UTF-8.
-        source: The field of the input, or several.
+        source: The field or fields of the input.
         output: The field of the output.
 
     Returns:
@@ -80,11 +80,11 @@ def read_jsonl(path: Path, source: str | Sequence[str] = "input", output: str = 
 
 
 def read_csv(path: Path, source: str | Sequence[str], output: str) -> list[TaskRow]:
-    """Read rows from a CSV file with a heading.
+    """Read rows from a CSV file with a header.
 
     Args:
         path: The file, UTF-8.
-        source: The column of the input, or several.
+        source: The column or columns of the input.
         output: The column of the output.
 
     Returns:
@@ -101,18 +101,18 @@ def read_csv(path: Path, source: str | Sequence[str], output: str) -> list[TaskR
 
 
 def read_dataset(dataset: Any, source: str | Sequence[str], output: str) -> tuple[list[TaskRow], str]:
-    """Read rows from a dataset of Hugging Face's library.
+    """Read rows from a dataset of the Hugging Face library ``datasets``.
 
     Args:
-        dataset: A folder that ``save_to_disk`` wrote, a ``Dataset`` or a ``DatasetDict``.
-        source: The column of the input, or several.
+        dataset: A folder written by ``save_to_disk``, a ``Dataset`` or a ``DatasetDict``.
+        source: The column or columns of the input.
         output: The column of the output.
 
     Returns:
         The rows, and a name for the task.
 
     Raises:
-        DataFileError: If it cannot be read.
+        DataFileError: If the dataset cannot be read.
     """
     require("datasets")
     import datasets
@@ -133,7 +133,7 @@ def read_dataset(dataset: Any, source: str | Sequence[str], output: str) -> tupl
         for row in part:
             number, value = len(rows) + 1, row.get(output)
             if names is not None and isinstance(value, int):
-                if value < 0:  # -1 stands for "not told"
+                if value < 0:  # -1 means "no label"
                     raise DataFileError(path, number, f"has no label in {output!r}; leave out the rows without one")
                 row = {**row, output: names[value]}
             where = {} if split is None else {"split": split}
@@ -149,13 +149,13 @@ def read_mappings(rows: Iterable[Mapping[str, object]], path: Path) -> list[Task
 
     Args:
         rows: The mappings.
-        path: What they are called in errors.
+        path: Name of the rows in error messages.
 
     Returns:
         The rows, in order.
 
     Raises:
-        DataFileError: If there is none, or one of them cannot be read; they are counted from 1.
+        DataFileError: If there are no rows, or a row cannot be read; rows are counted from 1.
     """
     read: list[TaskRow] = []
     for number, row in enumerate(rows, 1):
@@ -169,20 +169,20 @@ def read_mappings(rows: Iterable[Mapping[str, object]], path: Path) -> list[Task
 
 
 def divided(rows: Sequence[TaskRow], name: str, test_share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Divide rows into pool and test: by their ``split``, else by chance.
+    """Split rows into pool and test rows by their ``split``, or at random if they have none.
 
     Args:
-        rows: All rows; those of a ``dev`` or ``validation`` split are left out.
-        name: What the rows are called in errors.
-        test_share: Share of the rows held out where none says its split.
-        seed: Seed of that choice.
+        rows: All rows; those of a ``dev`` or ``validation`` split are skipped.
+        name: Name of the rows in error messages.
+        test_share: Share of the rows that become test rows if no row has a split.
+        seed: Seed of the random split.
 
     Returns:
-        Pool and test.
+        The pool and the test rows.
 
     Raises:
         DataFileError: If the pool is empty.
-        InvalidInputError: If ``test_share`` is not a share.
+        InvalidInputError: If ``test_share`` is not at least 0 and below 1.
     """
     if not 0 <= test_share < 1:
         raise InvalidInputError(f"`test_share` must be at least 0 and below 1, got {test_share}")
@@ -229,7 +229,7 @@ def _check_split(rows: Sequence[TaskRow], path: Path, number: int) -> None:
 
 
 def _csv_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
-    """The rows of a CSV file with a heading, each with its line; an empty id or split is none."""
+    """Return the rows of a CSV file with a header, each with its line; an empty id or split is ignored."""
     rows: list[tuple[int, dict[str, object]]] = []
     columns: list[str] | None = None
     try:
@@ -263,7 +263,7 @@ def _row_of(columns: Sequence[str], cells: Sequence[str], path: Path, line: int)
 
 
 def _json_rows(path: Path, expected: str) -> list[tuple[int, dict[str, object]]]:
-    """The objects of JSON lines, each with its line, or of a JSON list, counted from 1."""
+    """Return the objects of a JSON Lines file with their lines, or of a JSON list, counted from 1."""
     lines = _lines(path)
     if lines[0][1].lstrip().startswith("["):
         values = list(enumerate(_list_of(path, lines, expected), 1))
@@ -292,7 +292,7 @@ def _value(path: Path, number: int, text: str, expected: str) -> object:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not empty, with their numbers."""
+    """Return the lines that are not empty, with their numbers."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:

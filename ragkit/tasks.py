@@ -1,4 +1,4 @@
-"""A task: what is asked, what may be learned from, what it is judged on, and the template that all ways share."""
+"""Tasks: an instruction, a pool of labelled examples, test rows, a metric, and the template that strategies share."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["Leak", "Task"]
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A test row that stands in the training pool, but for case, punctuation and spaces.
+    """A test row that also appears in the pool, ignoring case, punctuation and spaces.
 
     Attributes:
-        test: Position of the row in `Task.test`.
-        pool: Position of the first equal row in `Task.examples`.
+        test: Index of the row in `Task.test`.
+        pool: Index of the first equal row in `Task.examples`.
     """
 
     test: int
@@ -37,20 +37,20 @@ class Leak:
 
 @dataclass(frozen=True)
 class Task:
-    """One task, ready for every way of solving it.
+    """A task that any strategy can solve.
 
     Attributes:
-        instruction: What a model is told; stands at the head of every prompt.
-        examples: The labelled pool that selectors choose from and fine-tuning learns from.
-        test: The rows that every way is judged on.
+        instruction: Instruction for the model, at the beginning of every prompt.
+        examples: The labelled pool for example selection and fine-tuning.
+        test: The rows on which every strategy is evaluated.
         metric: A name such as ``"exact_match"``, ``"f1"`` or ``"sql:<database file>"`` (see `ragkit.metrics`), a
-            function of (answer, expected) to 0 … 1, or a `RowMetric`.
-        template: How examples and queries are written; takes over the instruction and the labels.
-        labels: The possible outputs of a classification task, else None. Prompts list them as long as they fit, and
-            generation is constrained to them if the model supports it.
-        reader: How the answer is extracted from a completion: a spec or a reader of `ragkit.answers`. ``"auto"`` is
-            ``"label"`` if there are labels, else ``"whole"``.
-        name: Shown in reports.
+            function of (answer, expected) that returns a score from 0 to 1, or a `RowMetric`.
+        template: Format of examples and queries; the task sets its instruction and labels.
+        labels: The possible outputs of a classification task, otherwise None. Prompts list them as long as they fit,
+            and generation is constrained to them if the model supports it.
+        reader: Answer reader that extracts the answer from a completion: a spec or a reader of `ragkit.answers`.
+            ``"auto"`` is ``"label"`` if there are labels, otherwise ``"whole"``.
+        name: Name of the task in reports.
     """
 
     instruction: str
@@ -64,7 +64,7 @@ class Task:
 
     def __post_init__(self) -> None:
         metric = load_metric(self.metric)
-        if isinstance(self.metric, str) and ":" in self.metric:  # a database is opened and a judge loaded once
+        if isinstance(self.metric, str) and ":" in self.metric:  # opens a database or loads a judge only once
             object.__setattr__(self, "metric", metric)
         object.__setattr__(self, "examples", tuple(self.examples))
         object.__setattr__(self, "test", tuple(self.test))
@@ -105,7 +105,7 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of everything that decides an answer or its score."""
+        """A hash of everything that determines an answer or its score."""
         template = self.template
         reader = self.reader if isinstance(self.reader, str) else repr(self.reader)
         facts = [*asdict(template).values(), self.labels, reader]
@@ -114,13 +114,13 @@ class Task:
         return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
     def score(self, answer: str, expected: str) -> float:
-        """Judge one answer with the task's metric.
+        """Score one answer with the metric of the task.
 
         Returns:
             A score from 0 to 1.
 
         Raises:
-            InvalidInputError: If the metric looks at whole rows.
+            InvalidInputError: If the metric needs whole rows.
         """
         metric = load_metric(self.metric)
         if isinstance(metric, RowMetric):
@@ -128,7 +128,7 @@ class Task:
         return metric(answer, expected)
 
     def score_all(self, answers: Sequence[str]) -> list[float]:
-        """Judge one answer for each test row.
+        """Score one answer for each test row.
 
         Args:
             answers: The answers, in the order of `test`.
@@ -137,17 +137,17 @@ class Task:
             Scores from 0 to 1.
 
         Raises:
-            InvalidInputError: If there are more answers than rows, or fewer.
+            InvalidInputError: If the number of answers differs from the number of rows.
         """
         if len(answers) != len(self.test):
             raise InvalidInputError(f"expected an answer for each of {len(self.test)} test rows, got {len(answers)}")
         return score_answers(load_metric(self.metric), answers, self.test)
 
     def leaks(self) -> list[Leak]:
-        """Find the test rows that stand in the pool.
+        """Find leaked test rows, which also appear in the pool.
 
         Returns:
-            One entry for each such row, in the order of the test rows.
+            One entry for each leaked row, in the order of the test rows.
         """
         first: dict[object, int] = {}
         for place, row in enumerate(self.examples):
@@ -156,24 +156,24 @@ class Task:
         return [Leak(test, pool) for test, pool in found if pool is not None]
 
     def without_leaks(self) -> Task:
-        """The same task without the test rows that stand in the pool.
+        """Return the task without leaked test rows.
 
         Returns:
-            A task; this one where nothing leaks.
+            A new task, or this task if no row leaks.
         """
         leaked = {leak.test for leak in self.leaks()}
         kept = [row for place, row in enumerate(self.test) if place not in leaked]
         return replace(self, test=kept) if leaked else self
 
     def draw(self, size: int | None, seed: int) -> list[Example]:
-        """Draw a part of the pool, as even over the labels as it allows; smaller draws lie inside larger ones.
+        """Sample a part of the pool, balanced over the labels if possible; smaller samples are subsets of larger ones.
 
         Args:
             size: Number of examples; None for the whole pool.
-            seed: Seed of the draw.
+            seed: Seed of the sample.
 
         Returns:
-            Examples in the order of the pool.
+            The examples in the order of the pool.
 
         Raises:
             InvalidInputError: If the pool has fewer than ``size`` examples, or ``size`` is below 1.
@@ -208,26 +208,26 @@ class Task:
         test_share: float = 0.2,
         seed: int = 0,
     ) -> Task:
-        """Read a task from a file of one JSON object a line: ``{"input": …, "output": …, "split": "train"}``.
+        """Read a task from a file with one JSON object per line: ``{"input": …, "output": …, "split": "train"}``.
 
         Args:
-            path: The file, UTF-8; a JSON list of such objects is read too. Other fields become metadata.
-            input: The field of the input, or several, which become its fields.
+            path: The file, UTF-8; a JSON list of such objects is also accepted. Other fields become metadata.
+            input: The field of the input, or several fields, which become the fields of the input.
             output: The field of the output.
-            instruction: What a model is told.
+            instruction: Instruction for the model.
             metric: As in `Task`; if None, ``"accuracy"`` for a classification task whose labels differ in more than
                 case and punctuation, and ``"exact_match"`` otherwise.
             template: As in `Task`.
-            labels: ``"auto"`` finds out: few distinct outputs make a classification task.
-            test_share: Share of the rows held out where the file has no ``split``.
-            seed: Seed of that split.
+            labels: As in `Task`; ``"auto"`` infers a classification task from few distinct outputs.
+            test_share: Share of the rows that become test rows if the file has no ``split``.
+            seed: Seed of the random split.
 
         Returns:
-            The task, named after the file. Rows of a ``dev`` split are left out.
+            The task, named after the file. Rows of a ``dev`` split are skipped.
 
         Raises:
-            DataFileError: If the file or one of its lines cannot be read; nothing is kept of it then.
-            InvalidInputError: If ``test_share`` is not a share.
+            DataFileError: If the file or one of its lines cannot be read; no task is created then.
+            InvalidInputError: If ``test_share`` is not at least 0 and below 1.
         """
         rows = read_jsonl(Path(path), input, output)
         return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
@@ -246,19 +246,19 @@ class Task:
         test_share: float = 0.2,
         seed: int = 0,
     ) -> Task:
-        """Read a task from a CSV file with a heading.
+        """Read a task from a CSV file with a header.
 
         Args:
-            path: The file, UTF-8. A column ``split`` says what a row is for; other columns become metadata. The
-                delimiter is found.
-            input: The column of the input, or several, which become its fields.
+            path: The file, UTF-8. The optional column ``split`` assigns rows to splits; other columns become metadata.
+                The delimiter is detected.
+            input: The column of the input, or several columns, which become the fields of the input.
             output: The column of the output.
-            instruction: As in `from_jsonl`, like the rest.
-            metric: See there.
-            template: See there.
-            labels: See there.
-            test_share: See there.
-            seed: See there.
+            instruction: See `from_jsonl`.
+            metric: See `from_jsonl`.
+            template: See `from_jsonl`.
+            labels: See `from_jsonl`.
+            test_share: See `from_jsonl`.
+            seed: See `from_jsonl`.
 
         Returns:
             The task, named after the file.
@@ -283,21 +283,21 @@ class Task:
         test_share: float = 0.2,
         seed: int = 0,
     ) -> Task:
-        """Read a task from a dataset of Hugging Face's library on disk; nothing is fetched.
+        """Read a task from a dataset of the Hugging Face library ``datasets``; nothing is downloaded.
 
         Args:
-            dataset: A folder that ``save_to_disk`` wrote, or a ``Dataset`` or ``DatasetDict``.
-            input: The column of the input, or several, which become its fields.
-            output: The column of the output; a ``ClassLabel`` gives its names.
-            instruction: As in `from_jsonl`, like the rest.
-            metric: See there.
-            template: See there.
-            labels: See there.
-            test_share: See there.
-            seed: See there.
+            dataset: A folder written by ``save_to_disk``, or a ``Dataset`` or ``DatasetDict``.
+            input: The column of the input, or several columns, which become the fields of the input.
+            output: The column of the output; values of a ``ClassLabel`` are replaced by their names.
+            instruction: See `from_jsonl`.
+            metric: See `from_jsonl`.
+            template: See `from_jsonl`.
+            labels: See `from_jsonl`.
+            test_share: See `from_jsonl`.
+            seed: See `from_jsonl`.
 
         Returns:
-            The task. Without a split ``test``, that of ``validation`` is the test.
+            The task. Without a split ``test``, the rows of the split ``validation`` are the test rows.
 
         Raises:
             DataFileError: If the folder or one of its rows cannot be read.
@@ -318,24 +318,24 @@ class Task:
         test_share: float = 0.2,
         seed: int = 0,
     ) -> Task:
-        """Make a task of rows, or of a function that gives them.
+        """Create a task from rows, or from a function that returns them.
 
         Args:
-            rows: Mappings with ``input``, ``output`` and, in every row or none, ``split``; or a function of no
-                arguments that gives them.
-            name: Shown in reports.
-            instruction: As in `from_jsonl`, like the rest.
-            metric: See there.
-            template: See there.
-            labels: See there.
-            test_share: See there.
-            seed: See there.
+            rows: Mappings with ``input``, ``output`` and, in every row or none, ``split``; or a function without
+                arguments that returns them.
+            name: Name of the task in reports.
+            instruction: See `from_jsonl`.
+            metric: See `from_jsonl`.
+            template: See `from_jsonl`.
+            labels: See `from_jsonl`.
+            test_share: See `from_jsonl`.
+            seed: See `from_jsonl`.
 
         Returns:
             The task.
 
         Raises:
-            DataFileError: If one of the rows cannot be read; it is counted from 1.
+            DataFileError: If one of the rows cannot be read; rows are counted from 1.
         """
         read = read_mappings(rows() if callable(rows) else rows, Path(name))
         return cls._of(read, name, instruction, metric, template, labels, test_share, seed)
@@ -351,15 +351,15 @@ class Task:
         metric: AnyMetric | None = None,
         seed: int = 0,
     ) -> Task:
-        """Read a task by what its path is: a ``.csv`` or ``.tsv`` file, a dataset's folder, or JSON lines.
+        """Read a task from a ``.csv`` or ``.tsv`` file, the folder of a dataset, or a JSON Lines file.
 
         Args:
             path: The file or folder.
-            input: As in `from_jsonl`, like the rest.
-            output: See there.
-            instruction: See there.
-            metric: See there.
-            seed: See there.
+            input: See `from_jsonl`.
+            output: See `from_jsonl`.
+            instruction: See `from_jsonl`.
+            metric: See `from_jsonl`.
+            seed: See `from_jsonl`.
 
         Returns:
             The task, named after the path.
@@ -395,10 +395,13 @@ class Task:
 
 
 def _infer_labels(pool: Sequence[Example], test: Sequence[Example]) -> list[str] | None:
-    """The distinct outputs, where five or more rows share one on average and none of the test rows brings a new one.
+    """Return the distinct outputs of the pool if they are labels.
+
+    They are labels if there are at least two, the pool has five or more rows per output on average, each is a single
+    line of at most 100 characters, and no test row has another output.
 
     Returns:
-        The labels in order, or None for a task that is not classification.
+        The labels in alphabetical order; None if the task is not a classification task.
     """
     labels = {row.output for row in pool}
     few = 2 <= len(labels) <= len(pool) / 5
@@ -407,7 +410,7 @@ def _infer_labels(pool: Sequence[Example], test: Sequence[Example]) -> list[str]
 
 
 def _alike(labels: Sequence[str]) -> tuple[str, str] | None:
-    """Two labels that are one when case and punctuation do not count.
+    """Find two labels that are equal if case and punctuation are ignored.
 
     Returns:
         The first such pair, or None.

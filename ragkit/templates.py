@@ -1,6 +1,6 @@
-"""Templates: how examples and queries become a prompt, as text or as chat turns, in prompting, training and use.
+"""Templates, which render examples and queries as a prompt, in text or chat form, for inference and training.
 
-A template is split into literals and fields once. Values are then placed between the literals and never parsed again,
+A template is split into literals and fields once. Values are then inserted between the literals and never parsed again,
 so braces, template syntax or delimiters inside an example remain plain text.
 """
 
@@ -27,23 +27,23 @@ _LABEL_SHARE = 4  # the list of labels may take one fourth of the context window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    r"""How examples, a query and its answer are written.
+    r"""The format of examples, a query and its answer.
 
-    ``{input}`` stands for the whole input. The fields of an input with several fields can be named, and ``{input}``
+    ``{input}`` is replaced by the whole input. The fields of an input with several fields can be named, and ``{input}``
     then lists them as lines of ``name: value``. Everything else, including other braces, is literal.
 
     A template renders to two forms. The text form is one string for base models: instruction, examples and query,
-    divided by the separator. The chat form is for chat models: the instruction is the system message, each example is
+    joined by the separator. The chat form is for chat models: the instruction is the system message, each example is
     a user turn and an assistant turn, and the query is the last user turn.
 
     Attributes:
-        query: The input, up to where the answer begins. Ends without a space: the answer brings its own. In the chat
-            form, the default query is the input alone.
-        answer: The answer, with the space before it. The chat form removes surrounding whitespace.
-        separator: Ends each example of the text form; generation stops at it.
-        instruction: Comes first.
-        form: ``"chat"``, ``"text"``, or ``"auto"`` for chat turns if the model has a chat template.
-        labels: Possible answers, which the instruction then lists.
+        query: Format of the input, up to the beginning of the answer. It ends without a space, which is part of
+            `answer`. In the chat form, the default query is the input alone.
+        answer: Format of the answer, with the space before it. The chat form removes surrounding whitespace.
+        separator: Separator at the end of each example of the text form; generation stops at it.
+        instruction: Instruction at the beginning of the prompt.
+        form: ``"chat"``, ``"text"``, or ``"auto"`` for the chat form if the model has a chat template.
+        labels: Possible answers, which are listed after the instruction.
 
     Examples:
         >>> template = Template(instruction="Name the colour.")
@@ -78,17 +78,17 @@ class Template:
             raise InvalidInputError("`separator` must not be empty, because generation stops at it")
 
     def for_model(self, model: LanguageModel) -> Template:
-        """Fix the form for a model, and drop the list of labels if it would take too much of the context window.
+        """Set the form for a model, and drop the list of labels if it would take too much of the context window.
 
         Args:
-            model: The model that will be given the prompts.
+            model: The model that receives the prompts.
 
         Returns:
             A template whose `form` is ``"chat"`` or ``"text"``.
 
         Raises:
-            UnsupportedError: If `form` is ``"chat"`` and the model does not take conversations.
-            InvalidInputError: If the form is text and nothing divides the answer from the query.
+            UnsupportedError: If `form` is ``"chat"`` and the model does not accept conversations.
+            InvalidInputError: If the form is text and no text separates the answer from the query.
         """
         able = model.capabilities
         if self.form == "chat" and not able.chat:
@@ -112,16 +112,16 @@ class Template:
 
     @property
     def head(self) -> str:
-        """The text with which every prompt of the text form begins."""
+        """The beginning of every prompt in the text form."""
         return self.task + self.separator if self.task else ""
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """The stop sequences: the separator in the text form; the turn's end is enough in the chat form."""
+        """The stop sequences: the separator in the text form; none in the chat form, in which the turn ends."""
         return () if self.form == "chat" else (self.separator,)
 
     def render_query(self, value: str | Fields) -> str:
-        """Write an input as the last part of the text form.
+        """Render an input as the last part of the text form.
 
         Returns:
             The text.
@@ -132,7 +132,7 @@ class Template:
         return _filled(self.query, value)
 
     def render_answer(self, output: str) -> str:
-        """Write an answer as the model should: with its separator in the text form, alone in the chat form.
+        """Render an answer as the model should generate it; the text form includes the separator.
 
         Returns:
             The text.
@@ -141,7 +141,7 @@ class Template:
         return filled.strip() if self.form == "chat" else filled + self.separator
 
     def render_example(self, example: Example) -> str:
-        """Write one whole example of the text form, separator included.
+        """Render one example in the text form, including the separator.
 
         Returns:
             The text.
@@ -149,7 +149,7 @@ class Template:
         return self.render_query(example.input) + replace(self, form="text").render_answer(example.output)
 
     def turns(self, example: Example) -> tuple[Message, Message]:
-        """Write an example as a user turn and an assistant turn.
+        """Render an example as a user turn and an assistant turn.
 
         Returns:
             The two messages.
@@ -158,10 +158,10 @@ class Template:
         return self._user_turn(example.input), Message("assistant", answer.strip())
 
     def prompt(self, examples: Sequence[Example], query: str | Fields) -> Prompt:
-        """Write the prompt for ``query`` after ``examples``, in the order given.
+        """Render the prompt for a query after examples, in their order.
 
         Returns:
-            Both forms; the prefix of the text is everything before the query.
+            The prompt in both forms; the prefix of the text is everything before the query.
         """
         system = [Message("system", self.task)] if self.task else []
         shown = [turn for example in examples for turn in self.turns(example)]
@@ -173,7 +173,7 @@ class Template:
         )
 
     def read_answer(self, text: str) -> str:
-        """Read the answer from a completion: up to the first separator in the text form, without surrounding space.
+        """Extract the answer from a completion, without surrounding whitespace; in the text form up to the separator.
 
         Returns:
             The answer.
@@ -185,7 +185,7 @@ class Template:
 
 
 def _listed(labels: Sequence[str]) -> str:
-    """The sentence that names the labels; one per line if a label contains a comma."""
+    """Return the sentence that lists the labels; one label per line if a label contains a comma."""
     if not labels:
         return ""
     if any("," in label for label in labels):

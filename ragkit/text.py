@@ -1,4 +1,4 @@
-"""How texts are normalised and split into words, the same way in all parts of the library; and how JSON is read."""
+"""Text normalisation and splitting into words, shared by all parts of the library, and parsing of JSON."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SENTENCE_ENDS = (
     "\u1c7e\u1c7f\u2cf9-\u2cfb\u3002\ua4ff\ua60e\ua60f\ua6f3\ua6f7\ua876\ua877\ua8ce\ua8cf\ua92f\ua9c8\ua9c9\uaa5d-\uaa5f"
     "\uaaf0\uaaf1\uabeb\ufe12\ufe15\ufe16\ufe56\ufe57\uff01\uff1f\uff61"
 )
-SENTENCE_CLOSERS = "”’)\\]）］】」』》〉"  # what may follow such a mark in its sentence
+SENTENCE_CLOSERS = "”’)\\]）］】」』》〉"  # characters that may follow such a mark in its sentence
 _HAN = re.compile("[\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-# Invisible characters inside words: soft hyphens, joiners, marks of direction, variation selectors.
+# Invisible characters inside words: soft hyphens, joiners, directional marks, variation selectors.
 _INVISIBLE = re.compile(
     "[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
 )
@@ -34,30 +34,30 @@ _ASCII_WORD = re.compile(r"\w+")
 
 
 def normalised(text: str) -> str:
-    """Bring the different spellings of a text that Unicode treats as equivalent into one form, without case.
+    """Normalise a text to NFKC with full case folding.
 
-    The form is NFKC with full case folding; soft hyphens and other invisible characters are removed.
+    Spellings that Unicode treats as equivalent become equal. Soft hyphens and other invisible characters are removed.
 
     Examples:
         >>> normalised("Ｃａｆｅ\u0301 STRASSE") == normalised("café straße")
         True
 
     Returns:
-        The normalised text, white space and punctuation included.
+        The normalised text, including white space and punctuation.
     """
     if text.isascii():
         return text.lower()
     without_case = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).casefold()
-    # The capital I with a dot of Turkish folds to an i and a combining dot; the plain i is what users search for.
+    # The Turkish capital I with a dot folds to an i and a combining dot, but users search for the plain i.
     return unicodedata.normalize("NFKC", without_case.replace("i\u0307", "i"))
 
 
 def words(text: str) -> list[str]:
     """Split a text into normalised words. All lexical scores, duplicate checks and leak checks use this function.
 
-    A word is a sequence of letters, digits and underscores with the combining marks that belong to them. Chinese,
-    Japanese, Thai, Lao, Khmer and Myanmar are written without spaces, so their texts are split into overlapping pairs
-    of characters, as search engines do for want of a dictionary; a character alone is one word.
+    A word is a sequence of letters, digits and underscores with their combining marks. Chinese, Japanese, Thai, Lao,
+    Khmer and Myanmar are written without spaces, so their texts are split into overlapping pairs of characters, as in
+    search engines without a dictionary; a single character is one word.
 
     Examples:
         >>> words("Where's my card?")
@@ -84,18 +84,18 @@ def spaced(text: str) -> str:
     """Put spaces around each character of scripts that are written without spaces, with its combining marks.
 
     Returns:
-        The text, split into what metrics count as words.
+        The text, in which spaces separate the units that metrics count as words.
     """
     return text if text.isascii() else _patterns().single.sub(r" \g<0> ", text)
 
 
 def han_characters(text: str) -> list[str]:
-    """The Chinese characters of a text one by one, in order; many are words by themselves."""
+    """Return the single Chinese characters of a text in order; many are words by themselves."""
     return [] if text.isascii() else _HAN.findall(normalised(text))
 
 
 def folded(text: str) -> str:
-    """Reduce a text to its words: two texts that differ in case, punctuation or spacing alone become equal.
+    """Reduce a text to its words: texts that differ only in case, punctuation or spacing become equal.
 
     Returns:
         The normalised words joined by single spaces; a text without words is returned unchanged.
@@ -114,13 +114,13 @@ class _Patterns(NamedTuple):
 
 @cache
 def combining_marks() -> str:
-    """Return all combining marks and vowel signs of Unicode; the list takes some milliseconds to compute."""
+    """Return all combining marks and vowel signs of Unicode; cached, because computing them takes milliseconds."""
     return "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
 
 
 @cache
 def _patterns() -> _Patterns:
-    """The patterns that need the list of combining marks."""
+    """Return the patterns that need the list of combining marks."""
     marks = combining_marks()
     unspaced = f"[{UNSPACED}{marks}]"
     return _Patterns(
@@ -133,17 +133,17 @@ def _patterns() -> _Patterns:
 
 
 def read_json(text: str | bytes) -> object:
-    """Read JSON that a user, a model or a file gave.
+    """Parse JSON from a user, a model or a file.
 
     Args:
-        text: Anything.
+        text: Any text.
 
     Returns:
         The value.
 
     Raises:
-        InvalidInputError: If it is no JSON, or brackets stand too deep or numbers are too long to be read, for which
-            `json.loads` raises three kinds of errors.
+        InvalidInputError: If the text is not valid JSON, is nested too deeply, or contains a number that is too long;
+            `json.loads` raises three different errors for these.
     """
     try:
         return json.loads(text)
@@ -152,7 +152,7 @@ def read_json(text: str | bytes) -> object:
 
 
 def refuse_bare_string(name: str, texts: Sequence[object]) -> None:
-    """Refuse one string where several are expected, which would be read letter by letter.
+    """Reject a single string for an argument that takes several, because it would be read letter by letter.
 
     Raises:
         InvalidInputError: If ``texts`` is a string.
@@ -162,16 +162,16 @@ def refuse_bare_string(name: str, texts: Sequence[object]) -> None:
 
 
 def whole_text(text: object) -> str:
-    """A text as it is, where a tokenizer can read it.
+    """Return a text unchanged after checking that it is valid Unicode, which tokenizers require.
 
     Args:
-        text: Anything.
+        text: Any value.
 
     Returns:
         The text.
 
     Raises:
-        InvalidInputError: If it is no string, or holds half of a character (a lone surrogate).
+        InvalidInputError: If the value is not a string, or contains a lone surrogate.
     """
     if not isinstance(text, str):
         raise InvalidInputError(f"a text must be a string, got {type(text).__name__}")
@@ -186,14 +186,15 @@ def whole_text(text: object) -> str:
 
 
 def marked(name: str, text: str) -> str:
-    """A text between marks that do not occur in it.
+    """Enclose a text in tags that do not occur in it.
 
     Args:
-        name: Name of the marks.
-        text: Anything.
+        name: Name of the tags.
+        text: Any text.
 
     Returns:
-        Lines that begin and end with a mark; the mark is numbered where the text holds it.
+        The text between an opening and a closing tag on lines of their own; the name gets a number if the text
+        contains the tag.
     """
     number, mark = 1, name
     while f"<{mark}>" in text or f"</{mark}>" in text:

@@ -1,16 +1,17 @@
-"""Metadata filters in LangChain's operator style, read once into a small tree and then evaluated.
+"""Metadata filters in LangChain's operator style, parsed once into a small tree and then evaluated.
 
-``{"lang": "en", "year": {"$gte": 2020}}``: all entries must hold; ``{}`` always holds. Operators: $eq $ne $gt $gte $lt
-$lte $in $nin $exists under a field, $and $or $not beside fields. A field is a key of the metadata, never a path.
+In ``{"lang": "en", "year": {"$gte": 2020}}``, all entries must hold; ``{}`` always holds. The operators of a field are
+$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin and $exists; $and, $or and $not are at the level of fields. A field is a key
+of the metadata, never a path.
 
-- A missing field is like None, as in MongoDB: it equals None and nothing else; only $exists tells the two apart.
-- $ne, $nin and $not are exactly what $eq, $in and the condition are not, so $ne holds where the field is missing.
-- Numbers compare by value, whole or not; beyond 64 bits they count as floats. True and False equal only themselves.
-- Text is ordered by code point. Values of different kinds are in no order, which is no error.
-- Of a list one element is enough, not always the same for each operator; an empty list equals nothing, not even None.
-  What lies deeper, nan, and what JSON does not have equal nothing.
+- As in MongoDB, a missing field equals None and nothing else; only $exists distinguishes the two.
+- $ne, $nin and $not exactly negate $eq, $in and the condition, so $ne with a value holds if the field is missing.
+- Integers and floats compare by value; integers beyond 64 bits count as floats. True and False equal only themselves.
+- Text is ordered by code point. Comparing values of different kinds is false and not an error.
+- A list matches if one of its elements does; different operators may match different elements. An empty list equals
+  nothing, not even None. Nested values, nan, and values that JSON does not have equal nothing.
 
-An index follows these rules in SQL too. SQLite holds no half surrogate pairs, so none can be asked for.
+An index applies the same rules in SQL. SQLite cannot store lone surrogates, so filters must not contain them.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ __all__ = ["matches", "parse_where"]
 Kind = Literal["text", "number", "constant"]
 Key: TypeAlias = tuple[Kind, str | int | float | bool | None]
 Order = Literal["$gt", "$gte", "$lt", "$lte"]
-MISSING: Key = ("constant", None)  # what a missing field equals
+MISSING: Key = ("constant", None)  # the key of a missing field
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
 _ON_FIELDS = ("$eq", "$ne", "$in", "$nin", "$exists", *_ORDERS)
 _ON_CONDITIONS = ("$and", "$or", "$not")
-_DEEPEST = 50  # operators inside each other, each of which takes a few calls inside each other
+_DEEPEST = 50  # nested operators, each of which takes a few nested calls
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Equals:
-    """One of the field's values is one of these, given by what `key_of` says of them."""
+    """A condition that a value of the field is one of several, which are represented by the keys of `key_of`."""
 
     field: str
     keys: frozenset[Key]
 
     def holds(self, held: Mapping[str, object]) -> bool:
-        """Whether it does for these metadata."""
+        """Return whether the condition holds for metadata."""
         value = held.get(self.field)
         if isinstance(value, (list, tuple)):
             return any(key_of(one) in self.keys for one in value)
@@ -58,14 +59,14 @@ class Equals:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """One of the field's values is of this key's kind and stands in this order to it."""
+    """A condition that a value of the field is of the same kind as the key and compares to it as required."""
 
     field: str
     order: Order
     key: Key
 
     def holds(self, held: Mapping[str, object]) -> bool:
-        """Whether it does for these metadata."""
+        """Return whether the condition holds for metadata."""
         value, in_order, (kind, asked) = held.get(self.field), _ORDERS[self.order], self.key
         keys = map(key_of, value if isinstance(value, (list, tuple)) else (value,))
         return any(key is not None and key[0] == kind and in_order(key[1], asked) for key in keys)
@@ -73,45 +74,45 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """The field is there, whatever its value."""
+    """A condition that the field exists, whatever its value."""
 
     field: str
 
     def holds(self, held: Mapping[str, object]) -> bool:
-        """Whether it does for these metadata."""
+        """Return whether the condition holds for metadata."""
         return self.field in held
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The other does not hold."""
+    """A condition that another one does not hold."""
 
     condition: Condition
 
     def holds(self, held: Mapping[str, object]) -> bool:
-        """Whether it does for these metadata."""
+        """Return whether the condition holds for metadata."""
         return not self.condition.holds(held)
 
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """Every one holds; nothing asked is always fulfilled."""
+    """A condition that all of several hold; it always holds if there are none."""
 
     conditions: tuple[Condition, ...]
 
     def holds(self, held: Mapping[str, object]) -> bool:
-        """Whether it does for these metadata."""
+        """Return whether the condition holds for metadata."""
         return all(each.holds(held) for each in self.conditions)
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """At least one holds."""
+    """A condition that at least one of several holds."""
 
     conditions: tuple[Condition, ...]
 
     def holds(self, held: Mapping[str, object]) -> bool:
-        """Whether it does for these metadata."""
+        """Return whether the condition holds for metadata."""
         return any(each.holds(held) for each in self.conditions)
 
 
@@ -119,33 +120,33 @@ Condition: TypeAlias = Equals | Ordered | Exists | Not | All | AnyOf
 
 
 def parse_where(where: Mapping[str, object]) -> Condition:
-    """Read a filter.
+    """Parse a filter.
 
     Args:
-        where: Fields or operators, each with what is asked of it.
+        where: Fields with values or operators, and the operators $and, $or and $not with filters.
 
     Returns:
         The condition.
 
     Raises:
-        InvalidInputError: If it is not a mapping, an operator is unknown, or an operand is not of its kind.
+        InvalidInputError: If the filter is not a mapping, an operator is unknown, or an operand has the wrong type.
     """
     return _parsed(where, 0)
 
 
 def matches(condition: Condition, metadata: Mapping[str, object] | None) -> bool:
-    """Whether metadata fulfil a condition that `parse_where` gave; None is no metadata."""
+    """Return whether metadata fulfils a condition of `parse_where`; None counts as empty metadata."""
     return condition.holds(metadata or {})
 
 
 def key_of(value: object) -> Key | None:
-    """What values share exactly when they are equal.
+    """Return a key that two values share exactly if they are equal.
 
     Args:
         value: Any value of metadata or of a filter.
 
     Returns:
-        Its kind and itself, as a plain value; None for what equals nothing.
+        The kind of the value and the value itself as a plain Python value; None for a value that equals nothing.
     """
     if isinstance(value, str):
         return "text", value
@@ -165,7 +166,7 @@ def key_of(value: object) -> Key | None:
 
 
 def fields(condition: Condition) -> frozenset[str]:
-    """The names of the fields that a condition asks about."""
+    """Return the names of the fields that a condition depends on."""
     match condition:
         case Equals(field) | Ordered(field) | Exists(field):
             return frozenset([field])
@@ -205,7 +206,7 @@ def _entry(name: object, asked: object, depth: int) -> Iterator[Condition]:
 
 
 def _any_of(conditions: Iterable[Condition]) -> Condition:
-    """At least one; what several ask a field to equal becomes one set, so that a wide $or is as fast as $in."""
+    """Combine conditions with $or; equality conditions on one field are merged, which makes them as fast as $in."""
     keys: dict[str, set[Key]] = {}
     others: list[Condition] = []
     for each in conditions:

@@ -1,4 +1,4 @@
-"""Extracting the answer from a completion, in the same way for every strategy of a comparison."""
+"""Answer readers, which extract the answer from a completion in the same way for every strategy."""
 
 from ragkit.answers.base import AnswerReader, Expected, ReadAnswer, load_reader, unreadable
 from ragkit.answers.choices import ChoiceReader, read_option

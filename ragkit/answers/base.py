@@ -1,4 +1,4 @@
-"""What every answer reader has in common, and how a spec names one."""
+"""The base class of answer readers, and their creation from specs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class ReadAnswer:
     """The answer extracted from a completion.
 
     Attributes:
-        text: The answer. If the completion has no answer of the expected form, the stripped completion without its
-            reasoning, so that a metric still has something to score.
+        text: The answer. If the completion has no answer of the expected form, this is the stripped completion without
+            its reasoning, which a metric can still score.
         readable: Whether the completion has an answer of the expected form.
-        why: The reason why it has not; empty for a readable answer.
+        why: The reason why the answer is not readable; empty for a readable answer.
     """
 
     text: str
@@ -30,13 +30,13 @@ class ReadAnswer:
 
 
 def unreadable(why: str) -> ReadAnswer:
-    """The result of a reader that finds no answer of the expected form; `AnswerReader.read` adds the text."""
+    """Return the result of a reader that finds no answer of the expected form; `AnswerReader.read` adds the text."""
     return ReadAnswer("", readable=False, why=why)
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the task says about its answers.
+    """The answers that a task expects.
 
     Attributes:
         labels: The labels of a classification task; None if there are none.
@@ -61,7 +61,7 @@ class AnswerReader(ABC):
 
     @abstractmethod
     def extract(self, text: str) -> ReadAnswer:
-        """Extract the answer.
+        """Extract the answer from a completion without reasoning.
 
         Args:
             text: A completion without reasoning, not blank.
@@ -71,7 +71,7 @@ class AnswerReader(ABC):
         """
 
     def read(self, text: str) -> ReadAnswer:
-        """Extract the answer from a completion; reasoning never counts as the answer.
+        """Remove the reasoning of a completion and extract the answer from the rest.
 
         Args:
             text: A completion.

@@ -1,4 +1,4 @@
-"""Which of several options a completion names, by letter or by words."""
+"""Extraction of the option that a completion names, by letter or by words."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ _ANOTHER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which option a text names.
+    """The option that a text names.
 
     Attributes:
         place: Index of the option; None if the text names no option, or more than one.
-        how: ``"letter"``, ``"words"`` if the text names the option by its words, or ``"none"``.
+        how: ``"letter"`` or ``"words"`` if the text names the option by its letter or its words, otherwise ``"none"``.
     """
 
     place: int | None
@@ -64,7 +64,7 @@ class Choice:
 
     @property
     def letter(self) -> str | None:
-        """The option's letter, A for the first."""
+        """The letter of the option, A for the first; None if there is no option."""
         return None if self.place is None else ascii_uppercase[self.place]
 
 
@@ -72,29 +72,30 @@ NO_CHOICE = Choice(None, "none")
 
 
 def check_options(options: Sequence[str]) -> None:
-    """Refuse options that letters cannot name.
+    """Check that there is a letter for every option.
 
     Raises:
-        InvalidInputError: If there is no option, or more than letters.
+        InvalidInputError: If there are no options, or more than 26.
     """
     if not 1 <= len(options) <= MOST_OPTIONS:
         raise InvalidInputError(f"expected 1 to {MOST_OPTIONS} options, got {len(options)}")
 
 
 def read_option(text: str, options: Sequence[str]) -> Choice:
-    r"""Read which option a text names: ``A``, ``(A) …``, ``The answer is A``, ``\boxed{A}``, or the words of an option.
+    r"""Extract the option that a text names by its letter or by its words.
 
-    Reasoning between ``<think>`` tags does not count.
+    Examples of letters are ``A``, ``(A) …``, ``The answer is A`` and ``\boxed{A}``. Reasoning between ``<think>`` tags
+    is ignored.
 
     Args:
         text: A completion.
-        options: The options, 26 at most.
+        options: The options, at most 26.
 
     Returns:
-        The choice. A text that only begins with a letter, such as "The …" or "A man …", does not name it.
+        The choice. The first letter of a sentence, as in "The …" or "A man …", does not count as a choice.
 
     Raises:
-        InvalidInputError: If there is no option, or more than letters.
+        InvalidInputError: If there are no options, or more than 26.
     """
     check_options(options)
     outside = without_reasoning(text)
@@ -103,7 +104,7 @@ def read_option(text: str, options: Sequence[str]) -> Choice:
 
 @dataclass(frozen=True)
 class ChoiceReader(AnswerReader):
-    """The letter of the option that a completion names; the answer is the capital letter.
+    """Extracts the capital letter of the option that a completion names.
 
     Attributes:
         options: The options, which may also be named by their words; None to accept any letter.
@@ -155,7 +156,7 @@ def _read_one(text: str, count: int, names: Names) -> Choice:
 
 
 def _letters(text: str, count: int) -> list[str]:
-    """The letters that the strongest evidence in a text names."""
+    """Return the letters that the strongest evidence in a text names."""
     lines = [line for line in text.split("\n") if line.strip()] or [""]
     alone = [match[1].upper() for line in (lines[0], lines[-1]) if (match := _ALONE.fullmatch(line))]
     if alone:
@@ -177,7 +178,7 @@ def _named(pattern: re.Pattern[str], text: str, count: int) -> Iterator[str]:
 
 
 def _another(text: str, match: re.Match[str], count: int) -> Iterator[str]:
-    """A second letter that follows the matched one: ``A or B``."""
+    """Yield a second letter that follows the matched one, as in ``A or B``."""
     another = _ANOTHER.match(text, match.end(1))
     if another and ascii_uppercase.index(another[1]) < count:
         yield another[1]

@@ -1,4 +1,4 @@
-"""A field of the JSON object in a completion."""
+"""Extraction of a field of the JSON object in a completion."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ragkit.answers.base import AnswerReader, Expected, ReadAnswer, unreadable
 from ragkit.answers.numbers import canonical
 from ragkit.errors import InvalidInputError
 
-# A brace that is followed by a field or by the closing brace; braces of prose and LaTeX are not tried.
+# A brace that is followed by a field or by the closing brace; this excludes braces of prose and LaTeX.
 _OBJECT = re.compile(r'\{\s*+(?:\}|"(?:[^"\\]|\\.)*+"\s*+:)', re.DOTALL)
 _MISSING = object()
 
 
 @dataclass(frozen=True)
 class JsonField(AnswerReader):
-    """A field of the first JSON object in the completion, whatever surrounds it.
+    """Extracts a field of the first JSON object in a completion, whatever surrounds the object.
 
-    Texts are stripped, numbers are written in decimal notation without trailing zeros, ``true`` and ``false`` as in
+    Strings are stripped, numbers are written in decimal notation without trailing zeros, ``true`` and ``false`` as in
     JSON, lists and objects as JSON with sorted keys. ``null`` is not an answer.
 
     Attributes:
-        field: The name of the field. Dots name nested fields and positions in lists (``"answers.0.text"``), unless a
+        field: The name of the field. Dots separate nested fields and indices of lists (``"answers.0.text"``), unless a
             field has the whole name.
     """
 
@@ -61,9 +61,9 @@ class JsonField(AnswerReader):
 
 
 def _first_object(text: str) -> object | None:
-    """The first JSON object, None if there is none."""
-    # After a failure the search continues where the object stopped being JSON: everything before that position is part
-    # of a broken or truncated object, and a part of an object is not the answer.
+    """Return the first JSON object of a text; None if there is none."""
+    # After a failure, the search continues at the position of the error: everything before it is part of an invalid or
+    # truncated object, and a part of an object is not the answer.
     decoder = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse)
     start = _OBJECT.search(text)
     while start:

@@ -1,4 +1,4 @@
-"""Which of a set of names a completion names: labels, and options by their words."""
+"""Extraction of the label, or of the option by its words, that a completion names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ragkit.answers.base import AnswerReader, Expected, ReadAnswer, unreadable
 from ragkit.answers.wording import CharacterTable, announcing, negated, plain
 from ragkit.errors import InvalidInputError
 
-# Scripts written without spaces: each of their characters is a word of its own.
+# Scripts that are written without spaces: each character is a word.
 _UNSPACED = "\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
-# A word may hold a separator or begin with a sign if a digit follows: 3.5, 5,000, -1.
+# A word may contain a separator or begin with a sign if a digit follows: 3.5, 5,000, -1.
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:[^\s.,{_UNSPACED}-]|(?<=\d)[.,](?=\d)|(?<!\S)-(?=\d))+")
 _ONE_CHARACTER = re.compile(rf"[{_UNSPACED}]")
 _MARKUP = re.compile(r"\\(?:text|math)\w{0,12}(?=\{)|\\emph(?=\{)|</answer>", re.IGNORECASE)
@@ -53,8 +53,8 @@ _MOST_AROUND = 6  # words around a name in "I would say it is … here"
 
 
 def _kept_in_words(char: str) -> str:
-    """The character if words may hold it, else a space."""
-    # Combining marks are the vowel signs of many scripts; symbols tell C++ and C# from C.
+    """Return the character if words may contain it, otherwise a space."""
+    # Combining marks are the vowel signs of many scripts; symbols distinguish C++ and C# from C.
     category = unicodedata.category(char)
     symbol = char in "#%&@.,-" or (category in {"Sm", "Sc", "So"} and char not in "<>|~=")
     return char if char.isalnum() or category[0] == "M" or symbol else " "
@@ -64,7 +64,7 @@ _IN_WORDS = CharacterTable(_kept_in_words)
 
 
 class Word(NamedTuple):
-    """A word of a `plain` text, without its case."""
+    """A case-folded word of a `plain` text, with its position."""
 
     text: str
     start: int
@@ -72,7 +72,7 @@ class Word(NamedTuple):
 
 
 class Mention(NamedTuple):
-    """A place where a text names one of the names."""
+    """A position at which a text mentions a name."""
 
     name: int | None  # index; None if several names differ only in case or punctuation from the text
     start: int
@@ -80,7 +80,7 @@ class Mention(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Which name a text names: its index, or None and the reason."""
+    """The index of the name that a text gives as its answer, or None and the reason."""
 
     name: int | None
     why: str = ""
@@ -96,7 +96,7 @@ def words_of(text: str) -> list[Word]:
 
 
 def _length(text: str) -> float:
-    """Words of a `plain` text; two characters of a script without spaces count as a word."""
+    """Return the number of words of a `plain` text; a character of a script without spaces counts as half a word."""
     return sum(0.5 if _ONE_CHARACTER.fullmatch(word.text) else 1 for word in words_of(text))
 
 
@@ -117,14 +117,14 @@ _KEYS: tuple[Callable[[str], str], ...] = (str.strip, _surface, _folded, _words)
 
 @dataclass(slots=True)
 class _Node:
-    """A word of names that begin with the same words."""
+    """A node of a prefix tree over the words of names."""
 
     next: dict[str, _Node] = field(default_factory=dict)
     names: list[int] = field(default_factory=list)
 
 
 class Names:
-    """Finds which of some names a text names; the time does not depend on how many names there are.
+    """Finds the name that a text gives as its answer; the time does not depend on the number of names.
 
     Attributes:
         names: The names.
@@ -148,11 +148,12 @@ class Names:
                 node.names.append(index)
 
     def find(self, text: str) -> Found:
-        """Find the one name that a text names; several names, and a negated name, count as none.
+        """Find the single name that a text gives as its answer; several names, or a negated name, count as none.
 
-        In this order: the whole text, or its first line, is a name; a name is announced (``The answer is …``) or
-        begins the first line and only an explanation follows; the last line is a name; a short text holds exactly one
-        name as whole words. Longer texts use the words of a name in other meanings: "a role in the human body".
+        The following are tried in order: the whole text, or its first line, is a name; a name is announced
+        (``The answer is …``), or begins the first line and only an explanation follows; the last line is a name; a
+        short text contains exactly one name as whole words. Longer texts are not searched for names, because they use
+        the same words in other meanings, as in "a role in the human body".
 
         Args:
             text: A completion without reasoning.
@@ -183,7 +184,7 @@ class Names:
         return None
 
     def _stated(self, text: str) -> list[Mention]:
-        """The names that the text states: where an answer is announced, or at its beginning if it names no other."""
+        """Return the names that follow the announcement of an answer, or begin the text if it names no other."""
         boxed = [match.end() for match in _BOXED.finditer(text)]
         announced = boxed or [match.end() for match in _ANNOUNCED.finditer(text)]
         stated = [name for at in announced[-_STATEMENTS:] for name in self._leading(text, at)]
@@ -191,7 +192,7 @@ class Names:
         return [*begins, *stated] if len(begins) == 1 else stated
 
     def _leading(self, text: str, start: int) -> list[Mention]:
-        """The name at a position, and others in the rest of the line unless it is an explanation."""
+        """Return the name at a position, and other names in the rest of the line unless it is an explanation."""
         line = text[start : start + _LINE].partition("\n")[0]
         words = words_of(line)
         at = 0
@@ -250,7 +251,7 @@ class Names:
         return Mention(self._resolve(text, words[at].start, found[0]), words[at].start, found[1])
 
     def _resolve(self, text: str, start: int, indices: Sequence[int]) -> int | None:
-        """Tell names apart that have the same words, by their case and punctuation."""
+        """Distinguish names that have the same words by their case and punctuation; None if this is not possible."""
         if len(indices) == 1:
             return indices[0]
         fits = [
@@ -264,14 +265,14 @@ class Names:
 
 
 def _after_colon(line: str) -> Iterator[str]:
-    """What follows the first and the last colon of a line that begins with a short title: ``Réponse : …``."""
+    """Yield the text after the first and the last colon of a line that begins with a short title: ``Réponse : …``."""
     for at in dict.fromkeys((line.find(":"), line.rfind(":"))):
         if 0 < at <= 40 and not negated(line, at):
             yield line[at + 1 :]
 
 
 def _stands_alone(text: str, found: Mention) -> bool:
-    """Whether a mention is not a part of a longer word, as far as that can be told in scripts without spaces."""
+    """Return whether a mention is not part of a longer word; this is a heuristic in scripts without spaces."""
     after = text[found.end : found.end + 1]
     if after and unicodedata.category(after)[0] == "M":
         return False
@@ -282,7 +283,7 @@ def _stands_alone(text: str, found: Mention) -> bool:
 
 @dataclass(frozen=True)
 class LabelReader(AnswerReader):
-    """The label that a completion names.
+    """Extracts the label that a completion names.
 
     Attributes:
         labels: The labels of the task.

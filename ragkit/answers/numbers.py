@@ -1,4 +1,4 @@
-"""The number that a completion gives as its answer."""
+"""Extraction of the number that a completion gives as its answer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing_extensions import override
 from ragkit.answers.base import AnswerReader, ReadAnswer, unreadable
 from ragkit.answers.wording import CharacterTable, announcing
 
-_SPACE = "\u00a0"  # stands for every space that groups digits: no-break, narrow no-break, thin, figure, LaTeX
-_FRACTION = "\x1f"  # stands before a fraction, which may follow a whole number (3½) or a sign (-½)
+_SPACE = "\u00a0"  # represents every space that groups digits: no-break, narrow no-break, thin, figure, LaTeX
+_FRACTION = "\x1f"  # precedes a fraction, which may follow a whole number (3½) or a sign (-½)
 _LOOK_ALIKE = {
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
     **dict.fromkeys("\u00a0\u2007\u2009\u202f", _SPACE),
@@ -48,7 +48,7 @@ _MINUS = re.compile(
 )
 
 _GROUPED = r"[1-9]\d{0,2}"
-_FORMS = [  # the whole of a run of digits and separators, its thousands separators, its decimal separator
+_FORMS = [  # pattern of a whole run of digits and separators, thousands separators, decimal separator
     (re.compile(r"\d+(?:\.\d+)?|\.\d+"), "", "."),
     (re.compile(rf"{_GROUPED}(?:,\d{{3}})+(?:\.\d+)?|[1-9]\d?(?:,\d\d)+,\d{{3}}(?:\.\d+)?"), ",", "."),
     (re.compile(rf"{_GROUPED}(?:\.\d{{3}})+,\d+|{_GROUPED}(?:\.\d{{3}}){{2,}}"), ".", ","),
@@ -74,7 +74,7 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 
-# Evidence that a number is not the answer; it is read if there is no other.
+# Evidence that a number is not the answer; such a number is the answer only if there is no other.
 _BEFORE_WEAK = re.compile(
     r"(?:(?<!\w)(?:step|question|problem|example|figure|table|equation|case|part|option|line|page|version|not)\s?\#?"
     r"|[A-Za-z]-|\^\{?|_\{?)\Z",
@@ -92,7 +92,7 @@ _SEGMENT = 300  # characters after a marker that are searched
 
 
 def _usual_form(char: str) -> str:
-    """ASCII digits, signs and separators; ``€`` stands for every other currency than ``$``."""
+    """Return the ASCII form of a digit, sign or separator; ``€`` represents every currency except ``$``."""
     if char in _LOOK_ALIKE:
         return _LOOK_ALIKE[char]
     category = unicodedata.category(char)
@@ -140,17 +140,17 @@ def canonical(value: Decimal) -> str:
 
 @dataclass(frozen=True)
 class NumberReader(AnswerReader):
-    r"""The number that a completion gives as its answer, as a canonical decimal: ``"9500"``, ``"-3.5"``.
+    r"""Extracts the number that a completion gives as its answer, as a canonical decimal: ``"9500"``, ``"-3.5"``.
 
-    A number in ``\boxed{…}``, after ``####`` or after "the answer is" counts first, the last of them if there are
-    several; else the final number. Numbers inside identifiers (GPT-4), of lists (``1. First``) and steps, and
-    ordinals are read only if there is no other.
+    The answer is the number in the last ``\boxed{…}``, after the last ``####`` or after the last "the answer is", in
+    this order of precedence; otherwise it is the last number of the text. Numbers inside identifiers (GPT-4), of lists
+    (``1. First``) and steps, and ordinals are used only if there is no other number.
 
     - Commas, spaces and apostrophes before groups of three digits separate thousands. An ordinary space does so only
       after one or two digits (9 500) or before a zero (500 000); "100 200" is two numbers.
-    - A point is the decimal separator (1.234 is less than 2), unless a comma follows its groups or it separates more
-      than one (9.500,00 and 1.234.567).
-    - A comma before one or two digits is the decimal separator beside a currency or ``%`` (€9,50) and after a zero
+    - A point is the decimal separator (1.234 is less than 2), unless a comma follows its groups or there is more than
+      one point (9.500,00 and 1.234.567).
+    - A comma before one or two digits is the decimal separator next to a currency or ``%`` (€9,50) and after a zero
       (0,5); otherwise it separates two numbers.
     - Currencies, ``%`` and units do not change the number: 45 % is 45. Fractions are divided, to 28 digits.
     - Parentheses do not make a number negative.
@@ -213,7 +213,7 @@ def _value(match: re.Match[str]) -> Decimal | None:
 
 
 def _read_run(run: str, *, decimal_comma: bool) -> tuple[str, bool]:
-    """The last number of a run of digits and separators, and whether it is the whole run."""
+    """Return the last number of a run of digits and separators, and whether it is the whole run."""
     if decimal_comma and _DECIMAL_COMMA.fullmatch(run):
         return run.replace(",", "."), True
     for form, thousands, point in _FORMS:
@@ -233,7 +233,7 @@ def _is_weak(text: str, match: re.Match[str]) -> bool:
 
 
 def _after_markers(text: str, candidates: Sequence[_Candidate], marker: re.Pattern[str]) -> _Candidate | None:
-    """The number that the last marker followed by one names."""
+    """Return the number after the last marker that is followed by one; None if there is none."""
     starts = [each.start for each in candidates]
     for match in reversed(list(marker.finditer(text))):
         start = match.end()

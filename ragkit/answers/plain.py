@@ -1,4 +1,4 @@
-"""Readers that cut the answer out of a completion: by line, by marker, by pattern."""
+"""Answer readers that extract a part of the completion: by line, by marker or by pattern."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FENCE_LINE = re.compile(r"```\w*")
 
 @dataclass(frozen=True)
 class FirstLine(AnswerReader):
-    """The first line that is not blank; the marks of a code block are not a line."""
+    """Extracts the first line that is not blank; the delimiters of a code block do not count as lines."""
 
     @property
     @override
@@ -34,7 +34,7 @@ class FirstLine(AnswerReader):
 
 @dataclass(frozen=True)
 class Whole(AnswerReader):
-    """The whole completion, stripped."""
+    """Extracts the whole completion, stripped."""
 
     @property
     @override
@@ -48,7 +48,7 @@ class Whole(AnswerReader):
 
 @dataclass(frozen=True)
 class Regex(AnswerReader):
-    """The first match of a regular expression: its first group that took part, or the whole match.
+    """Extracts the first match of a regular expression: its first group that matched, or the whole match.
 
     Only the first 20,000 characters of a completion are searched. This does not limit the time of a pattern with
     nested repetitions such as ``(a+)+b``; avoid these, or use possessive quantifiers (``(a++)+b``).
@@ -90,14 +90,14 @@ class Regex(AnswerReader):
 
 @dataclass(frozen=True)
 class After(AnswerReader):
-    """The text after the last marker that is followed by any, read by another reader.
+    """Extracts the answer from the text after the last marker that is followed by text, with another reader.
 
-    Case does not count, and a marker that begins with a letter does not match inside a word. If the marker stands in
-    bold type (``**Answer:** 5``), the marks that close it are not part of the answer.
+    Case is ignored, and a marker that begins with a letter does not match inside a word. If the marker is in bold
+    (``**Answer:** 5``), the closing delimiter is not part of the answer.
 
     Attributes:
         marker: The text before the answer, such as ``"####"`` or ``"Answer:"``.
-        reader: The reader of the text after it.
+        reader: The reader that extracts the answer from the text after the marker.
     """
 
     marker: str

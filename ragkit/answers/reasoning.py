@@ -1,4 +1,4 @@
-"""Separating a model's reasoning from its answer."""
+"""Separation of the reasoning of a model from its answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 _NAME = r"(?:(?:\w+:)?think|thinking|thoughts?|reasoning|scratchpad)"
-# Tags, and the marks of Magistral, Kimi, Sky-T1, Command A, gpt-oss and MedGemma.
+# Tags, and the special tokens of Magistral, Kimi, Sky-T1, Command A, gpt-oss and MedGemma.
 _OPEN = (
     rf"<{_NAME}(?:\s[^<>]*)?>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
     r"|<\|channel\|>analysis<\|message\|>|<unused94>"
@@ -18,7 +18,7 @@ _CLOSE = (
 )
 _TAG = re.compile(rf"(?P<close>{_CLOSE})|(?P<open>{_OPEN})", re.IGNORECASE)
 _CLOSING = re.compile(_CLOSE, re.IGNORECASE)
-# Quoted text is one token, so that a tag inside a JSON string or inline code is not taken for a real one.
+# Quoted text is one token, so a tag inside a JSON string or inline code is not mistaken for a real one.
 _TOKEN = re.compile(rf'{_TAG.pattern}|\\.|"(?:[^"\\\n]|\\.)*+"|`[^`\n]++`', re.IGNORECASE)
 _JSON_START = re.compile(r"\s*+(?:```\w*+\s*+)?+(?=[\[{])")
 
@@ -36,12 +36,12 @@ class Outside(NamedTuple):
 
 
 def without_reasoning(text: str) -> Outside:
-    """Remove the reasoning that a model wrote between tags.
+    """Remove the reasoning of a model, which is between tags.
 
     The tags are ``<think>``, ``<thinking>``, ``<thought>``, ``<reasoning>`` and ``<scratchpad>``, in any case and with
-    any attributes, and the special tokens that some models use instead, such as ``[THINK]``. A closing tag
-    without an opening one ends reasoning that began in the prompt, since chat templates of reasoning models often end
-    with ``<think>``. Outside the reasoning, tags within double quotes or backticks are ordinary text.
+    any attributes, and the special tokens that some models use instead, such as ``[THINK]``. A closing tag without an
+    opening one ends reasoning that began in the prompt, because chat templates of reasoning models often end with
+    ``<think>``. Outside the reasoning, tags within double quotes or backticks are ordinary text.
 
     Examples:
         >>> without_reasoning("<think>B? No.</think>A").text
@@ -75,7 +75,7 @@ def _next_tag(text: str, at: int) -> re.Match[str] | None:
 
 
 def _end_of_json(text: str) -> int:
-    """The end of the JSON object or array that the text begins with, 0 if it does not begin with one."""
+    """Return the end of the JSON object or array at the beginning of a text; 0 if there is none."""
     start = _JSON_START.match(text)
     try:
         return json.JSONDecoder().raw_decode(text, start.end())[1] if start else 0

@@ -1,4 +1,4 @@
-"""How answers are worded: characters that look alike, phrases that announce an answer, and negations."""
+"""Helpers for the wording of answers: normalised characters, phrases that announce an answer, and negations."""
 
 from __future__ import annotations
 
@@ -53,25 +53,27 @@ _USUAL_FORMS = CharacterTable(_usual_form)
 
 
 def plain(text: str) -> str:
-    """Replace characters by their usual forms: NFKC, ASCII dashes and apostrophes, nothing invisible.
+    """Normalise characters: NFKC, ASCII dashes and apostrophes, without invisible characters.
 
     Returns:
-        The text; case, punctuation and white space are kept.
+        The text with its case, punctuation and white space.
     """
     pieces = (piece[0] for piece in _PIECE.finditer(text))
     return "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).translate(_USUAL_FORMS)
 
 
 def announcing(words: str) -> re.Pattern[str]:
-    """A pattern for what announces an answer: ``The answer is``, ``Answer to the question:``, ``答案：``, ``<answer>``.
+    """Return a pattern for phrases that announce an answer.
+
+    Examples are ``The answer is``, ``Answer to the question:``, ``答案：`` and ``<answer>``.
 
     Args:
         words: English words for the answer, as alternatives of a regular expression.
 
     Returns:
-        The pattern, for text that may be `plain` or not; it ends before the answer or its quotation marks.
+        The pattern, for any text, whether it is `plain` or not; a match ends before the answer or its quotation marks.
     """
-    others = f"{_IN_OTHER_LANGUAGES}|{plain(_IN_OTHER_LANGUAGES)}"  # NFKC splits a vowel of Thai
+    others = f"{_IN_OTHER_LANGUAGES}|{plain(_IN_OTHER_LANGUAGES)}"  # NFKC decomposes a Thai vowel
     nouns = rf"(?:(?<![A-Za-z])(?:{words})(?![A-Za-z])|{others})"
     whose = r"(?:\s(?:to|for|of)(?:\s\w{1,20}){1,5}?)?"
     link = rf"(?:(?:{_VERB})\s*+[:：]?+|[:：=]|[-—–](?=\s))"
@@ -79,7 +81,7 @@ def announcing(words: str) -> re.Pattern[str]:
 
 
 def negated(text: str, start: int) -> bool:
-    """Whether a negation such as ``not`` or ``isn't`` precedes a position within its clause.
+    """Return whether a negation such as ``not`` or ``isn't`` precedes a position within its clause.
 
     Args:
         text: A `plain` text.

@@ -16,7 +16,7 @@ from ragkit.text import han_characters, normalised, words
 Analyzer = Callable[[str], list[str]]
 """Turns a text into its terms, in order. Equal analyzers compare equal and are hashable."""
 
-# English words that carry grammar rather than content.
+# English function words.
 _STOP_WORDS = """
 a about above after again against all also am among an and any are as at be because been before being below
 between both but by can could did do does doing don down during each either etc ever few for from further had
@@ -54,14 +54,14 @@ class WordAnalyzer:
             raise UnknownSpecError("language", self.language, _languages(), hint="Pass None to keep whole words.")
 
     def __call__(self, text: str) -> list[str]:
-        """The terms of a text, in order; the single characters of Chinese texts follow after their pairs."""
+        """Return the terms of a text in order; the single characters of Chinese texts follow after the pairs."""
         found = words(text) + han_characters(text)
         if self.stop_words:
             found = [word for word in found if word not in self.stop_words]
         return found if self.language is None else _stemmer(self.language).stemWords(found)
 
     @override
-    def __repr__(self) -> str:  # sorted, since this string identifies the files that were made with the analyzer
+    def __repr__(self) -> str:  # sorted, because this string identifies the files created with the analyzer
         return f"WordAnalyzer({self.language!r}, {sorted(self.stop_words)})"
 
 
@@ -98,7 +98,7 @@ class NgramAnalyzer:
             raise InvalidInputError(f"`grams` must be ('word' or 'char', low, high) with 1 <= low <= high, got {given}")
 
     def __call__(self, text: str) -> list[str]:
-        """The n-grams of a text, the shortest ones first."""
+        """Return the n-grams of a text, the shortest ones first."""
         if self.unit == "word":
             found = words(text)
             sizes = range(self.low, min(self.high, len(found)) + 1)
@@ -115,12 +115,12 @@ class NgramAnalyzer:
 
 
 def split(text: str) -> list[str]:
-    """Split a text at single spaces and change nothing, as ``text.split(" ")`` does."""
+    """Split a text at every space, as ``text.split(" ")`` does."""
     return text.split(" ")
 
 
 def bleu_ngrams(text: str) -> list[str]:
-    """The n-grams of BLEU: sequences of one to four words, separated by white space, the single words first."""
+    """Return the n-grams of BLEU: sequences of one to four words, separated by white space, the single words first."""
     found = text.split()
     return [" ".join(found[start : start + size]) for size in range(1, 5) for start in range(len(found) - size + 1)]
 
@@ -133,7 +133,7 @@ def _languages() -> tuple[str, ...]:
 
 
 def _stemmer(language: str) -> Any:
-    """The stemmer of this thread; stemmers cache the words they have seen and are not thread-safe."""
+    """Return the stemmer of this thread; stemmers cache words and are not thread-safe."""
     held: dict[str, Any] = _STEMMERS.__dict__
     if language not in held:
         import Stemmer

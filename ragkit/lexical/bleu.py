@@ -1,4 +1,4 @@
-"""Sentence BLEU of the query against each row."""
+"""Sentence BLEU as a lexical score."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _NO_MATCH = 0.1  # replaces 0 matches: the smoothing "method 1" of Chen and Cher
 
 
 class Bleu(LexicalScorer):
-    """Sentence BLEU (Papineni et al., 2002), the query as hypothesis and the row as reference, over `bleu_ngrams`.
+    """Sentence BLEU (Papineni et al., 2002) over `bleu_ngrams`, with the query as hypothesis and the row as reference.
 
-    It is smoothed, and 0 if no word is shared. A query of less than four words is compared by n-grams up to its length.
+    The score is smoothed, and 0 if no word is shared. For a query of fewer than four words, the n-grams go up to its
+    length.
     """
 
     name = "ngram"
@@ -35,7 +36,7 @@ class Bleu(LexicalScorer):
             size = gram.count(" ")  # words contain no space
             if times == 1:
                 by_size[size].append(column)
-            else:  # as often as it occurs in both
+            else:  # the smaller of both counts
                 matches[size][lists.rows(column)] += np.minimum(lists.counts(column), times).astype(np.int32)
         for size, columns in enumerate(by_size):
             if columns:
@@ -48,7 +49,7 @@ class Bleu(LexicalScorer):
 
 
 def _precision(matches: NDArray[np.int32], length: int) -> NDArray[np.float64]:
-    """The geometric mean of the n-gram precisions, computed once for each different combination of matches.
+    """Compute the geometric mean of the n-gram precisions, once for each different combination of matches.
 
     Args:
         matches: i32[4, m], the matched n-grams of each length.
@@ -71,7 +72,7 @@ def _precision(matches: NDArray[np.int32], length: int) -> NDArray[np.float64]:
 
 
 def _brevity(length: int, references: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The penalty for a query that is shorter than the row."""
+    """Compute the brevity penalty for queries that are shorter than the row."""
     penalty = np.ones(references.max() + 1)
     for size in np.unique(references).tolist():
         if size > length:
@@ -80,6 +81,6 @@ def _brevity(length: int, references: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _words_of(ngrams: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The number of words of texts with so many n-grams of one to four words: 4 w - 6 from three words on."""
+    """Infer the number of words of texts from their number of n-grams, which is 4 w - 6 from three words on."""
     counts = ngrams.astype(np.int64)
     return np.where(counts >= 6, (counts + 6) // 4, np.where(counts == 3, 2, np.minimum(counts, 1)))

@@ -1,4 +1,4 @@
-"""Fusion: several rankings of one query combined into one, by ranks or by scores."""
+"""Fusion of several rankings of one query, by ranks or by scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ragkit.errors import InvalidInputError
 Fusion = Literal["rrf", "weighted"]
 FUSIONS: tuple[str, ...] = get_args(Fusion)
 _DECIMALS = 9
-_SIGNIFICANT = 6  # decimals of a score that do not depend on the batch it was computed in
+_SIGNIFICANT = 6  # decimals of a score that do not depend on the batch in which it was computed
 
 K = TypeVar("K", bound=Hashable)
 
@@ -25,7 +25,7 @@ def fuse(
     method: Fusion = "rrf",
     constant: float = 60.0,
 ) -> dict[K, float]:
-    """Combine rankings: the score of an item is the weighted sum of its shares, 0 in a ranking that lacks it.
+    """Combine rankings; the score of an item is the weighted sum of its shares, which are 0 if it is not ranked.
 
     - ``"rrf"``: the share is 1 / (constant + rank) (reciprocal rank fusion; Cormack et al., 2009).
     - ``"weighted"``: the share is the score, scaled linearly from 0 for the last item to 1 for the first.
@@ -37,7 +37,7 @@ def fuse(
         constant: The constant of ``"rrf"``.
 
     Returns:
-        The fused score of each item, in the order in which the rankings first name them.
+        The fused score of each item, in the order of first appearance in the rankings.
 
     Examples:
         >>> fuse([[("a", 9.0), ("b", 7.0)], [("b", 0.9)]], method="weighted")
@@ -55,10 +55,10 @@ def fuse(
 
 
 def check_fusion(method: object, depth: object, constant: float = 60.0) -> None:
-    """Check the arguments that fusing selectors and retrievers have in common.
+    """Check the arguments that hybrid selectors and hybrid retrievers share.
 
     Raises:
-        InvalidInputError: If one is out of its range.
+        InvalidInputError: If an argument is out of range.
     """
     if method not in FUSIONS:
         raise InvalidInputError(f"`fusion` must be one of {FUSIONS}, got {method!r}")

@@ -1,6 +1,6 @@
-"""Compiled loops for long lists, with the same results as the numpy code to the last bit; they release the GIL.
+"""Compiled loops for long lists, with results that are bit-identical to those of the numpy code; they release the GIL.
 
-They need numba, the extra ``fast``. The shapes below are for m queries, n rows and c columns.
+They need numba, which the extra ``fast`` installs. Notation for shapes: m queries, n rows, c columns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ compiled: Callable[[F], F] = numba.njit(nogil=True, cache=True)
 
 @compiled
 def _insert(rows: NDArray[np.int64], scores: NDArray[np.float64], found: int, row: int, score: float) -> int:
-    """Insert a row into the best ones so far, by score and then by position; the last one drops out if k are full."""
+    """Insert a row into the k best ones so far, by score and then by index; return the new number of rows."""
     k: int = rows.shape[0]
     if found == k and (score < scores[k - 1] or (score == scores[k - 1] and row > rows[k - 1])):
         return k
@@ -54,16 +54,16 @@ def overlap(
     """Find the best rows of each query by shared terms.
 
     Args:
-        columns: i64[sum], the known columns of all queries, one query after the other; at most 127 for each.
-        offsets: i64[m + 1], where the columns of each query begin.
-        asked: i64[m], the different terms of each query.
-        starts: i64[c + 1], where the rows of each column begin.
+        columns: i64[sum], the known columns of all queries, one query after the other; at most 127 per query.
+        offsets: i64[m + 1], the start of the columns of each query.
+        asked: i64[m], the number of different terms of each query.
+        starts: i64[c + 1], the start of the rows of each column.
         rows: i32[total], the rows of all columns.
-        slots: i32[c], the bitmap of a column, -1 for a column without one.
+        slots: i32[c], the index of the bitmap of each column; -1 for a column without one.
         bits: u8[slots, n], 1 for a row that contains the term of the column.
-        sizes: i32[n], the different terms of each row.
+        sizes: i32[n], the number of different terms of each row.
         excluded: bool[n], rows that must not be returned; bool[0] for none.
-        jaccard: Whether to divide by the size of the union, else by that of the query.
+        jaccard: Whether to divide by the size of the union; otherwise by that of the query.
         best_rows: i64[m, k], filled in.
         best_scores: f64[m, k], filled in.
         counts: i64[m], filled in: the number of rows found, all of which share a term.
@@ -88,7 +88,7 @@ def overlap(
                 held[row] = 0
         found, least, size = 0, 1, asked[query]
         for eight in range(eights.shape[0]):
-            # Eight rows at once: adding 128 - least sets the highest bit of every byte that is large enough.
+            # Eight rows at once: adding 128 - least sets the highest bit of every byte that is at least `least`.
             if not (eights[eight] + np.uint64(128 - least) * _EACH) & _HIGHEST:
                 continue
             for row in range(8 * eight, min(8 * eight + 8, n)):
@@ -99,20 +99,20 @@ def overlap(
                 if found < k or score > best_scores[query, k - 1]:
                     found = _insert(best_rows[query], best_scores[query], found, row, score)
                     if found == k:
-                        # With fewer shared terms a row cannot reach the last of the best, however short it is.
+                        # A row with fewer shared terms cannot reach the k-th best score, however short it is.
                         least = max(1, int(np.ceil(best_scores[query, k - 1] * size - 1e-9)))
         counts[query] = found
 
 
 @compiled
 def _weight(value: float, norm: float, idf: float, saturated: bool) -> float:  # noqa: FBT001
-    """The weight of a term in a row, in the very order in which numpy computes it."""
+    """Compute the weight of a term in a row, with operations in the same order as in the numpy code."""
     return idf * (value / (value + norm)) if saturated else value * idf / norm
 
 
 @compiled
 def _find(rows: NDArray[np.int32], start: int, end: int, row: int) -> int:
-    """The index of a row in a part of ascending rows, -1 if it is not there."""
+    """Return the index of a row in a part of an ascending array; -1 if it is not there."""
     low, high = start, end
     while low < high:
         middle = (low + high) >> 1
@@ -145,24 +145,25 @@ def weighted(
 ) -> None:
     """Find the best rows of each query by the sum of weights, rounded to 9 decimals.
 
-    Terms are added from the rarest one on, until the remaining ones cannot bring a row that has none of the others to
-    the top; they are then looked up only for rows that can be among the best (MaxScore; Turtle and Flood, 1995).
+    Terms are added in order, the rarest first, until the remaining terms alone cannot lift a row into the best k. The
+    remaining terms are then looked up only for rows that can still be among the best (MaxScore; Turtle and Flood,
+    1995).
 
     Args:
         columns: i64[sum], the columns of all queries, those of each query from the rarest to the most frequent one.
-        offsets: i64[m + 1], where the columns of each query begin.
-        factors: f64[sum], the factor of the weights of each.
-        idfs: f64[sum], the inverse document frequency of each.
-        highest: f64[sum], the most that each can add to a row.
-        starts: i64[c + 1], where the rows of each column begin.
+        offsets: i64[m + 1], the start of the columns of each query.
+        factors: f64[sum], the weight factor of each column.
+        idfs: f64[sum], the inverse document frequency of each column.
+        highest: f64[sum], the maximum that each column can add to a row.
+        starts: i64[c + 1], the start of the rows of each column.
         rows: i32[total], the rows of all columns.
-        term_counts: unsigned[total], how often each of them contains the term.
+        term_counts: unsigned[total], the number of times that each of these rows contains the term.
         values: f64[highest count + 1], the value of each count.
         norms: f64[n], the length normalisation of each row.
         excluded: bool[n], rows that must not be returned; bool[0] for none.
-        total: f64[n], all 0 before and after.
-        touched: i32[n], overwritten.
-        saturated: Whether a weight is idf * (value / (value + norm)), else value * idf / norm.
+        total: f64[n], working memory that is all 0 before and after the call.
+        touched: i32[n], working memory that is overwritten.
+        saturated: Whether a weight is idf * (value / (value + norm)); otherwise it is value * idf / norm.
         best_rows: i64[m, k], filled in.
         best_scores: f64[m, k], filled in.
         counts: i64[m], filled in: the number of rows found, all of which share a term.
@@ -199,7 +200,7 @@ def weighted(
             left -= highest[at]
             at += 1
         found = 0
-        # The rows that are ahead come first, so that most others can be passed over by what they could still reach.
+        # Process the rows that are ahead first: most others can then be skipped by the upper bound of their score.
         for place in range(-k if at < last else 0, reached):
             row = nowhere[place + k] if place < 0 else touched[place]
             score = total[row]

@@ -1,4 +1,4 @@
-"""How many of the different terms of query and row are shared."""
+"""Lexical scores by the number of different terms that a query and a row share."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing_extensions import override
 from ragkit.lexical.ranking import Ranking, top_k
 from ragkit.lexical.scorer import Filled, LexicalScorer
 
-_MAX_TERMS = 127  # what the compiled loop counts in a signed byte
+_MAX_TERMS = 127  # the compiled loop counts shared terms in a signed byte
 
 
 class OverlapScorer(LexicalScorer):
-    """Scores rows by the number of shared terms, in relation to the sizes of the two sets of terms."""
+    """Scores rows by the number of shared terms, relative to the sizes of the two sets of terms."""
 
     @staticmethod
     @abstractmethod
     def _similarity(shared: NDArray[np.int64], sizes: NDArray[np.int32], asked: int) -> NDArray[np.float64]:
-        """The score of rows of ``sizes`` terms that share ``shared`` terms with a query of ``asked`` terms.
+        """Score rows with ``sizes`` terms that share ``shared`` terms with a query of ``asked`` terms.
 
-        It is at most ``shared / asked``.
+        A score is at most ``shared / asked``.
         """
 
     @override
@@ -47,7 +47,7 @@ class OverlapScorer(LexicalScorer):
         rows = np.flatnonzero(shared >= least)
         scores = self._similarity(shared[rows].astype(np.int64), lists.distinct[rows], asked)
         if least > 1:
-            # A row with fewer shared terms can score as high as the k-th, down to this number of them.
+            # Minimum number of shared terms with which a row can score as high as the k-th row.
             enough = max(1, ceil(float(np.partition(scores, len(rows) - k)[len(rows) - k]) * asked - 1e-9))
             if enough < least:
                 rows = np.flatnonzero(shared >= enough)
@@ -80,7 +80,7 @@ class Jaccard(OverlapScorer):
 
 
 class Containment(OverlapScorer):
-    """The share of the query's terms that a row contains, |A ∩ B| / |A|, however long the row is."""
+    """The share of the query's terms that a row contains, |A ∩ B| / |A|, regardless of the length of the row."""
 
     name = "containment"
 

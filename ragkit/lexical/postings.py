@@ -1,4 +1,4 @@
-"""The inverted index behind all lexical scores: for each term, the rows that contain it and how often."""
+"""The inverted index of all lexical scores: the rows that contain each term, with the number of occurrences."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 from ragkit.lexical.analysis import Analyzer
 
-# A term in more than 1 of _COMMON rows also gets a bitmap, one byte a row, so that counting it is one array addition.
+# A term in more than 1 of _COMMON rows also gets a bitmap with one byte per row; counting it is one array addition.
 _COMMON = 64
 _MAX_BITMAPS = 32
-# New rows are kept in a small tail until it holds this many entries and a quarter of the arrays.
+# New rows are kept in a small tail until it has more entries than this and than a quarter of the arrays.
 _TAIL = 4096
 
 
 class Arrays(NamedTuple):
-    """The posting lists as arrays: column c stands in ``rows[starts[c] : starts[c + 1]]``, in ascending order.
+    """The posting lists as arrays: the rows of column c are ``rows[starts[c] : starts[c + 1]]``, in ascending order.
 
     Attributes:
-        starts: i64[c + 1].
-        rows: i32[total].
-        counts: unsigned[total], how often each row contains the term.
+        starts: i64[c + 1], the start of each column in the other arrays.
+        rows: i32[total], the rows of all columns.
+        counts: unsigned[total], the number of times that each row contains the term.
     """
 
     starts: NDArray[np.int64]
@@ -35,10 +35,10 @@ class Arrays(NamedTuple):
 
 
 class Bitmaps(NamedTuple):
-    """The most frequent terms of `Arrays`, one byte a row.
+    """Bitmaps of the most frequent terms of `Arrays`, with one byte per row.
 
     Attributes:
-        slots: i32[c], the bitmap of each column, -1 for a column without one.
+        slots: i32[c], the index of the bitmap of each column; -1 for a column without one.
         bits: u8[slots, n], 1 for a row that contains the term of the column.
     """
 
@@ -47,7 +47,7 @@ class Bitmaps(NamedTuple):
 
 
 class PostingLists:
-    """The terms of a list of texts. Rows are appended or marked as removed; only `compact` moves them.
+    """An inverted index of a list of texts. Rows are appended or marked as removed; only `compact` moves them.
 
     Attributes:
         analyzer: Turns a text into its terms.
@@ -62,7 +62,7 @@ class PostingLists:
     """
 
     def __init__(self, analyzer: Analyzer) -> None:
-        """Start without rows."""
+        """Create an index without rows."""
         self.analyzer = analyzer
         self.columns: dict[str, int] = {}
         self.lengths: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
@@ -70,7 +70,7 @@ class PostingLists:
         self.live: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.documents = self.total = self.version = 0
         self.arrays = Arrays(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.uint8))
-        self._merged = 0  # the rows in the arrays; later rows are in the tail
+        self._merged = 0  # the number of rows in the arrays; later rows are in the tail
         self._tail: dict[int, tuple[array[int], array[int]]] = {}
         self._tail_entries = 0
         self._bitmaps: Bitmaps | None = None
@@ -122,7 +122,7 @@ class PostingLists:
         self._changed()
 
     def compact(self) -> None:
-        """Drop the removed rows and the terms that no other row contains; later rows move up."""
+        """Drop the removed rows, and the terms that only they contain; later rows move up."""
         rows, columns, counts = self.entries()
         kept = self.live[rows]
         used, columns = np.unique(columns[kept], return_inverse=True)
@@ -134,12 +134,12 @@ class PostingLists:
         self._changed()
 
     def merge(self) -> None:
-        """Put the tail into the arrays."""
+        """Move the entries of the tail into the arrays."""
         self._store(*self.entries())
         self._changed()
 
     def frequency(self, column: int) -> int:
-        """The number of rows that contain a term, without removed rows."""
+        """Return the number of rows that contain a term, without removed rows."""
         found = self._frequencies.get(column)
         if found is None:
             rows = self.rows(column)
@@ -147,25 +147,25 @@ class PostingLists:
         return found
 
     def frequencies(self) -> NDArray[np.int64]:
-        """The number of rows that contain each term, without removed rows, i64[c]."""
+        """Return the number of rows that contain each term, without removed rows, i64[c]."""
         rows, columns, _ = self.entries()
         return np.bincount(columns[self.live[rows]], minlength=len(self.columns))
 
     def rows(self, column: int) -> NDArray[np.integer]:
-        """The rows that contain a term, in ascending order, including removed rows."""
+        """Return the rows that contain a term, in ascending order, including removed rows."""
         return self._joined(self.arrays.rows, column, 0)
 
     def counts(self, column: int) -> NDArray[np.integer]:
-        """How often each of `rows` contains the term."""
+        """Return the number of times that each of `rows` contains a term."""
         return self._joined(self.arrays.counts, column, 1)
 
     def known(self, terms: Iterable[str]) -> list[int]:
-        """The columns of those different terms that occur in the lists, in the order of their first appearance."""
+        """Return the columns of the different terms that are in the index, in the order of their first appearance."""
         column_of = self.columns.get
         return [column for term in dict.fromkeys(terms) if (column := column_of(term)) is not None]
 
     def entries(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-        """The rows, columns and counts of all lists, including removed rows; rows ascend within a column."""
+        """Return the rows, columns and counts of all entries, including removed rows; rows ascend within a column."""
         starts, rows, counts = self.arrays
         columns = np.repeat(np.arange(len(starts) - 1, dtype=np.int64), np.diff(starts))
         tail = sorted(self._tail.items())
@@ -177,7 +177,7 @@ class PostingLists:
         )
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return everything but the analyzer as arrays by name, which `from_arrays` reads."""
+        """Return everything except the analyzer as arrays by name, which `from_arrays` reads."""
         self.merge()
         vocabulary = json.dumps(list(self.columns), ensure_ascii=False).encode()
         held = {"lengths": self.lengths, "distinct": self.distinct, "live": self.live}
@@ -188,7 +188,7 @@ class PostingLists:
         """Restore lists from the arrays of `to_arrays`.
 
         Args:
-            analyzer: The analyzer that the lists were made with.
+            analyzer: The analyzer with which the lists were created.
             arrays: The arrays by name.
 
         Returns:
@@ -204,7 +204,7 @@ class PostingLists:
         return lists
 
     def shared(self, columns: Sequence[int]) -> NDArray[np.integer]:
-        """Count for every row how many of some terms it contains.
+        """Count how many of some terms each row contains.
 
         Args:
             columns: Different columns.
@@ -246,7 +246,7 @@ class PostingLists:
         return self._bitmaps
 
     def _store(self, rows: NDArray[Any], columns: NDArray[Any], counts: NDArray[Any]) -> None:
-        """Make these entries, whose rows ascend within a column, the arrays, and the tail empty."""
+        """Replace the arrays by these entries, whose rows ascend within a column, and empty the tail."""
         order = np.argsort(columns, kind="stable")
         starts = np.concatenate([[0], np.cumsum(np.bincount(columns, minlength=len(self.columns)))])
         smallest = np.min_scalar_type(int(counts.max(initial=0)))
@@ -254,7 +254,7 @@ class PostingLists:
         self._merged, self._tail, self._tail_entries, self._bitmaps = len(self.lengths), {}, 0, None
 
     def _joined(self, entries: NDArray[np.integer], column: int, part: int) -> NDArray[np.integer]:
-        """The entries of a column in an array, and those of the tail."""
+        """Return the entries of a column in an array, followed by those in the tail."""
         starts = self.arrays.starts
         found = entries[starts[column] : starts[column + 1]] if column < len(starts) - 1 else entries[:0]
         if column not in self._tail:

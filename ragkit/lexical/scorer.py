@@ -1,4 +1,4 @@
-"""What all lexical scorers share: scores of all rows, and the best rows of many queries."""
+"""The base class of lexical scorers, which score all rows and find the best rows of many queries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ragkit.lexical.postings import PostingLists
 from ragkit.lexical.ranking import Ranking, top_k
 
-# Shorter lists are searched in less time than it takes to load compiled code.
+# Searching shorter lists takes less time than loading the compiled code.
 _LARGE = 20_000
 _AT_ONCE = 32
 
@@ -29,7 +29,7 @@ Filled = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]
 
 @cache
 def load_kernels() -> ModuleType | None:
-    """The compiled loops, None if numba is not installed."""
+    """Return the module with the compiled loops; None if numba is not installed."""
     return import_module("ragkit.lexical.kernels") if find_spec("numba") else None
 
 
@@ -41,7 +41,7 @@ def _threads() -> ThreadPoolExecutor:
 class LexicalScorer(ABC):
     """Scores the rows of posting lists by the terms that they share with a query.
 
-    Scores are exact: they depend neither on the processor, nor on the other queries of a batch, nor on the order in
+    Scores are reproducible: they do not depend on the processor, on the other queries of a batch, or on the order in
     which rows were added and removed. Several threads may search at the same time, but not while rows change.
 
     Attributes:
@@ -72,7 +72,7 @@ class LexicalScorer(ABC):
         Args:
             queries: The queries.
             k: The number of rows for each query, at least 1.
-            excluded: bool[n], rows that must not be returned; None for the removed rows.
+            excluded: bool[n], rows that must not be returned; None to exclude only the removed rows.
 
         Returns:
             For each query at most k rows with scores above 0; equal scores are in the order of the rows.
@@ -94,11 +94,11 @@ class LexicalScorer(ABC):
         ]
 
     def matched(self, query: str, text: str) -> list[str]:
-        """The terms that a query and a text share, sorted."""
+        """Return the terms that a query and a text share, sorted."""
         return sorted(set(self.lists.analyzer(query)) & set(self.lists.analyzer(text)))
 
     def _top(self, query: str, k: int, excluded: NDArray[np.bool_] | None) -> Ranking:
-        """The result of `best` for one query, by numpy."""
+        """Compute the result of `best` for one query with numpy."""
         scores = self.scores(query)
         rows = np.flatnonzero(scores if excluded is None else (scores > 0) & ~excluded)
         return top_k(rows, scores[rows], k)
@@ -106,13 +106,13 @@ class LexicalScorer(ABC):
     def _compiled(
         self, kernels: ModuleType, queries: Sequence[str], k: int, excluded: NDArray[np.bool_]
     ) -> Sequence[Ranking | None]:
-        """The result of `best` by compiled code, on merged lists; None if `_top` has to find it."""
+        """Compute the results of `best` on merged lists with compiled code; None for queries that need `_top`."""
         filled = np.empty((len(queries), k), np.int64), np.empty((len(queries), k)), np.zeros(len(queries), np.int64)
         self._fill(kernels, queries, excluded, filled)
         rows, scores, counts = filled
         return [Ranking(rows[at, :n], scores[at, :n]) if n else None for at, n in enumerate(counts.tolist())]
 
-    def _fill(  # noqa: B027 - not every scorer has one
+    def _fill(  # noqa: B027 - not every scorer has a kernel
         self, kernels: ModuleType, queries: Sequence[str], excluded: NDArray[np.bool_], filled: Filled
     ) -> None:
         """Call the kernel of this scorer, if it has one; ``excluded`` is bool[0] if all rows may be returned."""

@@ -1,4 +1,4 @@
-"""The cosine of TF-IDF vectors, as scikit-learn's ``TfidfVectorizer`` computes it."""
+"""The cosine of TF-IDF vectors, which equal those of scikit-learn's ``TfidfVectorizer``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ragkit.lexical.weighted import WeightedScorer
 
 
 class Tfidf(WeightedScorer):
-    """The cosine of count x (ln((1 + n) / (1 + df)) + 1) of query and row.
+    """The cosine of the TF-IDF vectors of query and row, with weights count x (ln((1 + n) / (1 + df)) + 1).
 
     Attributes:
         sublinear: Whether 1 + ln(count) replaces each count.
@@ -34,7 +34,7 @@ class Tfidf(WeightedScorer):
         lists = self.lists
         rows, columns, counts = lists.entries()
         squares = (self._values(counts) * _idf(lists.documents, lists.frequencies())[columns]) ** 2
-        # Rounded to multiples of 2**-32, squares add up to the same sum in any order.
+        # Squares that are rounded to multiples of 2**-32 have the same sum in any order.
         sums = np.bincount(rows, np.round(squares * 2**32) / 2**32, minlength=len(lists))
         return np.sqrt(np.where(sums > 0, sums, 1.0))
 
@@ -45,7 +45,7 @@ class Tfidf(WeightedScorer):
     @override
     def _values(self, counts: NDArray[np.integer]) -> NDArray[np.float64]:
         exact = counts.astype(np.float64)
-        # No row contains a term 0 times; the value of that count is never read.
+        # The value of count 0 is never used, because no row contains a term 0 times.
         return 1 + np.log(np.maximum(exact, 1)) if self.sublinear else exact
 
     @override
@@ -60,14 +60,14 @@ class Tfidf(WeightedScorer):
 
 
 def tfidf_vectors(lists: PostingLists, texts: Sequence[str]) -> NDArray[np.float64]:
-    """TF-IDF vectors of some texts, over the terms that they contain.
+    """Compute TF-IDF vectors of some texts over the terms that they contain.
 
     Args:
-        lists: The lists that the document frequencies are taken from.
+        lists: The posting lists with the document frequencies.
         texts: n texts.
 
     Returns:
-        f64[n, d], rows of length 1, or 0 for a text without terms.
+        f64[n, d], rows of length 1, or of length 0 for a text without terms.
     """
     counted = [Counter(lists.analyzer(text)) for text in texts]
     places = {term: place for place, term in enumerate(dict.fromkeys(term for counts in counted for term in counts))}

@@ -1,4 +1,4 @@
-"""Scores that are sums of term weights."""
+"""Lexical scores that are sums of term weights."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ragkit.lexical.postings import PostingLists
 from ragkit.lexical.scorer import Filled, LexicalScorer
 
 _DECIMALS = 9
-_COMMON = 64  # of a term in more than 1 of so many rows, the highest weight is computed exactly
+_COMMON = 64  # the highest weight of a term is computed exactly if it occurs in more than 1 of this many rows
 
 
 class Term(NamedTuple):
-    """What one term of a query contributes.
+    """The contribution of one term of a query.
 
     Attributes:
-        rows: i32[m], the rows that contain it, in ascending order.
-        weights: f64[m], what it adds to the score of each, 0 or more.
+        rows: i32[m], the rows that contain the term, in ascending order.
+        weights: f64[m], the weight that the term adds to the score of each row, 0 or more.
         highest: The highest weight.
     """
 
@@ -34,32 +34,32 @@ class Term(NamedTuple):
     highest: float
 
     def times(self, factor: float) -> Term:
-        """The same term with all weights multiplied."""
+        """Return the term with all weights multiplied by a factor."""
         return Term(self.rows, factor * self.weights, factor * self.highest)
 
     def added_to(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What the term adds to some rows, f64[m]."""
+        """Return the weights that the term adds to the scores of some rows, f64[m]."""
         places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
         return np.where(self.rows[places] == rows, self.weights[places], 0.0)
 
 
 class _Scratch(local):
-    """Memory that the compiled loop leaves as it found it, one piece for each thread."""
+    """Reusable memory of each thread for the compiled loop, which restores the zeros."""
 
     def of(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """Zeros f64[n] and any i32[n]."""
+        """Return an array of zeros f64[n] and an uninitialised array i32[n]."""
         if getattr(self, "size", -1) != n:
             self.size, self.held = n, (np.zeros(n), np.empty(n, dtype=np.int32))
         return self.held
 
 
 class _Statistics(NamedTuple):
-    """A term in numbers.
+    """The statistics of a term.
 
     Attributes:
-        frequency: The number of rows that contain it, without removed rows.
-        idf: Its inverse document frequency.
-        highest: An upper bound of its weights.
+        frequency: The number of rows that contain the term, without removed rows.
+        idf: The inverse document frequency.
+        highest: An upper bound of the weights.
     """
 
     frequency: int
@@ -68,15 +68,15 @@ class _Statistics(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What depends on all rows, for one version of the lists.
+    """The values that depend on all rows, for one version of the lists.
 
     Attributes:
         version: The version.
         norms: f64[n], the length normalisation of each row.
         values: f64[highest count + 1], the value of each count.
-        steepest: No weight is higher than this times the IDF of its term.
-        statistics: The statistics of terms that were used before, by column.
-        terms: Their weights, by column.
+        steepest: Upper bound of a weight divided by the IDF of its term.
+        statistics: Cached statistics of terms, by column.
+        terms: Cached weights of terms, by column.
     """
 
     version: int
@@ -95,7 +95,8 @@ class WeightedScorer(LexicalScorer):
 
     The weight of a term is ``idf * value / (value + norm)`` for a saturated score and ``idf * value / norm`` otherwise,
     with the value of the term's count and the norm of the row. Weights are added from the rarest term to the most
-    frequent one, and sums are rounded to 9 decimals: neither a batch nor the history of the lists can break a tie.
+    frequent one, and sums are rounded to 9 decimals, so ties depend neither on the batch nor on the history of the
+    lists.
     """
 
     saturated: ClassVar[bool]
@@ -107,18 +108,18 @@ class WeightedScorer(LexicalScorer):
 
     @abstractmethod
     def _idf(self, frequency: int) -> float:
-        """The inverse document frequency of a term that ``frequency`` rows contain."""
+        """Return the inverse document frequency of a term that ``frequency`` rows contain."""
 
     @abstractmethod
     def _norms(self) -> NDArray[np.float64]:
-        """The length normalisation of each row, f64[n]."""
+        """Return the length normalisation of each row, f64[n]."""
 
     def _query_weights(self, terms: Sequence[str]) -> Mapping[int, float]:
-        """The known columns of a query's terms, each with the factor of its weights."""
+        """Return the columns of the known terms of a query, each with the factor of its weights."""
         return dict.fromkeys(self.lists.known(terms), 1.0)
 
     def _values(self, counts: NDArray[np.integer]) -> NDArray[np.float64]:
-        """The values of terms that occur ``counts`` times in a row."""
+        """Return the values of terms that occur ``counts`` times in a row."""
         return counts.astype(np.float64)
 
     @override
@@ -129,7 +130,7 @@ class WeightedScorer(LexicalScorer):
         return total.round(_DECIMALS)
 
     def contributions(self, query: str, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What each term of a query adds to the scores of some rows.
+        """Compute the contribution of each term of a query to the scores of some rows.
 
         Args:
             query: A text.
@@ -147,7 +148,7 @@ class WeightedScorer(LexicalScorer):
         return [term if factor == 1 else term.times(factor) for term, factor in found]
 
     def _sorted(self, state: _State, query: str) -> list[tuple[_Statistics, int, float]]:
-        """The terms of a query from the rarest to the most frequent one: statistics, column and factor of weights."""
+        """Return statistics, column and weight factor of a query's terms, from the rarest to the most frequent one."""
         known = state.statistics
         weights = self._query_weights(self.lists.analyzer(query)).items()
         found = [(known.get(column) or self._statistics(state, column), column, factor) for column, factor in weights]
@@ -155,7 +156,7 @@ class WeightedScorer(LexicalScorer):
         return sorted((each for each in found if each[0].frequency), key=_frequency)
 
     def _state(self) -> _State:
-        """Compute what depends on all rows, if they have changed."""
+        """Return the values that depend on all rows; they are computed again if the lists have changed."""
         state, lists = self._last, self.lists
         if state is None or state.version != lists.version:
             norms, counts = self._norms(), lists.arrays.counts
@@ -168,7 +169,7 @@ class WeightedScorer(LexicalScorer):
     def _statistics(self, state: _State, column: int) -> _Statistics:
         frequency = self.lists.frequency(column)
         idf = self._idf(frequency)
-        # The exact bound of a frequent term is worth its computation, as it decides where a search can stop.
+        # An exact bound pays off for frequent terms, because it determines when a search can stop.
         frequent = frequency * _COMMON > len(self.lists)
         highest = self._term(state, column).highest if frequent else state.steepest * idf
         found = state.statistics[column] = _Statistics(frequency, idf, highest)

@@ -1,4 +1,7 @@
-"""What counts as right: functions of answer and expected text to a score from 0 to 1, by name or your own."""
+"""Metrics, which compare an answer with the expected text and return a score from 0 to 1.
+
+A metric is a registered name, a function or a `RowMetric`.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,15 @@ Metric: TypeAlias = Callable[[str, str], float]
 
 @runtime_checkable
 class RowMetric(Protocol):
-    """A metric that looks at more of a row than its output, or that judges many answers together."""
+    """A metric that uses more of a row than its output, or that scores many answers together."""
 
     @property
     def name(self) -> str:
-        """What it is called in reports."""
+        """The name of the metric in reports."""
         ...
 
     def score_rows(self, answers: Sequence[str], rows: Sequence[Example]) -> Sequence[float]:
-        """A score from 0 to 1 for each answer."""
+        """Return a score from 0 to 1 for each answer."""
         ...
 
 
@@ -33,7 +36,7 @@ AnyMetric: TypeAlias = str | Metric | RowMetric
 
 
 def load_metric(metric: AnyMetric) -> Metric | RowMetric:
-    """Return the metric that a name stands for; a function or an object is its own.
+    """Return the metric that a spec describes; a function or a `RowMetric` is returned unchanged.
 
     Args:
         metric: The spec of a registered metric, such as ``"accuracy"``, ``"sql:<database file>"`` or
@@ -43,7 +46,7 @@ def load_metric(metric: AnyMetric) -> Metric | RowMetric:
         The metric.
 
     Raises:
-        UnknownSpecError: If no metric has this name.
+        UnknownSpecError: If no metric has this name, or the object is not a metric.
     """
     if not isinstance(metric, str):
         if callable(metric) or isinstance(metric, RowMetric):
@@ -54,10 +57,11 @@ def load_metric(metric: AnyMetric) -> Metric | RowMetric:
 
 
 def fingerprint_of(metric: AnyMetric) -> str:
-    """What tells one metric from another in a hash.
+    """Return a text that distinguishes metrics in a fingerprint.
 
     Returns:
-        A text; for a function its name, since its code cannot be hashed soundly.
+        The fingerprint or name of the metric; a function is represented by its name, because its code cannot be hashed
+        reliably.
     """
     if isinstance(metric, str) and ":" not in metric:
         return metric
@@ -72,14 +76,14 @@ def score_answers(metric: Metric | RowMetric, answers: Sequence[str], rows: Sequ
     Args:
         metric: The metric.
         answers: The answers, in the order of the rows.
-        rows: What was asked and what is right.
+        rows: The rows with inputs and expected outputs.
 
     Returns:
         Scores from 0 to 1.
 
     Raises:
-        MetricError: If the metric raises, or gives something else than a number from 0 to 1; names the row.
-        RagkitError: If a row lacks what the metric looks at, or a judge cannot be asked.
+        MetricError: If the metric raises an error or does not return numbers from 0 to 1; the message names the row.
+        RagkitError: If a row lacks data that the metric needs, or the model of a judge cannot be called.
     """
     if not isinstance(metric, RowMetric):
         pairs = zip(answers, rows, strict=True)
@@ -87,8 +91,8 @@ def score_answers(metric: Metric | RowMetric, answers: Sequence[str], rows: Sequ
     try:
         scores = list(metric.score_rows(answers, rows))
     except RagkitError:
-        raise  # a judge without budget, a row without options: it says what and where
-    except Exception as error:  # whatever a user's own metric raises
+        raise  # such as a judge without budget or a row without options; the message names the problem
+    except Exception as error:  # a custom metric may raise anything
         raise MetricError(name_of(metric), None, None, error) from error
     if len(scores) != len(rows):
         problem = TypeError(f"{len(scores)} scores for {len(rows)} answers")
@@ -97,10 +101,10 @@ def score_answers(metric: Metric | RowMetric, answers: Sequence[str], rows: Sequ
 
 
 def name_of(metric: Metric | RowMetric) -> str:
-    """What a metric is called in messages.
+    """Return the name of a metric for messages.
 
     Returns:
-        Its name in the registry, its own, or that of the function.
+        The name in the registry, the attribute ``name``, or the name of the function or class.
     """
     listed = registered_name("metric", metric)
     return listed or str(getattr(metric, "name", getattr(metric, "__qualname__", type(metric).__qualname__)))
@@ -109,13 +113,13 @@ def name_of(metric: Metric | RowMetric) -> str:
 def _score_of_one(metric: Metric, place: int, answer: str, row: Example) -> float:
     try:
         score = metric(answer, row.output)
-    except Exception as error:  # whatever a user's own metric raises
+    except Exception as error:  # a custom metric may raise anything
         raise MetricError(name_of(metric), place, row, error) from error
     return _checked(metric, place, score, row)
 
 
 def _checked(metric: Metric | RowMetric, place: int, score: object, row: Example) -> float:
-    """The score as a float; numbers of numpy and booleans are numbers too."""
+    """Return the score as a float; NumPy numbers and booleans are also accepted."""
     try:
         value = float(score)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Extraction: records in JSON, compared as sets."""
+"""Metrics for extraction, which compare JSON records as multisets."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _FENCED = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL)
 
 
 def record_f1(answer: str, expected: str) -> float:
-    """F1 of the records of two JSON texts; a record counts where all its fields are equal.
+    """Return the F1 of the records of two JSON texts; two records match if all their fields are equal.
 
-    A text holds one object or a list of them, alone or in a fenced block. The order of records and of fields, and
-    white space inside texts, do not count. Reasoning between ``<think>`` tags is not part of the answer.
+    A text contains one object or a list of objects, alone or in a fenced block. The order of records and of fields, and
+    the amount of white space inside strings, are ignored. Reasoning between ``<think>`` tags is not part of the answer.
 
     Returns:
-        A score from 0 to 1; 0 for an answer that is no such JSON.
+        A score from 0 to 1; 0 if the answer does not contain such JSON.
 
     Raises:
-        InvalidInputError: If the expected text is no such JSON.
+        InvalidInputError: If the expected text does not contain such JSON.
     """
     wanted, found = _expected_records(expected), _records(answer)
     if found is None:
@@ -33,13 +33,13 @@ def record_f1(answer: str, expected: str) -> float:
 
 
 def field_f1(answer: str, expected: str) -> float:
-    """F1 of the fields of all records of two JSON texts together, so that a record that is half right counts half.
+    """Return the F1 of the fields of all records of two JSON texts, which gives credit for partly correct records.
 
     Returns:
-        A score from 0 to 1; 0 for an answer that is no JSON of records.
+        A score from 0 to 1; 0 if the answer does not contain JSON records.
 
     Raises:
-        InvalidInputError: If the expected text is no JSON of records.
+        InvalidInputError: If the expected text does not contain JSON records.
     """
     wanted, found = _expected_records(expected), _records(answer)
     if found is None:
@@ -77,7 +77,7 @@ def _plain(value: object) -> object:
     if isinstance(value, str):
         return " ".join(value.split())
     if isinstance(value, float) and value.is_integer():
-        return int(value)  # 2 and 2.0 are one number in JSON
+        return int(value)  # 2 and 2.0 are the same number in JSON
     if isinstance(value, list):
         return [_plain(part) for part in value]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Open answers, judged by a model that is shown the answer beside the expected one, in both orders."""
+"""A metric for open answers: a model compares the answer with the expected one, in both orders."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _FIRST = {"A": 1.0, "same": 0.5, "B": 0.0}
 
 @dataclass
 class Judge:
-    """Score open answers against expected ones by a model's verdict.
+    """Scores open answers against the expected answers by the verdict of a model.
 
-    The model chooses among "A", "B" and "same", and is asked twice with the answers swapped, since models prefer a
-    place (Zheng et al., "Judging LLM-as-a-Judge", NeurIPS 2023). A verdict scores 1 where the answer is the better
-    one, 0.5 for the same, 0 where it is the worse one; the score is the mean of both orders. An empty answer is not
-    asked about: it scores 0.
+    The verdict is "A", "B" or "same". The model is prompted twice, with the answers swapped, because models have a
+    position bias (Zheng et al., "Judging LLM-as-a-Judge", NeurIPS 2023). A verdict scores 1 if the answer is better,
+    0.5 if both are the same, and 0 if it is worse; the score is the mean of both orders. An empty answer scores 0
+    without a call of the model.
 
     Attributes:
-        model: A model that can choose among texts (`Capabilities.choices`), or its spec.
-        criterion: What makes an answer the better one.
-        judged: Answers judged so far.
-        disagreements: Those of them whose two orders gave different verdicts.
+        model: A model that supports choices (`Capabilities.choices`), or its spec.
+        criterion: The question by which the model compares the answers.
+        judged: Number of answers judged so far.
+        disagreements: Number of answers whose two orders gave different verdicts.
     """
 
     model: str | LanguageModel
@@ -42,23 +42,23 @@ class Judge:
 
     @property
     def name(self) -> str:
-        """``judge:<model>``."""
+        """The spec ``judge:<model>``."""
         return f"judge:{self._model.name}"
 
     @property
     def fingerprint(self) -> str:
-        """Equal only for the same model and criterion."""
+        """A fingerprint that is equal only for the same model and criterion."""
         return f"judge:{self._model.fingerprint}:{self.criterion}"
 
     def score_rows(self, answers: Sequence[str], rows: Sequence[Example]) -> list[float]:
-        """Judge each answer; the model gets all of them, in both orders, as one batch.
+        """Score each answer; the model receives all answers, in both orders, as one batch.
 
         Args:
             answers: One answer for each row.
             rows: The questions with their expected answers.
 
         Returns:
-            A score from 0 to 1 for each.
+            A score from 0 to 1 for each answer.
         """
         asked = [place for place, answer in enumerate(answers) if answer.strip()]
         prompts = []

@@ -1,4 +1,4 @@
-"""Answers that are right or wrong as they stand: exact match, labels, options and numbers."""
+"""Metrics for answers that are either correct or wrong: exact match, labels, options and numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _FIRST_LINE = FirstLine()
 
 
 def exact_match(answer: str, expected: str) -> float:
-    r"""1.0 if the answer is the expected text but for white space, else 0.0; composed and decomposed letters are equal.
+    r"""Return 1.0 if the answer equals the expected text, ignoring the amount of white space, and 0.0 otherwise.
+
+    Composed and decomposed letters are equal.
 
     Examples:
         >>> exact_match(" fade lamp,  zone: hall\n", "fade lamp, zone: hall")
@@ -32,7 +34,7 @@ def exact_match(answer: str, expected: str) -> float:
 
 
 def label_match(answer: str, expected: str) -> float:
-    """1.0 where the first line of the answer names the expected label, whatever its case and punctuation.
+    """Return 1.0 if the first line of the answer is the expected label, ignoring case and punctuation; otherwise 0.0.
 
     Returns:
         1.0 or 0.0.
@@ -41,7 +43,7 @@ def label_match(answer: str, expected: str) -> float:
 
 
 def number_match(answer: str, expected: str) -> float:
-    """1.0 if the answer gives the same number as the expected text, else 0.0; `NumberReader` reads both.
+    """Return 1.0 if the answer gives the same number as the expected text, otherwise 0.0; `NumberReader` reads both.
 
     Examples:
         >>> number_match("6 boxes of 250 make 1,500.0 in all.", "1500")
@@ -51,7 +53,7 @@ def number_match(answer: str, expected: str) -> float:
         1.0 or 0.0; 0.0 for an answer without a number.
 
     Raises:
-        InvalidInputError: If the expected text holds no number.
+        InvalidInputError: If the expected text does not contain a number.
     """
     right = last_number(expected)
     if right is None:
@@ -60,10 +62,10 @@ def number_match(answer: str, expected: str) -> float:
 
 
 def last_number(text: str) -> Decimal | None:
-    """The number that a text gives as its answer, which is the last one unless a phrase announces it.
+    """Return the number that a text gives as its answer: a number that a phrase announces, otherwise the last one.
 
     Returns:
-        The number, None if there is none.
+        The number; None if there is none.
     """
     answer = _NUMBERS.read(text)
     return Decimal(answer.text) if answer.readable else None
@@ -71,26 +73,26 @@ def last_number(text: str) -> Decimal | None:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceMatch:
-    """1.0 where the answer names the same option as the expected text, by its letter or by its words.
+    """A metric that is 1.0 if the answer names the same option as the expected text, by its letter or by its words.
 
-    The options of a row are the list ``"options"`` of its metadata: in a file, a field beside ``input`` and ``output``.
-    An answer that names none of them, or more than one, is wrong.
+    The options of a row are the list ``"options"`` in its metadata; in a file, this is a field next to ``input`` and
+    ``output``. An answer that names no option, or more than one, is wrong.
     """
 
     name: str = "choice"
 
     def score_rows(self, answers: Sequence[str], rows: Sequence[Example]) -> list[float]:
-        """Score each answer by its row.
+        """Score each answer.
 
         Args:
             answers: One answer for each row.
-            rows: Rows with their options.
+            rows: Rows with options.
 
         Returns:
-            1.0 or 0.0 for each.
+            1.0 or 0.0 for each answer.
 
         Raises:
-            InvalidInputError: If a row has no options, or its output names none of them.
+            InvalidInputError: If a row has no options, or its output does not name one of them.
         """
         return [
             float(_same_option(answer, row, f"rows[{place}]"))

@@ -1,4 +1,4 @@
-"""Execution accuracy: a query is right where it gives what the expected one gives."""
+"""Execution accuracy: an SQL query is correct if it returns the same rows as the expected query."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ragkit.files import file_sha256
 
 Rows = list[tuple[object, ...]]
 
-# All that reading takes. Everything else is refused: writing, ATTACH, PRAGMA, transactions, virtual tables.
+# The actions that reading needs. All others are denied: writing, ATTACH, PRAGMA, transactions, virtual tables.
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
 _REFUSED_FUNCTIONS = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"}
-_LARGEST_VALUE = 1_000_000  # bytes; one call such as randomblob(1e9) is over before a time limit is looked at
+_LARGEST_VALUE = 1_000_000  # bytes; the time limit does not interrupt a single call such as randomblob(1e9)
 _LARGEST_RESULT = 50_000_000  # characters and bytes of all values together
-_STEPS = 1000  # of SQLite's machine, between two looks at the clock
+_STEPS = 1000  # instructions of SQLite's virtual machine between two checks of the time limit
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _INNERMOST = re.compile(r"\([^()]*\)")
 _ORDER_BY = re.compile(r"\border\s+by\b", re.IGNORECASE)
@@ -30,16 +30,17 @@ _ORDER_BY = re.compile(r"\border\s+by\b", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class SqlMatch:
-    """1.0 where a query gives the rows that the expected query gives; a query that fails is wrong.
+    """A metric that is 1.0 if a query returns the same rows as the expected query; a query that fails is wrong.
 
-    Queries run read-only on a SQLite file, one statement each, within limits. Rows are compared in order where the
-    outermost expected query has ORDER BY, else as a multiset; columns by position, whatever their names; real numbers
-    to nine digits. Yu et al., "Spider", EMNLP 2018, call it execution accuracy.
+    Queries run read-only on a SQLite file, with one statement each, within limits. Rows are compared in order if the
+    outermost expected query has ORDER BY, otherwise as multisets. Columns are compared by position, whatever their
+    names, and real numbers to nine significant digits. The metric is called execution accuracy (Yu et al., "Spider",
+    EMNLP 2018).
 
     Attributes:
         database: The SQLite file.
-        seconds: Time that a query may take.
-        most_rows: Rows that a query may give.
+        seconds: Time limit of a query.
+        most_rows: Maximum number of rows of a query.
     """
 
     database: str | Path
@@ -55,21 +56,21 @@ class SqlMatch:
 
     @property
     def name(self) -> str:
-        """The spec that loads it again."""
+        """The spec that loads the same metric."""
         return f"sql:{self.database}"
 
     @property
     def fingerprint(self) -> str:
-        """Equal only for the same contents and limits."""
+        """A fingerprint that is equal only for the same database content and limits."""
         digest = file_sha256(Path(self.database))[:16]
         return f"sql:{digest}:{self.seconds}:{self.most_rows}"
 
     def __call__(self, answer: str, expected: str) -> float:
-        """Run both and compare.
+        """Run both queries and compare their rows.
 
         Args:
             answer: A query.
-            expected: The query that is right.
+            expected: The correct query.
 
         Returns:
             1.0 or 0.0.
@@ -90,14 +91,14 @@ class SqlMatch:
         """Run a query.
 
         Args:
-            query: One SELECT.
+            query: A SELECT statement.
 
         Returns:
-            Its rows.
+            The rows.
 
         Raises:
-            sqlite3.OperationalError: If it gives too many rows or too long ones, takes too long, writes, or fails;
-                other errors of sqlite3 where SQLite raises them.
+            sqlite3.OperationalError: If the query returns too many or too long rows, exceeds the time limit, writes, or
+                fails; SQLite may also raise other errors of sqlite3.
         """
         address = f"file:{quote(str(Path(self.database).absolute()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as connection:
@@ -105,7 +106,7 @@ class SqlMatch:
             connection.set_authorizer(_authorise)
             end = monotonic() + self.seconds
             connection.set_progress_handler(lambda: monotonic() > end, _STEPS)
-            # UTF-8 is what SQLite promises and does not check.
+            # SQLite does not check that text is valid UTF-8.
             connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
             rows: Rows = []
             size = 0
@@ -132,7 +133,7 @@ def _authorise(action: int, _: str | None, function: str | None, *__: object) ->
 
 
 def _outermost(query: str) -> str:
-    """A query without its texts, comments and what stands in brackets."""
+    """Return a query without its strings, comments and parenthesised parts."""
     text, shorter = "", _QUOTED.sub(" ", query)
     while text != shorter:
         text, shorter = shorter, _INNERMOST.sub(" ", shorter)

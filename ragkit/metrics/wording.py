@@ -1,4 +1,4 @@
-"""How much of the expected wording an answer holds: token F1, chrF and ROUGE."""
+"""Metrics that compare the wording of an answer with the expected text: token F1, chrF and ROUGE."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def token_f1(answer: str, expected: str) -> float:
-    """F1 of the words of answer and expected text, normalised as for SQuAD (Rajpurkar et al., EMNLP 2016).
+    """Return the F1 of the words of answer and expected text, normalised as for SQuAD (Rajpurkar et al., EMNLP 2016).
 
-    Lower case; punctuation and English articles do not count. Each character of Chinese and other scripts without
-    spaces is a word, as in MLQA (Lewis et al., ACL 2020). Where one side has no word left, 1.0 if the other has none
-    either.
+    Case, punctuation and English articles are ignored. Each character of Chinese and other scripts without spaces is a
+    word, as in MLQA (Lewis et al., ACL 2020). If one text has no words, the score is 1.0 if the other has none either,
+    and 0.0 otherwise.
 
     Examples:
         >>> token_f1("The cat sat.", "a cat")
@@ -34,17 +34,17 @@ def token_f1(answer: str, expected: str) -> float:
 
 
 def multiset_f1(found: Counter[Any], wanted: Counter[Any]) -> float:
-    """Harmonic mean of precision and recall of what was found.
+    """Return the harmonic mean of precision and recall of two multisets.
 
     Returns:
-        A score from 0 to 1; 1 where nothing was wanted and nothing found.
+        A score from 0 to 1; 1 if both multisets are empty.
     """
     total = found.total() + wanted.total()
     return 2 * (found & wanted).total() / total if total else 1.0
 
 
 def chrf(answer: str, expected: str) -> float:
-    """The chrF score of one answer (Popović, WMT 2015): F2 of character n-grams up to six, by sacrebleu.
+    """Return the chrF score of one answer (Popović, WMT 2015): F2 of character n-grams up to six, by sacrebleu.
 
     Returns:
         A score from 0 to 1.
@@ -54,7 +54,7 @@ def chrf(answer: str, expected: str) -> float:
 
 
 def rouge_1(answer: str, expected: str) -> float:
-    """ROUGE-1 F1 (Lin, 2004): words in common, by rouge-score, without stemming, in all scripts.
+    """Return ROUGE-1 F1 (Lin, 2004): common words, by rouge-score, without stemming, in all scripts.
 
     Returns:
         A score from 0 to 1.
@@ -63,7 +63,7 @@ def rouge_1(answer: str, expected: str) -> float:
 
 
 def rouge_2(answer: str, expected: str) -> float:
-    """ROUGE-2 F1 (Lin, 2004): word pairs in common, by rouge-score, without stemming, in all scripts.
+    """Return ROUGE-2 F1 (Lin, 2004): common word pairs, by rouge-score, without stemming, in all scripts.
 
     Returns:
         A score from 0 to 1.
@@ -72,7 +72,7 @@ def rouge_2(answer: str, expected: str) -> float:
 
 
 def rouge_l(answer: str, expected: str) -> float:
-    """ROUGE-L F1 (Lin, 2004): longest common subsequence of words, by rouge-score, without stemming, in all scripts.
+    """Return ROUGE-L F1 (Lin, 2004): longest common subsequence of words, by rouge-score, unstemmed, in all scripts.
 
     Returns:
         A score from 0 to 1.
@@ -109,7 +109,7 @@ def _rouge_scorer(kind: str) -> Any:
 
 
 class _RougeTokenizer:
-    """The tokens of rouge-score, which knows the letters a to z only, extended to all scripts."""
+    """A tokenizer for all scripts; that of rouge-score only knows the letters a to z."""
 
     def tokenize(self, text: str) -> list[str]:
         return words(text.replace("_", " "))

@@ -1,8 +1,8 @@
-"""`tiny`: the language model that ships with ragkit, and the task family it was trained on.
+"""`tiny`: the small language model that ships with ragkit, and the task family on which it was trained.
 
-A decoder of about a million parameters that has learned one thing, to read a mapping off the examples in its prompt
-and to apply it, so that prompting, example selection and fine-tuning can be tried, tested and compared with no
-network, no key and no GPU. It knows nothing about the world. ``weights/README.md`` is its model card.
+The decoder of about one million parameters has learned a single skill: to infer a mapping from the in-context examples
+and to apply it. With it, prompting, example selection and fine-tuning can be tried, tested and compared without a
+network, an API key or a GPU. It has no world knowledge. ``weights/README.md`` is its model card.
 """
 
 from pathlib import Path

@@ -1,13 +1,13 @@
-"""The task family of `tiny`: a request in words is turned into a call, by a mapping that every domain draws afresh.
+"""The task family of `tiny`: translate a request in words into a call, by a mapping that is sampled for each domain.
 
-A request names a command, an object and up to a few cues, each followed by a value; the call names what the domain
-calls them::
+A request consists of a command, an object and a few cues, each followed by a value. The call uses the terms of the
+domain::
 
     please dim the lamp in the kitchen to low  ->  fade lamp, in zone: kitchen, to level: low
 
 Objects, cues and values are copied. The symbols of commands (``dim`` -> ``fade``) and the keys of cues
-(``in`` -> ``zone``) are arbitrary, so no model can know
-them: an example shows the ones it holds, and fine-tuning can learn them all.
+(``in`` -> ``zone``) are arbitrary, so no model can know them in advance: an in-context example reveals those that it
+contains, and fine-tuning can learn all of them.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ WORDS = tuple(word for line in _WORDS[1:] for word in line if word.islower())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request with its call, word by word.
+    """A request with its call, as lists of words.
 
     Attributes:
         request: The words of the request.
-        call: The pieces of the call; joined without spaces where a piece is a comma or a colon.
-        command: The command word, whose symbol only an example can tell.
-        cues: The cue words in the order of the request, whose keys only an example can tell.
+        call: The pieces of the call; commas and colons are joined to the previous piece without a space.
+        command: The command word, whose symbol only an example can reveal.
+        cues: The cue words in the order of the request, whose keys only an example can reveal.
     """
 
     request: tuple[str, ...]
@@ -54,12 +54,12 @@ class Call:
 
     @property
     def output(self) -> str:
-        """The call as text, ``fade lamp, in zone: kitchen``."""
+        """The call as text, such as ``fade lamp, in zone: kitchen``."""
         return "".join(piece if piece in ",:" else f" {piece}" for piece in self.call).lstrip()
 
     @property
     def needs(self) -> frozenset[str]:
-        """The words that no model can map without having seen an example of them."""
+        """The words that a model can map only after it has seen an example with them."""
         return frozenset((self.command, *self.cues))
 
 
@@ -68,10 +68,10 @@ class CallDomain:
     """One mapping from requests to calls.
 
     Attributes:
-        commands: Command word to the symbol that opens the call.
-        cues: Cue word to its key and the values it may take.
-        objects: What a command is applied to.
-        most_cues: The largest number of cues in one request.
+        commands: The symbol at the beginning of the call for each command word.
+        cues: The key and the possible values of each cue word.
+        objects: The objects to which commands are applied.
+        most_cues: Maximum number of cues in a request.
     """
 
     commands: Mapping[str, str]
@@ -89,17 +89,17 @@ class CallDomain:
         most_cues: int = 2,
         words: Sequence[str] = WORDS,
     ) -> CallDomain:
-        """Draw a domain.
+        """Sample a domain.
 
         Args:
-            rng: The source of chance.
+            rng: The random number generator.
             commands: Number of commands.
             cues: Number of cues.
-            most_cues: The largest number of cues in one request.
-            words: The words to draw from; none is used in two places.
+            most_cues: Maximum number of cues in a request.
+            words: The words to sample from; each is used at most once.
 
         Returns:
-            A domain of its own words and its own mapping.
+            A domain with random words and a random mapping.
         """
         drawn = iter(rng.sample(words, 2 * commands + 8 * cues + 8))
         take = [next(drawn) for _ in range(commands)]
@@ -108,10 +108,10 @@ class CallDomain:
         return cls(commands=dict(zip(take, symbols, strict=True)), cues=keyed, objects=list(drawn), most_cues=most_cues)
 
     def call(self, rng: Random) -> Call:
-        """Draw one request and its call.
+        """Sample a request and its call.
 
         Returns:
-            A request of the domain, its fillers (``please``, ``the`` …) drawn with it.
+            A request of the domain, with random fillers (``please``, ``the`` …), and its call.
         """
         command, thing = rng.choice(list(self.commands)), rng.choice(self.objects)
         used = rng.sample(list(self.cues), rng.randint(0, min(self.most_cues, len(self.cues))))
@@ -154,11 +154,11 @@ INSTRUCTION = "Turn the request into a device call."
 
 
 def task_of(domain: CallDomain, rng: Random, *, pool: int = 200, test: int = 20, name: str = "calls") -> Task:
-    """Draw a task from a domain; no request stands in both pool and test rows.
+    """Sample a task from a domain; no request is in both the pool and the test rows.
 
     Args:
         domain: The domain.
-        rng: The source of chance.
+        rng: The random number generator.
         pool: Number of examples.
         test: Number of test rows.
         name: Name of the task.

@@ -1,7 +1,7 @@
 """The tokenizer of `tiny`: one token for a known word with its leading space, bytes for everything else.
 
-Any string goes in and comes back unchanged. The words of a prompt (``Input:``, ``Output:``, the blank line between
-examples) are single tokens, so that an example costs about as many tokens as it has words.
+Any string is encoded and decoded without loss. The fixed parts of a prompt (``Input:``, ``Output:``, the blank line
+between examples) are single tokens, so an example has about as many tokens as words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def lines_of_words() -> list[list[str]]:
     """Read the vocabulary.
 
     Returns:
-        One list of words for each line of ``words.txt``; a word counts where it stands first.
+        One list of words for each line of ``words.txt``; repeated words are kept only at their first occurrence.
     """
     text = Path(__file__).with_name("words.txt").read_text(encoding="utf-8")
     seen: set[str] = set()
@@ -35,13 +35,13 @@ def lines_of_words() -> list[list[str]]:
 
 
 def build_tokenizer(window: int) -> PreTrainedTokenizerFast:
-    """Make the tokenizer afresh.
+    """Build the tokenizer from the vocabulary.
 
     Args:
-        window: The longest sequence the model takes, in tokens.
+        window: The size of the context window, in tokens.
 
     Returns:
-        A tokenizer that plain ``transformers`` can save and load.
+        A tokenizer that ``transformers`` can save and load without custom code.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

@@ -1,9 +1,9 @@
-"""Train `tiny` from nothing: ``python -m ragkit.tiny.train --out DIR`` (about an hour on two CPU cores).
+"""Train `tiny` from scratch: ``python -m ragkit.tiny.train --out DIR`` (about an hour on two CPU cores).
 
-A small decoder does not find out by itself how to learn from its context; trained on the last stage alone it stays at
-chance. So the stages come in an order in which each can be learned from the one before, and each opens when the last
-was passed: repeat a sequence, look a key up, then calls of ever larger domains. The loss covers only what the context
-determines: guessing at what it does not would teach the model to guess.
+A small decoder does not learn in-context learning from the final stage alone: its accuracy stays at chance level.
+Training therefore uses a curriculum in which each stage builds on the previous one and begins when that one is passed:
+repeating a sequence, looking up a key, then calls of increasingly large domains. The loss covers only tokens that the
+context determines, because training on the others would teach the model to guess.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAD, BOS = 0, 1
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the curriculum: ``kind`` of sequence, and for calls the largest domain."""
+    """A stage of the curriculum: the kind of sequence, the maximum size of a domain, and the accuracy to pass."""
 
     kind: str
     commands: int = 0
@@ -51,11 +51,11 @@ STAGES = (
     Stage("calls", commands=6, cues=5, most_cues=2, examples=10, pass_at=0.96),
     Stage("varied", commands=12, cues=7, most_cues=3, examples=14),
 )
-FREE, GIVEN, MAPPED = 0, 1, 2  # not determined by the context; copied or part of the form; read off an earlier example
+FREE, GIVEN, MAPPED = 0, 1, 2  # not determined by the context; copied or fixed; inferred from an earlier example
 
 
 class Sequence:
-    """Token ids with, for each, whether the context determines it, and how."""
+    """Token ids, each with a kind: `FREE`, `GIVEN` or `MAPPED`."""
 
     def __init__(self, encode: Encoder) -> None:
         self.encode = encode
@@ -70,7 +70,7 @@ class Sequence:
 
 
 class Encoder:
-    """The tokenizer, one piece at a time, remembered."""
+    """A cache of the tokenizer for single pieces of text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer = tokenizer
@@ -87,7 +87,7 @@ class Encoder:
 
 
 def repeat(encode: Encoder, rng: Random, _: Stage) -> Sequence:
-    """A random sequence, twice; the second time counts.
+    """Create a random sequence that occurs twice; the loss covers the second occurrence.
 
     Returns:
         The sequence.
@@ -102,7 +102,7 @@ def repeat(encode: Encoder, rng: Random, _: Stage) -> Sequence:
 
 
 def lookup(encode: Encoder, rng: Random, _stage: Stage) -> Sequence:
-    """Keys with their values, in the form of examples; a value counts from its second time on.
+    """Create examples of keys and values; the loss covers a value from its second occurrence.
 
     Returns:
         The sequence.
@@ -124,7 +124,7 @@ def lookup(encode: Encoder, rng: Random, _stage: Stage) -> Sequence:
 
 
 def calls(encode: Encoder, rng: Random, stage: Stage) -> Sequence:
-    """Examples of one domain of the stage's size.
+    """Create examples of one domain of the size of the stage.
 
     Returns:
         The sequence.
@@ -134,7 +134,9 @@ def calls(encode: Encoder, rng: Random, stage: Stage) -> Sequence:
 
 
 def varied(encode: Encoder, rng: Random, stage: Stage) -> Sequence:
-    """Examples as they come in use: domains of any size, unknown words, an instruction, alike or not, many or few.
+    """Create examples as in practice: any size of domain and number of examples, unknown words, instructions.
+
+    The examples are random, or similar to the last one, as if a selector had selected them.
 
     Returns:
         The sequence.
@@ -149,7 +151,7 @@ def varied(encode: Encoder, rng: Random, stage: Stage) -> Sequence:
     )
     shots = rng.randint(4, stage.examples) if rng.random() < 0.97 else rng.randint(20, 70)
     shown = [domain.call(rng) for _ in range(shots)]
-    if rng.random() < 0.4:  # as a selector would choose: examples that share words with the last one
+    if rng.random() < 0.4:  # as with a selector: examples that share words with the last one
         query, pool = shown[-1], [domain.call(rng) for _ in range(6 * shots)]
         pool.sort(key=lambda call: len(query.needs & call.needs))
         shown = [*pool[-shots + 1 :], query]
@@ -189,10 +191,10 @@ MAKERS = {"repeat": repeat, "lookup": lookup, "calls": calls, "varied": varied}
 
 
 def make_batch(encode: Encoder, rng: Random, stage: Stage, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences of one stage, about ``tokens`` ids of them.
+    """Create a batch of sequences of one stage, with about ``tokens`` token ids in total.
 
     Returns:
-        Ids and their kinds, both int64[b, t], padded on the right.
+        The ids and their kinds, both int64[b, t], padded on the right.
     """
     made: list[Sequence] = []
     while sum(len(sequence.ids) for sequence in made) < tokens:
@@ -208,7 +210,7 @@ def make_batch(encode: Encoder, rng: Random, stage: Stage, tokens: int) -> tuple
 
 
 def build_model(vocabulary: int, *, width: int, layers: int) -> Lfm2ForCausalLM:
-    """A decoder of short convolutions between attention layers, with fresh weights.
+    """Build a decoder that alternates short convolutions and attention layers, with random weights.
 
     Returns:
         The model.
@@ -247,23 +249,23 @@ def train(
     stages: tuple[Stage, ...] = STAGES,
     start: Path | None = None,
 ) -> list[dict[str, float]]:
-    """Train a model through the curriculum and write it to ``out``.
+    """Train a model on the curriculum and save it to ``out``.
 
     Args:
         out: The folder for weights, configuration and tokenizer.
         width: Hidden size.
         layers: Number of layers, half of them attention.
         seed: Seed of weights and data.
-        max_steps: Steps at the most.
-        final_steps: Steps of the last stage, the learning rate falling to a twentieth.
-        tokens: Tokens a step, about.
-        learning_rate: The highest learning rate of AdamW.
-        log_every: Steps between two records and two saves.
+        max_steps: Maximum number of steps.
+        final_steps: Number of steps of the last stage, in which the learning rate decays to a twentieth.
+        tokens: Approximate number of tokens per step.
+        learning_rate: Maximum learning rate of AdamW.
+        log_every: Number of steps between two log records, each with a checkpoint.
         stages: The curriculum.
-        start: Folder of a model to go on from, in place of fresh weights.
+        start: Folder of a model to start from; None for random weights.
 
     Returns:
-        The log: step, stage, loss and accuracy on the tokens read off an earlier example.
+        The log: step, stage, loss and accuracy on the tokens that are inferred from an earlier example.
     """
     torch.manual_seed(seed)
     rng = Random(seed)
@@ -314,7 +316,7 @@ def train(
 
 
 def save(model: Lfm2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write weights in half precision, the configuration and the tokenizer."""
+    """Save the weights in half precision, the configuration and the tokenizer."""
     weights = {name: value.half() for name, value in model.state_dict().items()}
     model.save_pretrained(out, state_dict=weights)
     tokenizer.save_pretrained(out)

@@ -1,4 +1,4 @@
-"""Selectors: which examples of a pool go into a prompt. `load_selector` turns a spec into one."""
+"""Selectors, which select the in-context examples of a prompt from a pool; `load_selector` creates one from a spec."""
 
 from __future__ import annotations
 

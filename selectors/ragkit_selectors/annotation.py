@@ -1,4 +1,4 @@
-"""Which texts to label, before there are any labels: vote-k and facility location."""
+"""Selection of texts to label before any labels exist: vote-k and facility location."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from ragkit.protocols import Embedder
 from ragkit.text import refuse_bare_string
 
 _BLOCK = 512
-_DECIMALS = 6  # cosines of float32 vectors are compared at 1e-6, as everywhere
+_DECIMALS = 6  # cosines of float32 vectors are compared at 1e-6, as in the selectors
 
 
 def vote_k(vectors: NDArray[np.floating], count: int, *, neighbours: int = 150, rho: float = 10.0) -> NDArray[np.intp]:
-    """Choose texts that many others are near to and that those chosen before do not stand for (arXiv 2209.01975).
+    """Select texts that are near many other texts and not yet covered by selected ones: vote-k (arXiv 2209.01975).
 
     Each text votes for its nearest neighbours by the cosine of mean-centred vectors. A vote counts ``rho**-s``, where s
-    is the number of chosen texts that the voter votes for; votes of chosen texts do not count. The text with the most
-    is next; ties go to more votes in all, then to the earlier text.
+    is the number of selected texts that the voter votes for; votes of selected texts do not count. The text with the
+    highest sum of votes is selected next; ties go to the larger number of unweighted votes, then to the earlier text.
 
     Args:
         vectors: float[n, d].
-        count: How many, 0 to n.
-        neighbours: For how many each text votes; all others where there are fewer.
-        rho: How much a voter who is stood for counts less, above 1.
+        count: Number of texts to select, 0 to n.
+        neighbours: Number of nearest neighbours that each text votes for; all others if there are fewer.
+        rho: Discount for voters that are already covered by a selected text, above 1.
 
     Returns:
-        intp[count], different rows in the order of choice.
+        intp[count], distinct indices in the order of selection.
 
     Raises:
-        InvalidInputError: If an argument is out of its range.
+        InvalidInputError: If an argument is out of range.
     """
     unit = _checked(vectors, count, centred=True)
     if type(neighbours) is not int or neighbours < 1 or not 1 < rho < float("inf"):
@@ -43,10 +43,10 @@ def vote_k(vectors: NDArray[np.floating], count: int, *, neighbours: int = 150, 
     n = len(unit)
     near = _nearest(unit, max(0, min(neighbours, n - 1)))
     votes = np.bincount(near.ravel(), minlength=n)
-    # The voters of each text: those of text u are voters[starts[u] : starts[u + 1]].
+    # The voters of text u are voters[starts[u] : starts[u + 1]].
     voters = np.repeat(np.arange(n), near.shape[1])[np.argsort(near.ravel(), kind="stable")]
     starts = np.concatenate([[0], np.cumsum(votes)])
-    worth = np.ones(n)  # of each voter's vote
+    worth = np.ones(n)  # weight of the votes of each text
     scores, free = votes.astype(np.float64), np.ones(n, dtype=np.bool_)
     chosen = np.empty(count, dtype=np.intp)
     for turn in range(count):
@@ -62,16 +62,17 @@ def vote_k(vectors: NDArray[np.floating], count: int, *, neighbours: int = 150, 
 
 
 def facility_location(vectors: NDArray[np.floating], count: int) -> NDArray[np.intp]:
-    """Choose texts so that every text is near to a chosen one: the sum over texts of the best cosine grows most.
+    """Select texts that cover all texts: maximise the sum over texts of the cosine to the nearest selected text.
 
-    Greedy with stale bounds (Minoux, 1978): what a text adds can only shrink, so most need not be computed again.
+    The lazy greedy algorithm (Minoux, 1978) is used: the gain of a text can only shrink, so most gains need not be
+    computed again.
 
     Args:
         vectors: float[n, d]; cosines below 0 count as 0.
-        count: How many, 0 to n.
+        count: Number of texts to select, 0 to n.
 
     Returns:
-        intp[count], different rows in the order of choice; ties go to the earlier text.
+        intp[count], distinct indices in the order of selection; ties go to the earlier text.
     """
     unit = _checked(vectors, count, centred=False)
     reached = np.zeros(len(unit))
@@ -82,7 +83,7 @@ def facility_location(vectors: NDArray[np.floating], count: int) -> NDArray[np.i
         ]
         or [np.zeros(0)]
     ).round(_DECIMALS)
-    heap = [(-bound, row, 0) for row, bound in enumerate(bounds.tolist())]  # what it adds at most, and since when
+    heap = [(-bound, row, 0) for row, bound in enumerate(bounds.tolist())]  # negative bound, row, turn of the bound
     heapify(heap)
     chosen: list[int] = []
     while len(chosen) < count:
@@ -100,12 +101,12 @@ def facility_location(vectors: NDArray[np.floating], count: int) -> NDArray[np.i
 
 @dataclass(frozen=True, slots=True)
 class VoteK:
-    """Choose what to label by `vote_k` on embeddings.
+    """Selects texts to label by `vote_k` on embeddings.
 
     Attributes:
         embedder: An embedder or its spec.
-        neighbours: For how many each text votes.
-        rho: How much a voter who is stood for counts less.
+        neighbours: Number of nearest neighbours that each text votes for.
+        rho: Discount for voters that are already covered by a selected text.
 
     Examples:
         >>> VoteK("hash:64", neighbours=2).choose(["dim the lamp", "dim a lamp", "dim the lamps", "play a song"], 1)
@@ -117,14 +118,14 @@ class VoteK:
     rho: float = 10.0
 
     def choose(self, texts: Sequence[str], count: int) -> list[int]:
-        """Choose texts.
+        """Select texts.
 
         Args:
             texts: n texts without labels.
-            count: How many, 0 to n.
+            count: Number of texts to select, 0 to n.
 
         Returns:
-            Different positions in the order of choice.
+            Distinct indices in the order of selection.
         """
         vectors = _embedded(self.embedder, texts)
         return [int(row) for row in vote_k(vectors, count, neighbours=self.neighbours, rho=self.rho)]
@@ -132,7 +133,7 @@ class VoteK:
 
 @dataclass(frozen=True, slots=True)
 class FacilityLocation:
-    """Choose what to label by `facility_location` on embeddings.
+    """Selects texts to label by `facility_location` on embeddings.
 
     Attributes:
         embedder: An embedder or its spec.
@@ -141,14 +142,14 @@ class FacilityLocation:
     embedder: str | Embedder = "minilm"
 
     def choose(self, texts: Sequence[str], count: int) -> list[int]:
-        """Choose texts.
+        """Select texts.
 
         Args:
             texts: n texts without labels.
-            count: How many, 0 to n.
+            count: Number of texts to select, 0 to n.
 
         Returns:
-            Different positions in the order of choice.
+            Distinct indices in the order of selection.
         """
         return [int(row) for row in facility_location(_embedded(self.embedder, texts), count)]
 
@@ -174,7 +175,7 @@ def _checked(vectors: NDArray[np.floating], count: int, *, centred: bool) -> NDA
 
 
 def _nearest(unit: NDArray[np.float64], k: int) -> NDArray[np.intp]:
-    """The k nearest others of each row, i[n, k]; equally near ones in the order of rows."""
+    """Return the k nearest other rows of each row, intp[n, k]; ties are in the order of the rows."""
     n = len(unit)
     near = np.empty((n, k), dtype=np.intp)
     for at in range(0, n if k else 0, _BLOCK):

@@ -1,4 +1,4 @@
-"""Choosing the best of several selectors without a language model."""
+"""Automatic choice of the best of several selectors, without a language model."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ DEFAULT_SPECS = (
 
 @dataclass(frozen=True, slots=True)
 class AutoSelection:
-    """The best of several selectors, with the reports that it was chosen by.
+    """The best of several selectors, with the reports of all of them.
 
     Attributes:
-        selector: The best one.
+        selector: The best selector.
         reports: All reports, the best first.
     """
 
@@ -48,7 +48,7 @@ class AutoSelection:
     reports: tuple[SelectorReport, ...]
 
     def table(self) -> Table:
-        """The reports side by side, for a terminal."""
+        """Return a table that compares the reports, for a terminal."""
         from rich.table import Table
 
         first = self.reports[0]
@@ -81,20 +81,20 @@ def autoselect(
     output: str = "output",
     seed: int = 0,
 ) -> AutoSelection:
-    """Choose the selector whose examples come nearest to the right outputs, without a language model.
+    """Find the selector whose examples have the outputs that are most similar to the correct ones.
 
-    The best output overlap counts, which for labels is whether the right one is shown; then the best example's output;
-    then the order of ``specs``.
+    No language model is needed. Selectors are ranked by the output overlap, which for labels is the share of rows whose
+    label is among the examples; ties are broken by the output of the best example, then by the order of ``specs``.
 
     Args:
         pool: The examples.
-        dev: Rows with their right outputs, which are not in the pool.
-        k: How many examples are chosen for each row.
-        specs: What is tried, as `load_selector` reads it.
-        embedder: For the specs that need one.
+        dev: Rows with their correct outputs, which are not in the pool.
+        k: Number of examples to select for each row.
+        specs: Specs of the selectors to compare, as for `load_selector`.
+        embedder: The embedder of the specs that need one, or its spec.
         key: The part of an input that is searched.
-        output: The entry of a mapping that holds the answer.
-        seed: For the specs that draw.
+        output: The entry of a mapping that contains the answer.
+        seed: The seed of the specs that need one.
 
     Returns:
         The best selector and all reports.

@@ -1,4 +1,4 @@
-"""What all selectors share: the verbs, the checks of what is asked, and stages behind a ranking of the pool."""
+"""Base classes of all selectors: their methods, the validation of arguments, and pipelines of stages."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from ragkit_selectors.report import SelectorReport
 
 Where = Mapping[str, object]
-_HELD = 1_000_000  # candidates of all queries together that are ranked before stages choose among them
+_HELD = 1_000_000  # maximum number of candidates, over all queries, that are ranked before the stages process them
 
 
 class Selecting(ABC):
-    """A ranking of a pool, and stages behind it; ``selector | stage`` puts one more behind.
+    """A selector, which ranks a pool, followed by stages; ``selector | stage`` appends a stage.
 
-    Threads may ask it at the same time, but not while another one changes the pool.
+    Several threads may select at the same time, but not while another thread changes the pool.
 
     Attributes:
-        source: What ranks the pool.
-        stages: What is done with the ranking, in order.
+        source: The selector that ranks the pool.
+        stages: The stages that process the ranking, in order.
     """
 
     source: PoolSelector
@@ -55,29 +55,29 @@ class Selecting(ABC):
     def select(
         self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
     ) -> Selection:
-        """Choose the k best examples for a query.
+        """Select the k best examples for a query.
 
         Args:
             query: A text, or the fields of an input, of which ``key`` is searched.
-            k: How many, 0 or more; a `SmallPoolWarning` is given where there are fewer.
-            where: A filter on metadata, such as ``{"lang": "en"}``, as `ragkit.where` reads it.
-            exclude: Ids that may not be chosen; those in the pool are listed in `Selection.dropped`.
+            k: Number of examples, 0 or more; if fewer are available, a `SmallPoolWarning` is issued.
+            where: A filter on metadata, such as ``{"lang": "en"}``; see `ragkit.where`.
+            exclude: Ids of examples to exclude; those in the pool are listed in `Selection.dropped`.
 
         Returns:
-            The examples, best first; equal scores in the order of the pool.
+            The examples, best first; equal scores are in the order of the pool.
         """
         return self._choose([query], k, where, exclude)[0]
 
     def select_many(
         self, queries: Sequence[str | Fields], k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
     ) -> list[Selection]:
-        """Do what `select` does for each of several queries.
+        """Select examples for several queries.
 
         Args:
             queries: Texts or the fields of inputs.
-            k: How many for each, 0 or more.
+            k: Number of examples for each query, 0 or more.
             where: A filter on metadata.
-            exclude: Ids that may not be chosen for any of them.
+            exclude: Ids of examples to exclude for all queries.
 
         Returns:
             One selection for each query.
@@ -92,13 +92,13 @@ class Selecting(ABC):
     async def aselect(
         self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
     ) -> Selection:
-        """Do what `select` does in another thread, without blocking the event loop.
+        """Select examples in another thread, without blocking the event loop.
 
         Args:
             query: A text or the fields of an input.
-            k: How many, 0 or more.
+            k: Number of examples, 0 or more.
             where: A filter on metadata.
-            exclude: Ids that may not be chosen.
+            exclude: Ids of examples to exclude.
 
         Returns:
             The examples, best first.
@@ -106,13 +106,13 @@ class Selecting(ABC):
         return await asyncio.to_thread(self.select, query, k, where=where, exclude=exclude)
 
     def add(self, examples: Sequence[AnyExample]) -> list[str]:
-        """Add examples at the end of the pool; all of them or, after an error, none.
+        """Add examples at the end of the pool; after an error, none are added.
 
         Args:
-            examples: Examples or mappings, as the constructor takes them.
+            examples: Examples or mappings, as for the constructor.
 
         Returns:
-            Their ids.
+            The ids of the examples.
         """
         pool = self.source.pool
         entries = pool.read(examples)
@@ -123,16 +123,16 @@ class Selecting(ABC):
         return [entry.id for entry in entries]
 
     def remove(self, ids: Collection[str]) -> int:
-        """Remove examples; the others keep their order, and choices are those of a pool that never had them.
+        """Remove examples; the others keep their order, and selections are those of a pool that never contained them.
 
         Args:
-            ids: Their ids; those that are not in the pool are passed over.
+            ids: The ids of the examples; ids that are not in the pool are ignored.
 
         Returns:
-            How many were removed.
+            The number of removed examples.
 
         Raises:
-            InvalidInputError: If ``ids`` is one string, or every example would go.
+            InvalidInputError: If ``ids`` is a string, or all examples would be removed.
         """
         pool, ids = self.source.pool, _read_ids("ids", ids)
         if len({name for name in ids if pool.row(name) is not None}) == len(pool):
@@ -144,10 +144,10 @@ class Selecting(ABC):
         return removed
 
     def save(self, path: str | Path) -> None:
-        """Write everything into a folder, so that `load` gives the same selector; a crash leaves what was there.
+        """Save the selector to a folder, from which `load` restores it; a crash leaves the old content intact.
 
         Args:
-            path: A new folder, an empty one, or one that a selector was saved in.
+            path: A new folder, an empty folder, or a folder with a saved selector.
         """
         from ragkit_selectors.persistence import save
 
@@ -155,17 +155,17 @@ class Selecting(ABC):
 
     @classmethod
     def load(cls, path: str | Path, *, embedder: str | Embedder | None = None) -> Self:
-        """Read what `save` wrote.
+        """Load a selector that `save` wrote.
 
         Args:
             path: The folder.
-            embedder: Needed only where the pool was embedded by an object of the user's own.
+            embedder: Required only if the pool was embedded by a custom embedder that is not registered.
 
         Returns:
             The selector.
 
         Raises:
-            InvalidInputError: If the folder holds another kind of selector.
+            InvalidInputError: If the folder contains another kind of selector.
         """
         from ragkit_selectors.persistence import load
 
@@ -175,28 +175,28 @@ class Selecting(ABC):
         return loaded
 
     def as_langchain(self, *, k: int = 8, input_key: str | None = None) -> LangChainSelector:
-        """This selector as LangChain's ``BaseExampleSelector``, on the same pool.
+        """Return this selector as LangChain's ``BaseExampleSelector``, on the same pool.
 
         Args:
-            k: How many examples, the most similar last unless a stage says otherwise.
-            input_key: The input variable that is searched; the selector's ``key`` if None.
+            k: Number of examples; the most similar one is last unless a stage orders them.
+            input_key: The input variable that is searched; the ``key`` of the selector if None.
 
         Returns:
-            The adapter; it gives the mappings that the pool was made of, as they were given.
+            The adapter; it returns the original mappings from which the pool was built.
         """
         from ragkit_selectors.langchain import LangChainSelector
 
         return LangChainSelector(selector=self, k=k, input_key=input_key or self.source.pool.key)
 
     def report(self, dev: Sequence[AnyExample], *, k: int = 8) -> SelectorReport:
-        """Judge the selector without a language model.
+        """Evaluate the selector without a language model.
 
         Args:
-            dev: Rows with their right outputs, which are not in the pool.
-            k: How many examples are chosen for each.
+            dev: Rows with their correct outputs, which are not in the pool.
+            k: Number of examples to select for each row.
 
         Returns:
-            Shares, tokens and milliseconds.
+            The report.
         """
         from ragkit_selectors.report import report
 
@@ -253,10 +253,10 @@ class Selecting(ABC):
 
 
 class PoolSelector(Selecting):
-    """Ranks a pool by likeness to a query; a subclass says how.
+    """Base class of selectors that rank a pool by similarity to a query, which subclasses define.
 
     Attributes:
-        gives_cosines: Whether its scores are cosines of embeddings.
+        gives_cosines: Whether the scores are cosines of embeddings.
     """
 
     gives_cosines: ClassVar[bool] = False
@@ -265,13 +265,13 @@ class PoolSelector(Selecting):
         """Read the pool.
 
         Args:
-            examples: Examples, or mappings with ``input`` and ``output``; other entries become metadata. Mappings of
-                other names are read too: name the searched entry by ``key`` and the answer by ``output``.
+            examples: Examples, or mappings with ``input`` and ``output``; other entries become metadata. Mappings may
+                have other entries instead: ``key`` then names the searched entry and ``output`` the answer.
             key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that holds the answer.
+            output: The entry of a mapping that contains the answer.
 
         Raises:
-            EmptyPoolError: If there is no example.
+            EmptyPoolError: If there are no examples.
         """
         self.pool = examples if isinstance(examples, Pool) else Pool(examples, key=key, output=output)
         if not len(self.pool):
@@ -285,46 +285,46 @@ class PoolSelector(Selecting):
 
     @abstractmethod
     def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
-        """The ``n`` best rows for each text, fewer only where fewer are left, none of them ``barred``."""
+        """Return the ``n`` best rows for each text that are not ``barred``, or all of them if there are fewer."""
 
     @abstractmethod
     def _config(self) -> dict[str, object]:
-        """The arguments of the constructor, but for the pool, as JSON."""
+        """Return the arguments of the constructor except the pool, as values that JSON can represent."""
 
     def _embedded(self) -> tuple[Embedder, NDArray[np.float32]] | None:
-        """The embedder and its vectors of the pool, if the selector has them; they are saved with it."""
+        """Return the embedder and its vectors of the pool if the selector has them; they are saved with it."""
         return None
 
     def _why(self, text: str, example: str, score: float) -> dict[str, object]:  # noqa: ARG002 - for subclasses
-        """What one score is made of."""
+        """Return the components of a score."""
         return {}
 
     def _vectors(self, text: str, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The query and some rows in one space, f64[d] and f64[m, d] of length 1 or 0, to compare rows in."""
+        """Return vectors of the query and of some rows in one space, f64[d] and f64[m, d], of length 1 or 0."""
         from ragkit.lexical.tfidf import tfidf_vectors
 
         vectors = tfidf_vectors(self.pool.postings(words), [text, *(self.pool[row].text for row in rows.tolist())])
         return vectors[0], vectors[1:]
 
     def _prepare(self, texts: Sequence[str]) -> object:  # noqa: ARG002 - for subclasses
-        """Compute what new rows need, while nothing has changed yet."""
+        """Compute the data of new rows before the pool changes."""
         return None
 
     def _extend(self, prepared: object) -> None:
-        """Take up what `_prepare` computed; the pool has the new rows already."""
+        """Add the data that `_prepare` computed; the pool already contains the new rows."""
 
     def _keep(self, rows: NDArray[np.intp]) -> None:
-        """Follow the pool, of which only these rows are left."""
+        """Keep only the data of these rows, after the pool was compacted."""
 
 
 class Pipeline(Selecting):
-    """A selector with stages behind it, made by ``selector | stage``."""
+    """A selector followed by stages, created by ``selector | stage``."""
 
     def __init__(self, source: PoolSelector, stages: tuple[Stage, ...]) -> None:
-        """Put the parts together.
+        """Combine a selector with stages.
 
         Raises:
-            InvalidInputError: If a part is not a stage, or stands where it cannot.
+            InvalidInputError: If an object is not a stage, or the order of the stages is not allowed.
         """
         from ragkit_selectors.stages.prompt_order import Order, Pinned
 
@@ -345,7 +345,7 @@ class Pipeline(Selecting):
 
 
 def _read_ids(name: str, ids: Iterable[str]) -> list[str]:
-    read = [] if isinstance(ids, str) else list(ids)  # an iterator can be gone through once only
+    read = [] if isinstance(ids, str) else list(ids)  # an iterator can be consumed only once
     if isinstance(ids, str) or not all(isinstance(one, str) for one in read):
         raise InvalidInputError(f"`{name}` must be a collection of ids, which are strings; got {ids!r}")
     return read

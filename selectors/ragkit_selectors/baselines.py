@@ -1,4 +1,4 @@
-"""Examples drawn by chance, the baseline that every other selector has to beat, and examples that never change."""
+"""Baseline selectors: random examples, and the same examples for every query."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ragkit_selectors.pool import AnyExample, Pool
 
 
 class RandomSelector(PoolSelector):
-    """Draw examples uniformly; the same query always gets the same ones, in any process and any order of calls.
+    """Selects examples uniformly at random: the baseline that every other selector has to beat.
 
-    Each row gets a random number as its score, so fewer examples are always the first of more.
+    The same query always gets the same examples, in any process and in any order of calls. The score of each row is a
+    random number, so a smaller selection is always the beginning of a larger one.
 
     Attributes:
-        seed: Another seed gives other draws.
+        seed: The random seed.
 
     Examples:
         >>> selector = RandomSelector([{"input": str(n), "output": "a"} for n in range(100)])
@@ -35,9 +36,9 @@ class RandomSelector(PoolSelector):
 
         Args:
             examples: Examples, or mappings with ``input`` and ``output``.
-            key: The part of an input whose text decides the draw.
-            output: The entry of a mapping that holds the answer.
-            seed: Another seed gives other draws.
+            key: The part of an input whose text determines the random numbers.
+            output: The entry of a mapping that contains the answer.
+            seed: The random seed.
         """
         super().__init__(examples, key=key, output=output)
         self.seed = seed
@@ -47,7 +48,7 @@ class RandomSelector(PoolSelector):
         return [best_of_pool(self._numbers(text), n, barred) for text in texts]
 
     def _numbers(self, text: str) -> NDArray[np.float64]:
-        # Bytes seed exactly as the same string would, but for lone surrogates, which a string cannot be seeded with.
+        # Bytes give the same random numbers as the string, which cannot be a seed if it contains lone surrogates.
         rng = Random(f"{self.seed}:{text}".encode("utf-8", "surrogatepass"))
         numbers = np.zeros(len(self.pool.entries))
         numbers[self.pool.rows()] = [rng.random() for _ in range(len(self))]
@@ -59,7 +60,7 @@ class RandomSelector(PoolSelector):
 
 
 class FixedSelector(PoolSelector):
-    """Choose the first k examples of the pool, whatever is asked.
+    """Selects the first k examples of the pool for every query.
 
     Examples:
         >>> FixedSelector([{"input": "a", "output": "b"}, {"input": "c", "output": "d"}]).select("c", k=1)[0].output

@@ -1,4 +1,4 @@
-"""Rows of a pool with their scores, and choosing the best so that equal scores stand in the order of the pool."""
+"""Candidates: rows of a pool with their scores; equal scores are always in the order of the pool."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ragkit.lexical.ranking import top_k
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Rows that may be shown for one query, the best first.
+    """Rows that may be selected for one query, the best first.
 
     Attributes:
-        rows: intp[m], positions in the pool.
-        scores: f64[m], likeness to the query; higher is closer.
-        parts: What the scores are made of and what moved a row, f64[m] by name, NaN where
-            a row has none; shown in `Hit.why`.
+        rows: intp[m], indices in the pool.
+        scores: f64[m], similarity to the query; higher is more similar.
+        parts: Components of the scores and the values by which stages selected rows, f64[m] by name; NaN if a row has
+            no value. They appear in `Hit.why`.
     """
 
     rows: NDArray[np.intp]
@@ -30,59 +30,59 @@ class Candidates:
         return len(self.rows)
 
     def take(self, places: slice | NDArray[np.intp], **parts: NDArray[np.float64]) -> Candidates:
-        """Some of the candidates, in the order of ``places``.
+        """Return some of the candidates, in the order of ``places``.
 
         Args:
-            places: Positions among these candidates.
+            places: Indices of the candidates.
             parts: New parts, f64 of the new length.
 
         Returns:
-            The candidates at these places.
+            The candidates at these indices.
         """
         kept = {name: values[places] for name, values in self.parts.items()}
         return Candidates(self.rows[places], self.scores[places], {**kept, **parts})
 
 
 def best(rows: NDArray[np.intp], scores: NDArray[np.float64], k: int) -> Candidates:
-    """Take the k best of some rows.
+    """Return the k best of some rows.
 
     Args:
-        rows: intp[m], positions in the pool, ascending.
-        scores: f64[m], the score of each.
-        k: How many, at least 1.
+        rows: intp[m], indices in the pool, in ascending order.
+        scores: f64[m], the score of each row.
+        k: Number of rows, at least 1.
 
     Returns:
-        The best rows; equal scores in the order of the pool.
+        The best rows; equal scores are in the order of the pool.
     """
     return Candidates(*top_k(rows, scores, k))
 
 
 def best_of_pool(scores: NDArray[np.float64], k: int, barred: NDArray[np.bool_] | None) -> Candidates:
-    """Take the k best rows of a whole pool.
+    """Return the k best rows of a whole pool.
 
     Args:
         scores: f64[n], one score for each row.
-        k: How many, at least 1.
-        barred: bool[n], rows that may not be chosen.
+        k: Number of rows, at least 1.
+        barred: bool[n], rows that must not be selected; None if all may be.
 
     Returns:
-        The best rows; equal scores in the order of the pool.
+        The best rows; equal scores are in the order of the pool.
     """
     rows = np.arange(len(scores), dtype=np.intp) if barred is None else np.flatnonzero(~barred)
     return best(rows, scores if barred is None else scores[rows], k)
 
 
 def filled(found: Candidates, n: int, size: int, barred: NDArray[np.bool_] | None) -> Candidates:
-    """Append other rows of the pool, in its order and with score 0, until there are n.
+    """Fill up candidates to n with other rows of the pool, in the order of the pool and with score 0.
 
     Args:
         found: Candidates, none of them barred.
-        n: How many rows.
-        size: Rows of the pool.
-        barred: bool[size], rows that may not be chosen.
+        n: Number of rows.
+        size: Number of rows of the pool.
+        barred: bool[size], rows that must not be selected; None if all may be.
 
     Returns:
-        n candidates, fewer only where fewer are left.
+        n candidates, or all rows that may be selected if there are fewer.
     """
     if len(found) >= n:
         return found

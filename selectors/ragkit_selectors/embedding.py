@@ -1,4 +1,4 @@
-"""Likeness of meaning: the cosine between the embeddings of the query and of each example."""
+"""Selection by semantic similarity: the cosine between the embeddings of the query and of each example."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ragkit_selectors.pool import AnyExample, Pool
 
 
 class EmbeddingSelector(PoolSelector):
-    """Choose the examples whose embeddings are nearest to the query's; scores are compared at 1e-6.
+    """Selects the examples whose embeddings are most similar to that of the query; scores are compared at 1e-6.
 
     Attributes:
-        embedder: What turns texts into vectors.
+        embedder: The embedder.
 
     Examples:
         >>> pool = [{"input": "dim the lamp", "output": "light"}, {"input": "play a song", "output": "music"}]
@@ -47,10 +47,10 @@ class EmbeddingSelector(PoolSelector):
 
         Args:
             examples: Examples, or mappings with ``input`` and ``output``.
-            embedder: An embedder or its spec, as `ragkit.embedders.load_embedder` reads it.
+            embedder: An embedder or its spec, as for `ragkit.embedders.load_embedder`.
             key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that holds the answer.
-            vectors: f32[n, d], the examples as this embedder embeds them, where that was done before.
+            output: The entry of a mapping that contains the answer.
+            vectors: f32[n, d], embeddings of the examples by this embedder; None to compute them.
         """
         super().__init__(examples, key=key, output=output)
         require("faiss")  # before the model is loaded and the pool embedded
@@ -60,7 +60,7 @@ class EmbeddingSelector(PoolSelector):
         self._index = FlatVectors(self._unit(given, len(texts)))
 
     def vectors(self) -> NDArray[np.float32]:
-        """The vectors of the pool, f32[n, d], removed examples left out."""
+        """Return the vectors of the pool, f32[n, d], without removed examples."""
         return self._index[self.pool.rows()]
 
     def _unit(self, vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:

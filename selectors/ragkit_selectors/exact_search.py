@@ -1,4 +1,4 @@
-"""Exact search by inner product over vectors in memory; the one module of the selectors that imports FAISS."""
+"""Exact search by inner product over vectors in memory; the only module of the selectors that imports FAISS."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ragkit_selectors.candidates import Candidates
 
 DECIMALS = 6
 _BATCH = 256
-_TOGETHER = 20  # queries from which FAISS multiplies matrices, which no narrower format can keep up with
-_MANY = 5_000  # rows from which reading them is most of the work
+_TOGETHER = 20  # from this many queries on, FAISS multiplies matrices, which is faster than any narrower format
+_MANY = 5_000  # from this many rows on, reading them dominates the time
 _SPARE = 16
-_UNIT = np.float64(1 + 1e-6)  # more than the rounding to float32 can make of the length of a unit vector
+_UNIT = np.float64(1 + 1e-6)  # upper bound of the length of a unit vector after rounding to float32
 
 
 class FlatVectors:
     """Vectors of length 1 or 0, searched by `ragkit.index.exact`; scores are compared at 1e-6.
 
-    Reading the vectors is all that a single query does, so it looks for candidates in a copy of half precision.
+    The time of a single query is dominated by reading the vectors, so candidates are searched in a half-precision copy.
     """
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
@@ -34,7 +34,7 @@ class FlatVectors:
         self._half = faiss.IndexScalarQuantizer(
             vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
         )
-        self._half.train(vectors[:1])  # it has nothing to learn, but wants to be asked
+        self._half.train(vectors[:1])  # required by FAISS, although this quantizer has no parameters to train
         self.add(vectors)
 
     def add(self, vectors: NDArray[np.float32]) -> None:
@@ -44,17 +44,17 @@ class FlatVectors:
         self._index.add(vectors)
         self._half.add(vectors)
         held = faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
-        self._vectors: NDArray[np.float32] = held.reshape(-1, self._index.d)  # where FAISS keeps them
+        self._vectors: NDArray[np.float32] = held.reshape(-1, self._index.d)  # shares the memory of FAISS
 
     def keep(self, rows: NDArray[np.intp]) -> None:
-        """Forget all but these rows, which move up in this order."""
+        """Keep only these rows, in this order."""
         kept = self[rows]
         self._index.reset()
         self._half.reset()
         self.add(kept)
 
     def __getitem__(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """The vectors of some rows, f32[m, d]."""
+        """Return the vectors of some rows, f32[m, d]."""
         return self._vectors[rows]
 
     def __len__(self) -> int:
@@ -67,18 +67,18 @@ class FlatVectors:
 
         Args:
             queries: f32[m, d], of length 1 or 0.
-            k: How many, at least 1.
-            barred: bool[n], rows that may not be found.
+            k: Number of rows, at least 1.
+            barred: bool[n], rows that must not be returned; None if all may be.
 
         Returns:
-            For each query its rows, fewer only where fewer are left, with scores rounded to 6 decimals; equal ones in
-            the order of the pool.
+            For each query its rows, or all that may be returned if there are fewer, with scores rounded to 6 decimals;
+            equal scores are in the order of the pool.
         """
         k = min(k, len(self) - (0 if barred is None else int(np.count_nonzero(barred))))
         found: list[Candidates] = []
         for start in range(0, len(queries), _BATCH):
             scores, rows = self._nearest(queries[start : start + _BATCH], k, barred)
-            # The decimals that were compared, without what float32 adds to them.
+            # Only the decimals that were compared, without the error of float32.
             found += map(Candidates, rows, scores.astype(np.float64).round(DECIMALS))
         return found
 
@@ -91,7 +91,7 @@ class FlatVectors:
         if barred is not None:
             import faiss
 
-            allowed = np.packbits(~barred, bitorder="little")  # alive as long as FAISS reads it
+            allowed = np.packbits(~barred, bitorder="little")  # must stay alive while FAISS reads it
             options = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))  # type: ignore[call-arg, arg-type]
         search = partial(self._half.search, params=options)
         return settled(queries, self._vectors, k, search, doubt=doubt, spare=_SPARE, dead=barred, decimals=DECIMALS)

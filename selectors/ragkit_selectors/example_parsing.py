@@ -1,4 +1,4 @@
-"""Examples as users have them, turned into records."""
+"""Parsing of the examples and mappings that users pass in."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _OWN = ("id", "metadata")
 
 
 def read_example(example: object, where: str, output: str = "output") -> Example:
-    """Make an `Example` of what stands in a pool.
+    """Convert an example or a mapping to an `Example`.
 
-    A mapping with ``input`` is read as input, output, id and metadata, its other entries as metadata. Of any other
-    mapping all entries that are text are fields of the input, and all entries, whatever they are, metadata.
+    A mapping with ``input`` provides the input, output, id and metadata; its other entries become metadata. In any
+    other mapping, all text entries become fields of the input, and all entries become metadata.
 
     Args:
         example: An example or a mapping.
-        where: What it is called in messages.
-        output: The entry of a mapping that holds the answer.
+        where: Name of the example in error messages.
+        output: The entry of a mapping that contains the answer.
 
     Returns:
-        The example; one that is an `Example` already is returned as it is.
+        The example; an `Example` is returned unchanged.
 
     Raises:
-        InvalidInputError: If it is neither, or an entry is not what it should be.
+        InvalidInputError: If the object is neither, or an entry has the wrong type.
     """
     if not isinstance(example, (Example, Mapping)):
         kind = type(example).__name__
         raise InvalidInputError(f"{where} must be an Example or a mapping with its fields, got {kind}")
     made = example if isinstance(example, Example) else _from_mapping(example, where, output)
     found: dict[str, object] = {output: made.output, "id": "" if made.id is None else made.id}
-    for name, value in found.items():  # the types say so already, but data from a file has none
+    for name, value in found.items():  # data from files does not respect the type annotations
         if not isinstance(value, str):
             raise InvalidInputError(f"{where}: `{name}` must be text, got {type(value).__name__}")
     return made

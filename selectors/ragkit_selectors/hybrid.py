@@ -27,7 +27,7 @@ class HybridSelector(PoolSelector):
         parts: The selectors by name.
         weights: The weight of each selector.
         fusion: The method.
-        depth: How many examples of each ranking count.
+        depth: Number of examples of each ranking that count.
 
     Examples:
         >>> pool = [{"input": "dim the lamp", "output": "light"}, {"input": "play a song", "output": "music"}]
@@ -48,20 +48,20 @@ class HybridSelector(PoolSelector):
         depth: int = 100,
         vectors: NDArray[np.float32] | None = None,
     ) -> None:
-        """Build the parts.
+        """Build the selectors over the pool.
 
         Args:
             examples: Examples, or mappings with ``input`` and ``output``.
             weights: The weight of each selector by its name, above 0; ``{"bm25": 1, "embedding": 1}`` if None.
             embedder: For ``"embedding"``, an embedder or its spec.
             key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that holds the answer.
+            output: The entry of a mapping that contains the answer.
             fusion: ``"rrf"`` to fuse by ranks, ``"weighted"`` to fuse by scores.
-            depth: How many examples of each ranking count, at least 1.
-            vectors: f32[n, d], the examples as the embedder embeds them, if that was done before.
+            depth: Number of examples of each ranking that count, at least 1.
+            vectors: f32[n, d], embeddings of the examples by the embedder; None to compute them.
 
         Raises:
-            InvalidInputError: If an argument is out of its range.
+            InvalidInputError: If an argument is out of range.
         """
         from ragkit_selectors.loading import load_source
 

@@ -1,4 +1,7 @@
-"""A selector as LangChain's ``BaseExampleSelector``; imports LangChain, so it is loaded by `Selecting.as_langchain`."""
+"""An adapter for LangChain's ``BaseExampleSelector``.
+
+This module imports LangChain, so `Selecting.as_langchain` imports it only when it is used.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class LangChainSelector(BaseExampleSelector):
-    """Gives the mappings that a selector's pool was made of, in the order of the prompt.
+    """Selects examples and returns the original mappings of the pool, in the order of the prompt.
 
     Attributes:
-        selector: The selector; additions go into its pool.
-        k: How many examples are chosen.
+        selector: The selector; new examples are added to its pool.
+        k: Number of examples to select.
         input_key: The input variable that is searched.
     """
 
@@ -35,7 +38,7 @@ class LangChainSelector(BaseExampleSelector):
         """Add an example to the pool.
 
         Returns:
-            Its id.
+            The id of the example.
         """
         return self.selector.add([example])[0]
 
@@ -43,23 +46,23 @@ class LangChainSelector(BaseExampleSelector):
         """Add an example to the pool without blocking the event loop.
 
         Returns:
-            Its id.
+            The id of the example.
         """
         return await asyncio.to_thread(self.add_example, example)
 
     def select_examples(self, input_variables: dict[str, Any]) -> list[dict[str, Any]]:
-        """Choose examples for the variables of a prompt.
+        """Select examples for the variables of a prompt.
 
         Returns:
-            The examples as they were given, the most similar last unless a stage orders them.
+            The original mappings, the most similar last unless a stage orders them.
         """
         return self._given(self.selector.select(self._query(input_variables), self.k))
 
     async def aselect_examples(self, input_variables: dict[str, Any]) -> list[dict[str, Any]]:
-        """Choose examples without blocking the event loop.
+        """Select examples without blocking the event loop.
 
         Returns:
-            The examples as they were given.
+            The original mappings, the most similar last unless a stage orders them.
         """
         return self._given(await self.selector.aselect(self._query(input_variables), self.k))
 
@@ -73,7 +76,7 @@ class LangChainSelector(BaseExampleSelector):
 
     def _given(self, selection: Selection) -> list[dict[str, Any]]:
         hits = selection.hits
-        given = [_mapping(each) for each in hits.given] if isinstance(hits, Hits) else []  # no hits: nothing chosen
+        given = [_mapping(each) for each in hits.given] if isinstance(hits, Hits) else []  # else nothing was selected
         return given if selection.ordered else given[::-1]
 
 

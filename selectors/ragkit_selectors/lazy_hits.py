@@ -1,4 +1,4 @@
-"""The hits of a selection, made when they are first read: many callers want the examples alone."""
+"""Lazily created hits of a selection, since many callers need only the examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Hits(Sequence[Hit]):
-    """The hits of a selection."""
+    """The hits of a selection, which are created when they are first read."""
 
     __slots__ = ("_entries", "_found", "_made", "_ranks", "_source", "_text")
 
@@ -28,7 +28,7 @@ class Hits(Sequence[Hit]):
 
     @property
     def given(self) -> list[AnyExample]:
-        """What the user gave as each of the examples."""
+        """The original example or mapping of each hit."""
         return [entry.given for entry in self._entries]
 
     def _read(self) -> tuple[Hit, ...]:
@@ -45,7 +45,7 @@ class Hits(Sequence[Hit]):
                     why=self._source._why(self._text, entry.text, scores[place])
                     | {
                         name: value for name, values in parts.items() if (value := values[place]) == value
-                    },  # NaN: not known
+                    },  # NaN means that a row has no value
                 )
                 for place, entry in enumerate(self._entries)
             )
@@ -77,4 +77,4 @@ class Hits(Sequence[Hit]):
 
     @override
     def __reduce__(self) -> tuple[type, tuple[tuple[Hit, ...]]]:
-        return tuple, (self._read(),)  # a copy, or what another process gets, is the hits without the selector
+        return tuple, (self._read(),)  # copies and other processes get a tuple of hits without the selector

@@ -86,7 +86,7 @@ class BM25Selector(LexicalSelector):
         Args:
             examples: Examples, or mappings with ``input`` and ``output``.
             key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that holds the answer.
+            output: The entry of a mapping that contains the answer.
             k1: Term-frequency saturation, 0 or more.
             b: Length normalisation, from 0 to 1.
             analyzer: The language of a stemmer, None for whole words, or a function from a text to its terms.
@@ -112,7 +112,7 @@ class TfidfSelector(LexicalSelector):
     The vectors are those of scikit-learn's ``TfidfVectorizer``.
 
     Attributes:
-        grams: The unit, the lowest and the highest length of the n-grams.
+        grams: The unit, and the minimum and maximum length of the n-grams.
         sublinear: Whether 1 + ln(count) replaces each count.
 
     Examples:
@@ -135,7 +135,7 @@ class TfidfSelector(LexicalSelector):
         Args:
             examples: Examples, or mappings with ``input`` and ``output``.
             key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that holds the answer.
+            output: The entry of a mapping that contains the answer.
             grams: ``("word", 1, 2)`` for words and pairs of words, ``("char", 3, 5)`` for parts of words.
             sublinear: Whether 1 + ln(count) replaces each count.
         """
@@ -172,7 +172,7 @@ class _OverlapSelector(LexicalSelector):
         Args:
             examples: Examples, or mappings with ``input`` and ``output``.
             key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that holds the answer.
+            output: The entry of a mapping that contains the answer.
             mode: ``"folded"`` for normalised words without punctuation, ``"split"`` for exactly ``set(s.split(" "))``.
 
         Raises:
@@ -232,7 +232,7 @@ class NgramSelector(LexicalSelector):
         Args:
             examples: Examples, or mappings with ``input`` and ``output``.
             key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that holds the answer.
+            output: The entry of a mapping that contains the answer.
         """
         super().__init__(examples, key=key, output=output)
         self.scorer = Bleu(self.pool.postings(bleu_ngrams))

@@ -1,4 +1,4 @@
-"""What a language model makes of demonstrations: the order that biases it least, and the examples that help it most."""
+"""Measurements of demonstrations with a language model: the least biased order, and the most helpful examples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ragkit.templates import Template
 from ragkit.text import refuse_bare_string
 from ragkit_selectors.stages.rerank import Score
 
-_NONE = 1e-5  # stands for a label that is never predicted
+_NONE = 1e-5  # share of a label that is never predicted
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class EntropyOrder:
 
     Attributes:
         examples: The examples in the best order.
-        orders: All orders that were tried, as positions, with their entropy in nats; the best first.
+        orders: All orders that were tried, as indices, with their entropy in nats; the best first.
     """
 
     examples: tuple[Example, ...]
@@ -49,25 +49,25 @@ def entropy_order(
 ) -> EntropyOrder:
     """Find the order of demonstrations under which a model is least biased (arXiv 2104.08786).
 
-    GlobalE: the entropy of how often each label is predicted over the probes. LocalE: the mean entropy of the label's
+    GlobalE is the entropy of the predicted labels over all probes. LocalE is the mean entropy of the label
     probabilities. Higher is better; ties go to the order that was tried first.
 
     Args:
         examples: The demonstrations.
-        probes: Inputs without labels; the paper lets the model write them.
-        labels: The labels, two at least.
+        probes: Inputs without labels; in the paper, the model generates them.
+        labels: The labels, at least two.
         model: A model that can score, or its spec.
-        template: How examples become text.
+        template: Format of the examples.
         kind: ``"global"`` or ``"local"``.
-        limit: All orders are tried where there are no more than this, else as many drawn ones, the given one first.
-        seed: Seed of the draw.
+        limit: Maximum number of orders. If there are more, this many are sampled, including the original order.
+        seed: Seed of the sample.
 
     Returns:
-        The best order and all that were tried.
+        The best order and all orders that were tried.
 
     Raises:
-        EmptyPoolError: If there is no example.
-        InvalidInputError: If another argument is out of its range.
+        EmptyPoolError: If there are no examples.
+        InvalidInputError: If another argument is out of range.
     """
     if not examples:
         raise EmptyPoolError("entropy_order")
@@ -98,16 +98,16 @@ def score_examples(
     *,
     template: Template | None = None,
 ) -> NDArray[np.float64]:
-    """How much each example helps with each row: the likelihood of the right answer after that example alone.
+    """Score how much each example helps with each row: the log-likelihood of the correct answer after that example.
 
-    This is the signal that learned retrievers are trained on (EPR, arXiv 2112.08633); its mean over rows says which
-    examples are worth to be shown always.
+    Learned retrievers are trained on this signal (EPR, arXiv 2112.08633). Its mean over the rows shows which examples
+    are useful in every prompt.
 
     Args:
-        score: A language model, or a function of prompts and answers, one answer for each prompt, to f64[n].
+        score: A language model, or a function of n prompts and n answers that returns f64[n], higher for better.
         examples: c examples.
-        dev: m rows with their right answers.
-        template: How examples become text.
+        dev: m rows with their correct answers.
+        template: Format of the examples.
 
     Returns:
         f64[m, c], higher is better.
@@ -136,7 +136,7 @@ def _orders(count: int, limit: int, seed: int) -> list[tuple[int, ...]]:
 
 
 def _entropy(scores: NDArray[np.float64], kind: str) -> float:
-    """The entropy of f64[probes, labels] log-likelihoods, in nats."""
+    """Return the entropy of log-likelihoods f64[probes, labels], in nats."""
     if kind == "global":
         counts = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1])
         shares = np.maximum(counts / len(scores), _NONE)[None]

@@ -1,4 +1,4 @@
-"""Selectors by name, with stages behind them."""
+"""Creation of selectors and stages from specs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def load_selector(
     embedder: str | Embedder = "minilm",
     seed: int = 0,
 ) -> Selecting:
-    """Build the selector that a spec stands for.
+    """Build the selector that a spec describes.
 
     Args:
-        spec: A selector, such as ``"bm25"``, and stages behind it, such as ``"bm25 | guard | label-nearest"``; a
-            number behind a colon is a stage's first argument, as in ``"mmr:0.5"``.
+        spec: A selector, such as ``"bm25"``, optionally followed by stages, as in ``"bm25 | guard | label-nearest"``;
+            a number after a colon is the first argument of a stage, as in ``"mmr:0.5"``.
         examples: The pool.
         key: ``"input"`` to search whole inputs, or the name of one of their fields.
-        output: The entry of a mapping that holds the answer.
+        output: The entry of a mapping that contains the answer.
         embedder: An embedder or its spec, for selectors that use one, such as ``"embedding"`` and ``"hybrid"``.
         seed: The seed of selectors and stages that use one, such as ``"random"`` and ``"shuffled"``.
 
@@ -39,7 +39,7 @@ def load_selector(
         A selector over the pool.
 
     Raises:
-        UnknownSpecError: If no selector or stage has one of the names.
+        UnknownSpecError: If the name of the selector or of a stage is not known.
     """
     if not isinstance(spec, str):
         raise UnknownSpecError("selector", repr(spec), specs("selector"))

@@ -1,7 +1,8 @@
-"""Selectors in folders: examples as JSON lines, vectors as an array, and a manifest that is replaced last.
+"""Saving and loading of selectors: a folder with examples as JSON Lines, vectors as an array, and a manifest.
 
-Data files are named by their content and never changed, so a crash leaves the folder as it was. Posting lists are not
-stored: rebuilding them from the texts is faster than reading them from most disks, and they cannot be damaged.
+Data files are named by the hash of their content and never changed, and the manifest is replaced last, so a crash
+leaves the old state intact. Posting lists are not stored, because rebuilding them from the texts is faster than reading
+them from most disks, and they cannot be damaged.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from ragkit_selectors.base import Selecting
 
 MANIFEST = "selector.json"
-# Settings that folders of older versions do not name, with the value that these versions used.
+# Settings that are missing in folders of older versions, with the values that these versions used.
 _ADDED_LATER: dict[str, dict[str, object]] = {"BM25Selector": {"analyzer": None}}
-# The partial files, which a crash can leave, have other names in older versions.
+# Partial files, which a crash can leave behind, have different names in older versions.
 _OURS = re.compile(
     r"\.?(?:selector\.json|examples-[0-9a-f]{16}\.jsonl|vectors-[0-9a-f]{16}\.npy)(?:(?:\.[0-9a-f]{8})?\.partial)?"
 )
@@ -68,14 +69,14 @@ class _Manifest(BaseModel):
 
 
 def save(selector: Selecting, path: str | Path) -> None:
-    """Write a selector into a folder.
+    """Save a selector to a folder.
 
     Args:
         selector: The selector.
-        path: A new folder, an empty one, or one that a selector was saved in.
+        path: A new folder, an empty folder, or a folder with a saved selector.
 
     Raises:
-        InvalidInputError: If the folder holds something else, or an example cannot be written as JSON.
+        InvalidInputError: If the folder contains other files, or an example cannot be written as JSON.
     """
     folder = Path(path)
     if folder.exists() and not (folder.is_dir() and all(map(_is_ours, folder.iterdir()))):
@@ -105,18 +106,18 @@ def save(selector: Selecting, path: str | Path) -> None:
 
 
 def load(path: str | Path, root: type, *, embedder: str | Embedder | None = None) -> Selecting:
-    """Read a selector from a folder.
+    """Load a selector from a folder.
 
     Args:
         path: The folder.
-        root: The class from which the saved one descends, for selectors that ragkit does not know.
-        embedder: Takes the place of the embedder that the manifest names; it must give the same vectors.
+        root: Base class whose subclasses are searched for selectors that are not registered.
+        embedder: Replaces the embedder that the manifest names; it must return the same vectors.
 
     Returns:
-        The selector, stages included.
+        The selector, including its stages.
 
     Raises:
-        InvalidInputError: If the folder holds no selector, or the embedder is another one.
+        InvalidInputError: If the folder does not contain a selector, or the embedder differs from the original one.
         IntegrityError: If a file is damaged.
     """
     folder = Path(path)
@@ -141,7 +142,7 @@ def load(path: str | Path, root: type, *, embedder: str | Embedder | None = None
         selector: Selecting = made(pool, **arguments)
         for part in manifest.stages:
             selector |= _stage(part)
-    except TypeError as error:  # an argument that is not known here
+    except TypeError as error:  # an unknown argument
         raise IntegrityError(f"{folder / MANIFEST} is damaged or newer than this ragkit: {error}") from error
     return selector
 
@@ -163,7 +164,7 @@ def _same_embedder(manifest: _Manifest, embedder: str | Embedder | None) -> Embe
 
 
 def _class_of(kind: str, root: type) -> type[Any]:
-    """The class of a saved selector: a registered one, or one of the user's that the program has imported."""
+    """Return the class of a saved selector: a registered one, or a custom one that the program has imported."""
     imported = {each.__name__: each for each in _below(root)}
     found = _registered("selector", kind) or imported.get(kind)
     if found is None:
@@ -174,7 +175,7 @@ def _class_of(kind: str, root: type) -> type[Any]:
 
 
 def _registered(kind: Kind, name: str) -> type[Any] | None:
-    """The class with this name among the registered components."""
+    """Return the registered component with this class name, or None."""
     found = [each for each in components(kind) if re.split("[:.]", each.origin)[-1] == name]
     loaded: type[Any] | None = found[0].load() if found else None
     return loaded
@@ -233,7 +234,7 @@ def _line(entry: Entry) -> str:
     else:
         row = {"given": dict(entry.given)}
     try:
-        # Escaped, so that no text can hold a line break and lone surrogates survive.
+        # Non-ASCII characters are escaped: no text can contain a line separator, and lone surrogates are preserved.
         return json.dumps({"id": entry.id, **row}, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"example {entry.id!r} cannot be written as JSON: {error}") from error

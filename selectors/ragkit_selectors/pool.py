@@ -1,4 +1,4 @@
-"""The examples that selectors choose from: ids, searched texts, additions, removals and filters."""
+"""The pool of examples of a selector: ids, searched texts, additions, removals and filters."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _MOST_MASKS = 32
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One example as the pool keeps it.
+    """An example in a pool.
 
     Attributes:
-        id: Its name in the pool.
-        text: What is searched.
+        id: Id of the example in the pool.
+        text: The text that is searched.
         example: The example.
-        given: What the user gave: an example or a mapping of their own.
+        given: The original example or mapping that the user passed in.
     """
 
     id: str
@@ -39,21 +39,21 @@ class Entry:
 
 
 class Pool:
-    """Rows of examples. A removed row stays empty until more than half are; then the rest move up, in their order.
+    """Rows of examples. Removed rows stay empty until they are at least half of the rows; then the pool is compacted.
 
     Attributes:
         key: The part of an input that is searched.
-        output: The entry of a mapping that holds the answer.
-        entries: For each row its entry, None where it was removed.
-        version: Another number after every change.
-        serial: The name of the next example without an id.
+        output: The entry of a mapping that contains the answer.
+        entries: The entry of each row; None for a removed row.
+        version: A number that grows with every change.
+        serial: The number that becomes the id of the next example without an id.
     """
 
     def __init__(self, examples: Sequence[AnyExample], *, key: str = "input", output: str = "output") -> None:
         """Read the examples.
 
         Raises:
-            InvalidInputError: If an example cannot be read, or two have the same id.
+            InvalidInputError: If an example is invalid, or two examples have the same id.
         """
         self.key = key
         self.output = output
@@ -62,7 +62,7 @@ class Pool:
         self._rows: dict[str, int] = {}
         self.serial = 0
         self._postings: dict[Analyzer, PostingLists] = {}
-        self._masks: dict[Condition | None, NDArray[np.bool_]] = {}  # of filters; None for no filter
+        self._masks: dict[Condition | None, NDArray[np.bool_]] = {}  # barred rows by filter; None for no filter
         self.append(self.read(examples, "examples"))
 
     def __len__(self) -> int:
@@ -79,13 +79,13 @@ class Pool:
 
         Args:
             examples: Examples or mappings.
-            name: What they are called in messages.
+            name: Name of the examples in error messages.
 
         Returns:
-            Their entries; an example without an id is called by its serial number.
+            The entries; the id of an example without an id is its serial number.
 
         Raises:
-            InvalidInputError: If one cannot be read, or has an id that another one has.
+            InvalidInputError: If an example is invalid, or has the id of another example.
         """
         readable = hasattr(examples, "__iter__") or hasattr(examples, "__getitem__")
         if isinstance(examples, (str, Mapping)) or not readable:
@@ -111,7 +111,7 @@ class Pool:
         return made
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Add what `read` gave."""
+        """Append the entries that `read` returned."""
         for entry in entries:
             self._rows[entry.id] = len(self.entries)
             self.entries.append(entry)
@@ -124,10 +124,10 @@ class Pool:
         """Remove examples.
 
         Args:
-            ids: Their ids; those that are not in the pool are passed over.
+            ids: The ids of the examples; ids that are not in the pool are ignored.
 
         Returns:
-            How many were removed.
+            The number of removed examples.
         """
         rows = [self._rows.pop(name) for name in dict.fromkeys(ids) if name in self._rows]
         for row in rows:
@@ -139,10 +139,10 @@ class Pool:
         return len(rows)
 
     def compacted(self) -> NDArray[np.intp] | None:
-        """Close the gaps where more than half of the rows were removed.
+        """Drop removed rows if they are at least half of the rows and the pool is not small.
 
         Returns:
-            The rows that are kept, in order; None where nothing moved.
+            The old indices of the remaining rows, in order; None if no row was dropped.
         """
         if len(self.entries) < _COMPACT_FROM or 2 * len(self) > len(self.entries):
             return None
@@ -155,10 +155,10 @@ class Pool:
         return np.array(kept, dtype=np.intp)
 
     def postings(self, analyzer: Analyzer) -> PostingLists:
-        """The posting lists that an analyzer makes, built once and updated with the pool.
+        """Return the posting lists of an analyzer, which are built once and updated with the pool.
 
         Returns:
-            The lists, one row for each row of the pool.
+            The lists, with one row for each row of the pool.
         """
         if analyzer not in self._postings:
             lists = self._postings[analyzer] = PostingLists(analyzer)
@@ -167,26 +167,26 @@ class Pool:
         return self._postings[analyzer]
 
     def rows(self) -> NDArray[np.intp]:
-        """The rows that were not removed, ascending."""
+        """Return the indices of the rows that were not removed, in ascending order."""
         return np.flatnonzero(~self._removed())
 
     def row(self, name: str) -> int | None:
-        """The row of an id, None where there is none."""
+        """Return the row of an id; None if the id is not in the pool."""
         return self._rows.get(name)
 
     def given(self, name: str) -> AnyExample:
-        """What the user gave as the example of this id."""
+        """Return the original example or mapping with this id."""
         return self[self._rows[name]].given
 
     def barred(self, where: Mapping[str, object] | None, exclude: Collection[str]) -> NDArray[np.bool_] | None:
-        """The rows that may not be chosen: removed, excluded, or not matching a filter.
+        """Return the rows that must not be selected: removed, excluded, or not matching a filter.
 
         Args:
-            where: A metadata filter, as `ragkit.where` reads it.
-            exclude: Ids.
+            where: A metadata filter; see `ragkit.where`.
+            exclude: Ids of examples to exclude.
 
         Returns:
-            bool[n]; None where every row may be chosen.
+            bool[n]; None if all rows may be selected.
         """
         named = [self._rows[name] for name in exclude if name in self._rows]
         if where is None and not named and len(self) == len(self.entries):

@@ -1,4 +1,4 @@
-"""What is wrong with a pool of examples: duplicates, contradictions, and test rows that stand in it."""
+"""Checks of a pool of examples: duplicates, contradictions, and leaked test rows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ragkit_selectors.pool import AnyExample
 
 
 class Pair(NamedTuple):
-    """Two rows that are the same or nearly so.
+    """Two rows that are duplicates or near-duplicates.
 
     Attributes:
-        first: Position of the earlier row; in the pool, where the second is a test row.
-        second: Position of the later row.
-        likeness: Jaccard likeness of their words, 1 for the same.
+        first: Index of the earlier row in the pool.
+        second: Index of the later row in the pool, or of a test row.
+        likeness: Jaccard similarity of their words, 1 for duplicates.
     """
 
     first: int
@@ -30,18 +30,18 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolCheck:
-    """What was found, rows by their positions.
+    """The result of a pool check, with rows as indices.
 
     Attributes:
-        rows: Rows of the pool.
-        duplicates: Pairs with the same input but for case and punctuation, each later row with the first one.
+        rows: Number of rows of the pool.
+        duplicates: Pairs with the same input, ignoring case and punctuation; each later row is paired with the first.
         near_duplicates: Pairs with nearly the same words.
-        conflicts: Those of both whose outputs differ.
-        test_rows: Test rows looked at.
-        leaks: Pool and test rows with the same input but for case and punctuation, one pair for each test row.
-        near_leaks: Pool and test rows with nearly the same words, one pair for each test row that is not a leak.
-        labels: Number of rows of each output, the commonest first.
-        near_searched: Whether near-duplicates were looked for to the end; where not, none are given.
+        conflicts: Duplicates and near-duplicates with different outputs.
+        test_rows: Number of test rows.
+        leaks: Pool and test rows with the same input, ignoring case and punctuation; one pair for each leaked test row.
+        near_leaks: Pool and test rows with nearly the same words; one pair for each test row that is not in `leaks`.
+        labels: Number of rows of each output, the most frequent first.
+        near_searched: Whether the search for near-duplicates was completed; if not, none are reported.
     """
 
     rows: int
@@ -56,7 +56,7 @@ class PoolCheck:
 
     @property
     def clean(self) -> bool:
-        """Whether there is neither a duplicate nor a conflict nor a leak."""
+        """Whether there are no duplicates, conflicts or leaks, exact or near."""
         return not (self.duplicates or self.near_duplicates or self.leaks or self.near_leaks)
 
 
@@ -69,23 +69,23 @@ def check_pool(
     output: str = "output",
     most_candidates: int | None = None,
 ) -> PoolCheck:
-    """Look for duplicates, contradictions and leaks.
+    """Find duplicates, contradictions and leaked test rows.
 
     Args:
         examples: The pool.
-        test: Rows that should not be in it.
-        near: Jaccard likeness of words from which two rows are nearly the same, above 0 and at most 1.
+        test: Test rows, which should not appear in the pool.
+        near: Minimum Jaccard similarity of the words of near-duplicates, above 0 and at most 1.
         key: The part of an input that is compared.
-        output: The entry of a mapping that holds the answer.
-        most_candidates: Pairs of rows that may be held against each other in the search for near-duplicates, for each
-            row in the mean; with more, the search is given up. None for no limit.
+        output: The entry of a mapping that contains the answer.
+        most_candidates: Maximum mean number of pairs per row that are compared in the search for near-duplicates; the
+            search is abandoned if there are more. None for no limit.
 
     Returns:
-        What was found.
+        The findings.
 
     Raises:
-        EmptyPoolError: If there is no example.
-        InvalidInputError: If ``near`` is out of its range.
+        EmptyPoolError: If there are no examples.
+        InvalidInputError: If ``near`` is out of range.
     """
     if not 0 < near <= 1:
         raise InvalidInputError(f"`near` must be above 0 and at most 1, got {near!r}")
@@ -129,12 +129,13 @@ def _same(texts: Sequence[str]) -> list[Pair]:
 
 
 def _alike(texts: Sequence[str], near: float, most_candidates: int | None) -> list[Pair] | None:
-    """All pairs of at least ``near`` that are not the same, by their rarest words (Chaudhuri et al., 2006).
+    """Find all pairs of different texts with a similarity of at least ``near`` by prefix filtering.
 
-    Two sets of that likeness share one of the first ``size - ceil(near * size) + 1`` words of each, the rarest first.
+    Two such sets of words share one of the ``size - ceil(near * size) + 1`` rarest words of each (Chaudhuri et al.,
+    2006).
 
     Returns:
-        The pairs; None where there is a limit and a few words make up all texts, so that nearly every pair is left.
+        The pairs; None if the limit was exceeded, which happens if the same few words occur in nearly all texts.
     """
     sets = [frozenset(words(text)) for text in texts]
     wholes = [folded(text) for text in texts]

@@ -1,4 +1,4 @@
-"""Judging selectors without a language model."""
+"""Evaluation of selectors without a language model."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectorReport:
-    """What a selector chooses for rows whose outputs are known.
+    """An evaluation of the examples that a selector selects for rows with known outputs.
 
     Attributes:
-        spec: What was judged.
+        spec: Spec of the selector.
         rows: Number of rows.
-        k: Examples chosen for each.
-        gold_at_1: Share of rows whose output is that of the best example.
-        gold_at_k: Share of rows whose output is among the chosen.
-        overlap: Mean over rows of the best Jaccard likeness of a chosen output's words to the row's.
-        label_spread: Mean number of different outputs among the chosen.
-        tokens: Mean number of words and punctuation marks that the chosen take in a prompt.
-        milliseconds: Median time of choosing for one row.
-        leaked: Rows that a chosen example repeats, but for case and punctuation.
+        k: Number of examples selected for each row.
+        gold_at_1: Share of rows whose output equals that of the best example.
+        gold_at_k: Share of rows whose output equals that of a selected example.
+        overlap: Mean over rows of the highest Jaccard similarity between the words of a selected output and the row's.
+        label_spread: Mean number of different outputs among the selected examples.
+        tokens: Mean number of words and punctuation marks of the selected examples in a prompt.
+        milliseconds: Median time of a selection for one row.
+        leaked: Number of rows whose input equals that of a selected example, ignoring case and punctuation.
     """
 
     spec: str
@@ -50,19 +50,19 @@ class SelectorReport:
 
 
 def report(selector: Selecting, dev: Sequence[AnyExample], *, k: int = 8, spec: str = "") -> SelectorReport:
-    """Judge a selector.
+    """Evaluate a selector.
 
     Args:
         selector: The selector.
-        dev: Rows with their right outputs, which are not in its pool.
-        k: How many examples are chosen for each.
-        spec: What it is called in the report.
+        dev: Rows with their correct outputs, which are not in the pool.
+        k: Number of examples to select for each row.
+        spec: Name of the selector in the report.
 
     Returns:
         The report.
 
     Raises:
-        EmptyPoolError: If there is no row.
+        EmptyPoolError: If there are no rows.
     """
     rows = [read_example(row, f"dev[{place}]", selector.source.pool.output) for place, row in enumerate(dev)]
     if not rows:
@@ -91,6 +91,6 @@ def report(selector: Selecting, dev: Sequence[AnyExample], *, k: int = 8, spec: 
 
 
 def _likeness(output: str, expected: str) -> float:
-    """Jaccard likeness of words; the same text is as like as can be, also where it has none."""
+    """Return the Jaccard similarity of the words of two outputs; 1 for equal outputs, even without words."""
     one, other = set(words(output)), set(words(expected))
     return 1.0 if output == expected else len(one & other) / max(1, len(one | other))

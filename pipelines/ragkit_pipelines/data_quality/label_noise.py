@@ -26,7 +26,7 @@ class Suspect:
 
     Attributes:
         index: Index of the row.
-        given: Its label.
+        given: The label of the row.
         predicted: The most probable label according to a classifier that was not trained on the row.
         confidence: Probability of the given label according to this classifier.
     """
@@ -117,5 +117,5 @@ def _out_of_fold(texts: Sequence[str], given: NDArray[Any], folds: int, seed: in
 
 
 def _tokens(text: str) -> list[str]:
-    """The words and punctuation marks of a text; in other scripts than the Latin one, the words that selectors see."""
+    """Return the words and punctuation marks of an ASCII text, or the words of any other text as selectors see them."""
     return _ASCII_TOKEN.findall(text) if text.isascii() else words(text) or text.split()

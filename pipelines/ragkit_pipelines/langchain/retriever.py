@@ -1,4 +1,4 @@
-"""A LangChain retriever whose ``batch`` and ``abatch`` are one search."""
+"""A LangChain retriever whose ``batch`` and ``abatch`` run one search for all queries."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ _Found = list[Document] | Exception
 
 
 class RagkitRetriever(VectorStoreRetriever):
-    """Documents for a query, from an index, a vector store or any retriever of ragkit; arguments are checked.
+    """Retrieves documents from an index, a vector store or any retriever of ragkit; arguments are checked.
 
-    What `search_kwargs` says holds for every call, and what a call says goes before it: ``invoke(query, k=2)``.
+    `search_kwargs` applies to every call; arguments of a call, as in ``invoke(query, k=2)``, take precedence.
 
     Attributes:
-        vectorstore: The `RagkitVectorStore` that is searched.
-        index: The `Index` that is searched instead; add documents to it with `Index.add`.
-        retriever: What is asked instead: anything with ``retrieve(queries, k, *, where)`` that gives lists of `Hit`.
-        k: How many documents.
+        vectorstore: The `RagkitVectorStore` to search.
+        index: The `Index` to search instead; add documents to it with `Index.add`.
+        retriever: The retriever to use instead: any object with ``retrieve(queries, k, *, where)`` that returns lists
+            of `Hit`.
+        k: Number of documents.
         search_type: ``"similarity"``, ``"similarity_score_threshold"`` or ``"mmr"``.
         search_kwargs: ``k``, ``filter``, ``score_threshold``, ``fetch_k``, ``lambda_mult``.
 
@@ -111,16 +112,16 @@ class RagkitRetriever(VectorStoreRetriever):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[list[Document]]:
-        """Find documents for many queries in one search; callbacks are told of each query.
+        """Retrieve documents for many queries in one search; callbacks are called for each query.
 
         Args:
             inputs: The queries.
-            config: One for all, or one a query.
-            return_exceptions: Whether to give an error in the place of what failed, instead of raising it.
-            **kwargs: What a single call takes, such as ``k`` and ``filter``.
+            config: One configuration for all queries, or one per query.
+            return_exceptions: Whether to return an error as the result of a query that failed, instead of raising it.
+            **kwargs: The arguments of a single call, such as ``k`` and ``filter``.
 
         Returns:
-            For each query its documents.
+            The documents of each query.
         """
         options = self._options(kwargs)
         managers = [
@@ -131,7 +132,7 @@ class RagkitRetriever(VectorStoreRetriever):
         ]
         try:
             found: list[_Found] = list(self._find(inputs, options)) if inputs else []
-        except Exception as error:  # noqa: BLE001 - one query's error must not be that of the others
+        except Exception as error:  # noqa: BLE001 - the error of one query must not affect the others
             found = [error]
             if len(inputs) > 1:
                 found = [self._find_or_error(query, options) for query in inputs]
@@ -151,7 +152,7 @@ class RagkitRetriever(VectorStoreRetriever):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[list[Document]]:
-        """`batch` without blocking the event loop."""
+        """Retrieve documents like `batch`, without blocking the event loop."""
         options = self._options(kwargs)
         managers = [
             await cast("AsyncCallbackManager", self._configured(AsyncCallbackManager, each)).on_retriever_start(
@@ -161,7 +162,7 @@ class RagkitRetriever(VectorStoreRetriever):
         ]
         try:
             found: list[_Found] = list(await self._afind(inputs, options)) if inputs else []
-        except Exception as error:  # noqa: BLE001 - one query's error must not be that of the others
+        except Exception as error:  # noqa: BLE001 - the error of one query must not affect the others
             found = [error]
             if len(inputs) > 1:
                 found = [await asyncio.to_thread(self._find_or_error, query, options) for query in inputs]
@@ -172,7 +173,7 @@ class RagkitRetriever(VectorStoreRetriever):
                 await manager.on_retriever_end(result)
         return results_or_raise(found, return_exceptions=return_exceptions)
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    # -- implementation ------------------------------------------------------------------------------------------------
 
     def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         _check_options(self.search_type, given)
@@ -199,7 +200,7 @@ class RagkitRetriever(VectorStoreRetriever):
     def _find_or_error(self, query: str, options: Mapping[str, Any]) -> _Found:
         try:
             return self._find([query], options)[0]
-        except Exception as error:  # noqa: BLE001 - handed to who asked
+        except Exception as error:  # noqa: BLE001 - returned to the caller
             return error
 
     def _configured(

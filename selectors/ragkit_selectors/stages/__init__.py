@@ -1,1 +1,1 @@
-"""Stages behind a selector: filters, diversity, coverage, reranking and prompt order."""
+"""Stages that process the ranking of a selector: filters, diversity, coverage, reranking and prompt order."""

@@ -1,7 +1,8 @@
-"""The contract between a selector and the stages behind it: each asks the one before for its best candidates.
+"""The interface between a selector and its stages: each stage requests the best candidates from the previous one.
 
-A stage is called with ``before``, a function that gives the n best candidates of what stands before it, fewer only
-where there are no more. So a stage that drops candidates asks again for more, and stages fit in any order.
+A stage is called with ``before``, a function that returns the n best candidates of the previous stage or selector, or
+all of them if there are fewer. A stage that drops candidates can therefore request more, and stages can be combined in
+any order.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ Before = Callable[[int], Candidates]
 
 @dataclass(slots=True)
 class Asked:
-    """One query on its way through the stages.
+    """The state of one query while the stages process it.
 
     Attributes:
-        query: What was asked, as it was given.
-        text: The part of it that is searched.
+        query: The original query.
+        text: The part of the query that is searched.
         source: The selector that ranked the pool.
-        barred: bool[n], rows that may not be chosen; None where all may.
-        found: The candidates that the source has given so far.
-        exhausted: Whether there are no more.
-        dropped: Rows that a stage left out, with the reason.
-        tokens: Tokens that the chosen examples take, once a stage has counted them.
-        pinned: How many of the last candidates stand at the head of the prompt whatever is asked.
-        ordered: Whether the candidates stand as they should in the prompt.
-        ranks: The place of each candidate among the best, where they do.
+        barred: bool[n], rows that must not be selected; None if all may be.
+        found: The candidates that the source has returned so far.
+        exhausted: Whether the source has no more candidates.
+        dropped: Rows that a stage dropped, with the reason.
+        tokens: Number of tokens of the selected examples; None until a stage has counted them.
+        pinned: Number of candidates at the end that are pinned to the beginning of the prompt.
+        ordered: Whether the candidates are in the order of the prompt.
+        ranks: The rank of each candidate by score if they are in the order of the prompt.
     """
 
     query: str | Fields
@@ -55,29 +56,29 @@ class Asked:
     ranks: Sequence[int] | None = None
 
     def best(self, n: int) -> Candidates:
-        """The n best candidates of the source."""
+        """Return the n best candidates of the source."""
         if n > len(self.found) and not self.exhausted:
             (self.found,) = self.source._best([self.text], n, self.barred)
             self.exhausted = len(self.found) < n
         return self.found if n >= len(self.found) else self.found.take(slice(0, n))
 
     def entry(self, row: int) -> Entry:
-        """The entry of a row."""
+        """Return the entry of a row."""
         return self.source.pool[row]
 
     def examples(self, candidates: Candidates) -> list[Example]:
-        """The examples of some candidates, in their order."""
+        """Return the examples of some candidates, in the same order."""
         return [self.entry(row).example for row in candidates.rows.tolist()]
 
 
 @runtime_checkable
 class Stage(Protocol):
-    """Chooses among candidates, drops some or orders them."""
+    """A step that selects, drops or orders candidates."""
 
     def fetch(self, n: int) -> int:
-        """How many candidates it will want at first, to give n of them."""
+        """Return the number of candidates that the stage requests first in order to return n."""
         ...
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Give n candidates, fewer only where there are no more that it lets through."""
+        """Return n candidates, or fewer if no more candidates pass."""
         ...

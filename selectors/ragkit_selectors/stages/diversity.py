@@ -1,6 +1,7 @@
-"""Choosing a set greedily: determinants and coverage. Arrays in, places out; `ragkit.mmr` is of the same kind.
+"""Greedy selection of sets by determinants and by coverage.
 
-m candidates, d dimensions, t parts of a query.
+Like `ragkit.mmr`, the functions take arrays and return indices. Notation for shapes: m candidates, d dimensions,
+t parts of a query.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ from ragkit.pairwise import inner_products
 
 
 def dpp(query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, scale: float = 0.1) -> NDArray[np.intp]:
-    """The greedy maximum of a determinantal point process (arXiv 1709.05135) over CEIL's kernel (arXiv 2302.05698).
+    """Select vectors by greedy MAP inference of a determinantal point process (arXiv 1709.05135).
 
-    Relevance r = (cosine + 1) / 2 becomes quality exp((r - max r) / (2 scale)); the kernel is quality x likeness x
-    quality. When nothing adds to the determinant any more, the most relevant of the rest follow.
+    The kernel is that of CEIL (arXiv 2302.05698): relevance r = (cosine + 1) / 2 becomes quality
+    exp((r - max r) / (2 scale)), and the kernel is quality x similarity x quality. When no vector increases the
+    determinant, the most relevant of the remaining ones follow.
 
     Args:
         query: f64[d], of length 1 or 0.
-        vectors: f64[m, d], of length 1 or 0.
-        k: How many, 0 or more.
-        scale: The smaller, the more relevance counts, above 0.
+        vectors: f64[m, d], rows of length 1 or 0.
+        k: Number of vectors to select, 0 or more.
+        scale: Smaller values give more weight to relevance; above 0.
 
     Returns:
-        intp[min(k, m)], different places in the order of choice.
+        intp[min(k, m)], distinct indices in the order of selection.
     """
     count = min(k, len(vectors))
-    relevance = (inner_products(vectors, query) + 1) / 2  # ranks what no longer adds anything
+    relevance = (inner_products(vectors, query) + 1) / 2  # also ranks the vectors that do not increase the determinant
     quality = np.exp((relevance - relevance.max(initial=0)) / (2 * scale)) if len(vectors) else relevance
     left = quality**2 * ((np.einsum("md,md->m", vectors, vectors) + 1) / 2)
     rows = np.empty((count, len(vectors)))  # of the incomplete Cholesky factor
@@ -50,17 +52,17 @@ def dpp(query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, scale:
 
 
 def cover(parts: NDArray[np.float64], k: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Cover every part of a query as well as any candidate does (arXiv 2305.14907).
+    """Select candidates that together cover all parts of a query as well as possible (arXiv 2305.14907).
 
-    The next is the one with which the sum over parts of the best value so far grows most. When none makes it grow, a
-    new cover is begun.
+    Each step selects the candidate that increases the sum over parts of the best value so far the most. When no
+    candidate increases it, a new cover begins.
 
     Args:
         parts: f64[m, t], how well each candidate covers each part.
-        k: How many, 0 or more.
+        k: Number of candidates to select, 0 or more.
 
     Returns:
-        intp[min(k, m)], different places in the order of choice, and f64 of as many, what each brought to its cover.
+        The distinct indices in the order of selection, intp[min(k, m)], and the gain of each, f64[min(k, m)].
     """
     count = min(k, len(parts))
     places, gains = np.empty(count, dtype=np.intp), np.empty(count)
@@ -90,16 +92,16 @@ def _worth(
 def bsr_contributions(
     query: NDArray[np.float32], tokens: Sequence[NDArray[np.float32]], weights: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """How well each candidate covers each token of a query: BERTScore recall in parts (arXiv 2305.14907).
+    """Compute how well each candidate covers each token of a query: the terms of BERTScore recall (arXiv 2305.14907).
 
     Args:
-        query: f32[t, d], the query's tokens, of length 1.
-        tokens: For each candidate f32[*, d], of length 1.
-        weights: f64[t], what each token of the query weighs; evenly if None.
+        query: f32[t, d], the tokens of the query, of length 1.
+        tokens: The tokens of each candidate, f32[*, d], of length 1.
+        weights: f64[t], the weight of each token of the query; 1 / t if None.
 
     Returns:
-        f64[m, t], weight times the cosine of the nearest token, negative where even that one points away, as in the
-        paper; 0 for a candidate without tokens.
+        f64[m, t], weight times the cosine of the nearest token, which may be negative, as in the paper; 0 for a
+        candidate without tokens.
     """
     count = len(query)
     if weights is None:

@@ -1,4 +1,4 @@
-"""Stages that choose a set: examples that are like the query and unlike each other, or that cover it together."""
+"""Stages that select sets of examples: similar to the query but different from each other, or covering the query."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ def _check_fetch(fetch_k: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Mmr:
-    """Maximal marginal relevance: likeness to the query, less likeness to what is chosen already.
+    """Maximal marginal relevance: similarity to the query, minus similarity to the examples already selected.
 
-    Cosines of embeddings behind an embedding selector, else of TF-IDF vectors.
+    Similarities are cosines of embeddings after an embedding selector, otherwise cosines of TF-IDF vectors.
 
     Attributes:
-        trade_off: 1 for likeness to the query alone, 0 for unlikeness alone (lambda in arXiv 2211.13892).
-        fetch_k: How many candidates are looked at.
+        trade_off: Weight of relevance: 1 for similarity to the query only, 0 for diversity only (lambda in arXiv
+            2211.13892).
+        fetch_k: Number of candidates.
     """
 
     trade_off: float = 0.7
@@ -48,11 +49,11 @@ class Mmr:
         _check_fetch(self.fetch_k)
 
     def fetch(self, n: int) -> int:
-        """At least `fetch_k`."""
+        """Return at least `fetch_k`."""
         return max(n, self.fetch_k)
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Choose n."""
+        """Select n candidates."""
         found = before(self.fetch(n))
         query, vectors = asked.source._vectors(asked.text, found.rows)
         places, penalties = mmr(query, vectors, n, self.trade_off)
@@ -61,11 +62,11 @@ class Mmr:
 
 @dataclass(frozen=True, slots=True)
 class Dpp:
-    """The likeliest subset of a determinantal point process, found greedily (CEIL, arXiv 2302.05698).
+    """The most probable subset of a determinantal point process, found greedily (CEIL, arXiv 2302.05698).
 
     Attributes:
-        scale: The smaller, the more likeness to the query counts against diversity.
-        fetch_k: How many candidates are looked at.
+        scale: Smaller values give more weight to similarity to the query than to diversity.
+        fetch_k: Number of candidates.
     """
 
     scale: float = 0.1
@@ -77,11 +78,11 @@ class Dpp:
         _check_fetch(self.fetch_k)
 
     def fetch(self, n: int) -> int:
-        """At least `fetch_k`."""
+        """Return at least `fetch_k`."""
         return max(n, self.fetch_k)
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Choose n."""
+        """Select n candidates."""
         found = before(self.fetch(n))
         query, vectors = asked.source._vectors(asked.text, found.rows)
         return found.take(dpp(query, vectors, n, self.scale))
@@ -91,12 +92,12 @@ class Dpp:
 class Coverage:
     """Examples that together cover every part of the query, as compositional tasks need (arXiv 2305.14907).
 
-    Set-BM25 by default: the parts are words. With an embedder that has ``embed_tokens`` it is Set-BSR: the parts are
-    the query's token embeddings, each as well covered as its nearest token in an example.
+    By default, this is Set-BM25: the parts are words. With an embedder that has ``embed_tokens``, it is Set-BSR: the
+    parts are the token embeddings of the query, each covered by the nearest token of an example.
 
     Attributes:
         embedder: An embedder or its spec; None for words.
-        fetch_k: How many candidates are looked at.
+        fetch_k: Number of candidates.
     """
 
     embedder: str | Embedder | None = None
@@ -107,11 +108,11 @@ class Coverage:
         _check_fetch(self.fetch_k)
 
     def fetch(self, n: int) -> int:
-        """At least `fetch_k`."""
+        """Return at least `fetch_k`."""
         return max(n, self.fetch_k)
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Choose n."""
+        """Select n candidates."""
         found = before(self.fetch(n))
         parts = self._words(asked, found) if self.embedder is None else self._embedded(asked, found)
         places, gains = cover(parts, n)
@@ -129,7 +130,7 @@ class Coverage:
                 f"embedder {embedder.name!r} has no `embed_tokens`; use Coverage() for words, or another embedder"
             )
         texts = [asked.entry(row).text for row in found.rows.tolist()]
-        # Held here, for another thread may empty what is kept.
+        # A local copy, because another thread may clear the cache.
         known = {text: held for text in (asked.text, *texts) if (held := self._tokens.get(text)) is not None}
         new = sorted({asked.text, *texts} - known.keys())
         embedded = dict(zip(new, embedder.embed_tokens(new), strict=True))
@@ -142,11 +143,11 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class LabelNearest:
-    """One example of each label in turn: the labels ordered by their best example, then the second ones.
+    """The best example of each label, with labels ordered by their best example; then the second best, and so on.
 
     Attributes:
-        label: ``"output"``, or the metadata entry that holds the label.
-        fetch_k: How many candidates are looked at.
+        label: ``"output"``, or the metadata entry that contains the label.
+        fetch_k: Number of candidates.
     """
 
     label: str = "output"
@@ -156,35 +157,35 @@ class LabelNearest:
         _check_fetch(self.fetch_k)
 
     def fetch(self, n: int) -> int:
-        """At least `fetch_k`."""
+        """Return at least `fetch_k`."""
         return max(n, self.fetch_k)
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Choose n."""
+        """Select n candidates."""
         return _in_turn(asked, before(self.fetch(n)), self.label, n)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelBalanced:
-    """As many examples of each label of the pool as k allows, the most similar ones of each.
+    """The most similar examples of each label, in equal numbers over all labels of the pool as far as k allows.
 
     Attributes:
-        label: ``"output"``, or the metadata entry that holds the label.
+        label: ``"output"``, or the metadata entry that contains the label.
     """
 
     label: str = "output"
 
     def fetch(self, n: int) -> int:  # noqa: ARG002 - as the contract has it
-        """All there are."""
+        """Return a number that requests all candidates."""
         return maxsize
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Choose n."""
+        """Select n candidates."""
         return _in_turn(asked, before(self.fetch(n)), self.label, n)
 
 
 def label_of(example: Example, label: str) -> str:
-    """The label of an example.
+    """Return the label of an example.
 
     Args:
         example: The example.
@@ -194,7 +195,7 @@ def label_of(example: Example, label: str) -> str:
         The label as text.
 
     Raises:
-        InvalidInputError: If the example has no such entry.
+        InvalidInputError: If the example does not have the entry.
     """
     if label == "output":
         return example.output

@@ -1,4 +1,4 @@
-"""Stages that leave examples out: leaks and duplicates, what is not like the query, and what does not fit."""
+"""Stages that drop examples: leaks and duplicates, dissimilar examples, and examples that exceed a token limit."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _PIECE = re.compile(r"\w+|[^\w\s]")
 
 
 def count_pieces(text: str) -> int:
-    """Count words and punctuation marks, somewhat fewer than a model's tokens.
+    """Count words and punctuation marks, which are usually somewhat fewer than the tokens of a model.
 
-    In scripts without spaces, each character counts.
+    In scripts without spaces, each character counts as a word.
 
     Returns:
-        Their number.
+        The number of words and punctuation marks.
     """
     return len(_PIECE.findall(spaced(text)))
 
 
 class _Sieve(ABC):
-    """A stage that lets candidates through or not, and asks for more until it has enough."""
+    """A stage that drops candidates, and requests more until enough have passed."""
 
     __slots__ = ()
 
     def fetch(self, n: int) -> int:
-        """A few more than asked for."""
+        """Return slightly more than n."""
         return n + 8
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Let n through."""
+        """Return the first n candidates that pass."""
         fetch = self.fetch(n)
         while True:
             found = before(fetch)
@@ -53,17 +53,18 @@ class _Sieve(ABC):
 
     @abstractmethod
     def _sift(self, asked: Asked, found: Candidates, n: int) -> list[int]:
-        """The places of the first n candidates that pass; the reasons of the others go to ``asked.dropped``."""
+        """Return the indices of the first n candidates that pass; add reasons for the others to ``asked.dropped``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard(_Sieve):
-    """Leave out the query itself, what is nearly the query, and duplicates among the chosen.
+    """Drops examples that are duplicates or near-duplicates of the query or of a selected example.
 
-    Texts are compared without case and punctuation, nearly the same ones by the Jaccard likeness of their words.
+    Texts that differ only in case and punctuation are duplicates. Near-duplicates are found by the Jaccard similarity
+    of their words.
 
     Attributes:
-        near: Likeness from which two texts are nearly the same; None to leave out only what is the same.
+        near: Minimum similarity of near-duplicates; None to drop only duplicates.
     """
 
     near: float | None = 0.9
@@ -101,12 +102,12 @@ class Guard(_Sieve):
 
 @dataclass(frozen=True, slots=True)
 class MinScore(_Sieve):
-    """Leave out what is not like the query; fewer examples, or none, may be left.
+    """Drops examples that are not similar to the query; fewer than k examples, or none, may remain.
 
     Attributes:
-        score: The least score of the selector itself.
-        jaccard: The least Jaccard likeness of folded words, behind any selector.
-        cosine: The least cosine, behind an embedding selector or a hybrid with one.
+        score: Minimum score of the selector.
+        jaccard: Minimum Jaccard similarity of normalised words; works with any selector.
+        cosine: Minimum cosine; requires an embedding selector or a hybrid selector that contains one.
     """
 
     score: float | None = None
@@ -130,7 +131,7 @@ class MinScore(_Sieve):
             low = [(name, got[place], bound) for name, (got, bound) in values.items() if not got[place] >= bound]
             if not low:
                 kept.append(place)
-            elif place < n:  # what would have been chosen; the reasons of thousands of others help nobody
+            elif place < n:  # reasons only for examples that would have been selected, not for thousands of others
                 asked.dropped[int(found.rows[place])] = f"{low[0][0]} {low[0][1]:.3f} is below {low[0][2]}"
         return kept
 
@@ -152,13 +153,13 @@ class MinScore(_Sieve):
 
 @dataclass(frozen=True, slots=True)
 class TokenLimit:
-    """Leave out what does not fit into a number of tokens, and go on with the next; the sum is in `Selection.tokens`.
+    """Drops examples that would exceed a token limit, and continues with the next; `Selection.tokens` is the sum.
 
     Attributes:
-        limit: Tokens that all chosen examples may take together, as the template renders them.
-        counter: A function from text to a number of tokens, a model or its spec; ``"words"`` counts words and
-            punctuation marks, somewhat fewer than a model's tokens.
-        template: How examples become text.
+        limit: Maximum number of tokens of all selected examples together, as the template renders them.
+        counter: A function that returns the number of tokens of a text, a model, or the spec of a model; ``"words"``
+            counts words and punctuation marks, which are usually somewhat fewer than the tokens of a model.
+        template: Format of the examples.
     """
 
     limit: int = 1000
@@ -170,11 +171,11 @@ class TokenLimit:
             raise InvalidInputError(f"`limit` must be a whole number, 0 or more; got {self.limit!r}")
 
     def fetch(self, n: int) -> int:
-        """Four times as many."""
+        """Return four times n."""
         return 4 * n
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Let through what fits, out of four times as many candidates as asked for."""
+        """Return up to n candidates that fit, out of the 4n best ones."""
         found, count, used = before(self.fetch(n)), self._count(), 0
         kept: list[int] = []
         for place, example in enumerate(asked.examples(found)):

@@ -1,4 +1,4 @@
-"""Stages for the order in the prompt: how the chosen examples stand, and which always stand first."""
+"""Stages for the order of the examples in the prompt, and for pinned examples at its beginning."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _ENOUGH_TO_GROUP = 6
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Put the examples into the order in which they stand in the prompt; the last stage.
+    """Puts the examples into the order of the prompt; must be the last stage.
 
-    Gives a `GroupedLabelsWarning` where six examples or more stand grouped by label, which costs accuracy
-    (banking77, 1,500 examples: .881 shuffled, .327 grouped; arXiv 2405.00200).
+    Issues a `GroupedLabelsWarning` if six or more examples are grouped by label, which reduces accuracy (banking77,
+    1,500 examples: .881 shuffled, .327 grouped; arXiv 2405.00200).
 
     Attributes:
-        order: ``"similar_last"`` (next to the query), ``"similar_first"`` or ``"shuffled"``.
-        seed: Seed of the shuffle, which is the same for the same query.
+        order: ``"similar_last"`` (the most similar example is next to the query), ``"similar_first"`` or
+            ``"shuffled"``.
+        seed: Seed of the shuffle, which is the same for equal queries.
     """
 
     order: Literal["similar_last", "similar_first", "shuffled"] = "similar_last"
@@ -38,11 +39,11 @@ class Order:
             raise InvalidInputError(f"`order` must be one of {_ORDERS}, got {self.order!r}")
 
     def fetch(self, n: int) -> int:
-        """As many."""
+        """Return n."""
         return n
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Order n."""
+        """Return n candidates in the order of the prompt."""
         found = before(n)
         free = list(range(len(found) - asked.pinned))
         pinned = list(range(len(found) - 1, len(free) - 1, -1))
@@ -71,10 +72,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """Examples that stand first in every prompt, so that a prompt cache holds them; the rest of k is chosen anew.
+    """Puts fixed examples at the beginning of every prompt, where a prompt cache can reuse them.
+
+    The remaining examples, up to k, are selected for each query.
 
     Attributes:
-        ids: Their ids, in the order of the prompt.
+        ids: The ids of the pinned examples, in the order of the prompt.
     """
 
     ids: tuple[str, ...]
@@ -85,11 +88,11 @@ class Pinned:
         object.__setattr__(self, "ids", tuple(ids))
 
     def fetch(self, n: int) -> int:
-        """As many, and a pinned one may be among them."""
+        """Return n plus the number of pinned examples, which may be among the candidates."""
         return n + len(self.ids)
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Choose what the pinned ones leave room for."""
+        """Return the pinned examples together with the best other candidates, n in total."""
         rows: list[int] = []
         for name in self.ids:
             row = asked.source.pool.row(name)
@@ -101,7 +104,7 @@ class Pinned:
         found = before(n + len(self.ids))
         found = found.take(np.flatnonzero(~np.isin(found.rows, rows))[: n - len(rows)])
         asked.pinned = len(rows)
-        backwards = np.array(rows[::-1], dtype=np.intp)  # a selection stands best first, a prompt the other way
+        backwards = np.array(rows[::-1], dtype=np.intp)  # selections are best first, prompts are best last
         nothing, unknown = np.zeros(len(rows)), np.full(len(rows), np.nan)
         return Candidates(
             np.concatenate([found.rows, backwards]),

@@ -1,4 +1,4 @@
-"""A stage that lets a model judge the candidates."""
+"""A stage that reranks the candidates by a model."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Rerank:
-    """Order candidates by a model's score; with a language model, by how likely the query is after the example.
+    """Reranks candidates by the score of a model.
 
-    That likelihood needs no answer and ranks prompts well (arXiv 2212.04037).
+    The score of a language model is the likelihood of the query after the example, which needs no answer and ranks
+    prompts well (arXiv 2212.04037).
 
     Attributes:
-        score: A language model, or a function of prompts and answers, one answer for each prompt, to f64[n], higher for
-            better. It gets rendered examples and the rendered query; a cross-encoder fits too.
-        fetch_k: How many candidates are judged.
-        template: How examples and query become text.
+        score: A language model, or a function of n prompts and n continuations that returns f64[n], higher for better.
+            The function receives rendered examples and the rendered query; it may also be a cross-encoder.
+        fetch_k: Number of candidates to score.
+        template: Format of the examples and the query.
     """
 
     score: LanguageModel | Score
@@ -42,15 +43,15 @@ class Rerank:
             raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {self.fetch_k!r}")
 
     def fetch(self, n: int) -> int:
-        """At least `fetch_k`."""
+        """Return at least `fetch_k`."""
         return max(n, self.fetch_k)
 
     def take(self, asked: Asked, before: Before, n: int) -> Candidates:
-        """Choose the n that the model likes best."""
+        """Return the n candidates with the highest score."""
         found = before(self.fetch(n))
         prompts = [self.template.head + self.template.render_example(example) for example in asked.examples(found)]
         query = self.template.render_query(asked.query)
-        if isinstance(self.score, LanguageModel):  # the query is a continuation of the example, so no chat turns
+        if isinstance(self.score, LanguageModel):  # no chat turns, because the query continues the example
             scores = self.score.score([Prompt(text, form="text") for text in prompts], [query])[:, 0]
         else:
             scores = np.asarray(self.score(prompts, [query] * len(prompts)), dtype=np.float64)

@@ -119,3 +119,16 @@ def test_columns_without_a_name_are_ignored(tmp_path):
     path = tmp_path / "from_a_spreadsheet.csv"
     path.write_text("input,output,,\na,x,,\nb,y,,\n")
     assert [(row["input"], row["output"]) for row in read_objects(path)] == [("a", "x"), ("b", "y")]
+
+
+@pytest.mark.parametrize(("strategies", "code"), [("majority,zero-shot", 1), ("zero-shot", 2)])
+def test_a_failed_strategy_is_named_and_sets_the_exit_code(data, tmp_path, strategies, code):
+    """A replay model without recorded completions knows none of these prompts."""
+    recorded = tmp_path / "recorded.jsonl"
+    recorded.write_text("")
+    done = run("compare", "--data", data, "--input", "text", "--output", "topic", "--strategies", strategies,
+               "--model", f"replay:{recorded}", "--sizes", "all", "--out", tmp_path / "out")  # fmt: skip
+    assert done.returncode == code
+    (failure,) = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert failure.startswith("failed: zero-shot, pool 16: ")
+    assert (tmp_path / "out" / "results.json").is_file()

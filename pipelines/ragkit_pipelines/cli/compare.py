@@ -200,16 +200,20 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
         prices=None if request.prices is None else PriceRange.load(request.prices),
         notes={"request": stored.model_dump_json()},
     )  # fmt: skip
-    show_comparison(result, as_json=as_json)
     if request.model is None and any(row.prompt_tokens for row in result.results.rows):
         typer.echo(
             f"--model was not given, so {default_model()} was used: a small model, which says little about large ones.",
             err=True,
         )
+    show_comparison(result, as_json=as_json)
 
 
 def show_comparison(result: Comparison, *, as_json: bool) -> None:
-    """Print a new comparison, and write its HTML report if the extra ``report`` is installed."""
+    """Print a new comparison, and write its HTML report if the extra ``report`` is installed.
+
+    Raises:
+        typer.Exit: If strategies failed, after their errors were printed: with code 2 if all did, otherwise 1.
+    """
     page = None
     if result.folder and is_installed("jinja2") and is_installed("matplotlib"):
         page = result.folder / "report.html"
@@ -217,10 +221,15 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
             page.write_text(result.html(), encoding="utf-8")
     if as_json:
         typer.echo(result.results.model_dump_json(indent=1))
-        return
-    shown = _print(result.results)
-    if result.folder:
-        shown.print(f"Written to {result.folder / 'results.json'}" + (f" and {page}" if page else ""))
+    else:
+        shown = _print(result.results)
+        if result.folder:
+            shown.print(f"Written to {result.folder / 'results.json'}" + (f" and {page}" if page else ""))
+    failed = [row for row in result.results.rows if row.error]
+    for row in failed:
+        typer.echo(f"failed: {row.strategy}, pool {row.size}: {row.error}", err=True)
+    if failed:
+        raise typer.Exit(2 if len(failed) == len(result.results.rows) else 1)
 
 
 def _print(results: Results) -> Console:

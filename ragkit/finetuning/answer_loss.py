@@ -27,8 +27,8 @@ _LEAST_SAVED = {"cpu": 64, "cuda": 4096}
 def add_answer_loss(model: Any) -> None:
     """Add a forward pass to a model that returns the loss of each learned token.
 
-    It is called with ``labels`` and ``own``, the number of positions at the end of the rows that differ between rows.
-    All earlier positions must be equal in all rows and must not be learned. Rows with at most ``own`` tokens are
+    It is called with ``labels`` and ``own``, the number of positions at the end of the rows that are computed for each
+    row. All earlier positions must be equal in all rows and must not be learned. Rows with at most ``own`` tokens are
     computed completely. The result is float32[m], the loss of each of the m labels in the order of the rows. This is
     part of the model's forward pass so that it also works inside the wrappers of accelerate and of PEFT, which prepends
     soft prompts to the rows.

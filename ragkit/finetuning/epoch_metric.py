@@ -29,7 +29,7 @@ class EpochMetric:
     answer_score: Callable[[Any], float] | None = None
 
     def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
-        """Add the score of the answers to the trainer's own metrics.
+        """Run the trainer's evaluation and add the score of the answers to its metrics.
 
         Returns:
             The output of the trainer's evaluation.

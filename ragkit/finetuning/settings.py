@@ -53,7 +53,7 @@ class Settings:
     seed: int = 0
     peft_config: Any = None
     trainer_config: Mapping[str, object] = field(default_factory=dict)
-    watched: bool = False  # whether `eval` is given
+    watched: bool = False  # whether `eval` is not None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

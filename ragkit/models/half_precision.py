@@ -57,7 +57,7 @@ class HalfPrecision:
                 layer.__dict__.pop("forward", None)
 
     def release(self) -> None:
-        """Free the prepared products; the next use prepares them again."""
+        """Free the prepared products, which are prepared again at the next use."""
         self._products, self._weights = [], []
 
 

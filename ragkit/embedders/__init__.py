@@ -1,4 +1,4 @@
-"""Embedders: texts to vectors. `load_embedder` turns a name into one."""
+"""Embedders, which convert texts to vectors. `load_embedder` loads an embedder from a spec."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ if TYPE_CHECKING:
 
 
 def load_embedder(embedder: str | Embedder | object, *, dtype: str = "float32") -> Embedder:
-    """Return the embedder that a spec stands for; an embedder is returned as it is.
+    """Load an embedder from a spec; an embedder is returned unchanged.
 
     Args:
-        embedder: ``"minilm"`` (all-MiniLM-L6-v2, offline where the extra ``offline`` is installed), ``"st:"`` and a hub
-            id or folder of sentence-transformers, either of them after ``"onnx:"`` to have ONNX Runtime compute it on
-            the CPU, ``"hash:384"``, which needs no model, or a LangChain ``Embeddings``.
-        dtype: Precision of a neural embedder's weights, ``"float32"``, ``"bfloat16"`` or ``"float16"``; after
-            ``"onnx:"`` only ``"float32"``.
+        embedder: An embedder, a LangChain ``Embeddings`` or a spec: ``"minilm"`` (all-MiniLM-L6-v2, offline if the
+            extra ``offline`` is installed), ``"st:"`` followed by a hub id or folder of a sentence-transformers model,
+            either of them with the prefix ``"onnx:"`` to run on the CPU with ONNX Runtime, or ``"hash:384"``, which
+            does not need a model.
+        dtype: Precision of a neural embedder's weights: ``"float32"``, ``"bfloat16"`` or ``"float16"``; with
+            ``"onnx:"``, only ``"float32"``.
 
     Returns:
         An embedder.
 
     Raises:
         UnknownSpecError: If no embedder has this name.
-        InvalidInputError: If it is neither a spec nor an embedder, or the part after the colon makes no sense.
+        InvalidInputError: If the argument is not a spec or an embedder, or the part after the colon is invalid.
     """
     if not isinstance(embedder, str):
         return _from_object(embedder)
@@ -41,7 +42,7 @@ def load_embedder(embedder: str | Embedder | object, *, dtype: str = "float32") 
 
 
 def _from_object(embedder: object) -> Embedder:
-    # Not isinstance(embedder, Embedder): that would ask for `dim`, which loads a model.
+    # Not isinstance(embedder, Embedder), which would access `dim` and load a model.
     if callable(getattr(embedder, "embed_documents", None)):
         if callable(getattr(embedder, "embed_queries", None)):
             return cast("Embedder", embedder)

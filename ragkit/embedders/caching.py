@@ -1,4 +1,4 @@
-"""An embedder that computes every document once."""
+"""An embedder that caches document embeddings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ragkit.text import refuse_bare_string
 
 
 class RememberingEmbedder:
-    """Keeps the document vectors of another embedder in memory, for as long as it lives.
+    """A wrapper that caches the document embeddings of another embedder in memory.
 
-    Several indexes over one pool then cost one embedding. Queries are embedded each time, so that times measured with
-    it are those that a user would wait.
+    Several indexes of one pool then embed each document only once. Queries are not cached, so that measured query times
+    are realistic.
 
     Examples:
         >>> from ragkit.embedders import HashingEmbedder
@@ -31,21 +31,21 @@ class RememberingEmbedder:
 
     @property
     def name(self) -> str:
-        """The spec of the other embedder."""
+        """The spec of the wrapped embedder."""
         return self.embedder.name
 
     @property
     def fingerprint(self) -> str:
-        """That of the other embedder, which gives the same vectors."""
+        """The fingerprint of the wrapped embedder, which returns the same vectors."""
         return self.embedder.fingerprint
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Number of dimensions."""
         return self.embedder.dim
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed what is stored, computing only what is new.
+        """Embed documents, and compute only those that are not cached.
 
         Returns:
             f32[n, d].
@@ -57,7 +57,7 @@ class RememberingEmbedder:
         return np.stack([self._known[text] for text in texts]) if texts else np.zeros((0, self.dim), dtype=np.float32)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed what is asked.
+        """Embed queries.
 
         Returns:
             f32[n, d].

@@ -1,7 +1,7 @@
-"""An embedder without a model: words and their letter triples, hashed into a fixed number of dimensions.
+"""An embedder without a model, which hashes words and their character trigrams into a fixed number of dimensions.
 
-Deterministic on every machine, instant, and good enough to try a pipeline with. It knows spelling, not meaning.
-Feature hashing with signs: Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009.
+It is fast, deterministic on every machine, and sufficient for trying a pipeline. It represents spelling, not meaning.
+Signed feature hashing: Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _MOST_DIMENSIONS = 1_000_000
 
 
 class HashingEmbedder:
-    """Embed texts by hashing their words and letter triples.
+    """An embedder that hashes words and their character trigrams.
 
     Attributes:
-        dim: Length of a vector.
+        dim: Number of dimensions.
     """
 
     def __init__(self, dim: int = 384) -> None:
-        """Make an embedder of ``dim`` dimensions.
+        """Create an embedder with ``dim`` dimensions.
 
         Raises:
-            InvalidInputError: If ``dim`` is below 1 or above a million.
+            InvalidInputError: If ``dim`` is less than 1 or greater than one million.
         """
         if not 1 <= dim <= _MOST_DIMENSIONS:
             raise InvalidInputError(f"`dim` must be between 1 and {_MOST_DIMENSIONS}, got {dim}")
@@ -38,16 +38,16 @@ class HashingEmbedder:
 
     @property
     def name(self) -> str:
-        """The spec, ``hash:384``."""
+        """The spec, such as ``hash:384``."""
         return f"hash:{self.dim}"
 
     @property
     def fingerprint(self) -> str:
-        """The spec with the version of the rule."""
+        """The spec with the version of the algorithm."""
         return f"{self.name}:v2"
 
     def count_tokens(self, text: str) -> int:
-        """Number of words of ``text``."""
+        """Count the words of a text."""
         return len(words(text))
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -57,7 +57,7 @@ class HashingEmbedder:
             texts: n texts.
 
         Returns:
-            f32[n, dim], rows of length 1; a text without words gives a row of zeros.
+            Unit vectors, f32[n, dim]; zeros for a text without words.
         """
         refuse_bare_string("texts", texts)
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
@@ -71,7 +71,7 @@ class HashingEmbedder:
         return rows
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed questions, in the same way as documents.
+        """Embed queries like documents.
 
         Returns:
             f32[n, dim].
@@ -82,7 +82,7 @@ class HashingEmbedder:
         """Embed each word of each text.
 
         Returns:
-            One f32[t, dim] a text, rows of length 1; a word whose features cancel out is left out.
+            One array of unit vectors f32[t, dim] per text; words whose features cancel out are omitted.
         """
         refuse_bare_string("texts", texts)
         return [self._without_zeros(self.embed_documents(words(text))) for text in texts]
@@ -94,10 +94,10 @@ class HashingEmbedder:
 
 @lru_cache(maxsize=100_000)
 def _features(word: str, dim: int) -> tuple[tuple[int, float], ...]:
-    """Place and signed weight of a word (1) and of each of its letter triples (1 / their number).
+    """Return the dimensions and signed weights of a word (1) and of its character trigrams (1 / their number).
 
     Returns:
-        Pairs of place and weight.
+        Pairs of dimension and weight.
     """
     padded = f"^{word}$"
     triples = [padded[start : start + 3] for start in range(len(padded) - 2)]

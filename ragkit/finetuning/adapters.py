@@ -1,4 +1,4 @@
-"""PEFT's adapters on a loaded base, checked where PEFT is silent."""
+"""Loading of PEFT adapters, with checks that PEFT omits."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from ragkit.models.sources import fingerprint_of, weights_of
 from ragkit.progress import quiet_transformers
 from ragkit.text import read_json
 
-# Where PEFT stores an embedding: as it is, or below what LoRA or trainable tokens put around it.
+# Name prefixes of stored embeddings: without a wrapper, or inside the wrappers of LoRA and trainable tokens.
 _EMBEDDING_LAYERS = ("", "base_layer.", "token_adapter.base_layer.")
 
 
 def put_on(module: Any, tokenizer: Any, adapter: str, *, name: str, fingerprint: str, source: str) -> LocalModel:
-    """Put an adapter or a soft prompt on a base.
+    """Apply an adapter or a soft prompt to a base model.
 
     Args:
-        module: The base, which is changed in place.
+        module: The base model, which is changed in place.
         tokenizer: Its tokenizer.
-        adapter: Folder or hub id of what PEFT stored.
-        name: The spec shown to others.
-        fingerprint: That of base and adapter together.
-        source: Spec or folder of the base.
+        adapter: Folder or hub id of the PEFT adapter.
+        name: The name of the model, which is its spec.
+        fingerprint: Fingerprint of base model and adapter together.
+        source: Spec or folder of the base model.
 
     Returns:
         The model.
 
     Raises:
-        IntegrityError: If the adapter is damaged or made for another base.
+        IntegrityError: If the adapter is damaged or belongs to another base model.
     """
     if kind_of(adapter) == "PROMPT_TUNING":
         vectors = read_vectors(adapter, module.get_input_embeddings().weight.shape[1]).to(module.device)
@@ -46,19 +46,19 @@ def put_on(module: Any, tokenizer: Any, adapter: str, *, name: str, fingerprint:
 
 
 def add_adapter(module: Any, adapter: str, *, name: str, source: str) -> Any:
-    """Put an adapter on a base, beside those that are on it.
+    """Add an adapter to a base model, which can already have others.
 
     Args:
-        module: The base, or what this function gave; it is changed in place.
-        adapter: Folder or hub id of what PEFT stored.
-        name: What PEFT calls it.
-        source: Spec or folder of the base, for messages.
+        module: The base model, or the result of an earlier call; it is changed in place.
+        adapter: Folder or hub id of the PEFT adapter.
+        name: Name of the adapter in PEFT.
+        source: Spec or folder of the base model, for messages.
 
     Returns:
-        PEFT's model.
+        The PEFT model.
 
     Raises:
-        IntegrityError: If the adapter is damaged or made for another base.
+        IntegrityError: If the adapter is damaged or belongs to another base model.
     """
     try:
         rows = embedding_rows(module, adapter)
@@ -69,7 +69,7 @@ def add_adapter(module: Any, adapter: str, *, name: str, source: str) -> Any:
                 module.load_adapter(adapter, adapter_name=name)
             else:
                 module = PeftModel.from_pretrained(module, adapter, adapter_name=name)
-        # PEFT compares vocabularies with the base that training named, which may be in another place by now.
+        # PEFT compares vocabularies with the recorded base model, which may have been moved since training.
         module.peft_config[name].base_model_name_or_path = module.get_base_model().name_or_path
         _check_all_there(module, Path(adapter) / WEIGHTS, name, with_embeddings=rows is not None)
     except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
@@ -81,7 +81,7 @@ def add_adapter(module: Any, adapter: str, *, name: str, source: str) -> Any:
 
 
 def _resize(module: Any, rows: int, adapter: str) -> None:
-    """Give a base as many rows of embeddings as an adapter stores; the new ones are then loaded with the adapter."""
+    """Resize the embeddings of a base model to those of an adapter; new rows are then loaded with the adapter."""
     inputs, outputs = module.get_input_embeddings(), module.get_output_embeddings()
     if rows == inputs.weight.shape[0]:
         return
@@ -92,14 +92,14 @@ def _resize(module: Any, rows: int, adapter: str) -> None:
 
 
 def embedding_rows(module: Any, adapter: str) -> int | None:
-    """Count the rows of the input embedding that is stored with an adapter, because tokens were added for it.
+    """Return the number of rows of the input embedding that is stored with an adapter that adds tokens.
 
     Args:
-        module: The base.
-        adapter: Folder or hub id of what PEFT stored.
+        module: The base model.
+        adapter: Folder or hub id of the PEFT adapter.
 
     Returns:
-        The number of rows; None if the adapter uses the embedding of the base.
+        The number of rows; None if the adapter uses the embedding of the base model.
     """
     return _stored_rows(module, module.get_input_embeddings(), adapter)
 
@@ -116,17 +116,17 @@ def _stored_rows(module: Any, embedding: Any, adapter: str) -> int | None:
 
 
 def check_base(adapter: str, source: str) -> None:
-    """Refuse an adapter whose folder names another base.
+    """Check that an adapter was trained on a base model.
 
-    A base that is recorded by a path that no longer exists cannot be compared; the shapes of the weights are checked
-    when the adapter is loaded.
+    If the base model is recorded as a path that no longer exists, it cannot be compared; the shapes of the weights are
+    checked when the adapter is loaded.
 
     Args:
-        adapter: Folder or hub id of what PEFT stored.
-        source: The base that it is to be put on, as `ragkit.models.sources.weights_of` takes it.
+        adapter: Folder or hub id of the PEFT adapter.
+        source: Source of the base model, in the format of `ragkit.models.sources.weights_of`.
 
     Raises:
-        IntegrityError: If the base is not the one that the adapter was trained on.
+        IntegrityError: If the adapter was trained on another base model.
     """
     folder, place = Path(adapter), weights_of(source).place
     if folder.name == "model" and (folder.parent / MANIFEST).is_file():
@@ -147,7 +147,7 @@ def check_base(adapter: str, source: str) -> None:
 
 
 def kind_of(adapter: str) -> str:
-    """PEFT's name for the kind of an adapter, such as ``"LORA"``.
+    """Return PEFT's name for the type of an adapter, such as ``"LORA"``.
 
     Returns:
         The name; nothing for a hub id.
@@ -157,7 +157,7 @@ def kind_of(adapter: str) -> str:
 
 
 def _config_of(adapter: str) -> dict[str, Any]:
-    """PEFT's configuration; nothing for a hub id."""
+    """Return the PEFT configuration of an adapter; empty for a hub id."""
     path = Path(adapter) / "adapter_config.json"
     if not path.is_file():
         return {}
@@ -169,7 +169,7 @@ def _config_of(adapter: str) -> dict[str, Any]:
 
 
 def _check_all_there(adapted: Any, weights: Path, name: str, *, with_embeddings: bool) -> None:
-    """PEFT leaves at random what a file does not hold, and passes over what the base has no place for."""
+    """Check that all weights are used: PEFT initialises missing weights randomly and ignores unknown ones."""
     if not weights.is_file():
         return
     with safe_open(weights, framework="np") as file:

@@ -1,9 +1,9 @@
-"""The loss of answers: logits only at the positions that are learned, and one pass over what all rows begin with.
+"""The loss of answers, with logits only for learned tokens and one forward pass for the common prefix of a batch.
 
-The rows of a batch usually begin with the same tokens: a system message, an instruction, a list of labels, examples.
-These are computed once, as a batch of one, and the keys and values are then expanded over the rows. The rest of each
-row attends to them as it would to its own, and gradients flow back through the expansion, so the loss and its
-gradients are those of the plain computation.
+The rows of a batch usually share a prefix, such as a system message, an instruction, a list of labels or in-context
+examples. It is computed once, as a batch of one, and its keys and values are expanded over the rows. The rest of each
+row attends to them as to its own, and gradients flow back through the expansion. The loss and its gradients are
+therefore the same as without sharing.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from transformers import DynamicCache
 from ragkit.finetuning.encoding import IGNORED
 from ragkit.models.prefix_cache import is_plain
 
-# Tokens that sharing must save before it pays for a pass of its own: measured on CPUs with SmolLM2; on a GPU, a batch
-# of fewer tokens takes the same time whatever their number.
+# Minimum number of saved tokens for which a separate forward pass pays off, measured on CPUs with SmolLM2. On a GPU,
+# the time of smaller batches does not depend on the number of tokens.
 _LEAST_SAVED = {"cpu": 64, "cuda": 4096}
 
 
 def add_answer_loss(model: Any) -> None:
-    """Let a model return the loss of each learned token, called with ``labels`` and ``own=<number of tokens>``.
+    """Add a forward pass to a model that returns the loss of each learned token.
 
-    ``own`` is the number of positions at the end of the rows that are computed row by row; what comes before them must
-    be the same in all rows, and must not be learned. Rows are computed whole if they are not longer. The result is
-    float32[m], one loss for each of the m labels in the order of the rows. This is part of the model's forward pass so
-    that it also works inside the wrappers of PEFT (which put a soft prompt before the rows) and of accelerate.
+    It is called with ``labels`` and ``own``, the number of positions at the end of the rows that are computed for each
+    row. All earlier positions must be equal in all rows and must not be learned. Rows with at most ``own`` tokens are
+    computed completely. The result is float32[m], the loss of each of the m labels in the order of the rows. This is
+    part of the model's forward pass so that it also works inside the wrappers of accelerate and of PEFT, which prepends
+    soft prompts to the rows.
 
     Args:
-        model: A causal model of transformers, with an adapter of PEFT or without; it is changed in place.
+        model: A causal transformers model, with or without a PEFT adapter; it is changed in place.
     """
     base = _base_of(model)
     plain = base.forward
@@ -49,14 +50,13 @@ def add_answer_loss(model: Any) -> None:
 
 
 def can_share(model: Any) -> bool:
-    """Whether a beginning can be computed once for all rows without changing what is computed.
+    """Return whether a common prefix can be computed once for all rows without changing the result.
 
     Args:
         model: The model in training, with its adapter.
 
     Returns:
-        True if keys and values can be expanded, nothing is drawn at random for each token, and no adapter looks at
-        where it is in a row.
+        True if keys and values can be expanded, there is no dropout, and no adapter depends on the position in a row.
     """
     kinds = {str(getattr(config.peft_type, "value", config.peft_type)) for config in _adapters(model)}
     moved = any(getattr(config, "alora_invocation_tokens", None) for config in _adapters(model))
@@ -68,7 +68,7 @@ def can_share(model: Any) -> bool:
 
 
 def shared_tokens(ids: Any, mask: Any, labels: Any) -> int:
-    """How many tokens at the beginning of a batch can be computed once.
+    """Return the number of tokens at the beginning of a batch that can be computed once for all rows.
 
     Args:
         ids: int64[n, t].
@@ -76,8 +76,8 @@ def shared_tokens(ids: Any, mask: Any, labels: Any) -> int:
         labels: int64[n, t].
 
     Returns:
-        The number of tokens that are the same in all rows and neither learned nor followed by a learned one, whose loss
-        needs them in every row; 0 if too little would be saved.
+        The number of tokens that are equal in all rows and neither learned nor directly before a learned token, whose
+        loss needs their logits in every row; 0 if sharing would not pay off.
     """
     same = ((ids == ids[:1]) & (mask == 1)).all(0)[:-1] & (labels[:, 1:] == IGNORED).all(0)
     shared = int(same.long().cumprod(0).sum())
@@ -108,7 +108,7 @@ def _losses(base: Any, plain: Any, states: dict[str, Any], mask: Any, labels: An
     def only_learned(_head: Any, given: Any) -> Any:
         return (given[0][:, :-1][learned],)
 
-    # The model's own forward pass turns hidden states into logits: some scale or cap them.
+    # The model's own forward pass computes the logits, because some models scale or cap them.
     hook = base.get_output_embeddings().register_forward_pre_hook(only_learned)
     try:
         logits = plain(**rest, attention_mask=mask, use_cache=bool(shared)).logits

@@ -1,4 +1,4 @@
-"""The model that a run begins with; its weights are not loaded where only the trainer needs them."""
+"""Base models of training runs, whose weights are not loaded if only the trainer needs them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from ragkit.progress import quiet_transformers
 
 
 def base_of(model: Any, settings: Settings) -> LocalModel:
-    """The base that is meant.
+    """Return the base model of a training run.
 
-    A spec of a whole model gives one whose weights are shapes only: it tokenizes and knows its window, and a base that
-    hardly fits a GPU is not held there twice.
+    For the spec of a whole model, the weights are placeholders on the meta device: the model can tokenize and has a
+    context window, but a large base model does not occupy GPU memory twice.
 
     Args:
         model: A spec or a model.
-        settings: What is trained.
+        settings: Settings of the training run.
 
     Returns:
-        The base.
+        The base model.
 
     Raises:
-        UnsupportedError: If it cannot be trained so.
+        UnsupportedError: If the model does not support the method.
     """
     source = _whole_model(model)
     base = load_model(model) if source is None else _without_weights(source, name=model)
@@ -51,16 +51,12 @@ def base_of(model: Any, settings: Settings) -> LocalModel:
 
 
 def is_adapted(base: LocalModel) -> bool:
-    """Whether an adapter lies on a base.
-
-    Returns:
-        True where it does.
-    """
+    """Return whether a base model has an adapter."""
     return isinstance(base.module, PeftModel)
 
 
 def _whole_model(model: Any) -> str | None:
-    """The source of a whole model; None where `load_model` must find out what is meant."""
+    """Return the source of a whole model; None for anything else, which `load_model` must load."""
     if isinstance(model, str) and is_named(model):
         return model
     if not isinstance(model, str) or not model.startswith("hf:"):
@@ -77,7 +73,7 @@ def _whole_model(model: Any) -> str | None:
     try:
         with quiet_transformers():
             AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError):  # an adapter's repository has no such file
+    except (OSError, ValueError):  # the repository of an adapter has no config.json
         return None
     return source
 
@@ -88,7 +84,7 @@ def _without_weights(source: str, *, name: str) -> LocalModel:
         config = AutoConfig.from_pretrained(weights.place, trust_remote_code=False)
         with torch.device("meta"):
             module = AutoModelForCausalLM.from_config(config)
-        with suppress(OSError):  # without the file, the end tokens are those of the configuration
+        with suppress(OSError):  # without this file, the end tokens are those of the model configuration
             module.generation_config = GenerationConfig.from_pretrained(weights.place)
         tokenizer = AutoTokenizer.from_pretrained(weights.place, padding_side="left", trust_remote_code=False)
     return LocalModel(module, tokenizer, name=name, fingerprint=weights.fingerprint, source=source)

@@ -1,4 +1,4 @@
-"""Batches of rows of similar length, so that little is spent on padding."""
+"""Batches of rows of similar length, which need little padding."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import torch
 
 from ragkit.finetuning.encoding import IGNORED
 
-_SORTED_TOGETHER = 8  # batches among which rows are sorted; more would leave less to chance
+_SORTED_TOGETHER = 8  # number of batches whose rows are sorted together; more would reduce randomness
 
 
 class LengthSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
-    """Draw rows in a new random order each epoch, those of similar length next to each other.
+    """A sampler with a new random order in each epoch, in which rows of similar length are in the same batch.
 
-    The rows are shuffled and cut into groups of a few batches. Each group is sorted by length and cut into batches, and
-    the batches of all groups are shuffled. The order depends on the seed and the epoch only, so an interrupted run
+    The rows are shuffled and split into groups of a few batches. Each group is sorted by length and split into batches,
+    and the batches of all groups are shuffled. The order depends only on the seed and the epoch, so an interrupted run
     resumes with the same batches.
     """
 
     def __init__(self, lengths: Sequence[int], *, batch_size: int, seed: int) -> None:
-        """Take the lengths of all rows, in tokens."""
+        """Create a sampler from the lengths of all rows in tokens."""
         self.lengths, self.batch_size, self.seed, self.epoch = list(lengths), batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, whose number decides the order; the trainer calls this."""
+        """Set the epoch, on which the order depends; called by the trainer."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -36,7 +36,7 @@ class LengthSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
         rng = Random(f"{self.seed} {self.epoch}")
         order = rng.sample(range(len(self.lengths)), len(self.lengths))
         size, group = self.batch_size, self.batch_size * _SORTED_TOGETHER
-        # Rows that do not fill a batch come last: the trainer cuts the order into batches from its beginning.
+        # The incomplete batch comes last, because the trainer splits the order into batches from the beginning.
         whole = len(order) - len(order) % size
         batches = []
         for start in range(0, whole, group):
@@ -47,14 +47,14 @@ class LengthSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
 
 
 class Collator:
-    """Pad the rows of a batch to the longest, on the right."""
+    """A collator that pads the rows of a batch on the right."""
 
     def __init__(self, pad: int) -> None:
-        """Take the id of the padding token."""
+        """Create a collator from the id of the padding token."""
         self.pad = pad
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Make a batch of rows of token ids.
+        """Combine rows of token ids into a batch.
 
         Args:
             rows: n rows with ``input_ids`` and ``labels``, and ``weights`` of the labels if they are not all 1.

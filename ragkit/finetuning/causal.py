@@ -1,4 +1,4 @@
-"""Fine-tuning of language models, on TRL and PEFT."""
+"""Fine-tuning of language models with TRL and PEFT."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from ragkit.progress import progress, quiet_transformers
 
 
 def train_causal(model: Any, train: Any, held_out: Any, settings: Settings) -> FineTuned:
-    """Train a language model; see `ragkit.finetune`.
+    """Fine-tune a language model; see `ragkit.finetune`.
 
     Returns:
-        The tuned model with its record.
+        The fine-tuned model and its manifest.
     """
     if settings.method == "qlora":
         check_four_bit()
@@ -98,14 +98,14 @@ def _answer_score(base: LocalModel, prepared: Prepared, settings: Settings) -> C
 
 
 def _reference(base: LocalModel, settings: Settings) -> Any:
-    """What preferences are measured against; an adapter is taken off for it, other methods need a copy."""
+    """Return the reference model for preferences; None for adapters, which can be disabled instead."""
     if settings.objective != "preference" or settings.method in ADAPTERS:
         return None
     return _whole(base)
 
 
 def _whole(base: LocalModel) -> Any:
-    """A fresh copy of the base in single precision, with the adapter that lies on it merged in."""
+    """Load a copy of the base model in float32, with its adapter merged."""
     return with_adapter_of(
         base.module,
         AutoModelForCausalLM.from_pretrained(
@@ -115,7 +115,7 @@ def _whole(base: LocalModel) -> Any:
 
 
 def _evaluations(state: Any) -> dict[int, Evaluation]:
-    """The results on the held-out rows by the step after which they were measured, earlier processes included."""
+    """Return the results on the held-out rows by training step, including those before the run was resumed."""
     return {
         logged["step"]: Evaluation(epoch=logged["epoch"], loss=logged["eval_loss"], metric=logged.get(f"eval_{NAME}"))
         for logged in state.log_history
@@ -124,23 +124,23 @@ def _evaluations(state: Any) -> dict[int, Evaluation]:
 
 
 def _train(trainer: Any, folder: Path, rows: int) -> float:
-    """Train, from the last checkpoint if there is one.
+    """Train, and resume from the last checkpoint if there is one.
 
     Returns:
-        The mean loss of the steps made now.
+        The mean loss of the steps of this process.
 
     Raises:
-        TrainingError: If it is not a number, or the best result on the held-out rows is not.
+        TrainingError: If the loss or the best result on the held-out rows is not finite.
     """
     arguments, checkpoint = trainer.args, last_checkpoint(folder)
-    return_freed_memory()  # of weights that were converted
+    return_freed_memory()  # from the conversion of weights
     batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     with progress("fine-tuning", math.ceil(rows / batch * arguments.num_train_epochs)) as advance:
         trainer.add_callback(StepProgress(advance))
         trainer.add_callback(FreedMemory())
         with shared_heads() if arguments.use_cpu else nullcontext():
             loss = trainer.train(resume_from_checkpoint=checkpoint).training_loss
-    # The trainer shares the loss of this process's steps out over all steps, those before a kill too.
+    # The trainer divides the loss of this process by the number of all steps, including those before an interruption.
     before = 0 if checkpoint is None else int(Path(checkpoint).name.split("-")[1])
     loss *= trainer.state.global_step / max(1, trainer.state.global_step - before)
     best = trainer.state.best_metric
@@ -150,12 +150,13 @@ def _train(trainer: Any, folder: Path, rows: int) -> float:
 
 
 def _save(trainer: Any, base: LocalModel, settings: Settings) -> Literal["model", "adapter"]:
-    """Write ``folder / "model"``: an adapter alone where there is a plain base for it, else the whole model.
+    """Save an adapter or a whole model to ``folder / "model"``.
 
-    What is trained on plain text is a base for what follows, and an adapter on an adapter has no plain base.
+    Adapters are merged if the base model has an adapter itself, and for plain text, whose result can be trained
+    further.
 
     Returns:
-        The form that was written.
+        The form that was saved.
     """
     folder = settings.folder / "model"
     if is_main_process():
@@ -165,7 +166,7 @@ def _save(trainer: Any, base: LocalModel, settings: Settings) -> Literal["model"
     form: Literal["model", "adapter"] = "adapter" if settings.method in ADAPTERS else "model"
     merged = form == "adapter" and (settings.objective == "text" or is_adapted(base))
     if is_main_process():
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; the manifest says more
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle file; the manifest contains more
         if merged:
             whole = PeftModel.from_pretrained(_whole(base), folder).merge_and_unload()
             shutil.rmtree(folder)

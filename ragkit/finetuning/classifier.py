@@ -1,4 +1,4 @@
-"""Encoders as classifiers: a head on frozen vectors, and the encoder trained with it."""
+"""Training of classifiers: a head on frozen embeddings, optionally together with the encoder."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Setting
     """Train a classifier; see `ragkit.finetune`.
 
     Returns:
-        The classifier with its record.
+        The classifier and its manifest.
 
     Raises:
         InvalidInputError: If the examples have only one label.
-        UnsupportedError: If the encoder itself is to be trained and is not one of sentence-transformers, or if its name
-            does not bring it back.
+        UnsupportedError: If the method trains the encoder and it is not a sentence-transformers model, or if the
+            embedder cannot be loaded by its name.
     """
     from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
 
@@ -52,7 +52,7 @@ def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Setting
     deep = settings.method != "classifier-head"
     if deep and not isinstance(embedder, SentenceTransformerEmbedder):
         raise UnsupportedError(f"only an embedder of sentence-transformers can be trained, got {embedder.name}")
-    if settings.method != "full":  # which stores the encoder too
+    if settings.method != "full":  # "full" also stores the encoder
         _check_name(embedder)
     rate = settings.learning_rate or (5e-4 if settings.method == "lora" else 5e-5)
     data = data_hash(rows)
@@ -85,7 +85,7 @@ def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Setting
 
 
 def _check_name(embedder: Embedder) -> None:
-    """Refuse an embedder that its name does not bring back: what is stored names it and holds none of its weights."""
+    """Check that an embedder can be loaded by its name, because its weights are not stored with the classifier."""
     try:
         found = load_embedder(embedder.name).fingerprint
     except RagkitError as error:
@@ -116,8 +116,8 @@ def fit_head(
     """Fit a multinomial logistic regression.
 
     Args:
-        vectors: f32[n, d], of length 1.
-        targets: int[n], the class of each row.
+        vectors: Unit vectors, f32[n, d].
+        targets: Class of each row, int[n].
         classes: Number of classes c.
 
     Returns:
@@ -131,11 +131,11 @@ def fit_head(
 
 
 def fit_logistic(rows: Any, targets: Any) -> Any:
-    """Fit scikit-learn's logistic regression to rows of length 1, which lie close together: hence little penalty.
+    """Fit scikit-learn's logistic regression, with weak regularisation because unit vectors are close together.
 
     Args:
-        rows: [n, d], dense or sparse.
-        targets: The class of each row.
+        rows: Unit vectors [n, d], dense or sparse.
+        targets: Class of each row.
 
     Returns:
         The fitted classifier.
@@ -143,7 +143,7 @@ def fit_logistic(rows: Any, targets: Any) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        # One example a class is few, not a regression in disguise.
+        # With one example per class, scikit-learn suspects a regression problem.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         return LogisticRegression(C=20.0, max_iter=500).fit(rows, targets)
 
@@ -153,5 +153,5 @@ def _loss(
 ) -> float:
     sample = slice(0, 256)
     logits = embedder.embed_documents(texts[sample]) @ weight.T + bias
-    with np.errstate(invalid="ignore"):  # whoever asks looks whether it is a number
+    with np.errstate(invalid="ignore"):  # the loss is reported even if it is not finite
         return float((np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(logits)), targets[sample]]).mean())

@@ -1,11 +1,12 @@
-"""Layers for training on a CPU: products in bfloat16 where the processor is fast at them, and fewer activations kept.
+"""Layers for training on a CPU, with bfloat16 matrix products on CPUs that support them, and fewer stored activations.
 
-Autocast would also round the outputs of an adapter's layers to bfloat16. A small update of LoRA is then lost in the
-rounding of the much larger output that it is added to, so the loss does not see what was learned. Here only the inputs
-and the output of the product itself are rounded: sums, norms, attention and what an adapter adds stay in float32.
+Autocast would also round the outputs of an adapter's layers to bfloat16. A small LoRA update is then lost in the
+rounding of the much larger output to which it is added, and the loss does not reflect it. Here, only the inputs and the
+output of the matrix product itself are rounded; sums, norms, attention and the adapter's contribution remain in
+float32.
 
-Activations take most of the memory of a small model in training, and allocating them takes time. What is cheap to
-compute is therefore computed again in the backward pass, and keys and values are not repeated for each head.
+Activations take most of the memory when a small model is trained, and allocating them takes time. Cheap activations are
+therefore recomputed in the backward pass, and keys and values are not repeated for each head.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from peft.tuners import lora
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
-# Smaller matrices cost more to convert than their product gains.
+# For smaller matrices, the conversion costs more than the product saves.
 LEAST_SIDE = 192
 _GATED = {"gate_proj", "up_proj", "down_proj", "act_fn"}  # the parts of a gated feed-forward layer in transformers
 
 
 def multiply_in_bfloat16(model: Any, *, shrink: bool) -> None:
-    """Make the large linear layers of a model multiply in bfloat16, except the one that gives the logits.
+    """Use bfloat16 products in the large linear layers of a model, except the output layer.
 
     Args:
         model: A float32 model that is ready for training, with its adapter; it is changed in place.
-        shrink: Whether frozen weights are stored in bfloat16, which saves converting them for each product. Only for
+        shrink: Whether to store frozen weights in bfloat16, which avoids converting them for each product. Only for
             models whose frozen weights are not saved.
     """
     head = model.get_output_embeddings()
@@ -43,7 +44,7 @@ def multiply_in_bfloat16(model: Any, *, shrink: bool) -> None:
 
 
 def save_activations(model: Any) -> None:
-    """Keep fewer activations for the backward pass: of adapted layers, RMS norms and gated feed-forward layers.
+    """Store fewer activations of adapted layers, RMS norms and gated feed-forward layers for the backward pass.
 
     Args:
         model: A model that is ready for training, after `multiply_in_bfloat16`; it is changed in place.
@@ -59,11 +60,11 @@ def save_activations(model: Any) -> None:
 
 
 def share_frozen(model: Any, base: Any) -> None:
-    """Let frozen weights be those of another model in memory, where they are equal.
+    """Share equal frozen weights with another model in memory.
 
     Args:
-        model: A model of PEFT that is ready for training; it is changed in place.
-        base: The model that it was made from.
+        model: A PEFT model that is ready for training; it is changed in place.
+        base: The model from which it was created.
     """
     weights = dict(base.named_parameters())
     for name, weight in model.get_base_model().named_parameters():
@@ -76,9 +77,9 @@ def share_frozen(model: Any, base: Any) -> None:
 
 @contextmanager
 def shared_heads() -> Iterator[None]:
-    """Let attention on a CPU read keys and values that several heads share in place, instead of repeating them.
+    """Use grouped-query attention on a CPU without repeating keys and values for each head.
 
-    transformers repeats them wherever there is a mask, for the sake of GPUs, unless this variable is set.
+    For the benefit of GPUs, transformers repeats them if there is a mask, unless this environment variable is set.
     """
     name = "TRANSFORMERS_SDPA_FORCE_GQA"
     before = os.environ.get(name)
@@ -93,7 +94,7 @@ def shared_heads() -> Iterator[None]:
 
 
 class HalfLinear(torch.nn.Linear):  # type: ignore[misc]
-    """A linear layer that multiplies in bfloat16, whatever its weight is stored in."""
+    """A linear layer that multiplies in bfloat16, regardless of the precision of its weight."""
 
     @override
     def forward(self, states: Any) -> Any:
@@ -113,15 +114,15 @@ class AdaptedLinear(lora.Linear):  # type: ignore[misc]
         return product if self.base_layer.bias is None else product + self.base_layer.bias
 
     def factors(self) -> tuple[Any, Any, Any, float]:
-        """The frozen weight, the two of the adapter, and its scale."""
+        """Return the frozen weight, the two weights of the adapter, and its scale."""
         [name] = self.active_adapters
         return self.base_layer.weight, self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
 
 
 class _AdaptedProduct(torch.autograd.Function):  # type: ignore[misc]
-    """``x W' + s (x A') B'``: the inputs of all products in the precision of the frozen W, the sum in float32.
+    """``x W' + s (x A') B'``, with product inputs in the precision of the frozen W and the sum in float32.
 
-    For the backward pass, only x in that precision is kept, once for all layers that read it.
+    For the backward pass, only x in that precision is stored, once for all layers that share it.
     """
 
     @staticmethod
@@ -140,7 +141,7 @@ class _AdaptedProduct(torch.autograd.Function):  # type: ignore[misc]
 
 
 class _GatedProduct(torch.autograd.Function):  # type: ignore[misc]
-    """The same for x = ``f(gate) * up`` with an activation function f; only gate and up are kept."""
+    """`_AdaptedProduct` for x = ``f(gate) * up`` with an activation function f; only gate and up are stored."""
 
     @staticmethod
     @override
@@ -180,7 +181,7 @@ def _gradients(
 
 
 def _rows_of(states: Any, dtype: Any) -> Any:
-    """The states as a matrix in a precision; several layers, such as those of queries, keys and values, share it."""
+    """Return the states as a matrix in a precision, shared by several layers such as queries, keys and values."""
     if states.is_inference():
         return states.to(dtype).flatten(0, -2)
     version, rows = getattr(states, "_rows", (None, None))
@@ -191,7 +192,7 @@ def _rows_of(states: Any, dtype: Any) -> Any:
 
 
 def _is_plain(layer: Any) -> bool:
-    """Whether an adapted layer computes only what `_AdaptedProduct` does."""
+    """Return whether an adapted layer is equivalent to `_AdaptedProduct`."""
     base, adapters = layer.base_layer, layer.active_adapters
     return (
         type(base) in {torch.nn.Linear, HalfLinear}
@@ -219,7 +220,7 @@ def _gated_layer(layer: Any, states: Any) -> Any:
 
 
 def _is_gated(layer: Any) -> bool:
-    """Whether a feed-forward layer computes what its parts suggest; some models do more between them."""
+    """Return whether a feed-forward layer is a plain gated layer; some models add further operations."""
     if {name for name, _ in layer.named_children()} != _GATED or type(layer.down_proj) is not AdaptedLinear:
         return False
     if layer.down_proj.base_layer.bias is not None:

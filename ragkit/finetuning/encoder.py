@@ -1,4 +1,4 @@
-"""Training of an encoder with its classification head, by the trainer of transformers."""
+"""Training of an encoder together with its classification head."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def train_encoder(
     settings: Settings,
     rate: float,
 ) -> Trained:
-    """Train encoder and head together from a fitted head, and write the encoder to ``folder / "model"``.
+    """Train an encoder together with a fitted head, and save the encoder to ``folder / "model"``.
 
-    With LoRA only adapters of the encoder's linear layers are trained beside the head, and written.
+    With LoRA, only the head and adapters of the encoder's linear layers are trained, and only the adapter is saved.
 
     Args:
-        embedder: The encoder; it stays what it is.
+        embedder: The encoder, which is not changed.
         texts: n inputs.
-        targets: int[n], the class of each.
-        weight: f32[c, d], where the head begins.
-        bias: f32[c].
-        settings: What is trained.
-        rate: The highest learning rate.
+        targets: Class of each input, int[n].
+        weight: Initial weight of the head, f32[c, d].
+        bias: Initial bias of the head, f32[c].
+        settings: Settings of the training run.
+        rate: Peak learning rate.
 
     Returns:
-        The head's weight f32[c, d] and bias f32[c], the mean loss, and the tokens seen.
+        The head's weight f32[c, d] and bias f32[c], the mean loss, and the number of training tokens.
 
     Raises:
-        TrainingError: If the loss is not a number.
+        TrainingError: If the loss is not finite.
     """
     fresh = SentenceTransformerEmbedder(embedder.source)
     tokenizer, limit = fresh.model.tokenizer, fresh.model.max_seq_length
@@ -63,7 +63,7 @@ def train_encoder(
     steps = math.ceil(len(rows) / arguments.train_batch_size) * math.ceil(settings.epochs)
     with random_state_kept(), quiet_transformers(), progress("training the encoder", steps) as advance:
         torch.manual_seed(settings.seed)
-        # PEFT puts its layers into the encoder itself; its wrapper is only needed to store them.
+        # PEFT adds its layers to the encoder in place; its wrapper is only needed to save them.
         adapter = get_peft_model(fresh.model[0].auto_model, _lora_of(settings)) if settings.method == "lora" else None
         module = _Classifier(fresh.model, weight, bias)
         trainer = _EncoderTrainer(
@@ -87,10 +87,10 @@ def train_encoder(
 
 
 def load_adapted(base: SentenceTransformerEmbedder, folder: Path) -> SentenceTransformerEmbedder:
-    """An encoder with its adapter merged in, so that using it costs what the base costs.
+    """Load an encoder with its adapter merged, which makes it as fast as the base.
 
     Args:
-        base: The encoder that was trained; it stays what it is.
+        base: The encoder on which the adapter was trained; it is not changed.
         folder: Folder of the adapter.
 
     Returns:
@@ -103,7 +103,7 @@ def load_adapted(base: SentenceTransformerEmbedder, folder: Path) -> SentenceTra
 
 
 def _lora_of(settings: Settings) -> Any:
-    given = copy.deepcopy(settings.peft_config)  # PEFT writes into it
+    given = copy.deepcopy(settings.peft_config)  # PEFT modifies it
     if given is None:
         return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
     if not isinstance(given, PeftConfig) or given.is_prompt_learning:

@@ -1,7 +1,7 @@
-"""Rows as token ids, by the same code that tokenizes prompts in use.
+"""Tokenization of training rows, by the same code that tokenizes prompts in inference.
 
-Nothing is re-tokenized across the join of prompt and answer, and nothing is cut without being counted: a prompt that
-does not fit loses what comes right after its instruction, an answer is never cut.
+Prompt and answer are tokenized separately. Every truncation is counted: a prompt that does not fit loses the tokens
+directly after its instruction, and an answer is never truncated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ragkit.models.local import LocalModel
 
 LEAST_PROMPT = 8
-IGNORED = -100  # a label that the loss passes over
+IGNORED = -100  # a label that the loss ignores
 TokenRow = dict[str, list[Any]]
 Pairs = Sequence[tuple[Example | Chat | Preference | str, Template]]
 _FATES = ("kept", "truncated", "dropped")
@@ -31,23 +31,23 @@ def encode_rows(
 ) -> tuple[list[TokenRow], dict[str, int]]:
     """Tokenize rows for training.
 
-    A completion is the prompt without loss, then the answer and the end of text; a conversation gives such a row for
-    each turn of the assistant. A text is learned whole, in pieces where it is longer than the window. A preference is
-    one prompt with two answers.
+    A completion consists of the prompt, which has no loss, the answer and the end token; a conversation results in one
+    such row per assistant turn. A text is learned completely, in pieces if it is longer than the window. A preference
+    is one prompt with two answers.
 
     Args:
-        model: Whose tokenizer and chat template are used.
-        pairs: Rows, each with the template that puts it into words.
-        window: The most tokens of a row.
-        name: What the rows are called in errors.
+        model: Model whose tokenizer and chat template are used.
+        pairs: Rows, each with its template.
+        window: Maximum number of tokens per row.
+        name: Name of the rows in error messages.
 
     Returns:
-        Rows of ids, and how many rows were kept, truncated (a prompt was shortened) and dropped (an answer leaves
-        no room for its prompt).
+        Rows of token ids, and the numbers of rows that were kept, truncated (the prompt was shortened) and dropped (the
+        answer leaves no space for the prompt).
 
     Raises:
-        TrainingError: If no row is left.
-        InvalidInputError: If the chat template refuses a row.
+        TrainingError: If all rows were dropped.
+        InvalidInputError: If the chat template rejects a row.
         UnsupportedError: If a row is a conversation and the model has no chat template.
     """
     made: list[TokenRow] = []
@@ -61,7 +61,7 @@ def encode_rows(
         counts[max((fate for _, fate in encoded), key=_FATES.index)] += 1
     if not made:
         raise TrainingError(f"no answer fits the model's window of {window} tokens; use a model with a larger one")
-    if any("weights" in row for row in made):  # the data set of the trainer has the same columns in every row
+    if any("weights" in row for row in made):  # the trainer's dataset needs the same columns in every row
         made = [{"weights": [1.0] * len(row["labels"]), **row} for row in made]
     if counts["truncated"] or counts["dropped"]:
         said = (
@@ -73,20 +73,12 @@ def encode_rows(
 
 
 def tokens_of(row: TokenRow) -> int:
-    """Tokens that a model reads for a row; both answers of a preference come after its prompt.
-
-    Returns:
-        A count.
-    """
+    """Return the number of tokens that a row requires; a preference requires its prompt twice."""
     return sum(lengths_of(row))
 
 
 def lengths_of(row: TokenRow) -> list[int]:
-    """Lengths of the sequences that a row gives: one, or two for a preference.
-
-    Returns:
-        Counts of tokens.
-    """
+    """Return the numbers of tokens of the sequences of a row: one, or two for a preference."""
     if "input_ids" in row:
         return [len(row["input_ids"])]
     return [len(row["prompt_ids"]) + len(row[answer]) for answer in ("chosen_ids", "rejected_ids")]
@@ -95,11 +87,11 @@ def lengths_of(row: TokenRow) -> list[int]:
 def _encoded(
     model: LocalModel, row: Example | Chat | Preference | str, template: Template, window: int
 ) -> Iterator[tuple[TokenRow, str]]:
-    """What a row becomes: ids, empty where it is dropped, and its fate."""
+    """Yield the token ids of a row, which are empty if it is dropped, and whether it was kept, truncated or dropped."""
     if isinstance(row, str):
         ids = _opening(model) + model.encode_text(row) + _end(model)
         pieces = [ids[start : start + window] for start in range(0, len(ids), window)]
-        # A piece of one token holds nothing to predict.
+        # A piece of one token has nothing to predict.
         yield from (({"input_ids": piece, "labels": piece}, "kept") for piece in pieces if len(piece) > 1)
     elif isinstance(row, Chat):
         for place, message in enumerate(row.messages):
@@ -138,7 +130,7 @@ def _answer(model: LocalModel, template: Template, text: str) -> list[int]:
 
 
 def _fitting(model: LocalModel, prompt: AnyPrompt, room: int, template: Template) -> tuple[list[int], str]:
-    """The prompt's ids, shortened to ``room``: what opens every prompt stays, the oldest of the rest goes."""
+    """Truncate a prompt to ``room`` tokens, removing the oldest tokens after the opening that all prompts share."""
     ids = model.encode_prompt(prompt)
     if len(ids) <= room:
         return ids, "kept"
@@ -149,19 +141,19 @@ def _fitting(model: LocalModel, prompt: AnyPrompt, room: int, template: Template
 
 
 def _head(model: LocalModel, prompt: AnyPrompt, template: Template) -> list[int]:
-    """Ids with which every prompt begins: beginning of text, the first words of a chat template, the instruction."""
+    """Return the token ids with which every prompt begins, such as the start of the chat template and instruction."""
     chat = prompt.chat if isinstance(prompt, Prompt) and template.form == "chat" else prompt
     try:
         if isinstance(chat, Chat):
             system = tuple(message for message in chat.messages[:1] if message.role == "system")
             return model.encode_prompt(Chat((*system, Message("user", ""))))
         return model.encode_prompt(Prompt(template.head, form="text"))
-    except InvalidInputError:  # nothing opens a prompt of this model
+    except InvalidInputError:  # prompts of this model share no opening
         return []
 
 
 def _shared(one: list[int], other: list[int]) -> int:
-    """Length of the common beginning."""
+    """Return the length of the common prefix."""
     places = range(min(len(one), len(other)))
     return next((place for place in places if one[place] != other[place]), len(places))
 
@@ -172,7 +164,7 @@ def _opening(model: LocalModel) -> list[int]:
 
 
 def _end(model: LocalModel, template: Template | None = None) -> list[int]:
-    """The token that ends a text, or a turn if the template writes chat turns."""
+    """Return the token that ends a text, or that ends a turn if the template produces chat turns."""
     if template is not None and template.form == "chat":
         return [end_of_turn_id(model)]
     end: int | None = model.tokenizer.eos_token_id

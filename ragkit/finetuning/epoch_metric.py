@@ -1,4 +1,4 @@
-"""The task's own metric on held-out rows after each epoch, from answers generated and read as they are in use."""
+"""The task's metric on held-out rows after each epoch, with answers generated and parsed as in inference."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ragkit.models.local import LocalModel
 from ragkit.records import Example
 from ragkit.templates import Template
 
-NAME = "answers"  # the trainer calls the metric eval_answers
-RANK = "rank"  # what decides: the metric, and the loss between epochs with the same metric
-LEAST_GAIN = 1e-6  # more than the loss adds to the rank, and less than one more right answer in 500,000 rows
+NAME = "answers"  # the trainer reports the metric as eval_answers
+RANK = "rank"  # the selection criterion: the metric, with ties resolved by the loss
+LEAST_GAIN = 1e-6  # more than the loss contributes, and less than one more correct answer in 500,000 rows
 
 
 class EpochMetric:
-    """Mixin for a trainer of transformers that scores the model's answers whenever it evaluates.
+    """A mixin for transformers trainers that also scores the model's answers in each evaluation.
 
     Attributes:
-        answer_score: Scores the module in training; None for the loss alone.
+        answer_score: Function that scores the module in training; None to use only the loss.
     """
 
     answer_score: Callable[[Any], float] | None = None
 
     def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
-        """Add the score of the answers to the trainer's own metrics.
+        """Run the trainer's evaluation and add the score of the answers to its metrics.
 
         Returns:
             The output of the trainer's evaluation.
@@ -46,15 +46,15 @@ class EpochMetric:
 def answer_scorer(
     base: LocalModel, held_out: Sequence[tuple[Example, Template]], metric: AnyMetric
 ) -> Callable[[Any], float]:
-    """Make a function that scores a module in training.
+    """Return a function that scores a module in training.
 
     Args:
-        base: The model that is trained; its tokenizer is used.
+        base: The model that is trained, whose tokenizer is used.
         held_out: The held-out rows, each with its template.
         metric: The metric.
 
     Returns:
-        A function from a module to the mean score of its answers, from 0 to 1.
+        A function that maps a module to the mean score of its answers, from 0 to 1.
     """
     judge, rows = load_metric(metric), [row for row, _ in held_out]
     places: dict[Template, list[int]] = {}
@@ -77,7 +77,7 @@ def answer_scorer(
 
 @contextmanager
 def _asked(module: Any, base: LocalModel) -> Iterator[LocalModel]:
-    """A module in training as a model that answers; afterwards it can be trained further."""
+    """Use a module in training as a language model within a block, and restore its training mode afterwards."""
     training = module.training
     try:
         if getattr(module, "peft_type", None) == "PROMPT_TUNING":

@@ -1,4 +1,4 @@
-"""An adapter merged into its base: a plain model folder that any server can load."""
+"""Export of local models, with adapters merged, as model folders that any server can load."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ragkit.extras import require
 from ragkit.files import atomic_folder
 from ragkit.text import read_json
 
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for --max-lora-rank
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # values that vLLM accepts for --max-lora-rank
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written, and how vLLM serves it.
+    """An exported model and the commands with which vLLM serves it.
 
     Attributes:
-        folder: The merged model.
-        base: Hub id or folder of the base.
-        adapter: Folder of the adapter; None where there was none to merge.
+        folder: Folder of the merged model.
+        base: Hub id or folder of the base model.
+        adapter: Folder of the adapter; None if there was no adapter.
         serve_merged: Command that serves the merged model.
-        serve_adapter: Command that serves the base with the adapter beside it; None where there is none, or vLLM
-            cannot take it.
+        serve_adapter: Command that serves the base model with the adapter; None if there is no adapter, or if vLLM does
+            not support it.
     """
 
     folder: Path
@@ -37,23 +37,23 @@ class Exported:
 
 
 def export_merged(model: str, folder: str | Path, *, adapter: str | None = None) -> Exported:
-    """Write a local model as a plain folder of transformers: weights, tokenizer and chat template.
+    """Export a local model as a transformers model folder with weights, tokenizer and chat template.
 
-    The adapter is merged in float32, and the weights are stored in the type of the base.
+    The adapter is merged in float32, and the weights are stored in the precision of the base model.
 
     Args:
-        model: A spec: ``"smollm2"``, ``"tiny"``, ``"gguf:"`` with a file, or ``"hf:"`` with a hub id, a model folder,
-            an adapter folder, or what `ragkit.finetune` wrote.
+        model: A spec: ``"smollm2"``, ``"tiny"``, ``"gguf:<file>"``, or ``"hf:"`` followed by a hub id, a model folder,
+            an adapter folder, or an output folder of `ragkit.finetune`.
         folder: A new or empty folder.
         adapter: Folder of a PEFT adapter to merge.
 
     Returns:
-        Where it is and how it is served.
+        The folder and the commands that serve the model.
 
     Raises:
-        InvalidInputError: If the folder is taken, or the spec is no local model.
-        IntegrityError: If the adapter or its base is not the one of the training.
-        UnsupportedError: If it cannot be merged, such as a soft prompt.
+        InvalidInputError: If the folder is not empty, or the spec is not a local model.
+        IntegrityError: If the adapter or its base model differs from that of training.
+        UnsupportedError: If the model cannot be merged, such as a soft prompt.
     """
     require("torch", "transformers", "peft")
     from ragkit.progress import quiet_transformers
@@ -70,14 +70,14 @@ def export_merged(model: str, folder: str | Path, *, adapter: str | None = None)
 
 
 def vllm_command(base: str, adapters: Mapping[str, str]) -> str:
-    """The command with which vLLM serves a base and its adapters.
+    """Return the command with which vLLM serves a base model and its adapters.
 
     Args:
-        base: Hub id or folder.
-        adapters: Folders of PEFT's LoRA adapters by name.
+        base: Hub id or folder of the base model.
+        adapters: Folders of PEFT LoRA adapters by name.
 
     Returns:
-        One line for a shell.
+        A shell command.
     """
     line = ["vllm", "serve", base]
     if adapters:
@@ -89,7 +89,7 @@ def vllm_command(base: str, adapters: Mapping[str, str]) -> str:
 
 
 def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
-    """The base's hub id or folder, and the folder of the adapter; checked where a manifest allows it."""
+    """Return the hub id or folder of the base model, and the adapter folder, after checking a manifest if present."""
     from ragkit.finetuning.manifest import MANIFEST, Manifest
     from ragkit.models.sources import is_named, source_of, weights_of
 
@@ -137,7 +137,7 @@ def _write(base: str, adapter: str | None, folder: Path) -> None:
 
 
 def _rank(adapter: str) -> int | None:
-    """The rank of a LoRA; None for another kind, and for DoRA, which vLLM does not take."""
+    """Return the rank of a LoRA adapter; None for other types, and for DoRA, which vLLM does not support."""
     found = _adapter_facts(Path(adapter))
     rank = found.get("r")
     return rank if isinstance(rank, int) and found.get("peft_type") == "LORA" and not found.get("use_dora") else None

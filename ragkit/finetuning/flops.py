@@ -1,4 +1,4 @@
-"""How much arithmetic a training run takes, counted from shapes."""
+"""FLOPs of training runs, computed from shapes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 
 def training_flops(module: Any, lengths: Sequence[int], *, layers: int | None = None, reference: bool = False) -> float:
-    """Floating-point operations of one pass over some sequences, padding left out.
+    """Compute the FLOPs of training on sequences once, without padding.
 
-    A forward pass takes two operations for each weight and token, and attention besides; the way back takes as many
-    again for the gradients of activations, and two for each weight that is trained (Kaplan et al., "Scaling Laws for
-    Neural Language Models", 2020). What is trained is read off ``requires_grad``.
+    A forward pass takes two operations per weight and token, plus those of attention. The backward pass takes as many
+    for the gradients of activations, and two per trained weight and token (Kaplan et al., "Scaling Laws for Neural
+    Language Models", 2020). Trained weights are those with ``requires_grad``.
 
     Args:
-        module: The model as it is trained.
-        lengths: Tokens of each sequence.
-        layers: Blocks that gradients pass through, all if None.
-        reference: Whether a second model reads every sequence, as in preference training.
+        module: The model in training.
+        lengths: Number of tokens of each sequence.
+        layers: Number of blocks through which gradients flow; all if None.
+        reference: Whether a second model processes every sequence, as in preference training.
 
     Returns:
-        A number of operations.
+        A number of floating-point operations.
     """
     config = module.config.get_text_config()
     weights, attending = weights_of(module)
@@ -33,13 +33,13 @@ def training_flops(module: Any, lengths: Sequence[int], *, layers: int | None = 
 
 
 def weights_of(module: Any) -> tuple[int, int]:
-    """What a forward pass multiplies with.
+    """Count the weights and attention blocks that determine the cost of a forward pass.
 
     Args:
-        module: A model of transformers.
+        module: A transformers model.
 
     Returns:
-        Number of weights without embeddings that are only looked up, and number of blocks with attention.
+        Number of weights, excluding embeddings that are only used for look-ups, and number of blocks with attention.
     """
     config = module.config.get_text_config()
     embedding = module.get_input_embeddings()
@@ -55,7 +55,7 @@ def weights_of(module: Any) -> tuple[int, int]:
 
 
 def _size(weight: Any) -> int:
-    """Entries of a weight; one in 4 bits holds two a byte."""
+    """Return the number of entries of a weight; a 4-bit weight stores two entries per byte."""
     shape = getattr(getattr(weight, "quant_state", None), "shape", None)
     if shape is None:
         return int(weight.numel())

@@ -1,4 +1,4 @@
-"""A base in 4 bits, through bitsandbytes."""
+"""Base models in 4 bits, with bitsandbytes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ragkit.extras import require
 
 
 def four_bit_config() -> Any:
-    """How QLoRA stores its base: NormalFloat in 4 bits, scales quantized too, arithmetic in bfloat16.
+    """Return the quantization of QLoRA: 4-bit NormalFloat, double quantization, arithmetic in bfloat16.
 
     Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", NeurIPS 2023.
 
     Returns:
-        A ``BitsAndBytesConfig`` of transformers.
+        A transformers ``BitsAndBytesConfig``.
 
     Raises:
-        UnsupportedError: If there is no GPU.
+        UnsupportedError: If no GPU is available.
     """
     check_four_bit()
     import torch
@@ -32,10 +32,10 @@ def four_bit_config() -> Any:
 
 
 def check_four_bit() -> None:
-    """Fail early where 4 bits cannot be had.
+    """Check that 4-bit quantization is available.
 
     Raises:
-        UnsupportedError: If there is no GPU.
+        UnsupportedError: If no GPU is available.
     """
     require("torch")
     import torch

@@ -1,4 +1,4 @@
-"""Uploading a finished run to the Hugging Face hub."""
+"""Upload of finished runs to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ragkit.finetuning.manifest import MANIFEST, Manifest
 
 
 def upload(folder: Path, repository: str, *, private: bool, token: str | None) -> str:
-    """Upload a finished run: the model's files at the top, where other tools look for them, and the manifest.
+    """Upload a finished run, with the model's files at the top level as other tools expect, and the manifest.
 
     Args:
         folder: The run's folder.
         repository: ``"<user>/<name>"``.
         private: Whether a new repository is private.
-        token: Access token, that of the machine's login if None.
+        token: Access token; the stored login of this machine if None.
 
     Returns:
-        Address of the repository.
+        URL of the repository.
 
     Raises:
-        InvalidInputError: If the name has another form, or the run has no model to upload.
+        InvalidInputError: If the name is invalid, or the run is a classifier.
     """
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise InvalidInputError(f"`repository` must be '<user>/<name>', got {repository!r}")

@@ -26,15 +26,15 @@ _COMPLETION = TypeAdapter(Completion)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imitation:
-    """What a teacher answered.
+    """The answers of a teacher model.
 
     Attributes:
         examples: Inputs with the teacher's answers, ready for `finetune`, in the order of the inputs.
-        dropped: Places of the inputs that gave no example, each with the reason.
-        usage: Tokens of all answers.
-        cost: Money for all answers in US dollars; None where the price of one is unknown.
-        seconds: Time spent on all answers.
-        asked: Answers that were asked for in this call; the others were on file.
+        dropped: Indices of the inputs without an example, each with the reason.
+        usage: Token usage of all answers.
+        cost: Cost of all answers in US dollars; None if any price is unknown.
+        seconds: Total time of all answers in seconds.
+        asked: Number of answers that were generated in this call; the others were read from the file.
     """
 
     examples: tuple[Example, ...]
@@ -57,29 +57,29 @@ def imitate(
     seed: int = 0,
     group: int = 32,
 ) -> Imitation:
-    """Let a teacher answer inputs, to train another model on its answers.
+    """Generate answers with a teacher model, on which another model can be trained.
 
-    Answers that were cut off and empty ones are dropped and said so. With ``out``, every group of answers is on disk
-    before the next one is asked for: a call that was stopped goes on, and nothing is asked or paid twice. Load
-    the teacher with ``budget`` to limit what is spent.
+    Truncated and empty answers are dropped and reported. With ``out``, each group of answers is written to disk before
+    the next group is requested: an interrupted call resumes, and no answer is requested or paid for twice. Load the
+    teacher with ``budget`` to limit the cost.
 
     Args:
         teacher: A model or its spec.
-        inputs: What to answer; equal ones are asked once.
-        template: How inputs become prompts; the student is best trained and asked with the same.
-        examples: Examples that the teacher is shown, in the order given.
-        out: A file of JSON lines for the answers, new or of the same call.
-        max_tokens: Tokens of an answer at the most.
-        temperature: Temperature of the sampling.
-        seed: Seed of the sampling.
-        group: Inputs that are sent at once.
+        inputs: Inputs to answer; duplicates are answered once.
+        template: Template that converts inputs to prompts; use the same one to train and prompt the student.
+        examples: In-context examples for the teacher, in this order.
+        out: JSON Lines file for the answers, which is new or belongs to the same call.
+        max_tokens: Maximum number of tokens per answer.
+        temperature: Sampling temperature.
+        seed: Seed for sampling.
+        group: Number of inputs per batch.
 
     Returns:
-        The examples, and what they took.
+        The examples with their usage and cost.
 
     Raises:
         EmptyPoolError: If there are no inputs.
-        InvalidInputError: If an argument makes no sense, or the file belongs to another call.
+        InvalidInputError: If an argument is invalid, or the file belongs to another call.
         IntegrityError: If the file is damaged.
     """
     refuse_bare_string("inputs", inputs)
@@ -142,14 +142,14 @@ def _gathered(
 
 
 class _Answers:
-    """Answers by prompt, each on disk as soon as it is there."""
+    """Answers by prompt, which are written to disk as they arrive."""
 
     def __init__(self, path: Path | None, call: str) -> None:
         self.path, self.found = path, dict[str, Completion]()
         if path is None:
             return
         whole = path.read_bytes() if path.is_file() else b""
-        end = whole.rfind(b"\n") + 1  # what follows was being written when the process ended
+        end = whole.rfind(b"\n") + 1  # an interrupted process may leave a partial line
         if whole and not end and not whole.startswith(b'{"ragkit"'):
             raise InvalidInputError(f"{path} holds something else; give another `out`")
         for number, line in enumerate(whole[:end].splitlines(), 1):

@@ -1,4 +1,4 @@
-"""What every trainer does here besides training."""
+"""Checks of the loss during training."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ragkit.errors import TrainingError
 
 
 class Watched:
-    """Before a trainer of transformers: ends the run at the first loss that is not a number, and reports to nobody."""
+    """A mixin for transformers trainers that stops at the first non-finite loss and disables telemetry."""
 
     def _send_telemetry(self) -> None:
         return
 
     def training_step(self, *arguments: Any, **named: Any) -> Any:
-        """Do the trainer's step, whatever its arguments, and look at the loss.
+        """Run a training step of the trainer and check the loss.
 
         Returns:
             The loss.
 
         Raises:
-            TrainingError: If it is not a number.
+            TrainingError: If the loss is not finite.
         """
         loss = super().training_step(*arguments, **named)  # type: ignore[misc]
         if not torch.isfinite(loss):

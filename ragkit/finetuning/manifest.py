@@ -1,4 +1,4 @@
-"""The record of a fine-tuning run: written last, so that a folder with it is a finished one."""
+"""Manifests of fine-tuning runs, which are written last and mark a run as finished."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HASHED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 
 
 class TemplateRecord(BaseModel):
-    """A `Template` as it is stored."""
+    """The stored form of a `Template`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,7 +34,7 @@ class TemplateRecord(BaseModel):
 
     @classmethod
     def of(cls, template: Template) -> TemplateRecord:
-        """The record of a template.
+        """Create the record of a template.
 
         Returns:
             The record.
@@ -42,20 +42,16 @@ class TemplateRecord(BaseModel):
         return cls(**asdict(template))
 
     def template(self) -> Template:
-        """The template itself.
-
-        Returns:
-            A template equal to the one stored.
-        """
+        """Return the stored template."""
         return Template(**self.model_dump())
 
 
 class Evaluation(BaseModel):
-    """What an epoch achieved on the held-out rows.
+    """Results on the held-out rows after an epoch.
 
     Attributes:
-        epoch: Passes over the training rows that were made before it.
-        loss: Mean loss of the answers' tokens.
+        epoch: Number of passes over the training rows before the evaluation.
+        loss: Mean loss of the answer tokens.
         metric: Mean score of the generated answers; None if there is no metric.
     """
 
@@ -67,32 +63,32 @@ class Evaluation(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What was trained, on what, with what, and what came of it.
+    """The record of a fine-tuning run: its data, base model, settings and results.
 
     Attributes:
         kind: ``"causal"`` for a language model, ``"classifier"`` for an encoder with a head.
-        form: What the folder holds: a whole model, an adapter for the base (a soft prompt too), only a head, or
-            (``"remote"``) the name of a model at a vendor.
-        run: Hash of everything that decides the result; a run is taken up again only where it is equal.
-        base: Spec, hub id or folder of the base.
-        base_fingerprint: Hash of the base's weights, tokenizer and chat template; checked on loading.
-        weights: Hash of the folder's own weights; checked on loading.
-        ask_with: The template of training, to be used for asking too.
+        form: Contents of the folder: a whole model, an adapter (or soft prompt) for the base model, only a head, or,
+            for ``"remote"``, the name of a model at a vendor.
+        run: Hash of everything that determines the result; a run is resumed only if it is equal.
+        base: Spec, hub id or folder of the base model.
+        base_fingerprint: Hash of the base model's weights, tokenizer and chat template; checked on loading.
+        weights: Hash of the weights in the folder; checked on loading.
+        ask_with: Template of the training, to be used for prompts as well.
         tasks: Templates of the tasks of a mixture, by name.
-        seal: Hash of everything else in the manifest; checked on loading. Of the templates alone in ragkit 0.1.
-        rows: Rows that were kept, truncated and dropped.
-        tokens: Tokens seen in training, all epochs together.
-        flops: Floating-point operations of training, from shapes; None where they are not counted.
-        seconds: Wall-clock time of training, that of this process only after a resumption.
-        loss: Mean loss of the steps, those of this process only after a resumption; of a vendor's training what it told
-            last, or None.
-        eval_loss: Loss on the held-out rows in the epoch that was kept.
-        eval_metric: The task's metric on the held-out rows in that epoch, if it decided.
+        seal: Hash of all other entries of the manifest; checked on loading. In ragkit 0.1, hash of the templates only.
+        rows: Numbers of rows that were kept, truncated and dropped.
+        tokens: Number of training tokens in all epochs.
+        flops: FLOPs of training, computed from shapes; None if not counted.
+        seconds: Elapsed time of training in seconds; if the run was resumed, only that of the last process.
+        loss: Mean loss of the steps; if the run was resumed, only that of the last process. For a vendor, the last
+            reported loss, or None.
+        eval_loss: Loss on the held-out rows in the selected epoch.
+        eval_metric: The task's metric on the held-out rows in that epoch, if the epoch was selected by it.
         evaluations: Loss and metric on the held-out rows after each epoch.
-        epochs: Passes over the rows that were made; fewer than asked for after an early stop.
-        cost: US dollars that the training at a vendor cost; None where the price is not known, or nobody was paid.
+        epochs: Completed passes over the rows, which are fewer than requested after early stopping.
+        cost: Cost of the training at a vendor in US dollars; None if the price is unknown or training was local.
         remote: Spec of the model at the vendor.
-        address: Address of the vendor's server, where it is not the usual one.
+        address: Address of the vendor's server, if it is not the default.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -129,27 +125,27 @@ class Manifest(BaseModel):
 
     @property
     def template(self) -> Template:
-        """The template of training, to be used for asking too."""
+        """The template of the training, to be used for prompts as well."""
         return self.ask_with.template()
 
     def template_of(self, task: str) -> Template:
-        """The template of one task of a mixture.
+        """Return the template of one task of a mixture.
 
         Args:
-            task: Its name.
+            task: Name of the task.
 
         Returns:
             The template.
 
         Raises:
-            UnknownSpecError: If there was no such task.
+            UnknownSpecError: If the mixture has no task with this name.
         """
         if task not in self.tasks:
             raise UnknownSpecError("task of this model", task, self.tasks)
         return self.tasks[task].template()
 
     def write(self, folder: Path) -> None:
-        """Write the manifest in one step: it is there whole or not at all."""
+        """Write the manifest atomically."""
         sealed = self.model_copy(update={"seal": self._seal()})
         write_atomic(folder / MANIFEST, sealed.model_dump_json(indent=1))
 
@@ -161,7 +157,7 @@ class Manifest(BaseModel):
             The manifest.
 
         Raises:
-            IntegrityError: If it is damaged, of another format, or its templates are not those of the training.
+            IntegrityError: If the manifest is damaged, has another format, or was changed after training.
         """
         try:
             manifest = cls.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -179,10 +175,14 @@ class Manifest(BaseModel):
         return manifest
 
     def check_base(self, folder: Path, found: str) -> None:
-        """Refuse a base that is not the one of training.
+        """Check that the base model is the one used for training.
+
+        Args:
+            folder: The run's folder, for messages.
+            found: Fingerprint of the base model.
 
         Raises:
-            IntegrityError: If its fingerprint differs.
+            IntegrityError: If the fingerprint differs.
         """
         if found != self.base_fingerprint:
             raise IntegrityError(
@@ -191,7 +191,7 @@ class Manifest(BaseModel):
             )
 
     def check_weights(self, folder: Path) -> None:
-        """Refuse weights that are not those of the training; a head alone is checked where it is read.
+        """Check that the weights have not changed since training; a head is checked when it is loaded.
 
         Raises:
             IntegrityError: If a file is missing or changed.
@@ -214,7 +214,7 @@ class Manifest(BaseModel):
 
 
 def run_hash(**facts: Any) -> str:
-    """Hash what decides a training run's result.
+    """Hash everything that determines the result of a training run.
 
     Returns:
         A short hash.
@@ -235,7 +235,7 @@ def data_hash(rows: Iterable[object]) -> str:
 
 
 def _content(row: object) -> object:
-    """What a row says, without its id and metadata."""
+    """Return the content of a row without its id and metadata."""
     if isinstance(row, Example):
         return [row.input if isinstance(row.input, str) else dict(row.input), row.output]
     if isinstance(row, Preference):

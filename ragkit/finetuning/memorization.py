@@ -1,4 +1,4 @@
-"""How much of its training text a model gives back word for word."""
+"""Verbatim memorisation of training texts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ragkit.text import UNSPACED, refuse_bare_string, spaced
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memorisation:
-    """What a model gave back of some texts.
+    """The extent to which a model reproduced texts.
 
     Attributes:
-        longest: For each text, the words of it in a row that some output holds, its opening left out.
-        words: For each text, the words after its opening.
-        length: Words in a row from which a text counts as reproduced; a shorter one must be there whole.
-        outputs: Number of outputs that were sampled.
+        longest: For each text, the number of words in the longest run after its opening that an output contains.
+        words: For each text, the number of words after its opening.
+        length: Minimum run length, in words, for a text to count as reproduced; shorter texts must be complete.
+        outputs: Number of sampled outputs.
     """
 
     longest: tuple[int, ...]
@@ -31,7 +31,7 @@ class Memorisation:
 
     @property
     def reproduced(self) -> tuple[int, ...]:
-        """Places of the texts that were reproduced."""
+        """Indices of the texts that were reproduced."""
         pairs = enumerate(zip(self.longest, self.words, strict=True))
         return tuple(place for place, (run, words) in pairs if run >= min(self.length, words))
 
@@ -52,28 +52,28 @@ def memorisation(
     max_tokens: int = 128,
     seed: int = 0,
 ) -> Memorisation:
-    """Ask a model to go on from the openings of texts, and look for the rest of them in what it says.
+    """Prompt a model with the openings of texts, and measure how much of the rest it reproduces.
 
     This is discoverable memorisation (Carlini et al., "Quantifying Memorization Across Neural Language Models", ICLR
-    2023), of words between white space, and of characters in scripts without spaces. Common phrases are reproduced by
-    any model: measure texts that were not trained on too, and compare.
+    2023). Words are separated by whitespace; in scripts without spaces, each character is a word. All models reproduce
+    common phrases, so compare the result with that of texts that the model was not trained on.
 
     Args:
         model: A model or its spec.
-        texts: What the model was trained on, each of two words at least.
-        opening: Share of a text's words that the model is given.
-        length: Words in a row from which a text counts as reproduced.
-        samples: Outputs for each text; more than one only at a temperature above 0.
-        temperature: Temperature of the sampling.
-        max_tokens: Tokens of an output at the most.
-        seed: Seed of the first sample; the next ones take the seeds after it.
+        texts: Training texts of at least two words.
+        opening: Fraction of a text's words that the model receives as a prompt.
+        length: Minimum run length, in words, for a text to count as reproduced.
+        samples: Number of outputs per text; more than one requires a temperature above 0.
+        temperature: Sampling temperature.
+        max_tokens: Maximum number of tokens per output.
+        seed: Seed of the first sample; later samples use consecutive seeds.
 
     Returns:
-        What was reproduced.
+        The extent to which the texts were reproduced.
 
     Raises:
         EmptyPoolError: If there are no texts.
-        InvalidInputError: If a text is too short or an argument makes no sense.
+        InvalidInputError: If a text is too short or an argument is invalid.
     """
     refuse_bare_string("texts", texts)
     if not texts:
@@ -102,22 +102,22 @@ def memorisation(
 
 
 def longest_runs(texts: Sequence[Sequence[str]], outputs: Sequence[Sequence[str]]) -> list[int]:
-    """For each text, the most words in a row that stand so in one of the outputs.
+    """Return the length of the longest run of words of each text that one of the outputs contains.
 
-    A suffix automaton of all outputs (Blumer et al., 1985) is read once for each text, so the time is linear in words.
+    The algorithm traverses a suffix automaton of all outputs (Blumer et al., 1985) once per text, in linear time.
 
     Args:
         texts: n sequences of words.
-        outputs: Sequences of words to look in.
+        outputs: Sequences of words to search.
 
     Returns:
-        n numbers of words.
+        n run lengths in words.
     """
-    # State 0 is the beginning; each has its ways on, its longest word sequence, and the state of a shorter suffix.
+    # State 0 is the initial state; each state has transitions, the length of its longest sequence, and a suffix link.
     ways: list[dict[object, int]] = [{}]
     size, suffix, last = [0], [-1], 0
     for place, output in enumerate(outputs):
-        for word in (*output, place):  # the place, which is no word, keeps runs within one output
+        for word in (*output, place):  # the index is not a word and separates the outputs
             last = _extend(ways, size, suffix, last, word)
     return [_longest_run(text, ways, size, suffix) for text in texts]
 
@@ -160,7 +160,7 @@ def _longest_run(text: Sequence[str], ways: list[dict[object, int]], size: list[
 
 
 def _halves(text: str, opening: float, place: int) -> tuple[str, str]:
-    """A text's opening, with everything between its words, and the rest."""
+    """Split a text into its opening, including the characters between words, and the rest."""
     words = list(re.finditer(rf"[{UNSPACED}]|[^\s{UNSPACED}]+", text))
     if len(words) < 2:
         raise InvalidInputError(f"`texts[{place}]` must have two words at least, got {text!r}")

@@ -1,4 +1,4 @@
-"""What each method trains: an adapter, some blocks, a soft prompt, or everything."""
+"""The fine-tuning methods: adapters, the last blocks, soft prompts, or all weights."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ragkit.models.sources import weights_of
 ADAPTERS = ("lora", "rslora", "qlora", "prompt-tuning")
 
 
-# Rates that were best, or half of that where twice the best one diverged, for a model of 135 million parameters:
+# The best rate for a model with 135 million parameters, or half of it if twice the best rate diverged; see
 # benchmarks/real_models/results/learning_rate.json.
 _MEASURED_SIZE = 135e6
 _RATES = {"lora": 1.5e-3, "qlora": 1.5e-3, "rslora": 1e-3, "prompt-tuning": 1.5e-2, "last-layers": 1e-3, "full": 1e-4}
-_PREFERENCE = 1 / 40  # such training changes a model that already answers
+_PREFERENCE = 1 / 40  # preference training refines a model that already answers
 
 
 def default_rate(method: str, objective: str, parameters: int) -> float:
-    """Choose a learning rate by method, objective and size.
+    """Return the default learning rate for a method, an objective and a model size.
 
-    The rate falls with the fourth root of the number of parameters, and with the square root if all weights are
-    trained. Preferences take a fortieth of the rate.
+    The rate is inversely proportional to the fourth root of the number of parameters, or to the square root if all
+    weights are trained. For preferences, it is divided by 40.
 
     Args:
         method: A method of `ragkit.finetune` for language models.
-        objective: Its objective.
+        objective: The objective.
         parameters: Number of parameters of the model.
 
     Returns:
@@ -46,16 +46,16 @@ def default_rate(method: str, objective: str, parameters: int) -> float:
 
 
 def module_to_train(base: LocalModel, settings: Settings) -> Any:
-    """Read the base afresh, since training changes it, and freeze what the method leaves alone.
+    """Load a copy of the base model for training, and freeze the weights that the method does not train.
 
-    An adapter that lies on the base becomes part of it.
+    An adapter of the base model is merged.
 
     Args:
-        base: The model that was given; it stays what it was.
-        settings: What is trained.
+        base: The base model, which is not changed.
+        settings: Settings of the training run.
 
     Returns:
-        A causal model of transformers, with `requires_grad` set.
+        A causal transformers model, with `requires_grad` set.
     """
     half = has_bfloat16() and settings.method in ADAPTERS and not hasattr(base.module, "peft_config")
     module: Any = AutoModelForCausalLM.from_pretrained(
@@ -74,19 +74,19 @@ def module_to_train(base: LocalModel, settings: Settings) -> Any:
 
 
 def with_adapter_of(adapted: Any, module: Any) -> Any:
-    """Merge the adapter that lies on one model into another copy of its base.
+    """Merge the adapter of a model into another copy of its base model.
 
     Args:
-        adapted: A model, with an adapter of PEFT or without.
-        module: A fresh copy of its base.
+        adapted: A model with or without a PEFT adapter.
+        module: A new copy of its base model.
 
     Returns:
-        ``module``, changed in place where there is an adapter.
+        ``module``, which is changed in place if there is an adapter.
     """
     if not hasattr(adapted, "peft_config"):
         return module
     name, rows = adapted.active_adapter, adapted.get_input_embeddings().weight.shape[0]
-    if rows != module.get_input_embeddings().weight.shape[0]:  # the adapter came with tokens of its own
+    if rows != module.get_input_embeddings().weight.shape[0]:  # the adapter adds tokens
         module.resize_token_embeddings(rows, mean_resizing=False)
     fresh = get_peft_model(module, adapted.peft_config[name])
     weights = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=True)
@@ -95,15 +95,15 @@ def with_adapter_of(adapted: Any, module: Any) -> Any:
 
 
 def peft_config_of(settings: Settings) -> Any:
-    """The configuration of PEFT: the user's, or what the method stands for.
+    """Return the PEFT configuration of the user, or the default of the method.
 
     Returns:
-        A `PeftConfig`, None where the model's own weights are trained.
+        A `PeftConfig`; None if the method trains the model's own weights.
 
     Raises:
-        InvalidInputError: If the user's configuration is not one of the method.
+        InvalidInputError: If the user's configuration does not match the method.
     """
-    given, method = copy.deepcopy(settings.peft_config), settings.method  # PEFT writes into it
+    given, method = copy.deepcopy(settings.peft_config), settings.method  # PEFT modifies it
     if method not in ADAPTERS:
         return None
     if given is not None and not isinstance(given, PeftConfig):
@@ -118,7 +118,7 @@ def peft_config_of(settings: Settings) -> Any:
         )
     if given is not None and given.is_prompt_learning:
         raise InvalidInputError(f"{method!r} takes an adapter's configuration, got {type(given).__name__}")
-    if method == "rslora":  # scaled by alpha / sqrt(r), twice the update, as for "lora"
+    if method == "rslora":  # alpha / sqrt(r) gives a factor of 2, as for "lora"
         return given or LoraConfig(
             r=64, lora_alpha=16, use_rslora=True, target_modules="all-linear", task_type="CAUSAL_LM"
         )
@@ -126,16 +126,16 @@ def peft_config_of(settings: Settings) -> Any:
 
 
 def freeze_all_but_last(module: Any, layers: int) -> None:
-    """Leave the last blocks, the norm after them and the head to be trained.
+    """Freeze all weights except the last blocks, the norm after them and the head.
 
-    A head that shares its weights with the input embedding stays frozen: it would be the first layer too.
+    A head that shares its weights with the input embedding remains frozen, because it is also the first layer.
 
     Args:
-        module: A causal model of transformers.
-        layers: How many blocks.
+        module: A causal transformers model.
+        layers: Number of blocks to train.
 
     Raises:
-        InvalidInputError: If there are fewer blocks.
+        InvalidInputError: If the model has fewer blocks.
     """
     owner, blocks = _blocks_of(module)
     if layers > len(blocks):
@@ -149,7 +149,7 @@ def freeze_all_but_last(module: Any, layers: int) -> None:
 
 
 def _blocks_of(module: Any) -> tuple[Any, Any]:
-    """The list of a model's blocks, and the part that holds it."""
+    """Return the module that contains a model's blocks, and the list of blocks."""
     count = module.config.get_text_config().num_hidden_layers
     for owner in module.modules():
         for part in owner.children():

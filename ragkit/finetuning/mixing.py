@@ -1,4 +1,4 @@
-"""Several tasks in one training run, each in its own template, with shares that can be balanced."""
+"""Mixtures of several tasks for one training run, each with its own template and a configurable share."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ragkit.templates import Template
 
 @dataclass(frozen=True, slots=True)
 class Mixture(Sequence[Row]):
-    """Rows of several tasks, shuffled; what `finetune` takes as ``train`` like any other rows.
+    """Shuffled rows of several tasks, which `finetune` accepts as ``train``.
 
     Attributes:
         rows: The rows.
         tasks: The task of each row.
-        templates: The template of each task; None for that of the call.
+        templates: The template of each task; None for the ``template`` of `finetune`.
     """
 
     rows: tuple[Row, ...]
@@ -41,23 +41,23 @@ class Mixture(Sequence[Row]):
 def mix(
     tasks: Mapping[str, Task | Sequence[Row]], *, size: int | None = None, alpha: float = 0.0, seed: int = 0
 ) -> Mixture:
-    """Draw training rows from several tasks.
+    """Sample training rows from several tasks.
 
-    A task of n rows has a share proportional to n to the power of ``alpha`` (Conneau and Lample, "Cross-lingual
-    Language Model Pretraining", NeurIPS 2019): 0 gives every task the same share, 1 leaves the shares of the data.
-    A task that is drawn from more often than it has rows gives all of them before any of them again.
+    The share of a task with n rows is proportional to n to the power of ``alpha`` (Conneau and Lample, "Cross-lingual
+    Language Model Pretraining", NeurIPS 2019): with 0, all tasks have the same share; with 1, shares are those of the
+    data. Rows of a task are repeated only after all of them have been used.
 
     Args:
-        tasks: By name, tasks (their examples and template are taken) or bare rows.
-        size: Number of rows in all; that of the data if None.
+        tasks: Tasks by name, each as a `Task`, whose examples and template are used, or as rows.
+        size: Total number of rows; that of the data if None.
         alpha: Exponent of the shares, from 0 to 1.
-        seed: Seed of draws and order.
+        seed: Seed for sampling and order.
 
     Returns:
         The mixture.
 
     Raises:
-        InvalidInputError: If an argument makes no sense.
+        InvalidInputError: If an argument is invalid.
         EmptyPoolError: If a task has no rows.
 
     Examples:
@@ -91,7 +91,7 @@ def mix(
 
 
 def _shares(weights: Sequence[float], total: int) -> list[int]:
-    """Whole numbers in proportion to weights that sum to ``total``; none is 0."""
+    """Return positive integers that are proportional to the weights and sum to ``total``."""
     exact = [total * weight / sum(weights) for weight in weights]
     counts = [max(1, int(share)) for share in exact]
     while sum(counts) != total:

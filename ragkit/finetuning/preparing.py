@@ -1,4 +1,4 @@
-"""All that is settled before a language model is trained: rows as ids, the learning rate, the run's hash."""
+"""Preparation of training: tokenized rows, the learning rate and the hash of the run."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ragkit.templates import Template
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What training works with.
+    """The prepared data and settings of a training run.
 
     Attributes:
         rows: Rows of token ids.
-        counts: How many rows were kept, truncated and dropped.
-        held_out: Rows to measure the loss on, None where there are none.
-        scored: The held-out examples on which answers are scored, each with its template, if a metric decides.
-        rate: The highest learning rate.
+        counts: Numbers of rows that were kept, truncated and dropped.
+        held_out: Held-out rows for the loss; None if there are none.
+        scored: Held-out examples whose answers are scored, each with its template, if there is a metric.
+        rate: Peak learning rate.
         template: The template of the call.
         tasks: The templates of a mixture, by task.
         data: Hash of the rows.
-        run: Hash of everything that decides the result.
+        run: Hash of everything that determines the result.
     """
 
     rows: Sequence[TokenRow]
@@ -49,16 +49,16 @@ class Prepared:
 
 
 def prepare(base: LocalModel, train: Any, held_out: Any, settings: Settings) -> Prepared:
-    """Check and tokenize rows, and settle what was left open.
+    """Check and tokenize rows, and determine the settings that were not specified.
 
     Args:
         base: The model to train.
-        train: The rows, as `ragkit.finetune` takes them.
-        held_out: Rows to measure the loss on, or None.
-        settings: What is trained.
+        train: The rows, in the formats of `ragkit.finetune`.
+        held_out: Held-out rows, or None.
+        settings: Settings of the training run.
 
     Returns:
-        What training works with.
+        The prepared data and settings.
     """
     template = (settings.template or Template()).for_model(base)
     pairs, tasks = _with_templates(base, train, settings, template, name="train")
@@ -86,7 +86,7 @@ def _scored(held: Pairs | None, settings: Settings) -> list[tuple[Example, Templ
 def _with_templates(
     base: LocalModel, rows: Any, settings: Settings, template: Template, *, name: str
 ) -> tuple[Pairs, dict[str, TemplateRecord]]:
-    """Rows with the template of each, and the templates of a mixture by task."""
+    """Return each row with its template, and the templates of a mixture by task."""
     made = training_rows(rows, settings.objective, name=name)
     if not isinstance(rows, Mixture):
         return [(row, template) for row in made], {}

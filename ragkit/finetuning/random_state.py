@@ -1,4 +1,4 @@
-"""Trainers seed every generator there is, and some libraries draw when they are imported; a caller notices neither."""
+"""Protection of the caller's random state from trainers that seed global generators and imports that use them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Put the generators of Python, numpy and torch back after a block."""
+    """Restore the random generators of Python, NumPy and torch after a block."""
     import torch
 
     python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""Fine-tuning at a vendor that speaks OpenAI's protocol: upload, job, waiting, and the model that comes of it."""
+"""Fine-tuning at a vendor with OpenAI's protocol: uploads, jobs and the resulting models."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from ragkit.models.api import LangChainModel
 
 STATE = "job.json"
-_FIRST_WAIT, _LONGEST_WAIT = 2.0, 30.0  # seconds between two looks at a job
+_FIRST_WAIT, _LONGEST_WAIT = 2.0, 30.0  # seconds between two requests for the status of a job
 _OVER = ("failed", "cancelled")
 _Result = TypeVar("_Result")
 
 
 class _State(BaseModel):
-    """How far a run has come, on disk after each step, so that no step is made twice."""
+    """The progress of a run, which is written to disk after each step so that no step is repeated."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,7 +64,7 @@ def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> F
     """Fine-tune an API model; see `ragkit.finetune`.
 
     Returns:
-        The tuned model with its record.
+        The fine-tuned model and its manifest.
     """
     settings.check_for_api()
     base = _api_model(model)
@@ -88,16 +88,16 @@ def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> F
 
 
 def cancel_finetuning(folder: str | Path) -> str:
-    """Cancel the job of a run at a vendor, which goes on when this process ends.
+    """Cancel the job of a run at a vendor, which otherwise continues even if this process ends.
 
     Args:
         folder: The ``output_dir`` of `ragkit.finetune`.
 
     Returns:
-        The job's status.
+        The status of the job.
 
     Raises:
-        InvalidInputError: If no job was begun there.
+        InvalidInputError: If the folder has no job.
     """
     if not (Path(folder) / STATE).is_file() or (state := _State.read(Path(folder))).job is None:
         raise InvalidInputError(f"{folder} holds no job of a vendor; nothing to cancel")
@@ -106,7 +106,7 @@ def cancel_finetuning(folder: str | Path) -> str:
 
 
 class _Vendor:
-    """The endpoints; each call is made again after trouble that may pass, and looks first whether it was made."""
+    """The vendor's endpoints. Calls are retried after transient errors, without creating files or jobs twice."""
 
     def __init__(self, base: LangChainModel) -> None:
         self.base = base
@@ -116,7 +116,7 @@ class _Vendor:
         def attempt() -> _Result:
             try:
                 return work()
-            except Exception as error:  # noqa: BLE001 - the package of the vendor has errors of its own
+            except Exception as error:  # noqa: BLE001 - the vendor's package has its own errors
                 secrets = self.base.secrets()
                 raise as_model_error(error, self.base.name, secrets) from shown_cause(error, secrets)
 
@@ -151,14 +151,14 @@ class _Vendor:
                 wait = min(1.5 * wait, _LONGEST_WAIT)
 
     def losses(self, job_id: str) -> tuple[float | None, float | None]:
-        """The last losses that the vendor told, on training and on held-out rows."""
+        """Return the last losses that the vendor reported, on training and held-out rows."""
         events = self.call(lambda: self.client.fine_tuning.jobs.list_events(job_id, limit=100).data)
         told = [event.data for event in events if event.type == "metrics" and isinstance(event.data, dict)]
         return _first_number(told, "train_loss"), _first_number(told, "valid_loss")
 
 
 def _trained(vendor: _Vendor, state: _State, folder: Path, files: dict[str, bytes], settings: Settings) -> Any:
-    """Bring a run to its end from wherever it stands."""
+    """Complete a run from its current state."""
     for field, content in files.items():
         if getattr(state, field) is None:
             name = f"ragkit-{state.run}-{field.removesuffix('_file')}.jsonl"
@@ -169,7 +169,7 @@ def _trained(vendor: _Vendor, state: _State, folder: Path, files: dict[str, byte
         state.write(folder)
     job = vendor.wait(state.job)
     if job.status in _OVER:
-        state.job = None  # the same call begins a new one with the same files
+        state.job = None  # the same call starts a new job with the same files
         state.write(folder)
         reason = getattr(job.error, "message", None) or f"the job is {job.status}"
         raise TrainingError(f"{vendor.base.name} was not fine-tuned: {reason}; call again for another attempt")
@@ -210,7 +210,7 @@ def _write_manifest(
 
 
 def _api_model(model: Any) -> LangChainModel:
-    """The API model that is meant; layers before it are left out, since no prompt is asked."""
+    """Return the API model without middleware, which is not needed for fine-tuning."""
     require("langchain", "langchain_openai")
     from ragkit.models.api import LangChainModel
     from ragkit.models.middleware import LayeredModel
@@ -238,7 +238,7 @@ def _files(rows: Sequence[Any], held: Sequence[Any], template: Template) -> dict
 
 
 def _line(row: Example | Chat, template: Template, where: str) -> bytes:
-    """A row as a conversation: an input is asked for in the words of the template, as it is asked later."""
+    """Convert a row to a conversation, with the template that is used for inference."""
     turns: list[dict[str, object]]
     if isinstance(row, Chat):
         turns = [_turn(message, f"turn {place} of {where}") for place, message in enumerate(row.messages)]
@@ -260,6 +260,6 @@ def _turn(message: Message, where: str) -> dict[str, object]:
 
 
 def _first_number(told: Sequence[dict[str, Any]], name: str) -> float | None:
-    """The newest value; events come newest first."""
+    """Return the latest value; events are sorted from newest to oldest."""
     values = (event.get(name) for event in told)
     return next((float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)), None)

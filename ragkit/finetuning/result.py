@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FineTuned:
-    """A finished run.
+    """A finished fine-tuning run.
 
     Attributes:
-        model: The tuned model, one more `LanguageModel`; ``load_model("hf:<folder>")`` gives the same one later.
-        folder: Where it is stored; of a model at a vendor, its name.
-        manifest: What was trained, on what, and what came of it; holds the template to ask with.
+        model: The fine-tuned model; ``load_model("hf:<folder>")`` loads it again.
+        folder: Folder of the model; for a model at a vendor, it contains the model's name.
+        manifest: Record of the data, base model, settings and results, including the template for prompts.
     """
 
     model: LanguageModel
@@ -26,15 +26,15 @@ class FineTuned:
     manifest: Manifest
 
     def push_to_hub(self, repository: str, *, private: bool = True, token: str | None = None) -> str:
-        """Upload the folder to the Hugging Face hub. Nothing is ever uploaded but by this call.
+        """Upload the folder to the Hugging Face hub. Nothing is uploaded without this call.
 
         Args:
-            repository: ``"<user>/<name>"``; made where it does not exist.
+            repository: ``"<user>/<name>"``; created if it does not exist.
             private: Whether a new repository is private.
-            token: Access token; that of the machine's login if None. It is not kept.
+            token: Access token, which is not stored; the stored login of this machine if None.
 
         Returns:
-            Address of the repository.
+            URL of the repository.
         """
         from ragkit.finetuning.hub import upload
 

@@ -1,4 +1,4 @@
-"""What a row of training data may be, for each objective; anything else is refused with its place."""
+"""Formats of training rows for each objective; errors name the index of an invalid row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ragkit.task_files import read_objects
 
 Row = Example | Chat | Document | str | Preference
 
-# What each objective takes, as it is said to a user.
+# The formats that each objective accepts, for error messages.
 _TAKES = {
     "completion": 'an Example, a Chat that ends with the assistant, or {"input", "output"}, {"prompt", "completion"}, '
     '{"instruction", "input", "output"} or {"messages"}',
@@ -21,7 +21,7 @@ _TAKES = {
     "preference": 'a Preference or {"prompt", "chosen", "rejected"}, texts or lists of messages',
 }
 _ROLES = ("system", "user", "assistant", "tool")
-# What training would have to ignore, although it changes what is learned: fields of a row, and of a turn.
+# Fields of a row and of a turn that would affect training but are not supported.
 _UNUSED = ("instruction", "system", "history", "messages", "tools", "functions", "weight", "weights")
 _UNUSED_IN_TURN = (
     "tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "refusal", "train", "training", "loss",
@@ -32,19 +32,19 @@ _UNUSED_IN_TURN = (
 def training_rows(
     rows: Iterable[Row | Mapping[str, object]], objective: str, *, name: str = "train"
 ) -> list[Example | Chat | Preference | str]:
-    """Bring rows into the one form that an objective is trained on.
+    """Convert rows to the records of an objective.
 
     Args:
-        rows: Records of ragkit, or mappings with the field's usual names.
+        rows: Records of ragkit, or mappings with the usual keys.
         objective: ``"completion"``, ``"text"`` or ``"preference"``.
-        name: What the rows are called in errors.
+        name: Name of the rows in error messages.
 
     Returns:
         Examples and conversations, texts, or preferences.
 
     Raises:
-        EmptyPoolError: If there is none.
-        InvalidInputError: If a row has another shape, or nothing to learn in it.
+        EmptyPoolError: If there are no rows.
+        InvalidInputError: If a row has an unsupported format, or nothing to learn.
     """
     if isinstance(rows, str | Mapping):
         raise InvalidInputError(f"`{name}` must be a sequence of rows, got one {type(rows).__name__}")
@@ -63,22 +63,22 @@ def read_rows(
     path: str | Path,
     objective: str,
     *,
-    input: str = "input",  # noqa: A002 - the record's own word
+    input: str = "input",  # noqa: A002 - the name of the record's field
     output: str = "output",
 ) -> tuple[list[Row], list[Row]]:
-    """Read training data: JSON lines or CSV, or for plain text also a text file whose paragraphs are the rows.
+    """Read training data from a JSON Lines or CSV file, or for plain text, from the paragraphs of a text file.
 
     Args:
-        path: The file, UTF-8. Rows whose ``split`` is ``"test"`` are left out.
-        objective: What the rows are for; see `training_rows`.
-        input: The field that is read as ``input``.
-        output: The field that is read as ``output``.
+        path: The file, in UTF-8. Rows whose ``split`` is ``"test"`` are skipped.
+        objective: Objective of the training; see `training_rows`.
+        input: Name of the field to use as ``input``.
+        output: Name of the field to use as ``output``.
 
     Returns:
-        Rows to train on, and those of a ``dev`` or ``validation`` split.
+        Training rows, and the rows of the ``dev`` or ``validation`` split.
 
     Raises:
-        DataFileError: If the file or one of its rows cannot be read, or no row is left to train on.
+        DataFileError: If the file or one of its rows cannot be read, or there are no training rows.
     """
     path = Path(path)
     if objective == "text" and path.suffix == ".txt":
@@ -182,7 +182,7 @@ def _check_turn(turn: int, message: Message) -> None:
 
 
 def _from_mapping(row: Mapping[str, object], objective: str) -> object:
-    """The record that a mapping stands for; the mapping itself where it fits none."""
+    """Convert a mapping to a record; return the mapping itself if it has an unsupported format."""
     if objective == "completion":
         return _completion_of(row)
     if objective == "text" and isinstance(row.get("text"), str):
@@ -214,7 +214,7 @@ def _completion_of(row: Mapping[str, object]) -> object:
 
 
 def _preference_of(row: Mapping[str, object]) -> object:
-    """A pair of answers; TRL's lists of messages may hold the prompt only in both of them."""
+    """Convert a mapping to a preference; in TRL's lists of messages, the prompt may be part of both answers."""
     _refuse_unused(row)
     parts = [row[name] for name in ("prompt", "chosen", "rejected") if name in row]
     if not any(isinstance(part, list) for part in parts):

@@ -1,4 +1,4 @@
-"""The folder of a run: claimed before training, taken up again after a kill, given back after a failure."""
+"""Folders of training runs: claimed before training, resumed after an interruption, and removed after a failure."""
 
 from __future__ import annotations
 
@@ -19,27 +19,23 @@ CHECKPOINTS = "checkpoints"
 
 
 def is_main_process() -> bool:
-    """Whether this process writes, where a launcher such as accelerate runs several.
-
-    Returns:
-        True in the first process, and where there is only one.
-    """
+    """Return whether this process writes files: it is the first or only one that a launcher such as accelerate runs."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
 def claimed(folder: Path, run: str) -> Iterator[bool]:
-    """Hold a folder for a run.
+    """Claim a folder for a run.
 
-    What an error leaves is kept where a checkpoint lets the run go on, and removed otherwise. After a `TrainingError`
-    nothing is kept, since the same run would come to the same end.
+    After an error, the files are kept if a checkpoint exists from which the run can resume, and removed otherwise.
+    After a `TrainingError` they are always removed, because the same run would fail again.
 
     Args:
         folder: The run's folder.
-        run: Hash of everything that decides the result.
+        run: Hash of everything that determines the result.
 
     Yields:
-        True where the same run is finished already.
+        Whether the same run is already finished.
     """
     if not is_main_process():
         yield (folder / MANIFEST).is_file()
@@ -54,17 +50,17 @@ def claimed(folder: Path, run: str) -> Iterator[bool]:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end.
+    """Return the latest complete checkpoint.
 
     Args:
         folder: The run's folder.
 
     Returns:
-        Its path, None where there is none.
+        Its path; None if there is none.
     """
     found = [path for path in (folder / CHECKPOINTS).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
     for path in sorted(found, key=lambda path: -int(path.name.split("-")[1])):
-        try:  # the trainer writes its state last
+        try:  # the trainer writes this file last
             read_json((path / "trainer_state.json").read_bytes())
         except (OSError, ValueError):
             continue
@@ -73,23 +69,23 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 def finish(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, which makes the run a finished one, and drop what only training needed."""
+    """Write the manifest, which marks the run as finished, and delete the checkpoints."""
     manifest.write(folder)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def open_run(folder: Path, run: str) -> bool:
-    """Take a folder for a run, or find it taken for the same one.
+    """Create the folder of a run, or open that of the same run.
 
     Args:
         folder: The run's folder.
-        run: Hash of everything that decides the result.
+        run: Hash of everything that determines the result.
 
     Returns:
-        True where the same run is finished already.
+        Whether the same run is already finished.
 
     Raises:
-        InvalidInputError: If the folder belongs to something else or cannot be written.
+        InvalidInputError: If the folder contains anything else or is not writable.
     """
     if (folder / MANIFEST).is_file():
         if Manifest.read(folder).run == run:
@@ -116,5 +112,5 @@ def _discard(folder: Path) -> None:
     (folder / RUN).unlink(missing_ok=True)
     for name in (CHECKPOINTS, "model"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    with suppress(OSError):  # the folder held something else before
+    with suppress(OSError):  # the folder contains other files
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""What a training run is asked to do, checked before anything is loaded or written."""
+"""Settings of training runs, which are validated before anything is loaded or written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METHODS = ("lora", "rslora", "qlora", "full", "last-layers", "prompt-tuning", "c
 OBJECTIVES = ("completion", "text", "preference")
 
 _API_OPTIONS = ("suffix", "batch_size", "learning_rate_multiplier")
-# Fields of the trainers' configurations that an argument of ours, or this module, decides.
+# Fields of the trainers' configurations that are set by an argument of `finetune` or by ragkit.
 _OURS = {
     "output_dir": "give `output_dir`",
     "num_train_epochs": "give `epochs`",
@@ -37,7 +37,7 @@ _OURS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The arguments of `ragkit.finetune` but for model and data; see there."""
+    """The arguments of `ragkit.finetune`, except the model and data; see there."""
 
     method: str = "lora"
     objective: str = "completion"
@@ -53,7 +53,7 @@ class Settings:
     seed: int = 0
     peft_config: Any = None
     trainer_config: Mapping[str, object] = field(default_factory=dict)
-    watched: bool = False  # whether `eval` is given
+    watched: bool = False  # whether `eval` is not None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -72,10 +72,10 @@ class Settings:
         self._check_combination()
 
     def check_for_encoder(self) -> None:
-        """Refuse what only a language model can be trained with.
+        """Check that all settings apply to encoders.
 
         Raises:
-            UnsupportedError: If there is something of that kind.
+            UnsupportedError: If a setting applies only to language models.
         """
         if self.method not in {"classifier-head", "lora", "full"}:
             raise UnsupportedError(f"an encoder takes 'classifier-head', 'full' and 'lora', got {self.method!r}")
@@ -87,11 +87,11 @@ class Settings:
             raise UnsupportedError(f"an encoder takes no {' and no '.join(given)}; it learns labels from bare inputs")
 
     def check_for_api(self) -> None:
-        """Refuse what a vendor's fine-tuning has no place for.
+        """Check that all settings apply to fine-tuning at a vendor.
 
         Raises:
-            UnsupportedError: If there is something of that kind.
-            InvalidInputError: If `epochs` is no whole number.
+            UnsupportedError: If the vendor does not support a setting.
+            InvalidInputError: If `epochs` is not a whole number.
         """
         unused = ("learning_rate", "max_length", "metric", "patience", "gradient_checkpointing")
         given = [f"`{name}`" for name in unused if getattr(self, name)]
@@ -126,10 +126,10 @@ class Settings:
                 raise InvalidInputError(f"`trainer_config` must not hold {name!r}; {_OURS[name]}")
 
     def peft_facts(self) -> object:
-        """The PEFT configuration in a form that is the same in every process.
+        """Return the PEFT configuration in a form that is the same in every process.
 
         Returns:
-            Plain values, sets sorted.
+            Plain values, with sets converted to sorted lists.
         """
         if self.peft_config is None:
             return None
@@ -138,21 +138,21 @@ class Settings:
 
 
 def check_seed(seed: object) -> None:
-    """Refuse what a trainer takes for no seed.
+    """Check that a trainer accepts a seed.
 
     Raises:
-        InvalidInputError: If it is no whole number from 0 to 2**32 - 1.
+        InvalidInputError: If the seed is not a whole number from 0 to 2**32 - 1.
     """
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise InvalidInputError(f"`seed` must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
 
 
 def trainer_arguments(kind: Any, ours: Mapping[str, object], given: Mapping[str, object]) -> Any:
-    """Make a trainer's configuration of our settings and of the user's, which win.
+    """Create a trainer's configuration from the settings of ragkit and those of the user, which take precedence.
 
     Args:
         kind: ``TrainingArguments`` or one of its subclasses.
-        ours: Our settings.
+        ours: The settings of ragkit.
         given: The user's ``trainer_config``.
 
     Returns:
@@ -160,7 +160,7 @@ def trainer_arguments(kind: Any, ours: Mapping[str, object], given: Mapping[str,
 
     Raises:
         UnknownSpecError: If a field does not exist.
-        InvalidInputError: If the configuration is refused.
+        InvalidInputError: If the configuration is rejected.
     """
     known = kind.__dataclass_fields__
     for name in given:

@@ -1,8 +1,8 @@
-"""Soft prompts in use (Lester et al., "The Power of Scale for Parameter-Efficient Prompt Tuning", EMNLP 2021).
+"""Inference with soft prompts (Lester et al., "The Power of Scale for Parameter-Efficient Prompt Tuning", EMNLP 2021).
 
-PEFT puts the virtual tokens before the padding, so that what it computes depends on a prompt's neighbours in a batch.
-Here they are tokens with ids of their own, past the vocabulary, which stand at the beginning of each prompt: padding
-comes before them and is masked like everywhere else, and a cache of prompt prefixes holds them like other tokens.
+PEFT inserts the virtual tokens before the padding, so its results depend on the other prompts of a batch. Here, virtual
+tokens have their own ids after those of the vocabulary and are the first tokens of each prompt. Padding comes before
+them and is masked as usual, and the prefix cache treats them like other tokens.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 class SoftPromptModel(LocalModel):
-    """A base model whose every prompt begins with trained vectors."""
+    """A base model with a soft prompt: trained embeddings with which every prompt begins."""
 
     def __init__(self, module: Any, tokenizer: Any, vectors: Any, *, name: str, fingerprint: str, source: str) -> None:
-        """Put vectors, float[n, d], before the prompts of a freshly loaded model, which is changed in place."""
+        """Prepend embeddings, float[n, d], to the prompts of a newly loaded model, which is changed in place."""
         words = module.get_input_embeddings()
         first = max(words.weight.shape[0], module.get_output_embeddings().weight.shape[0])
         module.set_input_embeddings(_WithVectors(words, vectors, first))
@@ -43,14 +43,14 @@ class SoftPromptModel(LocalModel):
 
 @contextmanager
 def in_training(module: Any, base: LocalModel) -> Iterator[SoftPromptModel]:
-    """Use a soft prompt that PEFT is training, in the form that it has in use.
+    """Use a soft prompt that is being trained by PEFT for inference.
 
     Args:
-        module: PEFT's model; it is the same again after the block.
-        base: The model that is trained; its tokenizer is used.
+        module: The PEFT model, which is restored after the block.
+        base: The model that is trained, whose tokenizer is used.
 
     Yields:
-        The model with the vectors that it has now.
+        The model with its current soft prompt.
     """
     inner = module.get_base_model()
     words = inner.get_input_embeddings()
@@ -64,17 +64,17 @@ def in_training(module: Any, base: LocalModel) -> Iterator[SoftPromptModel]:
 
 
 def read_vectors(folder: str | Path, dimensions: int) -> Any:
-    """Read what PEFT's prompt tuning stored.
+    """Read a soft prompt that was saved by PEFT.
 
     Args:
         folder: Folder of the adapter.
-        dimensions: Length of the base's embeddings.
+        dimensions: Dimension of the base model's embeddings.
 
     Returns:
-        float32[n, d], one row a virtual token.
+        float32[n, d], one row per virtual token.
 
     Raises:
-        IntegrityError: If the file is damaged or made for another base.
+        IntegrityError: If the file is damaged or belongs to another base model.
     """
     path = Path(folder) / WEIGHTS
     try:
@@ -90,7 +90,7 @@ def read_vectors(folder: str | Path, dimensions: int) -> Any:
 
 
 class _WithVectors(torch.nn.Module):  # type: ignore[misc]
-    """An embedding with more rows, which are not those of the head."""
+    """An embedding with additional rows for virtual tokens, which the output layer does not have."""
 
     def __init__(self, words: Any, vectors: Any, first: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _WithVectors(torch.nn.Module):  # type: ignore[misc]
 
 
 def _never_written(count: int) -> Any:
-    """A hook that gives the virtual tokens columns in the logits, of probability 0."""
+    """Return a hook that adds columns with probability 0 to the logits for the virtual tokens."""
 
     def widen(_module: Any, _arguments: Any, output: Any) -> Any:
         output.logits = torch.nn.functional.pad(output.logits, (0, count), value=float("-inf"))

@@ -1,4 +1,4 @@
-"""TRL's trainers, given token ids: they pad and train, and neither tokenize, cut nor report to anyone."""
+"""TRL trainers for tokenized rows, without tokenization, truncation or telemetry."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ragkit.finetuning.runs import CHECKPOINTS
 from ragkit.finetuning.settings import Settings, trainer_arguments
 from ragkit.models.devices import has_bfloat16, multiplies_bfloat16, trains_on_gpu
 
-_WHOLE = 2**31  # more tokens of its own than a row can have
-_MOST_LOGITS = 2**28  # a gigabyte in float32
+_WHOLE = 2**31  # longer than any row
+_MOST_LOGITS = 2**28  # 1 GiB in float32
 
 
 class CompletionTrainer(EpochMetric, Watched, SFTTrainer):  # type: ignore[misc]
-    """Mean cross-entropy of the tokens that carry a label, each times its weight.
+    """A trainer that minimises the weighted mean cross-entropy of the labelled tokens.
 
-    Logits are computed for these tokens only, and what all rows of a batch begin with is computed once. TRL's own loss
-    is used if the configuration asks for another one, for models with a loss of their routers, and for so many labels
-    that TRL's computation in parts is needed.
+    Logits are computed only for these tokens, and the common prefix of a batch is computed once. TRL's own loss is used
+    if the configuration selects another loss, if the model has a router loss, and if there are so many labels that
+    TRL's chunked computation is needed.
     """
 
     def __init__(self, **arguments: Any) -> None:
-        """Take the arguments of TRL's trainer."""
+        """Create a trainer from the arguments of TRL's trainer."""
         super().__init__(**arguments)
         add_answer_loss(self.model)
         self.shares = can_share(self.model) and not self.args.gradient_checkpointing
@@ -68,19 +68,19 @@ class CompletionTrainer(EpochMetric, Watched, SFTTrainer):  # type: ignore[misc]
 
 
 class PreferenceTrainer(Watched, DPOTrainer):  # type: ignore[misc]
-    """Direct preference optimization (Rafailov et al., NeurIPS 2023) on rows that are token ids already."""
+    """A trainer for direct preference optimization (Rafailov et al., NeurIPS 2023) on tokenized rows."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
 
 
 def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
-    """The trainer's configuration: ours, with the user's fields in it.
+    """Return the trainer's configuration from the settings of ragkit and the user's fields.
 
     Args:
-        settings: What is trained.
-        rate: The highest learning rate.
-        held_out: Whether there are rows to measure the loss on.
+        settings: Settings of the training run.
+        rate: Peak learning rate.
+        held_out: Whether there are held-out rows.
 
     Returns:
         An ``SFTConfig`` or a ``DPOConfig``.
@@ -95,7 +95,7 @@ def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
         "num_train_epochs": settings.epochs,
         "learning_rate": rate,
         "lr_scheduler_type": "linear",
-        "warmup_steps": 0.1,  # a share of the steps
+        "warmup_steps": 0.1,  # a fraction of the steps
         "seed": settings.seed,
         "data_seed": settings.seed,
         "save_strategy": "epoch",
@@ -137,21 +137,21 @@ def make_trainer(
     reference: Any,
     answer_score: Callable[[Any], float] | None = None,
 ) -> Any:
-    """Put a trainer together.
+    """Create a trainer.
 
     Args:
-        module: The model to train; it is changed.
-        tokenizer: Its tokenizer; it may be changed too.
-        arguments: What `arguments_of` made.
+        module: The model to train, which is changed in place.
+        tokenizer: Its tokenizer, which may also be changed.
+        arguments: The result of `arguments_of`.
         rows: Rows of token ids.
-        held_out: Rows to measure the loss on after each epoch.
-        settings: What is trained.
-        peft_config: The adapter to train, None for the model's own weights.
-        reference: The model that preferences are measured against, None where an adapter is taken off for that.
-        answer_score: Scores the module's answers after each epoch; None for the loss alone.
+        held_out: Held-out rows for the loss after each epoch.
+        settings: Settings of the training run.
+        peft_config: Configuration of the adapter to train; None for the model's own weights.
+        reference: Reference model for preferences; None if disabling the adapter gives the reference model.
+        answer_score: Function that scores the module's answers after each epoch; None to use only the loss.
 
     Returns:
-        A trainer of transformers.
+        A transformers trainer.
     """
     shared: dict[str, Any] = {
         "model": module,

@@ -1,4 +1,4 @@
-"""Models behind one interface. `load_model` turns a name into one."""
+"""Language models with one interface. `load_model` loads a model from a spec."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def default_model() -> str:
-    """Choose the model for commands and comparisons that name none.
+    """Return the spec of the model for commands and comparisons that do not specify one.
 
     Returns:
         The spec in the environment variable ``RAGKIT_MODEL`` if it is set, else ``"smollm2"`` if its package is
@@ -42,7 +42,7 @@ def default_model() -> str:
     return os.environ.get("RAGKIT_MODEL") or ("smollm2" if SMOLLM2.parts() is not None else "tiny")
 
 
-def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by name
+def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keyword arguments
     model: str | LanguageModel | object,
     *,
     adapter: str | None = None,
@@ -56,32 +56,35 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by 
     timeout: float = 120.0,
     concurrency: int | None = None,
 ) -> LanguageModel:
-    """Return the model that a spec stands for; a model is returned as it is, behind the layers that are asked for.
+    """Load a model from a spec or wrap a loaded model, with the requested middleware.
+
+    A loaded model that needs no middleware is returned unchanged.
 
     Args:
-        model: ``"smollm2"`` (SmolLM2-135M-Instruct), ``"tiny"`` (ships with ragkit), ``"gguf:"`` and a file,
-            ``"hf:"`` and a hub id, a model folder or a folder that `ragkit.finetune` wrote, ``"minilm"`` or ``"st:"``
-            and a folder for an encoder that chooses, ``"replay:"`` and a recording, ``"<provider>:<model>"`` as
-            LangChain's ``init_chat_model`` reads it, or a LangChain chat model.
-        adapter: Folder of a PEFT adapter to put on a local model.
+        model: A spec, a `LanguageModel` or a LangChain chat model. Specs are ``"smollm2"`` (SmolLM2-135M-Instruct),
+            ``"tiny"`` (ships with ragkit), ``"gguf:<file>"``, ``"hf:"`` followed by a hub id, a model folder or an
+            output folder of `ragkit.finetune`, ``"minilm"`` or ``"st:<folder>"`` (an encoder that selects among
+            choices), ``"replay:<recording>"``, and ``"<provider>:<model>"`` in the form of LangChain's
+            ``init_chat_model``.
+        adapter: Folder of a PEFT adapter to apply to a local model.
         base_url: Address of an OpenAI-compatible server, for ``"openai:…"``.
-        dtype: Precision of a local model: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for bfloat16 on GPUs that
-            compute in it, and on processors that multiply it if the weights are stored in 16 bits. It is part of the
-            fingerprint, since it changes the answers.
-        prices: Prices of your own, for API models.
-        budget: What may be spent.
-        cache: A file for answers, so that none is paid for twice.
-        limit: Requests and tokens a minute.
-        retry: How often to try again; API models try six times if None.
-        timeout: Seconds after which a request to an API is given up.
-        concurrency: Requests under way at once; 8 for API models if None.
+        dtype: Precision of a local model: ``"float32"``, ``"bfloat16"``, or ``"auto"``, which selects bfloat16 on GPUs
+            with native bfloat16 arithmetic, and on CPUs with bfloat16 instructions if the weights are stored in 16
+            bits. It is part of the fingerprint because it affects the answers.
+        prices: Custom prices for API models.
+        budget: Limits on calls, tokens, money and time.
+        cache: File for cached responses, which avoids paying for the same call twice.
+        limit: Maximum requests and tokens per minute.
+        retry: How transient errors are retried; if None, API models make up to six attempts.
+        timeout: Timeout of an API request in seconds.
+        concurrency: Maximum number of concurrent requests; if None, 8 for API models.
 
     Returns:
         A language model.
 
     Raises:
-        UnknownSpecError: If no model has this name; `ragkit.registry.specs` lists them.
-        InvalidInputError: If an argument does not go with the spec.
+        UnknownSpecError: If no model has this name; `ragkit.registry.specs` lists the names.
+        InvalidInputError: If an argument does not apply to the spec.
     """
     loaded: LanguageModel
     if dtype not in get_args(AnyDtype):
@@ -115,11 +118,11 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, each by 
 
 
 def _at_vendor(spec: str, base_url: str | None) -> tuple[str, str | None]:
-    """Replace the folder of a run at a vendor by the vendor's model and address; other specs stay as they are."""
+    """Replace the folder of a remote fine-tuning run with the vendor's model and address; keep other specs."""
     from ragkit.finetuning.manifest import MANIFEST, Manifest
 
     folder = Path(spec.removeprefix("hf:"))
-    if not os.path.isfile(folder / MANIFEST):  # noqa: PTH113 - no name is too long for it
+    if not os.path.isfile(folder / MANIFEST):  # noqa: PTH113 - unlike Path.is_file, accepts names of any length
         return spec, base_url
     manifest = Manifest.read(folder)
     return (spec, base_url) if manifest.remote is None else (manifest.remote, base_url or manifest.address)

@@ -1,4 +1,4 @@
-"""Many adapters over one base: the base's weights are in memory once, and each adapter is a model of its own."""
+"""Several adapters on one base model, whose weights are held in memory only once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from ragkit.records import Completion
 
 
 class AdapterSet(Mapping[str, LocalModel]):
-    r"""Adapters by name, each a `LanguageModel`; all of them and the base share one copy of the base's weights.
+    r"""A mapping from names to adapters, which are `LanguageModel`s that share one copy of the base weights.
 
-    Switching takes about a millisecond. `generate_mixed` answers prompts for different adapters in one batch.
+    Switching between adapters takes about a millisecond. `generate_mixed` answers prompts for different adapters in one
+    batch.
 
     Attributes:
-        base: The base alone.
+        base: The base model without an adapter.
 
     Examples:
         >>> adapters = AdapterSet("tiny", {})
@@ -40,15 +41,15 @@ class AdapterSet(Mapping[str, LocalModel]):
     """
 
     def __init__(self, base: str, adapters: Mapping[str, str | Path]) -> None:
-        """Load a base and adapters.
+        """Load a base model and its adapters.
 
         Args:
-            base: Spec of the base, such as ``"smollm2"``, ``"tiny"`` or ``"hf:<folder>"``.
-            adapters: Folders by name: PEFT adapters, or what `ragkit.finetune` wrote.
+            base: Spec of the base model, such as ``"smollm2"``, ``"tiny"`` or ``"hf:<folder>"``.
+            adapters: Folders by name; each contains a PEFT adapter or is an output folder of `ragkit.finetune`.
 
         Raises:
-            InvalidInputError: If the base is not a model that takes adapters, or a folder holds no adapter.
-            IntegrityError: If an adapter is damaged or belongs to another base.
+            InvalidInputError: If the base model does not support adapters, or a folder does not contain an adapter.
+            IntegrityError: If an adapter is damaged or belongs to another base model.
         """
         loaded = load_local(base)
         if not isinstance(loaded, LocalModel) or hasattr(loaded.module, "peft_config"):
@@ -58,7 +59,7 @@ class AdapterSet(Mapping[str, LocalModel]):
         prints: dict[str, str] = {}
         for number, (name, folder) in enumerate(adapters.items()):
             path = _adapter_folder(folder, loaded)
-            self._inner[name] = f"ragkit{number}"  # a name of PEFT's own must not be part of "lora_"
+            self._inner[name] = f"ragkit{number}"  # a name that PEFT cannot confuse with part of "lora_"
             prints[name] = Weights(path).fingerprint
             module = add_adapter(module, path, name=self._inner[name], source=base)
         self.base = loaded
@@ -95,24 +96,24 @@ class AdapterSet(Mapping[str, LocalModel]):
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
     ) -> list[Completion]:
-        """Continue each prompt with an adapter of its own, those of different adapters in one batch.
+        """Generate an answer to each prompt with its own adapter; one batch can contain different adapters.
 
         Args:
             prompts: n prompts.
-            names: n names of adapters; None for the base.
-            max_tokens: Tokens written at the most, for each prompt.
-            temperature: 0 for the likeliest token each time.
-            stop: Sequences at which an answer ends.
-            seed: Seed of the sampling.
-            schema: A pydantic model, or a JSON schema, that the answers must follow.
-            choices: Texts one of which each answer must be.
+            names: n names of adapters; None for the base model.
+            max_tokens: Maximum number of generated tokens per prompt.
+            temperature: Sampling temperature; 0 for greedy decoding.
+            stop: Stop sequences.
+            seed: Seed for sampling.
+            schema: A pydantic model or JSON schema that the answers must follow.
+            choices: Allowed answers.
 
         Returns:
-            n completions, those of each model alone.
+            n completions, equal to those that each model generates on its own.
 
         Raises:
-            BatchError: If some answers could not be held to the form asked for.
-            InvalidInputError: If there are not as many names as prompts, or a name is not known.
+            BatchError: If some answers do not satisfy the schema or choices.
+            InvalidInputError: If the numbers of names and prompts differ, or a name is unknown.
         """
         batch = checked_prompts(prompts)
         if len(names) != len(batch):
@@ -137,18 +138,18 @@ class AdapterSet(Mapping[str, LocalModel]):
         seeds: Sequence[int] | None = None,
         listeners: Sequence[Listener] | None = None,
     ) -> list[Completion]:
-        """Continue encoded prompts, each with an adapter of its own: `LocalModel.complete_rows` for several models.
+        """Complete encoded prompts, each with its own adapter, like `LocalModel.complete_rows`.
 
         Args:
             rows: Token ids of each prompt.
-            names: Known names of adapters; None for the base.
-            sampling: How to continue them.
-            prompts: What the rows were made of, where it names prefixes to keep.
-            seeds: Seeds of the rows; `sampling.seed` for all if None.
-            listeners: Who hears each answer while it is written.
+            names: Known names of adapters; None for the base model.
+            sampling: Settings of the generation.
+            prompts: The prompts that the rows encode; needed for prefixes that are to be cached.
+            seeds: Seed of each row; `sampling.seed` for all if None.
+            listeners: Listener of each row, which receives the answer as it is generated.
 
         Returns:
-            The answers, in order.
+            The answers, in the order of the rows.
         """
         if len(set(names)) > 1 and self._mixed_rows is not None:
             return self._mixed(self._mixed_rows, rows, names, sampling, seeds, listeners)
@@ -195,7 +196,7 @@ class AdapterSet(Mapping[str, LocalModel]):
 
 
 class _Adapted(LocalModel):
-    """One adapter of a base that several share, or the base without any."""
+    """A shared base model with one of its adapters, or without any."""
 
     def __init__(self, base: LocalModel, module: Any, *, name: str, fingerprint: str, adapter: str | None) -> None:
         super().__init__(
@@ -216,7 +217,7 @@ class _Adapted(LocalModel):
 
 
 def _adapter_folder(folder: str | Path, base: LocalModel) -> str:
-    """Where PEFT's files are, after the checks that ragkit's own folders allow."""
+    """Return the folder of the PEFT files, after checking the manifest of an output folder of ragkit."""
     path = Path(folder)
     if (path / MANIFEST).is_file():
         manifest = Manifest.read(path)

@@ -1,4 +1,4 @@
-"""API models, and any chat model of LangChain."""
+"""API models and LangChain chat models."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ _TAKE_RETRIES = (*_OPENAI_LIKE, "anthropic")
 
 
 class LangChainModel(ModelBase):
-    """Answer through a LangChain chat model; a plain prompt is sent as the one message of a user.
+    """A language model that calls a LangChain chat model; a plain prompt is sent as a single user message.
 
-    One prompt is one request, one after the other: several at once and trying again are the matter of `LayeredModel`,
-    which `load_model` puts before it. Token counts come from the provider; `count_tokens` estimates (a token for four
-    bytes).
+    Each prompt is one request, and requests are sent one after another. Concurrency and retries are provided by
+    `LayeredModel`, which `load_model` adds. Token counts come from the provider; `count_tokens` is an estimate (one
+    token per four bytes).
 
     Attributes:
         chat_model: The chat model.
-        prices: Where costs come from; a completion of a model without a price costs None.
+        prices: Token prices; the cost of a completion is None if the model has no price.
     """
 
     def __init__(self, chat_model: Any, *, name: str | None = None, prices: Prices | None = None) -> None:
-        """Take a chat model."""
+        """Wrap a chat model."""
         require("langchain")
         self.chat_model = chat_model
         self.prices = prices or Prices()
@@ -71,11 +71,11 @@ class LangChainModel(ModelBase):
         """Load ``"<provider>:<model>"`` through ``init_chat_model``.
 
         Args:
-            spec: Provider and model; keys come from the provider's own environment variables.
-            base_url: Address of an OpenAI-compatible server. Such a server may need no key, so none is asked for, and
-                costs are those of ``prices`` alone.
-            prices: Prices of your own.
-            timeout: Seconds after which a request without an answer is given up, where the provider's package can.
+            spec: Provider and model; API keys are read from the provider's environment variables.
+            base_url: Address of an OpenAI-compatible server. An API key is then optional, and costs come only from
+                ``prices``.
+            prices: Custom prices.
+            timeout: Timeout of a request in seconds, if the provider's package supports it.
 
         Returns:
             The model.
@@ -98,7 +98,7 @@ class LangChainModel(ModelBase):
                 extra["api_key"] = "none"
         try:
             made = cls(init_chat_model(model, model_provider=provider, **extra), name=spec, prices=prices)
-        except Exception as error:  # noqa: BLE001 - every provider has errors of its own
+        except Exception as error:  # noqa: BLE001 - every provider has its own errors
             key = os.environ.get(_KEY_VARIABLES.get(provider, ""), "")
             advice = "install the provider's LangChain package and set its key in the environment"
             message = told(f"{spec} cannot be loaded", error, advice, [key])
@@ -113,12 +113,12 @@ class LangChainModel(ModelBase):
 
     @cached_property
     def fingerprint(self) -> str:
-        """The model's name, the address it is reached at, and the settings of a chat model that the caller made."""
+        """The model's name, its address, and the settings of a chat model that the caller created."""
         return f"langchain:{self._name}:{self.address or ''}{self._own_settings}"
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """A seed where the provider takes one; schemas and choices where the chat model can be held to them."""
+        """The capabilities of the chat model: a seed, schemas and choices only if the provider supports them."""
         from langchain_core.language_models import BaseChatModel
 
         can = getattr(type(self.chat_model), "with_structured_output", None)
@@ -128,10 +128,12 @@ class LangChainModel(ModelBase):
 
     @override
     def cost_of(self, usage: Usage) -> float | None:
-        """What a call costs; a server of one's own asks other prices than the provider whose protocol it speaks.
+        """Compute the cost of a call.
+
+        A server at a custom `base_url` does not have the prices of the provider whose protocol it uses.
 
         Returns:
-            US dollars; None where the price is not known.
+            US dollars; None if the price is unknown.
         """
         if self._own_prices and self._name not in self.prices.own:
             return None
@@ -159,7 +161,7 @@ class LangChainModel(ModelBase):
         settings = self._settings.of(sampling, seed=self.capabilities.seed)
         try:
             return model.bind(**settings).invoke(_turns(prompt, self.name))
-        except Exception as error:  # noqa: BLE001 - every provider has errors of its own
+        except Exception as error:  # noqa: BLE001 - every provider has its own errors
             if reply := reply_within(error):
                 return reply
             if not self._settings.leave_out(error, settings):
@@ -168,7 +170,7 @@ class LangChainModel(ModelBase):
         return self._invoke(model, prompt, sampling)
 
     def _held_to(self, schema: Mapping[str, object]) -> Any:
-        """The chat model bound to a schema the way its provider wants it, without the parser behind."""
+        """Return the chat model constrained to a schema by its provider's method, without the output parser."""
         structured = self.chat_model.with_structured_output(dict(schema), include_raw=True)
         try:
             return structured.first.steps__["raw"]
@@ -197,7 +199,7 @@ class LangChainModel(ModelBase):
             yield from until_stop(texts(), sampling.stop)
         except RagkitError:
             raise
-        except Exception as error:  # noqa: BLE001 - every provider has errors of its own
+        except Exception as error:  # noqa: BLE001 - every provider has its own errors
             secrets = self.secrets()
             raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
         if not chunks:
@@ -212,20 +214,20 @@ class LangChainModel(ModelBase):
 
     @property
     def _tells_endings(self) -> bool:
-        """Whether the last chunk of a stream must say why the answer ended, as it must in OpenAI's protocol."""
+        """Whether the last chunk of a stream must contain a finish reason, as in OpenAI's protocol."""
         return any(kind.__name__ == "BaseChatOpenAI" for kind in type(self._inner).__mro__)
 
     @property
     def address(self) -> str | None:
-        """Address of the server without secrets, where it is not the provider's own."""
+        """Address of a server other than the provider's, without secrets; None for the provider's server."""
         given = str(getattr(self._inner, "openai_api_base", None) or "")
         return _without_secrets(given) or None
 
     def secrets(self) -> list[str]:
-        """Values of the chat model that pydantic keeps as secrets, such as the key.
+        """Return the secrets of the chat model, such as its API key.
 
         Returns:
-            The values in clear.
+            The secret values as plain text.
         """
         values = vars(self._inner).values() if hasattr(self._inner, "__dict__") else ()
         address = urlsplit(str(getattr(self._inner, "openai_api_base", None) or ""))
@@ -233,7 +235,7 @@ class LangChainModel(ModelBase):
         return [*(str(value) for value in known), *(part for part in (address.password, address.query) if part)]
 
     def _read(self, replies: Sequence[Any], sampling: Sampling, seconds: float) -> Completion:
-        """Read the one message of a reply, or the chunks of a stream."""
+        """Convert a reply, or the chunks of a stream, to a completion."""
         answer = reduce(add, replies)
         if not isinstance(answer.text, str):
             raise ModelError(f"{self.name} answered {type(answer.content).__name__} instead of text")
@@ -279,11 +281,7 @@ def _choice_of(answer: Completion, choices: Sequence[str], name: str) -> Complet
 
 
 def _without_secrets(address: str) -> str:
-    """An address without user, password and query.
-
-    Returns:
-        The address.
-    """
+    """Return an address without user, password and query."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 

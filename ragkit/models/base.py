@@ -1,4 +1,4 @@
-"""What every model shares: one prompt or many, sync or async, and the checks before any work."""
+"""The base class of models: single prompts and batches, sync and async, and argument checks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ragkit.models.sampling import Sampling, checked_answers
 from ragkit.protocols import AnyPrompt, Capabilities, Schema
 from ragkit.records import Chat, Completion, Prompt, Usage
 
-_AROUND = 48  # tokens that a model may put around a prompt
-_AROUND_TURN = 16  # tokens that a chat template may put around a turn
+_AROUND = 48  # upper bound on tokens that a model adds to a prompt
+_AROUND_TURN = 16  # upper bound on tokens that a chat template adds to a turn
 
 
 class CompletionStream(Iterator[str]):
-    """Pieces of an answer as they come.
+    """An iterator over the pieces of an answer as they are generated.
 
     Attributes:
-        completion: The whole answer with its tokens and cost, once the pieces are used up; None before.
+        completion: The whole answer with its usage and cost after the last piece; None before.
     """
 
     def __init__(self, pieces: Generator[str, None, Completion]) -> None:
-        """Take a generator that yields the pieces and returns the whole."""
+        """Wrap a generator that yields the pieces and returns the completion."""
         self._pieces = pieces
         self.completion: Completion | None = None
 
@@ -40,41 +40,42 @@ class CompletionStream(Iterator[str]):
             raise
 
     def close(self) -> None:
-        """Give up the rest of the answer."""
+        """Abandon the rest of the answer."""
         self._pieces.close()
 
 
 class ModelBase(ABC):
-    """A `LanguageModel` but for one method: a subclass answers a batch."""
+    """A base class for language models; a subclass implements `_complete`, its name and its fingerprint."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The spec that loads it again."""
+        """The spec from which the model can be loaded."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Equal for two models only where they give the same answers."""
+        """An identifier that is equal for two models only if they give the same answers."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """The features that the model supports."""
         return Capabilities()
 
     def cost_of(self, usage: Usage) -> float | None:  # noqa: ARG002
-        """What a call with these tokens costs.
+        """Compute the cost of a call with this token usage.
 
         Returns:
-            US dollars, 0 for a model that nobody is paid for; None where the price is not known.
+            US dollars, 0 for a model that is free of charge; None if the price is unknown.
         """
         return 0.0
 
     def most_tokens(self, prompt: AnyPrompt) -> int:
-        """Tokens that a prompt can take at the most, with what the model puts around it.
+        """Return an upper bound on the tokens of a prompt, including those that the model adds.
 
         Returns:
-            The count itself where the tokenizer is at hand, else the bytes, which no tokenizer exceeds, and a margin.
+            The exact count if the tokenizer is available, otherwise the number of bytes, which no tokenizer exceeds,
+            plus a margin.
         """
         given = in_form(prompt, chat=True, name=self.name) if self.capabilities.chat else prompt
         texts = [turn.content for turn in given.messages] if isinstance(given, Chat) else [prompt_text(given)]
@@ -82,16 +83,16 @@ class ModelBase(ABC):
 
     @abstractmethod
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
-        """Answer a batch, in order; raise `BatchError` where some prompts got no answer."""
+        """Answer a batch, in order; raise `BatchError` if some prompts failed."""
 
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
-        """Yield an answer in pieces and return the whole; here in one piece."""
+        """Yield an answer in pieces and return the completion; by default there is one piece."""
         answer = self._complete([prompt], sampling)[0]
         yield answer.text
         return answer
 
     def _check(self, sampling: Sampling) -> None:
-        """Refuse what this model would have to ignore."""
+        """Raise `UnsupportedError` for settings that this model would ignore."""
         able = self.capabilities
         for name, asked, can in (
             ("schema", sampling.schema is not None, able.schema),
@@ -136,25 +137,25 @@ class ModelBase(ABC):
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
     ) -> Completion | list[Completion]:
-        """Continue one prompt, or each of several.
+        """Generate an answer to one prompt, or to each prompt of a sequence.
 
         Args:
             prompts: A string, a `Prompt` or a `Chat`; or a sequence of these.
-            max_tokens: Tokens written at the most, for each prompt.
-            temperature: 0 for the likeliest token each time.
-            stop: Sequences at which an answer ends; they are not part of it.
-            seed: Seed of the sampling.
-            schema: A pydantic model, or a JSON schema, that the answer must follow; `Completion.parsed` is the answer
-                read by it.
-            choices: Texts one of which must be the answer.
+            max_tokens: Maximum number of generated tokens per prompt.
+            temperature: Sampling temperature; 0 for greedy decoding.
+            stop: Stop sequences, which are not part of the answer.
+            seed: Seed for sampling.
+            schema: A pydantic model or JSON schema that the answer must follow; `Completion.parsed` contains the parsed
+                answer.
+            choices: Allowed answers.
 
         Returns:
-            One completion for one prompt, a list in the same order for a sequence.
+            A completion for one prompt, or a list of completions in the order of a sequence.
 
         Raises:
-            BatchError: If some prompts of a sequence got no answer; it carries the answers of the others. Where none
-                got one, the first error itself is raised.
-            UnsupportedError: If the model cannot do what an argument asks.
+            BatchError: If some prompts of a sequence failed; it contains the answers to the others. If all prompts
+                failed, the first error is raised instead.
+            UnsupportedError: If the model does not support an argument.
         """
         sampling = Sampling.of(
             max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices
@@ -201,10 +202,10 @@ class ModelBase(ABC):
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
     ) -> Completion | list[Completion]:
-        """`generate` on a thread, so that the event loop goes on.
+        """Run `generate` in a thread without blocking the event loop.
 
         Returns:
-            As `generate`.
+            The result of `generate`.
         """
 
         def work() -> Completion | list[Completion]:
@@ -229,10 +230,10 @@ class ModelBase(ABC):
         stop: Sequence[str] = (),
         seed: int = 0,
     ) -> CompletionStream:
-        """Yield an answer in pieces; a model that cannot do better yields it whole.
+        """Generate an answer in pieces; a model without streaming yields it in one piece.
 
         Returns:
-            An iterator over pieces that join to the text of `generate`; its `completion` is there at the end.
+            An iterator over pieces, which concatenate to the text of `generate`; its `completion` is set at the end.
         """
         sampling = Sampling.of(max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
         self._check(sampling)
@@ -247,7 +248,7 @@ class ModelBase(ABC):
         stop: Sequence[str] = (),
         seed: int = 0,
     ) -> AsyncIterator[str]:
-        """`stream` on a thread, so that the event loop goes on.
+        """Run `stream` in a thread without blocking the event loop.
 
         Yields:
             Pieces of the answer.
@@ -268,22 +269,22 @@ class ModelBase(ABC):
 
         Args:
             prompts: n prompts.
-            choices: c continuations, with the space they begin with.
-            end_of_turn: Also score the token that ends an answer after each choice, so that the score is that of
-                exactly this answer.
+            choices: c continuations, including their leading space.
+            end_of_turn: Whether to also score the end-of-turn token after each choice, which gives the score of exactly
+                this answer.
 
         Returns:
             f64[n, c], in nats.
 
         Raises:
-            UnsupportedError: If this model gives no probabilities.
+            UnsupportedError: If this model does not return probabilities.
         """
         raise UnsupportedError(f"{self.name} gives no probabilities, so it cannot score choices; use generate")
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens of ``text``, by words and punctuation where the model's tokenizer is not at hand.
+        """Count the tokens of a text, or estimate them as one per four bytes if there is no tokenizer.
 
         Returns:
-            A count; an estimate where the docstring of the model says so.
+            The number of tokens, which is an estimate for models without a local tokenizer.
         """
         return -(-len(text.encode()) // 4)

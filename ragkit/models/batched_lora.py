@@ -1,4 +1,4 @@
-"""LoRA adapters that differ from row to row of a batch, as batched products (the idea of Punica, Chen et al. 2023)."""
+"""Batches with a different LoRA adapter per row, by batched matrix products (the idea of Punica, Chen et al. 2023)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from peft.tuners.lora.layer import Linear
 
 
 class MixedRows:
-    """The matrices of all adapters of one model, stacked layer by layer.
+    """The LoRA matrices of all adapters of one model, stacked per layer.
 
-    PEFT goes through the adapters one by one in each layer; here a layer takes two batched products, whatever the
-    number of adapters.
+    In each layer, PEFT applies the adapters one by one. This class applies two batched matrix products, regardless of
+    the number of adapters.
     """
 
     def __init__(self, module: Any, adapters: Sequence[str]) -> None:
-        """Stack the adapters of PEFT's model, zeros first for the base alone."""
+        """Stack the adapters of a PEFT model; index 0 contains zeros, for the base model without an adapter."""
         self._place: dict[str | None, int] = {None: 0, **{name: row for row, name in enumerate(adapters, 1)}}
         self._stacks = [
             (layer, _stacked(layer.lora_A, layer, adapters), _stacked(layer.lora_B, layer, adapters))
@@ -28,7 +28,7 @@ class MixedRows:
 
     @staticmethod
     def fits(module: Any) -> bool:
-        """Whether all that the adapters change is linear layers, by plain LoRA."""
+        """Return whether all adapters are plain LoRA and change only linear layers."""
         configs = module.peft_config.values()
         plain = all(str(config.peft_type.value) == "LORA" and not config.use_dora for config in configs)
         saved = any(config.modules_to_save or config.bias != "none" for config in configs)
@@ -37,10 +37,10 @@ class MixedRows:
 
     @contextmanager
     def on(self, names: Sequence[str | None]) -> Iterator[None]:
-        """Let each row of the batches that follow have an adapter of its own.
+        """Apply a different adapter to each row of the batches that run within the block.
 
         Args:
-            names: PEFT's name of each row's adapter; None for the base.
+            names: PEFT's name of the adapter for each row; None for the base model.
         """
         places = [self._place[name] for name in names]
         try:
@@ -53,7 +53,7 @@ class MixedRows:
 
 
 def _stacked(parts: Any, layer: Any, adapters: Sequence[str]) -> Any:
-    """The transposed matrices of all adapters, filled up to the largest rank: float[adapters + 1, in, out]."""
+    """Return the transposed matrices of all adapters, padded to the largest rank: float[adapters + 1, in, out]."""
     is_up = parts is layer.lora_B
     held = {name: parts[name].weight.T * (layer.scaling[name] if is_up else 1.0) for name in adapters if name in parts}
     shapes = [matrix.shape for matrix in held.values()]
@@ -70,7 +70,7 @@ def _by_row(base: Any, down: Any, up: Any) -> Any:
         output = base(states)
         if output.dtype == up.dtype:
             return torch.baddbmm(output, torch.bmm(states, down), up)
-        # Over a base in half precision PEFT computes adapters in single precision, and so must this.
+        # As in PEFT, adapters of a base model in half precision are computed in float32.
         added = torch.bmm(torch.bmm(states.to(down.dtype), down), up)
         return (output + added).to(output.dtype)
 

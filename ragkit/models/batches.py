@@ -1,21 +1,21 @@
-"""Rows of tokens in batches of similar length, so that little is spent on padding."""
+"""Batches of token rows of similar length, which need little padding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-MOST_TOKENS = 32_768  # of a batch, padding counted
+MOST_TOKENS = 32_768  # per batch, including padding
 
 
 def batches_by_length(rows: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    """Places of ``rows`` in batches of similar length, the longest first, each of bounded size with its padding.
+    """Group rows into batches of similar length, longest first, with at most `MOST_TOKENS` tokens including padding.
 
     Args:
-        rows: Token ids of each.
-        size: Rows of a batch at the most.
+        rows: Token ids of each row.
+        size: Maximum number of rows per batch.
 
     Yields:
-        Lists of places.
+        The row indices of a batch. A row that exceeds `MOST_TOKENS` is a batch of its own.
     """
     order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
     while order:

@@ -1,4 +1,4 @@
-"""Limits on what calls may take, kept before they are made."""
+"""Budgets for model calls, which are enforced before a call is made."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ragkit.errors import BudgetExceededError, InvalidInputError
 
 @dataclass(slots=True)
 class Budget:
-    """What may be spent; any number of models and threads can share one.
+    """Limits on calls, tokens, money and time, which any number of models and threads can share.
 
-    The most that a call can take is reserved before it is made, and what it did not take is given back afterwards, so
-    the limits hold whatever happens at once. A call that failed may have been paid for and keeps its reservation.
+    The maximum cost of a call is reserved before the call, and the unused part is returned afterwards. Concurrent calls
+    therefore cannot exceed the limits together. A failed call that may have been billed keeps its reservation.
 
     Attributes:
-        calls: Calls at the most; None for no limit.
-        tokens: Tokens read and written at the most.
-        money: US dollars at the most.
-        seconds: Seconds from the first call on in which calls may begin.
+        calls: Maximum number of calls; None for no limit.
+        tokens: Maximum number of prompt and completion tokens; None for no limit.
+        money: Maximum cost in US dollars; None for no limit.
+        seconds: Time after the first call, in seconds, during which further calls may start; None for no limit.
     """
 
     calls: int | None = None
@@ -39,20 +39,20 @@ class Budget:
 
     @property
     def spent(self) -> dict[str, float]:
-        """What is spent or reserved: calls, tokens and money."""
+        """The calls, tokens and money that are spent or reserved."""
         with self._lock:
             return dict(self._spent)
 
     def reserve(self, *, calls: int, tokens: int, money: float) -> None:
-        """Set aside what some calls can take at the most; all of it or nothing.
+        """Reserve the maximum cost of some calls, either completely or not at all.
 
         Args:
-            calls: How many.
-            tokens: Their tokens, all together.
-            money: Their cost.
+            calls: Number of calls.
+            tokens: Total number of tokens.
+            money: Total cost in US dollars.
 
         Raises:
-            BudgetExceededError: If it is not there.
+            BudgetExceededError: If a limit would be exceeded.
         """
         asked = {"calls": float(calls), "tokens": float(tokens), "money": money}
         with self._lock:
@@ -68,7 +68,7 @@ class Budget:
                 self._spent[name] += amount
 
     def give_back(self, *, calls: int, tokens: int, money: float) -> None:
-        """Give back what was reserved and not taken; what was taken beyond the reservation is given as less than 0."""
+        """Return the unused part of a reservation; a negative amount is usage beyond the reservation."""
         with self._lock:
             self._spent["calls"] -= calls
             self._spent["tokens"] -= tokens

@@ -1,4 +1,4 @@
-"""A tokenizer's chat template: which conversations it accepts, and a conversation as token ids."""
+"""Chat templates of tokenizers: which conversations they accept, and how conversations are encoded."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ _PROBE = "probe"
 
 
 class ChatTemplate:
-    """Encodes conversations with a tokenizer's own chat template.
+    """Encodes conversations with a tokenizer's chat template.
 
-    Two kinds of template need a changed conversation: one without a system role gets the system message at the
-    beginning of the first user turn, and one that requires alternating roles gets neighbouring turns of one role
-    joined. The contents of messages are always plain text: a special-token string in them, such as ``<|im_end|>``,
-    does not become a control token.
+    If the template has no system role, the system message is prepended to the first user turn. If it requires
+    alternating roles, consecutive turns of the same role are joined. Message contents are always encoded as plain text:
+    special-token strings in them, such as ``<|im_end|>``, do not become control tokens.
     """
 
     def __init__(self, tokenizer: Any, encode_text: Callable[[str], list[int]], *, name: str) -> None:
-        """Take a tokenizer.
+        """Wrap a tokenizer.
 
         Args:
-            tokenizer: A tokenizer of transformers.
-            encode_text: Encodes a piece of text without special tokens.
-            name: The model's name, for errors.
+            tokenizer: A transformers tokenizer.
+            encode_text: Function that encodes a text without special tokens.
+            name: Name of the model in error messages.
         """
         self.tokenizer, self.encode_text, self.name = tokenizer, encode_text, name
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
@@ -40,16 +39,16 @@ class ChatTemplate:
 
     @cached_property
     def has_system_role(self) -> bool:
-        """Whether the template writes a system message."""
+        """Whether the template supports a system message."""
         return _PROBE in self._probe(Message("system", _PROBE), Message("user", "hello"))
 
     @cached_property
     def alternates(self) -> bool:
-        """Whether the template rejects two turns of one role in a row."""
+        """Whether the template rejects consecutive turns of the same role."""
         return not self._probe(Message("user", "hello"), Message("user", "hello"))
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Encode a conversation up to where the assistant's next turn begins.
+        """Encode a conversation up to the start of the assistant's next turn.
 
         Args:
             messages: The turns.
@@ -58,13 +57,13 @@ class ChatTemplate:
             Token ids.
 
         Raises:
-            InvalidInputError: If the template rejects the conversation, or a content is not valid Unicode.
+            InvalidInputError: If the template rejects the conversation, or a message is not valid Unicode.
         """
         turns = self._accepted([Message(turn.role, whole_text(turn.content)) for turn in messages])
         contents = [turn.content for turn in turns]
         if not any(token in content for token in self._special for content in contents):
             return self._ids(self._render(turns))
-        # The template is rendered around placeholders, and each content is encoded on its own.
+        # The template is rendered with placeholders, and each content is encoded separately.
         nonce = hashlib.sha256("\0".join(contents).encode()).hexdigest()[:16]
         marks = [f"\ue000{nonce}:{place}\ue001" for place in range(len(turns))]
         text = self._render([Message(turn.role, mark) for turn, mark in zip(turns, marks, strict=True)])
@@ -78,7 +77,7 @@ class ChatTemplate:
         return ids
 
     def _accepted(self, turns: list[Message]) -> list[Message]:
-        """The conversation, with its system message and neighbouring turns merged if the template requires it."""
+        """Merge the system message and consecutive turns of the same role if the template requires it."""
         if turns and turns[0].role == "system" and not self.has_system_role:
             rest = turns[1:]
             first = rest.pop(0).content if rest and rest[0].role == "user" else ""

@@ -1,4 +1,4 @@
-"""Answers held to a list of choices or a JSON schema, by ruling out what cannot follow."""
+"""Constrained decoding for lists of choices and JSON schemas, by masking tokens that are not allowed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ragkit.models.schema_closing import closed
 
 
 class OneOf(LogitsProcessor):  # type: ignore[misc]
-    """Lets only the choices be written, and the end after each."""
+    """A logits processor that constrains the answer to one of several choices, followed by an end token."""
 
     def __init__(self, choices: Sequence[Sequence[int]], ends: Sequence[int], start: int) -> None:
-        """Take the choices.
+        """Build the table of allowed tokens.
 
         Args:
-            choices: Their tokens.
-            ends: Tokens that end a text.
-            start: Where the answer begins in a row.
+            choices: Token ids of each choice.
+            ends: Ids of the tokens that end an answer.
+            start: Position of the answer in a row.
         """
         self.start = start
         self.after: dict[tuple[int, ...], set[int]] = {}
@@ -45,19 +45,29 @@ class OneOf(LogitsProcessor):  # type: ignore[misc]
 
 
 class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
-    """Lets only JSON of a schema be written (llguidance: Earley's algorithm over the tokenizer's vocabulary)."""
+    """A logits processor that constrains the answer to a JSON schema.
+
+    It uses llguidance, which runs Earley's algorithm over the tokenizer's vocabulary.
+    """
 
     def __init__(
         self, vocabulary: Any, schema: Mapping[str, object], ends: Sequence[int], start: int, rows: int
     ) -> None:
-        """Compile the schema over what `vocabulary_of` gave.
+        """Compile the schema.
+
+        Args:
+            vocabulary: The result of `vocabulary_of`.
+            schema: The JSON schema.
+            ends: Ids of the tokens that end an answer.
+            start: Position of the answer in a row.
+            rows: Number of rows in the batch.
 
         Raises:
             InvalidInputError: If the schema cannot be compiled.
         """
         from llguidance import LLMatcher
 
-        # Space written at will has no end with a weak model.
+        # With flexible whitespace, a weak model may generate whitespace forever.
         layout = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
         try:
             grammar = LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=layout)
@@ -86,13 +96,13 @@ class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
 
 
 def vocabulary_of(tokenizer: Any, ends: Sequence[int]) -> Any:
-    """A tokenizer as llguidance needs it; it takes up to a second.
+    """Convert a tokenizer for llguidance, which takes up to a second.
 
     Returns:
         An ``LLTokenizer``.
 
     Raises:
-        UnsupportedError: If llguidance cannot read this kind of tokenizer.
+        UnsupportedError: If llguidance does not support this kind of tokenizer.
     """
     require("llguidance")
     import llguidance.hf

@@ -1,4 +1,4 @@
-"""Where models run and are trained, and in which precision."""
+"""Devices and precision for inference and training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ AnyDtype = Literal["auto", "bfloat16", "float32"]
 
 
 def default_device() -> str:
-    """Where models run: a CUDA device, else the CPU.
+    """Return the device on which models run: a CUDA device if available, otherwise the CPU.
 
     Returns:
-        A name for torch: the device that a launcher gave to this process, else ``"cuda"`` for the first.
+        A torch device name: ``"cuda:<LOCAL_RANK>"`` if a launcher assigned a GPU to this process, otherwise ``"cuda"``
+        or ``"cpu"``.
     """
     import torch
 
@@ -30,11 +31,7 @@ def default_device() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether there is a GPU that computes in bfloat16; older ones only imitate it, slower than single precision.
-
-    Returns:
-        True where there is one.
-    """
+    """Return whether there is a GPU with native bfloat16 arithmetic; older GPUs emulate it more slowly than float32."""
     import torch
 
     return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False))
@@ -42,13 +39,13 @@ def has_bfloat16() -> bool:
 
 @cache
 def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor has instructions that multiply bfloat16 matrices; others emulate them, slower than float32.
+    """Return whether the CPU has bfloat16 matrix instructions; other CPUs emulate them more slowly than float32.
 
     Args:
-        cpuinfo: Where Linux lists the features of the processor; other systems have no such file.
+        cpuinfo: File in which Linux lists the CPU features; it does not exist on other systems.
 
     Returns:
-        True for processors with AVX512-BF16 or AMX.
+        True for CPUs with AVX512-BF16 or AMX.
     """
     import torch
 
@@ -63,9 +60,9 @@ def dtype_for(asked: AnyDtype, stored: Any) -> Any:
     """Choose the precision in which a model runs.
 
     Args:
-        asked: A precision, or ``"auto"`` for the one that is fast on this machine: bfloat16 on a GPU that computes in
-            it, and on a processor that multiplies it if the weights are stored in 16 bits; otherwise float32.
-        stored: The ``torch.dtype`` of the stored weights; None if it is not known.
+        asked: A precision, or ``"auto"`` for the fast one on this machine: bfloat16 on a GPU with native bfloat16
+            arithmetic, and on a CPU with bfloat16 instructions if the weights are stored in 16 bits; otherwise float32.
+        stored: The ``torch.dtype`` of the stored weights; None if unknown.
 
     Returns:
         A ``torch.dtype``.
@@ -80,14 +77,11 @@ def dtype_for(asked: AnyDtype, stored: Any) -> Any:
 
 
 def trains_on_gpu() -> bool:
-    """Whether training takes a GPU.
-
-    Returns:
-        True where there is one.
+    """Return whether training runs on a GPU, which it does if one is available.
 
     Raises:
-        UnsupportedError: If several are visible and no launcher was used: a trainer would split each batch among them,
-            and batches of another size give another model.
+        UnsupportedError: If several GPUs are visible and no launcher was used: a trainer would split each batch among
+            them, and a different batch size results in a different model.
     """
     import torch
 
@@ -102,13 +96,13 @@ def trains_on_gpu() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Collect garbage, and give the memory that was freed back to the system.
+    """Collect garbage and return freed memory to the operating system.
 
-    glibc keeps freed memory for later allocations of the same thread. After a phase that needed much, such as training,
-    that can be gigabytes which the next phase does not use.
+    glibc retains freed memory for later allocations of the same thread. After a memory-intensive phase such as
+    training, this can be gigabytes that the next phase does not use.
     """
     gc.collect()
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only in glibc
         if trim is not None:
             trim(0)

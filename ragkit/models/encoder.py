@@ -1,4 +1,4 @@
-"""An encoder as a model that chooses: the choice whose vector is nearest to the prompt's."""
+"""Encoders as language models that select the choice whose embedding is most similar to the prompt's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ragkit.text import refuse_bare_string
 
 
 def load_encoder(spec: str, *, dtype: AnyDtype = "auto") -> EncoderModel:
-    """Load an encoder as a model.
+    """Load an encoder as a language model.
 
     Args:
         spec: The spec of an embedder.
@@ -33,14 +33,14 @@ def load_encoder(spec: str, *, dtype: AnyDtype = "auto") -> EncoderModel:
 
 
 class EncoderModel(ModelBase):
-    """Choose among texts with an embedder, without any training and without writing.
+    """A zero-shot classifier that selects among choices with an embedder and cannot generate text.
 
-    Probabilities are those of a softmax over cosines times `scale`. `generate` works with `choices` only; the first of
-    equal ones is taken.
+    Probabilities are the softmax of cosine similarities multiplied by `scale`. `generate` requires `choices`; ties are
+    resolved in favour of the first choice.
 
     Attributes:
         embedder: The encoder.
-        scale: What cosines are multiplied with; 20 is what encoders for sentences are mostly trained with.
+        scale: Factor for cosine similarities; sentence encoders are usually trained with 20.
 
     Examples:
         >>> from ragkit import load_embedder
@@ -50,7 +50,7 @@ class EncoderModel(ModelBase):
     """
 
     def __init__(self, embedder: str | Embedder, *, scale: float = 20.0) -> None:
-        """Take an embedder or its spec."""
+        """Wrap an embedder, which can be given by its spec."""
         self.embedder = load_embedder(embedder)
         self.scale = scale
 
@@ -87,12 +87,12 @@ class EncoderModel(ModelBase):
         *,
         end_of_turn: bool = False,
     ) -> NDArray[np.float64]:
-        """Log-probability of each choice among the choices.
+        """Compute the log-probability of each choice relative to the other choices.
 
         Args:
-            prompts: n texts.
-            choices: c texts; space around them does not count.
-            end_of_turn: Has no effect: each choice is a whole answer.
+            prompts: n prompts.
+            choices: c texts; surrounding whitespace is ignored.
+            end_of_turn: Has no effect because each choice is a whole answer.
 
         Returns:
             f64[n, c], in nats; the probabilities of a row sum to 1.

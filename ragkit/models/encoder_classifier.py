@@ -1,4 +1,4 @@
-"""An encoder with a classification head, behind the interface of a language model."""
+"""An encoder with a classification head and the interface of a language model."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ HEAD = "head.npz"
 
 
 class EncoderClassifier(ModelBase):
-    """Answer with the likeliest label of a linear head on an embedder's vectors.
+    """A classifier that answers with the most probable label of a linear head on embeddings.
 
-    The prompt is the bare input. `generate` gives the label, `score` the log-probabilities of labels.
+    The prompt is the input without instructions. `generate` returns the label, `score` the log-probabilities of labels.
 
     Attributes:
         embedder: The encoder.
         labels: The c labels.
-        weight: f32[c, d].
-        bias: f32[c].
+        weight: Weights of the head, f32[c, d].
+        bias: Bias of the head, f32[c].
     """
 
     def __init__(
@@ -48,19 +48,19 @@ class EncoderClassifier(ModelBase):
         name: str,
         fingerprint: str,
     ) -> None:
-        """Put a head on an embedder."""
+        """Combine an embedder and a head."""
         self.embedder, self.labels, self.weight, self.bias = embedder, tuple(labels), weight, bias
         self._name, self._fingerprint = name, fingerprint
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest) -> EncoderClassifier:
-        """Load what `ragkit.finetune` wrote.
+        """Load a classifier from an output folder of `ragkit.finetune`.
 
         Returns:
             The classifier.
 
         Raises:
-            IntegrityError: If the head is missing or damaged, or the embedder is not the one it was fitted on.
+            IntegrityError: If the head is missing or damaged, or the embedder differs from the one used for training.
         """
         source = f"st:{folder / 'model'}" if manifest.form == "model" else manifest.base
         embedder = load_embedder(source)
@@ -120,12 +120,12 @@ class EncoderClassifier(ModelBase):
         *,
         end_of_turn: bool = False,
     ) -> NDArray[np.float64]:
-        """Log-probability of labels.
+        """Compute the log-probabilities of labels.
 
         Args:
-            prompts: n bare inputs.
-            choices: c of the labels; space around them does not count.
-            end_of_turn: Has no effect: each label is a whole answer.
+            prompts: n inputs without instructions.
+            choices: c labels, all of which the classifier was trained on; surrounding whitespace is ignored.
+            end_of_turn: Has no effect because each label is a whole answer.
 
         Returns:
             f64[n, c], in nats.
@@ -144,7 +144,7 @@ class EncoderClassifier(ModelBase):
         return scores[:, [places[choice.strip()] for choice in choices]]
 
     def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:
-        # As in training: an embedder may have another prompt for questions.
+        # As in training; the embedder may use a different prompt for queries.
         logits = (self.embedder.embed_documents(texts) @ self.weight.T + self.bias).astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
         normalised: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""GGUF files as models of transformers: each is converted to bfloat16 once and kept in the user's cache folder."""
+"""GGUF files as transformers models: each file is converted to bfloat16 once and stored in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _RECORD, _MODEL = "conversion.json", "model"
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A converted model in the cache folder, checked against its checksum.
+    """A converted model in the cache folder, verified against its checksum.
 
     Attributes:
-        folder: A model folder of transformers.
-        fingerprint: A short hash of the GGUF file, with the version of the converter; the same on every machine.
+        folder: A transformers model folder.
+        fingerprint: Short hash of the GGUF file and version of the converter; the same on every machine.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Conversion:
 
 
 class _Record(BaseModel):
-    """What is stored next to a converted model."""
+    """The metadata stored next to a converted model."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,13 +52,13 @@ class _Record(BaseModel):
 
 
 def find_conversion(sha256: str) -> Conversion | None:
-    """Find a conversion that was made earlier.
+    """Find an earlier conversion of a GGUF file.
 
     Args:
         sha256: The checksum of the GGUF file.
 
     Returns:
-        The conversion; None if there is none, or if its files are damaged.
+        The conversion; None if it does not exist or is damaged.
     """
     place = _place_of(sha256)
     try:
@@ -70,19 +70,19 @@ def find_conversion(sha256: str) -> Conversion | None:
 
 
 def convert(parts: Sequence[Path], *, name: str, sha256: str | None = None) -> Conversion:
-    """Convert a GGUF file, unless that was done before; processes that convert the same file wait for each other.
+    """Convert a GGUF file unless a conversion exists; concurrent processes convert the same file only once.
 
     Args:
         parts: The file, or its parts in order.
-        name: What messages call it.
-        sha256: The checksum that the file must have; None to accept any file.
+        name: Name of the model in messages.
+        sha256: Expected checksum of the file; None to accept any file.
 
     Returns:
         The conversion.
 
     Raises:
-        InvalidInputError: If there is no such file, if transformers cannot read it, or if the cache cannot be written.
-        IntegrityError: If it is truncated or damaged.
+        InvalidInputError: If the file does not exist, if transformers cannot read it, or if the cache is not writable.
+        IntegrityError: If the file is truncated or damaged.
     """
     try:
         with progress(f"verifying {name}", None):
@@ -116,8 +116,8 @@ def _place_of(sha256: str) -> Path:
 
 
 def _convert(parts: Sequence[Path], sha256: str, place: Path, name: str) -> Conversion | None:
-    """Convert next to the final folder and rename it at the end, so that a folder of that name is complete."""
-    for left_behind in place.parent.glob(".*.partial"):  # by processes that were killed, as this one holds the lock
+    """Convert into a temporary folder and rename it at the end, which ensures that the final folder is complete."""
+    for left_behind in place.parent.glob(".*.partial"):  # left by interrupted processes, as this one holds the lock
         shutil.rmtree(left_behind, ignore_errors=True)
     with atomic_folder(place) as partial:
         (partial / _MODEL).mkdir()
@@ -131,7 +131,7 @@ def _convert(parts: Sequence[Path], sha256: str, place: Path, name: str) -> Conv
 
 
 def _alone(parts: Sequence[Path], folder: Path) -> Path:
-    """The whole file in a folder of its own: transformers would also read the settings of other models next to it."""
+    """Provide the whole file in its own folder, because transformers would also read settings of other models."""
     folder.mkdir()
     whole = folder / "model.gguf"
     if len(parts) == 1:
@@ -145,7 +145,7 @@ def _alone(parts: Sequence[Path], folder: Path) -> Path:
 
 
 def _save(file: Path, name: str, folder: Path) -> None:
-    """Write the model of a GGUF file as a folder of transformers."""
+    """Save the model of a GGUF file as a transformers model folder."""
     require("gguf")
     from gguf import GGML_QUANT_SIZES
 
@@ -160,9 +160,9 @@ def _save(file: Path, name: str, folder: Path) -> None:
 
 
 def _read(file: Path, name: str) -> tuple[Any, Any, list[str]]:
-    """Read model and tokenizer, and the names of the weights that are not in the file."""
+    """Read the model, the tokenizer, and the names of the weights that are missing from the file."""
     options: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
-    if hasattr(transformers, "GgufConfig"):  # releases that can keep weights quantized must be told not to
+    if hasattr(transformers, "GgufConfig"):  # these releases keep weights quantized by default
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
         with quiet_transformers(), _no_bar():
@@ -170,7 +170,7 @@ def _read(file: Path, name: str) -> tuple[Any, Any, list[str]]:
                 file.parent, dtype=torch.bfloat16, output_loading_info=True, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
-    except Exception as error:  # the readers of transformers and gguf raise errors of any kind
+    except Exception as error:  # transformers and gguf raise errors of any type
         raise InvalidInputError(
             f"{name} cannot be converted by transformers {transformers.__version__} "
             f"({type(error).__name__}: {' '.join(str(error)[:500].split())}); use another file of this model, or "
@@ -180,7 +180,7 @@ def _read(file: Path, name: str) -> tuple[Any, Any, list[str]]:
 
 
 def _check_weights(module: Any, missing: list[str], name: str) -> None:
-    """Refuse what transformers accepts: weights that it fills with random numbers, and values that are not numbers."""
+    """Reject files that transformers accepts: missing weights, which it initialises randomly, and non-finite values."""
     if missing:
         raise IntegrityError(
             f"{name} lacks {len(missing)} weights of a {module.config.model_type} model, such as {missing[0]}; "
@@ -192,7 +192,7 @@ def _check_weights(module: Any, missing: list[str], name: str) -> None:
 
 
 def _correct_tokenizer(path: Path, header: GgufHeader) -> None:
-    """Correct what transformers reads differently from the file: tokens that it adds, and words of single digits."""
+    """Correct differences between the converted tokenizer and the file: added tokens, and the splitting of digits."""
     facts = json.loads(path.read_bytes())
     size = header.lengths["tokenizer.ggml.tokens"]
     facts["added_tokens"] = [token for token in facts["added_tokens"] if token["id"] < size]
@@ -204,7 +204,7 @@ def _correct_tokenizer(path: Path, header: GgufHeader) -> None:
 
 @contextmanager
 def _no_bar() -> Iterator[None]:
-    """Hide the progress bar of the reader in transformers, which it shows whatever its settings are."""
+    """Hide the progress bar of the GGUF reader in transformers, which its settings cannot disable."""
     from transformers import modeling_gguf_pytorch_utils as reader
 
     shown = reader.tqdm
@@ -234,5 +234,5 @@ def _check_supported(header: GgufHeader, name: str) -> None:
 
 
 def _plain(architecture: str) -> str:
-    """The name of an architecture, which GGUF and transformers write differently, as in qwen2moe and qwen2_moe."""
+    """Normalise the name of an architecture, which differs in GGUF and transformers (qwen2moe and qwen2_moe)."""
     return architecture.replace("_", "").replace("-", "")

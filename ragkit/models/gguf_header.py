@@ -1,4 +1,4 @@
-"""The header of a GGUF file, read far enough to tell whether the file is complete and what it contains."""
+"""Headers of GGUF files, which describe the contents and the expected length of a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_DIMENSIONS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufHeader:
-    """What a GGUF file says about itself.
+    """The metadata of a GGUF file.
 
     Attributes:
         facts: Numbers and strings by key, such as ``general.architecture``.
@@ -33,19 +33,19 @@ class GgufHeader:
 
     @classmethod
     def read(cls, path: Path, *, name: str, sizes: Mapping[int, tuple[int, int]]) -> GgufHeader:
-        """Read the header of a file and check that the file is as long as the header says.
+        """Read the header of a file and check that the file has the length that the header specifies.
 
         Args:
             path: The file.
-            name: What messages call it.
-            sizes: Elements and bytes of a block, by GGML type.
+            name: Name of the file in messages.
+            sizes: Number of elements and bytes per block, by GGML type.
 
         Returns:
             The header.
 
         Raises:
             InvalidInputError: If the file is not a GGUF file of a supported version.
-            IntegrityError: If it is truncated or damaged.
+            IntegrityError: If the file is truncated or damaged.
         """
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -77,13 +77,13 @@ def _check_begin(begin: bytes, name: str) -> None:
 
 
 class _Source:
-    """Reads numbers and strings, and never beyond the end of the file."""
+    """A reader of numbers and strings that raises `EOFError` at the end of the file."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size
 
     def number(self, code: str) -> int:
-        """The next number, by its code of `struct`."""
+        """Read the next number, in a format of `struct`."""
         length = struct.calcsize(code)
         data = self.file.read(length)
         if len(data) < length:
@@ -103,13 +103,13 @@ class _Source:
 
 
 def _parse(source: _Source, sizes: Mapping[int, tuple[int, int]]) -> tuple[GgufHeader, int]:
-    """Parse everything after magic number and version.
+    """Parse the header after the magic number and version.
 
     Returns:
-        The header, and the number of bytes that the file must have.
+        The header, and the expected size of the file in bytes.
 
     Raises:
-        ValueError: If a value is not what the format allows.
+        ValueError: If a value is not allowed by the format.
         EOFError: If the file ends too early.
     """
     tensors, keys = source.number("Q"), source.number("Q")
@@ -152,7 +152,7 @@ def _skip_array(source: _Source) -> int:
 
 
 def _end_of_tensor(source: _Source, sizes: Mapping[int, tuple[int, int]]) -> int:
-    """Where the data of the next tensor ends, counted from the beginning of all data."""
+    """Return the end of the next tensor's data, relative to the beginning of all tensor data."""
     name = source.string()
     dimensions = source.number("I")
     if dimensions > _MOST_DIMENSIONS:

@@ -1,12 +1,12 @@
-"""Matrix products in bfloat16 for float32 models on a processor.
+"""Matrix products in bfloat16 for float32 models on a CPU.
 
-Only the products of the layers are computed in bfloat16, where nearly all the time goes. Everything else, such as the
-sum over the layers, attention, the KV cache and the logits, stays in float32: in the 8 significant bits of bfloat16,
-small updates of large activations are lost, and the two most probable tokens often have equal logits.
+Only the matrix products of linear layers, which take nearly all the time, are computed in bfloat16. Everything else,
+such as the residual stream, attention, the KV cache and the logits, remains in float32: with the 8 significant bits of
+bfloat16, small updates of large activations are lost, and the two most probable tokens often have equal logits.
 
-oneDNN copies a plain bfloat16 weight into the layout that the processor's instructions need in every call. That hardly
-matters for a long prompt, but takes about as long as the product itself when one token is decoded, so each weight is
-copied once and kept.
+In every call, oneDNN copies a plain bfloat16 weight into the layout that the CPU's instructions need. This is
+negligible for a long prompt, but takes about as long as the product itself when one token is decoded. Each weight is
+therefore copied once and kept.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch.nn import Linear, functional
 
 from ragkit.models.devices import multiplies_bfloat16
 
-_MOST_PARAMETERS = 10**9  # of a model whose weights are in memory twice; larger ones run in bfloat16 as a whole
+_MOST_PARAMETERS = 10**9  # limit for two copies of the weights in memory; larger models run entirely in bfloat16
 
 
 class HalfPrecision:
-    """The bfloat16 products of one model, prepared at the first use and again after its weights have changed."""
+    """The bfloat16 products of one model, prepared at the first use and again if its weights change."""
 
     def __init__(self, module: Any) -> None:
-        """Take a float32 model of transformers, before adapters are put on it; it is changed only within `on`."""
+        """Wrap a float32 transformers model before adapters are added; the model is changed only within `on`."""
         self._layers = [layer for layer in module.modules() if type(layer) is Linear]
         self._head = module.get_output_embeddings()
         self._products: list[Callable[[Any], Any]] = []
@@ -35,13 +35,13 @@ class HalfPrecision:
 
     @staticmethod
     def suits(module: Any) -> bool:
-        """Whether a model was loaded in bfloat16, and is on a processor and small enough to run in float32 instead."""
+        """Return whether a model was loaded in bfloat16 on a CPU and is small enough to run in float32 instead."""
         on_processor = module.dtype == torch.bfloat16 and module.device.type == "cpu"
         return bool(on_processor and module.num_parameters() <= _MOST_PARAMETERS)
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Use the products within a block. The caller holds the model's lock and needs no gradients."""
+        """Use the products within a block. The caller holds the model's lock and does not compute gradients."""
         weights = [(layer.weight.data_ptr(), layer.weight._version) for layer in self._layers]
         if weights != self._weights:
             self._products = [
@@ -57,14 +57,16 @@ class HalfPrecision:
                 layer.__dict__.pop("forward", None)
 
     def release(self) -> None:
-        """Free the prepared products; the next use prepares them again."""
+        """Free the prepared products, which are prepared again at the next use."""
         self._products, self._weights = [], []
 
 
 def _product(layer: Linear, dtype: torch.dtype) -> Callable[[Any], Any]:
-    """Products with the weight of a layer, which is copied into the layout of the processor if possible."""
+    """Return a function that applies a linear layer, whose weight is copied into the CPU's layout if possible."""
     weight, bias = layer.weight.detach().to(dtype), None if layer.bias is None else layer.bias.detach().to(dtype)
-    if not multiplies_bfloat16() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # made for torch's compiler
+    if not multiplies_bfloat16() or not hasattr(
+        torch.ops.mkldnn, "_linear_pointwise"
+    ):  # internal operators of torch's compiler
         return lambda states: functional.linear(states.to(dtype), weight, bias).to(states.dtype)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight)
     multiply = torch.ops.mkldnn._linear_pointwise

@@ -1,4 +1,4 @@
-"""From a spec, a folder or a hub id to a model on this machine."""
+"""Loading of local models from a spec, a folder or a hub id."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto
     """Load ``"smollm2"``, ``"tiny"``, ``"gemma3-270m"``, ``"gguf:<file>"`` or ``"hf:<hub id or folder>"``.
 
     Args:
-        spec: What to load. A folder may hold a model, a PEFT adapter, or what `ragkit.finetune` wrote.
-        adapter: Folder of a PEFT adapter to put on top.
+        spec: Spec of the model. A folder may contain a model, a PEFT adapter, or the output of `ragkit.finetune`.
+        adapter: Folder of a PEFT adapter to apply.
         dtype: Precision of the weights; see `ragkit.load_model`.
 
     Returns:
         A language model.
 
     Raises:
-        InvalidInputError: If there is no such model, or the folder is that of an unfinished run.
-        RagkitError: Another, where what `ragkit.finetune` wrote is damaged or its base is not the one of training.
+        InvalidInputError: If the model does not exist, or the folder belongs to an unfinished run.
+        RagkitError: If an output folder of `ragkit.finetune` is damaged, or its base model differs from that of
+            training.
     """
     source = source_of(spec)
-    if adapter is not None and not _is_folder(adapter) and adapter.count("/") != 1:  # no hub id either
+    if adapter is not None and not _is_folder(adapter) and adapter.count("/") != 1:  # not a hub id either
         raise InvalidInputError(f"there is no folder {adapter}; give the folder of a PEFT adapter")
     if not is_named(source) and not _is_folder(source) and source.count("/") > 1:
         raise InvalidInputError(f"{spec[:200]!r} cannot be loaded: there is no such folder, and this is no hub id")
@@ -52,7 +53,7 @@ def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto
         OSError,
         ValueError,
         SafetensorError,
-    ) as error:  # how transformers says that it does not find or know something
+    ) as error:  # raised by transformers for missing or unknown models
         raise InvalidInputError(
             f"{spec[:200]!r}{'' if adapter is None else f' with the adapter {adapter}'} cannot be loaded: "
             f"{' '.join(str(error)[:1000].split())} (expected a folder with a model, or a hub id that was downloaded "
@@ -63,7 +64,7 @@ def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto
 def _is_folder(name: str) -> bool:
     try:
         return Path(name).is_dir()
-    except (OSError, ValueError):  # no name that a file could have
+    except (OSError, ValueError):  # not a valid file name
         return False
 
 
@@ -94,13 +95,13 @@ def _load_source(source: str, spec: str, adapter: str | None, dtype: AnyDtype) -
 def load_causal(
     source: str, *, name: str, adapter: str | None = None, four_bit: bool = False, dtype: AnyDtype = "auto"
 ) -> LocalModel:
-    """Load a causal model, with an adapter on it where one is given.
+    """Load a causal model, with an optional adapter.
 
     Args:
-        source: What the base is, as `ragkit.models.sources.weights_of` takes it.
-        name: The spec shown to others.
+        source: Source of the base model, in the format of `ragkit.models.sources.weights_of`.
+        name: The name of the model, which is its spec.
         adapter: Folder of a PEFT adapter or soft prompt.
-        four_bit: Whether the base is kept in 4 bits, which takes a GPU.
+        four_bit: Whether to quantize the base model to 4 bits, which requires a GPU.
         dtype: Precision of the weights.
 
     Returns:
@@ -114,7 +115,7 @@ def load_causal(
         module: Any = AutoModelForCausalLM.from_pretrained(
             base.place, dtype=chosen, quantization_config=quantized, trust_remote_code=False, use_safetensors=True
         )
-        # An adapter may come with a tokenizer and chat template of its own, and with tokens that were added for it.
+        # An adapter may include its own tokenizer, chat template and additional tokens.
         own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
         place = adapter if own else base.place
         tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", trust_remote_code=False)
@@ -136,7 +137,7 @@ def load_causal(
 
 
 def _check_tokens(module: Any, tokenizer: Any, adapter: str | None, base: str) -> None:
-    """Refuse an adapter with tokens of its own whose embeddings nobody stored: they would be random."""
+    """Reject an adapter with additional tokens whose embeddings were not saved: they would be random."""
     from ragkit.finetuning.adapters import embedding_rows
 
     before = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
@@ -149,7 +150,7 @@ def _check_tokens(module: Any, tokenizer: Any, adapter: str | None, base: str) -
 
 
 def load_tuned(folder: Path, *, dtype: AnyDtype = "auto") -> LanguageModel:
-    """Load what `ragkit.finetune` wrote, after checking that its base is still the same.
+    """Load a model from an output folder of `ragkit.finetune`, after checking that its base is unchanged.
 
     Args:
         folder: The folder of the run.
@@ -159,9 +160,9 @@ def load_tuned(folder: Path, *, dtype: AnyDtype = "auto") -> LanguageModel:
         The fine-tuned model.
 
     Raises:
-        IntegrityError: If the base differs from the one it was trained on, or the weights were changed since.
-        InvalidInputError: If the model is one at a vendor.
-        UnsupportedError: If the model is a classifier and a precision is given.
+        IntegrityError: If the base differs from that of training, or the weights have changed since.
+        InvalidInputError: If the model is hosted by a vendor.
+        UnsupportedError: If the model is a classifier and `dtype` is not ``"auto"``.
     """
     manifest = Manifest.read(folder)
     manifest.check_weights(folder)

@@ -1,4 +1,4 @@
-"""A language model on this machine, through transformers."""
+"""Local language models, which run in transformers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from ragkit.text import refuse_bare_string, whole_text
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Facts of a model in its generation config, as opposed to settings that it recommends.
+# Fields of a generation config that describe the model, in contrast to recommended generation settings.
 _OF_THE_MODEL = {
     "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "max_length", "max_new_tokens",
     "_from_model_config", "transformers_version",
@@ -52,22 +52,22 @@ _OF_THE_MODEL = {
 
 
 class LocalModel(ModelBase):
-    """Continue prompts with a causal model of transformers.
+    """A causal transformers model.
 
-    Prompts run in batches of similar length, so that little is spent on padding; the answers do not depend on the
-    batch, but for rounding in half precision. What prompts of a call begin with is computed once for all, and the
-    prefix of a `Prompt` is kept for later calls. If the tokenizer has a chat template, the model takes conversations,
-    and a bare string is the message of a user.
+    Prompts run in batches of similar length, which need little padding. Apart from rounding in half precision, answers
+    do not depend on the batch. The common prefix of the prompts in a call is prefilled once, and the prefix of a
+    `Prompt` is cached for later calls. If the tokenizer has a chat template, the model accepts conversations, and a
+    plain string is a user message.
 
     Attributes:
-        module: The model of transformers (or PEFT).
+        module: The transformers or PEFT model.
         tokenizer: Its tokenizer.
-        source: Spec or folder that the base weights come from.
-        batch_size: Prompts a batch.
-        is_plain: Whether caches of keys and values can be shared and repeated.
+        source: Spec or folder of the base weights.
+        batch_size: Maximum number of prompts per batch.
+        is_plain: Whether KV caches can be shared between prompts and repeated.
         lock: Held while the model computes.
-        products: Products in bfloat16 that the model uses instead of those of torch, None for a model without them.
-        encoding: Held while the tokenizer encodes: it is told anew each time how to read special tokens.
+        products: The bfloat16 matrix products of a float32 model; None if it uses those of torch.
+        encoding: Held while the tokenizer encodes, because each call changes how it splits special tokens.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class LocalModel(ModelBase):
         source: str,
         batch_size: int = 16,
     ) -> None:
-        """Take a loaded model; `ragkit.load_model` loads one."""
+        """Wrap a loaded module; use `ragkit.load_model` to load a model."""
         self.module: Any = module.eval()
         self.tokenizer: Any = tokenizer
         self.source = source
@@ -124,7 +124,7 @@ class LocalModel(ModelBase):
         return len(self.encode_prompt(prompt))
 
     def encode_text(self, text: str) -> list[int]:
-        """Ids of a piece of text, nothing added; what looks like a special token is only text.
+        """Encode a text without adding tokens. Special-token strings are encoded as plain text.
 
         Returns:
             Token ids.
@@ -137,18 +137,18 @@ class LocalModel(ModelBase):
         return ids
 
     def encode_prompt(self, prompt: AnyPrompt) -> list[int]:
-        """Ids of a whole prompt: a conversation in the chat template, or a text after the beginning-of-text token.
+        """Encode a prompt: a conversation by the chat template, or a text after the beginning-of-text token.
 
         Args:
-            prompt: The prompt; a string or a `Prompt` without a form of its own is the message of a user if the model
-                has a chat template.
+            prompt: The prompt. If the model has a chat template, a string, or a `Prompt` that does not specify a form,
+                is a user message.
 
         Returns:
             Token ids.
 
         Raises:
-            InvalidInputError: If the prompt is empty and the model has no beginning-of-text token, if it contains half
-                a character, or if the chat template rejects it.
+            InvalidInputError: If the prompt is empty and the model has no beginning-of-text token, if it contains a
+                lone surrogate, or if the chat template rejects it.
             UnsupportedError: If the prompt is a conversation and the model has no chat template.
         """
         given = in_form(prompt, chat=self._chat is not None, name=self.name)
@@ -179,20 +179,20 @@ class LocalModel(ModelBase):
         seeds: Sequence[int] | None = None,
         listeners: Sequence[Listener] | None = None,
     ) -> list[Completion]:
-        """Continue encoded prompts: what `generate` does, with a seed and a listener for each.
+        """Complete encoded prompts like `generate`, with a separate seed and listener for each.
 
         Args:
             rows: Token ids of each prompt.
-            sampling: How to continue them.
-            prompts: What the rows were made of, where it names prefixes to keep.
-            seeds: Seeds of the rows; `sampling.seed` for all if None.
-            listeners: Who hears each answer while it is written.
+            sampling: Settings of the generation.
+            prompts: The prompts that the rows encode; needed for prefixes that are to be cached.
+            seeds: Seed of each row; `sampling.seed` for all if None.
+            listeners: Listener of each row, which receives the answer as it is generated.
 
         Returns:
-            The answers, in order.
+            The answers, in the order of the rows.
 
         Raises:
-            PromptTooLongError: If a row and its answer do not fit the window.
+            PromptTooLongError: If a row and its answer do not fit into the context window.
         """
         self.check_window(max(map(len, rows)), sampling.max_tokens)
         answers: list[Completion | None] = [None] * len(rows)
@@ -214,10 +214,10 @@ class LocalModel(ModelBase):
         return [answer for answer in answers if answer is not None]
 
     def check_window(self, prompt_tokens: int, answer_tokens: int) -> None:
-        """Refuse what does not fit the model's window.
+        """Check that a prompt and its answer fit into the model's context window.
 
         Raises:
-            PromptTooLongError: If it does not fit.
+            PromptTooLongError: If they do not fit.
         """
         window = self.capabilities.window
         if window and prompt_tokens + answer_tokens > window:
@@ -226,13 +226,13 @@ class LocalModel(ModelBase):
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Prepare for computing within a block: hold `lock`, record no gradients, and use `products`."""
+        """Hold `lock`, disable gradients and use `products` within a block."""
         products = nullcontext() if self.products is None else self.products.on()
         with self.lock, torch.inference_mode(), quiet_transformers(), products:
             yield
 
     def release_caches(self) -> None:
-        """Free memory that only makes the model faster: cached prefixes and prepared products."""
+        """Free the memory of caches, which are only needed for speed: cached prefixes and prepared products."""
         with self.lock:
             if self.products is not None:
                 self.products.release()
@@ -240,15 +240,15 @@ class LocalModel(ModelBase):
 
     @contextmanager
     def _adapted(self) -> Iterator[None]:
-        """Put this model's adapter on for a while, where several share the base."""
+        """Activate this model's adapter within a block, if several adapters share the base model."""
         yield
 
     def _sharing(
         self, prompts: Sequence[AnyPrompt], rows: list[list[int]], *, shareable: bool | None = None
     ) -> Iterator[tuple[list[int], Prefix | None, int]]:
-        """Part prompts by the beginning they share.
+        """Group prompts by their common prefix.
 
-        A beginning that a `Prompt` names is kept for later calls; what other prompts of a call happen to share is not.
+        The prefix of a `Prompt` is cached for later calls; any other prefix that the prompts of a call share is not.
 
         Args:
             prompts: The prompts.
@@ -256,7 +256,7 @@ class LocalModel(ModelBase):
             shareable: Whether the caller can use a common prefix; `is_plain` if None.
 
         Yields:
-            Places of prompts, their beginning or None, and how many of its tokens were there already.
+            The indices of the prompts, their prefix or None, and the number of its tokens that were cached.
         """
         shareable = self.is_plain if shareable is None else shareable
         for name, places in named_prefixes(prompts).items():
@@ -276,7 +276,7 @@ class LocalModel(ModelBase):
                 yield places, self._read_on(named, together[0][:length]), cached
 
     def _kept_prefix(self, ids: list[int]) -> tuple[Prefix, int]:
-        """A beginning that is kept, computed from the longest one known; and how many of its tokens were known."""
+        """Return a cached prefix, extended from the longest cached part, and the number of tokens that were cached."""
         known = self._prefixes.longest(self._adapter, ids)
         cached = 0 if known is None else len(known.ids)
         if known is not None and cached == len(ids):
@@ -286,7 +286,7 @@ class LocalModel(ModelBase):
         return prefix, cached
 
     def _read_on(self, begun: Prefix | None, ids: list[int]) -> Prefix:
-        """Read a beginning, from the end of an earlier part of it on."""
+        """Prefill a prefix, starting after a shorter prefix that is already computed."""
         start = 0 if begun is None else len(begun.ids)
         cache = None if begun is None else begun.left_padded([0], len(ids) - start)
         fresh = torch.tensor([ids[start:]], device=self.module.device)
@@ -294,19 +294,19 @@ class LocalModel(ModelBase):
         return Prefix(ids, self.forward(fresh, mask, cache).past_key_values)
 
     def forward(self, ids: Any, mask: Any = None, cache: Any = None, *, keep: int = 1, positions: Any = None) -> Any:
-        """One pass over tokens; positions count what is not padding. The caller holds `lock`.
+        """Run a forward pass. Positions do not count padding. The caller holds `lock`.
 
         Args:
-            ids: int64[n, t], what is new.
-            mask: int64[n, past + t]; None for all ones. With ``positions``, what is to be added to the attention
-                scores, float[n, 1, t, past + t], or a dictionary of such masks by attention type.
-            cache: Keys and values of the past.
-            keep: How many of the last places' logits are needed; 0 for all. A model that cannot leave any out gives
-                all.
+            ids: New tokens, int64[n, t].
+            mask: Attention mask, int64[n, past + t]; None for all ones. With ``positions``, an additive mask for the
+                attention scores, float[n, 1, t, past + t], or a dictionary of such masks by attention type.
+            cache: KV cache of the earlier tokens.
+            keep: Number of last positions for which logits are needed; 0 for all. Models without this option return
+                all logits.
             positions: int64[n, t], if they do not follow from the mask.
 
         Returns:
-            What transformers gives: logits and the cache.
+            The output of transformers, which contains the logits and the KV cache.
         """
         cache = empty_cache(self.module.config) if cache is None else cache
         arguments: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
@@ -328,18 +328,18 @@ class LocalModel(ModelBase):
         seeds: Sequence[int] | None = None,
         listeners: Sequence[Listener] | None = None,
     ) -> list[Completion]:
-        """Answer one batch; the caller holds `lock`.
+        """Complete one batch of encoded prompts; the caller holds `lock`.
 
         Args:
             rows: Token ids of each prompt.
-            sampling: How to continue them.
-            prefix: What all rows begin with, where it is computed already.
-            cached: Tokens of the first row that cost nothing now.
-            seeds: Seeds of the rows; `sampling.seed` for all if None.
-            listeners: Who hears each answer while it is written.
+            sampling: Settings of the generation.
+            prefix: Prefilled common prefix of all rows, if there is one.
+            cached: Number of cached tokens to report for the first row; the other rows report the whole prefix.
+            seeds: Seed of each row; `sampling.seed` for all if None.
+            listeners: Listener of each row, which receives the answer as it is generated.
 
         Returns:
-            The answers.
+            The answers, in the order of the rows.
         """
         started = time.perf_counter()
         ids, mask = self.padded(rows, left=True)
@@ -381,7 +381,7 @@ class LocalModel(ModelBase):
         return answers
 
     def _held_to(self, sampling: Sampling, start: int, rows: int) -> Any:
-        """What rules out the tokens that must not follow."""
+        """Return the logits processor that masks the tokens that are not allowed."""
         ends = sorted(_end_ids(self.module))
         if not ends:
             raise UnsupportedError(f"{self.name} has no token that ends a text, so an answer cannot be held to a form")
@@ -400,7 +400,7 @@ class LocalModel(ModelBase):
         ends = _end_ids(self.module)
         last = next((place for place, token in enumerate(tokens) if token in ends), None)
         kept = tokens if last is None else tokens[: last + 1]
-        written = tokens if last is None else tokens[:last]  # the token that ends it need not be a special one
+        written = tokens if last is None else tokens[:last]  # the end token is not always a special token
         text, stopped = cut_at_stop(self.tokenizer.decode(written, skip_special_tokens=True), sampling.stop)
         return Completion(
             text=text,
@@ -415,23 +415,23 @@ class LocalModel(ModelBase):
     ) -> NDArray[np.float64]:
         """Compute the log-likelihood of each choice after each prompt: the sum over the tokens of the choice.
 
-        The prompts are prefilled once, and all choices run as one tree of tokens on top of them. In half precision, the
-        log-probabilities are computed in float32 from logits in half precision: expect scores to differ from those in
-        float32 by up to about a tenth of a nat per token.
+        The prompts are prefilled once, and all choices are evaluated as one token tree after them. In half precision,
+        the log-probabilities are computed in float32 from logits in half precision; scores can differ from those in
+        float32 by up to about 0.1 nats per token.
 
         Args:
             prompts: n prompts.
-            choices: c continuations, with the space they begin with. Each is tokenized on its own.
-            end_of_turn: Also score the token that ends an answer after each choice, so that the score is that of
-                exactly this answer: the token at which generation stops. If there are several, it is the one that the
-                chat template writes after an answer; without a chat template the tokenizer's ``eos_token_id`` if it is
-                among them, else the first.
+            choices: c continuations, including their leading space. Each is tokenized separately.
+            end_of_turn: Whether to also score the token that ends generation after each choice, which gives the score
+                of exactly this answer. If there are several such tokens, the chat template's end-of-turn token is
+                scored. Without a chat template, it is the tokenizer's ``eos_token_id`` if it is among them, otherwise
+                the first.
 
         Returns:
             f64[n, c], in nats.
 
         Raises:
-            PromptTooLongError: If a prompt and a choice do not fit the context window.
+            PromptTooLongError: If a prompt and a choice do not fit into the context window.
         """
         refuse_bare_string("choices", choices)
         batch = checked_prompts(prompts)
@@ -470,7 +470,7 @@ class LocalModel(ModelBase):
         def work() -> None:
             try:
                 heard.put(self.complete_rows([row], sampling, prompts=[prompt], listeners=[listener])[0])
-            except Exception as error:  # noqa: BLE001 - raised below, where the caller sees it
+            except Exception as error:  # noqa: BLE001 - re-raised in the caller's thread
                 heard.put(error)
 
         thread = Thread(target=work, name="ragkit-stream", daemon=True)
@@ -488,17 +488,17 @@ class LocalModel(ModelBase):
     @property
     def _pad(self) -> int:
         known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, *sorted(_end_ids(self.module)))
-        return next((int(token) for token in known if token is not None), 0)  # it is masked, so any token will do
+        return next((int(token) for token in known if token is not None), 0)  # masked, so any token works
 
     def padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[Any, Any]:
-        """Rows filled up to one length, on the model's device.
+        """Pad rows to the same length, on the model's device.
 
         Args:
-            rows: Token ids of each.
-            left: Whether the padding stands on the left.
+            rows: Token ids of each row.
+            left: Whether to pad on the left.
 
         Returns:
-            Ids and what of them is text, both int64[n, width].
+            Token ids and attention mask, both int64[n, width].
         """
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), self._pad)
@@ -511,10 +511,10 @@ class LocalModel(ModelBase):
 
 
 def window_of(module: Any, tokenizer: Any) -> int | None:
-    """Tokens that a model takes: the smaller of what the model and the tokenizer say.
+    """Return the context window: the smaller of the limits that the model and the tokenizer specify.
 
     Returns:
-        A number of tokens, None where neither says.
+        A number of tokens; None if neither specifies a limit.
     """
     said = [getattr(module.config, "max_position_embeddings", None), tokenizer.model_max_length]
     known = [size for size in said if size and size < 10**9]
@@ -522,7 +522,7 @@ def window_of(module: Any, tokenizer: Any) -> int | None:
 
 
 def _neutral_settings(stored: Any) -> dict[str, Any]:
-    """The settings under which a model answers greedily, whatever its ``generation_config.json`` recommends."""
+    """Return settings for greedy decoding, which override the recommendations of ``generation_config.json``."""
     defaults = stored._get_default_generation_params()
     known = GenerationConfig().to_dict().keys() - _OF_THE_MODEL
     recommended = (name for name, value in stored.to_dict().items() if name in known and value is not None)

@@ -1,4 +1,4 @@
-"""The layers between a caller and a model, in one order: budget, joining, cache, rate limit, retries, model."""
+"""Middleware for models, in a fixed order: budget, request deduplication, response cache, rate limit and retries."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion, Usage
 from ragkit.text import refuse_bare_string
 
-_GROUP = 32  # prompts that go to a model together; a kill loses no more than these
+_GROUP = 32  # prompts per call of a model that takes batches; an interruption loses at most these
 
 Result = Completion | RagkitError
 
 
 @dataclass(slots=True)
 class _Call:
-    """One prompt on its way through the layers."""
+    """The state of one prompt in the middleware."""
 
     prompt: AnyPrompt
     key: bytes
@@ -55,21 +55,21 @@ class _Call:
 
 
 class LayeredModel(ModelBase):
-    """A model behind the layers that calls which cost money or time need.
+    """A model with middleware for budgets, caching, rate limits and retries.
 
-    A call first reserves the most it can take of the budget. Then its answer is that of an equal call under way, or is
-    taken from the cache; else it waits for the rate limit and goes to the model, again where there is trouble that may
-    pass.
-    What it did not take is given back. An attempt that failed and may have been paid for keeps its reservation, and the
-    next one needs another.
+    A call first reserves its maximum cost in the budget. If an equal call is in progress, it waits for that answer, and
+    if the response is cached, it is returned. Otherwise the call waits for the rate limit and calls the model, with
+    retries after transient errors. Afterwards the unused part of the reservation is returned. A failed attempt that may
+    have been billed keeps its reservation, and the next attempt needs a new one.
 
     Attributes:
-        model: The model behind.
-        budget: What may be spent; `Budget.spent` tells what was.
-        cache: Answers kept on disk; None for none.
-        limit: Requests and tokens a minute; None for no limit.
-        retry: How often to try again; None for once.
-        concurrency: Calls under way at once, one prompt each; None to hand the model whole batches, one at a time.
+        model: The wrapped model.
+        budget: Limits on usage and cost; `Budget.spent` is the usage so far.
+        cache: Responses cached on disk; None to disable caching.
+        limit: Maximum requests and tokens per minute; None for no limit.
+        retry: How transient errors are retried; None to disable retries.
+        concurrency: Maximum number of concurrent calls with one prompt each; None to call the model with whole batches,
+            one at a time.
     """
 
     def __init__(
@@ -82,16 +82,16 @@ class LayeredModel(ModelBase):
         retry: Retry | None = None,
         concurrency: int | None = None,
     ) -> None:
-        """Put layers before a model.
+        """Wrap a model.
 
         Args:
             model: The model.
-            budget: What may be spent.
-            cache: Where answers are kept.
-            limit: Requests and tokens a minute.
-            retry: How often to try again.
-            concurrency: Calls under way at once; if None, as many as the layers behind these allow, else 8 where there
-                is a limit, a retry or a model without batches.
+            budget: Limits on usage and cost.
+            cache: Cache for responses.
+            limit: Maximum requests and tokens per minute.
+            retry: How transient errors are retried.
+            concurrency: Maximum number of concurrent calls. If None, it is that of a wrapped `LayeredModel`, or else 8
+                if there is a limit, a retry or a model that does not take batches.
 
         Raises:
             InvalidInputError: If `concurrency` is less than 1.
@@ -101,7 +101,7 @@ class LayeredModel(ModelBase):
         self.model, self.cache, self.limit, self.retry = model, cache, limit, retry
         self.budget = budget or Budget()
         one_by_one = limit or retry or not model.capabilities.batches
-        # Layers behind these that call one by one are asked one by one: each answer is kept as soon as it is there.
+        # If the wrapped middleware makes one call per prompt, so does this one: answers are cached as they arrive.
         behind = model.concurrency if isinstance(model, LayeredModel) else None
         self.concurrency: int | None = concurrency or behind or (8 if one_by_one else None)
         self._under_way: dict[bytes, Future[Result]] = {}
@@ -119,12 +119,12 @@ class LayeredModel(ModelBase):
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """What the model behind can do; batches are answered together."""
+        """The features of the wrapped model, which also takes batches."""
         return replace(self.model.capabilities, batches=True)
 
     @property
     def retries(self) -> bool:
-        """Whether trouble that may pass is tried again here, so that nobody before it needs to."""
+        """Whether transient errors are retried here, which makes retries by the caller unnecessary."""
         return self.retry is not None or getattr(self.model, "retries", False)
 
     @override
@@ -149,7 +149,7 @@ class LayeredModel(ModelBase):
         refusals: list[ModelAccessError] = []
 
         def answer(group: list[_Call]) -> None:
-            if refusals:  # a refused key would be refused again
+            if refusals:  # a rejected key would be rejected again
                 for call in group:
                     call.result = refusals[0]
                 return
@@ -160,8 +160,8 @@ class LayeredModel(ModelBase):
         return raised([call.result for call in calls if call.result is not None])
 
     def _answer(self, calls: list[_Call], sampling: Sampling) -> None:
-        """Give each call its result."""
-        for call in calls:  # cached answers cost nothing, so they must not hold a part of the budget that others need
+        """Set the result of each call."""
+        for call in calls:  # cached responses cost nothing and must not reserve budget that other calls need
             call.result = self._kept(call)
         open_calls = [call for call in calls if call.result is None]
         with (
@@ -192,26 +192,26 @@ class LayeredModel(ModelBase):
                 self._cache(call.key, call.result)
 
     def _kept(self, call: _Call) -> Result | None:
-        """What the cache says; damage in it ends this call alone."""
+        """Return the cached response, or the error if the cache is damaged, which fails only this call."""
         try:
             return self.cache.get(call.key) if self.cache is not None else None
         except IntegrityError as error:
             return error
 
     def _cache(self, key: bytes, answer: Completion) -> None:
-        """Cache an answer; a blank one may be a refusal that the provider's package dropped."""
+        """Cache an answer unless it is blank, which may be a refusal that the provider's package dropped."""
         if self.cache is not None and answer.text.strip():
             self._keep(partial(self.cache.put, key, answer))
 
     def _keep(self, put: Callable[[], None]) -> None:
-        """Put an answer into the cache; it was paid for, so it is given back also where it does not fit."""
+        """Cache an answer, and warn on failure: the answer was paid for and must still be returned."""
         try:
             put()
         except IntegrityError as error:
             warnings.warn(RagkitWarning(f"{error}. Answers are given back but not kept until then"), stacklevel=2)
 
     def _persist(self, call: _Call, sampling: Sampling) -> Result:
-        """Try one call until it has an answer or an error that stays."""
+        """Retry one call until it has an answer or a permanent error."""
         options = sampling.options()
 
         def attempt() -> Completion:
@@ -240,7 +240,7 @@ class LayeredModel(ModelBase):
 
     @contextmanager
     def _leading(self, calls: list[_Call]) -> Iterator[tuple[list[_Call], list[tuple[_Call, Future[Result]]]]]:
-        """Part calls into those that lead and those that wait for an equal one; tell the waiting ones in the end."""
+        """Separate leaders from followers, which wait for an equal call, and pass on the results at the end."""
         leaders: list[_Call] = []
         followers: list[tuple[_Call, Future[Result]]] = []
         with self._lock:
@@ -262,7 +262,7 @@ class LayeredModel(ModelBase):
 
     @contextmanager
     def _reserved(self, calls: list[_Call], *, written: int, times: int = 1) -> Iterator[list[_Call]]:
-        """Reserve what calls can take, give those that may be made, and give back afterwards what was not taken."""
+        """Reserve the maximum cost of calls, yield those within the budget, and return the unused part afterwards."""
         for call in calls:
             try:
                 self._size(call, written, times)
@@ -276,7 +276,7 @@ class LayeredModel(ModelBase):
                 self._settle(call)
 
     def _size(self, call: _Call, written: int, times: int) -> None:
-        """Find the most that a call can take, where anything depends on it."""
+        """Compute the maximum tokens and cost of a call, if the budget or the rate limit depends on them."""
         budget = self.budget
         if budget.tokens is None and budget.money is None and not (self.limit and self.limit.tokens):
             return
@@ -298,12 +298,12 @@ class LayeredModel(ModelBase):
         call.reserved = True
 
     def _settle(self, call: _Call) -> None:
-        """Give back what the last attempt of a call did not take."""
+        """Return the unused part of the reservation for the last attempt of a call."""
         if not call.reserved:
             return
         answer = call.result.completion if isinstance(call.result, RefusalError | AnswerFormError) else call.result
         kept = isinstance(answer, Completion) and answer.cached
-        if kept or not call.maybe_paid:  # found in a cache, joined, or refused
+        if kept or not call.maybe_paid:  # cached, deduplicated, or rejected
             self.budget.give_back(calls=1, tokens=call.tokens, money=call.money)
         elif isinstance(answer, Completion) and answer.usage.prompt_tokens:
             took = answer.usage.prompt_tokens + answer.usage.completion_tokens
@@ -335,7 +335,7 @@ class LayeredModel(ModelBase):
         return np.array([found[key] for key in keys], dtype=np.float64).reshape(len(batch), len(choices))
 
     def _scored(self, calls: list[_Call], choices: Sequence[str], *, end_of_turn: bool) -> NDArray[np.float64]:
-        """Score through the model; a prompt is a call, and its tokens count once for each choice."""
+        """Score with the model; each prompt is a call, and its tokens count once per choice."""
         written = sum(self.model.count_tokens(choice) + end_of_turn for choice in choices)
         with self._reserved(calls, written=written, times=len(choices)) as able:
             raised([call.result for call in calls if call.result is not None])
@@ -365,7 +365,7 @@ class LayeredModel(ModelBase):
             return answer
 
     def _streamed(self, call: _Call, sampling: Sampling) -> Generator[str, None, Completion]:
-        """Stream from the model; until the first piece has come, trouble leads to another attempt."""
+        """Stream from the model; transient errors are retried until the first piece arrives."""
         stream: list[CompletionStream] = []
         options = sampling.options()
 
@@ -403,7 +403,7 @@ def _maybe_paid(error: RagkitError) -> bool:
 
 
 def _in_threads(work: Callable[[list[_Call]], None], groups: list[list[_Call]], threads: int) -> None:
-    """Do the groups, several at once; where one is broken off, those not yet begun are left."""
+    """Process the groups in threads; if one raises an exception, groups that have not started are cancelled."""
     if len(groups) == 1 or threads == 1:
         for group in groups:
             work(group)

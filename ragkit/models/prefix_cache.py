@@ -1,4 +1,4 @@
-"""Key-value caches of prompt beginnings, so that what several prompts share is computed once."""
+"""KV caches of prompt prefixes, which are computed once and shared by several prompts."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Message
 
-LEAST = 32  # tokens below which sharing is not worth a pass of its own
+LEAST = 32  # minimum number of shared tokens for which a separate forward pass pays off
 
 
 class Prefix:
-    """The cache of a beginning, for one row.
+    """The KV cache of a prefix, for one row.
 
     Attributes:
-        ids: Its tokens.
-        bytes: Memory it takes.
+        ids: Token ids of the prefix.
+        bytes: Size in memory.
     """
 
     def __init__(self, ids: list[int], cache: Any) -> None:
-        """Take a cache as a forward pass over ``ids`` left it."""
+        """Wrap the cache after a forward pass over ``ids``."""
         self.ids = ids
         self._cache = cache
         self.bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
     def left_padded(self, padding: Sequence[int], room: int) -> Any:
-        """The cache for a batch whose padding comes before the prefix, as sliding windows over columns need it.
+        """Return the cache for a batch with padding before the prefix, as required by sliding windows over columns.
 
-        The cache has as many columns as the prefix has tokens, so the last tokens of the prefix are missing in a padded
-        row; they are computed in the columns that would otherwise hold its padding.
+        The cache has one column per token of the prefix, so the last tokens of the prefix are missing in a padded row.
+        They are recomputed together with the tokens that follow the prefix.
 
         Args:
-            padding: Columns of padding of each row, whose keys and values are zeros.
-            room: Tokens that will be appended.
+            padding: Number of padding columns of each row, whose keys and values are zeros.
+            room: Number of tokens that will be appended.
 
         Returns:
-            A cache that can be written to.
+            A cache that can be modified.
         """
         cache, width = grown(self._cache, len(padding), room), len(self.ids)
         for layer in cache.layers:
@@ -56,26 +56,26 @@ class Prefix:
 
 
 class Prefixes:
-    """The beginnings used last, as many as fit.
+    """A least-recently-used cache of prefixes.
 
     Attributes:
-        most_bytes: Memory they may take together.
+        most_bytes: Maximum total size in memory.
     """
 
     def __init__(self, most_bytes: int = 2**30) -> None:
-        """Begin with none."""
+        """Create an empty cache."""
         self.most_bytes = most_bytes
         self._kept: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
 
     def longest(self, adapter: str | None, ids: Sequence[int]) -> Prefix | None:
-        """Find the longest kept beginning of a prompt.
+        """Find the longest cached prefix of a prompt.
 
         Args:
-            adapter: The adapter it was computed with.
+            adapter: The adapter with which it was computed.
             ids: Token ids of the prompt.
 
         Returns:
-            The prefix, or None if no beginning of ``ids`` is kept.
+            The prefix, or None if no prefix of ``ids`` is cached.
         """
         whole = tuple(ids)
         found = [key for key in self._kept if key[0] == adapter and key[1] == whole[: len(key[1])]]
@@ -86,11 +86,11 @@ class Prefixes:
         return self._kept[key]
 
     def clear(self) -> None:
-        """Forget all prefixes."""
+        """Remove all prefixes."""
         self._kept.clear()
 
     def put(self, adapter: str | None, prefix: Prefix) -> None:
-        """Keep a beginning, and let those go that were not used for longest."""
+        """Add a prefix, and evict the least recently used ones if the cache is full."""
         if prefix.bytes > self.most_bytes:
             return
         self._kept[adapter, tuple(prefix.ids)] = prefix
@@ -99,7 +99,7 @@ class Prefixes:
 
 
 class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """A layer that is written into room made beforehand, instead of being copied for each token."""
+    """A cache layer with a preallocated buffer, which avoids a copy for each generated token."""
 
     def __init__(self, keys: Any, values: Any, rows: int, room: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def keep(self, start: int, columns: Any) -> None:
-        """Remove the tokens from ``start`` on, except for some columns, which move there in their order."""
+        """Remove the tokens from ``start`` on, except some columns, which move to ``start`` in their order."""
         end = start + len(columns)
         for buffer in self._room:
             buffer[:, :, start:end] = buffer[:, :, columns]
@@ -123,12 +123,12 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def grown(cache: Any, copies: int, room: int) -> Any:
-    """A cache with each row repeated, and room for more tokens.
+    """Copy a cache with each row repeated and space for more tokens.
 
     Args:
-        cache: A cache that keeps all keys and values.
-        copies: How often each row stands in the new one, next to each other.
-        room: Tokens that will be appended.
+        cache: A cache of all keys and values.
+        copies: Number of consecutive copies of each row.
+        room: Number of tokens that will be appended.
 
     Returns:
         The new cache.
@@ -146,16 +146,16 @@ def _with_room(states: Any, copies: int, room: int) -> Any:
 
 
 def is_plain(config: Any) -> bool:
-    """Whether all layers have full attention and cache all keys and values."""
+    """Return whether all layers have full attention and cache all keys and values."""
     return attention_windows(config) == {"full_attention": None}
 
 
 def attention_windows(config: Any) -> dict[str, int | None] | None:
-    """Find which attention types a model has, if keys and values are all that its layers keep of earlier tokens.
+    """Return the attention types of a model whose layers store only keys and values of earlier tokens.
 
     Returns:
-        The size of the sliding window by attention type, None for full attention; None altogether if there are other
-        types, such as layers with a recurrent state, or if layers share keys and values.
+        The size of the sliding window by attention type, with None for full attention. The result is None if there are
+        other types, such as layers with a recurrent state, or if layers share keys and values.
     """
     text = config.get_text_config(decoder=True)
     if set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}:
@@ -175,16 +175,16 @@ def attention_windows(config: Any) -> dict[str, int | None] | None:
 
 
 def empty_cache(config: Any) -> Any:
-    """A cache that keeps all keys and values, also those that a sliding window has passed.
+    """Create a cache that keeps all keys and values, including those outside a sliding window.
 
     Returns:
-        The cache; None if the model has `attention_windows` of None and must make its own.
+        The cache; None if `attention_windows` returns None, in which case the model must create its own.
     """
     return DynamicCache() if attention_windows(config) else None
 
 
 def shared_length(rows: Sequence[Sequence[int]]) -> int:
-    """Tokens that all rows begin with, at least one of each row left out."""
+    """Return the length of the common prefix of all rows, excluding at least one token of each row."""
     shortest = min(map(len, rows)) - 1
     first = torch.tensor(rows[0][:shortest])
     for row in rows[1:]:
@@ -194,15 +194,16 @@ def shared_length(rows: Sequence[Sequence[int]]) -> int:
 
 
 def named_prefixes(prompts: Sequence[AnyPrompt]) -> dict[AnyPrompt | None, list[int]]:
-    """Group the prompts of a call by the prefix that they name.
+    """Group the prompts of a call by the prefix that they specify.
 
-    A prefix that only one of several prompts names is not worth a pass of its own, and the prompt runs in a batch.
+    If only one of several prompts specifies a prefix, a separate forward pass does not pay off, and the prompt runs in
+    a batch.
 
     Args:
         prompts: The prompts.
 
     Returns:
-        Positions of prompts by a prompt that ends where the prefix does; those that share nothing come under None.
+        Indices of prompts by a prompt that ends after the prefix; the key None contains those without a shared prefix.
     """
     named = [_named_prefix(prompt) for prompt in prompts]
     counts = Counter(named)
@@ -213,7 +214,7 @@ def named_prefixes(prompts: Sequence[AnyPrompt]) -> dict[AnyPrompt | None, list[
 
 
 def _named_prefix(prompt: AnyPrompt) -> AnyPrompt | None:
-    """A prompt that begins with what ``prompt`` says is reusable, and ends there as far as its text is concerned."""
+    """Return a prompt that begins with the reusable prefix of ``prompt`` and contains no text after it."""
     if isinstance(prompt, Chat):
         return _without_last_turn(prompt)
     if isinstance(prompt, str) or not prompt.prefix or not prompt.suffix:

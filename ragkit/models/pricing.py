@@ -1,4 +1,4 @@
-"""What a call costs: the user's own prices first, then those of genai-prices; unknown is None, never 0."""
+"""Costs of calls, by the user's prices or those of genai-prices; unknown costs are None, never 0."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """Prices in US dollars for a million tokens.
+    """Prices in US dollars per million tokens.
 
     Attributes:
-        input: Tokens read.
-        output: Tokens written.
-        cached: Tokens read from a prompt cache; as `input` if None.
-        training: Tokens trained on, each epoch counted; None where it is not known.
+        input: Price of prompt tokens.
+        output: Price of completion tokens.
+        cached: Price of prompt tokens that the provider has cached; the same as `input` if None.
+        training: Price of training tokens, which are counted in every epoch; None if unknown.
     """
 
     input: float
@@ -35,10 +35,10 @@ class Price:
                 raise InvalidInputError(f"`{name}` must be a price of 0 or more, got {value!r}")
 
     def cost(self, usage: Usage) -> float:
-        """What a call cost.
+        """Compute the cost of a call.
 
         Args:
-            usage: Its tokens.
+            usage: Token usage of the call.
 
         Returns:
             US dollars.
@@ -50,10 +50,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Prices by model.
+    """Prices of models.
 
     Attributes:
-        own: Prices of your own by spec, such as ``{"openai:my-model": Price(input=1, output=2)}``; they come first.
+        own: Custom prices by spec, such as ``{"openai:my-model": Price(input=1, output=2)}``; they take precedence.
 
     Examples:
         >>> prices = Prices({"openai:mine": Price(input=1.0, output=2.0)})
@@ -66,14 +66,14 @@ class Prices:
     own: Mapping[str, Price] = field(default_factory=dict)
 
     def cost(self, spec: str, usage: Usage) -> float | None:
-        """What a call cost.
+        """Compute the cost of a call.
 
         Args:
             spec: ``"<provider>:<model>"``.
-            usage: Its tokens.
+            usage: Token usage of the call.
 
         Returns:
-            US dollars; None where the price is not known.
+            US dollars; None if the price is unknown.
         """
         if spec in self.own:
             return self.own[spec].cost(usage)
@@ -95,14 +95,14 @@ class Prices:
             return None
 
     def training_cost(self, spec: str, tokens: int) -> float | None:
-        """What fine-tuning at a vendor cost.
+        """Compute the cost of fine-tuning at a vendor.
 
         Args:
-            spec: ``"<provider>:<model>"`` of the base.
-            tokens: Tokens trained on, each epoch counted.
+            spec: ``"<provider>:<model>"`` of the base model.
+            tokens: Number of training tokens, which are counted in every epoch.
 
         Returns:
-            US dollars; None where the price is not among your own.
+            US dollars; None if `own` does not contain the price.
         """
         price = self.own[spec].training if spec in self.own else None
         return None if price is None else tokens * price / _MILLION

@@ -1,4 +1,4 @@
-"""The form in which a model is given a prompt, and answers up to their stop sequence."""
+"""Forms of prompts, and truncation of answers at stop sequences."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ragkit.records import Chat, Message, Prompt
 
 
 def checked_prompts(prompts: Iterable[AnyPrompt]) -> list[AnyPrompt]:
-    """Prompts as a list, each of a known kind; a bare string would be read letter by letter.
+    """Check that prompts are a sequence of valid prompts, and not a single string.
 
     Returns:
-        The prompts.
+        The prompts as a list.
 
     Raises:
-        InvalidInputError: If something else is among them, or they are one string.
+        InvalidInputError: If an item is not a prompt, or if the argument is a string.
     """
     if isinstance(prompts, str) or not isinstance(prompts, Iterable):
         raise InvalidInputError(f"`prompts` must be a sequence of prompts, got {type(prompts).__name__}")
@@ -30,18 +30,18 @@ def checked_prompts(prompts: Iterable[AnyPrompt]) -> list[AnyPrompt]:
 
 
 def in_form(prompt: AnyPrompt, *, chat: bool, name: str) -> Chat | Prompt:
-    """Choose between the forms of a prompt: chat turns or text.
+    """Return a prompt in the form that the model needs: a conversation or text.
 
     Args:
         prompt: The prompt.
-        chat: Whether the model takes conversations.
-        name: The model's name, for errors.
+        chat: Whether the model accepts conversations.
+        name: Name of the model in error messages.
 
     Returns:
-        A `Chat` for a chat model, unless the prompt asks for text; else a `Prompt`, whose text is continued.
+        A `Chat` for a chat model, unless the prompt requires text; otherwise a `Prompt`.
 
     Raises:
-        UnsupportedError: If the prompt is a conversation and the model does not take any.
+        UnsupportedError: If the prompt is a conversation and the model does not accept conversations.
     """
     whole = Prompt(prompt) if isinstance(prompt, str) else prompt
     if not chat:
@@ -57,11 +57,7 @@ def in_form(prompt: AnyPrompt, *, chat: bool, name: str) -> Chat | Prompt:
 
 
 def prompt_text(prompt: AnyPrompt) -> str:
-    """A prompt as plain text; the turns of a conversation follow each other after their roles.
-
-    Returns:
-        The text.
-    """
+    """Return a prompt as plain text; each turn of a conversation is preceded by its role."""
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, Prompt):
@@ -70,10 +66,10 @@ def prompt_text(prompt: AnyPrompt) -> str:
 
 
 def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
-    """Pieces of a text up to the first stop sequence; what may be the beginning of one is held back.
+    """Yield pieces of a text up to the first stop sequence, delaying text that may be the beginning of one.
 
     Yields:
-        Pieces, none of them empty.
+        Non-empty pieces.
     """
     held, reach = "", max(map(len, stop), default=1) - 1
     for piece in pieces:
@@ -89,10 +85,10 @@ def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """Cut a text at the first stop sequence.
+    """Truncate a text at the first stop sequence.
 
     Returns:
-        What comes before it, and whether there was one.
+        The text before it, and whether there was a stop sequence.
     """
     places = [place for place in map(text.find, stop) if place >= 0]
     return (text[: min(places)], True) if places else (text, False)

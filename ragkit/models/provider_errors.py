@@ -1,4 +1,4 @@
-"""Errors of any provider's package, read as ours: what may pass, what is refused, what may have been paid for."""
+"""Conversion of provider errors: which are transient, which deny access, and which calls may have been billed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ragkit.errors import ModelAccessError, ModelError, TransientModelError
 
 _REFUSED = (401, 402, 403, 404)
 _PASSING = (408, 409, 425, 429)
-# What providers write as the type or the code of an error.
+# Values that providers use as the type or code of an error.
 _REFUSALS = {
     "insufficient_quota", "exceeded_current_quota_error", "billing_hard_limit_reached", "billing_not_active",
     "insufficient_balance", "insufficient_credits", "account_deactivated", "invalid_api_key", "authentication_error",
@@ -36,12 +36,12 @@ _NEVER_SENT = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "Clie
 
 
 def as_model_error(error: Exception, name: str, secrets: Sequence[str]) -> ModelError:
-    """Read a provider's error by its HTTP status where it has one, else by its kind.
+    """Convert a provider's error by its HTTP status, or by its type and error codes if it has no status.
 
     Args:
-        error: What the provider's package raised.
+        error: The exception that the provider's package raised.
         name: The model's name.
-        secrets: Texts that must not be shown.
+        secrets: Strings that must not appear in the message.
 
     Returns:
         The error to raise.
@@ -64,14 +64,14 @@ def as_model_error(error: Exception, name: str, secrets: Sequence[str]) -> Model
 
 
 def rejected_setting(error: Exception, names: Collection[str]) -> str | None:
-    """The setting that a provider does not accept for its model, whatever its value.
+    """Return the name of a setting that the provider does not accept for its model at all.
 
     Args:
-        error: What the provider's package raised.
+        error: The exception that the provider's package raised.
         names: The settings of the request.
 
     Returns:
-        One of the names; None if the error says something else.
+        One of the names; None if the error has another cause.
     """
     if _status(error) not in (400, 422) or not _REJECTED.search(f"{error} {_error_codes(error)}"):
         return None
@@ -81,11 +81,7 @@ def rejected_setting(error: Exception, names: Collection[str]) -> str | None:
 
 
 def told(what: str, error: Exception, advice: str, secrets: Sequence[str]) -> str:
-    """A message with what the provider said, secrets left out.
-
-    Returns:
-        The message.
-    """
+    """Return an error message that quotes the provider's error without secrets."""
     said = str(error)
     for secret in filter(None, secrets):
         said = said.replace(secret, "[secret]")
@@ -93,16 +89,12 @@ def told(what: str, error: Exception, advice: str, secrets: Sequence[str]) -> st
 
 
 def shown_cause(error: Exception, secrets: Sequence[str]) -> Exception | None:
-    """The error itself, unless a traceback would print a secret with it.
-
-    Returns:
-        The error or None.
-    """
+    """Return the error as the cause of another, or None if its message contains a secret."""
     return None if any(secret in str(error) for secret in secrets if secret) else error
 
 
 def _body(error: Exception) -> Mapping[str, Any]:
-    """The error object that a provider sent, also inside a reply of status 200."""
+    """Return the error object that a provider sent, which can also be part of a reply with status 200."""
     found: Any = getattr(error, "body", None) or (error.args[0] if error.args else None)
     if isinstance(found, list) and found:
         found = found[0]
@@ -112,7 +104,7 @@ def _body(error: Exception) -> Mapping[str, Any]:
 
 
 def _error_codes(error: Exception) -> set[str]:
-    """The names that a provider gives the error, in lower case; those in its message if it sent no error object."""
+    """Return the provider's error codes in lower case, or those in the message if there is no error object."""
     body = _body(error)
     named = {str(body[name]).lower() for name in ("type", "code", "status") if body.get(name)}
     return named if body else set(re.findall(r"\w+_\w+", str(error).lower()))
@@ -132,7 +124,7 @@ def _status(error: Exception) -> int | None:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Seconds that the server asks to wait; it may give milliseconds or a date instead."""
+    """Return the seconds to wait according to the server's headers, which may contain milliseconds or a date."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
@@ -148,7 +140,7 @@ def _retry_after(error: Exception) -> float | None:
 
 
 def _was_never_sent(error: BaseException | None) -> bool:
-    """Whether no connection came about."""
+    """Return whether no connection was established."""
     while error is not None:
         if _is_a(error, _NEVER_SENT):
             return True

@@ -1,4 +1,4 @@
-"""Replies of any provider's chat model: why they ended, whether they refuse, and how many tokens they took."""
+"""Interpretation of provider replies: finish reasons, refusals and token usage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ragkit.records import Usage
 
-# Where providers say why an answer ended, and what they say.
+# Fields in which providers report the finish reason, and its values.
 _ENDINGS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 _TRUNCATED = {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
 _FILTERED = {
@@ -19,13 +19,13 @@ FAILED = {"error", "failed", "cancelled", "network_error", "insufficient_system_
 
 
 def ending_of(replies: Sequence[Any]) -> str | None:
-    """Why an answer ended, in the provider's words.
+    """Return the finish reason that the provider reports.
 
     Args:
-        replies: The message of a reply, or the chunks of a stream; a merged chunk would repeat the reason of several.
+        replies: The message of a reply, or the chunks of a stream; in a merged chunk, the reason would be repeated.
 
     Returns:
-        The reason in lower case; None if the provider gives none.
+        The reason in lower case; None if the provider does not report one.
     """
     for metadata in (reply.response_metadata for reply in reversed(replies)):
         reasons = [metadata.get(name) for name in _ENDINGS]
@@ -38,10 +38,10 @@ def ending_of(replies: Sequence[Any]) -> str | None:
 
 
 def reply_within(error: Exception) -> Any:
-    """The reply that OpenAI's package could not parse by a schema, because it was truncated or filtered.
+    """Return the reply that OpenAI's package could not parse by a schema because it was truncated or filtered.
 
     Args:
-        error: What the package raised.
+        error: The exception that the package raised.
 
     Returns:
         The message; None for any other error.
@@ -67,15 +67,15 @@ def reply_within(error: Exception) -> Any:
 
 
 def is_truncated(replies: Sequence[Any]) -> bool:
-    """Whether an answer ended because it was too long."""
+    """Return whether an answer was truncated because it was too long."""
     return ending_of(replies) in _TRUNCATED
 
 
 def refusal_in(replies: Sequence[Any]) -> str | None:
-    """What a refusal says.
+    """Describe a refusal by the model or a content filter.
 
     Returns:
-        The model's words, or the reason of a content filter; None for an answer.
+        A description with the model's text or the filter's finish reason; None if the reply is not a refusal.
     """
     said = "".join(text for reply in replies for text in _refusals(reply))
     if said:
@@ -92,16 +92,16 @@ def _refusals(reply: Any) -> list[str]:
 
 
 def reported_usage(replies: Sequence[Any]) -> Usage | None:
-    """The tokens of an answer.
+    """Return the token usage that the provider reports.
 
-    Chunks of a stream report their parts, or a running total: if several of them count the prompt, the last one counts
-    everything.
+    Chunks of a stream report either their own usage or a running total. If several chunks count the prompt, these are
+    running totals, and the last one is used.
 
     Args:
         replies: The message of a reply, or the chunks of a stream.
 
     Returns:
-        The usage; None if the provider reports none, or one that is impossible.
+        The usage; None if the provider does not report it, or reports impossible values.
     """
     reports = [reply.usage_metadata for reply in replies if reply.usage_metadata]
     totals = [report for report in reports if report.get("input_tokens")]

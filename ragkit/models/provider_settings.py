@@ -1,4 +1,4 @@
-"""The settings of a request to a provider: those of the chat model, and those of ragkit that the provider accepts."""
+"""The settings of provider requests: those of the chat model, and those of ragkit that the provider accepts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ragkit.errors import RagkitWarning, UnsupportedError
 from ragkit.models.provider_errors import rejected_setting
 from ragkit.models.sampling import Sampling
 
-_OPTIONAL = ("temperature", "stop", "seed")  # a request can do without: answers are also cut at a stop sequence here
+_OPTIONAL = ("temperature", "stop", "seed")  # can be omitted; ragkit also truncates answers at stop sequences
 
 _REPLACED = {"temperature", "max_tokens", "max_completion_tokens", "stop"}  # each request sets these itself
 
 
 def unbound(chat_model: Any) -> tuple[Any, dict[str, Any]]:
-    """Look behind ``bind`` and ``with_retry`` of LangChain.
+    """Unwrap a chat model from LangChain's ``bind`` and ``with_retry``.
 
     Args:
         chat_model: A chat model, or one bound to arguments.
 
     Returns:
-        The chat model itself, and the arguments that are bound to it.
+        The chat model and the arguments that are bound to it.
     """
     kwargs: dict[str, Any] = {}
     while "bound" in getattr(type(chat_model), "model_fields", {}):
@@ -34,13 +34,13 @@ def unbound(chat_model: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def settings_digest(chat_model: Any) -> str:
-    """Identify the settings of a chat model that its answers depend on, such as ``top_p``.
+    """Return a digest of the settings of a chat model that affect its answers, such as ``top_p``.
 
     Args:
         chat_model: A chat model, or one bound to arguments.
 
     Returns:
-        A digest; those that every request sets are left out.
+        A digest, which excludes the settings that every request overrides.
     """
     inner, kwargs = unbound(chat_model)
     settings = {**(getattr(inner, "_identifying_params", None) or {}), **kwargs}
@@ -50,33 +50,33 @@ def settings_digest(chat_model: Any) -> str:
 
 
 class ProviderSettings:
-    """What a provider is sent with each request for a model.
+    """The settings that are sent with each request.
 
-    Reasoning models accept no temperature and no stop sequences, and some servers no seed. A setting that was rejected
-    once is left out from then on, unless that would ignore what the caller asks for.
+    Reasoning models do not accept a temperature or stop sequences, and some servers do not accept a seed. A setting
+    that the provider has rejected is omitted from later requests, unless this would ignore an argument of the caller.
     """
 
     def __init__(self, name: str) -> None:
         """Start with all settings.
 
         Args:
-            name: The model's name, for errors.
+            name: Name of the model in error messages.
         """
         self._name = name
         self._rejected: set[str] = set()
 
     def of(self, sampling: Sampling, *, seed: bool) -> dict[str, Any]:
-        """Name the settings as LangChain does.
+        """Return the settings of a request, with LangChain's names.
 
         Args:
-            sampling: What the caller asks for.
-            seed: Whether the provider takes a seed.
+            sampling: The settings of the caller.
+            seed: Whether the provider supports a seed.
 
         Returns:
-            The settings that the provider is known to accept.
+            The settings that the provider has not rejected.
 
         Raises:
-            UnsupportedError: If the caller asks for sampling that the provider does not accept.
+            UnsupportedError: If the caller needs a setting that the provider does not accept.
         """
         settings: dict[str, Any] = {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature}
         if sampling.stop:
@@ -91,14 +91,14 @@ class ProviderSettings:
         return settings
 
     def leave_out(self, error: Exception, settings: Mapping[str, object]) -> bool:
-        """Learn from an error which setting the provider rejects.
+        """Omit the setting that an error rejects from later requests.
 
         Args:
-            error: What the provider's package raised.
+            error: The exception that the provider's package raised.
             settings: The settings of the request.
 
         Returns:
-            Whether a request without this setting is worth making.
+            Whether the request should be repeated without the setting.
         """
         name = rejected_setting(error, settings.keys() & set(_OPTIONAL))
         if name is None:

@@ -1,4 +1,4 @@
-"""How often a model may be asked, and how often again after trouble."""
+"""Rate limits, and retries after transient errors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(slots=True)
 class RateLimit:
-    """Requests and tokens a minute that a provider takes; any number of models and threads can share one.
+    """A limit on requests and tokens per minute, which any number of models and threads can share.
 
-    A call waits for its turn, in the order of asking. Tokens are those of the prompt and the most that may be written,
-    which is how providers count when they let a request in. After a pause, what `burst` seconds allow goes at once.
-    This is the generic cell rate algorithm (ITU-T I.371).
+    Calls wait in first-in, first-out order. A call counts its prompt tokens and maximum completion tokens, as providers
+    do when they admit a request. After a pause, the allowance of `burst` seconds is available at once. The algorithm is
+    the generic cell rate algorithm (ITU-T I.371).
 
     Attributes:
-        requests: Requests a minute; None for no limit.
-        tokens: Tokens a minute; None for no limit.
-        burst: Seconds whose allowance may be taken at once.
+        requests: Maximum requests per minute; None for no limit.
+        tokens: Maximum tokens per minute; None for no limit.
+        burst: Maximum burst, as the number of seconds whose allowance can be used at once.
     """
 
     requests: float | None = None
@@ -47,24 +47,24 @@ class RateLimit:
             raise InvalidInputError(f"`burst` must be between 0 and 60 seconds, got {self.burst!r}")
 
     def wait(self, tokens: int) -> None:
-        """Sleep until one more request may be made.
+        """Sleep until the limit permits another request.
 
         Args:
-            tokens: The most it can take.
+            tokens: Maximum number of tokens of the request.
         """
         delay = self.delay(tokens, monotonic())
         if delay > 0:
             sleep(delay)
 
     def delay(self, tokens: int, now: float) -> float:
-        """Take the next free turn.
+        """Schedule a request at the earliest possible time.
 
         Args:
-            tokens: The most that the request can take.
-            now: Seconds on any clock that only goes forward.
+            tokens: Maximum number of tokens of the request.
+            now: Current time of a monotonic clock in seconds.
 
         Returns:
-            Seconds until the turn.
+            Seconds until the scheduled time.
         """
         with self._lock:
             start = max(now, *self._next.values())
@@ -76,12 +76,12 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How to go on after trouble that may pass: a random wait below a bound that doubles, or what the server asks for.
+    """Retries after transient errors, with random exponential backoff or the wait that the server requests.
 
     Attributes:
-        attempts: Requests at the most for one answer.
-        first_wait: Bound of the first wait in seconds.
-        longest_wait: Bound of any wait in seconds; where a server asks for more, the call is given up.
+        attempts: Maximum number of requests per answer.
+        first_wait: Upper bound of the first wait in seconds; it doubles for each further wait.
+        longest_wait: Upper bound of all waits in seconds; if the server requests a longer wait, the call fails.
     """
 
     attempts: int = 6
@@ -96,16 +96,16 @@ class Retry:
             )
 
     def run(self, call: Callable[[], _Answer]) -> _Answer:
-        """Make a call until it gives an answer, an error that will not pass, or the attempts are used up.
+        """Repeat a call until it succeeds, fails with a permanent error, or exceeds the number of attempts.
 
         Args:
-            call: The call; it raises `TransientModelError` where another attempt makes sense.
+            call: The call, which raises `TransientModelError` if it can be retried.
 
         Returns:
             The answer.
 
         Raises:
-            TransientModelError: The last trouble.
+            TransientModelError: The error of the last attempt.
         """
         try:
             return call()
@@ -124,7 +124,7 @@ class Retry:
             return bound(state) if asked is None else float(asked)
 
         def attempt() -> _Answer:
-            if first:  # tenacity counts the attempt above too
+            if first:  # the attempt above counts as tenacity's first
                 raise first.pop()
             return call()
 

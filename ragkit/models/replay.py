@@ -1,4 +1,4 @@
-"""A model that repeats recorded answers, and records those of another model."""
+"""A model that replays recorded answers, and records the answers of another model."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class _Line(BaseModel):
 
 
 class ReplayModel(ModelBase):
-    """Answer from a file of JSON lines: the same prompt with the same settings gets the recorded answer.
+    """A model that answers from a JSON Lines file, in which answers are recorded by prompt and settings.
 
-    With ``record_from`` a question that is not in the file goes to that model, and its answer is appended.
+    With ``record_from``, prompts that are not in the file are sent to that model, and its answers are appended.
     """
 
     def __init__(self, path: str | Path, *, record_from: LanguageModel | None = None) -> None:
         """Read the recording.
 
         Args:
-            path: The file; it may be absent where ``record_from`` is given.
-            record_from: The model to ask and to record.
+            path: The file; it need not exist if ``record_from`` is given.
+            record_from: The model whose answers are recorded.
 
         Raises:
             DataFileError: If the file cannot be read.
@@ -106,7 +106,7 @@ class ReplayModel(ModelBase):
         with self.path.open("a+b") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
-                recorded = (b"" if file.read() == b"\n" else b"\n") + recorded  # an editor may leave the last line open
+                recorded = (b"" if file.read() == b"\n" else b"\n") + recorded  # an editor may omit the last newline
             file.write(recorded)
         self._answers[_key(line)] = line
         return replace(answer, cached=False)

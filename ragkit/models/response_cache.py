@@ -1,4 +1,4 @@
-"""Answers kept on disk, so that no call is paid for twice, a killed run's calls among them."""
+"""A response cache on disk, which also avoids repeating the calls of interrupted runs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from ragkit.records import Chat, Completion, Prompt
 from ragkit.text import read_json
 
 _FORMAT = 2
-_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite quotes damaged names
+_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter if SQLite quotes damaged names
 _COMPLETION = TypeAdapter(Completion)
 
 
 class AnswerCache:
-    """A SQLite file of answers by model, prompt and settings; any number of threads and processes can share one.
+    """A response cache in a SQLite file, keyed by model, prompt and settings.
 
-    An answer is on its way to the disk when `put` returns: it outlives the process, though not a power failure in the
-    same moment. Keys are hashes; the file holds answers and no prompts.
+    Any number of threads and processes can share a file. When `put` returns, the response has been handed to the
+    operating system: it survives the end of the process, but not necessarily a power failure. Keys are hashes, so the
+    file contains responses but no prompts.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open or make the file.
+        """Open or create the file.
 
         Raises:
-            InvalidInputError: If it cannot be opened.
-            IntegrityError: If it is damaged, or not such a file.
+            InvalidInputError: If the file cannot be opened.
+            IntegrityError: If the file is damaged, or is not a response cache.
         """
         self.path = Path(path)
         self._place = self.path.absolute()
@@ -61,7 +62,7 @@ class AnswerCache:
         self._file = sqlite3.connect(self._place, check_same_thread=False, timeout=60, isolation_level=None)
 
     def _forked(self) -> None:
-        """Open the file again: SQLite does not allow a forked process to use an inherited connection."""
+        """Reopen the file, because SQLite does not allow a forked process to use an inherited connection."""
         outlive(self._file)
         self._lock = Lock()  # a thread of the parent process may have held it
         self._connect()
@@ -87,13 +88,13 @@ class AnswerCache:
             raise IntegrityError(f"{self.path} is damaged ({error}); delete it") from error
 
     def get(self, key: bytes) -> Completion | None:
-        """Find an answer.
+        """Return a cached response.
 
         Args:
-            key: What `key_of` gave.
+            key: Key of the call, from `key_of`.
 
         Returns:
-            The answer, marked as cached; None where there is none.
+            The response, marked as cached; None if it is not in the cache.
 
         Raises:
             IntegrityError: If the file is damaged.
@@ -107,14 +108,14 @@ class AnswerCache:
             raise IntegrityError(f"{self.path} is damaged ({error}); delete it") from error
 
     def put(self, key: bytes, answer: Completion) -> None:
-        """Keep an answer; the reading of it by a schema is not kept, it can be read again."""
+        """Store a response, without the parsed answer, which can be derived from the text."""
         self.put_json(key, {**asdict(answer), "parsed": None})
 
     def get_json(self, key: bytes) -> object:
-        """Find any value that was kept with `put_json`.
+        """Return a value that was stored with `put_json`.
 
         Returns:
-            The value; None where there is none.
+            The value; None if it is not in the cache.
 
         Raises:
             IntegrityError: If the file is damaged.
@@ -133,10 +134,10 @@ class AnswerCache:
         return value
 
     def put_json(self, key: bytes, value: object) -> None:
-        """Keep any JSON value.
+        """Store a JSON value.
 
         Raises:
-            IntegrityError: If it cannot be written.
+            IntegrityError: If the value cannot be written.
         """
         text = json.dumps(value)
         row = (key, text, _checksum(key, text))
@@ -156,10 +157,10 @@ def _checksum(key: bytes, text: object) -> int:
 
 
 def key_of(fingerprint: str, prompt: AnyPrompt, options: Mapping[str, object]) -> bytes:
-    """Name a call by everything that its answer depends on.
+    """Compute the cache key of a call from everything that affects its answer.
 
     Args:
-        fingerprint: The model's.
+        fingerprint: Fingerprint of the model.
         prompt: The prompt.
         options: The other arguments.
 

@@ -1,4 +1,4 @@
-"""What a batch gives: completions, and errors in the place of those that are missing."""
+"""Results of batches: a completion or an error for each prompt."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def price_of(model: LanguageModel, usage: Usage) -> float | None:
-    """What a call with these tokens costs on a model.
+    """Compute the cost of a call of a model with this token usage.
 
     Returns:
-        US dollars; None where the price is not known.
+        US dollars; None if the price is unknown.
     """
     cost_of = getattr(model, "cost_of", None)
     return None if cost_of is None else cost_of(usage)
@@ -26,10 +26,10 @@ def price_of(model: LanguageModel, usage: Usage) -> float | None:
 def results_of(
     model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling
 ) -> list[Completion | RagkitError]:
-    """Ask a model a batch, an error in the place of an answer where there is none.
+    """Call a model with a batch and return its errors instead of raising them.
 
     Returns:
-        For each prompt its completion or its error.
+        A completion or an error for each prompt.
     """
     try:
         return list(model.generate(list(prompts), **sampling.options()))
@@ -42,28 +42,28 @@ def results_of(
 def results_of_each(
     model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling
 ) -> list[Completion | RagkitError]:
-    """`results_of`, but where a batch fails as a whole each prompt is asked alone, so that one spoils no other.
+    """Call a model like `results_of`, but retry each prompt separately if the whole batch fails.
 
     Returns:
-        For each prompt its completion or its error.
+        A completion or an error for each prompt.
     """
     results = results_of(model, prompts, sampling)
     first = results[0] if results else None
     whole = isinstance(first, RagkitError) and len(results) > 1 and all(result is first for result in results)
-    if not whole or isinstance(first, ModelAccessError | BudgetExceededError):  # these would be told again
+    if not whole or isinstance(first, ModelAccessError | BudgetExceededError):  # these would be raised again
         return results
     return [results_of(model, [prompt], sampling)[0] for prompt in prompts]
 
 
 def raised(results: Sequence[Completion | RagkitError]) -> list[Completion]:
-    """Completions, if that is all there is.
+    """Return the completions, or raise an error if any prompt failed.
 
     Returns:
         The completions.
 
     Raises:
-        RagkitError: The first error, where nothing was answered.
-        BatchError: Where only some prompts were answered.
+        RagkitError: The first error, if all prompts failed.
+        BatchError: If some prompts failed.
     """
     answers = [result for result in results if isinstance(result, Completion)]
     if len(answers) == len(results):

@@ -1,4 +1,4 @@
-"""How to continue a prompt, and whether an answer kept to the form that was asked for."""
+"""Generation settings, and validation of answers against a schema or choices."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ragkit.text import read_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How to continue a prompt.
+    """The settings with which an answer is generated.
 
     Attributes:
-        max_tokens: Tokens written at the most.
-        temperature: 0 for the likeliest token each time.
-        stop: Sequences at which the answer ends; they are not part of it.
-        seed: Seed of the sampling.
+        max_tokens: Maximum number of generated tokens.
+        temperature: Sampling temperature; 0 for greedy decoding.
+        stop: Stop sequences, which are not part of the answer.
+        seed: Seed for sampling.
         schema: JSON schema that the answer must follow; None for free text.
-        choices: Texts one of which must be the answer; None for free text.
+        choices: Allowed answers; None for free text.
     """
 
     max_tokens: int = 256
@@ -64,10 +64,10 @@ class Sampling:
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
     ) -> Sampling:
-        """What the arguments of `LanguageModel.generate` say.
+        """Create settings from the arguments of `LanguageModel.generate`.
 
         Returns:
-            The same, checked; lists have become tuples, a pydantic model its JSON schema.
+            The validated settings, with lists converted to tuples and a pydantic model to its JSON schema.
         """
         return cls(
             max_tokens=max_tokens,
@@ -84,7 +84,7 @@ class Sampling:
         return self.schema is not None or self.choices is not None
 
     def options(self) -> dict[str, Any]:
-        """The arguments of `LanguageModel.generate`; `schema` and `choices` only where they are given."""
+        """Return the arguments of `LanguageModel.generate`; `schema` and `choices` are omitted if None."""
         given: dict[str, Any] = {name: getattr(self, name) for name in ("max_tokens", "temperature", "stop", "seed")}
         if self.schema is not None:
             given["schema"] = self.schema
@@ -94,7 +94,7 @@ class Sampling:
 
 
 def _as_tuple(texts: Any) -> Any:
-    """A list as a tuple; anything else as it is, so that a bare string is refused and not read letter by letter."""
+    """Convert a list to a tuple and keep other values, so that a string is rejected and not split into characters."""
     return tuple(texts) if isinstance(texts, list) else texts
 
 
@@ -107,13 +107,13 @@ def _is_texts(value: object) -> bool:
 
 
 def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
-    """The JSON schema that a pydantic model or a mapping stands for.
+    """Return the JSON schema of a pydantic model, or validate a JSON schema.
 
     Returns:
         A JSON schema with a title, or None.
 
     Raises:
-        InvalidInputError: If it is neither, or no JSON schema.
+        InvalidInputError: If the argument is not a pydantic model or a valid JSON schema.
     """
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         return schema.model_json_schema()
@@ -133,21 +133,21 @@ def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
 def checked_answers(
     answers: list[Completion], schema: Schema | None, choices: Sequence[str] | None, name: str
 ) -> list[Completion]:
-    """Answers that keep to the form asked for.
+    """Validate answers against a schema or choices, and parse them by the schema.
 
     Args:
-        answers: What a model gave.
-        schema: What they must follow, if anything; they are read by it.
-        choices: What they must be one of, if anything.
-        name: The model's, for errors.
+        answers: Answers of a model.
+        schema: Schema that they must follow; None for free text.
+        choices: Allowed answers; None for free text.
+        name: Name of the model in error messages.
 
     Returns:
         The answers.
 
     Raises:
-        ModelError: If none of them does.
-        BatchError: If only some do.
-        InvalidInputError: If the schema refers to what it does not hold.
+        ModelError: If no answer is valid.
+        BatchError: If some answers are invalid.
+        InvalidInputError: If the schema refers to a definition that it does not contain.
     """
     if schema is not None:
         answers = raised([_parsed(answer, schema, name) for answer in answers])
@@ -161,7 +161,7 @@ def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | Model
         if isinstance(schema, type):
             return replace(answer, parsed=schema.model_validate_json(answer.text))
         parsed: Any = read_json(answer.text)
-        Draft202012Validator(schema, registry=Registry()).validate(parsed)  # what lies on a network is not fetched
+        Draft202012Validator(schema, registry=Registry()).validate(parsed)  # without fetching remote references
         return replace(answer, parsed=parsed)
     except Unresolvable as error:
         raise InvalidInputError(
@@ -173,13 +173,13 @@ def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | Model
 
 
 def choice_error(answer: Completion, choices: Sequence[str], name: str) -> AnswerFormError:
-    """The error for a completion that is none of the choices."""
+    """Create the error for an answer that is not one of the choices."""
     said = f"{name} answered {answer.text[:80]!r}, which is none of the {len(choices)} choices"
     return AnswerFormError(said, answer)
 
 
 def _chosen(answer: Completion, choices: Sequence[str], name: str) -> Completion | ModelError:
-    """The completion if it is a choice; whitespace around it does not count."""
+    """Return the completion if it is one of the choices, ignoring surrounding whitespace, otherwise an error."""
     if any(answer.text.strip() == choice.strip() for choice in choices):
         return answer
     return choice_error(answer, choices, name)

@@ -1,4 +1,4 @@
-"""JSON schemas whose objects hold only the properties that they name, so that a weak model cannot invent others."""
+"""JSON schemas without additional properties, which prevent a weak model from inventing some."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 _Schema = Mapping[str, Any]
-# Where a schema holds others; everything else, such as `const`, `enum` and `default`, holds values.
+# Keywords that contain schemas; all others, such as `const`, `enum` and `default`, contain values.
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _ONES = ("items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames")
 
 
 def closed(schema: Mapping[str, object]) -> dict[str, Any]:
-    """Close the objects of a schema that name their properties, unless it says otherwise.
+    """Disallow additional properties in objects that define properties, unless the schema specifies otherwise.
 
-    An object whose properties are named in several places, as by ``allOf``, is closed as a whole: each place allows
-    the properties of the others.
+    If the properties of an object are defined in several subschemas, as with ``allOf``, each subschema allows the
+    properties of the others.
 
     Args:
         schema: A JSON schema.
 
     Returns:
-        A schema for instances of the given one without additional properties.
+        A schema that accepts the same instances, except those with additional properties.
     """
     closing: dict[str, Any] = _Closing(schema).schema(schema, frozenset())
     return closing
@@ -33,11 +33,7 @@ class _Closing:
         self._root = root
 
     def schema(self, schema: Any, others: frozenset[str]) -> Any:
-        """Close a schema, in which ``others`` are the properties that other parts of the same object name.
-
-        Returns:
-            The schema.
-        """
+        """Close a schema, in which ``others`` are the properties that other subschemas define for the same object."""
         if not isinstance(schema, Mapping):
             return schema
         schema = self._with_references_as_parts(schema, inline=bool(others))
@@ -63,7 +59,7 @@ class _Closing:
         return self.schema(value, frozenset()) if name in _ONES else value
 
     def _with_references_as_parts(self, schema: _Schema, *, inline: bool) -> _Schema:
-        """Make a reference beside properties a part of the same object; others stay, and may be recursive."""
+        """Replace a reference next to properties by an ``allOf``; other references are kept and may be recursive."""
         inline = inline or "properties" in schema or "allOf" in schema
         target = self._target(schema["$ref"]) if "$ref" in schema and inline else None
         if target is None or not self._names(target):
@@ -72,7 +68,7 @@ class _Closing:
         return {**rest, "allOf": [*schema.get("allOf", ()), target]} if rest else target
 
     def _target(self, reference: object) -> Any:
-        """The definition that a reference within the schema points at; None if it is not there."""
+        """Return the definition that a reference within the schema points to; None if it does not exist."""
         if not isinstance(reference, str) or not reference.startswith("#/"):
             return None
         found: Any = self._root
@@ -82,7 +78,7 @@ class _Closing:
         return found
 
     def _names(self, schema: Any, seen: frozenset[str] = frozenset()) -> set[str]:
-        """The properties that a schema and its parts name for one object."""
+        """Return the properties that a schema and its subschemas define for one object."""
         if not isinstance(schema, Mapping):
             return set()
         found = {*_properties(schema), *schema.get("required", ())}

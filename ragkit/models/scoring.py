@@ -1,10 +1,10 @@
 """Log-likelihoods of choices after prompts, computed by a local model.
 
-The choices form a trie of tokens. The prompts are prefilled once; the trie then runs on top of their key-value cache,
-each token attending to the prompt and to its own ancestors (tree attention, as in SpecInfer, Miao et al. 2024), so a
-prefix that choices share is computed once, and the last token of a choice is never run at all. Log-softmax is computed
-in float32, and the trie runs in parts, because the logits of all its tokens over a large vocabulary take more memory
-than the model itself.
+The choices form a trie of tokens. The prompts are prefilled once, and the trie is then evaluated with their KV cache.
+Each token attends to the prompt and to its own ancestors (tree attention, as in SpecInfer, Miao et al. 2024). A prefix
+that several choices share is therefore computed once, and the last token of a choice needs no forward pass. Log-softmax
+is computed in float32. The trie is evaluated in parts, because the logits of all its tokens over a large vocabulary
+take more memory than the model itself.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from ragkit.models.tries import Trie
 if TYPE_CHECKING:
     from ragkit.models.local import LocalModel
 
-_MOST_LOGITS = 2**26  # of one pass: a quarter of a gigabyte in float32
-_MOST_NODES = 1024  # of one pass, because its tokens attend to each other in vain
+_MOST_LOGITS = 2**26  # per pass: 256 MiB in float32
+_MOST_NODES = 1024  # per pass, because attention between unrelated nodes is computed and masked
 
 Rows = Sequence[Sequence[int]]
 
 
 def takes_tree_masks(model: LocalModel) -> bool:
-    """Whether a model's caches can be shared, and it takes a ready attention mask, so that `log_likelihoods` applies.
+    """Return whether a model supports `log_likelihoods`, which needs shared KV caches and custom attention masks.
 
     Args:
         model: Any local model.
 
     Returns:
-        False if, for example, layers have a recurrent state, or the attention kernel takes no masks.
+        False if, for example, layers have a recurrent state, or the attention kernel does not accept masks.
     """
     config = model.module.config.get_text_config(decoder=True)
     return (
         attention_windows(config) is not None
         and config._attn_implementation in {"eager", "sdpa"}
-        and not getattr(config, "alibi", False)  # reads positions off a mask of zeros and ones
+        and not getattr(config, "alibi", False)  # derives positions from a binary mask
         and {"past_key_values", "position_ids"} <= model._takes
     )
 
 
 def log_likelihoods(model: LocalModel, rows: Rows, tails: Rows, prefix: Prefix | None) -> NDArray[np.float64]:
-    """Score all choices after each prompt on one prefill of the prompts; the caller holds the model's lock.
+    """Score all choices after each prompt with one prefill of the prompts; the caller holds the model's lock.
 
     Args:
-        model: A model that `takes_tree_masks`.
+        model: A model for which `takes_tree_masks` is true.
         rows: Token ids of n prompts.
         tails: Token ids of c choices; an empty one has log-likelihood 0.
-        prefix: A common prefix of all rows that is already computed.
+        prefix: Prefilled common prefix of all rows, if there is one.
 
     Returns:
         f64[n, c], in nats.
@@ -80,9 +80,9 @@ def log_likelihoods(model: LocalModel, rows: Rows, tails: Rows, prefix: Prefix |
 
 
 def _passes(model: LocalModel, trie: Trie, mask: Any, cache: Any, most: int) -> Iterator[tuple[NDArray[np.int64], Any]]:
-    """Run the nodes that have children, in preorder and at most ``most`` at a time.
+    """Evaluate the nodes that have children, in preorder and at most ``most`` at a time.
 
-    The ancestors that later nodes need are those of the next node, so only these stay in the cache.
+    Later nodes need only the ancestors of the next node, so all other nodes are removed from the KV cache.
 
     Yields:
         Nodes, and their logits float[n, nodes, vocabulary].
@@ -104,11 +104,11 @@ def _passes(model: LocalModel, trie: Trie, mask: Any, cache: Any, most: int) -> 
 
 
 def _tree_masks(model: LocalModel, trie: Trie, mask: Any, cached: NDArray[np.int64], nodes: NDArray[np.int64]) -> Any:
-    """Masks float[n, 1, nodes, prompt + cached] to be added to attention scores, by attention type if there are two."""
+    """Return additive attention masks float[n, 1, nodes, prompt + cached], by attention type if there are two."""
     on_path = torch.from_numpy(trie.on_path(nodes, cached)).to(mask.device)
     prompt = mask.bool()[:, None, None].expand(-1, 1, len(nodes), -1)
     sees = torch.cat([prompt, on_path.expand(len(mask), 1, -1, -1)], dim=-1)
-    # Rows end in the same column, so distances between tokens are those between columns, a level being a column.
+    # Rows end in the same column, so token distances equal column distances, with one column per trie level.
     columns = np.append(np.arange(mask.shape[1]), mask.shape[1] + trie.depths[cached])
     distances = torch.from_numpy(columns[-len(nodes) :, None] - columns).to(mask.device)
     dtype = model.module.dtype
@@ -122,7 +122,7 @@ def _tree_masks(model: LocalModel, trie: Trie, mask: Any, cached: NDArray[np.int
 
 
 def _log_probabilities(logits: Any, places: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log-probabilities f64[n, e] of tokens, each by the logits float[n, places, vocabulary] of its place."""
+    """Return the log-probabilities f64[n, e] of tokens from logits float[n, positions, vocabulary]."""
     where, chosen = (torch.from_numpy(each).to(logits.device) for each in (places, tokens))
     norms = torch.stack([row.float().logsumexp(-1) for row in logits])
     found: NDArray[np.float64] = (logits[:, where, chosen].double() - norms[:, where].double()).cpu().numpy()
@@ -130,7 +130,7 @@ def _log_probabilities(logits: Any, places: NDArray[np.int64], tokens: NDArray[n
 
 
 def log_likelihoods_uncached(model: LocalModel, rows: Rows, tails: Rows) -> NDArray[np.float64]:
-    """Score each choice after each prompt in a row of its own, for models whose caches cannot be shared.
+    """Score each choice after each prompt in a separate row, for models whose KV caches cannot be shared.
 
     Args:
         model: Any local model.
@@ -145,7 +145,7 @@ def log_likelihoods_uncached(model: LocalModel, rows: Rows, tails: Rows) -> NDAr
     scores = np.zeros(len(pairs))
     for places in batches_by_length(whole, model.batch_size):
         ids, mask = model.padded([whole[place] for place in places], left=False)
-        begin = min(len(pairs[place][0]) for place in places) - 1  # no choice depends on the logits before
+        begin = min(len(pairs[place][0]) for place in places) - 1  # earlier logits are not needed
         logits = model.forward(ids, mask, keep=ids.shape[1] - begin).logits[:, begin - ids.shape[1] :]
         for line, place in zip(logits, places, strict=True):
             row, tail = pairs[place]
@@ -156,11 +156,11 @@ def log_likelihoods_uncached(model: LocalModel, rows: Rows, tails: Rows) -> NDAr
 
 
 def end_of_turn_id(model: LocalModel) -> int:
-    """Find the token that ends an answer of the model.
+    """Return the token that ends an answer of the model.
 
-    If generation stops at several tokens, it is the one that the chat template writes after an answer; without a chat
-    template it is the tokenizer's ``eos_token_id`` if generation stops there, else the first. The probabilities of
-    several tokens are not added up, because scores of different models would then no longer mean the same.
+    If generation stops at several tokens, it is the end-of-turn token of the chat template. Without a chat template, it
+    is the tokenizer's ``eos_token_id`` if generation stops there, otherwise the first. The probabilities of several
+    tokens are not summed, because scores of different models would then have different meanings.
 
     Args:
         model: Any local model.
@@ -169,7 +169,7 @@ def end_of_turn_id(model: LocalModel) -> int:
         A token id.
 
     Raises:
-        UnsupportedError: If generation stops at no token.
+        UnsupportedError: If the model has no token at which generation stops.
     """
     said = model.module.generation_config.eos_token_id
     ends = said if isinstance(said, list) else [said] if said is not None else []
@@ -180,7 +180,7 @@ def end_of_turn_id(model: LocalModel) -> int:
         )
     if len(ends) > 1 and model.tokenizer.chat_template:
         turns = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
-        with model.encoding, suppress(ValueError, TemplateError):  # a template may refuse the conversation
+        with model.encoding, suppress(ValueError, TemplateError):  # a template may reject the conversation
             rest = model.tokenizer.apply_chat_template(turns, tokenize=False).rpartition("Answer")[2]
             written = model.tokenizer(rest, add_special_tokens=False, split_special_tokens=False)["input_ids"]
             ends = [token for token in written if token in ends][:1] or ends

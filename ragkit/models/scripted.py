@@ -1,4 +1,4 @@
-"""A model that says what it was told to: for tests, demonstrations and pipelines without a model."""
+"""A model with scripted answers, for tests, demonstrations and pipelines without a real model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ragkit.text import refuse_bare_string
 
 
 class ScriptedModel(ModelBase):
-    """Answer from a function, from a mapping of prompt to answer, or from a list in the order of the calls.
+    """A model that answers from a function, a mapping from prompts to answers, or a list in the order of the calls.
 
-    Tokens are counted as bytes over four, and an answer is cut at `max_tokens` of them. Every prompt that was asked is
-    kept in `asked`.
+    Tokens are estimated as one per four bytes, and answers are truncated to `max_tokens`. All prompts are recorded in
+    `asked`.
 
     Examples:
         >>> model = ScriptedModel(["Paris", "Rome"])
@@ -32,10 +32,10 @@ class ScriptedModel(ModelBase):
     def __init__(
         self, answers: Callable[[str], str] | Mapping[str, str] | Sequence[str], *, name: str = "scripted"
     ) -> None:
-        """Give the model its answers.
+        """Create a model from its answers.
 
         Raises:
-            InvalidInputError: If the answers are one string.
+            InvalidInputError: If the answers are a single string.
         """
         refuse_bare_string("answers", answers if isinstance(answers, str) else ())
         self.answers = answers

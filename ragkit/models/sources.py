@@ -1,4 +1,4 @@
-"""Where the weights of a local model come from: from its spec to a folder or a hub id, and to a fingerprint."""
+"""Sources of the weights of local models: the folder or hub id of a spec, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PACKAGED = {model.spec: model for model in (SMOLLM2, GEMMA3_270M)}
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a model that `transformers` can load.
+    """The weights of a transformers model.
 
     Attributes:
         place: A folder or a hub id.
-        known: The fingerprint, if it is not that of the files.
+        known: The fingerprint, if it is not computed from the files.
     """
 
     place: str
@@ -30,7 +30,7 @@ class Weights:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash of the files of a folder; for a hub id, the id with the revision in the local cache."""
+        """A short hash of the files in a folder; for a hub id, the id with the revision in the local cache."""
         if self.known is not None:
             return self.known
         folder = Path(self.place)
@@ -42,40 +42,41 @@ class Weights:
 
 
 def is_named(spec: str) -> bool:
-    """Whether a spec names one model by itself: ``tiny``, ``smollm2``, ``gemma3-270m`` or ``gguf:<file>``.
+    """Return whether a spec is ``tiny``, ``smollm2``, ``gemma3-270m`` or ``gguf:<file>``.
 
     Returns:
-        False for a hub id, a folder and the spec of an API model.
+        False for a hub id, a folder or the spec of an API model.
     """
     return spec == "tiny" or spec in PACKAGED or (spec.startswith("gguf:") and spec != "gguf:")
 
 
 def source_of(spec: str) -> str:
-    """What `weights_of` takes and a manifest records: a spec that `is_named`, or what follows ``hf:``.
+    """Convert a spec to a source, in the format of `weights_of` and of manifests.
 
     Args:
         spec: The spec of a local model.
 
     Returns:
-        The source; a folder that is called like a spec begins with ``./``.
+        A spec for which `is_named` is true, or the part after ``hf:``. A folder that has the name of such a spec is
+        prefixed with ``./``.
     """
     source = spec.removeprefix("hf:")
     return f"./{source}" if source != spec and is_named(source) else source
 
 
 def weights_of(source: str) -> Weights:
-    """Locate the weights of a base model; a GGUF file is converted if that has not been done yet.
+    """Locate the weights of a base model; a GGUF file is converted at the first use.
 
     Args:
-        source: A spec that `is_named`, a folder or a hub id.
+        source: A spec for which `is_named` is true, a folder or a hub id.
 
     Returns:
         The weights.
 
     Raises:
-        InvalidInputError: If there is no such GGUF file, or it cannot be read.
+        InvalidInputError: If a GGUF file does not exist or cannot be read.
         IntegrityError: If a file is damaged.
-        MissingModelError: If the package of a model is not installed, and its hub files are out of reach.
+        MissingModelError: If the package of a model is not installed, and its hub files are not available.
     """
     if source == "tiny":
         return Weights(str(WEIGHTS))
@@ -96,7 +97,7 @@ def fingerprint_of(source: str) -> str:
     """Return the fingerprint of a base model's weights, or of a folder with an adapter.
 
     Args:
-        source: A spec that `is_named`, a folder or a hub id.
+        source: A spec for which `is_named` is true, a folder or a hub id.
 
     Returns:
         A short hash, or a hub id with its revision.
@@ -118,7 +119,7 @@ def _packaged(model: PackagedModel) -> Weights:
 
 
 def _is_within_reach(hub_id: str) -> bool:
-    """Whether the model's files are in the hub cache, or the hub answers."""
+    """Return whether the model's files are in the hub cache or can be downloaded."""
     from transformers.utils import cached_file
 
     try:

@@ -1,4 +1,4 @@
-"""What happens while a local model writes: drawing tokens, ending rows, telling listeners what has come."""
+"""Token sampling, stopping and streaming during the generation of a local model."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing_extensions import override
 
 from ragkit.models.prompts import cut_at_stop
 
-_LEAST_TEMPERATURE = 1e-6  # a GPU multiplies with the inverse, which must be a number in float32
+_LEAST_TEMPERATURE = 1e-6  # a GPU multiplies by the inverse, which must be finite in float32
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token that was written.
+    """A generated token and its log-probability.
 
     Attributes:
-        text: Its text; the replacement character where it is a part of one.
-        logprob: Its log-probability in nats, by the model alone: before temperature, schema and choices.
-        top: The likeliest tokens in its place with their log-probabilities, the likeliest first.
+        text: Text of the token; the replacement character if the token is part of a character.
+        logprob: Its log-probability in nats under the model, before temperature, schema and choices are applied.
+        top: The most probable tokens at its position with their log-probabilities, in descending order.
     """
 
     text: str
@@ -32,13 +32,14 @@ class TokenLogprob:
 
 @dataclass(slots=True, kw_only=True)
 class Listener:
-    """Hears one answer of a batch while it is written, on the thread that computes.
+    """Callbacks that receive one answer of a batch as it is generated, in the thread of the model.
 
     Attributes:
-        hear: Called with each piece of the answer and, where they are asked for, its tokens; the pieces join to the
-            text of the completion. None to hear nothing.
-        is_gone: Whether nobody waits any more; the row ends then.
-        top_logprobs: How many likely tokens are told beside each that was written; None for no log-probabilities.
+        hear: Called with each piece of the answer and, if `top_logprobs` is set, its tokens. The pieces concatenate to
+            the text of the completion. None to receive nothing.
+        is_gone: Returns whether the answer is no longer needed; generation of the row then stops.
+        top_logprobs: Number of most probable tokens to report with each generated token; None to report no
+            log-probabilities.
     """
 
     hear: Callable[[str, Sequence[TokenLogprob]], None] | None = None
@@ -47,14 +48,14 @@ class Listener:
 
 
 class Draw(LogitsProcessor):  # type: ignore[misc]
-    """Makes the likeliest token a drawn one, each row with a generator of its own (the Gumbel-max trick).
+    """Samples a token by adding Gumbel noise to the logits (the Gumbel-max trick), with a separate generator per row.
 
-    A row's answer depends on its own seed alone, so neighbours in a batch do not change it, and the generator that
-    others share is left alone.
+    The answer of a row depends only on its own seed and not on other rows of the batch. The global generator is not
+    used.
     """
 
     def __init__(self, temperature: float, seeds: Sequence[int], device: Any) -> None:
-        """Take one seed for each row."""
+        """Create a generator for each row from its seed."""
         self.temperature = max(temperature, _LEAST_TEMPERATURE)
         self.generators = [torch.Generator(device).manual_seed(seed % 2**63) for seed in seeds]
 
@@ -68,10 +69,10 @@ class Draw(LogitsProcessor):  # type: ignore[misc]
 
 
 class Distribution(LogitsProcessor):  # type: ignore[misc]
-    """Remembers the model's distribution over the next token."""
+    """Stores the model's distribution over the next token."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without a distribution."""
         self.logprobs: Any = None
 
     @override
@@ -80,13 +81,13 @@ class Distribution(LogitsProcessor):  # type: ignore[misc]
         return scores
 
     def of(self, row: int, token: int, top: int, tokenizer: Any) -> TokenLogprob:
-        """The log-probability of what was written.
+        """Return the log-probability of a generated token.
 
         Args:
             row: Row of the batch.
             token: The token.
-            top: How many likely ones are told beside it.
-            tokenizer: Gives their texts.
+            top: Number of most probable tokens to report with it.
+            tokenizer: Tokenizer that decodes the tokens.
 
         Returns:
             The token with its log-probability.
@@ -100,10 +101,10 @@ class Distribution(LogitsProcessor):  # type: ignore[misc]
 
 
 class Watch(StoppingCriteria):  # type: ignore[misc]
-    """Sees each token as it is chosen: ends a row at a stop sequence or when nobody waits, and tells its listener.
+    """Ends rows at a stop sequence or when the listener is gone, and passes tokens to the listeners.
 
     Attributes:
-        lengths: For each row after how many tokens it was ended here; 0 where it was not.
+        lengths: Number of tokens after which each row was ended by this class; 0 if it was not.
     """
 
     def __init__(
@@ -116,20 +117,20 @@ class Watch(StoppingCriteria):  # type: ignore[misc]
         listeners: Sequence[Listener] | None,
         distribution: Distribution | None,
     ) -> None:
-        """Watch a batch.
+        """Prepare for a batch.
 
         Args:
-            tokenizer: The model's.
-            stop: Sequences at which a row ends.
-            ends: Tokens that end a text.
-            start: Where the answers begin.
-            rows: Rows of the batch.
-            listeners: One for each row, or None.
-            distribution: Where log-probabilities are, if any are asked for.
+            tokenizer: Tokenizer of the model.
+            stop: Stop sequences.
+            ends: Ids of the tokens that end an answer.
+            start: Position at which the answers begin.
+            rows: Number of rows in the batch.
+            listeners: One listener per row, or None.
+            distribution: Source of log-probabilities, if any listener needs them.
         """
         self.tokenizer, self.stop, self.start, self.distribution = tokenizer, stop, start, distribution
         self.lengths = [0] * rows
-        # A token is at least a byte, so a sequence that has just ended lies within its own length in tokens.
+        # A token is at least one byte, so a stop sequence of n bytes that has just ended spans at most n tokens.
         self.reach = max((len(text.encode()) for text in stop), default=0) + 1
         self.listeners = list(listeners or ())
         self.told = [_Told(listener, tokenizer, stop, ends) for listener in self.listeners]
@@ -159,16 +160,16 @@ class Watch(StoppingCriteria):  # type: ignore[misc]
             told.add(token, logprob)
 
     def finish(self, texts: Sequence[str]) -> None:
-        """Tell each listener what is left of its answer."""
+        """Pass the rest of each answer to its listener."""
         for told, text in zip(self.told, texts, strict=False):
             told.finish(text)
 
 
 @dataclass(slots=True)
 class _Told:
-    """How much of one answer its listener was told.
+    """The state of a listener: the part of its answer that was reported.
 
-    Text is told when it is certain: whole characters, and nothing that may be the beginning of a stop sequence.
+    Text is reported once it is final: complete characters that cannot be the beginning of a stop sequence.
     """
 
     listener: Listener
@@ -178,7 +179,7 @@ class _Told:
     hears: bool = False
     tokens: list[int] = field(default_factory=list)
     read: int = 0  # tokens whose text is in `text`
-    context: int = 0  # the token from which on they are decoded, since a first token may lose its space
+    context: int = 0  # index at which decoding starts, since the first decoded token may lose its space
     text: str = ""
     sent: int = 0
     waiting: list[tuple[int, TokenLogprob]] = field(default_factory=list)
@@ -195,7 +196,7 @@ class _Told:
         self.tokens.append(token)
         before = self._decoded(self.context, self.read)
         now = self._decoded(self.context, len(self.tokens))
-        if now.endswith("\ufffd") or not now.startswith(before):  # a part of a character
+        if now.endswith("\ufffd") or not now.startswith(before):  # an incomplete character
             return
         self.context, self.read = self.read, len(self.tokens)
         self.text += now[len(before) :]
@@ -203,7 +204,7 @@ class _Told:
         self._send(text[: len(text) if stopped else len(text) - max(map(len, self.stop), default=1) + 1])
 
     def finish(self, text: str) -> None:
-        """Tell the rest of the whole text."""
+        """Report the rest of the complete text."""
         if self.listener.hear is not None:
             self._send(text)
 

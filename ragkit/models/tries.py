@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 class Trie:
     """A trie in preorder: the descendants of node i are the nodes i + 1 to ends[i] - 1.
 
-    The root, which stands for the empty sequence, is not a node.
+    The root, which represents the empty sequence, is not a node.
 
     Attributes:
         tokens: Token of each node.
@@ -34,7 +34,7 @@ class Trie:
         """Build the trie of some sequences; equal sequences share all their nodes.
 
         Args:
-            sequences: Token ids of each.
+            sequences: Token ids of each sequence.
 
         Returns:
             The trie.
@@ -43,7 +43,7 @@ class Trie:
         parents: list[int] = []
         ends: list[int] = []
         last = np.full(len(sequences), -1)
-        path: list[int] = []  # the nodes of the sequence before
+        path: list[int] = []  # the nodes of the previous sequence
         for index in sorted(range(len(sequences)), key=lambda index: list(sequences[index])):
             sequence = sequences[index]
             shared = 0
@@ -71,7 +71,7 @@ class Trie:
         return np.flatnonzero(self.ends > np.arange(len(self.ends)) + 1)
 
     def on_path(self, nodes: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Find which nodes lie on the paths from the root.
+        """Return which nodes lie on the paths from the root to other nodes.
 
         Args:
             nodes: m nodes.

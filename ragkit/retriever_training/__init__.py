@@ -1,4 +1,4 @@
-"""Retriever training: embedders and rerankers learn from judged passages, or from what helps a reader."""
+"""Training of embedders and rerankers from relevance judgements or the scores of an answer model."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PACKAGES = ("sentence-transformers", "transformers", "torch")
 
 @dataclass(frozen=True, slots=True)
 class TrainedRetriever:
-    """A finished run.
+    """A finished training run.
 
     Attributes:
-        spec: What loads the model: of an embedder ``"st:<folder>"``, for `load_embedder`; of a reranker
-            ``"cross-encoder:<folder>"``, for `RerankingRetriever`.
-        folder: Where it is stored.
-        record: What was trained, on what, and what came of it.
+        spec: Spec of the model: ``"st:<folder>"`` for an embedder, which `load_embedder` loads, or
+            ``"cross-encoder:<folder>"`` for a reranker, which `RerankingRetriever` loads.
+        folder: Folder of the model.
+        record: Record of the data, base model, settings and results.
     """
 
     spec: str
@@ -51,39 +51,40 @@ def finetune_embedder(
     scale: float = 20.0,
     seed: int = 0,
 ) -> TrainedRetriever:
-    """Train an embedder to find the passages that are relevant to queries.
+    """Train an embedder to retrieve the passages that are relevant to queries.
 
-    Each query learns to choose its passage among its own negatives and all passages of its batch (Henderson et al.,
-    arXiv 1705.00652; the multiple negatives ranking loss of sentence-transformers). The trained embedder gives other
-    vectors, so an index that the base filled refuses it; `rebuild_index` makes a new one.
+    For each query, the embedder learns to select the relevant passage among its negatives and all passages of the batch
+    (Henderson et al., arXiv 1705.00652; the multiple negatives ranking loss of sentence-transformers). The trained
+    embedder returns different vectors, so an index of the base embedder rejects it; create a new one with
+    `rebuild_index`.
 
-    An embedder that was trained on much has much to lose: a few hundred pairs at a high rate may make it worse. Keep
-    judged queries back and compare both with `compare_retrieval`.
+    Training on little data can harm a well-trained embedder: a few hundred pairs at a high learning rate may make it
+    worse. Hold out judged queries and compare both embedders with `compare_retrieval`.
 
-    A run that was killed goes on from its last epoch when it is called again with the same arguments; a finished
-    one is not trained again. The folder is there when everything in it is.
+    An interrupted run resumes from its last epoch if it is called again with the same arguments; a finished run is not
+    repeated. The folder exists only when all of its files are complete.
 
     Args:
-        embedder: The base: ``"minilm"``, ``"st:<hub id or folder>"`` or such an embedder. It stays what it is.
-        pairs: Queries with relevant passages, such as `mine_hard_negatives` gives; tuples have no negatives of their
-            own.
+        embedder: The base embedder, which is not changed: ``"minilm"``, ``"st:<hub id or folder>"`` or a loaded
+            embedder of this kind.
+        pairs: Queries with relevant passages, such as the result of `mine_hard_negatives`; tuples have no negatives.
         output_dir: A new or empty folder.
-        epochs: Passes over the pairs.
-        learning_rate: The highest rate; it rises over the first tenth of the steps and then falls to 0.
-        batch_size: Pairs that learn from each other's passages.
-        max_length: Tokens of a text that are read in training; all that the embedder reads if None. In use it reads
-            as much as before.
-        scale: What cosines are multiplied by in the softmax, the inverse of its temperature.
-        seed: Seed of order and dropout.
+        epochs: Number of passes over the pairs.
+        learning_rate: Peak learning rate, with warm-up over the first tenth of the steps and linear decay to 0.
+        batch_size: Number of pairs per batch; their passages are also negatives of each other's queries.
+        max_length: Maximum number of tokens of a text in training; that of the embedder if None. It does not change the
+            window of the trained embedder.
+        scale: Factor for cosine similarities in the softmax, which is the inverse of its temperature.
+        seed: Seed for order and dropout.
 
     Returns:
-        The spec of the trained embedder, with the run's record.
+        The spec of the trained embedder, with the record of the run.
 
     Raises:
         EmptyPoolError: If there are no pairs.
-        InvalidInputError: If an argument or a pair makes no sense, the base cannot be loaded, or the folder is taken.
-        UnsupportedError: If the embedder is none of sentence-transformers.
-        TrainingError: If a loss is not a number; nothing is left of the run then.
+        InvalidInputError: If an argument or a pair is invalid, the base cannot be loaded, or the folder is in use.
+        UnsupportedError: If the embedder is not a sentence-transformers model.
+        TrainingError: If a loss is not finite, in which case the run is deleted.
     """
     settings = TrainingSettings(
         folder=Path(output_dir).absolute(), epochs=epochs, learning_rate=learning_rate, batch_size=batch_size,
@@ -119,34 +120,34 @@ def distill_embedder(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> TrainedRetriever:
-    """Train an embedder to rank passages as a teacher does, such as a reader that was asked which of them help it.
+    """Train an embedder to rank passages like a teacher, such as an answer model that scores how much they help.
 
     The loss is the Kullback-Leibler divergence from the softmax of the teacher's scores to that of the embedder's
-    cosines. With the scores of `score_passages` this trains the retriever by the reader's likelihood of the right
-    answer, without judged passages (Izacard et al., Atlas, arXiv 2208.03299, "perplexity distillation"; Shi et al.,
-    REPLUG, arXiv 2301.12652). The reader stays what it is.
+    cosine similarities. With the scores of `score_passages`, the retriever is trained by the answer model's likelihood
+    of the correct answer, without relevance judgements (Izacard et al., Atlas, arXiv 2208.03299, "perplexity
+    distillation"; Shi et al., REPLUG, arXiv 2301.12652). The answer model is not changed.
 
     Args:
-        embedder: The base, as `finetune_embedder` takes it.
+        embedder: The base embedder, as for `finetune_embedder`.
         rows: Queries with scored passages, all with the same number of passages.
         output_dir: A new or empty folder.
-        epochs: Passes over the rows.
-        learning_rate: The highest rate.
-        batch_size: Queries a step; each is compared with its own passages only.
-        max_length: Tokens of a text that are read in training.
-        scale: What cosines are multiplied by in their softmax.
-        temperature: What the teacher's scores are divided by in theirs; the higher, the more do passages count that are
-            not the best.
-        seed: Seed of order and dropout.
+        epochs: Number of passes over the rows.
+        learning_rate: Peak learning rate.
+        batch_size: Number of queries per batch; each is compared only with its own passages.
+        max_length: Maximum number of tokens of a text in training.
+        scale: Factor for cosine similarities in the softmax.
+        temperature: Temperature of the softmax of the teacher's scores; the higher it is, the more weight the lower
+            ranked passages have.
+        seed: Seed for order and dropout.
 
     Returns:
-        The spec of the trained embedder, with the run's record.
+        The spec of the trained embedder, with the record of the run.
 
     Raises:
         EmptyPoolError: If there are no rows.
-        InvalidInputError: If an argument or a row makes no sense, the base cannot be loaded, or the folder is taken.
-        UnsupportedError: If the embedder is none of sentence-transformers.
-        TrainingError: If a loss is not a number; nothing is left of the run then.
+        InvalidInputError: If an argument or a row is invalid, the base cannot be loaded, or the folder is in use.
+        UnsupportedError: If the embedder is not a sentence-transformers model.
+        TrainingError: If a loss is not finite, in which case the run is deleted.
     """
     settings = TrainingSettings(
         folder=Path(output_dir).absolute(), epochs=epochs, learning_rate=learning_rate, batch_size=batch_size,
@@ -176,31 +177,31 @@ def finetune_reranker(
     max_length: int = 256,
     seed: int = 0,
 ) -> TrainedRetriever:
-    """Train a cross-encoder, which reads query and passage together, for `RerankingRetriever`.
+    """Train a cross-encoder, which encodes query and passage together, for `RerankingRetriever`.
 
-    It learns to put each pair's passage before its negatives (LambdaLoss, Wang et al., CIKM 2018). The negatives
-    should come from the retriever whose hits it is to rerank. From an embedder it starts with a new head, so it needs
-    more pairs than an embedder does: measure it before you use it.
+    The reranker learns to rank each pair's passage above its negatives (LambdaLoss, Wang et al., CIKM 2018). The
+    negatives should come from the retriever whose hits it will rerank. If the base is an embedder, training starts with
+    a new head and needs more pairs than that of an embedder; evaluate the reranker before you use it.
 
     Args:
-        base: ``"minilm"``, ``"st:<hub id or folder>"`` or such an embedder, or ``"cross-encoder:<hub id or folder>"``
-            to go on from a trained one.
-        pairs: Pairs with negatives, such as `mine_hard_negatives` gives.
+        base: ``"minilm"``, ``"st:<hub id or folder>"`` or a loaded embedder of this kind, or
+            ``"cross-encoder:<hub id or folder>"`` to train an existing cross-encoder further.
+        pairs: Pairs with negatives, such as the result of `mine_hard_negatives`.
         output_dir: A new or empty folder.
-        epochs: Passes over the pairs.
-        learning_rate: The highest rate.
-        batch_size: Pairs a step; each is read with its passage and each of its negatives.
-        max_length: Tokens of query and passage together that are read, in training and in use.
-        seed: Seed of the head, of order and dropout.
+        epochs: Number of passes over the pairs.
+        learning_rate: Peak learning rate.
+        batch_size: Number of pairs per batch; each query is scored with its passage and each of its negatives.
+        max_length: Maximum number of tokens of query and passage together, in training and inference.
+        seed: Seed for the head, order and dropout.
 
     Returns:
-        The spec of the trained reranker, with the run's record.
+        The spec of the trained reranker, with the record of the run.
 
     Raises:
         EmptyPoolError: If there are no pairs.
-        InvalidInputError: If an argument or a pair makes no sense, the base cannot be loaded, or the folder is taken.
-        UnsupportedError: If the base is none of sentence-transformers.
-        TrainingError: If a loss is not a number; nothing is left of the run then.
+        InvalidInputError: If an argument or a pair is invalid, the base cannot be loaded, or the folder is in use.
+        UnsupportedError: If the base is not a sentence-transformers model.
+        TrainingError: If a loss is not finite, in which case the run is deleted.
     """
     settings = TrainingSettings(
         folder=Path(output_dir).absolute(), epochs=epochs, learning_rate=learning_rate, batch_size=batch_size,
@@ -226,7 +227,7 @@ def _trained(
     extra: dict[str, float],
     train: Callable[[Path], tuple[float, float]],
 ) -> TrainedRetriever:
-    """Train into the folder, or find it trained."""
+    """Train a model, or load the finished run from the folder."""
     folder = settings.folder
     run = hash_of(base.fingerprint, f"{kind} {objective}", rows, settings, extra)
     with claimed(folder, run) as place:
@@ -242,13 +243,13 @@ def _trained(
 
 
 def _base_embedder(embedder: str | Embedder) -> SentenceTransformerEmbedder:
-    """The base of a run.
+    """Load the base embedder of a run.
 
     Returns:
         An embedder whose model can be trained.
 
     Raises:
-        UnsupportedError: If the embedder is none of sentence-transformers.
+        UnsupportedError: If the embedder is not a sentence-transformers model.
     """
     require("torch", "transformers", "accelerate", "datasets", "sentence_transformers")
     from ragkit.embedders import load_embedder

@@ -1,4 +1,4 @@
-"""Hard negatives: passages that a retriever finds for a query although nobody judged them relevant."""
+"""Mining of hard negatives: retrieved passages that are not judged relevant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ragkit.protocols import Retriever
     from ragkit.records import Hit
 
-_BATCH = 256  # queries that are asked together
+_BATCH = 256  # queries per batch
 
 
 def mine_hard_negatives(
@@ -31,32 +31,34 @@ def mine_hard_negatives(
     fetch_k: int = 50,
     seed: int = 0,
 ) -> list[TrainingPair]:
-    """Make training pairs of judged queries, each with passages that are found and not relevant.
+    """Create training pairs from judged queries, with retrieved passages that are not relevant as negatives.
 
-    A collection never judges everything, so the best hits may be relevant all the same. Two guards keep such false
-    negatives out: the first ``skip`` hits that are not judged relevant are passed over, and so are hits that score
-    nearly as well as the pair's own passage: above its score less ``margin`` of it (Moreira et al., NV-Retriever,
-    arXiv 2407.15831, keep what is below 95 %). A passage that is not among the hits has no score to compare with; then
-    only ``skip`` guards. Where too few hits are left, passages drawn by chance take their place.
+    Relevance judgements are never complete, so the best hits may be relevant even if they are not judged. Two rules
+    reduce such false negatives: the first ``skip`` hits that are not judged relevant are skipped, and so are hits whose
+    score is greater than the score of the pair's passage minus the fraction ``margin`` of it (Moreira et al.,
+    NV-Retriever, arXiv 2407.15831, keep hits below 95% of it). If the passage is not among the hits, only ``skip``
+    applies. If too few hits remain, passages are sampled at random from the index.
 
     Args:
-        index: The passages.
-        queries: Texts by id.
-        qrels: Grades by query and document; above 0 is relevant. Queries that are not judged are passed over.
-        retriever: What finds candidates among the passages; the index's own vectors if None.
-        negatives: How many each pair gets, at least 1.
-        skip: How many of the best candidates are passed over.
-        margin: Share of the passage's score, from 0 to 1; a retriever whose scores are no cosines may want another.
-        fetch_k: How many hits are looked at.
-        seed: Seed of the passages drawn by chance.
+        index: Index of the passages.
+        queries: Query texts by id.
+        qrels: Relevance grades by query and document; grades above 0 are relevant. Queries without judgements are
+            skipped.
+        retriever: Retriever of the candidates; dense retrieval from the index if None.
+        negatives: Number of negatives per pair, at least 1.
+        skip: Number of top candidates to skip.
+        margin: Fraction of the passage's score, from 0 to 1; scores other than cosine similarities may need another
+            value.
+        fetch_k: Number of hits to retrieve per query.
+        seed: Seed for the random passages.
 
     Returns:
         A pair for each query and each of its relevant passages, in the order of the judgements.
 
     Raises:
-        EmptyPoolError: If no query is judged.
-        InvalidInputError: If an argument is out of its range, a judgement names a query or a passage that is not
-            there, or the index is too small.
+        EmptyPoolError: If no query has a relevant passage.
+        InvalidInputError: If an argument is out of range, a judgement refers to a query or a passage that does not
+            exist, or the index is too small.
 
     Examples:
         >>> index = Index.create(None, embedder="hash:256")
@@ -87,12 +89,12 @@ def mine_hard_negatives(
 
 
 def hits_of(retriever: Retriever, queries: Sequence[str], k: int) -> Iterator[list[Hit]]:
-    """The hits of each query in turn, so that those of many queries are never held at once.
+    """Retrieve the hits of queries in batches, which limits the number of hits in memory.
 
     Args:
-        retriever: What finds them.
-        queries: Any number.
-        k: How many of each.
+        retriever: The retriever.
+        queries: Any number of queries.
+        k: Number of hits per query.
 
     Yields:
         The hits of the next query.
@@ -104,7 +106,7 @@ def hits_of(retriever: Retriever, queries: Sequence[str], k: int) -> Iterator[li
 def _mined(
     hits: Sequence[Hit], passage: str, passages: Sequence[str], own: set[str], *, skip: int, margin: float
 ) -> list[str]:
-    """Texts of the hits that may be taken, the hardest first, each once."""
+    """Return the distinct texts of the hits that can be negatives, hardest first."""
     score = next((hit.score for hit in hits if hit.id == passage), None)
     candidates = [hit for hit in hits if hit.id not in passages and hit.text.strip() and hit.text not in own][skip:]
     if score is not None:
@@ -113,7 +115,7 @@ def _mined(
 
 
 def _drawn(index: Index, taken: set[str], count: int, rng: Random) -> list[str]:
-    """Texts drawn by chance from the index, none of those that are taken."""
+    """Sample texts at random from the index, except those in ``taken``."""
     drawn: list[str] = []
     if count < 1:
         return drawn

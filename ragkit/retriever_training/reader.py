@@ -1,4 +1,4 @@
-"""Which passages help a reader: how likely each makes the right answer."""
+"""Scores of passages by the likelihood of the correct answer under an answer model."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def score_passages(
     prompt: Callable[[str, str], AnyPrompt] | None = None,
     per_token: bool = False,
 ) -> list[ScoredPassages]:
-    """Ask a reader which of the passages that a retriever finds make the right answers likely.
+    """Score retrieved passages by the log-likelihood of the correct answer under an answer model.
 
     Args:
-        model: The reader; it must give probabilities.
-        retriever: What finds the passages.
-        questions: Questions with their right answers; the input of each is one text.
-        passages: How many passages each question gets, at least 2.
-        prompt: Puts a passage and a question into words, up to where the answer begins; passage, question and answer as
-            usual if None. The answer is scored with a space before it.
-        per_token: Whether the log-likelihood is divided by the tokens of the answer, so that long answers count no more
-            than short ones.
+        model: The answer model, which must return probabilities.
+        retriever: Retriever of the passages.
+        questions: Questions with their correct answers; the input of each is one text.
+        passages: Number of passages per question, at least 2.
+        prompt: Function that combines a passage and a question into a prompt; `reader_prompt` if None. The answer is
+            scored with a leading space.
+        per_token: Whether to divide the log-likelihood by the number of tokens of the answer, which gives long and
+            short answers the same weight.
 
     Returns:
-        A row for each question, in order, for `distill_embedder`. The passages stand in the order of the retriever.
+        A row for each question, in order, for `distill_embedder`. The passages are in the order of the retriever.
 
     Raises:
         EmptyPoolError: If there are no questions.
-        UnsupportedError: If the model gives no probabilities.
+        UnsupportedError: If the model does not return probabilities.
         InvalidInputError: If the retriever finds too few passages, or a question has no answer.
     """
     refuse_bare_string("questions", questions)
@@ -76,9 +76,9 @@ def score_passages(
 
 
 def reader_prompt(passage: str, question: str) -> str | Prompt:
-    """Passage and question as usual, the passage between marks that do not stand in it.
+    """Return the default prompt, in which the passage is enclosed in markers that do not occur in it.
 
     Returns:
-        The prompt, up to where the answer begins.
+        The prompt up to the beginning of the answer.
     """
     return f"{marked('passage', passage)}\nQuestion: {question}\nAnswer:"

@@ -1,4 +1,4 @@
-"""What retrievers learn from: passages that answer a query, others that do not, or a reader's judgement of them."""
+"""Training rows for retrievers: queries with relevant passages and negatives, or with scored passages."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ragkit.errors import EmptyPoolError, InvalidInputError
 
 @dataclass(frozen=True, slots=True)
 class TrainingPair:
-    """A query with a passage that is relevant to it.
+    """A query with a relevant passage.
 
     Attributes:
-        query: What is asked.
-        passage: A relevant text, the positive.
-        negatives: Texts that are not relevant; hard ones teach more than those of other queries, see
-            `mine_hard_negatives`.
+        query: The query.
+        passage: A relevant passage (the positive).
+        negatives: Passages that are not relevant; hard negatives are more informative than the passages of other
+            queries, see `mine_hard_negatives`.
     """
 
     query: str
@@ -28,12 +28,13 @@ class TrainingPair:
 
 @dataclass(frozen=True, slots=True)
 class ScoredPassages:
-    """A query with passages and what a teacher thinks of each.
+    """A query with passages and the scores of a teacher.
 
     Attributes:
-        query: What is asked.
-        passages: At least two texts.
-        scores: One for each passage, higher for better; of a reader the log-likelihood of the right answer, in nats.
+        query: The query.
+        passages: At least two passages.
+        scores: One score per passage, where higher is better; for an answer model, the log-likelihood of the correct
+            answer, in nats.
     """
 
     query: str
@@ -42,18 +43,18 @@ class ScoredPassages:
 
 
 def checked_pairs(pairs: Sequence[TrainingPair | tuple[str, str]], *, least_negatives: int = 0) -> list[TrainingPair]:
-    """Pairs as records, after a look at each.
+    """Validate pairs and convert them to records.
 
     Args:
         pairs: Records, or tuples of query and passage.
-        least_negatives: How many negatives each must have.
+        least_negatives: Minimum number of negatives per pair.
 
     Returns:
         The records.
 
     Raises:
-        EmptyPoolError: If there are none.
-        InvalidInputError: If one is no pair of texts, or they have different numbers of negatives.
+        EmptyPoolError: If there are no pairs.
+        InvalidInputError: If a pair is not a pair of texts, or the pairs have different numbers of negatives.
     """
     made = [_pair(pair, place) for place, pair in enumerate(pairs)]
     if not made:
@@ -90,7 +91,7 @@ def _pair(given: Any, place: int) -> TrainingPair:
 
 
 def checked_scored(rows: Sequence[ScoredPassages]) -> list[ScoredPassages]:
-    """Rows of scored passages, after a look at each.
+    """Validate rows of scored passages.
 
     Args:
         rows: The rows.
@@ -99,8 +100,9 @@ def checked_scored(rows: Sequence[ScoredPassages]) -> list[ScoredPassages]:
         The rows.
 
     Raises:
-        EmptyPoolError: If there are none.
-        InvalidInputError: If one has no two passages, a score that is no number, or another length than the first.
+        EmptyPoolError: If there are no rows.
+        InvalidInputError: If a row has fewer than two passages, a score that is not finite, or a different number of
+            passages than the first row.
     """
     made = list(rows)
     if not made:

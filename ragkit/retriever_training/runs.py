@@ -1,4 +1,4 @@
-"""The folder of a training run: a hidden one beside it until the last file is written, then the folder itself."""
+"""Folders of training runs, which are hidden working folders until the last file is written."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ class TrainingSettings:
                 raise InvalidInputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
 
     def facts(self) -> dict[str, object]:
-        """What of them decides the result."""
+        """Return the settings that determine the result."""
         names = ("learning_rate", "batch_size", "max_length", "seed")
         return {"epochs": float(self.epochs)} | {name: getattr(self, name) for name in names}
 
 
 class TrainingRecord(BaseModel):
-    """What was trained, on what, and what came of it.
+    """The record of a training run: its data, base model, settings and results.
 
     Attributes:
         kind: ``"embedder"`` or ``"reranker"``.
-        objective: The loss, by its usual name.
-        run: Hash of everything that decides the result.
-        base: Spec of the base.
-        base_fingerprint: Fingerprint of the base.
-        rows: Rows that were trained on.
-        loss: Mean loss of the steps, those of this process only after a resumption.
-        seconds: Wall-clock time of training, that of this process only after a resumption.
-        settings: Epochs, learning rate and what else was settled.
+        objective: Name of the loss.
+        run: Hash of everything that determines the result.
+        base: Spec of the base model.
+        base_fingerprint: Fingerprint of the base model.
+        rows: Number of training rows.
+        loss: Mean loss of the steps; if the run was resumed, only that of the last process.
+        seconds: Elapsed time of training in seconds; if the run was resumed, only that of the last process.
+        settings: Epochs, learning rate and other settings.
         versions: Versions of the libraries.
     """
 
@@ -87,7 +87,7 @@ class TrainingRecord(BaseModel):
             The record.
 
         Raises:
-            IntegrityError: If it is damaged or of another format.
+            IntegrityError: If the record is damaged or has another format.
         """
         try:
             return cls.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
@@ -97,26 +97,26 @@ class TrainingRecord(BaseModel):
             ) from error
 
     def write(self, folder: Path) -> None:
-        """Write the record in one step."""
+        """Write the record atomically."""
         write_atomic(folder / RECORD, self.model_dump_json(indent=1))
 
 
 @contextmanager
 def claimed(folder: Path, run: str) -> Iterator[Path | None]:
-    """Hold a folder for a run and put it in its place when the block is through.
+    """Claim a folder for a run, and create it when the block is complete.
 
-    Whatever stops the block leaves the folder itself as it was. What was begun is kept in a hidden folder beside it
-    where a checkpoint lets the same run go on, and removed otherwise.
+    If the block raises an exception, the folder is not changed. The unfinished run remains in a hidden folder next to
+    it if a checkpoint exists from which it can resume, and is removed otherwise.
 
     Args:
-        folder: Where the model is to stand.
-        run: Hash of everything that decides the result.
+        folder: Final folder of the model.
+        run: Hash of everything that determines the result.
 
     Yields:
-        A folder to write the model to; None where the same run is finished already.
+        A working folder for the model; None if the same run is already finished.
 
     Raises:
-        InvalidInputError: If the folder holds something else.
+        InvalidInputError: If the folder contains anything else.
     """
     if (folder / RECORD).is_file():
         if TrainingRecord.read(folder).run != run:
@@ -142,26 +142,26 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
     for path in (*(work / "model").rglob("*"), work / "model"):
         sync(path)
     if folder.exists():
-        folder.rmdir()  # empty, as was seen above
+        folder.rmdir()  # empty, as checked above
     (work / "model").rename(folder)
     sync(folder.parent)
     shutil.rmtree(work, ignore_errors=True)
 
 
 def work_folder(folder: Path) -> Path:
-    """Where a run works before it is finished."""
+    """Return the working folder of an unfinished run."""
     return folder.with_name(f".{folder.name}.training")
 
 
 def hash_of(base: str, objective: str, rows: Sequence[object], settings: TrainingSettings, extra: object = None) -> str:
-    """Hash everything that decides a run's result.
+    """Hash everything that determines the result of a run.
 
     Args:
-        base: Fingerprint of the base.
-        objective: The loss.
+        base: Fingerprint of the base model.
+        objective: Name of the loss.
         rows: Records of texts and numbers.
-        settings: What is settled.
-        extra: What else decides.
+        settings: Settings of the run.
+        extra: Other settings that affect the result.
 
     Returns:
         A short hash.

@@ -1,4 +1,4 @@
-"""Training by the trainers of sentence-transformers, from their base model to a folder."""
+"""Training with the trainers of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ Finished = tuple[float, float]
 def train_on_pairs(
     source: str, pairs: Sequence[TrainingPair], settings: TrainingSettings, folder: Path, *, scale: float
 ) -> Finished:
-    """Train an embedder to find each pair's passage among its negatives and the passages of the batch.
+    """Train an embedder to select each pair's passage among its negatives and the passages of the batch.
 
     Args:
-        source: Hub id or folder of the base.
-        pairs: At least one, all with the same number of negatives.
-        settings: What is trained.
-        folder: Where the model is written.
-        scale: What cosines are multiplied by in the softmax.
+        source: Hub id or folder of the base model.
+        pairs: At least one pair, all with the same number of negatives.
+        settings: Settings of the training run.
+        folder: Folder for the trained model.
+        scale: Factor for cosine similarities in the softmax.
 
     Returns:
-        Mean loss and seconds.
+        Mean loss and elapsed seconds.
     """
     columns: dict[str, list[Any]] = {
         "query": [pair.query for pair in pairs],
@@ -58,7 +58,7 @@ def train_on_pairs(
     }
     for place in range(len(pairs[0].negatives)):
         columns[f"negative_{place}"] = [pair.negatives[place] for pair in pairs]
-    # A passage that stands twice in a batch would be a negative of the query that it answers.
+    # A passage that occurs twice in a batch would be a negative of the query to which it is relevant.
     return _train_embedder(
         source, columns, lambda model: MultipleNegativesRankingLoss(model, scale=scale), settings, folder,
         batch_sampler="no_duplicates",
@@ -74,27 +74,27 @@ def train_on_scores(
     scale: float,
     temperature: float,
 ) -> Finished:
-    """Train an embedder to rank passages as a teacher does.
+    """Train an embedder to rank passages like a teacher.
 
     Args:
-        source: Hub id or folder of the base.
-        rows: At least one, all with the same number of passages.
-        settings: What is trained.
-        folder: Where the model is written.
-        scale: What cosines are multiplied by in the softmax.
-        temperature: What the teacher's scores are divided by in theirs.
+        source: Hub id or folder of the base model.
+        rows: At least one row, all with the same number of passages.
+        settings: Settings of the training run.
+        folder: Folder for the trained model.
+        scale: Factor for cosine similarities in the softmax.
+        temperature: Temperature of the softmax of the teacher's scores.
 
     Returns:
-        Mean loss and seconds.
+        Mean loss and elapsed seconds.
     """
     columns: dict[str, list[Any]] = {"query": [row.query for row in rows]}
     for place in range(len(rows[0].passages)):
         columns[f"passage_{place}"] = [row.passages[place] for row in rows]
-    # Only differences count in a softmax; the best is made 0, so that float32 holds the others exactly enough.
+    # A softmax depends only on differences; with a maximum of 0, float32 is precise enough for the other scores.
     columns["label"] = [[score - max(row.scores) for score in row.scores] for row in rows]
 
     def loss(model: Any) -> Any:
-        # The student's temperature stands in `scale`: the loss would be multiplied by its square.
+        # `scale` replaces the student's temperature, because the loss is multiplied by the square of the latter.
         return DistillKLDivLoss(model, _scaled_dot(scale), student_temperature=1.0, teacher_temperature=temperature)
 
     return _train_embedder(source, columns, loss, settings, folder, batch_sampler="batch_sampler")
@@ -106,13 +106,13 @@ def train_cross_encoder(
     """Train a cross-encoder to rank each pair's passage before its negatives.
 
     Args:
-        source: Hub id or folder of the base.
-        pairs: At least one, each with negatives.
-        settings: What is trained.
-        folder: Where the model is written.
+        source: Hub id or folder of the base model.
+        pairs: At least one pair, each with negatives.
+        settings: Settings of the training run.
+        folder: Folder for the trained model.
 
     Returns:
-        Mean loss and seconds.
+        Mean loss and elapsed seconds.
     """
     columns: dict[str, list[Any]] = {
         "query": [pair.query for pair in pairs],
@@ -158,12 +158,12 @@ def _run(
     *,
     batch_sampler: str = "batch_sampler",
 ) -> Finished:
-    """Train from the last checkpoint, where there is one, and write the model."""
+    """Train, resuming from the last checkpoint if there is one, and save the model."""
     rows = len(columns["query"])
     steps = math.ceil(math.ceil(rows / settings.batch_size) * settings.epochs)
     work = work_folder(settings.folder)
     with random_state_kept(), quiet_transformers(), progress("training", steps) as advance:
-        torch.manual_seed(settings.seed)  # a new head is drawn
+        torch.manual_seed(settings.seed)  # for the initialisation of a new head
         model = _built(build, source)
         window = model.max_seq_length
         if settings.max_length is not None:
@@ -183,7 +183,7 @@ def _run(
         if not math.isfinite(mean_loss):
             raise TrainingError(f"the loss became {mean_loss}; lower `learning_rate` (now {settings.learning_rate:g})")
         if isinstance(model, SentenceTransformer):
-            model.max_seq_length = window  # a shorter one saves time in training; in use texts are read as before
+            model.max_seq_length = window  # the shorter window applies only to training
         model.save_pretrained(str(folder), create_model_card=False)
     return mean_loss, seconds
 
@@ -196,7 +196,7 @@ def _built(build: Callable[[], Any], source: str) -> Any:
             f"{source!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder of sentence-transformers or a "
             "model of the hub"
         ) from error
-    model.model_card_data.local_files_only = True  # nobody is asked about the base
+    model.model_card_data.local_files_only = True  # the hub is not queried about the base model
     return model
 
 
@@ -227,7 +227,7 @@ def _arguments(
 
 
 def _prompts(model: Any, columns: Iterable[str]) -> dict[str, str]:
-    """The embedder's own prompt for each column, as in use."""
+    """Return the embedder's prompt for each column, as in inference."""
     asked, stored = query_prompt(model), document_prompt(model)
     prompts = {name: asked if name == "query" else stored for name in columns if name != "label"}
     return {name: prompt for name, prompt in prompts.items() if prompt}
@@ -242,7 +242,7 @@ def _scaled_dot(scale: float) -> Callable[[Any, Any], Any]:
 
 
 class _NoModelCard:
-    """Before a trainer of sentence-transformers: gathers nothing for a model card, which would quote the rows."""
+    """A mixin for sentence-transformers trainers that disables model cards, which would quote training rows."""
 
     def add_model_card_callback(self, _default_args: Any) -> None:
         return

@@ -122,7 +122,7 @@ def read_dataset(dataset: Any, source: str | Sequence[str], output: str) -> tupl
         try:
             dataset = datasets.load_from_disk(str(path))
         except (OSError, ValueError) as error:
-            problem = f"is no dataset on disk ({error}); expected a folder that `save_to_disk` wrote"
+            problem = f"is not a dataset on disk ({error}); expected a folder that `save_to_disk` wrote"
             raise DataFileError(path, 0, problem) from error
     parts = dataset if isinstance(dataset, Mapping) else {None: dataset}
     if "test" not in parts and "validation" in parts:

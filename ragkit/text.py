@@ -148,7 +148,7 @@ def read_json(text: str | bytes) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"{error}; this is no JSON that can be read") from error
+        raise InvalidInputError(f"{error}; this is not valid JSON") from error
 
 
 def refuse_bare_string(name: str, texts: Sequence[object]) -> None:
@@ -161,7 +161,7 @@ def refuse_bare_string(name: str, texts: Sequence[object]) -> None:
         raise InvalidInputError(f"`{name}` must be a sequence of texts, got one string; put it in a list")
 
 
-def whole_text(text: object) -> str:
+def require_valid_unicode(text: object) -> str:
     """Return a text unchanged after checking that it is valid Unicode, which tokenizers require.
 
     Args:
@@ -179,8 +179,7 @@ def whole_text(text: object) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidInputError(
-            f"a text has half of a character at place {error.start} ({text[error.start]!a}); decode it again from its "
-            "bytes"
+            f"a text contains a lone surrogate at index {error.start} ({text[error.start]!a}); decode its bytes again"
         ) from error
     return text
 

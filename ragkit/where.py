@@ -187,7 +187,7 @@ def _parsed(where: object, depth: int) -> Condition:
 
 def _entry(name: object, asked: object, depth: int) -> Iterator[Condition]:
     if not isinstance(name, str) or _HALF_PAIR.search(name):
-        raise InvalidInputError(f"a filter's names must be text without half surrogate pairs, got {name!r}")
+        raise InvalidInputError(f"a filter's names must be text without lone surrogates, got {name!r}")
     if name in {"$and", "$or"}:
         if not isinstance(asked, (list, tuple)) or not asked:
             raise InvalidInputError(f"{name} takes a list of filters, at least one, got {asked!r}")
@@ -245,7 +245,7 @@ def _operand(field: str, name: str, operand: object) -> Key:
         return key
     kinds = "a number or text" if name in _ORDERS else "text, a number, True, False or None"
     hint = ' (for one of several write {"$in": [...]})' if isinstance(operand, (list, tuple, set, frozenset)) else ""
-    hint = " (half surrogate pairs are never stored)" if isinstance(operand, str) else hint
+    hint = " (text with lone surrogates is never stored)" if isinstance(operand, str) else hint
     raise InvalidInputError(f"field {field!r}: {name} takes {kinds}, got {operand!r}{hint}")
 
 

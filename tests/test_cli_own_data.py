@@ -74,7 +74,7 @@ def test_the_error_for_other_column_names_names_the_options(data, tmp_path):
         ("[]", "holds no row"),
         ("[1]", "line 1: holds a int"),
         ('[{"a": 1}, [2]]', "line 2: holds a list"),
-        ('[{"a": 1}', "this is no JSON"),
+        ('[{"a": 1}', "this is not valid JSON"),
     ],
 )
 def test_a_list_without_rows(tmp_path, text, message):

@@ -315,7 +315,7 @@ def test_schemas_and_choices_are_checked(tmp_path, tiny):
     with pytest.raises(ModelError, match=r"did not follow the schema .*'name' is a required property"):
         model.generate("b", schema=Colour.model_json_schema())
     asked = len(model.model.asked)
-    with pytest.raises(InvalidInputError, match="`schema` is no JSON schema"):
+    with pytest.raises(InvalidInputError, match="`schema` is not a valid JSON schema"):
         model.generate("d", schema={"type": "colour"})
     assert len(model.model.asked) == asked
     assert model.generate("c", choices=["red", "blue"]).text == "red"

@@ -245,7 +245,7 @@ def test_the_fingerprint_follows_the_weights(tiny: LocalModel, tmp_path: Path):
 
 def test_half_of_a_character_is_named(tiny: LocalModel):
     for ask in (tiny.generate, tiny.count_tokens, lambda prompt: tiny.score([prompt], [" a"])):
-        with pytest.raises(InvalidInputError, match="half of a character at place 1"):
+        with pytest.raises(InvalidInputError, match="lone surrogate at index 1"):
             ask("a\ud83d")
 
 

@@ -214,7 +214,7 @@ def test_schemas_are_followed_whatever_the_weights(request, name):
     assert json.loads(answer.text) == answer.parsed
     with pytest.raises(ModelError, match="cut off, raise `max_tokens`"):
         model.generate("x", max_tokens=3, schema=Lamp)
-    with pytest.raises(InvalidInputError, match="`schema` is no JSON schema"):
+    with pytest.raises(InvalidInputError, match="`schema` is not a valid JSON schema"):
         model.generate("x", schema={"type": "no such type"})
 
 

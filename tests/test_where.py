@@ -86,8 +86,8 @@ def test_operators(where, expected):
         ({"$or": []}, r"\$or takes a list of filters"),
         ({"$not": [{}]}, "must be a mapping"),
         ({3: 1}, "names must be text"),
-        ({"a\ud800": 1}, "names must be text without half surrogate pairs"),
-        ({"a": "\ud800"}, "half surrogate pairs are never stored"),
+        ({"a\ud800": 1}, "names must be text without lone surrogates"),
+        ({"a": "\ud800"}, "text with lone surrogates is never stored"),
     ],
 )
 def test_bad_filters(where, message):

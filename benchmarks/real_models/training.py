@@ -30,7 +30,7 @@ from ragkit import FewShot, Task, finetune
 from ragkit.models.sources import weights_of
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
-RANK, EPOCHS, RATE = 16, 3, 1e-3
+RANK, EPOCHS = 16, 3
 
 
 def ours(task: Task) -> dict[str, Any]:
@@ -38,8 +38,7 @@ def ours(task: Task) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = perf_counter(), process_time()
         tuned = finetune(
-            "smollm2", task.examples, template=task.template, epochs=EPOCHS, learning_rate=RATE,
-            output_dir=Path(folder, "run"),
+            "smollm2", task.examples, template=task.template, epochs=EPOCHS, output_dir=Path(folder, "run")
         )  # fmt: skip
         wall, cpu = perf_counter() - wall, process_time() - cpu
         answers = FewShot.from_task(task, tuned.model, None).batch([row.input for row in task.test])

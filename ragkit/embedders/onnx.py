@@ -17,7 +17,7 @@ from ragkit.embedders.sentence_transformer import MINILM_HUB_ID, MINILM_SHA256, 
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.extras import is_installed, require
 from ragkit.files import file_sha256
-from ragkit.text import refuse_bare_string, whole_text
+from ragkit.text import refuse_bare_string, require_valid_unicode
 
 _AT_ONCE = 4096  # texts tokenized and sorted together, which limits the memory of their tokens
 _TOLERANCE = 1e-4  # maximum difference of vector components between an export and the original model
@@ -207,7 +207,7 @@ class _Model:
             Indices of the texts of a batch, their encodings, and the model's output.
         """
         for start in range(0, len(texts), _AT_ONCE):
-            some = [prompt + whole_text(text) for text in texts[start : start + _AT_ONCE]]
+            some = [prompt + require_valid_unicode(text) for text in texts[start : start + _AT_ONCE]]
             encodings = self._tokenizer.encode_batch_fast(some)
             for chosen in _batches(np.array([len(each) for each in encodings]), self._batch_tokens):
                 batch = [encodings[place] for place in chosen]

@@ -76,7 +76,7 @@ def source_folder(source: str) -> Path:
             folder = Path(snapshot_download(source, allow_patterns=list(_FILES_OF_A_MODEL)))
         except (OSError, ValueError) as error:
             raise InvalidInputError(
-                f"{source!r} is no folder and cannot be had from the hub ({error}); give the folder of a model"
+                f"{source!r} is not a folder and cannot be loaded from the hub ({error}); give the folder of a model"
             ) from error
     if not (folder / WEIGHTS).is_file():
         raise UnsupportedError(f"{source} holds no {WEIGHTS}, the one file that is exported; use 'st:{source}'")

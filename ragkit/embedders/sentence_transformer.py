@@ -15,7 +15,7 @@ from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import is_installed, require
 from ragkit.files import file_sha256
 from ragkit.progress import progress, quiet_transformers
-from ragkit.text import refuse_bare_string, whole_text
+from ragkit.text import refuse_bare_string, require_valid_unicode
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -144,7 +144,7 @@ class SentenceTransformerEmbedder:
         refuse_bare_string("texts", texts)
         if not texts:
             return []
-        given = list(map(whole_text, texts))
+        given = list(map(require_valid_unicode, texts))
         tensors = self.model.encode(
             given,
             prompt="",  # None would mean the model's default prompt
@@ -172,7 +172,7 @@ class SentenceTransformerEmbedder:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         tensor = encode(
-            list(map(whole_text, texts)),
+            list(map(require_valid_unicode, texts)),
             batch_size=self._texts_at_once(),
             normalize_embeddings=True,
             convert_to_tensor=True,

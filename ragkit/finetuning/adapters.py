@@ -75,7 +75,7 @@ def add_adapter(module: Any, adapter: str, *, name: str, source: str) -> Any:
     except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
         problem = str(error).splitlines()[0]
         raise IntegrityError(
-            f"{adapter} does not go on {source}: {problem}; the file is damaged, or the adapter belongs to another base"
+            f"{adapter} does not fit {source}: {problem}; the file is damaged, or the adapter belongs to another base"
         ) from error
     return module
 

@@ -44,7 +44,7 @@ def base_of(model: Any, settings: Settings) -> LocalModel:
         raise UnsupportedError(f"only a local model without a soft prompt can be fine-tuned here, got {base.name}")
     if settings.method in {"qlora", "prompt-tuning"} and is_adapted(base):
         raise UnsupportedError(
-            f"{settings.method!r} goes on a whole model, and {base.name} is an adapter; train that with "
+            f"{settings.method!r} needs a whole model, but {base.name} is an adapter; train the adapter with "
             "method='full' or objective='text', of which a whole model is stored"
         )
     return base

@@ -124,7 +124,7 @@ def _gathered(
         completion = found[prompt.text]
         answer = template.read_answer(completion.text)
         if completion.finish_reason == "length":
-            dropped.append((place, "the answer was cut off at `max_tokens`"))
+            dropped.append((place, "the answer was truncated at `max_tokens`"))
         elif not answer:
             dropped.append((place, "the answer is empty"))
         else:

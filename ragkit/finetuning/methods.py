@@ -155,7 +155,7 @@ def _blocks_of(module: Any) -> tuple[Any, Any]:
         for part in owner.children():
             if isinstance(part, torch.nn.ModuleList) and len(part) == count:
                 return owner, part
-    raise UnsupportedError(f"the blocks of {type(module).__name__} cannot be told apart; use method='lora'")
+    raise UnsupportedError(f"the blocks of {type(module).__name__} cannot be identified; use method='lora'")
 
 
 def _is_norm(part: Any) -> bool:

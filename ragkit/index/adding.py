@@ -51,7 +51,7 @@ def add_documents(
         raise InvalidInputError("this index has no embedder; give `vectors`")
     total = len(documents) if isinstance(documents, Sequence) else None
     if vectors is not None and total != len(vectors):
-        counted = "documents that are no sequence; give a list" if total is None else f"{total} documents"
+        counted = "documents without a length; pass a list" if total is None else f"{total} documents"
         raise InvalidInputError(f"`vectors` holds {len(vectors)} rows for {counted}")
     size = (_BATCH if vectors is None else _BATCH_OF_VECTORS) if batch_size is None else batch_size
     if type(size) is not int or size < 1:

@@ -111,4 +111,4 @@ def _encoded(value: object, name: str, where: str) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInputError(f"{where}: `{name}` holds half a surrogate pair, which is no text") from error
+        raise InvalidInputError(f"{where}: `{name}` contains a lone surrogate, which is not valid text") from error

@@ -223,7 +223,7 @@ def plan(rows: int, dim: int, free: Sequence[int], *, graph: bool = False) -> Pl
     for kind, each_row in sizes.items():  # flat rows are stored with their norm, rows in lists with their number
         if all(rows * each_row <= most for most in room):
             return Plan(kind, ((0, rows),) * len(free), True, tuple(reasons))  # noqa: FBT003 - named in Plan
-        reasons.append(f"{rows} x {dim} as {kind} takes {rows * each_row:,} bytes a card, {min(room):,} are free")
+        reasons.append(f"{rows} x {dim} as {kind} takes {rows * each_row:,} bytes per GPU, but {min(room):,} are free")
         fits = [max(0, most) // each_row for most in room]
         if len(free) > 1 and sum(fits) >= rows:
             cuts = np.minimum(np.cumsum(np.ceil(rows * np.array(fits) / sum(fits))), rows).astype(int).tolist()

@@ -127,7 +127,7 @@ def check_values(value: object, place: str, depth: int = 0) -> None:
         InvalidInputError: If JSON cannot represent the value or a part of it; the message names the position.
     """
     if depth > _DEEPEST:
-        raise InvalidInputError(f"{place[:80]}... is nested too deep: at most {_DEEPEST} lists and mappings")
+        raise InvalidInputError(f"{place[:80]}... is nested too deeply: at most {_DEEPEST} lists and mappings")
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
@@ -150,7 +150,7 @@ def _flaw(value: object) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            return "text with half a surrogate pair"
+            return "text with a lone surrogate"
     elif value is not None and not isinstance(value, int):
         try:
             number = value if isinstance(value, float) else _plain(value)

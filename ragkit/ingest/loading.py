@@ -167,14 +167,14 @@ def _checked(path: Path, source: str) -> SourceFile | Unread:
     if path.is_symlink():
         return Unread(source, "it is a link, and links are not followed")
     if not path.is_file():
-        return Unread(source, "it is no regular file")
+        return Unread(source, "it is not a regular file")
     return _named(path, source)
 
 
 def _named(path: Path, source: str) -> SourceFile | Unread:
     """Return a file, if its name can be stored in metadata."""
     shown = source.encode("utf-8", "backslashreplace").decode()
-    return SourceFile(path, source) if shown == source else Unread(shown, "its name is no text; give it another one")
+    return SourceFile(path, source) if shown == source else Unread(shown, "its name is not valid text; rename it")
 
 
 def read_file(file: SourceFile, facts: FileFacts | None = None) -> Iterator[Document | Unread]:

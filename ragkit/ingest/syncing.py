@@ -70,7 +70,7 @@ def sync_folder(index: Index, folder: Path, chunker: str | Chunker) -> SyncRepor
     if index.embedder is None:
         raise InvalidInputError("this index has no embedder, so it cannot read files; make one with an embedder")
     if not folder.is_dir():
-        raise InvalidInputError(f"{folder} is no folder; give a folder, or documents")
+        raise InvalidInputError(f"{folder} is not a folder; pass a folder, or documents")
     cut = load_chunker(chunker, embedder=index.embedder)
     found = find_files(folder)
     held = _held(index, f"{folder.resolve().name}/")

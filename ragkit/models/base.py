@@ -70,7 +70,7 @@ class ModelBase(ABC):
         """
         return 0.0
 
-    def most_tokens(self, prompt: AnyPrompt) -> int:
+    def max_prompt_tokens(self, prompt: AnyPrompt) -> int:
         """Return an upper bound on the tokens of a prompt, including those that the model adds.
 
         Returns:

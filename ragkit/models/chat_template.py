@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 
 from ragkit.errors import InvalidInputError
 from ragkit.records import Message
-from ragkit.text import whole_text
+from ragkit.text import require_valid_unicode
 
 _PROBE = "probe"
 
@@ -59,7 +59,7 @@ class ChatTemplate:
         Raises:
             InvalidInputError: If the template rejects the conversation, or a message is not valid Unicode.
         """
-        turns = self._accepted([Message(turn.role, whole_text(turn.content)) for turn in messages])
+        turns = self._accepted([Message(turn.role, require_valid_unicode(turn.content)) for turn in messages])
         contents = [turn.content for turn in turns]
         if not any(token in content for token in self._special for content in contents):
             return self._ids(self._render(turns))

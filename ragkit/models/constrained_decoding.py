@@ -110,4 +110,4 @@ def vocabulary_of(tokenizer: Any, ends: Sequence[int]) -> Any:
     try:
         return llguidance.hf.from_tokenizer(tokenizer, eos_token=list(ends))
     except (ValueError, TypeError, AttributeError) as error:
-        raise UnsupportedError(f"a {type(tokenizer).__name__} cannot be held to a schema ({error})") from error
+        raise UnsupportedError(f"a {type(tokenizer).__name__} cannot be constrained to a schema ({error})") from error

@@ -42,7 +42,7 @@ def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto
     if adapter is not None and not _is_folder(adapter) and adapter.count("/") != 1:  # not a hub id either
         raise InvalidInputError(f"there is no folder {adapter}; give the folder of a PEFT adapter")
     if not is_named(source) and not _is_folder(source) and source.count("/") > 1:
-        raise InvalidInputError(f"{spec[:200]!r} cannot be loaded: there is no such folder, and this is no hub id")
+        raise InvalidInputError(f"{spec[:200]!r} cannot be loaded: there is no such folder, and this is not a hub id")
     try:
         if is_named(source):
             return load_causal(source, name=spec, adapter=adapter, dtype=dtype)
@@ -72,7 +72,7 @@ def _load_source(source: str, spec: str, adapter: str | None, dtype: AnyDtype) -
     folder = Path(source)
     if folder.is_dir() and (folder / MANIFEST).is_file():
         if adapter is not None:
-            raise InvalidInputError(f"{source} is fine-tuned already; `adapter` goes on a base model")
+            raise InvalidInputError(f"{source} is fine-tuned already; `adapter` needs a base model")
         return load_tuned(folder, dtype=dtype)
     if folder.is_dir() and not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise InvalidInputError(

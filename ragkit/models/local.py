@@ -39,7 +39,7 @@ from ragkit.models.streaming import Distribution, Draw, Listener, Watch
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Usage
-from ragkit.text import refuse_bare_string, whole_text
+from ragkit.text import refuse_bare_string, require_valid_unicode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -120,7 +120,7 @@ class LocalModel(ModelBase):
         return len(self.encode_text(text))
 
     @override
-    def most_tokens(self, prompt: AnyPrompt) -> int:
+    def max_prompt_tokens(self, prompt: AnyPrompt) -> int:
         return len(self.encode_prompt(prompt))
 
     def encode_text(self, text: str) -> list[int]:
@@ -129,7 +129,7 @@ class LocalModel(ModelBase):
         Returns:
             Token ids.
         """
-        whole = whole_text(text)
+        whole = require_valid_unicode(text)
         with self.encoding:
             ids: list[int] = self.tokenizer(whole, add_special_tokens=False, split_special_tokens=True, verbose=False)[
                 "input_ids"
@@ -384,7 +384,7 @@ class LocalModel(ModelBase):
         """Return the logits processor that masks the tokens that are not allowed."""
         ends = sorted(_end_ids(self.module))
         if not ends:
-            raise UnsupportedError(f"{self.name} has no token that ends a text, so an answer cannot be held to a form")
+            raise UnsupportedError(f"{self.name} has no token that ends a text, so an answer cannot be constrained")
         if sampling.schema is not None:
             self._vocabulary = self._vocabulary or vocabulary_of(self.tokenizer, ends)
             return FollowsSchema(self._vocabulary, sampling.schema, ends, start, rows)

@@ -132,9 +132,9 @@ class LayeredModel(ModelBase):
         return price_of(self.model, usage)
 
     @override
-    def most_tokens(self, prompt: AnyPrompt) -> int:
-        most_tokens = getattr(self.model, "most_tokens", super().most_tokens)
-        return int(most_tokens(prompt))
+    def max_prompt_tokens(self, prompt: AnyPrompt) -> int:
+        max_prompt_tokens = getattr(self.model, "max_prompt_tokens", super().max_prompt_tokens)
+        return int(max_prompt_tokens(prompt))
 
     @override
     def count_tokens(self, text: str) -> int:
@@ -256,7 +256,7 @@ class LayeredModel(ModelBase):
             with self._lock:
                 futures = [self._under_way.pop(call.key) for call in leaders]
             for call, future in zip(leaders, futures, strict=True):
-                future.set_result(call.result or ModelError(f"the call to {self.name} was broken off"))
+                future.set_result(call.result or ModelError(f"the call to {self.name} was interrupted"))
 
     # The budget.
 
@@ -280,7 +280,7 @@ class LayeredModel(ModelBase):
         budget = self.budget
         if budget.tokens is None and budget.money is None and not (self.limit and self.limit.tokens):
             return
-        read = times * self.most_tokens(call.prompt)
+        read = times * self.max_prompt_tokens(call.prompt)
         call.tokens = read + written
         if budget.money is not None:
             call.money = self._price(Usage(prompt_tokens=read, completion_tokens=written))

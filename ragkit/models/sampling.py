@@ -121,9 +121,9 @@ def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
         try:
             Draft202012Validator.check_schema(schema)
         except SchemaError as error:
-            raise InvalidInputError(f"`schema` is no JSON schema: {error.message}") from error
+            raise InvalidInputError(f"`schema` is not a valid JSON schema: {error.message}") from error
         except RecursionError as error:
-            raise InvalidInputError("`schema` has brackets that stand too deep; give a flatter one") from error
+            raise InvalidInputError("`schema` is nested too deeply; pass a flatter one") from error
         return {"title": "Answer", **schema}
     if schema is None:
         return None
@@ -168,7 +168,7 @@ def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | Model
             f"`schema` refers to {error.ref!r}, which is not in it; put the definition under `$defs`"
         ) from error
     except (ValidationError, InvalidInputError, NotFollowed) as error:
-        cut = "; it was cut off, raise `max_tokens`" if answer.finish_reason == "length" else ""
+        cut = "; it was truncated, so raise `max_tokens`" if answer.finish_reason == "length" else ""
         return AnswerFormError(f"{name} did not follow the schema ({error}){cut}", answer)
 
 

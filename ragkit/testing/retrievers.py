@@ -36,7 +36,7 @@ class RetrieverContract:
         Document("where is my card? naïve 東京 \U0001f600", id="odd \x7f 東", metadata={"n": 9, "tags": ["a", "b"]}),
         Document("!?", id="marks"),
     )
-    queries: ClassVar[Sequence[str]] = ("dim the red lamp", "where is the card", "", "!?", "東京 \x00 \U0001f600")
+    queries: ClassVar[Sequence[str]] = ("dim the red lamp", "where is my card", "", "!?", "東京 \x00 \U0001f600")
     filters: ClassVar[Sequence[dict[str, object]]] = (
         {"colour": "red"},
         {"n": {"$gte": 1}},

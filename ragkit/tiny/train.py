@@ -329,7 +329,7 @@ if __name__ == "__main__":
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--final-steps", type=int, default=4000)
-    parser.add_argument("--start", type=Path, help="go on from this model")
+    parser.add_argument("--start", type=Path, help="start from this model")
     parser.add_argument("--from-stage", type=int, default=0)
     given = parser.parse_args()
     train(

@@ -124,7 +124,7 @@ class GenerateTexts:
         with closing(pool.stream(self, batches, folder=folder)) as ended:
             for each in ended:
                 if isinstance(each, Missing):
-                    lost = WorkerError(f"the batch was given up after {each.attempts} attempts: {each.reason}")
+                    lost = WorkerError(f"the batch was abandoned after {each.attempts} attempts: {each.reason}")
                     yield [lost] * len(each.ids)
                 else:
                     yield [_result_of(cast("Mapping[str, Any]", value)) for value in each.results]

@@ -330,12 +330,12 @@ class Pipeline(Selecting):
 
         for stage in stages:
             if not isinstance(stage, Stage):
-                raise InvalidInputError(f"what stands behind a selector must be a stage, got {type(stage).__name__}")
+                raise InvalidInputError(f"a selector can only be followed by stages, got {type(stage).__name__}")
         late = [(isinstance(stage, Pinned) + 2 * isinstance(stage, Order), stage) for stage in stages]
         for (first, stage), (second, after) in pairwise(late):
             if first and second <= first:
                 raise InvalidInputError(
-                    f"only `Order` may stand behind `Pinned` and nothing behind `Order`, got {after!r} behind {stage!r}"
+                    f"only `Order` may follow `Pinned`, and nothing may follow `Order`; got {after!r} after {stage!r}"
                 )
         self.source, self.stages = source, stages
 

@@ -158,7 +158,7 @@ def _same_embedder(manifest: _Manifest, embedder: str | Embedder | None) -> Embe
     if loaded.fingerprint != manifest.embedder_fingerprint:
         raise InvalidInputError(
             f"the pool was embedded by {manifest.embedder!r} ({manifest.embedder_fingerprint}), but {loaded.name!r} "
-            f"gives other vectors ({loaded.fingerprint}); load with the one that was used, or build the selector anew"
+            f"gives other vectors ({loaded.fingerprint}); load with the one that was used, or build the selector again"
         )
     return loaded
 
@@ -271,8 +271,8 @@ def _write(folder: Path, stem: str, suffix: str, content: bytes) -> _File:
 def _read(folder: Path, file: _File) -> bytes:
     path = folder / file.name
     if path.parent != folder or not path.is_file():
-        raise IntegrityError(f"{path} is missing; restore the folder from a copy, or build the selector anew")
+        raise IntegrityError(f"{path} is missing; restore the folder from a copy, or build the selector again")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        raise IntegrityError(f"{path} is not what was saved; restore it from a copy, or build the selector anew")
+        raise IntegrityError(f"{path} is not what was saved; restore it from a copy, or build the selector again")
     return content

@@ -20,12 +20,12 @@ class Pair(NamedTuple):
     Attributes:
         first: Index of the earlier row in the pool.
         second: Index of the later row in the pool, or of a test row.
-        likeness: Jaccard similarity of their words, 1 for duplicates.
+        similarity: Jaccard similarity of their words, 1 for duplicates.
     """
 
     first: int
     second: int
-    likeness: float
+    similarity: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +99,13 @@ def check_pool(
     size = len(pool)
     inside = [[pair for pair in pairs if pair.second < size] for pairs in (same, alike)]
     across = [
-        [Pair(pair.first, pair.second - size, pair.likeness) for pair in pairs if pair.first < size <= pair.second]
+        [Pair(pair.first, pair.second - size, pair.similarity) for pair in pairs if pair.first < size <= pair.second]
         for pairs in (same, alike)
     ]
     leaked = {pair.second for pair in across[0]}
     near_leaks: dict[int, Pair] = {}
     for pair in across[1]:
-        if pair.second not in leaked and pair.likeness > near_leaks.get(pair.second, Pair(0, 0, 0.0)).likeness:
+        if pair.second not in leaked and pair.similarity > near_leaks.get(pair.second, Pair(0, 0, 0.0)).similarity:
             near_leaks[pair.second] = pair
     return PoolCheck(
         rows=size,
@@ -155,9 +155,9 @@ def _alike(texts: Sequence[str], near: float, most_candidates: int | None) -> li
         for other in sorted(others):
             if least <= len(sets[other]) <= most and wholes[other] != wholes[place]:
                 shared = len(held & sets[other])
-                likeness = shared / (size + len(sets[other]) - shared)
-                if likeness >= near:
-                    found.append(Pair(other, place, likeness))
+                similarity = shared / (size + len(sets[other]) - shared)
+                if similarity >= near:
+                    found.append(Pair(other, place, similarity))
         for word in rarest:
             seen[word].append(place)
     return found

@@ -104,13 +104,13 @@ def test_check_equals_all_pairs(pool, test, near):
         if folded(pool[one]) != folded(pool[other])
     }
     expected = {pair: value for pair, value in pairs.items() if value >= near}
-    assert {(p.first, p.second): p.likeness for p in found.near_duplicates} == pytest.approx(expected)
+    assert {(p.first, p.second): p.similarity for p in found.near_duplicates} == pytest.approx(expected)
     assert {p.second for p in found.leaks} == {row for row, text in enumerate(test) if folded(text) in first}
     for row, text in enumerate(test):
         best = max((likeness(text, other) for other in pool), default=0)
         near_leak = [p for p in found.near_leaks if p.second == row]
         assert bool(near_leak) == (best >= near and folded(text) not in first)
-        assert not near_leak or near_leak[0].likeness == pytest.approx(best)
+        assert not near_leak or near_leak[0].similarity == pytest.approx(best)
         earliest = next((row for row, other in enumerate(pool) if likeness(text, other) == best), None)
         assert not near_leak or near_leak[0].first == earliest
 

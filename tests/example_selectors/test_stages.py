@@ -354,7 +354,7 @@ def test_the_pool_is_ranked_once(stages, monkeypatch):
         (lambda: Rerank(3), "`score`"),
         (lambda: Rerank(len, fetch_k=0), "`fetch_k`"),
         (lambda: JaccardSelector(POOL) | Order() | Guard(), "nothing behind `Order`"),
-        (lambda: JaccardSelector(POOL) | Pinned(["a"]) | Guard(), "only `Order` may stand behind `Pinned`"),
+        (lambda: JaccardSelector(POOL) | Pinned(["a"]) | Guard(), "only `Order` may follow `Pinned`"),
         (lambda: JaccardSelector(POOL) | 3, "must be a stage, got int"),
         (lambda: load_selector("bm25 | mmr:high", POOL), "`trade_off`"),
         (lambda: load_selector("bm25 | token-limit:nan", POOL), "`limit`"),

@@ -63,7 +63,7 @@ def test_answers_that_teach_nothing_are_dropped():
     model = ScriptedModel([" fine", "", " far too long an answer"])
     done = imitate(model, ["a", "b", "c"], max_tokens=3)
     assert done.examples == (Example("a", "fine"),)
-    assert done.dropped == ((1, "the answer is empty"), (2, "the answer was cut off at `max_tokens`"))
+    assert done.dropped == ((1, "the answer is empty"), (2, "the answer was truncated at `max_tokens`"))
 
 
 def test_an_unknown_price_is_not_zero():

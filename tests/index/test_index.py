@@ -214,7 +214,7 @@ def test_an_interrupted_stream_goes_on():
         ([Document("a", metadata=[1])], None, "`metadata` must be a mapping"),
         ([Document("a", metadata={"when": object()})], None, "metadata must be what JSON can hold"),
         ([Document("a", metadata={"x": float("nan")})], None, "metadata must be what JSON can hold"),
-        (["\ud800"], None, "half a surrogate pair"),
+        (["\ud800"], None, "lone surrogate"),
         (["a", "b"], np.zeros((1, 4)), "`vectors` holds 1 rows for 2 documents"),
         (["a"], np.zeros((1, 3)), r"`vectors` must be numbers of shape \[n, 4\], got float64 of shape \(1, 3\)"),
         (["a"], np.zeros(4), "`vectors` must be numbers"),
@@ -264,7 +264,7 @@ def test_bad_arguments(tmp_path):
     for size in (0, -1, 2.5, True):
         with pytest.raises(InvalidInputError, match="`batch_size` must be a whole number"):
             index.add(["x"], batch_size=size)
-    with pytest.raises(InvalidInputError, match="holds 1 rows for documents that are no sequence; give a list"):
+    with pytest.raises(InvalidInputError, match="holds 1 rows for documents without a length; pass a list"):
         index.add((text for text in ["x"]), vectors=np.ones((1, 8)))
     index.close()
     index.close()

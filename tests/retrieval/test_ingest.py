@@ -191,7 +191,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path):
         "loop": "it is a link",
         "circle": "it is a link",
         "elsewhere.txt": "it is a link",
-        "pipe": "it is no regular file",
+        "pipe": "it is not a regular file",
     }.items():
         assert reason in reasons.pop(source)
     assert not reasons
@@ -278,7 +278,7 @@ def test_lines_that_no_index_takes_are_named_and_the_others_go_on(tmp_path):
     with pytest.warns(UnreadFileWarning, match="3 could not be read"):
         loaded = load_documents(tmp_path)
     assert [each.text for each in loaded] == ["one", "two"]
-    reasons = ["['text'] is text with half a surrogate pair", "['n'] is nan", "is nested too deep"]
+    reasons = ["['text'] is text with a lone surrogate", "['n'] is nan", "is nested too deeply"]
     for number, (unread, reason) in enumerate(zip(loaded.unread, reasons, strict=True), 2):
         assert unread.source.endswith(f"rows.jsonl, line {number}")
         assert reason in unread.reason
@@ -296,9 +296,9 @@ def test_a_name_that_is_no_text_is_named_and_the_others_go_on(tmp_path):
         pytest.skip("this file system has names in UTF-8 only")
     with Index.create(None, embedder="hash:16") as index:
         report = index.sync(tmp_path)
-        assert report.unread == ((f"{tmp_path.name}/\\udcff.txt", "its name is no text; give it another one"),)
+        assert report.unread == ((f"{tmp_path.name}/\\udcff.txt", "its name is not valid text; rename it"),)
         assert len(index) == 1
-    with pytest.warns(UnreadFileWarning, match="its name is no text"):
+    with pytest.warns(UnreadFileWarning, match="its name is not valid text"):
         assert not load_documents(os.fsdecode(bad))
 
 

@@ -124,8 +124,8 @@ def test_what_cannot_be_synchronised(docs, tmp_path):
     with Index.create(None, embedder="hash:64") as index:
         index.sync(docs)
         before = held(index)
-        for path, message in ((tmp_path / "empty", "holds no file"), (tmp_path / "none", "is no folder"),
-                              (str(docs / "a.md"), "is no folder")):  # fmt: skip
+        for path, message in ((tmp_path / "empty", "holds no file"), (tmp_path / "none", "is not a folder"),
+                              (str(docs / "a.md"), "is not a folder")):  # fmt: skip
             with pytest.raises(InvalidInputError, match=message):
                 index.sync(path)
         assert held(index) == before

@@ -118,7 +118,7 @@ def test_a_dataset_with_rows_that_say_too_little():
 
 
 def test_what_is_no_dataset_is_named(tmp_path: Path):
-    with pytest.raises(DataFileError, match="is no dataset on disk"):
+    with pytest.raises(DataFileError, match="is not a dataset on disk"):
         Task.from_dataset(tmp_path)
     with pytest.raises(DataFileError, match="line 2: is a str"):
         Task.from_rows([{"input": "a", "output": "b"}, "c"])

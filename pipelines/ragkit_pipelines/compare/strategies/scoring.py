@@ -157,7 +157,7 @@ class _Direct:
         """Log-likelihoods, f64[queries, labels]."""
         prompts = [self.pipeline.build(query, shown)[0] for query, shown in zip(queries, chosen, strict=True)]
         self.prompts = self.prompts or prompts
-        self.prompt_tokens += sum(map(self.model.most_tokens, prompts))
+        self.prompt_tokens += sum(map(self.model.max_prompt_tokens, prompts))
         self.scored_tokens += sum(self.lengths) * len(prompts)
         return self.model.score(prompts, self.choices, end_of_turn=self.chat)
 
@@ -189,7 +189,7 @@ class _Channel:
             turned = replace(shown, examples=tuple(examples))
             prompts = [pipeline.build(label, turned)[0] for label in self.labels]
             self.prompts += prompts if first else []
-            self.prompt_tokens += sum(map(self.model.most_tokens, prompts))
+            self.prompt_tokens += sum(map(self.model.max_prompt_tokens, prompts))
             self.scored_tokens += (pipeline.max_tokens - 1 + self.chat) * len(prompts)
             made[row] = self.model.score(prompts, [answer], end_of_turn=self.chat)[:, 0]
         return made

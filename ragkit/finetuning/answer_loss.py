@@ -14,6 +14,7 @@ from types import MethodType
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
 from ragkit.finetuning.encoding import IGNORED
@@ -22,6 +23,9 @@ from ragkit.models.prefix_cache import is_plain
 # Minimum number of saved tokens for which a separate forward pass pays off, measured on CPUs with SmolLM2. On a GPU,
 # the time of smaller batches does not depend on the number of tokens.
 _LEAST_SAVED = {"cpu": 64, "cuda": 4096}
+# Tokens whose activations are in memory at once on a CPU. The parts of a larger batch are computed again one by one in
+# the backward pass.
+_MOST_TOKENS = 1024
 
 
 def add_answer_loss(model: Any) -> None:
@@ -93,16 +97,40 @@ def _adapters(model: Any) -> list[Any]:
 
 
 def _losses(base: Any, plain: Any, states: dict[str, Any], mask: Any, labels: Any, own: int) -> Any:
-    rows, shared = len(labels), max(0, labels.shape[1] - own)
-    rest: dict[str, Any] = {name: value[:, shared:] for name, value in states.items()}
-    if shared:
-        cache = DynamicCache(config=base.config.get_text_config())
-        first = {name: value[:1, :shared] for name, value in states.items()}
-        base.base_model(**first, past_key_values=cache, use_cache=True)
-        for layer in cache.layers:
-            layer.keys, layer.values = (part.expand(rows, -1, -1, -1) for part in (layer.keys, layer.values))
-        rest |= {"past_key_values": cache, "position_ids": (mask.cumsum(1) - 1).clamp(min=0).long()[:, shared:]}
-    targets = labels[:, shared + 1 :]
+    shared = max(0, labels.shape[1] - own)
+    prefix = _prefix(base, {name: value[:1, :shared] for name, value in states.items()}) if shared else []
+    positions = (mask.cumsum(1) - 1).clamp(min=0).long()[:, shared:]
+
+    def losses(rows: slice) -> Any:
+        rest: dict[str, Any] = {name: value[rows, shared:] for name, value in states.items()}
+        if prefix:
+            cache = DynamicCache(config=base.config.get_text_config())
+            for layer, (keys, values) in enumerate(prefix):
+                count = len(labels[rows])
+                cache.update(keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1), layer)
+            rest |= {"past_key_values": cache, "position_ids": positions[rows]}
+        return _losses_of(base, plain, rest, mask[rows], labels[rows, shared + 1 :])
+
+    parts = _parts(len(labels), labels.shape[1] - shared) if labels.device.type == "cpu" else []
+    if len(parts) < 2 or not torch.is_grad_enabled():
+        return losses(slice(None))
+    return torch.cat([checkpoint(losses, rows, use_reentrant=False) for rows in parts])
+
+
+def _prefix(base: Any, states: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Keys and values of each layer for the tokens that all rows begin with."""
+    cache = DynamicCache(config=base.config.get_text_config())
+    base.base_model(**states, past_key_values=cache, use_cache=True)
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _parts(rows: int, tokens: int) -> list[slice]:
+    """Divide the rows of a batch into parts whose activations fit into a bounded memory."""
+    size = max(1, -(-rows // -(-rows * tokens // _MOST_TOKENS)))
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def _losses_of(base: Any, plain: Any, inputs: dict[str, Any], mask: Any, targets: Any) -> Any:
     learned = targets != IGNORED
 
     def only_learned(_head: Any, given: Any) -> Any:
@@ -111,7 +139,7 @@ def _losses(base: Any, plain: Any, states: dict[str, Any], mask: Any, labels: An
     # The model's own forward pass computes the logits, because some models scale or cap them.
     hook = base.get_output_embeddings().register_forward_pre_hook(only_learned)
     try:
-        logits = plain(**rest, attention_mask=mask, use_cache=bool(shared)).logits
+        logits = plain(**inputs, attention_mask=mask, use_cache="past_key_values" in inputs).logits
     finally:
         hook.remove()
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -10,6 +10,7 @@ from random_llama import save_random_llama
 from transformers import AutoModelForCausalLM
 
 from ragkit import Example, Template, finetune, load_model
+from ragkit.finetuning import answer_loss
 from ragkit.finetuning.answer_loss import add_answer_loss, can_share, shared_tokens
 from ragkit.finetuning.batching import Collator, LengthSampler
 from ragkit.finetuning.cpu_layers import (
@@ -64,9 +65,11 @@ def plain_losses(model):
     return torch.cat(losses)
 
 
+@pytest.mark.parametrize("at_once", [1024, 20], ids=["one part", "parts"])
 @pytest.mark.parametrize("own", [9, 2**31], ids=["shared", "whole"])
 @pytest.mark.parametrize("method", ["lora", "full", "prompt-tuning"])
-def test_losses_and_gradients_are_those_of_the_plain_computation(llama, method, own):
+def test_losses_and_gradients_are_those_of_the_plain_computation(llama, monkeypatch, method, own, at_once):
+    monkeypatch.setattr(answer_loss, "_MOST_TOKENS", at_once)
     plain, model = trained(llama, method), trained(llama, method)
     add_answer_loss(model)
     weights = torch.tensor([weight for *_, row in ROWS for weight in row])

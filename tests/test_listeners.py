@@ -126,7 +126,7 @@ def test_mixed_adapters_held_to_a_form_and_heard(llama, tmp_path):
         mixed = adapters.generate_mixed(PROMPTS, names, max_tokens=40, **held)
         alone = [model.generate(prompt, max_tokens=40, **held) for model, prompt in zip(models, PROMPTS, strict=True)]
         assert [(one.text, one.parsed) for one in mixed] == [(one.text, one.parsed) for one in alone]
-    with pytest.raises(ModelError, match="cut off"):
+    with pytest.raises(ModelError, match="truncated"):
         adapters.generate_mixed(PROMPTS, names, max_tokens=2, schema=schema)
     heard = [Heard(top_logprobs=0) for _ in PROMPTS]
     rows = [adapters.base.encode_prompt(prompt) for prompt in PROMPTS]

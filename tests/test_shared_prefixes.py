@@ -212,7 +212,7 @@ def test_schemas_are_followed_whatever_the_weights(request, name):
     answer = model.generate("x", max_tokens=60, schema={**one_or_two, "additionalProperties": False})
     assert answer.parsed["a"] in {1, 2}
     assert json.loads(answer.text) == answer.parsed
-    with pytest.raises(ModelError, match="cut off, raise `max_tokens`"):
+    with pytest.raises(ModelError, match="truncated, so raise `max_tokens`"):
         model.generate("x", max_tokens=3, schema=Lamp)
     with pytest.raises(InvalidInputError, match="`schema` is not a valid JSON schema"):
         model.generate("x", schema={"type": "no such type"})

@@ -84,7 +84,7 @@ def test_trouble_is_tried_again_and_given_up_by_batches(monkeypatch, tmp_path):
     work = GenerateTexts(model="any")
     asked = ["a", "passing", "lasting", "b", "c"]
     parts = list(work.results(asked, WorkerPool("inline", attempts=2), batch_size=2, folder=tmp_path))
-    reason = "the batch was given up after 2 attempts: TransientModelError: the server is down"
+    reason = "the batch was abandoned after 2 attempts: TransientModelError: the server is down"
     assert [told(part) for part in parts] == [["A", "PASSING"], [(WorkerError, reason)] * 2, ["C"]]
     assert tries == {"passing": 2, "lasting": 4}  # in each of two attempts with its batch, then alone
     (line,) = (tmp_path / "quarantine.jsonl").read_text().splitlines()

@@ -174,7 +174,8 @@ def test_a_cancelled_run_starts_no_further_call():
     run = Pearl(model, executor=quick(concurrency=1)).invoke("?", "text", plan=THREE, cancellation=off)
     assert run.status == "cancelled"
     assert len(model.asked) == 1
-    assert all(each.status != "done" or each.local for each in run.steps)
+    # The call that was running may still have answered.
+    assert sum(each.status == "done" and not each.local for each in run.steps) <= 1
 
 
 def test_cancelling_a_task_cancels_its_question():

@@ -25,7 +25,7 @@ from ragkit.models.prefix_cache import is_plain
 _LEAST_SAVED = {"cpu": 64, "cuda": 4096}
 # Tokens whose activations are in memory at once on a CPU. The parts of a larger batch are computed again one by one in
 # the backward pass.
-_MOST_TOKENS = 1024
+_MOST_TOKENS = 512
 
 
 def add_answer_loss(model: Any) -> None:

@@ -53,6 +53,7 @@ def train_causal(model: Any, train: Any, held_out: Any, settings: Settings) -> F
     with claimed(settings.folder, prepared.run) as finished:
         if not finished:
             base.release_caches()  # training needs the memory
+            return_freed_memory()
             _train_and_store(base, prepared, settings, arguments, peft_config)
             return_freed_memory()  # before the tuned model is loaded
     return FineTuned(load_tuned(settings.folder), settings.folder, Manifest.read(settings.folder))

@@ -33,7 +33,7 @@ def demo_table(facts: dict[str, Any]) -> str:
     return (
         f"{results_table(facts['results'])} The demo takes {again['wall_s']:.0f} s ({again['cpu_s']:.0f} CPU s) on "
         f"{facts['cores']} cores ({facts['processor']}), {first['wall_s'] - again['wall_s']:.0f} s more in "
-        f"the first run, and at most {max(first['peak_memory_gb'], again['peak_memory_gb']):.1f} GB of memory."
+        f"the first run, and at most {max(first['peak_memory_gb'], again['peak_memory_gb']):.1f} GiB of memory."
     )
 
 

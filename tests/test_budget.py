@@ -112,6 +112,15 @@ def test_money_and_time():
         Budget(calls=-1)
 
 
+def test_a_cached_answer_needs_no_budget(tmp_path):
+    model = load_model(ScriptedModel(["a", "b"]), budget=Budget(calls=1), cache=tmp_path / "answers.sqlite")
+    assert model.generate("one").text == "a"
+    assert model.generate("one").cached
+    with pytest.raises(BudgetExceededError):
+        model.generate("two")
+    assert model.budget.spent["calls"] == 1
+
+
 def test_costs_and_budget_over_http(tiny):
     prices = Prices({"openai:tiny": Price(input=2.0, output=10.0)})
     with OpenAIServer(tiny) as server:

@@ -52,9 +52,9 @@ def near_duplicates(documents: Sequence[Document | str], *, threshold: float = 0
             if small < threshold * large - 1e-9:
                 continue
             shared = len(own & runs[other])
-            likeness = shared / (len(own) + len(runs[other]) - shared)
-            if likeness >= threshold - 1e-9:
-                pairs.append((other, place, likeness))
+            similarity = shared / (len(own) + len(runs[other]) - shared)
+            if similarity >= threshold - 1e-9:
+                pairs.append((other, place, similarity))
         for run in prefix:
             held[run].append(place)
     return sorted(pairs)

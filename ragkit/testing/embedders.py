@@ -78,8 +78,8 @@ class EmbedderContract:
     def test_different_texts_differ(self, embedder: Embedder) -> None:
         """Different texts have different vectors, and the inner product measures similarity."""
         vectors = embedder.embed_documents(list(self.texts))
-        likeness = vectors @ vectors.T
-        assert np.all(likeness[~np.eye(len(self.texts), dtype=bool)] < 0.999)
+        similarity = vectors @ vectors.T
+        assert np.all(similarity[~np.eye(len(self.texts), dtype=bool)] < 0.999)
         query, near, far = self.alike
         scores = embedder.embed_documents([near, far]) @ embedder.embed_queries([query])[0]
         assert scores[0] > scores[1]

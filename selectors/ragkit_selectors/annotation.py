@@ -88,13 +88,13 @@ def facility_location(vectors: NDArray[np.floating], count: int) -> NDArray[np.i
     chosen: list[int] = []
     while len(chosen) < count:
         _, row, turn = heap[0]
-        likeness = np.maximum(unit @ unit[row], 0).round(_DECIMALS)
+        similarity = np.maximum(unit @ unit[row], 0).round(_DECIMALS)
         if turn == len(chosen):
             chosen.append(row)
-            np.maximum(reached, likeness, out=reached)
+            np.maximum(reached, similarity, out=reached)
             heapreplace(heap, (float("inf"), row, -1))
         else:
-            gain = float(np.maximum(likeness - reached, 0).sum().round(_DECIMALS))
+            gain = float(np.maximum(similarity - reached, 0).sum().round(_DECIMALS))
             heapreplace(heap, (-gain, row, len(chosen)))
     return np.array(chosen, dtype=np.intp)
 
@@ -179,11 +179,11 @@ def _nearest(unit: NDArray[np.float64], k: int) -> NDArray[np.intp]:
     n = len(unit)
     near = np.empty((n, k), dtype=np.intp)
     for at in range(0, n if k else 0, _BLOCK):
-        likeness = (unit[at : at + _BLOCK] @ unit.T).round(_DECIMALS)
-        own = np.arange(len(likeness))
-        likeness[own, at + own] = -np.inf
-        border = np.partition(likeness, n - k, axis=1)[:, n - k]
-        for row, (values, least) in enumerate(zip(likeness, border, strict=True)):
+        similarity = (unit[at : at + _BLOCK] @ unit.T).round(_DECIMALS)
+        own = np.arange(len(similarity))
+        similarity[own, at + own] = -np.inf
+        border = np.partition(similarity, n - k, axis=1)[:, n - k]
+        for row, (values, least) in enumerate(zip(similarity, border, strict=True)):
             kept = np.flatnonzero(values >= least)
             near[at + row] = kept[np.argsort(-values[kept], kind="stable")[:k]]
     return near

@@ -82,7 +82,9 @@ def report(selector: Selecting, dev: Sequence[AnyExample], *, k: int = 8, spec: 
         k=k,
         gold_at_1=fmean(best is not None and best.output == row.output for row, best in zip(rows, firsts, strict=True)),
         gold_at_k=fmean(any(shown.output == row.output for shown in s) for row, s in pairs),
-        overlap=fmean(max((_likeness(shown.output, row.output) for shown in s), default=0.0) for row, s in pairs),
+        overlap=fmean(
+            max((_output_similarity(shown.output, row.output) for shown in s), default=0.0) for row, s in pairs
+        ),
         label_spread=fmean(len({shown.output for shown in s}) for s in chosen),
         tokens=fmean(sum(count_pieces(template.render_example(shown)) for shown in s) for s in chosen),
         milliseconds=1000 * median(seconds),
@@ -90,7 +92,7 @@ def report(selector: Selecting, dev: Sequence[AnyExample], *, k: int = 8, spec: 
     )
 
 
-def _likeness(output: str, expected: str) -> float:
+def _output_similarity(output: str, expected: str) -> float:
     """Return the Jaccard similarity of the words of two outputs; 1 for equal outputs, even without words."""
     one, other = set(words(output)), set(words(expected))
     return 1.0 if output == expected else len(one & other) / max(1, len(one | other))

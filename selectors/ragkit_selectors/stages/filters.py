@@ -94,9 +94,9 @@ class Guard(_Sieve):
             if whole == other_whole:
                 return f"same text as {name}"
             union = len(held | other_held)
-            likeness = len(held & other_held) / union if union else 0.0
-            if self.near is not None and likeness >= self.near:
-                return f"nearly the same text as {name} (Jaccard {likeness:.2f})"
+            similarity = len(held & other_held) / union if union else 0.0
+            if self.near is not None and similarity >= self.near:
+                return f"nearly the same text as {name} (Jaccard {similarity:.2f})"
         return ""
 
 

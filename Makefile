@@ -64,7 +64,7 @@ bench: setup
 	@set -e; for script in $(wildcard benchmarks/*/run.py); do echo "$$script"; $(BIN)/python "$$script"; done
 
 docs: setup
-	$(BIN)/pytest tests/test_docs.py tests/test_site.py
+	$(BIN)/pytest tests/project/test_docs.py tests/project/test_site.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 dist: setup .venv/.dist

@@ -22,7 +22,7 @@ settings.register_profile("new", untimed, print_blob=True)
 settings.load_profile(os.environ.get("RAGKIT_HYPOTHESIS", "same"))
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(Path(__file__).parent))  # for the helpers of tests, such as openai_server
+sys.path.append(str(Path(__file__).parent / "helpers"))
 pytest.register_assert_rewrite("ragkit.testing")
 
 

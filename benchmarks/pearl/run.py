@@ -24,11 +24,11 @@ from statistics import mean, median
 from time import perf_counter, process_time
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "tests"))  # for the slips and the recorded questions, which the tests use too
+sys.path.append(str(ROOT / "tests" / "helpers"))  # for the slips and the recorded questions, which the tests use too
 
-from pearl.replay import DOCUMENT, CountingModel, recorded  # noqa: E402
-from pearl.slips import SLIPS  # noqa: E402
+from plan_slips import SLIPS  # noqa: E402
 from random_llama import save_random_llama  # noqa: E402
+from recorded_pearl import DOCUMENT, CountingModel, recorded  # noqa: E402
 
 from ragkit import load_model  # noqa: E402
 from ragkit.errors import PlanError  # noqa: E402

@@ -22,7 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.append(str(ROOT / "tests"))  # for the folders and the damage that the tests use too
+sys.path.append(str(ROOT / "tests" / "helpers"))  # for the folders and the damage that the tests use too
 os.environ.update(OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 import numpy as np  # noqa: E402 - after the settings that its threads read

@@ -1,4 +1,6 @@
-"""Atheris, guided by coverage, against what reads a user's or a model's text; tests/test_fuzz.py is its quick sister.
+"""Fuzz the readers of text from users and models with atheris, which is guided by coverage.
+
+``tests/security/test_fuzz.py`` is the quick version of this script.
 
 ``pip install atheris``, then ``python benchmarks/reliability/fuzz.py --seconds 300``. Each target runs in a process of
 its own; what breaks it is written to ``--crashes`` and shown, and ``--target NAME FILE`` runs it again.

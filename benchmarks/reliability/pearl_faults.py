@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from faults import DAMAGES, killed, no_file_past
-from pearl.replay import CountingModel, by_step, quick
+from recorded_pearl import CountingModel, by_step, quick
 from tally import Tally
 
 from ragkit.errors import RagkitError

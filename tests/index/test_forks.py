@@ -18,7 +18,7 @@ from ragkit.errors import IndexLockedError, RagkitError
 from ragkit.models import AnswerCache
 
 CONTEXTS = ["fork", "spawn", "forkserver"]
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[1] / "helpers"
 
 
 def filled(folder, **options):
@@ -212,7 +212,7 @@ def test_a_fork_server_that_has_preloaded_a_writable_index(tmp_path):
         "        print(*pool.map(use, [True, False, True, False], chunksize=1), sep='|')\n"
     )
     (tmp_path / "main.py").write_text(script)
-    paths = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(tmp_path / "main.py")],
         capture_output=True,

@@ -1,15 +1,10 @@
 """Every path that a GPU takes, on cards that enforce the rules of real ones."""
 
 import asyncio
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from exact_scores import as_near, clear_order
 from fake_card import FakeCard
 from waiting import wait_for

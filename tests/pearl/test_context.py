@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pearl.replay import THREE, CountingModel, by_step, plan, quick
+from recorded_pearl import THREE, CountingModel, by_step, plan, quick
 
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, PromptTooLongError

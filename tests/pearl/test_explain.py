@@ -1,7 +1,7 @@
 """Explanations of runs, and drawings of plans."""
 
 import pytest
-from pearl.replay import THREE, CountingModel, by_step, plan, quick
+from recorded_pearl import THREE, CountingModel, by_step, plan, quick
 
 from ragkit.errors import UnknownSpecError
 from ragkit_pipelines.pearl.pipeline import Pearl

@@ -1,7 +1,7 @@
 """Mining actions, and refining demonstrations."""
 
 import pytest
-from pearl.replay import GOOD, CountingModel, is_planning, quick
+from recorded_pearl import GOOD, CountingModel, is_planning, quick
 
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.pearl.mine.mining import mine

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from pearl.replay import recorded
+from recorded_pearl import recorded
 
 from ragkit.answers import read_option
 from ragkit.errors import InvalidInputError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pearl.slips import REJECTED, REPAIRED, SLIPS
+from plan_slips import REJECTED, REPAIRED, SLIPS
 
 from ragkit.errors import PlanError
 from ragkit_pipelines.pearl.plan.action import Action

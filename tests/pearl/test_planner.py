@@ -1,7 +1,7 @@
 """The planner: corrections, the fallback, repairs and prompts."""
 
 import pytest
-from pearl.replay import GOOD, THREE, CountingModel, by_step, is_planning, quick
+from recorded_pearl import GOOD, THREE, CountingModel, by_step, is_planning, quick
 
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.models.budget import Budget

@@ -4,7 +4,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from pearl.replay import GOOD, THREE, CountingModel, is_planning, quick
+from recorded_pearl import GOOD, THREE, CountingModel, is_planning, quick
 
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit_pipelines.pearl.pipeline import Pearl

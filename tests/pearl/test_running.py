@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from pearl.replay import DOCUMENT, THREE, CountingModel, by_step, plan, quick, recorded, together
+from recorded_pearl import DOCUMENT, THREE, CountingModel, by_step, plan, quick, recorded, together
 
 from ragkit.errors import InvalidInputError, ModelError
 from ragkit.models.budget import Budget

@@ -1,7 +1,7 @@
 """``pearl`` as one strategy of a comparison."""
 
 import pytest
-from pearl.replay import by_step
+from recorded_pearl import by_step
 
 from ragkit.errors import InvalidInputError
 from ragkit.models.scripted import ScriptedModel

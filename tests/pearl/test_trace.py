@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from faults import no_file_past
-from pearl.replay import DOCUMENT, THREE, CountingModel, by_step, quick, recorded
+from recorded_pearl import DOCUMENT, THREE, CountingModel, by_step, quick, recorded
 
 from ragkit import BM25Retriever, Document
 from ragkit.errors import DataFileError, InvalidInputError, TraceLockedError
@@ -71,7 +71,7 @@ def test_a_killed_process_loses_only_the_call_in_progress(tmp_path):
     path = tmp_path / "trace.jsonl"
     script = """
 import os, sys
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests", "tests/helpers"]
 from pearl.test_trace import CountingModel, planning, pearl_of
 asked = []
 def answer(prompt):

@@ -17,7 +17,7 @@ from ragkit.files import read_arrays
 from ragkit.index.blocks import BLOCK, Blocks, block_sums
 from ragkit.index.checksum import checksum
 
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "reliability"
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "reliability"
 COPIES = {"adapter": 6, "comparison": 15}
 
 

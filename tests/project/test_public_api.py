@@ -14,7 +14,7 @@ import ragkit
 import ragkit.langchain
 from ragkit import renamed
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "torch", "faiss", "transformers", "langchain", "langchain_core", "openai", "sklearn", "pydantic"}
 
 

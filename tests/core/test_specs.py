@@ -88,7 +88,7 @@ def test_every_extra_is_declared():
     import tomllib
     from pathlib import Path
 
-    declared = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     assert set(extras.EXTRA_OF.values()) <= set(declared["project"]["optional-dependencies"])
 
 

@@ -13,7 +13,7 @@ from word_list import NAMES, PHRASES
 
 from ragkit_pipelines.cli.main import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",

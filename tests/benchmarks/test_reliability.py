@@ -12,7 +12,7 @@ import pytest
 
 from ragkit.index.array_file import ArrayFile
 
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "reliability"
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "reliability"
 QUICK = ("index-killed-writer", "models-damaged-cache", "pearl-killed-run", "comparison-full-disk")
 
 

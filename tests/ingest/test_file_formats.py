@@ -6,9 +6,9 @@ import threading
 import warnings
 
 import pytest
+from document_files import docx, pdf, pdf_without_unicode, pptx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from retrieval.files import docx, pdf, pdf_without_unicode, pptx
 
 from ragkit import BM25Retriever, Index, Task, load_documents
 from ragkit.csv_files import read_rows

@@ -15,7 +15,7 @@ from ragkit import Example, Index
 from ragkit.registry import KINDS
 from ragkit.testing import EmbedderContract, LanguageModelContract, RetrieverContract, SelectorContract
 
-PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r'```python title="(.*?)"\n(.*?)```', PAGE, re.DOTALL)
 FILES = {title.removesuffix(".py"): body for title, body in BLOCKS if title.endswith(".py")}
 USES = {file.removesuffix(".py"): use for (file, _), (title, use) in pairwise(BLOCKS) if title == "use"}

@@ -15,7 +15,7 @@ from ragkit.models import load_model
 from ragkit.models.local import LocalModel
 from ragkit.models.sources import PACKAGED, weights_of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_model_is_the_one_of_the_package(smollm2: LocalModel):

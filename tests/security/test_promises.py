@@ -12,7 +12,7 @@ from ragkit import load_embedder, load_model
 from ragkit.errors import RagkitError
 from ragkit.tiny import WEIGHTS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("ragkit", "selectors/ragkit_selectors", "pipelines/ragkit_pipelines")
 RUNNING = {"eval", "exec", "compile", "__import__"}
 UNPICKLING = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}

@@ -6,9 +6,9 @@ import tracemalloc
 import warnings
 
 import pytest
+from document_files import docx, pdf, pptx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from retrieval.files import docx, pdf, pptx
 
 from ragkit import Document, Index, load_documents
 from ragkit.embedders.hashing import HashingEmbedder

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from openai_server import OpenAIServer
-from pearl.replay import THREE, CountingModel, by_step, quick
+from recorded_pearl import THREE, CountingModel, by_step, quick
 
 from ragkit.errors import InvalidInputError
 from ragkit.models import load_model

@@ -15,7 +15,7 @@ import pytest
 import ragkit
 from ragkit.registry import KINDS, specs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 REFERENCE = runpy.run_path(str(ROOT / "docs" / "site" / "reference_pages.py"))

@@ -12,7 +12,7 @@ from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
-from pearl.replay import CountingModel, by_step, quick
+from recorded_pearl import CountingModel, by_step, quick
 
 from ragkit import BM25Retriever, Document, Index, ScriptedModel, compare
 from ragkit.finetuning import finetune

@@ -95,8 +95,9 @@ _EXPORTS = {
 }  # fmt: skip
 _HOME_OF = {name: package for package, names in _EXPORTS.items() for name in names}
 _PACKAGES = {
-    "answers", "embedders", "errors", "evaluation", "finetuning", "index", "ingest", "langchain", "metrics", "models",
-    "protocols", "records", "registry", "retriever_training", "retrievers", "tasks", "templates", "testing", "workers",
+    "answers", "comparison", "embedders", "errors", "evaluation", "finetuning", "index", "ingest", "langchain",
+    "metrics", "models", "pearl", "pipelines", "protocols", "records", "registry", "retriever_training", "retrievers",
+    "selectors", "serving", "tasks", "templates", "testing", "workers",
 }  # fmt: skip
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604, RUF100 - names are the table above
 

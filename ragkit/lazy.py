@@ -29,3 +29,27 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
         return sorted({*vars(sys.modules[package]), *modules})
 
     return load, names
+
+
+def names_of(*packages: str) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Create the functions ``__getattr__`` and ``__dir__`` of a module that exports all public names of some packages.
+
+    Args:
+        packages: The packages, each with an ``__all__``; they are imported on first use of a name.
+
+    Returns:
+        Both functions, to be assigned in the module.
+    """
+
+    def names() -> list[str]:
+        return sorted({name for package in packages for name in import_module(package).__all__})
+
+    def load(name: str) -> object:
+        if name == "__all__":
+            return names()
+        for package in () if name.startswith("_") else packages:
+            if name in (home := import_module(package)).__all__:
+                return getattr(home, name)
+        raise AttributeError(f"no attribute {name!r}: {' and '.join(packages)} export {names()}")
+
+    return load, names

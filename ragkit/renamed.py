@@ -8,6 +8,7 @@ from typing import NoReturn
 
 # Names that `ragkit` used to export, by the package that exports them now.
 _NAMES = {
+    "ragkit.comparison": ("Advice", "Needs", "check_data", "clean_data"),
     "ragkit.embedders": ("HashingEmbedder",),
     "ragkit.errors": ("RagkitWarning",),
     "ragkit.evaluation": ("RetrievalReport", "compare_retrieval"),
@@ -17,9 +18,12 @@ _NAMES = {
     ),
     "ragkit.index": ("ShardedIndex", "rebuild_index"),
     "ragkit.ingest": ("near_duplicates",),
-    "ragkit.models": (
-        "AdapterSet", "AnswerCache", "LayeredModel", "Price", "Prices", "RateLimit", "ReplayModel",
+    "ragkit.models": ("AdapterSet", "AnswerCache", "LayeredModel", "Price", "Prices", "RateLimit", "ReplayModel"),
+    "ragkit.pearl": (
+        "Cancellation", "GistPages", "OptionMapper", "PlanExecutor", "PromptPlanner", "Retrieved", "Router",
+        "Trace", "WholeText", "Windows", "ZeroShot", "mine", "refine",
     ),
+    "ragkit.pipelines": ("Citation", "CitedAnswer", "Extraction", "ExtractiveReader"),
     "ragkit.records": ("Chat", "Message", "Preference"),
     "ragkit.retriever_training": (
         "ScoredPassages", "TrainedRetriever", "TrainingPair", "distill_embedder", "finetune_embedder",
@@ -28,36 +32,27 @@ _NAMES = {
     "ragkit.retrievers": (
         "ExpandingRetriever", "LangChainRetriever", "MmrRetriever", "MultiQueryRetriever", "chroma_filter",
     ),
+    "ragkit.selectors": (
+        "ContainmentSelector", "FacilityLocation", "LabelBalanced", "Pinned", "Rerank", "check_pool",
+        "entropy_order",
+    ),
+    "ragkit.serving": ("Parity", "Server", "parity"),
     "ragkit.workers": ("Batch", "EmbedTexts", "GenerateTexts", "WorkerPool", "generate_many"),
-    "ragkit_pipelines.advise": ("Advice", "Needs"),
-    "ragkit_pipelines.data_quality": ("check_data", "clean_data"),
-    "ragkit_pipelines.extraction": ("Extraction",),
-    "ragkit_pipelines.parity": ("Parity", "parity"),
-    "ragkit_pipelines.pearl": (
-        "Cancellation", "GistPages", "OptionMapper", "PlanExecutor", "PromptPlanner", "Retrieved", "Router", "Trace",
-        "WholeText", "Windows", "ZeroShot",
-    ),
-    "ragkit_pipelines.pearl.mine": ("mine", "refine"),
-    "ragkit_pipelines.rag": ("Citation", "CitedAnswer", "ExtractiveReader"),
-    "ragkit_pipelines.serving": ("Server",),
-    "ragkit_selectors": (
-        "ContainmentSelector", "FacilityLocation", "LabelBalanced", "Pinned", "Rerank", "check_pool", "entropy_order",
-    ),
 }  # fmt: skip
 PACKAGE_OF = {name: package for package, names in _NAMES.items() for name in names}
 
 # Modules that the documentation imported, and the package that exports their names now.
 MODULES = {
     "ragkit.options": "ragkit.answers",
-    "ragkit_pipelines.compare.bootstrap": "ragkit_pipelines.compare.statistics",
-    "ragkit_pipelines.compare.calibration": "ragkit_pipelines.compare.statistics",
-    "ragkit_pipelines.compare.costs": "ragkit_pipelines.compare.statistics",
-    "ragkit_pipelines.compare.curves": "ragkit_pipelines.compare.statistics",
-    "ragkit_pipelines.compare.prices": "ragkit_pipelines.compare",
-    "ragkit_pipelines.compare.published": "ragkit_pipelines.compare.statistics",
-    "ragkit_pipelines.compare.report": "ragkit_pipelines.compare.reports",
-    "ragkit_pipelines.compare.setting": "ragkit_pipelines.compare",
-    "ragkit_selectors.selecting": "ragkit_selectors",
+    "ragkit_pipelines.compare.bootstrap": "ragkit.comparison",
+    "ragkit_pipelines.compare.calibration": "ragkit.comparison",
+    "ragkit_pipelines.compare.costs": "ragkit.comparison",
+    "ragkit_pipelines.compare.curves": "ragkit.comparison",
+    "ragkit_pipelines.compare.prices": "ragkit.comparison",
+    "ragkit_pipelines.compare.published": "ragkit.comparison",
+    "ragkit_pipelines.compare.report": "ragkit.comparison",
+    "ragkit_pipelines.compare.setting": "ragkit.comparison",
+    "ragkit_selectors.selecting": "ragkit.selectors",
 }
 
 

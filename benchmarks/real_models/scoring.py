@@ -32,7 +32,7 @@ from ragkit.models.batches import batches_by_length
 from ragkit.models.local import LocalModel
 from ragkit.models.tries import Trie
 from ragkit.protocols import AnyPrompt
-from ragkit_selectors.loading import load_selector
+from ragkit.selectors import load_selector
 
 RESULTS = Path(__file__).parent / "results/scoring.json"
 DATA = Path(os.environ.get("RAGKIT_DATA") or Path(__file__).resolve().parents[2].parent / "shared/data")

@@ -25,22 +25,22 @@ import atheris
 
 with atheris.instrument_imports(include=["ragkit", "ragkit_selectors", "ragkit_pipelines"]):
     from ragkit import ScriptedModel, Task, load_documents
+    from ragkit.comparison import Recommendation, Results
     from ragkit.errors import RagkitError
     from ragkit.files import with_checksum
     from ragkit.finetuning.manifest import MANIFEST, Manifest
     from ragkit.index.document_inputs import read_documents
     from ragkit.ingest import MarkdownChunker
     from ragkit.models import ReplayModel
+    from ragkit.pearl import ActionLibrary, Plan, Router
     from ragkit.records import span_of
     from ragkit.where import matches, parse_where
     from ragkit_pipelines.cli.common import read_filter
     from ragkit_pipelines.cli.documents import read_rows
     from ragkit_pipelines.compare.predictions import Items
-    from ragkit_pipelines.compare.results import Cell, Recommendation, Results, make_row, read_cell
+    from ragkit_pipelines.compare.results import Cell, make_row, read_cell
     from ragkit_pipelines.compare.strategies.named import load_strategy
-    from ragkit_pipelines.pearl.plan.library import ActionLibrary, read_demonstrations
-    from ragkit_pipelines.pearl.plan.plan import Plan
-    from ragkit_pipelines.pearl.router import Router
+    from ragkit_pipelines.pearl.plan.library import read_demonstrations
     from ragkit_pipelines.pearl.run.events import read_events
     from ragkit_selectors.loading import load_stage
 

@@ -14,9 +14,8 @@ from recorded_pearl import CountingModel, by_step, quick
 from tally import Tally
 
 from ragkit.errors import RagkitError
-from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_pipelines.pearl.run.run import Run
-from ragkit_pipelines.pearl.run.trace import Trace, text_hash
+from ragkit.pearl import Pearl, Run, Trace
+from ragkit_pipelines.pearl.run.trace import text_hash
 
 PLAN = """New actions:
 - None

@@ -22,7 +22,7 @@ from ragkit.models.prompts import prompt_text
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion
-from ragkit_pipelines.serving import Server
+from ragkit.serving import Server
 
 PIECES = 30
 CLIENT = """

@@ -28,7 +28,7 @@ import numpy as np
 
 from ragkit import BM25Selector, EmbeddingSelector, Example, JaccardSelector, NgramSelector, Task, load_selector
 from ragkit.lexical.scorer import load_kernels
-from ragkit_selectors import check_pool
+from ragkit.selectors import check_pool
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("RAGKIT_DATA", HERE.parents[1] / "../shared/data")) / "classification"

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
+from ragkit.comparison import PairedBootstrap
 from ragkit_pipelines.compare.results import Cell, make_row
-from ragkit_pipelines.compare.statistics.bootstrap import PairedBootstrap
 from ragkit_pipelines.compare.statistics.recommendation import summarise
 
 HERE = Path(__file__).parent

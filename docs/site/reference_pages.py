@@ -19,29 +19,11 @@ TOPICS = {
     "finetuning": ("Fine-tuning", ("ragkit.finetuning",)),
     "retriever-training": ("Training retrievers", ("ragkit.retriever_training",)),
     "workers": ("Workers", ("ragkit.workers",)),
-    "selectors": ("Example selectors and stages", ("ragkit_selectors",)),
-    "pearl": ("PEARL", ("ragkit_pipelines.pearl", "ragkit_pipelines.pearl.mine")),
-    "pipelines": (
-        "Pipelines",
-        (
-            "ragkit_pipelines.few_shot",
-            "ragkit_pipelines.rag",
-            "ragkit_pipelines.extraction",
-            "ragkit_pipelines.serving",
-            "ragkit_pipelines.parity",
-        ),
-    ),
-    "comparison": (
-        "Comparison and advice",
-        (
-            "ragkit_pipelines.compare",
-            "ragkit_pipelines.compare.statistics",
-            "ragkit_pipelines.compare.reports",
-            "ragkit_pipelines.advise",
-            "ragkit_pipelines.data_quality",
-        ),
-    ),
-    "data": ("Data sets", ("ragkit_pipelines.datasets", "ragkit.tiny.domains")),
+    "selectors": ("Example selectors and stages", ("ragkit.selectors",)),
+    "pearl": ("PEARL", ("ragkit.pearl",)),
+    "pipelines": ("Pipelines", ("ragkit.pipelines",)),
+    "comparison": ("Comparison and advice", ("ragkit.comparison", "ragkit.tiny.domains")),
+    "serving": ("Serving", ("ragkit.serving",)),
     "langchain": ("LangChain", ("ragkit.langchain",)),
     "registry": ("The registry of components", ("ragkit.registry",)),
 }
@@ -69,4 +51,5 @@ def pages() -> dict[str, str]:
 
 def path_of(package: str, name: str) -> str:
     """Return the path from which a name should be imported: `ragkit` if it is exported there."""
-    return f"ragkit.{name}" if ragkit._HOME_OF.get(name) == package else f"{package}.{name}"
+    exported = name in ragkit.__all__ and getattr(ragkit, name) is getattr(import_module(package), name)
+    return f"ragkit.{name}" if exported else f"{package}.{name}"

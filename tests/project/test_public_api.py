@@ -67,6 +67,26 @@ def test_public_packages_can_be_reached_without_importing_them():
     )
 
 
+FACADES = ("comparison", "pearl", "pipelines", "selectors", "serving")
+
+
+@pytest.mark.parametrize("name", FACADES)
+def test_packages_of_other_layers_are_public_under_ragkit(name):
+    module = import_module(f"ragkit.{name}")
+    text = (ROOT / f"ragkit/{name}.py").read_text()
+    shown = [line.rsplit(" as ", 1)[1] for line in text.splitlines() if line.startswith("    from ") and " as " in line]
+    assert sorted(shown) == module.__all__
+    assert all(getattr(module, each).__name__ for each in shown)
+    with pytest.raises(AttributeError, match="'Nothing'"):
+        _ = module.Nothing
+    assert run(f"import sys, ragkit.{name}; print('numpy' in sys.modules)") == "False\n"
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"], ids=lambda path: path.name)
+def test_documentation_imports_from_ragkit_only(page):
+    assert not re.findall(r"(?:from|import) ragkit_(?:selectors|pipelines)\S*", page.read_text())
+
+
 @pytest.mark.parametrize("name", ragkit.langchain.__all__)
 def test_every_name_for_langchain_resolves(name):
     assert getattr(ragkit.langchain, name).__name__ == name

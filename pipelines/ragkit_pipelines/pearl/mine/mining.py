@@ -148,7 +148,7 @@ def normalised_signature(action: Action) -> tuple[frozenset[str], int]:
         The words of its name, without stop words and plural endings, and the number of its parameters.
 
     Examples:
-        >>> from ragkit_pipelines.pearl.plan.action import Action
+        >>> from ragkit.pearl import Action
         >>> one = Action("FIND_EMOTIONS_OF", ("CTX", "X"), "Find emotions.")
         >>> normalised_signature(one) == normalised_signature(Action("EMOTION_FIND", ("CTX", "WHO"), "Find feelings."))
         True

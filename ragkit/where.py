@@ -31,6 +31,7 @@ from ragkit.errors import InvalidInputError
 
 __all__ = ["matches", "parse_where"]
 
+Where = Mapping[str, object]
 Kind = Literal["text", "number", "constant"]
 Key: TypeAlias = tuple[Kind, str | int | float | bool | None]
 Order = Literal["$gt", "$gte", "$lt", "$lte"]

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ragkit.errors import CorruptIndexError
 from ragkit.index.checksum import name_hashes
-from ragkit.index.database import DAMAGE, Database, fact_sums
-from ragkit.index.metadata import facts_of
+from ragkit.index.connections import DAMAGE
+from ragkit.index.database import Database
+from ragkit.index.field_values import value_sums, values_of
 from ragkit.index.segment import Segment
 from ragkit.index.snapshot import State
 
 
 def problems(folder: Path, database: Database, state: State) -> list[str]:
-    """Check an index for damage, inside a snapshot.
-
-    Args:
-        folder: The folder of the index.
-        database: Its database.
-        state: The commit of the snapshot.
-
-    Returns:
-        A description of each problem.
-    """
+    """Return a description of each damage of an index, inside a snapshot."""
     found: list[str] = []
-    checks: list[Callable[[], Iterator[str]]] = [
-        lambda: _pages(database),
-        lambda: _documents(database, state),
-        lambda: _blocks(state),
-        lambda: _facts(database, state),
-        lambda: _segment(folder, state),
-    ]
+    checks = (
+        _pages(database),
+        _documents(database, state),
+        _blocks(state),
+        _values(database, state),
+        _segment(folder, state),
+    )
     for check in checks:
         try:
-            found += check()
+            found.extend(check)
         except (CorruptIndexError, FileNotFoundError, *DAMAGE) as error:
             found.append(str(error))
     return found
@@ -47,17 +39,16 @@ def _pages(database: Database) -> Iterator[str]:
 
 
 def _documents(database: Database, state: State) -> Iterator[str]:
-    keys = state.keys[~state.dead] if state.dead is not None else state.keys
-    hashes, seen = state.id_blocks.all(), 0
+    keys, hashes, seen = state.keys.all(), state.ids.all(), 0
     for document in database.every():
         seen += 1
         row = document.row
-        if not 0 <= row < len(hashes) or state.keys[row] != document.key:
+        if not 0 <= row < len(hashes) or keys[row] != document.key:
             yield f"document {document.id!r} has the vector of another one"
         elif hashes[row] != name_hashes([document.id])[0]:
             yield f"the hash of the id of document {document.id!r} is not what was written"
-    if seen != len(keys):
-        yield f"there are {seen} documents instead of {len(keys)}"
+    if seen != state.live:
+        yield f"there are {seen} documents instead of {state.live}"
 
 
 def _blocks(state: State) -> Iterator[str]:
@@ -65,10 +56,10 @@ def _blocks(state: State) -> Iterator[str]:
         yield from blocks.problems()
 
 
-def _facts(database: Database, state: State) -> Iterator[str]:
+def _values(database: Database, state: State) -> Iterator[str]:
     indexed = state.facts["indexed"]
-    expected = fact_sums(fact for each in database.every() for fact in facts_of(each.key, each.metadata, indexed))
-    found = fact_sums(database.connection.execute("SELECT document, field, kind, value FROM facts NOT INDEXED"))
+    expected = value_sums(value for each in database.every() for value in values_of(each.key, each.metadata, indexed))
+    found = value_sums(database.connection.execute("SELECT document, field, kind, value FROM facts NOT INDEXED"))
     for field, told in indexed.items():
         if not told == expected.get(field, 0) == found.get(field, 0):
             yield f"the values of the field {field!r} are not what was written"

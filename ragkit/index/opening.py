@@ -16,7 +16,7 @@ from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.index.database import NAME, is_bare
-from ragkit.index.gpu import Device, card_numbers
+from ragkit.index.gpu_cards import Device, card_numbers
 from ragkit.index.segment import check_factory
 from ragkit.index.snapshot import Facts, rows_checksum
 from ragkit.index.store import Store
@@ -39,14 +39,7 @@ def create_store(
     device: Device,
     exist_ok: bool,
 ) -> tuple[Store, Embedder | None]:
-    """Create a store, or open one that was created with the same arguments; see `Index.create`.
-
-    Returns:
-        The store and its embedder.
-
-    Raises:
-        InvalidInputError: If an argument is invalid, or if the folder contains anything else.
-    """
+    """Create a store, or open one that was created with the same arguments; see `Index.create`."""
     if metric not in _METRICS or dtype not in _DTYPES:
         raise InvalidInputError(
             f"`metric` must be one of {_METRICS} and `dtype` of {_DTYPES}, got {metric!r} and {dtype!r}"
@@ -96,14 +89,7 @@ def create_store(
 def open_store(
     path: str | Path, *, embedder: str | Embedder | None, device: Device, read_only: bool
 ) -> tuple[Store, Embedder | None]:
-    """Open a store at its last commit; see `Index.open`.
-
-    Returns:
-        The store and its embedder.
-
-    Raises:
-        InvalidInputError: If there is no index, or if the embedder differs from that of the index.
-    """
+    """Open a store at its last commit; see `Index.open`."""
     folder = Path(path)
     if not (folder / NAME).is_file():
         how = "make one with Index.create (`ragkit index build`)"

@@ -29,15 +29,9 @@ _LIMIT = Lock()
 
 
 def choose_factory(factory: str, rows: int, *, dtype: str = "float32") -> str | None:
-    """Return the FAISS factory string for a number of rows.
+    """Return the FAISS factory string for a number of rows; None for exact search.
 
-    Args:
-        factory: ``"flat"``, ``"auto"``, ``"cagra"`` (only supported on GPUs) or a factory string.
-        rows: Number of rows.
-        dtype: Data type of the stored vectors; the automatic choice uses the same precision.
-
-    Returns:
-        A factory string; None for exact search.
+    ``"auto"`` chooses the precision of the stored vectors, and ``"cagra"`` is only supported on GPUs.
     """
     if factory == "auto":
         lists, codes = min(int(4 * math.sqrt(rows)), rows // 39), "SQfp16" if dtype == "float16" else "Flat"
@@ -75,31 +69,16 @@ class SegmentFacts(TypedDict):
 
 @dataclass(frozen=True)
 class Segment:
-    """A built index.
-
-    Attributes:
-        index: The FAISS index; its labels are row numbers.
-        rows: Number of rows in it, from the first.
-        factory: Its factory string.
-        settings: Search parameters by name: ``nprobe`` or ``efSearch``.
-    """
+    """A FAISS index over the first rows, whose labels are row numbers."""
 
     index: Any
     rows: int
     factory: str
-    settings: dict[str, int]
+    settings: dict[str, int]  # search parameters by name: ``nprobe`` or ``efSearch``
 
     @classmethod
     def build(cls, vectors: NDArray[np.floating], factory: str, *, euclidean: bool) -> Segment:
-        """Train and fill an index.
-
-        Args:
-            vectors: f32 or f16[n, d].
-            factory: A FAISS factory string.
-            euclidean: Whether distances are compared; otherwise inner products.
-
-        Returns:
-            The index with default settings.
+        """Return a trained index of f32 or f16[n, d].
 
         Raises:
             InvalidInputError: If FAISS cannot build it.
@@ -131,12 +110,7 @@ class Segment:
         return cls(index, n, factory, _defaults(index))
 
     def search(self, queries: NDArray[np.float32], k: int, barred: NDArray[np.bool_] | None) -> Found:
-        """Find approximately the k nearest rows of each query.
-
-        Args:
-            queries: f32[m, d].
-            k: Number of rows.
-            barred: bool[rows], rows to exclude.
+        """Find approximately the k nearest rows of f32[m, d] queries, except those in bool[rows].
 
         Returns:
             f32[m, k] scores, higher is nearer, and i64[m, k] rows, padded with -inf and -1 if there are fewer.
@@ -154,10 +128,7 @@ class Segment:
         return Segment(self.index, self.rows, self.factory, {**self.settings, **settings})
 
     def write(self, path: Path) -> str:
-        """Write the index and wait until it is on disk.
-
-        Returns:
-            The checksum of the file.
+        """Return the checksum of the file, after the index is written and on disk.
 
         Raises:
             OSError: If it cannot be written, for example on a full disk; the partial file is removed.
@@ -178,14 +149,7 @@ class Segment:
 
     @classmethod
     def read(cls, path: Path, told: SegmentFacts) -> Segment:
-        """Read an index that `write` wrote.
-
-        Args:
-            path: The file.
-            told: Its record in the database.
-
-        Returns:
-            The index.
+        """Return an index that `write` wrote, from its file and its record in the database.
 
         Raises:
             CorruptIndexError: If the file does not match its record.
@@ -203,10 +167,14 @@ class Segment:
             raise CorruptIndexError(path, f"it holds {index.ntotal} rows instead of {told['rows']}")
         return cls(index, told["rows"], told["factory"], told["settings"])
 
-    @property
-    def knob(self) -> str | None:
-        """The search parameter that trades time for recall; None if there is none."""
-        return next(iter(_defaults(self.index)), None)
+    def efforts(self) -> list[dict[str, int]]:
+        """Return the settings to try, doubling the effort each time; one empty setting if there is no parameter."""
+        import faiss
+
+        inner = _inner(self.index)
+        most = int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 4096
+        steps = [min(2**step, most) for step in range((most - 1).bit_length() + 1)]
+        return [{name: step} for name in _defaults(self.index) for step in steps] or [{}]
 
     def _parameters(self, selector: object) -> object:
         import faiss
@@ -227,16 +195,9 @@ class Segment:
 
 
 class SegmentFile:
-    """The file of a segment, verified and read on first use.
-
-    Attributes:
-        path: The file.
-        told: Its record in the database.
-        is_read: Whether it has been read.
-    """
+    """The file of a segment with its record in the database, verified and read on first use."""
 
     def __init__(self, path: Path, told: SegmentFacts) -> None:
-        """Set the file and its record in the database."""
         self.path, self.told = path, told
         self._lock = Lock()
         self.is_read = False
@@ -284,23 +245,26 @@ def _fill_lists(index: Any, vectors: NDArray[np.floating]) -> None:
         start += len(part)
 
 
-def _defaults(index: Any) -> dict[str, int]:
+def _inner(index: Any) -> Any:
+    """Return the index that is searched after vectors were transformed."""
     import faiss
 
     inner = faiss.downcast_index(index)
-    if isinstance(inner, faiss.IndexPreTransform):
-        return _defaults(inner.index)
+    return _inner(inner.index) if isinstance(inner, faiss.IndexPreTransform) else inner
+
+
+def _defaults(index: Any) -> dict[str, int]:
+    """Return the search parameter that trades time for recall, if there is one, with its default."""
+    import faiss
+
+    inner = _inner(index)
     if isinstance(inner, faiss.IndexIVF):
         return {"nprobe": max(1, min(int(inner.nlist), int(inner.nlist) // 16))}
     return {"efSearch": 64} if isinstance(inner, faiss.IndexHNSW) else {}
 
 
 def read_faiss(content: bytes) -> Any:
-    """Read a FAISS index, and reject parts that claim to be longer than the file.
-
-    Returns:
-        The FAISS index.
-    """
+    """Return a FAISS index, and reject parts that claim to be longer than the file."""
     import faiss
 
     with _limited(len(content)):

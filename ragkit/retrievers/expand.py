@@ -12,10 +12,10 @@ from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.protocols import Retriever
 from ragkit.records import Document, Hit, span_of
-from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
+from ragkit.retrievers.base import Hits, RefiningRetriever, Where, ranked
 
 
-class ExpandingRetriever(RetrieverBase):
+class ExpandingRetriever(RefiningRetriever):
     """Finds small chunks, and returns them with their neighbouring chunks, or with the whole source.
 
     Chunks belong to the same source if their metadata have the same ``source`` (and ``row``, for tables). Their
@@ -45,11 +45,11 @@ class ExpandingRetriever(RetrieverBase):
         """
         if any(each is not None and (type(each) is not int or each < 0) for each in (before, after)):
             raise InvalidInputError(f"`before` and `after` must be 0 or more, or None; got {before!r} and {after!r}")
-        self.index, self.base, self.before, self.after = index, base, before, after
+        super().__init__(base, fetch_k=1)
+        self.index, self.before, self.after = index, before, after
 
     @override
-    def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
-        found = self.base.retrieve(queries, k, where=where)
+    def _refined(self, queries: Sequence[str], found: Hits, k: int, where: Where | None) -> Hits:
         pieces: dict[tuple[object, object], list[Document]] = {}
         return [self._expanded(hits, where, pieces) for hits in found]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
@@ -16,7 +15,7 @@ from ragkit.extras import require
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import LanguageModel, Retriever, TokenEmbedder
 from ragkit.registry import create
-from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
+from ragkit.retrievers.base import Hits, RefiningRetriever, Where, ranked
 
 _DECIMALS = 9  # decimals that do not depend on the order of float64 additions
 
@@ -29,7 +28,7 @@ class Reranker(Protocol):
         ...
 
 
-class RerankingRetriever(RetrieverBase):
+class RerankingRetriever(RefiningRetriever):
     """Fetches more hits than requested, and returns the best by a reranker, which scores all queries in one batch.
 
     Attributes:
@@ -60,20 +59,11 @@ class RerankingRetriever(RetrieverBase):
         Raises:
             InvalidInputError: If ``fetch_k`` is below 1.
         """
-        if type(fetch_k) is not int or fetch_k < 1:
-            raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {fetch_k!r}")
-        self.base, self.reranker, self.fetch_k = base, load_reranker(reranker), fetch_k
+        super().__init__(base, fetch_k)
+        self.reranker = load_reranker(reranker)
 
     @override
-    def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
-        return self._judged(queries, self.base.retrieve(queries, max(k, self.fetch_k), where=where), k)
-
-    @override
-    async def _aretrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
-        found = await self.base.aretrieve(queries, max(k, self.fetch_k), where=where)
-        return await asyncio.to_thread(self._judged, queries, found, k)
-
-    def _judged(self, queries: Sequence[str], found: Hits, k: int) -> Hits:
+    def _refined(self, queries: Sequence[str], found: Hits, k: int, where: Where | None) -> Hits:
         asked = [query for query, hits in zip(queries, found, strict=True) for _ in hits]
         texts = [hit.text for hits in found for hit in hits]
         scores = np.asarray(self.reranker(asked, texts), dtype=np.float64) if texts else np.zeros(0)
@@ -93,14 +83,9 @@ class RerankingRetriever(RetrieverBase):
 def load_reranker(reranker: object) -> Reranker:
     """Return the reranker for a spec or an object.
 
-    Args:
-        reranker: ``"cross-encoder:"`` followed by a hub id or folder of sentence-transformers, ``"tokens:"`` followed
-            by an embedder with token vectors, a language model with `score` (the probability of the query after the
-            text; Sachan et al., 2022), a `CrossEncoder` of sentence-transformers, or a function of queries and texts
-            that returns numbers.
-
-    Returns:
-        A function.
+    It may be ``"cross-encoder:"`` followed by a hub id or folder of sentence-transformers, ``"tokens:"`` followed by an
+    embedder with token vectors, a language model with `score` (the probability of the query after the text; Sachan et
+    al., 2022), a `CrossEncoder` of sentence-transformers, or a function of queries and texts that returns numbers.
 
     Raises:
         UnknownSpecError: If no reranker has this name.
@@ -119,14 +104,7 @@ def load_reranker(reranker: object) -> Reranker:
 
 
 def load_cross_encoder(source: str) -> Reranker:
-    """Load a cross-encoder of sentence-transformers.
-
-    Args:
-        source: A hub id or a folder.
-
-    Returns:
-        The reranker.
-    """
+    """Load a cross-encoder of sentence-transformers from a hub id or a folder."""
     require("sentence_transformers")
     from sentence_transformers import CrossEncoder
 

@@ -79,25 +79,11 @@ class BM25Retriever(RetrieverBase):
                 self.scorer.lists, self._keys = cached
 
     def add(self, documents: Iterable[AnyDocument]) -> list[str]:
-        """Add documents to the index or to the documents in memory.
-
-        Args:
-            documents: Documents, strings or LangChain documents.
-
-        Returns:
-            Their ids, in order.
-        """
+        """Add documents to the index or to the documents in memory, and return their ids; see `Index.add`."""
         return self.source.add(documents)
 
     def delete(self, ids: Collection[str]) -> int:
-        """Delete documents from the index or from the documents in memory.
-
-        Args:
-            ids: Their ids.
-
-        Returns:
-            The number of deleted documents.
-        """
+        """Delete documents from the index or from memory by id, and return their number."""
         return self.source.delete(ids)
 
     @override

@@ -20,13 +20,8 @@ class ExpandingRetriever(RefiningRetriever):
 
     Chunks belong to the same source if their metadata have the same ``source`` (and ``row``, for tables). Their
     positions are in ``start`` and ``end``, as `ragkit.load_documents` and chunkers write them. Hits whose texts overlap
-    after the expansion are merged at the better rank. A filter also applies to neighbours.
-
-    Attributes:
-        index: The index of the chunks.
-        base: The retriever of the hits.
-        before: Number of chunks before each hit; None for all.
-        after: Number of chunks after each hit; None for all.
+    after the expansion are merged at the better rank. A filter also applies to neighbours. The arguments are attributes
+    of the same names.
     """
 
     name = "expand"

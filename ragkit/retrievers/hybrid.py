@@ -22,11 +22,7 @@ class HybridRetriever(RetrieverBase):
     retrievers name them.
 
     Attributes:
-        parts: The retrievers by name.
-        weights: The weight of each retriever.
-        fusion: The method.
-        depth: Number of hits of each ranking that are fused.
-        constant: The constant of reciprocal rank fusion.
+        parts: The retrievers by name; the other arguments are attributes of the same names.
 
     Examples:
         >>> from ragkit import BM25Retriever, DenseRetriever, Index

@@ -26,10 +26,6 @@ class LangChainRetriever(RetrieverBase):
     until there are k, or no more. ``native`` also passes the filter to the store, which is faster. The order is that of
     the store. The score is 1 / rank, because the scores of different stores are not comparable.
 
-    Attributes:
-        source: The store or retriever.
-        native: Converts a filter to that of the store.
-
     Examples:
         >>> from langchain_core.embeddings import DeterministicFakeEmbedding
         >>> from langchain_core.vectorstores import InMemoryVectorStore

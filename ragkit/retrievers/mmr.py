@@ -22,13 +22,7 @@ class MmrRetriever(RefiningRetriever):
     """Maximal marginal relevance over the hits of another retriever (Carbonell and Goldstein, 1998).
 
     Similarity is the cosine of the exact vectors in the index. Scores are those of the base retriever, so they may rise
-    with the rank.
-
-    Attributes:
-        index: The index of the vectors.
-        base: The retriever of the candidates.
-        trade_off: Weight of relevance; the rest is the weight of similarity to hits already selected.
-        fetch_k: Number of candidates.
+    with the rank. The arguments are attributes of the same names.
 
     Examples:
         >>> index = Index.create(None, embedder="hash:256")
@@ -48,7 +42,7 @@ class MmrRetriever(RefiningRetriever):
         Args:
             index: The index with the vectors of the hits.
             base: The retriever of the candidates; dense retrieval from the index if None.
-            trade_off: Weight of relevance, from 0 to 1.
+            trade_off: Weight of relevance, from 0 to 1; the rest is that of similarity to hits already selected.
             fetch_k: Number of candidates, at least 1.
 
         Raises:

@@ -31,10 +31,7 @@ class Reranker(Protocol):
 class RerankingRetriever(RefiningRetriever):
     """Fetches more hits than requested, and returns the best by a reranker, which scores all queries in one batch.
 
-    Attributes:
-        base: The retriever of the candidates.
-        reranker: The reranker.
-        fetch_k: Number of candidates per query.
+    The arguments are attributes of the same names.
 
     Examples:
         >>> from ragkit import BM25Retriever
@@ -113,11 +110,7 @@ def load_cross_encoder(source: str) -> Reranker:
 
 
 class QueryLikelihood:
-    """Query likelihood: mean log probability of the query's tokens after the text (arXiv 2204.07496).
-
-    Attributes:
-        model: The model.
-    """
+    """Query likelihood: mean log probability of the query's tokens after the text (arXiv 2204.07496)."""
 
     def __init__(self, model: LanguageModel) -> None:
         """Use a model.
@@ -155,9 +148,6 @@ class TokenLikeness:
     """The mean, over the query's tokens, of the maximum similarity to a token of the text (Khattab and Zaharia, 2020).
 
     Works with any embedder that returns token vectors, so it does not need a model of its own.
-
-    Attributes:
-        embedder: The embedder.
     """
 
     def __init__(self, embedder: str | TokenEmbedder) -> None:

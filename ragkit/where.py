@@ -121,13 +121,7 @@ Condition: TypeAlias = Equals | Ordered | Exists | Not | All | AnyOf
 
 
 def parse_where(where: Mapping[str, object]) -> Condition:
-    """Parse a filter.
-
-    Args:
-        where: Fields with values or operators, and the operators $and, $or and $not with filters.
-
-    Returns:
-        The condition.
+    """Return the condition of a filter: fields with values or operators, and $and, $or and $not with filters.
 
     Raises:
         InvalidInputError: If the filter is not a mapping, an operator is unknown, or an operand has the wrong type.
@@ -141,13 +135,9 @@ def matches(condition: Condition, metadata: Mapping[str, object] | None) -> bool
 
 
 def key_of(value: object) -> Key | None:
-    """Return a key that two values share exactly if they are equal.
+    """Return a key that two values of metadata or of filters share exactly if they are equal.
 
-    Args:
-        value: Any value of metadata or of a filter.
-
-    Returns:
-        The kind of the value and the value itself as a plain Python value; None for a value that equals nothing.
+    It holds the kind of the value and the value itself as a plain Python value; None for a value that equals nothing.
     """
     if isinstance(value, str):
         return "text", value

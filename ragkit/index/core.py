@@ -39,11 +39,8 @@ class Index(IndexReader):
     One process can write at a time, while any number of processes read. Any thread may search at any time, and each
     search sees one commit. In a forked process, an index that was open for writing is read-only.
 
-    Attributes:
-        path: The folder; a temporary folder for an index in memory.
-        embedder: The embedder of texts; None if the index only accepts vectors.
-
     Examples:
+        >>> from ragkit import Document
         >>> index = Index.create(None, embedder="hash:256")
         >>> ids = index.add([Document("dim the lamp", id="a", metadata={"lang": "en"}), "play a song"])
         >>> [hit.id for hit in index.search("lamps", k=1, where={"lang": "en"})]
@@ -194,21 +191,11 @@ class Index(IndexReader):
         return sync_documents(self, documents)
 
     def delete(self, ids: Collection[str]) -> int:
-        """Remove documents.
-
-        Args:
-            ids: Their ids; unknown ids are ignored.
-
-        Returns:
-            The number of documents removed.
-        """
+        """Remove the documents with some ids and return their number; unknown ids are ignored."""
         return remove(self._store, checked_texts("ids", ids))
 
     def index_field(self, field: str) -> None:
         """Index the values of a metadata field, so that filters on it are evaluated faster.
-
-        Args:
-            field: The name of the field.
 
         Raises:
             InvalidInputError: If the name is not valid text.

@@ -47,17 +47,6 @@ class Stored(NamedTuple):
     text: str
 
 
-class Listed(NamedTuple):
-    """A document without its text."""
-
-    key: int
-    id: str
-    row: int
-    hash: bytes
-    checksum: int
-    metadata: str
-
-
 def stored(key: int, name: str, row: int, digest: bytes, metadata: str, text: str) -> Stored:
     """Return a document with its checksum."""
     return Stored(key, name, row, digest, _checksum(key, name, row, digest, metadata), metadata, text)
@@ -191,11 +180,11 @@ class Database(Connections):
         """Iterate over all documents."""
         return self._checked(self.connection.execute("SELECT * FROM documents"))
 
-    def listed(self) -> Iterator[Listed]:
-        """Iterate over all documents without their texts."""
+    def listed(self) -> Iterator[Stored]:
+        """Iterate over all documents with an empty text, which is not read."""
         for each in self.connection.execute("SELECT key, id, row, hash, checksum, metadata FROM documents"):
             self.check(each)
-            yield Listed._make(each)
+            yield Stored._make((*each, ""))
 
     def _checked(self, found: Iterable[Sequence[Any]]) -> Iterator[Stored]:
         for each in map(Stored._make, found):
@@ -209,7 +198,7 @@ class Database(Connections):
             yield each
 
     def check(self, document: Sequence[Any]) -> None:
-        """Verify the fields of a `Listed` against its checksum.
+        """Verify the fields of a `Stored` without its text against its checksum.
 
         Raises:
             CorruptIndexError: If the document does not match its checksum.

@@ -14,7 +14,7 @@ import numpy as np
 
 from ragkit.errors import CorruptIndexError
 from ragkit.index.checksum import name_hashes
-from ragkit.index.database import Database, Listed, Stored, is_text
+from ragkit.index.database import Database, Stored, is_text
 from ragkit.index.snapshot import State
 from ragkit.records import Document
 
@@ -46,8 +46,8 @@ def known_ids(state: State, names: Sequence[str]) -> list[str]:
     return [name for name, known in zip(names, there.tolist(), strict=True) if known]
 
 
-def listed(database: Database, state: State) -> Iterator[Listed]:
-    """Yield all documents without their texts, inside a snapshot.
+def listed(database: Database, state: State) -> Iterator[Stored]:
+    """Yield all documents with an empty text, inside a snapshot.
 
     Raises:
         CorruptIndexError: If a document is missing or does not match its checksum.

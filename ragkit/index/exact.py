@@ -38,16 +38,11 @@ def nearest(
     doubt: Doubt | None = None,
     decimals: int | None = None,
 ) -> Found:
-    """Find the k nearest rows of each query.
+    """Find the k nearest rows of each query, k at least 1.
 
-    Args:
-        queries: f32[m, d].
-        vectors: f32 or f16[n, d].
-        k: Number of rows, at least 1.
-        euclidean: Whether the score is the negative squared distance; otherwise the inner product.
-        dead: bool[n], rows to exclude.
-        doubt: Maximum error of a float32 score; None to compute it from the vectors.
-        decimals: Number of decimals at which scores are compared; None to compare them as float32.
+    Scores of f32[m, d] and f32 or f16[n, d] are negative squared distances, or inner products.
+    ``dead``, bool[n], are rows to exclude; ``doubt`` is the maximum error of a float32 score, which is computed from
+    the vectors if it is None. Scores are compared at a number of decimals; as float32 if it is None.
 
     Returns:
         f32[m, k] scores, best first, and i64[m, k] rows; ties in the order of rows. Padded with -inf and -1 if there

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import RagkitWarning
 from ragkit.index.exact import Found, in_order, merged, nearest
-from ragkit.index.gpu_cards import Card, FaissCard, Kind
-from ragkit.index.gpu_worker import Worker
+from ragkit.index.gpu_cards import Card, FaissCard, Kind, Worker
 from ragkit.pairwise import candidate_scores
 
 _SCRATCH = 1536 * 2**20  # bytes that FAISS reserves for itself on a GPU

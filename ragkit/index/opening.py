@@ -49,10 +49,7 @@ def create_store(
             raise InvalidInputError(f"{path} holds an index already; open it, or give exist_ok=True")
         store, opened = open_store(path, embedder=embedder, device=device, read_only=False)
         asked: dict[str, object] = {"metric": metric, "dtype": dtype, "factory": factory}
-        if dim is not None:
-            asked["dim"] = dim
-        if embedder is None:  # `open_store` has compared any other embedder
-            asked["embedder"] = None
+        asked |= ({} if dim is None else {"dim": dim}) | ({"embedder": None} if embedder is None else {})
         _check_made_alike(store, asked)
         return store, opened
     loaded = None if embedder is None else load_embedder(embedder)
@@ -118,13 +115,12 @@ def _new_folder(path: str | Path | None) -> Path:
 
 def _check_made_alike(store: Store, asked: Mapping[str, object]) -> None:
     """Close and reject a store that was created with other arguments."""
-    made: Mapping[str, object] = {**store.state.facts}
-    for name, value in asked.items():
-        if value != made[name]:
+    for name, made in store.state.facts.items():
+        if asked.get(name, made) != made:
             store.close()
+            how = "open it, or make another"
             raise InvalidInputError(
-                f"{store.folder} holds an index made with {name}={made[name]!r}, not {value!r}; open it, or make "
-                "another"
+                f"{store.folder} holds an index made with {name}={made!r}, not {asked[name]!r}; {how}"
             )
 
 

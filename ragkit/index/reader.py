@@ -15,9 +15,8 @@ from ragkit.index.documents import Found, RecentDocuments, by_ids
 from ragkit.index.exact import GATHER, merged, nearest
 from ragkit.index.exact import Found as Nearest
 from ragkit.index.filters import Filters
-from ragkit.index.integrity import problems
+from ragkit.index.inspection import IndexStats, problems, stats_of
 from ragkit.index.snapshot import State
-from ragkit.index.stats import IndexStats, stats_of
 from ragkit.index.store import Store
 from ragkit.index.text_search import Ranked, TextSearch
 from ragkit.index.vectors import checked_vectors
@@ -39,7 +38,7 @@ class IndexReader(TextSearch):
     def __init__(self, store: Store, embedder: Embedder | None) -> None:
         """Read from a store."""
         self.path, self.embedder = store.folder, embedder
-        self._store = store
+        self._store, self._metric = store, store.state.facts["metric"]
         self._filters = Filters(store.database)
         self._recent = RecentDocuments(store.database)
 
@@ -52,11 +51,6 @@ class IndexReader(TextSearch):
     def version(self) -> int:
         """Number of the last commit seen; it increases with every change."""
         return self._store.state.facts["version"]
-
-    @property
-    @override
-    def _metric(self) -> str:
-        return self._store.state.facts["metric"]
 
     def __len__(self) -> int:
         return self._store.state.live
@@ -71,12 +65,8 @@ class IndexReader(TextSearch):
         self._store.refresh()
 
     def stats(self) -> IndexStats:
-        """Return the size and settings of the index.
-
-        Returns:
-            The state of the last commit.
-        """
-        return stats_of(self._store)
+        """Return the size and settings of the index at the last commit."""
+        return stats_of(self.path, self._store.state)
 
     def verify(self) -> None:
         """Verify every checksum and the consistency of all parts.
@@ -92,14 +82,7 @@ class IndexReader(TextSearch):
     # -- by id and by key ----------------------------------------------------------------------------------------------
 
     def get(self, ids: Collection[str]) -> list[Document]:
-        """Read documents by id.
-
-        Args:
-            ids: Their ids; unknown ids are ignored.
-
-        Returns:
-            The documents, in the order of the ids.
-        """
+        """Return the documents with some ids, in the order of the ids; unknown ids are ignored."""
         names = checked_texts("ids", ids)
         with self._store.reading() as state:
             found = by_ids(self._store.database, state, dict.fromkeys(names))
@@ -107,29 +90,16 @@ class IndexReader(TextSearch):
         return [Document(each.text, id=each.id, metadata=json.loads(each.metadata) or None) for each in read]
 
     def get_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> list[Document | None]:
-        """Read documents by the keys that `search_vectors` returns.
-
-        Args:
-            keys: Any number of keys; -1 means no document.
-
-        Returns:
-            The document of each key; None for -1 and for documents removed since.
-        """
+        """Return the document of each key of `search_vectors`; None for -1 and for documents removed since."""
         asked = np.asarray(keys, dtype=np.int64).ravel().tolist()
         with self._store.reading() as state:
             found = self._recent.of_commit(state, set(asked))
         return [found[key].fresh() if key in found else None for key in asked]
 
     def keys(self, where: Where | None = None) -> NDArray[np.int64]:
-        """Return the keys of all documents, or of those that match a filter, for `get_by_keys`.
+        """Return the keys of all documents, or of those that match a filter on metadata, i64[n], ascending.
 
         Keys are never reused: a document whose text is replaced gets a new one.
-
-        Args:
-            where: A filter on metadata.
-
-        Returns:
-            i64[n], ascending.
         """
         with self._store.reading() as state:
             if where is not None:
@@ -138,14 +108,7 @@ class IndexReader(TextSearch):
             return keys.copy() if state.dead is None else keys[~state.dead]
 
     def get_vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
-        """Read the vectors of documents.
-
-        Args:
-            ids: Their ids.
-
-        Returns:
-            f32[n, dim], with zeros for unknown ids.
-        """
+        """Return the vectors of documents by their ids, f32[n, dim], with zeros for unknown ids."""
         names = checked_texts("ids", ids)
         with self._store.reading() as state:
             found = by_ids(self._store.database, state, dict.fromkeys(names))
@@ -153,13 +116,9 @@ class IndexReader(TextSearch):
             return _vectors(state, rows)
 
     def get_vectors_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-        """Read vectors by the keys that `search_vectors` returns.
+        """Return the vectors of n keys that `search_vectors` returns, f32[n, dim] as stored.
 
-        Args:
-            keys: n keys.
-
-        Returns:
-            f32[n, dim] as stored; zeros for -1 and for removed documents after compaction.
+        They are zeros for -1, and for removed documents after compaction.
         """
         asked = np.asarray(keys, dtype=np.int64).ravel()
         with self._store.reading() as state:

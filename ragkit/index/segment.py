@@ -119,7 +119,8 @@ class Segment:
 
         allowed = None if barred is None else np.packbits(~barred, bitorder="little")  # alive while FAISS reads it
         selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)  # type: ignore[call-arg, arg-type]
-        scores, rows = self.index.search(queries, k, params=self._parameters(selector))
+        given = dict(self.settings) | ({} if selector is None else {"sel": selector})
+        scores, rows = self.index.search(queries, k, params=_parameters(self.index, given) if given else None)
         scores = np.where(rows < 0, -np.inf, -scores if self.index.metric_type == faiss.METRIC_L2 else scores)
         return scores.astype(np.float32), rows
 
@@ -175,23 +176,6 @@ class Segment:
         most = int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 4096
         steps = [min(2**step, most) for step in range((most - 1).bit_length() + 1)]
         return [{name: step} for name in _defaults(self.index) for step in steps] or [{}]
-
-    def _parameters(self, selector: object) -> object:
-        import faiss
-
-        given: dict[str, object] = dict(self.settings) | ({"sel": selector} if selector is not None else {})
-        if not given:
-            return None
-        # FAISS misreads parameters of the wrong type, so their type must match the index.
-        inner = faiss.downcast_index(self.index)
-        kinds = ((faiss.IndexIVF, faiss.SearchParametersIVF), (faiss.IndexHNSW, faiss.SearchParametersHNSW))  # type: ignore[attr-defined]
-        for kind, parameters in kinds:
-            if isinstance(inner, kind):
-                return parameters(**given)
-        if isinstance(inner, faiss.IndexPreTransform):
-            nested = Segment(faiss.downcast_index(inner.index), self.rows, self.factory, self.settings)
-            return faiss.SearchParametersPreTransform(index_params=nested._parameters(selector))  # type: ignore[call-arg]
-        return faiss.SearchParameters(**given)
 
 
 class SegmentFile:
@@ -251,6 +235,20 @@ def _inner(index: Any) -> Any:
 
     inner = faiss.downcast_index(index)
     return _inner(inner.index) if isinstance(inner, faiss.IndexPreTransform) else inner
+
+
+def _parameters(index: Any, given: dict[str, Any]) -> object:
+    """Return search parameters of the type of the index, as FAISS misreads those of another type."""
+    import faiss
+
+    inner = faiss.downcast_index(index)
+    if isinstance(inner, faiss.IndexPreTransform):
+        return faiss.SearchParametersPreTransform(index_params=_parameters(inner.index, given))  # type: ignore[call-arg]
+    if isinstance(inner, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(**given)
+    if isinstance(inner, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(**given)  # type: ignore[attr-defined]
+    return faiss.SearchParameters(**given)
 
 
 def _defaults(index: Any) -> dict[str, int]:

@@ -49,7 +49,7 @@ class ShardedIndex(TextSearch):
         """
         if not shards:
             raise InvalidInputError("`shards` is empty; give at least one index")
-        self.shards, self.embedder = tuple(shards), shards[0].embedder
+        self.shards, self.embedder, self._metric = tuple(shards), shards[0].embedder, shards[0]._metric
         for name in ("metric", "dim", "fingerprint"):
             values = [each._store.state.facts[name] for each in self.shards]
             for each, value in zip(self.shards, values, strict=True):
@@ -61,14 +61,9 @@ class ShardedIndex(TextSearch):
 
     @classmethod
     def open(cls, paths: Iterable[str | Path], *, embedder: str | Embedder | None = None) -> Self:
-        """Open folders for reading.
+        """Return an index of several folders, in the order of their documents, opened for reading.
 
-        Args:
-            paths: Folders of indexes, in the order of their documents.
-            embedder: An embedder to use instead of the one named in the indexes; it must produce the same vectors.
-
-        Returns:
-            The index.
+        An embedder is used instead of the one named in the indexes; it must produce the same vectors.
 
         Raises:
             InvalidInputError: If a folder contains no index, or if the indexes are not compatible.
@@ -87,11 +82,6 @@ class ShardedIndex(TextSearch):
 
     def __len__(self) -> int:
         return sum(map(len, self.shards))
-
-    @property
-    @override
-    def _metric(self) -> str:
-        return self.shards[0]._metric
 
     @override
     def _nearest(self, vectors: NDArray[np.float32], k: int, where: Where | None) -> Iterator[list[Ranked]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Self, overload
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError
 from ragkit.index.document_inputs import checked_texts
 from ragkit.protocols import Embedder
-from ragkit.records import Hit, Metadata, span_of
+from ragkit.records import Document, Hit, Metadata, span_of
 from ragkit.where import Where
 
 
@@ -33,11 +33,7 @@ class TextSearch(ABC):
     """
 
     embedder: Embedder | None
-
-    @property
-    @abstractmethod
-    def _metric(self) -> str:
-        """Return the metric of the scores."""
+    _metric: str  # of the scores
 
     @abstractmethod
     def _nearest(self, vectors: NDArray[np.float32], k: int, where: Where | None) -> Iterable[Iterable[Ranked]]:
@@ -83,17 +79,20 @@ class TextSearch(ABC):
             raise InvalidInputError("this index has no embedder; use `search_vectors`")
         asked = checked_texts("queries", queries)
         vectors = self.embedder.embed_queries(asked) if asked else np.zeros((0, self.embedder.dim), dtype=np.float32)
-        found, metric = self._nearest(vectors, k, where), self._metric
-        return [[_hit(each, rank, metric) for rank, each in enumerate(row, 1)] for row in found]
+        return [
+            [hit_of(each, each.score, rank, {self._metric: each.score}) for rank, each in enumerate(row, 1)]
+            for row in self._nearest(vectors, k, where)
+        ]
 
 
-def _hit(found: Ranked, rank: int, metric: str) -> Hit:
+def hit_of(document: Document | Ranked, score: float, rank: int, why: Mapping[str, object]) -> Hit:
+    """Convert a document to a hit, whose span comes from the metadata."""
     return Hit(
-        id=found.id,
-        score=found.score,
+        id=document.id or "",
+        score=score,
         rank=rank,
-        text=found.text,
-        metadata=found.metadata,
-        span=span_of(found.metadata),
-        why={metric: found.score},
+        text=document.text,
+        metadata=document.metadata,
+        span=span_of(document.metadata),
+        why=why,
     )

@@ -11,8 +11,10 @@ from typing import overload
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
+from ragkit.index.document_inputs import checked_texts
+from ragkit.index.text_search import hit_of as hit_of
 from ragkit.protocols import Retriever
-from ragkit.records import Document, Hit, span_of
+from ragkit.records import Hit
 from ragkit.where import Where as Where
 from ragkit.where import parse_where
 
@@ -118,28 +120,7 @@ def checked_queries(queries: object, k: object, where: object) -> list[str]:
         raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
     if where is not None:
         parse_where(where)  # type: ignore[arg-type]
-    if isinstance(queries, str):
-        return [queries]
-    if not isinstance(queries, Iterable):
-        raise InvalidInputError(f"`queries` must be a text or a sequence of texts, got {type(queries).__name__}")
-    batch = list(queries)
-    for place, query in enumerate(batch):
-        if not isinstance(query, str):
-            raise InvalidInputError(f"`queries[{place}]` must be a text, got {type(query).__name__}")
-    return batch
-
-
-def hit_of(document: Document, score: float, rank: int, why: Mapping[str, object]) -> Hit:
-    """Convert a document to a hit, whose span comes from the metadata."""
-    return Hit(
-        id=document.id or "",
-        score=score,
-        rank=rank,
-        text=document.text,
-        metadata=document.metadata,
-        span=span_of(document.metadata),
-        why=why,
-    )
+    return [queries] if isinstance(queries, str) else checked_texts("queries", queries)
 
 
 def ranked(hits: Iterable[tuple[Hit, float, Mapping[str, object]]]) -> list[Hit]:

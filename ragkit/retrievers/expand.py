@@ -53,14 +53,13 @@ class ExpandingRetriever(RefiningRetriever):
     ) -> list[Hit]:
         kept: list[Hit] = []
         for hit in hits:
-            source = (hit.metadata or {}).get("source"), (hit.metadata or {}).get("row")
+            source = _source(hit)
             if hit.span is None or not isinstance(source[0], str):
                 kept.append(hit)
                 continue
             if source not in pieces:
                 pieces[source] = self._pieces(source, where)
-            wide = self._with_neighbours(hit, pieces[source])
-            kept = _with(kept, wide)
+            kept = _with(kept, self._with_neighbours(hit, pieces[source]))
         return ranked((hit, hit.score, {}) for hit in kept)
 
     def _pieces(self, source: tuple[object, object], where: Where | None) -> list[Document]:
@@ -121,12 +120,14 @@ def _joined(hit: Hit, parts: Sequence[Hit]) -> Hit:
 
 
 def _overlap(one: Hit, other: Hit) -> bool:
-    if other.span is None or any((one.metadata or {}).get(key) != (other.metadata or {}).get(key) for key in _SOURCE):
+    if other.span is None or _source(one) != _source(other):
         return False
     return _span(one)[0] <= _span(other)[1] and _span(other)[0] <= _span(one)[1]
 
 
-_SOURCE = ("source", "row")
+def _source(hit: Hit) -> tuple[object, object]:
+    metadata = hit.metadata or {}
+    return metadata.get("source"), metadata.get("row")
 
 
 def _span(hit: Hit) -> tuple[int, int]:

@@ -33,9 +33,6 @@ class MemoryDocuments:
         self._lock = RLock()
         self.add(documents)
 
-    def __len__(self) -> int:
-        return len(self._documents)
-
     def add(self, documents: Iterable[AnyDocument]) -> list[str]:
         """Return the ids of documents after adding them and replacing those with the same id.
 

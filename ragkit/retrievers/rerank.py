@@ -94,7 +94,7 @@ def load_reranker(reranker: object) -> Reranker:
     if isinstance(reranker, LanguageModel):
         return QueryLikelihood(reranker)
     if hasattr(reranker, "predict"):
-        return _Predicting(reranker)
+        return _predicting(reranker)
     if callable(reranker):
         return cast("Reranker", reranker)
     raise InvalidInputError(f"`reranker` must be a spec, a language model or a function, got {type(reranker).__name__}")
@@ -106,7 +106,7 @@ def load_cross_encoder(source: str) -> Reranker:
     from sentence_transformers import CrossEncoder
 
     with quiet_transformers():
-        return _Predicting(CrossEncoder(source))
+        return _predicting(CrossEncoder(source))
 
 
 class QueryLikelihood:
@@ -181,12 +181,11 @@ def _of_each(embedder: TokenEmbedder, texts: Sequence[str]) -> dict[str, NDArray
     return dict(zip(different, embedder.embed_tokens(different), strict=True))
 
 
-class _Predicting:
-    """A cross-encoder of sentence-transformers, or any object with its method ``predict``."""
+def _predicting(model: Any) -> Reranker:
+    """Return the reranker of a cross-encoder of sentence-transformers, or of any object with its method ``predict``."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def __call__(self, queries: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
+    def scores(queries: Sequence[str], texts: Sequence[str], /) -> NDArray[np.float64]:
         pairs = list(zip(queries, texts, strict=True))
-        return np.asarray(self.model.predict(pairs, show_progress_bar=False), dtype=np.float64).reshape(len(pairs))
+        return np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64).reshape(len(pairs))
+
+    return scores

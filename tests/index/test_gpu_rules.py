@@ -13,8 +13,7 @@ from ragkit import Document, Index
 from ragkit.errors import InvalidInputError, RagkitWarning, RecallWarning
 from ragkit.index import gpu, gpu_cards, store
 from ragkit.index.gpu import Gpus, Plan, plan
-from ragkit.index.gpu_cards import card_numbers
-from ragkit.index.gpu_worker import Worker
+from ragkit.index.gpu_cards import Worker, card_numbers
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(3000, 16)).astype(np.float32)

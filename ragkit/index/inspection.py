@@ -1,8 +1,10 @@
-"""Integrity checks of an index: every checksum, and the consistency of its parts."""
+"""The size, the settings and the integrity of an index."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ragkit.errors import CorruptIndexError
@@ -12,6 +14,60 @@ from ragkit.index.database import Database
 from ragkit.index.field_values import value_sums, values_of
 from ragkit.index.segment import Segment
 from ragkit.index.snapshot import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStats:
+    """The size and search settings of an index.
+
+    Attributes:
+        documents: Number of documents that can be found.
+        rows: Number of stored vectors, including those of removed documents.
+        dim: Vector length.
+        dtype: Data type of the stored vectors.
+        metric: ``"cosine"``, ``"ip"`` or ``"l2"``.
+        embedder: The embedder of texts; None if the index only accepts vectors.
+        bytes: Bytes on disk.
+        factory: Factory string of the approximate part; ``"flat"`` if search is exact.
+        built: Number of rows in the approximate part; the rest is searched exactly.
+        tuned: Measured recall with its settings; None if `Index.tune` was not called.
+    """
+
+    documents: int
+    rows: int
+    dim: int
+    dtype: str
+    metric: str
+    embedder: str | None
+    bytes: int
+    factory: str
+    built: int
+    tuned: Mapping[str, float] | None
+
+
+def stats_of(folder: Path, state: State) -> IndexStats:
+    """Return the size and settings of a commit."""
+    facts, segment = state.facts, state.segment
+    return IndexStats(
+        documents=state.live,
+        rows=facts["rows"],
+        dim=facts["dim"],
+        dtype=facts["dtype"],
+        metric=facts["metric"],
+        embedder=facts["embedder"],
+        bytes=_bytes_of(folder),
+        factory=segment.factory if segment else "flat",
+        built=segment.rows if segment else 0,
+        tuned=facts["tuned"],
+    )
+
+
+def _bytes_of(folder: Path) -> int:
+    total = 0
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process may have compacted the index
+            total += path.stat().st_size
+    return total
 
 
 def problems(folder: Path, database: Database, state: State) -> list[str]:

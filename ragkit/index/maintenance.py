@@ -33,16 +33,9 @@ def compact(store: Store) -> None:
     live = np.arange(state.facts["rows"]) if state.dead is None else np.flatnonzero(~state.dead)
     facts = {**state.facts, "generation": state.facts["generation"] + 1, "rows": len(live)}
     old, new = files(store.folder, state.facts), files(store.folder, facts)
-    sums: dict[str, list[tuple[int, int]]] = {file.path.stem: [] for file in new}
     _remove(new)  # after a crash, these may be links to the files in use
     linked = state.dead is None and _linked(old, new, durable=store.durable)
-    for start in range(0, 0 if linked else len(live), _CHUNK):
-        part = live[start : start + _CHUNK]
-        for file, blocks in zip(new, state.blocks, strict=True):
-            values = blocks.take(part)
-            file.write(start, values, durable=store.durable)
-            sums[file.path.stem] += block_sums(values, start)
-        forget(state.vectors.all())
+    sums = {} if linked else _copied(store, live, new)
     vectors = state.vectors.all() if linked else cast("NDArray[np.floating]", new[0].view(len(live)))
     segment, told = _built(store, state, vectors, int(cast("int", facts["generation"])))
     tuned = state.facts["tuned"] if segment and state.facts["tuned"] else None
@@ -71,6 +64,19 @@ def compact(store: Store) -> None:
     for path in store.folder.iterdir():
         if path.suffix in {".bin", ".faiss", ".partial"} and kept not in path.name:
             path.unlink()
+
+
+def _copied(store: Store, live: NDArray[np.int64], new: Sequence[ArrayFile]) -> dict[str, list[tuple[int, int]]]:
+    """Write rows into new files and return the checksums of their blocks."""
+    sums: dict[str, list[tuple[int, int]]] = {file.path.stem: [] for file in new}
+    for start in range(0, len(live), _CHUNK):
+        part = live[start : start + _CHUNK]
+        for file, blocks in zip(new, store.state.blocks, strict=True):
+            values = blocks.take(part)
+            file.write(start, values, durable=store.durable)
+            sums[file.path.stem] += block_sums(values, start)
+        forget(store.state.vectors.all())
+    return sums
 
 
 def _linked(old: Sequence[ArrayFile], new: Sequence[ArrayFile], *, durable: bool) -> bool:

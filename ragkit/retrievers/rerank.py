@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.embedders import load_embedder
+from ragkit.embedders.foreign_folders import checked_source, loading
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.extras import require
 from ragkit.progress import quiet_transformers
@@ -103,10 +104,11 @@ def load_reranker(reranker: object) -> Reranker:
 def load_cross_encoder(source: str) -> Reranker:
     """Load a cross-encoder of sentence-transformers from a hub id or a folder."""
     require("sentence_transformers")
+    folder, revision = checked_source(source, organization="cross-encoder")
     from sentence_transformers import CrossEncoder
 
-    with quiet_transformers():
-        return _predicting(CrossEncoder(source))
+    with loading(source), quiet_transformers():
+        return _predicting(CrossEncoder(folder, revision=revision))
 
 
 class QueryLikelihood:

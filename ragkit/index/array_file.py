@@ -18,6 +18,7 @@ from ragkit.errors import CorruptIndexError
 from ragkit.files import sync
 from ragkit.index.checksum import checksum
 from ragkit.index.database import Database
+from ragkit.index.own_files import check_regular, open_own
 
 BLOCK = 1024  # rows that share a checksum
 T = TypeVar("T", bound=np.generic)
@@ -39,16 +40,19 @@ class ArrayFile:
         """
         if not rows:
             return np.zeros((0, *self.shape), dtype=self.dtype)
-        size = self.path.stat().st_size if self.path.is_file() else 0
-        if size < rows * self.width:
-            raise CorruptIndexError(self.path, f"it has {size} bytes, but its {rows} rows take {rows * self.width}")
-        # A plain array is faster to index than a memmap.
-        return np.asarray(np.memmap(self.path, dtype=self.dtype, mode="r", shape=(rows, *self.shape)))
+        if not check_regular(self.path):
+            raise CorruptIndexError(self.path, f"it does not exist, but has {rows} rows")
+        with open(open_own(self.path, os.O_RDONLY), "rb") as file:  # noqa: PTH123 - a descriptor
+            size = os.fstat(file.fileno()).st_size
+            if size < rows * self.width:
+                raise CorruptIndexError(self.path, f"it has {size} bytes, but its {rows} rows take {rows * self.width}")
+            # A plain array is faster to index than a memmap.
+            return np.asarray(np.memmap(file, dtype=self.dtype, mode="r", shape=(rows, *self.shape)))
 
     def write(self, start: int, values: NDArray[np.generic], *, durable: bool = True) -> None:
         """Write rows at index ``start``, remove all later rows, and wait until they are on disk."""
         content = as_bytes(values.astype(self.dtype, copy=False))
-        with self.path.open("r+b" if self.path.exists() else "w+b") as file:
+        with open(open_own(self.path, os.O_RDWR | os.O_CREAT), "r+b") as file:  # noqa: PTH123 - a descriptor
             file.truncate(start * self.width)  # remove rows left by a crash
             file.seek(start * self.width)
             file.write(content)
@@ -70,8 +74,9 @@ class ArrayFile:
 
     def cut(self, rows: int) -> None:
         """Truncate the file to the first rows."""
-        if self.path.is_file() and self.path.stat().st_size > rows * self.width:
-            os.truncate(self.path, rows * self.width)
+        if check_regular(self.path) and self.path.stat().st_size > rows * self.width:
+            with open(open_own(self.path, os.O_RDWR), "r+b") as file:  # noqa: PTH123 - a descriptor
+                file.truncate(rows * self.width)
 
 
 class Blocks(Generic[T]):
@@ -90,6 +95,10 @@ class Blocks(Generic[T]):
         whole = earlier.rows // BLOCK if earlier else 0  # blocks without rows added since
         found = dict(database.blocks(file.path.stem, whole))
         later = range(whole, -(-rows // BLOCK))
+        if len(found) < len(later):
+            raise CorruptIndexError(
+                database.path, f"{len(later) - len(found)} checksums of {file.path.name} are missing"
+            )
         try:
             self._sums = np.array([found.get(block, -1) for block in later], dtype=np.int64)
         except (TypeError, ValueError, OverflowError) as error:
@@ -134,6 +143,8 @@ class Blocks(Generic[T]):
 
     def take(self, rows: NDArray[np.integer]) -> NDArray[T]:
         """Return rows by index, int[...]; -1 is the last row, as in NumPy."""
+        if rows.size and not -self.rows <= rows.min() <= rows.max() < self.rows:
+            raise CorruptIndexError(self.path, f"it has {self.rows} rows, but row {rows.max()} is referred to")
         if not self._all_read:
             blocks = np.unique((rows if rows.size and rows.min() >= 0 else rows % max(1, self.rows)) // BLOCK)
             self._check(blocks[self._unread[blocks]].tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from weakref import WeakSet
 
 from ragkit.errors import CorruptIndexError, InvalidInputError, RagkitError
 from ragkit.forks import outlive
+from ragkit.index.own_files import check_regular, open_own
 
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter if SQLite quotes damaged names
 _OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -67,6 +69,23 @@ class Connections:
         return held
 
     def _connect(self) -> sqlite3.Connection:
+        for suffix in ("", "-wal", "-shm"):
+            check_regular(self.path.with_name(self.path.name + suffix))
+        journal = self.path.with_name(f"{self.path.name}-journal")
+        if os.path.lexists(journal):  # an index never has one, and SQLite would remove a file that it names
+            raise CorruptIndexError(journal, "an index has no such file; remove it")
+        opened = self._configured()
+        try:
+            self._check_schema(opened)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
+        """Check what a new connection sees, before any table is read."""
+
+    def _configured(self) -> sqlite3.Connection:
         if self._read_only:
             opened = self._try("mode=ro")
             try:
@@ -75,14 +94,24 @@ class Connections:
                 opened.close()
                 opened = self._try("mode=ro&immutable=1")
         else:
-            opened = self._try("mode=rwc")
+            os.close(open_own(self.path, os.O_RDWR | os.O_CREAT))  # with permissions for the owner only
+            opened = self._try("mode=rw")
             opened.execute("PRAGMA journal_mode = WAL")
             opened.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
         return opened
 
     def _try(self, options: str) -> sqlite3.Connection:
         uri = f"{self.path.as_uri()}?{options}"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+        opened = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+        # The file may come from someone else: nothing that its schema names is called, and damage is looked for.
+        opened.execute("PRAGMA trusted_schema = OFF")
+        opened.execute("PRAGMA cell_size_check = ON")
+        opened.execute("PRAGMA mmap_size = 0")
+        opened.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        opened.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 0)
+        if sys.version_info >= (3, 12):
+            opened.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)  # noqa: FBT003 - positional only
+        return opened
 
     def close(self) -> None:
         """Close all connections; the last one merges the write-ahead log into the file."""

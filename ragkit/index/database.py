@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -11,10 +12,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from typing_extensions import override
+
 from ragkit.errors import CorruptIndexError, IntegrityError
 from ragkit.index.checksum import BITS, checksum
 from ragkit.index.connections import DAMAGE, Connections
 from ragkit.index.field_values import value_sums, values_of
+from ragkit.text import shown
 
 FORMAT = 2  # 1: ragkit 0.1
 NAME = "index.sqlite"
@@ -31,7 +35,10 @@ CREATE TABLE facts (document INTEGER NOT NULL, field TEXT NOT NULL, kind TEXT NO
 CREATE INDEX facts_by_value ON facts (field, kind, value, document);
 CREATE INDEX facts_by_document ON facts (document);
 """
+_TABLES = {found[1]: found[0] for found in re.finditer(r"CREATE TABLE (\w+) .*?(?=;)", " ".join(_SCHEMA.split()))}
+_INDEX = re.compile(r"|CREATE INDEX \w+ ON \w+ \([\w, ]+\)")  # without expressions; SQLite's own have no SQL
 AT_ONCE = 5000  # values bound per statement
+_TYPES = (int, str, int, bytes, int, str)  # of a document without its text
 _TOGETHER = 50  # rows inserted per statement, in 75% of the time of single inserts
 
 
@@ -64,11 +71,11 @@ def _checksum(key: int, name: str, row: int, digest: bytes, metadata: str) -> in
 
 def is_bare(folder: Path) -> bool:
     """Return whether a database has no tables, because its creation was interrupted before the first commit."""
-    try:
-        with closing(sqlite3.connect(folder / NAME)) as connection:
-            return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
-    except DAMAGE:
-        return False
+    with closing(Database(folder, read_only=True)) as database:
+        try:
+            return database.connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+        except (IntegrityError, *DAMAGE):
+            return False
 
 
 def is_text(name: str) -> bool:
@@ -86,6 +93,26 @@ class Database(Connections):
     def __init__(self, folder: Path, *, read_only: bool, durable: bool = True) -> None:
         """Set the folder of the index; see `Connections` for the other arguments."""
         super().__init__(folder / NAME, read_only=read_only, durable=durable)
+
+    @override
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
+        """Reject views, triggers, virtual tables and other tables, in which queries would run foreign SQL."""
+        found = connection.execute("SELECT type, name, CAST(coalesce(sql, '') AS TEXT) FROM sqlite_master").fetchall()
+        tables = {name: " ".join(sql.split()) for kind, name, sql in found if kind == "table"}
+        plain = (kind == "table" or (kind == "index" and _INDEX.fullmatch(sql)) for kind, _, sql in found)
+        if found and not (tables == _TABLES and all(plain)):
+            if tables.get("facts_of_index") == _TABLES["facts_of_index"]:
+                self._check_format(connection)
+            raise CorruptIndexError(self.path, "its tables are not those that ragkit creates")
+
+    def _check_format(self, connection: sqlite3.Connection) -> None:
+        row = connection.execute("SELECT value FROM facts_of_index WHERE name = 'format'").fetchone()
+        if row is None or row[0] != json.dumps(FORMAT):
+            raise IntegrityError(
+                f"{self.path} has format {shown(row and row[0])}, but this version of ragkit reads format {FORMAT}. An "
+                "index of format 1 was written by ragkit 0.1: create a new index and add its documents again "
+                "(`ragkit index build`). A later format requires a newer ragkit"
+            )
 
     # -- facts about the index as a whole ------------------------------------------------------------------------------
 
@@ -107,14 +134,9 @@ class Database(Connections):
         connection = self.connection
         try:
             found = {name: json.loads(value) for name, value in connection.execute("SELECT * FROM facts_of_index")}
-        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+        except (sqlite3.DatabaseError, ValueError, TypeError, RecursionError) as error:
             raise CorruptIndexError(self.path, str(error)) from error
-        if found.get("format") != FORMAT:
-            raise IntegrityError(
-                f"{self.path} has format {found.get('format')!r}, but this version of ragkit reads format {FORMAT}. An "
-                "index of format 1 was written by ragkit 0.1: create a new index and add its documents again "
-                "(`ragkit index build`). A later format requires a newer ragkit"
-            )
+        self._check_format(connection)
         return found
 
     def version(self) -> int:
@@ -204,12 +226,9 @@ class Database(Connections):
             CorruptIndexError: If the document does not match its checksum.
         """
         key, name, row, digest, told, metadata = document
-        try:
-            intact = _checksum(key, name, row, digest, metadata) == told
-        except (TypeError, UnicodeEncodeError):  # a corrupted byte can change the type of any value
-            intact = False
-        if not intact:
-            raise CorruptIndexError(self.path, f"document {name!r} is not what was written")
+        types = tuple(map(type, document))  # a corrupted byte can change the type of any value
+        if types != _TYPES or _checksum(key, name, row, digest, metadata) != told:
+            raise CorruptIndexError(self.path, f"document {shown(name)} is not what was written")
 
     # -- writing documents, inside a transaction -----------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ragkit.errors import InvalidInputError
 from ragkit.records import Document
+from ragkit.text import shown
 
 _TEXT = frozenset({str})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -44,7 +45,7 @@ def read_documents(batch: Sequence[object], first: int) -> list[Incoming]:
     Raises:
         InvalidInputError: If an item has another type, or if a part of it is invalid.
     """
-    given = [_parts(each, f"documents[{first + place}]") for place, each in enumerate(batch)]
+    given = [_checked_parts(each, f"documents[{first + place}]") for place, each in enumerate(batch)]
     metadata = _all_as_json([held for _, _, _, held in given], first)
     return [
         Incoming(_name(held, encoded) if own is None else own, text, held, blake2b(encoded, digest_size=16).digest())
@@ -67,6 +68,15 @@ def checked_texts(name: str, several: object) -> list[str]:
         if not isinstance(text, str):
             raise InvalidInputError(f"`{name}`[{place}] must be a text, got {type(text).__name__}")
     return texts
+
+
+def _checked_parts(given: object, where: str) -> tuple[str | None, str, bytes, dict[str, object]]:
+    try:
+        return _parts(given, where)
+    except InvalidInputError:
+        raise
+    except Exception as error:  # from a method of a class of the caller
+        raise InvalidInputError(f"{where} cannot be read ({type(error).__name__}); use plain values") from error
 
 
 def _parts(given: object, where: str) -> tuple[str | None, str, bytes, dict[str, object]]:
@@ -161,9 +171,11 @@ def check_values(value: object, place: str, depth: int = 0) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise InvalidInputError(f"{place} has the key {key!r}; metadata must be what JSON can hold: use text")
-            check_values(key, f"{place}: key {key!r}", depth)
-            check_values(inner, f"{place}[{key!r}]", depth + 1)
+                raise InvalidInputError(
+                    f"{place} has the key {shown(key)}; metadata must be what JSON can hold: use text"
+                )
+            check_values(key, f"{place}: key {shown(key)}", depth)
+            check_values(inner, f"{place}[{shown(key)}]", depth + 1)
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
             check_values(inner, f"{place}[{number}]", depth + 1)
@@ -187,5 +199,5 @@ def _flaw(value: object) -> str:
         except TypeError:
             return f"of type {type(value).__name__}"
         if not math.isfinite(number):
-            return repr(value)
+            return shown(value)
     return ""

@@ -15,6 +15,7 @@ import numpy as np
 from ragkit.errors import CorruptIndexError
 from ragkit.index.checksum import name_hashes
 from ragkit.index.database import Database, Stored, is_text
+from ragkit.index.field_values import metadata_of
 from ragkit.index.snapshot import State
 from ragkit.records import Document
 
@@ -69,7 +70,7 @@ class Found(NamedTuple):
     def fresh_metadata(self) -> dict[str, Any] | None:
         """Return metadata that the caller may change; None if there are none."""
         if self.plain is None:
-            parsed: dict[str, Any] = json.loads(self.stored.metadata)
+            parsed: dict[str, Any] = json.loads(self.stored.metadata)  # it was read before
             return parsed
         return dict(self.plain.metadata) if self.plain.metadata else None
 
@@ -122,6 +123,7 @@ class RecentDocuments:
 
 
 def _found(stored: Stored) -> Found:
+    metadata = metadata_of(stored.metadata, stored.key)
     if "[" in stored.metadata or "{" in stored.metadata[1:]:  # lists or mappings
         return Found(stored, None)
-    return Found(stored, Document(stored.text, stored.id, json.loads(stored.metadata) or None))
+    return Found(stored, Document(stored.text, stored.id, metadata or None))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragkit.errors import CorruptIndexError
+from ragkit.errors import IntegrityError
 from ragkit.index.checksum import name_hashes
 from ragkit.index.connections import DAMAGE
 from ragkit.index.database import Database
@@ -83,7 +83,7 @@ def problems(folder: Path, database: Database, state: State) -> list[str]:
     for check in checks:
         try:
             found.extend(check)
-        except (CorruptIndexError, FileNotFoundError, *DAMAGE) as error:
+        except (IntegrityError, FileNotFoundError, *DAMAGE) as error:
             found.append(str(error))
     return found
 
@@ -124,5 +124,6 @@ def _values(database: Database, state: State) -> Iterator[str]:
 def _segment(folder: Path, state: State) -> Iterator[str]:
     told = state.facts["segment"]
     if told is not None:
-        Segment.read(folder / f"segment-{state.facts['generation']}.faiss", told)
+        path = folder / f"segment-{state.facts['generation']}.faiss"
+        Segment.read(path, told, state.facts["dim"], euclidean=state.facts["metric"] == "l2")
     yield from ()

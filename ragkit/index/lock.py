@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ragkit.errors import IndexLockedError
 from ragkit.files import try_lock
+from ragkit.index.own_files import open_own
 
 
 class WriterLock:
@@ -24,7 +25,7 @@ class WriterLock:
             OSError: If the folder is not writable.
         """
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            file = open_own(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             hint = f"{error.strerror}; open the index with read_only=True to search it only"
             raise OSError(error.errno, hint, str(path)) from error

@@ -18,6 +18,7 @@ from ragkit.index.snapshot import State, files, rows_checksum
 from ragkit.index.store import Store
 from ragkit.index.vectors import checked_vectors
 from ragkit.pairwise import candidate_scores
+from ragkit.text import shown
 
 _CHUNK = 64 * BLOCK
 _QUERIES = 200
@@ -98,7 +99,7 @@ def tune(
     """Double the search effort until the recall is reached, then store the setting; see `Index.tune`."""
     if not 0 < target_recall <= 1 or type(k) is not int or k < 1:
         raise InvalidInputError(
-            f"`target_recall` must be above 0 and at most 1 and `k` at least 1, got {target_recall!r} and {k!r}"
+            f"`target_recall` must be above 0 and at most 1 and `k` at least 1, got {shown(target_recall)} and {shown(k)}"
         )
     state = store.state
     segment = state.segment

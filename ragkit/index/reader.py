@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from ragkit.index.document_inputs import checked_texts
 from ragkit.index.documents import Found, RecentDocuments, by_ids
 from ragkit.index.exact import GATHER, merged, nearest
 from ragkit.index.exact import Found as Nearest
+from ragkit.index.field_values import metadata_of
 from ragkit.index.filters import Filters
 from ragkit.index.inspection import IndexStats, problems, stats_of
 from ragkit.index.snapshot import State
@@ -22,8 +22,10 @@ from ragkit.index.text_search import Ranked, TextSearch
 from ragkit.index.vectors import checked_vectors
 from ragkit.protocols import Embedder
 from ragkit.records import Document
+from ragkit.text import shown
 from ragkit.where import Where
 
+_MOST_ROWS = 2**31 - 1
 _DECIMALS = 6  # approximate indexes add in a different order, so scores are compared at 1e-6
 
 
@@ -87,11 +89,11 @@ class IndexReader(TextSearch):
         with self._store.reading() as state:
             found = by_ids(self._store.database, state, dict.fromkeys(names))
         read = (found[name] for name in names if name in found)
-        return [Document(each.text, id=each.id, metadata=json.loads(each.metadata) or None) for each in read]
+        return [Document(each.text, id=each.id, metadata=metadata_of(each.metadata, each.key) or None) for each in read]
 
     def get_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> list[Document | None]:
         """Return the document of each key of `search_vectors`; None for -1 and for documents removed since."""
-        asked = np.asarray(keys, dtype=np.int64).ravel().tolist()
+        asked = _keys(keys).tolist()
         with self._store.reading() as state:
             found = self._recent.of_commit(state, set(asked))
         return [found[key].fresh() if key in found else None for key in asked]
@@ -120,7 +122,7 @@ class IndexReader(TextSearch):
 
         They are zeros for -1, and for removed documents after compaction.
         """
-        asked = np.asarray(keys, dtype=np.int64).ravel()
+        asked = _keys(keys)
         with self._store.reading() as state:
             return _vectors(state, state.rows_of_keys(asked))
 
@@ -158,6 +160,7 @@ class IndexReader(TextSearch):
             `get_by_keys`; padded with -inf and -1 if fewer documents match.
         """
         self._store.check_open()
+        k = _checked_k(k)
         vectors = checked_vectors(np.asarray(queries), "queries", self._store.state.facts)
         if where is None:
             return self._nearest_keys(self._store.state, vectors, k, None)
@@ -178,6 +181,7 @@ class IndexReader(TextSearch):
         store = self._store
         store.check_open()
         state, result = store.state, None
+        k = min(_checked_k(k), state.facts["rows"] + 1)  # more would only be padding
         vectors = checked_vectors(queries, "queries", state.facts)
         # Only the holder of the lock writes, so the state of this object is the last commit, and one statement reads
         # its documents. The search is repeated in a snapshot only if a commit was made in between.
@@ -194,8 +198,6 @@ class IndexReader(TextSearch):
 
     def _nearest_keys(self, state: State, vectors: NDArray[np.float32], k: int, where: Where | None) -> Nearest:
         """Return f32[m, k] scores and i64[m, k] keys, padded with -inf and -1."""
-        if type(k) is not int or k < 0:
-            raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
         matched = None if where is None else self._filters.rows(state, where)
         scores, rows = nearest_rows(state, vectors, k, matched)
         if not state.facts["rows"]:
@@ -235,6 +237,19 @@ def nearest_rows(state: State, queries: NDArray[np.float32], k: int, matched: ND
         scores, places = exact(state.vectors.since(built), None if barred is None else barred[built:])
         parts.append((scores, np.where(places < 0, -1, places + built)))
     return merged(parts, k, _DECIMALS)
+
+
+def _keys(keys: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    try:
+        return np.asarray(keys, dtype=np.int64).ravel()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"`keys` must be whole numbers as `search_vectors` returns them: {error}") from error
+
+
+def _checked_k(k: object) -> int:
+    if type(k) is not int or not 0 <= k < _MOST_ROWS:
+        raise InvalidInputError(f"`k` must be a whole number from 0 to {_MOST_ROWS}, got {shown(k)}")
+    return k
 
 
 def _vectors(state: State, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypedDict
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from typing_extensions import TypedDict
 from xxhash import xxh3_128
 
 from ragkit.errors import CorruptIndexError, InvalidInputError, RagkitWarning
 from ragkit.extras import require
 from ragkit.index.array_file import forget
 from ragkit.index.exact import Found
+from ragkit.index.own_files import open_own
+from ragkit.text import shown
 
 FLAT_UP_TO = 200_000  # rows up to which "auto" chooses exact search, which is then fast enough
 _A_LIST, _LEAST, _ENOUGH = 256, 64, 2**20  # training vectors: most per list; minimum per list and in total
 _CHUNK = 65_536
 _READ = 2**20
 _LIMIT = Lock()
+_FACTORY, _LONGEST = re.compile(r"[\w,()+-]+", re.ASCII), 100
+_MOST_LISTS, _MOST_LINKS, _LARGEST = 2**20, 1024, 2**29  # of lists, of links of a vector, and of numbers in a table
 
 
 def choose_factory(factory: str, rows: int, *, dtype: str = "float32") -> str | None:
@@ -39,7 +46,7 @@ def choose_factory(factory: str, rows: int, *, dtype: str = "float32") -> str | 
     return None if factory.lower() in {"flat", "cagra"} else factory
 
 
-def check_factory(factory: str, dim: int, *, euclidean: bool) -> None:
+def check_factory(factory: object, dim: int, *, euclidean: bool) -> None:
     """Check that FAISS can build an index, before documents are added.
 
     Raises:
@@ -49,12 +56,29 @@ def check_factory(factory: str, dim: int, *, euclidean: bool) -> None:
 
     if str(factory).lower() in {"auto", "flat", "cagra"}:
         return
+    kinds = f'`factory` must be "auto", "flat", "cagra" or what FAISS can build over vectors of {dim}'
+    if not isinstance(factory, str) or not _is_moderate(factory, dim):
+        raise InvalidInputError(f"{kinds} without gigabytes of tables, got {shown(factory)}")
     try:
         faiss.index_factory(dim, factory, faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT)
     except (RuntimeError, TypeError) as error:
-        raise InvalidInputError(
-            f'`factory` must be "auto", "flat", "cagra" or what FAISS can build over vectors of {dim}, got {factory!r}'
-        ) from error
+        raise InvalidInputError(f"{kinds}, got {shown(factory)}") from error
+
+
+def _is_moderate(factory: str, dim: int) -> bool:
+    """Return whether the tables of an index, which FAISS allocates before it has vectors, take a moderate size."""
+    if len(factory) > _LONGEST or not _FACTORY.fullmatch(factory):
+        return False
+    numbers = [int(number) for number in re.findall(r"\d+", factory)]
+    links = [int(number) for number in re.findall(r"(?:HNSW|NSG|NNDescent)\D*(\d+)", factory)]
+    sizes = [dim * max(dim, *numbers, 0)] if re.search("PCA|OPQ|ITQ|RR", factory) else [0]
+    for count, second, bits in re.findall(r"(\d+)(?:x(\d+))?x(\d+)", factory):
+        many = int(count) * int(second or 1)
+        sizes.append(many * dim << min(int(bits), 40))  # the codebooks of a quantizer
+        if "IMI" in factory:
+            sizes.append(1 << min(many * int(bits), 40))  # the lists of an inverted multi-index
+    counts = 0 < min(numbers, default=1) <= max(numbers, default=1) <= _MOST_LISTS
+    return counts and max(links, default=0) <= _MOST_LINKS and max(sizes) <= _LARGEST
 
 
 class SegmentFacts(TypedDict):
@@ -62,9 +86,9 @@ class SegmentFacts(TypedDict):
 
     file: str
     checksum: str
-    rows: int
+    rows: Annotated[int, Field(ge=1, lt=2**40)]
     factory: str
-    settings: dict[str, int]
+    settings: dict[Annotated[str, Field(pattern="^(nprobe|efSearch)$")], Annotated[int, Field(ge=1, lt=2**31)]]
 
 
 @dataclass(frozen=True)
@@ -87,6 +111,7 @@ class Segment:
         import faiss
 
         n, d = vectors.shape
+        check_factory(factory, d, euclidean=euclidean)  # of a folder that may come from someone else
         metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
         try:
             index = faiss.index_factory(d, factory, metric)
@@ -137,6 +162,8 @@ class Segment:
         import faiss
 
         partial = path.with_name(path.name + ".partial")
+        partial.unlink(missing_ok=True)
+        os.close(open_own(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL))  # FAISS opens it by name
         try:
             faiss.write_index(self.index, str(partial))  # serialising in memory first would double the memory
         except RuntimeError as error:
@@ -144,12 +171,13 @@ class Segment:
             raise OSError(f"{partial} cannot be written: {error}") from error
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        digest = _checksum(partial)
+            file.seek(0)
+            digest = _checksum(file)
         partial.replace(path)
         return digest
 
     @classmethod
-    def read(cls, path: Path, told: SegmentFacts) -> Segment:
+    def read(cls, path: Path, told: SegmentFacts, dim: int, *, euclidean: bool) -> Segment:
         """Return an index that `write` wrote, from its file and its record in the database.
 
         Raises:
@@ -158,14 +186,17 @@ class Segment:
         """
         require("faiss")
 
-        if _checksum(path) != told["checksum"]:
-            raise CorruptIndexError(path, "it is not the file that was written")
-        with _limited(path.stat().st_size):
-            import faiss
+        import faiss
 
-            index = faiss.read_index(str(path))
-        if index.ntotal != told["rows"]:
-            raise CorruptIndexError(path, f"it holds {index.ntotal} rows instead of {told['rows']}")
+        with open(open_own(path, os.O_RDONLY), "rb") as file:  # noqa: PTH123 - a descriptor
+            size = os.fstat(file.fileno()).st_size
+            if _checksum(file) != told["checksum"]:
+                raise CorruptIndexError(path, "it is not the file that was written")
+            with _limited(size):
+                index = faiss.read_index(f"/dev/fd/{file.fileno()}")  # the file that was verified, whatever its name is
+        metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
+        if (index.ntotal, index.d, index.metric_type) != (told["rows"], dim, metric):
+            raise CorruptIndexError(path, f"it holds {index.ntotal} vectors of {index.d} for another metric or index")
         return cls(index, told["rows"], told["factory"], told["settings"])
 
     def efforts(self) -> list[dict[str, int]]:
@@ -181,8 +212,8 @@ class Segment:
 class SegmentFile:
     """The file of a segment with its record in the database, verified and read on first use."""
 
-    def __init__(self, path: Path, told: SegmentFacts) -> None:
-        self.path, self.told = path, told
+    def __init__(self, path: Path, told: SegmentFacts, dim: int, *, euclidean: bool) -> None:
+        self.path, self.told, self._dim, self._euclidean = path, told, dim, euclidean
         self._lock = Lock()
         self.is_read = False
         self._segment: Segment | None = None
@@ -198,11 +229,11 @@ class SegmentFile:
 
     def _load(self) -> Segment | None:
         try:
-            return Segment.read(self.path, self.told)
+            return Segment.read(self.path, self.told, self._dim, euclidean=self._euclidean)
         except FileNotFoundError as error:  # also if another process has compacted the index since
             problem = f"{self.path} cannot be read ({error.strerror})"
-        except CorruptIndexError:
-            problem = f"{self.path} is not the file that was written"
+        except CorruptIndexError as error:
+            problem = str(error)
         warnings.warn(f"{problem}; search is exact until `compact` rebuilds this cache", RagkitWarning, stacklevel=4)
         return None
 
@@ -283,9 +314,8 @@ def _limited(size: int) -> Iterator[None]:
             faiss.set_deserialization_vector_byte_limit(before)
 
 
-def _checksum(path: Path) -> str:
+def _checksum(file: BinaryIO) -> str:
     digest = xxh3_128()
-    with path.open("rb") as file:
-        while part := file.read(_READ):
-            digest.update(part)
+    while part := file.read(_READ):
+        digest.update(part)
     return digest.hexdigest()

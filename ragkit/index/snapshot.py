@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from ragkit.errors import CorruptIndexError
 from ragkit.index.array_file import ArrayFile, Blocks
@@ -20,27 +22,36 @@ from ragkit.index.gpu import GpuSegment
 from ragkit.index.segment import Segment, SegmentFacts, SegmentFile
 
 _UNIT = np.float64(1.001)  # upper bound on the length of a unit vector rounded to half precision
+MAX_DIM = 2**20  # of vectors
 _FEW = 16  # up to this number of names, comparing all hashes is faster than sorting
 _UNSORTED = 65_536  # new rows that are scanned before all hashes of ids are sorted again
 
 
-class Facts(TypedDict):
-    """The database's facts about an index as a whole."""
+_Count = Annotated[int, Field(ge=0, lt=2**40)]
+_Sum = Annotated[int, Field(ge=0, lt=2**63)]
 
-    dim: int
-    dtype: str
-    metric: str
-    factory: str
-    embedder: str | None
-    fingerprint: str | None
-    version: int
-    generation: int
-    rows: int
-    next_key: int
-    dead: int  # checksum of the numbers of the rows without a document
-    indexed: dict[str, int]  # the fields whose values are in the table ``facts``, with the checksum of these
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class Facts(TypedDict):
+    """The database's facts about an index as a whole, which may come from someone else."""
+
+    dim: Annotated[int, Field(ge=1, le=MAX_DIM)]
+    dtype: Literal["float32", "float16"]
+    metric: Literal["cosine", "ip", "l2"]
+    factory: Annotated[str, Field(max_length=200)]
+    embedder: Annotated[str, Field(max_length=4000)] | None
+    fingerprint: Annotated[str, Field(max_length=4000)] | None
+    version: _Sum
+    generation: _Sum
+    rows: _Count
+    next_key: _Count
+    dead: _Sum  # checksum of the numbers of the rows without a document
+    indexed: dict[str, _Sum]  # the fields whose values are in the table ``facts``, with the checksum of these
     segment: SegmentFacts | None
     tuned: dict[str, float] | None
+
+
+_FACTS = TypeAdapter(Facts)
 
 
 def sealed(facts: Facts) -> dict[str, object]:
@@ -59,7 +70,13 @@ def read_facts(database: Database) -> Facts:
     found.pop("format", None)
     if seal != checksum(json.dumps(found, sort_keys=True).encode()):
         raise CorruptIndexError(database.path, "the settings of the index are not what was written")
-    return cast("Facts", found)
+    try:
+        facts = _FACTS.validate_python(found)
+    except ValidationError as error:
+        raise CorruptIndexError(database.path, f"the settings of the index are not valid: {error}") from error
+    if facts["segment"] and facts["segment"]["rows"] > facts["rows"]:
+        raise CorruptIndexError(database.path, "the approximate part has more rows than the index")
+    return facts
 
 
 def rows_checksum(rows: NDArray[np.integer]) -> int:

@@ -198,7 +198,8 @@ class Store:
 
     def _segment_file(self, state: State) -> SegmentFile | None:
         told = state.facts["segment"]
-        return told and SegmentFile(self.folder / f"segment-{state.facts['generation']}.faiss", told)
+        path = self.folder / f"segment-{state.facts['generation']}.faiss"
+        return told and SegmentFile(path, told, state.facts["dim"], euclidean=state.facts["metric"] == "l2")
 
     def _on_cards(self, gpus: Gpus, state: State) -> GpuSegment | None:
         last, facts = self._state, state.facts

@@ -20,6 +20,7 @@ from ragkit.index.store import Store
 from ragkit.index.vectors import storable_vectors
 from ragkit.progress import progress
 from ragkit.protocols import Embedder
+from ragkit.text import shown
 
 _BATCH = 1024
 _BATCH_OF_VECTORS = 16_384
@@ -64,8 +65,8 @@ def checked_batch_size(
     if vectors is None and embedder is None:
         raise InvalidInputError("this index has no embedder; give `vectors`")
     size = (_BATCH if vectors is None else _BATCH_OF_VECTORS) if batch_size is None else batch_size
-    if type(size) is not int or size < 1:
-        raise InvalidInputError(f"`batch_size` must be a whole number of at least 1, got {batch_size!r}")
+    if type(size) is not int or not 1 <= size < 2**31:
+        raise InvalidInputError(f"`batch_size` must be a whole number of at least 1, got {shown(batch_size)}")
     return size
 
 
@@ -204,7 +205,7 @@ def remove(store: Store, ids: Iterable[str]) -> int:
 def index_field(store: Store, field: str) -> None:
     """Index the values of a metadata field; see `Index.index_field`."""
     if not isinstance(field, str):
-        raise InvalidInputError(f"`field` must be the name of one field, got {field!r}")
+        raise InvalidInputError(f"`field` must be the name of one field, got {shown(field)}")
     with store.changing():
         indexed = store.state.facts["indexed"]
         if field not in indexed:

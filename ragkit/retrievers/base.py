@@ -15,6 +15,7 @@ from ragkit.index.document_inputs import checked_texts
 from ragkit.index.text_search import hit_of as hit_of
 from ragkit.protocols import Retriever
 from ragkit.records import Hit
+from ragkit.text import shown
 from ragkit.where import Where as Where
 from ragkit.where import parse_where
 
@@ -93,7 +94,7 @@ class RefiningRetriever(RetrieverBase):
             InvalidInputError: If ``fetch_k`` is below 1.
         """
         if type(fetch_k) is not int or fetch_k < 1:
-            raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {fetch_k!r}")
+            raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {shown(fetch_k)}")
         self.base, self.fetch_k = base, fetch_k
 
     @abstractmethod
@@ -117,7 +118,7 @@ def checked_queries(queries: object, k: object, where: object) -> list[str]:
         InvalidInputError: If an argument of a search is invalid.
     """
     if type(k) is not int or k < 0:
-        raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
+        raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {shown(k)}")
     if where is not None:
         parse_where(where)  # type: ignore[arg-type]
     return [queries] if isinstance(queries, str) else checked_texts("queries", queries)

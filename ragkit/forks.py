@@ -13,11 +13,7 @@ _METHODS: list[WeakMethod[Callable[[], None]]] = []
 
 
 def call_in_child(method: Callable[[], None]) -> None:
-    """Call a method in every process that is forked from this one, as long as its object exists.
-
-    Args:
-        method: A bound method.
-    """
+    """Call a bound method in every process that is forked from this one, as long as its object exists."""
     _METHODS[:] = [each for each in _METHODS if each() is not None]
     _METHODS.append(WeakMethod(method))
 
@@ -26,9 +22,6 @@ def outlive(connection: Any) -> None:
     """Keep an inherited SQLite connection open until the process ends.
 
     SQLite must not close it: the child would release locks and remove files that the parent process still needs.
-
-    Args:
-        connection: The connection, which is no longer used.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 

@@ -16,15 +16,11 @@ DOUBT = 1e-9
 def mmr(
     query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, trade_off: float = 0.7
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Select vectors by maximal marginal relevance (Carbonell and Goldstein, 1998; arXiv 2211.13892).
+    """Select k vectors by maximal marginal relevance (Carbonell and Goldstein, 1998; arXiv 2211.13892).
 
-    The first selected vector is the most relevant one, whatever the trade-off.
-
-    Args:
-        query: f64[d], of length 1 or 0.
-        vectors: f64[m, d], rows of length 1 or 0.
-        k: Number of vectors to select, 0 or more.
-        trade_off: Weight of relevance, from 0 to 1; similarity to the selected vectors has the remaining weight.
+    The first selected vector is the most relevant one, whatever the trade-off, which is the weight of relevance from 0
+    to 1; similarity to the selected vectors has the remaining weight. The query, f64[d], and the vectors, f64[m, d],
+    have length 1 or 0.
 
     Returns:
         The indices in the order of selection, intp[min(k, m)], and the similarity penalty of each, f64[min(k, m)].

@@ -14,42 +14,19 @@ _AT_ONCE = 2**16  # numbers per block, which fits into the processor cache
 
 
 def inner_products(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Multiply pairs of vectors.
-
-    Args:
-        left: float[..., d].
-        right: float[..., d], which must broadcast with ``left``.
-
-    Returns:
-        f64[...], the sum of the products over the last axis.
-    """
+    """Return the inner products of float[..., d] and float[..., d], which must broadcast, as f64[...]."""
     products = np.multiply(left, right, dtype=np.float64, order="C")
     return np.asarray(np.add.reduce(products, axis=-1))
 
 
 def squared_distances(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Compute the squared Euclidean distances of pairs of vectors.
-
-    Args:
-        left: float[..., d].
-        right: float[..., d], which must broadcast with ``left``.
-
-    Returns:
-        f64[...].
-    """
+    """Return the squared Euclidean distances of float[..., d] and float[..., d], which must broadcast, as f64[...]."""
     differences = np.subtract(left, right, dtype=np.float64, order="C")
     return inner_products(differences, differences)
 
 
 def lengths(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Compute Euclidean lengths.
-
-    Args:
-        vectors: float[n, d].
-
-    Returns:
-        f64[n].
-    """
+    """Return the Euclidean lengths of float[n, d], f64[n]."""
     squares = np.empty(len(vectors))
     step = max(1, _AT_ONCE // max(1, vectors.shape[1]))
     for start in range(0, len(vectors), step):
@@ -59,14 +36,7 @@ def lengths(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Normalise vectors to length 1.
-
-    Args:
-        vectors: float[n, d].
-
-    Returns:
-        f64[n, d], rows of length 1; a zero vector is returned unchanged.
-    """
+    """Return the rows of float[n, d] normalised to length 1, f64[n, d]; zero vectors stay zero."""
     own = lengths(vectors)
     return np.asarray(vectors / np.where(own > 0, own, 1)[:, None], dtype=np.float64)
 
@@ -74,16 +44,9 @@ def unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
 def candidate_scores(
     queries: NDArray[np.floating], vectors: NDArray[np.floating], rows: NDArray[np.integer], *, euclidean: bool
 ) -> NDArray[np.float64]:
-    """Score the candidates of each query.
+    """Return the scores of the candidates of float[m, d] queries, given as int[m, c] rows of float[n, d] vectors.
 
-    Args:
-        queries: float[m, d].
-        vectors: float[n, d].
-        rows: int[m, c], the candidates of each query as rows of ``vectors``.
-        euclidean: Whether the score is the negative squared distance; otherwise it is the inner product.
-
-    Returns:
-        f64[m, c].
+    The scores, f64[m, c], are negative squared distances, or inner products.
     """
     wide = max(1, _AT_ONCE // vectors.shape[1])
     if rows.size <= wide:

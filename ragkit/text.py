@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain, pairwise
+from reprlib import Repr
 from typing import NamedTuple
 
 from ragkit.errors import InvalidInputError
@@ -31,6 +32,8 @@ _INVISIBLE = re.compile(
     "[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
 )
 _ASCII_WORD = re.compile(r"\w+")
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100  # characters
 
 
 def normalised(text: str) -> str:
@@ -200,3 +203,11 @@ def marked(name: str, text: str) -> str:
         number += 1
         mark = f"{name}-{number}"
     return f"<{mark}>\n{text}\n</{mark}>\n"
+
+
+def shown(value: object) -> str:
+    """Return a short representation of any value for an error message, also of one that cannot represent itself."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # noqa: BLE001 - a number of more digits than Python converts, or a method of a hostile class
+        return f"<{type(value).__name__}>"

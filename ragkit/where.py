@@ -28,9 +28,11 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from ragkit.errors import InvalidInputError
+from ragkit.text import shown
 
 __all__ = ["matches", "parse_where"]
 
+Where = Mapping[str, object]
 Kind = Literal["text", "number", "constant"]
 Key: TypeAlias = tuple[Kind, str | int | float | bool | None]
 Order = Literal["$gt", "$gte", "$lt", "$lte"]
@@ -120,18 +122,20 @@ Condition: TypeAlias = Equals | Ordered | Exists | Not | All | AnyOf
 
 
 def parse_where(where: Mapping[str, object]) -> Condition:
-    """Parse a filter.
-
-    Args:
-        where: Fields with values or operators, and the operators $and, $or and $not with filters.
-
-    Returns:
-        The condition.
+    """Return the condition of a filter: fields with values or operators, and $and, $or and $not with filters.
 
     Raises:
         InvalidInputError: If the filter is not a mapping, an operator is unknown, or an operand has the wrong type.
     """
-    return _parsed(where, 0)
+    try:
+        return _parsed(where, 0)
+    except InvalidInputError:
+        raise
+    except Exception as error:  # from a method of an operand, such as a number of a class of the caller
+        raise InvalidInputError(
+            f"a filter must consist of plain values, but reading one failed ({type(error).__name__}); use text, "
+            "numbers, True, False and None"
+        ) from error
 
 
 def matches(condition: Condition, metadata: Mapping[str, object] | None) -> bool:
@@ -140,16 +144,12 @@ def matches(condition: Condition, metadata: Mapping[str, object] | None) -> bool
 
 
 def key_of(value: object) -> Key | None:
-    """Return a key that two values share exactly if they are equal.
+    """Return a key that two values of metadata or of filters share exactly if they are equal.
 
-    Args:
-        value: Any value of metadata or of a filter.
-
-    Returns:
-        The kind of the value and the value itself as a plain Python value; None for a value that equals nothing.
+    It holds the kind of the value and the value itself as a plain Python value; None for a value that equals nothing.
     """
     if isinstance(value, str):
-        return "text", value
+        return "text", value if type(value) is str else str.__str__(value)  # without methods of a class of the caller
     if value is None or isinstance(value, bool):
         return "constant", value
     if isinstance(value, (int, Integral)):
@@ -187,19 +187,19 @@ def _parsed(where: object, depth: int) -> Condition:
 
 def _entry(name: object, asked: object, depth: int) -> Iterator[Condition]:
     if not isinstance(name, str) or _HALF_PAIR.search(name):
-        raise InvalidInputError(f"a filter's names must be text without lone surrogates, got {name!r}")
+        raise InvalidInputError(f"a filter's names must be text without lone surrogates, got {shown(name)}")
     if name in {"$and", "$or"}:
         if not isinstance(asked, (list, tuple)) or not asked:
-            raise InvalidInputError(f"{name} takes a list of filters, at least one, got {asked!r}")
+            raise InvalidInputError(f"{name} takes a list of filters, at least one, got {shown(asked)}")
         inner = tuple(_parsed(each, depth) for each in asked)
         yield All(inner) if name == "$and" else _any_of(inner)
     elif name == "$not":
         yield Not(_parsed(asked, depth))
     elif name.startswith("$"):
-        raise InvalidInputError(_unknown(name, _ON_CONDITIONS, "a filter", f'{{"year": {{"{name}": ...}}}}'))
+        raise InvalidInputError(_unknown(name, _ON_CONDITIONS, "a filter", f'{{"year": {{"{name[:20]}": ...}}}}'))
     elif isinstance(asked, Mapping):
         if not asked:
-            raise InvalidInputError(f'field {name!r} needs an operator, such as {{"$gte": 2020}}')
+            raise InvalidInputError(f'field {shown(name)} needs an operator, such as {{"$gte": 2020}}')
         yield from (_on_field(name, each, operand) for each, operand in asked.items())
     else:
         yield _on_field(name, "$eq", asked)
@@ -222,21 +222,21 @@ def _on_field(field: str, name: str, operand: object) -> Condition:
     if name in {"$eq", "$ne", "$in", "$nin"}:
         several = name in {"$in", "$nin"}
         if several and not isinstance(operand, (list, tuple, set, frozenset)):
-            raise InvalidInputError(f"field {field!r}: {name} takes a list of values, got {operand!r}")
+            raise InvalidInputError(f"field {shown(field)}: {name} takes a list of values, got {shown(operand)}")
         operands = cast("Iterable[object]", operand) if several else (operand,)
         among = Equals(field, frozenset(_operand(field, name, each) for each in operands))
         return Not(among) if name in {"$ne", "$nin"} else among
     if name == "$exists":
         if not isinstance(operand, bool):
-            raise InvalidInputError(f"field {field!r}: $exists takes True or False, got {operand!r}")
+            raise InvalidInputError(f"field {shown(field)}: $exists takes True or False, got {shown(operand)}")
         return Exists(field) if operand else Not(Exists(field))
     if name in _ORDERS:
         key = _operand(field, name, operand)
         if key[0] != "constant":
             return Ordered(field, cast("Order", name), key)
-        raise InvalidInputError(f"field {field!r}: {name} takes a number or text, got {operand!r}")
+        raise InvalidInputError(f"field {shown(field)}: {name} takes a number or text, got {shown(operand)}")
     inner = '{"year": ...}' if name == "$not" else '[{"year": ...}, ...]'
-    raise InvalidInputError(_unknown(name, _ON_FIELDS, f"field {field!r}", f'{{"{name}": {inner}}}'))
+    raise InvalidInputError(_unknown(name, _ON_FIELDS, f"field {shown(field)}", f'{{"{name}": {inner}}}'))
 
 
 def _operand(field: str, name: str, operand: object) -> Key:
@@ -246,12 +246,12 @@ def _operand(field: str, name: str, operand: object) -> Key:
     kinds = "a number or text" if name in _ORDERS else "text, a number, True, False or None"
     hint = ' (for one of several write {"$in": [...]})' if isinstance(operand, (list, tuple, set, frozenset)) else ""
     hint = " (text with lone surrogates is never stored)" if isinstance(operand, str) else hint
-    raise InvalidInputError(f"field {field!r}: {name} takes {kinds}, got {operand!r}{hint}")
+    raise InvalidInputError(f"field {shown(field)}: {name} takes {kinds}, got {shown(operand)}{hint}")
 
 
 def _unknown(name: object, known: Sequence[str], place: str, right: str) -> str:
     if name in (*_ON_FIELDS, *_ON_CONDITIONS):
-        return f"{place}: {name!r} has no place here; write {right}"
-    close = get_close_matches(str(name).lower(), known, n=1, cutoff=0.7)
+        return f"{place}: {shown(name)} has no place here; write {right}"
+    close = get_close_matches(str(name)[:20].lower(), known, n=1, cutoff=0.7)
     meant = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{place}: unknown operator {name!r}.{meant} Known: {', '.join(known)}"
+    return f"{place}: unknown operator {shown(name)}.{meant} Known: {', '.join(known)}"

@@ -26,7 +26,7 @@ import xxhash
 from damaged_folders import processor
 
 from ragkit import Document, Index
-from ragkit.index.blocks import Blocks
+from ragkit.index.array_file import Blocks
 from ragkit.index.database import Database
 
 RESULTS = Path(__file__).resolve().parent / "results" / "check_costs.json"

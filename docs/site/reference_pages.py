@@ -28,6 +28,9 @@ TOPICS = {
     "registry": ("The registry of components", ("ragkit.registry",)),
 }
 
+# Classes that are documented with the members of their base classes, which are not public.
+WITH_BASES = ("ragkit.Index", "ragkit.index.ShardedIndex")
+
 # Modules that are documented completely.
 WHOLE = {
     "errors": ("Errors and warnings", "ragkit.errors"),
@@ -43,10 +46,15 @@ def pages() -> dict[str, str]:
     for topic, (title, packages) in TOPICS.items():
         paths = {path_of(package, name) for package in packages for name in import_module(package).__all__}
         by_name = sorted(paths, key=lambda path: path.rpartition(".")[2])
-        made[f"reference/{topic}.md"] = "\n\n".join([f"# {title}", *(f"::: {path}" for path in by_name)])
+        made[f"reference/{topic}.md"] = "\n\n".join([f"# {title}", *map(_entry, by_name)])
     for topic, (title, module) in WHOLE.items():
         made[f"reference/{topic}.md"] = f"# {title}\n\n::: {module}"
     return made
+
+
+def _entry(path: str) -> str:
+    options = "\n    options:\n      inherited_members: true" if path in WITH_BASES else ""
+    return f"::: {path}{options}"
 
 
 def path_of(package: str, name: str) -> str:

@@ -16,13 +16,7 @@ Run = Mapping[str, Sequence[tuple[str, float]]]
 
 
 def read_queries(path: str | Path) -> dict[str, str]:
-    """Read queries: JSON Lines with ``id`` (or ``_id``) and ``text``, or lines of id, tab, text.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Texts by id.
+    """Return queries by id from JSON Lines with ``id`` (or ``_id``) and ``text``, or from lines of id, tab, text.
 
     Raises:
         DataFileError: If a line has another format, or if an id occurs twice.
@@ -46,13 +40,9 @@ def read_queries(path: str | Path) -> dict[str, str]:
 
 
 def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
-    """Read judgements: TREC's ``query 0 document grade``, or BEIR's tab-separated query, document, grade with a header.
+    """Return grades by query and document; above 0 is relevant.
 
-    Args:
-        path: The file.
-
-    Returns:
-        Grades by query and document; above 0 is relevant.
+    The file has TREC's ``query 0 document grade``, or BEIR's tab-separated query, document, grade with a header.
 
     Raises:
         DataFileError: If a line has another format, or if a document has two grades for a query.
@@ -73,13 +63,9 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
 
 
 def read_run(path: str | Path) -> dict[str, list[tuple[str, float]]]:
-    """Read rankings in TREC format: ``query Q0 document rank score tag``.
+    """Return rankings in TREC format, ``query Q0 document rank score tag``: documents with scores for each query.
 
-    Args:
-        path: The file.
-
-    Returns:
-        Documents with scores for each query, highest score first; ties are sorted by rank.
+    The highest score comes first; ties are sorted by rank.
 
     Raises:
         DataFileError: If a line has another format, or repeats a document.
@@ -98,12 +84,7 @@ def read_run(path: str | Path) -> dict[str, list[tuple[str, float]]]:
 
 
 def write_run(path: str | Path, run: Run, *, tag: str = "ragkit") -> None:
-    """Write rankings in TREC format.
-
-    Args:
-        path: The file.
-        run: Documents with scores for each query, best first.
-        tag: Name of the system.
+    """Write rankings, documents with scores for each query, best first, in TREC format; the tag names the system.
 
     Raises:
         InvalidInputError: If a name contains white space, which the format does not support.

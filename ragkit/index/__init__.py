@@ -8,13 +8,13 @@ from ragkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragkit.index.core import Index as Index
+    from ragkit.index.inspection import IndexStats as IndexStats
     from ragkit.index.rebuilding import rebuild_index as rebuild_index
     from ragkit.index.sharded import ShardedIndex as ShardedIndex
-    from ragkit.index.stats import IndexStats as IndexStats
 
 _HOME_OF = {
     "Index": "core",
-    "IndexStats": "stats",
+    "IndexStats": "inspection",
     "ShardedIndex": "sharded",
     "rebuild_index": "rebuilding",
 }

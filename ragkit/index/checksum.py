@@ -12,24 +12,10 @@ BITS = 2**63  # SQLite integers are signed and have 64 bits
 
 
 def checksum(data: bytes | memoryview) -> int:
-    """Compute the checksum of bytes.
-
-    Args:
-        data: The bytes.
-
-    Returns:
-        An integer from 0 to 2**63 - 1.
-    """
+    """Return the checksum of bytes, from 0 to 2**63 - 1."""
     return xxh3_64_intdigest(data) >> 1
 
 
 def name_hashes(names: Iterable[str]) -> NDArray[np.int64]:
-    """Hash the ids of documents.
-
-    Args:
-        names: n ids.
-
-    Returns:
-        i64[n].
-    """
+    """Return the hashes of n ids of documents, i64[n]."""
     return np.fromiter((checksum(name.encode()) for name in names), dtype=np.int64)

@@ -8,7 +8,7 @@ of float32 sums, a row outside the candidates could still belong to the result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Lock
 
 import numpy as np
@@ -38,16 +38,11 @@ def nearest(
     doubt: Doubt | None = None,
     decimals: int | None = None,
 ) -> Found:
-    """Find the k nearest rows of each query.
+    """Find the k nearest rows of each query, k at least 1.
 
-    Args:
-        queries: f32[m, d].
-        vectors: f32 or f16[n, d].
-        k: Number of rows, at least 1.
-        euclidean: Whether the score is the negative squared distance; otherwise the inner product.
-        dead: bool[n], rows to exclude.
-        doubt: Maximum error of a float32 score; None to compute it from the vectors.
-        decimals: Number of decimals at which scores are compared; None to compare them as float32.
+    Scores of f32[m, d] and f32 or f16[n, d] are negative squared distances, or inner products.
+    ``dead``, bool[n], are rows to exclude; ``doubt`` is the maximum error of a float32 score, which is computed from
+    the vectors if it is None. Scores are compared at a number of decimals; as float32 if it is None.
 
     Returns:
         f32[m, k] scores, best first, and i64[m, k] rows; ties in the order of rows. Padded with -inf and -1 if there
@@ -90,21 +85,11 @@ def settled(
     dead: NDArray[np.bool_] | None = None,
     decimals: int | None = None,
 ) -> Found:
-    """Find the k nearest rows of each query by a search whose scores have a bounded error.
+    """Return the k nearest rows of each query, as `nearest`, by a search whose scores have a bounded error.
 
-    Args:
-        queries: f32[m, d].
-        vectors: float[n, d].
-        k: Number of rows, from 1 to the number of rows that are not excluded.
-        search: Function of queries and a number that returns scores and rows of approximately the nearest, best first.
-        doubt: Maximum error of the scores of ``search``, for all queries or f64[m].
-        spare: Number of candidates beyond k to fetch first.
-        euclidean: Whether the score is the negative squared distance; otherwise the inner product.
-        dead: bool[n], rows to exclude although ``search`` may return them.
-        decimals: Number of decimals at which scores are compared; None to compare them as float32.
-
-    Returns:
-        f32[m, k] scores, best first, and i64[m, k] rows; ties in the order of rows.
+    ``search`` returns scores and rows of approximately the nearest for queries and a number, best first; ``doubt`` is
+    the maximum error of its scores, for all queries or f64[m], and ``spare`` the number of candidates beyond k to fetch
+    first. At least k rows must not be excluded.
     """
 
     def ranked(near: NDArray[np.int64]) -> Found:
@@ -136,15 +121,9 @@ def settled(
 
 
 def merged(parts: Sequence[Found], k: int, decimals: int | None = None) -> Found:
-    """Merge the results of several searches over different rows.
+    """Return the merged results of searches over different rows, f32[m, k] and i64[m, k]; a single part as it is.
 
-    Args:
-        parts: Scores and rows of each search, for m queries.
-        k: Number of rows.
-        decimals: Number of decimals at which scores are compared; None to compare them exactly.
-
-    Returns:
-        f32[m, k] and i64[m, k], in the format of `nearest`; a single part is returned unchanged.
+    Scores are compared at a number of decimals; exactly if it is None.
     """
     if len(parts) == 1:
         return parts[0]
@@ -155,16 +134,7 @@ def merged(parts: Sequence[Found], k: int, decimals: int | None = None) -> Found
 
 
 def in_order(scores: NDArray[np.float32], rows: NDArray[np.int64], decimals: int | None = None) -> Found:
-    """Sort by score, then by row.
-
-    Args:
-        scores: f32[m, c].
-        rows: i64[m, c].
-        decimals: Number of decimals at which scores are compared; None to compare them exactly.
-
-    Returns:
-        Scores and rows of the same shape.
-    """
+    """Sort f32[m, c] scores and i64[m, c] rows by score, then by row, as `merged` does."""
     with np.errstate(invalid="ignore"):  # -inf - -inf, if rows are missing
         steps = scores[:, :-1] - scores[:, 1:]
     if steps.size == 0 or steps.min() > (0 if decimals is None else 10.0**-decimals):
@@ -174,15 +144,9 @@ def in_order(scores: NDArray[np.float32], rows: NDArray[np.int64], decimals: int
 
 
 def doubt_of(queries: NDArray[np.float32], longest: float, *, euclidean: bool) -> NDArray[np.float64]:
-    """Return the maximum error of scores computed in float32, for each query.
+    """Return the maximum error of float32 scores for f32[m, d] queries, f64[m].
 
-    Args:
-        queries: f32[m, d].
-        longest: Upper bound on the length of all vectors.
-        euclidean: Whether scores are distances; otherwise inner products.
-
-    Returns:
-        f64[m].
+    ``longest`` is an upper bound on the length of all vectors.
     """
     own = at_most(queries)
     return np.asarray(float32_error(queries.shape[1], (own + longest) ** 2 if euclidean else own * longest))
@@ -193,27 +157,14 @@ def float32_error(dim: int, size: Doubt) -> Doubt:
 
     The error of each operation is at most 2**-24 of its result, or less than the smallest normal number (Higham,
     "Accuracy and Stability of Numerical Algorithms", section 3.1). The bound has a margin of eight operations, for
-    distances that are computed from lengths.
-
-    Args:
-        dim: Number of products that are added.
-        size: Product of the lengths of the two vectors; for a distance, the square of their sum.
-
-    Returns:
-        The error bound.
+    distances that are computed from lengths. ``dim`` products are added; ``size`` is the product of the lengths of the
+    two vectors, or for a distance the square of their sum.
     """
     return (dim + 8) * (2.0**-24 * 1.01 * size + _TINY)
 
 
 def at_most(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return lengths, rounded up by more than the error of their computation, which is in float32 for speed.
-
-    Args:
-        vectors: f32 or f16[n, d].
-
-    Returns:
-        f64[n].
-    """
+    """Return the lengths of f32 or f16[n, d], f64[n], rounded up by more than the error of float32."""
     dim, squares = vectors.shape[1], np.empty(len(vectors))
     for start in range(0, len(vectors), _PIECE):
         part = vectors[start : start + _PIECE].astype(np.float32, copy=False)
@@ -230,53 +181,36 @@ def _rounded(scores: NDArray[np.float64], decimals: int | None) -> NDArray[np.fl
 
 
 def _padded(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Found:
-    missing = k - scores.shape[1]
-    if missing <= 0:
+    missing = (0, 0), (0, max(0, k - scores.shape[1]))
+    if not missing[1][1]:
         return scores, rows
-    m = len(scores)
-    return (
-        np.concatenate([scores, np.full((m, missing), -np.inf, dtype=np.float32)], axis=1),
-        np.concatenate([rows, np.full((m, missing), -1, dtype=np.int64)], axis=1),
-    )
+    return np.pad(scores, missing, constant_values=-np.inf), np.pad(rows, missing, constant_values=-1)
 
 
 def _search(queries: NDArray[np.float32], vectors: NDArray[np.floating], k: int, *, euclidean: bool) -> Found:
+    """Search in float32; half precision is converted in pieces."""
+    if vectors.dtype == np.float32:
+        return _knn(queries, vectors, k, euclidean=euclidean)
+    best: Found = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+    for start in range(0, len(vectors), _PIECE):
+        piece = vectors[start : start + _PIECE].astype(np.float32)
+        scores, rows = _knn(queries, piece, min(k, len(piece)), euclidean=euclidean)
+        best = merged([best, (scores, rows + start)], k)
+    return best
+
+
+def _knn(queries: NDArray[np.float32], vectors: NDArray[np.floating], k: int, *, euclidean: bool) -> Found:
     import faiss
 
     metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
-    search = faiss.knn if vectors.dtype == np.float32 else _in_pieces
-    if len(queries) < _FEW:
-        scores, rows = search(queries, vectors, k, metric=metric)
-    else:
-        with _large_products():
-            scores, rows = search(queries, vectors, k, metric=metric)
+    with _large_products() if len(queries) >= _FEW else nullcontext():
+        scores, rows = faiss.knn(queries, vectors, k, metric=metric)
     return (-scores if euclidean else scores), rows
-
-
-def _in_pieces(queries: NDArray[np.float32], vectors: NDArray[np.floating], k: int, metric: int) -> Found:
-    import faiss
-
-    best: Found | None = None
-    for start in range(0, len(vectors), _PIECE):
-        piece = np.asarray(vectors[start : start + _PIECE], dtype=np.float32)
-        scores, rows = faiss.knn(queries, piece, min(k, len(piece)), metric=metric)
-        rows += start
-        if best is not None:
-            scores, rows = np.concatenate([best[0], scores], axis=1), np.concatenate([best[1], rows], axis=1)
-            sign = 1 if metric == faiss.METRIC_L2 else -1
-            order = np.argsort(sign * scores, axis=1, kind="stable")[:, :k]
-            scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
-        best = scores, rows
-    assert best is not None  # noqa: S101 - at least one vector, so at least one piece
-    return best
 
 
 @contextmanager
 def _large_products() -> Iterator[None]:
-    """Let FAISS use matrix products for small batches too, instead of searching query by query.
-
-    The FAISS setting is global, so it is changed under a lock and restored.
-    """
+    """Let FAISS use matrix products for small batches too; the setting is global, so it is changed under a lock."""
     import faiss
 
     with _SWITCH:

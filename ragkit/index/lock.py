@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -11,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ragkit.errors import IndexLockedError
+from ragkit.files import try_lock
+from ragkit.index.own_files import open_own
 
 
 class WriterLock:
@@ -24,21 +25,21 @@ class WriterLock:
             OSError: If the folder is not writable.
         """
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            file = open_own(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             hint = f"{error.strerror}; open the index with read_only=True to search it only"
             raise OSError(error.errno, hint, str(path)) from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            locked = try_lock(file)
+        except OSError:  # a file system without locks
+            os.close(file)
+            raise
+        if not locked:
             holder = os.read(file, 1000).decode(errors="replace").strip() or "an unknown process"
             os.close(file)
             raise IndexLockedError(
                 f"{path.parent} is open for writing elsewhere ({holder}); close it there, or open it read_only"
-            ) from error
-        except OSError:  # a file system without locks
-            os.close(file)
-            raise
+            )
         self._file = file
         self._let_go = weakref.finalize(self, _release, file)  # also when the interpreter ends
         since = datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError, RecallWarning
-from ragkit.index.array_file import ArrayFile, forget
-from ragkit.index.blocks import BLOCK, block_sums
+from ragkit.index.array_file import BLOCK, ArrayFile, block_sums, forget
 from ragkit.index.exact import nearest
 from ragkit.index.gpu import GpuSegment
 from ragkit.index.segment import Segment, SegmentFacts, choose_factory
@@ -19,6 +18,7 @@ from ragkit.index.snapshot import State, files, rows_checksum
 from ragkit.index.store import Store
 from ragkit.index.vectors import checked_vectors
 from ragkit.pairwise import candidate_scores
+from ragkit.text import shown
 
 _CHUNK = 64 * BLOCK
 _QUERIES = 200
@@ -34,28 +34,15 @@ def compact(store: Store) -> None:
     live = np.arange(state.facts["rows"]) if state.dead is None else np.flatnonzero(~state.dead)
     facts = {**state.facts, "generation": state.facts["generation"] + 1, "rows": len(live)}
     old, new = files(store.folder, state.facts), files(store.folder, facts)
-    sums: dict[str, dict[int, int]] = {file.path.stem: {} for file in new}
     _remove(new)  # after a crash, these may be links to the files in use
     linked = state.dead is None and _linked(old, new, durable=store.durable)
-    for start in range(0, 0 if linked else len(live), _CHUNK):
-        part = live[start : start + _CHUNK]
-        for file, blocks in zip(new, state.blocks, strict=True):
-            values = blocks.take(part)
-            file.write(start, values, durable=store.durable)
-            sums[file.path.stem].update(block_sums(values, start))
-        forget(state.vectors)
-    vectors = state.vectors if linked else cast("NDArray[np.floating]", new[0].view(len(live)))
+    sums = {} if linked else _copied(store, live, new)
+    vectors = state.vectors.all() if linked else cast("NDArray[np.floating]", new[0].view(len(live)))
     segment, told = _built(store, state, vectors, int(cast("int", facts["generation"])))
     tuned = state.facts["tuned"] if segment and state.facts["tuned"] else None
     if segment and tuned:
         tuned = {**tuned, **_measured(segment, vectors, state, int(tuned["k"]), None, 0)}
-        if tuned["recall"] < tuned["target"]:
-            warnings.warn(
-                f"recall@{tuned['k']:.0f} is {tuned['recall']:.3f} by now, below the {tuned['target']} that was asked "
-                "for; call `tune` again",
-                RecallWarning,
-                stacklevel=4,
-            )
+        _warn_if_below(tuned["recall"], tuned["target"], int(tuned["k"]), "by now", "call `tune` again")
     del segment  # it is read from its file below; keeping both would double the memory
     with store.committing() as connection:
         if linked:
@@ -65,8 +52,8 @@ def compact(store: Store) -> None:
             connection.execute("DELETE FROM dead")
             connection.execute("DELETE FROM blocks")
             for name, changed in sums.items():
-                store.database.set_blocks(name, changed.items())
-            store.database.move_rows(state.keys[live].tolist())
+                store.database.set_blocks(name, changed)
+            store.database.move_rows(state.keys.all()[live].tolist())
         store.set_facts(
             generation=facts["generation"],
             rows=len(live),
@@ -78,6 +65,19 @@ def compact(store: Store) -> None:
     for path in store.folder.iterdir():
         if path.suffix in {".bin", ".faiss", ".partial"} and kept not in path.name:
             path.unlink()
+
+
+def _copied(store: Store, live: NDArray[np.int64], new: Sequence[ArrayFile]) -> dict[str, list[tuple[int, int]]]:
+    """Write rows into new files and return the checksums of their blocks."""
+    sums: dict[str, list[tuple[int, int]]] = {file.path.stem: [] for file in new}
+    for start in range(0, len(live), _CHUNK):
+        part = live[start : start + _CHUNK]
+        for file, blocks in zip(new, store.state.blocks, strict=True):
+            values = blocks.take(part)
+            file.write(start, values, durable=store.durable)
+            sums[file.path.stem] += block_sums(values, start)
+        forget(store.state.vectors.all())
+    return sums
 
 
 def _linked(old: Sequence[ArrayFile], new: Sequence[ArrayFile], *, durable: bool) -> bool:
@@ -96,17 +96,10 @@ def _remove(given: Sequence[ArrayFile]) -> None:
 def tune(
     store: Store, *, target_recall: float, k: int, queries: NDArray[np.floating] | None, seed: int
 ) -> Mapping[str, float]:
-    """Double the search effort until the recall is reached, then store the setting.
-
-    Returns:
-        The recall, the target, k, the number of rows measured, and the setting.
-
-    Raises:
-        InvalidInputError: If an argument is invalid.
-    """
+    """Double the search effort until the recall is reached, then store the setting; see `Index.tune`."""
     if not 0 < target_recall <= 1 or type(k) is not int or k < 1:
         raise InvalidInputError(
-            f"`target_recall` must be above 0 and at most 1 and `k` at least 1, got {target_recall!r} and {k!r}"
+            f"`target_recall` must be above 0 and at most 1 and `k` at least 1, got {shown(target_recall)} and {shown(k)}"
         )
     state = store.state
     segment = state.segment
@@ -115,21 +108,15 @@ def tune(
         raise InvalidInputError("`queries` is empty; give at least one, or None to measure with stored vectors")
     if segment is None:
         return {"recall": 1.0, "target": target_recall, "k": k, "rows": state.live}
-    vectors = state.vectors[: segment.rows]
+    vectors = state.vectors.all()[: segment.rows]
     best: Segment | GpuSegment = segment
     found: dict[str, float] = {}
-    for effort in _efforts(segment):
-        best = segment.with_settings(effort) if isinstance(segment, Segment) else segment
+    for effort in segment.efforts():
+        best = segment.with_settings(effort)
         found = _measured(best, vectors, state, k, given, seed)
         if found["recall"] >= target_recall:
             break
-    if found["recall"] < target_recall:
-        warnings.warn(
-            f"recall@{k} is {found['recall']:.3f} at the highest effort, below the {target_recall} that was asked for; "
-            "use another `factory`",
-            RecallWarning,
-            stacklevel=4,
-        )
+    _warn_if_below(found["recall"], target_recall, k, "at the highest effort", "use another `factory`")
     tuned = {**found, **best.settings, "target": target_recall, "k": k, "rows": segment.rows}
     if isinstance(segment, GpuSegment):  # GPU segments are not stored
         return tuned
@@ -137,6 +124,12 @@ def tune(
     with store.committing():
         store.set_facts(segment=told, tuned=tuned)
     return tuned
+
+
+def _warn_if_below(recall: float, target: float, k: int, when: str, advice: str) -> None:
+    if recall < target:
+        message = f"recall@{k} is {recall:.3f} {when}, below the {target} that was asked for; {advice}"
+        warnings.warn(message, RecallWarning, stacklevel=5)
 
 
 def _built(
@@ -167,11 +160,9 @@ def _measured(
     queries: NDArray[np.float32] | None,
     seed: int,
 ) -> dict[str, float]:
-    """Measure the recall@k of a segment against exact search over the same rows.
+    """Return the recall@k of a segment against exact search over the same rows.
 
-    Returns:
-        ``{"recall": share}``. Rows that tie with the k-th true neighbour count as found; a stored query does not count
-        as its own neighbour.
+    Rows that tie with the k-th true neighbour count as found; a stored query does not count as its own neighbour.
     """
     own = queries is None
     rows = np.zeros(0, dtype=np.int64)
@@ -189,16 +180,3 @@ def _measured(
         near = np.count_nonzero(scores.astype(np.float32) >= exact[place, -1])
         shares.append(min(1.0, near / max(1, fetch - own)))
     return {"recall": float(np.mean(shares))}
-
-
-def _efforts(segment: Segment | GpuSegment) -> list[dict[str, int]]:
-    """Return the settings to try, doubling the effort each time; one empty setting if there is no parameter."""
-    import faiss
-
-    if not isinstance(segment, Segment) or segment.knob is None:
-        return [{}]
-    inner = faiss.downcast_index(segment.index)
-    if isinstance(inner, faiss.IndexPreTransform):
-        inner = faiss.downcast_index(inner.index)
-    most = int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 4096
-    return [{segment.knob: min(2**step, most)} for step in range((most - 1).bit_length() + 1)]

@@ -16,11 +16,13 @@ from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.extras import require
 from ragkit.index.database import NAME, is_bare
-from ragkit.index.gpu import Device, card_numbers
+from ragkit.index.gpu_cards import Device, card_numbers
+from ragkit.index.own_files import PRIVATE_FOLDER
 from ragkit.index.segment import check_factory
-from ragkit.index.snapshot import Facts, rows_checksum
+from ragkit.index.snapshot import MAX_DIM, Facts, rows_checksum
 from ragkit.index.store import Store
 from ragkit.protocols import Embedder
+from ragkit.text import shown
 
 Metric = Literal["cosine", "ip", "l2"]
 _METRICS = ("cosine", "ip", "l2")
@@ -33,38 +35,30 @@ def create_store(
     *,
     embedder: str | Embedder | None,
     dim: int | None,
-    metric: str,
-    dtype: str,
+    metric: Metric,
+    dtype: Literal["float32", "float16"],
     factory: str,
     device: Device,
     exist_ok: bool,
 ) -> tuple[Store, Embedder | None]:
-    """Create a store, or open one that was created with the same arguments; see `Index.create`.
-
-    Returns:
-        The store and its embedder.
-
-    Raises:
-        InvalidInputError: If an argument is invalid, or if the folder contains anything else.
-    """
+    """Create a store, or open one that was created with the same arguments; see `Index.create`."""
     if metric not in _METRICS or dtype not in _DTYPES:
         raise InvalidInputError(
-            f"`metric` must be one of {_METRICS} and `dtype` of {_DTYPES}, got {metric!r} and {dtype!r}"
+            f"`metric` must be one of {_METRICS} and `dtype` of {_DTYPES}, got {shown(metric)} and {shown(dtype)}"
         )
     if path is not None and (Path(path) / NAME).is_file() and not is_bare(Path(path)):
         if not exist_ok:
             raise InvalidInputError(f"{path} holds an index already; open it, or give exist_ok=True")
         store, opened = open_store(path, embedder=embedder, device=device, read_only=False)
         asked: dict[str, object] = {"metric": metric, "dtype": dtype, "factory": factory}
-        if dim is not None:
-            asked["dim"] = dim
-        if embedder is None:  # `open_store` has compared any other embedder
-            asked["embedder"] = None
+        asked |= ({} if dim is None else {"dim": dim}) | ({"embedder": None} if embedder is None else {})
         _check_made_alike(store, asked)
         return store, opened
     loaded = None if embedder is None else load_embedder(embedder)
-    if loaded is None and (type(dim) is not int or dim < 1):
-        raise InvalidInputError(f"without an embedder `dim` must be a whole number of at least 1, got {dim!r}")
+    if loaded is None and (type(dim) is not int or not 1 <= dim <= MAX_DIM):
+        raise InvalidInputError(
+            f"without an embedder `dim` must be a whole number from 1 to {MAX_DIM}, got {shown(dim)}"
+        )
     size = loaded.dim if loaded else cast("int", dim)
     if dim not in {None, size}:
         raise InvalidInputError(f"`dim` is {dim}, but embedder {loaded and loaded.name!r} gives {size}")
@@ -96,14 +90,7 @@ def create_store(
 def open_store(
     path: str | Path, *, embedder: str | Embedder | None, device: Device, read_only: bool
 ) -> tuple[Store, Embedder | None]:
-    """Open a store at its last commit; see `Index.open`.
-
-    Returns:
-        The store and its embedder.
-
-    Raises:
-        InvalidInputError: If there is no index, or if the embedder differs from that of the index.
-    """
+    """Open a store at its last commit; see `Index.open`."""
     folder = Path(path)
     if not (folder / NAME).is_file():
         how = "make one with Index.create (`ragkit index build`)"
@@ -126,19 +113,19 @@ def _new_folder(path: str | Path | None) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="ragkit-")) if path is None else Path(path)
     if folder.exists() and (not folder.is_dir() or any(each.name not in _LEFT for each in folder.iterdir())):
         raise InvalidInputError(f"{folder} is not empty and holds no index; give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     return folder.absolute()
 
 
 def _check_made_alike(store: Store, asked: Mapping[str, object]) -> None:
     """Close and reject a store that was created with other arguments."""
-    made: Mapping[str, object] = {**store.state.facts}
-    for name, value in asked.items():
-        if value != made[name]:
+    for name, made in store.state.facts.items():
+        if asked.get(name, made) != made:
             store.close()
+            how = "open it, or make another"
             raise InvalidInputError(
-                f"{store.folder} holds an index made with {name}={made[name]!r}, not {value!r}; open it, or make "
-                "another"
+                f"{store.folder} holds an index made with {name}={made!r}, not {asked[name]!r}; {how}"
             )
 
 

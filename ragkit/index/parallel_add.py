@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError, MissingResultsError
-from ragkit.index.document_inputs import Incoming, read_documents
+from ragkit.index.document_inputs import AnyDocument, Incoming, read_documents
 from ragkit.index.store import Store
 from ragkit.index.vectors import storable_vectors
-from ragkit.index.writer import put, to_embed
+from ragkit.index.writer import checked_batch_size, put, to_embed
+from ragkit.progress import progress
 from ragkit.protocols import Embedder
 from ragkit.workers.batches import Batch, Done, Missing
 from ragkit.workers.embedding import EmbedTexts
@@ -23,35 +24,26 @@ from ragkit.workers.pool import WorkerPool
 
 def add_pooled(
     store: Store,
-    embedder: Embedder,
-    documents: Iterable[object],
+    embedder: Embedder | None,
+    documents: Iterable[AnyDocument],
     pool: WorkerPool,
-    size: int,
-    advance: Callable[[int], None],
+    batch_size: int | None,
 ) -> list[str]:
-    """Add documents as `Index.add` does, in batches, while workers embed the next ones.
-
-    Args:
-        store: The store of the index, open for writing.
-        embedder: Its embedder, which workers load by name.
-        documents: Documents.
-        pool: The workers.
-        size: Documents per batch.
-        advance: Called with the number of documents just added.
-
-    Returns:
-        Their ids, in order.
+    """Return the ids of documents, added in batches, while workers embed the next ones; see `Index.add`.
 
     Raises:
         InvalidInputError: If a document is invalid; the documents of earlier batches are added.
         MissingResultsError: If texts could not be embedded; the error lists them, and all other documents are added.
     """
+    size = checked_batch_size(store, embedder, documents, None, batch_size)
+    assert embedder is not None  # noqa: S101 - as has just been checked
     work = EmbedTexts(embedder.name, expected=embedder.fingerprint)
     reading = _Reading(store, documents, size)
     failed: dict[bytes, Missing] = {}
     ids: list[str] = []
     missing: list[Missing] = []
-    with closing(pool.stream(work, reading.batches())) as ended:
+    total = len(documents) if isinstance(documents, Sequence) else None
+    with progress("adding documents", total) as advance, closing(pool.stream(work, reading.batches())) as ended:
         for each in ended:
             read, hashes = reading.ahead.popleft()
             if isinstance(each, Missing):

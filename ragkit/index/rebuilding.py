@@ -48,8 +48,8 @@ def rebuild_index(index: Index, path: str | Path | None, *, embedder: str | Embe
     rebuilt = Index.create(
         path,
         embedder=embedder,
-        metric=facts["metric"],  # type: ignore[arg-type]  # a valid value, as it comes from an index
-        dtype=facts["dtype"],  # type: ignore[arg-type]
+        metric=facts["metric"],
+        dtype=facts["dtype"],
         factory=facts["factory"],
         exist_ok=path is not None,
     )

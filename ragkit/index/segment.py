@@ -4,40 +4,41 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypedDict
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from typing_extensions import TypedDict
 from xxhash import xxh3_128
 
 from ragkit.errors import CorruptIndexError, InvalidInputError, RagkitWarning
 from ragkit.extras import require
 from ragkit.index.array_file import forget
 from ragkit.index.exact import Found
+from ragkit.index.own_files import open_own
+from ragkit.text import shown
 
 FLAT_UP_TO = 200_000  # rows up to which "auto" chooses exact search, which is then fast enough
 _A_LIST, _LEAST, _ENOUGH = 256, 64, 2**20  # training vectors: most per list; minimum per list and in total
 _CHUNK = 65_536
 _READ = 2**20
 _LIMIT = Lock()
+_FACTORY, _LONGEST = re.compile(r"[\w,()+-]+", re.ASCII), 100
+_MOST_LISTS, _MOST_LINKS, _LARGEST = 2**20, 1024, 2**29  # of lists, of links of a vector, and of numbers in a table
 
 
 def choose_factory(factory: str, rows: int, *, dtype: str = "float32") -> str | None:
-    """Return the FAISS factory string for a number of rows.
+    """Return the FAISS factory string for a number of rows; None for exact search.
 
-    Args:
-        factory: ``"flat"``, ``"auto"``, ``"cagra"`` (only supported on GPUs) or a factory string.
-        rows: Number of rows.
-        dtype: Data type of the stored vectors; the automatic choice uses the same precision.
-
-    Returns:
-        A factory string; None for exact search.
+    ``"auto"`` chooses the precision of the stored vectors, and ``"cagra"`` is only supported on GPUs.
     """
     if factory == "auto":
         lists, codes = min(int(4 * math.sqrt(rows)), rows // 39), "SQfp16" if dtype == "float16" else "Flat"
@@ -45,7 +46,7 @@ def choose_factory(factory: str, rows: int, *, dtype: str = "float32") -> str | 
     return None if factory.lower() in {"flat", "cagra"} else factory
 
 
-def check_factory(factory: str, dim: int, *, euclidean: bool) -> None:
+def check_factory(factory: object, dim: int, *, euclidean: bool) -> None:
     """Check that FAISS can build an index, before documents are added.
 
     Raises:
@@ -55,12 +56,29 @@ def check_factory(factory: str, dim: int, *, euclidean: bool) -> None:
 
     if str(factory).lower() in {"auto", "flat", "cagra"}:
         return
+    kinds = f'`factory` must be "auto", "flat", "cagra" or what FAISS can build over vectors of {dim}'
+    if not isinstance(factory, str) or not _is_moderate(factory, dim):
+        raise InvalidInputError(f"{kinds} without gigabytes of tables, got {shown(factory)}")
     try:
         faiss.index_factory(dim, factory, faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT)
     except (RuntimeError, TypeError) as error:
-        raise InvalidInputError(
-            f'`factory` must be "auto", "flat", "cagra" or what FAISS can build over vectors of {dim}, got {factory!r}'
-        ) from error
+        raise InvalidInputError(f"{kinds}, got {shown(factory)}") from error
+
+
+def _is_moderate(factory: str, dim: int) -> bool:
+    """Return whether the tables of an index, which FAISS allocates before it has vectors, take a moderate size."""
+    if len(factory) > _LONGEST or not _FACTORY.fullmatch(factory):
+        return False
+    numbers = [int(number) for number in re.findall(r"\d+", factory)]
+    links = [int(number) for number in re.findall(r"(?:HNSW|NSG|NNDescent)\D*(\d+)", factory)]
+    sizes = [dim * max(dim, *numbers, 0)] if re.search("PCA|OPQ|ITQ|RR", factory) else [0]
+    for count, second, bits in re.findall(r"(\d+)(?:x(\d+))?x(\d+)", factory):
+        many = int(count) * int(second or 1)
+        sizes.append(many * dim << min(int(bits), 40))  # the codebooks of a quantizer
+        if "IMI" in factory:
+            sizes.append(1 << min(many * int(bits), 40))  # the lists of an inverted multi-index
+    counts = 0 < min(numbers, default=1) <= max(numbers, default=1) <= _MOST_LISTS
+    return counts and max(links, default=0) <= _MOST_LINKS and max(sizes) <= _LARGEST
 
 
 class SegmentFacts(TypedDict):
@@ -68,38 +86,23 @@ class SegmentFacts(TypedDict):
 
     file: str
     checksum: str
-    rows: int
+    rows: Annotated[int, Field(ge=1, lt=2**40)]
     factory: str
-    settings: dict[str, int]
+    settings: dict[Annotated[str, Field(pattern="^(nprobe|efSearch)$")], Annotated[int, Field(ge=1, lt=2**31)]]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A built index.
-
-    Attributes:
-        index: The FAISS index; its labels are row numbers.
-        rows: Number of rows in it, from the first.
-        factory: Its factory string.
-        settings: Search parameters by name: ``nprobe`` or ``efSearch``.
-    """
+    """A FAISS index over the first rows, whose labels are row numbers."""
 
     index: Any
     rows: int
     factory: str
-    settings: dict[str, int]
+    settings: dict[str, int]  # search parameters by name: ``nprobe`` or ``efSearch``
 
     @classmethod
     def build(cls, vectors: NDArray[np.floating], factory: str, *, euclidean: bool) -> Segment:
-        """Train and fill an index.
-
-        Args:
-            vectors: f32 or f16[n, d].
-            factory: A FAISS factory string.
-            euclidean: Whether distances are compared; otherwise inner products.
-
-        Returns:
-            The index with default settings.
+        """Return a trained index of f32 or f16[n, d].
 
         Raises:
             InvalidInputError: If FAISS cannot build it.
@@ -108,6 +111,7 @@ class Segment:
         import faiss
 
         n, d = vectors.shape
+        check_factory(factory, d, euclidean=euclidean)  # of a folder that may come from someone else
         metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
         try:
             index = faiss.index_factory(d, factory, metric)
@@ -131,12 +135,7 @@ class Segment:
         return cls(index, n, factory, _defaults(index))
 
     def search(self, queries: NDArray[np.float32], k: int, barred: NDArray[np.bool_] | None) -> Found:
-        """Find approximately the k nearest rows of each query.
-
-        Args:
-            queries: f32[m, d].
-            k: Number of rows.
-            barred: bool[rows], rows to exclude.
+        """Find approximately the k nearest rows of f32[m, d] queries, except those in bool[rows].
 
         Returns:
             f32[m, k] scores, higher is nearer, and i64[m, k] rows, padded with -inf and -1 if there are fewer.
@@ -145,7 +144,8 @@ class Segment:
 
         allowed = None if barred is None else np.packbits(~barred, bitorder="little")  # alive while FAISS reads it
         selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)  # type: ignore[call-arg, arg-type]
-        scores, rows = self.index.search(queries, k, params=self._parameters(selector))
+        given = dict(self.settings) | ({} if selector is None else {"sel": selector})
+        scores, rows = self.index.search(queries, k, params=_parameters(self.index, given) if given else None)
         scores = np.where(rows < 0, -np.inf, -scores if self.index.metric_type == faiss.METRIC_L2 else scores)
         return scores.astype(np.float32), rows
 
@@ -154,10 +154,7 @@ class Segment:
         return Segment(self.index, self.rows, self.factory, {**self.settings, **settings})
 
     def write(self, path: Path) -> str:
-        """Write the index and wait until it is on disk.
-
-        Returns:
-            The checksum of the file.
+        """Return the checksum of the file, after the index is written and on disk.
 
         Raises:
             OSError: If it cannot be written, for example on a full disk; the partial file is removed.
@@ -165,6 +162,8 @@ class Segment:
         import faiss
 
         partial = path.with_name(path.name + ".partial")
+        partial.unlink(missing_ok=True)
+        os.close(open_own(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL))  # FAISS opens it by name
         try:
             faiss.write_index(self.index, str(partial))  # serialising in memory first would double the memory
         except RuntimeError as error:
@@ -172,20 +171,14 @@ class Segment:
             raise OSError(f"{partial} cannot be written: {error}") from error
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        digest = _checksum(partial)
+            file.seek(0)
+            digest = _checksum(file)
         partial.replace(path)
         return digest
 
     @classmethod
-    def read(cls, path: Path, told: SegmentFacts) -> Segment:
-        """Read an index that `write` wrote.
-
-        Args:
-            path: The file.
-            told: Its record in the database.
-
-        Returns:
-            The index.
+    def read(cls, path: Path, told: SegmentFacts, dim: int, *, euclidean: bool) -> Segment:
+        """Return an index that `write` wrote, from its file and its record in the database.
 
         Raises:
             CorruptIndexError: If the file does not match its record.
@@ -193,51 +186,34 @@ class Segment:
         """
         require("faiss")
 
-        if _checksum(path) != told["checksum"]:
-            raise CorruptIndexError(path, "it is not the file that was written")
-        with _limited(path.stat().st_size):
-            import faiss
-
-            index = faiss.read_index(str(path))
-        if index.ntotal != told["rows"]:
-            raise CorruptIndexError(path, f"it holds {index.ntotal} rows instead of {told['rows']}")
-        return cls(index, told["rows"], told["factory"], told["settings"])
-
-    @property
-    def knob(self) -> str | None:
-        """The search parameter that trades time for recall; None if there is none."""
-        return next(iter(_defaults(self.index)), None)
-
-    def _parameters(self, selector: object) -> object:
         import faiss
 
-        given: dict[str, object] = dict(self.settings) | ({"sel": selector} if selector is not None else {})
-        if not given:
-            return None
-        # FAISS misreads parameters of the wrong type, so their type must match the index.
-        inner = faiss.downcast_index(self.index)
-        kinds = ((faiss.IndexIVF, faiss.SearchParametersIVF), (faiss.IndexHNSW, faiss.SearchParametersHNSW))  # type: ignore[attr-defined]
-        for kind, parameters in kinds:
-            if isinstance(inner, kind):
-                return parameters(**given)
-        if isinstance(inner, faiss.IndexPreTransform):
-            nested = Segment(faiss.downcast_index(inner.index), self.rows, self.factory, self.settings)
-            return faiss.SearchParametersPreTransform(index_params=nested._parameters(selector))  # type: ignore[call-arg]
-        return faiss.SearchParameters(**given)
+        with open(open_own(path, os.O_RDONLY), "rb") as file:  # noqa: PTH123 - a descriptor
+            size = os.fstat(file.fileno()).st_size
+            if _checksum(file) != told["checksum"]:
+                raise CorruptIndexError(path, "it is not the file that was written")
+            with _limited(size):
+                index = faiss.read_index(f"/dev/fd/{file.fileno()}")  # the file that was verified, whatever its name is
+        metric = faiss.METRIC_L2 if euclidean else faiss.METRIC_INNER_PRODUCT
+        if (index.ntotal, index.d, index.metric_type) != (told["rows"], dim, metric):
+            raise CorruptIndexError(path, f"it holds {index.ntotal} vectors of {index.d} for another metric or index")
+        return cls(index, told["rows"], told["factory"], told["settings"])
+
+    def efforts(self) -> list[dict[str, int]]:
+        """Return the settings to try, doubling the effort each time; one empty setting if there is no parameter."""
+        import faiss
+
+        inner = _inner(self.index)
+        most = int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 4096
+        steps = [min(2**step, most) for step in range((most - 1).bit_length() + 1)]
+        return [{name: step} for name in _defaults(self.index) for step in steps] or [{}]
 
 
 class SegmentFile:
-    """The file of a segment, verified and read on first use.
+    """The file of a segment with its record in the database, verified and read on first use."""
 
-    Attributes:
-        path: The file.
-        told: Its record in the database.
-        is_read: Whether it has been read.
-    """
-
-    def __init__(self, path: Path, told: SegmentFacts) -> None:
-        """Set the file and its record in the database."""
-        self.path, self.told = path, told
+    def __init__(self, path: Path, told: SegmentFacts, dim: int, *, euclidean: bool) -> None:
+        self.path, self.told, self._dim, self._euclidean = path, told, dim, euclidean
         self._lock = Lock()
         self.is_read = False
         self._segment: Segment | None = None
@@ -253,11 +229,11 @@ class SegmentFile:
 
     def _load(self) -> Segment | None:
         try:
-            return Segment.read(self.path, self.told)
+            return Segment.read(self.path, self.told, self._dim, euclidean=self._euclidean)
         except FileNotFoundError as error:  # also if another process has compacted the index since
             problem = f"{self.path} cannot be read ({error.strerror})"
-        except CorruptIndexError:
-            problem = f"{self.path} is not the file that was written"
+        except CorruptIndexError as error:
+            problem = str(error)
         warnings.warn(f"{problem}; search is exact until `compact` rebuilds this cache", RagkitWarning, stacklevel=4)
         return None
 
@@ -284,23 +260,40 @@ def _fill_lists(index: Any, vectors: NDArray[np.floating]) -> None:
         start += len(part)
 
 
-def _defaults(index: Any) -> dict[str, int]:
+def _inner(index: Any) -> Any:
+    """Return the index that is searched after vectors were transformed."""
+    import faiss
+
+    inner = faiss.downcast_index(index)
+    return _inner(inner.index) if isinstance(inner, faiss.IndexPreTransform) else inner
+
+
+def _parameters(index: Any, given: dict[str, Any]) -> object:
+    """Return search parameters of the type of the index, as FAISS misreads those of another type."""
     import faiss
 
     inner = faiss.downcast_index(index)
     if isinstance(inner, faiss.IndexPreTransform):
-        return _defaults(inner.index)
+        return faiss.SearchParametersPreTransform(index_params=_parameters(inner.index, given))  # type: ignore[call-arg]
+    if isinstance(inner, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(**given)
+    if isinstance(inner, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(**given)  # type: ignore[attr-defined]
+    return faiss.SearchParameters(**given)
+
+
+def _defaults(index: Any) -> dict[str, int]:
+    """Return the search parameter that trades time for recall, if there is one, with its default."""
+    import faiss
+
+    inner = _inner(index)
     if isinstance(inner, faiss.IndexIVF):
         return {"nprobe": max(1, min(int(inner.nlist), int(inner.nlist) // 16))}
     return {"efSearch": 64} if isinstance(inner, faiss.IndexHNSW) else {}
 
 
 def read_faiss(content: bytes) -> Any:
-    """Read a FAISS index, and reject parts that claim to be longer than the file.
-
-    Returns:
-        The FAISS index.
-    """
+    """Return a FAISS index, and reject parts that claim to be longer than the file."""
     import faiss
 
     with _limited(len(content)):
@@ -321,9 +314,8 @@ def _limited(size: int) -> Iterator[None]:
             faiss.set_deserialization_vector_byte_limit(before)
 
 
-def _checksum(path: Path) -> str:
+def _checksum(file: BinaryIO) -> str:
     digest = xxh3_128()
-    with path.open("rb") as file:
-        while part := file.read(_READ):
-            digest.update(part)
+    while part := file.read(_READ):
+        digest.update(part)
     return digest.hexdigest()

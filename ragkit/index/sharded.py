@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self, overload
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.index.core import Index
 from ragkit.index.document_inputs import checked_texts
 from ragkit.index.exact import Found, merged
+from ragkit.index.text_search import Ranked, TextSearch
 from ragkit.protocols import Embedder
-from ragkit.records import Document, Hit, span_of
+from ragkit.records import Document
+from ragkit.where import Where
 
 _KEYS = 2**40  # keys per shard
 
 
-class ShardedIndex:
+class ShardedIndex(TextSearch):
     """A concatenation of indexes, as if their documents had been added to one index in this order.
 
     If all of them use exact search, the results are those of this one index, including the order of ties.
 
     Attributes:
         shards: The indexes.
+        embedder: The embedder of texts; None if the indexes only accept vectors.
 
     Examples:
         >>> first, second = (Index.create(None, embedder="hash:64") for _ in range(2))
@@ -44,7 +49,7 @@ class ShardedIndex:
         """
         if not shards:
             raise InvalidInputError("`shards` is empty; give at least one index")
-        self.shards = tuple(shards)
+        self.shards, self.embedder, self._metric = tuple(shards), shards[0].embedder, shards[0]._metric
         for name in ("metric", "dim", "fingerprint"):
             values = [each._store.state.facts[name] for each in self.shards]
             for each, value in zip(self.shards, values, strict=True):
@@ -56,14 +61,9 @@ class ShardedIndex:
 
     @classmethod
     def open(cls, paths: Iterable[str | Path], *, embedder: str | Embedder | None = None) -> Self:
-        """Open folders for reading.
+        """Return an index of several folders, in the order of their documents, opened for reading.
 
-        Args:
-            paths: Folders of indexes, in the order of their documents.
-            embedder: An embedder to use instead of the one named in the indexes; it must produce the same vectors.
-
-        Returns:
-            The index.
+        An embedder is used instead of the one named in the indexes; it must produce the same vectors.
 
         Raises:
             InvalidInputError: If a folder contains no index, or if the indexes are not compatible.
@@ -74,77 +74,31 @@ class ShardedIndex:
             opened.pop_all()
         return made
 
+    @override
     def close(self) -> None:
         """Close all shards. Safe to call twice."""
         for each in self.shards:
             each.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __len__(self) -> int:
         return sum(map(len, self.shards))
 
-    @overload
-    def search(  # type: ignore[overload-overlap]
-        self, queries: str, k: int = 10, *, where: Mapping[str, object] | None = None
-    ) -> list[Hit]: ...
-    @overload
-    def search(
-        self, queries: Sequence[str], k: int = 10, *, where: Mapping[str, object] | None = None
-    ) -> list[list[Hit]]: ...
-    def search(
-        self, queries: str | Sequence[str], k: int = 10, *, where: Mapping[str, object] | None = None
-    ) -> list[Hit] | list[list[Hit]]:
-        """Find the documents nearest to one or several texts, as `Index.search` does.
-
-        Args:
-            queries: One text or several; each is embedded once for all shards.
-            k: Number of documents, 0 or more.
-            where: A filter on metadata.
-
-        Returns:
-            The hits of a text, best first; a list of hits for each text of a sequence.
-
-        Raises:
-            InvalidInputError: If there is no embedder, or if an argument is invalid.
-            IntegrityError: If two shards contain documents with the same id.
-        """
-        if isinstance(queries, str):
-            return self.search([queries], k, where=where)[0]
-        embedder, metric = self.shards[0].embedder, self.shards[0].stats().metric
-        if embedder is None:
-            raise InvalidInputError("these indexes have no embedder; use `search_vectors`")
-        asked = checked_texts("queries", queries)
-        vectors = embedder.embed_queries(asked) if asked else np.zeros((0, embedder.dim), dtype=np.float32)
+    @override
+    def _nearest(self, vectors: NDArray[np.float32], k: int, where: Where | None) -> Iterator[list[Ranked]]:
         scores, keys = self.search_vectors(vectors, k, where=where)
-        documents = {key: each for key, each in zip(keys.ravel().tolist(), self.get_by_keys(keys), strict=True) if each}
-        found = []
+        documents = dict(zip(keys.ravel().tolist(), self.get_by_keys(keys), strict=True))
         for row, line in zip(keys.tolist(), scores.tolist(), strict=True):
-            given = [(documents[key], score) for key, score in zip(row, line, strict=True) if key in documents]
-            names = [document.id for document, _ in given]
-            if len(set(names)) < len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise IntegrityError(f"{twice!r} is the id of documents in several shards; remove all of them but one")
-            found.append([_hit(document, score, rank, metric) for rank, (document, score) in enumerate(given, 1)])
-        return found
+            given = [(documents[key], score) for key, score in zip(row, line, strict=True)]
+            found = [Ranked(each.id or "", each.text, each.metadata, score) for each, score in given if each]
+            twice = [name for name, times in Counter(each.id for each in found).items() if times > 1]
+            if twice:
+                raise IntegrityError(f"{twice[0]!r} is the id of documents in several shards; remove all but one")
+            yield found
 
     def search_vectors(
-        self, queries: NDArray[np.floating], k: int = 10, *, where: Mapping[str, object] | None = None
+        self, queries: NDArray[np.floating], k: int = 10, *, where: Where | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the documents nearest to query vectors, without reading their texts.
-
-        Args:
-            queries: float[m, dim].
-            k: Number of documents, 0 or more.
-            where: A filter on metadata.
-
-        Returns:
-            f32[m, k] scores and i64[m, k] keys for `get_by_keys`; padded with -inf and -1 if fewer documents match.
-        """
+        """Find the documents nearest to query vectors, as `Index.search_vectors` does; keys belong to this index."""
         parts: list[Found] = []
         for number, each in enumerate(self.shards):
             scores, keys = each.search_vectors(queries, k, where=where)
@@ -152,14 +106,7 @@ class ShardedIndex:
         return merged(parts, k)
 
     def get_by_keys(self, keys: Sequence[int] | NDArray[np.int64]) -> list[Document | None]:
-        """Read documents by the keys that `search_vectors` returns.
-
-        Args:
-            keys: Any number of keys; -1 means no document.
-
-        Returns:
-            The document of each key; None for -1 and for documents removed since.
-        """
+        """Read documents by the keys that `search_vectors` returns, as `Index.get_by_keys` does."""
         flat = np.asarray(keys, dtype=np.int64).ravel()
         found: list[Document | None] = [None] * len(flat)
         for number, each in enumerate(self.shards):
@@ -171,14 +118,7 @@ class ShardedIndex:
         return found
 
     def get(self, ids: Collection[str]) -> list[Document]:
-        """Read documents by id.
-
-        Args:
-            ids: Their ids; unknown ids are ignored.
-
-        Returns:
-            The documents, in the order of the ids.
-        """
+        """Read documents by id, as `Index.get` does."""
         names = checked_texts("ids", ids)
         found = {document.id: document for each in reversed(self.shards) for document in each.get(names)}
         return [found[name] for name in names if name in found]
@@ -196,15 +136,3 @@ class ShardedIndex:
                 for (name,) in each._store.database.connection.execute("SELECT id FROM documents"):
                     if home.setdefault(name, each.path) != each.path:
                         raise IntegrityError(f"{name!r} is the id of a document in {home[name]} and in {each.path}")
-
-
-def _hit(document: Document, score: float, rank: int, metric: str) -> Hit:
-    return Hit(
-        id=document.id or "",
-        score=score,
-        rank=rank,
-        text=document.text,
-        metadata=document.metadata,
-        span=span_of(document.metadata),
-        why={metric: score},
-    )

@@ -15,7 +15,8 @@ from typing import cast
 from ragkit.errors import IndexLockedError, IntegrityError, InvalidInputError
 from ragkit.extras import require
 from ragkit.forks import call_in_child
-from ragkit.index.database import DAMAGE, Database
+from ragkit.index.connections import DAMAGE
+from ragkit.index.database import Database
 from ragkit.index.gpu import Gpus, GpuSegment
 from ragkit.index.lock import WriterLock
 from ragkit.index.segment import SegmentFile
@@ -26,29 +27,18 @@ _ATTEMPTS = 3  # attempts to load a commit whose files another process does not 
 
 
 class Store:
-    """The open folder of an index: its database, its last commit, and its writer lock.
+    """The open folder of an index: its database, its last commit, its GPUs if there are any, and its writer lock.
 
-    Readers use `reading`. Writers use `changing`, and make their changes inside `committing`.
-
-    Attributes:
-        folder: The folder.
-        read_only: Whether writing is disabled.
-        durable: Whether commits wait until the data are on disk.
-        database: The documents.
-        gpus: The GPUs that hold a copy of the vectors; None for the CPU.
+    Readers use `reading`. Writers use `changing`, and make their changes inside `committing`. Commits of a ``durable``
+    store wait until the data are on disk.
     """
 
     def __init__(
         self, folder: Path, *, read_only: bool, durable: bool, cards: Sequence[int], facts: Facts | None = None
     ) -> None:
-        """Open a folder at its last commit.
+        """Open a folder at its last commit, or create an index with some facts, on the GPUs with some numbers.
 
-        Args:
-            folder: The folder as an absolute path, as the working directory may change while the store is open.
-            read_only: Whether to open the store without the writer lock.
-            durable: Whether commits wait until the data are on disk.
-            cards: Numbers of the GPUs to use.
-            facts: Facts of a new index to create; None to open an existing one.
+        The folder is an absolute path, as the working directory may change while the store is open.
 
         Raises:
             IndexLockedError: If another writer has opened it.
@@ -113,15 +103,11 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[State]:
-        """Open a snapshot: a commit and the view of the database that belongs to it.
-
-        Yields:
-            The state of the last commit.
-        """
+        """Yield the last commit, inside a snapshot of the database that belongs to it."""
         self.check_open()
         database = self.database
         with database.in_use:
-            own = not database.connection.in_transaction  # otherwise this thread is inside a snapshot or a commit
+            own = not database.connection.in_transaction  # this thread is not inside a snapshot or a commit
             try:
                 with self._publishing:  # prevents a commit between the two
                     state = self._begun(own=own)
@@ -172,11 +158,7 @@ class Store:
 
     @contextmanager
     def committing(self) -> Iterator[sqlite3.Connection]:
-        """Make one commit, inside `changing`; readers see all of it or nothing.
-
-        Yields:
-            The connection, in a transaction.
-        """
+        """Yield the connection to make one commit, inside `changing`; readers see all of it or nothing."""
         with ExitStack() as published:
             with self.database.transaction() as connection:
                 yield connection
@@ -216,7 +198,8 @@ class Store:
 
     def _segment_file(self, state: State) -> SegmentFile | None:
         told = state.facts["segment"]
-        return told and SegmentFile(self.folder / f"segment-{state.facts['generation']}.faiss", told)
+        path = self.folder / f"segment-{state.facts['generation']}.faiss"
+        return told and SegmentFile(path, told, state.facts["dim"], euclidean=state.facts["metric"] == "l2")
 
     def _on_cards(self, gpus: Gpus, state: State) -> GpuSegment | None:
         last, facts = self._state, state.facts
@@ -225,4 +208,4 @@ class Store:
             return old
         if not state.live:
             return None
-        return gpus.segment(state.vectors, euclidean=facts["metric"] == "l2", factory=facts["factory"])
+        return gpus.segment(state.vectors.all(), euclidean=facts["metric"] == "l2", factory=facts["factory"])

@@ -14,10 +14,7 @@ _LENGTH = 1e-6  # tolerance for the length of unit vectors
 
 
 def storable_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> NDArray[np.float32]:
-    """Return vectors that can be stored: `checked_vectors` that fit into the index's data type.
-
-    Returns:
-        f32[n, dim].
+    """Return `checked_vectors` that fit into the data type of the index.
 
     Raises:
         InvalidInputError: As `checked_vectors`, and if a number is too large for half precision.
@@ -34,15 +31,10 @@ def storable_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> 
 
 
 def checked_vectors(vectors: NDArray[np.floating], name: str, facts: Facts) -> NDArray[np.float32]:
-    """Check vectors and convert them for comparison with those of the index.
+    """Return float[n, dim] as f32[n, dim] for comparison with the vectors of the index.
 
-    Args:
-        vectors: float[n, dim].
-        name: Name of the argument in error messages.
-        facts: The facts of the index.
-
-    Returns:
-        f32[n, dim], normalised to length 1 under the metric ``"cosine"``; zero vectors stay zero.
+    Under the metric ``"cosine"`` they are normalised to length 1; zero vectors stay zero. ``name`` is the argument in
+    error messages.
 
     Raises:
         InvalidInputError: If shape or type are wrong, or if a number is not finite.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ragkit.csv_files import read_rows
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit.index.metadata import check_values
+from ragkit.index.document_inputs import check_values
 from ragkit.records import Document
 
 # Metadata fields that ragkit sets; an underscore is appended to a file's own fields with these names.

@@ -8,11 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import overload
 
+from typing_extensions import override
+
 from ragkit.errors import InvalidInputError
-from ragkit.records import Document, Hit, span_of
+from ragkit.index.document_inputs import checked_texts
+from ragkit.index.text_search import hit_of as hit_of
+from ragkit.protocols import Retriever
+from ragkit.records import Hit
+from ragkit.text import shown
+from ragkit.where import Where as Where
 from ragkit.where import parse_where
 
-Where = Mapping[str, object]
 Hits = list[list[Hit]]
 
 
@@ -73,57 +79,53 @@ class RetrieverBase(ABC):
         return found[0] if isinstance(queries, str) else found
 
 
+class RefiningRetriever(RetrieverBase):
+    """Base class of retrievers that change the hits of another one. A subclass implements only `_refined`.
+
+    Attributes:
+        base: The retriever of the candidates.
+        fetch_k: Number of candidates per query, at least as many as requested hits.
+    """
+
+    def __init__(self, base: Retriever, fetch_k: int) -> None:
+        """Refine the hits of a retriever.
+
+        Raises:
+            InvalidInputError: If ``fetch_k`` is below 1.
+        """
+        if type(fetch_k) is not int or fetch_k < 1:
+            raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {shown(fetch_k)}")
+        self.base, self.fetch_k = base, fetch_k
+
+    @abstractmethod
+    def _refined(self, queries: Sequence[str], found: Hits, k: int, where: Where | None) -> Hits:
+        """Return the hits of each query, at most k, from its candidates."""
+
+    @override
+    def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
+        return self._refined(queries, self.base.retrieve(queries, max(k, self.fetch_k), where=where), k, where)
+
+    @override
+    async def _aretrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
+        found = await self.base.aretrieve(queries, max(k, self.fetch_k), where=where)
+        return await asyncio.to_thread(self._refined, queries, found, k, where)
+
+
 def checked_queries(queries: object, k: object, where: object) -> list[str]:
-    """Check the arguments of a search and return the queries as a list.
-
-    Args:
-        queries: One text or several.
-        k: Number of documents.
-        where: A filter, or None.
-
-    Returns:
-        The queries.
+    """Return one query or several as a list.
 
     Raises:
-        InvalidInputError: If an argument is invalid.
+        InvalidInputError: If an argument of a search is invalid.
     """
     if type(k) is not int or k < 0:
-        raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
+        raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {shown(k)}")
     if where is not None:
         parse_where(where)  # type: ignore[arg-type]
-    if isinstance(queries, str):
-        return [queries]
-    if not isinstance(queries, Iterable):
-        raise InvalidInputError(f"`queries` must be a text or a sequence of texts, got {type(queries).__name__}")
-    batch = list(queries)
-    for place, query in enumerate(batch):
-        if not isinstance(query, str):
-            raise InvalidInputError(f"`queries[{place}]` must be a text, got {type(query).__name__}")
-    return batch
-
-
-def hit_of(document: Document, score: float, rank: int, why: Mapping[str, object]) -> Hit:
-    """Convert a document to a hit, whose span comes from the metadata."""
-    return Hit(
-        id=document.id or "",
-        score=score,
-        rank=rank,
-        text=document.text,
-        metadata=document.metadata,
-        span=span_of(document.metadata),
-        why=why,
-    )
+    return [queries] if isinstance(queries, str) else checked_texts("queries", queries)
 
 
 def ranked(hits: Iterable[tuple[Hit, float, Mapping[str, object]]]) -> list[Hit]:
-    """Replace the scores of hits, and number their ranks in order.
-
-    Args:
-        hits: Hits, new scores and additions to `Hit.why`, best first.
-
-    Returns:
-        The hits.
-    """
+    """Return hits, given best first, with new scores, additions to `Hit.why`, and ranks."""
     return [
         replace(hit, score=score, rank=rank, why={**hit.why, **why}) for rank, (hit, score, why) in enumerate(hits, 1)
     ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Collection, Iterable, Sequence
+from hashlib import blake2b
+from pathlib import Path
 from threading import RLock
 
 import numpy as np
@@ -11,16 +14,17 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.errors import RagkitWarning
+from ragkit.files import atomic_file, read_arrays
 from ragkit.index import Index
 from ragkit.index.document_inputs import AnyDocument
 from ragkit.lexical.analysis import Analyzer, WordAnalyzer, load_analyzer
 from ragkit.lexical.bm25 import BM25, K1, LANGUAGE, B
 from ragkit.lexical.postings import PostingLists
 from ragkit.retrievers.base import Hits, RetrieverBase, Where, hit_of
-from ragkit.retrievers.bm25_cache import Bm25Cache
 from ragkit.retrievers.memory import MemoryDocuments
 
 _AT_ONCE = 100_000  # texts read from the index at a time; the lists are merged after each block
+_FORMAT = 2  # of the cache file
 _LOOSE = 1000  # rows of deleted documents that are always tolerated
 
 
@@ -67,33 +71,19 @@ class BM25Retriever(RetrieverBase):
         self._lock = RLock()
         self._seen = -1  # the commit of the lists
         self._unsaved = 0
-        self._cache: Bm25Cache | None = None
+        self._cache: _Cache | None = None
         if isinstance(source, Index) and source._store.durable and isinstance(self.analyzer, WordAnalyzer):
-            self._cache = Bm25Cache(source.path, self.analyzer)
+            self._cache = _Cache(source.path, self.analyzer)
             cached = self._cache.load(source.version)
             if cached is not None:
                 self.scorer.lists, self._keys = cached
 
     def add(self, documents: Iterable[AnyDocument]) -> list[str]:
-        """Add documents to the index or to the documents in memory.
-
-        Args:
-            documents: Documents, strings or LangChain documents.
-
-        Returns:
-            Their ids, in order.
-        """
+        """Add documents to the index or to the documents in memory, and return their ids; see `Index.add`."""
         return self.source.add(documents)
 
     def delete(self, ids: Collection[str]) -> int:
-        """Delete documents from the index or from the documents in memory.
-
-        Args:
-            ids: Their ids.
-
-        Returns:
-            The number of deleted documents.
-        """
+        """Delete documents from the index or from memory by id, and return their number."""
         return self.source.delete(ids)
 
     @override
@@ -153,3 +143,37 @@ class BM25Retriever(RetrieverBase):
             if self._cache is not None and isinstance(self.source, Index) and not self.source.read_only:
                 self._cache.save(self.scorer.lists, self._keys, self._seen)
             self._unsaved = 0
+
+
+class _Cache:
+    """The cache file of the posting lists of one analyzer in the folder of an index. It can be rebuilt at any time."""
+
+    def __init__(self, folder: Path, analyzer: WordAnalyzer) -> None:
+        digest = blake2b(repr(analyzer).encode(), digest_size=6).hexdigest()
+        self.path, self.analyzer = folder / f"bm25-{digest}.npz", analyzer
+
+    def save(self, lists: PostingLists, keys: NDArray[np.int64], version: int) -> None:
+        """Replace the file atomically with the lists of a commit of the index, and the key of each row, i64[n]."""
+        facts = {"format": _FORMAT, "analyzer": repr(self.analyzer), "version": version}
+        arrays = {
+            "facts": np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
+            "keys": keys,
+            **{f"lists_{part}": values for part, values in lists.to_arrays().items()},
+        }
+        with atomic_file(self.path, durable=False) as file:  # `load` checks it
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def load(self, version: int) -> tuple[PostingLists, NDArray[np.int64]] | None:
+        """Return the lists and the key of each row.
+
+        None if the file is missing, damaged, of another format, or of a later commit than that of the index.
+        """
+        try:
+            arrays = read_arrays(self.path)
+            facts = json.loads(arrays["facts"].tobytes())
+            if (facts["format"], facts["analyzer"]) != (_FORMAT, repr(self.analyzer)) or facts["version"] > version:
+                return None
+            parts = {part.removeprefix("lists_"): values for part, values in arrays.items()}
+            return PostingLists.from_arrays(self.analyzer, parts), arrays["keys"]
+        except (OSError, ValueError, KeyError):
+            return None

@@ -12,10 +12,7 @@ from ragkit.retrievers.base import Hits, RetrieverBase, Where
 
 
 class DenseRetriever(RetrieverBase):
-    """Finds the documents whose vectors are nearest to the query's.
-
-    Attributes:
-        index: The index.
+    """Finds the documents of an index, the attribute ``index``, whose vectors are nearest to the query's.
 
     Examples:
         >>> index = Index.create(None, embedder="hash:256")

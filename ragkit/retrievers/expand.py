@@ -12,21 +12,16 @@ from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.protocols import Retriever
 from ragkit.records import Document, Hit, span_of
-from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
+from ragkit.retrievers.base import Hits, RefiningRetriever, Where, ranked
 
 
-class ExpandingRetriever(RetrieverBase):
+class ExpandingRetriever(RefiningRetriever):
     """Finds small chunks, and returns them with their neighbouring chunks, or with the whole source.
 
     Chunks belong to the same source if their metadata have the same ``source`` (and ``row``, for tables). Their
     positions are in ``start`` and ``end``, as `ragkit.load_documents` and chunkers write them. Hits whose texts overlap
-    after the expansion are merged at the better rank. A filter also applies to neighbours.
-
-    Attributes:
-        index: The index of the chunks.
-        base: The retriever of the hits.
-        before: Number of chunks before each hit; None for all.
-        after: Number of chunks after each hit; None for all.
+    after the expansion are merged at the better rank. A filter also applies to neighbours. The arguments are attributes
+    of the same names.
     """
 
     name = "expand"
@@ -45,11 +40,11 @@ class ExpandingRetriever(RetrieverBase):
         """
         if any(each is not None and (type(each) is not int or each < 0) for each in (before, after)):
             raise InvalidInputError(f"`before` and `after` must be 0 or more, or None; got {before!r} and {after!r}")
-        self.index, self.base, self.before, self.after = index, base, before, after
+        super().__init__(base, fetch_k=1)
+        self.index, self.before, self.after = index, before, after
 
     @override
-    def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
-        found = self.base.retrieve(queries, k, where=where)
+    def _refined(self, queries: Sequence[str], found: Hits, k: int, where: Where | None) -> Hits:
         pieces: dict[tuple[object, object], list[Document]] = {}
         return [self._expanded(hits, where, pieces) for hits in found]
 
@@ -58,14 +53,13 @@ class ExpandingRetriever(RetrieverBase):
     ) -> list[Hit]:
         kept: list[Hit] = []
         for hit in hits:
-            source = (hit.metadata or {}).get("source"), (hit.metadata or {}).get("row")
+            source = _source(hit)
             if hit.span is None or not isinstance(source[0], str):
                 kept.append(hit)
                 continue
             if source not in pieces:
                 pieces[source] = self._pieces(source, where)
-            wide = self._with_neighbours(hit, pieces[source])
-            kept = _with(kept, wide)
+            kept = _with(kept, self._with_neighbours(hit, pieces[source]))
         return ranked((hit, hit.score, {}) for hit in kept)
 
     def _pieces(self, source: tuple[object, object], where: Where | None) -> list[Document]:
@@ -126,12 +120,14 @@ def _joined(hit: Hit, parts: Sequence[Hit]) -> Hit:
 
 
 def _overlap(one: Hit, other: Hit) -> bool:
-    if other.span is None or any((one.metadata or {}).get(key) != (other.metadata or {}).get(key) for key in _SOURCE):
+    if other.span is None or _source(one) != _source(other):
         return False
     return _span(one)[0] <= _span(other)[1] and _span(other)[0] <= _span(one)[1]
 
 
-_SOURCE = ("source", "row")
+def _source(hit: Hit) -> tuple[object, object]:
+    metadata = hit.metadata or {}
+    return metadata.get("source"), metadata.get("row")
 
 
 def _span(hit: Hit) -> tuple[int, int]:

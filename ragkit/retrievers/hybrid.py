@@ -22,11 +22,7 @@ class HybridRetriever(RetrieverBase):
     retrievers name them.
 
     Attributes:
-        parts: The retrievers by name.
-        weights: The weight of each retriever.
-        fusion: The method.
-        depth: Number of hits of each ranking that are fused.
-        constant: The constant of reciprocal rank fusion.
+        parts: The retrievers by name; the other arguments are attributes of the same names.
 
     Examples:
         >>> from ragkit import BM25Retriever, DenseRetriever, Index
@@ -92,15 +88,7 @@ class HybridRetriever(RetrieverBase):
 
 
 def hybrid_of(index: Index, load: Callable[[str], Retriever]) -> HybridRetriever:  # noqa: ARG001 - passed to all factories
-    """Create the retriever ``"hybrid"`` of an index, which fuses ``"bm25"`` and ``"dense"``.
-
-    Args:
-        index: The index.
-        load: Loads a retriever of this index by name.
-
-    Returns:
-        The retriever.
-    """
+    """Create the retriever ``"hybrid"`` of an index from its retrievers ``"bm25"`` and ``"dense"``."""
     return HybridRetriever([load("bm25"), load("dense")])
 
 
@@ -111,17 +99,9 @@ def fuse_hits(
     fusion: Fusion = "rrf",
     constant: float = 60.0,
 ) -> list[Hit]:
-    """Fuse rankings of documents, which are identified by their ids.
+    """Return the k best hits of named rankings of documents, see `ragkit.lexical.fusion.fuse`.
 
-    Args:
-        rankings: The hits of each ranking by its name, the best first.
-        weights: The weight of each ranking.
-        k: The maximum number of hits.
-        fusion: The method, see `ragkit.lexical.fusion.fuse`.
-        constant: The constant of reciprocal rank fusion.
-
-    Returns:
-        The best hits. `Hit.why` holds the fused score, and the score and rank of the document in each ranking.
+    `Hit.why` holds the fused score, and the score and rank of the document in each ranking.
     """
     pairs = [[(hit.id, hit.score) for hit in hits] for hits in rankings.values()]
     fused = fuse(pairs, weights, method=fusion, constant=constant)

@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
 from ragkit.index.document_inputs import LangChainDocument
-from ragkit.records import Hit, span_of
-from ragkit.retrievers.base import Hits, RetrieverBase, Where
+from ragkit.records import Document, Hit
+from ragkit.retrievers.base import Hits, RetrieverBase, Where, hit_of
 from ragkit.where import matches, parse_where
 
 _FURTHER = 4  # factor by which more documents are fetched if a filter leaves too few
@@ -25,10 +25,6 @@ class LangChainRetriever(RetrieverBase):
     Filters work with every store: documents that do not match are excluded, and more are fetched from a vector store
     until there are k, or no more. ``native`` also passes the filter to the store, which is faster. The order is that of
     the store. The score is 1 / rank, because the scores of different stores are not comparable.
-
-    Attributes:
-        source: The store or retriever.
-        native: Converts a filter to that of the store.
 
     Examples:
         >>> from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -116,16 +112,8 @@ def _hits(found: Sequence[LangChainDocument], k: int, where: Where | None) -> li
         own = _id_of(document)
         if own not in hits and len(hits) < k:
             rank = len(hits) + 1
-            metadata = dict(document.metadata)
-            hits[own] = Hit(
-                id=own,
-                score=1 / rank,
-                rank=rank,
-                text=document.page_content,
-                metadata=metadata or None,
-                span=span_of(metadata),
-                why={"store_rank": rank},
-            )
+            read = Document(document.page_content, own, dict(document.metadata) or None)
+            hits[own] = hit_of(read, 1 / rank, rank, {"store_rank": rank})
     return list(hits.values())
 
 

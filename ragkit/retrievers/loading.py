@@ -10,17 +10,9 @@ from ragkit.registry import create
 
 
 def load_retrievers(specs: Sequence[str], index: Index) -> list[Retriever]:
-    """Create several retrievers of one index. Retrievers that they have in common are created once.
+    """Return the retrievers of an index by their specs, such as ``["dense", "bm25", "hybrid"]``, in order.
 
-    Args:
-        specs: Specs of registered retrievers, such as ``["dense", "bm25", "hybrid"]``.
-        index: The index.
-
-    Returns:
-        The retrievers, in order.
-
-    Raises:
-        UnknownSpecError: If no retriever has one of these names.
+    Retrievers that they have in common are created once. An unknown spec raises an `UnknownSpecError`.
     """
     created: dict[str, Retriever] = {}
 
@@ -33,16 +25,5 @@ def load_retrievers(specs: Sequence[str], index: Index) -> list[Retriever]:
 
 
 def load_retriever(spec: str, index: Index) -> Retriever:
-    """Create a retriever of an index.
-
-    Args:
-        spec: The spec of a registered retriever, such as ``"hybrid"``.
-        index: The index.
-
-    Returns:
-        The retriever.
-
-    Raises:
-        UnknownSpecError: If no retriever has this name.
-    """
+    """Return the retriever of an index by its spec, such as ``"hybrid"``."""
     return load_retrievers([spec], index)[0]

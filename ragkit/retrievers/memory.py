@@ -33,17 +33,8 @@ class MemoryDocuments:
         self._lock = RLock()
         self.add(documents)
 
-    def __len__(self) -> int:
-        return len(self._documents)
-
     def add(self, documents: Iterable[AnyDocument]) -> list[str]:
-        """Add documents and replace those with the same id.
-
-        Args:
-            documents: Documents, strings or LangChain documents.
-
-        Returns:
-            Their ids, in order.
+        """Return the ids of documents after adding them and replacing those with the same id.
 
         Raises:
             InvalidInputError: If a document is invalid; no documents are added then.
@@ -64,14 +55,7 @@ class MemoryDocuments:
         return [each.id for each in read]
 
     def delete(self, ids: Collection[str]) -> int:
-        """Delete documents.
-
-        Args:
-            ids: Their ids; unknown ids are ignored.
-
-        Returns:
-            The number of deleted documents.
-        """
+        """Delete documents and return their number; unknown ids are ignored."""
         with self._lock:
             known = [
                 self._incoming.pop(own)[0] for own in dict.fromkeys(checked_texts("ids", ids)) if own in self._incoming

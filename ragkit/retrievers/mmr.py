@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,21 +14,15 @@ from ragkit.mmr import mmr
 from ragkit.pairwise import unit
 from ragkit.protocols import Retriever
 from ragkit.records import Hit
-from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
+from ragkit.retrievers.base import Hits, RefiningRetriever, Where, ranked
 from ragkit.retrievers.dense import DenseRetriever
 
 
-class MmrRetriever(RetrieverBase):
+class MmrRetriever(RefiningRetriever):
     """Maximal marginal relevance over the hits of another retriever (Carbonell and Goldstein, 1998).
 
     Similarity is the cosine of the exact vectors in the index. Scores are those of the base retriever, so they may rise
-    with the rank.
-
-    Attributes:
-        index: The index of the vectors.
-        base: The retriever of the candidates.
-        trade_off: Weight of relevance; the rest is the weight of similarity to hits already selected.
-        fetch_k: Number of candidates.
+    with the rank. The arguments are attributes of the same names.
 
     Examples:
         >>> index = Index.create(None, embedder="hash:256")
@@ -49,7 +42,7 @@ class MmrRetriever(RetrieverBase):
         Args:
             index: The index with the vectors of the hits.
             base: The retriever of the candidates; dense retrieval from the index if None.
-            trade_off: Weight of relevance, from 0 to 1.
+            trade_off: Weight of relevance, from 0 to 1; the rest is that of similarity to hits already selected.
             fetch_k: Number of candidates, at least 1.
 
         Raises:
@@ -57,21 +50,12 @@ class MmrRetriever(RetrieverBase):
         """
         if not 0 <= trade_off <= 1:
             raise InvalidInputError(f"`trade_off` must be between 0 and 1, got {trade_off!r}")
-        if type(fetch_k) is not int or fetch_k < 1:
-            raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {fetch_k!r}")
-        dense = DenseRetriever(index)
-        self.index, self.base, self.trade_off, self.fetch_k = index, base or dense, trade_off, fetch_k
+        dense = DenseRetriever(index)  # checks that there is an embedder, which `base` does not replace
+        super().__init__(base or dense, fetch_k)
+        self.index, self.trade_off = index, trade_off
 
     @override
-    def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
-        return self._chosen(queries, self.base.retrieve(queries, max(k, self.fetch_k), where=where), k)
-
-    @override
-    async def _aretrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
-        found = await self.base.aretrieve(queries, max(k, self.fetch_k), where=where)
-        return await asyncio.to_thread(self._chosen, queries, found, k)
-
-    def _chosen(self, queries: Sequence[str], found: Hits, k: int) -> Hits:
+    def _refined(self, queries: Sequence[str], found: Hits, k: int, where: Where | None) -> Hits:
         assert self.index.embedder is not None  # noqa: S101 - DenseRetriever has checked it
         asked = unit(self.index.embedder.embed_queries(queries))
         return [self._choose(query, hits, k) for query, hits in zip(asked, found, strict=True)]

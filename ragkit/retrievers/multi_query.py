@@ -24,13 +24,7 @@ class MultiQueryRetriever(RetrieverBase):
     r"""Rephrases the query with a language model, searches with each phrasing, and fuses the rankings by rank.
 
     The query itself is always included, with the same weight as each of the others. All queries are in `Hit.why` as
-    ``queries``.
-
-    Attributes:
-        base: The retriever for all queries.
-        model: The model that writes the queries.
-        n: Number of queries to write.
-        depth: Number of hits of each ranking that are fused.
+    ``queries``. The arguments are attributes of the same names.
 
     Examples:
         >>> from ragkit import BM25Retriever, ScriptedModel

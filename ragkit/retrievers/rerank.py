@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
@@ -11,12 +10,13 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.embedders import load_embedder
+from ragkit.embedders.foreign_folders import checked_source, loading
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.extras import require
 from ragkit.progress import quiet_transformers
 from ragkit.protocols import LanguageModel, Retriever, TokenEmbedder
 from ragkit.registry import create
-from ragkit.retrievers.base import Hits, RetrieverBase, Where, ranked
+from ragkit.retrievers.base import Hits, RefiningRetriever, Where, ranked
 
 _DECIMALS = 9  # decimals that do not depend on the order of float64 additions
 
@@ -29,13 +29,10 @@ class Reranker(Protocol):
         ...
 
 
-class RerankingRetriever(RetrieverBase):
+class RerankingRetriever(RefiningRetriever):
     """Fetches more hits than requested, and returns the best by a reranker, which scores all queries in one batch.
 
-    Attributes:
-        base: The retriever of the candidates.
-        reranker: The reranker.
-        fetch_k: Number of candidates per query.
+    The arguments are attributes of the same names.
 
     Examples:
         >>> from ragkit import BM25Retriever
@@ -60,20 +57,11 @@ class RerankingRetriever(RetrieverBase):
         Raises:
             InvalidInputError: If ``fetch_k`` is below 1.
         """
-        if type(fetch_k) is not int or fetch_k < 1:
-            raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {fetch_k!r}")
-        self.base, self.reranker, self.fetch_k = base, load_reranker(reranker), fetch_k
+        super().__init__(base, fetch_k)
+        self.reranker = load_reranker(reranker)
 
     @override
-    def _retrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
-        return self._judged(queries, self.base.retrieve(queries, max(k, self.fetch_k), where=where), k)
-
-    @override
-    async def _aretrieve(self, queries: Sequence[str], k: int, where: Where | None) -> Hits:
-        found = await self.base.aretrieve(queries, max(k, self.fetch_k), where=where)
-        return await asyncio.to_thread(self._judged, queries, found, k)
-
-    def _judged(self, queries: Sequence[str], found: Hits, k: int) -> Hits:
+    def _refined(self, queries: Sequence[str], found: Hits, k: int, where: Where | None) -> Hits:
         asked = [query for query, hits in zip(queries, found, strict=True) for _ in hits]
         texts = [hit.text for hits in found for hit in hits]
         scores = np.asarray(self.reranker(asked, texts), dtype=np.float64) if texts else np.zeros(0)
@@ -93,14 +81,9 @@ class RerankingRetriever(RetrieverBase):
 def load_reranker(reranker: object) -> Reranker:
     """Return the reranker for a spec or an object.
 
-    Args:
-        reranker: ``"cross-encoder:"`` followed by a hub id or folder of sentence-transformers, ``"tokens:"`` followed
-            by an embedder with token vectors, a language model with `score` (the probability of the query after the
-            text; Sachan et al., 2022), a `CrossEncoder` of sentence-transformers, or a function of queries and texts
-            that returns numbers.
-
-    Returns:
-        A function.
+    It may be ``"cross-encoder:"`` followed by a hub id or folder of sentence-transformers, ``"tokens:"`` followed by an
+    embedder with token vectors, a language model with `score` (the probability of the query after the text; Sachan et
+    al., 2022), a `CrossEncoder` of sentence-transformers, or a function of queries and texts that returns numbers.
 
     Raises:
         UnknownSpecError: If no reranker has this name.
@@ -112,34 +95,24 @@ def load_reranker(reranker: object) -> Reranker:
     if isinstance(reranker, LanguageModel):
         return QueryLikelihood(reranker)
     if hasattr(reranker, "predict"):
-        return _Predicting(reranker)
+        return _predicting(reranker)
     if callable(reranker):
         return cast("Reranker", reranker)
     raise InvalidInputError(f"`reranker` must be a spec, a language model or a function, got {type(reranker).__name__}")
 
 
 def load_cross_encoder(source: str) -> Reranker:
-    """Load a cross-encoder of sentence-transformers.
-
-    Args:
-        source: A hub id or a folder.
-
-    Returns:
-        The reranker.
-    """
+    """Load a cross-encoder of sentence-transformers from a hub id or a folder."""
     require("sentence_transformers")
+    folder, revision = checked_source(source, organization="cross-encoder")
     from sentence_transformers import CrossEncoder
 
-    with quiet_transformers():
-        return _Predicting(CrossEncoder(source))
+    with loading(source), quiet_transformers():
+        return _predicting(CrossEncoder(folder, revision=revision))
 
 
 class QueryLikelihood:
-    """Query likelihood: mean log probability of the query's tokens after the text (arXiv 2204.07496).
-
-    Attributes:
-        model: The model.
-    """
+    """Query likelihood: mean log probability of the query's tokens after the text (arXiv 2204.07496)."""
 
     def __init__(self, model: LanguageModel) -> None:
         """Use a model.
@@ -177,9 +150,6 @@ class TokenLikeness:
     """The mean, over the query's tokens, of the maximum similarity to a token of the text (Khattab and Zaharia, 2020).
 
     Works with any embedder that returns token vectors, so it does not need a model of its own.
-
-    Attributes:
-        embedder: The embedder.
     """
 
     def __init__(self, embedder: str | TokenEmbedder) -> None:
@@ -213,12 +183,11 @@ def _of_each(embedder: TokenEmbedder, texts: Sequence[str]) -> dict[str, NDArray
     return dict(zip(different, embedder.embed_tokens(different), strict=True))
 
 
-class _Predicting:
-    """A cross-encoder of sentence-transformers, or any object with its method ``predict``."""
+def _predicting(model: Any) -> Reranker:
+    """Return the reranker of a cross-encoder of sentence-transformers, or of any object with its method ``predict``."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def __call__(self, queries: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
+    def scores(queries: Sequence[str], texts: Sequence[str], /) -> NDArray[np.float64]:
         pairs = list(zip(queries, texts, strict=True))
-        return np.asarray(self.model.predict(pairs, show_progress_bar=False), dtype=np.float64).reshape(len(pairs))
+        return np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64).reshape(len(pairs))
+
+    return scores

@@ -85,7 +85,9 @@ def test_a_link_that_a_crash_left_behind_is_never_written_through(tmp_path):
         with Index.open(tmp_path / "i", read_only=True) as reader:
             index.compact()  # copies, as rows were removed
             assert reader._store.state.facts["generation"] == 0
-            assert np.allclose(reader._store.state.vectors[399], VECTORS[399] / np.linalg.norm(VECTORS[399]), atol=1e-6)
+            assert np.allclose(
+                reader._store.state.vectors.all()[399], VECTORS[399] / np.linalg.norm(VECTORS[399]), atol=1e-6
+            )
         index.verify()
         assert answers(index) == nearest(400, left_out=range(300))
 

@@ -11,8 +11,9 @@ from waiting import wait_for
 
 from ragkit import Document, Index
 from ragkit.errors import InvalidInputError, RagkitWarning, RecallWarning
-from ragkit.index import gpu, store
-from ragkit.index.gpu import Gpus, Plan, Worker, card_numbers, plan
+from ragkit.index import gpu, gpu_cards, store
+from ragkit.index.gpu import Gpus, Plan, plan
+from ragkit.index.gpu_cards import Worker, card_numbers
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(3000, 16)).astype(np.float32)
@@ -28,7 +29,7 @@ def cards(monkeypatch):
         made[number] = FakeCard(number, memory=made.get("memory", 8 * GIB))
         return made[number]
 
-    monkeypatch.setattr(gpu, "gpu_count", lambda: 2)
+    monkeypatch.setattr(gpu_cards, "gpu_count", lambda: 2)
     monkeypatch.setattr(store, "Gpus", lambda numbers: Gpus(numbers, make))
     return made
 
@@ -218,7 +219,7 @@ def test_devices(monkeypatch):
     assert card_numbers("cpu") == card_numbers("auto") == []
     with pytest.raises(InvalidInputError, match="asks for cuda:0, but FAISS sees 0 GPUs"):
         card_numbers("cuda")
-    monkeypatch.setattr(gpu, "gpu_count", lambda: 2)
+    monkeypatch.setattr(gpu_cards, "gpu_count", lambda: 2)
     assert card_numbers("auto") == card_numbers("cuda") == [0]
     assert card_numbers(["cuda:1", "cuda:0"]) == [1, 0]
     for wrong in ("gpu", "cuda:x", ["cuda:0", "cpu"], ""):

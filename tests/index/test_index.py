@@ -554,15 +554,15 @@ def test_what_was_read_lately_is_never_stale_nor_shared(tmp_path):
 
 
 def test_documents_that_were_read_are_kept_up_to_a_size(monkeypatch):
-    from ragkit.index import document_cache
+    from ragkit.index import documents
 
-    monkeypatch.setattr(document_cache, "_MOST", 50)
+    monkeypatch.setattr(documents, "_MOST", 50)
     with Index.create(None, embedder="hash:64") as index:
         index.add([Document(f"word{n} " * 5, id=str(n)) for n in range(20)])
         for _ in range(2):
             for n in range(20):
                 assert index.search(f"word{n}", k=1)[0].id == str(n)
-                assert len(index._reader._recent._kept[1]) <= 3
+                assert len(index._recent._kept[1]) <= 3
 
 
 @pytest.mark.parametrize("metric", ["ip", "l2"])

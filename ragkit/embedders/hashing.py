@@ -85,20 +85,13 @@ class HashingEmbedder:
             One array of unit vectors f32[t, dim] per text; words whose features cancel out are omitted.
         """
         refuse_bare_string("texts", texts)
-        return [self._without_zeros(self.embed_documents(words(text))) for text in texts]
-
-    @staticmethod
-    def _without_zeros(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return rows[rows.any(axis=1)]
+        found = [self.embed_documents(words(text)) for text in texts]
+        return [rows[rows.any(axis=1)] for rows in found]
 
 
 @lru_cache(maxsize=100_000)
 def _features(word: str, dim: int) -> tuple[tuple[int, float], ...]:
-    """Return the dimensions and signed weights of a word (1) and of its character trigrams (1 / their number).
-
-    Returns:
-        Pairs of dimension and weight.
-    """
+    """Return the dimensions and signed weights of a word (1) and of its character trigrams (1 / their number)."""
     padded = f"^{word}$"
     triples = [padded[start : start + 3] for start in range(len(padded) - 2)]
     weighted = [(f"w {word}", 1.0), *((f"t {triple}", 1 / len(triples)) for triple in triples)]

@@ -34,9 +34,6 @@ def put_on(module: Any, tokenizer: Any, adapter: str, *, name: str, fingerprint:
 
     Returns:
         The model.
-
-    Raises:
-        IntegrityError: If the adapter is damaged or belongs to another base model.
     """
     if kind_of(adapter) == "PROMPT_TUNING":
         vectors = read_vectors(adapter, module.get_input_embeddings().weight.shape[1]).to(module.device)
@@ -92,15 +89,7 @@ def _resize(module: Any, rows: int, adapter: str) -> None:
 
 
 def embedding_rows(module: Any, adapter: str) -> int | None:
-    """Return the number of rows of the input embedding that is stored with an adapter that adds tokens.
-
-    Args:
-        module: The base model.
-        adapter: Folder or hub id of the PEFT adapter.
-
-    Returns:
-        The number of rows; None if the adapter uses the embedding of the base model.
-    """
+    """Return the number of rows of the input embedding stored with an adapter; None if it uses that of its base."""
     return _stored_rows(module, module.get_input_embeddings(), adapter)
 
 
@@ -147,11 +136,7 @@ def check_base(adapter: str, source: str) -> None:
 
 
 def kind_of(adapter: str) -> str:
-    """Return PEFT's name for the type of an adapter, such as ``"LORA"``.
-
-    Returns:
-        The name; nothing for a hub id.
-    """
+    """Return PEFT's name for the type of an adapter, such as ``"LORA"``; nothing for a hub id."""
     config = _config_of(adapter)
     return str(config["peft_type"]) if config else ""
 

@@ -56,11 +56,8 @@ def add_answer_loss(model: Any) -> None:
 def can_share(model: Any) -> bool:
     """Return whether a common prefix can be computed once for all rows without changing the result.
 
-    Args:
-        model: The model in training, with its adapter.
-
-    Returns:
-        True if keys and values can be expanded, there is no dropout, and no adapter depends on the position in a row.
+    This is the case if keys and values can be expanded, there is no dropout, and no adapter depends on the position in
+    a row.
     """
     kinds = {str(getattr(config.peft_type, "value", config.peft_type)) for config in _adapters(model)}
     moved = any(getattr(config, "alora_invocation_tokens", None) for config in _adapters(model))

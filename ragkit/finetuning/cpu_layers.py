@@ -46,8 +46,7 @@ def multiply_in_bfloat16(model: Any, *, shrink: bool) -> None:
 def save_activations(model: Any) -> None:
     """Store fewer activations of adapted layers, RMS norms and gated feed-forward layers for the backward pass.
 
-    Args:
-        model: A model that is ready for training, after `multiply_in_bfloat16`; it is changed in place.
+    The model is changed in place, after `multiply_in_bfloat16`.
     """
     for layer in list(model.modules()):
         if type(layer) is lora.Linear and _is_plain(layer):
@@ -60,12 +59,7 @@ def save_activations(model: Any) -> None:
 
 
 def share_frozen(model: Any, base: Any) -> None:
-    """Share equal frozen weights with another model in memory.
-
-    Args:
-        model: A PEFT model that is ready for training; it is changed in place.
-        base: The model from which it was created.
-    """
+    """Make a PEFT model share its frozen weights in memory with the equal ones of its base model."""
     weights = dict(base.named_parameters())
     for name, weight in model.get_base_model().named_parameters():
         same = weights.get(name)

@@ -47,8 +47,6 @@ def encode_rows(
 
     Raises:
         TrainingError: If all rows were dropped.
-        InvalidInputError: If the chat template rejects a row.
-        UnsupportedError: If a row is a conversation and the model has no chat template.
     """
     made: list[TokenRow] = []
     counts = dict.fromkeys(_FATES, 0)

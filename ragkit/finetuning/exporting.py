@@ -70,15 +70,7 @@ def export_merged(model: str, folder: str | Path, *, adapter: str | None = None)
 
 
 def vllm_command(base: str, adapters: Mapping[str, str]) -> str:
-    """Return the command with which vLLM serves a base model and its adapters.
-
-    Args:
-        base: Hub id or folder of the base model.
-        adapters: Folders of PEFT LoRA adapters by name.
-
-    Returns:
-        A shell command.
-    """
+    """Return the command with which vLLM serves a base model and folders of LoRA adapters by name."""
     line = ["vllm", "serve", base]
     if adapters:
         most = max(_rank(folder) or 0 for folder in adapters.values())

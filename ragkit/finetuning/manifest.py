@@ -34,11 +34,7 @@ class TemplateRecord(BaseModel):
 
     @classmethod
     def of(cls, template: Template) -> TemplateRecord:
-        """Create the record of a template.
-
-        Returns:
-            The record.
-        """
+        """Create the record of a template."""
         return cls(**asdict(template))
 
     def template(self) -> Template:
@@ -151,10 +147,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read the manifest of a finished run.
-
-        Returns:
-            The manifest.
+        """Return the manifest of a finished run.
 
         Raises:
             IntegrityError: If the manifest is damaged, has another format, or was changed after training.
@@ -175,15 +168,7 @@ class Manifest(BaseModel):
         return manifest
 
     def check_base(self, folder: Path, found: str) -> None:
-        """Check that the base model is the one used for training.
-
-        Args:
-            folder: The run's folder, for messages.
-            found: Fingerprint of the base model.
-
-        Raises:
-            IntegrityError: If the fingerprint differs.
-        """
+        """Check that the fingerprint of the base model is the one found in training."""
         if found != self.base_fingerprint:
             raise IntegrityError(
                 f"{folder} was trained on {self.base} with fingerprint {self.base_fingerprint}, "
@@ -191,11 +176,7 @@ class Manifest(BaseModel):
             )
 
     def check_weights(self, folder: Path) -> None:
-        """Check that the weights have not changed since training; a head is checked when it is loaded.
-
-        Raises:
-            IntegrityError: If a file is missing or changed.
-        """
+        """Check that the weights have not changed since training; a head is checked when it is loaded."""
         if self.form in {"head", "remote"}:
             return
         found = files_hash(folder / "model") if (folder / "model").is_dir() else "no such folder"
@@ -214,24 +195,13 @@ class Manifest(BaseModel):
 
 
 def run_hash(**facts: Any) -> str:
-    """Hash everything that determines the result of a training run.
-
-    Returns:
-        A short hash.
-    """
+    """Return a short hash of everything that determines the result of a run."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()[:16]
 
 
 def data_hash(rows: Iterable[object]) -> str:
-    """Hash rows in their order.
-
-    Args:
-        rows: Frozen records or texts.
-
-    Returns:
-        A short hash.
-    """
-    return run_hash(rows=[row if isinstance(row, str) else _content(row) for row in rows])
+    """Return a short hash of frozen records or texts, in their order."""
+    return run_hash(rows=list(map(_content, rows)))
 
 
 def _content(row: object) -> object:
@@ -248,11 +218,7 @@ def _content(row: object) -> object:
 
 
 def files_hash(folder: Path) -> str:
-    """Hash the names and contents of the weights and settings in a folder.
-
-    Returns:
-        A short hash.
-    """
+    """Return a short hash of the names and contents of the weights and settings in a folder."""
     digest = hashlib.sha256()
     for file in sorted({file for pattern in _HASHED for file in folder.glob(pattern)}):
         digest.update(file.name.encode())

@@ -93,25 +93,14 @@ def memorisation(
         )
         outputs += [completion.text for completion in done]
     rests = [spaced(rest).split() for _, rest in halves]
-    return Memorisation(
-        longest=tuple(longest_runs(rests, [spaced(output).split() for output in outputs])),
-        words=tuple(map(len, rests)),
-        length=length,
-        outputs=len(outputs),
-    )
+    longest = longest_runs(rests, [spaced(output).split() for output in outputs])
+    return Memorisation(longest=tuple(longest), words=tuple(map(len, rests)), length=length, outputs=len(outputs))
 
 
 def longest_runs(texts: Sequence[Sequence[str]], outputs: Sequence[Sequence[str]]) -> list[int]:
     """Return the length of the longest run of words of each text that one of the outputs contains.
 
     The algorithm traverses a suffix automaton of all outputs (Blumer et al., 1985) once per text, in linear time.
-
-    Args:
-        texts: n sequences of words.
-        outputs: Sequences of words to search.
-
-    Returns:
-        n run lengths in words.
     """
     # State 0 is the initial state; each state has transitions, the length of its longest sequence, and a suffix link.
     ways: list[dict[object, int]] = [{}]

@@ -61,11 +61,7 @@ class _State(BaseModel):
 
 
 def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> FineTuned:
-    """Fine-tune an API model; see `ragkit.finetune`.
-
-    Returns:
-        The fine-tuned model and its manifest.
-    """
+    """Fine-tune an API model; see `ragkit.finetune`."""
     settings.check_for_api()
     base = _api_model(model)
     template = settings.template or Template()
@@ -79,7 +75,9 @@ def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> F
     if not open_run(folder, run):
         started = time.perf_counter()
         vendor = _Vendor(base)
-        state = _state_of(folder, run, base)
+        state = (
+            _State.read(folder) if (folder / STATE).is_file() else _State(run=run, base=base.name, address=base.address)
+        )
         job = _trained(vendor, state, folder, files, settings)
         _write_manifest(folder, vendor, job, state, rows, template, settings, time.perf_counter() - started)
     manifest = Manifest.read(folder)
@@ -178,17 +176,15 @@ def _trained(vendor: _Vendor, state: _State, folder: Path, files: dict[str, byte
 
 def _job_body(name: str, state: _State, settings: Settings) -> dict[str, Any]:
     options = dict(settings.trainer_config)
-    body: dict[str, Any] = {
+    given = {"validation_file": state.validation_file, "suffix": options.pop("suffix", None)}
+    hyperparameters = {"n_epochs": int(settings.epochs), **options}
+    return {
         "model": name.partition(":")[2],
         "training_file": state.training_file,
         "seed": settings.seed,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        **{field: value for field, value in given.items() if value is not None},
     }
-    if state.validation_file is not None:
-        body["validation_file"] = state.validation_file
-    if "suffix" in options:
-        body["suffix"] = options.pop("suffix")
-    hyperparameters = {"n_epochs": int(settings.epochs), **options}
-    return {**body, "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}}
 
 
 def _write_manifest(
@@ -220,12 +216,6 @@ def _api_model(model: Any) -> LangChainModel:
     if not isinstance(inner, LangChainModel) or not hasattr(inner.chat_model, "root_client"):
         raise UnsupportedError(f"'api' takes a model of OpenAI's protocol such as 'openai:<model>', got {loaded.name}")
     return inner
-
-
-def _state_of(folder: Path, run: str, base: LangChainModel) -> _State:
-    if (folder / STATE).is_file():
-        return _State.read(folder)
-    return _State(run=run, base=base.name, address=base.address)
 
 
 def _files(rows: Sequence[Any], held: Sequence[Any], template: Template) -> dict[str, bytes]:

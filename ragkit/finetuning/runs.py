@@ -25,17 +25,10 @@ def is_main_process() -> bool:
 
 @contextmanager
 def claimed(folder: Path, run: str) -> Iterator[bool]:
-    """Claim a folder for a run.
+    """Claim a folder for the run with a hash, and yield whether it is already finished.
 
     After an error, the files are kept if a checkpoint exists from which the run can resume, and removed otherwise.
     After a `TrainingError` they are always removed, because the same run would fail again.
-
-    Args:
-        folder: The run's folder.
-        run: Hash of everything that determines the result.
-
-    Yields:
-        Whether the same run is already finished.
     """
     if not is_main_process():
         yield (folder / MANIFEST).is_file()
@@ -50,14 +43,7 @@ def claimed(folder: Path, run: str) -> Iterator[bool]:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """Return the latest complete checkpoint.
-
-    Args:
-        folder: The run's folder.
-
-    Returns:
-        Its path; None if there is none.
-    """
+    """Return the path of a run's latest complete checkpoint; None if there is none."""
     found = [path for path in (folder / CHECKPOINTS).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
     for path in sorted(found, key=lambda path: -int(path.name.split("-")[1])):
         try:  # the trainer writes this file last
@@ -76,10 +62,6 @@ def finish(folder: Path, manifest: Manifest) -> None:
 
 def open_run(folder: Path, run: str) -> bool:
     """Create the folder of a run, or open that of the same run.
-
-    Args:
-        folder: The run's folder.
-        run: Hash of everything that determines the result.
 
     Returns:
         Whether the same run is already finished.

@@ -16,7 +16,7 @@ from ragkit.errors import IntegrityError, InvalidInputError, TrainingError
 from ragkit.files import sync, write_atomic
 from ragkit.finetuning.manifest import run_hash
 from ragkit.finetuning.runs import RUN, last_checkpoint
-from ragkit.finetuning.settings import check_seed
+from ragkit.finetuning.settings import check_schedule, check_whole
 
 RECORD = "training.json"
 
@@ -33,15 +33,9 @@ class TrainingSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        check_seed(self.seed)
-        if not 0 < self.epochs < float("inf"):
-            raise InvalidInputError(f"`epochs` must be above 0, got {self.epochs}")
-        if not 0 < self.learning_rate < 1:
-            raise InvalidInputError(f"`learning_rate` must be between 0 and 1, got {self.learning_rate}")
-        for name, least in (("batch_size", 1), ("max_length", 8)):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < least):
-                raise InvalidInputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
+        check_schedule(self.epochs, self.learning_rate, self.seed)
+        check_whole(1, batch_size=self.batch_size)
+        check_whole(8, max_length=self.max_length, optional=True)
 
     def facts(self) -> dict[str, object]:
         """Return the settings that determine the result."""
@@ -81,14 +75,7 @@ class TrainingRecord(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> TrainingRecord:
-        """Read the record of a finished run.
-
-        Returns:
-            The record.
-
-        Raises:
-            IntegrityError: If the record is damaged or has another format.
-        """
+        """Read the record of a finished run, or raise an `IntegrityError` if it is damaged."""
         try:
             return cls.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
         except (ValidationError, UnicodeDecodeError) as error:
@@ -107,10 +94,6 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
 
     If the block raises an exception, the folder is not changed. The unfinished run remains in a hidden folder next to
     it if a checkpoint exists from which it can resume, and is removed otherwise.
-
-    Args:
-        folder: Final folder of the model.
-        run: Hash of everything that determines the result.
 
     Yields:
         A working folder for the model; None if the same run is already finished.
@@ -153,19 +136,8 @@ def work_folder(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.training")
 
 
-def hash_of(base: str, objective: str, rows: Sequence[object], settings: TrainingSettings, extra: object = None) -> str:
-    """Hash everything that determines the result of a run.
-
-    Args:
-        base: Fingerprint of the base model.
-        objective: Name of the loss.
-        rows: Records of texts and numbers.
-        settings: Settings of the run.
-        extra: Other settings that affect the result.
-
-    Returns:
-        A short hash.
-    """
+def hash_of(base: str, objective: str, rows: Sequence[object], settings: TrainingSettings, extra: object) -> str:
+    """Hash everything that determines the result of a run; ``base`` is the fingerprint of the base model."""
     return run_hash(base=base, objective=objective, rows=list(map(repr, rows)), extra=extra, **settings.facts())
 
 

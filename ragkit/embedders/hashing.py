@@ -51,14 +51,7 @@ class HashingEmbedder:
         return len(words(text))
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts.
-
-        Args:
-            texts: n texts.
-
-        Returns:
-            Unit vectors, f32[n, dim]; zeros for a text without words.
-        """
+        """Embed n texts as unit vectors f32[n, dim], which are zeros for a text without words."""
         refuse_bare_string("texts", texts)
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
@@ -71,19 +64,11 @@ class HashingEmbedder:
         return rows
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries like documents.
-
-        Returns:
-            f32[n, dim].
-        """
+        """Embed queries like documents."""
         return self.embed_documents(texts)
 
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Embed each word of each text.
-
-        Returns:
-            One array of unit vectors f32[t, dim] per text; words whose features cancel out are omitted.
-        """
+        """Embed each word of each text as unit vectors f32[t, dim]; words whose features cancel out are omitted."""
         refuse_bare_string("texts", texts)
         found = [self.embed_documents(words(text)) for text in texts]
         return [rows[rows.any(axis=1)] for rows in found]

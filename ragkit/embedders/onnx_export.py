@@ -46,14 +46,9 @@ class _Graph(torch.nn.Module):  # type: ignore[misc]
 
 
 def export(folder: Path) -> tuple[Exported, dict[str, NDArray[np.float32]]]:
-    """Export a model in float32.
+    """Return a float32 export of a model, and the original's unit vectors f32[n, dim] for `PROBES`.
 
-    Args:
-        folder: Folder of a sentence-transformers model.
-
-    Returns:
-        The export, and the original model's unit vectors f32[n, dim] for `PROBES`, with the keys ``"query"`` and
-        ``"document"``.
+    The vectors have the keys ``"query"`` and ``"document"``.
 
     Raises:
         UnsupportedError: If the model contains modules whose export is not supported.

@@ -18,20 +18,12 @@ _FILES_OF_A_MODEL = ("*.json", "*.txt", "*.model", WEIGHTS)
 
 
 class Facts(BaseModel):
-    """The settings of an exported model, in addition to its graph and tokenizer.
-
-    Attributes:
-        dim: Number of dimensions.
-        inputs: Names of the graph's inputs, in order.
-        pad_id: Id of the padding token.
-        query_prompt: Prefix of queries.
-        document_prompt: Prefix of documents.
-    """
+    """The settings of an exported model, in addition to its graph and tokenizer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     dim: int
-    inputs: list[str]
+    inputs: list[str]  # names of the graph's inputs, in order
     pad_id: int
     query_prompt: str
     document_prompt: str
@@ -39,16 +31,10 @@ class Facts(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """An exported model for ONNX Runtime.
+    """An exported model for ONNX Runtime."""
 
-    Attributes:
-        graph: The ONNX file, with the outputs ``sentence``, f32[n, dim], and ``tokens``, f32[n, t, dim].
-        tokenizer: The tokenizer file of Hugging Face tokenizers, with truncation at the model's window.
-        facts: The settings of the model.
-    """
-
-    graph: bytes
-    tokenizer: bytes
+    graph: bytes  # an ONNX file with the outputs "sentence", f32[n, dim], and "tokens", f32[n, t, dim]
+    tokenizer: bytes  # a file of Hugging Face tokenizers, with truncation at the model's window
     facts: Facts
 
     def write(self, path: Path) -> None:
@@ -56,7 +42,7 @@ class Exported:
         parts = (self.graph, self.tokenizer, self.facts.model_dump_json().encode())
         graph, tokenizer, facts = (np.frombuffer(content, np.uint8) for content in parts)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(0o700, parents=True, exist_ok=True)
             with atomic_file(path, durable=False) as file:
                 np.savez(file, graph=graph, tokenizer=tokenizer, facts=facts)
         except OSError as error:
@@ -79,12 +65,9 @@ class Exported:
 def source_folder(source: str) -> Path:
     """Return the folder of a sentence-transformers model, which is downloaded from the hub if necessary.
 
-    Returns:
-        A folder with ``model.safetensors``.
-
     Raises:
         InvalidInputError: If the model does not exist.
-        UnsupportedError: If its weights are stored in other files.
+        UnsupportedError: If its weights are not in ``model.safetensors``.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -102,16 +85,7 @@ def source_folder(source: str) -> Path:
 
 
 def cache_file(folder: Path, weights: str, cache: Path | None) -> Path:
-    """Return the cache file for the export of a model, named by a hash of all files that affect its vectors.
-
-    Args:
-        folder: Folder of a sentence-transformers model.
-        weights: The SHA-256 hash of its weights.
-        cache: Cache folder; `ragkit.files.cache_folder` if None.
-
-    Returns:
-        A path, which may not exist yet.
-    """
+    """Return the path for the export of a model, named by a hash of all files in its folder that affect its vectors."""
     digest = hashlib.sha256(weights.encode())
     for file in sorted({file for pattern in _FILES_OF_A_MODEL for file in folder.rglob(pattern)}):
         if file != folder / WEIGHTS and file.is_file():

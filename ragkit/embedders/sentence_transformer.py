@@ -152,15 +152,7 @@ class SentenceTransformerEmbedder:
 
 
 def load_from(kind: Any, source: str, **settings: Any) -> Any:
-    """Load a ``SentenceTransformer`` or ``CrossEncoder`` from a hub id or folder.
-
-    Args:
-        kind: The class.
-        source: Hub id or folder.
-        **settings: Further arguments of the class.
-
-    Returns:
-        The model.
+    """Return a ``SentenceTransformer`` or ``CrossEncoder``, as ``kind`` says, from a hub id or folder.
 
     Raises:
         InvalidInputError: If the model cannot be loaded.

@@ -69,16 +69,10 @@ def can_share(model: Any) -> bool:
 
 
 def shared_tokens(ids: Any, mask: Any, labels: Any) -> int:
-    """Return the number of tokens at the beginning of a batch that can be computed once for all rows.
+    """Return the number of tokens at the beginning of a batch, int64[n, t], that can be computed once for all rows.
 
-    Args:
-        ids: int64[n, t].
-        mask: int64[n, t], 0 for padding.
-        labels: int64[n, t].
-
-    Returns:
-        The number of tokens that are equal in all rows and neither learned nor directly before a learned token, whose
-        loss needs their logits in every row; 0 if sharing would not pay off.
+    These tokens are equal in all rows and neither learned nor directly before a learned token, whose loss needs their
+    logits in every row. The result is 0 if sharing would not pay off.
     """
     same = ((ids == ids[:1]) & (mask == 1)).all(0)[:-1] & (labels[:, 1:] == IGNORED).all(0)
     shared = int(same.long().cumprod(0).sum())

@@ -12,9 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from peft import PeftModel
-
 from ragkit.errors import TrainingError
+from ragkit.finetuning.adapters import add_adapter
 from ragkit.finetuning.cpu_layers import share_frozen, shared_heads
 from ragkit.finetuning.encoding import TokenRow, lengths_of, tokens_of
 from ragkit.finetuning.flops import training_flops
@@ -26,7 +25,7 @@ from ragkit.finetuning.result import FineTuned
 from ragkit.finetuning.runs import claimed, finish, is_main_process, last_checkpoint
 from ragkit.finetuning.settings import Settings
 from ragkit.finetuning.trainers import METRIC, answer_scorer, arguments_of, make_trainer
-from ragkit.finetuning.training_loop import FreedMemory, StepProgress
+from ragkit.finetuning.training_loop import FreedMemory, SealedCheckpoints, StepProgress
 from ragkit.models.devices import return_freed_memory
 from ragkit.models.loading import load_tuned
 from ragkit.models.local import LocalModel
@@ -104,6 +103,7 @@ def _train(trainer: Any, folder: Path, rows: int) -> float:
     with progress("fine-tuning", math.ceil(rows / batch * arguments.num_train_epochs)) as advance:
         trainer.add_callback(StepProgress(advance))
         trainer.add_callback(FreedMemory())
+        trainer.add_callback(SealedCheckpoints())
         with shared_heads() if arguments.use_cpu else nullcontext():
             loss = trainer.train(resume_from_checkpoint=checkpoint).training_loss
     # The trainer divides the loss of this process by the number of all steps, including those before an interruption.
@@ -131,7 +131,7 @@ def _save(trainer: Any, base: LocalModel, settings: Settings) -> Literal["model"
     if is_main_process():
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle file; the manifest contains more
         if merged:
-            whole = PeftModel.from_pretrained(copy_of(base), folder).merge_and_unload()
+            whole = add_adapter(copy_of(base), folder, name="default", source=base.source).merge_and_unload()
             shutil.rmtree(folder)
             whole.save_pretrained(folder)
             base.tokenizer.save_pretrained(folder)

@@ -28,12 +28,10 @@ _GATED = {"gate_proj", "up_proj", "down_proj", "act_fn"}  # the parts of a gated
 
 
 def multiply_in_bfloat16(model: Any, *, shrink: bool) -> None:
-    """Use bfloat16 products in the large linear layers of a model, except the output layer.
+    """Use bfloat16 products in the large linear layers of a float32 model in training, except the output layer.
 
-    Args:
-        model: A float32 model that is ready for training, with its adapter; it is changed in place.
-        shrink: Whether to store frozen weights in bfloat16, which avoids converting them for each product. Only for
-            models whose frozen weights are not saved.
+    With ``shrink``, frozen weights are stored in bfloat16, which avoids converting them for each product. Only for
+    models whose frozen weights are not saved.
     """
     head = model.get_output_embeddings()
     for layer in model.modules():

@@ -10,14 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, get_peft_model
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
 from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder, document_prompt
 from ragkit.errors import InvalidInputError, TrainingError
+from ragkit.finetuning.adapters import add_adapter
+from ragkit.finetuning.methods import name_layers
 from ragkit.finetuning.runs import last_checkpoint
 from ragkit.finetuning.settings import Settings
-from ragkit.finetuning.training_loop import StepProgress, Watched, random_state_kept, trainer_arguments
+from ragkit.finetuning.training_loop import (
+    SealedCheckpoints,
+    StepProgress,
+    Watched,
+    random_state_kept,
+    trainer_arguments,
+)
 from ragkit.progress import progress, quiet_transformers
 
 Trained = tuple[NDArray[np.float32], NDArray[np.float32], float, int]
@@ -68,10 +76,12 @@ def train_encoder(
         torch.manual_seed(settings.seed)
         # PEFT adds its layers to the encoder in place; its wrapper is only needed to save them.
         adapter = get_peft_model(fresh.model[0].auto_model, _lora_of(settings)) if settings.method == "lora" else None
+        if adapter is not None:
+            name_layers(adapter)
         module = _Classifier(fresh.model, weight, bias)
         trainer = _EncoderTrainer(
             model=module, args=arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer),
-            callbacks=[StepProgress(advance)],
+            callbacks=[StepProgress(advance), SealedCheckpoints()],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         loss = trainer.train(resume_from_checkpoint=last_checkpoint(settings.folder)).training_loss
@@ -90,7 +100,7 @@ def load_adapted(base: SentenceTransformerEmbedder, folder: Path) -> SentenceTra
     """Load another copy of an encoder with an adapter merged, which makes it as fast as the base."""
     adapted = SentenceTransformerEmbedder(base.source, dtype=base.dtype, name=f"{base.name}+{folder}")
     with quiet_transformers():
-        PeftModel.from_pretrained(adapted.model[0].auto_model, folder).merge_and_unload()
+        add_adapter(adapted.model[0].auto_model, folder, name="default", source=base.name).merge_and_unload()
     return adapted
 
 

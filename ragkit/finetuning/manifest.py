@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ragkit.errors import IntegrityError, UnknownSpecError
 from ragkit.files import file_sha256, write_atomic
@@ -17,6 +17,8 @@ from ragkit.records import Chat, Example, Form, Preference
 from ragkit.templates import Template
 
 MANIFEST = "ragkit.json"
+_MOST_FIELDS = 1000
+_MOST_BYTES = 2**26
 _HASHED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 
 
@@ -31,6 +33,13 @@ class TemplateRecord(BaseModel):
     instruction: str
     form: Form = "text"
     labels: tuple[str, ...] = ()
+
+    @field_validator("query")
+    @classmethod
+    def _check_query(cls, query: str) -> str:
+        if query.count("{") > _MOST_FIELDS:  # each of them repeats an input
+            raise ValueError(f"a query may have at most {_MOST_FIELDS} fields")
+        return query
 
     @classmethod
     def of(cls, template: Template) -> TemplateRecord:
@@ -152,17 +161,19 @@ class Manifest(BaseModel):
         Raises:
             IntegrityError: If the manifest is damaged, has another format, or was changed after training.
         """
+        path = folder / MANIFEST
+        if path.stat().st_size > _MOST_BYTES:
+            raise IntegrityError(f"{path} is larger than any manifest, {_MOST_BYTES:,} bytes; train again")
         try:
-            manifest = cls.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+            manifest = cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (ValidationError, UnicodeDecodeError) as error:
             first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"msg": str(error)}
             raise IntegrityError(
-                f"{folder / MANIFEST} is damaged or of another version of ragkit: "
-                f"{first.get('loc', '')} {first['msg']}; train again"
+                f"{path} is damaged or of another version of ragkit: {first.get('loc', '')} {first['msg']}; train again"
             ) from error
         if manifest.seal not in {manifest._seal(), manifest._seal_of_templates()}:
             raise IntegrityError(
-                f"a template or another entry of {folder / MANIFEST} was changed after training; restore the original "
+                f"a template or another entry of {path} was changed after training; restore the original "
                 "file or train again"
             )
         return manifest

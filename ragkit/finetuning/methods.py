@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PromptTuningConfig, get_peft_model, prepare_model_for_kbit_training
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils.other import get_pattern_key
 from transformers import AutoModelForCausalLM
 
 from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.finetuning.adapter_files import check_whole
 from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.settings import Settings
 from ragkit.models.devices import has_bfloat16
@@ -38,8 +40,10 @@ def default_rate(method: str, objective: str, parameters: int) -> float:
 
 def copy_of(base: LocalModel, *, dtype: Any = torch.float32, four_bit: bool = False) -> Any:
     """Load a copy of a base model, with its adapter merged."""
+    place = weights_of(base.source).place
+    check_whole(place)
     module = AutoModelForCausalLM.from_pretrained(
-        weights_of(base.source).place,
+        place,
         dtype=dtype,
         quantization_config=four_bit_config() if four_bit else None,
         trust_remote_code=False,
@@ -95,6 +99,20 @@ def peft_config_of(settings: Settings) -> Any:
     if method == "rslora":  # alpha / sqrt(r) gives a factor of 2, as for "lora"
         return LoraConfig(r=64, lora_alpha=16, use_rslora=True, target_modules="all-linear", task_type="CAUSAL_LM")
     return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def name_layers(adapted: Any) -> None:
+    """Replace the regular expressions in a user's settings by names of layers, because folders contain only names."""
+    names = getattr(adapted.base_model, "targeted_module_names", [])
+    for config in adapted.peft_config.values():
+        given = [getattr(config, name, None) for name in ("target_modules", "exclude_modules", "layers_pattern")]
+        if names and any(isinstance(each, str) for each in given):
+            config.target_modules = set(names)
+            config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+        for name in ("rank_pattern", "alpha_pattern"):
+            if values := getattr(config, name, None):
+                keys = {layer: get_pattern_key(values, layer) for layer in names}
+                setattr(config, name, {layer: values[key] for layer, key in keys.items() if key in values})
 
 
 def freeze_all_but_last(module: Any, layers: int) -> None:

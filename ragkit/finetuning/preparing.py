@@ -33,17 +33,10 @@ from ragkit.templates import Template
 
 
 def base_of(model: Any, settings: Settings) -> LocalModel:
-    """Return the base model of a training run.
+    """Return the base model of a training run, given as a spec or a model.
 
     For the spec of a whole model, the weights are placeholders on the meta device: the model can tokenize and has a
     context window, but a large base model does not occupy GPU memory twice.
-
-    Args:
-        model: A spec or a model.
-        settings: Settings of the training run.
-
-    Returns:
-        The base model.
 
     Raises:
         UnsupportedError: If the model does not support the method.
@@ -106,29 +99,17 @@ def _without_weights(source: str, *, name: str) -> LocalModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """The prepared data and settings of a training run.
-
-    Attributes:
-        rows: Rows of token ids.
-        counts: Numbers of rows that were kept, truncated and dropped.
-        held_out: Held-out rows for the loss; None if there are none.
-        scored: Held-out examples whose answers are scored, each with its template, if there is a metric.
-        rate: Peak learning rate.
-        template: The template of the call.
-        tasks: The templates of a mixture, by task.
-        data: Hash of the rows.
-        run: Hash of everything that determines the result.
-    """
+    """The prepared data and settings of a training run."""
 
     rows: Sequence[TokenRow]
-    counts: dict[str, int]
-    held_out: Sequence[TokenRow] | None
-    scored: Sequence[tuple[Example, Template]]
-    rate: float
-    template: Template
-    tasks: dict[str, TemplateRecord]
-    data: str
-    run: str
+    counts: dict[str, int]  # of rows that were kept, truncated and dropped
+    held_out: Sequence[TokenRow] | None  # for the loss
+    scored: Sequence[tuple[Example, Template]]  # held-out examples whose answers are scored by a metric
+    rate: float  # peak learning rate
+    template: Template  # of the call
+    tasks: dict[str, TemplateRecord]  # of a mixture
+    data: str  # hash of the rows
+    run: str  # hash of everything that determines the result
 
 
 def prepare(base: LocalModel, train: Any, held_out: Any, settings: Settings) -> Prepared:

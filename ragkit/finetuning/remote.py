@@ -81,24 +81,30 @@ def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> F
         job = _trained(vendor, state, folder, files, settings)
         _write_manifest(folder, vendor, job, state, rows, template, settings, time.perf_counter() - started)
     manifest = Manifest.read(folder)
-    tuned = load_model(str(manifest.remote), base_url=manifest.address, prices=base.prices)
+    tuned = load_model(str(manifest.remote), base_url=base.address, prices=base.prices)
     return FineTuned(tuned, folder, manifest)
 
 
-def cancel_finetuning(folder: str | Path) -> str:
+def cancel_finetuning(folder: str | Path, *, base_url: str | None = None) -> str:
     """Cancel the job of a run at a vendor, which otherwise continues even if this process ends.
 
     Args:
         folder: The ``output_dir`` of `ragkit.finetune`.
+        base_url: Address of the vendor's server, if it is not the default. It receives your API key, so the address in
+            the folder is not used on its own.
 
     Returns:
         The status of the job.
 
     Raises:
-        InvalidInputError: If the folder has no job.
+        InvalidInputError: If the folder has no job, or a job at another address.
     """
     if not (Path(folder) / STATE).is_file() or (state := _State.read(Path(folder))).job is None:
         raise InvalidInputError(f"{folder} holds no job of a vendor; nothing to cancel")
+    if state.address not in {None, base_url}:
+        raise InvalidInputError(
+            f"the job of {folder} is at {state.address}; pass `base_url` to send your API key there"
+        )
     vendor, job = _Vendor(_api_model(load_model(state.base, base_url=state.address))), state.job
     return str(vendor.call(lambda: vendor.client.fine_tuning.jobs.cancel(job)).status)
 

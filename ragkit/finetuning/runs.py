@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ragkit.errors import InvalidInputError, TrainingError
-from ragkit.files import write_atomic
+from ragkit.files import file_sha256, write_atomic
 from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.text import read_json
 
 RUN = "run.json"
 CHECKPOINTS = "checkpoints"
+_SEAL = "checksums.json"  # in each checkpoint
 
 
 def is_main_process() -> bool:
@@ -44,14 +46,35 @@ def claimed(folder: Path, run: str) -> Iterator[bool]:
 
 def last_checkpoint(folder: Path) -> str | None:
     """Return the path of a run's latest complete checkpoint; None if there is none."""
-    found = [path for path in (folder / CHECKPOINTS).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
-    for path in sorted(found, key=lambda path: -int(path.name.split("-")[1])):
-        try:  # the trainer writes this file last
-            read_json((path / "trainer_state.json").read_bytes())
-        except (OSError, ValueError):
-            continue
-        return str(path)
-    return None
+    found = [
+        path for path in (folder / CHECKPOINTS).glob("checkpoint-*") if re.fullmatch("[0-9]{1,15}", path.name[11:])
+    ]
+    newest = sorted(found, key=lambda path: -int(path.name[11:]))
+    return next((str(path) for path in newest if _is_intact(path)), None)
+
+
+def seal_checkpoint(path: Path) -> None:
+    """Write the checksums of a checkpoint's files, which mark it as complete."""
+    write_atomic(path / _SEAL, json.dumps({str(file.relative_to(path)): file_sha256(file) for file in _files(path)}))
+
+
+def _is_intact(path: Path) -> bool:
+    """Return whether a checkpoint has exactly the files that were sealed, and refers to none outside of the run."""
+    try:
+        sealed = read_json((path / _SEAL).read_bytes())
+        state = read_json((path / "trainer_state.json").read_bytes())
+        best = state.get("best_model_checkpoint") if isinstance(state, dict) else ""
+        if best is not None and Path(best).resolve().parent != path.resolve().parent:
+            return False
+        return sealed == {str(file.relative_to(path)): file_sha256(file) for file in _files(path)}
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    """Return the files to seal: all except the random states that further processes write at the same time."""
+    files = (path for path in checkpoint.rglob("*") if path.is_file() and path.name != _SEAL)
+    return sorted(path for path in files if not re.fullmatch(r"rng_state_\d+\.pth", path.name))
 
 
 def finish(folder: Path, manifest: Manifest) -> None:
@@ -83,7 +106,7 @@ def open_run(folder: Path, run: str) -> bool:
     elif folder.exists() and any(not path.name.startswith(f".{RUN}") for path in folder.iterdir()):
         raise InvalidInputError(f"{folder} is not empty and holds no run of ragkit; give another `output_dir`")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
         write_atomic(folder / RUN, json.dumps({"run": run}))
     except OSError as error:
         raise InvalidInputError(f"{folder} cannot be written ({error}); give another `output_dir`") from error

@@ -18,10 +18,9 @@ from safetensors.torch import load_file
 from typing_extensions import override
 
 from ragkit.errors import IntegrityError
+from ragkit.finetuning.adapter_files import weights_file
 from ragkit.models.local import LocalModel
 from ragkit.protocols import AnyPrompt
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 class SoftPromptModel(LocalModel):
@@ -61,7 +60,7 @@ def read_vectors(folder: str | Path, dimensions: int) -> Any:
     Raises:
         IntegrityError: If the file is damaged or belongs to another base model.
     """
-    path = Path(folder) / WEIGHTS
+    path = weights_file(folder)
     try:
         vectors = load_file(path)["prompt_embeddings"]
     except (OSError, KeyError, SafetensorError) as error:

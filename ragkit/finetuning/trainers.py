@@ -17,6 +17,7 @@ from ragkit.finetuning.answer_loss import add_answer_loss, can_share, shared_tok
 from ragkit.finetuning.batching import Collator, LengthSampler
 from ragkit.finetuning.cpu_layers import multiply_in_bfloat16, save_activations
 from ragkit.finetuning.encoding import IGNORED, TokenRow
+from ragkit.finetuning.methods import name_layers
 from ragkit.finetuning.settings import Settings
 from ragkit.finetuning.soft_prompt import in_training
 from ragkit.finetuning.training_loop import Watched, trainer_arguments
@@ -97,13 +98,7 @@ class PreferenceTrainer(Watched, DPOTrainer):  # type: ignore[misc]
 
 
 def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
-    """Return the ``SFTConfig`` or ``DPOConfig`` for the settings of ragkit and the user's fields.
-
-    Args:
-        settings: Settings of the training run.
-        rate: Peak learning rate.
-        held_out: Whether there are held-out rows.
-    """
+    """Return the ``SFTConfig`` or ``DPOConfig`` of a run with a peak learning rate."""
     special: dict[str, Any] = {
         "warmup_steps": 0.1,  # a fraction of the steps
         "bf16": has_bfloat16(),
@@ -138,18 +133,10 @@ def make_trainer(
     reference: Any,
     answer_score: Callable[[Any], float] | None = None,
 ) -> Any:
-    """Return a new transformers trainer.
+    """Return a transformers trainer for rows of token ids, which changes the module and its tokenizer in place.
 
-    Args:
-        module: The model to train, which is changed in place.
-        tokenizer: Its tokenizer, which may also be changed.
-        arguments: The result of `arguments_of`.
-        rows: Rows of token ids.
-        held_out: Held-out rows for the loss after each epoch.
-        settings: Settings of the training run.
-        peft_config: Configuration of the adapter to train; None for the model's own weights.
-        reference: Reference model for preferences; None if disabling the adapter gives the reference model.
-        answer_score: Function that scores the module's answers after each epoch; None to use only the loss.
+    ``peft_config`` is None if the module's own weights are trained, ``reference`` if disabling the adapter gives the
+    reference model of preferences, and ``answer_score`` to select the best epoch only by the loss.
     """
     shared: dict[str, Any] = {
         "model": module,
@@ -165,6 +152,8 @@ def make_trainer(
         if settings.objective == "preference"
         else CompletionTrainer(data_collator=Collator(pad), **shared)
     )
+    if peft_config is not None:
+        name_layers(trainer.model)
     if not arguments.bf16 and arguments.use_cpu and multiplies_bfloat16() and "bf16" not in settings.trainer_config:
         multiply_in_bfloat16(trainer.model, shrink=peft_config is not None)
     if arguments.use_cpu and not arguments.bf16:
@@ -180,14 +169,9 @@ def make_trainer(
 def answer_scorer(
     base: LocalModel, held_out: Sequence[tuple[Example, Template]], metric: AnyMetric
 ) -> Callable[[Any], float]:
-    """Return a function that maps a module in training to the mean score of its answers, from 0 to 1.
+    """Return a function that maps a module in training to the mean score, from 0 to 1, of its answers to held-out rows.
 
-    The answers are generated and parsed as in inference.
-
-    Args:
-        base: The model that is trained, whose tokenizer is used.
-        held_out: The held-out rows, each with its template.
-        metric: The metric.
+    The answers are generated with each row's template and parsed as in inference.
     """
     judge, rows = load_metric(metric), [row for row, _ in held_out]
     places: dict[Template, list[int]] = {}

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from ragkit.errors import InvalidInputError, TrainingError, UnknownSpecError
-from ragkit.finetuning.runs import CHECKPOINTS
+from ragkit.errors import IntegrityError, InvalidInputError, RagkitError, TrainingError, UnknownSpecError
+from ragkit.finetuning.adapter_files import check_checkpoint
+from ragkit.finetuning.runs import CHECKPOINTS, seal_checkpoint
 from ragkit.models.devices import return_freed_memory, trains_on_gpu
 
 
@@ -28,20 +29,10 @@ def trainer_arguments(
     special: Mapping[str, object],
     given: Mapping[str, object],
 ) -> Any:
-    """Create a trainer's configuration, without logging and with one checkpoint after each epoch.
+    """Return a trainer's configuration, without logging and with one checkpoint after each epoch.
 
-    Args:
-        kind: ``TrainingArguments`` or one of its subclasses.
-        folder: The run's folder.
-        epochs: Number of passes over the rows.
-        learning_rate: Peak learning rate, with linear decay.
-        batch_size: Number of rows per batch.
-        seed: Seed for the weights and the order of the rows.
-        special: Further fields for this kind of training, which take precedence over the common ones.
-        given: The user's ``trainer_config``, which takes precedence over both.
-
-    Returns:
-        The configuration.
+    The fields for this kind of training, ``special``, take precedence over the common ones, and those of the user,
+    ``given``, over both.
 
     Raises:
         UnknownSpecError: If a field does not exist.
@@ -87,10 +78,27 @@ def random_state_kept() -> Iterator[None]:
 
 
 class Watched:
-    """A mixin for transformers trainers that stops at the first non-finite loss and disables telemetry."""
+    """A mixin for transformers trainers that stops at the first non-finite loss, without telemetry.
+
+    A checkpoint whose files cannot be read raises an `IntegrityError`. Its pickle files contain the state of the
+    optimizer and of random generators; transformers reads them without running code.
+    """
 
     def _send_telemetry(self) -> None:
         return
+
+    def _load_from_checkpoint(self, checkpoint: str, *arguments: Any) -> None:
+        with _readable(checkpoint):
+            check_checkpoint(Path(checkpoint))
+            super()._load_from_checkpoint(checkpoint, *arguments)  # type: ignore[misc]
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_rng_state(checkpoint)  # type: ignore[misc]
 
     def training_step(self, *arguments: Any, **named: Any) -> Any:
         """Run a training step of the trainer and check the loss.
@@ -109,6 +117,26 @@ class Watched:
                 f"(now {self.args.learning_rate:g}), and check that the base itself gives numbers"  # type: ignore[attr-defined]
             )
         return loss
+
+
+@contextmanager
+def _readable(checkpoint: str | None) -> Iterator[None]:
+    try:
+        yield
+    except RagkitError:
+        raise
+    except Exception as error:
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        raise IntegrityError(f"{checkpoint} cannot be read ({problem}); delete the folder and train again") from error
+
+
+class SealedCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """A callback that marks each checkpoint as complete."""
+
+    def on_save(self, arguments: Any, state: Any, *_: Any, **__: Any) -> None:
+        """Write the checksums of the checkpoint's files."""
+        if state.is_world_process_zero:
+            seal_checkpoint(Path(arguments.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class StepProgress(TrainerCallback):  # type: ignore[misc]

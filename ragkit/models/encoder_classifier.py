@@ -82,9 +82,11 @@ class EncoderClassifier(ModelBase):
             raise IntegrityError(f"{folder / HEAD} is missing or damaged ({error}); train again") from error
         labels = manifest.labels or ()
         expected = (len(labels), embedder.dim)
-        if weight.shape != expected or bias.shape != expected[:1]:
+        numbers = weight.dtype == bias.dtype == np.float32
+        if not labels or not numbers or weight.shape != expected or bias.shape != expected[:1]:
             raise IntegrityError(
-                f"{folder / HEAD} holds weights of shape {weight.shape}, expected {expected}; train again"
+                f"{folder / HEAD} holds weights of shape {weight.shape} and type {weight.dtype}, expected {expected} "
+                "and float32; train again"
             )
         return cls(embedder, labels, weight, bias, name=f"hf:{folder}", fingerprint=f"classifier:{manifest.run}")
 

@@ -112,7 +112,8 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
     if _run_in(work) != run:
         shutil.rmtree(work, ignore_errors=True)
     try:
-        (work / "model").mkdir(parents=True, exist_ok=True)
+        work.mkdir(0o700, parents=True, exist_ok=True)
+        (work / "model").mkdir(0o700, exist_ok=True)
         write_atomic(work / RUN, json.dumps({"run": run}))
     except OSError as error:
         raise InvalidInputError(f"{work} cannot be written ({error}); give another `output_dir`") from error

@@ -25,7 +25,13 @@ from transformers import PrinterCallback
 from ragkit.embedders.sentence_transformer import document_prompt, load_from, query_prompt
 from ragkit.errors import TrainingError
 from ragkit.finetuning.runs import last_checkpoint
-from ragkit.finetuning.training_loop import StepProgress, Watched, random_state_kept, trainer_arguments
+from ragkit.finetuning.training_loop import (
+    SealedCheckpoints,
+    StepProgress,
+    Watched,
+    random_state_kept,
+    trainer_arguments,
+)
 from ragkit.models.devices import default_device
 from ragkit.progress import progress, quiet_transformers
 from ragkit.retriever_training.rows import ScoredPassages, TrainingPair
@@ -43,18 +49,9 @@ def train(
     folder: Path,
     extra: Mapping[str, float],
 ) -> tuple[float, float]:
-    """Train a model, resuming from the last checkpoint if there is one, and save it.
+    """Return the mean loss and elapsed seconds of training a model with the named loss, after saving it to a folder.
 
-    Args:
-        objective: Name of the loss.
-        source: Hub id or folder of the base model.
-        rows: Rows that the loss takes.
-        settings: Settings of the training run.
-        folder: Folder for the trained model.
-        extra: Settings of the loss.
-
-    Returns:
-        Mean loss and elapsed seconds.
+    Training resumes from the last checkpoint if there is one. ``extra`` contains the settings of the loss.
 
     Raises:
         TrainingError: If the loss is not finite.
@@ -84,7 +81,7 @@ def train(
         )  # fmt: skip
         trainer = (_EmbedderTrainer if embeds else _CrossEncoderTrainer)(
             model=model, args=arguments, train_dataset=Dataset.from_dict(columns), loss=loss(model),
-            callbacks=[StepProgress(advance)],
+            callbacks=[StepProgress(advance), SealedCheckpoints()],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         began = perf_counter()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.embedders.foreign_folders import checked_source, loading
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import is_installed, require
 from ragkit.files import file_sha256
@@ -151,22 +152,15 @@ class SentenceTransformerEmbedder:
         return vectors
 
 
-def load_from(kind: Any, source: str, **settings: Any) -> Any:
-    """Return a ``SentenceTransformer`` or ``CrossEncoder``, as ``kind`` says, from a hub id or folder.
+def load_from(kind: Any, source: str, *, organization: str = "sentence-transformers", **settings: Any) -> Any:
+    """Return a ``SentenceTransformer`` or ``CrossEncoder``, as ``kind`` says, from a folder or hub id that is checked.
 
     Raises:
-        InvalidInputError: If the model cannot be loaded.
+        InvalidInputError: If the model cannot be loaded, or names code.
     """
-    from safetensors import SafetensorError
-
-    try:
-        with quiet_transformers():
-            return kind(source, **settings)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SafetensorError) as error:
-        raise InvalidInputError(
-            f"{source!r} cannot be loaded ({str(error)[:1000]}); give a folder of sentence-transformers, or a hub id "
-            "that was downloaded or can be"
-        ) from error
+    folder, revision = checked_source(source, organization=organization)
+    with loading(source), quiet_transformers():
+        return kind(folder, revision=revision, **settings)
 
 
 def query_prompt(model: Any) -> str:

@@ -102,7 +102,7 @@ def check_checkpoint(folder: Path) -> None:
     if (folder / SETTINGS).exists():
         read_settings(folder)
         weights_file(folder)
-    elif not any(folder.glob("*.safetensors")):
+    elif not any(folder.rglob("*.safetensors")):
         raise IntegrityError(f"{folder} holds no weights in safetensors; delete the folder and train again")
 
 

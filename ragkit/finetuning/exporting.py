@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
 from ragkit.extras import require
 from ragkit.files import atomic_folder
 from ragkit.finetuning.adapter_files import SETTINGS, base_of, read_settings
@@ -113,12 +113,18 @@ def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
 
 def _write(source: str, adapter: str | None, folder: Path) -> None:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoTokenizer
 
     from ragkit.finetuning.soft_prompt import SoftPromptModel
     from ragkit.models.loading import load_causal
 
-    model = load_causal(source, name=source, adapter=adapter, dtype="auto" if adapter is None else "float32")
+    try:
+        model = load_causal(source, name=source, adapter=adapter, dtype="float32")
+    except (OSError, ValueError, SafetensorError) as error:
+        if isinstance(error, RagkitError):
+            raise
+        raise InvalidInputError(f"{source} cannot be loaded ({str(error)[:1000]}); give a model folder") from error
     if isinstance(model, SoftPromptModel):
         raise UnsupportedError(f"{adapter} is a soft prompt, which no weights can hold; serve it with ragkit")
     module: Any = model.module if adapter is None else model.module.merge_and_unload()

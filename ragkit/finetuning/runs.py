@@ -59,16 +59,20 @@ def seal_checkpoint(path: Path) -> None:
 
 
 def _is_intact(path: Path) -> bool:
-    """Return whether a checkpoint has exactly the files that were sealed, and refers to none outside of the run."""
+    """Return whether a checkpoint and the best one, from which weights are read at the end, are those of this run."""
     try:
-        sealed = read_json((path / _SEAL).read_bytes())
         state = read_json((path / "trainer_state.json").read_bytes())
-        best = state.get("best_model_checkpoint") if isinstance(state, dict) else ""
-        if best is not None and Path(best).resolve().parent != path.resolve().parent:
-            return False
-        return sealed == {str(file.relative_to(path)): file_sha256(file) for file in _files(path)}
+        best = Path(state.get("best_model_checkpoint") or path) if isinstance(state, dict) else Path()
+        is_inside = best.resolve().parent == path.resolve().parent
+        return is_inside and all(_is_sealed(each) for each in {path, path.with_name(best.name)})
     except (OSError, ValueError, TypeError):
         return False
+
+
+def _is_sealed(path: Path) -> bool:
+    """Return whether a checkpoint has exactly the files that were sealed."""
+    sealed = read_json((path / _SEAL).read_bytes())
+    return sealed == {str(file.relative_to(path)): file_sha256(file) for file in _files(path)}
 
 
 def _files(checkpoint: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from sentence_transformers.cross_encoder.losses import LambdaLoss
 from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss, MultipleNegativesRankingLoss
 from transformers import PrinterCallback
 
+from ragkit.embedders.foreign_folders import check_folder
 from ragkit.embedders.sentence_transformer import document_prompt, load_from, query_prompt
 from ragkit.errors import TrainingError
 from ragkit.finetuning.runs import last_checkpoint
@@ -98,7 +99,7 @@ def train(
 def _loaded(source: str, settings: TrainingSettings, *, reranker: bool) -> Any:
     if reranker:
         limits = {"num_labels": 1, "max_length": settings.max_length}
-        model = load_from(CrossEncoder, source, device=default_device(), **limits)
+        model = load_from(CrossEncoder, source, organization="cross-encoder", device=default_device(), **limits)
     else:
         model = load_from(SentenceTransformer, source, device=default_device())
     model.model_card_data.local_files_only = True  # the hub is not queried about the base model
@@ -154,16 +155,20 @@ def _prompts(model: Any, columns: Iterable[str]) -> dict[str, str]:
     return {name: prompt for name, prompt in prompts.items() if prompt}
 
 
-class _NoModelCard:
-    """A mixin for sentence-transformers trainers that disables model cards, which would quote training rows."""
+class _Trainer(Watched):
+    """A mixin for sentence-transformers trainers that checks checkpoints like other model folders."""
+
+    def _load_from_checkpoint(self, checkpoint: str, *arguments: Any) -> None:
+        check_folder(checkpoint)
+        super()._load_from_checkpoint(checkpoint, *arguments)
 
     def add_model_card_callback(self, _default_args: Any) -> None:
-        return
+        return  # a model card would quote training rows
 
 
-class _EmbedderTrainer(Watched, _NoModelCard, SentenceTransformerTrainer):  # type: ignore[misc]
+class _EmbedderTrainer(_Trainer, SentenceTransformerTrainer):  # type: ignore[misc]
     pass
 
 
-class _CrossEncoderTrainer(Watched, _NoModelCard, CrossEncoderTrainer):  # type: ignore[misc]
+class _CrossEncoderTrainer(_Trainer, CrossEncoderTrainer):  # type: ignore[misc]
     pass

@@ -41,11 +41,7 @@ def kind_of(adapter: str) -> str:
 def add_adapter(module: Any, adapter: str | Path, *, name: str, source: str) -> Any:
     """Return a PEFT model after adding an adapter to a base model, or to the result of an earlier call, in place.
 
-    Args:
-        module: The model.
-        adapter: Folder of the PEFT adapter.
-        name: Name of the adapter in PEFT.
-        source: Spec or folder of the base model, for messages.
+    The adapter has a name in PEFT, and the source of the base model is named in errors.
 
     Raises:
         IntegrityError: If the adapter is damaged or belongs to another base model.

@@ -29,16 +29,13 @@ _MOST_TOKENS = 512
 
 
 def add_answer_loss(model: Any) -> None:
-    """Add a forward pass to a model that returns the loss of each learned token.
+    """Add a forward pass that returns the loss of each learned token to a causal model, with or without a PEFT adapter.
 
     It is called with ``labels`` and ``own``, the number of positions at the end of the rows that are computed for each
     row. All earlier positions must be equal in all rows and must not be learned. Rows with at most ``own`` tokens are
     computed completely. The result is float32[m], the loss of each of the m labels in the order of the rows. This is
     part of the model's forward pass so that it also works inside the wrappers of accelerate and of PEFT, which prepends
     soft prompts to the rows.
-
-    Args:
-        model: A causal transformers model, with or without a PEFT adapter; it is changed in place.
     """
     base = _base_of(model)
     plain = base.forward

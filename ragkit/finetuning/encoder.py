@@ -40,18 +40,10 @@ def train_encoder(
     settings: Settings,
     rate: float,
 ) -> Trained:
-    """Train an encoder together with a fitted head, and save the encoder to ``folder / "model"``.
+    """Train an encoder on n texts together with a fitted head, and save the encoder to ``folder / "model"``.
 
-    With LoRA, only the head and adapters of the encoder's linear layers are trained, and only the adapter is saved.
-
-    Args:
-        embedder: The encoder, which is not changed.
-        texts: n inputs.
-        targets: Class of each input, int[n].
-        weight: Initial weight of the head, f32[c, d].
-        bias: Initial bias of the head, f32[c].
-        settings: Settings of the training run.
-        rate: Peak learning rate.
+    With LoRA, only the head and adapters of the encoder's linear layers are trained, and only the adapter is saved. The
+    embedder is not changed.
 
     Returns:
         The head's weight f32[c, d] and bias f32[c], the mean loss, and the number of training tokens.

@@ -8,20 +8,12 @@ from typing import Any
 
 
 def training_flops(module: Any, lengths: Sequence[int], *, layers: int | None = None, reference: bool = False) -> float:
-    """Compute the FLOPs of training on sequences once, without padding.
+    """Return the FLOPs of training once on sequences with these numbers of tokens, without padding.
 
     A forward pass takes two operations per weight and token, plus those of attention. The backward pass takes as many
-    for the gradients of activations, and two per trained weight and token (Kaplan et al., "Scaling Laws for Neural
-    Language Models", 2020). Trained weights are those with ``requires_grad``.
-
-    Args:
-        module: The model in training.
-        lengths: Number of tokens of each sequence.
-        layers: Number of blocks through which gradients flow; all if None.
-        reference: Whether a second model processes every sequence, as in preference training.
-
-    Returns:
-        A number of floating-point operations.
+    for the gradients of activations, through ``layers`` blocks or all, and two per trained weight and token (Kaplan et
+    al., "Scaling Laws for Neural Language Models", 2020). Trained weights are those with ``requires_grad``. With
+    ``reference``, a second model processes every sequence, as in preference training.
     """
     config = module.config.get_text_config()
     weights, attending = weights_of(module)

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from typing_extensions import override
 
 from ragkit.errors import IntegrityError, UnknownSpecError
 from ragkit.files import file_sha256, write_atomic
@@ -20,6 +21,36 @@ MANIFEST = "ragkit.json"
 _MOST_FIELDS = 1000
 _MOST_BYTES = 2**26
 _HASHED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
+
+
+class StoredRecord(BaseModel):
+    """A record in a file of its own, which is written atomically and may only have the entries that it declares."""
+
+    model_config = ConfigDict(extra="forbid")
+    file_name: ClassVar[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Return the record in a folder.
+
+        Raises:
+            IntegrityError: If the file is missing or damaged, or of another version.
+        """
+        path = folder / cls.file_name
+        try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")  # noqa: TRY301 - like other damage
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # a ValidationError is a ValueError
+            problem = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"msg": str(error)}
+            raise IntegrityError(
+                f"{path} is missing, damaged or of another version of ragkit: {problem.get('loc', '')} "
+                f"{problem['msg']}; train again"
+            ) from error
+
+    def write(self, folder: Path) -> None:
+        """Write the record to a folder."""
+        write_atomic(folder / self.file_name, self.model_dump_json(indent=1))
 
 
 class TemplateRecord(BaseModel):
@@ -67,7 +98,7 @@ class Evaluation(BaseModel):
     metric: float | None = None
 
 
-class Manifest(BaseModel):
+class Manifest(StoredRecord):
     """The record of a fine-tuning run: its data, base model, settings and results.
 
     Attributes:
@@ -96,7 +127,7 @@ class Manifest(BaseModel):
         address: Address of the vendor's server, if it is not the default.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    file_name = MANIFEST
 
     format: Literal[2] = 2
     kind: Literal["causal", "classifier"]
@@ -149,31 +180,17 @@ class Manifest(BaseModel):
             raise UnknownSpecError("task of this model", task, self.tasks)
         return self.tasks[task].template()
 
+    @override
     def write(self, folder: Path) -> None:
-        """Write the manifest atomically."""
-        sealed = self.model_copy(update={"seal": self._seal()})
-        write_atomic(folder / MANIFEST, sealed.model_dump_json(indent=1))
+        super(Manifest, self.model_copy(update={"seal": self._seal()})).write(folder)
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """Return the manifest of a finished run.
-
-        Raises:
-            IntegrityError: If the manifest is damaged, has another format, or was changed after training.
-        """
-        path = folder / MANIFEST
-        if path.stat().st_size > _MOST_BYTES:
-            raise IntegrityError(f"{path} is larger than any manifest, {_MOST_BYTES:,} bytes; train again")
-        try:
-            manifest = cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"msg": str(error)}
-            raise IntegrityError(
-                f"{path} is damaged or of another version of ragkit: {first.get('loc', '')} {first['msg']}; train again"
-            ) from error
+    @override
+    def read(cls, folder: Path) -> Self:
+        manifest = super().read(folder)
         if manifest.seal not in {manifest._seal(), manifest._seal_of_templates()}:
             raise IntegrityError(
-                f"a template or another entry of {path} was changed after training; restore the original "
+                f"a template or another entry of {folder / MANIFEST} was changed after training; restore the original "
                 "file or train again"
             )
         return manifest

@@ -10,12 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from ragkit.errors import IntegrityError, InvalidInputError, TrainingError, UnsupportedError
+from ragkit.errors import InvalidInputError, TrainingError, UnsupportedError
 from ragkit.extras import require
-from ragkit.files import write_atomic
-from ragkit.finetuning.manifest import Manifest, TemplateRecord, data_hash, run_hash
+from ragkit.finetuning.manifest import Manifest, StoredRecord, TemplateRecord, data_hash, run_hash
 from ragkit.finetuning.result import FineTuned
 from ragkit.finetuning.rows import training_rows
 from ragkit.finetuning.runs import open_run
@@ -37,10 +34,10 @@ _OVER = ("failed", "cancelled")
 _Result = TypeVar("_Result")
 
 
-class _State(BaseModel):
+class _State(StoredRecord):
     """The progress of a run, which is written to disk after each step so that no step is repeated."""
 
-    model_config = ConfigDict(extra="forbid")
+    file_name = STATE
 
     run: str
     base: str
@@ -48,16 +45,6 @@ class _State(BaseModel):
     training_file: str | None = None
     validation_file: str | None = None
     job: str | None = None
-
-    def write(self, folder: Path) -> None:
-        write_atomic(folder / STATE, self.model_dump_json(indent=1))
-
-    @classmethod
-    def read(cls, folder: Path) -> _State:
-        try:
-            return cls.model_validate_json((folder / STATE).read_text(encoding="utf-8"))
-        except (OSError, ValidationError, UnicodeDecodeError) as error:
-            raise IntegrityError(f"{folder / STATE} is missing or damaged ({error}); give another folder") from error
 
 
 def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> FineTuned:

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from ragkit.errors import IntegrityError, InvalidInputError, TrainingError
+from ragkit.errors import InvalidInputError, TrainingError
 from ragkit.files import sync, write_atomic
-from ragkit.finetuning.manifest import run_hash
+from ragkit.finetuning.manifest import StoredRecord, run_hash
 from ragkit.finetuning.runs import RUN, last_checkpoint
 from ragkit.finetuning.settings import check_schedule, check_whole
 
@@ -43,7 +41,7 @@ class TrainingSettings:
         return {"epochs": float(self.epochs)} | {name: getattr(self, name) for name in names}
 
 
-class TrainingRecord(BaseModel):
+class TrainingRecord(StoredRecord):
     """The record of a training run: its data, base model, settings and results.
 
     Attributes:
@@ -59,7 +57,7 @@ class TrainingRecord(BaseModel):
         versions: Versions of the libraries.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    file_name = RECORD
 
     format: Literal[1] = 1
     kind: Literal["embedder", "reranker"]
@@ -72,20 +70,6 @@ class TrainingRecord(BaseModel):
     seconds: float
     settings: dict[str, Any]
     versions: dict[str, str]
-
-    @classmethod
-    def read(cls, folder: Path) -> TrainingRecord:
-        """Read the record of a finished run, or raise an `IntegrityError` if it is damaged."""
-        try:
-            return cls.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise IntegrityError(
-                f"{folder / RECORD} is damaged or of another version of ragkit; train again"
-            ) from error
-
-    def write(self, folder: Path) -> None:
-        """Write the record atomically."""
-        write_atomic(folder / RECORD, self.model_dump_json(indent=1))
 
 
 @contextmanager

@@ -45,11 +45,7 @@ class RememberingEmbedder:
         return self.embedder.dim
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed documents, and compute only those that are not cached.
-
-        Returns:
-            f32[n, d].
-        """
+        """Embed documents as f32[n, d], and compute only those that are not cached."""
         refuse_bare_string("texts", texts)
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
@@ -57,9 +53,5 @@ class RememberingEmbedder:
         return np.stack([self._known[text] for text in texts]) if texts else np.zeros((0, self.dim), dtype=np.float32)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries.
-
-        Returns:
-            f32[n, d].
-        """
+        """Embed queries as f32[n, d]."""
         return self.embedder.embed_queries(texts)

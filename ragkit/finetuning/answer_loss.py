@@ -29,16 +29,13 @@ _MOST_TOKENS = 512
 
 
 def add_answer_loss(model: Any) -> None:
-    """Add a forward pass to a model that returns the loss of each learned token.
+    """Add a forward pass that returns the loss of each learned token to a causal model, with or without a PEFT adapter.
 
     It is called with ``labels`` and ``own``, the number of positions at the end of the rows that are computed for each
     row. All earlier positions must be equal in all rows and must not be learned. Rows with at most ``own`` tokens are
     computed completely. The result is float32[m], the loss of each of the m labels in the order of the rows. This is
     part of the model's forward pass so that it also works inside the wrappers of accelerate and of PEFT, which prepends
     soft prompts to the rows.
-
-    Args:
-        model: A causal transformers model, with or without a PEFT adapter; it is changed in place.
     """
     base = _base_of(model)
     plain = base.forward
@@ -56,11 +53,8 @@ def add_answer_loss(model: Any) -> None:
 def can_share(model: Any) -> bool:
     """Return whether a common prefix can be computed once for all rows without changing the result.
 
-    Args:
-        model: The model in training, with its adapter.
-
-    Returns:
-        True if keys and values can be expanded, there is no dropout, and no adapter depends on the position in a row.
+    This is the case if keys and values can be expanded, there is no dropout, and no adapter depends on the position in
+    a row.
     """
     kinds = {str(getattr(config.peft_type, "value", config.peft_type)) for config in _adapters(model)}
     moved = any(getattr(config, "alora_invocation_tokens", None) for config in _adapters(model))
@@ -72,16 +66,10 @@ def can_share(model: Any) -> bool:
 
 
 def shared_tokens(ids: Any, mask: Any, labels: Any) -> int:
-    """Return the number of tokens at the beginning of a batch that can be computed once for all rows.
+    """Return the number of tokens at the beginning of a batch, int64[n, t], that can be computed once for all rows.
 
-    Args:
-        ids: int64[n, t].
-        mask: int64[n, t], 0 for padding.
-        labels: int64[n, t].
-
-    Returns:
-        The number of tokens that are equal in all rows and neither learned nor directly before a learned token, whose
-        loss needs their logits in every row; 0 if sharing would not pay off.
+    These tokens are equal in all rows and neither learned nor directly before a learned token, whose loss needs their
+    logits in every row. The result is 0 if sharing would not pay off.
     """
     same = ((ids == ids[:1]) & (mask == 1)).all(0)[:-1] & (labels[:, 1:] == IGNORED).all(0)
     shared = int(same.long().cumprod(0).sum())

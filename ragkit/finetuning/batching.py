@@ -54,14 +54,7 @@ class Collator:
         self.pad = pad
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Combine rows of token ids into a batch.
-
-        Args:
-            rows: n rows with ``input_ids`` and ``labels``, and ``weights`` of the labels if they are not all 1.
-
-        Returns:
-            ``input_ids``, ``attention_mask`` and ``labels``, int64[n, t]; with ``weights``, float32[n, t].
-        """
+        """Return ``input_ids``, ``attention_mask`` and ``labels``, int64[n, t], and ``weights`` if there are any."""
         batch = {
             "input_ids": _padded([row["input_ids"] for row in rows], self.pad),
             "attention_mask": _padded([[1] * len(row["input_ids"]) for row in rows], 0),

@@ -6,46 +6,37 @@ import copy
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
 from ragkit.errors import TrainingError
-from ragkit.finetuning.base_models import base_of, is_adapted
-from ragkit.finetuning.callbacks import FreedMemory, StepProgress
+from ragkit.finetuning.adapters import add_adapter
 from ragkit.finetuning.cpu_layers import share_frozen, shared_heads
 from ragkit.finetuning.encoding import TokenRow, lengths_of, tokens_of
-from ragkit.finetuning.epoch_metric import NAME, answer_scorer
 from ragkit.finetuning.flops import training_flops
-from ragkit.finetuning.four_bit import check_four_bit
+from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.manifest import Evaluation, Manifest, TemplateRecord, files_hash
-from ragkit.finetuning.methods import ADAPTERS, module_to_train, peft_config_of, with_adapter_of
-from ragkit.finetuning.preparing import Prepared, prepare
+from ragkit.finetuning.methods import ADAPTERS, copy_of, module_to_train, peft_config_of
+from ragkit.finetuning.preparing import Prepared, base_of, is_adapted, prepare
 from ragkit.finetuning.result import FineTuned
 from ragkit.finetuning.runs import claimed, finish, is_main_process, last_checkpoint
 from ragkit.finetuning.settings import Settings
-from ragkit.finetuning.trainers import arguments_of, make_trainer
+from ragkit.finetuning.trainers import METRIC, answer_scorer, arguments_of, make_trainer
+from ragkit.finetuning.training_loop import FreedMemory, SealedCheckpoints, StepProgress
 from ragkit.models.devices import return_freed_memory
 from ragkit.models.loading import load_tuned
 from ragkit.models.local import LocalModel
-from ragkit.models.sources import fingerprint_of, weights_of
+from ragkit.models.sources import fingerprint_of
 from ragkit.progress import progress, quiet_transformers
 
 
 def train_causal(model: Any, train: Any, held_out: Any, settings: Settings) -> FineTuned:
-    """Fine-tune a language model; see `ragkit.finetune`.
-
-    Returns:
-        The fine-tuned model and its manifest.
-    """
+    """Fine-tune a language model; see `ragkit.finetune`."""
     if settings.method == "qlora":
-        check_four_bit()
+        four_bit_config()  # raises an error before anything is loaded
     base = base_of(model, settings)
     prepared = prepare(base, train, held_out, settings)
     peft_config = peft_config_of(settings)
@@ -63,11 +54,14 @@ def _train_and_store(
     base: LocalModel, prepared: Prepared, settings: Settings, arguments: Any, peft_config: Any
 ) -> None:
     started = time.perf_counter()
+    # An adapter can be disabled, which gives the reference model of preferences.
+    needs_reference = settings.objective == "preference" and settings.method not in ADAPTERS
+    scorer = None if settings.metric is None else answer_scorer(base, prepared.scored, settings.metric)
     with quiet_transformers():
         trainer = make_trainer(
             module_to_train(base, settings), copy.deepcopy(base.tokenizer), arguments, rows=prepared.rows,
             held_out=prepared.held_out, settings=settings, peft_config=peft_config,
-            reference=_reference(base, settings), answer_score=_answer_score(base, prepared, settings),
+            reference=copy_of(base) if needs_reference else None, answer_score=scorer,
         )  # fmt: skip
         if hasattr(trainer.model, "get_base_model"):
             share_frozen(trainer.model, base.module)
@@ -92,53 +86,24 @@ def _train_and_store(
     trainer.accelerator.wait_for_everyone()
 
 
-def _answer_score(base: LocalModel, prepared: Prepared, settings: Settings) -> Callable[[Any], float] | None:
-    if settings.metric is None:
-        return None
-    return answer_scorer(base, prepared.scored, settings.metric)
-
-
-def _reference(base: LocalModel, settings: Settings) -> Any:
-    """Return the reference model for preferences; None for adapters, which can be disabled instead."""
-    if settings.objective != "preference" or settings.method in ADAPTERS:
-        return None
-    return _whole(base)
-
-
-def _whole(base: LocalModel) -> Any:
-    """Load a copy of the base model in float32, with its adapter merged."""
-    return with_adapter_of(
-        base.module,
-        AutoModelForCausalLM.from_pretrained(
-            weights_of(base.source).place, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-        ),
-    )
-
-
 def _evaluations(state: Any) -> dict[int, Evaluation]:
     """Return the results on the held-out rows by training step, including those before the run was resumed."""
     return {
-        logged["step"]: Evaluation(epoch=logged["epoch"], loss=logged["eval_loss"], metric=logged.get(f"eval_{NAME}"))
+        logged["step"]: Evaluation(epoch=logged["epoch"], loss=logged["eval_loss"], metric=logged.get(METRIC))
         for logged in state.log_history
         if "eval_loss" in logged
     }
 
 
 def _train(trainer: Any, folder: Path, rows: int) -> float:
-    """Train, and resume from the last checkpoint if there is one.
-
-    Returns:
-        The mean loss of the steps of this process.
-
-    Raises:
-        TrainingError: If the loss or the best result on the held-out rows is not finite.
-    """
+    """Train, resuming from the last checkpoint if there is one, and return the mean loss of this process's steps."""
     arguments, checkpoint = trainer.args, last_checkpoint(folder)
     return_freed_memory()  # from the conversion of weights
     batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     with progress("fine-tuning", math.ceil(rows / batch * arguments.num_train_epochs)) as advance:
         trainer.add_callback(StepProgress(advance))
         trainer.add_callback(FreedMemory())
+        trainer.add_callback(SealedCheckpoints())
         with shared_heads() if arguments.use_cpu else nullcontext():
             loss = trainer.train(resume_from_checkpoint=checkpoint).training_loss
     # The trainer divides the loss of this process by the number of all steps, including those before an interruption.
@@ -151,13 +116,10 @@ def _train(trainer: Any, folder: Path, rows: int) -> float:
 
 
 def _save(trainer: Any, base: LocalModel, settings: Settings) -> Literal["model", "adapter"]:
-    """Save an adapter or a whole model to ``folder / "model"``.
+    """Return whether a whole model or an adapter was saved to ``folder / "model"``.
 
     Adapters are merged if the base model has an adapter itself, and for plain text, whose result can be trained
     further.
-
-    Returns:
-        The form that was saved.
     """
     folder = settings.folder / "model"
     if is_main_process():
@@ -169,7 +131,7 @@ def _save(trainer: Any, base: LocalModel, settings: Settings) -> Literal["model"
     if is_main_process():
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle file; the manifest contains more
         if merged:
-            whole = PeftModel.from_pretrained(_whole(base), folder).merge_and_unload()
+            whole = add_adapter(copy_of(base), folder, name="default", source=base.source).merge_and_unload()
             shutil.rmtree(folder)
             whole.save_pretrained(folder)
             base.tokenizer.save_pretrained(folder)

@@ -31,16 +31,7 @@ BARE = Template(query="{input}", answer="{output}")
 
 
 def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Settings) -> FineTuned:
-    """Train a classifier; see `ragkit.finetune`.
-
-    Returns:
-        The classifier and its manifest.
-
-    Raises:
-        InvalidInputError: If the examples have only one label.
-        UnsupportedError: If the method trains the encoder and it is not a sentence-transformers model, or if the
-            embedder cannot be loaded by its name.
-    """
+    """Train a classifier; see `ragkit.finetune`."""
     from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
 
     rows = _labelled(train)
@@ -85,7 +76,7 @@ def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Setting
 
 
 def _check_name(embedder: Embedder) -> None:
-    """Check that an embedder can be loaded by its name, because its weights are not stored with the classifier."""
+    """Check that an embedder can be loaded by its name: its weights are not stored with the classifier."""
     try:
         found = load_embedder(embedder.name).fingerprint
     except RagkitError as error:
@@ -113,16 +104,7 @@ def _loaded(folder: Path) -> FineTuned:
 def fit_head(
     vectors: NDArray[np.float32], targets: NDArray[np.int64], classes: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fit a multinomial logistic regression.
-
-    Args:
-        vectors: Unit vectors, f32[n, d].
-        targets: Class of each row, int[n].
-        classes: Number of classes c.
-
-    Returns:
-        Weight f32[c, d] and bias f32[c].
-    """
+    """Fit a logistic regression to unit vectors f32[n, d], and return its weight f32[c, d] and bias f32[c]."""
     head = fit_logistic(vectors, targets)
     weight, bias = head.coef_.astype(np.float32), head.intercept_.astype(np.float32)
     if classes == 2:
@@ -131,15 +113,7 @@ def fit_head(
 
 
 def fit_logistic(rows: Any, targets: Any) -> Any:
-    """Fit scikit-learn's logistic regression, with weak regularisation because unit vectors are close together.
-
-    Args:
-        rows: Unit vectors [n, d], dense or sparse.
-        targets: Class of each row.
-
-    Returns:
-        The fitted classifier.
-    """
+    """Fit scikit-learn's logistic regression to unit vectors, which are close together: with weak regularisation."""
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
@@ -151,7 +125,6 @@ def fit_logistic(rows: Any, targets: Any) -> Any:
 def _loss(
     embedder: Embedder, texts: list[str], targets: NDArray[Any], weight: NDArray[np.float32], bias: NDArray[np.float32]
 ) -> float:
-    sample = slice(0, 256)
-    logits = embedder.embed_documents(texts[sample]) @ weight.T + bias
+    logits = embedder.embed_documents(texts[:256]) @ weight.T + bias
     with np.errstate(invalid="ignore"):  # the loss is reported even if it is not finite
-        return float((np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(logits)), targets[sample]]).mean())
+        return float((np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(logits)), targets[:256]]).mean())

@@ -28,12 +28,10 @@ _GATED = {"gate_proj", "up_proj", "down_proj", "act_fn"}  # the parts of a gated
 
 
 def multiply_in_bfloat16(model: Any, *, shrink: bool) -> None:
-    """Use bfloat16 products in the large linear layers of a model, except the output layer.
+    """Use bfloat16 products in the large linear layers of a float32 model in training, except the output layer.
 
-    Args:
-        model: A float32 model that is ready for training, with its adapter; it is changed in place.
-        shrink: Whether to store frozen weights in bfloat16, which avoids converting them for each product. Only for
-            models whose frozen weights are not saved.
+    With ``shrink``, frozen weights are stored in bfloat16, which avoids converting them for each product. Only for
+    models whose frozen weights are not saved.
     """
     head = model.get_output_embeddings()
     for layer in model.modules():
@@ -46,8 +44,7 @@ def multiply_in_bfloat16(model: Any, *, shrink: bool) -> None:
 def save_activations(model: Any) -> None:
     """Store fewer activations of adapted layers, RMS norms and gated feed-forward layers for the backward pass.
 
-    Args:
-        model: A model that is ready for training, after `multiply_in_bfloat16`; it is changed in place.
+    The model is changed in place, after `multiply_in_bfloat16`.
     """
     for layer in list(model.modules()):
         if type(layer) is lora.Linear and _is_plain(layer):
@@ -60,12 +57,7 @@ def save_activations(model: Any) -> None:
 
 
 def share_frozen(model: Any, base: Any) -> None:
-    """Share equal frozen weights with another model in memory.
-
-    Args:
-        model: A PEFT model that is ready for training; it is changed in place.
-        base: The model from which it was created.
-    """
+    """Make a PEFT model share its frozen weights in memory with the equal ones of its base model."""
     weights = dict(base.named_parameters())
     for name, weight in model.get_base_model().named_parameters():
         same = weights.get(name)

@@ -10,17 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from peft import LoraConfig, PeftConfig, get_peft_model
+from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
 from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder, document_prompt
 from ragkit.errors import InvalidInputError, TrainingError
-from ragkit.finetuning.callbacks import StepProgress
-from ragkit.finetuning.loss_guard import Watched
-from ragkit.finetuning.random_state import random_state_kept
-from ragkit.finetuning.runs import CHECKPOINTS, last_checkpoint
-from ragkit.finetuning.settings import Settings, trainer_arguments
-from ragkit.models.devices import trains_on_gpu
+from ragkit.finetuning.adapters import add_adapter
+from ragkit.finetuning.methods import name_layers
+from ragkit.finetuning.runs import last_checkpoint
+from ragkit.finetuning.settings import Settings
+from ragkit.finetuning.training_loop import (
+    SealedCheckpoints,
+    StepProgress,
+    Watched,
+    random_state_kept,
+    trainer_arguments,
+)
 from ragkit.progress import progress, quiet_transformers
 
 Trained = tuple[NDArray[np.float32], NDArray[np.float32], float, int]
@@ -35,18 +40,10 @@ def train_encoder(
     settings: Settings,
     rate: float,
 ) -> Trained:
-    """Train an encoder together with a fitted head, and save the encoder to ``folder / "model"``.
+    """Train an encoder on n texts together with a fitted head, and save the encoder to ``folder / "model"``.
 
-    With LoRA, only the head and adapters of the encoder's linear layers are trained, and only the adapter is saved.
-
-    Args:
-        embedder: The encoder, which is not changed.
-        texts: n inputs.
-        targets: Class of each input, int[n].
-        weight: Initial weight of the head, f32[c, d].
-        bias: Initial bias of the head, f32[c].
-        settings: Settings of the training run.
-        rate: Peak learning rate.
+    With LoRA, only the head and adapters of the encoder's linear layers are trained, and only the adapter is saved. The
+    embedder is not changed.
 
     Returns:
         The head's weight f32[c, d] and bias f32[c], the mean loss, and the number of training tokens.
@@ -56,7 +53,13 @@ def train_encoder(
     """
     fresh = SentenceTransformerEmbedder(embedder.source)
     tokenizer, limit = fresh.model.tokenizer, fresh.model.max_seq_length
-    arguments = _arguments(settings, rate)
+    arguments = trainer_arguments(
+        TrainingArguments, settings.folder, epochs=settings.epochs, learning_rate=rate, batch_size=32,
+        seed=settings.seed, given=settings.trainer_config,
+        special={
+            "warmup_steps": 20, "train_sampling_strategy": "group_by_length", "remove_unused_columns": False
+        },
+    )  # fmt: skip
     prompt = document_prompt(fresh.model)
     ids = tokenizer([prompt + text for text in texts], truncation=True, max_length=limit)["input_ids"]
     rows = [{"input_ids": row, "labels": int(target)} for row, target in zip(ids, targets, strict=True)]
@@ -65,14 +68,13 @@ def train_encoder(
         torch.manual_seed(settings.seed)
         # PEFT adds its layers to the encoder in place; its wrapper is only needed to save them.
         adapter = get_peft_model(fresh.model[0].auto_model, _lora_of(settings)) if settings.method == "lora" else None
+        if adapter is not None:
+            name_layers(adapter)
         module = _Classifier(fresh.model, weight, bias)
         trainer = _EncoderTrainer(
-            model=module,
-            args=arguments,
-            train_dataset=rows,
-            data_collator=_Collator(tokenizer.pad_token_id),
-            callbacks=[StepProgress(advance)],
-        )
+            model=module, args=arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer),
+            callbacks=[StepProgress(advance), SealedCheckpoints()],
+        )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         loss = trainer.train(resume_from_checkpoint=last_checkpoint(settings.folder)).training_loss
         if not math.isfinite(loss):
@@ -87,18 +89,10 @@ def train_encoder(
 
 
 def load_adapted(base: SentenceTransformerEmbedder, folder: Path) -> SentenceTransformerEmbedder:
-    """Load an encoder with its adapter merged, which makes it as fast as the base.
-
-    Args:
-        base: The encoder on which the adapter was trained; it is not changed.
-        folder: Folder of the adapter.
-
-    Returns:
-        A new embedder.
-    """
+    """Load another copy of an encoder with an adapter merged, which makes it as fast as the base."""
     adapted = SentenceTransformerEmbedder(base.source, dtype=base.dtype, name=f"{base.name}+{folder}")
     with quiet_transformers():
-        PeftModel.from_pretrained(adapted.model[0].auto_model, folder).merge_and_unload()
+        add_adapter(adapted.model[0].auto_model, folder, name="default", source=base.name).merge_and_unload()
     return adapted
 
 
@@ -109,31 +103,6 @@ def _lora_of(settings: Settings) -> Any:
     if not isinstance(given, PeftConfig) or given.is_prompt_learning:
         raise InvalidInputError(f"`peft_config` must be an adapter's PeftConfig, got {type(given).__name__}")
     return given
-
-
-def _arguments(settings: Settings, rate: float) -> Any:
-    gpu = trains_on_gpu()
-    ours: dict[str, Any] = {
-        "output_dir": str(settings.folder / CHECKPOINTS),
-        "per_device_train_batch_size": 32,
-        "num_train_epochs": settings.epochs,
-        "learning_rate": rate,
-        "lr_scheduler_type": "linear",
-        "warmup_steps": 20,
-        "seed": settings.seed,
-        "data_seed": settings.seed,
-        "save_strategy": "epoch",
-        "save_total_limit": 1,
-        "report_to": [],
-        "disable_tqdm": True,
-        "logging_strategy": "no",
-        "logging_nan_inf_filter": False,
-        "train_sampling_strategy": "group_by_length",
-        "remove_unused_columns": False,
-        "use_cpu": not gpu,
-        "dataloader_pin_memory": gpu,
-    }
-    return trainer_arguments(TrainingArguments, ours, settings.trainer_config)
 
 
 class _EncoderTrainer(Watched, Trainer):  # type: ignore[misc]
@@ -152,14 +121,3 @@ class _Classifier(torch.nn.Module):  # type: ignore[misc]
         vectors = self.encoder({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
         logits = self.head(torch.nn.functional.normalize(vectors, dim=-1))
         return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
-
-
-class _Collator:
-    def __init__(self, pad: int) -> None:
-        self.pad = pad
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        ids = [torch.tensor(row["input_ids"]) for row in rows]
-        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad)
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
-        return {"input_ids": padded, "attention_mask": mask, "labels": torch.tensor([row["labels"] for row in rows])}

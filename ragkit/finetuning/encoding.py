@@ -29,26 +29,15 @@ _FATES = ("kept", "truncated", "dropped")
 def encode_rows(
     model: LocalModel, pairs: Pairs, window: int, *, name: str = "train"
 ) -> tuple[list[TokenRow], dict[str, int]]:
-    """Tokenize rows for training.
+    """Return rows of token ids, and the numbers of rows that were kept, truncated and dropped.
 
     A completion consists of the prompt, which has no loss, the answer and the end token; a conversation results in one
     such row per assistant turn. A text is learned completely, in pieces if it is longer than the window. A preference
-    is one prompt with two answers.
-
-    Args:
-        model: Model whose tokenizer and chat template are used.
-        pairs: Rows, each with its template.
-        window: Maximum number of tokens per row.
-        name: Name of the rows in error messages.
-
-    Returns:
-        Rows of token ids, and the numbers of rows that were kept, truncated (the prompt was shortened) and dropped (the
-        answer leaves no space for the prompt).
+    is one prompt with two answers. A prompt that is too long is truncated; if the answer leaves no space for it, the
+    row is dropped. ``name`` is the name of the rows in error messages.
 
     Raises:
         TrainingError: If all rows were dropped.
-        InvalidInputError: If the chat template rejects a row.
-        UnsupportedError: If a row is a conversation and the model has no chat template.
     """
     made: list[TokenRow] = []
     counts = dict.fromkeys(_FATES, 0)

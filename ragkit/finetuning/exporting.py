@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
+from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
 from ragkit.extras import require
 from ragkit.files import atomic_folder
-from ragkit.text import read_json
+from ragkit.finetuning.adapter_files import SETTINGS, base_of, read_settings
+from ragkit.finetuning.manifest import MANIFEST, Manifest
+from ragkit.models.sources import fingerprint_of, is_named, source_of, weights_of
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # values that vLLM accepts for --max-lora-rank
 
@@ -61,24 +63,17 @@ def export_merged(model: str, folder: str | Path, *, adapter: str | None = None)
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidInputError(f"{target} is not an empty folder; give another one")
-    base, on_top = _parts_of(model, adapter)
+    source, on_top = _parts_of(model, adapter)
     with atomic_folder(target) as partial, quiet_transformers():
-        _write(base, on_top, partial)
+        _write(source, on_top, partial)
+    base = weights_of(source).place
     merged = vllm_command(str(target), {})
     beside = None if on_top is None or _rank(on_top) is None else vllm_command(base, {_name(model, on_top): on_top})
     return Exported(target, base, on_top, merged, beside)
 
 
 def vllm_command(base: str, adapters: Mapping[str, str]) -> str:
-    """Return the command with which vLLM serves a base model and its adapters.
-
-    Args:
-        base: Hub id or folder of the base model.
-        adapters: Folders of PEFT LoRA adapters by name.
-
-    Returns:
-        A shell command.
-    """
+    """Return the command with which vLLM serves a base model and folders of LoRA adapters by name."""
     line = ["vllm", "serve", base]
     if adapters:
         most = max(_rank(folder) or 0 for folder in adapters.values())
@@ -89,12 +84,9 @@ def vllm_command(base: str, adapters: Mapping[str, str]) -> str:
 
 
 def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
-    """Return the hub id or folder of the base model, and the adapter folder, after checking a manifest if present."""
-    from ragkit.finetuning.manifest import MANIFEST, Manifest
-    from ragkit.models.sources import is_named, source_of, weights_of
-
+    """Return the source of the base model and the adapter folder, after checking a manifest if there is one."""
     if is_named(spec):
-        return weights_of(spec).place, adapter
+        return spec, adapter
     if not spec.startswith("hf:"):
         raise InvalidInputError(f"only a local model can be exported, such as 'smollm2' or 'hf:<folder>'; got {spec!r}")
     source = source_of(spec)
@@ -110,45 +102,44 @@ def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
         manifest.check_weights(folder)
         if manifest.form == "model":
             return str(folder / "model"), None
-        base = weights_of(manifest.base)
-        manifest.check_base(folder, base.fingerprint)
-        return base.place, str(folder / "model")
-    if (folder / "adapter_config.json").is_file():
-        return str(_adapter_facts(folder)["base_model_name_or_path"]), source
+        manifest.check_base(folder, fingerprint_of(manifest.base))
+        return manifest.base, str(folder / "model")
+    if (folder / SETTINGS).is_file():
+        return base_of(folder), source
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise InvalidInputError(f"{folder} holds no model: expected config.json, adapter_config.json or {MANIFEST}")
+        raise InvalidInputError(f"{folder} holds no model: expected config.json, {SETTINGS} or {MANIFEST}")
     return source, adapter
 
 
-def _write(base: str, adapter: str | None, folder: Path) -> None:
+def _write(source: str, adapter: str | None, folder: Path) -> None:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoTokenizer
 
-    from ragkit.finetuning.adapters import add_adapter, kind_of
+    from ragkit.finetuning.soft_prompt import SoftPromptModel
+    from ragkit.models.loading import load_causal
 
-    if adapter is not None and kind_of(adapter) == "PROMPT_TUNING":
+    try:
+        model = load_causal(source, name=source, adapter=adapter, dtype="float32")
+    except (OSError, ValueError, SafetensorError) as error:
+        if isinstance(error, RagkitError):
+            raise
+        raise InvalidInputError(f"{source} cannot be loaded ({str(error)[:1000]}); give a model folder") from error
+    if isinstance(model, SoftPromptModel):
         raise UnsupportedError(f"{adapter} is a soft prompt, which no weights can hold; serve it with ragkit")
-    stored = AutoConfig.from_pretrained(base).dtype or torch.float32
-    module: Any = AutoModelForCausalLM.from_pretrained(base, dtype=stored if adapter is None else torch.float32)
-    if adapter is not None:
-        module = add_adapter(module, adapter, name="default", source=base).merge_and_unload()
-    module.to(stored).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    module: Any = model.module if adapter is None else model.module.merge_and_unload()
+    place = weights_of(source).place
+    stored = AutoConfig.from_pretrained(place, trust_remote_code=False).dtype
+    module.to(stored or torch.float32).save_pretrained(folder)
+    own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
+    AutoTokenizer.from_pretrained(adapter if own else place, trust_remote_code=False).save_pretrained(folder)
 
 
 def _rank(adapter: str) -> int | None:
     """Return the rank of a LoRA adapter; None for other types, and for DoRA, which vLLM does not support."""
-    found = _adapter_facts(Path(adapter))
+    found = read_settings(adapter)
     rank = found.get("r")
     return rank if isinstance(rank, int) and found.get("peft_type") == "LORA" and not found.get("use_dora") else None
-
-
-def _adapter_facts(folder: Path) -> dict[str, object]:
-    path = folder / "adapter_config.json"
-    found = read_json(path.read_bytes())
-    if not isinstance(found, dict) or "base_model_name_or_path" not in found:
-        raise IntegrityError(f"{path} is not what PEFT writes for an adapter; copy the folder again")
-    return found
 
 
 def _name(spec: str, adapter: str) -> str:

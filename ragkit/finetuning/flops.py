@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 
 def training_flops(module: Any, lengths: Sequence[int], *, layers: int | None = None, reference: bool = False) -> float:
-    """Compute the FLOPs of training on sequences once, without padding.
+    """Return the FLOPs of training once on sequences with these numbers of tokens, without padding.
 
     A forward pass takes two operations per weight and token, plus those of attention. The backward pass takes as many
-    for the gradients of activations, and two per trained weight and token (Kaplan et al., "Scaling Laws for Neural
-    Language Models", 2020). Trained weights are those with ``requires_grad``.
-
-    Args:
-        module: The model in training.
-        lengths: Number of tokens of each sequence.
-        layers: Number of blocks through which gradients flow; all if None.
-        reference: Whether a second model processes every sequence, as in preference training.
-
-    Returns:
-        A number of floating-point operations.
+    for the gradients of activations, through ``layers`` blocks or all, and two per trained weight and token (Kaplan et
+    al., "Scaling Laws for Neural Language Models", 2020). Trained weights are those with ``requires_grad``. With
+    ``reference``, a second model processes every sequence, as in preference training.
     """
     config = module.config.get_text_config()
     weights, attending = weights_of(module)
@@ -33,33 +26,17 @@ def training_flops(module: Any, lengths: Sequence[int], *, layers: int | None = 
 
 
 def weights_of(module: Any) -> tuple[int, int]:
-    """Count the weights and attention blocks that determine the cost of a forward pass.
-
-    Args:
-        module: A transformers model.
-
-    Returns:
-        Number of weights, excluding embeddings that are only used for look-ups, and number of blocks with attention.
-    """
+    """Return the number of weights, without embeddings that are only looked up, and of blocks with attention."""
     config = module.config.get_text_config()
-    embedding = module.get_input_embeddings()
-    tied = module.get_output_embeddings() is not None and (
-        module.get_output_embeddings().weight is getattr(embedding, "weight", None)
-    )
+    embedding, head = module.get_input_embeddings(), module.get_output_embeddings()
+    tied = head is not None and head.weight is getattr(embedding, "weight", None)
     looked_up = 0 if tied else sum(weight.numel() for weight in embedding.parameters())
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
-    return (
-        sum(_size(weight) for weight in module.parameters()) - looked_up,
-        sum("attention" in kind for kind in kinds),
-    )
+    weights = sum(_size(weight) for weight in module.parameters())
+    return weights - looked_up, sum("attention" in kind for kind in kinds)
 
 
 def _size(weight: Any) -> int:
     """Return the number of entries of a weight; a 4-bit weight stores two entries per byte."""
     shape = getattr(getattr(weight, "quant_state", None), "shape", None)
-    if shape is None:
-        return int(weight.numel())
-    size = 1
-    for side in shape:
-        size *= int(side)
-    return size
+    return int(weight.numel() if shape is None else math.prod(map(int, shape)))

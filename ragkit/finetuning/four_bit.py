@@ -19,24 +19,6 @@ def four_bit_config() -> Any:
     Raises:
         UnsupportedError: If no GPU is available.
     """
-    check_four_bit()
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-
-
-def check_four_bit() -> None:
-    """Check that 4-bit quantization is available.
-
-    Raises:
-        UnsupportedError: If no GPU is available.
-    """
     require("torch")
     import torch
 
@@ -45,3 +27,11 @@ def check_four_bit() -> None:
             "'qlora' keeps its base in 4 bits, which takes a CUDA GPU, and there is none; use method='lora'"
         )
     require("bitsandbytes", "transformers", "accelerate")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )

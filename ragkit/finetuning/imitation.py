@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from ragkit.errors import EmptyPoolError, IntegrityError, InvalidInputError
 from ragkit.files import sync
 from ragkit.finetuning.manifest import run_hash
+from ragkit.finetuning.settings import check_whole
 from ragkit.models import load_model
 from ragkit.models.results import raised, results_of
 from ragkit.models.sampling import Sampling
@@ -85,8 +86,7 @@ def imitate(
     refuse_bare_string("inputs", inputs)
     if not inputs:
         raise EmptyPoolError("`inputs` of imitate")
-    if type(group) is not int or group < 1:
-        raise InvalidInputError(f"`group` must be a whole number of at least 1, got {group!r}")
+    check_whole(1, group=group)
     model = load_model(teacher)
     template = (template or Template()).for_model(model)
     prompts = [template.prompt(examples, value) for value in inputs]
@@ -111,13 +111,9 @@ def imitate(
 
 
 def _gathered(
-    inputs: Sequence[str | Fields],
-    prompts: Sequence[Prompt],
-    found: dict[str, Completion],
-    template: Template,
-    *,
+    inputs: Sequence[str | Fields], prompts: Sequence[Prompt], found: dict[str, Completion], template: Template, *,
     asked: int,
-) -> Imitation:
+) -> Imitation:  # fmt: skip
     made: list[Example] = []
     dropped: list[tuple[int, str]] = []
     for place, (value, prompt) in enumerate(zip(inputs, prompts, strict=True)):
@@ -132,13 +128,11 @@ def _gathered(
     answers = [found[text] for text in dict.fromkeys(prompt.text for prompt in prompts)]
     known = [completion.cost for completion in answers if completion.cost is not None]
     return Imitation(
-        examples=tuple(made),
-        dropped=tuple(dropped),
+        examples=tuple(made), dropped=tuple(dropped), asked=asked,
         usage=sum((completion.usage for completion in answers), Usage()),
         cost=sum(known) if len(known) == len(answers) else None,
         seconds=sum(completion.seconds for completion in answers),
-        asked=asked,
-    )
+    )  # fmt: skip
 
 
 class _Answers:

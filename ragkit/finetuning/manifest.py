@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from typing_extensions import override
 
 from ragkit.errors import IntegrityError, UnknownSpecError
 from ragkit.files import file_sha256, write_atomic
@@ -17,7 +18,39 @@ from ragkit.records import Chat, Example, Form, Preference
 from ragkit.templates import Template
 
 MANIFEST = "ragkit.json"
+_MOST_FIELDS = 1000
+_MOST_BYTES = 2**26
 _HASHED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
+
+
+class StoredRecord(BaseModel):
+    """A record in a file of its own, which is written atomically and may only have the entries that it declares."""
+
+    model_config = ConfigDict(extra="forbid")
+    file_name: ClassVar[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Return the record in a folder.
+
+        Raises:
+            IntegrityError: If the file is missing or damaged, or of another version.
+        """
+        path = folder / cls.file_name
+        try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")  # noqa: TRY301 - like other damage
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # a ValidationError is a ValueError
+            problem = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"msg": str(error)}
+            raise IntegrityError(
+                f"{path} is missing, damaged or of another version of ragkit: {problem.get('loc', '')} "
+                f"{problem['msg']}; train again"
+            ) from error
+
+    def write(self, folder: Path) -> None:
+        """Write the record to a folder."""
+        write_atomic(folder / self.file_name, self.model_dump_json(indent=1))
 
 
 class TemplateRecord(BaseModel):
@@ -32,13 +65,16 @@ class TemplateRecord(BaseModel):
     form: Form = "text"
     labels: tuple[str, ...] = ()
 
+    @field_validator("query")
+    @classmethod
+    def _check_query(cls, query: str) -> str:
+        if query.count("{") > _MOST_FIELDS:  # each of them repeats an input
+            raise ValueError(f"a query may have at most {_MOST_FIELDS} fields")
+        return query
+
     @classmethod
     def of(cls, template: Template) -> TemplateRecord:
-        """Create the record of a template.
-
-        Returns:
-            The record.
-        """
+        """Create the record of a template."""
         return cls(**asdict(template))
 
     def template(self) -> Template:
@@ -62,7 +98,7 @@ class Evaluation(BaseModel):
     metric: float | None = None
 
 
-class Manifest(BaseModel):
+class Manifest(StoredRecord):
     """The record of a fine-tuning run: its data, base model, settings and results.
 
     Attributes:
@@ -91,7 +127,7 @@ class Manifest(BaseModel):
         address: Address of the vendor's server, if it is not the default.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    file_name = MANIFEST
 
     format: Literal[2] = 2
     kind: Literal["causal", "classifier"]
@@ -144,29 +180,14 @@ class Manifest(BaseModel):
             raise UnknownSpecError("task of this model", task, self.tasks)
         return self.tasks[task].template()
 
+    @override
     def write(self, folder: Path) -> None:
-        """Write the manifest atomically."""
-        sealed = self.model_copy(update={"seal": self._seal()})
-        write_atomic(folder / MANIFEST, sealed.model_dump_json(indent=1))
+        super(Manifest, self.model_copy(update={"seal": self._seal()})).write(folder)
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """Read the manifest of a finished run.
-
-        Returns:
-            The manifest.
-
-        Raises:
-            IntegrityError: If the manifest is damaged, has another format, or was changed after training.
-        """
-        try:
-            manifest = cls.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"msg": str(error)}
-            raise IntegrityError(
-                f"{folder / MANIFEST} is damaged or of another version of ragkit: "
-                f"{first.get('loc', '')} {first['msg']}; train again"
-            ) from error
+    @override
+    def read(cls, folder: Path) -> Self:
+        manifest = super().read(folder)
         if manifest.seal not in {manifest._seal(), manifest._seal_of_templates()}:
             raise IntegrityError(
                 f"a template or another entry of {folder / MANIFEST} was changed after training; restore the original "
@@ -175,15 +196,7 @@ class Manifest(BaseModel):
         return manifest
 
     def check_base(self, folder: Path, found: str) -> None:
-        """Check that the base model is the one used for training.
-
-        Args:
-            folder: The run's folder, for messages.
-            found: Fingerprint of the base model.
-
-        Raises:
-            IntegrityError: If the fingerprint differs.
-        """
+        """Check that the fingerprint of the base model is the one found in training."""
         if found != self.base_fingerprint:
             raise IntegrityError(
                 f"{folder} was trained on {self.base} with fingerprint {self.base_fingerprint}, "
@@ -191,11 +204,7 @@ class Manifest(BaseModel):
             )
 
     def check_weights(self, folder: Path) -> None:
-        """Check that the weights have not changed since training; a head is checked when it is loaded.
-
-        Raises:
-            IntegrityError: If a file is missing or changed.
-        """
+        """Check that the weights have not changed since training; a head is checked when it is loaded."""
         if self.form in {"head", "remote"}:
             return
         found = files_hash(folder / "model") if (folder / "model").is_dir() else "no such folder"
@@ -214,24 +223,13 @@ class Manifest(BaseModel):
 
 
 def run_hash(**facts: Any) -> str:
-    """Hash everything that determines the result of a training run.
-
-    Returns:
-        A short hash.
-    """
+    """Return a short hash of everything that determines the result of a run."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()[:16]
 
 
 def data_hash(rows: Iterable[object]) -> str:
-    """Hash rows in their order.
-
-    Args:
-        rows: Frozen records or texts.
-
-    Returns:
-        A short hash.
-    """
-    return run_hash(rows=[row if isinstance(row, str) else _content(row) for row in rows])
+    """Return a short hash of frozen records or texts, in their order."""
+    return run_hash(rows=list(map(_content, rows)))
 
 
 def _content(row: object) -> object:
@@ -248,11 +246,7 @@ def _content(row: object) -> object:
 
 
 def files_hash(folder: Path) -> str:
-    """Hash the names and contents of the weights and settings in a folder.
-
-    Returns:
-        A short hash.
-    """
+    """Return a short hash of the names and contents of the weights and settings in a folder."""
     digest = hashlib.sha256()
     for file in sorted({file for pattern in _HASHED for file in folder.glob(pattern)}):
         digest.update(file.name.encode())

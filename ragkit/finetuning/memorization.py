@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ragkit.breaks import character_start
@@ -93,70 +93,25 @@ def memorisation(
         )
         outputs += [completion.text for completion in done]
     rests = [spaced(rest).split() for _, rest in halves]
-    return Memorisation(
-        longest=tuple(longest_runs(rests, [spaced(output).split() for output in outputs])),
-        words=tuple(map(len, rests)),
-        length=length,
-        outputs=len(outputs),
-    )
+    longest = longest_runs(rests, [spaced(output).split() for output in outputs])
+    return Memorisation(longest=tuple(longest), words=tuple(map(len, rests)), length=length, outputs=len(outputs))
 
 
 def longest_runs(texts: Sequence[Sequence[str]], outputs: Sequence[Sequence[str]]) -> list[int]:
-    """Return the length of the longest run of words of each text that one of the outputs contains.
-
-    The algorithm traverses a suffix automaton of all outputs (Blumer et al., 1985) once per text, in linear time.
-
-    Args:
-        texts: n sequences of words.
-        outputs: Sequences of words to search.
-
-    Returns:
-        n run lengths in words.
-    """
-    # State 0 is the initial state; each state has transitions, the length of its longest sequence, and a suffix link.
-    ways: list[dict[object, int]] = [{}]
-    size, suffix, last = [0], [-1], 0
-    for place, output in enumerate(outputs):
-        for word in (*output, place):  # the index is not a word and separates the outputs
-            last = _extend(ways, size, suffix, last, word)
-    return [_longest_run(text, ways, size, suffix) for text in texts]
+    """Return the length of the longest run of words of each text that one of the outputs contains."""
+    longest = [0] * len(texts)
+    remaining, length = list(range(len(texts))), 1
+    while remaining:
+        known = {run for output in outputs for run in _runs(output, length)}
+        remaining = [place for place in remaining if not known.isdisjoint(_runs(texts[place], length))]
+        for place in remaining:
+            longest[place] = length
+        length += 1
+    return longest
 
 
-def _extend(ways: list[dict[object, int]], size: list[int], suffix: list[int], last: int, word: object) -> int:
-    new, state = len(ways), last
-    ways.append({})
-    size.append(size[last] + 1)
-    suffix.append(0)
-    while state >= 0 and word not in ways[state]:
-        ways[state][word] = new
-        state = suffix[state]
-    if state < 0:
-        return new
-    found = ways[state][word]
-    if size[found] == size[state] + 1:
-        suffix[new] = found
-        return new
-    copy = len(ways)
-    ways.append(dict(ways[found]))
-    size.append(size[state] + 1)
-    suffix.append(suffix[found])
-    suffix[found] = suffix[new] = copy
-    while state >= 0 and ways[state].get(word) == found:
-        ways[state][word] = copy
-        state = suffix[state]
-    return new
-
-
-def _longest_run(text: Sequence[str], ways: list[dict[object, int]], size: list[int], suffix: list[int]) -> int:
-    state, run, best = 0, 0, 0
-    for word in text:
-        while state and word not in ways[state]:
-            state = suffix[state]
-            run = size[state]
-        if word in ways[state]:
-            state, run = ways[state][word], run + 1
-        best = max(best, run)
-    return best
+def _runs(words: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
+    return (tuple(words[start : start + length]) for start in range(len(words) - length + 1))
 
 
 def _halves(text: str, opening: float, place: int) -> tuple[str, str]:

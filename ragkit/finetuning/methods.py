@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PromptTuningConfig, get_peft_model, prepare_model_for_kbit_training
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils.other import get_pattern_key
 from transformers import AutoModelForCausalLM
 
 from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.finetuning.adapter_files import check_whole
 from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.settings import Settings
 from ragkit.models.devices import has_bfloat16
@@ -18,7 +20,6 @@ from ragkit.models.local import LocalModel
 from ragkit.models.sources import weights_of
 
 ADAPTERS = ("lora", "rslora", "qlora", "prompt-tuning")
-
 
 # The best rate for a model with 135 million parameters, or half of it if twice the best rate diverged; see
 # benchmarks/real_models/results/learning_rate.json.
@@ -28,61 +29,27 @@ _PREFERENCE = 1 / 40  # preference training refines a model that already answers
 
 
 def default_rate(method: str, objective: str, parameters: int) -> float:
-    """Return the default learning rate for a method, an objective and a model size.
+    """Return the default peak learning rate for a method, an objective and a number of parameters.
 
     The rate is inversely proportional to the fourth root of the number of parameters, or to the square root if all
     weights are trained. For preferences, it is divided by 40.
-
-    Args:
-        method: A method of `ragkit.finetune` for language models.
-        objective: The objective.
-        parameters: Number of parameters of the model.
-
-    Returns:
-        The peak rate of the schedule.
     """
     rate: float = _RATES[method] * (_MEASURED_SIZE / parameters) ** (1 / 2 if method == "full" else 1 / 4)
     return rate * _PREFERENCE if objective == "preference" else rate
 
 
-def module_to_train(base: LocalModel, settings: Settings) -> Any:
-    """Load a copy of the base model for training, and freeze the weights that the method does not train.
-
-    An adapter of the base model is merged.
-
-    Args:
-        base: The base model, which is not changed.
-        settings: Settings of the training run.
-
-    Returns:
-        A causal transformers model, with `requires_grad` set.
-    """
-    half = has_bfloat16() and settings.method in ADAPTERS and not hasattr(base.module, "peft_config")
-    module: Any = AutoModelForCausalLM.from_pretrained(
-        weights_of(base.source).place,
-        dtype=torch.bfloat16 if half else torch.float32,
-        quantization_config=four_bit_config() if settings.method == "qlora" else None,
+def copy_of(base: LocalModel, *, dtype: Any = torch.float32, four_bit: bool = False) -> Any:
+    """Load a copy of a base model, with its adapter merged."""
+    place = weights_of(base.source).place
+    check_whole(place)
+    module = AutoModelForCausalLM.from_pretrained(
+        place,
+        dtype=dtype,
+        quantization_config=four_bit_config() if four_bit else None,
         trust_remote_code=False,
         use_safetensors=True,
     )
-    module = with_adapter_of(base.module, module)
-    if settings.method == "qlora":
-        module = prepare_model_for_kbit_training(module, use_gradient_checkpointing=settings.gradient_checkpointing)
-    if settings.method == "last-layers":
-        freeze_all_but_last(module, settings.layers)
-    return module
-
-
-def with_adapter_of(adapted: Any, module: Any) -> Any:
-    """Merge the adapter of a model into another copy of its base model.
-
-    Args:
-        adapted: A model with or without a PEFT adapter.
-        module: A new copy of its base model.
-
-    Returns:
-        ``module``, which is changed in place if there is an adapter.
-    """
+    adapted = base.module
     if not hasattr(adapted, "peft_config"):
         return module
     name, rows = adapted.active_adapter, adapted.get_input_embeddings().weight.shape[0]
@@ -94,6 +61,17 @@ def with_adapter_of(adapted: Any, module: Any) -> Any:
     return fresh.merge_and_unload().requires_grad_(requires_grad=True)  # PEFT froze the base
 
 
+def module_to_train(base: LocalModel, settings: Settings) -> Any:
+    """Load a copy of a base model for training, and freeze the weights that the method does not train."""
+    half = has_bfloat16() and settings.method in ADAPTERS and not hasattr(base.module, "peft_config")
+    module = copy_of(base, dtype=torch.bfloat16 if half else torch.float32, four_bit=settings.method == "qlora")
+    if settings.method == "qlora":
+        module = prepare_model_for_kbit_training(module, use_gradient_checkpointing=settings.gradient_checkpointing)
+    if settings.method == "last-layers":
+        freeze_all_but_last(module, settings.layers)
+    return module
+
+
 def peft_config_of(settings: Settings) -> Any:
     """Return the PEFT configuration of the user, or the default of the method.
 
@@ -103,36 +81,44 @@ def peft_config_of(settings: Settings) -> Any:
     Raises:
         InvalidInputError: If the user's configuration does not match the method.
     """
-    given, method = copy.deepcopy(settings.peft_config), settings.method  # PEFT modifies it
+    given, method = settings.peft_config, settings.method
     if method not in ADAPTERS:
         return None
-    if given is not None and not isinstance(given, PeftConfig):
-        raise InvalidInputError(
-            f"`peft_config` must be a PeftConfig such as peft.LoraConfig, got {type(given).__name__}"
-        )
-    if method == "prompt-tuning":
-        if given is not None and type(given) is not PromptTuningConfig:
+    if given is not None:
+        if not isinstance(given, PeftConfig):
+            raise InvalidInputError(
+                f"`peft_config` must be a PeftConfig such as peft.LoraConfig, got {type(given).__name__}"
+            )
+        if method == "prompt-tuning" and type(given) is not PromptTuningConfig:
             raise InvalidInputError(f"'prompt-tuning' takes a PromptTuningConfig, got {type(given).__name__}")
-        return given or PromptTuningConfig(
-            task_type="CAUSAL_LM", num_virtual_tokens=16, prompt_tuning_init="SAMPLE_VOCAB"
-        )
-    if given is not None and given.is_prompt_learning:
-        raise InvalidInputError(f"{method!r} takes an adapter's configuration, got {type(given).__name__}")
+        if method != "prompt-tuning" and given.is_prompt_learning:
+            raise InvalidInputError(f"{method!r} takes an adapter's configuration, got {type(given).__name__}")
+        return copy.deepcopy(given)  # PEFT modifies it
+    if method == "prompt-tuning":
+        return PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=16, prompt_tuning_init="SAMPLE_VOCAB")
     if method == "rslora":  # alpha / sqrt(r) gives a factor of 2, as for "lora"
-        return given or LoraConfig(
-            r=64, lora_alpha=16, use_rslora=True, target_modules="all-linear", task_type="CAUSAL_LM"
-        )
-    return given or LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+        return LoraConfig(r=64, lora_alpha=16, use_rslora=True, target_modules="all-linear", task_type="CAUSAL_LM")
+    return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def name_layers(adapted: Any) -> None:
+    """Replace the regular expressions in a user's settings by names of layers, because folders contain only names."""
+    names = getattr(adapted.base_model, "targeted_module_names", [])
+    for config in adapted.peft_config.values():
+        given = [getattr(config, name, None) for name in ("target_modules", "exclude_modules", "layers_pattern")]
+        if names and any(isinstance(each, str) for each in given):
+            config.target_modules = set(names)
+            config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+        for name in ("rank_pattern", "alpha_pattern"):
+            if values := getattr(config, name, None):
+                keys = {layer: get_pattern_key(values, layer) for layer in names}
+                setattr(config, name, {layer: values[key] for layer, key in keys.items() if key in values})
 
 
 def freeze_all_but_last(module: Any, layers: int) -> None:
-    """Freeze all weights except the last blocks, the norm after them and the head.
+    """Freeze all weights except the last ``layers`` blocks, the norm after them and the head.
 
     A head that shares its weights with the input embedding remains frozen, because it is also the first layer.
-
-    Args:
-        module: A causal transformers model.
-        layers: Number of blocks to train.
 
     Raises:
         InvalidInputError: If the model has fewer blocks.

@@ -10,12 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from ragkit.errors import IntegrityError, InvalidInputError, TrainingError, UnsupportedError
+from ragkit.errors import InvalidInputError, TrainingError, UnsupportedError
 from ragkit.extras import require
-from ragkit.files import write_atomic
-from ragkit.finetuning.manifest import Manifest, TemplateRecord, data_hash, run_hash
+from ragkit.finetuning.manifest import Manifest, StoredRecord, TemplateRecord, data_hash, run_hash
 from ragkit.finetuning.result import FineTuned
 from ragkit.finetuning.rows import training_rows
 from ragkit.finetuning.runs import open_run
@@ -37,10 +34,10 @@ _OVER = ("failed", "cancelled")
 _Result = TypeVar("_Result")
 
 
-class _State(BaseModel):
+class _State(StoredRecord):
     """The progress of a run, which is written to disk after each step so that no step is repeated."""
 
-    model_config = ConfigDict(extra="forbid")
+    file_name = STATE
 
     run: str
     base: str
@@ -49,23 +46,9 @@ class _State(BaseModel):
     validation_file: str | None = None
     job: str | None = None
 
-    def write(self, folder: Path) -> None:
-        write_atomic(folder / STATE, self.model_dump_json(indent=1))
-
-    @classmethod
-    def read(cls, folder: Path) -> _State:
-        try:
-            return cls.model_validate_json((folder / STATE).read_text(encoding="utf-8"))
-        except (OSError, ValidationError, UnicodeDecodeError) as error:
-            raise IntegrityError(f"{folder / STATE} is missing or damaged ({error}); give another folder") from error
-
 
 def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> FineTuned:
-    """Fine-tune an API model; see `ragkit.finetune`.
-
-    Returns:
-        The fine-tuned model and its manifest.
-    """
+    """Fine-tune an API model; see `ragkit.finetune`."""
     settings.check_for_api()
     base = _api_model(model)
     template = settings.template or Template()
@@ -79,28 +62,36 @@ def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> F
     if not open_run(folder, run):
         started = time.perf_counter()
         vendor = _Vendor(base)
-        state = _state_of(folder, run, base)
+        state = (
+            _State.read(folder) if (folder / STATE).is_file() else _State(run=run, base=base.name, address=base.address)
+        )
         job = _trained(vendor, state, folder, files, settings)
         _write_manifest(folder, vendor, job, state, rows, template, settings, time.perf_counter() - started)
     manifest = Manifest.read(folder)
-    tuned = load_model(str(manifest.remote), base_url=manifest.address, prices=base.prices)
+    tuned = load_model(str(manifest.remote), base_url=base.address, prices=base.prices)
     return FineTuned(tuned, folder, manifest)
 
 
-def cancel_finetuning(folder: str | Path) -> str:
+def cancel_finetuning(folder: str | Path, *, base_url: str | None = None) -> str:
     """Cancel the job of a run at a vendor, which otherwise continues even if this process ends.
 
     Args:
         folder: The ``output_dir`` of `ragkit.finetune`.
+        base_url: Address of the vendor's server, if it is not the default. It receives your API key, so the address in
+            the folder is not used on its own.
 
     Returns:
         The status of the job.
 
     Raises:
-        InvalidInputError: If the folder has no job.
+        InvalidInputError: If the folder has no job, or a job at another address.
     """
     if not (Path(folder) / STATE).is_file() or (state := _State.read(Path(folder))).job is None:
         raise InvalidInputError(f"{folder} holds no job of a vendor; nothing to cancel")
+    if state.address not in {None, base_url}:
+        raise InvalidInputError(
+            f"the job of {folder} is at {state.address}; pass `base_url` to send your API key there"
+        )
     vendor, job = _Vendor(_api_model(load_model(state.base, base_url=state.address))), state.job
     return str(vendor.call(lambda: vendor.client.fine_tuning.jobs.cancel(job)).status)
 
@@ -178,17 +169,15 @@ def _trained(vendor: _Vendor, state: _State, folder: Path, files: dict[str, byte
 
 def _job_body(name: str, state: _State, settings: Settings) -> dict[str, Any]:
     options = dict(settings.trainer_config)
-    body: dict[str, Any] = {
+    given = {"validation_file": state.validation_file, "suffix": options.pop("suffix", None)}
+    hyperparameters = {"n_epochs": int(settings.epochs), **options}
+    return {
         "model": name.partition(":")[2],
         "training_file": state.training_file,
         "seed": settings.seed,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        **{field: value for field, value in given.items() if value is not None},
     }
-    if state.validation_file is not None:
-        body["validation_file"] = state.validation_file
-    if "suffix" in options:
-        body["suffix"] = options.pop("suffix")
-    hyperparameters = {"n_epochs": int(settings.epochs), **options}
-    return {**body, "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}}
 
 
 def _write_manifest(
@@ -220,12 +209,6 @@ def _api_model(model: Any) -> LangChainModel:
     if not isinstance(inner, LangChainModel) or not hasattr(inner.chat_model, "root_client"):
         raise UnsupportedError(f"'api' takes a model of OpenAI's protocol such as 'openai:<model>', got {loaded.name}")
     return inner
-
-
-def _state_of(folder: Path, run: str, base: LangChainModel) -> _State:
-    if (folder / STATE).is_file():
-        return _State.read(folder)
-    return _State(run=run, base=base.name, address=base.address)
 
 
 def _files(rows: Sequence[Any], held: Sequence[Any], template: Template) -> dict[str, bytes]:

@@ -32,15 +32,9 @@ _UNUSED_IN_TURN = (
 def training_rows(
     rows: Iterable[Row | Mapping[str, object]], objective: str, *, name: str = "train"
 ) -> list[Example | Chat | Preference | str]:
-    """Convert rows to the records of an objective.
+    """Return the records of an objective for rows, which are records of ragkit or mappings with the usual keys.
 
-    Args:
-        rows: Records of ragkit, or mappings with the usual keys.
-        objective: ``"completion"``, ``"text"`` or ``"preference"``.
-        name: Name of the rows in error messages.
-
-    Returns:
-        Examples and conversations, texts, or preferences.
+    Errors call the rows ``name``.
 
     Raises:
         EmptyPoolError: If there are no rows.

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ragkit.errors import InvalidInputError, TrainingError
-from ragkit.files import write_atomic
+from ragkit.files import file_sha256, write_atomic
 from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.text import read_json
 
 RUN = "run.json"
 CHECKPOINTS = "checkpoints"
+_SEAL = "checksums.json"  # in each checkpoint
 
 
 def is_main_process() -> bool:
@@ -25,17 +27,10 @@ def is_main_process() -> bool:
 
 @contextmanager
 def claimed(folder: Path, run: str) -> Iterator[bool]:
-    """Claim a folder for a run.
+    """Claim a folder for the run with a hash, and yield whether it is already finished.
 
     After an error, the files are kept if a checkpoint exists from which the run can resume, and removed otherwise.
     After a `TrainingError` they are always removed, because the same run would fail again.
-
-    Args:
-        folder: The run's folder.
-        run: Hash of everything that determines the result.
-
-    Yields:
-        Whether the same run is already finished.
     """
     if not is_main_process():
         yield (folder / MANIFEST).is_file()
@@ -50,22 +45,40 @@ def claimed(folder: Path, run: str) -> Iterator[bool]:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """Return the latest complete checkpoint.
+    """Return the path of a run's latest complete checkpoint; None if there is none."""
+    found = [
+        path for path in (folder / CHECKPOINTS).glob("checkpoint-*") if re.fullmatch("[0-9]{1,15}", path.name[11:])
+    ]
+    newest = sorted(found, key=lambda path: -int(path.name[11:]))
+    return next((str(path) for path in newest if _is_intact(path)), None)
 
-    Args:
-        folder: The run's folder.
 
-    Returns:
-        Its path; None if there is none.
-    """
-    found = [path for path in (folder / CHECKPOINTS).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
-    for path in sorted(found, key=lambda path: -int(path.name.split("-")[1])):
-        try:  # the trainer writes this file last
-            read_json((path / "trainer_state.json").read_bytes())
-        except (OSError, ValueError):
-            continue
-        return str(path)
-    return None
+def seal_checkpoint(path: Path) -> None:
+    """Write the checksums of a checkpoint's files, which mark it as complete."""
+    write_atomic(path / _SEAL, json.dumps({str(file.relative_to(path)): file_sha256(file) for file in _files(path)}))
+
+
+def _is_intact(path: Path) -> bool:
+    """Return whether a checkpoint and the best one, from which weights are read at the end, are those of this run."""
+    try:
+        state = read_json((path / "trainer_state.json").read_bytes())
+        best = Path(state.get("best_model_checkpoint") or path) if isinstance(state, dict) else Path()
+        is_inside = best.resolve().parent == path.resolve().parent
+        return is_inside and all(_is_sealed(each) for each in {path, path.with_name(best.name)})
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _is_sealed(path: Path) -> bool:
+    """Return whether a checkpoint has exactly the files that were sealed."""
+    sealed = read_json((path / _SEAL).read_bytes())
+    return sealed == {str(file.relative_to(path)): file_sha256(file) for file in _files(path)}
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    """Return the files to seal: all except the random states that further processes write at the same time."""
+    files = (path for path in checkpoint.rglob("*") if path.is_file() and path.name != _SEAL)
+    return sorted(path for path in files if not re.fullmatch(r"rng_state_\d+\.pth", path.name))
 
 
 def finish(folder: Path, manifest: Manifest) -> None:
@@ -76,10 +89,6 @@ def finish(folder: Path, manifest: Manifest) -> None:
 
 def open_run(folder: Path, run: str) -> bool:
     """Create the folder of a run, or open that of the same run.
-
-    Args:
-        folder: The run's folder.
-        run: Hash of everything that determines the result.
 
     Returns:
         Whether the same run is already finished.
@@ -101,7 +110,7 @@ def open_run(folder: Path, run: str) -> bool:
     elif folder.exists() and any(not path.name.startswith(f".{RUN}") for path in folder.iterdir()):
         raise InvalidInputError(f"{folder} is not empty and holds no run of ragkit; give another `output_dir`")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
         write_atomic(folder / RUN, json.dumps({"run": run}))
     except OSError as error:
         raise InvalidInputError(f"{folder} cannot be written ({error}); give another `output_dir`") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,23 +61,14 @@ class Settings:
             raise UnknownSpecError("fine-tuning method", self.method, METHODS)
         if self.objective not in OBJECTIVES:
             raise UnknownSpecError("objective", self.objective, OBJECTIVES)
-        if not 0 < self.epochs < float("inf"):
-            raise InvalidInputError(f"`epochs` must be above 0, got {self.epochs}")
-        check_seed(self.seed)
-        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
-            raise InvalidInputError(f"`learning_rate` must be between 0 and 1, got {self.learning_rate}")
-        for name, least in (("layers", 1), ("max_length", 16), ("patience", 1)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise InvalidInputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
+        check_schedule(self.epochs, self.learning_rate, self.seed)
+        check_whole(1, layers=self.layers)
+        check_whole(1, patience=self.patience, optional=True)
+        check_whole(16, max_length=self.max_length, optional=True)
         self._check_combination()
 
     def check_for_encoder(self) -> None:
-        """Check that all settings apply to encoders.
-
-        Raises:
-            UnsupportedError: If a setting applies only to language models.
-        """
+        """Check that no setting applies only to language models."""
         if self.method not in {"classifier-head", "lora", "full"}:
             raise UnsupportedError(f"an encoder takes 'classifier-head', 'full' and 'lora', got {self.method!r}")
         unused = ("template", "max_length", "metric", "patience", "gradient_checkpointing", "watched")
@@ -87,12 +79,7 @@ class Settings:
             raise UnsupportedError(f"an encoder takes no {' and no '.join(given)}; it learns labels from bare inputs")
 
     def check_for_api(self) -> None:
-        """Check that all settings apply to fine-tuning at a vendor.
-
-        Raises:
-            UnsupportedError: If the vendor does not support a setting.
-            InvalidInputError: If `epochs` is not a whole number.
-        """
+        """Check that a vendor supports all settings."""
         unused = ("learning_rate", "max_length", "metric", "patience", "gradient_checkpointing")
         given = [f"`{name}`" for name in unused if getattr(self, name)]
         given += [f"`trainer_config` with {name!r}" for name in self.trainer_config if name not in _API_OPTIONS]
@@ -126,47 +113,27 @@ class Settings:
                 raise InvalidInputError(f"`trainer_config` must not hold {name!r}; {_OURS[name]}")
 
     def peft_facts(self) -> object:
-        """Return the PEFT configuration in a form that is the same in every process.
-
-        Returns:
-            Plain values, with sets converted to sorted lists.
-        """
+        """Return the PEFT configuration with sorted sets, which are the same in every process."""
         if self.peft_config is None:
             return None
         facts = self.peft_config.to_dict()
         return {name: sorted(value) if isinstance(value, set) else value for name, value in facts.items()}
 
 
-def check_seed(seed: object) -> None:
-    """Check that a trainer accepts a seed.
-
-    Raises:
-        InvalidInputError: If the seed is not a whole number from 0 to 2**32 - 1.
-    """
+def check_schedule(epochs: float, learning_rate: float | None, seed: object) -> None:
+    """Check the settings that every trainer takes."""
+    if not 0 < epochs < math.inf:
+        raise InvalidInputError(f"`epochs` must be above 0, got {epochs}")
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise InvalidInputError(f"`seed` must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
+    if learning_rate is not None and not 0 < learning_rate < 1:
+        raise InvalidInputError(f"`learning_rate` must be between 0 and 1, got {learning_rate}")
 
 
-def trainer_arguments(kind: Any, ours: Mapping[str, object], given: Mapping[str, object]) -> Any:
-    """Create a trainer's configuration from the settings of ragkit and those of the user, which take precedence.
-
-    Args:
-        kind: ``TrainingArguments`` or one of its subclasses.
-        ours: The settings of ragkit.
-        given: The user's ``trainer_config``.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        UnknownSpecError: If a field does not exist.
-        InvalidInputError: If the configuration is rejected.
-    """
-    known = kind.__dataclass_fields__
-    for name in given:
-        if name not in known:
-            raise UnknownSpecError(f"field of {kind.__name__} in `trainer_config`", name, known)
-    try:
-        return kind(**{**ours, **given})
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"`trainer_config` is refused by {kind.__name__}: {error}") from error
+def check_whole(least: int, *, optional: bool = False, **values: object) -> None:
+    """Check that arguments are whole numbers of at least ``least``, or None if they are optional."""
+    for name, value in values.items():
+        if value is None and optional:
+            continue
+        if type(value) is not int or value < least:
+            raise InvalidInputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")

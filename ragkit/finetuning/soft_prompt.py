@@ -18,10 +18,9 @@ from safetensors.torch import load_file
 from typing_extensions import override
 
 from ragkit.errors import IntegrityError
+from ragkit.finetuning.adapter_files import weights_file
 from ragkit.models.local import LocalModel
 from ragkit.protocols import AnyPrompt
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 class SoftPromptModel(LocalModel):
@@ -43,15 +42,7 @@ class SoftPromptModel(LocalModel):
 
 @contextmanager
 def in_training(module: Any, base: LocalModel) -> Iterator[SoftPromptModel]:
-    """Use a soft prompt that is being trained by PEFT for inference.
-
-    Args:
-        module: The PEFT model, which is restored after the block.
-        base: The model that is trained, whose tokenizer is used.
-
-    Yields:
-        The model with its current soft prompt.
-    """
+    """Yield a model for inference with the soft prompt of a PEFT model in training, which is restored afterwards."""
     inner = module.get_base_model()
     words = inner.get_input_embeddings()
     vectors = module.get_prompt_embedding_to_save(module.active_adapter).detach()
@@ -64,19 +55,12 @@ def in_training(module: Any, base: LocalModel) -> Iterator[SoftPromptModel]:
 
 
 def read_vectors(folder: str | Path, dimensions: int) -> Any:
-    """Read a soft prompt that was saved by PEFT.
-
-    Args:
-        folder: Folder of the adapter.
-        dimensions: Dimension of the base model's embeddings.
-
-    Returns:
-        float32[n, d], one row per virtual token.
+    """Return the soft prompt that PEFT saved to a folder, float32[n, dimensions], with one row per virtual token.
 
     Raises:
         IntegrityError: If the file is damaged or belongs to another base model.
     """
-    path = Path(folder) / WEIGHTS
+    path = weights_file(folder)
     try:
         vectors = load_file(path)["prompt_embeddings"]
     except (OSError, KeyError, SafetensorError) as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from statistics import mean
 from typing import Any
 
 from datasets import Dataset
@@ -10,27 +12,40 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from typing_extensions import override
 
+from ragkit.answering import Answering
 from ragkit.finetuning.answer_loss import add_answer_loss, can_share, shared_tokens
 from ragkit.finetuning.batching import Collator, LengthSampler
 from ragkit.finetuning.cpu_layers import multiply_in_bfloat16, save_activations
 from ragkit.finetuning.encoding import IGNORED, TokenRow
-from ragkit.finetuning.epoch_metric import LEAST_GAIN, RANK, EpochMetric
-from ragkit.finetuning.loss_guard import Watched
-from ragkit.finetuning.runs import CHECKPOINTS
-from ragkit.finetuning.settings import Settings, trainer_arguments
-from ragkit.models.devices import has_bfloat16, multiplies_bfloat16, trains_on_gpu
+from ragkit.finetuning.methods import name_layers
+from ragkit.finetuning.settings import Settings
+from ragkit.finetuning.soft_prompt import in_training
+from ragkit.finetuning.training_loop import Watched, trainer_arguments
+from ragkit.metrics import AnyMetric, load_metric, score_answers
+from ragkit.models.devices import has_bfloat16, multiplies_bfloat16
+from ragkit.models.local import LocalModel
+from ragkit.records import Example
+from ragkit.templates import Template
 
+METRIC = "eval_answers"  # the task's metric on held-out rows
+_RANK = "eval_rank"  # the selection criterion: the metric, with ties resolved by the loss
+_LEAST_GAIN = 1e-6  # more than the loss contributes, and less than one more correct answer in 500,000 rows
 _WHOLE = 2**31  # longer than any row
 _MOST_LOGITS = 2**28  # 1 GiB in float32
 
 
-class CompletionTrainer(EpochMetric, Watched, SFTTrainer):  # type: ignore[misc]
+class CompletionTrainer(Watched, SFTTrainer):  # type: ignore[misc]
     """A trainer that minimises the weighted mean cross-entropy of the labelled tokens.
 
     Logits are computed only for these tokens, and the common prefix of a batch is computed once. TRL's own loss is used
     if the configuration selects another loss, if the model has a router loss, and if there are so many labels that
     TRL's chunked computation is needed.
+
+    Attributes:
+        answer_score: Function that scores the module's answers after each epoch; None to use only the loss.
     """
+
+    answer_score: Callable[[Any], float] | None = None
 
     def __init__(self, **arguments: Any) -> None:
         """Create a trainer from the arguments of TRL's trainer."""
@@ -61,6 +76,14 @@ class CompletionTrainer(EpochMetric, Watched, SFTTrainer):  # type: ignore[misc]
         return (loss, {}) if return_outputs else loss
 
     @override
+    def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
+        output = super().evaluation_loop(*arguments, **named)
+        if self.answer_score is not None:
+            score, loss = self.answer_score(self.model), output.metrics["eval_loss"]
+            output.metrics.update({METRIC: score, _RANK: score - _LEAST_GAIN * loss / (1 + loss)})
+        return output
+
+    @override
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows = self.train_dataset if train_dataset is None else train_dataset
         lengths = list(map(len, rows["input_ids"]))
@@ -75,54 +98,27 @@ class PreferenceTrainer(Watched, DPOTrainer):  # type: ignore[misc]
 
 
 def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
-    """Return the trainer's configuration from the settings of ragkit and the user's fields.
-
-    Args:
-        settings: Settings of the training run.
-        rate: Peak learning rate.
-        held_out: Whether there are held-out rows.
-
-    Returns:
-        An ``SFTConfig`` or a ``DPOConfig``.
-
-    Raises:
-        UnsupportedError: If several GPUs are visible and no launcher was used.
-    """
-    gpu = trains_on_gpu()
-    ours: dict[str, Any] = {
-        "output_dir": str(settings.folder / CHECKPOINTS),
-        "per_device_train_batch_size": 16,
-        "num_train_epochs": settings.epochs,
-        "learning_rate": rate,
-        "lr_scheduler_type": "linear",
+    """Return the ``SFTConfig`` or ``DPOConfig`` of a run with a peak learning rate."""
+    special: dict[str, Any] = {
         "warmup_steps": 0.1,  # a fraction of the steps
-        "seed": settings.seed,
-        "data_seed": settings.seed,
-        "save_strategy": "epoch",
-        "save_total_limit": 1,
-        "report_to": [],
-        "disable_tqdm": True,
-        "logging_strategy": "no",
-        "logging_nan_inf_filter": False,
-        "use_cpu": not gpu,
         "bf16": has_bfloat16(),
         "activation_checkpointing": settings.gradient_checkpointing,
-        "dataloader_pin_memory": gpu,
         "max_length": None,
     }
     if held_out:
-        decides = "eval_loss" if settings.metric is None else f"eval_{RANK}"
-        ours |= {
+        special |= {
             "eval_strategy": "epoch",
             "load_best_model_at_end": True,
-            "metric_for_best_model": decides,
+            "metric_for_best_model": "eval_loss" if settings.metric is None else _RANK,
             "greater_is_better": settings.metric is not None,
         }
-    if settings.objective == "preference":
-        return trainer_arguments(DPOConfig, ours, settings.trainer_config)
+    preference = settings.objective == "preference"
+    if not preference:
+        special["dataset_kwargs"] = {"skip_prepare_dataset": True}
     return trainer_arguments(
-        SFTConfig, ours | {"dataset_kwargs": {"skip_prepare_dataset": True}}, settings.trainer_config
-    )
+        DPOConfig if preference else SFTConfig, settings.folder, epochs=settings.epochs, learning_rate=rate,
+        batch_size=16, seed=settings.seed, special=special, given=settings.trainer_config,
+    )  # fmt: skip
 
 
 def make_trainer(
@@ -137,21 +133,10 @@ def make_trainer(
     reference: Any,
     answer_score: Callable[[Any], float] | None = None,
 ) -> Any:
-    """Create a trainer.
+    """Return a transformers trainer for rows of token ids, which changes the module and its tokenizer in place.
 
-    Args:
-        module: The model to train, which is changed in place.
-        tokenizer: Its tokenizer, which may also be changed.
-        arguments: The result of `arguments_of`.
-        rows: Rows of token ids.
-        held_out: Held-out rows for the loss after each epoch.
-        settings: Settings of the training run.
-        peft_config: Configuration of the adapter to train; None for the model's own weights.
-        reference: Reference model for preferences; None if disabling the adapter gives the reference model.
-        answer_score: Function that scores the module's answers after each epoch; None to use only the loss.
-
-    Returns:
-        A transformers trainer.
+    ``peft_config`` is None if the module's own weights are trained, ``reference`` if disabling the adapter gives the
+    reference model of preferences, and ``answer_score`` to select the best epoch only by the loss.
     """
     shared: dict[str, Any] = {
         "model": module,
@@ -161,11 +146,14 @@ def make_trainer(
         "processing_class": tokenizer,
         "peft_config": peft_config,
     }
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     trainer = (
         PreferenceTrainer(ref_model=reference, **shared)
         if settings.objective == "preference"
-        else CompletionTrainer(data_collator=Collator(_pad_of(tokenizer)), **shared)
+        else CompletionTrainer(data_collator=Collator(pad), **shared)
     )
+    if peft_config is not None:
+        name_layers(trainer.model)
     if not arguments.bf16 and arguments.use_cpu and multiplies_bfloat16() and "bf16" not in settings.trainer_config:
         multiply_in_bfloat16(trainer.model, shrink=peft_config is not None)
     if arguments.use_cpu and not arguments.bf16:
@@ -174,9 +162,45 @@ def make_trainer(
         trainer.answer_score = answer_score
     trainer.remove_callback(PrinterCallback)
     if settings.patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(settings.patience, 0.0 if settings.metric is None else LEAST_GAIN))
+        trainer.add_callback(EarlyStoppingCallback(settings.patience, 0.0 if settings.metric is None else _LEAST_GAIN))
     return trainer
 
 
-def _pad_of(tokenizer: Any) -> int:
-    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+def answer_scorer(
+    base: LocalModel, held_out: Sequence[tuple[Example, Template]], metric: AnyMetric
+) -> Callable[[Any], float]:
+    """Return a function that maps a module in training to the mean score, from 0 to 1, of its answers to held-out rows.
+
+    The answers are generated with each row's template and parsed as in inference.
+    """
+    judge, rows = load_metric(metric), [row for row, _ in held_out]
+    places: dict[Template, list[int]] = {}
+    for place, (_, template) in enumerate(held_out):
+        places.setdefault(template, []).append(place)
+
+    def score(module: Any) -> float:
+        answers = [""] * len(rows)
+        with _asked(module, base) as model:
+            for template, some in places.items():
+                most = 8 + max(model.count_tokens(rows[place].output) for place in some)
+                answering = Answering(model, template, max_tokens=most)
+                prompts = [answering.template.prompt([], rows[place].input) for place in some]
+                for place, (read, _) in zip(some, answering.answers(prompts), strict=True):
+                    answers[place] = read.text
+        return mean(score_answers(judge, answers, rows))
+
+    return score
+
+
+@contextmanager
+def _asked(module: Any, base: LocalModel) -> Iterator[LocalModel]:
+    """Use a module in training as a language model within a block, and restore its training mode afterwards."""
+    training = module.training
+    try:
+        if getattr(module, "peft_type", None) == "PROMPT_TUNING":
+            with in_training(module, base) as model:
+                yield model
+        else:
+            yield LocalModel(module, base.tokenizer, name=base.name, fingerprint="training", source=base.source)
+    finally:
+        module.train(training)

@@ -125,7 +125,15 @@ def _at_vendor(spec: str, base_url: str | None) -> tuple[str, str | None]:
     if not os.path.isfile(folder / MANIFEST):  # noqa: PTH113 - unlike Path.is_file, accepts names of any length
         return spec, base_url
     manifest = Manifest.read(folder)
-    return (spec, base_url) if manifest.remote is None else (manifest.remote, base_url or manifest.address)
+    if manifest.remote is None:
+        return spec, base_url
+    if "base_url" not in find("model", manifest.remote).parameters():
+        raise InvalidInputError(f"{folder} stands for {manifest.remote!r}, which is not an API model; train again")
+    if manifest.address not in {None, base_url}:
+        raise InvalidInputError(
+            f"{folder} stands for a model at {manifest.address}; pass `base_url` to send prompts and your API key there"
+        )
+    return manifest.remote, base_url
 
 
 def _from_spec(

@@ -78,13 +78,15 @@ class EncoderClassifier(ModelBase):
         try:
             arrays = read_arrays(folder / HEAD)
             weight, bias = arrays["weight"], arrays["bias"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, MemoryError) as error:
             raise IntegrityError(f"{folder / HEAD} is missing or damaged ({error}); train again") from error
         labels = manifest.labels or ()
         expected = (len(labels), embedder.dim)
-        if weight.shape != expected or bias.shape != expected[:1]:
+        numbers = weight.dtype == bias.dtype == np.float32
+        if not labels or not numbers or weight.shape != expected or bias.shape != expected[:1]:
             raise IntegrityError(
-                f"{folder / HEAD} holds weights of shape {weight.shape}, expected {expected}; train again"
+                f"{folder / HEAD} must hold float32 numbers, found {weight.dtype} of shape {weight.shape}, "
+                f"expected {expected}; train again"
             )
         return cls(embedder, labels, weight, bias, name=f"hf:{folder}", fingerprint=f"classifier:{manifest.run}")
 

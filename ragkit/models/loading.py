@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import find_adapter_config_file
 
 from ragkit.errors import IntegrityError, InvalidInputError, RagkitError, UnsupportedError
 from ragkit.extras import require
+from ragkit.finetuning.adapter_files import SETTINGS, adapter_folder, base_of, check_whole
 from ragkit.finetuning.four_bit import four_bit_config
 from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.models.devices import AnyDtype, default_device, dtype_for
@@ -45,6 +47,7 @@ def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto
         raise InvalidInputError(f"{spec[:200]!r} cannot be loaded: there is no such folder, and this is not a hub id")
     try:
         if is_named(source):
+            adapter = None if adapter is None else adapter_folder(adapter)
             return load_causal(source, name=spec, adapter=adapter, dtype=dtype)
         return _load_source(source, spec, adapter, dtype)
     except RagkitError:
@@ -74,20 +77,19 @@ def _load_source(source: str, spec: str, adapter: str | None, dtype: AnyDtype) -
         if adapter is not None:
             raise InvalidInputError(f"{source} is fine-tuned already; `adapter` needs a base model")
         return load_tuned(folder, dtype=dtype)
-    if folder.is_dir() and not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+    if folder.is_dir() and not (folder / "config.json").is_file() and not (folder / SETTINGS).is_file():
         raise InvalidInputError(
-            f"{source} holds no model: expected config.json, adapter_config.json or {MANIFEST} "
+            f"{source} holds no model: expected config.json, {SETTINGS} or {MANIFEST} "
             "(the last is written when a fine-tuning run finishes)"
         )
-    if (folder / "adapter_config.json").is_file():
-        from peft import PeftConfig
-
-        base = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
-        return load_causal(base, name=spec, adapter=source, dtype=dtype)
-    if adapter is not None:
+    if adapter is None and find_adapter_config_file(source) is not None:
+        adapter = adapter_folder(source)
+        source = base_of(adapter)
+    elif adapter is not None:
         require("peft")
         from ragkit.finetuning.adapters import check_base
 
+        adapter = adapter_folder(adapter)
         check_base(adapter, source)
     return load_causal(source, name=spec, adapter=adapter, dtype=dtype)
 
@@ -108,6 +110,7 @@ def load_causal(
         The model.
     """
     base = weights_of(source)
+    check_whole(base.place)
     quantized = four_bit_config() if four_bit else None
     with quiet_transformers():
         stored = AutoConfig.from_pretrained(base.place, trust_remote_code=False).dtype

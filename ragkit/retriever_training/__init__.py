@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -97,14 +98,7 @@ def finetune_embedder(
             "without negatives a query learns from the other passages of its batch, and here there are none; give at "
             "least 2 pairs and `batch_size` 2, or mine negatives with mine_hard_negatives"
         )
-    base = _base_embedder(embedder)
-
-    def train(folder: Path) -> tuple[float, float]:
-        from ragkit.retriever_training.training import train_on_pairs
-
-        return train_on_pairs(base.source, rows, settings, folder, scale=scale)
-
-    return _trained("embedder", "multiple-negatives-ranking", base, rows, settings, {"scale": scale}, train)
+    return _trained("multiple-negatives-ranking", _base_embedder(embedder), rows, settings, {"scale": scale})
 
 
 def distill_embedder(
@@ -155,15 +149,8 @@ def distill_embedder(
     )  # fmt: skip
     scored = checked_scored(rows)
     _check_positive(scale=scale, temperature=temperature)
-    base = _base_embedder(embedder)
-
-    def train(folder: Path) -> tuple[float, float]:
-        from ragkit.retriever_training.training import train_on_scores
-
-        return train_on_scores(base.source, scored, settings, folder, scale=scale, temperature=temperature)
-
     extra = {"scale": scale, "temperature": temperature}
-    return _trained("embedder", "kl-divergence", base, scored, settings, extra, train)
+    return _trained("kl-divergence", _base_embedder(embedder), scored, settings, extra)
 
 
 def finetune_reranker(
@@ -208,31 +195,27 @@ def finetune_reranker(
         max_length=max_length, seed=seed,
     )  # fmt: skip
     rows = checked_pairs(pairs, least_negatives=1)
-    encoder = _base_embedder(f"st:{base[14:]}" if isinstance(base, str) and base.startswith("cross-encoder:") else base)
-
-    def train(folder: Path) -> tuple[float, float]:
-        from ragkit.retriever_training.training import train_cross_encoder
-
-        return train_cross_encoder(encoder.source, rows, settings, folder)
-
-    return _trained("reranker", "lambda", encoder, rows, settings, {}, train)
+    if isinstance(base, str) and base.startswith("cross-encoder:"):
+        base = f"st:{base.removeprefix('cross-encoder:')}"
+    return _trained("lambda", _base_embedder(base), rows, settings, {})
 
 
 def _trained(
-    kind: Literal["embedder", "reranker"],
     objective: str,
     base: SentenceTransformerEmbedder,
     rows: Sequence[TrainingPair] | Sequence[ScoredPassages],
     settings: TrainingSettings,
     extra: dict[str, float],
-    train: Callable[[Path], tuple[float, float]],
 ) -> TrainedRetriever:
     """Train a model, or load the finished run from the folder."""
+    kind: Literal["embedder", "reranker"] = "reranker" if objective == "lambda" else "embedder"
     folder = settings.folder
     run = hash_of(base.fingerprint, f"{kind} {objective}", rows, settings, extra)
     with claimed(folder, run) as place:
         if place is not None:
-            loss, seconds = train(place)
+            from ragkit.retriever_training.training import train
+
+            loss, seconds = train(objective, base.source, rows, settings, place, extra)
             TrainingRecord(
                 kind=kind, objective=objective, run=run, base=base.name, base_fingerprint=base.fingerprint,
                 rows=len(rows), loss=loss, seconds=seconds, settings=settings.facts() | extra,
@@ -243,14 +226,7 @@ def _trained(
 
 
 def _base_embedder(embedder: str | Embedder) -> SentenceTransformerEmbedder:
-    """Load the base embedder of a run.
-
-    Returns:
-        An embedder whose model can be trained.
-
-    Raises:
-        UnsupportedError: If the embedder is not a sentence-transformers model.
-    """
+    """Load the base embedder of a run, which must be a sentence-transformers model."""
     require("torch", "transformers", "accelerate", "datasets", "sentence_transformers")
     from ragkit.embedders import load_embedder
     from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
@@ -266,7 +242,7 @@ def _base_embedder(embedder: str | Embedder) -> SentenceTransformerEmbedder:
 
 def _check_positive(**values: float) -> None:
     for name, value in values.items():
-        if not 0 < value < float("inf"):
+        if not 0 < value < math.inf:
             raise InvalidInputError(f"`{name}` must be a number above 0, got {value!r}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.evaluation.trec import Qrels
+from ragkit.finetuning.settings import check_whole
 from ragkit.index import Index
 from ragkit.retriever_training.rows import TrainingPair
 from ragkit.retrievers.dense import DenseRetriever
@@ -67,7 +68,10 @@ def mine_hard_negatives(
         ('dim the red lamp',)
         >>> index.close()
     """
-    _check(negatives=negatives, skip=skip, margin=margin, fetch_k=fetch_k)
+    check_whole(1, negatives=negatives, fetch_k=fetch_k)
+    check_whole(0, skip=skip)
+    if not 0 <= margin <= 1:
+        raise InvalidInputError(f"`margin` must be from 0 to 1, got {margin!r}")
     relevant = _relevant(queries, qrels)
     named = {passage for passages in relevant.values() for passage in passages}
     texts = {document.id: document.text for document in index.get(named)}
@@ -89,16 +93,7 @@ def mine_hard_negatives(
 
 
 def hits_of(retriever: Retriever, queries: Sequence[str], k: int) -> Iterator[list[Hit]]:
-    """Retrieve the hits of queries in batches, which limits the number of hits in memory.
-
-    Args:
-        retriever: The retriever.
-        queries: Any number of queries.
-        k: Number of hits per query.
-
-    Yields:
-        The hits of the next query.
-    """
+    """Yield the ``k`` hits of each query, retrieved in batches to limit the number of hits in memory."""
     for start in range(0, len(queries), _BATCH):
         yield from retriever.retrieve(queries[start : start + _BATCH], k)
 
@@ -133,11 +128,8 @@ def _drawn(index: Index, taken: set[str], count: int, rng: Random) -> list[str]:
 
 
 def _relevant(queries: Mapping[str, str], qrels: Qrels) -> dict[str, list[str]]:
-    relevant = {
-        query: [passage for passage, grade in grades.items() if grade > 0]
-        for query, grades in qrels.items()
-        if any(grade > 0 for grade in grades.values())
-    }
+    judged = {query: [passage for passage, grade in grades.items() if grade > 0] for query, grades in qrels.items()}
+    relevant = {query: passages for query, passages in judged.items() if passages}
     if not relevant:
         raise EmptyPoolError("mine_hard_negatives: no judgement is above 0, so it")
     unknown = [query for query in relevant if query not in queries]
@@ -146,11 +138,3 @@ def _relevant(queries: Mapping[str, str], qrels: Qrels) -> dict[str, list[str]]:
             f"{len(unknown)} judged queries have no text, the first {unknown[0]!r}; give all of them in `queries`"
         )
     return relevant
-
-
-def _check(*, negatives: int, skip: int, margin: float, fetch_k: int) -> None:
-    for name, value, least in (("negatives", negatives, 1), ("skip", skip, 0), ("fetch_k", fetch_k, 1)):
-        if type(value) is not int or value < least:
-            raise InvalidInputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
-    if not 0 <= margin <= 1:
-        raise InvalidInputError(f"`margin` must be from 0 to 1, got {margin!r}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ragkit.errors import EmptyPoolError, InvalidInputError, UnsupportedError
+from ragkit.finetuning.settings import check_whole
 from ragkit.progress import progress
 from ragkit.records import Example
 from ragkit.retriever_training.mining import hits_of
@@ -51,8 +52,7 @@ def score_passages(
         raise EmptyPoolError("score_passages")
     if not model.capabilities.score:
         raise UnsupportedError(f"{model.name} gives no probabilities, so it cannot score passages; use another model")
-    if type(passages) is not int or passages < 2:
-        raise InvalidInputError(f"`passages` must be a whole number of at least 2, got {passages!r}")
+    check_whole(2, passages=passages)
     for place, question in enumerate(questions):
         if not question.output.strip():
             raise InvalidInputError(f"`questions[{place}]` has no answer, whose likelihood is to be found")
@@ -76,9 +76,5 @@ def score_passages(
 
 
 def reader_prompt(passage: str, question: str) -> str | Prompt:
-    """Return the default prompt, in which the passage is enclosed in markers that do not occur in it.
-
-    Returns:
-        The prompt up to the beginning of the answer.
-    """
+    """Return the default prompt, in which the passage is enclosed in markers that do not occur in it."""
     return f"{marked('passage', passage)}\nQuestion: {question}\nAnswer:"

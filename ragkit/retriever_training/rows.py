@@ -43,19 +43,7 @@ class ScoredPassages:
 
 
 def checked_pairs(pairs: Sequence[TrainingPair | tuple[str, str]], *, least_negatives: int = 0) -> list[TrainingPair]:
-    """Validate pairs and convert them to records.
-
-    Args:
-        pairs: Records, or tuples of query and passage.
-        least_negatives: Minimum number of negatives per pair.
-
-    Returns:
-        The records.
-
-    Raises:
-        EmptyPoolError: If there are no pairs.
-        InvalidInputError: If a pair is not a pair of texts, or the pairs have different numbers of negatives.
-    """
+    """Convert pairs to records, and check that they are texts with the same number of negatives."""
     made = [_pair(pair, place) for place, pair in enumerate(pairs)]
     if not made:
         raise EmptyPoolError("retriever training")
@@ -91,19 +79,7 @@ def _pair(given: Any, place: int) -> TrainingPair:
 
 
 def checked_scored(rows: Sequence[ScoredPassages]) -> list[ScoredPassages]:
-    """Validate rows of scored passages.
-
-    Args:
-        rows: The rows.
-
-    Returns:
-        The rows.
-
-    Raises:
-        EmptyPoolError: If there are no rows.
-        InvalidInputError: If a row has fewer than two passages, a score that is not finite, or a different number of
-            passages than the first row.
-    """
+    """Check that all rows have the same number of passages, at least two, with finite scores."""
     made = list(rows)
     if not made:
         raise EmptyPoolError("retriever training")

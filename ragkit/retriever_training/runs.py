@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from ragkit.errors import IntegrityError, InvalidInputError, TrainingError
+from ragkit.errors import InvalidInputError, TrainingError
 from ragkit.files import sync, write_atomic
-from ragkit.finetuning.manifest import run_hash
+from ragkit.finetuning.manifest import StoredRecord, run_hash
 from ragkit.finetuning.runs import RUN, last_checkpoint
-from ragkit.finetuning.settings import check_seed
+from ragkit.finetuning.settings import check_schedule, check_whole
 
 RECORD = "training.json"
 
@@ -33,15 +31,9 @@ class TrainingSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        check_seed(self.seed)
-        if not 0 < self.epochs < float("inf"):
-            raise InvalidInputError(f"`epochs` must be above 0, got {self.epochs}")
-        if not 0 < self.learning_rate < 1:
-            raise InvalidInputError(f"`learning_rate` must be between 0 and 1, got {self.learning_rate}")
-        for name, least in (("batch_size", 1), ("max_length", 8)):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < least):
-                raise InvalidInputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
+        check_schedule(self.epochs, self.learning_rate, self.seed)
+        check_whole(1, batch_size=self.batch_size)
+        check_whole(8, max_length=self.max_length, optional=True)
 
     def facts(self) -> dict[str, object]:
         """Return the settings that determine the result."""
@@ -49,7 +41,7 @@ class TrainingSettings:
         return {"epochs": float(self.epochs)} | {name: getattr(self, name) for name in names}
 
 
-class TrainingRecord(BaseModel):
+class TrainingRecord(StoredRecord):
     """The record of a training run: its data, base model, settings and results.
 
     Attributes:
@@ -65,7 +57,7 @@ class TrainingRecord(BaseModel):
         versions: Versions of the libraries.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    file_name = RECORD
 
     format: Literal[1] = 1
     kind: Literal["embedder", "reranker"]
@@ -79,27 +71,6 @@ class TrainingRecord(BaseModel):
     settings: dict[str, Any]
     versions: dict[str, str]
 
-    @classmethod
-    def read(cls, folder: Path) -> TrainingRecord:
-        """Read the record of a finished run.
-
-        Returns:
-            The record.
-
-        Raises:
-            IntegrityError: If the record is damaged or has another format.
-        """
-        try:
-            return cls.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise IntegrityError(
-                f"{folder / RECORD} is damaged or of another version of ragkit; train again"
-            ) from error
-
-    def write(self, folder: Path) -> None:
-        """Write the record atomically."""
-        write_atomic(folder / RECORD, self.model_dump_json(indent=1))
-
 
 @contextmanager
 def claimed(folder: Path, run: str) -> Iterator[Path | None]:
@@ -107,10 +78,6 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
 
     If the block raises an exception, the folder is not changed. The unfinished run remains in a hidden folder next to
     it if a checkpoint exists from which it can resume, and is removed otherwise.
-
-    Args:
-        folder: Final folder of the model.
-        run: Hash of everything that determines the result.
 
     Yields:
         A working folder for the model; None if the same run is already finished.
@@ -129,7 +96,8 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
     if _run_in(work) != run:
         shutil.rmtree(work, ignore_errors=True)
     try:
-        (work / "model").mkdir(parents=True, exist_ok=True)
+        work.mkdir(0o700, parents=True, exist_ok=True)
+        (work / "model").mkdir(0o700, exist_ok=True)
         write_atomic(work / RUN, json.dumps({"run": run}))
     except OSError as error:
         raise InvalidInputError(f"{work} cannot be written ({error}); give another `output_dir`") from error
@@ -153,19 +121,8 @@ def work_folder(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.training")
 
 
-def hash_of(base: str, objective: str, rows: Sequence[object], settings: TrainingSettings, extra: object = None) -> str:
-    """Hash everything that determines the result of a run.
-
-    Args:
-        base: Fingerprint of the base model.
-        objective: Name of the loss.
-        rows: Records of texts and numbers.
-        settings: Settings of the run.
-        extra: Other settings that affect the result.
-
-    Returns:
-        A short hash.
-    """
+def hash_of(base: str, objective: str, rows: Sequence[object], settings: TrainingSettings, extra: object) -> str:
+    """Hash everything that determines the result of a run; ``base`` is the fingerprint of the base model."""
     return run_hash(base=base, objective=objective, rows=list(map(repr, rows)), extra=extra, **settings.facts())
 
 

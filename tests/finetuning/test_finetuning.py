@@ -200,13 +200,13 @@ def test_an_embedder_with_prompts_is_asked_as_it_was_trained(tmp_path, prompting
 def test_an_encoder_is_trained_on_its_prompt_and_the_text(tmp_path, prompting, monkeypatch):
     from ragkit.finetuning import encoder
 
-    seen, collate = [], encoder._Collator.__call__
+    seen, collate = [], encoder.DataCollatorWithPadding.__call__
 
     def collating(collator, rows):
         seen.extend(row["input_ids"] for row in rows)
         return collate(collator, rows)
 
-    monkeypatch.setattr(encoder._Collator, "__call__", collating)
+    monkeypatch.setattr(encoder.DataCollatorWithPadding, "__call__", collating)
     finetune(prompting, LABELLED, method="lora", epochs=1, output_dir=tmp_path)
     tokenizer = load_embedder(prompting).model.tokenizer
     assert {tokenizer.decode(ids, skip_special_tokens=True) for ids in seen} == {

@@ -57,7 +57,9 @@ def test_a_model_comes_of_it(vendor, tmp_path):
     assert (manifest.form, manifest.base, manifest.remote) == ("remote", "openai:small", "openai:ft:small:org::ftjob-1")
     assert (manifest.tokens, manifest.cost, manifest.loss, manifest.eval_loss) == (1500, 0.0045, 0.25, 0.5)
     assert manifest.template == TEMPLATE
-    for model in (tuned.model, load_model(f"hf:{tmp_path / 'run'}")):
+    with pytest.raises(InvalidInputError, match="pass `base_url`"):  # the key goes only where the caller wants it
+        load_model(f"hf:{tmp_path / 'run'}")
+    for model in (tuned.model, load_model(f"hf:{tmp_path / 'run'}", base_url=vendor.url)):
         assert model.name == "openai:ft:small:org::ftjob-1"
         assert model.generate("hi").text == "ft:small:org::ftjob-1 says hi"
     with pytest.raises(InvalidInputError, match="whose weights are at the vendor"):
@@ -143,7 +145,9 @@ def test_cancelling(vendor, tmp_path, monkeypatch):
     monkeypatch.setattr(remote.time, "sleep", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         begun(vendor, tmp_path / "run")
-    assert cancel_finetuning(tmp_path / "run") == "cancelled"
+    with pytest.raises(InvalidInputError, match="pass `base_url`"):
+        cancel_finetuning(tmp_path / "run")
+    assert cancel_finetuning(tmp_path / "run", base_url=vendor.url) == "cancelled"
     with pytest.raises(TrainingError, match="the job is cancelled"):
         begun(vendor, tmp_path / "run")
 
@@ -199,7 +203,7 @@ def test_on_the_command_line(vendor, tmp_path):
     done = ragkit("finetune", *options)
     assert done.returncode == 0, done.stderr
     assert "load_model" in done.stdout
-    said = ragkit("generate", "hi", "--model", f"hf:{tmp_path / 'run'}").stdout
+    said = ragkit("generate", "hi", "--model", f"hf:{tmp_path / 'run'}", "--base-url", vendor.url).stdout
     assert said == "ft:small:org::ftjob-1 says hi\n"
     found = json.loads(ragkit("models", tmp_path, "--json").stdout)["found"]
     assert [(model["kind"], model["base"]) for model in found] == [("fine-tuned", "openai:small")]

@@ -21,7 +21,7 @@ from ragkit.errors import (
     UnknownSpecError,
     UnsupportedError,
 )
-from ragkit.finetuning.runs import last_checkpoint
+from ragkit.finetuning.runs import last_checkpoint, seal_checkpoint
 from ragkit.records import Preference
 from ragkit.tiny import WEIGHTS
 
@@ -275,12 +275,28 @@ def test_nobody_is_told_of_a_training(tmp_path, monkeypatch):
 
 
 def test_the_newest_whole_checkpoint_is_taken(tmp_path):
-    for step in (9, 10, 11):
-        (tmp_path / f"checkpoints/checkpoint-{step}").mkdir(parents=True)
-    for step in (9, 10):
-        (tmp_path / f"checkpoints/checkpoint-{step}/trainer_state.json").write_text("{}")
-    (tmp_path / "checkpoints/checkpoint-11/trainer_state.json").write_text('{"half')
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoints/checkpoint-10")
+    paths = {step: tmp_path / f"checkpoints/checkpoint-{step}" for step in (9, 10, 11)}
+    for path in paths.values():
+        path.mkdir(parents=True)
+        (path / "trainer_state.json").write_text("{}")
+    seal_checkpoint(paths[9])
+    seal_checkpoint(paths[10])
+    assert last_checkpoint(tmp_path) == str(paths[10])
+    (paths[10] / "optimizer.pt").write_bytes(b"added later")
+    assert last_checkpoint(tmp_path) == str(paths[9])
+    (paths[9] / "trainer_state.json").write_text('{"half')
+    assert last_checkpoint(tmp_path) is None
+
+
+def test_the_best_checkpoint_belongs_to_the_run(tmp_path):
+    best, last = (tmp_path / f"checkpoints/checkpoint-{step}" for step in (1, 2))
+    for path in (best, last):
+        path.mkdir(parents=True)
+        (path / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": str(best)}))
+        seal_checkpoint(path)
+    assert last_checkpoint(tmp_path) == str(last)
+    (best / "adapter_model.safetensors").write_bytes(b"changed")
+    assert last_checkpoint(tmp_path) is None
 
 
 def test_an_upload_is_asked_for_and_holds_weights_and_manifest(tuned, monkeypatch):

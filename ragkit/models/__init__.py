@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ragkit.models.base import ModelBase as ModelBase
     from ragkit.models.budget import Budget as Budget
     from ragkit.models.middleware import LayeredModel as LayeredModel
-    from ragkit.models.pricing import Price as Price
-    from ragkit.models.pricing import Prices as Prices
+    from ragkit.models.prices import Price as Price
+    from ragkit.models.prices import Prices as Prices
     from ragkit.models.prompts import cut_at_stop as cut_at_stop
     from ragkit.models.prompts import prompt_text as prompt_text
     from ragkit.models.rate_limit import RateLimit as RateLimit
@@ -164,8 +164,8 @@ _HOME_OF = {
     "Budget": "budget",
     "LayeredModel": "middleware",
     "ModelBase": "base",
-    "Price": "pricing",
-    "Prices": "pricing",
+    "Price": "prices",
+    "Prices": "prices",
     "RateLimit": "rate_limit",
     "ReplayModel": "replay",
     "Retry": "rate_limit",

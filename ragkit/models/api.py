@@ -24,7 +24,7 @@ from ragkit.errors import (
 )
 from ragkit.extras import require
 from ragkit.models.base import ModelBase
-from ragkit.models.pricing import Prices
+from ragkit.models.prices import Prices
 from ragkit.models.prompts import cut_at_stop, in_form, until_stop
 from ragkit.models.provider_errors import as_model_error, shown_cause, told
 from ragkit.models.provider_replies import FAILED, ending_of, is_truncated, refusal_in, reply_within, reported_usage
@@ -105,11 +105,6 @@ class LangChainModel(ModelBase):
             raise ModelError(message, maybe_paid=False) from shown_cause(error, [key])
         made._own_prices, made._own_settings = base_url is not None, ""
         return made
-
-    @property
-    @override
-    def name(self) -> str:
-        return self._name
 
     @cached_property
     def fingerprint(self) -> str:

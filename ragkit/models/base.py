@@ -45,17 +45,23 @@ class CompletionStream(Iterator[str]):
 
 
 class ModelBase(ABC):
-    """A base class for language models; a subclass implements `_complete`, its name and its fingerprint."""
+    """A base class for language models.
+
+    A subclass implements `_complete`, and sets ``_name`` and ``_fingerprint`` or overrides the properties.
+    """
+
+    _name: str
+    _fingerprint: str
 
     @property
-    @abstractmethod
     def name(self) -> str:
         """The spec from which the model can be loaded."""
+        return self._name
 
     @property
-    @abstractmethod
     def fingerprint(self) -> str:
         """An identifier that is equal for two models only if they give the same answers."""
+        return self._fingerprint
 
     @property
     def capabilities(self) -> Capabilities:

@@ -90,16 +90,6 @@ class EncoderClassifier(ModelBase):
 
     @property
     @override
-    def name(self) -> str:
-        return self._name
-
-    @property
-    @override
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @property
-    @override
     def capabilities(self) -> Capabilities:
         return Capabilities(score=True)
 

@@ -37,7 +37,7 @@ def default_model() -> str:
         The spec in the environment variable ``RAGKIT_MODEL`` if it is set, else ``"smollm2"`` if its package is
         installed, else ``"tiny"``.
     """
-    from ragkit.smollm2 import SMOLLM2
+    from ragkit.packaged import SMOLLM2
 
     return os.environ.get("RAGKIT_MODEL") or ("smollm2" if SMOLLM2.parts() is not None else "tiny")
 
@@ -132,12 +132,11 @@ def _from_spec(
     spec: str, adapter: str | None, base_url: str | None, dtype: AnyDtype, prices: Prices | None, timeout: float
 ) -> LanguageModel:
     accepted = find("model", spec).parameters()
-    if adapter is not None and "adapter" not in accepted:
-        raise InvalidInputError(f"`adapter` goes with a local model, got it with {spec!r}")
-    if dtype != "auto" and "dtype" not in accepted:
-        raise InvalidInputError(f"`dtype` goes with a local model, got it with {spec!r}")
-    if base_url is not None and "base_url" not in accepted:
-        raise InvalidInputError(f"`base_url` goes with an API model such as 'openai:<model>', got it with {spec!r}")
+    given = {"adapter": adapter, "dtype": None if dtype == "auto" else dtype, "base_url": base_url}
+    for name, value in given.items():
+        if value is not None and name not in accepted:
+            kind = "an API model such as 'openai:<model>'" if name == "base_url" else "a local model"
+            raise InvalidInputError(f"`{name}` goes with {kind}, got it with {spec!r}")
     settings = {"adapter": adapter, "base_url": base_url, "dtype": dtype, "prices": prices, "timeout": timeout}
     loaded: LanguageModel = create("model", spec, settings=settings)
     return loaded

@@ -142,19 +142,7 @@ class AdapterSet(Mapping[str, LocalModel]):
         seeds: Sequence[int] | None = None,
         listeners: Sequence[Listener] | None = None,
     ) -> list[Completion]:
-        """Complete encoded prompts, each with its own adapter, like `LocalModel.complete_rows`.
-
-        Args:
-            rows: Token ids of each prompt.
-            names: Known names of adapters; None for the base model.
-            sampling: Settings of the generation.
-            prompts: The prompts that the rows encode; needed for prefixes that are to be cached.
-            seeds: Seed of each row; `sampling.seed` for all if None.
-            listeners: Listener of each row, which receives the answer as it is generated.
-
-        Returns:
-            The answers, in the order of the rows.
-        """
+        """Complete encoded prompts, each with its own adapter or none, like `LocalModel.complete_rows`."""
         seeds, listeners = seeds or [sampling.seed] * len(rows), listeners or [Listener()] * len(rows)
         if len(set(names)) > 1 and self._mixed_rows is not None:
             return self._mixed(self._mixed_rows, rows, names, sampling, seeds, listeners)

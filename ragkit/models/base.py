@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from functools import partial
 from typing import overload
 
 import numpy as np
@@ -213,19 +214,8 @@ class ModelBase(ABC):
         Returns:
             The result of `generate`.
         """
-
-        def work() -> Completion | list[Completion]:
-            return self.generate(
-                prompts,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                stop=stop,
-                seed=seed,
-                schema=schema,
-                choices=choices,
-            )
-
-        return await asyncio.to_thread(work)
+        work = partial(self.generate, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
+        return await asyncio.to_thread(partial(work, schema=schema, choices=choices), prompts)
 
     def stream(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -52,8 +53,6 @@ class BatchGenerator:
         rows, width = ids.shape
         heard = [listeners[index] for index in batch.indices]
         distribution = Distribution() if any(listener.top_logprobs is not None for listener in heard) else None
-        ends = set(self._network.end_ids)
-        watch = Watch(self._tokenizer, sampling.stop, ends, width, heard, distribution)
         processors: list[Any] = [] if distribution is None else [distribution]
         if sampling.constrained:
             processors.append(self._constraint(sampling, width, rows))
@@ -63,6 +62,7 @@ class BatchGenerator:
         if batch.prefix.ids:
             room = width - len(batch.prefix) + sampling.max_tokens
             settings["past_key_values"] = batch.prefix.left_padded((mask == 0).sum(1).tolist(), room)
+        watch = Watch(self._tokenizer, sampling.stop, set(self._network.end_ids), width, heard, distribution)
         generated = self._network.module.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -75,24 +75,22 @@ class BatchGenerator:
         seconds = (time.perf_counter() - started) / rows
         answers = {}
         for row, index in enumerate(batch.indices):
-            text, tokens, ended = self._read(generated[row][: watch.lengths[row] or None], ends, sampling.stop)
-            answers[index] = Completion(
-                text=text,
-                usage=Usage(
-                    prompt_tokens=len(batch.rows[row]), cached_tokens=batch.cached[row], completion_tokens=tokens
-                ),
-                seconds=seconds,
-                finish_reason="stop" if ended else "length",
-            )
+            usage = Usage(prompt_tokens=len(batch.rows[row]), cached_tokens=batch.cached[row])
+            answers[index] = self._read(generated[row][: watch.lengths[row] or None], usage, sampling.stop, seconds)
         watch.finish([answer.text for answer in answers.values()])
         return answers
 
-    def _read(self, tokens: list[int], ends: set[int], stop: Sequence[str]) -> tuple[str, int, bool]:
-        """Return the text of an answer, its number of tokens, and whether it ended by itself."""
+    def _read(self, tokens: list[int], usage: Usage, stop: Sequence[str], seconds: float) -> Completion:
+        ends = set(self._network.end_ids)
         length = next((index for index, token in enumerate(tokens) if token in ends), None)
         text = self._tokenizer.decode(tokens[:length], skip_special_tokens=True)  # an end token need not be special
         text, stopped = cut_at_stop(text, stop)
-        return text, len(tokens) if length is None else length + 1, stopped or length is not None
+        return Completion(
+            text=text,
+            usage=replace(usage, completion_tokens=len(tokens) if length is None else length + 1),
+            seconds=seconds,
+            finish_reason="stop" if stopped or length is not None else "length",
+        )
 
     def _constraint(self, sampling: Sampling, start: int, rows: int) -> Any:
         """Return the logits processor that masks the tokens that are not allowed."""

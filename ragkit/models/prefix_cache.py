@@ -186,16 +186,9 @@ def shared_length(rows: Sequence[Sequence[int]]) -> int:
 
 
 def prompts_by_head(prompts: Sequence[AnyPrompt]) -> dict[AnyPrompt | None, list[int]]:
-    """Group the prompts of a call by the prefix that they specify.
-
-    If only one of several prompts specifies a prefix, a separate forward pass does not pay off, and the prompt runs in
-    a batch.
-
-    Returns:
-        Indices of prompts by a prompt that ends after the prefix; the key None contains those without a shared prefix.
-    """
+    """Return the indices of prompts by the prefix that they specify, as a prompt that ends after it, or None."""
     heads = [_head_of(prompt) for prompt in prompts]
-    counts = Counter(heads)
+    counts = Counter(heads)  # a separate forward pass for one of several prompts does not pay off
     groups: dict[AnyPrompt | None, list[int]] = {}
     for index, head in enumerate(heads):
         groups.setdefault(head if counts[head] > 1 or len(heads) == 1 else None, []).append(index)

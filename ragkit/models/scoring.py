@@ -29,16 +29,12 @@ Nodes = NDArray[np.int64]
 
 
 def log_likelihoods(network: CausalModule, batch: Batch, tails: Rows, *, size: int) -> NDArray[np.float64]:
-    """Score all choices after each prompt of a batch, under the model's lock.
+    """Score c choices, given as token ids, after each of the n prompts of a batch, under the model's lock.
 
-    Args:
-        network: Any network.
-        batch: n prompts.
-        tails: Token ids of c choices; an empty one has log-likelihood 0.
-        size: Maximum number of rows per pass if the network does not take tree masks.
+    A network that does not take tree masks evaluates at most ``size`` rows per pass.
 
     Returns:
-        f64[n, c], in nats.
+        f64[n, c], in nats; 0 for an empty choice.
     """
     if not network.takes_tree_masks:
         return log_likelihoods_uncached(network, batch.rows, tails, size=size)

@@ -84,17 +84,7 @@ class Distribution(LogitsProcessor):  # type: ignore[misc]
         return scores
 
     def of(self, row: int, token: int, top: int, tokenizer: Any) -> TokenLogprob:
-        """Return the log-probability of a generated token.
-
-        Args:
-            row: Row of the batch.
-            token: The token.
-            top: Number of most probable tokens to report with it.
-            tokenizer: Tokenizer that decodes the tokens.
-
-        Returns:
-            The token with its log-probability.
-        """
+        """Return the log-probabilities of a generated token and of the ``top`` most probable ones at its position."""
         line = self.logprobs[row]
         values, tokens = line.topk(min(top, len(line)))
         likely = [
@@ -119,16 +109,7 @@ class Watch(StoppingCriteria):  # type: ignore[misc]
         listeners: Sequence[Listener],
         distribution: Distribution | None,
     ) -> None:
-        """Prepare for a batch.
-
-        Args:
-            tokenizer: Tokenizer of the model.
-            stop: Stop sequences.
-            ends: Ids of the tokens that end an answer.
-            start: Position at which the answers begin.
-            listeners: One listener per row.
-            distribution: Source of log-probabilities, if any listener needs them.
-        """
+        """Prepare for a batch in which answers begin at ``start``, and one of the tokens ``ends`` ends an answer."""
         self.tokenizer, self.stop, self.start, self.distribution = tokenizer, stop, start, distribution
         self.lengths = [0] * len(listeners)
         # A token is at least one byte, so a stop sequence of n bytes that has just ended spans at most n tokens.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 
 from ragkit.errors import InvalidInputError
+from ragkit.models.template_sandbox import render
 from ragkit.records import Message
 from ragkit.text import require_valid_unicode
 
@@ -97,4 +98,5 @@ class ChatTemplate:
 def rendered(tokenizer: Any, turns: Sequence[Message], *, asks: bool = True) -> str:
     """Render turns with the template of a tokenizer; ``asks`` adds the start of the assistant's next turn."""
     conversation = [{"role": turn.role, "content": turn.content} for turn in turns]
-    return str(tokenizer.apply_chat_template(conversation, add_generation_prompt=asks, tokenize=False))
+    variables = {**tokenizer.special_tokens_map, "add_generation_prompt": asks}
+    return render(tokenizer.get_chat_template(), conversation, variables=variables)

@@ -128,7 +128,8 @@ class AdapterSet(Mapping[str, LocalModel]):
         sampling = Sampling.of(
             max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices
         )
-        rows = [self.base.encode_prompt(prompt) for prompt in batch]
+        window = self.base.capabilities.window
+        rows = [self.base.encode_prompt(prompt, max_tokens=window) for prompt in batch]
         answers = self.complete_rows(rows, names, sampling, prompts=batch) if rows else []
         return checked_answers(answers, schema, sampling.choices, self.base.name)
 

@@ -98,7 +98,10 @@ class LocalModel(ModelBase):
 
     @override
     def max_prompt_tokens(self, prompt: AnyPrompt) -> int:
-        return len(self.encode_prompt(prompt))
+        try:
+            return len(self.encode_prompt(prompt, max_tokens=self.network.window))
+        except PromptTooLongError:
+            return super().max_prompt_tokens(prompt)
 
     def encode_text(self, text: str) -> list[int]:
         """Encode a text without adding tokens. Special-token strings are encoded as plain text.
@@ -108,22 +111,25 @@ class LocalModel(ModelBase):
         """
         return self.encoder.text(text)
 
-    def encode_prompt(self, prompt: AnyPrompt) -> list[int]:
+    def encode_prompt(self, prompt: AnyPrompt, *, max_tokens: int | None = None) -> list[int]:
         """Encode a prompt: a conversation by the chat template, or a text after the beginning-of-text token.
 
         Args:
             prompt: The prompt. If the model has a chat template, a string, or a `Prompt` that does not specify a form,
                 is a user message.
+            max_tokens: A limit that the caller applies: a text that certainly exceeds it is not tokenized, which would
+                need several hundred bytes of memory per character.
 
         Returns:
-            Token ids.
+            Token ids, which can be more than ``max_tokens``.
 
         Raises:
             InvalidInputError: If the prompt is empty and the model has no beginning-of-text token, if it contains a
                 lone surrogate, or if the chat template rejects it.
+            PromptTooLongError: If the prompt certainly has more than ``max_tokens`` tokens.
             UnsupportedError: If the prompt is a conversation and the model has no chat template.
         """
-        return self.encoder.prompt(prompt)
+        return self.encoder.prompt(prompt, max_tokens=max_tokens)
 
     def end_of_turn_id(self) -> int:
         """Return the token that ends an answer, which `score` scores with ``end_of_turn``."""
@@ -131,7 +137,8 @@ class LocalModel(ModelBase):
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
-        return self.complete_rows([self.encode_prompt(prompt) for prompt in prompts], sampling, prompts=prompts)
+        rows = [self.encode_prompt(prompt, max_tokens=self.network.window) for prompt in prompts]
+        return self.complete_rows(rows, sampling, prompts=prompts)
 
     def complete_rows(
         self,
@@ -226,9 +233,9 @@ class LocalModel(ModelBase):
         """
         refuse_bare_string("choices", choices)
         batch = checked_prompts(prompts)
-        rows = [self.encode_prompt(prompt) for prompt in batch]
+        rows = [self.encode_prompt(prompt, max_tokens=self.network.window) for prompt in batch]
         end = [self.end_of_turn_id()] if end_of_turn else []
-        tails = [self.encode_text(choice) + end for choice in choices]
+        tails = [self.encoder.text(choice, max_tokens=self.network.window) + end for choice in choices]
         scores = np.zeros((len(rows), len(tails)))
         longest = max(map(len, tails), default=0)
         if not rows or not longest:
@@ -242,7 +249,7 @@ class LocalModel(ModelBase):
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
-        row = self.encode_prompt(prompt)
+        row = self.encode_prompt(prompt, max_tokens=self.network.window)
         self.check_window(len(row), sampling.max_tokens)
         return (
             yield from pieces_of(

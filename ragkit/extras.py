@@ -44,11 +44,7 @@ EXTRA_OF = {
 
 
 def is_installed(module: str) -> bool:
-    """Return whether a module is installed, without importing it.
-
-    Returns:
-        True if the import system finds the module.
-    """
+    """Return whether a module is installed, without importing it."""
     return find_spec(module) is not None
 
 

@@ -121,7 +121,7 @@ def measure_prefix(model: LocalModel, rounds: int) -> dict[str, Any]:
     prompts: list[AnyPrompt] = [Prompt(document, question) for question in texts(6, 12, 12, 2)]
 
     def afresh() -> list[str]:
-        model._prefixes._kept.clear()
+        model.prefixes.clear()
         return kept()
 
     def kept() -> list[str]:
@@ -174,7 +174,7 @@ def measure_adapters(base: str, folder: Path, rounds: int) -> dict[str, Any]:
 
     def switch() -> None:
         for name in names:
-            adapters[name].module.set_adapter(adapters[name]._adapter)
+            adapters[name].module.set_adapter(adapters._inner[name])
 
     def mixed() -> list[str]:
         return [answer.text for answer in adapters.generate_mixed(prompts, names, max_tokens=16)]

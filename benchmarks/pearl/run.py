@@ -234,7 +234,7 @@ def local() -> dict[str, object]:
         values = {}
         for _ in range(3):
             for way, asked in (("apart", Forgetful(model)), ("shared", model)):
-                model._prefixes._kept.clear()
+                model.prefixes.clear()
                 started = process_time()
                 values[way] = Pearl(asked, executor=executor).invoke("?", document, plan=plan).values
                 times[way].append(process_time() - started)

@@ -28,7 +28,6 @@ os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", TOKENIZERS_PARA
 import torch  # noqa: TID253 - this script measures what it computes
 
 from ragkit import Task, load_model
-from ragkit.models.batches import batches_by_length
 from ragkit.models.local import LocalModel
 from ragkit.models.tries import Trie
 from ragkit.protocols import AnyPrompt
@@ -58,13 +57,11 @@ def prefill(model: LocalModel, prompts: list[AnyPrompt]) -> None:
     """What `LocalModel.score` does before the choices."""
     rows = [model.encode_prompt(prompt) for prompt in prompts]
     with model.computing():
-        for group, prefix, _ in model._sharing(prompts, rows):
-            for places in batches_by_length([rows[place] for place in group], model.batch_size):
-                ids, mask = model.padded([rows[group[place]] for place in places], left=True)
-                skipped = 0 if prefix is None else len(prefix.ids)
-                padding = (mask == 0).sum(1).tolist()
-                cache = None if prefix is None else prefix.left_padded(padding, ids.shape[1] - skipped)
-                model.forward(ids[:, skipped:], mask, cache)
+        for batch in model._batches(rows, prompts, share=True):
+            ids, mask = model.network.padded(batch.rows, left=True)
+            skipped = len(batch.prefix)
+            cache = batch.prefix.left_padded((mask == 0).sum(1).tolist(), ids.shape[1] - skipped)
+            model.network.forward(ids[:, skipped:], mask, cache)
 
 
 def in_turn(model: LocalModel, works: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
@@ -72,7 +69,7 @@ def in_turn(model: LocalModel, works: dict[str, Callable[[], object]], rounds: i
     times: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in works} for clock in ("wall", "cpu")}
     for _ in range(rounds):
         for name, work in works.items():
-            model._prefixes._kept.clear()
+            model.prefixes.clear()
             wall, cpu = perf_counter(), process_time()
             work()
             times["wall"][name].append(perf_counter() - wall)

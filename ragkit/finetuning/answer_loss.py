@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
 from ragkit.finetuning.encoding import IGNORED
-from ragkit.models.prefix_cache import is_plain
+from ragkit.models.kv_cache import is_plain
 
 # Minimum number of saved tokens for which a separate forward pass pays off, measured on CPUs with SmolLM2. On a GPU,
 # the time of smaller batches does not depend on the number of tokens.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from ragkit.errors import InvalidInputError, TrainingError, TruncationWarning, UnsupportedError
-from ragkit.models.scoring import end_of_turn_id
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Example, Message, Preference, Prompt
 from ragkit.templates import Template
@@ -78,7 +77,7 @@ def _encoded(
 ) -> Iterator[tuple[TokenRow, str]]:
     """Yield the token ids of a row, which are empty if it is dropped, and whether it was kept, truncated or dropped."""
     if isinstance(row, str):
-        ids = _opening(model) + model.encode_text(row) + _end(model)
+        ids = model.encoder.opening() + model.encode_text(row) + _end(model)
         pieces = [ids[start : start + window] for start in range(0, len(ids), window)]
         # A piece of one token has nothing to predict.
         yield from (({"input_ids": piece, "labels": piece}, "kept") for piece in pieces if len(piece) > 1)
@@ -147,14 +146,9 @@ def _shared(one: list[int], other: list[int]) -> int:
     return next((place for place in places if one[place] != other[place]), len(places))
 
 
-def _opening(model: LocalModel) -> list[int]:
-    added: list[int] = model.tokenizer("")["input_ids"]
-    return [token for token in added[:1] if token == model.tokenizer.bos_token_id]
-
-
 def _end(model: LocalModel, template: Template | None = None) -> list[int]:
     """Return the token that ends a text, or that ends a turn if the template produces chat turns."""
     if template is not None and template.form == "chat":
-        return [end_of_turn_id(model)]
+        return [model.end_of_turn_id()]
     end: int | None = model.tokenizer.eos_token_id
     return [] if end is None else [end]

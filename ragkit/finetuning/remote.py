@@ -18,7 +18,7 @@ from ragkit.finetuning.rows import training_rows
 from ragkit.finetuning.runs import open_run
 from ragkit.models import load_model
 from ragkit.models.prompts import in_form
-from ragkit.models.provider_errors import as_model_error, shown_cause
+from ragkit.models.provider_errors import as_model_error
 from ragkit.models.rate_limit import Retry
 from ragkit.progress import progress
 from ragkit.records import Chat, Example, Message
@@ -108,8 +108,8 @@ class _Vendor:
             try:
                 return work()
             except Exception as error:  # noqa: BLE001 - the vendor's package has its own errors
-                secrets = self.base.secrets()
-                raise as_model_error(error, self.base.name, secrets) from shown_cause(error, secrets)
+                failure = as_model_error(error, self.base.name, self.base.secrets())
+            raise failure
 
         return Retry().run(attempt)
 

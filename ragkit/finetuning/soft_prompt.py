@@ -36,8 +36,8 @@ class SoftPromptModel(LocalModel):
         self.virtual_ids = list(range(first, first + len(vectors)))
 
     @override
-    def encode_prompt(self, prompt: AnyPrompt) -> list[int]:
-        return self.virtual_ids + super().encode_prompt(prompt)
+    def encode_prompt(self, prompt: AnyPrompt, *, max_tokens: int | None = None) -> list[int]:
+        return self.virtual_ids + super().encode_prompt(prompt, max_tokens=max_tokens)
 
 
 @contextmanager

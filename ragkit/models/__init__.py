@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ragkit.models.base import ModelBase as ModelBase
     from ragkit.models.budget import Budget as Budget
     from ragkit.models.middleware import LayeredModel as LayeredModel
-    from ragkit.models.pricing import Price as Price
-    from ragkit.models.pricing import Prices as Prices
+    from ragkit.models.prices import Price as Price
+    from ragkit.models.prices import Prices as Prices
     from ragkit.models.prompts import cut_at_stop as cut_at_stop
     from ragkit.models.prompts import prompt_text as prompt_text
     from ragkit.models.rate_limit import RateLimit as RateLimit
@@ -37,7 +37,7 @@ def default_model() -> str:
         The spec in the environment variable ``RAGKIT_MODEL`` if it is set, else ``"smollm2"`` if its package is
         installed, else ``"tiny"``.
     """
-    from ragkit.smollm2 import SMOLLM2
+    from ragkit.packaged import SMOLLM2
 
     return os.environ.get("RAGKIT_MODEL") or ("smollm2" if SMOLLM2.parts() is not None else "tiny")
 
@@ -140,12 +140,11 @@ def _from_spec(
     spec: str, adapter: str | None, base_url: str | None, dtype: AnyDtype, prices: Prices | None, timeout: float
 ) -> LanguageModel:
     accepted = find("model", spec).parameters()
-    if adapter is not None and "adapter" not in accepted:
-        raise InvalidInputError(f"`adapter` goes with a local model, got it with {spec!r}")
-    if dtype != "auto" and "dtype" not in accepted:
-        raise InvalidInputError(f"`dtype` goes with a local model, got it with {spec!r}")
-    if base_url is not None and "base_url" not in accepted:
-        raise InvalidInputError(f"`base_url` goes with an API model such as 'openai:<model>', got it with {spec!r}")
+    given = {"adapter": adapter, "dtype": None if dtype == "auto" else dtype, "base_url": base_url}
+    for name, value in given.items():
+        if value is not None and name not in accepted:
+            kind = "an API model such as 'openai:<model>'" if name == "base_url" else "a local model"
+            raise InvalidInputError(f"`{name}` goes with {kind}, got it with {spec!r}")
     settings = {"adapter": adapter, "base_url": base_url, "dtype": dtype, "prices": prices, "timeout": timeout}
     loaded: LanguageModel = create("model", spec, settings=settings)
     return loaded
@@ -172,8 +171,8 @@ _HOME_OF = {
     "Budget": "budget",
     "LayeredModel": "middleware",
     "ModelBase": "base",
-    "Price": "pricing",
-    "Prices": "pricing",
+    "Price": "prices",
+    "Prices": "prices",
     "RateLimit": "rate_limit",
     "ReplayModel": "replay",
     "Retry": "rate_limit",

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.finetuning.adapters import add_adapter, check_base, embedding_rows, kind_of
 from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.models.batched_lora import MixedRows
-from ragkit.models.batches import batches_by_length
 from ragkit.models.loading import load_local
 from ragkit.models.local import LocalModel
+from ragkit.models.prefix_cache import batches_by_length
 from ragkit.models.prompts import checked_prompts
 from ragkit.models.sampling import Sampling, checked_answers
 from ragkit.models.sources import Weights
@@ -64,14 +63,19 @@ class AdapterSet(Mapping[str, LocalModel]):
             module = add_adapter(module, path, name=self._inner[name], source=base)
         self.base = loaded
         self._models: dict[str, LocalModel] = {}
+        self._mixed_rows: MixedRows | None = None
         if adapters:
-            self.base = _Adapted(loaded, module, name=loaded.name, fingerprint=loaded.fingerprint, adapter=None)
+            model = LocalModel(
+                module, loaded.tokenizer, name=loaded.name, fingerprint=loaded.fingerprint, source=loaded.source
+            )
+            model.products = loaded.products
+            self.base = model.with_adapter(module.disable_adapter, name=model.name, fingerprint=model.fingerprint)
             for name, inner in self._inner.items():
-                fingerprint = f"{loaded.fingerprint}+{prints[name]}"
-                view = _Adapted(loaded, module, name=f"{base}+{name}", fingerprint=fingerprint, adapter=inner)
-                self._models[name] = view
-        inner_names = list(self._inner.values())
-        self._mixed_rows = MixedRows(module, inner_names) if adapters and MixedRows.fits(module) else None
+                fingerprint = f"{model.fingerprint}+{prints[name]}"
+                self._models[name] = model.with_adapter(
+                    partial(_adapter, module, inner), name=f"{base}+{name}", fingerprint=fingerprint
+                )
+            self._mixed_rows = MixedRows(module, list(self._inner.values())) if MixedRows.fits(module) else None
 
     def __getitem__(self, name: str) -> LocalModel:
         if name not in self._models:
@@ -124,7 +128,8 @@ class AdapterSet(Mapping[str, LocalModel]):
         sampling = Sampling.of(
             max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices
         )
-        rows = [self.base.encode_prompt(prompt) for prompt in batch]
+        window = self.base.capabilities.window
+        rows = [self.base.encode_prompt(prompt, max_tokens=window) for prompt in batch]
         answers = self.complete_rows(rows, names, sampling, prompts=batch) if rows else []
         return checked_answers(answers, schema, sampling.choices, self.base.name)
 
@@ -138,36 +143,22 @@ class AdapterSet(Mapping[str, LocalModel]):
         seeds: Sequence[int] | None = None,
         listeners: Sequence[Listener] | None = None,
     ) -> list[Completion]:
-        """Complete encoded prompts, each with its own adapter, like `LocalModel.complete_rows`.
-
-        Args:
-            rows: Token ids of each prompt.
-            names: Known names of adapters; None for the base model.
-            sampling: Settings of the generation.
-            prompts: The prompts that the rows encode; needed for prefixes that are to be cached.
-            seeds: Seed of each row; `sampling.seed` for all if None.
-            listeners: Listener of each row, which receives the answer as it is generated.
-
-        Returns:
-            The answers, in the order of the rows.
-        """
+        """Complete encoded prompts, each with its own adapter or none, like `LocalModel.complete_rows`."""
+        seeds, listeners = seeds or [sampling.seed] * len(rows), listeners or [Listener()] * len(rows)
         if len(set(names)) > 1 and self._mixed_rows is not None:
             return self._mixed(self._mixed_rows, rows, names, sampling, seeds, listeners)
         answers: dict[int, Completion] = {}
         for name in dict.fromkeys(names):
-            places = [place for place, other in enumerate(names) if other == name]
-            found = self._model(name).complete_rows(
-                [rows[place] for place in places],
+            indices = [index for index, other in enumerate(names) if other == name]
+            found = (self.base if name is None else self._models[name]).complete_rows(
+                [rows[index] for index in indices],
                 sampling,
-                prompts=None if prompts is None else [prompts[place] for place in places],
-                seeds=None if seeds is None else [seeds[place] for place in places],
-                listeners=None if listeners is None else [listeners[place] for place in places],
+                prompts=None if prompts is None else [prompts[index] for index in indices],
+                seeds=[seeds[index] for index in indices],
+                listeners=[listeners[index] for index in indices],
             )
-            answers |= zip(places, found, strict=True)
-        return [answers[place] for place in range(len(rows))]
-
-    def _model(self, name: str | None) -> LocalModel:
-        return self.base if name is None else self._models[name]
+            answers |= zip(indices, found, strict=True)
+        return [answers[index] for index in range(len(rows))]
 
     def _mixed(
         self,
@@ -175,45 +166,24 @@ class AdapterSet(Mapping[str, LocalModel]):
         rows: list[list[int]],
         names: Sequence[str | None],
         sampling: Sampling,
-        seeds: Sequence[int] | None,
-        listeners: Sequence[Listener] | None,
+        seeds: Sequence[int],
+        listeners: Sequence[Listener],
     ) -> list[Completion]:
         base = self.base
         base.check_window(max(map(len, rows)), sampling.max_tokens)
         inner = [None if name is None else self._inner[name] for name in names]
         answers: dict[int, Completion] = {}
         with base.computing():
-            for places in batches_by_length(rows, base.batch_size):
-                with mixed.on([inner[place] for place in places]):
-                    found = base.answer_rows(
-                        [rows[place] for place in places],
-                        sampling,
-                        seeds=None if seeds is None else [seeds[place] for place in places],
-                        listeners=None if listeners is None else [listeners[place] for place in places],
-                    )
-                answers |= zip(places, found, strict=True)
-        return [answers[place] for place in range(len(rows))]
+            for batch in batches_by_length(rows, range(len(rows)), base.batch_size):
+                with mixed.on([inner[index] for index in batch.indices]):
+                    answers |= base.generator.complete(batch, sampling, seeds, listeners)
+        return [answers[index] for index in range(len(rows))]
 
 
-class _Adapted(LocalModel):
-    """A shared base model with one of its adapters, or without any."""
-
-    def __init__(self, base: LocalModel, module: Any, *, name: str, fingerprint: str, adapter: str | None) -> None:
-        super().__init__(
-            module, base.tokenizer, name=name, fingerprint=fingerprint, source=base.source, batch_size=base.batch_size
-        )
-        self.lock, self.encoding, self._prefixes, self._adapter = base.lock, base.encoding, base._prefixes, adapter
-        self.products = base.products
-
-    @contextmanager
-    @override
-    def _adapted(self) -> Iterator[None]:
-        if self._adapter is None:
-            with self.module.disable_adapter():
-                yield
-        else:
-            self.module.set_adapter(self._adapter)
-            yield
+@contextmanager
+def _adapter(module: Any, name: str) -> Iterator[None]:
+    module.set_adapter(name)
+    yield
 
 
 def _adapter_folder(folder: str | Path, base: LocalModel) -> str:

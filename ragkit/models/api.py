@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import cached_property, reduce
 from operator import add
 from typing import Any
-from urllib.parse import urlsplit
 
 from typing_extensions import override
 
@@ -24,10 +23,20 @@ from ragkit.errors import (
 )
 from ragkit.extras import require
 from ragkit.models.base import ModelBase
-from ragkit.models.pricing import Prices
+from ragkit.models.prices import Prices
 from ragkit.models.prompts import cut_at_stop, in_form, until_stop
-from ragkit.models.provider_errors import as_model_error, shown_cause, told
+from ragkit.models.provider_errors import as_model_error, told
 from ragkit.models.provider_replies import FAILED, ending_of, is_truncated, refusal_in, reply_within, reported_usage
+from ragkit.models.provider_secrets import (
+    NO_KEY,
+    check_address,
+    check_secrets,
+    secrets_in_address,
+    secrets_in_environment,
+    secrets_of,
+    shown_cause,
+    without_secrets,
+)
 from ragkit.models.provider_settings import ProviderSettings, settings_digest, unbound
 from ragkit.models.results import raised
 from ragkit.models.sampling import Sampling, choice_error
@@ -35,7 +44,6 @@ from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Message, Usage
 from ragkit.text import read_json
 
-_KEY_VARIABLES = {"openai": "OPENAI_API_KEY"}
 _OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai")
 _TAKE_RETRIES = (*_OPENAI_LIKE, "anthropic")
 
@@ -59,6 +67,7 @@ class LangChainModel(ModelBase):
         self.prices = prices or Prices()
         self._own_prices = False
         self._inner = unbound(chat_model)[0]
+        check_secrets(self._inner, name or type(self._inner).__name__)
         model = getattr(self._inner, "model_name", None) or getattr(self._inner, "model", None)
         self._name = name or f"{type(self._inner).__name__}:{model}"
         self._own_settings = f":{settings_digest(chat_model)}"
@@ -93,23 +102,22 @@ class LangChainModel(ModelBase):
         if provider in _OPENAI_LIKE:
             extra["stream_usage"] = True
         if base_url is not None:
+            check_address(base_url)
             extra["base_url"] = base_url
-            if not os.environ.get(_KEY_VARIABLES.get(provider, "")):
-                extra["api_key"] = "none"
+            if provider == "openai" and not os.environ.get("OPENAI_API_KEY"):
+                extra["api_key"] = NO_KEY
         try:
-            made = cls(init_chat_model(model, model_provider=provider, **extra), name=spec, prices=prices)
+            chat_model = init_chat_model(model, model_provider=provider, **extra)
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
-            key = os.environ.get(_KEY_VARIABLES.get(provider, ""), "")
+            secrets = [*secrets_in_environment(), *secrets_in_address(base_url or "")]
             advice = "install the provider's LangChain package and set its key in the environment"
-            message = told(f"{spec} cannot be loaded", error, advice, [key])
-            raise ModelError(message, maybe_paid=False) from shown_cause(error, [key])
-        made._own_prices, made._own_settings = base_url is not None, ""
-        return made
-
-    @property
-    @override
-    def name(self) -> str:
-        return self._name
+            failure = ModelError(told(f"{spec} cannot be loaded", error, advice, secrets), maybe_paid=False)
+            failure.__cause__ = shown_cause(error, secrets)
+        else:
+            made = cls(chat_model, name=spec, prices=prices)
+            made._own_prices, made._own_settings = base_url is not None, ""
+            return made
+        raise failure
 
     @cached_property
     def fingerprint(self) -> str:
@@ -164,10 +172,11 @@ class LangChainModel(ModelBase):
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             if reply := reply_within(error):
                 return reply
-            if not self._settings.leave_out(error, settings):
-                secrets = self.secrets()
-                raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
-        return self._invoke(model, prompt, sampling)
+            again = self._settings.leave_out(error, settings)
+            failure = as_model_error(error, self.name, self.secrets())
+        if again:
+            return self._invoke(model, prompt, sampling)
+        raise failure
 
     def _held_to(self, schema: Mapping[str, object]) -> Any:
         """Return the chat model constrained to a schema by its provider's method, without the output parser."""
@@ -182,26 +191,7 @@ class LangChainModel(ModelBase):
         started = time.perf_counter()
         chunks: list[Any] = []
 
-        def texts() -> Iterator[str]:
-            settings = self._settings.of(sampling, seed=self.capabilities.seed)
-            try:
-                for chunk in self.chat_model.bind(**settings).stream(_turns(prompt, self.name)):
-                    chunks.append(chunk)
-                    yield str(chunk.text)
-            except Exception as error:
-                if chunks or not self._settings.leave_out(error, settings):
-                    raise
-            else:
-                return
-            yield from texts()
-
-        try:
-            yield from until_stop(texts(), sampling.stop)
-        except RagkitError:
-            raise
-        except Exception as error:  # noqa: BLE001 - every provider has its own errors
-            secrets = self.secrets()
-            raise as_model_error(error, self.name, secrets) from shown_cause(error, secrets)
+        yield from until_stop(self._texts(prompt, sampling, chunks), sampling.stop)
         if not chunks:
             raise TransientModelError(f"{self.name} streamed nothing")
         read = self._read(chunks, sampling, time.perf_counter() - started)
@@ -212,6 +202,22 @@ class LangChainModel(ModelBase):
             )
         return read
 
+    def _texts(self, prompt: AnyPrompt, sampling: Sampling, chunks: list[Any]) -> Iterator[str]:
+        """Yield the text of each chunk of a stream, and add the chunk to ``chunks``."""
+        settings = self._settings.of(sampling, seed=self.capabilities.seed)
+        try:
+            for chunk in self.chat_model.bind(**settings).stream(_turns(prompt, self.name)):
+                chunks.append(chunk)
+                yield str(chunk.text)
+        except Exception as error:  # noqa: BLE001 - every provider has its own errors
+            again = not chunks and self._settings.leave_out(error, settings)
+            failure = as_model_error(error, self.name, self.secrets())
+        else:
+            return
+        if not again:
+            raise failure
+        yield from self._texts(prompt, sampling, chunks)
+
     @property
     def _tells_endings(self) -> bool:
         """Whether the last chunk of a stream must contain a finish reason, as in OpenAI's protocol."""
@@ -221,18 +227,11 @@ class LangChainModel(ModelBase):
     def address(self) -> str | None:
         """Address of a server other than the provider's, without secrets; None for the provider's server."""
         given = str(getattr(self._inner, "openai_api_base", None) or "")
-        return _without_secrets(given) or None
+        return without_secrets(given) or None
 
     def secrets(self) -> list[str]:
-        """Return the secrets of the chat model, such as its API key.
-
-        Returns:
-            The secret values as plain text.
-        """
-        values = vars(self._inner).values() if hasattr(self._inner, "__dict__") else ()
-        address = urlsplit(str(getattr(self._inner, "openai_api_base", None) or ""))
-        known = [value.get_secret_value() for value in values if hasattr(value, "get_secret_value")]
-        return [*(str(value) for value in known), *(part for part in (address.password, address.query) if part)]
+        """Return the secrets of the chat model and of the environment, such as API keys, as plain text."""
+        return [*secrets_of(self._inner), *secrets_in_environment()]
 
     def _read(self, replies: Sequence[Any], sampling: Sampling, seconds: float) -> Completion:
         """Convert a reply, or the chunks of a stream, to a completion."""
@@ -278,12 +277,6 @@ def _choice_of(answer: Completion, choices: Sequence[str], name: str) -> Complet
     if chosen not in choices:
         raise choice_error(answer, choices, name)
     return replace(answer, text=chosen)
-
-
-def _without_secrets(address: str) -> str:
-    """Return an address without user, password and query."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _turns(prompt: AnyPrompt, name: str) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from functools import partial
 from typing import overload
 
 import numpy as np
@@ -45,17 +46,23 @@ class CompletionStream(Iterator[str]):
 
 
 class ModelBase(ABC):
-    """A base class for language models; a subclass implements `_complete`, its name and its fingerprint."""
+    """A base class for language models.
+
+    A subclass implements `_complete`, and sets ``_name`` and ``_fingerprint`` or overrides the properties.
+    """
+
+    _name: str
+    _fingerprint: str
 
     @property
-    @abstractmethod
     def name(self) -> str:
         """The spec from which the model can be loaded."""
+        return self._name
 
     @property
-    @abstractmethod
     def fingerprint(self) -> str:
         """An identifier that is equal for two models only if they give the same answers."""
+        return self._fingerprint
 
     @property
     def capabilities(self) -> Capabilities:
@@ -207,19 +214,8 @@ class ModelBase(ABC):
         Returns:
             The result of `generate`.
         """
-
-        def work() -> Completion | list[Completion]:
-            return self.generate(
-                prompts,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                stop=stop,
-                seed=seed,
-                schema=schema,
-                choices=choices,
-            )
-
-        return await asyncio.to_thread(work)
+        work = partial(self.generate, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
+        return await asyncio.to_thread(partial(work, schema=schema, choices=choices), prompts)
 
     def stream(
         self,

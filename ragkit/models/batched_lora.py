@@ -37,11 +37,7 @@ class MixedRows:
 
     @contextmanager
     def on(self, names: Sequence[str | None]) -> Iterator[None]:
-        """Apply a different adapter to each row of the batches that run within the block.
-
-        Args:
-            names: PEFT's name of the adapter for each row; None for the base model.
-        """
+        """Apply an adapter, or none, to each row of the batches that run within the block, by PEFT's names."""
         places = [self._place[name] for name in names]
         try:
             for layer, down, up in self._stacks:

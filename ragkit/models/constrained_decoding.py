@@ -20,13 +20,7 @@ class OneOf(LogitsProcessor):  # type: ignore[misc]
     """A logits processor that constrains the answer to one of several choices, followed by an end token."""
 
     def __init__(self, choices: Sequence[Sequence[int]], ends: Sequence[int], start: int) -> None:
-        """Build the table of allowed tokens.
-
-        Args:
-            choices: Token ids of each choice.
-            ends: Ids of the tokens that end an answer.
-            start: Position of the answer in a row.
-        """
+        """Constrain to the token ids of some choices, followed by one of ``ends``; answers begin at ``start``."""
         self.start = start
         self.after: dict[tuple[int, ...], set[int]] = {}
         for choice in choices:
@@ -53,7 +47,7 @@ class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
     def __init__(
         self, vocabulary: Any, schema: Mapping[str, object], ends: Sequence[int], start: int, rows: int
     ) -> None:
-        """Compile the schema.
+        """Compile a schema for a batch of ``rows`` answers that begin at ``start``.
 
         Args:
             vocabulary: The result of `vocabulary_of`.
@@ -96,14 +90,7 @@ class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
 
 
 def vocabulary_of(tokenizer: Any, ends: Sequence[int]) -> Any:
-    """Convert a tokenizer for llguidance, which takes up to a second.
-
-    Returns:
-        An ``LLTokenizer``.
-
-    Raises:
-        UnsupportedError: If llguidance does not support this kind of tokenizer.
-    """
+    """Convert a tokenizer to an ``LLTokenizer``, which takes up to a second, or raise `UnsupportedError`."""
     require("llguidance")
     import llguidance.hf
 

@@ -16,12 +16,7 @@ AnyDtype = Literal["auto", "bfloat16", "float32"]
 
 
 def default_device() -> str:
-    """Return the device on which models run: a CUDA device if available, otherwise the CPU.
-
-    Returns:
-        A torch device name: ``"cuda:<LOCAL_RANK>"`` if a launcher assigned a GPU to this process, otherwise ``"cuda"``
-        or ``"cpu"``.
-    """
+    """Return the device on which models run: the GPU that a launcher assigned to this process, any GPU, or the CPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -39,13 +34,9 @@ def has_bfloat16() -> bool:
 
 @cache
 def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether the CPU has bfloat16 matrix instructions; other CPUs emulate them more slowly than float32.
+    """Return whether the CPU has bfloat16 matrix instructions (AVX512-BF16 or AMX), as Linux lists them in a file.
 
-    Args:
-        cpuinfo: File in which Linux lists the CPU features; it does not exist on other systems.
-
-    Returns:
-        True for CPUs with AVX512-BF16 or AMX.
+    Other CPUs emulate these instructions more slowly than float32.
     """
     import torch
 
@@ -57,15 +48,10 @@ def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def dtype_for(asked: AnyDtype, stored: Any) -> Any:
-    """Choose the precision in which a model runs.
+    """Return the ``torch.dtype`` in which a model runs, given the dtype of its stored weights or None.
 
-    Args:
-        asked: A precision, or ``"auto"`` for the fast one on this machine: bfloat16 on a GPU with native bfloat16
-            arithmetic, and on a CPU with bfloat16 instructions if the weights are stored in 16 bits; otherwise float32.
-        stored: The ``torch.dtype`` of the stored weights; None if unknown.
-
-    Returns:
-        A ``torch.dtype``.
+    ``"auto"`` is bfloat16 on a GPU with native bfloat16 arithmetic, and on a CPU with bfloat16 instructions if the
+    weights are stored in 16 bits; otherwise float32.
     """
     import torch
 

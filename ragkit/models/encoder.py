@@ -20,15 +20,7 @@ from ragkit.text import refuse_bare_string
 
 
 def load_encoder(spec: str, *, dtype: AnyDtype = "auto") -> EncoderModel:
-    """Load an encoder as a language model.
-
-    Args:
-        spec: The spec of an embedder.
-        dtype: Precision of the weights; ``"auto"`` is ``"float32"``.
-
-    Returns:
-        The model.
-    """
+    """Load an embedder as a language model; the precision ``"auto"`` is ``"float32"``."""
     return EncoderModel(load_embedder(spec, dtype="float32" if dtype == "auto" else dtype))
 
 
@@ -103,6 +95,11 @@ class EncoderModel(ModelBase):
             return np.zeros((len(texts), len(choices)))
         asked = self.embedder.embed_queries(texts).astype(np.float64)
         logits = self.scale * asked @ self.embedder.embed_documents([choice.strip() for choice in choices]).T
-        logits -= logits.max(axis=1, keepdims=True)
-        scores: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return scores
+        return log_softmax(logits)
+
+
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log-probabilities of the columns in each row."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return normalised

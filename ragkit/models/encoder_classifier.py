@@ -14,6 +14,7 @@ from ragkit.embedders import load_embedder
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.files import read_arrays
 from ragkit.models.base import ModelBase
+from ragkit.models.encoder import log_softmax
 from ragkit.models.prompts import checked_prompts, prompt_text
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, Embedder
@@ -92,16 +93,6 @@ class EncoderClassifier(ModelBase):
 
     @property
     @override
-    def name(self) -> str:
-        return self._name
-
-    @property
-    @override
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @property
-    @override
     def capabilities(self) -> Capabilities:
         return Capabilities(score=True)
 
@@ -147,7 +138,4 @@ class EncoderClassifier(ModelBase):
 
     def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:
         # As in training; the embedder may use a different prompt for queries.
-        logits = (self.embedder.embed_documents(texts) @ self.weight.T + self.bias).astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        normalised: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return normalised
+        return log_softmax((self.embedder.embed_documents(texts) @ self.weight.T + self.bias).astype(np.float64))

@@ -52,14 +52,7 @@ class _Record(BaseModel):
 
 
 def find_conversion(sha256: str) -> Conversion | None:
-    """Find an earlier conversion of a GGUF file.
-
-    Args:
-        sha256: The checksum of the GGUF file.
-
-    Returns:
-        The conversion; None if it does not exist or is damaged.
-    """
+    """Find an earlier conversion of a GGUF file; None if it does not exist or is damaged."""
     place = _place_of(sha256)
     try:
         record = _Record.model_validate_json((place / _RECORD).read_bytes())

@@ -103,15 +103,7 @@ class _Source:
 
 
 def _parse(source: _Source, sizes: Mapping[int, tuple[int, int]]) -> tuple[GgufHeader, int]:
-    """Parse the header after the magic number and version.
-
-    Returns:
-        The header, and the expected size of the file in bytes.
-
-    Raises:
-        ValueError: If a value is not allowed by the format.
-        EOFError: If the file ends too early.
-    """
+    """Parse the header after the magic number and version, and return the expected size of the file in bytes too."""
     tensors, keys = source.number("Q"), source.number("Q")
     facts: dict[str, object] = {}
     lengths: dict[str, int] = {}

@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto") -> LanguageModel:
     """Load ``"smollm2"``, ``"tiny"``, ``"gemma3-270m"``, ``"gguf:<file>"`` or ``"hf:<hub id or folder>"``.
 
-    Args:
-        spec: Spec of the model. A folder may contain a model, a PEFT adapter, or the output of `ragkit.finetune`.
-        adapter: Folder of a PEFT adapter to apply.
-        dtype: Precision of the weights; see `ragkit.load_model`.
+    A folder contains a model, a PEFT adapter, or the output of `ragkit.finetune`. The arguments are those of
+    `ragkit.load_model`.
 
     Returns:
         A language model.
@@ -97,12 +95,12 @@ def _load_source(source: str, spec: str, adapter: str | None, dtype: AnyDtype) -
 def load_causal(
     source: str, *, name: str, adapter: str | None = None, four_bit: bool = False, dtype: AnyDtype = "auto"
 ) -> LocalModel:
-    """Load a causal model, with an optional adapter.
+    """Load a base model from its source (see `weights_of`), with an optional PEFT adapter or soft prompt.
 
     Args:
-        source: Source of the base model, in the format of `ragkit.models.sources.weights_of`.
+        source: Source of the base model.
         name: The name of the model, which is its spec.
-        adapter: Folder of a PEFT adapter or soft prompt.
+        adapter: Folder of the adapter.
         four_bit: Whether to quantize the base model to 4 bits, which requires a GPU.
         dtype: Precision of the weights.
 
@@ -154,10 +152,6 @@ def _check_tokens(module: Any, tokenizer: Any, adapter: str | None, base: str) -
 
 def load_tuned(folder: Path, *, dtype: AnyDtype = "auto") -> LanguageModel:
     """Load a model from an output folder of `ragkit.finetune`, after checking that its base is unchanged.
-
-    Args:
-        folder: The folder of the run.
-        dtype: Precision of the weights.
 
     Returns:
         The fine-tuned model.

@@ -1,36 +1,45 @@
-"""KV caches of prompt prefixes, which are computed once and shared by several prompts."""
+"""Batches of prompts, and the prefixes that prompts share, which are prefilled once and cached for later calls."""
 
 from __future__ import annotations
 
-import copy
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from ragkit.models.causal_module import CausalModule
+from ragkit.models.kv_cache import grown
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Message
 
-LEAST = 32  # minimum number of shared tokens for which a separate forward pass pays off
+MIN_SHARED = 32  # tokens for which a separate forward pass pays off
+MAX_BATCH_TOKENS = 32_768  # including padding
 
 
 class Prefix:
     """The KV cache of a prefix, for one row.
 
     Attributes:
-        ids: Token ids of the prefix.
+        ids: Token ids of the prefix; empty if prompts share none.
         bytes: Size in memory.
     """
 
     def __init__(self, ids: list[int], cache: Any) -> None:
         """Wrap the cache after a forward pass over ``ids``."""
-        self.ids = ids
-        self._cache = cache
-        self.bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+        self.ids, self._cache = ids, cache
+        self.bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) if ids else 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def extended(self, network: CausalModule, ids: list[int]) -> Prefix:
+        """Prefill ``ids``, which begin with this prefix."""
+        fresh = torch.tensor([ids[len(self) :]], device=network.module.device)
+        mask = torch.ones(1, len(ids), dtype=torch.long, device=fresh.device)
+        cache = self.left_padded([0], len(ids) - len(self))
+        return Prefix(ids, network.forward(fresh, mask, cache).past_key_values)
 
     def left_padded(self, padding: Sequence[int], room: int) -> Any:
         """Return the cache for a batch with padding before the prefix, as required by sliding windows over columns.
@@ -43,9 +52,11 @@ class Prefix:
             room: Number of tokens that will be appended.
 
         Returns:
-            A cache that can be modified.
+            A cache that can be modified; None for an empty prefix.
         """
-        cache, width = grown(self._cache, len(padding), room), len(self.ids)
+        if not self.ids:
+            return None
+        cache, width = grown(self._cache, len(padding), room), len(self)
         for layer in cache.layers:
             for states in (layer.keys, layer.values):
                 for row, shift in enumerate(padding):
@@ -55,132 +66,113 @@ class Prefix:
         return cache
 
 
-class Prefixes:
+NO_PREFIX = Prefix([], None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Prompts of similar length that run together.
+
+    Attributes:
+        indices: Indices of the prompts in the call.
+        rows: Token ids of each prompt.
+        prefix: Prefilled common prefix.
+        cached: Number of tokens of each prompt that were not computed for it.
+    """
+
+    indices: list[int]
+    rows: list[list[int]]
+    prefix: Prefix = NO_PREFIX
+    cached: list[int]
+
+
+class PrefixCache:
     """A least-recently-used cache of prefixes.
 
     Attributes:
-        most_bytes: Maximum total size in memory.
+        max_bytes: Maximum total size in memory.
     """
 
-    def __init__(self, most_bytes: int = 2**30) -> None:
+    def __init__(self, max_bytes: int = 2**30) -> None:
         """Create an empty cache."""
-        self.most_bytes = most_bytes
-        self._kept: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
+        self.max_bytes = max_bytes
+        self._kept: OrderedDict[tuple[str, tuple[int, ...]], Prefix] = OrderedDict()
 
-    def longest(self, adapter: str | None, ids: Sequence[int]) -> Prefix | None:
-        """Find the longest cached prefix of a prompt.
-
-        Args:
-            adapter: The adapter with which it was computed.
-            ids: Token ids of the prompt.
-
-        Returns:
-            The prefix, or None if no prefix of ``ids`` is cached.
-        """
+    def longest(self, model: str, ids: Sequence[int]) -> Prefix:
+        """Return the longest cached prefix of a prompt that was computed by a model, which can be empty."""
         whole = tuple(ids)
-        found = [key for key in self._kept if key[0] == adapter and key[1] == whole[: len(key[1])]]
+        found = [key for key in self._kept if key[0] == model and key[1] == whole[: len(key[1])]]
         if not found:
-            return None
+            return NO_PREFIX
         key = max(found, key=lambda each: len(each[1]))
         self._kept.move_to_end(key)
         return self._kept[key]
+
+    def put(self, model: str, prefix: Prefix) -> None:
+        """Add a prefix, and evict the least recently used ones if the cache is full."""
+        if prefix.bytes > self.max_bytes:
+            return
+        self._kept[model, tuple(prefix.ids)] = prefix
+        while sum(kept.bytes for kept in self._kept.values()) > self.max_bytes:
+            self._kept.popitem(last=False)
 
     def clear(self) -> None:
         """Remove all prefixes."""
         self._kept.clear()
 
-    def put(self, adapter: str | None, prefix: Prefix) -> None:
-        """Add a prefix, and evict the least recently used ones if the cache is full."""
-        if prefix.bytes > self.most_bytes:
-            return
-        self._kept[adapter, tuple(prefix.ids)] = prefix
-        while sum(kept.bytes for kept in self._kept.values()) > self.most_bytes:
-            self._kept.popitem(last=False)
+    def shared(
+        self, network: CausalModule, model: str, rows: list[list[int]], head: list[int] | None
+    ) -> tuple[Prefix, int]:
+        """Prefill the common prefix of some prompts, of which only the part within ``head`` is cached for later calls.
+
+        Args:
+            network: The network that computes the prefix.
+            model: Fingerprint of the model.
+            rows: Token ids of the prompts.
+            head: Token ids of the prefix that the prompts specify; None if they specify none.
+
+        Returns:
+            The prefix, which can be empty, and the number of its tokens that were cached.
+        """
+        prefix, cached = NO_PREFIX, 0
+        if head is not None and (length := shared_length([*rows, [*head, -1]])) >= MIN_SHARED:
+            known = self.longest(model, rows[0][:length])
+            prefix, cached = known, len(known)
+            if cached < length:
+                prefix = known.extended(network, rows[0][:length])
+                self.put(model, prefix)
+        length = shared_length(rows) if len(rows) > 1 else 0
+        if length >= len(prefix) + MIN_SHARED:
+            prefix = prefix.extended(network, rows[0][:length])
+        return prefix, cached
 
 
-class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """A cache layer with a preallocated buffer, which avoids a copy for each generated token."""
-
-    def __init__(self, keys: Any, values: Any, rows: int, room: int) -> None:
-        super().__init__()
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._room = [_with_room(part, rows, room) for part in (keys, values)]
-        self.keys, self.values = (buffer[:, :, : keys.shape[2]] for buffer in self._room)
-
-    def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
-        start, end = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
-        for buffer, states in zip(self._room, (key_states, value_states), strict=True):
-            buffer[:, :, start:end] = states
-        self.keys, self.values = (buffer[:, :, :end] for buffer in self._room)
-        return self.keys, self.values
-
-    def keep(self, start: int, columns: Any) -> None:
-        """Remove the tokens from ``start`` on, except some columns, which move to ``start`` in their order."""
-        end = start + len(columns)
-        for buffer in self._room:
-            buffer[:, :, start:end] = buffer[:, :, columns]
-        self.keys, self.values = (buffer[:, :, :end] for buffer in self._room)
-
-
-def grown(cache: Any, copies: int, room: int) -> Any:
-    """Copy a cache with each row repeated and space for more tokens.
+def batches_by_length(
+    rows: Sequence[list[int]], indices: Sequence[int], size: int, prefix: Prefix = NO_PREFIX, cached: int = 0
+) -> Iterator[Batch]:
+    """Group prompts of similar length, longest first, with at most `MAX_BATCH_TOKENS` tokens including padding.
 
     Args:
-        cache: A cache of all keys and values.
-        copies: Number of consecutive copies of each row.
-        room: Number of tokens that will be appended.
+        rows: Token ids of all prompts of a call.
+        indices: The prompts to group.
+        size: Maximum number of prompts per batch.
+        prefix: Prefilled common prefix.
+        cached: Number of tokens of the prefix that were cached, from which the first prompt benefits.
 
-    Returns:
-        The new cache.
+    Yields:
+        The batches. A prompt that exceeds the number of tokens is a batch of its own.
     """
-    fresh = copy.copy(cache)
-    fresh.layers = [_RoomyLayer(layer.keys, layer.values, copies, room) for layer in cache.layers]
-    return fresh
-
-
-def _with_room(states: Any, copies: int, room: int) -> Any:
-    rows, heads, length, size = states.shape
-    buffer = states.new_empty(rows * copies, heads, length + room, size)
-    buffer[:, :, :length] = states.repeat_interleave(copies, dim=0) if copies > 1 and rows > 1 else states
-    return buffer
-
-
-def is_plain(config: Any) -> bool:
-    """Return whether all layers have full attention and cache all keys and values."""
-    return attention_windows(config) == {"full_attention": None}
-
-
-def attention_windows(config: Any) -> dict[str, int | None] | None:
-    """Return the attention types of a model whose layers store only keys and values of earlier tokens.
-
-    Returns:
-        The size of the sliding window by attention type, with None for full attention. The result is None if there are
-        other types, such as layers with a recurrent state, or if layers share keys and values.
-    """
-    text = config.get_text_config(decoder=True)
-    if set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}:
-        return None
-    if getattr(text, "attention_chunk_size", None):
-        return None
-    windows: dict[str, int | None] = {}
-    for layer in DynamicCache(config=config).layers:
-        kind, window = "full_attention", None
-        if type(layer) is DynamicSlidingWindowLayer:
-            kind, window = "sliding_attention", layer.sliding_window
-        elif type(layer) is not DynamicLayer:
-            return None
-        if windows.setdefault(kind, window) != window:
-            return None
-    return windows or None
-
-
-def empty_cache(config: Any) -> Any:
-    """Create a cache that keeps all keys and values, including those outside a sliding window.
-
-    Returns:
-        The cache; None if `attention_windows` returns None, in which case the model must create its own.
-    """
-    return DynamicCache() if attention_windows(config) else None
+    order = sorted(indices, key=lambda index: -len(rows[index]))
+    while order:
+        take = max(1, min(size, MAX_BATCH_TOKENS // max(1, len(rows[order[0]]))))
+        some, order = order[:take], order[take:]
+        yield Batch(
+            indices=some,
+            rows=[rows[index] for index in some],
+            prefix=prefix,
+            cached=[cached, *[len(prefix)] * (len(some) - 1)],
+        )
+        cached = len(prefix)
 
 
 def shared_length(rows: Sequence[Sequence[int]]) -> int:
@@ -193,27 +185,17 @@ def shared_length(rows: Sequence[Sequence[int]]) -> int:
     return len(first)
 
 
-def named_prefixes(prompts: Sequence[AnyPrompt]) -> dict[AnyPrompt | None, list[int]]:
-    """Group the prompts of a call by the prefix that they specify.
-
-    If only one of several prompts specifies a prefix, a separate forward pass does not pay off, and the prompt runs in
-    a batch.
-
-    Args:
-        prompts: The prompts.
-
-    Returns:
-        Indices of prompts by a prompt that ends after the prefix; the key None contains those without a shared prefix.
-    """
-    named = [_named_prefix(prompt) for prompt in prompts]
-    counts = Counter(named)
-    places: dict[AnyPrompt | None, list[int]] = {}
-    for place, name in enumerate(named):
-        places.setdefault(name if counts[name] > 1 or len(named) == 1 else None, []).append(place)
-    return places
+def prompts_by_head(prompts: Sequence[AnyPrompt]) -> dict[AnyPrompt | None, list[int]]:
+    """Return the indices of prompts by the prefix that they specify, as a prompt that ends after it, or None."""
+    heads = [_head_of(prompt) for prompt in prompts]
+    counts = Counter(heads)  # a separate forward pass for one of several prompts does not pay off
+    groups: dict[AnyPrompt | None, list[int]] = {}
+    for index, head in enumerate(heads):
+        groups.setdefault(head if counts[head] > 1 or len(heads) == 1 else None, []).append(index)
+    return groups
 
 
-def _named_prefix(prompt: AnyPrompt) -> AnyPrompt | None:
+def _head_of(prompt: AnyPrompt) -> AnyPrompt | None:
     """Return a prompt that begins with the reusable prefix of ``prompt`` and contains no text after it."""
     if isinstance(prompt, Chat):
         return _without_last_turn(prompt)

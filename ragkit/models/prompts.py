@@ -30,18 +30,10 @@ def checked_prompts(prompts: Iterable[AnyPrompt]) -> list[AnyPrompt]:
 
 
 def in_form(prompt: AnyPrompt, *, chat: bool, name: str) -> Chat | Prompt:
-    """Return a prompt in the form that the model needs: a conversation or text.
-
-    Args:
-        prompt: The prompt.
-        chat: Whether the model accepts conversations.
-        name: Name of the model in error messages.
-
-    Returns:
-        A `Chat` for a chat model, unless the prompt requires text; otherwise a `Prompt`.
+    """Return a prompt in the form that the model needs: a conversation for a chat model, unless it requires text.
 
     Raises:
-        UnsupportedError: If the prompt is a conversation and the model does not accept conversations.
+        UnsupportedError: If the prompt is a conversation and the model, called ``name``, does not accept any.
     """
     whole = Prompt(prompt) if isinstance(prompt, str) else prompt
     if not chat:
@@ -66,11 +58,7 @@ def prompt_text(prompt: AnyPrompt) -> str:
 
 
 def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
-    """Yield pieces of a text up to the first stop sequence, delaying text that may be the beginning of one.
-
-    Yields:
-        Non-empty pieces.
-    """
+    """Yield pieces of a text up to the first stop sequence, delaying text that may be the beginning of one."""
     held, reach = "", max(map(len, stop), default=1) - 1
     for piece in pieces:
         held, stopped = cut_at_stop(held + piece, stop)
@@ -85,10 +73,6 @@ def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """Truncate a text at the first stop sequence.
-
-    Returns:
-        The text before it, and whether there was a stop sequence.
-    """
+    """Truncate a text at the first stop sequence, and return whether there was one."""
     places = [place for place in map(text.find, stop) if place >= 0]
     return (text[: min(places)], True) if places else (text, False)

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ragkit.errors import ModelAccessError, ModelError, TransientModelError
+from ragkit.models.provider_secrets import chain_of, redacted, shown_cause
 
 _REFUSED = (401, 402, 403, 404)
 _PASSING = (408, 409, 425, 429)
@@ -33,6 +34,8 @@ _CONNECTION = {
     "APIConnectionError", "TransportError", "ClientConnectionError", "ModelConnectionError", "ModelTimeoutError",
 }  # fmt: skip
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "ClientConnectorError"}
+# A request that cannot be written, such as a key with a line break or an address without a protocol.
+_INVALID_REQUEST = {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "InvalidHeader", "UnicodeEncodeError"}
 
 
 def as_model_error(error: Exception, name: str, secrets: Sequence[str]) -> ModelError:
@@ -41,19 +44,28 @@ def as_model_error(error: Exception, name: str, secrets: Sequence[str]) -> Model
     Args:
         error: The exception that the provider's package raised.
         name: The model's name.
-        secrets: Strings that must not appear in the message.
+        secrets: Strings that must not appear in the message or in the causes.
 
     Returns:
-        The error to raise.
+        The error to raise, after the ``except`` block: its cause is the provider's error without secrets.
     """
-    advice = "check that the server is up, and the address, the model's name, the key and your limits"
-    message = told(f"{name} gave no answer", error, advice, secrets)
+    made = _classified(error, told(f"{name} gave no answer", error, _ADVICE, secrets))
+    made.__cause__ = shown_cause(error, secrets)
+    return made
+
+
+_ADVICE = "check that the server is up, and the address, the model's name, the key and your limits"
+
+
+def _classified(error: Exception, message: str) -> ModelError:
     status, said = _status(error), _error_codes(error)
-    if status in _REFUSED or said & _REFUSALS or _NO_CREDIT.search(str(error)):
+    invalid = any(_is_a(each, _INVALID_REQUEST) for each in chain_of(error))
+    if invalid or status in _REFUSED or said & _REFUSALS or _NO_CREDIT.search(str(error)):
         return ModelAccessError(message, maybe_paid=False)
     if status is None:
         if _is_a(error, _CONNECTION) or isinstance(error, OSError):
-            return TransientModelError(message, maybe_paid=not _was_never_sent(error))
+            never_sent = any(_is_a(each, _NEVER_SENT) for each in chain_of(error))
+            return TransientModelError(message, maybe_paid=not never_sent)
         unreadable = isinstance(error, json.JSONDecodeError | LookupError | TypeError)
         unexplained = bool(_body(error)) and not said
         return TransientModelError(message) if unreadable or unexplained or said & _TRANSIENT else ModelError(message)
@@ -64,15 +76,7 @@ def as_model_error(error: Exception, name: str, secrets: Sequence[str]) -> Model
 
 
 def rejected_setting(error: Exception, names: Collection[str]) -> str | None:
-    """Return the name of a setting that the provider does not accept for its model at all.
-
-    Args:
-        error: The exception that the provider's package raised.
-        names: The settings of the request.
-
-    Returns:
-        One of the names; None if the error has another cause.
-    """
+    """Return the setting of a request that the provider does not accept for its model at all; None if there is none."""
     if _status(error) not in (400, 422) or not _REJECTED.search(f"{error} {_error_codes(error)}"):
         return None
     named = _body(error).get("param")
@@ -82,15 +86,7 @@ def rejected_setting(error: Exception, names: Collection[str]) -> str | None:
 
 def told(what: str, error: Exception, advice: str, secrets: Sequence[str]) -> str:
     """Return an error message that quotes the provider's error without secrets."""
-    said = str(error)
-    for secret in filter(None, secrets):
-        said = said.replace(secret, "[secret]")
-    return f"{what} ({type(error).__name__}: {said}); {advice}"
-
-
-def shown_cause(error: Exception, secrets: Sequence[str]) -> Exception | None:
-    """Return the error as the cause of another, or None if its message contains a secret."""
-    return None if any(secret in str(error) for secret in secrets if secret) else error
+    return f"{what} ({type(error).__name__}: {redacted(str(error), secrets)}); {advice}"
 
 
 def _body(error: Exception) -> Mapping[str, Any]:
@@ -137,15 +133,6 @@ def _retry_after(error: Exception) -> float | None:
         return max(0.0, (asked - now).total_seconds())
     except (KeyError, ValueError, TypeError):  # absent, not a date, or only one of them with a time zone
         return None
-
-
-def _was_never_sent(error: BaseException | None) -> bool:
-    """Return whether no connection was established."""
-    while error is not None:
-        if _is_a(error, _NEVER_SENT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _is_a(error: BaseException, names: set[str]) -> bool:

@@ -19,14 +19,7 @@ FAILED = {"error", "failed", "cancelled", "network_error", "insufficient_system_
 
 
 def ending_of(replies: Sequence[Any]) -> str | None:
-    """Return the finish reason that the provider reports.
-
-    Args:
-        replies: The message of a reply, or the chunks of a stream; in a merged chunk, the reason would be repeated.
-
-    Returns:
-        The reason in lower case; None if the provider does not report one.
-    """
+    """Return the finish reason that the provider reports, in lower case; None if it reports none."""
     for metadata in (reply.response_metadata for reply in reversed(replies)):
         reasons = [metadata.get(name) for name in _ENDINGS]
         reasons.append((metadata.get("incomplete_details") or {}).get("reason"))  # OpenAI's Responses
@@ -38,14 +31,7 @@ def ending_of(replies: Sequence[Any]) -> str | None:
 
 
 def reply_within(error: Exception) -> Any:
-    """Return the reply that OpenAI's package could not parse by a schema because it was truncated or filtered.
-
-    Args:
-        error: The exception that the package raised.
-
-    Returns:
-        The message; None for any other error.
-    """
+    """Return the reply that OpenAI's package could not parse by a schema because it was truncated or filtered."""
     if type(error).__name__ not in _UNPARSED or not hasattr(error, "response"):
         return None
     from langchain_core.messages.ai import AIMessage, InputTokenDetails, UsageMetadata
@@ -72,11 +58,7 @@ def is_truncated(replies: Sequence[Any]) -> bool:
 
 
 def refusal_in(replies: Sequence[Any]) -> str | None:
-    """Describe a refusal by the model or a content filter.
-
-    Returns:
-        A description with the model's text or the filter's finish reason; None if the reply is not a refusal.
-    """
+    """Describe a refusal by the model or a content filter; None if the reply is not a refusal."""
     said = "".join(text for reply in replies for text in _refusals(reply))
     if said:
         return f"it refused ({said})"

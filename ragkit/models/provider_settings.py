@@ -18,14 +18,7 @@ _REPLACED = {"temperature", "max_tokens", "max_completion_tokens", "stop"}  # ea
 
 
 def unbound(chat_model: Any) -> tuple[Any, dict[str, Any]]:
-    """Unwrap a chat model from LangChain's ``bind`` and ``with_retry``.
-
-    Args:
-        chat_model: A chat model, or one bound to arguments.
-
-    Returns:
-        The chat model and the arguments that are bound to it.
-    """
+    """Unwrap a chat model from LangChain's ``bind`` and ``with_retry``, and return it with its bound arguments."""
     kwargs: dict[str, Any] = {}
     while "bound" in getattr(type(chat_model), "model_fields", {}):
         kwargs = {**chat_model.kwargs, **kwargs}
@@ -34,14 +27,7 @@ def unbound(chat_model: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def settings_digest(chat_model: Any) -> str:
-    """Return a digest of the settings of a chat model that affect its answers, such as ``top_p``.
-
-    Args:
-        chat_model: A chat model, or one bound to arguments.
-
-    Returns:
-        A digest, which excludes the settings that every request overrides.
-    """
+    """Return a digest of the settings of a chat model that affect its answers, such as ``top_p``."""
     inner, kwargs = unbound(chat_model)
     settings = {**(getattr(inner, "_identifying_params", None) or {}), **kwargs}
     kept = {name: value for name, value in settings.items() if name not in _REPLACED}
@@ -57,11 +43,7 @@ class ProviderSettings:
     """
 
     def __init__(self, name: str) -> None:
-        """Start with all settings.
-
-        Args:
-            name: Name of the model in error messages.
-        """
+        """Start with all settings; ``name`` is the model in error messages."""
         self._name = name
         self._rejected: set[str] = set()
 
@@ -91,15 +73,7 @@ class ProviderSettings:
         return settings
 
     def leave_out(self, error: Exception, settings: Mapping[str, object]) -> bool:
-        """Omit the setting that an error rejects from later requests.
-
-        Args:
-            error: The exception that the provider's package raised.
-            settings: The settings of the request.
-
-        Returns:
-            Whether the request should be repeated without the setting.
-        """
+        """Omit the setting that an error rejects from now on, and return whether to repeat the request without it."""
         name = rejected_setting(error, settings.keys() & set(_OPTIONAL))
         if name is None:
             return False

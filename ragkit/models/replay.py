@@ -94,14 +94,9 @@ class ReplayModel(ModelBase):
     def _record(self, prompt: AnyPrompt, asked: _Line, sampling: Sampling) -> Completion:
         assert self.record_from is not None  # noqa: S101 - for the type checker
         answer = self.record_from.generate(prompt, **sampling.options())
-        line = asked.model_copy(
-            update={
-                "text": answer.text,
-                "prompt_tokens": answer.usage.prompt_tokens,
-                "completion_tokens": answer.usage.completion_tokens,
-                "finish_reason": answer.finish_reason,
-            }
-        )
+        usage, reason = answer.usage, answer.finish_reason
+        tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+        line = asked.model_copy(update={"text": answer.text, "finish_reason": reason, **tokens})
         recorded = line.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
         with self.path.open("a+b") as file:
             if file.seek(0, os.SEEK_END):
@@ -119,27 +114,21 @@ def _key(line: _Line) -> str:
 
 def _read(path: Path, *, may_be_absent: bool) -> list[_Line]:
     try:
-        found = path.exists()
-    except OSError as error:
-        raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected recorded answers") from error
-    if not found:
-        if may_be_absent and path.parent.is_dir():
-            return []
-        if may_be_absent:
+        if may_be_absent and not path.parent.is_dir():
             raise DataFileError(path, 0, "cannot be written, its folder does not exist; make the folder first")
-        raise DataFileError(path, 0, "does not exist; expected recorded answers, one JSON object a line")
-    lines = []
-    try:
         texts = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError as error:
+        if may_be_absent:
+            return []
+        raise DataFileError(path, 0, "does not exist; expected recorded answers, one JSON object a line") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataFileError(path, 0, f"cannot be read ({error}); expected recorded answers") from error
-    for number, text in enumerate(texts, 1):
-        if text.strip():
-            try:
-                lines.append(_Line.model_validate_json(text))
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                raise DataFileError(
-                    path, number, f"{first['loc']}: {first['msg']}; expected a recorded answer"
-                ) from error
-    return lines
+    return [_line(path, number, text) for number, text in enumerate(texts, 1) if text.strip()]
+
+
+def _line(path: Path, number: int, text: str) -> _Line:
+    try:
+        return _Line.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise DataFileError(path, number, f"{first['loc']}: {first['msg']}; expected a recorded answer") from error

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def price_of(model: LanguageModel, usage: Usage) -> float | None:
-    """Compute the cost of a call of a model with this token usage.
-
-    Returns:
-        US dollars; None if the price is unknown.
-    """
+    """Compute the cost of a call of a model in US dollars; None if the price is unknown."""
     cost_of = getattr(model, "cost_of", None)
     return None if cost_of is None else cost_of(usage)
 
@@ -26,11 +22,7 @@ def price_of(model: LanguageModel, usage: Usage) -> float | None:
 def results_of(
     model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling
 ) -> list[Completion | RagkitError]:
-    """Call a model with a batch and return its errors instead of raising them.
-
-    Returns:
-        A completion or an error for each prompt.
-    """
+    """Call a model with a batch, and return a completion or an error for each prompt."""
     try:
         return list(model.generate(list(prompts), **sampling.options()))
     except BatchError as error:
@@ -42,11 +34,7 @@ def results_of(
 def results_of_each(
     model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling
 ) -> list[Completion | RagkitError]:
-    """Call a model like `results_of`, but retry each prompt separately if the whole batch fails.
-
-    Returns:
-        A completion or an error for each prompt.
-    """
+    """Call a model like `results_of`, but retry each prompt separately if the whole batch fails."""
     results = results_of(model, prompts, sampling)
     first = results[0] if results else None
     whole = isinstance(first, RagkitError) and len(results) > 1 and all(result is first for result in results)

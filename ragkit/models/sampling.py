@@ -107,14 +107,7 @@ def _is_texts(value: object) -> bool:
 
 
 def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
-    """Return the JSON schema of a pydantic model, or validate a JSON schema.
-
-    Returns:
-        A JSON schema with a title, or None.
-
-    Raises:
-        InvalidInputError: If the argument is not a pydantic model or a valid JSON schema.
-    """
+    """Return the JSON schema of a pydantic model, or a JSON schema with a title, or raise `InvalidInputError`."""
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         return schema.model_json_schema()
     if isinstance(schema, Mapping):
@@ -133,13 +126,7 @@ def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
 def checked_answers(
     answers: list[Completion], schema: Schema | None, choices: Sequence[str] | None, name: str
 ) -> list[Completion]:
-    """Validate answers against a schema or choices, and parse them by the schema.
-
-    Args:
-        answers: Answers of a model.
-        schema: Schema that they must follow; None for free text.
-        choices: Allowed answers; None for free text.
-        name: Name of the model in error messages.
+    """Validate the answers of a model against a schema or choices, and parse them by the schema.
 
     Returns:
         The answers.

@@ -10,76 +10,53 @@ take more memory than the model itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from numpy.typing import NDArray
 
-from ragkit.errors import UnsupportedError
-from ragkit.models.batches import batches_by_length
-from ragkit.models.prefix_cache import Prefix, attention_windows, grown
+from ragkit.models.causal_module import CausalModule
+from ragkit.models.kv_cache import attention_windows, grown
+from ragkit.models.prefix_cache import Batch, batches_by_length
 from ragkit.models.tries import Trie
-
-if TYPE_CHECKING:
-    from ragkit.models.local import LocalModel
 
 _MOST_LOGITS = 2**26  # per pass: 256 MiB in float32
 _MOST_NODES = 1024  # per pass, because attention between unrelated nodes is computed and masked
 
 Rows = Sequence[Sequence[int]]
+Nodes = NDArray[np.int64]
 
 
-def takes_tree_masks(model: LocalModel) -> bool:
-    """Return whether a model supports `log_likelihoods`, which needs shared KV caches and custom attention masks.
+def log_likelihoods(network: CausalModule, batch: Batch, tails: Rows, *, size: int) -> NDArray[np.float64]:
+    """Score c choices, given as token ids, after each of the n prompts of a batch, under the model's lock.
 
-    Args:
-        model: Any local model.
-
-    Returns:
-        False if, for example, layers have a recurrent state, or the attention kernel does not accept masks.
-    """
-    config = model.module.config.get_text_config(decoder=True)
-    return (
-        attention_windows(config) is not None
-        and config._attn_implementation in {"eager", "sdpa"}
-        and not getattr(config, "alibi", False)  # derives positions from a binary mask
-        and {"past_key_values", "position_ids"} <= model._takes
-    )
-
-
-def log_likelihoods(model: LocalModel, rows: Rows, tails: Rows, prefix: Prefix | None) -> NDArray[np.float64]:
-    """Score all choices after each prompt with one prefill of the prompts; the caller holds the model's lock.
-
-    Args:
-        model: A model for which `takes_tree_masks` is true.
-        rows: Token ids of n prompts.
-        tails: Token ids of c choices; an empty one has log-likelihood 0.
-        prefix: Prefilled common prefix of all rows, if there is one.
+    A network that does not take tree masks evaluates at most ``size`` rows per pass.
 
     Returns:
-        f64[n, c], in nats.
+        f64[n, c], in nats; 0 for an empty choice.
     """
-    ids, mask = model.padded(rows, left=True)
-    skipped = 0 if prefix is None else len(prefix.ids)
-    padding = (mask == 0).sum(1).tolist()
-    cache = None if prefix is None else prefix.left_padded(padding, ids.shape[1] - skipped)
-    prefilled = model.forward(ids[:, skipped:], mask, cache)
+    if not network.takes_tree_masks:
+        return log_likelihoods_uncached(network, batch.rows, tails, size=size)
+    ids, mask = network.padded(batch.rows, left=True)
+    skipped = len(batch.prefix)
+    cache = batch.prefix.left_padded((mask == 0).sum(1).tolist(), ids.shape[1] - skipped)
+    prefilled = network.forward(ids[:, skipped:], mask, cache)
     trie = Trie.of(tails)
-    values = np.zeros((len(rows), len(trie.tokens)))
+    values = np.zeros((len(ids), len(trie.tokens)))
     first = np.flatnonzero(trie.parents < 0)
     values[:, first] = _log_probabilities(prefilled.logits[:, -1:], np.zeros_like(first), trie.tokens[first])
-    most = max(1, min(_MOST_NODES, _MOST_LOGITS // (len(rows) * prefilled.logits.shape[-1])))
-    for nodes, logits in _passes(model, trie, mask, prefilled.past_key_values, most):
+    most = max(1, min(_MOST_NODES, _MOST_LOGITS // (len(ids) * prefilled.logits.shape[-1])))
+    for nodes, logits in _passes(network, trie, mask, prefilled.past_key_values, most):
         children = np.flatnonzero(np.isin(trie.parents, nodes))
         parents = np.searchsorted(nodes, trie.parents[children])
         values[:, children] = _log_probabilities(logits, parents, trie.tokens[children])
     return trie.sums(values)
 
 
-def _passes(model: LocalModel, trie: Trie, mask: Any, cache: Any, most: int) -> Iterator[tuple[NDArray[np.int64], Any]]:
+def _passes(
+    network: CausalModule, trie: Trie, mask: Any, cache: Any, most: int
+) -> Iterator[tuple[NDArray[np.int64], Any]]:
     """Evaluate the nodes that have children, in preorder and at most ``most`` at a time.
 
     Later nodes need only the ancestors of the next node, so all other nodes are removed from the KV cache.
@@ -99,11 +76,11 @@ def _passes(model: LocalModel, trie: Trie, mask: Any, cache: Any, most: int) -> 
         cached = np.append(cached[ancestors], nodes)
         ids, depths = (torch.from_numpy(each[nodes]).to(mask.device) for each in (trie.tokens, trie.depths))
         positions = mask.sum(1, keepdim=True) + depths
-        masks = _tree_masks(model, trie, mask, cached, nodes)
-        yield nodes, model.forward(ids.repeat(len(mask), 1), masks, cache, keep=0, positions=positions).logits
+        masks = _tree_masks(network, trie, mask, cached, nodes)
+        yield nodes, network.forward(ids.repeat(len(mask), 1), masks, cache, keep=0, positions=positions).logits
 
 
-def _tree_masks(model: LocalModel, trie: Trie, mask: Any, cached: NDArray[np.int64], nodes: NDArray[np.int64]) -> Any:
+def _tree_masks(network: CausalModule, trie: Trie, mask: Any, cached: Nodes, nodes: Nodes) -> Any:
     """Return additive attention masks float[n, 1, nodes, prompt + cached], by attention type if there are two."""
     on_path = torch.from_numpy(trie.on_path(nodes, cached)).to(mask.device)
     prompt = mask.bool()[:, None, None].expand(-1, 1, len(nodes), -1)
@@ -111,17 +88,17 @@ def _tree_masks(model: LocalModel, trie: Trie, mask: Any, cached: NDArray[np.int
     # Rows end in the same column, so token distances equal column distances, with one column per trie level.
     columns = np.append(np.arange(mask.shape[1]), mask.shape[1] + trie.depths[cached])
     distances = torch.from_numpy(columns[-len(nodes) :, None] - columns).to(mask.device)
-    dtype = model.module.dtype
+    dtype = network.module.dtype
     masks = {
         kind: torch.zeros(sees.shape, dtype=dtype, device=mask.device).masked_fill_(
             ~(sees if window is None else sees & (distances < window)), torch.finfo(dtype).min
         )
-        for kind, window in (attention_windows(model.module.config) or {}).items()
+        for kind, window in (attention_windows(network.module.config) or {}).items()
     }
     return masks if len(masks) > 1 else next(iter(masks.values()))
 
 
-def _log_probabilities(logits: Any, places: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+def _log_probabilities(logits: Any, places: Nodes, tokens: Nodes) -> NDArray[np.float64]:
     """Return the log-probabilities f64[n, e] of tokens from logits float[n, positions, vocabulary]."""
     where, chosen = (torch.from_numpy(each).to(logits.device) for each in (places, tokens))
     norms = torch.stack([row.float().logsumexp(-1) for row in logits])
@@ -129,60 +106,20 @@ def _log_probabilities(logits: Any, places: NDArray[np.int64], tokens: NDArray[n
     return found
 
 
-def log_likelihoods_uncached(model: LocalModel, rows: Rows, tails: Rows) -> NDArray[np.float64]:
-    """Score each choice after each prompt in a separate row, for models whose KV caches cannot be shared.
-
-    Args:
-        model: Any local model.
-        rows: Token ids of n prompts.
-        tails: Token ids of c choices.
-
-    Returns:
-        f64[n, c], in nats.
-    """
-    pairs = [(list(row), list(tail)) for row in rows for tail in tails]
-    whole = [row + tail for row, tail in pairs]
-    scores = np.zeros(len(pairs))
-    for places in batches_by_length(whole, model.batch_size):
-        ids, mask = model.padded([whole[place] for place in places], left=False)
-        begin = min(len(pairs[place][0]) for place in places) - 1  # earlier logits are not needed
-        logits = model.forward(ids, mask, keep=ids.shape[1] - begin).logits[:, begin - ids.shape[1] :]
-        for line, place in zip(logits, places, strict=True):
-            row, tail = pairs[place]
-            start = len(row) - 1 - begin
+def log_likelihoods_uncached(
+    network: CausalModule, rows: Sequence[list[int]], tails: Rows, *, size: int
+) -> NDArray[np.float64]:
+    """Score each choice after each prompt in a separate row, for models whose KV caches cannot be shared."""
+    starts = np.repeat([len(row) - 1 for row in rows], len(tails))
+    whole = [[*row, *tail] for row in rows for tail in tails]
+    scores = np.zeros(len(whole))
+    for batch in batches_by_length(whole, range(len(whole)), size):
+        ids, mask = network.padded(batch.rows, left=False)
+        begin = int(starts[batch.indices].min())  # earlier logits are not needed
+        logits = network.forward(ids, mask, keep=ids.shape[1] - begin).logits[:, begin - ids.shape[1] :]
+        for line, index in zip(logits, batch.indices, strict=True):
+            tail, start = tails[index % len(tails)], int(starts[index]) - begin
             found = line[start : start + len(tail)].double().log_softmax(-1)
-            scores[place] = float(found.gather(-1, torch.tensor(tail, device=found.device)[:, None]).sum())
+            chosen = torch.tensor(list(tail), dtype=torch.long, device=found.device)
+            scores[index] = float(found.gather(-1, chosen[:, None]).sum())
     return scores.reshape(len(rows), len(tails))
-
-
-def end_of_turn_id(model: LocalModel) -> int:
-    """Return the token that ends an answer of the model.
-
-    If generation stops at several tokens, it is the end-of-turn token of the chat template. Without a chat template, it
-    is the tokenizer's ``eos_token_id`` if generation stops there, otherwise the first. The probabilities of several
-    tokens are not summed, because scores of different models would then have different meanings.
-
-    Args:
-        model: Any local model.
-
-    Returns:
-        A token id.
-
-    Raises:
-        UnsupportedError: If the model has no token at which generation stops.
-    """
-    said = model.module.generation_config.eos_token_id
-    ends = said if isinstance(said, list) else [said] if said is not None else []
-    if not ends:
-        raise UnsupportedError(
-            f"{model.name} has no end-of-turn token (`eos_token_id` of its generation config is not set); "
-            "score without `end_of_turn`"
-        )
-    if len(ends) > 1 and model.tokenizer.chat_template:
-        turns = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
-        with model.encoding, suppress(ValueError, TemplateError):  # a template may reject the conversation
-            rest = model.tokenizer.apply_chat_template(turns, tokenize=False).rpartition("Answer")[2]
-            written = model.tokenizer(rest, add_special_tokens=False, split_special_tokens=False)["input_ids"]
-            ends = [token for token in written if token in ends][:1] or ends
-    eos = model.tokenizer.eos_token_id
-    return int(eos if eos in ends else ends[0])

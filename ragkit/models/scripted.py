@@ -45,11 +45,6 @@ class ScriptedModel(ModelBase):
 
     @property
     @override
-    def name(self) -> str:
-        return self._name
-
-    @property
-    @override
     def fingerprint(self) -> str:
         script = getattr(self.answers, "__qualname__", None) if callable(self.answers) else self.answers
         return f"scripted:{hashlib.sha256(repr(script).encode()).hexdigest()[:16]}"

@@ -8,12 +8,8 @@ from pathlib import Path
 
 from ragkit.errors import InvalidInputError, MissingModelError
 from ragkit.finetuning.manifest import files_hash
-from ragkit.gemma3 import GEMMA3_270M
-from ragkit.packaged import PackagedModel
-from ragkit.smollm2 import SMOLLM2
+from ragkit.packaged import PACKAGED, PackagedModel
 from ragkit.tiny import WEIGHTS
-
-PACKAGED = {model.spec: model for model in (SMOLLM2, GEMMA3_270M)}
 
 
 @dataclass(frozen=True)
@@ -42,24 +38,12 @@ class Weights:
 
 
 def is_named(spec: str) -> bool:
-    """Return whether a spec is ``tiny``, ``smollm2``, ``gemma3-270m`` or ``gguf:<file>``.
-
-    Returns:
-        False for a hub id, a folder or the spec of an API model.
-    """
+    """Return whether a spec is ``tiny``, ``smollm2``, ``gemma3-270m`` or ``gguf:<file>``, not a hub id or a folder."""
     return spec == "tiny" or spec in PACKAGED or (spec.startswith("gguf:") and spec != "gguf:")
 
 
 def source_of(spec: str) -> str:
-    """Convert a spec to a source, in the format of `weights_of` and of manifests.
-
-    Args:
-        spec: The spec of a local model.
-
-    Returns:
-        A spec for which `is_named` is true, or the part after ``hf:``. A folder that has the name of such a spec is
-        prefixed with ``./``.
-    """
+    """Convert a spec to a source: the part after ``hf:``, after ``./`` for a folder with the name of a spec."""
     source = spec.removeprefix("hf:")
     return f"./{source}" if source != spec and is_named(source) else source
 
@@ -94,14 +78,7 @@ def weights_of(source: str) -> Weights:
 
 
 def fingerprint_of(source: str) -> str:
-    """Return the fingerprint of a base model's weights, or of a folder with an adapter.
-
-    Args:
-        source: A spec for which `is_named` is true, a folder or a hub id.
-
-    Returns:
-        A short hash, or a hub id with its revision.
-    """
+    """Return the fingerprint of a source: a short hash, or a hub id with its revision."""
     return weights_of(source).fingerprint
 
 

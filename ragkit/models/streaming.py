@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from transformers import LogitsProcessor, StoppingCriteria
 from typing_extensions import override
 
 from ragkit.models.prompts import cut_at_stop
+from ragkit.records import Completion
 
 _LEAST_TEMPERATURE = 1e-6  # a GPU multiplies by the inverse, which must be finite in float32
 
@@ -81,17 +84,7 @@ class Distribution(LogitsProcessor):  # type: ignore[misc]
         return scores
 
     def of(self, row: int, token: int, top: int, tokenizer: Any) -> TokenLogprob:
-        """Return the log-probability of a generated token.
-
-        Args:
-            row: Row of the batch.
-            token: The token.
-            top: Number of most probable tokens to report with it.
-            tokenizer: Tokenizer that decodes the tokens.
-
-        Returns:
-            The token with its log-probability.
-        """
+        """Return the log-probabilities of a generated token and of the ``top`` most probable ones at its position."""
         line = self.logprobs[row]
         values, tokens = line.topk(min(top, len(line)))
         likely = [
@@ -113,27 +106,15 @@ class Watch(StoppingCriteria):  # type: ignore[misc]
         stop: tuple[str, ...],
         ends: set[int],
         start: int,
-        rows: int,
-        listeners: Sequence[Listener] | None,
+        listeners: Sequence[Listener],
         distribution: Distribution | None,
     ) -> None:
-        """Prepare for a batch.
-
-        Args:
-            tokenizer: Tokenizer of the model.
-            stop: Stop sequences.
-            ends: Ids of the tokens that end an answer.
-            start: Position at which the answers begin.
-            rows: Number of rows in the batch.
-            listeners: One listener per row, or None.
-            distribution: Source of log-probabilities, if any listener needs them.
-        """
+        """Prepare for a batch in which answers begin at ``start``, and one of the tokens ``ends`` ends an answer."""
         self.tokenizer, self.stop, self.start, self.distribution = tokenizer, stop, start, distribution
-        self.lengths = [0] * rows
+        self.lengths = [0] * len(listeners)
         # A token is at least one byte, so a stop sequence of n bytes that has just ended spans at most n tokens.
         self.reach = max((len(text.encode()) for text in stop), default=0) + 1
-        self.listeners = list(listeners or ())
-        self.told = [_Told(listener, tokenizer, stop, ends) for listener in self.listeners]
+        self.told = [_Told(listener, tokenizer, stop, ends) for listener in listeners]
 
     @override
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
@@ -145,8 +126,8 @@ class Watch(StoppingCriteria):  # type: ignore[misc]
                     self.lengths[row] = written
         if any(told.hears for told in self.told):
             self._tell(input_ids[:, -1].tolist(), written)
-        for row, listener in enumerate(self.listeners):
-            if not self.lengths[row] and listener.is_gone():
+        for row, told in enumerate(self.told):
+            if not self.lengths[row] and told.listener.is_gone():
                 self.lengths[row] = written
         return torch.tensor([length > 0 for length in self.lengths], device=input_ids.device)
 
@@ -161,7 +142,7 @@ class Watch(StoppingCriteria):  # type: ignore[misc]
 
     def finish(self, texts: Sequence[str]) -> None:
         """Pass the rest of each answer to its listener."""
-        for told, text in zip(self.told, texts, strict=False):
+        for told, text in zip(self.told, texts, strict=True):
             told.finish(text)
 
 
@@ -219,3 +200,28 @@ class _Told:
         if self.listener.hear is not None:
             self.listener.hear(certain[self.sent :], ready)
         self.sent = len(certain)
+
+
+def pieces_of(work: Callable[[Listener], Completion]) -> Generator[str, None, Completion]:
+    """Run work in a thread, yield the pieces that its listener receives, and return the completion."""
+    heard: SimpleQueue[str | Completion | Exception] = SimpleQueue()
+    abandoned = Event()
+    listener = Listener(hear=lambda piece, _: heard.put(piece), is_gone=abandoned.is_set)
+
+    def run() -> None:
+        try:
+            heard.put(work(listener))
+        except Exception as error:  # noqa: BLE001 - re-raised in the caller's thread
+            heard.put(error)
+
+    thread = Thread(target=run, name="ragkit-stream", daemon=True)
+    thread.start()
+    try:
+        while isinstance(told := heard.get(), str):
+            yield told
+    finally:
+        abandoned.set()
+        thread.join()
+    if isinstance(told, Exception):
+        raise told
+    return told

@@ -31,14 +31,7 @@ class Trie:
 
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]]) -> Trie:
-        """Build the trie of some sequences; equal sequences share all their nodes.
-
-        Args:
-            sequences: Token ids of each sequence.
-
-        Returns:
-            The trie.
-        """
+        """Build the trie of token sequences; equal sequences share all their nodes."""
         tokens: list[int] = []
         parents: list[int] = []
         ends: list[int] = []
@@ -71,27 +64,12 @@ class Trie:
         return np.flatnonzero(self.ends > np.arange(len(self.ends)) + 1)
 
     def on_path(self, nodes: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which nodes lie on the paths from the root to other nodes.
-
-        Args:
-            nodes: m nodes.
-            others: k nodes.
-
-        Returns:
-            bool[m, k]: whether each of ``others`` is the node itself or one of its ancestors.
-        """
+        """Return which of k nodes are one of m nodes or one of its ancestors: bool[m, k]."""
         found: NDArray[np.bool_] = (others <= nodes[:, None]) & (nodes[:, None] < self.ends[others])
         return found
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum values along the path of each sequence.
-
-        Args:
-            values: f64[n, nodes].
-
-        Returns:
-            f64[n, sequences]; 0 for an empty sequence.
-        """
+        """Sum values f64[n, nodes] along the path of each sequence: f64[n, sequences], 0 for an empty sequence."""
         totals = np.append(values, np.zeros((len(values), 1)), axis=1)  # the last column is the root's
         for depth in range(1, int(self.depths.max(initial=0)) + 1):
             level = np.flatnonzero(self.depths == depth)

@@ -89,18 +89,7 @@ class CallDomain:
         most_cues: int = 2,
         words: Sequence[str] = WORDS,
     ) -> CallDomain:
-        """Sample a domain.
-
-        Args:
-            rng: The random number generator.
-            commands: Number of commands.
-            cues: Number of cues.
-            most_cues: Maximum number of cues in a request.
-            words: The words to sample from; each is used at most once.
-
-        Returns:
-            A domain with random words and a random mapping.
-        """
+        """Sample a domain of random words, each of which is used at most once, and a random mapping."""
         drawn = iter(rng.sample(words, 2 * commands + 8 * cues + 8))
         take = [next(drawn) for _ in range(commands)]
         symbols = [next(drawn) for _ in range(commands)]
@@ -108,11 +97,7 @@ class CallDomain:
         return cls(commands=dict(zip(take, symbols, strict=True)), cues=keyed, objects=list(drawn), most_cues=most_cues)
 
     def call(self, rng: Random) -> Call:
-        """Sample a request and its call.
-
-        Returns:
-            A request of the domain, with random fillers (``please``, ``the`` …), and its call.
-        """
+        """Sample a request of the domain, with random fillers (``please``, ``the`` …), and its call."""
         command, thing = rng.choice(list(self.commands)), rng.choice(self.objects)
         used = rng.sample(list(self.cues), rng.randint(0, min(self.most_cues, len(self.cues))))
         request = [*_filler(rng, 0.3, "please", "now", "just", "then", "kindly"), command, *_article(rng), thing]

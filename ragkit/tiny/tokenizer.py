@@ -19,11 +19,7 @@ PATTERN = r"Input:|Output:|Label:|\n\n| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"
 
 
 def lines_of_words() -> list[list[str]]:
-    """Read the vocabulary.
-
-    Returns:
-        One list of words for each line of ``words.txt``; repeated words are kept only at their first occurrence.
-    """
+    """Read the vocabulary: the words of each line of ``words.txt`` without those of earlier lines."""
     text = Path(__file__).with_name("words.txt").read_text(encoding="utf-8")
     seen: set[str] = set()
     lines = []
@@ -35,14 +31,7 @@ def lines_of_words() -> list[list[str]]:
 
 
 def build_tokenizer(window: int) -> PreTrainedTokenizerFast:
-    """Build the tokenizer from the vocabulary.
-
-    Args:
-        window: The size of the context window, in tokens.
-
-    Returns:
-        A tokenizer that ``transformers`` can save and load without custom code.
-    """
+    """Build the tokenizer from the vocabulary; ``transformers`` can save and load it without custom code."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

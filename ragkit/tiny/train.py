@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -87,11 +87,7 @@ class Encoder:
 
 
 def repeat(encode: Encoder, rng: Random, _: Stage) -> Sequence:
-    """Create a random sequence that occurs twice; the loss covers the second occurrence.
-
-    Returns:
-        The sequence.
-    """
+    """Create a random sequence that occurs twice; the loss covers the second occurrence."""
     sequence = Sequence(encode)
     words = rng.sample(WORDS, rng.randint(4, 16))
     for kind in (FREE, MAPPED):
@@ -102,21 +98,15 @@ def repeat(encode: Encoder, rng: Random, _: Stage) -> Sequence:
 
 
 def lookup(encode: Encoder, rng: Random, _stage: Stage) -> Sequence:
-    """Create examples of keys and values; the loss covers a value from its second occurrence.
-
-    Returns:
-        The sequence.
-    """
+    """Create examples of keys and values; the loss covers a value from its second occurrence."""
     sequence = Sequence(encode)
     pairs = rng.randint(2, 6)
     words = rng.sample(WORDS, 2 * pairs)
     seen: set[int] = set()
     for _ in range(3 * pairs):
         row = rng.randrange(pairs)
-        sequence.add("Input:")
-        sequence.add(f" {words[row]}")
-        sequence.add("\n")
-        sequence.add("Output:")
+        for piece in ("Input:", f" {words[row]}", "\n", "Output:"):
+            sequence.add(piece)
         sequence.add(f" {words[pairs + row]}", MAPPED if row in seen else FREE)
         sequence.add("\n\n", GIVEN)
         seen.add(row)
@@ -124,23 +114,13 @@ def lookup(encode: Encoder, rng: Random, _stage: Stage) -> Sequence:
 
 
 def calls(encode: Encoder, rng: Random, stage: Stage) -> Sequence:
-    """Create examples of one domain of the size of the stage.
-
-    Returns:
-        The sequence.
-    """
+    """Create examples of one domain of the size of the stage."""
     domain = CallDomain.draw(rng, commands=stage.commands, cues=stage.cues, most_cues=stage.most_cues)
     return _episode(encode, [domain.call(rng) for _ in range(stage.examples)])
 
 
 def varied(encode: Encoder, rng: Random, stage: Stage) -> Sequence:
-    """Create examples as in practice: any size of domain and number of examples, unknown words, instructions.
-
-    The examples are random, or similar to the last one, as if a selector had selected them.
-
-    Returns:
-        The sequence.
-    """
+    """Create examples as in practice: any size of domain and number, unknown words, instructions, similar examples."""
     words = _with_unknown_words(rng) if rng.random() < 0.15 else WORDS
     domain = CallDomain.draw(
         rng,
@@ -172,11 +152,8 @@ def _episode(encode: Encoder, shown: list[Call], *, instruction: tuple[str, ...]
         sequence.add("\n\n")
     seen: set[str] = set()
     for call in shown:
-        sequence.add("Input:")
-        for word in call.request:
-            sequence.add(f" {word}")
-        sequence.add("\n")
-        sequence.add("Output:")
+        for piece in ("Input:", *(f" {word}" for word in call.request), "\n", "Output:"):
+            sequence.add(piece)
         sequence.add(f" {call.call[0]}", MAPPED if call.command in seen else FREE)
         for place, piece in enumerate(call.call[1:], 1):
             cue = call.call[place - 1] if call.call[place - 2] == "," else None
@@ -191,11 +168,7 @@ MAKERS = {"repeat": repeat, "lookup": lookup, "calls": calls, "varied": varied}
 
 
 def make_batch(encode: Encoder, rng: Random, stage: Stage, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Create a batch of sequences of one stage, with about ``tokens`` token ids in total.
-
-    Returns:
-        The ids and their kinds, both int64[b, t], padded on the right.
-    """
+    """Create sequences of a stage with about ``tokens`` tokens: ids and kinds, int64[b, t], padded on the right."""
     made: list[Sequence] = []
     while sum(len(sequence.ids) for sequence in made) < tokens:
         sequence = MAKERS[stage.kind](encode, rng, stage)
@@ -210,11 +183,7 @@ def make_batch(encode: Encoder, rng: Random, stage: Stage, tokens: int) -> tuple
 
 
 def build_model(vocabulary: int, *, width: int, layers: int) -> Lfm2ForCausalLM:
-    """Build a decoder that alternates short convolutions and attention layers, with random weights.
-
-    Returns:
-        The model.
-    """
+    """Build a decoder that alternates short convolutions and attention layers, with random weights."""
     return Lfm2ForCausalLM(
         Lfm2Config(
             vocab_size=vocabulary,
@@ -283,36 +252,40 @@ def train(
         if last and step - passed_at >= final_steps:
             break
         current = stages[stage] if stage == 0 or rng.random() < 0.8 else stages[rng.randrange(stage)]
-        ids, kinds = make_batch(encode, rng, current, tokens)
+        batch = make_batch(encode, rng, current, tokens)
         rate = learning_rate * min(1.0, (step + 1) / 100)
         if last:
             rate *= 1 - 0.95 * (step - passed_at) / final_steps
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        counted = kinds[:, 1:] != FREE
-        hidden = model.model(input_ids=ids, attention_mask=(ids != PAD).long()).last_hidden_state
-        logits, expected = model.lm_head(hidden[:, :-1][counted]), ids[:, 1:][counted]
-        loss = torch.nn.functional.cross_entropy(logits, expected)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        loss, mapped = _step(model, optimizer, *batch, rate)
         if current is stages[stage]:
-            mapped = kinds[:, 1:][counted] == MAPPED
-            recent = [*recent[-39:], (logits.argmax(-1) == expected)[mapped].float().mean().item()]
+            recent = [*recent[-39:], mapped]
         accuracy = sum(recent) / max(1, len(recent))
+        seconds = f"{time.time() - started:.0f}s"
         if (step + 1) % log_every == 0:
-            log.append({"step": step + 1, "stage": stage, "loss": loss.item(), "accuracy": accuracy})
-            print(
-                f"{step + 1} {time.time() - started:.0f}s stage {stage} loss {loss.item():.3f} mapped {accuracy:.3f}",
-                flush=True,
-            )
+            log.append({"step": step + 1, "stage": stage, "loss": loss, "accuracy": accuracy})
+            print(f"{step + 1} {seconds} stage {stage} loss {loss:.3f} mapped {accuracy:.3f}", flush=True)
             save(model, tokenizer, out)
         if not last and len(recent) == 40 and accuracy > stages[stage].pass_at:
-            print(f"passed {stages[stage]} at step {step + 1}, {time.time() - started:.0f}s", flush=True)
+            print(f"passed {stages[stage]} at step {step + 1}, {seconds}", flush=True)
             stage, passed_at, recent = stage + 1, step + 1, []
     save(model, tokenizer, out)
     return log
+
+
+def _step(model: Any, optimizer: torch.optim.Optimizer, ids: Any, kinds: Any, rate: float) -> tuple[float, float]:
+    """Train on one batch, and return the loss and the accuracy on the tokens inferred from an earlier example."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    counted = kinds[:, 1:] != FREE
+    hidden = model.model(input_ids=ids, attention_mask=(ids != PAD).long()).last_hidden_state
+    logits, expected = model.lm_head(hidden[:, :-1][counted]), ids[:, 1:][counted]
+    loss = torch.nn.functional.cross_entropy(logits, expected)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    mapped = kinds[:, 1:][counted] == MAPPED
+    return loss.item(), (logits.argmax(-1) == expected)[mapped].float().mean().item()
 
 
 def save(model: Lfm2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -325,19 +298,9 @@ def save(model: Lfm2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--final-steps", type=int, default=4000)
+    for option, default in (("--width", 128), ("--layers", 6), ("--seed", 7), ("--final-steps", 4000)):
+        parser.add_argument(option, type=int, default=default)
     parser.add_argument("--start", type=Path, help="start from this model")
     parser.add_argument("--from-stage", type=int, default=0)
-    given = parser.parse_args()
-    train(
-        given.out,
-        width=given.width,
-        layers=given.layers,
-        seed=given.seed,
-        final_steps=given.final_steps,
-        start=given.start,
-        stages=STAGES[given.from_stage :],
-    )
+    given = vars(parser.parse_args())
+    train(stages=STAGES[given.pop("from_stage") :], **given)

@@ -86,7 +86,7 @@ def test_neighbours_in_a_batch_do_not_change_a_soft_prompt(prompted):
     assert answers(prompted.model, [long, *ASKED])[1:] == single
     # The same through the model itself, where padding stands on the left.
     model, rows = prompted.model, [prompted.model.encode_prompt(prompt) for prompt in (ASKED[0], long)]
-    ids, mask = model.padded(rows, left=True)
+    ids, mask = model.network.padded(rows, left=True)
     with torch.inference_mode():
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         batch = model.module(input_ids=ids, attention_mask=mask, position_ids=positions).logits[0, -1]

@@ -99,7 +99,7 @@ def test_any_token_may_end_an_answer_and_is_not_part_of_it(folder, plain, tmp_pa
     assert answer.usage.completion_tokens == place + 1
     assert "".join(model.stream(prompt, max_tokens=12)) == expected
     heard = []
-    model.answer_rows([ids], Sampling(max_tokens=12), listeners=[Listener(hear=lambda piece, _: heard.append(piece))])
+    model.complete_rows([ids], Sampling(max_tokens=12), listeners=[Listener(hear=lambda piece, _: heard.append(piece))])
     assert "".join(heard) == expected
 
 

@@ -72,7 +72,7 @@ def test_padding_changes_no_distribution(tiny: LocalModel):
     import torch
 
     rows = [tiny.encode_prompt(prompt) for prompt in PROMPTS]
-    ids, mask = tiny.padded(rows, left=True)
+    ids, mask = tiny.network.padded(rows, left=True)
     with torch.inference_mode():
         together = tiny.module(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0))
         for place, row in enumerate(rows):

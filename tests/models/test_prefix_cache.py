@@ -12,7 +12,7 @@ from random_llama import save_random_llama
 from ragkit import Prompt, load_model
 from ragkit.errors import InvalidInputError, ModelError
 from ragkit.models import prefix_cache
-from ragkit.models.prefix_cache import Prefix, Prefixes, shared_length
+from ragkit.models.prefix_cache import NO_PREFIX, Prefix, PrefixCache, shared_length
 from ragkit.testing import LanguageModelContract
 
 DOCUMENT = "lamp fan vent red blue one two three dim fade " * 12
@@ -130,26 +130,27 @@ def test_the_longest_unused_goes_first(llama):
     def prefix(word):
         ids = llama.encode_prompt(word * 40)
         with torch.inference_mode():
-            return Prefix(ids, llama.forward(torch.tensor([ids])).past_key_values)
+            return Prefix(ids, llama.network.forward(torch.tensor([ids])).past_key_values)
 
     a, b, c = map(prefix, (" lamp", " fan", " vent"))
-    kept = Prefixes(most_bytes=2 * a.bytes)
-    kept.put(None, a)
+    kept = PrefixCache(max_bytes=2 * a.bytes)
+    kept.put("base", a)
     kept.put("adapter", a)
-    assert kept.longest("other", a.ids) is None
-    assert kept.longest(None, a.ids) is a
-    kept.put(None, b)  # the one of the adapter goes
-    assert [kept.longest("adapter", a.ids), kept.longest(None, a.ids), kept.longest(None, b.ids)] == [None, a, b]
-    kept.put(None, c)
-    assert [kept.longest(None, a.ids), kept.longest(None, b.ids)] == [None, b]
-    Prefixes(most_bytes=10).put(None, a)  # too large to keep, and no error
+    assert kept.longest("other", a.ids) is NO_PREFIX
+    assert kept.longest("base", a.ids) is a
+    kept.put("base", b)  # the one of the adapter goes
+    found = [kept.longest("adapter", a.ids), kept.longest("base", a.ids), kept.longest("base", b.ids)]
+    assert found == [NO_PREFIX, a, b]
+    kept.put("base", c)
+    assert [kept.longest("base", a.ids), kept.longest("base", b.ids)] == [NO_PREFIX, b]
+    PrefixCache(max_bytes=10).put("base", a)  # too large to keep, and no error
 
 
 def test_shared_length():
     assert shared_length([[1, 2, 3], [1, 2, 3, 4]]) == 2
     assert shared_length([[1, 2, 9, 9], [1, 2, 3, 4], [1, 5, 3, 4]]) == 1
     assert shared_length([[7], [7]]) == 0
-    assert prefix_cache.LEAST > 1
+    assert prefix_cache.MIN_SHARED > 1
 
 
 # Streams.
@@ -180,7 +181,7 @@ def test_an_error_in_a_stream_reaches_the_caller(llama, monkeypatch):
     def fail(*args, **arguments):
         raise ModelError("broken")
 
-    monkeypatch.setattr(llama, "answer_rows", fail)
+    monkeypatch.setattr(llama.generator, "complete", fail)
     with pytest.raises(ModelError, match="broken"):
         list(llama.stream("a"))
 

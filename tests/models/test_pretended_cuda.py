@@ -185,13 +185,13 @@ def test_mixed_adapters_over_a_base_in_bfloat16(llama, adapters, monkeypatch):
     with pretended_cuda(monkeypatch, bfloat16=True):
         models = AdapterSet(llama, {name: adapters[name] for name in ("one", "two")})
         base = models.base
-        ids, mask = base.padded([base.encode_prompt(row) for row in rows], left=True)
+        ids, mask = base.network.padded([base.encode_prompt(row) for row in rows], left=True)
         with torch.no_grad():
             with models._mixed_rows.on(["ragkit0", None, "ragkit1"]):
-                mixed = base.forward(ids, mask).logits[:, -1]
+                mixed = base.network.forward(ids, mask).logits[:, -1]
             for row, model in enumerate([models["one"], base, models["two"]]):
-                with model._adapted():
-                    alone = model.forward(ids[:1], mask[:1]).logits[0, -1]
+                with model.computing():
+                    alone = model.network.forward(ids[:1], mask[:1]).logits[0, -1]
                 assert torch.allclose(mixed[row].float().cpu(), alone.float().cpu(), atol=0.02), row
 
 

@@ -58,7 +58,7 @@ def uncached(model, prompts, choices):
 
     rows, tails = list(map(model.encode_prompt, prompts)), list(map(model.encode_text, choices))
     with torch.inference_mode():
-        return scoring.log_likelihoods_uncached(model, rows, tails)
+        return scoring.log_likelihoods_uncached(model.network, rows, tails, size=16)
 
 
 def passes_of(model):
@@ -101,7 +101,7 @@ def test_scores_are_those_of_each_choice_alone(tmp_path, monkeypatch, kind):
     prompts = [*PROMPTS, "Input: red\nOutput:", "", PROMPTS[0].text + " and more words, so that others are padded"]
     expected = expected_of(model, prompts, CHOICES)
     assert np.std(expected, axis=0)[:-3].min() > 0.1  # they do depend on the prompt
-    assert scoring.takes_tree_masks(model)
+    assert model.network.takes_tree_masks
     np.testing.assert_allclose(model.score(prompts, CHOICES), expected, atol=1e-4)
     np.testing.assert_allclose(model.score(prompts[:1], CHOICES), expected[:1], atol=1e-4)
     np.testing.assert_allclose(uncached(model, prompts, CHOICES), expected, atol=1e-4)
@@ -182,14 +182,14 @@ def test_which_token_ends_a_turn(llama, monkeypatch):
     first, second, eos = [*tokenizer.encode(" red lamp", add_special_tokens=False)[:2], tokenizer.eos_token_id]
     for ends, expected in ((eos, eos), ([first], first), ([first, eos], eos), ([first, second], first)):
         monkeypatch.setattr(module.generation_config, "eos_token_id", ends)
-        assert scoring.end_of_turn_id(llama) == expected
+        assert llama.end_of_turn_id() == expected
     # A chat model stops at several tokens, of which its template writes one after an answer.
     turn = "{% for message in messages %}{{ message.content }}{{ ' lamp' if message.role == 'assistant' }}{% endfor %}"
     monkeypatch.setattr(tokenizer, "chat_template", turn)
     monkeypatch.setattr(module.generation_config, "eos_token_id", [first, eos, second])
-    assert scoring.end_of_turn_id(llama) == second
+    assert llama.end_of_turn_id() == second
     monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('no assistants') }}")
-    assert scoring.end_of_turn_id(llama) == eos
+    assert llama.end_of_turn_id() == eos
     monkeypatch.setattr(tokenizer, "chat_template", None)
     monkeypatch.setattr(module.generation_config, "eos_token_id", None)
     with pytest.raises(UnsupportedError, match="score without `end_of_turn`"):

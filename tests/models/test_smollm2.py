@@ -13,7 +13,8 @@ from random_gguf import random_llama, save_gguf
 from ragkit.errors import IntegrityError, MissingModelError
 from ragkit.models import load_model
 from ragkit.models.local import LocalModel
-from ragkit.models.sources import PACKAGED, weights_of
+from ragkit.models.sources import weights_of
+from ragkit.packaged import PACKAGED
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ragkit.extras import is_installed
-from ragkit.models.sources import PACKAGED
+from ragkit.packaged import PACKAGED
 from ragkit.registry import Component, components
 from ragkit_pipelines.cli.common import Json, console, print_json
 from ragkit_pipelines.model_folders import find_models

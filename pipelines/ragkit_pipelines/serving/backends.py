@@ -41,7 +41,7 @@ class LocalBackend(Backend):
     @override
     def job(self, call: Call, *, streams: bool) -> Job:
         model = self._locals[call.body.model]
-        row = model.encode_prompt(call.prompt)
+        row = model.encode_prompt(call.prompt, max_tokens=model.capabilities.window)
         model.check_window(len(row), call.max_tokens or 1)
         room = (model.capabilities.window or 10**9) - len(row)
         sampling = call.sampling(max_tokens=min(self._max_tokens, room))

@@ -12,7 +12,7 @@ from ragkit.models.middleware import LayeredModel
 from ragkit.records import Usage
 
 if TYPE_CHECKING:
-    from ragkit.models.pricing import Price
+    from ragkit.models.prices import Price
     from ragkit.protocols import LanguageModel
     from ragkit_pipelines.compare.results import Row
 

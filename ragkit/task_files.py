@@ -61,20 +61,7 @@ def is_table(path: Path) -> bool:
 def read_task_rows(
     rows: NumberedRows, path: Path, source: str | Sequence[str] = "input", output: str = "output"
 ) -> list[TaskRow]:
-    """Validate the rows of a task.
-
-    Args:
-        rows: The rows with their numbers.
-        path: Their file, or their name in error messages.
-        source: The field or fields of the input.
-        output: The field of the output.
-
-    Returns:
-        The rows, in order.
-
-    Raises:
-        DataFileError: If there are no rows, or one of them is invalid.
-    """
+    """Validate numbered rows with these fields of input and output; ``path`` is their file or their name in errors."""
     read: list[TaskRow] = []
     for number, row in rows:
         read.append(_task_row(row, path, number, source, output))
@@ -87,19 +74,7 @@ def read_task_rows(
 
 
 def dataset_rows(dataset: Any, path: Path, output: str) -> Iterator[tuple[int, dict[str, object]]]:
-    """Read the rows of a dataset of the Hugging Face library ``datasets``.
-
-    Args:
-        dataset: A folder written by ``save_to_disk``, a ``Dataset`` or a ``DatasetDict``.
-        path: The folder, or the name of the dataset in error messages.
-        output: The column of the output; values of a ``ClassLabel`` are replaced by their names.
-
-    Yields:
-        The rows with their numbers, and with ``split`` if the dataset has splits.
-
-    Raises:
-        DataFileError: If the dataset cannot be read.
-    """
+    """Read a dataset on disk or in memory, with ``split`` if it has splits; labels of ``output`` become their names."""
     require("datasets")
     import datasets
 
@@ -125,18 +100,7 @@ def dataset_rows(dataset: Any, path: Path, output: str) -> Iterator[tuple[int, d
 
 
 def mapping_rows(rows: Iterable[Mapping[str, object]], path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Number rows that are mappings.
-
-    Args:
-        rows: The mappings.
-        path: Name of the rows in error messages.
-
-    Yields:
-        The rows with their numbers.
-
-    Raises:
-        DataFileError: If a row is not a mapping.
-    """
+    """Number rows that are mappings; ``path`` is their name in errors."""
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping):
             raise DataFileError(path, number, f"is a {type(row).__name__}; {_ROW}")
@@ -144,18 +108,7 @@ def mapping_rows(rows: Iterable[Mapping[str, object]], path: Path) -> Iterator[t
 
 
 def json_rows(path: Path, expected: str = _OBJECTS) -> list[tuple[int, dict[str, object]]]:
-    """Read the objects of a JSON Lines file with their lines, or of a JSON list.
-
-    Args:
-        path: The file, UTF-8.
-        expected: What errors state as expected.
-
-    Returns:
-        The objects with their lines or numbers, at least one.
-
-    Raises:
-        DataFileError: If the file or one of its lines cannot be read.
-    """
+    """Read the objects of a JSON Lines file with their lines, or of a JSON list; errors state what was ``expected``."""
     lines = _lines(path, expected)
     if lines[0][1].lstrip().startswith("["):
         whole = _json_value(path, 1, "\n".join(line for _, line in lines), expected)
@@ -173,17 +126,7 @@ def json_rows(path: Path, expected: str = _OBJECTS) -> list[tuple[int, dict[str,
 
 
 def csv_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
-    """Read the rows of a CSV file with a header; an empty id or split is ignored.
-
-    Args:
-        path: The file, UTF-8.
-
-    Returns:
-        The rows with their lines, at least one.
-
-    Raises:
-        DataFileError: If the file or one of its rows cannot be read.
-    """
+    """Read the rows of a CSV file with a header, with their lines; an empty id or split is ignored."""
     rows: list[tuple[int, dict[str, object]]] = []
     columns: Sequence[str] = ()
     try:
@@ -203,21 +146,7 @@ def csv_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
 
 
 def divided(rows: Sequence[TaskRow], name: str, test_share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Split rows into pool and test rows by their ``split``, or at random if they have none.
-
-    Args:
-        rows: All rows; those of a ``dev`` or ``validation`` split are skipped.
-        name: Name of the rows in error messages.
-        test_share: Share of the rows that become test rows if no row has a split.
-        seed: Seed of the random split.
-
-    Returns:
-        The pool and the test rows.
-
-    Raises:
-        DataFileError: If the pool is empty.
-        InvalidInputError: If ``test_share`` is not at least 0 and below 1.
-    """
+    """Split rows into pool and test rows by their ``split`` (others are skipped), or at random if they have none."""
     if not 0 <= test_share < 1:
         raise InvalidInputError(f"`test_share` must be at least 0 and below 1, got {test_share}")
     if any(row.split for row in rows):

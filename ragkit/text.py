@@ -81,11 +81,7 @@ def words(text: str) -> list[str]:
 
 
 def spaced(text: str) -> str:
-    """Put spaces around each character of scripts that are written without spaces, with its combining marks.
-
-    Returns:
-        The text, in which spaces separate the units that metrics count as words.
-    """
+    """Put spaces around each character of scripts that are written without spaces, with its combining marks."""
     return text if text.isascii() else _patterns().single.sub(r" \g<0> ", text)
 
 
@@ -95,11 +91,7 @@ def han_characters(text: str) -> list[str]:
 
 
 def folded(text: str) -> str:
-    """Reduce a text to its words: texts that differ only in case, punctuation or spacing become equal.
-
-    Returns:
-        The normalised words joined by single spaces; a text without words is returned unchanged.
-    """
+    """Return the normalised words of a text joined by spaces; a text without words is returned unchanged."""
     found = _ASCII_WORD.findall(text.lower()) if text.isascii() else _patterns().word.findall(normalised(text))
     return " ".join(found) or text
 
@@ -135,9 +127,6 @@ def _patterns() -> _Patterns:
 def read_json(text: str | bytes) -> object:
     """Parse JSON from a user, a model or a file.
 
-    Args:
-        text: Any text.
-
     Returns:
         The value.
 
@@ -152,20 +141,13 @@ def read_json(text: str | bytes) -> object:
 
 
 def refuse_bare_string(name: str, texts: Sequence[object]) -> None:
-    """Reject a single string for an argument that takes several, because it would be read letter by letter.
-
-    Raises:
-        InvalidInputError: If ``texts`` is a string.
-    """
+    """Reject a single string for an argument that takes several, because it would be read letter by letter."""
     if isinstance(texts, str):
         raise InvalidInputError(f"`{name}` must be a sequence of texts, got one string; put it in a list")
 
 
 def require_valid_unicode(text: object) -> str:
     """Return a text unchanged after checking that it is valid Unicode, which tokenizers require.
-
-    Args:
-        text: Any value.
 
     Returns:
         The text.
@@ -185,16 +167,7 @@ def require_valid_unicode(text: object) -> str:
 
 
 def marked(name: str, text: str) -> str:
-    """Enclose a text in tags that do not occur in it.
-
-    Args:
-        name: Name of the tags.
-        text: Any text.
-
-    Returns:
-        The text between an opening and a closing tag on lines of their own; the name gets a number if the text
-        contains the tag.
-    """
+    """Enclose a text in tags on lines of their own; the name of the tags gets a number if the text contains them."""
     number, mark = 1, name
     while f"<{mark}>" in text or f"</{mark}>" in text:
         number += 1

@@ -57,28 +57,14 @@ class AnswerReader(ABC):
     @property
     @abstractmethod
     def spec(self) -> str:
-        """The spec that loads this reader."""
+        """The spec that loads this reader; a class attribute for a reader without an argument."""
 
     @abstractmethod
     def extract(self, text: str) -> ReadAnswer:
-        """Extract the answer from a completion without reasoning.
-
-        Args:
-            text: A completion without reasoning, not blank.
-
-        Returns:
-            The answer, or `unreadable` with the reason.
-        """
+        """Return the answer in a completion without reasoning, which is not blank, or `unreadable` with the reason."""
 
     def read(self, text: str) -> ReadAnswer:
-        """Remove the reasoning of a completion and extract the answer from the rest.
-
-        Args:
-            text: A completion.
-
-        Returns:
-            The answer, and whether the completion has one of the expected form.
-        """
+        """Remove the reasoning of a completion, and extract the answer from the rest."""
         outside = without_reasoning(text)
         kept = outside.text.strip()
         if outside.truncated:
@@ -91,11 +77,7 @@ class AnswerReader(ABC):
 
     @classmethod
     def from_spec(cls, argument: str, expected: Expected) -> Self:  # noqa: ARG003 - for subclasses
-        """Create the reader that a spec describes.
-
-        Args:
-            argument: The part of the spec after the first colon.
-            expected: The labels and options of the task.
+        """Create a reader from the part of a spec after the first colon, and the labels and options of a task.
 
         Returns:
             The reader.
@@ -104,7 +86,7 @@ class AnswerReader(ABC):
             InvalidInputError: If the argument or the task does not fit the reader.
         """
         if argument:
-            raise InvalidInputError(f"the answer reader {cls().spec!r} takes no argument, got {argument!r}")
+            raise InvalidInputError(f"the answer reader {cls.spec!r} takes no argument, got {argument!r}")
         return cls()
 
 

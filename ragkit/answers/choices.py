@@ -72,11 +72,7 @@ NO_CHOICE = Choice(None, "none")
 
 
 def check_options(options: Sequence[str]) -> None:
-    """Check that there is a letter for every option.
-
-    Raises:
-        InvalidInputError: If there are no options, or more than 26.
-    """
+    """Check that there is a letter for every option: 1 to 26 options."""
     if not 1 <= len(options) <= MOST_OPTIONS:
         raise InvalidInputError(f"expected 1 to {MOST_OPTIONS} options, got {len(options)}")
 
@@ -116,10 +112,7 @@ class ChoiceReader(AnswerReader):
         if self.options is not None:
             check_options(self.options)
 
-    @property
-    @override
-    def spec(self) -> str:
-        return "choice"
+    spec = "choice"
 
     @override
     def extract(self, text: str) -> ReadAnswer:

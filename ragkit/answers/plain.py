@@ -20,10 +20,7 @@ _FENCE_LINE = re.compile(r"```\w*")
 class FirstLine(AnswerReader):
     """Extracts the first line that is not blank; the delimiters of a code block do not count as lines."""
 
-    @property
-    @override
-    def spec(self) -> str:
-        return "first-line"
+    spec = "first-line"
 
     @override
     def extract(self, text: str) -> ReadAnswer:
@@ -36,10 +33,7 @@ class FirstLine(AnswerReader):
 class Whole(AnswerReader):
     """Extracts the whole completion, stripped."""
 
-    @property
-    @override
-    def spec(self) -> str:
-        return "whole"
+    spec = "whole"
 
     @override
     def extract(self, text: str) -> ReadAnswer:

@@ -66,14 +66,7 @@ class WordAnalyzer:
 
 
 def load_analyzer(analyzer: str | Analyzer | None) -> Analyzer:
-    """Return the analyzer of a language; a function is returned unchanged.
-
-    Args:
-        analyzer: The language of a stemmer, None for whole words, or a function from a text to its terms.
-
-    Returns:
-        The analyzer.
-    """
+    """Return the analyzer of a language, or of whole words for None; a function is returned unchanged."""
     return analyzer if callable(analyzer) else WordAnalyzer(analyzer)
 
 

@@ -23,22 +23,18 @@ def exact_match(answer: str, expected: str) -> float:
 
     Composed and decomposed letters are equal.
 
+    Returns:
+        The score.
+
     Examples:
         >>> exact_match(" fade lamp,  zone: hall\n", "fade lamp, zone: hall")
         1.0
-
-    Returns:
-        1.0 or 0.0.
     """
     return float(normalize("NFC", answer).split() == normalize("NFC", expected).split())
 
 
 def label_match(answer: str, expected: str) -> float:
-    """Return 1.0 if the first line of the answer is the expected label, ignoring case and punctuation; otherwise 0.0.
-
-    Returns:
-        1.0 or 0.0.
-    """
+    """Return 1.0 if the first line of the answer is the expected label, ignoring case and punctuation, or 0.0."""
     return float(folded(_FIRST_LINE.read(answer).text) == folded(expected))
 
 
@@ -62,11 +58,7 @@ def number_match(answer: str, expected: str) -> float:
 
 
 def last_number(text: str) -> Decimal | None:
-    """Return the number that a text gives as its answer: a number that a phrase announces, otherwise the last one.
-
-    Returns:
-        The number; None if there is none.
-    """
+    """Return the number that a text announces as its answer, otherwise its last number; None if there is none."""
     answer = _NUMBERS.read(text)
     return Decimal(answer.text) if answer.readable else None
 
@@ -82,11 +74,7 @@ class ChoiceMatch:
     name: str = "choice"
 
     def score_rows(self, answers: Sequence[str], rows: Sequence[Example]) -> list[float]:
-        """Score each answer.
-
-        Args:
-            answers: One answer for each row.
-            rows: Rows with options.
+        """Score one answer for each row.
 
         Returns:
             1.0 or 0.0 for each answer.

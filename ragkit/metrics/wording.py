@@ -34,49 +34,29 @@ def token_f1(answer: str, expected: str) -> float:
 
 
 def multiset_f1(found: Counter[Any], wanted: Counter[Any]) -> float:
-    """Return the harmonic mean of precision and recall of two multisets.
-
-    Returns:
-        A score from 0 to 1; 1 if both multisets are empty.
-    """
+    """Return the harmonic mean of precision and recall of two multisets, from 0 to 1; 1 if both are empty."""
     total = found.total() + wanted.total()
     return 2 * (found & wanted).total() / total if total else 1.0
 
 
 def chrf(answer: str, expected: str) -> float:
-    """Return the chrF score of one answer (Popović, WMT 2015): F2 of character n-grams up to six, by sacrebleu.
-
-    Returns:
-        A score from 0 to 1.
-    """
+    """Return chrF (Popović, WMT 2015): F2 of character n-grams up to six, by sacrebleu, scaled to 0 to 1."""
     composed = [unicodedata.normalize("NFC", each) for each in (answer, expected)]
     return float(_chrf_scorer().sentence_score(composed[0], composed[1:]).score) / 100
 
 
 def rouge_1(answer: str, expected: str) -> float:
-    """Return ROUGE-1 F1 (Lin, 2004): common words, by rouge-score, without stemming, in all scripts.
-
-    Returns:
-        A score from 0 to 1.
-    """
+    """Return ROUGE-1 F1 (Lin, 2004), from 0 to 1: common words, by rouge-score, unstemmed, in all scripts."""
     return _rouge("rouge1", answer, expected)
 
 
 def rouge_2(answer: str, expected: str) -> float:
-    """Return ROUGE-2 F1 (Lin, 2004): common word pairs, by rouge-score, without stemming, in all scripts.
-
-    Returns:
-        A score from 0 to 1.
-    """
+    """Return ROUGE-2 F1 (Lin, 2004), from 0 to 1: common word pairs, by rouge-score, unstemmed, in all scripts."""
     return _rouge("rouge2", answer, expected)
 
 
 def rouge_l(answer: str, expected: str) -> float:
-    """Return ROUGE-L F1 (Lin, 2004): longest common subsequence of words, by rouge-score, unstemmed, in all scripts.
-
-    Returns:
-        A score from 0 to 1.
-    """
+    """Return ROUGE-L F1 (Lin, 2004), from 0 to 1: longest common subsequence of words, by rouge-score, unstemmed."""
     return _rouge("rougeL", answer, expected)
 
 

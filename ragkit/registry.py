@@ -29,7 +29,7 @@ from pkgutil import resolve_name
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 
-from ragkit.errors import InvalidInputError, RagkitWarning, UnknownSpecError
+from ragkit.errors import InvalidInputError, RagkitError, RagkitWarning, UnknownSpecError, UnsupportedError
 from ragkit.extras import EXTRA_OF, require
 
 __all__ = ["KINDS", "Component", "components", "create", "find", "register", "specs"]
@@ -82,9 +82,17 @@ class Component:
         return f"{named.__module__}:{named.__qualname__}"
 
     def load(self) -> Any:
-        """Import the class, function or object."""
+        """Import the class, function or object; a target that cannot be imported is an `UnsupportedError`."""
         require(*(module for module in self.requires if module in EXTRA_OF))
-        return resolve_name(self.target) if isinstance(self.target, str) else self.target
+        try:
+            return resolve_name(self.target) if isinstance(self.target, str) else self.target
+        except RagkitError:  # such as a missing extra
+            raise
+        except (Exception, SystemExit) as error:
+            raise UnsupportedError(
+                f"the {self.kind} {self.name!r} ({self.origin}) cannot be imported: {type(error).__name__}: {error}; "
+                "fix or remove the package that registers it"
+            ) from error
 
     def parameters(self) -> Mapping[str, Parameter]:
         """Return the parameters of the class or function by name."""
@@ -286,7 +294,7 @@ def _load_plugins() -> None:
             _LOADED.add(point.value)
             try:
                 point.load()
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the others are still needed
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - the other plugins are still needed
                 warnings.warn(
                     f"the plugin {point.name!r} ({point.value}) was skipped because it cannot be imported: "
                     f"{type(error).__name__}: {error}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -165,7 +166,7 @@ def _task_row(row: Mapping[str, object], path: Path, number: int, source: str | 
     wanted = [source] if isinstance(source, str) else list(source)
     missing = [name for name in (*wanted, output) if name not in row]
     if missing:
-        problem = f"has no {missing[0]!r}, only {', '.join(map(str, row))}"
+        problem = f"has no {missing[0]!r}, only {', '.join(map(str, row)):.200}"
         known = "say which fields they are: input=…, output=… (on the command line --input and --output)"
         raise DataFileError(path, number, f"{problem}; {_ROW}, or {known}")
     rest = {name: value for name, value in row.items() if name not in {*wanted, output}}
@@ -178,27 +179,27 @@ def _task_row(row: Mapping[str, object], path: Path, number: int, source: str | 
         return TaskRow.model_validate({**rest, "input": value, "output": row[output]})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        problem = f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}; {_ROW}"
+        problem = f"{'.'.join(map(str, first['loc'])) or 'the line':.200}: {first['msg']}; {_ROW}"
         raise DataFileError(path, number, problem) from error
 
 
 def _csv_header(columns: Sequence[str], path: Path, line: int) -> Sequence[str]:
-    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    twice = next((name for name, times in Counter(columns).items() if name and times > 1), None)
     if twice is not None:
-        raise DataFileError(path, line, f"the header names {twice!r} more than once; give each column its own name")
+        raise DataFileError(path, line, f"the header has {twice!r:.200} twice; give each column its own name")
     return columns
 
 
 def _csv_row(columns: Sequence[str], cells: Sequence[str], path: Path, line: int) -> dict[str, object]:
     if len(cells) != len(columns):
-        raise DataFileError(path, line, f"has other columns than the header: {', '.join(columns)}")
+        raise DataFileError(path, line, f"has {len(cells)} cells; expected {len(columns)}, as in the header")
     row = zip(columns, cells, strict=True)
     return {name: value for name, value in row if value or name not in {"id", "_id", "split"}}
 
 
 def _json_value(path: Path, number: int, text: str, expected: str) -> object:
     try:
-        return read_json(text)
+        return read_json(text, unique_names=True)
     except InvalidInputError as error:
         raise DataFileError(path, number, f"{error}; {expected}") from error
 

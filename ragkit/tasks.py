@@ -93,11 +93,12 @@ class Task:
                 f"the labels {alike[0]!r} and {alike[1]!r} differ only in case or punctuation, which the metric "
                 "'accuracy' does not see; use metric='exact_match'"
             )
+        labels = None if self.labels is None else frozenset(self.labels)
         for kind, rows in (("examples", self.examples), ("test", self.test)):
             for place, row in enumerate(rows):
-                self._check(f"{kind}[{place}]", row)
+                self._check(f"{kind}[{place}]", row, labels)
 
-    def _check(self, where: str, row: Example) -> None:
+    def _check(self, where: str, row: Example, labels: frozenset[str] | None) -> None:
         if not isinstance(row, Example):
             raise InvalidInputError(
                 f"{where} must be an Example, got {type(row).__name__}; for mappings use `Task.from_rows`"
@@ -110,8 +111,8 @@ class Task:
                 f"the output of {where} holds {self.template.separator!r}, at which answers are cut; "
                 "give the task a Template with another separator"
             )
-        if self.labels is not None and row.output not in self.labels:
-            raise InvalidInputError(f"the output of {where} is {row.output!r}, which is not among the task's labels")
+        if labels is not None and row.output not in labels:
+            raise InvalidInputError(f"the output of {where} is {row.output!r:.200}, which is not a label of the task")
 
     @property
     def fingerprint(self) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ragkit.errors import InvalidInputError
 
@@ -31,6 +32,18 @@ _INVISIBLE = re.compile(
     "[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
 )
 _ASCII_WORD = re.compile(r"\w+")
+_MAYBE_MARKS = re.compile(r"[^\w\s\x00-\x7f]{31,}")  # much faster to find than exactly the combining marks
+
+
+def composed(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
+    """Normalise a text in linear time: a joiner interrupts runs of over 30 marks (Unicode's Stream-Safe Format)."""
+    if not text.isascii():
+        text = _MAYBE_MARKS.sub(lambda run: _patterns().mark_run.sub(_interrupted, run[0]), text)
+    return unicodedata.normalize(form, text)
+
+
+def _interrupted(run: re.Match[str]) -> str:
+    return "\u034f".join(re.findall(".{1,30}", run[0]))
 
 
 def normalised(text: str) -> str:
@@ -47,9 +60,9 @@ def normalised(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
-    without_case = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    without_case = _INVISIBLE.sub("", composed(text, "NFKC")).casefold()
     # The Turkish capital I with a dot folds to an i and a combining dot, but users search for the plain i.
-    return unicodedata.normalize("NFKC", without_case.replace("i\u0307", "i"))
+    return composed(without_case.replace("i\u0307", "i"), "NFKC")
 
 
 def words(text: str) -> list[str]:
@@ -102,6 +115,7 @@ class _Patterns(NamedTuple):
     unspaced: re.Pattern[str]
     character: re.Pattern[str]
     single: re.Pattern[str]
+    mark_run: re.Pattern[str]
 
 
 @cache
@@ -121,23 +135,33 @@ def _patterns() -> _Patterns:
         unspaced=re.compile(f"[{UNSPACED}]"),
         character=re.compile(rf".[{marks}]*"),
         single=re.compile(rf"[{UNSPACED}][{marks}]*"),
+        mark_run=re.compile(f"[{marks}]{{31,}}"),
     )
 
 
-def read_json(text: str | bytes) -> object:
-    """Parse JSON from a user, a model or a file.
+def read_json(text: str | bytes, *, unique_names: bool = False) -> object:
+    """Parse JSON from a user, a model or a file. By default, the last of several members with the same name counts.
 
     Returns:
         The value.
 
     Raises:
-        InvalidInputError: If the text is not valid JSON, is nested too deeply, or contains a number that is too long;
-            `json.loads` raises three different errors for these.
+        InvalidInputError: If the text is not valid JSON, is nested too deeply, or contains a number that is too long
+            (`json.loads` raises three different errors for these); or, with ``unique_names``, if an object has two
+            members with the same name.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique if unique_names else None)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{error}; this is not valid JSON") from error
+
+
+def _unique(members: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(members)
+    if len(made) < len(members):
+        names = Counter(name for name, _ in members)
+        raise ValueError(f"an object has {names.most_common(1)[0][0]!r:.200} more than once")
+    return made
 
 
 def refuse_bare_string(name: str, texts: Sequence[object]) -> None:

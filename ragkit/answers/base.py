@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from ragkit.answers.reasoning import without_reasoning
 from ragkit.errors import InvalidInputError
@@ -52,7 +52,12 @@ class AnswerReader(ABC):
 
     A reader implements `extract` and `spec`, overrides `from_spec` if it takes an argument, and is registered with
     ``register("answer reader", name)``.
+
+    Attributes:
+        longest: Maximum length of a completion without its reasoning, in characters; longer ones are not read.
     """
+
+    longest: ClassVar[int] = 100_000
 
     @property
     @abstractmethod
@@ -69,6 +74,8 @@ class AnswerReader(ABC):
         kept = outside.text.strip()
         if outside.truncated:
             found = unreadable("the completion ends inside its reasoning")
+        elif len(kept) > self.longest:
+            found = unreadable(f"the completion is longer than {self.longest:,} characters")
         else:
             found = self.extract(kept) if kept else unreadable("the completion is empty")
         if found.readable and not found.text.strip():

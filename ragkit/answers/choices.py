@@ -38,7 +38,7 @@ _ARTICLE = r"(?:(?i:la|le|el|il|o|die|option|opción|opção|opzione|letter|lett
 _ANNOUNCED = announcing("answer|option|choice|correct one").pattern
 _STATED = re.compile(rf"(?:(?i:{_ANNOUNCED})|\A(?i:it(?:'s|\sis))\s){_ARTICLE}{_OPEN}{_LETTER}")
 _AFTER_COLON = re.compile(
-    rf"^(?!\W*(?i:options|choices))[^\n:]{{1,40}}:[^\S\n]*+{_ARTICLE}{_OPEN}([A-Z])(?:{_LINE_END}|[)\].]\s)",
+    rf"^(?![^\w\n]{{0,40}}+(?i:options|choices))[^\n:]{{1,40}}:[^\S\n]*+{_ARTICLE}{_OPEN}([A-Z])(?:{_LINE_END}|[)\].]\s)",
     re.MULTILINE,
 )
 _MENTIONED = re.compile(

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-# NFKC takes quadratic time on a long run of combining marks, so a text is normalised in pieces.
-_PIECE = re.compile(r"\S{1,256}|\s+")
+from ragkit.text import composed
+
 _DASHES = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
 _APOSTROPHES = "\u2018\u2019\u02bc"
 
@@ -54,8 +54,7 @@ _USUAL_FORMS = CharacterTable(_usual_form)
 
 def plain(text: str) -> str:
     """Normalise characters: NFKC, ASCII dashes and apostrophes, without invisible characters."""
-    pieces = (piece[0] for piece in _PIECE.finditer(text))
-    return "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).translate(_USUAL_FORMS)
+    return composed(text, "NFKC").translate(_USUAL_FORMS)
 
 
 def announcing(words: str) -> re.Pattern[str]:

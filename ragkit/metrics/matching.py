@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from unicodedata import normalize
 
 from ragkit.answers.choices import read_option
 from ragkit.answers.numbers import NumberReader
 from ragkit.answers.plain import FirstLine
 from ragkit.errors import InvalidInputError
 from ragkit.records import Example
-from ragkit.text import folded
+from ragkit.text import composed, folded
 
 _NUMBERS = NumberReader()
 _FIRST_LINE = FirstLine()
@@ -30,7 +29,7 @@ def exact_match(answer: str, expected: str) -> float:
         >>> exact_match(" fade lamp,  zone: hall\n", "fade lamp, zone: hall")
         1.0
     """
-    return float(normalize("NFC", answer).split() == normalize("NFC", expected).split())
+    return float(composed(answer).split() == composed(expected).split())
 
 
 def label_match(answer: str, expected: str) -> float:

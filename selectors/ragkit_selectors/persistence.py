@@ -69,7 +69,7 @@ class _Part(_Model):
 class _Manifest(_Model):
     format: Literal[1] = 1
     selector: _Part
-    stages: list[_Part]
+    stages: Annotated[list[_Part], Field(max_length=100)]
     key: str
     output: str
     serial: Annotated[int, Field(ge=0, lt=2**63)]
@@ -199,11 +199,11 @@ def load(path: str | Path, root: type, *, embedder: str | Embedder | None = None
             arguments["vectors"] = _array(_read(folder, manifest.vectors))
             arguments["embedder"] = _same_embedder(manifest, embedder)
         selector: BaseSelector = made(pool, **arguments)
-        for part in manifest.stages:
-            selector |= _load_stage(part)
+        for stage in map(_load_stage, manifest.stages):
+            selector |= stage
     except RagkitError:
         raise
-    except (TypeError, ValueError, LookupError, OverflowError, RecursionError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise IntegrityError(f"{folder / MANIFEST} is damaged or newer than this ragkit: {_reason(error)}") from error
     return selector
 

@@ -53,7 +53,7 @@ _SPECS_OF_STAGES: dict[str, Kind] = {"embedder": "embedder", "counter": "model"}
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class _File(_Model):
@@ -293,7 +293,7 @@ def _typed_arguments(
         if name not in known or name in reserved:
             raise ValueError(f"{made.__name__} has no setting {name!r}")
         wrapped: Any = GenericAlias(tuple, (known[name],))  # pydantic takes no configuration for a bare dataclass
-        adapter = TypeAdapter(wrapped, config=ConfigDict(arbitrary_types_allowed=True))
+        adapter = TypeAdapter(wrapped, config=ConfigDict(arbitrary_types_allowed=True, extra="forbid"))
         (arguments[name],) = adapter.validate_json(json.dumps([value]), strict=True)
     return arguments
 

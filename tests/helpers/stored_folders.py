@@ -22,7 +22,7 @@ from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.results import Results
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_selectors import BM25Selector, EmbeddingSelector, Guard, LabelBalanced, BaseSelector
+from ragkit_selectors import BaseSelector, BM25Selector, EmbeddingSelector, Guard, LabelBalanced
 
 VECTORS = np.random.default_rng(0).normal(size=(240, 8)).astype(np.float32)
 IDS = [f"d{n}" for n in range(240)]

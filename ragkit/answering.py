@@ -31,15 +31,7 @@ class Answering:
     def __init__(
         self, model: LanguageModel, template: Template, *, reader: str | AnswerReader = "auto", max_tokens: int = 64
     ) -> None:
-        """Set the form of the template for the model, and load the answer reader.
-
-        Args:
-            model: The model.
-            template: Format of examples and queries.
-            reader: An answer reader or its spec; ``"auto"`` is ``"label"`` if the template has labels, otherwise
-                ``"whole"``.
-            max_tokens: Maximum number of tokens of an answer.
-        """
+        """Set the form of the template for the model, and load the reader; `Task.reader` describes ``"auto"``."""
         self.model, self.template, self.labels = model, template.for_model(model), template.labels
         spec = ("label" if self.labels else "whole") if reader == "auto" else reader
         self.reader = load_reader(spec, labels=self.labels or None)

@@ -39,25 +39,16 @@ class UnixText:
             self.text = "\n".join([first, *lines]).replace("\r", "\n")
 
     def original(self, index: int) -> int:
-        """Return the index of a character in the original.
-
-        Returns:
-            The index; for a line end of two characters, the index of the carriage return.
-        """
+        """Return the index of a character in the original; for a line end of two characters, that of the first."""
         return index + bisect_left(self._longer, index)
 
 
 def last_break(text: str, first: int, last: int) -> int:
     """Find the best index to split a text: after the last paragraph, line, sentence, space or character.
 
-    Args:
-        text: The text.
-        first: The smallest index at which a separator may begin.
-        last: The largest index to split at.
-
     Returns:
-        The index after the last separator of the first of these kinds that occurs; without a separator, the start of
-        the character at ``last``.
+        The index after the last separator, of the first of these kinds, that begins at ``first`` or later and ends at
+        ``last`` or earlier; without a separator, the start of the character at ``last``.
     """
     for pattern in _breaks()[:-1]:
         ends = [found.end() for found in pattern.finditer(text, first, last + 1) if found.end() <= last]
@@ -67,11 +58,7 @@ def last_break(text: str, first: int, last: int) -> int:
 
 
 def character_start(text: str, index: int) -> int:
-    """Find the start of the character at an index.
-
-    Returns:
-        The index itself, or a smaller one if the index is at a combining mark or inside a line end.
-    """
+    """Return an index, or a smaller one if it is at a combining mark or inside a line end."""
     whole = _breaks()[-1]
     while 0 < index < len(text) and not whole.match(text, index - 1):
         index -= 1

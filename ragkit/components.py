@@ -8,25 +8,12 @@ from __future__ import annotations
 from ragkit.registry import register
 
 _TORCH = ("torch", "transformers")
-# The providers of LangChain's init_chat_model, and the package that each of them needs.
-_PROVIDERS = {
-    "anthropic": "langchain_anthropic",
-    "azure_openai": "langchain_openai",
-    "bedrock": "langchain_aws",
-    "cohere": "langchain_cohere",
-    "deepseek": "langchain_deepseek",
-    "google_genai": "langchain_google_genai",
-    "google_vertexai": "langchain_google_vertexai",
-    "groq": "langchain_groq",
-    "huggingface": "langchain_huggingface",
-    "mistralai": "langchain_mistralai",
-    "ollama": "langchain_ollama",
-    "openai": "langchain_openai",
-    "openrouter": "langchain_openrouter",
-    "perplexity": "langchain_perplexity",
-    "together": "langchain_together",
-    "xai": "langchain_xai",
-}
+# The providers of LangChain's init_chat_model. The package of a provider has its name, except for two.
+_PROVIDERS = (
+    "anthropic", "azure_openai", "bedrock", "cohere", "deepseek", "google_genai", "google_vertexai", "groq",
+    "huggingface", "mistralai", "ollama", "openai", "openrouter", "perplexity", "together", "xai",
+)  # fmt: skip
+_OTHER_PACKAGES = {"azure_openai": "langchain_openai", "bedrock": "langchain_aws"}
 
 register("model", "smollm2", "ragkit.models.loading:load_local", requires=_TORCH)
 register("model", "tiny", "ragkit.models.loading:load_local", requires=_TORCH)
@@ -39,7 +26,8 @@ register("model", "onnx:minilm", "ragkit.models.encoder:load_encoder", requires=
 register("model", "onnx:st:<hub id or folder>", "ragkit.models.encoder:load_encoder",
          requires=("onnxruntime", "tokenizers"))  # fmt: skip
 register("model", "replay:<file>", "ragkit.models.replay:ReplayModel")
-for _provider, _package in _PROVIDERS.items():
+for _provider in _PROVIDERS:
+    _package = _OTHER_PACKAGES.get(_provider, f"langchain_{_provider}")
     register("model", f"{_provider}:<model>", "ragkit.models.api:LangChainModel.from_spec",
              requires=("langchain", _package))  # fmt: skip
 

@@ -42,9 +42,7 @@ class _Dialect(NamedTuple):
 def read_rows(file: TextIO, *, tabs: bool = False) -> Iterator[Row]:
     """Read the rows of a table, the header first, in the dialect that fits best.
 
-    Args:
-        file: A seekable file that was opened with ``newline=""``.
-        tabs: Whether the delimiter is a tab; otherwise it is detected.
+    The file is seekable and was opened with ``newline=""``. Without ``tabs``, the delimiter is detected.
 
     Yields:
         The rows. Reading continues after a row that cannot be read.
@@ -70,16 +68,15 @@ def read_rows(file: TextIO, *, tabs: bool = False) -> Iterator[Row]:
 
 
 def _dialect(lines: Sequence[str], delimiters: str, *, whole: bool) -> _Dialect:
-    """Return the dialect in which most rows of a sample have as many cells as the header; the simplest in a tie.
-
-    `csv.Sniffer` counts characters instead, so it mistakes quotes, brackets or spaces inside fields for delimiters.
-    """
+    """Return the dialect in which most rows of a sample have as many cells as the header; the simplest in a tie."""
+    # `csv.Sniffer` counts characters, so it mistakes quotes, brackets or spaces inside fields for delimiters.
     sample = "".join(lines)
     escapes = (None, "\\") if '\\"' in sample else (None,)
     spaces = (False, True) if ' "' in sample else (False,)
     dialects = [_Dialect(each, escape, space) for space, escape, each in product(spaces, escapes, delimiters)]
     if '"' in sample:
-        dialects += [each for each in map(_without_quotes, delimiters) if _quotes_are_text(lines, each)]
+        unquoted = (_Dialect(each, quoting=False) for each in delimiters)
+        dialects += [dialect for dialect in unquoted if _quotes_are_text(lines, dialect)]
     best = max(dialects, key=lambda dialect: _fit(lines, dialect, whole=whole))
     return best._replace(skipinitialspace=best.skipinitialspace or _has_spaced_header(lines, best))
 
@@ -109,19 +106,8 @@ def _fit(lines: Sequence[str], dialect: _Dialect, *, whole: bool) -> float:
     return sizes.count(sizes[0]) / len(sizes) if sizes and sizes[0] > 1 else 0.0
 
 
-def _without_quotes(delimiter: str) -> _Dialect:
-    return _Dialect(delimiter, quoting=False)
-
-
 def _quotes_are_text(lines: Sequence[str], dialect: _Dialect) -> bool:
-    """Return whether the quotation marks of a sample may be text instead of enclosing fields.
-
-    In such a file, few fields begin and end with a quotation mark. A line with an odd number of quotation marks is
-    accepted only if tabs separate its fields.
-
-    Returns:
-        Whether the quotation marks may be text.
-    """
+    """Return whether the quotation marks of a sample may be text, because few fields begin and end with one."""
     if dialect.delimiter != "\t" and any(line.count('"') % 2 for line in lines):
         return False
     rows = islice(_reader(lines, dialect), _ROWS)
@@ -142,14 +128,8 @@ def _reader(lines: Iterable[str], dialect: _Dialect) -> Any:
 
 
 def _next(reader: Any) -> list[str] | None:
-    """Read a row whose fields may be of any length.
-
-    The field size limit of the csv module applies to the whole process, so it is raised only during the call.
-
-    Returns:
-        The cells; None at the end of the file.
-    """
-    with _LIMIT_LOCK:
+    """Return the cells of the next row, whose fields may be of any length; None at the end of the file."""
+    with _LIMIT_LOCK:  # the limit of the csv module applies to the whole process, so it is raised only during the call
         before = csv.field_size_limit(_LONGEST)
         try:
             row: list[str] | None = next(reader, None)

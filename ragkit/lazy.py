@@ -8,15 +8,7 @@ from importlib import import_module
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Create the functions ``__getattr__`` and ``__dir__`` of a package.
-
-    Args:
-        package: The ``__name__`` of the package.
-        modules: The module of the package that defines each name.
-
-    Returns:
-        Both functions, to be assigned in the package.
-    """
+    """Create ``__getattr__`` and ``__dir__`` of a package, from the module of the package that defines each name."""
 
     def load(name: str) -> object:
         if name not in modules:

@@ -19,11 +19,7 @@ _shown: Progress | None = None  # the display of all bars; rich allows only one 
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show the progress of an operation; nested operations are shown below each other.
-
-    Args:
-        description: Description of the operation.
-        total: Number of steps; None if unknown, which shows an indeterminate bar.
+    """Show the progress of ``total`` steps (None if unknown); nested operations are shown below each other.
 
     Yields:
         A function to call with the number of steps that were just completed.
@@ -67,9 +63,7 @@ def _display() -> Progress:
 
 
 def _count(done: int, total: int | None) -> str:
-    if total is None:
-        return f"{done:,}" if done else ""
-    return f"{done:,}/{total:,}"
+    return f"{done:,}/{total:,}" if total is not None else f"{done:,}" if done else ""
 
 
 class _Quiet:
@@ -97,11 +91,7 @@ _QUIET = _Quiet()
 
 
 def quiet_transformers() -> AbstractContextManager[None]:
-    """Silence the progress bars and messages of transformers during a block, and restore them afterwards.
-
-    Returns:
-        The context manager of the block.
-    """
+    """Silence the progress bars and messages of transformers during a block, and restore them afterwards."""
     return _QUIET.block()
 
 

@@ -7,18 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, overload
 
 __all__ = [
-    "Chat",
-    "Completion",
-    "Diagnostic",
-    "Document",
-    "Example",
-    "Hit",
-    "Message",
-    "Preference",
-    "Prompt",
-    "Selection",
+    "Chat", "Completion", "Diagnostic", "Document", "Example", "Hit", "Message", "Preference", "Prompt", "Selection",
     "Usage",
-]
+]  # fmt: skip
 
 Fields = Mapping[str, str]
 Metadata = Mapping[str, object]
@@ -69,11 +60,7 @@ class Example:
 
 
 def field_text(value: str | Fields, key: str) -> str:
-    """Return the text of an input or of one of its fields.
-
-    Args:
-        value: One text or several named fields.
-        key: ``"input"`` for the whole input, or the name of one field.
+    """Return the text of an input, or of the field that ``key`` names, as `Example.text` does.
 
     Returns:
         The text.
@@ -98,11 +85,7 @@ def field_text(value: str | Fields, key: str) -> str:
 
 
 def span_of(metadata: Metadata | None) -> tuple[int, int] | None:
-    """Return the position of a text in its source, according to ``start`` and ``end`` in its metadata.
-
-    Returns:
-        Start and end in characters; None if the metadata does not contain them.
-    """
+    """Return start and end of a text in its source, in characters, if its metadata contains them."""
     start, end = (metadata or {}).get("start"), (metadata or {}).get("end")
     return (start, end) if type(start) is int and type(end) is int and 0 <= start <= end else None
 

@@ -29,7 +29,7 @@ from pkgutil import resolve_name
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 
-from ragkit.errors import InvalidInputError, RagkitWarning, UnknownSpecError
+from ragkit.errors import InvalidInputError, RagkitError, RagkitWarning, UnknownSpecError, UnsupportedError
 from ragkit.extras import EXTRA_OF, require
 
 __all__ = ["KINDS", "Component", "components", "create", "find", "register", "specs"]
@@ -38,17 +38,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
 Kind = Literal[
-    "model",
-    "embedder",
-    "selector",
-    "stage",
-    "chunker",
-    "retriever",
-    "reranker",
-    "metric",
-    "strategy",
-    "answer reader",
-]
+    "model", "embedder", "selector", "stage", "chunker", "retriever", "reranker", "metric", "strategy", "answer reader"
+]  # fmt: skip
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PLUGINS = "ragkit.plugins"
@@ -91,26 +82,24 @@ class Component:
         return f"{named.__module__}:{named.__qualname__}"
 
     def load(self) -> Any:
-        """Import the class, function or object.
-
-        Returns:
-            The target.
-        """
+        """Import the class, function or object; a target that cannot be imported is an `UnsupportedError`."""
         require(*(module for module in self.requires if module in EXTRA_OF))
-        return resolve_name(self.target) if isinstance(self.target, str) else self.target
+        try:
+            return resolve_name(self.target) if isinstance(self.target, str) else self.target
+        except RagkitError:  # such as a missing extra
+            raise
+        except (Exception, SystemExit) as error:
+            raise UnsupportedError(
+                f"the {self.kind} {self.name!r} ({self.origin}) cannot be imported: {type(error).__name__}: {error}; "
+                "fix or remove the package that registers it"
+            ) from error
 
     def parameters(self) -> Mapping[str, Parameter]:
         """Return the parameters of the class or function by name."""
         return signature(self.load()).parameters
 
     def arguments(self, spec: str) -> list[str]:
-        """Return the arguments of a spec.
-
-        Args:
-            spec: A spec that begins with the name of this component.
-
-        Returns:
-            The arguments as text. A single argument may contain colons.
+        """Return the arguments of a spec as text; the last one may contain colons.
 
         Raises:
             UnknownSpecError: If arguments are missing or empty, or if there are more than the component takes.
@@ -177,14 +166,10 @@ def register(
 
 
 def find(kind: Kind, spec: str) -> Component:
-    """Return the component that a spec names.
-
-    Args:
-        kind: The kind of component.
-        spec: A name, with or without arguments after colons.
+    """Return the component with the longest name that a spec begins with; colons separate its arguments.
 
     Returns:
-        The component with the longest name that the spec begins with.
+        The component.
 
     Raises:
         UnknownSpecError: If no component of this kind has the name; the error suggests similar names.
@@ -199,15 +184,7 @@ def find(kind: Kind, spec: str) -> Component:
 
 
 def is_known(kind: Kind, spec: str) -> bool:
-    """Return whether a spec names a component of a kind.
-
-    Args:
-        kind: The kind of component.
-        spec: A spec.
-
-    Returns:
-        True if the component exists and accepts the arguments.
-    """
+    """Return whether a spec names a component of a kind and has the arguments that it takes."""
     try:
         find(kind, spec).arguments(spec)
     except UnknownSpecError:
@@ -249,41 +226,19 @@ def create(kind: Kind, spec: str, *leading: object, settings: Mapping[str, objec
 
 
 def components(kind: Kind) -> list[Component]:
-    """List the registered components of a kind, including those of plugins.
-
-    Args:
-        kind: The kind of component.
-
-    Returns:
-        The components in alphabetical order of their specs.
-    """
+    """List the registered components of a kind, including those of plugins, in alphabetical order of their specs."""
     table = _table(kind)
     _load_plugins()
     return sorted(table.values(), key=lambda component: component.spec)
 
 
 def specs(kind: Kind) -> list[str]:
-    """List the specs of the registered components of a kind, including those of plugins.
-
-    Args:
-        kind: The kind of component.
-
-    Returns:
-        The specs in alphabetical order, such as ``"json:<field>"``.
-    """
+    """List the specs of `components`, such as ``"json:<field>"``, in alphabetical order."""
     return [component.spec for component in components(kind)]
 
 
 def name_of(kind: Kind, target: object) -> str | None:
-    """Return the name under which a class, function or object is registered.
-
-    Args:
-        kind: The kind of component.
-        target: The class, function or object itself.
-
-    Returns:
-        The name, or None if it is not registered.
-    """
+    """Return the name under which a class, function or object is registered; None if it is not."""
     origin = f"{getattr(target, '__module__', '')}:{getattr(target, '__qualname__', '')}"
     found = (each for each in list(_table(kind).values()) if each.target is target or each.target == origin)
     return next((each.name for each in found), None)
@@ -339,7 +294,7 @@ def _load_plugins() -> None:
             _LOADED.add(point.value)
             try:
                 point.load()
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the others are still needed
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - the other plugins are still needed
                 warnings.warn(
                     f"the plugin {point.name!r} ({point.value}) was skipped because it cannot be imported: "
                     f"{type(error).__name__}: {error}",

@@ -15,7 +15,17 @@ from ragkit.answers import AnswerReader, load_reader
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, score_answers
 from ragkit.records import Example, Fields
-from ragkit.task_files import TaskRow, divided, is_table, read_csv, read_dataset, read_jsonl, read_mappings
+from ragkit.task_files import (
+    TASK_OBJECTS,
+    TaskRow,
+    csv_rows,
+    dataset_rows,
+    divided,
+    is_table,
+    json_rows,
+    mapping_rows,
+    read_task_rows,
+)
 from ragkit.templates import Template
 from ragkit.text import folded, refuse_bare_string
 
@@ -83,11 +93,12 @@ class Task:
                 f"the labels {alike[0]!r} and {alike[1]!r} differ only in case or punctuation, which the metric "
                 "'accuracy' does not see; use metric='exact_match'"
             )
+        labels = None if self.labels is None else frozenset(self.labels)
         for kind, rows in (("examples", self.examples), ("test", self.test)):
             for place, row in enumerate(rows):
-                self._check(f"{kind}[{place}]", row)
+                self._check(f"{kind}[{place}]", row, labels)
 
-    def _check(self, where: str, row: Example) -> None:
+    def _check(self, where: str, row: Example, labels: frozenset[str] | None) -> None:
         if not isinstance(row, Example):
             raise InvalidInputError(
                 f"{where} must be an Example, got {type(row).__name__}; for mappings use `Task.from_rows`"
@@ -100,8 +111,8 @@ class Task:
                 f"the output of {where} holds {self.template.separator!r}, at which answers are cut; "
                 "give the task a Template with another separator"
             )
-        if self.labels is not None and row.output not in self.labels:
-            raise InvalidInputError(f"the output of {where} is {row.output!r}, which is not among the task's labels")
+        if labels is not None and row.output not in labels:
+            raise InvalidInputError(f"the output of {where} is {row.output!r:.200}, which is not a label of the task")
 
     @property
     def fingerprint(self) -> str:
@@ -144,11 +155,7 @@ class Task:
         return score_answers(load_metric(self.metric), answers, self.test)
 
     def leaks(self) -> list[Leak]:
-        """Find leaked test rows, which also appear in the pool.
-
-        Returns:
-            One entry for each leaked row, in the order of the test rows.
-        """
+        """Return the leaked test rows, which also appear in the pool, in the order of the test rows."""
         first: dict[object, int] = {}
         for place, row in enumerate(self.examples):
             first.setdefault(_folded_input(row.input), place)
@@ -156,11 +163,7 @@ class Task:
         return [Leak(test, pool) for test, pool in found if pool is not None]
 
     def without_leaks(self) -> Task:
-        """Return the task without leaked test rows.
-
-        Returns:
-            A new task, or this task if no row leaks.
-        """
+        """Return the task without leaked test rows; this task if no row leaks."""
         leaked = {leak.test for leak in self.leaks()}
         kept = [row for place, row in enumerate(self.test) if place not in leaked]
         return replace(self, test=kept) if leaked else self
@@ -229,7 +232,7 @@ class Task:
             DataFileError: If the file or one of its lines cannot be read; no task is created then.
             InvalidInputError: If ``test_share`` is not at least 0 and below 1.
         """
-        rows = read_jsonl(Path(path), input, output)
+        rows = read_task_rows(json_rows(Path(path), TASK_OBJECTS), Path(path), input, output)
         return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
 
     @classmethod
@@ -246,27 +249,14 @@ class Task:
         test_share: float = 0.2,
         seed: int = 0,
     ) -> Task:
-        """Read a task from a CSV file with a header.
+        """Read a task from a CSV file with a header, UTF-8. The delimiter is detected.
 
-        Args:
-            path: The file, UTF-8. The optional column ``split`` assigns rows to splits; other columns become metadata.
-                The delimiter is detected.
-            input: The column of the input, or several columns, which become the fields of the input.
-            output: The column of the output.
-            instruction: See `from_jsonl`.
-            metric: See `from_jsonl`.
-            template: See `from_jsonl`.
-            labels: See `from_jsonl`.
-            test_share: See `from_jsonl`.
-            seed: See `from_jsonl`.
+        The columns are the fields of `from_jsonl`, which describes the arguments and errors.
 
         Returns:
             The task, named after the file.
-
-        Raises:
-            DataFileError: If the file or one of its rows cannot be read.
         """
-        rows = read_csv(Path(path), input, output)
+        rows = read_task_rows(csv_rows(Path(path)), Path(path), input, output)
         return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
 
     @classmethod
@@ -285,25 +275,16 @@ class Task:
     ) -> Task:
         """Read a task from a dataset of the Hugging Face library ``datasets``; nothing is downloaded.
 
-        Args:
-            dataset: A folder written by ``save_to_disk``, or a ``Dataset`` or ``DatasetDict``.
-            input: The column of the input, or several columns, which become the fields of the input.
-            output: The column of the output; values of a ``ClassLabel`` are replaced by their names.
-            instruction: See `from_jsonl`.
-            metric: See `from_jsonl`.
-            template: See `from_jsonl`.
-            labels: See `from_jsonl`.
-            test_share: See `from_jsonl`.
-            seed: See `from_jsonl`.
+        ``dataset`` is a folder written by ``save_to_disk``, a ``Dataset`` or a ``DatasetDict``; `from_jsonl` describes
+        the other arguments and the errors. Values of a ``ClassLabel`` are replaced by their names. Without a split
+        ``test``, the rows of the split ``validation`` are the test rows.
 
         Returns:
-            The task. Without a split ``test``, the rows of the split ``validation`` are the test rows.
-
-        Raises:
-            DataFileError: If the folder or one of its rows cannot be read.
+            The task, named after the folder.
         """
-        rows, name = read_dataset(dataset, input, output)
-        return cls._of(rows, name, instruction, metric, template, labels, test_share, seed)
+        path = Path(dataset if isinstance(dataset, str | Path) else "dataset")
+        rows = read_task_rows(dataset_rows(dataset, path, output), path, input, output)
+        return cls._of(rows, path.name, instruction, metric, template, labels, test_share, seed)
 
     @classmethod
     def from_rows(
@@ -318,26 +299,15 @@ class Task:
         test_share: float = 0.2,
         seed: int = 0,
     ) -> Task:
-        """Create a task from rows, or from a function that returns them.
+        """Create a task from rows, or from a function without arguments that returns them.
 
-        Args:
-            rows: Mappings with ``input``, ``output`` and, in every row or none, ``split``; or a function without
-                arguments that returns them.
-            name: Name of the task in reports.
-            instruction: See `from_jsonl`.
-            metric: See `from_jsonl`.
-            template: See `from_jsonl`.
-            labels: See `from_jsonl`.
-            test_share: See `from_jsonl`.
-            seed: See `from_jsonl`.
+        The rows are mappings with ``input``, ``output`` and, in every row or none, ``split``. ``name`` is the name of
+        the task in reports; `from_jsonl` describes the other arguments and the errors.
 
         Returns:
             The task.
-
-        Raises:
-            DataFileError: If one of the rows cannot be read; rows are counted from 1.
         """
-        read = read_mappings(rows() if callable(rows) else rows, Path(name))
+        read = read_task_rows(mapping_rows(rows() if callable(rows) else rows, Path(name)), Path(name))
         return cls._of(read, name, instruction, metric, template, labels, test_share, seed)
 
     @classmethod
@@ -353,13 +323,7 @@ class Task:
     ) -> Task:
         """Read a task from a ``.csv`` or ``.tsv`` file, the folder of a dataset, or a JSON Lines file.
 
-        Args:
-            path: The file or folder.
-            input: See `from_jsonl`.
-            output: See `from_jsonl`.
-            instruction: See `from_jsonl`.
-            metric: See `from_jsonl`.
-            seed: See `from_jsonl`.
+        `from_jsonl` describes the other arguments and the errors.
 
         Returns:
             The task, named after the path.
@@ -395,26 +359,15 @@ class Task:
 
 
 def _infer_labels(pool: Sequence[Example], test: Sequence[Example]) -> list[str] | None:
-    """Return the distinct outputs of the pool if they are labels.
-
-    They are labels if there are at least two, the pool has five or more rows per output on average, each is a single
-    line of at most 100 characters, and no test row has another output.
-
-    Returns:
-        The labels in alphabetical order; None if the task is not a classification task.
-    """
+    """Return the distinct outputs of the pool in alphabetical order if they are labels, otherwise None."""
     labels = {row.output for row in pool}
-    few = 2 <= len(labels) <= len(pool) / 5
+    few = 2 <= len(labels) <= len(pool) / 5  # five or more rows for each output
     short = all(len(label) <= 100 and "\n" not in label for label in labels)
     return sorted(labels) if few and short and labels.issuperset(row.output for row in test) else None
 
 
 def _alike(labels: Sequence[str]) -> tuple[str, str] | None:
-    """Find two labels that are equal if case and punctuation are ignored.
-
-    Returns:
-        The first such pair, or None.
-    """
+    """Return the first two labels that are equal if case and punctuation are ignored, or None."""
     seen: dict[str, str] = {}
     for label in labels:
         if seen.setdefault(folded(label), label) != label:

@@ -121,40 +121,21 @@ class Template:
         return () if self.form == "chat" else (self.separator,)
 
     def render_query(self, value: str | Fields) -> str:
-        """Render an input as the last part of the text form.
-
-        Returns:
-            The text.
-
-        Raises:
-            InvalidInputError: If the template names a field that the input does not have.
-        """
-        return _filled(self.query, value)
+        """Render an input as the last part of the text form; an input without a named field is an error."""
+        return _filled(self.query, _values(value))
 
     def render_answer(self, output: str) -> str:
-        """Render an answer as the model should generate it; the text form includes the separator.
-
-        Returns:
-            The text.
-        """
-        filled = "".join(literal + (output if name else "") for literal, name in _segments(self.answer))
+        """Render an answer as the model should generate it; the text form includes the separator."""
+        filled = _filled(self.answer, {"output": output})
         return filled.strip() if self.form == "chat" else filled + self.separator
 
     def render_example(self, example: Example) -> str:
-        """Render one example in the text form, including the separator.
-
-        Returns:
-            The text.
-        """
-        return self.render_query(example.input) + replace(self, form="text").render_answer(example.output)
+        """Render one example in the text form, including the separator."""
+        return self.render_query(example.input) + _filled(self.answer, {"output": example.output}) + self.separator
 
     def turns(self, example: Example) -> tuple[Message, Message]:
-        """Render an example as a user turn and an assistant turn.
-
-        Returns:
-            The two messages.
-        """
-        answer = "".join(literal + (example.output if name else "") for literal, name in _segments(self.answer))
+        """Render an example as a user turn and an assistant turn."""
+        answer = _filled(self.answer, {"output": example.output})
         return self._user_turn(example.input), Message("assistant", answer.strip())
 
     def prompt(self, examples: Sequence[Example], query: str | Fields) -> Prompt:
@@ -173,15 +154,11 @@ class Template:
         )
 
     def read_answer(self, text: str) -> str:
-        """Extract the answer from a completion, without surrounding whitespace; in the text form up to the separator.
-
-        Returns:
-            The answer.
-        """
+        """Return a completion without surrounding whitespace; in the text form, only the part before the separator."""
         return (text if self.form == "chat" else text.split(self.separator, 1)[0]).strip()
 
     def _user_turn(self, value: str | Fields) -> Message:
-        return Message("user", _filled("{input}" if self.query == _QUERY else self.query, value))
+        return Message("user", _filled("{input}" if self.query == _QUERY else self.query, _values(value)))
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -193,12 +170,13 @@ def _listed(labels: Sequence[str]) -> str:
     return f"Answer with one of: {', '.join(labels)}."
 
 
-def _filled(text: str, value: str | Fields) -> str:
-    values = _values(value)
-    missing = [name for _, name in _segments(text) if name and name not in values]
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    """Insert values between the literals of a template; nothing in a value is ever parsed."""
+    segments = _segments(template)
+    missing = [name for _, name in segments if name and name not in values]
     if missing:
         raise InvalidInputError(f"the template names {missing[0]!r}, but the input has only {sorted(values)}")
-    return "".join(literal + values.get(name, "") for literal, name in _segments(text))
+    return "".join([literal + (values[name] if name else "") for literal, name in segments])
 
 
 def _values(value: str | Fields) -> Mapping[str, str]:
@@ -212,10 +190,6 @@ def _values(value: str | Fields) -> Mapping[str, str]:
 
 @lru_cache(maxsize=256)
 def _segments(template: str) -> tuple[tuple[str, str], ...]:
-    """Split a template into (literal, field) pairs; the last pair's field is empty.
-
-    Returns:
-        ``"a {b} c"`` gives ``(("a ", "b"), (" c", ""))``.
-    """
+    """Split a template into (literal, field) pairs: ``"a {b} c"`` into ``(("a ", "b"), (" c", ""))``."""
     parts = _FIELD.split(template)
     return tuple(zip(parts[::2], [*parts[1::2], ""], strict=True))

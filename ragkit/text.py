@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain, pairwise
 from reprlib import Repr
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ragkit.errors import InvalidInputError
 
@@ -34,6 +35,18 @@ _INVISIBLE = re.compile(
 _ASCII_WORD = re.compile(r"\w+")
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100  # characters
+_MAYBE_MARKS = re.compile(r"[^\w\s\x00-\x7f]{31,}")  # much faster to find than exactly the combining marks
+
+
+def composed(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
+    """Normalise a text in linear time: a joiner interrupts runs of over 30 marks (Unicode's Stream-Safe Format)."""
+    if not text.isascii():
+        text = _MAYBE_MARKS.sub(lambda run: _patterns().mark_run.sub(_interrupted, run[0]), text)
+    return unicodedata.normalize(form, text)
+
+
+def _interrupted(run: re.Match[str]) -> str:
+    return "\u034f".join(re.findall(".{1,30}", run[0]))
 
 
 def normalised(text: str) -> str:
@@ -50,9 +63,9 @@ def normalised(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
-    without_case = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    without_case = _INVISIBLE.sub("", composed(text, "NFKC")).casefold()
     # The Turkish capital I with a dot folds to an i and a combining dot, but users search for the plain i.
-    return unicodedata.normalize("NFKC", without_case.replace("i\u0307", "i"))
+    return composed(without_case.replace("i\u0307", "i"), "NFKC")
 
 
 def words(text: str) -> list[str]:
@@ -84,11 +97,7 @@ def words(text: str) -> list[str]:
 
 
 def spaced(text: str) -> str:
-    """Put spaces around each character of scripts that are written without spaces, with its combining marks.
-
-    Returns:
-        The text, in which spaces separate the units that metrics count as words.
-    """
+    """Put spaces around each character of scripts that are written without spaces, with its combining marks."""
     return text if text.isascii() else _patterns().single.sub(r" \g<0> ", text)
 
 
@@ -98,11 +107,7 @@ def han_characters(text: str) -> list[str]:
 
 
 def folded(text: str) -> str:
-    """Reduce a text to its words: texts that differ only in case, punctuation or spacing become equal.
-
-    Returns:
-        The normalised words joined by single spaces; a text without words is returned unchanged.
-    """
+    """Return the normalised words of a text joined by spaces; a text without words is returned unchanged."""
     found = _ASCII_WORD.findall(text.lower()) if text.isascii() else _patterns().word.findall(normalised(text))
     return " ".join(found) or text
 
@@ -113,6 +118,7 @@ class _Patterns(NamedTuple):
     unspaced: re.Pattern[str]
     character: re.Pattern[str]
     single: re.Pattern[str]
+    mark_run: re.Pattern[str]
 
 
 @cache
@@ -132,43 +138,43 @@ def _patterns() -> _Patterns:
         unspaced=re.compile(f"[{UNSPACED}]"),
         character=re.compile(rf".[{marks}]*"),
         single=re.compile(rf"[{UNSPACED}][{marks}]*"),
+        mark_run=re.compile(f"[{marks}]{{31,}}"),
     )
 
 
-def read_json(text: str | bytes) -> object:
-    """Parse JSON from a user, a model or a file.
-
-    Args:
-        text: Any text.
+def read_json(text: str | bytes, *, unique_names: bool = False) -> object:
+    """Parse JSON from a user, a model or a file. By default, the last of several members with the same name counts.
 
     Returns:
         The value.
 
     Raises:
-        InvalidInputError: If the text is not valid JSON, is nested too deeply, or contains a number that is too long;
-            `json.loads` raises three different errors for these.
+        InvalidInputError: If the text is not valid JSON, is nested too deeply, or contains a number that is too long
+            (`json.loads` raises three different errors for these); or, with ``unique_names``, if an object has two
+            members with the same name.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique if unique_names else None)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{error}; this is not valid JSON") from error
 
 
-def refuse_bare_string(name: str, texts: Sequence[object]) -> None:
-    """Reject a single string for an argument that takes several, because it would be read letter by letter.
+def _unique(members: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(members)
+    if len(made) < len(members):
+        names = Counter(name for name, _ in members)
+        raise ValueError(f"an object has {names.most_common(1)[0][0]!r:.200} more than once")
+    return made
 
-    Raises:
-        InvalidInputError: If ``texts`` is a string.
-    """
+
+def refuse_bare_string(name: str, texts: Sequence[object]) -> None:
+    """Reject a single string for an argument that takes several, because it would be read letter by letter."""
     if isinstance(texts, str):
         raise InvalidInputError(f"`{name}` must be a sequence of texts, got one string; put it in a list")
 
 
 def require_valid_unicode(text: object) -> str:
     """Return a text unchanged after checking that it is valid Unicode, which tokenizers require.
-
-    Args:
-        text: Any value.
 
     Returns:
         The text.
@@ -188,16 +194,7 @@ def require_valid_unicode(text: object) -> str:
 
 
 def marked(name: str, text: str) -> str:
-    """Enclose a text in tags that do not occur in it.
-
-    Args:
-        name: Name of the tags.
-        text: Any text.
-
-    Returns:
-        The text between an opening and a closing tag on lines of their own; the name gets a number if the text
-        contains the tag.
-    """
+    """Enclose a text in tags on lines of their own; the name of the tags gets a number if the text contains them."""
     number, mark = 1, name
     while f"<{mark}>" in text or f"</{mark}>" in text:
         number += 1

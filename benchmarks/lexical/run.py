@@ -35,7 +35,7 @@ from ragkit.lexical.analysis import STOP_WORDS, Analyzer, WordAnalyzer
 from ragkit.lexical.bm25 import BM25, K1, LANGUAGE, B
 from ragkit.lexical.fusion import fuse
 from ragkit.lexical.postings import PostingLists
-from ragkit.lexical.ranking import Ranking, top_k
+from ragkit.lexical.tie_breaking import Ranking, top_k
 from ragkit.text import words
 
 HERE = Path(__file__).parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from ragkit.answers.reasoning import without_reasoning
 from ragkit.errors import InvalidInputError
@@ -52,37 +52,30 @@ class AnswerReader(ABC):
 
     A reader implements `extract` and `spec`, overrides `from_spec` if it takes an argument, and is registered with
     ``register("answer reader", name)``.
+
+    Attributes:
+        longest: Maximum length of a completion without its reasoning, in characters; longer ones are not read.
     """
+
+    longest: ClassVar[int] = 100_000
 
     @property
     @abstractmethod
     def spec(self) -> str:
-        """The spec that loads this reader."""
+        """The spec that loads this reader; a class attribute for a reader without an argument."""
 
     @abstractmethod
     def extract(self, text: str) -> ReadAnswer:
-        """Extract the answer from a completion without reasoning.
-
-        Args:
-            text: A completion without reasoning, not blank.
-
-        Returns:
-            The answer, or `unreadable` with the reason.
-        """
+        """Return the answer in a completion without reasoning, which is not blank, or `unreadable` with the reason."""
 
     def read(self, text: str) -> ReadAnswer:
-        """Remove the reasoning of a completion and extract the answer from the rest.
-
-        Args:
-            text: A completion.
-
-        Returns:
-            The answer, and whether the completion has one of the expected form.
-        """
+        """Remove the reasoning of a completion, and extract the answer from the rest."""
         outside = without_reasoning(text)
         kept = outside.text.strip()
         if outside.truncated:
             found = unreadable("the completion ends inside its reasoning")
+        elif len(kept) > self.longest:
+            found = unreadable(f"the completion is longer than {self.longest:,} characters")
         else:
             found = self.extract(kept) if kept else unreadable("the completion is empty")
         if found.readable and not found.text.strip():
@@ -91,11 +84,7 @@ class AnswerReader(ABC):
 
     @classmethod
     def from_spec(cls, argument: str, expected: Expected) -> Self:  # noqa: ARG003 - for subclasses
-        """Create the reader that a spec describes.
-
-        Args:
-            argument: The part of the spec after the first colon.
-            expected: The labels and options of the task.
+        """Create a reader from the part of a spec after the first colon, and the labels and options of a task.
 
         Returns:
             The reader.
@@ -104,7 +93,7 @@ class AnswerReader(ABC):
             InvalidInputError: If the argument or the task does not fit the reader.
         """
         if argument:
-            raise InvalidInputError(f"the answer reader {cls().spec!r} takes no argument, got {argument!r}")
+            raise InvalidInputError(f"the answer reader {cls.spec!r} takes no argument, got {argument!r}")
         return cls()
 
 

@@ -38,7 +38,7 @@ _ARTICLE = r"(?:(?i:la|le|el|il|o|die|option|opción|opção|opzione|letter|lett
 _ANNOUNCED = announcing("answer|option|choice|correct one").pattern
 _STATED = re.compile(rf"(?:(?i:{_ANNOUNCED})|\A(?i:it(?:'s|\sis))\s){_ARTICLE}{_OPEN}{_LETTER}")
 _AFTER_COLON = re.compile(
-    rf"^(?!\W*(?i:options|choices))[^\n:]{{1,40}}:[^\S\n]*+{_ARTICLE}{_OPEN}([A-Z])(?:{_LINE_END}|[)\].]\s)",
+    rf"^(?![^\w\n]{{0,40}}+(?i:options|choices))[^\n:]{{1,40}}:[^\S\n]*+{_ARTICLE}{_OPEN}([A-Z])(?:{_LINE_END}|[)\].]\s)",
     re.MULTILINE,
 )
 _MENTIONED = re.compile(
@@ -72,11 +72,7 @@ NO_CHOICE = Choice(None, "none")
 
 
 def check_options(options: Sequence[str]) -> None:
-    """Check that there is a letter for every option.
-
-    Raises:
-        InvalidInputError: If there are no options, or more than 26.
-    """
+    """Check that there is a letter for every option: 1 to 26 options."""
     if not 1 <= len(options) <= MOST_OPTIONS:
         raise InvalidInputError(f"expected 1 to {MOST_OPTIONS} options, got {len(options)}")
 
@@ -116,10 +112,7 @@ class ChoiceReader(AnswerReader):
         if self.options is not None:
             check_options(self.options)
 
-    @property
-    @override
-    def spec(self) -> str:
-        return "choice"
+    spec = "choice"
 
     @override
     def extract(self, text: str) -> ReadAnswer:

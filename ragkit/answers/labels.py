@@ -23,24 +23,7 @@ _ONE_CHARACTER = re.compile(rf"[{_UNSPACED}]")
 _MARKUP = re.compile(r"\\(?:text|math)\w{0,12}(?=\{)|\\emph(?=\{)|</answer>", re.IGNORECASE)
 _ANNOUNCED = announcing(r"answer|label|category|class|classification|intent|topic|sentiment|prediction|choice|option")
 _BOXED = re.compile(r"\\boxed\s*\{")
-_FILLERS = frozenset(
-    (
-        "the",
-        "a",
-        "an",
-        "most",
-        "likely",
-        "probably",
-        "clearly",
-        "option",
-        "label",
-        "category",
-        "class",
-        "that",
-        "it",
-        "is",
-    )
-)
+_FILLERS = re.compile("the|an?|most|likely|probably|clearly|option|label|category|class|that|it|is")
 _END = re.compile(r"\s*(?:\Z|\n|[.,;:!?)\]}\"'*|(<`_—。、，]|-\s|(?:because|since|as|due to|given)\b)", re.IGNORECASE)
 _EXPLAINED = re.compile(r"[\"'*)\]`_]*(?:[.!]\s|,?\s*(?:because|since|as|due to|given)\b)", re.IGNORECASE)
 _RETRACTED = re.compile(
@@ -87,11 +70,7 @@ class Found(NamedTuple):
 
 
 def words_of(text: str) -> list[Word]:
-    """Split a `plain` text into words.
-
-    Returns:
-        The words in order.
-    """
+    """Split a `plain` text into words."""
     return [Word(m[0].casefold(), m.start(), m.end()) for m in _WORD.finditer(text.translate(_IN_WORDS))]
 
 
@@ -197,7 +176,7 @@ class Names:
         words = words_of(line)
         at = 0
         found = self._longest(line, words, at)
-        while found is None and at < len(words) and words[at].text in _FILLERS:
+        while found is None and at < len(words) and _FILLERS.fullmatch(words[at].text):
             at += 1
             found = self._longest(line, words, at)
         if found is None or not _END.match(line, found.end):
@@ -297,10 +276,7 @@ class LabelReader(AnswerReader):
                 f"the answer reader 'label' needs the labels of the task, none of them blank; got {self.labels!r:.80}"
             )
 
-    @property
-    @override
-    def spec(self) -> str:
-        return "label"
+    spec = "label"
 
     @override
     def extract(self, text: str) -> ReadAnswer:

@@ -20,20 +20,8 @@ _FRACTION = "\x1f"  # precedes a fraction, which may follow a whole number (3½)
 _LOOK_ALIKE = {
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
     **dict.fromkeys("\u00a0\u2007\u2009\u202f", _SPACE),
-    "\uff0c": ",",
-    "\u066c": ",",
-    "\uff0e": ".",
-    "\u066b": ".",
-    "\uff0f": "/",
-    "\u2044": "/",
-    "\u2215": "/",
-    "\uff05": "%",
-    "\u066a": "%",
-    "\uff1a": ":",
-    "\uff1d": "=",
-    "\u2019": "'",
-    "\uff08": "(",
-    "\uff09": ")",
+    **dict(zip("\uff0c\u066c\uff0e\u066b\uff0f\u2044\u2215", ",,..///", strict=True)),
+    **dict(zip("\uff05\u066a\uff1a\uff1d\u2019\uff08\uff09", "%%:='()", strict=True)),
 }
 _SUPERSCRIPTS = {"⁺": "+", "⁻": "-", **{char: str(digit) for digit, char in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}}
 _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
@@ -118,18 +106,7 @@ class _Candidate(NamedTuple):
 
 
 def canonical(value: Decimal) -> str:
-    """Write a number without exponent, trailing zeros or the sign of zero.
-
-    Examples:
-        >>> canonical(Decimal("-3.50"))
-        '-3.5'
-
-    Args:
-        value: A finite number.
-
-    Returns:
-        The digits; with an exponent only for numbers of more than 20,000 digits.
-    """
+    """Write a finite number without trailing zeros, sign of zero or exponent (but one for more than 20,000 digits)."""
     if not value:
         return "0"
     if abs(value.adjusted()) > 20_000:
@@ -156,10 +133,7 @@ class NumberReader(AnswerReader):
     - Parentheses do not make a number negative.
     """
 
-    @property
-    @override
-    def spec(self) -> str:
-        return "number"
+    spec = "number"
 
     @override
     def extract(self, text: str) -> ReadAnswer:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
+import regex
 from typing_extensions import override
 
 from ragkit.answers.base import AnswerReader, Expected, ReadAnswer, load_reader, unreadable
 from ragkit.errors import InvalidInputError
 
 MAX_PATTERN_TEXT = 20_000
+PATTERN_SECONDS = 1.0
 _FENCE_LINE = re.compile(r"```\w*")
 
 
@@ -20,10 +22,8 @@ _FENCE_LINE = re.compile(r"```\w*")
 class FirstLine(AnswerReader):
     """Extracts the first line that is not blank; the delimiters of a code block do not count as lines."""
 
-    @property
-    @override
-    def spec(self) -> str:
-        return "first-line"
+    spec = "first-line"
+    longest = 10_000_000
 
     @override
     def extract(self, text: str) -> ReadAnswer:
@@ -36,10 +36,8 @@ class FirstLine(AnswerReader):
 class Whole(AnswerReader):
     """Extracts the whole completion, stripped."""
 
-    @property
-    @override
-    def spec(self) -> str:
-        return "whole"
+    spec = "whole"
+    longest = 10_000_000
 
     @override
     def extract(self, text: str) -> ReadAnswer:
@@ -50,8 +48,8 @@ class Whole(AnswerReader):
 class Regex(AnswerReader):
     """Extracts the first match of a regular expression: its first group that matched, or the whole match.
 
-    Only the first 20,000 characters of a completion are searched. This does not limit the time of a pattern with
-    nested repetitions such as ``(a+)+b``; avoid these, or use possessive quantifiers (``(a++)+b``).
+    Only the first 20,000 characters of a completion are searched, for one second at most: a pattern with nested
+    repetitions such as ``(a+)+b`` takes exponential time on some texts. The completion is then unreadable.
 
     Attributes:
         pattern: The regular expression, in the syntax of the standard library's `re`.
@@ -61,8 +59,8 @@ class Regex(AnswerReader):
 
     def __post_init__(self) -> None:
         try:
-            re.compile(self.pattern)
-        except (re.error, RecursionError, OverflowError) as error:
+            regex.compile(self.pattern)
+        except (regex.error, RecursionError, OverflowError) as error:
             raise InvalidInputError(
                 f"the pattern {self.pattern!r} of the answer reader 'regex:<pattern>' is not a valid regular "
                 f"expression: {error}"
@@ -75,7 +73,10 @@ class Regex(AnswerReader):
 
     @override
     def extract(self, text: str) -> ReadAnswer:
-        match = re.search(self.pattern, text[:MAX_PATTERN_TEXT])
+        try:
+            match = regex.search(self.pattern, text[:MAX_PATTERN_TEXT], timeout=PATTERN_SECONDS)
+        except (TimeoutError, MemoryError):
+            return unreadable(f"the pattern {self.pattern!r} took longer than {PATTERN_SECONDS:g} s")
         if match is None:
             return unreadable(f"the pattern {self.pattern!r} does not match")
         return ReadAnswer(next((group for group in match.groups() if group is not None), match[0]).strip())

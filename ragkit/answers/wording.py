@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-# NFKC takes quadratic time on a long run of combining marks, so a text is normalised in pieces.
-_PIECE = re.compile(r"\S{1,256}|\s+")
+from ragkit.text import composed
+
 _DASHES = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
 _APOSTROPHES = "\u2018\u2019\u02bc"
 
@@ -53,25 +53,18 @@ _USUAL_FORMS = CharacterTable(_usual_form)
 
 
 def plain(text: str) -> str:
-    """Normalise characters: NFKC, ASCII dashes and apostrophes, without invisible characters.
-
-    Returns:
-        The text with its case, punctuation and white space.
-    """
-    pieces = (piece[0] for piece in _PIECE.finditer(text))
-    return "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).translate(_USUAL_FORMS)
+    """Normalise characters: NFKC, ASCII dashes and apostrophes, without invisible characters."""
+    return composed(text, "NFKC").translate(_USUAL_FORMS)
 
 
 def announcing(words: str) -> re.Pattern[str]:
-    """Return a pattern for phrases that announce an answer.
+    """Return a pattern for phrases that announce an answer: ``The answer is``, ``答案：`` or ``<answer>``.
 
-    Examples are ``The answer is``, ``Answer to the question:``, ``答案：`` and ``<answer>``.
-
-    Args:
-        words: English words for the answer, as alternatives of a regular expression.
+    ``words`` are English words for the answer, as alternatives of a regular expression. A match in any text, `plain` or
+    not, ends before the answer or its quotation marks.
 
     Returns:
-        The pattern, for any text, whether it is `plain` or not; a match ends before the answer or its quotation marks.
+        The pattern.
     """
     others = f"{_IN_OTHER_LANGUAGES}|{plain(_IN_OTHER_LANGUAGES)}"  # NFKC decomposes a Thai vowel
     nouns = rf"(?:(?<![A-Za-z])(?:{words})(?![A-Za-z])|{others})"
@@ -81,13 +74,5 @@ def announcing(words: str) -> re.Pattern[str]:
 
 
 def negated(text: str, start: int) -> bool:
-    """Return whether a negation such as ``not`` or ``isn't`` precedes a position within its clause.
-
-    Args:
-        text: A `plain` text.
-        start: The position.
-
-    Returns:
-        True if it is negated.
-    """
+    """Return whether a negation such as ``not`` or ``isn't`` precedes a position of a `plain` text in its clause."""
     return _NEGATION.search(text, max(0, start - 40), start) is not None

@@ -29,6 +29,7 @@ yourselves
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 _STEMMERS = local()
+_LONGEST_GRAM = 20  # the number of n-grams of a text grows with their maximum length
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,7 @@ class WordAnalyzer:
 
 
 def load_analyzer(analyzer: str | Analyzer | None) -> Analyzer:
-    """Return the analyzer of a language; a function is returned unchanged.
-
-    Args:
-        analyzer: The language of a stemmer, None for whole words, or a function from a text to its terms.
-
-    Returns:
-        The analyzer.
-    """
+    """Return the analyzer of a language, or of whole words for None; a function is returned unchanged."""
     return analyzer if callable(analyzer) else WordAnalyzer(analyzer)
 
 
@@ -93,9 +87,11 @@ class NgramAnalyzer:
     high: int
 
     def __post_init__(self) -> None:
-        if self.unit not in {"word", "char"} or not 1 <= self.low <= self.high:
-            given = (self.unit, self.low, self.high)
-            raise InvalidInputError(f"`grams` must be ('word' or 'char', low, high) with 1 <= low <= high, got {given}")
+        if self.unit not in {"word", "char"} or not 1 <= self.low <= self.high <= _LONGEST_GRAM:
+            raise InvalidInputError(
+                f"`grams` must be ('word' or 'char', low, high) with 1 <= low <= high <= {_LONGEST_GRAM}, got "
+                f"{(self.unit, self.low, self.high)!r:.200}"
+            )
 
     def __call__(self, text: str) -> list[str]:
         """Return the n-grams of a text, the shortest ones first."""

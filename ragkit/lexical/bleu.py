@@ -49,15 +49,7 @@ class Bleu(LexicalScorer):
 
 
 def _precision(matches: NDArray[np.int32], length: int) -> NDArray[np.float64]:
-    """Compute the geometric mean of the n-gram precisions, once for each different combination of matches.
-
-    Args:
-        matches: i32[4, m], the matched n-grams of each length.
-        length: The number of words of the query.
-
-    Returns:
-        f64[m].
-    """
+    """Return the geometric means of the n-gram precisions, f64[m], of the matches i32[4, m] of m rows."""
     totals = [max(1, length - size) for size in range(_LONGEST)]
     weights = [1 / length if size < length else 0.0 for size in range(_LONGEST)] if length < _LONGEST else [0.25] * 4
     codes = matches[0].astype(np.int64)

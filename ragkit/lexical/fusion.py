@@ -55,11 +55,7 @@ def fuse(
 
 
 def check_fusion(method: object, depth: object, constant: float = 60.0) -> None:
-    """Check the arguments that hybrid selectors and hybrid retrievers share.
-
-    Raises:
-        InvalidInputError: If an argument is out of range.
-    """
+    """Check the arguments that hybrid selectors and hybrid retrievers share."""
     if method not in FUSIONS:
         raise InvalidInputError(f"`fusion` must be one of {FUSIONS}, got {method!r}")
     if type(depth) is not int or depth < 1 or not 0 <= constant < float("inf"):

@@ -1,6 +1,13 @@
 """Compiled loops for long lists, with results that are bit-identical to those of the numpy code; they release the GIL.
 
-They need numba, which the extra ``fast`` installs. Notation for shapes: m queries, n rows, c columns.
+They need numba, which the extra ``fast`` installs. Notation for shapes: m queries, n rows, c columns. Both loops take:
+
+- columns: i64[sum], the known columns of all queries, one query after the other
+- offsets: i64[m + 1], the start of the columns of each query
+- starts, rows: i64[c + 1] and i32[total], the start of the rows of each column, and the rows of all columns
+- excluded: bool[n], rows that must not be returned; bool[0] for none
+- best_rows, best_scores, counts: i64[m, k], f64[m, k] and i64[m], filled in with the best rows of each query that share
+  a term, their scores and their number
 """
 
 from __future__ import annotations
@@ -12,21 +19,30 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.lexical.tie_breaking import tie_break
+
 _EACH = np.uint64(0x0101010101010101)
 _HIGHEST = np.uint64(0x8080808080808080)
 
 F = TypeVar("F", bound=Callable[..., object])
 compiled: Callable[[F], F] = numba.njit(nogil=True, cache=True)
+_tie_break = compiled(tie_break)
+
+
+@compiled
+def _is_better(score: float, row: int, than_score: float, than_row: int) -> bool:
+    """Return whether a row ranks before another one."""
+    return score > than_score or (score == than_score and _tie_break(row) < _tie_break(than_row))
 
 
 @compiled
 def _insert(rows: NDArray[np.int64], scores: NDArray[np.float64], found: int, row: int, score: float) -> int:
-    """Insert a row into the k best ones so far, by score and then by index; return the new number of rows."""
+    """Insert a row into the k best ones so far if it is one of them; return the new number of rows."""
     k: int = rows.shape[0]
-    if found == k and (score < scores[k - 1] or (score == scores[k - 1] and row > rows[k - 1])):
+    if found == k and not _is_better(score, row, scores[k - 1], rows[k - 1]):
         return k
     at = found if found < k else k - 1
-    while at > 0 and (score > scores[at - 1] or (score == scores[at - 1] and row < rows[at - 1])):
+    while at > 0 and _is_better(score, row, scores[at - 1], rows[at - 1]):
         rows[at] = rows[at - 1]
         scores[at] = scores[at - 1]
         at -= 1
@@ -51,22 +67,13 @@ def overlap(
     best_scores: NDArray[np.float64],
     counts: NDArray[np.int64],
 ) -> None:
-    """Find the best rows of each query by shared terms.
+    """Find the best rows of each query by shared terms; a query may have at most 127 columns.
 
-    Args:
-        columns: i64[sum], the known columns of all queries, one query after the other; at most 127 per query.
-        offsets: i64[m + 1], the start of the columns of each query.
-        asked: i64[m], the number of different terms of each query.
-        starts: i64[c + 1], the start of the rows of each column.
-        rows: i32[total], the rows of all columns.
-        slots: i32[c], the index of the bitmap of each column; -1 for a column without one.
-        bits: u8[slots, n], 1 for a row that contains the term of the column.
-        sizes: i32[n], the number of different terms of each row.
-        excluded: bool[n], rows that must not be returned; bool[0] for none.
-        jaccard: Whether to divide by the size of the union; otherwise by that of the query.
-        best_rows: i64[m, k], filled in.
-        best_scores: f64[m, k], filled in.
-        counts: i64[m], filled in: the number of rows found, all of which share a term.
+    - asked: i64[m], the number of different terms of each query
+    - slots: i32[c], the index of the bitmap of each column; -1 for a column without one
+    - bits: u8[slots, n], 1 for a row that contains the term of the column
+    - sizes: i32[n], the number of different terms of each row
+    - jaccard: whether to divide by the size of the union; otherwise by that of the query
     """
     n, k = sizes.shape[0], best_rows.shape[1]
     held = np.zeros((n + 7) // 8 * 8, dtype=np.uint8)
@@ -96,7 +103,7 @@ def overlap(
                 if shared < least:
                     continue
                 score = shared / (sizes[row] + (size - shared)) if jaccard else shared / size
-                if found < k or score > best_scores[query, k - 1]:
+                if found < k or _is_better(score, row, best_scores[query, k - 1], best_rows[query, k - 1]):
                     found = _insert(best_rows[query], best_scores[query], found, row, score)
                     if found == k:
                         # A row with fewer shared terms cannot reach the k-th best score, however short it is.
@@ -149,24 +156,14 @@ def weighted(
     remaining terms are then looked up only for rows that can still be among the best (MaxScore; Turtle and Flood,
     1995).
 
-    Args:
-        columns: i64[sum], the columns of all queries, those of each query from the rarest to the most frequent one.
-        offsets: i64[m + 1], the start of the columns of each query.
-        factors: f64[sum], the weight factor of each column.
-        idfs: f64[sum], the inverse document frequency of each column.
-        highest: f64[sum], the maximum that each column can add to a row.
-        starts: i64[c + 1], the start of the rows of each column.
-        rows: i32[total], the rows of all columns.
-        term_counts: unsigned[total], the number of times that each of these rows contains the term.
-        values: f64[highest count + 1], the value of each count.
-        norms: f64[n], the length normalisation of each row.
-        excluded: bool[n], rows that must not be returned; bool[0] for none.
-        total: f64[n], working memory that is all 0 before and after the call.
-        touched: i32[n], working memory that is overwritten.
-        saturated: Whether a weight is idf * (value / (value + norm)); otherwise it is value * idf / norm.
-        best_rows: i64[m, k], filled in.
-        best_scores: f64[m, k], filled in.
-        counts: i64[m], filled in: the number of rows found, all of which share a term.
+    The columns of a query are ordered from the rarest to the most frequent one.
+
+    - factors, idfs, highest: f64[sum], the weight factor and the IDF of each column, and the most it can add to a row
+    - term_counts: unsigned[total], the number of times that each of ``rows`` contains the term
+    - values: f64[highest count + 1], the value of each count
+    - norms: f64[n], the length normalisation of each row
+    - total, touched: f64[n], all 0 before and after the call, and i32[n], overwritten: working memory
+    - saturated: whether a weight is idf * (value / (value + norm)); otherwise it is value * idf / norm
     """
     n, k = norms.shape[0], best_rows.shape[1]
     ahead = np.empty(k)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ragkit.lexical.ranking import Ranking, top_k
 from ragkit.lexical.scorer import Filled, LexicalScorer
+from ragkit.lexical.tie_breaking import Ranking, top_k
 
 _MAX_TERMS = 127  # the compiled loop counts shared terms in a signed byte
 

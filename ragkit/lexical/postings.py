@@ -82,10 +82,8 @@ class PostingLists:
     @property
     def nbytes(self) -> int:
         """The size of the arrays in bytes, without the vocabulary."""
-        return (
-            sum(each.nbytes for each in (self.lengths, self.distinct, self.live, *self.arrays, *self.bitmaps))
-            + 8 * self._tail_entries
-        )
+        arrays = (self.lengths, self.distinct, self.live, *self.arrays, *self.bitmaps)
+        return sum(each.nbytes for each in arrays) + 8 * self._tail_entries
 
     @property
     def removed(self) -> bool:
@@ -185,15 +183,7 @@ class PostingLists:
 
     @classmethod
     def from_arrays(cls, analyzer: Analyzer, arrays: Mapping[str, NDArray[Any]]) -> PostingLists:
-        """Restore lists from the arrays of `to_arrays`.
-
-        Args:
-            analyzer: The analyzer with which the lists were created.
-            arrays: The arrays by name.
-
-        Returns:
-            The lists.
-        """
+        """Restore the lists of `to_arrays`, which were created with this analyzer."""
         lists = cls(analyzer)
         terms: list[str] = json.loads(arrays["vocabulary"].tobytes())
         lists.columns = {term: column for column, term in enumerate(terms)}
@@ -204,14 +194,7 @@ class PostingLists:
         return lists
 
     def shared(self, columns: Sequence[int]) -> NDArray[np.integer]:
-        """Count how many of some terms each row contains.
-
-        Args:
-            columns: Different columns.
-
-        Returns:
-            u8[n], or u32[n] if there are more than 255 columns.
-        """
+        """Count how many of some different columns each row contains: u8[n], or u32[n] for more than 255 columns."""
         found: NDArray[np.integer] = np.zeros(len(self), dtype=np.uint8 if len(columns) < 256 else np.uint32)
         (starts, rows, _), (slots, bits), merged = self.arrays, self.bitmaps, found[: self._merged]
         for column in columns:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.lexical.postings import PostingLists
-from ragkit.lexical.ranking import Ranking, top_k
+from ragkit.lexical.tie_breaking import Ranking, top_k
 
 # Searching shorter lists takes less time than loading the compiled code.
 _LARGE = 20_000
@@ -57,14 +57,7 @@ class LexicalScorer(ABC):
 
     @abstractmethod
     def scores(self, query: str) -> NDArray[np.float64]:
-        """Score all rows.
-
-        Args:
-            query: A text.
-
-        Returns:
-            f64[n], the score of each row, including removed rows; 0 for a row without a term of the query.
-        """
+        """Score all rows, including removed rows, f64[n]; 0 for a row without a term of the query."""
 
     def best(self, queries: Sequence[str], k: int, excluded: NDArray[np.bool_] | None = None) -> list[Ranking]:
         """Find the rows with the highest scores.

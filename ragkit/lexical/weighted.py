@@ -54,37 +54,22 @@ class _Scratch(local):
 
 
 class _Statistics(NamedTuple):
-    """The statistics of a term.
+    """The statistics of a term."""
 
-    Attributes:
-        frequency: The number of rows that contain the term, without removed rows.
-        idf: The inverse document frequency.
-        highest: An upper bound of the weights.
-    """
-
-    frequency: int
+    frequency: int  # rows that contain the term, without removed rows
     idf: float
-    highest: float
+    highest: float  # upper bound of the weights
 
 
 class _State(NamedTuple):
-    """The values that depend on all rows, for one version of the lists.
-
-    Attributes:
-        version: The version.
-        norms: f64[n], the length normalisation of each row.
-        values: f64[highest count + 1], the value of each count.
-        steepest: Upper bound of a weight divided by the IDF of its term.
-        statistics: Cached statistics of terms, by column.
-        terms: Cached weights of terms, by column.
-    """
+    """The values that depend on all rows, for one version of the lists."""
 
     version: int
-    norms: NDArray[np.float64]
-    values: NDArray[np.float64]
-    steepest: float
-    statistics: dict[int, _Statistics]
-    terms: dict[int, Term]
+    norms: NDArray[np.float64]  # f64[n], the length normalisation of each row
+    values: NDArray[np.float64]  # f64[highest count + 1], the value of each count
+    steepest: float  # upper bound of a weight divided by the IDF of its term
+    statistics: dict[int, _Statistics]  # by column
+    terms: dict[int, Term]  # by column
 
 
 _SCRATCH = _Scratch()
@@ -130,15 +115,7 @@ class WeightedScorer(LexicalScorer):
         return total.round(_DECIMALS)
 
     def contributions(self, query: str, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Compute the contribution of each term of a query to the scores of some rows.
-
-        Args:
-            query: A text.
-            rows: intp[m], the rows.
-
-        Returns:
-            f64[m, t], 0 or more, for the t different terms of the query that occur in the lists.
-        """
+        """Return what each of the t known terms of a query adds to the scores of m rows, f64[m, t], 0 or more."""
         terms = self._terms(query)
         return np.column_stack([term.added_to(rows) for term in terms]) if terms else np.zeros((len(rows), 0))
 
@@ -153,7 +130,7 @@ class WeightedScorer(LexicalScorer):
         weights = self._query_weights(self.lists.analyzer(query)).items()
         found = [(known.get(column) or self._statistics(state, column), column, factor) for column, factor in weights]
         # The sort is stable, so equally rare terms stay in the order of the query.
-        return sorted((each for each in found if each[0].frequency), key=_frequency)
+        return sorted((each for each in found if each[0].frequency), key=lambda each: each[0].frequency)
 
     def _state(self) -> _State:
         """Return the values that depend on all rows; they are computed again if the lists have changed."""
@@ -199,7 +176,3 @@ class WeightedScorer(LexicalScorer):
             *(*lists.arrays, state.values, state.norms, excluded, *_SCRATCH.of(len(lists)), self.saturated),
             *filled,
         )
-
-
-def _frequency(term: tuple[_Statistics, int, float]) -> int:
-    return term[0].frequency

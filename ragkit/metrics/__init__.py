@@ -6,6 +6,7 @@ A metric is a registered name, a function or a `RowMetric`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import nan
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from ragkit.errors import MetricError, RagkitError, UnknownSpecError
@@ -57,12 +58,7 @@ def load_metric(metric: AnyMetric) -> Metric | RowMetric:
 
 
 def fingerprint_of(metric: AnyMetric) -> str:
-    """Return a text that distinguishes metrics in a fingerprint.
-
-    Returns:
-        The fingerprint or name of the metric; a function is represented by its name, because its code cannot be hashed
-        reliably.
-    """
+    """Return the fingerprint or name of a metric; a function has only a name, as its code cannot be hashed reliably."""
     if isinstance(metric, str) and ":" not in metric:
         return metric
     loaded = load_metric(metric)
@@ -101,11 +97,7 @@ def score_answers(metric: Metric | RowMetric, answers: Sequence[str], rows: Sequ
 
 
 def name_of(metric: Metric | RowMetric) -> str:
-    """Return the name of a metric for messages.
-
-    Returns:
-        The name in the registry, the attribute ``name``, or the name of the function or class.
-    """
+    """Return the name of a metric in the registry, its attribute ``name``, or the name of the function or class."""
     listed = registered_name("metric", metric)
     return listed or str(getattr(metric, "name", getattr(metric, "__qualname__", type(metric).__qualname__)))
 
@@ -122,9 +114,8 @@ def _checked(metric: Metric | RowMetric, place: int, score: object, row: Example
     """Return the score as a float; NumPy numbers and booleans are also accepted."""
     try:
         value = float(score)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        problem = TypeError(f"gave {score!r}; expected a number from 0 to 1")
-        raise MetricError(name_of(metric), place, row, problem) from error
+    except (TypeError, ValueError):
+        value = nan
     if not 0 <= value <= 1:
         problem = TypeError(f"gave {score!r}; expected a number from 0 to 1")
         raise MetricError(name_of(metric), place, row, problem)

@@ -62,7 +62,7 @@ def _records(text: str) -> list[dict[str, object]] | None:
     answer = without_reasoning(text).text
     fenced = _FENCED.search(answer)
     try:
-        value = json.loads(fenced[1] if fenced else answer, parse_constant=_refuse)
+        value = _plain(json.loads(fenced[1] if fenced else answer, parse_constant=_refuse))
     except (ValueError, RecursionError):
         return None
     rows = [value] if isinstance(value, dict) else value
@@ -70,7 +70,7 @@ def _records(text: str) -> list[dict[str, object]] | None:
 
 
 def _canonical(value: object) -> str:
-    return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _plain(value: object) -> object:

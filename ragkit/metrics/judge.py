@@ -51,15 +51,7 @@ class Judge:
         return f"judge:{self._model.fingerprint}:{self.criterion}"
 
     def score_rows(self, answers: Sequence[str], rows: Sequence[Example]) -> list[float]:
-        """Score each answer; the model receives all answers, in both orders, as one batch.
-
-        Args:
-            answers: One answer for each row.
-            rows: The questions with their expected answers.
-
-        Returns:
-            A score from 0 to 1 for each answer.
-        """
+        """Score one answer for each row, from 0 to 1; the model receives all answers, in both orders, as one batch."""
         asked = [place for place, answer in enumerate(answers) if answer.strip()]
         prompts = []
         for place in asked:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from unicodedata import normalize
 
 from ragkit.answers.choices import read_option
 from ragkit.answers.numbers import NumberReader
 from ragkit.answers.plain import FirstLine
 from ragkit.errors import InvalidInputError
 from ragkit.records import Example
-from ragkit.text import folded
+from ragkit.text import composed, folded
 
 _NUMBERS = NumberReader()
 _FIRST_LINE = FirstLine()
@@ -23,22 +22,18 @@ def exact_match(answer: str, expected: str) -> float:
 
     Composed and decomposed letters are equal.
 
+    Returns:
+        The score.
+
     Examples:
         >>> exact_match(" fade lamp,  zone: hall\n", "fade lamp, zone: hall")
         1.0
-
-    Returns:
-        1.0 or 0.0.
     """
-    return float(normalize("NFC", answer).split() == normalize("NFC", expected).split())
+    return float(composed(answer).split() == composed(expected).split())
 
 
 def label_match(answer: str, expected: str) -> float:
-    """Return 1.0 if the first line of the answer is the expected label, ignoring case and punctuation; otherwise 0.0.
-
-    Returns:
-        1.0 or 0.0.
-    """
+    """Return 1.0 if the first line of the answer is the expected label, ignoring case and punctuation, or 0.0."""
     return float(folded(_FIRST_LINE.read(answer).text) == folded(expected))
 
 
@@ -62,11 +57,7 @@ def number_match(answer: str, expected: str) -> float:
 
 
 def last_number(text: str) -> Decimal | None:
-    """Return the number that a text gives as its answer: a number that a phrase announces, otherwise the last one.
-
-    Returns:
-        The number; None if there is none.
-    """
+    """Return the number that a text announces as its answer, otherwise its last number; None if there is none."""
     answer = _NUMBERS.read(text)
     return Decimal(answer.text) if answer.readable else None
 
@@ -82,11 +73,7 @@ class ChoiceMatch:
     name: str = "choice"
 
     def score_rows(self, answers: Sequence[str], rows: Sequence[Example]) -> list[float]:
-        """Score each answer.
-
-        Args:
-            answers: One answer for each row.
-            rows: Rows with options.
+        """Score one answer for each row.
 
         Returns:
             1.0 or 0.0 for each answer.

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from ragkit_selectors.annotation import VoteK as VoteK
     from ragkit_selectors.autoselection import AutoSelection as AutoSelection
     from ragkit_selectors.autoselection import autoselect as autoselect
+    from ragkit_selectors.base import BaseSelector as BaseSelector
     from ragkit_selectors.base import Pipeline as Pipeline
     from ragkit_selectors.base import PoolSelector as PoolSelector
-    from ragkit_selectors.base import Selecting as Selecting
     from ragkit_selectors.baselines import FixedSelector as FixedSelector
     from ragkit_selectors.baselines import RandomSelector as RandomSelector
     from ragkit_selectors.candidates import Candidates as Candidates
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ragkit_selectors.pool_check import PoolCheck as PoolCheck
     from ragkit_selectors.pool_check import check_pool as check_pool
     from ragkit_selectors.report import SelectorReport as SelectorReport
-    from ragkit_selectors.stages.base import Asked as Asked
-    from ragkit_selectors.stages.base import Before as Before
+    from ragkit_selectors.stages.base import SelectionContext as SelectionContext
     from ragkit_selectors.stages.base import Stage as Stage
+    from ragkit_selectors.stages.base import Upstream as Upstream
     from ragkit_selectors.stages.diversity_stages import Coverage as Coverage
     from ragkit_selectors.stages.diversity_stages import Dpp as Dpp
     from ragkit_selectors.stages.diversity_stages import LabelBalanced as LabelBalanced
@@ -47,46 +47,25 @@ if TYPE_CHECKING:
     from ragkit_selectors.stages.prompt_order import Pinned as Pinned
     from ragkit_selectors.stages.rerank import Rerank as Rerank
 
-_HOME_OF = {
-    "Asked": "stages.base",
-    "AutoSelection": "autoselection",
-    "BM25Selector": "lexical",
-    "Before": "stages.base",
-    "Candidates": "candidates",
-    "ContainmentSelector": "lexical",
-    "Coverage": "stages.diversity_stages",
-    "Dpp": "stages.diversity_stages",
-    "EmbeddingSelector": "embedding",
-    "EntropyOrder": "lm_ordering",
-    "FacilityLocation": "annotation",
-    "FixedSelector": "baselines",
-    "Guard": "stages.filters",
-    "HybridSelector": "hybrid",
-    "JaccardSelector": "lexical",
-    "LabelBalanced": "stages.diversity_stages",
-    "LabelNearest": "stages.diversity_stages",
-    "MinScore": "stages.filters",
-    "Mmr": "stages.diversity_stages",
-    "NgramSelector": "lexical",
-    "Order": "stages.prompt_order",
-    "Pinned": "stages.prompt_order",
-    "Pipeline": "base",
-    "PoolCheck": "pool_check",
-    "PoolSelector": "base",
-    "RandomSelector": "baselines",
-    "Rerank": "stages.rerank",
-    "Selecting": "base",
-    "SelectorReport": "report",
-    "Stage": "stages.base",
-    "TfidfSelector": "lexical",
-    "TokenLimit": "stages.filters",
-    "VoteK": "annotation",
-    "autoselect": "autoselection",
-    "best_of_pool": "candidates",
-    "check_pool": "pool_check",
-    "entropy_order": "lm_ordering",
-    "load_selector": "loading",
-    "score_examples": "lm_ordering",
+_EXPORTS = {
+    "annotation": ("FacilityLocation", "VoteK"),
+    "autoselection": ("AutoSelection", "autoselect"),
+    "base": ("BaseSelector", "Pipeline", "PoolSelector"),
+    "baselines": ("FixedSelector", "RandomSelector"),
+    "candidates": ("Candidates", "best_of_pool"),
+    "embedding": ("EmbeddingSelector",),
+    "hybrid": ("HybridSelector",),
+    "lexical": ("BM25Selector", "ContainmentSelector", "JaccardSelector", "NgramSelector", "TfidfSelector"),
+    "lm_ordering": ("EntropyOrder", "entropy_order", "score_examples"),
+    "loading": ("load_selector",),
+    "pool_check": ("PoolCheck", "check_pool"),
+    "report": ("SelectorReport",),
+    "stages.base": ("SelectionContext", "Stage", "Upstream"),
+    "stages.diversity_stages": ("Coverage", "Dpp", "LabelBalanced", "LabelNearest", "Mmr"),
+    "stages.filters": ("Guard", "MinScore", "TokenLimit"),
+    "stages.prompt_order": ("Order", "Pinned"),
+    "stages.rerank": ("Rerank",),
 }
+_HOME_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
 __getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -76,13 +76,9 @@ def facility_location(vectors: NDArray[np.floating], count: int) -> NDArray[np.i
     """
     unit = _checked(vectors, count, centred=False)
     reached = np.zeros(len(unit))
-    bounds = np.concatenate(
-        [
-            np.maximum(unit[at : at + _BLOCK] @ unit.T, 0).round(_DECIMALS).sum(axis=1)
-            for at in range(0, len(unit), _BLOCK)
-        ]
-        or [np.zeros(0)]
-    ).round(_DECIMALS)
+    blocks = (unit[at : at + _BLOCK] @ unit.T for at in range(0, len(unit), _BLOCK))
+    sums = [np.maximum(block, 0).round(_DECIMALS).sum(axis=1) for block in blocks]
+    bounds = np.concatenate([np.zeros(0), *sums]).round(_DECIMALS)
     heap = [(-bound, row, 0) for row, bound in enumerate(bounds.tolist())]  # negative bound, row, turn of the bound
     heapify(heap)
     chosen: list[int] = []
@@ -118,17 +114,9 @@ class VoteK:
     rho: float = 10.0
 
     def choose(self, texts: Sequence[str], count: int) -> list[int]:
-        """Select texts.
-
-        Args:
-            texts: n texts without labels.
-            count: Number of texts to select, 0 to n.
-
-        Returns:
-            Distinct indices in the order of selection.
-        """
+        """Select ``count`` of the texts, and return their distinct indices in the order of selection."""
         vectors = _embedded(self.embedder, texts)
-        return [int(row) for row in vote_k(vectors, count, neighbours=self.neighbours, rho=self.rho)]
+        return list(map(int, vote_k(vectors, count, neighbours=self.neighbours, rho=self.rho)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +130,8 @@ class FacilityLocation:
     embedder: str | Embedder = "minilm"
 
     def choose(self, texts: Sequence[str], count: int) -> list[int]:
-        """Select texts.
-
-        Args:
-            texts: n texts without labels.
-            count: Number of texts to select, 0 to n.
-
-        Returns:
-            Distinct indices in the order of selection.
-        """
-        return [int(row) for row in facility_location(_embedded(self.embedder, texts), count)]
+        """Select ``count`` of the texts, and return their distinct indices in the order of selection."""
+        return list(map(int, facility_location(_embedded(self.embedder, texts), count)))
 
 
 def _embedded(embedder: str | Embedder, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from ragkit.errors import InvalidInputError
 from ragkit.protocols import Embedder
 from ragkit.registry import find
 from ragkit.text import refuse_bare_string
-from ragkit_selectors.base import Selecting
+from ragkit_selectors.base import BaseSelector
 from ragkit_selectors.loading import load_selector
 from ragkit_selectors.pool import AnyExample
 from ragkit_selectors.report import SelectorReport, report
@@ -21,18 +21,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 DEFAULT_SPECS = (
-    "random",
-    "jaccard",
-    "tfidf",
-    "bm25",
-    "embedding",
-    "hybrid",
-    "bm25 | mmr",
-    "bm25 | label-nearest",
-    "bm25 | coverage",
-    "hybrid | mmr",
-    "hybrid | label-nearest",
-)
+    "random", "jaccard", "tfidf", "bm25", "embedding", "hybrid", "bm25 | mmr", "bm25 | label-nearest",
+    "bm25 | coverage", "hybrid | mmr", "hybrid | label-nearest",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +35,7 @@ class AutoSelection:
         reports: All reports, the best first.
     """
 
-    selector: Selecting
+    selector: BaseSelector
     reports: tuple[SelectorReport, ...]
 
     def table(self) -> Table:
@@ -58,15 +49,9 @@ class AutoSelection:
         for name in columns:
             table.add_column(name, justify="right")
         for each in self.reports:
-            shares = (each.gold_at_1, each.gold_at_k, each.overlap)
-            numbers = (each.label_spread, each.tokens)
-            table.add_row(
-                each.spec,
-                *(f"{share:.3f}" for share in shares),
-                *(f"{number:.1f}" for number in numbers),
-                f"{each.milliseconds:.2f}",
-                str(each.leaked),
-            )
+            shares = [f"{share:.3f}" for share in (each.gold_at_1, each.gold_at_k, each.overlap)]
+            means = [f"{each.label_spread:.1f}", f"{each.tokens:.1f}", f"{each.milliseconds:.2f}"]
+            table.add_row(each.spec, *shares, *means, str(each.leaked))
         return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -17,23 +17,23 @@ from typing_extensions import override
 from ragkit.errors import EmptyPoolError, InvalidInputError, SmallPoolWarning
 from ragkit.records import Fields, Selection, field_text
 from ragkit.text import words
-from ragkit_selectors.candidates import Candidates
 from ragkit_selectors.lazy_hits import Hits
 from ragkit_selectors.pool import AnyExample, Pool
-from ragkit_selectors.stages.base import Asked, Stage
+from ragkit_selectors.stages.base import SelectionContext, Stage, Upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ragkit.protocols import Embedder
+    from ragkit_selectors.candidates import Candidates
     from ragkit_selectors.langchain import LangChainSelector
     from ragkit_selectors.report import SelectorReport
 
 Where = Mapping[str, object]
-_HELD = 1_000_000  # maximum number of candidates, over all queries, that are ranked before the stages process them
+_MOST_RANKED = 1_000_000  # candidates, over all queries, that are ranked before the stages process them
 
 
-class Selecting(ABC):
+class BaseSelector(ABC):
     """A selector, which ranks a pool, followed by stages; ``selector | stage`` appends a stage.
 
     Several threads may select at the same time, but not while another thread changes the pool.
@@ -66,82 +66,39 @@ class Selecting(ABC):
         Returns:
             The examples, best first; equal scores are in the order of the pool.
         """
-        return self._choose([query], k, where, exclude)[0]
+        return self._select([query], k, where, exclude)[0]
 
     def select_many(
         self, queries: Sequence[str | Fields], k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
     ) -> list[Selection]:
-        """Select examples for several queries.
-
-        Args:
-            queries: Texts or the fields of inputs.
-            k: Number of examples for each query, 0 or more.
-            where: A filter on metadata.
-            exclude: Ids of examples to exclude for all queries.
-
-        Returns:
-            One selection for each query.
-
-        Raises:
-            InvalidInputError: If ``queries`` is a single query.
-        """
+        """Select examples for each of several queries, with the arguments of `select`."""
         if isinstance(queries, (str, Mapping)):
             raise InvalidInputError("`queries` must be a sequence of queries, got a single one; use `select` for it")
-        return self._choose(list(queries), k, where, exclude)
+        return self._select(list(queries), k, where, exclude)
 
     async def aselect(
         self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
     ) -> Selection:
-        """Select examples in another thread, without blocking the event loop.
-
-        Args:
-            query: A text or the fields of an input.
-            k: Number of examples, 0 or more.
-            where: A filter on metadata.
-            exclude: Ids of examples to exclude.
-
-        Returns:
-            The examples, best first.
-        """
+        """Select examples as `select` does, in another thread, without blocking the event loop."""
         return await asyncio.to_thread(self.select, query, k, where=where, exclude=exclude)
 
     def add(self, examples: Sequence[AnyExample]) -> list[str]:
-        """Add examples at the end of the pool; after an error, none are added.
-
-        Args:
-            examples: Examples or mappings, as for the constructor.
-
-        Returns:
-            The ids of the examples.
-        """
-        pool = self.source.pool
-        entries = pool.read(examples)
-        if entries:
-            prepared = self.source._prepare([entry.text for entry in entries])
-            pool.append(entries)
-            self.source._extend(prepared)
-        return [entry.id for entry in entries]
+        """Add examples at the end of the pool and return their ids; after an error, none are added."""
+        return self.source.pool.add(examples)
 
     def remove(self, ids: Collection[str]) -> int:
         """Remove examples; the others keep their order, and selections are those of a pool that never contained them.
 
-        Args:
-            ids: The ids of the examples; ids that are not in the pool are ignored.
-
         Returns:
-            The number of removed examples.
+            The number of removed examples; ids that are not in the pool are ignored.
 
         Raises:
             InvalidInputError: If ``ids`` is a string, or all examples would be removed.
         """
-        pool, ids = self.source.pool, _read_ids("ids", ids)
+        pool, ids = self.source.pool, _checked_ids("ids", ids)
         if len({name for name in ids if pool.row(name) is not None}) == len(pool):
             raise InvalidInputError("every example would be removed; a selector needs one at least")
-        removed = pool.remove(ids)
-        kept = pool.compacted()
-        if kept is not None:
-            self.source._keep(kept)
-        return removed
+        return pool.remove(ids)
 
     def save(self, path: str | Path) -> None:
         """Save the selector to a folder, from which `load` restores it; a crash leaves the old content intact.
@@ -189,32 +146,27 @@ class Selecting(ABC):
         return LangChainSelector(selector=self, k=k, input_key=input_key or self.source.pool.key)
 
     def report(self, dev: Sequence[AnyExample], *, k: int = 8) -> SelectorReport:
-        """Evaluate the selector without a language model.
-
-        Args:
-            dev: Rows with their correct outputs, which are not in the pool.
-            k: Number of examples to select for each row.
-
-        Returns:
-            The report.
-        """
+        """Evaluate the selector without a language model, on rows that are not in the pool."""
         from ragkit_selectors.report import report
 
         return report(self, dev, k=k)
 
-    def _choose(
+    def _select(
         self, queries: Sequence[str | Fields], k: int, where: Where | None, exclude: Collection[str]
     ) -> list[Selection]:
         if type(k) is not int or k < 0:
             raise InvalidInputError(f"`k` must be a whole number, 0 or more; got {k!r}")
-        source, pool, exclude = self.source, self.source.pool, _read_ids("exclude", exclude)
+        source, pool, exclude = self.source, self.source.pool, _checked_ids("exclude", exclude)
         texts = [query if isinstance(query, str) else field_text(query, pool.key) for query in queries]
-        barred = pool.barred(where, exclude)
-        available = len(pool) if barred is None else len(barred) - int(np.count_nonzero(barred))
-        left_out = sorted({row for name in exclude if (row := pool.row(name)) is not None}) if exclude else []
+        excluded = pool.excluded(where, exclude)
+        available = len(pool) if excluded is None else len(excluded) - int(np.count_nonzero(excluded))
+        named = sorted({row for name in exclude if (row := pool.row(name)) is not None})
         if k > available:
-            _warn_of_small_pool(k, len(pool), len(left_out), available, filtered=where is not None)
-        dropped = tuple((pool[row].id, "excluded") for row in left_out)
+            because = f", {len(named)} of them excluded" if named else ""
+            because += ", filtered by `where`" if where is not None else ""
+            message = f"{k} examples were requested, but the pool has {len(pool)}{because}; {available} are returned"
+            warnings.warn(message, SmallPoolWarning, stacklevel=3)
+        dropped = tuple((pool[row].id, "excluded") for row in named)
         need = min(k, available)
         if not need or not texts:
             return [Selection(dropped=dropped) for _ in texts]
@@ -222,37 +174,35 @@ class Selecting(ABC):
         for stage in reversed(self.stages):
             first = stage.fetch(first)
         first = min(first, available)
-        step = max(1, _HELD // first)
+        step = max(1, _MOST_RANKED // first)
         parts = (texts[start : start + step] for start in range(0, len(texts), step))
-        ranked = chain.from_iterable(source._best(part, first, barred) for part in parts)
-        asked = (
-            Asked(query, text, source, barred, found, exhausted=len(found) < first or first == available)
+        ranked = chain.from_iterable(source._best(part, first, excluded) for part in parts)
+        contexts = (
+            SelectionContext(query, text, source, excluded, found, exhausted=len(found) < first or first == available)
             for query, text, found in zip(queries, texts, ranked, strict=True)
         )
-        return [self._selection(one, need, dropped) for one in asked]
+        return [self._apply_stages(context, need, dropped) for context in contexts]
 
-    def _selection(self, asked: Asked, need: int, dropped: tuple[tuple[str, str], ...]) -> Selection:
-        before: Callable[[int], Candidates] = asked.best
+    def _apply_stages(self, context: SelectionContext, need: int, dropped: tuple[tuple[str, str], ...]) -> Selection:
+        upstream: Upstream = context.best
         for stage in self.stages:
-            before = partial(stage.take, asked, before)
-        chosen = before(need)
-        pool, source = asked.source.pool, asked.source
+            upstream = partial(stage.take, context, upstream)
+        chosen = upstream(need)
+        source, pool = context.source, context.source.pool
         entries = [pool[row] for row in chosen.rows.tolist()]
-        hits = Hits(source, asked.text, entries, chosen, asked.ranks or range(1, len(entries) + 1))
-        if asked.dropped:
-            kept = {entry.id for entry in entries}
-            reasons = ((pool[row].id, reason) for row, reason in asked.dropped.items())
-            dropped += tuple((name, reason) for name, reason in reasons if name not in kept)
+        if context.dropped:
+            used = set(chosen.rows.tolist())  # a stage may drop a row that a later stage brings back
+            dropped += tuple((pool[row].id, why) for row, why in context.dropped.items() if row not in used)
         return Selection(
-            examples=tuple(entry.example for entry in entries),
-            hits=hits,
+            examples=tuple([entry.example for entry in entries]),
+            hits=Hits(source, context.text, entries, chosen, context.ranks or range(1, len(entries) + 1)),
             dropped=dropped,
-            tokens=asked.tokens,
-            ordered=asked.ordered,
+            tokens=context.tokens,
+            ordered=context.ordered,
         )
 
 
-class PoolSelector(Selecting):
+class PoolSelector(BaseSelector):
     """Base class of selectors that rank a pool by similarity to a query, which subclasses define.
 
     Attributes:
@@ -284,8 +234,8 @@ class PoolSelector(Selecting):
         return self.pool.key
 
     @abstractmethod
-    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
-        """Return the ``n`` best rows for each text that are not ``barred``, or all of them if there are fewer."""
+    def _best(self, texts: Sequence[str], n: int, excluded: NDArray[np.bool_] | None) -> list[Candidates]:
+        """Return the ``n`` best rows for each text that are not ``excluded``, or all of them if there are fewer."""
 
     @abstractmethod
     def _config(self) -> dict[str, object]:
@@ -306,18 +256,8 @@ class PoolSelector(Selecting):
         vectors = tfidf_vectors(self.pool.postings(words), [text, *(self.pool[row].text for row in rows.tolist())])
         return vectors[0], vectors[1:]
 
-    def _prepare(self, texts: Sequence[str]) -> object:  # noqa: ARG002 - for subclasses
-        """Compute the data of new rows before the pool changes."""
-        return None
 
-    def _extend(self, prepared: object) -> None:
-        """Add the data that `_prepare` computed; the pool already contains the new rows."""
-
-    def _keep(self, rows: NDArray[np.intp]) -> None:
-        """Keep only the data of these rows, after the pool was compacted."""
-
-
-class Pipeline(Selecting):
+class Pipeline(BaseSelector):
     """A selector followed by stages, created by ``selector | stage``."""
 
     def __init__(self, source: PoolSelector, stages: tuple[Stage, ...]) -> None:
@@ -344,17 +284,8 @@ class Pipeline(Selecting):
         return " | ".join([type(self.source).__name__, *map(repr, self.stages)])
 
 
-def _read_ids(name: str, ids: Iterable[str]) -> list[str]:
+def _checked_ids(name: str, ids: Iterable[str]) -> list[str]:
     read = [] if isinstance(ids, str) else list(ids)  # an iterator can be consumed only once
     if isinstance(ids, str) or not all(isinstance(one, str) for one in read):
         raise InvalidInputError(f"`{name}` must be a collection of ids, which are strings; got {ids!r}")
     return read
-
-
-def _warn_of_small_pool(k: int, size: int, excluded: int, available: int, *, filtered: bool) -> None:
-    because = (f", {excluded} of them excluded" if excluded else "") + (", filtered by `where`" if filtered else "")
-    warnings.warn(
-        f"{k} examples were asked for, the pool has {size}{because}; {available} are given",
-        SmallPoolWarning,
-        stacklevel=4,
-    )

@@ -32,20 +32,13 @@ class RandomSelector(PoolSelector):
     def __init__(
         self, examples: Sequence[AnyExample] | Pool, *, key: str = "input", output: str = "output", seed: int = 0
     ) -> None:
-        """Read the pool.
-
-        Args:
-            examples: Examples, or mappings with ``input`` and ``output``.
-            key: The part of an input whose text determines the random numbers.
-            output: The entry of a mapping that contains the answer.
-            seed: The random seed.
-        """
+        """Read the pool; the text of ``key`` determines the random numbers."""
         super().__init__(examples, key=key, output=output)
         self.seed = seed
 
     @override
-    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
-        return [best_of_pool(self._numbers(text), n, barred) for text in texts]
+    def _best(self, texts: Sequence[str], n: int, excluded: NDArray[np.bool_] | None) -> list[Candidates]:
+        return [best_of_pool(self._numbers(text), n, excluded) for text in texts]
 
     def _numbers(self, text: str) -> NDArray[np.float64]:
         # Bytes give the same random numbers as the string, which cannot be a seed if it contains lone surrogates.
@@ -68,8 +61,8 @@ class FixedSelector(PoolSelector):
     """
 
     @override
-    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
-        return [best_of_pool(np.zeros(len(self.pool.entries)), n, barred) for _ in texts]
+    def _best(self, texts: Sequence[str], n: int, excluded: NDArray[np.bool_] | None) -> list[Candidates]:
+        return [best_of_pool(np.zeros(len(self.pool.entries)), n, excluded) for _ in texts]
 
     @override
     def _config(self) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,25 +42,21 @@ class EmbeddingSelector(PoolSelector):
         output: str = "output",
         vectors: NDArray[np.float32] | None = None,
     ) -> None:
-        """Read and embed the pool.
-
-        Args:
-            examples: Examples, or mappings with ``input`` and ``output``.
-            embedder: An embedder or its spec, as for `ragkit.embedders.load_embedder`.
-            key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that contains the answer.
-            vectors: f32[n, d], embeddings of the examples by this embedder; None to compute them.
-        """
+        """Read the pool and embed it, unless ``vectors``, f32[n, d], are its embeddings by the embedder or its spec."""
         super().__init__(examples, key=key, output=output)
         require("faiss")  # before the model is loaded and the pool embedded
         self.embedder = load_embedder(embedder)
         texts = [entry.text if entry else "" for entry in self.pool.entries]
-        given = self.embedder.embed_documents(texts) if vectors is None else np.asarray(vectors)
-        self._index = FlatVectors(self._unit(given, len(texts)))
+        given = self._embed(texts) if vectors is None else self._unit(np.asarray(vectors), len(texts))
+        self._index = FlatVectors(given)
+        self.pool.attach(self._embed, self._index)
 
     def vectors(self) -> NDArray[np.float32]:
         """Return the vectors of the pool, f32[n, d], without removed examples."""
         return self._index[self.pool.rows()]
+
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._unit(self.embedder.embed_documents(texts), len(texts))
 
     def _unit(self, vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         expected = (count, self.embedder.dim)
@@ -74,8 +69,8 @@ class EmbeddingSelector(PoolSelector):
         return (vectors / np.where(own > 0, own, 1)[:, None]).astype(np.float32)
 
     @override
-    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
-        return self._index.nearest(self._unit(self.embedder.embed_queries(texts), len(texts)), n, barred)
+    def _best(self, texts: Sequence[str], n: int, excluded: NDArray[np.bool_] | None) -> list[Candidates]:
+        return self._index.nearest(self._unit(self.embedder.embed_queries(texts), len(texts)), n, excluded)
 
     @override
     def _why(self, text: str, example: str, score: float) -> dict[str, object]:
@@ -85,18 +80,6 @@ class EmbeddingSelector(PoolSelector):
     def _vectors(self, text: str, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         query = self._unit(self.embedder.embed_queries([text]), 1)[0]
         return query.astype(np.float64), self._index[rows].astype(np.float64)
-
-    @override
-    def _prepare(self, texts: Sequence[str]) -> object:
-        return self._unit(self.embedder.embed_documents(texts), len(texts))
-
-    @override
-    def _extend(self, prepared: object) -> None:
-        self._index.add(cast("NDArray[np.float32]", prepared))
-
-    @override
-    def _keep(self, rows: NDArray[np.intp]) -> None:
-        self._index.keep(rows)
 
     @override
     def _config(self) -> dict[str, object]:

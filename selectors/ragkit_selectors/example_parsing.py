@@ -12,15 +12,10 @@ _OWN = ("id", "metadata")
 
 
 def read_example(example: object, where: str, output: str = "output") -> Example:
-    """Convert an example or a mapping to an `Example`.
+    """Convert an example or a mapping to an `Example`; ``where`` is its name in error messages.
 
     A mapping with ``input`` provides the input, output, id and metadata; its other entries become metadata. In any
     other mapping, all text entries become fields of the input, and all entries become metadata.
-
-    Args:
-        example: An example or a mapping.
-        where: Name of the example in error messages.
-        output: The entry of a mapping that contains the answer.
 
     Returns:
         The example; an `Example` is returned unchanged.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
 from ragkit.lexical.fusion import Fusion, check_fusion, fuse
+from ragkit.lexical.tie_breaking import top_k
 from ragkit.protocols import Embedder
 from ragkit_selectors.base import PoolSelector
 from ragkit_selectors.candidates import Candidates, filled
@@ -25,9 +25,9 @@ class HybridSelector(PoolSelector):
 
     Attributes:
         parts: The selectors by name.
-        weights: The weight of each selector.
-        fusion: The method.
-        depth: Number of examples of each ranking that count.
+        weights: The weight of each selector by its name, above 0; by default ``{"bm25": 1, "embedding": 1}``.
+        fusion: ``"rrf"`` to fuse by ranks, ``"weighted"`` to fuse by scores.
+        depth: Number of examples of each ranking that count, at least 1.
 
     Examples:
         >>> pool = [{"input": "dim the lamp", "output": "light"}, {"input": "play a song", "output": "music"}]
@@ -48,21 +48,7 @@ class HybridSelector(PoolSelector):
         depth: int = 100,
         vectors: NDArray[np.float32] | None = None,
     ) -> None:
-        """Build the selectors over the pool.
-
-        Args:
-            examples: Examples, or mappings with ``input`` and ``output``.
-            weights: The weight of each selector by its name, above 0; ``{"bm25": 1, "embedding": 1}`` if None.
-            embedder: For ``"embedding"``, an embedder or its spec.
-            key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that contains the answer.
-            fusion: ``"rrf"`` to fuse by ranks, ``"weighted"`` to fuse by scores.
-            depth: Number of examples of each ranking that count, at least 1.
-            vectors: f32[n, d], embeddings of the examples by the embedder; None to compute them.
-
-        Raises:
-            InvalidInputError: If an argument is out of range.
-        """
+        """Build the selectors over the pool; `EmbeddingSelector` describes ``embedder`` and ``vectors``."""
         from ragkit_selectors.loading import load_source
 
         weights = {"bm25": 1.0, "embedding": 1.0} if weights is None else dict(weights)
@@ -74,23 +60,21 @@ class HybridSelector(PoolSelector):
         self.parts = {name: load_source(name, self.pool, embedder=embedder, vectors=vectors) for name in weights}
 
     @override
-    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
-        lists = {name: part._best(texts, self.depth, barred) for name, part in self.parts.items()}
-        return [
-            self._fuse({name: found[place] for name, found in lists.items()}, n, barred) for place in range(len(texts))
-        ]
+    def _best(self, texts: Sequence[str], n: int, excluded: NDArray[np.bool_] | None) -> list[Candidates]:
+        lists = {name: part._best(texts, self.depth, excluded) for name, part in self.parts.items()}
+        by_text = (dict(zip(lists, found, strict=True)) for found in zip(*lists.values(), strict=True))
+        return [self._fuse(found, n, excluded) for found in by_text]
 
-    def _fuse(self, lists: Mapping[str, Candidates], n: int, barred: NDArray[np.bool_] | None) -> Candidates:
+    def _fuse(self, lists: Mapping[str, Candidates], n: int, excluded: NDArray[np.bool_] | None) -> Candidates:
         rankings = [list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) for found in lists.values()]
         fused = fuse(rankings, list(self.weights.values()), method=self.fusion)
-        rows = sorted(fused, key=lambda row: (-fused[row], row))[:n]
+        best = top_k(np.array(list(fused), dtype=np.intp), np.array(list(fused.values())), n)
         parts: dict[str, NDArray[np.float64]] = {}
         for name, ranking in zip(lists, rankings, strict=True):
             held = {row: (score, rank) for rank, (row, score) in enumerate(ranking, start=1)}
-            pairs = np.array([held.get(row, (np.nan, np.nan)) for row in rows]).reshape(-1, 2)
+            pairs = np.array([held.get(row, (np.nan, np.nan)) for row in best.rows.tolist()]).reshape(-1, 2)
             parts |= {name: pairs[:, 0], f"{name}_rank": pairs[:, 1]}
-        found = Candidates(np.array(rows, dtype=np.intp), np.array([fused[row] for row in rows]), parts)
-        return filled(found, n, len(self.pool.entries), barred)
+        return filled(Candidates(*best, parts), n, len(self.pool.entries), excluded)
 
     @override
     def _why(self, text: str, example: str, score: float) -> dict[str, object]:
@@ -100,20 +84,6 @@ class HybridSelector(PoolSelector):
     def _vectors(self, text: str, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         part = self.parts.get("embedding")
         return super()._vectors(text, rows) if part is None else part._vectors(text, rows)
-
-    @override
-    def _prepare(self, texts: Sequence[str]) -> object:
-        return {name: part._prepare(texts) for name, part in self.parts.items()}
-
-    @override
-    def _extend(self, prepared: object) -> None:
-        for name, made in cast("dict[str, object]", prepared).items():
-            self.parts[name]._extend(made)
-
-    @override
-    def _keep(self, rows: NDArray[np.intp]) -> None:
-        for part in self.parts.values():
-            part._keep(rows)
 
     @override
     def _config(self) -> dict[str, object]:

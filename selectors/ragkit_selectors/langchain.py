@@ -1,6 +1,6 @@
 """An adapter for LangChain's ``BaseExampleSelector``.
 
-This module imports LangChain, so `Selecting.as_langchain` imports it only when it is used.
+This module imports LangChain, so `BaseSelector.as_langchain` imports it only when it is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ require("langchain_core")
 from langchain_core.example_selectors import BaseExampleSelector  # noqa: E402 - after the check
 
 if TYPE_CHECKING:
-    from ragkit_selectors.base import Selecting
+    from ragkit_selectors.base import BaseSelector
 
 
 class LangChainSelector(BaseExampleSelector):
@@ -30,40 +30,24 @@ class LangChainSelector(BaseExampleSelector):
         input_key: The input variable that is searched.
     """
 
-    def __init__(self, selector: Selecting, k: int, input_key: str) -> None:
+    def __init__(self, selector: BaseSelector, k: int, input_key: str) -> None:
         """Wrap a selector."""
         self.selector, self.k, self.input_key = selector, k, input_key
 
     def add_example(self, example: dict[str, Any]) -> str:
-        """Add an example to the pool.
-
-        Returns:
-            The id of the example.
-        """
+        """Add an example to the pool and return its id."""
         return self.selector.add([example])[0]
 
     async def aadd_example(self, example: dict[str, Any]) -> str:
-        """Add an example to the pool without blocking the event loop.
-
-        Returns:
-            The id of the example.
-        """
+        """Add an example to the pool and return its id, without blocking the event loop."""
         return await asyncio.to_thread(self.add_example, example)
 
     def select_examples(self, input_variables: dict[str, Any]) -> list[dict[str, Any]]:
-        """Select examples for the variables of a prompt.
-
-        Returns:
-            The original mappings, the most similar last unless a stage orders them.
-        """
+        """Select examples for the variables of a prompt, the most similar last unless a stage orders them."""
         return self._given(self.selector.select(self._query(input_variables), self.k))
 
     async def aselect_examples(self, input_variables: dict[str, Any]) -> list[dict[str, Any]]:
-        """Select examples without blocking the event loop.
-
-        Returns:
-            The original mappings, the most similar last unless a stage orders them.
-        """
+        """Select examples as `select_examples` does, without blocking the event loop."""
         return self._given(await self.selector.aselect(self._query(input_variables), self.k))
 
     def _query(self, input_variables: dict[str, Any]) -> str:

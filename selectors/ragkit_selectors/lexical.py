@@ -26,29 +26,18 @@ Mode = Literal["folded", "split"]
 
 
 class LexicalSelector(PoolSelector):
-    """Ranks a pool by the score of a `LexicalScorer`.
-
-    Attributes:
-        scorer: Scores the rows of the pool.
-    """
+    """Ranks a pool by the score of a `LexicalScorer`. Equal scores are ordered by `ragkit.lexical.tie_breaking`."""
 
     scorer: LexicalScorer
 
     def scores(self, query: str) -> NDArray[np.float64]:
-        """Score the whole pool.
-
-        Args:
-            query: A text.
-
-        Returns:
-            f64[n], the score of each row, including removed rows.
-        """
+        """Score all rows for a query, including removed rows: f64[n]."""
         return self.scorer.scores(query)
 
     @override
-    def _best(self, texts: Sequence[str], n: int, barred: NDArray[np.bool_] | None) -> list[Candidates]:
+    def _best(self, texts: Sequence[str], n: int, excluded: NDArray[np.bool_] | None) -> list[Candidates]:
         size = len(self.pool.entries)
-        return [filled(Candidates(*found), n, size, barred) for found in self.scorer.best(texts, n, barred)]
+        return [filled(Candidates(*found), n, size, excluded) for found in self.scorer.best(texts, n, excluded)]
 
     @override
     def _why(self, text: str, example: str, score: float) -> dict[str, object]:
@@ -60,8 +49,8 @@ class BM25Selector(LexicalSelector):
 
     Attributes:
         analyzer: Turns a text into its terms.
-        k1: Term-frequency saturation.
-        b: Length normalisation.
+        k1: Term-frequency saturation, 0 or more.
+        b: Length normalisation, from 0 to 1.
 
     Examples:
         >>> pool = [{"input": "dim the lamp", "output": "light"}, {"input": "play the song", "output": "music"}]
@@ -81,16 +70,7 @@ class BM25Selector(LexicalSelector):
         b: float = B,
         analyzer: str | Analyzer | None = LANGUAGE,
     ) -> None:
-        """Read and index the pool.
-
-        Args:
-            examples: Examples, or mappings with ``input`` and ``output``.
-            key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that contains the answer.
-            k1: Term-frequency saturation, 0 or more.
-            b: Length normalisation, from 0 to 1.
-            analyzer: The language of a stemmer, None for whole words, or a function from a text to its terms.
-        """
+        """Read and index the pool; ``analyzer`` may also be the language of a stemmer, or None for whole words."""
         super().__init__(examples, key=key, output=output)
         self.analyzer = load_analyzer(analyzer)
         self.scorer = BM25(self.pool.postings(self.analyzer), k1=k1, b=b)
@@ -112,7 +92,8 @@ class TfidfSelector(LexicalSelector):
     The vectors are those of scikit-learn's ``TfidfVectorizer``.
 
     Attributes:
-        grams: The unit, and the minimum and maximum length of the n-grams.
+        grams: The unit, and the minimum and maximum length of the n-grams: ``("word", 1, 2)`` for words and pairs of
+            words, ``("char", 3, 5)`` for parts of words.
         sublinear: Whether 1 + ln(count) replaces each count.
 
     Examples:
@@ -130,15 +111,6 @@ class TfidfSelector(LexicalSelector):
         grams: tuple[str, int, int] = ("word", 1, 2),
         sublinear: bool = False,
     ) -> None:
-        """Read and index the pool.
-
-        Args:
-            examples: Examples, or mappings with ``input`` and ``output``.
-            key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that contains the answer.
-            grams: ``("word", 1, 2)`` for words and pairs of words, ``("char", 3, 5)`` for parts of words.
-            sublinear: Whether 1 + ln(count) replaces each count.
-        """
         super().__init__(examples, key=key, output=output)
         unit, low, high = grams
         analyzer = NgramAnalyzer(unit, low, high)  # type: ignore[arg-type]  # it checks the unit
@@ -151,11 +123,7 @@ class TfidfSelector(LexicalSelector):
 
 
 class _OverlapSelector(LexicalSelector):
-    """Ranks by the number of shared words.
-
-    Attributes:
-        mode: How a text becomes a set of words.
-    """
+    """Ranks by the number of shared words."""
 
     _measure: ClassVar[type[OverlapScorer]]
 
@@ -167,17 +135,7 @@ class _OverlapSelector(LexicalSelector):
         output: str = "output",
         mode: Mode = "folded",
     ) -> None:
-        """Read and index the pool.
-
-        Args:
-            examples: Examples, or mappings with ``input`` and ``output``.
-            key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that contains the answer.
-            mode: ``"folded"`` for normalised words without punctuation, ``"split"`` for exactly ``set(s.split(" "))``.
-
-        Raises:
-            InvalidInputError: If ``mode`` is neither.
-        """
+        """Read and index the pool: words that are ``"folded"``, or exactly those of ``set(s.split(" "))``."""
         if mode not in _ANALYZERS:
             raise InvalidInputError(f"`mode` must be 'folded' or 'split', got {mode!r}")
         super().__init__(examples, key=key, output=output)
@@ -227,13 +185,6 @@ class NgramSelector(LexicalSelector):
     """
 
     def __init__(self, examples: Sequence[AnyExample] | Pool, *, key: str = "input", output: str = "output") -> None:
-        """Read and index the pool.
-
-        Args:
-            examples: Examples, or mappings with ``input`` and ``output``.
-            key: ``"input"`` to search whole inputs, or the name of one of their fields.
-            output: The entry of a mapping that contains the answer.
-        """
         super().__init__(examples, key=key, output=output)
         self.scorer = Bleu(self.pool.postings(bleu_ngrams))
 

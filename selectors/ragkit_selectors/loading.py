@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ragkit.errors import UnknownSpecError
 from ragkit.protocols import Embedder
 from ragkit.registry import create, specs
-from ragkit_selectors.base import PoolSelector, Selecting
+from ragkit_selectors.base import BaseSelector, PoolSelector
 from ragkit_selectors.pool import AnyExample, Pool
 from ragkit_selectors.stages.base import Stage
 
@@ -23,7 +23,7 @@ def load_selector(
     output: str = "output",
     embedder: str | Embedder = "minilm",
     seed: int = 0,
-) -> Selecting:
+) -> BaseSelector:
     """Build the selector that a spec describes.
 
     Args:
@@ -40,13 +40,14 @@ def load_selector(
 
     Raises:
         UnknownSpecError: If the name of the selector or of a stage is not known.
+        InvalidInputError: If an argument after a colon is not a number although it must be.
     """
     if not isinstance(spec, str):
         raise UnknownSpecError("selector", repr(spec), specs("selector"))
     name, *stages = (part.strip() for part in spec.split("|"))
     parsed = [load_stage(stage, seed=seed) for stage in stages]  # before the pool is indexed
     pool = Pool(examples, key=key, output=output)
-    selector: Selecting = load_source(name, pool, embedder=embedder, seed=seed)
+    selector: BaseSelector = load_source(name, pool, embedder=embedder, seed=seed)
     for stage in parsed:
         selector |= stage
     return selector
@@ -60,28 +61,13 @@ def load_source(
     seed: int = 0,
     vectors: NDArray[np.float32] | None = None,
 ) -> PoolSelector:
-    """Create a selector without stages.
-
-    Returns:
-        A selector over the pool.
-
-    Raises:
-        UnknownSpecError: If no selector has this name.
-    """
+    """Create a selector without stages; the arguments are those of `load_selector`."""
     settings = {"embedder": embedder, "seed": seed, "vectors": vectors}
     selector: PoolSelector = create("selector", name, pool, settings=settings)
     return selector
 
 
 def load_stage(spec: str, *, seed: int = 0) -> Stage:
-    """Create the stage that a spec describes.
-
-    Returns:
-        The stage.
-
-    Raises:
-        UnknownSpecError: If no stage has this name.
-        InvalidInputError: If an argument after a colon is not a number although it must be.
-    """
+    """Create the stage that a spec describes."""
     stage: Stage = create("stage", spec, settings={"seed": seed})
     return stage

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from ragkit.lexical.postings import PostingLists
 from ragkit.records import Example
 from ragkit.where import Condition, fields, matches, parse_where
 from ragkit_selectors.example_parsing import read_example
+
+if TYPE_CHECKING:
+    from ragkit_selectors.exact_search import FlatVectors
 
 AnyExample = Example | Mapping[str, object]
 _COMPACT_FROM = 64
@@ -50,19 +54,14 @@ class Pool:
     """
 
     def __init__(self, examples: Sequence[AnyExample], *, key: str = "input", output: str = "output") -> None:
-        """Read the examples.
-
-        Raises:
-            InvalidInputError: If an example is invalid, or two examples have the same id.
-        """
-        self.key = key
-        self.output = output
+        """Read the examples."""
+        self.key, self.output = key, output
         self.entries: list[Entry | None] = []
-        self.version = 0
+        self.version = self.serial = 0
         self._rows: dict[str, int] = {}
-        self.serial = 0
         self._postings: dict[Analyzer, PostingLists] = {}
-        self._masks: dict[Condition | None, NDArray[np.bool_]] = {}  # barred rows by filter; None for no filter
+        self._vectors: list[tuple[Callable[[Sequence[str]], NDArray[np.float32]], FlatVectors]] = []
+        self._masks: dict[Condition | None, NDArray[np.bool_]] = {}  # excluded rows by filter; None for no filter
         self.append(self.read(examples, "examples"))
 
     def __len__(self) -> int:
@@ -110,8 +109,18 @@ class Pool:
             made.append(Entry(own, text, example, given))
         return made
 
+    def add(self, examples: Sequence[AnyExample]) -> list[str]:
+        """Append examples and return their ids; after an error, none are added."""
+        entries = self.read(examples)
+        if entries:
+            vectors = [embed([entry.text for entry in entries]) for embed, _ in self._vectors]
+            self.append(entries)
+            for (_, index), added in zip(self._vectors, vectors, strict=True):
+                index.add(added)
+        return [entry.id for entry in entries]
+
     def append(self, entries: Sequence[Entry]) -> None:
-        """Append the entries that `read` returned."""
+        """Append the entries that `read` returned, before vectors are attached."""
         for entry in entries:
             self._rows[entry.id] = len(self.entries)
             self.entries.append(entry)
@@ -121,14 +130,7 @@ class Pool:
         self._changed()
 
     def remove(self, ids: Collection[str]) -> int:
-        """Remove examples.
-
-        Args:
-            ids: The ids of the examples; ids that are not in the pool are ignored.
-
-        Returns:
-            The number of removed examples.
-        """
+        """Remove examples and return their number; ids that are not in the pool are ignored."""
         rows = [self._rows.pop(name) for name in dict.fromkeys(ids) if name in self._rows]
         for row in rows:
             self.entries[row] = None
@@ -136,30 +138,27 @@ class Pool:
             for lists in self._postings.values():
                 lists.remove(rows)
             self._changed()
+        if len(self.entries) >= _COMPACT_FROM and 2 * len(self) <= len(self.entries):
+            self._compact()
         return len(rows)
 
-    def compacted(self) -> NDArray[np.intp] | None:
-        """Drop removed rows if they are at least half of the rows and the pool is not small.
-
-        Returns:
-            The old indices of the remaining rows, in order; None if no row was dropped.
-        """
-        if len(self.entries) < _COMPACT_FROM or 2 * len(self) > len(self.entries):
-            return None
-        kept = [row for row, entry in enumerate(self.entries) if entry is not None]
-        self.entries = [self.entries[row] for row in kept]
+    def _compact(self) -> None:
+        """Drop the removed rows."""
+        kept = self.rows()
+        self.entries = [self.entries[row] for row in kept.tolist()]
         self._rows = {self[row].id: row for row in range(len(kept))}
         for lists in self._postings.values():
             lists.compact()
+        for _, index in self._vectors:
+            index.keep(kept)
         self._changed()
-        return np.array(kept, dtype=np.intp)
+
+    def attach(self, embed: Callable[[Sequence[str]], NDArray[np.float32]], index: FlatVectors) -> None:
+        """Keep an index of embeddings, which has a row for each row of the pool, in step with the pool."""
+        self._vectors.append((embed, index))
 
     def postings(self, analyzer: Analyzer) -> PostingLists:
-        """Return the posting lists of an analyzer, which are built once and updated with the pool.
-
-        Returns:
-            The lists, with one row for each row of the pool.
-        """
+        """Return the posting lists of an analyzer, which are built once and updated with the pool."""
         if analyzer not in self._postings:
             lists = self._postings[analyzer] = PostingLists(analyzer)
             lists.add(["" if entry is None else entry.text for entry in self.entries])
@@ -178,24 +177,16 @@ class Pool:
         """Return the original example or mapping with this id."""
         return self[self._rows[name]].given
 
-    def barred(self, where: Mapping[str, object] | None, exclude: Collection[str]) -> NDArray[np.bool_] | None:
-        """Return the rows that must not be selected: removed, excluded, or not matching a filter.
-
-        Args:
-            where: A metadata filter; see `ragkit.where`.
-            exclude: Ids of examples to exclude.
-
-        Returns:
-            bool[n]; None if all rows may be selected.
-        """
+    def excluded(self, where: Mapping[str, object] | None, exclude: Collection[str]) -> NDArray[np.bool_] | None:
+        """Return the rows that are removed, excluded or do not match a filter, bool[n]; None if there are none."""
         named = [self._rows[name] for name in exclude if name in self._rows]
         if where is None and not named and len(self) == len(self.entries):
             return None
-        barred = self._removed() if where is None else self._unmatched(where)
+        excluded = self._removed() if where is None else self._unmatched(where)
         if named:
-            barred = barred.copy()
-            barred[named] = True
-        return barred
+            excluded = excluded.copy()
+            excluded[named] = True
+        return excluded
 
     def _removed(self) -> NDArray[np.bool_]:
         mask = self._masks.get(None)

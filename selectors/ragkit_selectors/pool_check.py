@@ -13,6 +13,9 @@ from ragkit.text import folded, words
 from ragkit_selectors.example_parsing import read_example
 from ragkit_selectors.pool import AnyExample
 
+MOST_CANDIDATES = 1000  # mean number of pairs per row that are compared by default
+_MOST_PAIRS = 1_000_000  # near-duplicates that are listed
+
 
 class Pair(NamedTuple):
     """Two rows that are duplicates or near-duplicates.
@@ -67,7 +70,7 @@ def check_pool(
     near: float = 0.9,
     key: str = "input",
     output: str = "output",
-    most_candidates: int | None = None,
+    most_candidates: int | None = MOST_CANDIDATES,
 ) -> PoolCheck:
     """Find duplicates, contradictions and leaked test rows.
 
@@ -78,7 +81,7 @@ def check_pool(
         key: The part of an input that is compared.
         output: The entry of a mapping that contains the answer.
         most_candidates: Maximum mean number of pairs per row that are compared in the search for near-duplicates; the
-            search is abandoned if there are more. None for no limit.
+            search is abandoned if there are more, or if it finds a million pairs. None for no limit.
 
     Returns:
         The findings.
@@ -158,6 +161,8 @@ def _alike(texts: Sequence[str], near: float, most_candidates: int | None) -> li
                 similarity = shared / (size + len(sets[other]) - shared)
                 if similarity >= near:
                     found.append(Pair(other, place, similarity))
+        if left is not None and len(found) > _MOST_PAIRS:
+            return None
         for word in rarest:
             seen[word].append(place)
     return found

@@ -17,7 +17,7 @@ from ragkit_selectors.pool import AnyExample
 from ragkit_selectors.stages.filters import count_pieces
 
 if TYPE_CHECKING:
-    from ragkit_selectors.base import Selecting
+    from ragkit_selectors.base import BaseSelector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +49,8 @@ class SelectorReport:
     leaked: int
 
 
-def report(selector: Selecting, dev: Sequence[AnyExample], *, k: int = 8, spec: str = "") -> SelectorReport:
-    """Evaluate a selector.
-
-    Args:
-        selector: The selector.
-        dev: Rows with their correct outputs, which are not in the pool.
-        k: Number of examples to select for each row.
-        spec: Name of the selector in the report.
-
-    Returns:
-        The report.
-
-    Raises:
-        EmptyPoolError: If there are no rows.
-    """
+def report(selector: BaseSelector, dev: Sequence[AnyExample], *, k: int = 8, spec: str = "") -> SelectorReport:
+    """Evaluate a selector on rows that are not in the pool; ``spec`` is its name in the report."""
     rows = [read_example(row, f"dev[{place}]", selector.source.pool.output) for place, row in enumerate(dev)]
     if not rows:
         raise EmptyPoolError("report")
@@ -74,7 +61,7 @@ def report(selector: Selecting, dev: Sequence[AnyExample], *, k: int = 8, spec: 
         started = perf_counter()
         chosen.append(selector.select(row.input, k))
         seconds.append(perf_counter() - started)
-    pairs = list(zip(rows, chosen, strict=True))
+    pairs = [*zip(rows, chosen, strict=True)]
     firsts = [next((ex for hit, ex in zip(s.hits, s, strict=True) if hit.rank == 1), None) for s in chosen]
     return SelectorReport(
         spec=spec or repr(selector),

@@ -251,8 +251,8 @@ def test_a_saved_selector_of_a_plugin_is_loaded_without_its_import(plugin, tmp_p
     """
     python(f"if True:{save}", plugin)
     load = f"""
-    from ragkit_selectors import Selecting
-    selector = Selecting.load({str(tmp_path / "saved")!r})
+    from ragkit_selectors import BaseSelector
+    selector = BaseSelector.load({str(tmp_path / "saved")!r})
     print(repr(selector), [each.input for each in selector.select("8", k=2)])
     """
     assert python(f"if True:{load}", plugin) == "LastSelector | Skip(count=1) ['7', '6']\n"

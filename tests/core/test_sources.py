@@ -77,14 +77,14 @@ def test_columns_become_fields_and_class_labels_names():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("input,output\na,b\nc\n", "line 3: has other columns"),
-        ("input,output\na,b,c\n", "line 2: has other columns"),
+        ("input,output\na,b\nc\n", "line 3: has 1 cells"),
+        ("input,output\na,b,c\n", "line 2: has 3 cells"),
         ("question,output\na,b\n", "line 2: has no 'input', only question, output"),
         ("input,output,split\na,b,train\nc,d,\n", "line 3: only some of the rows"),
         ("input,output,split\na,b,trian\n", "line 2: split"),
         ('input,output\n"a,b\n', "cannot be read"),
-        ("input,output\n", "holds no row"),
-        ("input,output,output\na,b,c\n", "line 1: the heading names 'output' more than once"),
+        ("input,output\n", "no rows"),
+        ("input,output,output\na,b,c\n", "line 1: the header has 'output' twice"),
     ],
 )
 def test_a_bad_csv_is_named(tmp_path: Path, text: str, said: str):
@@ -124,5 +124,5 @@ def test_what_is_no_dataset_is_named(tmp_path: Path):
         Task.from_rows([{"input": "a", "output": "b"}, "c"])
     with pytest.raises(DataFileError, match="line 1: output"):
         Task.from_rows([{"input": "a", "output": 1}])
-    with pytest.raises(DataFileError, match="gives no row"):
+    with pytest.raises(DataFileError, match="has no rows"):
         Task.from_rows(list)

@@ -101,7 +101,7 @@ def test_latin_1_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_an_empty_file(tmp_path: Path, text: str):
-    with pytest.raises(DataFileError, match="holds no row"):
+    with pytest.raises(DataFileError, match="no rows"):
         Task.from_jsonl(write(tmp_path, text))
 
 

@@ -71,13 +71,13 @@ def test_exclude(name: str):
 
 
 def test_all_excluded(name: str):
-    with pytest.warns(SmallPoolWarning, match="6 of them excluded; 0 are given"):
+    with pytest.warns(SmallPoolWarning, match="6 of them excluded; 0 are returned"):
         chosen = build(name).select("lamp", 1, exclude=["0", "1", "2", "3", "song", "5"])
     assert (len(chosen), len(chosen.dropped)) == (0, 6)
 
 
 def test_k_beyond_the_pool_warns_where_it_was_asked(name: str):
-    with pytest.warns(SmallPoolWarning, match="10 examples were asked for, the pool has 6; 6 are given") as caught:
+    with pytest.warns(SmallPoolWarning, match="10 examples were requested, but the pool has 6; 6 are returned") as caught:
         assert len(build(name).select("lamp", 10)) == 6
     assert caught[0].filename == __file__
 

@@ -385,7 +385,7 @@ def test_many_queries_are_ranked_a_part_at_a_time(monkeypatch):
     ranked = []
     best = type(selector.source)._best
     monkeypatch.setattr(type(selector.source), "_best", lambda *given: ranked.append(len(given[1])) or best(*given))
-    monkeypatch.setattr(base, "_HELD", 2 * len(POOL))
+    monkeypatch.setattr(base, "_MOST_RANKED", 2 * len(POOL))
     assert [[hit.id for hit in chosen.hits] for chosen in selector.select_many(queries, 3)] == whole
     assert max(ranked) == 2
     assert sum(ranked) == len(queries)

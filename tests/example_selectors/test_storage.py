@@ -35,7 +35,7 @@ from ragkit_selectors import (
     Pipeline,
     RandomSelector,
     Rerank,
-    Selecting,
+    BaseSelector,
     TfidfSelector,
     TokenLimit,
 )
@@ -65,7 +65,7 @@ def shown(selector):
 @pytest.mark.parametrize("selector", SOURCES, ids=lambda each: type(each).__name__)
 def test_the_same_after_loading(selector, tmp_path):
     selector.save(tmp_path / "s")
-    loaded = Selecting.load(tmp_path / "s")
+    loaded = BaseSelector.load(tmp_path / "s")
     assert type(loaded) is type(selector)
     assert shown(loaded) == shown(selector)
     assert loaded.add([Example("dim the song", "x")]) == ["4"]
@@ -163,15 +163,15 @@ def test_damage_is_found(tmp_path):
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
         with pytest.raises(IntegrityError, match=message):
-            Selecting.load(folder)
+            BaseSelector.load(folder)
         path.unlink()
         with pytest.raises(IntegrityError, match="is missing"):
-            Selecting.load(folder)
+            BaseSelector.load(folder)
     manifest = tmp_path / "vectors" / "selector.json"
     for text in (manifest.read_text()[:-20], json.dumps(json.loads(manifest.read_text()) | {"format": 2})):
         manifest.write_text(text)
         with pytest.raises(IntegrityError, match="damaged or newer"):
-            Selecting.load(tmp_path / "vectors")
+            BaseSelector.load(tmp_path / "vectors")
 
 
 def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
@@ -183,7 +183,7 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
     facts["examples"] = {"name": "../secret.jsonl", "sha256": hashlib.sha256(secret.read_bytes()).hexdigest()}
     (folder / "selector.json").write_text(json.dumps(facts))
     with pytest.raises(IntegrityError, match=r"secret\.jsonl is missing"):
-        Selecting.load(folder)
+        BaseSelector.load(folder)
 
 
 def test_folders_of_others_are_left_alone(tmp_path):
@@ -256,7 +256,7 @@ def test_a_folder_of_a_newer_version_says_so(tmp_path, old, new, error, message)
     assert old in text
     manifest.write_text(text.replace(old, new))
     with pytest.raises(error, match=message):
-        Selecting.load(tmp_path / "s")
+        BaseSelector.load(tmp_path / "s")
 
 
 def test_a_setting_that_changed_is_refused(tmp_path):
@@ -264,7 +264,7 @@ def test_a_setting_that_changed_is_refused(tmp_path):
     manifest = tmp_path / "s" / "selector.json"
     manifest.write_bytes(manifest.read_bytes().replace(b"1.25", b"1.75"))
     with pytest.raises(IntegrityError):
-        Selecting.load(tmp_path / "s")
+        BaseSelector.load(tmp_path / "s")
 
 
 def test_a_class_that_the_program_does_not_know_is_named(tmp_path):

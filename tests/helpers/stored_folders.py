@@ -22,7 +22,7 @@ from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.results import Results
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_selectors import BM25Selector, EmbeddingSelector, Guard, LabelBalanced, Selecting
+from ragkit_selectors import BaseSelector, BM25Selector, EmbeddingSelector, Guard, LabelBalanced
 
 VECTORS = np.random.default_rng(0).normal(size=(240, 8)).astype(np.float32)
 IDS = [f"d{n}" for n in range(240)]
@@ -105,7 +105,7 @@ def _make_selector(folder: Path, *, dense: bool) -> None:
 
 
 def _use_selector(folder: Path) -> object:
-    selector = Selecting.load(folder)
+    selector = BaseSelector.load(folder)
     found = [selector.select(f"dim lamp {n}", k=4) for n in range(5)]
     return [([example.text() for example in each], [hit.score for hit in each.hits]) for each in found]
 

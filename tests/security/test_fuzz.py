@@ -38,7 +38,7 @@ from ragkit_pipelines.pearl.plan.library import ActionLibrary, read_demonstratio
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.router import Router
 from ragkit_pipelines.pearl.run.trace import Trace
-from ragkit_selectors import Selecting
+from ragkit_selectors import BaseSelector
 from ragkit_selectors.loading import load_selector, load_stage
 
 fuzz = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -423,7 +423,7 @@ def test_saved_selectors(saved, draw):
         made |= other_json(whole.decode()).map(str.encode)
     path.write_bytes(draw.draw(made))
     try:
-        read(Selecting.load, saved)
+        read(BaseSelector.load, saved)
     finally:
         path.write_bytes(whole)
 

@@ -102,6 +102,8 @@ def _show(found: PoolCheck, pool: Sequence[_Row], test: Sequence[_Row], *, key: 
         ("leaked test rows: the same row is in the pool", found.leaks, test),
         ("near-leaked test rows: a near-duplicate is in the pool", found.near_leaks, test),
     ]
+    if not found.near_searched:
+        shown.print("near-duplicates were not searched, because too many rows consist of the same words")
     for title, pairs, other in kinds:
         shown.print(f"[bold]{len(pairs)}[/] {title}")
         for pair in pairs[:show]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ragkit.errors import InvalidInputError
 from ragkit.tasks import Task
 from ragkit_pipelines.data_quality.label_noise import LabelNoise, label_noise
-from ragkit_selectors.pool_check import PoolCheck, check_pool
+from ragkit_selectors.pool_check import MOST_CANDIDATES, PoolCheck, check_pool
 
 _OF_POOL = ("conflicting", "duplicate", "near-duplicate", "probably mislabelled")
 _OF_TEST = ("leaked", "nearly leaked")
@@ -47,7 +47,7 @@ def check_data(task: Task, *, near: float = 0.9, seed: int = 0, quick: bool = Fa
     Returns:
         The findings.
     """
-    pool = check_pool(task.examples, task.test, near=near, most_candidates=_CANDIDATES if quick else None)
+    pool = check_pool(task.examples, task.test, near=near, most_candidates=_CANDIDATES if quick else MOST_CANDIDATES)
     outputs = {row.output for row in task.examples}
     labelled = task.labels is not None or 1 < len(outputs) <= len(task.examples) / 5
     estimate = None

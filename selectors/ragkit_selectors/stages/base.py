@@ -1,6 +1,6 @@
 """The interface between a selector and its stages: each stage requests the best candidates from the previous one.
 
-A stage is called with ``before``, a function that returns the n best candidates of the previous stage or selector, or
+A stage is called with ``upstream``, a function that returns the n best candidates of the previous stage or selector, or
 all of them if there are fewer. A stage that drops candidates can therefore request more, and stages can be combined in
 any order.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from ragkit.errors import InvalidInputError
 from ragkit.records import Example, Fields
 from ragkit_selectors.candidates import Candidates
 from ragkit_selectors.pool import Entry
@@ -22,18 +23,18 @@ if TYPE_CHECKING:
 
     from ragkit_selectors.base import PoolSelector
 
-Before = Callable[[int], Candidates]
+Upstream = Callable[[int], Candidates]
 
 
 @dataclass(slots=True)
-class Asked:
+class SelectionContext:
     """The state of one query while the stages process it.
 
     Attributes:
         query: The original query.
         text: The part of the query that is searched.
         source: The selector that ranked the pool.
-        barred: bool[n], rows that must not be selected; None if all may be.
+        excluded: bool[n], rows that must not be selected; None if all may be.
         found: The candidates that the source has returned so far.
         exhausted: Whether the source has no more candidates.
         dropped: Rows that a stage dropped, with the reason.
@@ -46,7 +47,7 @@ class Asked:
     query: str | Fields
     text: str
     source: PoolSelector
-    barred: NDArray[np.bool_] | None
+    excluded: NDArray[np.bool_] | None
     found: Candidates
     exhausted: bool
     dropped: dict[int, str] = field(default_factory=dict)
@@ -58,17 +59,32 @@ class Asked:
     def best(self, n: int) -> Candidates:
         """Return the n best candidates of the source."""
         if n > len(self.found) and not self.exhausted:
-            (self.found,) = self.source._best([self.text], n, self.barred)
+            (self.found,) = self.source._best([self.text], n, self.excluded)
             self.exhausted = len(self.found) < n
         return self.found if n >= len(self.found) else self.found.take(slice(0, n))
 
     def entry(self, row: int) -> Entry:
-        """Return the entry of a row."""
+        """Return an example with its id and searched text."""
         return self.source.pool[row]
 
     def examples(self, candidates: Candidates) -> list[Example]:
         """Return the examples of some candidates, in the same order."""
         return [self.entry(row).example for row in candidates.rows.tolist()]
+
+
+class FetchingStage:
+    """Base class of stages that select from ``fetch_k`` candidates, or from n if that is more."""
+
+    __slots__ = ()
+    fetch_k: int
+
+    def __post_init__(self) -> None:
+        if type(self.fetch_k) is not int or self.fetch_k < 1:
+            raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {self.fetch_k!r}")
+
+    def fetch(self, n: int) -> int:
+        """Return at least `fetch_k`."""
+        return max(n, self.fetch_k)
 
 
 @runtime_checkable
@@ -79,6 +95,6 @@ class Stage(Protocol):
         """Return the number of candidates that the stage requests first in order to return n."""
         ...
 
-    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+    def take(self, context: SelectionContext, upstream: Upstream, n: int) -> Candidates:
         """Return n candidates, or fewer if no more candidates pass."""
         ...

@@ -16,17 +16,12 @@ from ragkit.pairwise import inner_products
 
 
 def dpp(query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, scale: float = 0.1) -> NDArray[np.intp]:
-    """Select vectors by greedy MAP inference of a determinantal point process (arXiv 1709.05135).
+    """Select k vectors by greedy MAP inference of a determinantal point process (arXiv 1709.05135).
 
     The kernel is that of CEIL (arXiv 2302.05698): relevance r = (cosine + 1) / 2 becomes quality
     exp((r - max r) / (2 scale)), and the kernel is quality x similarity x quality. When no vector increases the
-    determinant, the most relevant of the remaining ones follow.
-
-    Args:
-        query: f64[d], of length 1 or 0.
-        vectors: f64[m, d], rows of length 1 or 0.
-        k: Number of vectors to select, 0 or more.
-        scale: Smaller values give more weight to relevance; above 0.
+    determinant, the most relevant of the remaining ones follow. The query f64[d] and the vectors f64[m, d] have length
+    1 or 0.
 
     Returns:
         intp[min(k, m)], distinct indices in the order of selection.
@@ -52,14 +47,10 @@ def dpp(query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, scale:
 
 
 def cover(parts: NDArray[np.float64], k: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Select candidates that together cover all parts of a query as well as possible (arXiv 2305.14907).
+    """Select k candidates that together cover all parts of a query as well as possible (arXiv 2305.14907).
 
-    Each step selects the candidate that increases the sum over parts of the best value so far the most. When no
-    candidate increases it, a new cover begins.
-
-    Args:
-        parts: f64[m, t], how well each candidate covers each part.
-        k: Number of candidates to select, 0 or more.
+    ``parts`` is f64[m, t], how well each candidate covers each part. Each step selects the candidate that increases the
+    sum over parts of the best value so far the most. When no candidate increases it, a new cover begins.
 
     Returns:
         The distinct indices in the order of selection, intp[min(k, m)], and the gain of each, f64[min(k, m)].
@@ -94,10 +85,8 @@ def bsr_contributions(
 ) -> NDArray[np.float64]:
     """Compute how well each candidate covers each token of a query: the terms of BERTScore recall (arXiv 2305.14907).
 
-    Args:
-        query: f32[t, d], the tokens of the query, of length 1.
-        tokens: The tokens of each candidate, f32[*, d], of length 1.
-        weights: f64[t], the weight of each token of the query; 1 / t if None.
+    The tokens of the query, f32[t, d], and of each candidate, f32[*, d], have length 1; the weights of the query's
+    tokens, f64[t], are 1 / t if None.
 
     Returns:
         f64[m, t], weight times the cosine of the nearest token, which may be negative, as in the paper; 0 for a

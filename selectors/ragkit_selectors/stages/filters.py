@@ -16,19 +16,13 @@ from ragkit.protocols import LanguageModel
 from ragkit.templates import Template
 from ragkit.text import folded, spaced, words
 from ragkit_selectors.candidates import Candidates
-from ragkit_selectors.stages.base import Asked, Before
+from ragkit_selectors.stages.base import SelectionContext, Upstream
 
 _PIECE = re.compile(r"\w+|[^\w\s]")
 
 
 def count_pieces(text: str) -> int:
-    """Count words and punctuation marks, which are usually somewhat fewer than the tokens of a model.
-
-    In scripts without spaces, each character counts as a word.
-
-    Returns:
-        The number of words and punctuation marks.
-    """
+    """Count words (or characters, in scripts without spaces) and punctuation marks, as an estimate of tokens."""
     return len(_PIECE.findall(spaced(text)))
 
 
@@ -41,19 +35,19 @@ class _Sieve(ABC):
         """Return slightly more than n."""
         return n + 8
 
-    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+    def take(self, context: SelectionContext, upstream: Upstream, n: int) -> Candidates:
         """Return the first n candidates that pass."""
         fetch = self.fetch(n)
         while True:
-            found = before(fetch)
-            kept = self._sift(asked, found, n)
+            found = upstream(fetch)
+            kept = self._sift(context, found, n)
             if len(kept) >= n or len(found) < fetch:
                 return found.take(np.array(kept[:n], dtype=np.intp))
             fetch *= 4
 
     @abstractmethod
-    def _sift(self, asked: Asked, found: Candidates, n: int) -> list[int]:
-        """Return the indices of the first n candidates that pass; add reasons for the others to ``asked.dropped``."""
+    def _sift(self, context: SelectionContext, found: Candidates, n: int) -> list[int]:
+        """Return the indices of the first n candidates that pass; add reasons for the others to ``context.dropped``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +67,15 @@ class Guard(_Sieve):
         if self.near is not None and not 0 < self.near <= 1:
             raise InvalidInputError(f"`near` must be above 0 and at most 1, or None; got {self.near!r}")
 
-    def _sift(self, asked: Asked, found: Candidates, n: int) -> list[int]:
+    def _sift(self, context: SelectionContext, found: Candidates, n: int) -> list[int]:
         kept: list[int] = []
-        shown = [("the query", folded(asked.text), set(words(asked.text)))]
+        shown = [("the query", folded(context.text), set(words(context.text)))]
         for place, row in enumerate(found.rows.tolist()):
-            entry = asked.entry(row)
+            entry = context.entry(row)
             whole, held = folded(entry.text), set(words(entry.text))
             reason = self._reason(whole, held, shown)
             if reason:
-                asked.dropped[row] = reason
+                context.dropped[row] = reason
                 continue
             shown.append((repr(entry.id), whole, held))
             kept.append(place)
@@ -121,32 +115,30 @@ class MinScore(_Sieve):
             if bound is not None and not math.isfinite(bound):
                 raise InvalidInputError(f"`{name}` must be a finite number, got {bound!r}")
 
-    def _sift(self, asked: Asked, found: Candidates, n: int) -> list[int]:
+    def _sift(self, context: SelectionContext, found: Candidates, n: int) -> list[int]:
         kept: list[int] = []
-        bounds = {"score": self.score, "jaccard": self.jaccard, "cosine": self.cosine}
-        values = {
-            name: (self._values(name, asked, found), bound) for name, bound in bounds.items() if bound is not None
-        }
+        bounds = ("score", self.score), ("jaccard", self.jaccard), ("cosine", self.cosine)
+        values = {name: (self._values(name, context, found), bound) for name, bound in bounds if bound is not None}
         for place in range(len(found)):
             low = [(name, got[place], bound) for name, (got, bound) in values.items() if not got[place] >= bound]
             if not low:
                 kept.append(place)
             elif place < n:  # reasons only for examples that would have been selected, not for thousands of others
-                asked.dropped[int(found.rows[place])] = f"{low[0][0]} {low[0][1]:.3f} is below {low[0][2]}"
+                context.dropped[int(found.rows[place])] = f"{low[0][0]} {low[0][1]:.3f} is below {low[0][2]}"
         return kept
 
     @staticmethod
-    def _values(name: str, asked: Asked, found: Candidates) -> list[float]:
+    def _values(name: str, context: SelectionContext, found: Candidates) -> list[float]:
         if name == "score":
             return list(found.scores)
         if name == "jaccard":
-            query = set(words(asked.text))
-            held = [set(words(asked.entry(row).text)) for row in found.rows.tolist()]
+            query = set(words(context.text))
+            held = [set(words(context.entry(row).text)) for row in found.rows.tolist()]
             return [len(query & other) / max(1, len(query | other)) for other in held]
-        if asked.source.gives_cosines:
+        if context.source.gives_cosines:
             return list(found.scores)
         if "embedding" not in found.parts:
-            kind = type(asked.source).__name__
+            kind = type(context.source).__name__
             raise InvalidInputError(f"MinScore(cosine=…) needs an embedding selector before it, not {kind}")
         return list(found.parts["embedding"])
 
@@ -174,20 +166,20 @@ class TokenLimit:
         """Return four times n."""
         return 4 * n
 
-    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+    def take(self, context: SelectionContext, upstream: Upstream, n: int) -> Candidates:
         """Return up to n candidates that fit, out of the 4n best ones."""
-        found, count, used = before(self.fetch(n)), self._count(), 0
+        found, count, used = upstream(self.fetch(n)), self._count(), 0
         kept: list[int] = []
-        for place, example in enumerate(asked.examples(found)):
+        for place, example in enumerate(context.examples(found)):
             size = count(self.template.render_example(example))
             if used + size > self.limit:
-                asked.dropped[int(found.rows[place])] = f"{size} tokens do not fit: {used} of {self.limit} are taken"
+                context.dropped[int(found.rows[place])] = f"{size} tokens do not fit: {used} of {self.limit} are taken"
                 continue
             used += size
             kept.append(place)
             if len(kept) == n:
                 break
-        asked.tokens = used
+        context.tokens = used
         return found.take(np.array(kept, dtype=np.intp))
 
     def _count(self) -> Callable[[str], int]:

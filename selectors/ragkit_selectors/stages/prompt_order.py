@@ -12,7 +12,7 @@ import numpy as np
 
 from ragkit.errors import GroupedLabelsWarning, InvalidInputError
 from ragkit_selectors.candidates import Candidates
-from ragkit_selectors.stages.base import Asked, Before
+from ragkit_selectors.stages.base import SelectionContext, Upstream
 
 _ORDERS = ("similar_last", "similar_first", "shuffled")
 _ENOUGH_TO_GROUP = 6
@@ -42,20 +42,20 @@ class Order:
         """Return n."""
         return n
 
-    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+    def take(self, context: SelectionContext, upstream: Upstream, n: int) -> Candidates:
         """Return n candidates in the order of the prompt."""
-        found = before(n)
-        free = list(range(len(found) - asked.pinned))
+        found = upstream(n)
+        free = list(range(len(found) - context.pinned))
         pinned = list(range(len(found) - 1, len(free) - 1, -1))
         if self.order == "similar_last":
             free.reverse()
         elif self.order == "shuffled":
-            Random(f"{self.seed}:{asked.text}".encode("utf-8", "surrogatepass")).shuffle(free)
+            Random(f"{self.seed}:{context.text}".encode("utf-8", "surrogatepass")).shuffle(free)
         places = pinned + free
-        asked.ordered = True
-        asked.ranks = [place + 1 for place in places]
+        context.ordered = True
+        context.ranks = [place + 1 for place in places]
         shown = found.take(np.array(places, dtype=np.intp))
-        self._warn_of_groups([example.output for example in asked.examples(shown)])
+        self._warn_of_groups([example.output for example in context.examples(shown)])
         return shown
 
     @staticmethod
@@ -91,19 +91,19 @@ class Pinned:
         """Return n plus the number of pinned examples, which may be among the candidates."""
         return n + len(self.ids)
 
-    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+    def take(self, context: SelectionContext, upstream: Upstream, n: int) -> Candidates:
         """Return the pinned examples together with the best other candidates, n in total."""
         rows: list[int] = []
         for name in self.ids:
-            row = asked.source.pool.row(name)
+            row = context.source.pool.row(name)
             if row is None:
                 raise InvalidInputError(f"pinned example {name!r} is not in the pool; pin another one or add it")
-            if asked.barred is None or not asked.barred[row]:
+            if context.excluded is None or not context.excluded[row]:
                 rows.append(row)
         rows = rows[:n]
-        found = before(n + len(self.ids))
+        found = upstream(n + len(self.ids))
         found = found.take(np.flatnonzero(~np.isin(found.rows, rows))[: n - len(rows)])
-        asked.pinned = len(rows)
+        context.pinned = len(rows)
         backwards = np.array(rows[::-1], dtype=np.intp)  # selections are best first, prompts are best last
         nothing, unknown = np.zeros(len(rows)), np.full(len(rows), np.nan)
         return Candidates(

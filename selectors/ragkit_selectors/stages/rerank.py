@@ -13,13 +13,13 @@ from ragkit.protocols import LanguageModel
 from ragkit.records import Prompt
 from ragkit.templates import Template
 from ragkit_selectors.candidates import Candidates
-from ragkit_selectors.stages.base import Asked, Before
+from ragkit_selectors.stages.base import FetchingStage, SelectionContext, Upstream
 
 Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rerank:
+class Rerank(FetchingStage):
     """Reranks candidates by the score of a model.
 
     The score of a language model is the likelihood of the query after the example, which needs no answer and ranks
@@ -39,18 +39,13 @@ class Rerank:
     def __post_init__(self) -> None:
         if not callable(self.score) and not isinstance(self.score, LanguageModel):
             raise InvalidInputError(f"`score` must be a language model or a function, got {type(self.score).__name__}")
-        if type(self.fetch_k) is not int or self.fetch_k < 1:
-            raise InvalidInputError(f"`fetch_k` must be a whole number of at least 1, got {self.fetch_k!r}")
+        FetchingStage.__post_init__(self)
 
-    def fetch(self, n: int) -> int:
-        """Return at least `fetch_k`."""
-        return max(n, self.fetch_k)
-
-    def take(self, asked: Asked, before: Before, n: int) -> Candidates:
+    def take(self, context: SelectionContext, upstream: Upstream, n: int) -> Candidates:
         """Return the n candidates with the highest score."""
-        found = before(self.fetch(n))
-        prompts = [self.template.head + self.template.render_example(example) for example in asked.examples(found)]
-        query = self.template.render_query(asked.query)
+        found = upstream(self.fetch(n))
+        prompts = [self.template.head + self.template.render_example(example) for example in context.examples(found)]
+        query = self.template.render_query(context.query)
         if isinstance(self.score, LanguageModel):  # no chat turns, because the query continues the example
             scores = self.score.score([Prompt(text, form="text") for text in prompts], [query])[:, 0]
         else:

@@ -325,7 +325,7 @@ def connected(server, body):
     address = httpx.URL(server.url)
     connection = socket.create_connection((address.host, address.port))
     content = json.dumps(body)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(content)}\r\n"
     connection.sendall(f"{head}content-type: application/json\r\n\r\n{content}".encode())
     return connection
 

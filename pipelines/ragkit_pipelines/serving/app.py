@@ -114,7 +114,7 @@ class Routes:
                 self._held_bytes += len(part)
                 if len(content) > limit:
                     raise too_large
-                if self._held_bytes > self._limits.held_bytes:
+                if self._held_bytes > self._limits.bodies * limit:
                     raise HTTPException(503, "too many requests are being received; retry later", {"retry-after": "1"})
             yield content
         finally:

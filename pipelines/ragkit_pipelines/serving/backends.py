@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 from typing_extensions import override
 
-from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
+from ragkit.errors import InvalidInputError, PromptTooLongError, RagkitError, UnsupportedError
 from ragkit.extras import require
 from ragkit.models import load_model
+from ragkit.models.prompts import prompt_text
 from ragkit.models.results import results_of_each
-from ragkit.protocols import LanguageModel
+from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import Call
 from ragkit_pipelines.serving.jobs import Backend, Job, Result
@@ -35,12 +36,14 @@ class LocalBackend(Backend):
         self.workers = 1
         self.batch_size = batch_size or base.batch_size
         self._base, self._adapters, self._max_tokens = base, adapters, max_tokens
+        self._longest_token = max(map(len, base.tokenizer.get_vocab()))
         for model in self._locals.values():
             model.batch_size = self.batch_size
 
     @override
     def job(self, call: Call, *, streams: bool) -> Job:
         model = self._locals[call.body.model]
+        self._check_characters(model, call.prompt)
         row = model.encode_prompt(call.prompt)
         model.check_window(len(row), call.max_tokens or 1)
         room = (model.capabilities.window or 10**9) - len(row)
@@ -66,6 +69,13 @@ class LocalBackend(Backend):
         names = [None if job.call.body.model == self._base.name else job.call.body.model for job in jobs]
         return self._adapters.complete_rows(rows, names, jobs[0].sampling, seeds=seeds, listeners=listeners)
 
+    def _check_characters(self, model: LocalModel, prompt: AnyPrompt) -> None:
+        """Reject a text that is certainly too long, because encoding it takes a thousand times its size in memory."""
+        least = len(prompt_text(prompt)) // self._longest_token
+        window = model.capabilities.window
+        if window is not None and least > window:
+            raise PromptTooLongError(least, window, advice="shorten the prompt")
+
 
 class ModelBackend(Backend):
     """Any language model: in batches, or with several concurrent calls if it is an API model."""
@@ -90,6 +100,9 @@ class ModelBackend(Backend):
         for field, used in unsupported.items():
             if used:
                 raise UnsupportedError(f"{self._model.name} does not support `{field}`; omit it or use another model")
+        if _has_pattern(call.schema):
+            # The answer would be matched by Python's regular expressions, which a pattern can keep busy for ever.
+            raise UnsupportedError("`pattern` in a schema is supported only for local models; omit it")
         sampling = call.sampling(max_tokens=self._max_tokens, seed=None if able.seed else 0)
         return Job(call, sampling, _key(sampling.options()), streams=streams)
 
@@ -155,6 +168,13 @@ def _load(spec: str, adapters: Mapping[str, str | Path]) -> LanguageModel | Adap
     from ragkit.models.adapters import AdapterSet
 
     return AdapterSet(spec, adapters)
+
+
+def _has_pattern(schema: object) -> bool:
+    if isinstance(schema, Mapping):
+        own = isinstance(schema.get("pattern"), str) or isinstance(schema.get("patternProperties"), Mapping)
+        return own or any(map(_has_pattern, schema.values()))
+    return isinstance(schema, list) and any(map(_has_pattern, schema))
 
 
 def _key(options: Mapping[str, object]) -> str:

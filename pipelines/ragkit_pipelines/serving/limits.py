@@ -13,7 +13,8 @@ class Limits:
 
     Attributes:
         body_bytes: Maximum size of the body of a request.
-        held_bytes: Maximum size of all bodies that are being received or processed; more are rejected with status 503.
+        bodies: Maximum number of bodies of that size, or of the same size in total, that are received or processed at
+            once; more are rejected with status 503.
         values: Maximum number of JSON values in a body.
         schema_bytes: Maximum size of a JSON schema in a request.
         connections: Maximum number of connections; beyond it, the one that has waited longest for a request is closed.
@@ -22,7 +23,7 @@ class Limits:
     """
 
     body_bytes: int = 2**20
-    held_bytes: int = 2**26
+    bodies: int = 64
     values: int = 20_000
     schema_bytes: int = 2**16
     connections: int = 512

@@ -123,7 +123,11 @@ def held_bodies(target: ServerProcess) -> str:
     finally:
         for connection in connections:
             connection.close()
-    return ""
+    for _ in range(100):  # the bodies of disconnected clients are released
+        if (reply := target.post(b" " * (2**20 - 10))).status != 503:
+            break
+        time.sleep(0.1)
+    return expected(reply, 400)
 
 
 def extreme_fields(target: ServerProcess) -> str:
@@ -258,8 +262,10 @@ def foreign_pages(target: ServerProcess) -> str:
 
     port = target.address[1]
     forbidden = [
-        post("evil.example"), post(f"evil.example:{port}"), post("localhost.evil.example"), post("127.0.0.1.evil.example"),
-        post("localhost", origin="https://evil.example"), post("localhost", origin="null"), post("localhost", origin="x"),
+        post("evil.example"), post(f"evil.example:{port}"),
+        post("localhost.evil.example"), post("127.0.0.1.evil.example"),
+        post("localhost", origin="https://evil.example"), post("localhost", origin="null"),
+        post("localhost", origin="x"),
         post("evil.example:80@localhost.evil"), post("[evil"), post(""),
     ]  # fmt: skip
     simple = [post("localhost", kind) for kind in ("text/plain", "application/x-www-form-urlencoded", "", "json")]
@@ -274,16 +280,7 @@ def foreign_pages(target: ServerProcess) -> str:
 
 def tokens(target: ServerProcess) -> str:
     """Send wrong tokens to every path; only ``/health`` needs none."""
-    paths = (
-        "/v1/models",
-        "/v1/models/scripted",
-        "/nothing",
-        "/health/",
-        "/health%2f",
-        "//health",
-        "/",
-        "/v1/completions",
-    )
+    paths = ("/v1/models", "/v1/models/scripted", "/nothing", "/health/", "/health%2f", "//health", "/v1/completions")
     wrong = ("", "Bearer", "Bearer s3cre", "Bearer s3crett", "Bearer S3CRET", "Basic s3cret", "s3cret", "Bearer \xe9")
     for path in paths:
         for value in wrong:
@@ -367,7 +364,8 @@ TIMED = "A client that does not send its request or does not read its response i
 ATTACKS = [
     attack("large body", REJECTED, large_body),
     attack("as many values as fit", REJECTED, many_values),
-    attack("many bodies at once", "The bodies that are held at once have a maximum size.", held_bodies, growth_mib=160),
+    attack("many bodies at once", "The bodies that are held at once have a maximum size.", held_bodies,
+           options="limits=Limits(bodies=8)", growth_mib=40),
     attack("extreme fields", BOUNDED, extreme_fields),
     attack("long prompts", BOUNDED, long_prompts, model="'tiny'", growth_mib=128),
     attack("hostile schemas", BOUNDED, hostile_schemas, model="'tiny'", growth_mib=256, slow=True),

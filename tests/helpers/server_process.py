@@ -66,9 +66,14 @@ class ServerProcess:
         self.process.communicate()
 
     def memory_mib(self) -> float:
-        """Return the memory that the process uses."""
+        """Return the memory that the process uses, and begin to measure its peak."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="utf-8")
+        return self.peak_mib()
+
+    def peak_mib(self) -> float:
+        """Return the most memory that the process has used since `memory_mib`."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
     def connect(self) -> socket.socket:
         """Open a connection."""

@@ -30,7 +30,7 @@ from server_process import (  # noqa: E402
 RESULTS = HERE.parent / "results" / "serve_attacks.json"
 HEALTH_SECONDS = 2.0  # generous, because the tests run on busy machines; the measured figures are in the results
 IMPATIENT = "limits=Limits(receive_seconds=1, stall_seconds=1, connections=100)"
-SLOW = "ScriptedModel(lambda prompt: __import__('time').sleep(0.3) or 'yes')"
+SLOW = "ScriptedModel(lambda prompt: __import__('time').sleep(1) or 'yes')"
 LONG = "ScriptedModel(lambda prompt: 'yes ' * 2_000_000)"
 USER = [{"role": "user", "content": "x"}]
 GET = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -54,7 +54,7 @@ def run(name: str, act: Act, model: str, options: str, growth_mib: float, folder
     with HealthProbe(target) as probe:
         broken = act(target)
         time.sleep(0.1)
-    growth = target.memory_mib() - before
+    growth = target.peak_mib() - before
     measured[name] = {"health_seconds": round(probe.slowest, 3), "growth_mib": round(growth, 1)}
     if broken:
         return broken
@@ -120,6 +120,7 @@ def held_bodies(target: ServerProcess) -> str:
                 connection.sendall(content)
             except OSError:  # rejected
                 continue
+        time.sleep(0.5)
     finally:
         for connection in connections:
             connection.close()
@@ -344,7 +345,6 @@ def abandoned_requests(target: ServerProcess) -> str:
         with target.connect() as connection:
             connection.sendall(body)
             time.sleep(0.005)
-    time.sleep(0.2)
     return expected(target.chat(), 200)
 
 
@@ -368,7 +368,7 @@ ATTACKS = [
            options="limits=Limits(bodies=8)", growth_mib=40),
     attack("extreme fields", BOUNDED, extreme_fields),
     attack("long prompts", BOUNDED, long_prompts, model="'tiny'", growth_mib=128),
-    attack("hostile schemas", BOUNDED, hostile_schemas, model="'tiny'", growth_mib=256, slow=True),
+    attack("hostile schemas", BOUNDED, hostile_schemas, model="'tiny'", growth_mib=384, slow=True),
     attack("patterns for other models", BOUNDED, patterns_of_other_models),
     attack("ambiguous requests", FRAMING, ambiguous_requests),
     attack("unusual requests", FRAMING, unusual_requests),
@@ -378,13 +378,17 @@ ATTACKS = [
     attack("wrong tokens", "Without the token, only /health responds.", tokens, options="token='s3cret'"),
     attack("slow requests", TIMED, slow_requests, options=IMPATIENT),
     attack("unread streams", TIMED, unread_streams, model=LONG, options=IMPATIENT, growth_mib=256, slow=True),
-    attack("abandoned requests", BOUNDED, abandoned_requests, model=SLOW, options="max_waiting=8"),
+    attack("abandoned requests", BOUNDED, abandoned_requests, model=SLOW,
+           options="max_waiting=8, batch_size=1"),
 ]  # fmt: skip
 
 
 def main() -> int:
     """Run all attacks, and write the measured figures."""
     broken = 0
+    with HealthProbe(server(SCRIPTED, "")) as probe:
+        time.sleep(5)
+    measured["no attack"] = {"health_seconds": round(probe.slowest, 3), "growth_mib": 0.0}
     for each in ATTACKS:
         problem = each.run(Path())
         broken += bool(problem)

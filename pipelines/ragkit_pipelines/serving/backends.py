@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -39,6 +40,9 @@ class LocalBackend(Backend):
         self._longest_token = max(map(len, base.tokenizer.get_vocab()))
         for model in self._locals.values():
             model.batch_size = self.batch_size
+        # Constrained decoding is prepared when it is first used, which would stop all other requests for a second.
+        with suppress(RagkitError):
+            base.generate("x", max_tokens=1, schema={"type": "integer"})
 
     @override
     def job(self, call: Call, *, streams: bool) -> Job:

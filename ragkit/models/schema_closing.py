@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ragkit.errors import InvalidInputError
+
 _Schema = Mapping[str, Any]
+_MAX_STEPS = 200_000
 # Keywords that contain schemas; all others, such as `const`, `enum` and `default`, contain values.
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
@@ -23,6 +26,9 @@ def closed(schema: Mapping[str, object]) -> dict[str, Any]:
 
     Returns:
         A schema that accepts the same instances, except those with additional properties.
+
+    Raises:
+        InvalidInputError: If following its references takes too many steps.
     """
     closing: dict[str, Any] = _Closing(schema).schema(schema, frozenset())
     return closing
@@ -31,11 +37,19 @@ def closed(schema: Mapping[str, object]) -> dict[str, Any]:
 class _Closing:
     def __init__(self, root: _Schema) -> None:
         self._root = root
+        self._steps = 0
+
+    def _count_step(self) -> None:
+        """Limit the steps, because a chain of references that are each used twice takes exponential time."""
+        self._steps += 1
+        if self._steps > _MAX_STEPS:
+            raise InvalidInputError("`schema` has too many references in `allOf`, `anyOf` and `oneOf`; simplify it")
 
     def schema(self, schema: Any, others: frozenset[str]) -> Any:
         """Close a schema, in which ``others`` are the properties that other subschemas define for the same object."""
         if not isinstance(schema, Mapping):
             return schema
+        self._count_step()
         schema = self._with_references_as_parts(schema, inline=bool(others))
         own = _properties(schema)
         parts = [part for name in ("allOf", "anyOf", "oneOf") for part in schema.get(name, ())]
@@ -81,6 +95,7 @@ class _Closing:
         """Return the properties that a schema and its subschemas define for one object."""
         if not isinstance(schema, Mapping):
             return set()
+        self._count_step()
         found = {*_properties(schema), *schema.get("required", ())}
         for part in (part for name in ("allOf", "anyOf", "oneOf") for part in schema.get(name, ())):
             found |= self._names(part, seen)

@@ -16,7 +16,7 @@ from ragkit_pipelines.advise import Needs
 from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.strategies.retrieval import Rag
 from ragkit_pipelines.rag.answers import without_marks
-from ragkit_pipelines.rag.prompts import INSTRUCTION
+from ragkit_pipelines.rag.prompt import INSTRUCTION
 
 COLOURS = {"lamp": "red", "door": "green", "bike": "blue", "roof": "grey", "boat": "white", "tree": "brown"}
 PASSAGES = [f"The {thing} is {colour}." for thing, colour in COLOURS.items()]

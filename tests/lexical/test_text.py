@@ -13,7 +13,7 @@ from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.ingest.duplicates import near_duplicates
 from ragkit.lexical.analysis import STOP_WORDS, NgramAnalyzer, WordAnalyzer, load_analyzer
 from ragkit.text import folded, normalised, words
-from ragkit_pipelines.rag.prompts import is_refusal
+from ragkit_pipelines.rag.prompt import is_refusal
 from ragkit_selectors import check_pool
 from ragkit_selectors.stages.filters import count_pieces
 

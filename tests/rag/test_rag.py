@@ -19,7 +19,7 @@ from ragkit.records import Chat, Hit, Message
 from ragkit_pipelines.rag import ExtractiveReader
 from ragkit_pipelines.rag.answers import read_citations, without_marks
 from ragkit_pipelines.rag.extractive import sentence_spans
-from ragkit_pipelines.rag.prompts import pack, render
+from ragkit_pipelines.rag.prompt import pack, render
 
 TEXTS = {
     "red": "The lamp in the hall is red. It was bought in 1990.",

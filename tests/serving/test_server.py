@@ -25,7 +25,7 @@ from ragkit.models import LayeredModel
 from ragkit.models.base import ModelBase
 from ragkit.records import Chat, Completion, Message
 from ragkit.testing import LanguageModelContract
-from ragkit_pipelines.serving import Server
+from ragkit_pipelines.serving import Limits, Server
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = [
@@ -265,6 +265,24 @@ def test_invalid_bodies(server):
     assert httpx.get(server.url + "/nothing").status_code == 404
 
 
+def test_limits_on_bodies(server, adapters, monkeypatch):
+    def post(url, change):
+        return httpx.post(url + "/chat/completions", json={"model": "scripted", "messages": user("x"), **change})
+
+    with Server(ScriptedModel(lambda prompt: "yes"), limits=Limits(values=7, body_bytes=500)) as small:
+        assert post(small.url, {"stop": ['[,,,,,,,,]\\"[{']}).status_code == 200  # text is not counted
+        assert post(small.url, {"stop": ["a", "b"]}).json()["error"]["code"] == "invalid_request"
+        assert post(small.url, {"user": "x" * 500}).status_code == 413
+    # A text that cannot fit is not encoded.
+    monkeypatch.setattr(adapters.base, "encode_prompt", None)
+    longest = max(map(len, adapters.base.tokenizer.get_vocab()))
+    text = "x" * (longest * (adapters.base.capabilities.window + 1))
+    answer = httpx.post(
+        server.url + "/chat/completions", json={**CHAT, "model": adapters.base.name, "messages": user(text)}
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
 def test_the_token():
     with Server(ScriptedModel(lambda prompt: "yes"), token="s3cret") as server:
         with pytest.raises(openai.AuthenticationError):
@@ -325,7 +343,7 @@ def connected(server, body):
     address = httpx.URL(server.url)
     connection = socket.create_connection((address.host, address.port))
     content = json.dumps(body)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(content)}\r\n"
     connection.sendall(f"{head}content-type: application/json\r\n\r\n{content}".encode())
     return connection
 
@@ -447,6 +465,9 @@ def test_invalid_settings(base, folders, adapters):
     ):
         with pytest.raises(InvalidInputError, match=f"`{next(iter(settings))}`"):
             Server(adapters, **settings)
+    for limits in ({"body_bytes": 0}, {"connections": True}, {"receive_seconds": float("nan")}, {"values": "9"}):
+        with pytest.raises(InvalidInputError, match=f"`{next(iter(limits))}`"):
+            Limits(**limits)
     with pytest.raises(InvalidInputError, match="base"):
         Server(base, adapters={base: folders["a"]})
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InvalidInputError, match="port"):

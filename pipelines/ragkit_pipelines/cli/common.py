@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,11 +74,11 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
 
-def print_facts(facts: Mapping[str, str]) -> None:
-    """Print names and values as a table of two columns."""
-    table = Table(show_header=False)
-    for name, value in facts.items():
-        table.add_row(name, escape(value))
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; without columns it has no header. Cells are printed verbatim, never read as markup."""
+    table = Table(*columns, show_header=bool(columns))
+    for row in rows:
+        table.add_row(*map(escape, row))
     console().print(table)
 
 

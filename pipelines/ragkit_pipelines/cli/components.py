@@ -7,12 +7,11 @@ from typing import Annotated, Any, cast
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 from typing_extensions import override
 
 from ragkit.registry import KINDS, Kind, components, specs
-from ragkit_pipelines.cli.common import Json, console, print_json
+from ragkit_pipelines.cli.common import Json, print_json, print_table
 
 _KIND = re.compile("{(" + "|".join(KINDS) + ")}")
 
@@ -55,7 +54,4 @@ def list_components(
     if as_json:
         print_json([{"kind": each.kind, "spec": each.spec, "defined_in": each.origin} for each in found])
         return
-    table = Table("kind", "spec", "defined in")
-    for each in found:
-        table.add_row(each.kind, escape(each.spec), escape(each.origin))
-    console().print(table)
+    print_table(("kind", "spec", "defined in"), ((each.kind, each.spec, each.origin) for each in found))

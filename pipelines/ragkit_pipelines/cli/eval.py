@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from ragkit.errors import InvalidInputError
 from ragkit.evaluation import (
@@ -23,7 +22,7 @@ from ragkit.evaluation import (
 )
 from ragkit.index import Index
 from ragkit.retrievers.loading import load_retrievers
-from ragkit_pipelines.cli.common import Json, console, print_json
+from ragkit_pipelines.cli.common import Json, print_json, print_table
 
 
 def evaluate(
@@ -79,10 +78,10 @@ def _show(reports: Sequence[RetrievalReport], *, as_json: bool) -> None:
         ]
         print_json({"rows": rows, "against_the_first": [asdict(each) for each in differences]})
         return
-    table = Table("retriever", *reports[0], "ms per query", "p50 / p95 / p99 ms", "difference from the first")
+    columns, lines = ("retriever", *reports[0], "ms per query", "p50 / p95 / p99 ms", "difference from the first"), []
     shown = [f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), p = {d.p_value:.3f}" for d in differences]
     for report, difference in zip(reports, ["", *shown], strict=True):
         times = f"{t.p50:.1f} / {t.p95:.1f} / {t.p99:.1f}" if (t := report.latency) else ""
         batch = "" if report.milliseconds is None else f"{report.milliseconds:.2f}"
-        table.add_row(report.name, *(f"{report[name]:.3f}" for name in report), batch, times, difference)
-    console().print(table)
+        lines.append((report.name, *(f"{report[name]:.3f}" for name in report), batch, times, difference))
+    print_table(columns, lines)

@@ -16,7 +16,7 @@ from ragkit.finetuning.mixing import mix
 from ragkit.finetuning.rows import Row, read_rows
 from ragkit.models import load_model
 from ragkit.templates import Template
-from ragkit_pipelines.cli.common import Json, json_object, print_facts
+from ragkit_pipelines.cli.common import Json, json_object, print_table
 
 
 def finetune(
@@ -106,7 +106,7 @@ def _peft_config(text: str, method: str) -> Any:
 def _show(tuned: FineTuned) -> None:
     manifest, rows = tuned.manifest, tuned.manifest.rows
     loss = "unknown" if manifest.loss is None else f"{manifest.loss:.4f}"
-    print_facts({
+    print_table((), {
         "rows": f"{rows['kept']} used, {rows['truncated']} truncated, {rows['dropped']} dropped",
         "epochs": f"{manifest.epochs:g}",
         "loss": loss if manifest.eval_loss is None else f"{loss}, on held-out rows {manifest.eval_loss:.4f}",
@@ -114,4 +114,4 @@ def _show(tuned: FineTuned) -> None:
         "FLOPs": "not counted" if manifest.flops is None else f"{manifest.flops:.3g}",
         "seconds": f"{manifest.seconds:.1f}",
         "usage": f'load_model("hf:{tuned.folder}")',
-    })  # fmt: skip
+    }.items())  # fmt: skip

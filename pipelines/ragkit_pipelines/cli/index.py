@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.index import Index
@@ -26,8 +24,8 @@ from ragkit_pipelines.cli.common import (
     Json,
     Where,
     Workers,
-    console,
     print_json,
+    print_table,
     read_filter,
     report_unread,
     worker_pool,
@@ -146,12 +144,12 @@ def search(
     if as_json:
         print_json([asdict(hit) for hit in hits])
         return
-    table = Table("rank", "id", "score", "text", "metadata")
+    rows = []
     for hit in hits:
         shown = hit.text if len(hit.text) <= 200 else hit.text[:200] + "…"
         metadata = json.dumps(dict(hit.metadata or {}), ensure_ascii=False)
-        table.add_row(str(hit.rank), escape(hit.id), f"{hit.score:.3f}", escape(shown), escape(metadata))
-    console().print(table)
+        rows.append([str(hit.rank), hit.id, f"{hit.score:.3f}", shown, metadata])
+    print_table(("rank", "id", "score", "text", "metadata"), rows)
 
 
 @index_app.command()

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from ragkit.extras import is_installed
 from ragkit.packaged import PACKAGED
 from ragkit.registry import Component, components
-from ragkit_pipelines.cli.common import Json, console, print_json
+from ragkit_pipelines.cli.common import Json, print_json, print_table
 from ragkit_pipelines.model_folders import find_models
 
 
@@ -26,26 +24,17 @@ def models(
 
     Example: ragkit models runs
     """
-    specs, found = _specs(), find_models(folder)
+    specs, found = [_described(component) for component in components("model")], find_models(folder)
     if as_json:
         print_json({"specs": specs, "found": [asdict(model) for model in found]})
         return
-    shown = console()
-    table = Table("spec", "needs", "installed")
-    for spec in specs:
-        table.add_row(escape(str(spec["spec"])), str(spec["needs"] or ""), "yes" if spec["installed"] else "no")
-    shown.print(table)
+    rows = [(str(spec["spec"]), str(spec["needs"] or ""), "yes" if spec["installed"] else "no") for spec in specs]
+    print_table(("spec", "needs", "installed"), rows)
     if not found:
-        shown.print(escape(f"no models in {folder}"))
+        typer.echo(f"no models in {folder}")
         return
-    table = Table("found", "kind", "base", "details")
-    for model in found:
-        table.add_row(*map(escape, (model.spec, model.kind, model.base or "", model.about)))
-    shown.print(table)
-
-
-def _specs() -> list[dict[str, object]]:
-    return [_described(component) for component in components("model")]
+    found_rows = ((model.spec, model.kind, model.base or "", model.about) for model in found)
+    print_table(("found", "kind", "base", "details"), found_rows)
 
 
 def _described(component: Component) -> dict[str, object]:

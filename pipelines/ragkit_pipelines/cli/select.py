@@ -9,12 +9,20 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from ragkit.progress import progress
 from ragkit.records import Selection
 from ragkit.task_files import read_objects
-from ragkit_pipelines.cli.common import Embedder, Json, OutputField, Where, console, print_json, read_filter
+from ragkit_pipelines.cli.common import (
+    Embedder,
+    Json,
+    OutputField,
+    Where,
+    console,
+    print_json,
+    print_table,
+    read_filter,
+)
 from ragkit_selectors.loading import load_selector
 from ragkit_selectors.pool_check import Pair, PoolCheck, check_pool
 
@@ -45,21 +53,19 @@ def select(
     rows = [row for row in _rows(pool) if row.get("split", "train") == "train"]
     condition = read_filter(where)
     with progress("selecting", None):
-        selection = load_selector(selector, rows, key=key, output=output, embedder=embedder).select(
-            query, k, where=condition
-        )
+        loaded = load_selector(selector, rows, key=key, output=output, embedder=embedder)
+        selection = loaded.select(query, k, where=condition)
     if as_json:
         print_json(_facts(selection))
         return
-    shown = console()
-    table = Table("rank", "id", "score", "input", "output", *(["why"] if explain else []))
-    for hit, example in zip(selection.hits, selection, strict=True):
-        why = [escape(_reason(hit.why))] if explain else []
-        table.add_row(str(hit.rank), escape(hit.id), f"{hit.score:.3f}", escape(hit.text), escape(example.output), *why)
-    shown.print(table)
-    if explain:
-        for name, reason in selection.dropped:
-            shown.print(escape(f"excluded {name}: {reason}"))
+    columns = ("rank", "id", "score", "input", "output", "why")[: 6 if explain else 5]
+    cells = [
+        (str(hit.rank), hit.id, f"{hit.score:.3f}", hit.text, example.output, _reason(hit.why))[: len(columns)]
+        for hit, example in zip(selection.hits, selection, strict=True)
+    ]
+    print_table(columns, cells)
+    for name, reason in selection.dropped if explain else ():
+        typer.echo(f"excluded {name}: {reason}")
 
 
 @pool_app.command()

@@ -11,6 +11,7 @@ import typer
 
 from ragkit.errors import InvalidInputError
 from ragkit.progress import progress
+from ragkit_pipelines.serving import Limits, Server
 
 
 def serve(
@@ -23,18 +24,19 @@ def serve(
     gather_ms: Annotated[float, typer.Option(help="Milliseconds for which a request waits to be batched.")] = 5.0,
     max_waiting: Annotated[int, typer.Option(help="Maximum number of waiting requests.")] = 256,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens if a request sets no limit.")] = 256,
+    max_body_bytes: Annotated[int, typer.Option(help="Maximum size of a request in bytes.")] = Limits().body_bytes,
+    allowed_host: Annotated[list[str] | None, typer.Option(help="Name of this server; can be repeated.")] = None,
 ) -> None:
     """Serve a model and its adapters over HTTP with OpenAI's chat and completions API.
 
     Example: ragkit serve --base tiny --adapter home=runs/home --port 8000
     """
-    from ragkit_pipelines.serving import Server
-
     with progress(f"loading {base}", None):
         server = Server(
             base, adapters=_adapters(adapter or ()), host=host, port=port,
             token=None if token_env is None else _token(token_env), batch_size=batch_size, gather=gather_ms / 1000,
-            max_waiting=max_waiting, max_tokens=max_tokens,
+            max_waiting=max_waiting, max_tokens=max_tokens, allowed_hosts=allowed_host or (),
+            limits=Limits(body_bytes=max_body_bytes),
         )  # fmt: skip
     typer.echo(f"serving {', '.join(server.models)} at {server.url}")
     server.run()

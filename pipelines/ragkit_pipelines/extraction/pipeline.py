@@ -18,7 +18,7 @@ from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Document, Prompt, Usage
 from ragkit_pipelines.extraction.parsing import Parsed, locate, parse
 from ragkit_pipelines.extraction.records import Extracted, Extraction, ExtractionReport, Failure, Span
-from ragkit_pipelines.rag.prompts import unused_word
+from ragkit_pipelines.rag.prompt import unused_word
 
 AnyText = str | Document
 _INSTRUCTION = """\

@@ -7,22 +7,39 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager, Callbacks
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from typing_extensions import override
 
 T = TypeVar("T")
+Manager = TypeVar("Manager", CallbackManager, AsyncCallbackManager)
 _TRACED = {"ls_structured_output_format"}  # arguments that are only passed to callbacks
 
 
 def configs_of(config: RunnableConfig | list[RunnableConfig] | None, count: int) -> list[RunnableConfig]:
     """Return a config for each input."""
     return get_config_list(config, count) if count else []
+
+
+def manager_of(
+    kind: type[Manager],
+    owner: BaseChatModel | BaseRetriever,
+    config: RunnableConfig,
+    params: Mapping[str, Any],
+    callbacks: Callbacks = None,
+    verbose: bool = False,  # noqa: FBT001, FBT002 - as in LangChain
+) -> Manager:
+    """Return the callback manager of one run of a model or a retriever; ``params`` are added to its metadata."""
+    metadata = {**(config.get("metadata") or {}), **params}
+    return kind.configure(
+        config.get("callbacks"), callbacks, verbose, config.get("tags"), owner.tags, metadata, owner.metadata
+    )
 
 
 def results_or_raise(results: Sequence[T | Exception], *, return_exceptions: bool) -> list[T]:
@@ -83,14 +100,13 @@ class BatchingChatModel(BaseChatModel):
         configs = configs_of(config, len(inputs))
         conversations = [self._convert_input(each).to_messages() for each in inputs]
         runs = [
-            cast("CallbackManager", self._manager(CallbackManager, each, stop, kwargs)).on_chat_model_start(
+            self._manager(CallbackManager, each, stop, kwargs).on_chat_model_start(
                 {}, [messages], **self._facts(each, stop, kwargs, traced, len(inputs))
             )[0]
             for messages, each in zip(conversations, configs, strict=True)
         ]
-        results = self._results(
-            conversations, stop, kwargs, configs[0].get("max_concurrency"), return_exceptions=return_exceptions
-        )
+        size = configs[0].get("max_concurrency")
+        results = self._results(conversations, stop, kwargs, size, return_exceptions=return_exceptions)
         for run, result in zip(runs, results, strict=True):
             if isinstance(result, Exception):
                 run.on_llm_error(result, response=LLMResult(generations=[]))
@@ -108,7 +124,6 @@ class BatchingChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """Do what `batch` does, without blocking the event loop."""
         if not self._is_one_call(inputs):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, stop=stop, **kwargs)
         traced = {name: kwargs.pop(name) for name in _TRACED & kwargs.keys()}
@@ -116,7 +131,7 @@ class BatchingChatModel(BaseChatModel):
         conversations = [self._convert_input(each).to_messages() for each in inputs]
         runs = []
         for messages, each in zip(conversations, configs, strict=True):
-            manager = cast("AsyncCallbackManager", self._manager(AsyncCallbackManager, each, stop, kwargs))
+            manager = self._manager(AsyncCallbackManager, each, stop, kwargs)
             facts = self._facts(each, stop, kwargs, traced, len(inputs))
             runs += await manager.on_chat_model_start({}, [messages], **facts)
         size = configs[0].get("max_concurrency")
@@ -156,22 +171,9 @@ class BatchingChatModel(BaseChatModel):
         return found
 
     def _manager(
-        self,
-        kind: type[CallbackManager | AsyncCallbackManager],
-        config: RunnableConfig,
-        stop: list[str] | None,
-        options: Mapping[str, Any],
-    ) -> CallbackManager | AsyncCallbackManager:
-        metadata = {**(config.get("metadata") or {}), **self._get_ls_params(stop=stop, **options)}
-        return kind.configure(
-            config.get("callbacks"),
-            self.callbacks,
-            self.verbose,
-            config.get("tags"),
-            self.tags,
-            metadata,
-            self.metadata,
-        )
+        self, kind: type[Manager], config: RunnableConfig, stop: list[str] | None, options: Mapping[str, Any]
+    ) -> Manager:
+        return manager_of(kind, self, config, self._get_ls_params(stop=stop, **options), self.callbacks, self.verbose)
 
     def _facts(
         self,

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, UnsupportedError
@@ -20,9 +26,9 @@ from ragkit.models.middleware import LayeredModel
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion, Usage
 from ragkit_pipelines.langchain.batches import BatchingChatModel
-from ragkit_pipelines.langchain.messages import message_fields, message_of, prompts_of, usage_of
-from ragkit_pipelines.langchain.structured import structured
+from ragkit_pipelines.langchain.messages import message_fields, message_of, prompts_of
 
+_INSTRUCTION = "Answer only with one JSON object that matches this JSON schema:\n"
 _SETTINGS = ("max_tokens", "temperature", "seed", "choices", "schema")
 
 
@@ -97,11 +103,12 @@ class RagkitChatModel(BatchingChatModel):
     ) -> ChatResult:
         settings, prompts = self._settings(stop, kwargs), prompts_of(messages)
         try:
-            return self._result(self.model.generate(prompts[0], **settings))
+            done = self.model.generate(prompts[0], **settings)
         except UnsupportedError:
             if len(prompts) == 1:
                 raise
-        return self._result(self.model.generate(prompts[1], **settings))
+            done = self.model.generate(prompts[1], **settings)
+        return ChatResult(generations=[ChatGeneration(message=message_of(done, self.model.name))])
 
     @override
     async def _agenerate(
@@ -113,11 +120,12 @@ class RagkitChatModel(BatchingChatModel):
     ) -> ChatResult:
         settings, prompts = self._settings(stop, kwargs), prompts_of(messages)
         try:
-            return self._result(await self.model.agenerate(prompts[0], **settings))
+            done = await self.model.agenerate(prompts[0], **settings)
         except UnsupportedError:
             if len(prompts) == 1:
                 raise
-        return self._result(await self.model.agenerate(prompts[1], **settings))
+            done = await self.model.agenerate(prompts[1], **settings)
+        return ChatResult(generations=[ChatGeneration(message=message_of(done, self.model.name))])
 
     @override
     def _stream(
@@ -128,37 +136,21 @@ class RagkitChatModel(BatchingChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         if kwargs.get("schema") is not None or kwargs.get("choices") is not None:  # only unconstrained text is streamed
-            answer = cast("AIMessage", self._generate(messages, stop, **kwargs).generations[0].message)
-            whole = AIMessageChunk(
-                content=answer.content,
-                usage_metadata=answer.usage_metadata,
-                response_metadata=answer.response_metadata,
-                chunk_position="last",
-            )
+            answer = self._generate(messages, stop, **kwargs).generations[0].message
+            fields = answer.model_dump(include={"content", "usage_metadata", "response_metadata"})
+            whole = AIMessageChunk(**fields, chunk_position="last")
             yield _reported(ChatGenerationChunk(message=whole), run_manager)
             return
         settings, prompts = self._settings(stop, kwargs), prompts_of(messages)
         for name in ("schema", "choices"):
             settings.pop(name, None)
         text = ""
-        try:
-            prompt = prompts[0]
-            stream, pieces = self._begin(prompt, settings)
-        except UnsupportedError:
-            if len(prompts) == 1:
-                raise
-            prompt = prompts[1]
-            stream, pieces = self._begin(prompt, settings)
+        prompt, stream, pieces = self._begin(prompts, settings)
         for piece in pieces:
             text += piece
             yield _reported(ChatGenerationChunk(message=AIMessageChunk(content=piece)), run_manager)
         done = getattr(stream, "completion", None) or self._counted(prompt, text, settings["max_tokens"])
-        last = AIMessageChunk(
-            content="",
-            usage_metadata=usage_of(done.usage),
-            response_metadata=message_fields(done, self.model.name),
-            chunk_position="last",
-        )
+        last = AIMessageChunk(content="", **message_fields(done, self.model.name), chunk_position="last")
         yield _reported(ChatGenerationChunk(message=last), run_manager)
 
     @override
@@ -185,7 +177,21 @@ class RagkitChatModel(BatchingChatModel):
             A runnable that returns the parsed response.
         """
         constrained = bool(getattr(self.model.capabilities, "schema", False))
-        return structured(self, schema, include_raw=include_raw, constrained=constrained)
+        shape = convert_to_json_schema(schema)
+        traced = {"kwargs": {"method": "json_schema"}, "schema": shape}
+        chain: Any = self.bind(ls_structured_output_format=traced, **({"schema": shape} if constrained else {}))
+        if not constrained:
+            words = _INSTRUCTION + json.dumps(shape, ensure_ascii=False)
+            chain = RunnableLambda(lambda given: [*_messages(given), HumanMessage(content=words)]) | chain
+        parser: Any = JsonOutputParser()
+        if isinstance(schema, type) and issubclass(schema, BaseModel | BaseModelV1):
+            parser = PydanticOutputParser(pydantic_object=schema)
+        if include_raw:
+            read: Any = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+            unread: Any = RunnablePassthrough.assign(parsed=lambda _: None)
+            parser = read.with_fallbacks([unread], exception_key="parsing_error")
+            chain = RunnableMap({"raw": chain})
+        return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain | parser)
 
     @override
     def _supports_batches(self) -> bool:
@@ -213,14 +219,18 @@ class RagkitChatModel(BatchingChatModel):
         own = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
         return {**own, "stop": list(stop if stop is not None else self.stop or ()), **options}
 
-    def _result(self, completion: Completion) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=message_of(completion, self.model.name))])
-
-    def _begin(self, prompt: AnyPrompt, settings: Mapping[str, Any]) -> tuple[Iterator[str], Iterator[str]]:
-        """Start a stream and read its first piece, which raises the error of an unsupported prompt."""
-        stream = self.model.stream(prompt, **settings)
-        first = next(stream, "")
-        return stream, itertools.chain([first], stream)
+    def _begin(
+        self, prompts: Sequence[AnyPrompt], settings: Mapping[str, Any]
+    ) -> tuple[AnyPrompt, Iterator[str], Iterator[str]]:
+        """Stream the first prompt that the model supports; reading the first piece raises the error if it does not."""
+        try:
+            stream = self.model.stream(prompts[0], **settings)
+            first = next(stream, "")
+        except UnsupportedError:
+            if len(prompts) == 1:
+                raise
+            return self._begin(prompts[1:], settings)
+        return prompts[0], stream, itertools.chain([first], stream)
 
     def _counted(self, prompt: AnyPrompt, text: str, max_tokens: int) -> Completion:
         """Return the completion of a stream that reports none, with token counts of the model's tokenizer."""
@@ -236,3 +246,11 @@ def _reported(chunk: ChatGenerationChunk, run_manager: CallbackManagerForLLMRun 
     if run_manager is not None:
         run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
     return chunk
+
+
+def _messages(given: LanguageModelInput) -> list[BaseMessage]:
+    if isinstance(given, PromptValue):
+        return given.to_messages()
+    if isinstance(given, str):
+        return [HumanMessage(content=given)]
+    return convert_to_messages(given)

@@ -13,6 +13,8 @@ from langchain_core.example_selectors import BaseExampleSelector
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.records import Example, Fields, Hit, Selection, field_text
 
+Where = Mapping[str, object]
+
 
 def as_selector(
     selector: BaseExampleSelector, *, input_key: str = "input", output_key: str = "output"
@@ -58,35 +60,20 @@ class SelectorOfLangChain:
         return len(examples)
 
     def select(
-        self,
-        query: str | Fields,
-        k: int = 8,
-        *,
-        where: Mapping[str, object] | None = None,
-        exclude: Collection[str] = (),
+        self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
     ) -> Selection:
         """Return the first k examples that the LangChain selector selects, with reciprocal ranks as scores."""
         self._check(k, where, exclude)
         return self._selection(self.selector.select_examples(self._variables(query)), k, exclude)
 
     def select_many(
-        self,
-        queries: Sequence[str | Fields],
-        k: int = 8,
-        *,
-        where: Mapping[str, object] | None = None,
-        exclude: Collection[str] = (),
+        self, queries: Sequence[str | Fields], k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
     ) -> list[Selection]:
         """Select examples for each query."""
         return [self.select(query, k, where=where, exclude=exclude) for query in queries]
 
     async def aselect(
-        self,
-        query: str | Fields,
-        k: int = 8,
-        *,
-        where: Mapping[str, object] | None = None,
-        exclude: Collection[str] = (),
+        self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
     ) -> Selection:
         """Do what `select` does, with the async method of the LangChain selector."""
         self._check(k, where, exclude)
@@ -114,7 +101,7 @@ class SelectorOfLangChain:
         field_text(fields, self.input_key)  # raises an error if the input is missing
         return {**(example.metadata or {}), **fields, self.output_key: example.output}
 
-    def _check(self, k: int, where: Mapping[str, object] | None, exclude: Collection[str]) -> None:
+    def _check(self, k: int, where: Where | None, exclude: Collection[str]) -> None:
         if type(k) is not int or k < 0:
             raise InvalidInputError(f"`k` must be an integer of at least 0, got {k!r}")
         if where is not None:

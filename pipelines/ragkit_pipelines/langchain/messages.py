@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.messages import (
     AIMessage,
@@ -42,19 +43,17 @@ def prompts_of(messages: Sequence[BaseMessage]) -> list[AnyPrompt]:
     return [chat, f"{get_buffer_string(merged)}\nAI:"]
 
 
-def message_fields(completion: Completion, name: str) -> dict[str, object]:
-    """Return the response metadata of a completion: the model, the finish reason and the cost."""
-    fields: dict[str, object] = {"model_name": name, "finish_reason": completion.finish_reason}
-    return fields if completion.cost is None else {**fields, "cost": completion.cost}
+def message_fields(completion: Completion, name: str) -> dict[str, Any]:
+    """Return the fields of a message besides its text: the token usage, the model, the finish reason and the cost."""
+    metadata: dict[str, object] = {"model_name": name, "finish_reason": completion.finish_reason}
+    if completion.cost is not None:
+        metadata["cost"] = completion.cost
+    return {"usage_metadata": usage_of(completion.usage), "response_metadata": metadata}
 
 
 def message_of(completion: Completion, name: str) -> AIMessage:
     """Convert a completion to a message."""
-    return AIMessage(
-        content=completion.text,
-        usage_metadata=usage_of(completion.usage),
-        response_metadata=message_fields(completion, name),
-    )
+    return AIMessage(content=completion.text, **message_fields(completion, name))
 
 
 def usage_of(usage: Usage) -> UsageMetadata:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -22,9 +22,8 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.records import Hit
-from ragkit_pipelines.langchain.batches import configs_of, results_or_raise
-from ragkit_pipelines.langchain.filters import read_where
-from ragkit_pipelines.langchain.searching import SearchedStore, Searches, Vectors, documents_of, of_parts
+from ragkit_pipelines.langchain.batches import configs_of, manager_of, results_or_raise
+from ragkit_pipelines.langchain.searching import SearchedStore, Searches, Vectors, documents_of, of_parts, read_where
 
 _OPTIONS = {
     "similarity": {"k", "filter"},
@@ -125,7 +124,7 @@ class RagkitRetriever(VectorStoreRetriever):
         """
         options = self._options(kwargs)
         managers = [
-            cast("CallbackManager", self._configured(CallbackManager, each)).on_retriever_start(
+            manager_of(CallbackManager, self, each, self._get_ls_params()).on_retriever_start(
                 None, query, name=each.get("run_name") or self.get_name(), run_id=each.pop("run_id", None)
             )
             for query, each in zip(inputs, configs_of(config, len(inputs)), strict=True)
@@ -133,9 +132,7 @@ class RagkitRetriever(VectorStoreRetriever):
         try:
             found: list[_Found] = list(self._find(inputs, options)) if inputs else []
         except Exception as error:  # noqa: BLE001 - the error of one query must not affect the others
-            found = [error]
-            if len(inputs) > 1:
-                found = [self._find_or_error(query, options) for query in inputs]
+            found = self._one_by_one(inputs, options, error)
         for manager, result in zip(managers, found, strict=True):
             if isinstance(result, Exception):
                 manager.on_retriever_error(result)
@@ -152,10 +149,9 @@ class RagkitRetriever(VectorStoreRetriever):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[list[Document]]:
-        """Retrieve documents like `batch`, without blocking the event loop."""
         options = self._options(kwargs)
         managers = [
-            await cast("AsyncCallbackManager", self._configured(AsyncCallbackManager, each)).on_retriever_start(
+            await manager_of(AsyncCallbackManager, self, each, self._get_ls_params()).on_retriever_start(
                 None, query, name=each.get("run_name") or self.get_name(), run_id=each.pop("run_id", None)
             )
             for query, each in zip(inputs, configs_of(config, len(inputs)), strict=True)
@@ -163,17 +159,13 @@ class RagkitRetriever(VectorStoreRetriever):
         try:
             found: list[_Found] = list(await self._afind(inputs, options)) if inputs else []
         except Exception as error:  # noqa: BLE001 - the error of one query must not affect the others
-            found = [error]
-            if len(inputs) > 1:
-                found = [await asyncio.to_thread(self._find_or_error, query, options) for query in inputs]
+            found = await asyncio.to_thread(self._one_by_one, inputs, options, error)
         for manager, result in zip(managers, found, strict=True):
             if isinstance(result, Exception):
                 await manager.on_retriever_error(result)
             else:
                 await manager.on_retriever_end(result)
         return results_or_raise(found, return_exceptions=return_exceptions)
-
-    # -- implementation ------------------------------------------------------------------------------------------------
 
     def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         _check_options(self.search_type, given)
@@ -197,23 +189,17 @@ class RagkitRetriever(VectorStoreRetriever):
             return [documents_of(row) for row in searches.nearest(vectors, **options)]
         return [documents_of(row) for row in searches.relevant(vectors, **options)]
 
-    def _find_or_error(self, query: str, options: Mapping[str, Any]) -> _Found:
-        try:
-            return self._find([query], options)[0]
-        except Exception as error:  # noqa: BLE001 - returned to the caller
-            return error
-
-    def _configured(
-        self, kind: type[CallbackManager | AsyncCallbackManager], config: RunnableConfig
-    ) -> CallbackManager | AsyncCallbackManager:
-        return kind.configure(
-            config.get("callbacks"),
-            None,
-            inheritable_tags=config.get("tags"),
-            local_tags=self.tags,
-            inheritable_metadata={**(config.get("metadata") or {}), **self._get_ls_params()},
-            local_metadata=self.metadata,
-        )
+    def _one_by_one(self, queries: Sequence[str], options: Mapping[str, Any], error: Exception) -> list[_Found]:
+        """Return the documents or the error of each query, after the search for all of them failed."""
+        if len(queries) == 1:
+            return [error]
+        found: list[_Found] = []
+        for query in queries:
+            try:
+                found += self._find([query], options)
+            except Exception as own:  # noqa: BLE001 - returned to the caller
+                found.append(own)
+        return found
 
 
 def _check_options(kind: str, given: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Search an `Index` for LangChain documents by similarity, relevance or diversity, with many queries per call."""
+"""Search an `Index` for LangChain documents by similarity, relevance or diversity, with LangChain's filters."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from ragkit.mmr import mmr
 from ragkit.pairwise import unit
 from ragkit.protocols import Embedder
 from ragkit.text import refuse_bare_string
-from ragkit_pipelines.langchain.filters import Filter, read_where
 
+Where = Mapping[str, object]
+Filter = Where | Callable[[Document], bool]
 Scored = tuple[Document, float]
 Vectors = NDArray[np.float32]
 _FIRST_FETCH = 64  # documents that a filter function receives first
@@ -83,7 +84,7 @@ class Searches:
         return lambda score: min(1.0, max(0.0, score))
 
     def diverse(
-        self, queries: Vectors, k: int, filter: Filter | None, *, fetch_k: int = 20, lambda_mult: float = 0.5
+        self, queries: Vectors, k: int, filter: Filter | None, fetch_k: int = 20, lambda_mult: float = 0.5
     ) -> list[list[Document]]:
         """Return k of ``fetch_k`` candidates by maximal marginal relevance, in the order of selection."""
         _check_k(k)
@@ -149,3 +150,28 @@ def of_parts(text: str, metadata: Mapping[str, object] | None, name: str | None)
 def _check_k(k: int) -> None:
     if type(k) is not int or k < 0:
         raise InvalidInputError(f"`k` must be an integer of at least 0, got {k!r}")
+
+
+def read_where(filter: object) -> Where:
+    """Translate a filter into one of `ragkit.where`: it may contain ``$neq`` for ``$ne``, and a list for ``$in``."""
+    if not isinstance(filter, Mapping):
+        raise InvalidInputError(
+            f'`filter` must be a mapping such as {{"lang": "en"}} or a function of a Document, got {filter!r}'
+        )
+    return _translated(filter)
+
+
+def _translated(filter: Mapping[str, object]) -> dict[str, object]:
+    return {name: _entry(name, value) for name, value in filter.items()}
+
+
+def _entry(name: str, value: object) -> object:
+    if name in {"$and", "$or"} and isinstance(value, list | tuple):
+        return [_translated(each) if isinstance(each, Mapping) else each for each in value]
+    if name == "$not" and isinstance(value, Mapping):
+        return _translated(value)
+    if isinstance(value, Mapping):
+        return {("$ne" if operator == "$neq" else operator): operand for operator, operand in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and not str(name).startswith("$"):
+        return {"$in": list(value)}
+    return value

@@ -71,20 +71,7 @@ class RagkitMmrExampleSelector(LangChainSelector):
         input_key: str = "input",
         output_key: str = "output",
     ) -> Self:
-        """Create a selector of examples.
-
-        Args:
-            examples: The examples.
-            embedding: LangChain embeddings, a ragkit embedder or its spec.
-            k: Number of examples to select.
-            fetch_k: Number of candidates.
-            lambda_mult: 1 for similarity to the query only, 0 for diversity only.
-            input_key: The field that is searched, which is also the name of the query variable.
-            output_key: The field that contains the answer.
-
-        Returns:
-            The selector.
-        """
+        """Create a selector that ranks ``fetch_k`` candidates by similarity (``lambda_mult`` 1) or diversity (0)."""
         pool = EmbeddingSelector(examples, embedder=embedder_of(embedding), key=input_key, output=output_key)
         return cls(pool | Mmr(lambda_mult, fetch_k=fetch_k), k, input_key)
 
@@ -103,18 +90,6 @@ class RagkitHybridExampleSelector(LangChainSelector):
         input_key: str = "input",
         output_key: str = "output",
     ) -> Self:
-        """Create a selector of examples.
-
-        Args:
-            examples: The examples.
-            embedding: LangChain embeddings, a ragkit embedder or its spec.
-            k: Number of examples to select.
-            weights: Weights by name of the selector; ``{"bm25": 1, "embedding": 1}`` if None.
-            input_key: The field that is searched, which is also the name of the query variable.
-            output_key: The field that contains the answer.
-
-        Returns:
-            The selector.
-        """
+        """Create a selector with weights by ranking, such as ``{"bm25": 1, "embedding": 1}``, the default."""
         embedder = embedder_of(embedding)
         return cls(HybridSelector(examples, weights, embedder=embedder, key=input_key, output=output_key), k, input_key)

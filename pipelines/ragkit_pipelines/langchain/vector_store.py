@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, TypeVar, cast
 from uuid import uuid4
 
 from langchain_core.documents import Document
@@ -18,13 +18,21 @@ from ragkit.index import Index
 from ragkit.protocols import Embedder
 from ragkit.text import refuse_bare_string
 from ragkit_pipelines.langchain.embeddings import RagkitEmbeddings, embedder_of
-from ragkit_pipelines.langchain.filters import Filter
 from ragkit_pipelines.langchain.retriever import RagkitRetriever
-from ragkit_pipelines.langchain.searching import Scored, SearchedStore, Searches, documents_of, of_parts, one_row
+from ragkit_pipelines.langchain.searching import (
+    Filter,
+    Scored,
+    SearchedStore,
+    Searches,
+    documents_of,
+    of_parts,
+    one_row,
+)
 
 AnyEmbedding = str | Embedder | Embeddings
 Metadatas = Sequence[dict[str, Any]]
 Ids = Sequence[str | None]
+_Row = TypeVar("_Row", list[Document], list[Scored])  # the results of one query
 
 
 # LangChain's methods accept **kwargs; these do not, so that a misspelt argument is an error. Therefore the methods
@@ -204,21 +212,18 @@ class RagkitVectorStore(SearchedStore):
     async def asimilarity_search(  # type: ignore[override]
         self, query: str, k: int = 4, *, filter: Filter | None = None
     ) -> list[Document]:
-        """Return the k documents that are most similar to a text."""
         return documents_of(await self.asimilarity_search_with_score(query, k, filter=filter))
 
     @override
     def similarity_search_with_score(self, query: str, k: int = 4, *, filter: Filter | None = None) -> list[Scored]:
         """Return the k most similar documents with scores: cosines, inner products or negative squared distances."""
-        return self.searches.nearest(self.searches.embed([query]), k, filter)[0]
+        return self._search(self.searches.nearest, query, k, filter)
 
     @override
     async def asimilarity_search_with_score(
         self, query: str, k: int = 4, *, filter: Filter | None = None
     ) -> list[Scored]:
-        """Return the k documents that are most similar to a text, with their scores."""
-        vectors = await self.searches.aembed([query])
-        return (await asyncio.to_thread(self.searches.nearest, vectors, k, filter))[0]
+        return await self._asearch(self.searches.nearest, query, k, filter)
 
     @override
     def similarity_search_by_vector(  # type: ignore[override]
@@ -248,15 +253,13 @@ class RagkitVectorStore(SearchedStore):
         Returns:
             Documents with their relevance: the cosine similarity to the query, or 0 if it is negative.
         """
-        return self.searches.relevant(self.searches.embed([query]), k, filter, score_threshold)[0]
+        return self._search(self.searches.relevant, query, k, filter, score_threshold)
 
     @override
     async def asimilarity_search_with_relevance_scores(  # type: ignore[override]
         self, query: str, k: int = 4, *, filter: Filter | None = None, score_threshold: float | None = None
     ) -> list[Scored]:
-        """Return the k documents that are most similar to a text, if their relevance reaches a threshold."""
-        vectors = await self.searches.aembed([query])
-        return (await asyncio.to_thread(self.searches.relevant, vectors, k, filter, score_threshold))[0]
+        return await self._asearch(self.searches.relevant, query, k, filter, score_threshold)
 
     @override
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
@@ -278,17 +281,13 @@ class RagkitVectorStore(SearchedStore):
         Returns:
             The documents.
         """
-        vectors = self.searches.embed([query])
-        return self.searches.diverse(vectors, k, filter, fetch_k=fetch_k, lambda_mult=lambda_mult)[0]
+        return self._search(self.searches.diverse, query, k, filter, fetch_k, lambda_mult)
 
     @override
     async def amax_marginal_relevance_search(  # type: ignore[override]
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, *, filter: Filter | None = None
     ) -> list[Document]:
-        """Return documents that are similar to a text and diverse, in the order of selection."""
-        vectors = await self.searches.aembed([query])
-        work = self.searches.diverse
-        return (await asyncio.to_thread(work, vectors, k, filter, fetch_k=fetch_k, lambda_mult=lambda_mult))[0]
+        return await self._asearch(self.searches.diverse, query, k, filter, fetch_k, lambda_mult)
 
     @override
     def max_marginal_relevance_search_by_vector(  # type: ignore[override]
@@ -301,7 +300,7 @@ class RagkitVectorStore(SearchedStore):
         filter: Filter | None = None,
     ) -> list[Document]:
         """Return documents that are similar to a vector and diverse, in the order of selection."""
-        return self.searches.diverse(one_row(embedding), k, filter, fetch_k=fetch_k, lambda_mult=lambda_mult)[0]
+        return self.searches.diverse(one_row(embedding), k, filter, fetch_k, lambda_mult)[0]
 
     @override
     def as_retriever(  # type: ignore[override]
@@ -333,3 +332,10 @@ class RagkitVectorStore(SearchedStore):
             tags=tags,
             metadata=metadata,
         )
+
+    def _search(self, search: Callable[..., list[_Row]], query: str, *arguments: object) -> _Row:
+        return search(self.searches.embed([query]), *arguments)[0]
+
+    async def _asearch(self, search: Callable[..., list[_Row]], query: str, *arguments: object) -> _Row:
+        vectors = await self.searches.aembed([query])
+        return (await asyncio.to_thread(search, vectors, *arguments))[0]

@@ -15,8 +15,8 @@ from ragkit.models.base import CompletionStream
 from ragkit.protocols import LanguageModel, Retriever
 from ragkit.records import Chat, Completion, Hit, Prompt
 from ragkit_pipelines.rag.answers import AnswerStream, CitedAnswer, read_citations
-from ragkit_pipelines.rag.extractive import ExtractiveReader
-from ragkit_pipelines.rag.prompts import INSTRUCTION, REFUSAL, answer_prompt, is_refusal, pack, rewrite_prompt
+from ragkit_pipelines.rag.extractive import Extract, ExtractiveReader
+from ragkit_pipelines.rag.prompt import INSTRUCTION, REFUSAL, answer_prompt, is_refusal, pack, rewrite_prompt
 from ragkit_pipelines.rag.questions import Question, Work, read_question, set_rewritten
 
 Where = Mapping[str, object]
@@ -135,10 +135,12 @@ class RetrieveThenAnswer:
         found = self.retriever.retrieve([work.question for work in works], self.k, where=where) if works else []
         answerable = self._prepare(works, found, perf_counter() - began)
         began = perf_counter()
+        results: Sequence[Completion | Extract] = []
         if isinstance(self.model, ExtractiveReader):
-            return self._extract(self.model, works, answerable)
-        done = self.model.generate(_prompts(answerable), max_tokens=self.max_tokens) if answerable else []
-        return self._answers(works, answerable, done, perf_counter() - began)
+            results = self._extracts(self.model, answerable)
+        elif answerable:
+            results = self.model.generate(_prompts(answerable), max_tokens=self.max_tokens)
+        return self._answers(works, answerable, results, perf_counter() - began)
 
     @overload
     async def ainvoke(  # type: ignore[overload-overlap]
@@ -166,10 +168,12 @@ class RetrieveThenAnswer:
         found = await self.retriever.aretrieve([work.question for work in works], self.k, where=where) if works else []
         answerable = self._prepare(works, found, perf_counter() - began)
         began = perf_counter()
+        results: Sequence[Completion | Extract] = []
         if isinstance(self.model, ExtractiveReader):
-            return await to_thread(self._extract, self.model, works, answerable)
-        done = await self.model.agenerate(_prompts(answerable), max_tokens=self.max_tokens) if answerable else []
-        return self._answers(works, answerable, done, perf_counter() - began)
+            results = await to_thread(self._extracts, self.model, answerable)
+        elif answerable:
+            results = await self.model.agenerate(_prompts(answerable), max_tokens=self.max_tokens)
+        return self._answers(works, answerable, results, perf_counter() - began)
 
     def stream(self, question: Question, *, where: Where | None = None) -> AnswerStream:
         """Answer one question, and return the answer piece by piece.
@@ -241,18 +245,26 @@ class RetrieveThenAnswer:
             raise PromptTooLongError(empty + self.max_tokens, maximum, advice=f"no passage fits in addition; {advice}")
         return packed
 
+    def _extracts(self, reader: ExtractiveReader, works: Sequence[Work]) -> list[Extract]:
+        return reader.read([work.question for work in works], [work.hits for work in works])
+
     def _answers(
-        self, works: Sequence[Work], answerable: Sequence[Work], done: Sequence[Completion], seconds: float
+        self, works: Sequence[Work], answerable: Sequence[Work], results: Sequence[Completion | Extract], seconds: float
     ) -> list[CitedAnswer]:
-        completions = {id(work): completion for work, completion in zip(answerable, done, strict=True)}
+        """Return the answer to each question; those without passages are refused."""
+        by_work = {id(work): result for work, result in zip(answerable, results, strict=True)}
+        for work in answerable:
+            work.seconds["answer"] = seconds / len(answerable)
         answers = []
         for work in works:
-            completion = completions.get(id(work))
-            if completion is None:
-                answers.append(self._refused(work))
+            result = by_work.get(id(work))
+            if isinstance(result, Completion):
+                answers.append(self._answer(work, result.text, result))
+            elif result is not None and result.text:
+                answer = self._refused(work)
+                answers.append(replace(answer, text=result.text, citations=result.citations, refused=False))
             else:
-                work.seconds["answer"] = seconds / len(answerable)
-                answers.append(self._answer(work, completion.text, completion))
+                answers.append(self._refused(work))
         return answers
 
     def _answer(self, work: Work, text: str, completion: Completion | None) -> CitedAnswer:
@@ -274,24 +286,6 @@ class RetrieveThenAnswer:
             rewriting=work.rewriting,
             seconds=work.seconds,
         )
-
-    def _extract(
-        self, reader: ExtractiveReader, works: Sequence[Work], answerable: Sequence[Work]
-    ) -> list[CitedAnswer]:
-        began = perf_counter()
-        extracts = reader.read([work.question for work in answerable], [work.hits for work in answerable])
-        seconds = perf_counter() - began
-        found = {id(work): extract for work, extract in zip(answerable, extracts, strict=True)}
-        answers = []
-        for work in works:
-            extract = found.get(id(work))
-            answer = self._refused(work)
-            if extract is not None:
-                work.seconds["answer"] = seconds / len(answerable)
-                if extract.text:
-                    answer = replace(answer, text=extract.text, citations=extract.citations, refused=False)
-            answers.append(answer)
-        return answers
 
 
 def _prompts(works: Sequence[Work]) -> list[Prompt]:

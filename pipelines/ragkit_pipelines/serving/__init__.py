@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from threading import Thread
@@ -12,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from ragkit.errors import InvalidInputError, RagkitWarning
 from ragkit.extras import require
+from ragkit_pipelines.serving.limits import Limits
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
     from uvicorn import Server as UvicornServer
 
     from ragkit.models.adapters import AdapterSet
     from ragkit.protocols import LanguageModel
+    from ragkit_pipelines.serving.access import Access
 
-__all__ = ["Server"]
+__all__ = ["Limits", "Server"]
 
 
 class Server:
@@ -46,7 +48,7 @@ class Server:
         ' fade fan'
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         model: str | LanguageModel | AdapterSet,
         *,
@@ -59,6 +61,8 @@ class Server:
         max_waiting: int = 256,
         max_tokens: int = 256,
         grace: int = 30,
+        allowed_hosts: Iterable[str] = (),
+        limits: Limits | None = None,
     ) -> None:
         """Load the model and bind the port.
 
@@ -74,6 +78,9 @@ class Server:
             max_waiting: Maximum number of waiting requests; more are rejected with status 503.
             max_tokens: Maximum number of tokens of a response if the request sets no limit.
             grace: Seconds that pending requests have to finish when the server is stopped.
+            allowed_hosts: Names in the headers ``Host`` and ``Origin`` that are accepted without a token, besides IP
+                addresses, ``localhost`` and `host`. This protects the server from web pages in the user's browser.
+            limits: Limits on the size of requests, and on the time in which clients send them; `Limits()` if None.
 
         Raises:
             InvalidInputError: If an argument is invalid, or the port is in use.
@@ -83,14 +90,17 @@ class Server:
 
         _check(host, port, token, gather, max_waiting)
         backend = backend_of(model, adapters or {}, batch_size=batch_size, max_tokens=max_tokens)
+        from ragkit_pipelines.serving.access import Access
         from ragkit_pipelines.serving.app import Routes
 
+        limits = limits or Limits()
         self.models = tuple(backend.models)
-        app = Routes(backend, token=token, gather=gather, max_waiting=max_waiting).app
+        routes = Routes(backend, gather=gather, max_waiting=max_waiting, limits=limits)
+        app = Access(routes.app, token=token, hosts=[host, *allowed_hosts])
         self._socket = _bind(host, port)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/v1"
-        self._uvicorn = _uvicorn(app, grace)
+        self._uvicorn = _uvicorn(app, grace, limits)
         self._thread: Thread | None = None
 
     def run(self) -> None:
@@ -142,8 +152,14 @@ def _bind(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _uvicorn(app: Starlette, grace: int) -> UvicornServer:
+def _uvicorn(app: Access, grace: int, limits: Limits) -> UvicornServer:
     import uvicorn
 
-    return uvicorn.Server(uvicorn.Config(app, lifespan="on", ws="none", log_level="warning", access_log=False,
-                                         server_header=False, timeout_graceful_shutdown=grace))  # fmt: skip
+    from ragkit_pipelines.serving.connections import TimedProtocol
+
+    # The level "error" omits the warnings for each malformed request, with which anyone could fill the log.
+    config = uvicorn.Config(
+        app, http=partial(TimedProtocol, limits), loop="asyncio", lifespan="on", ws="none", log_level="error",  # type: ignore[arg-type]
+        access_log=False, server_header=False, timeout_graceful_shutdown=grace,
+    )  # fmt: skip
+    return uvicorn.Server(config)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,73 +16,58 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ragkit.errors import RagkitError
-from ragkit_pipelines.serving.bodies import BadRequestError, ChatBody, CompletionBody, read_body
+from ragkit.records import Completion
+from ragkit_pipelines.serving.bodies import ChatBody, CompletionBody, read_body
 from ragkit_pipelines.serving.jobs import Backend, Job, Lane, Result
+from ragkit_pipelines.serving.limits import Limits
 from ragkit_pipelines.serving.replies import Reply, error_body, error_of, event
 
 if TYPE_CHECKING:
     from ragkit_pipelines.serving.jobs import Piece
 
-_MAX_BYTES = 16 * 2**20  # of a request body
+_PARSERS = 2  # threads that parse requests and encode prompts; more would compete with the event loop
 _LOG = logging.getLogger(__name__)
-_CODES = {404: "model_not_found", 405: "method_not_allowed", 413: "too_large", 415: "invalid_content_type"}
-Handler = Callable[[Request], Awaitable[Response]]
+_CODES = {
+    404: "model_not_found", 405: "method_not_allowed", 413: "too_large", 415: "invalid_content_type",
+    503: "overloaded",
+}  # fmt: skip
+Body = ChatBody | CompletionBody
 _Value = TypeVar("_Value")
 
 
 class Routes:
     """The Starlette application (``app``) of one backend."""
 
-    def __init__(self, backend: Backend, *, token: str | None, gather: float, max_waiting: int) -> None:
+    def __init__(self, backend: Backend, *, gather: float, max_waiting: int, limits: Limits) -> None:
         """Create the application; see `Server` for the arguments."""
-        self._backend, self._token, self._gather, self._max_waiting = backend, token, gather, max_waiting
+        self._backend, self._gather, self._max_waiting, self._limits = backend, gather, max_waiting, limits
+        self._held_bytes = 0
         self._lane: Lane
+        self._parsers: ThreadPoolExecutor
         self.app = Starlette(
             lifespan=self._lifespan,
             routes=[
                 Route("/health", self._health),
-                Route("/v1/models", self._guarded(self._models)),
-                Route("/v1/models/{name:path}", self._guarded(self._model)),
-                Route("/v1/chat/completions", self._guarded(self._chat), methods=["POST"]),
-                Route("/v1/completions", self._guarded(self._completions), methods=["POST"]),
+                Route("/v1/models", self._models),
+                Route("/v1/models/{name:path}", self._model),
+                Route("/v1/chat/completions", self._handler(ChatBody), methods=["POST"]),
+                Route("/v1/completions", self._handler(CompletionBody), methods=["POST"]),
             ],
             exception_handlers={HTTPException: _http_error},
         )
+        self.app.router.redirect_slashes = False
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._lane = Lane(self._backend, gather=self._gather, max_waiting=self._max_waiting)
         running = asyncio.create_task(self._lane.run())
-        try:
-            yield
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
-
-    def _guarded(self, handler: Handler) -> Handler:
-        """Check the token before a handler, and report its errors in OpenAI's format."""
-
-        async def guarded(request: Request) -> Response:
-            if not self._is_authorized(request.headers.get("authorization", "")):
-                body = error_body("the bearer token is missing or wrong", "invalid_api_key")
-                return JSONResponse(body, status_code=401, headers={"www-authenticate": "Bearer"})
+        with ThreadPoolExecutor(_PARSERS, thread_name_prefix="ragkit-parse") as self._parsers:
             try:
-                return await handler(request)
-            except ClientDisconnect:
-                return Response(status_code=499)
-            except Exception as error:  # noqa: BLE001 - every error is reported to the client
-                return _error_response(error)
-
-        return guarded
-
-    def _is_authorized(self, header: str) -> bool:
-        if self._token is None:
-            return True
-        scheme, _, given = header.partition(" ")
-        # Hashes have equal lengths, so the time of the comparison does not reveal the length of the token.
-        digests = [hashlib.sha256(text.encode()).digest() for text in (given, self._token)]
-        return hmac.compare_digest(*digests) and scheme.lower() == "bearer"
+                yield
+            finally:
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
 
     async def _health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok", "waiting": len(self._lane.waiting)})
@@ -100,19 +83,46 @@ class Routes:
     def _check_model(self, name: str) -> None:
         if name not in self._backend.models:
             known = ", ".join(map(repr, self._backend.models))
-            raise HTTPException(404, f"the model {name!r} is not served; served models: {known}")
+            raise HTTPException(404, f"the model {name[:100]!r} is not served; served models: {known}")
 
-    async def _chat(self, request: Request) -> Response:
-        return await self._respond(request, read_body(ChatBody, await _json_of(request)))
+    def _handler(self, kind: type[Body]) -> Callable[[Request], Awaitable[Response]]:
+        """Return the handler of requests with this body, which reports errors in OpenAI's format."""
 
-    async def _completions(self, request: Request) -> Response:
-        return await self._respond(request, read_body(CompletionBody, await _json_of(request)))
+        async def handle(request: Request) -> Response:
+            try:
+                async with self._content(request) as content:
+                    return await self._respond(request, kind, content)
+            except ClientDisconnect:
+                return Response(status_code=499)
+            except Exception as error:  # noqa: BLE001 - every error is reported to the client
+                return _error_response(error)
 
-    async def _respond(self, request: Request, body: ChatBody | CompletionBody) -> Response:
-        self._check_model(body.model)
-        # Encoding a long prompt takes time, so it runs in a thread and does not block other requests.
-        calls = body.calls()
-        jobs = await asyncio.to_thread(lambda: [self._backend.job(call, streams=body.stream) for call in calls])
+        return handle
+
+    @asynccontextmanager
+    async def _content(self, request: Request) -> AsyncIterator[bytearray]:
+        """Read the body of a request; its bytes are counted until the request has been processed."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "the body must be JSON; send the header content-type: application/json")
+        limit, content = self._limits.body_bytes, bytearray()
+        too_large = HTTPException(413, f"the body is larger than the limit of {limit:,} bytes")
+        if int(request.headers.get("content-length", 0)) > limit:
+            raise too_large
+        try:
+            async for part in request.stream():
+                content += part
+                self._held_bytes += len(part)
+                if len(content) > limit:
+                    raise too_large
+                if self._held_bytes > self._limits.bodies * limit:
+                    raise HTTPException(503, "too many requests are being received; retry later", {"retry-after": "1"})
+            yield content
+        finally:
+            self._held_bytes -= len(content)
+
+    async def _respond(self, request: Request, kind: type[Body], content: bytearray) -> Response:
+        # Parsing a body and encoding a prompt take time, so they run in a thread and do not block other requests.
+        body, jobs = await self._in_thread(lambda: self._jobs(kind, content))
         reply = Reply(
             body.model,
             self._backend.models[body.model].fingerprint,
@@ -123,13 +133,26 @@ class Routes:
         try:
             if body.stream:
                 return await _stream(request, jobs[0], reply)
-            completions = await _unless_disconnected(request, asyncio.gather(*(job.result() for job in jobs)))
+            completions = await _unless_disconnected(request, _results(jobs))
         except BaseException:
             for job in jobs:
                 job.cancel()
             raise
         logprobs = [None if job.call.top_logprobs is None else job.logprobs for job in jobs]
-        return JSONResponse(reply.whole(completions, logprobs))
+        return await self._in_thread(lambda: JSONResponse(reply.whole(completions, logprobs)))
+
+    def _jobs(self, kind: type[Body], content: bytearray) -> tuple[Body, list[Job]]:
+        body = read_body(kind, content, self._limits)
+        self._check_model(body.model)
+        return body, [self._backend.job(call, streams=body.stream) for call in body.calls()]
+
+    async def _in_thread(self, work: Callable[[], _Value]) -> _Value:
+        return await asyncio.get_running_loop().run_in_executor(self._parsers, work)
+
+
+async def _results(jobs: Sequence[Job]) -> list[Completion]:
+    """Wait for all jobs; unlike `asyncio.gather`, this leaves no error behind if it is cancelled."""
+    return [await job.result() for job in jobs]
 
 
 async def _stream(request: Request, job: Job, reply: Reply) -> Response:
@@ -179,28 +202,15 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-async def _json_of(request: Request) -> object:
-    """Read the JSON body of a request, up to a maximum size."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, "the body must be JSON; send the header content-type: application/json")
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_BYTES:
-            raise HTTPException(413, f"the body is larger than the limit of {_MAX_BYTES:,} bytes")
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError(f"the body is not valid JSON ({error})") from error
-
-
 async def _http_error(_: Request, error: Exception) -> Response:
     return _error_response(error)
 
 
 def _error_response(error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        return JSONResponse(error_body(error.detail, _CODES.get(error.status_code, "bad")), error.status_code)
+        return JSONResponse(
+            error_body(error.detail, _CODES.get(error.status_code, "bad")), error.status_code, error.headers
+        )
     if not isinstance(error, RagkitError):
         _LOG.error("a request failed", exc_info=error)
     status, body, headers = error_of(error)

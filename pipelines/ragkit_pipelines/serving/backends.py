@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -37,6 +38,9 @@ class LocalBackend(Backend):
         self._base, self._adapters, self._max_tokens = base, adapters, max_tokens
         for model in self._locals.values():
             model.batch_size = self.batch_size
+        # Constrained decoding is prepared when it is first used, which would stop all other requests for a second.
+        with suppress(RagkitError):
+            base.generate("x", max_tokens=1, schema={"type": "integer"})
 
     @override
     def job(self, call: Call, *, streams: bool) -> Job:
@@ -90,6 +94,9 @@ class ModelBackend(Backend):
         for field, used in unsupported.items():
             if used:
                 raise UnsupportedError(f"{self._model.name} does not support `{field}`; omit it or use another model")
+        if _has_pattern(call.schema):
+            # The answer would be matched by Python's regular expressions, which a pattern can keep busy for ever.
+            raise UnsupportedError("`pattern` in a schema is supported only for local models; omit it")
         sampling = call.sampling(max_tokens=self._max_tokens, seed=None if able.seed else 0)
         return Job(call, sampling, _key(sampling.options()), streams=streams)
 
@@ -155,6 +162,13 @@ def _load(spec: str, adapters: Mapping[str, str | Path]) -> LanguageModel | Adap
     from ragkit.models.adapters import AdapterSet
 
     return AdapterSet(spec, adapters)
+
+
+def _has_pattern(schema: object) -> bool:
+    if isinstance(schema, Mapping):
+        own = isinstance(schema.get("pattern"), str) or isinstance(schema.get("patternProperties"), Mapping)
+        return own or any(map(_has_pattern, schema.values()))
+    return isinstance(schema, list) and any(map(_has_pattern, schema))
 
 
 def _key(options: Mapping[str, object]) -> str:

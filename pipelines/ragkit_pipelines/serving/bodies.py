@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from ragkit.errors import InvalidInputError
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Message, Prompt
+from ragkit_pipelines.serving.limits import Limits
 
 # Neutral values, which clients send for fields that are otherwise unsupported.
 _NEUTRAL: Mapping[str, object] = {
@@ -20,7 +23,7 @@ _NEUTRAL: Mapping[str, object] = {
     "echo": False, "store": False, "suffix": "", "modalities": ["text"],
 }  # fmt: skip
 _MAX_DEPTH = 64
-_Scalar = str | int | float | None
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
 _ANY_OBJECT: Mapping[str, object] = {"title": "Answer", "type": "object"}
 
 
@@ -67,6 +70,9 @@ class _Format(_Strict):
         return {"title": self.json_schema.name, **self.json_schema.content}
 
 
+_MAX_TOKENS = Field(default=None, ge=1, lt=2**31)
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -75,14 +81,14 @@ class _Body(_Strict):
     """The fields that both kinds of requests have. `user` is accepted, and does not affect the response."""
 
     model: str
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = _MAX_TOKENS
     temperature: float = Field(default=0.0, ge=0, le=10)
     stop: list[str] = Field(default=[], max_length=16)
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stream: bool = False
     stream_options: _StreamOptions | None = None
     response_format: _Format = _Format(type="text")
-    guided_choice: list[str] | None = Field(default=None, min_length=1)  # vLLM's name for this field
+    guided_choice: list[str] | None = Field(default=None, min_length=1, fail_fast=True)  # vLLM's name
     user: str | None = None
 
     _stop_as_list = field_validator("stop", mode="before")(_as_list)
@@ -157,8 +163,8 @@ class _Turn(_Strict):
 class ChatBody(_Body):
     """A request to ``/v1/chat/completions``."""
 
-    messages: list[_Turn] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    messages: list[_Turn] = Field(min_length=1, max_length=2048, fail_fast=True)
+    max_completion_tokens: int | None = _MAX_TOKENS
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
@@ -178,7 +184,7 @@ class ChatBody(_Body):
 class CompletionBody(_Body):
     """A request to ``/v1/completions``: texts that are continued verbatim."""
 
-    prompt: list[str] = Field(min_length=1, max_length=2048)
+    prompt: list[str] = Field(min_length=1, max_length=2048, fail_fast=True)
     logprobs: int | None = Field(default=None, ge=0, le=20)
 
     _prompt_as_list = field_validator("prompt", mode="before")(_as_list)
@@ -193,33 +199,51 @@ class CompletionBody(_Body):
         ]
 
 
-def read_body(kind: type[Kind], body: object) -> Kind:
-    """Parse the JSON body of a request; raises `BadRequestError` if it is invalid, or has unsupported fields."""
+def read_body(kind: type[Kind], content: bytearray, limits: Limits) -> Kind:
+    """Parse the body of a request; raises `BadRequestError` if it is invalid, too large, or has unsupported fields."""
+    # Counted before it is parsed: an empty list takes 2 bytes in JSON, and 56 in memory.
+    structure = _STRING.sub(b"", content)
+    if sum(map(structure.count, (b",", b"[", b"{"))) > limits.values:
+        raise BadRequestError(f"the body contains more than {limits.values:,} JSON values")
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"the body is not valid JSON ({error})") from error
     if not isinstance(body, dict):
         raise BadRequestError(f"the body must be a JSON object, got {type(body).__name__}")
     _check_depth(body)
     given = {name: value for name, value in _without_nulls(body).items() if not _is_neutral(name, value)}
     try:
-        return kind.model_validate(given)
+        parsed = kind.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = _path(first["loc"])
-        if first["type"] == "extra_forbidden":
-            problem = f"only {_NEUTRAL[field]!r} is supported" if field in _NEUTRAL else "not supported"
-            raise BadRequestError(f"`{field}`: {problem}; omit the field", field=field) from None
-        raise BadRequestError(f"`{field}`: {first['msg']}", field=field) from None
+        raise _invalid(error) from None
+    if parsed.response_format.json_schema is not None:
+        size = len(json.dumps(parsed.response_format.json_schema.content))
+        if size > limits.schema_bytes:
+            message = f"the schema takes {size:,} bytes, the limit is {limits.schema_bytes:,}"
+            raise BadRequestError(message, field="response_format")
+    return parsed
+
+
+def _invalid(error: ValidationError) -> BadRequestError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = _path(first["loc"])
+    problem = first["msg"]
+    if first["type"] == "extra_forbidden":
+        unsupported = f"only {_NEUTRAL[field]!r} is supported" if field in _NEUTRAL else "not supported"
+        problem = f"{unsupported}; omit the field"
+    return BadRequestError(f"`{field}`: {problem}", field=field)
 
 
 def _check_depth(body: object) -> None:
     """Reject deeply nested JSON, which would exceed the recursion limit."""
     level: list[Any] = [body]
-    depth = 0
-    while level:
-        depth += 1
-        if depth > _MAX_DEPTH:
-            raise BadRequestError(f"the body is nested too deeply (limit: {_MAX_DEPTH})")
-        values = [value.values() if isinstance(value, dict) else value for value in level]
-        level = [part for parts in values if not isinstance(parts, _Scalar) for part in parts]
+    for _ in range(_MAX_DEPTH):
+        inside = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [part for parts in inside for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return
+    raise BadRequestError(f"the body is nested too deeply (limit: {_MAX_DEPTH})")
 
 
 def _without_nulls(value: Any) -> Any:

@@ -137,6 +137,8 @@ class Lane:
                 f"a request can contain at most {self.max_waiting} prompts, got {len(jobs)}; send several requests"
             )
         if len(self.waiting) + len(jobs) > self.max_waiting:
+            self.waiting = [job for job in self.waiting if not job.is_cancelled()]
+        if len(self.waiting) + len(jobs) > self.max_waiting:
             raise QueueFullError(f"the request queue is full ({len(self.waiting)} are waiting); retry later")
         for job in jobs:
             job.begin()

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ragkit.errors import (
@@ -24,6 +25,7 @@ from ragkit_pipelines.serving.jobs import QueueFullError
 if TYPE_CHECKING:
     from ragkit.models.streaming import TokenLogprob
 
+_MAX_CHARACTERS = 500  # of an error message, which may quote a field of the request
 _MIN_LOGPROB = -9999.0  # replaces minus infinity, which JSON does not have
 # The status, code and additional headers of each kind of error; the first matching class applies.
 _STATUS: tuple[tuple[type[Exception], int, str, dict[str, str]], ...] = (
@@ -100,12 +102,12 @@ class Reply:
             return None
         if self.chat:
             return {"content": [_token(token) for token in tokens], "refusal": None}
-        starts = [sum(len(token.text) for token in tokens[:index]) for index in range(len(tokens))]
+        starts = accumulate((len(token.text) for token in tokens[:-1]), initial=0)
         return {
             "tokens": [token.text for token in tokens],
             "token_logprobs": [max(token.logprob, _MIN_LOGPROB) for token in tokens],
             "top_logprobs": [{text: max(value, _MIN_LOGPROB) for text, value in token.top} for token in tokens],
-            "text_offset": starts,
+            "text_offset": list(starts)[: len(tokens)],
         }
 
 
@@ -144,10 +146,11 @@ def error_of(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
 
 def error_body(message: str, code: str, field_name: str | None = None) -> dict[str, Any]:
     """Return the JSON of an error."""
-    # A message may quote a lone surrogate, which a response cannot contain.
-    message, field_name = _encodable(message), None if field_name is None else _encodable(field_name)
-    return {"error": {"message": message, "type": f"{code}_error", "param": field_name, "code": code}}
+    param = None if field_name is None else _quotable(field_name)
+    return {"error": {"message": _quotable(message), "type": f"{code}_error", "param": param, "code": code}}
 
 
-def _encodable(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()
+def _quotable(text: str) -> str:
+    """Shorten a text, and replace lone surrogates, which a response cannot contain."""
+    shown = text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + "…"
+    return shown.encode(errors="backslashreplace").decode()

@@ -16,7 +16,7 @@ from ragkit_pipelines.compare.documents import AnyDocuments, Library
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, need_model, outcome_of, sum_known
 from ragkit_pipelines.rag.answers import without_marks
 from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer
-from ragkit_pipelines.rag.prompts import INSTRUCTION
+from ragkit_pipelines.rag.prompt import INSTRUCTION
 
 
 @runtime_checkable

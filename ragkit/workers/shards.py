@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragkit.errors import InvalidInputError, RagkitWarning
-from ragkit.files import write_atomic
+from ragkit.files import make_folder, write_atomic
 from ragkit.workers.batches import Missing
 
 _MAGIC = b"ragkit shard 1\n"
@@ -31,7 +31,7 @@ class Shards:
         """
         self.folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         except OSError as error:
             raise InvalidInputError(f"{folder} cannot be made a folder of shards ({error}); give another") from error
 

@@ -87,34 +87,32 @@ class Missing:
     attempts: int
 
 
-def encode_items(batch: Batch) -> bytes:
-    """Encode the items of a batch as bytes.
-
-    Args:
-        batch: The batch.
-
-    Returns:
-        JSON.
+def check_same(kind: str, spec: str, found: str, expected: str | None) -> None:
+    """Check that a worker loaded the expected model.
 
     Raises:
-        InvalidInputError: If an item cannot be encoded as JSON.
+        InvalidInputError: If the fingerprints differ.
     """
-    try:
-        return json.dumps(list(batch.items), sort_keys=True).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError(f"the items of a batch must be JSON values: {error}") from error
+    if expected not in {None, found}:
+        raise InvalidInputError(
+            f"{kind} {spec!r} is {found} in this worker, expected {expected}; install the same model everywhere"
+        )
+
+
+def encode_items(batch: Batch) -> bytes:
+    """Encode the items of a batch as JSON; equal objects give equal bytes, whatever the order of their members.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        InvalidInputError: If an item cannot be encoded.
+    """
+    return _json(batch.items, "the items of a batch must be JSON values", sort_keys=True)
 
 
 def key_of(fingerprint: str, items: bytes) -> str:
-    """Return the name of a shard, a hash of everything that its content depends on.
-
-    Args:
-        fingerprint: The fingerprint of the work.
-        items: The batch, encoded by `encode_items`.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+    """Return the name of a shard: a hash of the fingerprint of the work and of the items, in hexadecimal."""
     return hashlib.sha256(fingerprint.encode() + b"\0" + items).hexdigest()
 
 
@@ -123,7 +121,7 @@ def run_on(function: Function, items: bytes) -> bytes:
 
     Args:
         function: The result of `Work.start`.
-        items: The batch, encoded by `encode_items`.
+        items: The result of `encode_items`.
 
     Returns:
         The results, to be decoded by `decode_results`.
@@ -135,29 +133,28 @@ def run_on(function: Function, items: bytes) -> bytes:
     found = function(asked)
     if len(found) != len(asked):
         raise InvalidInputError(f"the work gave {len(found)} results for {len(asked)} items; give one for each")
-    if isinstance(found, np.ndarray):
-        if found.dtype.hasobject:
-            raise InvalidInputError("the work gave an array of Python objects; give numbers, or a list of JSON values")
-        buffer = io.BytesIO()
-        np.save(buffer, found, allow_pickle=False)
-        return _ARRAY + buffer.getvalue()
+    if not isinstance(found, np.ndarray):
+        return _JSON + _json(found, "the work must give an array or JSON values")
+    if found.dtype.hasobject:
+        raise InvalidInputError("the work gave an array of Python objects; give numbers, or a list of JSON values")
+    buffer = io.BytesIO(_ARRAY)
+    buffer.seek(0, io.SEEK_END)
+    np.save(buffer, found, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _json(values: Sequence[object], rule: str, *, sort_keys: bool = False) -> bytes:
     try:
-        return _JSON + json.dumps(list(found)).encode()
+        return json.dumps(list(values), sort_keys=sort_keys).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError(f"the work must give an array or JSON values: {error}") from error
+        raise InvalidInputError(f"{rule}: {error}") from error
 
 
 def decode_results(data: bytes) -> Results:
-    """Decode the results of `run_on`.
-
-    Args:
-        data: The bytes.
-
-    Returns:
-        An array or a list, one entry for each item.
-    """
+    """Decode the results of `run_on` to an array or a list, with one entry for each item."""
+    content = memoryview(data)[1:]
     if data[:1] == _ARRAY:
-        found: NDArray[np.generic] = np.load(io.BytesIO(data[1:]), allow_pickle=False)
+        found: NDArray[np.generic] = np.load(io.BytesIO(content), allow_pickle=False)
         return found
-    values: list[object] = json.loads(data[1:])
+    values: list[object] = json.loads(bytes(content))
     return values

@@ -36,14 +36,7 @@ class Shards:
             raise InvalidInputError(f"{folder} cannot be made a folder of shards ({error}); give another") from error
 
     def read(self, key: str) -> bytes | None:
-        """Read the results of a completed batch.
-
-        Args:
-            key: The result of `ragkit.workers.batches.key_of`.
-
-        Returns:
-            The results as bytes; None if the batch is not completed, or, with a warning, if its file is damaged.
-        """
+        """Return the results of a completed batch; None if there are none or, with a warning, if they are damaged."""
         path = self._path(key)
         try:
             data = path.read_bytes()

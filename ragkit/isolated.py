@@ -25,7 +25,8 @@ from ragkit.forks import call_in_child
 
 _SECONDS_TO_START = 120
 _LARGEST_REPLY = 2**28  # bytes
-_READY, _DONE, _DONE_AND_GROWN, _NO_MEMORY, _FAILED = b"R", b"D", b"G", b"M", b"F"
+_READY = b"R"
+_DONE, _DONE_AND_GROWN, _NO_MEMORY, _FAILED = b"D", b"G", b"M", b"F"
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
@@ -46,8 +47,8 @@ class IsolatedProcess:
         """Set the limits; the process starts with the first request."""
         self.function, self.mebibytes, self.written_bytes = function, mebibytes, written_bytes
         self._lock = Lock()
-        self._forget()
-        call_in_child(self._forget)
+        self._child: _Child | None = None
+        call_in_child(self._forked)
 
     def ask(self, request: bytes, *, seconds: float) -> bytes:
         """Answer a request.
@@ -63,42 +64,44 @@ class IsolatedProcess:
             IsolationError: If a limit is exceeded, or if the process dies.
         """
         with self._lock:
+            child = self._child = self._child or _Child(self.function, str(self.mebibytes), str(self.written_bytes))
             try:
-                if self._connection is None:
-                    self._start()
-                return self._answer(request, seconds)
-            except (EOFError, OSError) as error:
-                raise IsolationError(f"made its process die ({self._stop()})") from error
-            except BaseException:  # also an interrupt: the answer that is still to come is not that of the next request
+                reply = child.answer(request, seconds)
+            except BaseException:  # also an interrupt: a late answer would be taken for that of the next request
                 self._stop()
                 raise
-
-    def _answer(self, request: bytes, seconds: float) -> bytes:
-        assert self._connection is not None  # noqa: S101 - for the type checker
-        self._connection.send_bytes(f"{seconds} ".encode() + request)
-        if not self._connection.poll(seconds):
-            raise IsolationError(f"took more than {seconds:g} seconds")
-        try:
-            reply = self._connection.recv_bytes(_LARGEST_REPLY)
-        except OSError as error:
-            raise IsolationError(f"gave more than {_LARGEST_REPLY // 2**20} MiB, or made its process die") from error
-        kind, content = reply[:1], reply[1:]
+            kind, content = reply[:1], reply[1:]
+            if kind != _DONE:
+                self._stop()
         if kind == _NO_MEMORY:
             raise IsolationError(f"needed more than {self.mebibytes} MiB of memory")
         if kind == _FAILED:
             raise IsolationError(f"failed ({content.decode()})")
-        if kind == _DONE_AND_GROWN:
-            self._stop()
         return content
 
-    def _start(self) -> None:
-        self._connection, theirs = Pipe()
-        command = [sys.executable, "-P", "-B", "-c", "from ragkit.isolated import main; main()", self.function]
-        limits = [str(theirs.fileno()), str(self.mebibytes), str(self.written_bytes)]
+    def _stop(self) -> None:
+        if self._child is not None:
+            self._child.end()
+        self._child = None
+
+    def _forked(self) -> None:
+        """Start again without a process, because the inherited one belongs to the parent."""
+        self._lock = Lock()
+        if self._child is not None:
+            self._child.connection.close()
+        self._child = None
+
+
+class _Child:
+    """One process and the connection to it; it ends when this object does."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.connection, theirs = Pipe()
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [*command, *limits],
+        program = ["-P", "-B", "-c", "from ragkit.isolated import main; main()"]
+        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, *program, str(theirs.fileno()), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -106,27 +109,26 @@ class IsolatedProcess:
             env=environment,
         )
         theirs.close()
-        self._finalizer = weakref.finalize(self, _end, self._process, self._connection)
-        if not self._connection.poll(_SECONDS_TO_START) or self._connection.recv_bytes() != _READY:
-            raise IsolationError(f"found no process within {_SECONDS_TO_START} seconds")
+        self.end = weakref.finalize(self, _end, self.process, self.connection)
+        self._ready = False
 
-    def _stop(self) -> str:
-        """Kill the process, and return how it ended."""
-        process, finalizer = self._process, self._finalizer
-        self._process, self._connection, self._finalizer = None, None, None
-        if process is None or finalizer is None:
-            return "it could not be started"
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.1)  # a process that died by itself keeps its exit code
-        finalizer()
-        return f"killed by {signal.Signals(-process.returncode).name}" if process.returncode < 0 else "it exited"
-
-    def _forget(self) -> None:
-        """Start without a process; in a fork, the inherited one belongs to the parent."""
-        self._lock = Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
-        self._finalizer: weakref.finalize[[subprocess.Popen[bytes], Connection], IsolatedProcess] | None = None
+    def answer(self, request: bytes, seconds: float) -> bytes:
+        try:
+            if not self._ready and not (self.connection.poll(_SECONDS_TO_START) and self.connection.recv_bytes()):
+                raise IsolationError(f"found no process that was ready within {_SECONDS_TO_START} seconds")
+            self._ready = True
+            self.connection.send_bytes(f"{seconds} ".encode() + request)
+            if not self.connection.poll(seconds):
+                raise IsolationError(f"took more than {seconds:g} seconds")
+            return self.connection.recv_bytes(_LARGEST_REPLY)
+        except (EOFError, OSError) as error:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
+            how = self.process.returncode
+            if how is None:  # it lives, so its reply is too long
+                raise IsolationError(f"gave more than {_LARGEST_REPLY // 2**20} MiB") from error
+            killed = f"killed by {signal.Signals(-how).name}" if how < 0 else f"exit code {how}"
+            raise IsolationError(f"made its process die ({killed})") from error
 
 
 def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
@@ -143,7 +145,7 @@ def main() -> None:
     import resource
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    function, descriptor, mebibytes, written_bytes = sys.argv[1:]
+    descriptor, function, mebibytes, written_bytes = sys.argv[1:]
     connection = Connection(int(descriptor))
     module, _, name = function.partition(":")
     handle: Callable[[bytes], bytes] = getattr(import_module(module), name)

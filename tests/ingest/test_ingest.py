@@ -14,7 +14,9 @@ from ragkit import Document, Index, load_documents
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnreadFileWarning
 from ragkit.ingest import MarkdownChunker, RecursiveChunker, TokenChunker, load_chunker, near_duplicates
-from ragkit.ingest.loading import find_files, read_file
+from ragkit.ingest.conversion import ConversionLimits
+from ragkit.ingest.loading import facts_of, read_file
+from ragkit.ingest.sources import find_files
 from ragkit.ingest.text_files import blocks, file_facts
 from ragkit.text import words
 
@@ -234,7 +236,8 @@ def test_a_large_text_takes_little_memory(tmp_path):
     (found,) = find_files(path)
     tracemalloc.start()
     place, number = 0, 0
-    for document in read_file(found):
+    limits = ConversionLimits()
+    for document in read_file(found, facts_of(found, limits), limits):
         assert document.metadata["start"] == place
         place, number = document.metadata["end"], number + 1
     _, peak = tracemalloc.get_traced_memory()
@@ -296,7 +299,9 @@ def test_a_name_that_is_no_text_is_named_and_the_others_go_on(tmp_path):
         pytest.skip("this file system has names in UTF-8 only")
     with Index.create(None, embedder="hash:16") as index:
         report = index.sync(tmp_path)
-        assert report.unread == ((f"{tmp_path.name}/\\udcff.txt", "its name is not valid text; rename it"),)
+        assert report.unread == (
+            (f"{tmp_path.name}/\\udcff.txt", "its name is not valid text or contains control characters; rename it"),
+        )
         assert len(index) == 1
     with pytest.warns(UnreadFileWarning, match="its name is not valid text"):
         assert not load_documents(os.fsdecode(bad))

@@ -175,7 +175,7 @@ def _reply(handle: Callable[[bytes], bytes], request: bytes) -> bytes:
 
 
 def _address_space() -> int | None:
-    """Return the size of the address space in bytes; None where the system does not tell it."""
+    """Return the size of the address space in bytes; None if the system does not report it."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - pathlib would be imported for this only
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")

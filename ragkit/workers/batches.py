@@ -20,6 +20,7 @@ from ragkit.errors import InvalidInputError
 
 Results: TypeAlias = "NDArray[np.generic] | list[object]"
 Function: TypeAlias = "Callable[[list[object]], NDArray[np.generic] | Sequence[object]]"
+LARGEST_RESULTS = 2**30  # bytes of a batch
 _ARRAY, _JSON = b"A", b"J"
 
 
@@ -127,10 +128,19 @@ def run_on(function: Function, items: bytes) -> bytes:
         The results, to be decoded by `decode_results`.
 
     Raises:
-        InvalidInputError: If there is not one result for each item, or if the results cannot be encoded.
+        InvalidInputError: If there is not one result for each item, or if the results are too large or cannot be
+            encoded.
     """
     asked: list[object] = json.loads(items)
-    found = function(asked)
+    data = _encoded(function(asked), asked)
+    if len(data) > LARGEST_RESULTS:
+        raise InvalidInputError(
+            f"the results of a batch take {len(data)} bytes, more than {LARGEST_RESULTS}; make the batches smaller"
+        )
+    return data
+
+
+def _encoded(found: NDArray[np.generic] | Sequence[object], asked: list[object]) -> bytes:
     if len(found) != len(asked):
         raise InvalidInputError(f"the work gave {len(found)} results for {len(asked)} items; give one for each")
     if not isinstance(found, np.ndarray):
@@ -151,10 +161,19 @@ def _json(values: Sequence[object], rule: str, *, sort_keys: bool = False) -> by
 
 
 def decode_results(data: bytes) -> Results:
-    """Decode the results of `run_on` to an array or a list, with one entry for each item."""
-    content = memoryview(data)[1:]
-    if data[:1] == _ARRAY:
-        found: NDArray[np.generic] = np.load(io.BytesIO(content), allow_pickle=False)
-        return found
-    values: list[object] = json.loads(bytes(content))
+    """Decode the results of `run_on` to an array or a list, with one entry for each item.
+
+    Returns:
+        The results.
+
+    Raises:
+        InvalidInputError: If the bytes were not written by `run_on`.
+    """
+    try:
+        if data[:1] == _ARRAY:
+            array: NDArray[np.generic] = np.load(io.BytesIO(data[1:]), allow_pickle=False)
+            return array
+        values: list[object] = json.loads(data[1:])
+    except (ValueError, RecursionError, EOFError) as error:
+        raise InvalidInputError(f"a worker gave results that cannot be decoded: {error}") from error
     return values

@@ -185,12 +185,17 @@ class _Run:
     def _settle(self, each: _Open, attempt: Attempt) -> None:
         each.running = False
         each.attempts += 1
-        if attempt.results is not None:
+        results, reason = None, attempt.reason
+        try:
+            results = None if attempt.results is None else decode_results(attempt.results)
+        except InvalidInputError as error:
+            reason = str(error)
+        if results is not None:
             if self._shards:
-                self._shards.write(each.key, attempt.results)
-            each.outcome = Done(each.batch.ids, decode_results(attempt.results))
+                self._shards.write(each.key, attempt.results or b"")
+            each.outcome = Done(each.batch.ids, results)
         elif each.attempts == self._pool.attempts:
-            each.outcome = Missing(each.batch.ids, attempt.reason, each.attempts)
+            each.outcome = Missing(each.batch.ids, reason, each.attempts)
             self._missing.append(each.outcome)
             if self._shards:
                 self._shards.write_quarantine(self._missing)

@@ -12,7 +12,7 @@ from typing import ClassVar, Self, cast
 from typing_extensions import override
 
 from ragkit.errors import WorkerError
-from ragkit.workers.batches import Work
+from ragkit.workers.batches import LARGEST_RESULTS, Work
 from ragkit.workers.engines import Attempt, Worker, WorkerEngine, attempt, environment, reason_of, threads_for_openmp
 
 _SECONDS_TO_END = 5
@@ -63,20 +63,20 @@ class ProcessEngine(WorkerEngine[_Process]):
         for pipe in wait(list(by_pipe), None if self._working() else self._patience()):
             worker = by_pipe[cast("Connection", pipe)]
             try:
-                message = worker.pipe.recv_bytes()
+                message = worker.pipe.recv_bytes(LARGEST_RESULTS + 1)
             except (EOFError, OSError):
                 worker.end()
                 ended += self._replace(worker, _way_of_dying(worker.process.exitcode))
                 continue
             kind, content = message[:1], message[1:]
             if kind == _CANNOT_START:
-                raise WorkerError(f"a worker cannot start: {content.decode()}")
+                raise WorkerError(f"a worker cannot start: {content.decode(errors='replace')}")
             if kind == _READY or worker.place is None:
                 self._started(worker)
             elif kind == _RESULTS:
                 ended.append(self._settle(worker, Attempt(worker.place, content)))
             else:
-                ended.append(self._settle(worker, Attempt(worker.place, None, content.decode())))
+                ended.append(self._settle(worker, Attempt(worker.place, None, content.decode(errors="replace"))))
         return ended
 
     @override

@@ -1,4 +1,8 @@
-"""Safe handling of files that processes share: atomic writes, locks, checksums and the cache folder."""
+"""Safe handling of files: private files and folders, atomic writes, locks, checksums and the cache folder.
+
+Caches, indexes, traces and results contain private text, so only their owner can read the files (mode 0600) and folders
+(0700) that ragkit creates. A umask that allows less is respected, and an existing folder keeps its mode.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +37,83 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ragkit"
 
 
+# -- private files -----------------------------------------------------------------------------------------------------
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its missing parents, for this user only. An existing folder is unchanged.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        OSError: If it cannot be created, or if a file has its name.
+    """
+    with _explained(path):
+        missing = [each for each in (path, *path.parents) if not each.is_dir()]
+        for each in reversed(missing):
+            each.mkdir(mode=0o700, exist_ok=True)
+
+
+def private_opener(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file that, if it is created, only this user can read: ``open(path, "a", opener=private_opener)``.
+
+    Args:
+        path: The file.
+        flags: Flags of `os.open`.
+
+    Returns:
+        A file descriptor.
+    """
+    with _explained(Path(path)):
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def create_private(path: Path) -> None:
+    """Create an empty file for this user only, before a library such as SQLite opens it by name.
+
+    Args:
+        path: The file; if it exists, it is unchanged. SQLite gives its journals the mode of the database.
+    """
+    os.close(private_opener(path, os.O_RDWR | os.O_CREAT))
+
+
+def make_private(path: Path) -> None:
+    """Withdraw other users' access to a file, or to the content of a folder, that a library has written.
+
+    Args:
+        path: The file, or the folder, whose own mode is unchanged. Symbolic links are not followed.
+    """
+    for each in path.rglob("*") if path.is_dir() else [path]:
+        if not each.is_symlink():
+            each.chmod(each.stat().st_mode & 0o700)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Add the owner and the remedy to the error of a file or folder that this user may not use."""
+    try:
+        yield
+    except PermissionError as error:
+        existing = next((each for each in (path, *path.parents) if os.access(each, os.F_OK)), path)
+        owner = f"user {existing.stat().st_uid}" if existing.exists() else "another user"
+        raise PermissionError(
+            error.errno,
+            f"{error.strerror}: this process runs as user {os.geteuid()}, and {existing} belongs to {owner}; use a "
+            "folder of your own (for caches, set RAGKIT_CACHE)",
+            error.filename,
+        ) from error
+
+
 # -- atomic writes -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file that replaces another one when the block ends. After an error, the old file is unchanged.
+
+    The new file is private from the start, whatever the mode of the old one. A symbolic link with the name of the file
+    is replaced, and the file that it points to is unchanged.
 
     Args:
         path: The file to replace or create, in an existing folder.
@@ -49,8 +124,9 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         The open file, in binary mode.
     """
     partial = _partial(path)
+    descriptor = private_opener(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL)  # does not follow symbolic links
     try:
-        with partial.open("xb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             yield file
             if durable:
                 file.flush()
@@ -85,7 +161,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         A temporary folder next to it, to write the files to.
     """
     partial = _partial(path)
-    partial.mkdir(parents=True)
+    make_folder(partial.parent)
+    with _explained(partial.parent):
+        partial.mkdir(mode=0o700)
     try:
         yield partial
         partial.rename(path)
@@ -123,14 +201,17 @@ def locked(path: Path) -> Iterator[None]:
     otherwise lock two different files.
 
     Args:
-        path: The lock file, in an existing folder.
+        path: The lock file, in an existing folder; it must not be a symbolic link.
 
     Yields:
         Nothing.
     """
-    with path.open("ab") as file:
+    file = private_opener(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+    try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(file)
 
 
 def try_lock(descriptor: int) -> bool:

@@ -29,6 +29,7 @@ from ragkit.protocols import Embedder
 
 if TYPE_CHECKING:
     from ragkit.ingest.chunking import Chunker
+    from ragkit.ingest.conversion import ConversionLimits
     from ragkit.ingest.syncing import SyncReport
     from ragkit.workers.pool import WorkerPool
 
@@ -168,7 +169,13 @@ class Index(IndexReader):
 
         return add_pooled(self._store, self.embedder, documents, pool, batch_size)
 
-    def sync(self, documents: str | Path | Iterable[AnyDocument], *, chunker: str | Chunker = "tokens") -> SyncReport:
+    def sync(
+        self,
+        documents: str | Path | Iterable[AnyDocument],
+        *,
+        chunker: str | Chunker = "tokens",
+        limits: ConversionLimits | None = None,
+    ) -> SyncReport:
         """Sync the index with a folder, or with a collection of documents.
 
         Unchanged files are neither read nor embedded again. Chunks of deleted files are removed, and chunks of files
@@ -179,6 +186,7 @@ class Index(IndexReader):
         Args:
             documents: A folder, or documents, strings or LangChain documents that the index is to contain.
             chunker: The chunker of files, see `ragkit.ingest.load_chunker`; tokens are those of the embedder.
+            limits: Limits of the conversion of a file, see `ragkit.ingest.ConversionLimits`.
 
         Returns:
             A report of the changes.
@@ -187,7 +195,7 @@ class Index(IndexReader):
 
         self._store.check_writable()
         if isinstance(documents, (str, Path)):
-            return sync_folder(self, Path(documents), chunker)
+            return sync_folder(self, Path(documents), chunker, limits)
         return sync_documents(self, documents)
 
     def delete(self, ids: Collection[str]) -> int:

@@ -249,7 +249,7 @@ def _sections(text: str) -> list[tuple[int, int, list[str]]]:
     lines = [0, *(found.end() for found in re.finditer("\n", text)), len(text)]
     front = _FRONT_MATTER.match(text)
     body = "\n" * front[0].count("\n") + text[front.end() :] if front else text
-    tokens = MarkdownIt("commonmark").parse(body)
+    tokens = MarkdownIt("commonmark").disable("inline").parse(body)  # links and emphasis take quadratic time
     path: list[tuple[int, str]] = []
     starts: list[tuple[int, int, list[str]]] = [(0, 0, [])]  # position, end of the heading, headings
     for token, inline in pairwise(tokens):

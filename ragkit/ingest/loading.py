@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import overload
 
-from ragkit.errors import DataFileError, InvalidInputError, UnreadFileWarning
-from ragkit.ingest.conversion import CONVERTED, convert
+from ragkit.errors import UnreadFileWarning
+from ragkit.ingest.conversion import CONVERTED, ConversionLimits, convert
+from ragkit.ingest.sources import SourceFile, find_files
+from ragkit.ingest.sources import Unread as Unread
 from ragkit.ingest.tables import csv_rows, jsonl_rows
 from ragkit.ingest.text_files import FileFacts, blocks, file_facts
 from ragkit.records import Document
-
-
-class Unread(NamedTuple):
-    """A file or line that could not be read.
-
-    Attributes:
-        source: The file, with the line number if only a line is affected.
-        reason: Why it could not be read.
-    """
-
-    source: str
-    reason: str
-
-
-class SourceFile(NamedTuple):
-    """A file to be read.
-
-    Attributes:
-        path: Its path.
-        source: Its name in metadata: the folder's name and the relative path, the file name, or a path of the pattern.
-    """
-
-    path: Path
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +41,14 @@ class Loaded(Sequence[Document]):
         return len(self.documents)
 
 
-def load_documents(path: str | Path) -> Loaded:
+def load_documents(path: str | Path, *, limits: ConversionLimits | None = None) -> Loaded:
     """Read a file, all files of a folder, or those that match a pattern.
 
-    HTML, PDF, Word and PowerPoint are converted to Markdown. Each row of a CSV file and each line of a JSON Lines file
-    is one document. All other files are read as text. Metadata contain the position of a text: ``source``, ``start``
-    and ``end`` in characters of the source's text, and ``row`` for rows. Hidden files are skipped, links are not
-    followed, and a text of more than a million characters is split into several documents.
+    HTML, PDF, Word and PowerPoint are converted to Markdown, in a child process with limits of time and memory. Each
+    row of a CSV file and each line of a JSON Lines file is one document. All other files are read as text. Metadata
+    contain the position of a text: ``source``, ``start`` and ``end`` in characters of the source's text, and ``row``
+    for rows. Hidden files are skipped, links are not followed, and a text of more than a million characters is split
+    into several documents.
 
     The id of a row is its field ``id`` or ``_id``. If several rows have the same id, their ids are the file and the row
     instead, and the original id is kept as ``id`` in the metadata. Other fields of a row become metadata. An underscore
@@ -79,6 +56,7 @@ def load_documents(path: str | Path) -> Loaded:
 
     Args:
         path: A file, a folder, or a pattern such as ``"docs/**/*.md"``.
+        limits: Limits of the conversion of a file; by default, those of `ConversionLimits`.
 
     Returns:
         The documents in the order of their sources, and the files and lines that could not be read, which are also
@@ -87,18 +65,19 @@ def load_documents(path: str | Path) -> Loaded:
     Raises:
         InvalidInputError: If there is no file.
     """
+    limits = limits or ConversionLimits()
     documents: list[Document] = []
     unread: list[Unread] = []
-    for each in find_files(path):
-        if isinstance(each, Unread):
-            unread.append(each)
-            continue
-        for item in read_file(each):
+    for file in find_files(path):
+        for item in [file] if isinstance(file, Unread) else read_file(file, facts_of(file, limits), limits):
             if isinstance(item, Unread):
                 unread.append(item)
             else:
                 documents.append(item)
-    warn_of(unread)
+    if unread:
+        shown = "; ".join(f"{each.source}: {each.reason}" for each in unread[:5])
+        more = f"; and {len(unread) - 5} more" if len(unread) > 5 else ""
+        warnings.warn(UnreadFileWarning(f"{len(unread)} could not be read: {shown}{more}"), stacklevel=2)
     return Loaded(tuple(_with_own_ids(documents)), tuple(unread))
 
 
@@ -122,102 +101,56 @@ def _by_place(document: Document) -> Document:
     return replace(document, id=name, metadata={"id": document.id, **metadata})
 
 
-def warn_of(unread: Sequence[Unread]) -> None:
-    """Warn of skipped files and lines, if there are any."""
-    if unread:
-        shown = "; ".join(f"{each.source}: {each.reason}" for each in unread[:5])
-        more = f"; and {len(unread) - 5} more" if len(unread) > 5 else ""
-        warnings.warn(UnreadFileWarning(f"{len(unread)} could not be read: {shown}{more}"), stacklevel=3)
+def facts_of(file: SourceFile, limits: ConversionLimits) -> FileFacts | Unread:
+    """Return the hash and the encoding of a file, or why it cannot be read."""
+    try:
+        if file.suffix not in CONVERTED:
+            return file_facts(file.path)
+        if file.path.stat().st_size > limits.mebibytes * 2**20:
+            return Unread(file.source, f"it is larger than the {limits.mebibytes} MiB in which it would be converted")
+        return file_facts(file.path, binary=True)
+    except OSError as error:
+        return _unopened(file, error)
 
 
-def find_files(path: str | Path) -> list[SourceFile | Unread]:
-    """Return the files that a path refers to, sorted by name.
-
-    Args:
-        path: A file, a folder, or a pattern.
-
-    Returns:
-        Files to read, and files that are skipped.
-
-    Raises:
-        InvalidInputError: If there is no file.
-    """
-    place = Path(path)
-    if place.is_dir():
-        root = place.resolve()
-        found = [_checked(Path(each), f"{root.name}/{Path(each).relative_to(root).as_posix()}") for each in _walk(root)]
-    elif place.exists() or place.is_symlink():
-        found = [_named(place, place.name)]
-    else:
-        matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob rejects absolute patterns
-        found = [_checked(Path(each), Path(each).as_posix()) for each in matched if not Path(each).is_dir()]
-    if not found:
-        raise InvalidInputError(f"{path} holds no file; give a file, a folder with files, or a pattern that matches")
-    return found
-
-
-def _walk(root: Path) -> Iterator[str]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        linked = [each for each in folders if Path(folder, each).is_symlink()]
-        yield from (str(Path(folder, each)) for each in sorted([*names, *linked]) if not each.startswith("."))
-
-
-def _checked(path: Path, source: str) -> SourceFile | Unread:
-    if path.is_symlink():
-        return Unread(source, "it is a link, and links are not followed")
-    if not path.is_file():
-        return Unread(source, "it is not a regular file")
-    return _named(path, source)
-
-
-def _named(path: Path, source: str) -> SourceFile | Unread:
-    """Return a file, if its name can be stored in metadata."""
-    shown = source.encode("utf-8", "backslashreplace").decode()
-    return SourceFile(path, source) if shown == source else Unread(shown, "its name is not valid text; rename it")
-
-
-def read_file(file: SourceFile, facts: FileFacts | None = None) -> Iterator[Document | Unread]:
+def read_file(file: SourceFile, facts: FileFacts | Unread, limits: ConversionLimits) -> Iterator[Document | Unread]:
     """Read one file; large texts are read in blocks.
 
     Args:
         file: The file.
-        facts: The result of `file_facts`, if it was called before.
+        facts: The result of `facts_of`.
+        limits: Limits of its conversion.
 
     Yields:
         Documents, and files and lines that could not be read.
     """
     try:
-        for item in _read(file, facts or file_facts(file.path)):
-            if isinstance(item, DataFileError):
-                where = f"{file.source}, line {item.line}" if item.line else file.source
-                yield Unread(where, str(item).partition(": ")[2])
-            else:
-                yield item
-    except DataFileError as error:
-        yield Unread(file.source, str(error).partition(": ")[2])
+        if isinstance(facts, Unread):
+            yield facts
+        elif file.suffix in CONVERTED:
+            yield from _converted(file, facts.encoding, limits)
+        elif facts.encoding is None:
+            yield Unread(file.source, facts.problem)
+        elif file.suffix in {".csv", ".tsv"}:
+            yield from csv_rows(file, facts.encoding)
+        elif file.suffix == ".jsonl":
+            yield from jsonl_rows(file, facts.encoding)
+        else:
+            yield from _texts(file, facts.encoding)
     except OSError as error:
-        yield Unread(file.source, f"it cannot be opened ({error.strerror or error})")
+        yield _unopened(file, error)
 
 
-def _read(file: SourceFile, facts: FileFacts) -> Iterable[Document | DataFileError]:
-    suffix = file.path.suffix.lower()
-    if suffix in CONVERTED:
-        return _converted(file, facts.encoding)
-    if facts.encoding is None:
-        raise DataFileError(file.path, 0, facts.problem)
-    if suffix in {".csv", ".tsv"}:
-        return csv_rows(file.path, file.source, facts.encoding)
-    if suffix == ".jsonl":
-        return jsonl_rows(file.path, file.source, facts.encoding)
-    return _texts(file, facts.encoding)
+def _unopened(file: SourceFile, error: OSError) -> Unread:
+    return Unread(file.source, f"it cannot be opened ({error.strerror or error})")
 
 
-def _converted(file: SourceFile, encoding: str | None) -> Iterator[Document | DataFileError]:
-    text, problem = convert(file.path, encoding)
-    yield Document(text, id=file.source, metadata=_place(file.source, 0, text))
+def _converted(file: SourceFile, encoding: str | None, limits: ConversionLimits) -> Iterator[Document | Unread]:
+    text, problem = convert(file, encoding, limits)
+    if text:
+        yield Document(text, id=file.source, metadata=_place(file.source, 0, text))
     if problem:
-        yield DataFileError(file.path, 0, problem)
+        yield Unread(file.source, problem)
 
 
 def _texts(file: SourceFile, encoding: str) -> Iterator[Document]:

@@ -12,6 +12,8 @@ Measure = Callable[[str], int]
 _CLUSTERS = 4  # the index of the finest level
 # Code points that continue a character: combining marks, vowel signs, joiners, variation selectors.
 _MARK = r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]"
+# A grapheme cluster. `\X` alone would count all preceding regional indicators for each flag, which consists of two.
+_CHARACTER = rf"(?:\p{{RI}}{{2}}{_MARK}*+|\X)"
 
 
 def split_spans(
@@ -74,8 +76,9 @@ def _patterns() -> tuple[Any, ...]:
     """Return the patterns of paragraphs, lines, sentences and words, then of characters, and of words."""
     import regex
 
-    sentence = rf"[.!?…]+\p{{SB=Close}}*\s+|(?:[{SENTENCE_ENDS}]|．(?!\p{{N}}))+\p{{SB=Close}}*\s*"
+    # Possessive quantifiers, and starting at the first character only, keep long runs of full stops or flags linear.
+    sentence = rf"(?<![.!?…])[.!?…]++\p{{SB=Close}}*+\s+|(?:[{SENTENCE_ENDS}]|．(?!\p{{N}}))+\p{{SB=Close}}*\s*"
     separators = (r"\n\n|\u2029", r"[\n\u0085\u2028]", sentence, r"\s+|[\u200b、，；：،؛]")
-    word = rf"(?!{_MARK})(?:(?=[{UNSPACED}])\X|[^\s{UNSPACED}]+)[\p{{P}}\s]*"
-    levels = [*(rf"(?:{each})(?!{_MARK})" for each in separators), r"\X"]
+    word = rf"(?!{_MARK})(?:(?=[{UNSPACED}]){_CHARACTER}|[^\s{UNSPACED}]+)[\p{{P}}\s]*"
+    levels = [*(rf"(?:{each})(?!{_MARK})" for each in separators), _CHARACTER]
     return tuple(regex.compile(each) for each in (*levels, word))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from ragkit.errors import InvalidInputError
 from ragkit.index.documents import listed
 from ragkit.ingest.chunking import Chunker, load_chunker
-from ragkit.ingest.loading import SourceFile, Unread, find_files, read_file
-from ragkit.ingest.text_files import FileFacts, file_facts
+from ragkit.ingest.conversion import ConversionLimits
+from ragkit.ingest.loading import facts_of, read_file
+from ragkit.ingest.sources import SourceFile, Unread, find_files
 from ragkit.progress import progress
 from ragkit.records import Document
 
@@ -53,13 +54,16 @@ class _Held:
     parts: object = None
 
 
-def sync_folder(index: Index, folder: Path, chunker: str | Chunker) -> SyncReport:
+def sync_folder(
+    index: Index, folder: Path, chunker: str | Chunker, limits: ConversionLimits | None = None
+) -> SyncReport:
     """Add new and changed files of a folder, then remove deleted ones.
 
     Args:
         index: The index.
         folder: The folder.
         chunker: The chunker of files, or its spec.
+        limits: Limits of the conversion of a file; by default, those of `ConversionLimits`.
 
     Returns:
         A report of the changes.
@@ -74,7 +78,7 @@ def sync_folder(index: Index, folder: Path, chunker: str | Chunker) -> SyncRepor
     cut = load_chunker(chunker, embedder=index.embedder)
     found = find_files(folder)
     held = _held(index, f"{folder.resolve().name}/")
-    run = _Run(cut, held)
+    run = _Run(cut, held, limits or ConversionLimits())
     before = index._store.state.facts["next_key"]
     with progress("reading files", len(found)) as advance:
         index.add(run.pieces(found, advance))
@@ -115,8 +119,8 @@ class _Run:
         unread: Files and lines that could not be read.
     """
 
-    def __init__(self, chunker: Chunker, held: dict[str, _Held]) -> None:
-        self._chunker, self._held = chunker, held
+    def __init__(self, chunker: Chunker, held: dict[str, _Held], limits: ConversionLimits) -> None:
+        self._chunker, self._held, self._limits = chunker, held, limits
         self.stale: set[str] = set()
         self.unchanged = 0
         self.unread: list[Unread] = []
@@ -125,8 +129,9 @@ class _Run:
         """Yield the chunks of new and changed files; ``advance`` is called for each file."""
         for file in files:
             advance(1)
-            facts = self._facts(file)
-            if isinstance(file, Unread) or facts is None:
+            facts = file if isinstance(file, Unread) else facts_of(file, self._limits)
+            if isinstance(file, Unread) or isinstance(facts, Unread):
+                self.unread.append(Unread(*facts))
                 continue
             held = self._held.get(file.source, _Held())
             if held.states == {(facts.hash, self._chunker.name)} and held.parts == len(held.ids):
@@ -135,33 +140,19 @@ class _Run:
             failures = len(self.unread)
             made: set[str] = set()
             waiting: Document | None = None
-            for piece in self._pieces_of(file, facts):
-                if waiting is not None:
-                    yield waiting
-                waiting = piece
-                made.add(piece.id or "")
+            for item in read_file(file, facts, self._limits):
+                if isinstance(item, Unread):
+                    self.unread.append(item)
+                    continue
+                for piece in self._chunker.chunk(item):
+                    if waiting is not None:
+                        yield waiting
+                    waiting = _named(piece, file.source, facts.hash, self._chunker.name)
+                    made.add(waiting.id or "")
             if waiting is not None:  # the last chunk records that all are stored
                 yield replace(waiting, metadata={**(waiting.metadata or {}), "parts": len(made)})
             if waiting is not None or len(self.unread) == failures:
                 self.stale |= held.ids - made
-
-    def _facts(self, file: SourceFile | Unread) -> FileFacts | None:
-        if isinstance(file, Unread):
-            self.unread.append(file)
-            return None
-        try:
-            return file_facts(file.path)
-        except OSError as error:
-            self.unread.append(Unread(file.source, f"it cannot be opened ({error.strerror or error})"))
-            return None
-
-    def _pieces_of(self, file: SourceFile, facts: FileFacts) -> Iterator[Document]:
-        for item in read_file(file, facts):
-            if isinstance(item, Unread):
-                self.unread.append(item)
-                continue
-            for piece in self._chunker.chunk(item):
-                yield _named(piece, file.source, facts.hash, self._chunker.name)
 
 
 def _named(piece: Document, source: str, file_hash: str, chunker: str) -> Document:

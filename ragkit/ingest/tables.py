@@ -4,89 +4,84 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from ragkit.csv_files import read_rows
-from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.errors import InvalidInputError
 from ragkit.index.document_inputs import check_values
+from ragkit.ingest.sources import SourceFile, Unread, open_text
 from ragkit.records import Document
 
 # Metadata fields that ragkit sets; an underscore is appended to a file's own fields with these names.
 _OURS = frozenset({"source", "row", "start", "end", "file", "chunker", "parts", "headings", "encoding"})
 
 
-def csv_rows(path: Path, source: str, encoding: str) -> Iterator[Document | DataFileError]:
+def csv_rows(file: SourceFile, encoding: str) -> Iterator[Document | Unread]:
     """Read a CSV file with a header, one document per row.
 
     The column ``text`` is the text, and the others are metadata. Without this column, the text has a line
     ``name: value`` for each column that is not empty.
 
     Args:
-        path: The file.
-        source: Its name in metadata.
+        file: The file.
         encoding: Its encoding.
 
     Yields:
-        A document, or the error of a row.
+        A document, or why a row cannot be read.
     """
-    with path.open(encoding=encoding, errors="replace", newline="") as file:
-        rows = read_rows(file, tabs=path.suffix.lower() == ".tsv")
+    with open_text(file.path, encoding, newline="") as opened:
+        rows = read_rows(opened, tabs=file.suffix == ".tsv")
         filled = (row for row in rows if row.problem or any(cell.strip() for cell in row.cells))
         header: list[str] = []
         for line, cells, problem in filled:
+            where = f"{file.source}, line {line}"
             if problem:
-                yield DataFileError(path, line, f"{problem}; it is left out")
+                yield Unread(where, f"{problem}; it is left out")
                 if not header:
                     return
             elif not header:
                 header = [name.strip() for name in cells]
                 twice = next((name for name in header if name and header.count(name) > 1), None)
                 if twice is not None:
-                    yield DataFileError(path, line, f"has the column {twice!r} twice; give each its own name")
+                    yield Unread(where, f"has the column {twice!r} twice; give each its own name")
                     return
             elif len(cells) != len(header):
-                yield DataFileError(path, line, f"has {len(cells)} cells, the header has {len(header)}")
+                yield Unread(where, f"has {len(cells)} cells, the header has {len(header)}")
             else:
-                yield _record(dict(zip(header, cells, strict=True)), source, line)
+                fields = dict(zip(header, cells, strict=True))
+                if (text := fields.pop("text", None)) is None:
+                    text = "\n".join(f"{name}: {cell}" for name, cell in fields.items() if cell.strip())
+                    fields = {}
+                yield _row(text, fields, file.source, line)
 
 
-def _record(cells: dict[str, str], source: str, line: int) -> Document:
-    text = cells.pop("text", None)
-    if text is not None:
-        return _row(text, cells, source, line)
-    return _row("\n".join(f"{name}: {cell}" for name, cell in cells.items() if cell.strip()), {}, source, line)
-
-
-def jsonl_rows(path: Path, source: str, encoding: str, text: str = "text") -> Iterator[Document | DataFileError]:
-    """Read a JSON Lines file, one document per line: an object with a text, whose other fields are metadata.
+def jsonl_rows(file: SourceFile, encoding: str) -> Iterator[Document | Unread]:
+    """Read a JSON Lines file, one document per line: an object with a ``text``, whose other fields are metadata.
 
     Args:
-        path: The file.
-        source: Its name in metadata.
+        file: The file.
         encoding: Its encoding.
-        text: The field of the text.
 
     Yields:
-        A document, or the error of a line.
+        A document, or why a line cannot be read.
     """
-    with path.open(encoding=encoding, errors="replace") as file:
-        for number, line in enumerate(file, 1):
+    with open_text(file.path, encoding) as opened:
+        for number, line in enumerate(opened, 1):
             if not line.strip():
                 continue
+            where = f"{file.source}, line {number}"
             try:
                 row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield DataFileError(path, number, f"{error}; expected one JSON object a line")
-                continue
-            if not isinstance(row, dict) or not isinstance(row.get(text), str):
-                yield DataFileError(path, number, f"expected a JSON object with {text!r}, a text")
-                continue
-            try:  # an index accepts neither lone surrogates nor infinite numbers
-                check_values(row, "the object")
+                if isinstance(row, dict):
+                    check_values(row, "the object")  # an index accepts neither lone surrogates nor infinite numbers
             except InvalidInputError as error:
-                yield DataFileError(path, number, f"{error}; it is left out")
-                continue
-            yield _row(row.pop(text), row, source, number)
+                yield Unread(where, f"{error}; it is left out")
+            except (ValueError, RecursionError) as error:
+                yield Unread(where, f"{error}; expected one JSON object a line")
+            else:
+                if isinstance(row, dict) and isinstance(row.get("text"), str):
+                    yield _row(row.pop("text"), row, file.source, number)
+                else:
+                    yield Unread(where, "expected a JSON object with 'text', a text")
 
 
 def _row(text: str, fields: Mapping[str, object], source: str, number: int) -> Document:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ragkit.breaks import last_break
 from ragkit.ingest.html_encoding import codec_of
+from ragkit.ingest.sources import open_binary, open_text
 
 _AT_ONCE = 1 << 20  # bytes
 BLOCK = 1 << 20  # characters of a text in memory
@@ -47,7 +48,7 @@ class FileFacts(NamedTuple):
     problem: str = ""
 
 
-def file_facts(path: Path) -> FileFacts:
+def file_facts(path: Path, *, binary: bool = False) -> FileFacts:
     """Hash a file and detect its encoding, in bounded memory.
 
     A byte order mark takes precedence. Valid UTF-8, or UTF-8 with a few damaged bytes, is read as UTF-8; otherwise an
@@ -56,6 +57,7 @@ def file_facts(path: Path) -> FileFacts:
 
     Args:
         path: The file.
+        binary: Whether the file may be binary; otherwise, it is read only up to a byte that does not occur in text.
 
     Returns:
         The hash and the encoding.
@@ -63,14 +65,14 @@ def file_facts(path: Path) -> FileFacts:
     # The name identifies how files are read: after a change of it, `Index.sync` reads all files again.
     digest = blake2b(digest_size=16, person=b"reading-2")
     tally = _Tally()
-    head = b""
-    with path.open("rb") as file:
-        while block := file.read(_AT_ONCE):
-            head = head or block
+    with open_binary(path) as file:
+        head = block = file.read(_AT_ONCE)
+        marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+        while block and (binary or marked or not tally.binary):
             digest.update(block)
             tally.count(block)
+            block = file.read(_AT_ONCE)
         tally.count(b"", final=True)
-    marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     if marked is not None:
         return FileFacts(digest.hexdigest(), marked)
     if tally.binary:
@@ -137,7 +139,7 @@ def blocks(path: Path, encoding: str, size: int = BLOCK) -> Iterator[tuple[int, 
         Position of the block in the text, and the block; the blocks join to the text.
     """
     start, held = 0, ""
-    with path.open(encoding=encoding, errors="replace", newline="") as file:
+    with open_text(path, encoding, newline="") as file:
         while True:
             read = file.read(size - len(held))
             held += read

@@ -20,6 +20,7 @@ from ragkit.errors import InvalidInputError
 
 Results: TypeAlias = "NDArray[np.generic] | list[object]"
 Function: TypeAlias = "Callable[[list[object]], NDArray[np.generic] | Sequence[object]]"
+LARGEST_RESULTS = 2**30  # bytes of a batch
 _ARRAY, _JSON = b"A", b"J"
 
 
@@ -87,34 +88,32 @@ class Missing:
     attempts: int
 
 
-def encode_items(batch: Batch) -> bytes:
-    """Encode the items of a batch as bytes.
-
-    Args:
-        batch: The batch.
-
-    Returns:
-        JSON.
+def check_same(kind: str, spec: str, found: str, expected: str | None) -> None:
+    """Check that a worker loaded the expected model.
 
     Raises:
-        InvalidInputError: If an item cannot be encoded as JSON.
+        InvalidInputError: If the fingerprints differ.
     """
-    try:
-        return json.dumps(list(batch.items), sort_keys=True).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError(f"the items of a batch must be JSON values: {error}") from error
+    if expected not in {None, found}:
+        raise InvalidInputError(
+            f"{kind} {spec!r} is {found} in this worker, expected {expected}; install the same model everywhere"
+        )
+
+
+def encode_items(batch: Batch) -> bytes:
+    """Encode the items of a batch as JSON; equal objects give equal bytes, whatever the order of their members.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        InvalidInputError: If an item cannot be encoded.
+    """
+    return _json(batch.items, "the items of a batch must be JSON values", sort_keys=True)
 
 
 def key_of(fingerprint: str, items: bytes) -> str:
-    """Return the name of a shard, a hash of everything that its content depends on.
-
-    Args:
-        fingerprint: The fingerprint of the work.
-        items: The batch, encoded by `encode_items`.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+    """Return the name of a shard: a hash of the fingerprint of the work and of the items, in hexadecimal."""
     return hashlib.sha256(fingerprint.encode() + b"\0" + items).hexdigest()
 
 
@@ -123,41 +122,58 @@ def run_on(function: Function, items: bytes) -> bytes:
 
     Args:
         function: The result of `Work.start`.
-        items: The batch, encoded by `encode_items`.
+        items: The result of `encode_items`.
 
     Returns:
         The results, to be decoded by `decode_results`.
 
     Raises:
-        InvalidInputError: If there is not one result for each item, or if the results cannot be encoded.
+        InvalidInputError: If there is not one result for each item, or if the results are too large or cannot be
+            encoded.
     """
     asked: list[object] = json.loads(items)
-    found = function(asked)
+    data = _encoded(function(asked), asked)
+    if len(data) > LARGEST_RESULTS:
+        raise InvalidInputError(
+            f"the results of a batch take {len(data)} bytes, more than {LARGEST_RESULTS}; make the batches smaller"
+        )
+    return data
+
+
+def _encoded(found: NDArray[np.generic] | Sequence[object], asked: list[object]) -> bytes:
     if len(found) != len(asked):
         raise InvalidInputError(f"the work gave {len(found)} results for {len(asked)} items; give one for each")
-    if isinstance(found, np.ndarray):
-        if found.dtype.hasobject:
-            raise InvalidInputError("the work gave an array of Python objects; give numbers, or a list of JSON values")
-        buffer = io.BytesIO()
-        np.save(buffer, found, allow_pickle=False)
-        return _ARRAY + buffer.getvalue()
+    if not isinstance(found, np.ndarray):
+        return _JSON + _json(found, "the work must give an array or JSON values")
+    if found.dtype.hasobject:
+        raise InvalidInputError("the work gave an array of Python objects; give numbers, or a list of JSON values")
+    buffer = io.BytesIO(_ARRAY)
+    buffer.seek(0, io.SEEK_END)
+    np.save(buffer, found, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _json(values: Sequence[object], rule: str, *, sort_keys: bool = False) -> bytes:
     try:
-        return _JSON + json.dumps(list(found)).encode()
+        return json.dumps(list(values), sort_keys=sort_keys).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError(f"the work must give an array or JSON values: {error}") from error
+        raise InvalidInputError(f"{rule}: {error}") from error
 
 
 def decode_results(data: bytes) -> Results:
-    """Decode the results of `run_on`.
-
-    Args:
-        data: The bytes.
+    """Decode the results of `run_on` to an array or a list, with one entry for each item.
 
     Returns:
-        An array or a list, one entry for each item.
+        The results.
+
+    Raises:
+        InvalidInputError: If the bytes were not written by `run_on`.
     """
-    if data[:1] == _ARRAY:
-        found: NDArray[np.generic] = np.load(io.BytesIO(data[1:]), allow_pickle=False)
-        return found
-    values: list[object] = json.loads(data[1:])
+    try:
+        if data[:1] == _ARRAY:
+            array: NDArray[np.generic] = np.load(io.BytesIO(data[1:]), allow_pickle=False)
+            return array
+        values: list[object] = json.loads(data[1:])
+    except (ValueError, RecursionError, EOFError) as error:
+        raise InvalidInputError(f"a worker gave results that cannot be decoded: {error}") from error
     return values

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from ragkit.embedders import load_embedder
-from ragkit.errors import InvalidInputError
-from ragkit.workers.batches import Function
+from ragkit.workers.batches import Function, check_same
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,5 @@ class EmbedTexts:
             InvalidInputError: If the embedder does not have the expected fingerprint.
         """
         loaded = load_embedder(self.embedder)
-        if self.expected not in {None, loaded.fingerprint}:
-            raise InvalidInputError(
-                f"embedder {self.embedder!r} is {loaded.fingerprint} in this worker, expected {self.expected}; install "
-                "the same model everywhere"
-            )
+        check_same("embedder", self.embedder, loaded.fingerprint, self.expected)
         return cast("Function", loaded.embed_documents)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from time import monotonic
-from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
+from typing_extensions import override
+
+from ragkit.errors import WorkerError
 from ragkit.workers.batches import Function, Work, run_on
 
+_STARTS = 3  # workers in a row that die before any is ready, until an error is raised
 _SECONDS_FOR_OTHERS = 60
+_CHANGING_ENVIRONMENT = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,147 +36,169 @@ class Attempt:
     reason: str = ""
 
 
-class Engine(Protocol):
-    """Workers that run during a ``with`` block."""
+class Engine(ABC):
+    """Runs batches during a ``with`` block."""
 
+    @abstractmethod
     def free(self) -> int:
         """Return the number of batches that `submit` accepts now."""
-        ...
 
+    @abstractmethod
     def submit(self, place: int, items: bytes) -> None:
         """Send a batch to a free worker."""
-        ...
 
+    @abstractmethod
     def collect(self) -> list[Attempt]:
-        """Wait until attempts end or a worker becomes ready, and return the attempts that ended."""
-        ...
+        """Wait until attempts end or a worker becomes ready, and return the attempts that ended.
 
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+        Raises:
+            WorkerError: If workers cannot start.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    @abstractmethod
+    def __exit__(self, *_: object) -> None: ...
 
 
-class Hand:
-    """The state of a worker, as its engine sees it.
+class InlineEngine(Engine):
+    """Runs batches in this process, one at a time; the work starts with the first batch."""
 
-    A worker whose batch failed is paused until an attempt of another worker ends, as long as others are working or
-    starting. Its machine may be the cause, for example because of a full disk, and it would fail batch after batch
-    faster than the others finish them. A failed batch is sent to another worker if there is one.
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._function: Function | None = None
+        self._waiting: list[tuple[int, bytes]] = []
+
+    @override
+    def free(self) -> int:
+        return 1 - len(self._waiting)
+
+    @override
+    def submit(self, place: int, items: bytes) -> None:
+        self._waiting.append((place, items))
+
+    @override
+    def collect(self) -> list[Attempt]:
+        if self._function is None:
+            self._function = self._work.start()
+        return [attempt(self._function, *self._waiting.pop())]
+
+    @override
+    def __exit__(self, *_: object) -> None:
+        self._function = None
+
+
+class Worker(ABC):
+    """The state of a worker outside this process, which is starting when the object is created.
 
     Attributes:
         ready: Whether it has started.
         place: The number of its current batch; None if it is idle.
         failed: Numbers of the batches that failed on this worker.
-        rests: Whether its last attempt failed and no other attempt has ended since.
+        paused: Whether its last attempt failed and no other attempt has ended since.
     """
 
     def __init__(self) -> None:
-        """Create the state of a worker that is starting."""
         self.ready = False
         self.place: int | None = None
         self.failed: set[int] = set()
-        self.rests = False
+        self.paused = False
+
+    @abstractmethod
+    def end(self) -> None:
+        """Stop the worker, whatever it is doing."""
 
 
-HandT = TypeVar("HandT", bound=Hand)
+WorkerT = TypeVar("WorkerT", bound=Worker)
 
 
-class Patience:
-    """Limits the wait for starting workers to one minute in total, as a cluster may never have room for some."""
+class WorkerEngine(Engine, Generic[WorkerT]):
+    """Runs batches on workers with at most one batch each; workers that die are replaced.
 
-    def __init__(self) -> None:
-        """Start the minute."""
-        self._end = monotonic() + _SECONDS_FOR_OTHERS
-
-    def willing(self, workers: Sequence[HandT], idle: Sequence[HandT]) -> list[HandT]:
-        """Return the idle workers that may receive a batch now.
-
-        Args:
-            workers: All workers.
-            idle: Workers that are ready and have no batch.
-
-        Returns:
-            The idle workers that are not paused. If all are paused and no other worker is working or starting, one of
-            them.
-        """
-        fresh = [worker for worker in idle if not worker.rests]
-        others = any(worker.place is not None for worker in workers) or self.left(workers) is not None
-        return fresh or ([] if others else list(idle[:1]))
-
-    def left(self, workers: Sequence[Hand]) -> float | None:
-        """Return how long to wait for workers that are starting.
-
-        Returns:
-            Seconds; None if no worker is starting, or if the minute is over.
-        """
-        left = self._end - monotonic()
-        return left if left > 0 and not all(worker.ready for worker in workers) else None
-
-
-def chosen(able: Sequence[HandT], place: int) -> HandT:
-    """Return the worker to send a batch to.
-
-    Returns:
-        A worker on which the batch has not failed, if there is one.
+    A worker whose batch failed is paused until an attempt of another worker ends, as long as others are working or
+    starting. Its machine may be the cause, for example because of a full disk, and it would fail batch after batch
+    faster than the others finish them. A failed batch is sent to another worker if there is one. The wait for starting
+    workers is limited to one minute in total, as a cluster may never have room for some.
     """
-    return min(able, key=lambda worker: place in worker.failed)
 
+    _start_hint: ClassVar[str] = ""
 
-def settle(workers: Sequence[Hand], worker: Hand, ended: Attempt) -> None:
-    """Record the outcome of an attempt, and resume paused workers."""
-    for other in workers:
-        other.rests = False
-    worker.place, worker.rests = None, ended.results is None
-    if ended.results is None:
-        worker.failed.add(ended.place)
+    def __init__(self, work: Work, *, workers: int, threads: int) -> None:
+        self._work, self._count, self._threads = work, workers, threads
+        self._workers: list[WorkerT] = []
+        self._failed_starts = 0
+        self._end_of_patience = monotonic() + _SECONDS_FOR_OTHERS
 
+    @abstractmethod
+    def _start_worker(self) -> WorkerT: ...
 
-class InlineEngine:
-    """Runs batches in this process, one at a time."""
-
-    def __init__(self, work: Work) -> None:
-        """Set the work, which starts with the first batch."""
-        self._work = work
-        self._function: Function | None = None
-        self._waiting: list[tuple[int, bytes]] = []
-
+    @override
     def free(self) -> int:
-        """Return 1 if no batch is waiting, otherwise 0."""
-        return 1 - len(self._waiting)
+        return len(self._able())
 
-    def submit(self, place: int, items: bytes) -> None:
-        """Store a batch for `collect`."""
-        self._waiting.append((place, items))
+    def _able(self) -> list[WorkerT]:
+        """Return the idle workers that are not paused; if all are paused and nobody else works or starts, one."""
+        idle = [worker for worker in self._workers if worker.ready and worker.place is None]
+        able = [worker for worker in idle if not worker.paused]
+        return able or ([] if self._working() or self._patience() is not None else idle[:1])
 
-    def collect(self) -> list[Attempt]:
-        """Run the waiting batch.
+    def _working(self) -> bool:
+        return any(worker.place is not None for worker in self._workers)
 
-        Returns:
-            Its outcome.
-        """
-        if self._function is None:
-            self._function = self._work.start()
-        return [attempt(self._function, place, items) for place, items in [self._waiting.pop()]]
+    def _patience(self) -> float | None:
+        """Return for how many seconds to wait for starting workers; None if there are none, or after the minute."""
+        left = self._end_of_patience - monotonic()
+        return left if left > 0 and not all(worker.ready for worker in self._workers) else None
 
+    def _take_worker(self, place: int) -> WorkerT:
+        """Assign a batch to a free worker, if possible to one on which it has not failed."""
+        worker = min(self._able(), key=lambda each: place in each.failed)
+        worker.place = place
+        return worker
+
+    def _started(self, worker: WorkerT) -> None:
+        worker.ready, self._failed_starts = True, 0
+
+    def _settle(self, worker: WorkerT, ended: Attempt) -> Attempt:
+        """Record the outcome of an attempt, and resume paused workers."""
+        for other in self._workers:
+            other.paused = False
+        worker.place, worker.paused = None, ended.results is None
+        if ended.results is None:
+            worker.failed.add(ended.place)
+        return ended
+
+    def _replace(self, worker: WorkerT, how: str) -> list[Attempt]:
+        """Replace a worker that died; its current batch counts as an attempt."""
+        self._workers.remove(worker)
+        if not worker.ready:
+            self._failed_starts += 1
+            if self._failed_starts == _STARTS:
+                raise WorkerError(f"{_STARTS} workers died before they were ready ({how}){self._start_hint}")
+        self._workers.append(self._start_worker())
+        if worker.place is None:
+            return []
+        return [self._settle(worker, Attempt(worker.place, None, f"the worker died ({how})"))]
+
+    @override
     def __enter__(self) -> Self:
+        try:
+            for _ in range(self._count):
+                self._workers.append(self._start_worker())
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
+    @override
     def __exit__(self, *_: object) -> None:
-        self._function = None
+        while self._workers:
+            self._workers.pop().end()
 
 
 def attempt(function: Function, place: int, items: bytes) -> Attempt:
-    """Try a batch once, in a worker.
-
-    Args:
-        function: The result of `Work.start`.
-        place: The number of the batch.
-        items: The batch.
-
-    Returns:
-        The results, or the error as the reason.
-    """
+    """Try a batch once, in a worker; an error becomes the reason of the attempt."""
     try:
         return Attempt(place, run_on(function, items))
     except Exception as error:  # noqa: BLE001 - user code may raise anything
@@ -176,9 +206,32 @@ def attempt(function: Function, place: int, items: bytes) -> Attempt:
 
 
 def reason_of(error: BaseException) -> str:
-    """Describe an exception in a line of bounded length.
+    """Describe an exception in a line of bounded length."""
+    try:
+        return f"{type(error).__name__}: {error}"[:1000]
+    except Exception:  # noqa: BLE001 - the exception of a user may be impossible to print
+        return type(error).__name__
 
-    Returns:
-        Its type and message.
+
+def threads_for_openmp(threads: int) -> dict[str, str]:
+    """Return the variables that OpenMP reads when it is loaded, before the process could set them itself.
+
+    Waiting threads sleep, because spinning threads would slow down the other workers.
     """
-    return f"{type(error).__name__}: {error}"[:1000]
+    return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@contextmanager
+def environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that are started in this block, and restore them afterwards."""
+    with _CHANGING_ENVIRONMENT:
+        before = {name: os.environ.get(name) for name in wanted}
+        os.environ.update(wanted)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value

@@ -26,7 +26,7 @@ from ragkit.models.results import raised, results_of_each
 from ragkit.models.sampling import Sampling, checked_answers
 from ragkit.protocols import AnyPrompt, LanguageModel, Schema
 from ragkit.records import Chat, Completion, Message, Prompt
-from ragkit.workers.batches import Batch, Function, Missing
+from ragkit.workers.batches import Batch, Function, Missing, check_same
 from ragkit.workers.pool import WorkerPool
 
 _COMPLETION = TypeAdapter(Completion)
@@ -72,11 +72,7 @@ class GenerateTexts:
             InvalidInputError: If the model does not have the expected fingerprint.
         """
         model = self._loaded()
-        if self.expected not in {None, model.fingerprint}:
-            raise InvalidInputError(
-                f"model {self.model!r} is {model.fingerprint} in this worker, expected {self.expected}; install the "
-                "same model everywhere"
-            )
+        check_same("model", self.model, model.fingerprint, self.expected)
 
         def answer(items: list[object]) -> list[object]:
             results = results_of_each(model, [_prompt_of(item) for item in items], self.sampling)
@@ -184,12 +180,7 @@ def generate_many(  # noqa: PLR0913 - those of `generate`, and those of the pool
 
 
 def _prompt_as_json(prompt: AnyPrompt) -> object:
-    if isinstance(prompt, str):
-        return prompt
-    if isinstance(prompt, Prompt):
-        chat = None if prompt.chat is None else _prompt_as_json(prompt.chat)
-        return {"prefix": prompt.prefix, "suffix": prompt.suffix, "chat": chat, "form": prompt.form}
-    return {"messages": [[message.role, message.content] for message in prompt.messages]}
+    return prompt if isinstance(prompt, str) else asdict(prompt)
 
 
 def _prompt_of(item: object) -> AnyPrompt:
@@ -197,9 +188,9 @@ def _prompt_of(item: object) -> AnyPrompt:
         return item
     value = cast("Mapping[str, Any]", item)
     if "messages" in value:
-        return Chat(tuple(Message(role, content) for role, content in value["messages"]))
+        return Chat(tuple(Message(**message) for message in value["messages"]))
     chat = None if value["chat"] is None else cast("Chat", _prompt_of(value["chat"]))
-    return Prompt(value["prefix"], value["suffix"], chat=chat, form=value["form"])
+    return Prompt(**{**value, "chat": chat})
 
 
 def _as_json(result: Completion | RagkitError) -> object:

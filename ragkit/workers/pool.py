@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -112,12 +113,7 @@ class WorkerPool:
         if shards:
             shards.write_quarantine([])
         with ExitStack() as stack:
-            run = _Run(self, work, shards, stack)
-            rest = iter(batches)
-            while run.read(rest):
-                while not run.first.ended:
-                    run.go_on()
-                yield run.take_first()
+            yield from _Run(self, work, shards, stack).outcomes(iter(batches))
 
     def start(self, work: Work) -> Engine:
         """Create the engine for some work; it starts in its ``with`` block."""
@@ -139,14 +135,9 @@ class _Open:
     batch: Batch
     items: bytes
     key: str
-    results: bytes | None
+    outcome: Done | Missing | None
     attempts: int = 0
-    under_way: bool = False
-    given_up: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.results is not None or self.given_up is not None
+    running: bool = False
 
 
 class _Run:
@@ -158,49 +149,53 @@ class _Run:
         self._window = 1 if pool.engine == "inline" else _AHEAD * pool.workers
         self._engine: Engine | None = None
         self._open: dict[int, _Open] = {}
-        self._read = 0
         self._missing: list[Missing] = []
 
-    @property
-    def first(self) -> _Open:
-        return self._open[next(iter(self._open))]
+    def outcomes(self, batches: Iterator[Batch]) -> Iterator[Done | Missing]:
+        """Yield the outcomes in the order of the batches, which are read a few ahead."""
+        numbered = enumerate(batches)
+        while True:
+            for place, batch in islice(numbered, self._window - len(self._open)):
+                self._open[place] = self._opened(batch)
+            if not self._open:
+                return
+            first = min(self._open)
+            while (outcome := self._open[first].outcome) is None:
+                self._advance()
+            del self._open[first]
+            yield outcome
 
-    def read(self, rest: Iterator[Batch]) -> bool:
-        """Read ahead; return whether any batch is left."""
-        while len(self._open) < self._window and (batch := next(rest, None)) is not None:
-            items = encode_items(batch)
-            key = key_of(self._fingerprint, items)
-            self._open[self._read] = _Open(batch, items, key, self._shards.read(key) if self._shards else None)
-            self._read += 1
-        return bool(self._open)
+    def _opened(self, batch: Batch) -> _Open:
+        items = encode_items(batch)
+        key = key_of(self._fingerprint, items)
+        stored = self._shards.read(key) if self._shards else None
+        return _Open(batch, items, key, None if stored is None else Done(batch.ids, decode_results(stored)))
 
-    def go_on(self) -> None:
+    def _advance(self) -> None:
         """Send waiting batches to free workers, then wait until an attempt ends or a worker becomes ready."""
         if self._engine is None:  # started only if there is work left
             self._engine = self._stack.enter_context(self._pool.start(self._work))
-        waiting = [place for place, each in self._open.items() if not each.ended and not each.under_way]
+        waiting = [place for place, each in self._open.items() if each.outcome is None and not each.running]
         for place in waiting[: self._engine.free()]:
             self._engine.submit(place, self._open[place].items)
-            self._open[place].under_way = True
+            self._open[place].running = True
         for attempt in self._engine.collect():
-            self._settle(attempt)
+            self._settle(self._open[attempt.place], attempt)
 
-    def _settle(self, attempt: Attempt) -> None:
-        each = self._open[attempt.place]
-        each.under_way = False
+    def _settle(self, each: _Open, attempt: Attempt) -> None:
+        each.running = False
         each.attempts += 1
-        if attempt.results is not None:
+        results, reason = None, attempt.reason
+        try:
+            results = None if attempt.results is None else decode_results(attempt.results)
+        except InvalidInputError as error:
+            reason = str(error)
+        if results is not None:
             if self._shards:
-                self._shards.write(each.key, attempt.results)
-            each.results = attempt.results
+                self._shards.write(each.key, attempt.results or b"")
+            each.outcome = Done(each.batch.ids, results)
         elif each.attempts == self._pool.attempts:
-            each.given_up = attempt.reason
-            self._missing.append(Missing(each.batch.ids, attempt.reason, each.attempts))
+            each.outcome = Missing(each.batch.ids, reason, each.attempts)
+            self._missing.append(each.outcome)
             if self._shards:
                 self._shards.write_quarantine(self._missing)
-
-    def take_first(self) -> Done | Missing:
-        each = self._open.pop(next(iter(self._open)))
-        if each.results is None:
-            return Missing(each.batch.ids, each.given_up or "", each.attempts)
-        return Done(each.batch.ids, decode_results(each.results))

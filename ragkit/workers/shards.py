@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragkit.errors import InvalidInputError, RagkitWarning
-from ragkit.files import write_atomic
+from ragkit.files import make_folder, write_atomic
 from ragkit.workers.batches import Missing
 
 _MAGIC = b"ragkit shard 1\n"
@@ -31,19 +31,12 @@ class Shards:
         """
         self.folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         except OSError as error:
             raise InvalidInputError(f"{folder} cannot be made a folder of shards ({error}); give another") from error
 
     def read(self, key: str) -> bytes | None:
-        """Read the results of a completed batch.
-
-        Args:
-            key: The result of `ragkit.workers.batches.key_of`.
-
-        Returns:
-            The results as bytes; None if the batch is not completed, or, with a warning, if its file is damaged.
-        """
+        """Return the results of a completed batch; None if there are none or, with a warning, if they are damaged."""
         path = self._path(key)
         try:
             data = path.read_bytes()

@@ -2,15 +2,30 @@
 
 import hashlib
 import os
+import sqlite3
+import stat
 import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from faults import no_file_past
 
-from ragkit.files import atomic_file, atomic_folder, file_sha256, locked, try_lock, with_checksum, without_checksum
+from ragkit.files import (
+    atomic_file,
+    atomic_folder,
+    create_private,
+    file_sha256,
+    locked,
+    make_folder,
+    make_private,
+    private_opener,
+    try_lock,
+    with_checksum,
+    without_checksum,
+)
 from ragkit.files import write_atomic as write
 
 
@@ -49,10 +64,110 @@ def test_an_error_in_the_block_or_in_the_text_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_new_file_has_the_permissions_of_any_other(tmp_path):
-    write(tmp_path / "ours", "x")
-    (tmp_path / "plain").write_text("x")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+@pytest.fixture
+def umask():
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_new_files_and_folders_are_private(tmp_path, umask):
+    make_folder(tmp_path / "a" / "b")
+    write(tmp_path / "file", "x")
+    (tmp_path / "file").chmod(0o644)
+    write(tmp_path / "file", "y")  # a readable old file does not make the new one readable
+    with atomic_file(tmp_path / "open") as file:
+        assert {mode(each) for each in tmp_path.glob(".open*")} == {0o600}
+        file.write(b"x")
+    with locked(tmp_path / "lock"), open(tmp_path / "log", "a", encoding="utf-8", opener=private_opener) as log:
+        log.write("x")
+    with atomic_folder(tmp_path / "c" / "d"):
+        pass
+    create_private(tmp_path / "db")
+    made = {str(each.relative_to(tmp_path)): mode(each) for each in tmp_path.rglob("*")}
+    folders = dict.fromkeys(["a", "a/b", "c", "c/d"], 0o700)
+    assert made == folders | dict.fromkeys(["file", "open", "lock", "log", "db"], 0o600)
+
+
+def test_a_database_and_its_journals_are_private(tmp_path, umask):
+    create_private(tmp_path / "db")
+    with closing(sqlite3.connect(tmp_path / "db")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (x)")
+        assert {each.name: mode(each) for each in tmp_path.iterdir()} == dict.fromkeys(
+            ["db", "db-wal", "db-shm"], 0o600
+        )
+
+
+def test_a_stricter_umask_and_the_mode_of_an_existing_folder_are_respected(tmp_path, umask):
+    (tmp_path / "shared").mkdir(mode=0o755)
+    make_folder(tmp_path / "shared")
+    umask(0o277)
+    write(tmp_path / "file", "x")
+    assert mode(tmp_path / "shared") == 0o755
+    assert mode(tmp_path / "file") == 0o400
+
+
+def test_files_of_libraries_are_made_private(tmp_path, umask):
+    (tmp_path / "model" / "inner").mkdir(parents=True)
+    (tmp_path / "model" / "inner" / "weights").touch()
+    (tmp_path / "outside").touch()
+    (tmp_path / "model" / "link").symlink_to(tmp_path / "outside")
+    make_private(tmp_path / "model")
+    assert mode(tmp_path / "model") == 0o755
+    assert mode(tmp_path / "model" / "inner") == 0o700
+    assert mode(tmp_path / "model" / "inner" / "weights") == 0o600
+    assert mode(tmp_path / "outside") == 0o644
+
+
+def test_no_write_goes_through_a_symbolic_link(tmp_path, monkeypatch):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    (tmp_path / "final").symlink_to(outside)
+    write(tmp_path / "final", "new")
+    assert not (tmp_path / "final").is_symlink()
+    assert (tmp_path / "final").read_text() == "new"
+    monkeypatch.setattr("ragkit.files.secrets.token_hex", lambda _: "guessed")
+    (tmp_path / ".new.guessed.partial").symlink_to(outside)
+    with pytest.raises(FileExistsError):
+        write(tmp_path / "new", "new")
+    (tmp_path / "lock").symlink_to(tmp_path / "created")
+    with pytest.raises(OSError, match="symbolic link"), locked(tmp_path / "lock"):
+        pass
+    assert not (tmp_path / "created").exists()
+    assert outside.read_text() == "mine"
+
+
+SECOND_USER = """
+import os, sys
+from contextlib import ExitStack
+from pathlib import Path
+from ragkit.files import locked, make_folder, write_atomic
+os.setuid(54321)
+folder = Path(sys.argv[1])
+for use in (lambda path: write_atomic(path, ""), make_folder, locked):
+    try:
+        with use(folder / "x") or ExitStack():
+            pass
+    except PermissionError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_folder_of_another_user_is_named(tmp_path):
+    for each in [tmp_path, *tmp_path.parents[:2]]:
+        each.chmod(0o755)
+    make_folder(tmp_path / "cache")
+    done = subprocess.run(
+        [sys.executable, "-c", SECOND_USER, tmp_path / "cache"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("RAGKIT_CACHE") == 3
+    assert done.stdout.count("belongs to user 0") == 3
 
 
 def test_readers_see_whole_files_only(tmp_path):

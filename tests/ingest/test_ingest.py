@@ -14,7 +14,10 @@ from ragkit import Document, Index, load_documents
 from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnreadFileWarning
 from ragkit.ingest import MarkdownChunker, RecursiveChunker, TokenChunker, load_chunker, near_duplicates
-from ragkit.ingest.loading import find_files, read_file
+from ragkit.ingest.conversion import ConversionLimits
+from ragkit.ingest.loading import facts_of, read_file
+from ragkit.ingest.sources import find_files
+from ragkit.ingest.splitting import _CHARACTER
 from ragkit.ingest.text_files import blocks, file_facts
 from ragkit.text import words
 
@@ -234,7 +237,8 @@ def test_a_large_text_takes_little_memory(tmp_path):
     (found,) = find_files(path)
     tracemalloc.start()
     place, number = 0, 0
-    for document in read_file(found):
+    limits = ConversionLimits()
+    for document in read_file(found, facts_of(found, limits), limits):
         assert document.metadata["start"] == place
         place, number = document.metadata["end"], number + 1
     _, peak = tracemalloc.get_traced_memory()
@@ -296,7 +300,9 @@ def test_a_name_that_is_no_text_is_named_and_the_others_go_on(tmp_path):
         pytest.skip("this file system has names in UTF-8 only")
     with Index.create(None, embedder="hash:16") as index:
         report = index.sync(tmp_path)
-        assert report.unread == ((f"{tmp_path.name}/\\udcff.txt", "its name is not valid text; rename it"),)
+        assert report.unread == (
+            (f"{tmp_path.name}/\\udcff.txt", "its name is not valid text or contains control characters; rename it"),
+        )
         assert len(index) == 1
     with pytest.warns(UnreadFileWarning, match="its name is not valid text"):
         assert not load_documents(os.fsdecode(bad))
@@ -316,3 +322,24 @@ def test_what_counts_for_no_token_moves_no_piece(text):
     assert "".join(piece.text for piece in pieces) == text
     ends = itertools.accumulate(len(piece.text) for piece in pieces)
     assert [piece.metadata["end"] for piece in pieces] == list(ends)
+
+
+CLUSTERS = st.text(
+    st.sampled_from("\U0001f1e6\U0001f1e7\u0301\u200d\U0001f468a\u0600\u0903\r\n\u1100\u1161"), max_size=30
+)
+
+
+@given(CLUSTERS)
+def test_characters_are_grapheme_clusters(text):
+    import regex
+
+    assert regex.findall(_CHARACTER, text) == regex.findall(r"\X", text)
+
+
+@pytest.mark.parametrize("chunker", [RecursiveChunker(1000, 200), MarkdownChunker(1000), TokenChunker("hash:8", 256)])
+@pytest.mark.parametrize("piece", [".", "!?…", "\U0001f1e6", "[", "![", "*a**", "[a](", "`"])
+def test_the_time_to_chunk_a_text_is_linear(chunker, piece):
+    """At one microsecond a pair of characters, quadratic time would be more than an hour."""
+    text = piece * (100_000 // len(piece))
+    assert "".join(each.text for each in RecursiveChunker(1000).chunk(Document(text))) == text
+    assert sum(len(each.text) for each in chunker.chunk(Document(text))) >= len(text) - 1

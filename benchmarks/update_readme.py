@@ -10,7 +10,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from ragkit_pipelines.compare.results import Results, score_text
+from ragkit_pipelines.compare.reports.score_table import score_text
+from ragkit_pipelines.compare.results import Results
 from ragkit_pipelines.compare.statistics.recommendation import recommend
 
 HERE = Path(__file__).parent

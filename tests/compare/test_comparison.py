@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,13 +11,14 @@ import pytest
 from scipy.stats import binomtest
 from waiting import wait_for
 
-from ragkit import Budget, Example, ScriptedModel, Task, compare
+from ragkit import Budget, Example, ScriptedModel, Task, advise, compare
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, UnknownSpecError
 from ragkit.registry import specs
 from ragkit.tiny.domains import HOME, task_of
+from ragkit_pipelines.compare import CompareOptions
+from ragkit_pipelines.compare.jobs import setting_key
 from ragkit_pipelines.compare.results import read_cell
-from ragkit_pipelines.compare.running import setting_key
 from ragkit_pipelines.compare.statistics.recommendation import recommend, summarise
 from ragkit_pipelines.compare.statistics.tests import holm, mcnemar, wilson
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting
@@ -199,6 +201,15 @@ def test_bad_calls_write_nothing(tmp_path, strategies, options, message):
     with pytest.raises((InvalidInputError, UnknownSpecError), match=message):
         compare(labelled_task(), strategies, embedder="hash:8", out=tmp_path / "out", **options)
     assert not (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize("function", [compare, advise])
+def test_a_keyword_that_became_an_option_names_its_new_spelling(function):
+    with pytest.raises(InvalidInputError) as error:
+        function(labelled_task(), trials=2, checks="off")
+    spelling = re.search(r"options=(CompareOptions\(.*?\))", str(error.value))[1]
+    assert spelling == "CompareOptions(trials=…, checks=…)"
+    assert isinstance(eval(spelling.replace("…", "0", 1).replace("…", "'off'")), CompareOptions)  # noqa: S307
 
 
 def test_every_name_is_its_strategys_own():

@@ -16,15 +16,7 @@ from ragkit.protocols import LanguageModel
 from ragkit.records import Example, Fields, Prompt, Selection
 from ragkit.tasks import Task
 from ragkit.templates import Template
-from ragkit_pipelines.compare.strategies.base import (
-    SHOTS,
-    Outcome,
-    Setting,
-    at_k,
-    need_model,
-    selector_of,
-    shown_prompts,
-)
+from ragkit_pipelines.compare.strategies.base import SHOTS, Outcome, Setting, at_k, shown_prompts
 from ragkit_pipelines.few_shot import FewShot
 
 Direction = Literal["score", "channel"]
@@ -75,12 +67,7 @@ class Scoring:
         return f"{self.direction}{source}{f'+{self.calibration}' if self.calibration else ''}"
 
     def check(self, task: Task, model: LanguageModel | None) -> None:
-        """Reject a model without probabilities, and outputs that are not classes.
-
-        Raises:
-            InvalidInputError: If there is no model, it cannot score, or most outputs occur only once.
-        """
-        need_model(self.name, model)
+        """Raise an error if the model returns no probabilities, or most outputs occur only once."""
         if model is not None and not model.capabilities.score:
             raise InvalidInputError(
                 f"strategy {self.name!r} needs log-probabilities, which {model.name} does not provide; use few-shot, "
@@ -94,16 +81,11 @@ class Scoring:
             )
 
     def run(self, setting: Setting) -> Outcome:
-        """Select examples and score all classes.
-
-        Returns:
-            The outcome.
-        """
+        """Select examples and score all classes."""
         labels = sorted(set(setting.task.labels or (example.output for example in setting.pool)))
-        selector = selector_of(self.selector, setting) if self.selector else None
-        queries = [row.input for row in setting.task.test]
-        k = min(self.k, len(setting.pool))
-        chosen = selector.select_many(queries, k) if selector else [Selection()] * len(queries)
+        queries, chosen = setting.queries, [Selection()] * len(setting.queries)
+        if self.selector:
+            chosen = setting.selector(self.selector).select_many(queries, min(self.k, len(setting.pool)))
         kind = _Direct if self.direction == "score" else _Channel
         scorer = kind(setting.language_model(self.name), setting.task, labels)
         started = perf_counter()

@@ -97,9 +97,6 @@ class Items(BaseModel):
     def curve(self, strategy: str) -> dict[int, dict[int, list[float]]]:
         """Return the scores of one strategy by pool size, then by seed.
 
-        Args:
-            strategy: Its name.
-
         Returns:
             A nested mapping.
 

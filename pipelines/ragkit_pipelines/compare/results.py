@@ -169,10 +169,7 @@ class Results(BaseModel):
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
-        """Load the results of a comparison.
-
-        Args:
-            path: ``results.json``, or the folder that contains it.
+        """Load the results of a comparison from ``results.json``, or from the folder that contains it.
 
         Returns:
             The results.
@@ -215,19 +212,7 @@ def make_row(**facts: Any) -> Row:
 
 
 def read_checked(kind: type[_File], path: Path, content: str) -> _File:
-    """Read a file of a comparison that has a checksum and a schema version.
-
-    Args:
-        kind: Model of the file.
-        path: The file.
-        content: What the file should contain, for the error message.
-
-    Returns:
-        The content.
-
-    Raises:
-        DataFileError: If the file does not exist, is damaged or has another schema version.
-    """
+    """Read a file of a comparison, and check its checksum, its schema version and its content."""
     try:
         stored = read_json(checked(path.read_bytes()))
     except (OSError, ValueError) as error:

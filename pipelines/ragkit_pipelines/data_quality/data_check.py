@@ -97,18 +97,10 @@ def clean_data(
 def rows_to_remove(
     found: DataCheck, *, duplicates: bool = True, conflicts: bool = True, leaks: bool = True, noise: bool = False
 ) -> dict[str, set[int]]:
-    """Return the rows that `clean_data` removes, by reason.
+    """Return the indices of the rows that `clean_data` removes, each row under one reason.
 
-    Args:
-        found: The findings of the check.
-        duplicates: See `clean_data`.
-        conflicts: See `clean_data`.
-        leaks: See `clean_data`.
-        noise: See `clean_data`.
-
-    Returns:
-        The indices of the rows by reason, each row under one reason: ``conflicting``, ``duplicate``,
-        ``near-duplicate`` and ``probably mislabelled`` for the pool, ``leaked`` and ``nearly leaked`` for test rows.
+    The reasons are ``conflicting``, ``duplicate``, ``near-duplicate`` and ``probably mislabelled`` for the pool, and
+    ``leaked`` and ``nearly leaked`` for test rows.
     """
     pool = found.pool
     contested = {row for pair in pool.conflicts for row in (pair.first, pair.second)}

@@ -55,14 +55,7 @@ class Confusion:
         return self.counts.diagonal()
 
     def worst(self, most: int = MOST_CONFUSIONS) -> list[tuple[str, str, int]]:
-        """Return the most frequent confusions.
-
-        Args:
-            most: Maximum number of confusions.
-
-        Returns:
-            Class, answer and number of rows, the most frequent first; ties are in the order of the classes.
-        """
+        """Return class, answer and number of rows of the most frequent confusions; ties are in the order of classes."""
         names = [*self.classes, OTHER]
         found = [
             (self.classes[row], names[column], int(count))
@@ -76,9 +69,6 @@ def confusions(items: Items) -> list[Confusion]:
     """Compute the confusion matrix of each strategy, for the first seed at the largest pool.
 
     Case and punctuation of answers are ignored unless classes differ only in them.
-
-    Args:
-        items: The items of a comparison.
 
     Returns:
         One entry per strategy; empty if the expected outputs are not classes, that is, few and repeated.

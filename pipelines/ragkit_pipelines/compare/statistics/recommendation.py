@@ -11,7 +11,7 @@ import numpy as np
 
 from ragkit_pipelines.compare.data_checks import DataReport
 from ragkit_pipelines.compare.results import Cell, Difference, Pair, Recommendation, Results, Row
-from ragkit_pipelines.compare.statistics.bootstrap import Interval, PairedBootstrap
+from ragkit_pipelines.compare.statistics.bootstrap import PairedBootstrap
 from ragkit_pipelines.compare.statistics.prices import PriceRange
 from ragkit_pipelines.compare.statistics.tests import holm, mcnemar
 
@@ -57,12 +57,16 @@ def summarise(
     rows = [
         cell.row.model_copy(
             update={
-                "at_floor": _at_floor(cell.row, floor),
+                "at_floor": cell.row.error is None and cell.row.low <= floor,
                 "label_cost": None if label_price is None else cell.row.labels * label_price,
             }
         )
         for cell in cells
     ]
+    recommendation = recommend(rows, pairs, differences)
+    if held:  # the evidence does not cover the variation of these seeds
+        said = f"only one seed of {' and '.join(held)} was used, other seeds may give a different result"
+        recommendation = recommendation.model_copy(update={"evidence": f"{recommendation.evidence}; {said}"})
     return Results(
         task=task,
         leaked_test_rows=leaked,
@@ -72,21 +76,9 @@ def summarise(
         rows=rows,
         pairs=pairs,
         differences=differences,
-        recommendation=_limited(recommend(rows, pairs, differences), held),
+        recommendation=recommendation,
         provenance=dict(provenance or {}),
     )
-
-
-def _limited(chosen: Recommendation, held: Sequence[str]) -> Recommendation:
-    """Add the seeds that were fixed to the evidence, which does not cover their variation."""
-    if not held:
-        return chosen
-    said = f"{chosen.evidence}; only one seed of {' and '.join(held)} was used, other seeds may give a different result"
-    return chosen.model_copy(update={"evidence": said})
-
-
-def _at_floor(row: Row, floor: float) -> bool:
-    return row.error is None and row.low <= floor
 
 
 def _pairs(size: int, found: Mapping[str, _BySeed]) -> list[Pair]:
@@ -117,7 +109,7 @@ def _differences(size: int, found: Mapping[str, _BySeed], draws: int) -> list[Di
             interval = whole[common].difference(names.index(a), names.index(b))
         else:
             interval = _bootstrap(found, [a, b], common, draws).difference(0, 1)
-        differences.append(_difference(a, b, size, interval))
+        differences.append(Difference(a=a, b=b, size=size, **asdict(interval)))
     return differences
 
 
@@ -125,10 +117,6 @@ def _bootstrap(
     found: Mapping[str, _BySeed], names: Sequence[str], seeds: frozenset[int], draws: int
 ) -> PairedBootstrap:
     return PairedBootstrap(np.array([[found[name][seed] for seed in sorted(seeds)] for name in names]), draws=draws)
-
-
-def _difference(a: str, b: str, size: int, interval: Interval) -> Difference:
-    return Difference(a=a, b=b, size=size, **asdict(interval))
 
 
 def recommend(
@@ -157,101 +145,67 @@ def recommend(
     for row in sound:
         if row.size == size:
             by_strategy[row.strategy].append(row)
-    chosen = _best(by_strategy, size, pairs, differences, level)
-    failed = _failures([row for row in rows if row.size >= size])
-    return chosen.model_copy(update={"evidence": "; ".join([chosen.evidence, *failed])})
+    means = {name: sum(row.score for row in own) / len(own) for name, own in by_strategy.items()}
+    best = max(means, key=means.__getitem__)
+    said = _described(best, means[best], by_strategy)
+    if len(by_strategy) == 1:
+        chosen, said = None, f"{said}; no other strategy was compared"
+    elif all(row.at_floor for row in by_strategy[best]):
+        chosen, said = None, f"{said}, which is not significantly better than the majority baseline"
+    else:
+        chosen, evidence = _tested(best, by_strategy, pairs, differences, level)
+        said += evidence
+    return Recommendation(strategy=chosen, evidence="; ".join([said, *_failures(rows, size)]))
 
 
-def _failures(rows: Sequence[Row]) -> list[str]:
+def _failures(rows: Sequence[Row], size: int) -> list[str]:
     """List the strategies that failed, at least in some seeds, because the evidence does not cover them."""
-    runs = Counter(row.strategy for row in rows)
-    failed = Counter(row.strategy for row in rows if row.error is not None)
+    runs = Counter(row.strategy for row in rows if row.size >= size)
+    failed = Counter(row.strategy for row in rows if row.size >= size and row.error is not None)
     return [
         f"{name} failed" + (f" in {count} of {runs[name]} seeds" if runs[name] > 1 else "")
         for name, count in failed.items()
     ]
 
 
-def _best(
-    by_strategy: Mapping[str, Sequence[Row]],
-    size: int,
-    pairs: Sequence[Pair],
-    differences: Sequence[Difference],
-    level: float,
-) -> Recommendation:
-    """Find the best of the finished strategies, and compare it with the majority baseline and the others."""
-    means = {name: sum(row.score for row in own) / len(own) for name, own in by_strategy.items()}
-    best = max(means, key=means.__getitem__)
-    competitors = [name for name in by_strategy if name != best]
+def _described(best: str, mean: float, by_strategy: Mapping[str, Sequence[Row]]) -> str:
+    """Describe the score of the best strategy."""
     own = by_strategy[best]
+    scored = f"answered {mean:.1%} of {own[0].n} test rows correctly"
+    if any(row.correct != int(row.correct) for rows in by_strategy.values() for row in rows):  # partial scores
+        scored = f"had a mean score of {mean:.3f} on {own[0].n} test rows"
     worst = min(row.score for row in own)
     over = "" if len(own) == 1 else f" (mean of {len(own)} seeds; worst seed {worst:.1%})"
-    all_or_nothing = all(row.correct == int(row.correct) for rows in by_strategy.values() for row in rows)
-    scored = f"answered {means[best]:.1%} of {own[0].n} test rows correctly"
-    if not all_or_nothing:
-        scored = f"had a mean score of {means[best]:.3f} on {own[0].n} test rows"
-    said = f"{best} {scored}{over} with a pool of {size} examples"
-    if not competitors:
-        return Recommendation(strategy=None, evidence=f"{said}; no other strategy was compared")
-    if all(row.at_floor for row in own):
-        return Recommendation(
-            strategy=None, evidence=f"{said}, which is not significantly better than the majority baseline"
-        )
-    return _judged(
-        best,
-        competitors,
-        size,
-        said,
-        pairs,
-        differences,
-        level,
-        exact=len({row.seed for row in own}) == 1,
-        rows=own[0].n,
-    )
+    return f"{best} {scored}{over} with a pool of {own[0].size} examples"
 
 
-def _judged(
+def _tested(
     best: str,
-    competitors: Sequence[str],
-    size: int,
-    said: str,
+    by_strategy: Mapping[str, Sequence[Row]],
     pairs: Sequence[Pair],
     differences: Sequence[Difference],
     level: float,
-    *,
-    exact: bool,
-    rows: int,
-) -> Recommendation:
-    """Compare the best strategy with each of the others."""
-    tests = {frozenset((p.a, p.b)): p.p for p in pairs if p.size == size} if exact else {}
-    measured = {frozenset((d.a, d.b)): d for d in differences if d.size == size}
-    exact = all(frozenset((best, competitor)) in tests for competitor in competitors)
+) -> tuple[str | None, str]:
+    """Test the best strategy against each of the others; return it if it wins all tests, and the evidence."""
+    own = by_strategy[best]
+    competitors = {name: frozenset((best, name)) for name in by_strategy if name != best}
+    measured = {frozenset((each.a, each.b)): each for each in differences if each.size == own[0].size}
+    tests = {frozenset((each.a, each.b)): each.p for each in pairs if each.size == own[0].size}
+    exact = len({row.seed for row in own}) == 1 and tests.keys() >= set(competitors.values())
+    if not exact:
+        tests = {pair: each.p for pair, each in measured.items()}
     test = "exact McNemar test" if exact else "paired bootstrap over seeds and items"
-    p_values = []
-    for competitor in competitors:
-        both = frozenset((best, competitor))
-        p_values.append(tests[both] if exact else measured[both].p if both in measured else 1.0)
-    adjusted = dict(zip(competitors, holm(p_values), strict=True))
-    equal = [name for name in competitors if adjusted[name] >= level]
-    if equal:
-        names = ", ".join(equal)
-        weakest = max((measured[pair].detectable for name in equal if (pair := frozenset((best, name))) in measured),
-                      default=None)  # fmt: skip
-        power = "" if weakest is None else f"; minimum detectable difference: {100 * weakest:.1f} points"
-        if power and len(competitors) > 1:
-            power += " in a single test"  # the effect of Holm's correction depends on the other p-values
-        if (exact and 2 * 0.5**rows >= level) or (weakest or 0) >= 1:
-            power = f"; {rows} test rows are too few to detect a difference"
-        return Recommendation(
-            strategy=None,
-            evidence=f"{said}; not significantly better than {names} ({test}, Holm-corrected p >= {level}){power}",
-        )
-    only = "; one seed: retraining or resampling may give a different result" if exact else ""
-    others = "the other strategy" if len(competitors) == 1 else f"each of the {len(competitors)} other strategies"
-    return Recommendation(
-        strategy=best,
-        evidence=(
-            f"{said}, significantly better than {others} "
-            f"({test}, Holm-corrected p <= {max(adjusted.values()):.2g}){only}"
-        ),
-    )
+    adjusted = holm([tests.get(pair, 1.0) for pair in competitors.values()])
+    equal = [name for name, p in zip(competitors, adjusted, strict=True) if p >= level]
+    if not equal:
+        only = "; one seed: retraining or resampling may give a different result" if exact else ""
+        others = "the other strategy" if len(competitors) == 1 else f"each of the {len(competitors)} other strategies"
+        return best, f", significantly better than {others} ({test}, Holm-corrected p <= {max(adjusted):.2g}){only}"
+    detectable = [measured[competitors[name]].detectable for name in equal if competitors[name] in measured]
+    power = f"; minimum detectable difference: {100 * max(detectable):.1f} points" if detectable else ""
+    if power and len(competitors) > 1:
+        power += " in a single test"  # the effect of Holm's correction depends on the other p-values
+    if (exact and 2 * 0.5 ** own[0].n >= level) or max(detectable, default=0.0) >= 1:
+        power = f"; {own[0].n} test rows are too few to detect a difference"
+    said = f"; not significantly better than {', '.join(equal)} ({test}, Holm-corrected p >= {level}){power}"
+    return None, said

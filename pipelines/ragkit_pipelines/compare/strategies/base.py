@@ -79,11 +79,7 @@ class Setting:
         return LayeredModel(model, cache=AnswerCache(self.answers), budget=self.budget)
 
     def answer_tokens(self, given: int | None) -> int:
-        """Return the token limit of answers: as given, or enough for the longest output of the pool (at least 48).
-
-        Returns:
-            The limit, which is the same for all strategies with the same model.
-        """
+        """Return the token limit of answers: as given, or enough for the longest output of the pool (at least 48)."""
         if given is not None:
             return given
         if self.model is None:
@@ -92,10 +88,10 @@ class Setting:
         return max(_LEAST_TOKENS, 8 + max(map(self.model.count_tokens, longest)))
 
     def held_out(self, strategy: str) -> tuple[list[Example], list[Example]]:
-        """Split the pool for tuning; the split is the same for all strategies.
+        """Split the pool for tuning into four fifths and at most 100 held-out examples, equally for all strategies.
 
         Returns:
-            Training examples (four fifths), and at most 100 held-out examples.
+            Training examples and held-out examples.
 
         Raises:
             InvalidInputError: If the pool has fewer than 10 examples.

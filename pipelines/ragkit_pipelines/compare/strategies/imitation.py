@@ -51,14 +51,7 @@ class Imitating:
         load_model(self.teacher)
 
     def run(self, setting: Setting) -> Outcome:
-        """Prompt the teacher, train the student on its answers, and prompt the student.
-
-        Returns:
-            The outcome; the teacher's answers to the pool count as fitting, those to the test rows do not.
-
-        Raises:
-            InvalidInputError: If none of the answers of the teacher can be used for training.
-        """
+        """Train the student on the teacher's answers to the pool, and prompt both; the note compares them."""
         most = setting.answer_tokens(self.max_tokens)
         teacher = setting.cached(load_model(self.teacher))
         shown = setting.pool[: self.k]

@@ -41,14 +41,7 @@ class Tfidf:
     name: str = "tfidf"
 
     def run(self, setting: Setting) -> Outcome:
-        """Train the classifier and classify.
-
-        Returns:
-            The outcome.
-
-        Raises:
-            InvalidInputError: If all examples have one label.
-        """
+        """Train the classifier and classify."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         from ragkit.finetuning.classifier import fit_logistic

@@ -38,11 +38,7 @@ class DocumentStrategy(Protocol):
 
 
 def check_documents(strategies: Sequence[Strategy], task: Task, documents: AnyDocuments | None) -> None:
-    """Check that documents are given if and only if a strategy needs them.
-
-    Raises:
-        InvalidInputError: If documents are missing, or no strategy needs them.
-    """
+    """Raise an error if documents are missing, or are given and no strategy needs them."""
     found = [each.name for each in strategies if isinstance(each, DocumentStrategy) and each.needs_documents(task)]
     if found and documents is None:
         raise InvalidInputError(

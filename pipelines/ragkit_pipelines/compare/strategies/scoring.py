@@ -118,13 +118,7 @@ class Scoring:
 
 
 class _Direct:
-    """Likelihoods of the classes after the inputs.
-
-    Attributes:
-        prompts: The prompts of the first call, one for each query.
-        prompt_tokens: Tokens of all prompts.
-        scored_tokens: Tokens of all classes that were scored.
-    """
+    """Likelihoods of the classes after the inputs; ``prompts`` are those of the first call, one for each query."""
 
     def __init__(self, model: LayeredModel, task: Task, labels: Sequence[str]) -> None:
         template = task.template.for_model(model)
@@ -147,10 +141,7 @@ class _Direct:
 class _Channel:
     """Likelihoods of the inputs after each class; the examples' inputs and outputs change roles.
 
-    Attributes:
-        prompts: The prompts of the first call, one for each query and class.
-        prompt_tokens: Tokens of all prompts.
-        scored_tokens: Tokens of all inputs that were scored.
+    ``prompts`` are those of the first call, one for each query and class.
     """
 
     def __init__(self, model: LayeredModel, task: Task, labels: Sequence[str]) -> None:

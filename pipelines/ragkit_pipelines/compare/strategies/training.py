@@ -132,14 +132,7 @@ class Tuning:
 
 
 def usual_epochs(rows: int) -> int:
-    """Choose the number of epochs: three for large pools, and more for small ones, up to 15.
-
-    Args:
-        rows: Size of the pool.
-
-    Returns:
-        The epochs that make about 60 steps in batches of 16, within 3 and 15.
-    """
+    """Return the epochs that make about 60 steps in batches of 16: three for large pools, up to 15 for small ones."""
     return min(15, max(3, ceil(60 / ceil(rows / 16))))
 
 

@@ -17,6 +17,7 @@ from ragkit_pipelines.compare.results import Cell, make_row, read_cell, write_ce
 from ragkit_pipelines.compare.statistics.calibration import calibrated
 from ragkit_pipelines.compare.statistics.costs import size_of
 from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Setting, Strategy, sum_known
+from ragkit_pipelines.compare.strategies.timing import warm_up
 
 # What a row takes from the outcome of its strategy as it is.
 _FROM_OUTCOME = (
@@ -98,6 +99,7 @@ def run_job(job: Job) -> Cell:
     try:
         if setting.budget is not None:
             setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the time limit, or raises if it has passed
+        warm_up(setting.model)
         outcome = strategy.run(setting)
         scores = setting.task.score_all(outcome.answers)
         calibration = calibrated(outcome.confidence, scores) if len(outcome.confidence) else None

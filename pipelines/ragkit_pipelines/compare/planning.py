@@ -22,6 +22,7 @@ from ragkit_pipelines.compare.running import check_shareable
 from ragkit_pipelines.compare.strategies.base import VARIED, Setting, Strategy, Varied, check_strategies
 from ragkit_pipelines.compare.strategies.named import FOR_LABELS, FOR_TEXT, load_strategy
 from ragkit_pipelines.compare.strategies.retrieval import check_documents, with_documents
+from ragkit_pipelines.compare.strategies.timing import Clock, TimedEmbedder
 
 if TYPE_CHECKING:
     from ragkit.models.budget import Budget
@@ -90,9 +91,11 @@ def planned(
             library = stack.enter_context(open_documents(options.documents, folder, vectors))
             chosen = with_documents(chosen, task, library)
         jobs: dict[tuple[str, str], Job] = {}
+        clock = Clock()
+        timed = TimedEmbedder(vectors, clock)
         for (size, seed), pool in pools.items():
-            setting = Setting(task, pool, seed, language_model, vectors, folder, folder / "answers.sqlite",
-                              options.trials, budget, held)  # fmt: skip
+            setting = Setting(task, pool, seed, language_model, timed, folder, folder / "answers.sqlite",
+                              options.trials, budget, held, clock)  # fmt: skip
             for job in jobs_on(setting, size, chosen):
                 jobs.setdefault(job.identity, job)
         provenance = provenance_of(

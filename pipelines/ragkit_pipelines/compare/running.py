@@ -21,6 +21,7 @@ from ragkit.workers.shards import Shards
 from ragkit_pipelines.compare.jobs import Job, jobs_on, run_job
 from ragkit_pipelines.compare.results import Cell
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, Varied
+from ragkit_pipelines.compare.strategies.timing import Clock, TimedEmbedder
 
 if TYPE_CHECKING:
     from ragkit.tasks import Task
@@ -102,7 +103,8 @@ class _Work:
     def start(self) -> Function:
         """Load the models in a worker, and return a function from items to cells."""
         model = None if self.model is None else load_model(self.model)
-        embedder = load_embedder(self.embedder)
+        clock = Clock()
+        embedder = TimedEmbedder(load_embedder(self.embedder), clock)
         found = (None if model is None else model.fingerprint, embedder.fingerprint)
         if found != self.expected:
             raise InvalidInputError(
@@ -117,7 +119,7 @@ class _Work:
                 size, seed = cast("int | None", item["size"]), cast("int", item["seed"])
                 pool = self.task.draw(size, self.held.get("data", seed))
                 setting = Setting(self.task, pool, seed, model, embedder, self.folder, self.answers, self.trials,
-                                  held=self.held)  # fmt: skip
+                                  held=self.held, clock=clock)  # fmt: skip
                 (job,) = jobs_on(setting, size, [by_name[str(item["strategy"])]])
                 cells.append(run_job(job).model_dump())
             return cells

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from time import perf_counter
 from typing import Literal, Protocol, runtime_checkable
 
 from ragkit.errors import InvalidInputError
@@ -17,6 +16,7 @@ from ragkit.models.response_cache import AnswerCache
 from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Selector
 from ragkit.records import Completion, Example, Fields
 from ragkit.tasks import Task
+from ragkit_pipelines.compare.strategies.timing import Clock
 from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.loading import load_selector
 
@@ -41,6 +41,7 @@ class Setting:
         trials: Number of settings that a tunable strategy may try on held-out examples; 0 for none.
         budget: Limits of the model calls of all strategies together.
         held: Seeds of ``"data"``, ``"model"`` or ``"order"`` that are the same in all runs.
+        clock: The clock by which strategies measure fitting and prediction.
     """
 
     task: Task
@@ -53,6 +54,7 @@ class Setting:
     trials: int = 0
     budget: Budget | None = None
     held: Mapping[Varied, int] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
 
     def seed_of(self, what: Varied) -> int:
         """Return the seed of one source of randomness: ``"data"``, ``"model"`` or ``"order"``; see `CompareOptions`."""
@@ -116,9 +118,20 @@ class Setting:
         scores = self.task.score_all(answers)
         return sum(scores) / len(scores)
 
-    def selector(self, spec: str) -> Selector:
-        """Load a selector over the pool by its spec."""
-        return load_selector(spec, self.pool, embedder=self.embedder, seed=self.seed_of("order"))
+    def selector(self, spec: str) -> tuple[Selector, float]:
+        """Load a selector over the pool by its spec.
+
+        Returns:
+            The selector, and the seconds that it took to fit it to the pool, including the embeddings of the pool.
+        """
+        with self.clock.paused():  # imports libraries and compiles kernels
+            self._load_selector(spec, self.pool[:2]).select_many(self.queries[:1], 1)
+        started = self.clock.now()
+        selector = self._load_selector(spec, self.pool)
+        return selector, self.clock.now() - started
+
+    def _load_selector(self, spec: str, pool: Sequence[Example]) -> Selector:
+        return load_selector(spec, pool, embedder=self.embedder, seed=self.seed_of("order"))
 
 
 @dataclass(frozen=True)
@@ -129,8 +142,9 @@ class Outcome:
         answers: One answer per row.
         prompt_tokens: Prompt tokens of all rows.
         completion_tokens: Completion tokens of all rows.
-        seconds: Prediction time; for cached responses, the time of the original calls.
-        fit_seconds: Time for training and tuning.
+        seconds: Prediction time, selection and retrieval included; for cached responses and embeddings, the time of the
+            original calls.
+        fit_seconds: Time for everything that is done once for a pool: training, tuning, embedding and indexing.
         cost: Cost of prediction in US dollars, or None if unknown.
         fit_tokens: Tokens of training, and of the calls that tried settings.
         fit_cost: Cost of the calls made during fitting in US dollars, or None if unknown.
@@ -210,9 +224,10 @@ def at_k(k: int) -> str:
 
 def timed(work: Callable[[], list[str]]) -> Outcome:
     """Run a function that returns the answers, and measure its time; its cost is 0."""
-    started = perf_counter()
+    clock = Clock()
+    started = clock.now()
     answers = work()
-    return Outcome(answers, seconds=perf_counter() - started, cost=0.0)
+    return Outcome(answers, seconds=clock.now() - started, cost=0.0)
 
 
 def outcome_of(
@@ -236,16 +251,20 @@ def outcome_of(
     )
 
 
-def prompted(pipeline: FewShot, setting: Setting) -> Outcome:
+def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -> Outcome:
     """Answer the test rows with a few-shot pipeline, and count the unreadable completions."""
-    answers = pipeline.batch(setting.queries)
-    return outcome_of(
+    started = setting.clock.now()
+    prompts = pipeline.prompts(setting.queries)
+    selecting = setting.clock.now() - started
+    answers = pipeline.answer(prompts)
+    outcome = outcome_of(
         [answer.text for answer in answers],
         [answer.completion for answer in answers],
         [answer.prompt for answer in answers],
         pipeline.model,
         unreadable=sum(not answer.readable for answer in answers),
     )
+    return replace(outcome, seconds=outcome.seconds + selecting, fit_seconds=fit_seconds)
 
 
 def shown_prompts(prompts: Sequence[AnyPrompt], model: LanguageModel) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import ClassVar
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
@@ -46,17 +45,17 @@ class Tfidf:
 
         from ragkit.finetuning.classifier import fit_logistic
 
-        started = perf_counter()
+        clock, started = setting.clock, setting.clock.now()
         labels = [example.output for example in setting.pool]
         if len(set(labels)) < 2:
             raise InvalidInputError("strategy 'tfidf' needs examples of at least two labels")
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=words, token_pattern=None)
         classifier = fit_logistic(vectorizer.fit_transform([example.text() for example in setting.pool]), labels)
-        fitted = perf_counter()
+        fitted = clock.now()
         rows = vectorizer.transform([row.text() for row in setting.task.test])
         probabilities = classifier.predict_proba(rows)
         answers = [str(classifier.classes_[index]) for index in probabilities.argmax(axis=1)]
-        seconds, confidence = perf_counter() - fitted, probabilities.max(axis=1).tolist()
+        seconds, confidence = clock.now() - fitted, probabilities.max(axis=1).tolist()
         return Outcome(answers, seconds=seconds, fit_seconds=fitted - started, cost=0.0, confidence=confidence)
 
 
@@ -74,14 +73,16 @@ class Vote:
 
     def run(self, setting: Setting) -> Outcome:
         """Select examples and count their outputs."""
-        started = perf_counter()
-        chosen = setting.selector(self.selector).select_many(setting.queries, min(self.k, len(setting.pool)))
+        selector, fit_seconds = setting.selector(self.selector)
+        started = setting.clock.now()
+        chosen = selector.select_many(setting.queries, min(self.k, len(setting.pool)))
         # Counter keeps the insertion order and most_common is stable, so the most similar example breaks ties.
         votes = [Counter(example.output for example in shown).most_common(1)[0] for shown in chosen]
         shares = [count / len(shown) for (_, count), shown in zip(votes, chosen, strict=True)]
         return Outcome(
             [output for output, _ in votes],
-            seconds=perf_counter() - started,
+            seconds=setting.clock.now() - started,
+            fit_seconds=fit_seconds,
             cost=0.0,
             confidence=shares if self.k > 1 else (),  # a vote of one example is always unanimous
         )
@@ -109,14 +110,15 @@ class Prompting:
 
     def run(self, setting: Setting) -> Outcome:
         """Select examples, prompt the model and read the answers."""
+        selector, fit_seconds = setting.selector(self.selector) if self.selector else (None, 0.0)
         pipeline = FewShot.from_task(
             setting.task,
             setting.language_model(self.name),
-            setting.selector(self.selector) if self.selector else None,
+            selector,
             k=min(self.k, len(setting.pool)),
             max_tokens=setting.answer_tokens(self.max_tokens),
         )
-        outcome = prompted(pipeline, setting)
+        outcome = prompted(pipeline, setting, fit_seconds=fit_seconds)
         return outcome if self.selector else replace(outcome, labels=0)
 
 

@@ -93,13 +93,14 @@ class OptimisedPrompt:
         if candidate.selector == "set":
             Random(f"set {candidate.draw}").shuffle(pool)
         spec = "fixed" if candidate.selector == "set" else candidate.selector
+        selector, fit_seconds = replace(setting, pool=pool).selector(spec)
         pipeline = FewShot(
             setting.language_model(self.name),
-            replace(setting, pool=pool).selector(spec),
+            selector,
             k=min(candidate.k, len(pool)),
             template=replace(setting.task.template, instruction=candidate.instruction),
             reader=setting.task.reader,
             max_tokens=setting.answer_tokens(self.max_tokens),
             order=candidate.order,
         )
-        return prompted(pipeline, setting)
+        return prompted(pipeline, setting, fit_seconds=fit_seconds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -83,20 +82,22 @@ class Scoring:
     def run(self, setting: Setting) -> Outcome:
         """Select examples and score all classes."""
         labels = sorted(set(setting.task.labels or (example.output for example in setting.pool)))
-        queries, chosen = setting.queries, [Selection()] * len(setting.queries)
-        if self.selector:
-            chosen = setting.selector(self.selector).select_many(queries, min(self.k, len(setting.pool)))
+        queries, chosen, fit_seconds = setting.queries, [Selection()] * len(setting.queries), 0.0
         kind = _Direct if self.direction == "score" else _Channel
         scorer = kind(setting.language_model(self.name), setting.task, labels)
-        started = perf_counter()
+        started = setting.clock.now()
+        if self.selector:
+            selector, fit_seconds = setting.selector(self.selector)
+            chosen = selector.select_many(queries, min(self.k, len(setting.pool)))
         scores = self._calibrated(scorer, queries, chosen)
-        seconds = perf_counter() - started
+        seconds = setting.clock.now() - started - fit_seconds
         shares = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
         return Outcome(
             [labels[index] for index in scores.argmax(axis=1)],
             prompt_tokens=scorer.prompt_tokens,
             completion_tokens=scorer.scored_tokens,
             seconds=seconds,
+            fit_seconds=fit_seconds,
             prompts=shown_prompts(scorer.prompts, scorer.model),
             labels=None if self.selector else 0,
             confidence=shares.max(axis=1).tolist(),

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from ragkit.protocols import LanguageModel
 from ragkit.records import Chat, Example, Message, Prompt
 from ragkit.templates import Template
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, need_model, prompted, sum_known
+from ragkit_pipelines.compare.strategies.timing import TimedEmbedder, warm_up
 from ragkit_pipelines.few_shot import FewShot
 
 # Candidates for trials: factors of the default learning rate and number of epochs, most promising first.
@@ -92,7 +92,9 @@ class Tuning:
     def _once(self, setting: Setting, folder: str) -> tuple[Outcome, float | None]:
         """Train once and answer; also return the learning rate, or None if a provider trained the model."""
         base, earlier = self._base(setting, setting.folder / f"{folder} text")
-        selector = setting.selector(self.selector) if self.selector and len(setting.pool) > 1 else None
+        selector, selecting = None, 0.0
+        if self.selector and len(setting.pool) > 1:
+            selector, selecting = setting.selector(self.selector)
         k, most = min(self.k, len(setting.pool) - 1), setting.answer_tokens(self.max_tokens)
         # Training and prediction use the same prompts.
         rows, template = _training_rows(FewShot.from_task(setting.task, base, selector, k=k, max_tokens=most), setting)
@@ -106,12 +108,13 @@ class Tuning:
             learning_rate=self.learning_rate,
             seed=setting.seed_of("model"),
         )
+        warm_up(tuned.model)
         model = setting.cached(tuned.model)
         pipeline = FewShot.from_task(setting.task, model, selector, k=k, max_tokens=most)
         spent = [tuned, *earlier]
         outcome = replace(
             prompted(pipeline, setting),
-            fit_seconds=sum(run.manifest.seconds for run in spent),
+            fit_seconds=selecting + sum(run.manifest.seconds for run in spent),
             fit_tokens=sum(run.manifest.tokens for run in spent),
             trained_tokens=sum(run.manifest.tokens for run in spent),
             trained_flops=sum_known([run.manifest.flops for run in spent]),
@@ -172,21 +175,21 @@ class EncoderTuning:
     def run(self, setting: Setting) -> Outcome:
         """Train, or load the trained classifier, and classify."""
         tuned = finetune(
-            setting.embedder,
+            embedder.embedder if isinstance(embedder := setting.embedder, TimedEmbedder) else embedder,
             setting.pool,
             method=self.method,
             output_dir=setting.folder / self.method,
             epochs=self.epochs or (2 if len(setting.pool) > 5000 else 4),
             seed=setting.seed_of("model"),
         )
-        started = perf_counter()
+        started = setting.clock.now()
         texts = [row.text() for row in setting.task.test]
         labels = list(tuned.manifest.labels or ())
         log_probabilities = tuned.model.score(texts, labels)
         best = log_probabilities.argmax(axis=1)
         return Outcome(
             [labels[index] for index in best],
-            seconds=perf_counter() - started,
+            seconds=setting.clock.now() - started,
             fit_seconds=tuned.manifest.seconds,
             cost=0.0,
             confidence=np.exp(log_probabilities.max(axis=1)).clip(0, 1).tolist(),

@@ -147,8 +147,8 @@ def compare(
             write_atomic(plan.folder / "run.json", json.dumps(plan.provenance, ensure_ascii=False, indent=1))
         cells = run_jobs(plan.jobs, options.workers)
         results = summarise(
-            plan.task.name, plan.leaked, cells, floor=plan.baseline, data=plan.data, label_price=options.label_price,
-            prices=options.prices, held=list(plan.held), provenance=plan.provenance,
+            plan.task.name, plan.leaked, cells, floor=plan.baseline, data=plan.data, options=options,
+            held=list(plan.held), provenance=plan.provenance,
         )  # fmt: skip
         items = Items.of(plan.task.test, cells)
         if out:

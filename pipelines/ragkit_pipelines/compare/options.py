@@ -42,9 +42,11 @@ class CompareOptions:
         label_price: Price of one labelled example in US dollars, charged to every strategy that uses it.
         prices: Possible token prices for break-even volumes; if None, these are computed in FLOPs only.
         notes: Additional entries for the provenance of the results.
+        margin: The difference of mean scores that does not matter: the recommendation is the cheapest strategy that is
+            not shown to be worse than the best one by more.
 
     Raises:
-        InvalidInputError: If ``vary``, ``trials`` or ``label_price`` is not valid.
+        InvalidInputError: If ``vary``, ``trials``, ``label_price`` or ``margin`` is not valid.
         UnknownSpecError: If ``checks`` is not one of the three.
     """
 
@@ -56,6 +58,7 @@ class CompareOptions:
     label_price: float | None = None
     prices: PriceRange | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    margin: float = 0.01
 
     def __post_init__(self) -> None:
         if not self.vary or not set(self.vary) <= set(VARIED):
@@ -64,6 +67,8 @@ class CompareOptions:
             raise InvalidInputError(f"`trials` must be at least 0, got {self.trials}")
         if self.checks not in CHECKS:
             raise UnknownSpecError("kind of checks", str(self.checks), CHECKS)
+        if not 0 <= self.margin < 1:
+            raise InvalidInputError(f"`margin` must be from 0 to 1, such as 0.01 for one point, got {self.margin!r}")
         if self.label_price is not None and not 0 <= self.label_price < float("inf"):
             raise InvalidInputError(f"`label_price` must be a price of at least 0, got {self.label_price!r}")
 

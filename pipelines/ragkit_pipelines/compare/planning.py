@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, MetricError
 from ragkit.models import default_model, load_model
+from ragkit.text import read_json
 from ragkit_pipelines.compare.data_checks import DataReport, check_task
 from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.jobs import Job, jobs_on
@@ -102,10 +103,24 @@ def planned(
             task, chosen, language_model, vectors, sizes=sizes, seeds=seeds, held=held, library=library,
             notes=options.notes,
         )  # fmt: skip
+        _refuse_other_data(folder, provenance)
         yield Plan(
             task=task, leaked=leaked, data=data, baseline=_majority_score(task), jobs=list(jobs.values()), held=held,
             folder=folder, provenance=provenance,
         )  # fmt: skip
+
+
+def _refuse_other_data(folder: Path, provenance: Mapping[str, str]) -> None:
+    """Raise an error if the folder holds a comparison on other data, whose report would be replaced."""
+    try:
+        stored = read_json((folder / "run.json").read_bytes())
+    except (OSError, ValueError):
+        return
+    if isinstance(stored, dict) and stored.get("data", provenance["data"]) != provenance["data"]:
+        raise InvalidInputError(
+            f"{folder} holds a comparison on another task: its rows, instruction or metric differ; choose another "
+            "folder with `out` (--out), or delete this one"
+        )
 
 
 def _load_strategies(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -134,10 +134,29 @@ class Difference(BaseModel):
 
 
 class Recommendation(BaseModel):
-    """The strategy to use, or None if no strategy is significantly better, with the evidence in words."""
+    """The strategy to use, with the evidence in words.
+
+    Attributes:
+        strategy: The cheapest strategy that is not shown to be worse than the best one by more than the margin; None if
+            no strategy is better than the majority baseline.
+        evidence: Scores, tests and costs in words.
+        best: The strategy with the highest score at the largest pool, or None.
+        margin: The difference of mean scores that does not matter.
+        saving: The share of the cost or time of a prediction of the best strategy that ``strategy`` saves, 0 to 1.
+        saved: What ``saving`` is a share of: ``"cost"`` if all costs are known and not zero, else ``"seconds"``.
+        rows_needed: Number of test rows with which a test would probably tell ``strategy`` and ``best`` apart; None if
+            they are the same, or their scores are equal.
+        significant: Whether the best strategy is significantly better than each of the others.
+    """
 
     strategy: str | None
     evidence: str
+    best: str | None = None
+    margin: float = 0.01
+    saving: float = 0.0
+    saved: Literal["cost", "seconds"] = "seconds"
+    rows_needed: int | None = None
+    significant: bool = False
 
 
 class Results(BaseModel):

@@ -39,7 +39,6 @@ EXTRA_OF = {
     "ray": "ray",
     "sacrebleu": "metrics",
     "rouge_score": "metrics",
-    "cleanlab": "metrics",
 }
 
 

@@ -235,11 +235,12 @@ def test_a_recommendation_needs_evidence():
     clear = compare(task, [Fixed("good", 40), Fixed("bad", 10)], model=ScriptedModel([]), embedder="hash:8")
     assert clear.recommendation.strategy == "good"
     close = compare(task, [Fixed("good", 40), Fixed("same", 38)], model=ScriptedModel([]), embedder="hash:8")
-    assert close.recommendation.strategy is None
+    assert (close.recommendation.best, close.recommendation.significant) == ("good", False)
     assert "not significantly better than same (" in close.recommendation.evidence
     few = replace(task, test=test[:5])
     hardly = compare(few, [Fixed("good", 5), Fixed("bad", 0)], model=ScriptedModel([]), embedder="hash:8")
-    assert "5 test rows are too few to detect a difference" in hardly.recommendation.evidence
+    assert (hardly.recommendation.strategy, hardly.recommendation.significant) == ("good", False)
+    assert "minimum detectable difference: " in hardly.recommendation.evidence
     assert recommend([], []).strategy is None
     assert summarise("t", 0, close.cells).pairs[0].only_a == 2
 

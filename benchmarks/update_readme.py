@@ -11,7 +11,7 @@ from textwrap import fill
 from typing import Any
 
 from ragkit.comparison import Results
-from ragkit_pipelines.compare.results import score_text
+from ragkit_pipelines.compare.reports.score_table import score_text
 from ragkit_pipelines.compare.statistics.recommendation import recommend
 
 HERE = Path(__file__).parent

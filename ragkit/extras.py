@@ -38,7 +38,6 @@ EXTRA_OF = {
     "uvicorn": "serve",
     "ray": "ray",
     "sacrebleu": "metrics",
-    "cleanlab": "metrics",
 }
 
 

@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from rich.console import Console
 
 from ragkit import compare
+from ragkit_pipelines.compare import CompareOptions
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -39,7 +40,7 @@ def run(settings: Settings, label: str, work: Path) -> None:
         seeds=settings.seeds,
         model=settings.model,
         out=work / label,
-        notes={"judged": settings.judged},
+        options=CompareOptions(notes={"judged": settings.judged}),
     )
     Console(width=140).print(result.table(), result.recommendation)
     for row in result.results.rows:

@@ -25,6 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from rich.console import Console
 
 from ragkit import Example, Task, compare
+from ragkit_pipelines.compare import CompareOptions
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("RAGKIT_DATA") or HERE.parents[1] / "../shared/data")
@@ -88,7 +89,13 @@ def main() -> None:
     name = f"trec6-{given.model.replace(':', '-').replace('/', '-')}"
     wall, cpu, work = perf_counter(), process_time(), given.work / name
     resumed = work.exists()
-    result = compare(trec6(given.data), given.strategies.split(","), model=given.model, checks="off", out=work)
+    result = compare(
+        trec6(given.data),
+        given.strategies.split(","),
+        model=given.model,
+        out=work,
+        options=CompareOptions(checks="off"),
+    )
     facts = {
         "processor": processor(),
         "cores": os.cpu_count(),

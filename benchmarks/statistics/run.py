@@ -96,7 +96,8 @@ def false_winners(sets: int, seeds: int, items: int, seed_sd: float, levels: lis
             for arm, of_arm in enumerate(scores)
             for seed, row in enumerate(of_arm)
         ]  # fmt: skip
-        winner = summarise("", 0, cells, draws=2000).recommendation.strategy
+        found = summarise("", 0, cells, draws=2000).recommendation
+        winner = found.best if found.significant else None
         if winner is not None:
             named += 1
             other_seeds += 1  # over all seeds two are equally good, so every winner is false

@@ -15,7 +15,7 @@ from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.models.budget import Budget
 from ragkit.protocols import Embedder, LanguageModel
 from ragkit_pipelines.compare import Comparison, compare
-from ragkit_pipelines.compare.documents import AnyDocuments
+from ragkit_pipelines.compare.options import CompareOptions, refuse_moved_keywords
 from ragkit_pipelines.compare.strategies.base import Strategy
 from ragkit_pipelines.compare.strategies.named import load_strategy
 
@@ -159,6 +159,7 @@ class Advice:
         return f"Use {found.strategy}: {found.evidence}."
 
 
+@refuse_moved_keywords
 def advise(
     task: Task | None = None,
     needs: Needs | None = None,
@@ -167,10 +168,9 @@ def advise(
     embedder: str | Embedder = "minilm",
     extra: Sequence[str | Strategy] = (),
     seeds: Sequence[int] = (0,),
-    trials: int = 0,
     budget: Budget | None = None,
-    documents: AnyDocuments | None = None,
     out: str | Path | None = None,
+    options: CompareOptions | None = None,
 ) -> Advice:
     """Recommend strategies for a task, and measure them if data is given.
 
@@ -181,15 +181,14 @@ def advise(
         embedder: The embedder of selectors and classifiers.
         extra: Additional strategies to run, such as your own pipeline.
         seeds: See `compare`.
-        trials: See `compare`.
         budget: See `compare`.
-        documents: See `compare`.
         out: See `compare`.
+        options: See `compare`; ``rag`` and ``pearl`` need its ``documents``.
 
     Returns:
         The advice.
     """
-    needs = needs or Needs()
+    needs, options = needs or Needs(), options or CompareOptions()
     if task is not None:
         needs = replace(needs, examples=len(task.examples), categories=task.labels is not None)
     worth = _advised(WORTH, needs)
@@ -202,15 +201,14 @@ def advise(
     )
     if task is None:
         return advice
-    reasons = {each.strategy: _cannot_run(each.strategy, model, documents) for each in worth}
+    reasons = {each.strategy: _cannot_run(each.strategy, model, options) for each in worth}
     run = [strategy for strategy, reason in reasons.items() if reason is None]
     advice = replace(advice, not_run=tuple(Advised(strategy, why) for strategy, why in reasons.items() if why))
     if not [*run, *extra]:
         return advice
     comparison = compare(
-        task, [*run, *extra], model=model, embedder=embedder, seeds=seeds, trials=trials, budget=budget,
-        documents=documents, out=out,
-    )  # fmt: skip
+        task, [*run, *extra], model=model, embedder=embedder, seeds=seeds, budget=budget, out=out, options=options
+    )
     return replace(advice, comparison=comparison)
 
 
@@ -222,12 +220,11 @@ def _advised(rules: Sequence[_Rule], needs: Needs) -> tuple[Advised, ...]:
     return tuple(Advised(strategy, why) for strategy, why in found.items())
 
 
-def _cannot_run(name: str, model: str | LanguageModel | None, documents: AnyDocuments | None) -> str | None:
-    if name in {"rag", "pearl"} and documents is None:
-        return "needs documents to retrieve from; pass `documents` (--docs)"
-    strategy = load_strategy(name)
-    needs_model = name not in {"tfidf", "classifier-head"}
-    return f"{strategy.name} needs a language model; pass `model` (--model)" if needs_model and model is None else None
+def _cannot_run(name: str, model: str | LanguageModel | None, options: CompareOptions) -> str | None:
+    if name in {"rag", "pearl"} and options.documents is None:
+        return "needs documents to retrieve from; pass CompareOptions(documents=…) (--docs)"
+    needs_model = getattr(load_strategy(name), "needs_model", False)
+    return f"{name} needs a language model; pass `model` (--model)" if needs_model and model is None else None
 
 
 def _caveats(needs: Needs) -> list[str]:

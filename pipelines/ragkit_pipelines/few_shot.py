@@ -96,11 +96,7 @@ class FewShot:
         max_tokens: int = 64,
         order: Literal["similar_last", "similar_first"] = "similar_last",
     ) -> FewShot:
-        """Create a pipeline with the template (including instruction and labels) and the answer reader of a task.
-
-        Returns:
-            The pipeline.
-        """
+        """Create a pipeline with the template (including instruction and labels) and the answer reader of a task."""
         return cls(model, selector, k=k, template=task.template, reader=task.reader, max_tokens=max_tokens, order=order)
 
     @overload
@@ -118,22 +114,11 @@ class FewShot:
         return self.batch([query])[0]
 
     def batch(self, queries: Sequence[Query]) -> list[Answer]:
-        """Answer each query; the model processes them as one batch.
-
-        Returns:
-            Answers in the order of the queries.
-        """
+        """Answer queries in their order; the model processes them as one batch."""
         return self.answer(self.prompts(queries))
 
     def answer(self, prompts: Sequence[tuple[Prompt, Selection]]) -> list[Answer]:
-        """Generate and read the answers to prompts.
-
-        Args:
-            prompts: Prompts with the examples in them, as `prompts` returns them.
-
-        Returns:
-            Answers in the same order.
-        """
+        """Generate and read the answers to prompts, as `prompts` returns them with the examples in them."""
         if not prompts:
             return []
         found = self.answering.answers([prompt for prompt, _ in prompts])
@@ -143,11 +128,7 @@ class FewShot:
         ]
 
     def prompts(self, queries: Sequence[Query]) -> list[tuple[Prompt, Selection]]:
-        """Render the prompt for each query, with its in-context examples.
-
-        Returns:
-            A prompt and a selection for each query, as `build` returns them.
-        """
+        """Render the prompt for each query; also return its in-context examples, as `build` does."""
         selections = (
             self.selector.select_many(queries, self.k) if self.selector and self.k else [Selection()] * len(queries)
         )

@@ -33,14 +33,7 @@ class FoundModel:
 
 
 def find_models(folder: str | Path) -> list[FoundModel]:
-    """Search a folder and its subfolders for models, up to five levels deep, except for hidden folders.
-
-    Returns:
-        The models, ordered by their paths.
-
-    Raises:
-        InvalidInputError: If the folder does not exist.
-    """
+    """Search a folder up to five levels deep for models, except for hidden folders; they are ordered by their paths."""
     top = Path(folder)
     if not top.is_dir():
         raise InvalidInputError(f"{top} is not a directory; pass the folder that contains the models")
@@ -65,12 +58,12 @@ def _model_in(folder: Path, files: set[str]) -> FoundModel | None:
             facts = _json(folder / "adapter_config.json")
             rank = f", rank {facts['r']}" if "r" in facts else ""
             base = facts.get("base_model_name_or_path")
-            return FoundModel(
-                spec=spec, kind="adapter", base=None if base is None else str(base), about=f"{facts['peft_type']}{rank}"
-            )
-        if "config.json" in files and any(name.endswith((".safetensors", ".bin")) for name in files):
+            base = None if base is None else str(base)
+            return FoundModel(spec=spec, kind="adapter", base=base, about=f"{facts['peft_type']}{rank}")
+        weights = [name for name in files if name.endswith((".safetensors", ".bin"))]
+        if "config.json" in files and weights:
             kind = _json(folder / "config.json").get("model_type", "of an unknown type")
-            size = sum((folder / name).stat().st_size for name in files if name.endswith((".safetensors", ".bin")))
+            size = sum((folder / name).stat().st_size for name in weights)
             return FoundModel(spec=spec, kind="model", base=None, about=f"{kind}, {size / 2**20:,.1f} MiB of weights")
     except (IntegrityError, OSError, ValueError, KeyError) as error:
         return FoundModel(spec=spec, kind="damaged", base=None, about=str(error))

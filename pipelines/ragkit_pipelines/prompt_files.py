@@ -29,11 +29,7 @@ class Prompts:
 
 
 def read_prompts(path: str | Path, template: Template | None = None) -> Prompts:
-    """Read the prompts of a file.
-
-    Args:
-        path: A JSON Lines file.
-        template: The template for rows with an input.
+    """Read the prompts of a JSON Lines file; the template renders rows with an input.
 
     Returns:
         The prompts.

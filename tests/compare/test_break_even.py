@@ -12,7 +12,9 @@ from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.models import Price
 from ragkit.tiny.domains import HOME, task_of
-from ragkit_pipelines.compare.reports.markdown import break_even_lines, markdown_report
+from ragkit_pipelines.compare import CompareOptions
+from ragkit_pipelines.compare.reports.markdown import markdown_report
+from ragkit_pipelines.compare.reports.tables import break_even_lines
 from ragkit_pipelines.compare.results import make_row
 from ragkit_pipelines.compare.statistics.break_even import break_even_of
 from ragkit_pipelines.compare.statistics.prices import PriceRange
@@ -100,7 +102,7 @@ def test_a_comparison_counts_labels_operations_and_says_what_it_rests_on(tiny, t
     task = task_of(HOME, Random(5), pool=40, test=12)
     prices = PriceRange(base=[SMALL], tuned=[SMALL_TUNED])
     result = compare(task, ["zero-shot", "few-shot:fixed", "lora"], model=tiny, embedder="hash:16", sizes=[20, None],
-                     label_price=0.5, prices=prices, out=tmp_path)  # fmt: skip
+                     out=tmp_path, options=CompareOptions(label_price=0.5, prices=prices))  # fmt: skip
     rows = {(each.strategy, each.size): each for each in result.results.rows}
     assert [rows[name, 20].label_cost for name in ("zero-shot", "few-shot:fixed", "lora")] == [0.0, 10.0, 10.0]
     assert rows["lora", 40].label_cost == 20.0
@@ -163,4 +165,4 @@ def test_prices_are_read_and_kept(tmp_path):
     assert (prices.base[0], prices.hosting) == (SMALL, (0.0, 5.0))
     assert PriceRange.model_validate_json(prices.model_dump_json()) == prices
     with pytest.raises(InvalidInputError, match="label_price"):
-        compare(Task("", [Example("a", "b")], [Example("c", "b")]), ["majority"], embedder="hash:8", label_price=-1)
+        CompareOptions(label_price=-1)

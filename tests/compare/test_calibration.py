@@ -11,7 +11,9 @@ from sklearn.metrics import brier_score_loss
 
 from ragkit import Example, Task, compare
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.compare.reports.markdown import calibration_lines, markdown_report
+from ragkit_pipelines.compare import CompareOptions
+from ragkit_pipelines.compare.reports.markdown import markdown_report
+from ragkit_pipelines.compare.reports.tables import calibration_lines
 from ragkit_pipelines.compare.statistics.calibration import calibrated
 from ragkit_pipelines.compare.strategies.base import Outcome
 
@@ -66,7 +68,7 @@ TASK = Task("", POOL, TEST, metric="accuracy", labels=LABELS)
 @pytest.fixture(scope="module")
 def compared():
     names = ["majority", "tfidf", "vote:bm25", "copy:bm25", "classifier-head"]
-    return compare(TASK, names, embedder="hash:128", checks="off")
+    return compare(TASK, names, embedder="hash:128", options=CompareOptions(checks="off"))
 
 
 def test_confidence_is_that_of_the_classifier(compared):
@@ -109,7 +111,7 @@ class Boasting:
 
 @pytest.mark.parametrize("confidence", [(1.5,) * 90, (0.5,)])
 def test_confidence_that_makes_no_sense_is_the_error_of_its_arm(confidence):
-    result = compare(TASK, [Boasting(confidence), "majority"], embedder="hash:8", checks="off")
+    result = compare(TASK, [Boasting(confidence), "majority"], embedder="hash:8", options=CompareOptions(checks="off"))
     assert "`confidence`" in result.results.rows[0].error
     assert result.results.rows[1].error is None
     assert calibration_lines(result.results) == []

@@ -1,26 +1,31 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from random import Random
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 from waiting import wait_for
 
-from ragkit import Budget, Example, ScriptedModel, Task, compare
+from ragkit import Budget, Example, ScriptedModel, Task, advise, compare
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, LeakageWarning, ModelError, UnknownSpecError
 from ragkit.registry import specs
 from ragkit.tiny.domains import HOME, task_of
+from ragkit_pipelines.compare import CompareOptions
+from ragkit_pipelines.compare.jobs import setting_key
 from ragkit_pipelines.compare.results import read_cell
-from ragkit_pipelines.compare.running import setting_key
 from ragkit_pipelines.compare.statistics.recommendation import recommend, summarise
 from ragkit_pipelines.compare.statistics.tests import holm, mcnemar, wilson
+from ragkit_pipelines.compare.strategies import timing
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting
 from ragkit_pipelines.compare.strategies.named import load_strategy
+from ragkit_pipelines.compare.strategies.timing import Clock, TimedEmbedder
 
 LABELLED = [
     Example(f"{word} number {n}", label) for word, label in (("card", "bank"), ("cake", "food")) for n in range(6)
@@ -92,6 +97,59 @@ def test_leaked_test_rows_are_reported_and_removed():
     with pytest.warns(LeakageWarning, match="1 of 2 test rows"):
         result = compare(leaky, ["majority"], embedder="hash:64")
     assert (result.results.leaked_test_rows, result.results.rows[0].n) == (1, 1)
+
+
+def test_a_folder_holds_the_comparison_of_one_task(tmp_path):
+    compare(labelled_task(), ["majority"], embedder="hash:64", out=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    with pytest.raises(InvalidInputError, match=re.escape(str(tmp_path))):
+        compare(labelled_task(test=[Example("cake for two", "food")]), ["majority"], embedder="hash:64", out=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+    assert compare(labelled_task(), ["tfidf"], embedder="hash:64", out=tmp_path).results.rows[0].strategy == "tfidf"
+
+
+def test_the_order_of_strategies_changes_neither_tokens_nor_what_counts_as_fitting(tiny):
+    names = ["vote:embedding", "few-shot:embedding", "score:embedding", "zero-shot"]
+    task = labelled_task()
+    forward, backward = (
+        {row.strategy: row for row in compare(task, order, model=tiny, embedder="hash:64").results.rows}
+        for order in (names, names[::-1])
+    )
+    for name in names:
+        tokens = [
+            (row.prompt_tokens, row.completion_tokens, row.cached_tokens) for row in (forward[name], backward[name])
+        ]
+        assert tokens[0] == tokens[1]
+        assert (forward[name].fit_seconds > 0) == (backward[name].fit_seconds > 0) == (name != "zero-shot")
+    assert forward["score:embedding"].prompt_tokens == forward["few-shot:embedding"].prompt_tokens
+
+
+class SlowEmbedder:
+    """Takes a second for each text, on a clock of its own."""
+
+    name, fingerprint, dim, seconds = "slow", "slow", 4, 0.0
+
+    def embed_documents(self, texts):
+        self.seconds += len(texts)
+        return np.eye(4, dtype=np.float32)[[len(text) % 4 for text in texts]]
+
+    embed_queries = embed_documents
+
+
+def test_embeddings_are_computed_once_and_charged_every_time(monkeypatch):
+    slow, clock = SlowEmbedder(), Clock()
+    monkeypatch.setattr(timing, "perf_counter", lambda: slow.seconds)
+    embedder = TimedEmbedder(slow, clock)
+    for texts, charged in ((["a", "bb", "a"], 2), (["a", "bb"], 2), (["bb"], 1), (["bb", "ccc"], 2), ([], 0)):
+        started = clock.now()
+        vectors = embedder.embed_documents(texts)
+        assert clock.now() - started == charged
+        assert vectors.tolist() == np.eye(4)[[len(text) for text in texts]].tolist()
+    assert slow.seconds == 1 + 3  # one text loads the weights
+    with clock.paused():
+        slow.seconds += 60
+        clock.charge(60)
+    assert clock.now() - started == 0
 
 
 def test_prompts_of_zero_and_few_shot():
@@ -177,11 +235,12 @@ def test_a_recommendation_needs_evidence():
     clear = compare(task, [Fixed("good", 40), Fixed("bad", 10)], model=ScriptedModel([]), embedder="hash:8")
     assert clear.recommendation.strategy == "good"
     close = compare(task, [Fixed("good", 40), Fixed("same", 38)], model=ScriptedModel([]), embedder="hash:8")
-    assert close.recommendation.strategy is None
+    assert (close.recommendation.best, close.recommendation.significant) == ("good", False)
     assert "not significantly better than same (" in close.recommendation.evidence
     few = replace(task, test=test[:5])
     hardly = compare(few, [Fixed("good", 5), Fixed("bad", 0)], model=ScriptedModel([]), embedder="hash:8")
-    assert "5 test rows are too few to detect a difference" in hardly.recommendation.evidence
+    assert (hardly.recommendation.strategy, hardly.recommendation.significant) == ("good", False)
+    assert "minimum detectable difference: " in hardly.recommendation.evidence
     assert recommend([], []).strategy is None
     assert summarise("t", 0, close.cells).pairs[0].only_a == 2
 
@@ -199,6 +258,15 @@ def test_bad_calls_write_nothing(tmp_path, strategies, options, message):
     with pytest.raises((InvalidInputError, UnknownSpecError), match=message):
         compare(labelled_task(), strategies, embedder="hash:8", out=tmp_path / "out", **options)
     assert not (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize("function", [compare, advise])
+def test_a_keyword_that_became_an_option_names_its_new_spelling(function):
+    with pytest.raises(InvalidInputError) as error:
+        function(labelled_task(), trials=2, checks="off")
+    spelling = re.search(r"options=(CompareOptions\(.*?\))", str(error.value))[1]
+    assert spelling == "CompareOptions(trials=…, checks=…)"
+    assert isinstance(eval(spelling.replace("…", "0", 1).replace("…", "'off'")), CompareOptions)  # noqa: S307
 
 
 def test_every_name_is_its_strategys_own():

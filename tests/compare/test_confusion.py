@@ -11,8 +11,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from ragkit_pipelines.compare.predictions import Answers, Items
 from ragkit_pipelines.compare.reports.html import html_report
 from ragkit_pipelines.compare.reports.markdown import markdown_report
+from ragkit_pipelines.compare.reports.tables import class_lines, matrix_lines
 from ragkit_pipelines.compare.results import Recommendation, Results
-from ragkit_pipelines.compare.statistics.confusion import OTHER, class_lines, confusions, matrix_lines
+from ragkit_pipelines.compare.statistics.confusion import OTHER, confusions
 
 
 def items(classes, rows, *, right=0.7, seed=0, wording=str):

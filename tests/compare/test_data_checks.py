@@ -11,6 +11,7 @@ import pytest
 
 from ragkit import Example, Task, compare
 from ragkit.errors import InvalidInputError, LeakageWarning, UnknownSpecError
+from ragkit_pipelines.compare import CompareOptions
 from ragkit_pipelines.compare.reports.markdown import markdown_report
 from ragkit_pipelines.compare.results import Results
 from ragkit_pipelines.data_quality.data_check import check_data, rows_to_remove
@@ -37,7 +38,9 @@ SOUND = Task("", [row for row in CLEAN if row is not CLEAN[10]], TEST)
 
 def ran(checks, **options):
     with pytest.warns(LeakageWarning, match="1 of 55 test rows"):
-        return compare(FAULTY, ["copy:jaccard"], embedder="hash:16", model="tiny", checks=checks, **options).results
+        return compare(
+            FAULTY, ["copy:jaccard"], embedder="hash:16", model="tiny", options=CompareOptions(checks=checks), **options
+        ).results
 
 
 def test_faults_are_said_and_left_in():
@@ -78,10 +81,10 @@ def test_every_row_is_counted_once():
 
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(UnknownSpecError, match="Did you mean 'clean'"):
-        compare(SOUND, ["majority"], embedder="hash:8", model="tiny", checks="cleam")
+        CompareOptions(checks="cleam")
     twins = Task("", [Example("a b c", "x"), Example("a b c", "y")], TEST)
     with pytest.raises(InvalidInputError, match=r"all 2 examples \(\{'conflicting': 2\}\)"):
-        compare(twins, ["majority"], embedder="hash:8", model="tiny", checks="clean")
+        compare(twins, ["majority"], embedder="hash:8", model="tiny", options=CompareOptions(checks="clean"))
 
 
 def test_a_search_that_would_compare_every_pair_is_given_up():

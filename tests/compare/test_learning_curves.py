@@ -9,8 +9,9 @@ import pytest
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.compare.reports.markdown import markdown_report
-from ragkit_pipelines.compare.statistics.learning_curves import extrapolate, gap_lines
-from ragkit_pipelines.compare.strategies.named import Outcome
+from ragkit_pipelines.compare.reports.tables import gap_lines
+from ragkit_pipelines.compare.statistics.learning_curves import extrapolate
+from ragkit_pipelines.compare.strategies.base import Outcome
 
 SIZES = (20, 60, 180, 540)
 

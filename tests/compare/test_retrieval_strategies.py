@@ -13,6 +13,7 @@ from ragkit import BM25Retriever, Document, Example, Index, ScriptedModel, Task,
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.advise import Needs
+from ragkit_pipelines.compare import CompareOptions
 from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.strategies.retrieval import Rag
 from ragkit_pipelines.rag.answers import without_marks
@@ -56,7 +57,9 @@ def test_answers_come_from_the_documents_however_they_are_given(tmp_path, given)
         "retriever": BM25Retriever(PASSAGES),
     }[given]
     model = ScriptedModel(reads)
-    result = compare(TASK, ["zero-shot", "rag"], model=model, embedder="hash:256", documents=documents)
+    result = compare(
+        TASK, ["zero-shot", "rag"], model=model, embedder="hash:256", options=CompareOptions(documents=documents)
+    )
     row = score(result)
     assert (row.correct, row.error, score(result, "zero-shot").correct) == (6, None, 0)
     assert row.note == "0 of 6 answers not found in the documents"
@@ -67,21 +70,31 @@ def test_answers_come_from_the_documents_however_they_are_given(tmp_path, given)
 
 def test_k_passages_are_shown_the_best_first():
     model = ScriptedModel(reads)
-    compare(TASK, [Rag(BM25Retriever(PASSAGES), k=1), "rag@2"], model=model, embedder="hash:256", documents=PASSAGES)
+    compare(
+        TASK,
+        [Rag(BM25Retriever(PASSAGES), k=1), "rag@2"],
+        model=model,
+        embedder="hash:256",
+        options=CompareOptions(documents=PASSAGES),
+    )
     first, second = model.asked[0], model.asked[6]
     assert [thing for thing in COLOURS if f"The {thing} is" in first] == ["lamp"]
     assert sum(f"The {thing} is" in second for thing in COLOURS) == 2
 
 
 def test_what_is_not_found_is_counted():
-    result = compare(TASK, ["rag"], model=ScriptedModel(reads), embedder="hash:256", documents=PASSAGES[:2])
+    result = compare(
+        TASK, ["rag"], model=ScriptedModel(reads), embedder="hash:256", options=CompareOptions(documents=PASSAGES[:2])
+    )
     assert (score(result).correct, score(result).note) == (2, "4 of 6 answers not found in the documents")
 
 
 def test_other_documents_are_asked_again_and_the_same_are_not(tmp_path):
     for passages, right, asked in ((PASSAGES[:2], 2, 6), (PASSAGES[:2], 2, 0), (PASSAGES, 6, 6)):
         model = ScriptedModel(reads)
-        result = compare(TASK, ["rag"], model=model, embedder="hash:256", documents=passages, out=tmp_path)
+        result = compare(
+            TASK, ["rag"], model=model, embedder="hash:256", options=CompareOptions(documents=passages), out=tmp_path
+        )
         assert (score(result).correct, len(model.asked)) == (right, asked)
     assert "documents" in result.results.provenance
 
@@ -96,7 +109,9 @@ def test_a_plan_looks_things_up_where_inputs_are_questions(monkeypatch):
         raise InvalidInputError("enough")
 
     monkeypatch.setattr(Pearl, "batch", batch)
-    result = compare(TASK, ["pearl"], model=ScriptedModel(reads), embedder="hash:256", documents=PASSAGES)
+    result = compare(
+        TASK, ["pearl"], model=ScriptedModel(reads), embedder="hash:256", options=CompareOptions(documents=PASSAGES)
+    )
     assert result.results.rows[0].error == "InvalidInputError: enough"
     assert seen == [([row.input for row in TEST], None, PASSAGES[0])]
 
@@ -116,14 +131,23 @@ def test_a_plan_looks_things_up_where_inputs_are_questions(monkeypatch):
 def test_bad_calls_run_nothing(tmp_path, strategies, documents, message):
     model = ScriptedModel(reads)
     with pytest.raises(InvalidInputError, match=message):
-        compare(TASK, strategies, model=model, embedder="hash:256", documents=documents, out=tmp_path / "out")
+        compare(
+            TASK,
+            strategies,
+            model=model,
+            embedder="hash:256",
+            options=CompareOptions(documents=documents),
+            out=tmp_path / "out",
+        )
     assert not model.asked
     assert not (tmp_path / "out" / "run.json").exists()
 
 
 def test_advice_runs_retrieval_where_documents_are_given():
     needs = Needs(knowledge=True)
-    advice = advise(TASK, needs, model=ScriptedModel(reads), embedder="hash:256", documents=PASSAGES)
+    advice = advise(
+        TASK, needs, model=ScriptedModel(reads), embedder="hash:256", options=CompareOptions(documents=PASSAGES)
+    )
     assert score(advice.comparison).correct == 6
     without = advise(TASK, needs, model=ScriptedModel(reads), embedder="hash:256")
     assert [way.strategy for way in without.not_run] == ["rag"]

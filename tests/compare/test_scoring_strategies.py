@@ -9,6 +9,7 @@ from ragkit import Example, ScriptedModel, Task, compare, load_model
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.models.base import ModelBase
 from ragkit.protocols import Capabilities
+from ragkit_pipelines.compare.strategies.base import check_strategies
 from ragkit_pipelines.compare.strategies.named import load_strategy
 from ragkit_pipelines.compare.strategies.scoring import Scoring
 
@@ -74,7 +75,7 @@ def test_tiny_classifies_by_the_scores_it_gives(tmp_path):
 
 def test_who_cannot_is_told_before_anything_is_run(tmp_path):
     with pytest.raises(InvalidInputError, match="needs a language model"):
-        Scoring().check(TASK, None)
+        check_strategies([Scoring()], TASK, None)
     with pytest.raises(InvalidInputError, match="needs log-probabilities"):
         compare(TASK, ["score:bm25"], model=ScriptedModel(["bank"]), out=tmp_path / "b")
     free = [Example(f"text {n}", f"answer {n}") for n in range(6)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 from ragkit.errors import DataFileError, InvalidInputError
+from ragkit_pipelines.compare.options import CompareOptions
 from ragkit_pipelines.compare.results import Cell, Results, make_row
 from ragkit_pipelines.compare.statistics.bootstrap import PairedBootstrap
 from ragkit_pipelines.compare.statistics.calibration import brier, calibration_error
@@ -149,7 +150,7 @@ def test_seeds_are_not_pooled():
     pooled = mcnemar([x for seed in better.values() for x in seed], base * 4)
     assert pooled[2] < 1e-6
     results = summarise("t", 0, cells_of({"tuned": better, "prompted": dict.fromkeys(range(4), base)}))
-    assert results.recommendation.strategy is None
+    assert not results.recommendation.significant
     assert "not significantly better than prompted (" in results.recommendation.evidence
     assert "worst seed 50.0%" in results.recommendation.evidence
     assert results.differences[0].seeds == 4
@@ -171,6 +172,51 @@ def test_a_strategy_that_failed_in_one_seed_is_compared_in_the_others():
     assert {(d.a, d.b): round(d.estimate, 9) for d in results.differences}["b", "c"] == 0.4
 
 
+def priced(cells, seconds, costs=(None, None, None)):
+    """The same cells with other times and costs of prediction."""
+    return [
+        cell.model_copy(update={"row": cell.row.model_copy(update={"seconds": time, "cost": cost})})
+        for cell, time, cost in zip(cells, seconds, costs, strict=False)
+    ]
+
+
+def test_the_cheapest_strategy_that_is_not_shown_to_be_worse_is_recommended():
+    right = {"best": 160, "close": 156, "far": 90}
+    cells = cells_of({name: {0: [1.0] * count + [0.0] * (200 - count)} for name, count in right.items()})
+    found = summarise("t", 0, priced(cells, [10.0, 2.5, 0.1])).recommendation
+    assert (found.strategy, found.best, found.saved, found.significant) == ("close", "best", "seconds", False)
+    assert found.saving == pytest.approx(0.75)
+    costs = summarise("t", 0, priced(cells, [10.0, 2.5, 0.1], [1.0, 4.0, 0.5])).recommendation
+    assert (costs.strategy, costs.saved, costs.saving, costs.rows_needed) == ("best", "cost", 0.0, None)
+    unknown = summarise("t", 0, priced(cells, [10.0, 2.5, 0.1], [1.0, None, 0.5])).recommendation
+    assert (unknown.strategy, unknown.saved) == ("close", "seconds")
+
+
+def test_the_rows_needed_are_those_of_a_test_with_the_observed_share_of_discordant_rows():
+    a, b = [1.0] * 60 + [0.0] * 40, [1.0] * 50 + [0.0] * 20 + [1.0] * 4 + [0.0] * 26
+    found = summarise("t", 0, priced(cells_of({"a": {0: a}, "b": {0: b}}), [2.0, 1.0])).recommendation
+    assert found.strategy == "b"
+    assert found.rows_needed == pytest.approx(items_needed(0.06, 0.14), rel=0.1)
+
+
+def test_a_margin_decides_which_losses_matter():
+    right = {"best": 900, "close": 870}
+    cells = priced(cells_of({name: {0: [1.0] * n + [0.0] * (1000 - n)} for name, n in right.items()}), [2.0, 1.0])
+    strict, lenient = (
+        summarise("t", 0, cells, options=CompareOptions(margin=margin)).recommendation for margin in (0.0, 0.05)
+    )
+    assert (strict.strategy, strict.significant) == ("best", True)
+    assert (lenient.strategy, lenient.margin, lenient.significant) == ("close", 0.05, True)
+    with pytest.raises(InvalidInputError):
+        CompareOptions(margin=1.0)
+
+
+def test_a_strategy_at_the_floor_is_never_recommended_for_its_price():
+    cells = cells_of({"best": {0: [1.0] * 22 + [0.0] * 18}, "floor": {0: [1.0] * 16 + [0.0] * 24}})
+    found = summarise("t", 0, priced(cells, [9.0, 0.0]), floor=0.38).recommendation
+    assert (found.strategy, found.best) == ("best", "best")
+
+
 def test_partial_scores_are_judged_by_the_bootstrap():
     rng = np.random.default_rng(0)
     low, high = rng.uniform(0.1, 0.4, 60), rng.uniform(0.5, 0.9, 60)
@@ -187,7 +233,7 @@ def test_an_arm_at_the_floor_is_labelled():
     assert "not significantly better than the majority baseline" in results.recommendation.evidence
     assert "not above the baseline" in results.markdown()
     three = summarise("t", 0, cells_of({"x": {0: [1.0, 1.0, 1.0]}, "y": {0: [0.0, 0.0, 0.0]}}))
-    assert three.recommendation.strategy is None
+    assert not three.recommendation.significant
     assert "not significantly better than" in three.recommendation.evidence
 
 

@@ -11,6 +11,7 @@ import pytest
 from ragkit import Example, FewShot, JaccardSelector, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.tiny.domains import HOME, task_of
+from ragkit_pipelines.compare import CompareOptions
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting
 from ragkit_pipelines.compare.strategies.imitation import Imitating
 from ragkit_pipelines.compare.strategies.named import Prompting, Vote, load_strategy
@@ -209,7 +210,9 @@ def test_lora_with_examples_learns(tmp_path, tiny, home):
 
 def test_rates_and_epochs_are_tried_within_the_trials(tmp_path, tiny, home):
     tuning = Tuning("lora", epochs=1)
-    row = compare(home, [tuning], model=tiny, embedder="hash:8", trials=3, out=tmp_path).results.rows[0]
+    row = compare(
+        home, [tuning], model=tiny, embedder="hash:8", out=tmp_path, options=CompareOptions(trials=3)
+    ).results.rows[0]
     assert (row.error, row.trials) == (None, 3)
     assert re.match(r"learning rate [\d.e-]+, [\d.]+ epochs: [\d.]+ on 8 held-out rows", row.note)
     plain = compare(home, [tuning], model=tiny, embedder="hash:8", out=tmp_path).results.rows[0]

@@ -11,6 +11,7 @@ import pytest
 
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import InvalidInputError
+from ragkit_pipelines.compare import CompareOptions
 from ragkit_pipelines.compare.strategies.base import Outcome
 from ragkit_pipelines.compare.strategies.prompt_search import OptimisedPrompt
 
@@ -31,10 +32,11 @@ class Witness:
         return Outcome([said] * len(setting.task.test))
 
 
-def facts(**options):
+def facts(vary, out=None):
     """For each run the pool, the rows held out of it, the prompts tried and the seed of selectors."""
     result = compare(TASK, [Witness(), "few-shot:random@2"], model=ScriptedModel(lambda prompt: prompt[-99:]),
-                     embedder="hash:8", sizes=[20], seeds=[3, 4, 5], **options)  # fmt: skip
+                     embedder="hash:8", sizes=[20], seeds=[3, 4, 5], out=out,
+                     options=CompareOptions(vary=vary))  # fmt: skip
     seen = [json.loads(each.answers[0]) for each in result.items.answers if each.strategy == "witness"]
     shown = [tuple(cell.prompts) for cell in result.cells if cell.row.strategy == "few-shot:random@2"]
     return result, [{json.dumps(run[part]) for run in seen} for part in range(4)], set(shown)
@@ -73,8 +75,8 @@ def test_held_seeds_are_not_mixed_up_with_others_in_one_folder(tmp_path):
 
 @pytest.mark.parametrize(("vary", "seeds"), [((), [0]), (("colour",), [0]), (("data",), [1, 1])])
 def test_what_makes_no_sense_is_refused(vary, seeds):
-    with pytest.raises(InvalidInputError, match="`vary` must be"):
-        compare(TASK, ["majority"], model="tiny", embedder="hash:8", vary=vary, seeds=seeds)
+    with pytest.raises(InvalidInputError, match="must be"):
+        compare(TASK, ["majority"], model="tiny", embedder="hash:8", seeds=seeds, options=CompareOptions(vary=vary))
 
 
 def test_the_command_line(tmp_path):

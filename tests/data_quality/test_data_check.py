@@ -10,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-import numpy as np
 import pytest
 
 from ragkit import Example, Task
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.data_quality import check_data, clean_data
-from ragkit_pipelines.data_quality.label_noise import label_noise
+from ragkit_pipelines.data_quality.label_noise import MIN_PRECISION, label_noise
 
 WORDS = {"food": "cake bread soup fish rice", "bank": "card loan cash coin fee", "trip": "train boat car bike plane"}
 
@@ -29,8 +28,8 @@ def drawn(rng: Random, label: str) -> Example:
 def noisy():
     """A task of which one label in ten is wrong, and the places of those."""
     rng = Random(0)
-    rows = [drawn(rng, label) for label in WORDS for _ in range(60)]
-    wrong = set(rng.sample(range(len(rows)), 18))
+    rows = [drawn(rng, label) for label in WORDS for _ in range(200)]
+    wrong = set(rng.sample(range(len(rows)), 60))
     rows = [
         replace(row, output=rng.choice([label for label in WORDS if label != row.output])) if place in wrong else row
         for place, row in enumerate(rows)
@@ -42,13 +41,42 @@ def noisy():
 def test_wrong_labels_are_found(noisy):
     task, wrong = noisy
     found = label_noise(task.examples)
-    places = {suspect.index for suspect in found.suspects}
-    assert len(places & wrong) >= 16
-    assert len(places - wrong) <= 2
-    assert found.share == pytest.approx(0.1, abs=0.02)
+    places = [suspect.index for suspect in found.suspects]
+    assert len(set(places) ^ wrong) <= 3
+    assert 0.04 < found.share <= 0.1
+    removed = places[: found.removable]
+    assert len(removed) >= 10
+    assert MIN_PRECISION <= found.precision <= len(wrong.intersection(removed)) / len(removed)
     assert all(suspect.predicted != suspect.given for suspect in found.suspects)
-    assert [s.confidence for s in found.suspects] == sorted(s.confidence for s in found.suspects)
-    assert label_noise([row for place, row in enumerate(task.examples) if place not in wrong]).share <= 0.01
+    ratios = [suspect.confidence / suspect.predicted_confidence for suspect in found.suspects]
+    assert ratios == sorted(ratios)
+
+
+def test_difficult_rows_are_not_called_wrong():
+    """Two of three labels share their words: a classifier is often mistaken, but no label is wrong."""
+    rng = Random(1)
+    words = {"food": WORDS["food"], "drink": WORDS["food"].replace("fish", "tea"), "trip": WORDS["trip"]}
+    rows = [
+        Example(" ".join(rng.choices(words[label].split(), k=6)) + f" {number}", label)
+        for label in words
+        for number in range(200)
+    ]
+    found = label_noise(rows)
+    assert found.accuracy < 0.9
+    assert (found.share, found.removable, found.precision) == (0.0, 0, 0.0)
+    assert clean_data(Task("", rows, rows[:1]), check_data(Task("", rows, rows[:1])), noise=True).examples
+
+
+def test_labels_that_differ_in_case_or_spaces_are_spellings_and_not_noise():
+    rows = [Example(f"{'card loan' if number % 2 else 'cake soup'} {number}", "bank" if number % 2 else "food")
+            for number in range(60)]  # fmt: skip
+    spelled = [replace(row, output={1: "BANK", 3: "bank ", 5: "Bank"}.get(index, row.output))
+               for index, row in enumerate(rows)]  # fmt: skip
+    found = check_data(Task("", spelled, rows[:1]))
+    assert found.spellings == {"BANK": "bank", "bank ": "bank", "Bank": "bank"}
+    assert any("spellings" in each and "'BANK' for 'bank'" in each for each in found.findings)
+    assert found.noise == check_data(Task("", rows, rows[:1])).noise
+    assert found.pool.conflicts == ()
 
 
 def test_rare_labels_are_left_out(noisy):
@@ -68,29 +96,7 @@ def test_wrong_labels_are_found_in_scripts_without_spaces():
     wrong = set(rng.sample(range(len(rows)), 8))
     flipped = {"food": "bank", "bank": "food"}
     rows = [replace(row, output=flipped[row.output]) if index in wrong else row for index, row in enumerate(rows)]
-    assert {suspect.index for suspect in label_noise(rows).suspects} == wrong
-
-
-def confident_joint(given: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
-    """Northcutt et al., equations 1 and 2, by their definition."""
-    classes = likelihood.shape[1]
-    thresholds = np.array([likelihood[given == each, each].mean() for each in range(classes)])
-    joint = np.zeros((classes, classes), dtype=int)
-    for row, label in enumerate(given):
-        sure = [each for each in range(classes) if likelihood[row, each] >= thresholds[each]]
-        if sure:
-            joint[label, max(sure, key=lambda each: likelihood[row, each])] += 1
-    return joint
-
-
-def test_the_library_counts_as_the_paper_says():
-    from cleanlab.count import compute_confident_joint
-
-    rng = np.random.default_rng(0)
-    likelihood = rng.dirichlet([0.5] * 3, size=200)
-    given = np.array([rng.choice(3, p=row) for row in likelihood])
-    counted = compute_confident_joint(given, likelihood, calibrate=False)
-    assert (counted == confident_joint(given, likelihood)).all()
+    assert wrong <= {suspect.index for suspect in label_noise(rows).suspects}
 
 
 def faulty() -> Task:
@@ -130,7 +136,7 @@ def test_noise_is_cleaned_from_the_pool_only_and_only_when_asked(noisy):
     found = check_data(task)
     assert len(clean_data(task, found).examples) == len(task.examples)
     kept = clean_data(task, found, noise=True)
-    assert len(kept.examples) == len(task.examples) - len(found.noise.suspects)
+    assert len(kept.examples) == len(task.examples) - found.noise.removable < len(task.examples)
     assert kept.test == task.test
 
 

@@ -18,6 +18,7 @@ from ragkit.errors import (
 from ragkit.finetuning import cancel_finetuning, export_merged, remote
 from ragkit.models import AdapterSet, Price, Prices
 from ragkit.records import Chat, Message
+from ragkit_pipelines.compare import CompareOptions
 from ragkit_pipelines.compare.strategies.training import Tuning
 
 ROWS = [Example(f"dim the {word} é", f"fade {word}") for word in ("lamp", "fan", "vent")]
@@ -213,9 +214,9 @@ def test_training_at_a_vendor_is_one_strategy_of_a_comparison(vendor, tmp_path):
     prices = Prices({"openai:small": Price(input=1, output=2, training=3.0)})
     model = load_model("openai:small", base_url=vendor.url, prices=prices)
     task = Task("", ROWS, [Example("dim the sun", "fade sun")])
-    row = compare(task, [Tuning("api", epochs=2)], model=model, embedder="hash:8", trials=3, out=tmp_path).results.rows[
-        0
-    ]
+    row = compare(
+        task, [Tuning("api", epochs=2)], model=model, embedder="hash:8", out=tmp_path, options=CompareOptions(trials=3)
+    ).results.rows[0]
     assert (row.error, row.trials) == (None, 0)
     assert row.fit_tokens > 0
     assert row.fit_cost == pytest.approx(row.fit_tokens * 3.0 / 1e6)

@@ -14,6 +14,7 @@ from ragkit import Example, Task, compare
 from ragkit.errors import InvalidInputError, RagkitWarning, WorkerError
 from ragkit.models.budget import Budget
 from ragkit.workers import WorkerPool
+from ragkit_pipelines.compare import CompareOptions
 from ragkit_pipelines.compare.strategies.base import Outcome
 
 WORDS = {"bank": ("card", "cash", "loan"), "food": ("cake", "soup", "rice")}
@@ -64,7 +65,9 @@ def written(folder, *names):
 def test_processes_give_the_results_of_this_process(tmp_path, names, model):
     asked = {"model": model, "embedder": "hash:64", "sizes": [6, 24, None], "seeds": [0]}
     here = compare(TASK, names, **asked, out=tmp_path / "here")
-    there = compare(TASK, names, **asked, out=tmp_path / "there", workers=WorkerPool("process", workers=2))
+    there = compare(
+        TASK, names, **asked, out=tmp_path / "there", options=CompareOptions(workers=WorkerPool("process", workers=2))
+    )
     assert not any(row.error for row in there.results.rows)
     assert len(there.cells) == len(names) * 2  # 24 is the whole pool
     files = ("results.json", "items.json", "run.json")
@@ -78,13 +81,13 @@ def test_processes_give_the_results_of_this_process(tmp_path, names, model):
 def test_a_worker_that_dies_is_replaced_and_nothing_finished_is_repeated(tmp_path):
     pool, strategies = WorkerPool("process", workers=2), ["majority", Harmful(str(tmp_path), deaths=1)]
     asked = {"embedder": "hash:64", "sizes": [6, None], "out": tmp_path / "out"}
-    found = compare(TASK, strategies, **asked, workers=pool)
+    found = compare(TASK, strategies, **asked, options=CompareOptions(workers=pool))
     assert [(row.strategy, row.size, row.score) for row in found.results.rows][1::2] == [
         ("harmful", 6, 1.0),
         ("harmful", 24, 1.0),
     ]
     assert len(noted(tmp_path, "run")) == 3
-    again = compare(TASK, strategies, **asked, workers=pool)
+    again = compare(TASK, strategies, **asked, options=CompareOptions(workers=pool))
     assert again.results == found.results  # seconds too: all of it was kept
     assert compare(TASK, strategies, **asked).results == found.results  # by any engine
     assert len(noted(tmp_path, "run")) == 3
@@ -94,14 +97,14 @@ def test_what_kills_every_worker_is_named_and_tried_again_by_the_next_call(tmp_p
     pool, strategies = WorkerPool("process", attempts=2), [Harmful(str(tmp_path), deaths=2), "majority"]
     asked = {"embedder": "hash:64", "out": tmp_path / "out"}
     with pytest.warns(RagkitWarning, match="1 of 2 results are missing: harmful, pool 24, seed 0. The first reason"):
-        found = compare(TASK, strategies, **asked, workers=pool)
+        found = compare(TASK, strategies, **asked, options=CompareOptions(workers=pool))
     harmful, majority = found.results.rows
     assert harmful.error == "WorkerError: the worker died (killed by SIGKILL), 2 times"
     assert (majority.error, majority.score) == (None, 0.5)
     (line,) = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
     assert json.loads(line) == {"ids": ["harmful, pool 24, seed 0"], "attempts": 2,
                                 "reason": "the worker died (killed by SIGKILL)"}  # fmt: skip
-    mended = compare(TASK, strategies, **asked, workers=pool)
+    mended = compare(TASK, strategies, **asked, options=CompareOptions(workers=pool))
     assert (mended.results.rows[0].error, mended.results.rows[0].score) == (None, 1.0)
     assert not (tmp_path / "out" / "quarantine.jsonl").exists()
 
@@ -109,13 +112,20 @@ def test_what_kills_every_worker_is_named_and_tried_again_by_the_next_call(tmp_p
 def test_what_cannot_be_sent_to_a_worker_is_refused(tmp_path):
     pool = WorkerPool("process")
     with pytest.raises(InvalidInputError, match="`budget`"):
-        compare(TASK, ["majority"], embedder="hash:64", budget=Budget(calls=1), workers=pool, out=tmp_path / "a")
+        compare(
+            TASK,
+            ["majority"],
+            embedder="hash:64",
+            budget=Budget(calls=1),
+            options=CompareOptions(workers=pool),
+            out=tmp_path / "a",
+        )
     with pytest.raises(InvalidInputError, match="`embedder` must be a spec"):
-        compare(TASK, ["majority"], embedder=object(), workers=pool, out=tmp_path / "a")
+        compare(TASK, ["majority"], embedder=object(), options=CompareOptions(workers=pool), out=tmp_path / "a")
     assert not (tmp_path / "a").exists()
     by_lambda = Task("", POOL, TEST, lambda answer, expected: 1.0, labels=("bank", "food"))
     with pytest.raises(WorkerError, match="the work cannot be sent to a process"):
-        compare(by_lambda, ["majority"], embedder="hash:64", workers=pool)
+        compare(by_lambda, ["majority"], embedder="hash:64", options=CompareOptions(workers=pool))
 
 
 def test_the_command_line_compares_in_processes(tmp_path):

@@ -55,6 +55,7 @@ def advise(
     """
     from ragkit_pipelines.advise import Needs
     from ragkit_pipelines.advise import advise as run
+    from ragkit_pipelines.compare import CompareOptions
 
     if data is not None:
         check_out(out)
@@ -65,7 +66,7 @@ def advise(
     )  # fmt: skip
     task = None if data is None else Task.from_path(data, input=input_of(fields), output=output)
     advice = run(
-        task, needs, model=model, embedder=embedder, trials=trials, documents=docs,
+        task, needs, model=model, embedder=embedder, options=CompareOptions(trials=trials, documents=docs),
         budget=None if calls is None and money is None else Budget(calls=calls, money=money),
         out=None if data is None else out,
     )  # fmt: skip

@@ -181,8 +181,8 @@ def _request_of(folder: Path) -> _Request:
 
 
 def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: bool) -> None:
+    from ragkit_pipelines.compare import CompareOptions, PriceRange
     from ragkit_pipelines.compare import compare as run
-    from ragkit_pipelines.compare.statistics.prices import PriceRange
 
     check_out(out)
     strategies = None if request.strategies is None else _names("--strategies", request.strategies)
@@ -192,13 +192,15 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
     )  # fmt: skip
     paths = {name: path.resolve() for name in ("data", "docs", "prices") if (path := getattr(request, name))}
     stored = request.model_copy(update=paths)
+    options = CompareOptions(
+        vary=_names("--vary", request.vary),  # type: ignore[arg-type]  # checked by the options
+        trials=request.trials, documents=request.docs, checks=request.checks, label_price=request.label_price,
+        prices=None if request.prices is None else PriceRange.load(request.prices), workers=workers,
+        notes={"request": stored.model_dump_json()},
+    )  # fmt: skip
     result = run(
         task, strategies, model=request.model, embedder=request.embedder, sizes=_sizes(request.sizes, task),
-        seeds=_numbers("--seeds", request.seeds), trials=request.trials, documents=request.docs,
-        vary=_names("--vary", request.vary),  # type: ignore[arg-type]  # checked by `compare`
-        checks=request.checks, label_price=request.label_price, workers=workers, out=out,
-        prices=None if request.prices is None else PriceRange.load(request.prices),
-        notes={"request": stored.model_dump_json()},
+        seeds=_numbers("--seeds", request.seeds), out=out, options=options,
     )  # fmt: skip
     if request.model is None and any(row.prompt_tokens for row in result.results.rows):
         typer.echo(
@@ -233,7 +235,7 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
 
 
 def _print(results: Results) -> Console:
-    from ragkit_pipelines.compare.reports.markdown import data_lines, warning_lines
+    from ragkit_pipelines.compare.reports.tables import data_lines, warning_lines
 
     shown = console()
     shown.print(results.table())

@@ -31,16 +31,18 @@ def _group() -> None:
 def check(
     file: Annotated[Path, typer.Argument(help="JSON Lines or CSV file, or the folder of a dataset.")],
     near: Annotated[float, typer.Option(help="Jaccard similarity of near-duplicates.")] = 0.9,
-    show: Annotated[int, typer.Option(help="Number of probably wrong labels to print.")] = 5,
+    show: Annotated[int, typer.Option(help="Number of suspicious labels to print.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the folds, and of the split if the file has none.")] = 0,
     fields: InputField = "input",
     output: OutputField = "output",
     clean: Annotated[Path | None, typer.Option(help="Write the cleaned data to this JSON Lines file.")] = None,
     *,
-    noise: Annotated[bool, typer.Option("--noise", help="With --clean, also remove probably wrong labels.")] = False,
+    noise: Annotated[
+        bool, typer.Option("--noise", help="With --clean, also remove rows that are probably mislabelled.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find duplicates, contradictions, leaked test rows and labels that are probably wrong.
+    """Find duplicates, contradictions, leaked test rows and suspicious labels.
 
     Example: ragkit data check banking77.jsonl --clean banking77-clean.jsonl
     """
@@ -69,7 +71,10 @@ def _show(task: Task, found: DataCheck, show: int) -> None:
         shown.print("No problems were found.")
     for suspect in found.noise.suspects[:show] if found.noise else ():
         text = task.examples[suspect.index].text()
-        shown.print(escape(f"  {text[:80]!r} has the label {suspect.given!r}, predicted {suspect.predicted!r}"))
+        given = f"{suspect.given!r} ({suspect.confidence:.1%})"
+        shown.print(
+            escape(f"  {text[:80]!r}: {given}, predicted {suspect.predicted!r} ({suspect.predicted_confidence:.1%})")
+        )
 
 
 def _lines(rows: Sequence[Example], split: str) -> list[str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 from warnings import warn
 
 from pydantic import BaseModel, ConfigDict
 
-from ragkit.errors import InvalidInputError, LeakageWarning, UnknownSpecError
+from ragkit.errors import InvalidInputError, LeakageWarning
 from ragkit.tasks import Task
 from ragkit_pipelines.data_quality.data_check import check_data, clean_data, rows_to_remove
 
 Checks = Literal["report", "clean", "off"]
+CHECKS: tuple[Checks, ...] = get_args(Checks)
 
 
 class DataReport(BaseModel):
@@ -33,29 +34,22 @@ class DataReport(BaseModel):
 
 
 def check_task(task: Task, checks: Checks) -> tuple[Task, int, DataReport]:
-    """Check the data of a task, and remove rows as requested.
+    """Check the data of a task, and remove rows if ``checks`` is ``"clean"``.
 
     Test rows that also appear in the pool are always removed, because scores on them are meaningless.
-
-    Args:
-        task: The task.
-        checks: ``"report"`` reports problems, ``"clean"`` also removes the affected rows with `clean_data`, ``"off"``
-            skips all other checks.
 
     Returns:
         The task for the comparison, the number of leaked test rows, and the report.
 
     Raises:
-        UnknownSpecError: If ``checks`` is not one of the three.
         InvalidInputError: If no test row or no example remains.
     """
-    if checks not in {"report", "clean", "off"}:
-        raise UnknownSpecError("kind of checks", str(checks), ("report", "clean", "off"))
     leaks = task.leaks()
     if leaks:
         first = task.test[leaks[0].test].text()
         found = f"{len(leaks)} of {len(task.test)} test rows also appear in the pool"
-        warn(LeakageWarning(f"{found} and are excluded, such as {first[:60]!r}"), stacklevel=3)
+        # The warning is shown at the call of `compare`.
+        warn(LeakageWarning(f"{found} and are excluded, such as {first[:60]!r}"), stacklevel=6)
     left = task.without_leaks()
     if not left.test:
         raise InvalidInputError('the task has no test rows to compare on; add rows with "split": "test"')

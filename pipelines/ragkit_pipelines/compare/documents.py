@@ -48,19 +48,7 @@ class Library(RetrieverBase):
 
 @contextmanager
 def open_documents(documents: AnyDocuments, folder: Path, embedder: Embedder) -> Iterator[Library]:
-    """Open documents for hybrid retrieval.
-
-    Args:
-        documents: A folder or a file, which is split into passages; a list of passages; an index; or a retriever.
-        folder: Folder for the index of ``documents``, which is embedded only once.
-        embedder: The embedder of that index.
-
-    Yields:
-        The library.
-
-    Raises:
-        InvalidInputError: If the documents have another type, do not exist or contain no passage.
-    """
+    """Open a folder (its index lies in ``folder``), a file, passages, an index or a retriever for hybrid retrieval."""
     from ragkit.index import Index
     from ragkit.ingest import load_chunker, load_documents
 

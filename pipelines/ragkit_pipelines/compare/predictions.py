@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from ragkit.errors import DataFileError, InvalidInputError
-from ragkit.files import checked
+from ragkit.errors import InvalidInputError
 from ragkit.records import Example
-from ragkit_pipelines.compare.results import SCHEMA, Cell
+from ragkit_pipelines.compare.results import SCHEMA, Cell, read_checked
 
 
 class Answers(BaseModel):
@@ -51,11 +50,7 @@ class Items(BaseModel):
 
     @classmethod
     def of(cls, test: Sequence[Example], cells: Sequence[Cell]) -> Items:
-        """Collect the answers of cells.
-
-        Returns:
-            The items.
-        """
+        """Collect the answers of cells."""
         done = [cell for cell in cells if cell.row.error is None]
         shown = max(((cell.row.size, -cell.row.seed) for cell in done), default=None)
         return cls(
@@ -77,10 +72,7 @@ class Items(BaseModel):
 
     @classmethod
     def load(cls, folder: str | Path) -> Items:
-        """Load the items of a comparison.
-
-        Args:
-            folder: The folder of the comparison.
+        """Load the items of the comparison in a folder.
 
         Returns:
             The items.
@@ -88,35 +80,15 @@ class Items(BaseModel):
         Raises:
             DataFileError: If the file does not exist, is damaged or has another schema version.
         """
-        path = Path(folder) / "items.json"
-        try:
-            found = cls.model_validate_json(checked(path.read_bytes()))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise DataFileError(path, 0, f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}") from error
-        except (OSError, ValueError) as error:
-            raise DataFileError(path, 0, f"expected the answers of a comparison: {error}") from error
-        if found.schema_version != SCHEMA:
-            raise DataFileError(
-                path, 0, f"expected schema version {SCHEMA}, got {found.schema_version}; rerun the comparison"
-            )
-        return found
+        return read_checked(cls, Path(folder) / "items.json", "the answers of a comparison")
 
     def shown(self) -> list[Answers]:
-        """Return the answers of the first seed at the largest pool.
-
-        Returns:
-            One entry per strategy, in their order.
-        """
+        """Return the answers of the first seed at the largest pool, one entry per strategy, in their order."""
         shown = max(((each.size, -each.seed) for each in self.answers), default=None)
         return [each for each in self.answers if (each.size, -each.seed) == shown]
 
     def scores(self) -> dict[tuple[str, int], dict[int, list[float]]]:
-        """Return the scores by strategy and size, then by seed.
-
-        Returns:
-            A nested mapping.
-        """
+        """Return the scores by strategy and size, then by seed."""
         found: dict[tuple[str, int], dict[int, list[float]]] = {}
         for each in self.answers:
             found.setdefault((each.strategy, each.size), {})[each.seed] = each.scores
@@ -124,9 +96,6 @@ class Items(BaseModel):
 
     def curve(self, strategy: str) -> dict[int, dict[int, list[float]]]:
         """Return the scores of one strategy by pool size, then by seed.
-
-        Args:
-            strategy: Its name.
 
         Returns:
             A nested mapping.

@@ -1,21 +1,53 @@
-"""Provenance of results: versions of packages, and the git revision."""
+"""Provenance of results: what was compared, with which models and seeds, versions of packages, and the git revision."""
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ragkit.protocols import Embedder, LanguageModel
+    from ragkit.tasks import Task
+    from ragkit_pipelines.compare.documents import Library
+    from ragkit_pipelines.compare.strategies.base import Strategy, Varied
 
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "peft", "trl", "faiss-cpu", "faiss-gpu")
 
 
-def environment() -> dict[str, str]:
-    """Return the versions of the relevant packages, and the git revision of the working directory if it has one.
+def provenance_of(
+    task: Task,
+    strategies: Sequence[Strategy],
+    model: LanguageModel | None,
+    embedder: Embedder,
+    *,
+    sizes: Sequence[int | None],
+    seeds: Sequence[int],
+    held: Mapping[Varied, int],
+    library: Library | None,
+    notes: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the entries of ``run.json``. They contain no names of users or machines, and no keys."""
+    return {
+        **_environment(),
+        "data": task.fingerprint,
+        "strategies": json.dumps([strategy.name for strategy in strategies]),
+        "sizes": json.dumps(list(sizes)),
+        "seeds": json.dumps(list(seeds)),
+        **({"held": json.dumps(held)} if held else {}),
+        "model": model.fingerprint if model else "none",
+        "embedder": embedder.fingerprint,
+        **({} if library is None else {"documents": library.fingerprint}),
+        **notes,
+    }
 
-    Returns:
-        A mapping of names to versions; it contains no names of users or machines, and no keys.
-    """
+
+def _environment() -> dict[str, str]:
+    """Return the versions of relevant packages, and the git revision of the working directory if it has one."""
     import ragkit
 
     found = {"ragkit": ragkit.__version__, "python": platform.python_version()}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,6 +12,8 @@ from ragkit.errors import DataFileError
 from ragkit.files import checked, with_checksum, without_checksum, write_atomic
 from ragkit.text import read_json
 from ragkit_pipelines.compare.data_checks import DataReport
+from ragkit_pipelines.compare.reports.escaping import markdown_table
+from ragkit_pipelines.compare.reports.score_table import rich_table, score_headings, score_lines
 from ragkit_pipelines.compare.statistics.calibration import Calibration
 from ragkit_pipelines.compare.statistics.prices import PriceRange
 from ragkit_pipelines.compare.statistics.tests import wilson
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = 2
+_File = TypeVar("_File", bound=BaseModel)
 
 
 class Row(BaseModel):
@@ -132,10 +134,29 @@ class Difference(BaseModel):
 
 
 class Recommendation(BaseModel):
-    """The strategy to use, or None if no strategy is significantly better, with the evidence in words."""
+    """The strategy to use, with the evidence in words.
+
+    Attributes:
+        strategy: The cheapest strategy that is not shown to be worse than the best one by more than the margin; None if
+            no strategy is better than the majority baseline.
+        evidence: Scores, tests and costs in words.
+        best: The strategy with the highest score at the largest pool, or None.
+        margin: The difference of mean scores that does not matter.
+        saving: The share of the cost or time of a prediction of the best strategy that ``strategy`` saves, 0 to 1.
+        saved: What ``saving`` is a share of: ``"cost"`` if all costs are known and not zero, else ``"seconds"``.
+        rows_needed: Number of test rows with which a test would probably tell ``strategy`` and ``best`` apart; None if
+            they are the same, or their scores are equal.
+        significant: Whether the best strategy is significantly better than each of the others.
+    """
 
     strategy: str | None
     evidence: str
+    best: str | None = None
+    margin: float = 0.01
+    saving: float = 0.0
+    saved: Literal["cost", "seconds"] = "seconds"
+    rows_needed: int | None = None
+    significant: bool = False
 
 
 class Results(BaseModel):
@@ -167,10 +188,7 @@ class Results(BaseModel):
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
-        """Load the results of a comparison.
-
-        Args:
-            path: ``results.json``, or the folder that contains it.
+        """Load the results of a comparison from ``results.json``, or from the folder that contains it.
 
         Returns:
             The results.
@@ -179,25 +197,7 @@ class Results(BaseModel):
             DataFileError: If the file does not exist, is damaged or has another schema version.
         """
         path = Path(path)
-        path = path / "results.json" if path.is_dir() else path
-        try:
-            stored = read_json(checked(path.read_bytes()))
-        except (OSError, ValueError) as error:
-            raise DataFileError(path, 0, f"expected the results of a comparison: {error}") from error
-        found = stored.get("schema_version", 1) if isinstance(stored, dict) else None
-        if found != SCHEMA:
-            raise DataFileError(
-                path,
-                0,
-                f"expected schema version {SCHEMA}, got {found}; rerun the comparison with the same folder to rewrite "
-                "the file; finished strategies are not repeated",
-            )
-        try:
-            return cls.model_validate(stored)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise DataFileError(path, 0, f"`{where}`: {first['msg']}; the file was modified or is damaged") from error
+        return read_checked(cls, path / "results.json" if path.is_dir() else path, "the results of a comparison")
 
     @property
     def measured(self) -> str:
@@ -217,95 +217,43 @@ class Results(BaseModel):
         Returns:
             A rich table. With several seeds, it shows the mean score and the widest of their intervals.
         """
-        from rich.table import Table
-        from rich.text import Text
-
-        sizes = sorted({row.size for row in self.rows})
-        table = Table(title=Text(f"{self.task}: {self.measured}"), caption=Text(self.baseline))
-        table.add_column("strategy")
-        for size in sizes:
-            table.add_column(f"pool {size}", justify="right")
-        for heading in ("unreadable", "tokens in / out", "fit (s)", "predict (s)"):
-            table.add_column(heading, justify="right")
-        for strategy in dict.fromkeys(row.strategy for row in self.rows):
-            own = [row for row in self.rows if row.strategy == strategy]
-            cells = [score_text([row for row in own if row.size == size]) for size in sizes]
-            sound = [row for row in own if row.error is None] or own
-            last = [row for row in sound if row.size == max(row.size for row in sound)]
-            table.add_row(
-                Text(strategy),
-                *map(Text, cells),
-                "" if last[0].unreadable is None else f"{_mean(last, 'unreadable'):.0f}",
-                f"{_mean(last, 'prompt_tokens'):,.0f} / {_mean(last, 'completion_tokens'):,.0f}",
-                f"{_mean(last, 'fit_seconds'):.1f}",
-                f"{_mean(last, 'seconds'):.1f}",
-            )
-        return table
+        return rich_table(self)
 
     def markdown(self) -> str:
-        """Return the scores as a Markdown table.
-
-        Returns:
-            Lines of Markdown.
-        """
-        sizes = sorted({row.size for row in self.rows})
-        lines = ["| strategy | " + " | ".join(f"pool {size}" for size in sizes) + " |", "|-" * (len(sizes) + 1) + "|"]
-        for strategy in dict.fromkeys(row.strategy for row in self.rows):
-            own = [row for row in self.rows if row.strategy == strategy]
-            cells = [score_text([row for row in own if row.size == size]) for size in sizes]
-            lines.append(f"| {cell_text(strategy)} | " + " | ".join(cells) + " |")
-        return "\n".join(lines)
-
-
-def cell_text(text: str | None) -> str:
-    """Escape a text for a cell of a Markdown table.
-
-    Returns:
-        One line.
-    """
-    return " ".join((text or "").split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def _mean(rows: Sequence[Row], field: str) -> float:
-    return sum(float(getattr(row, field)) for row in rows) / len(rows)
-
-
-def score_text(rows: Sequence[Row]) -> str:
-    """Format the scores of one strategy at one size.
-
-    Args:
-        rows: Its rows, one per seed.
-
-    Returns:
-        The mean and the widest interval; with several seeds, the worst seed too. A remark follows if the score is not
-        above the majority baseline.
-    """
-    if not rows:
-        return ""
-    if any(row.error for row in rows):
-        return "failed"
-    low, high = min(row.low for row in rows), max(row.high for row in rows)
-    worst = f", worst seed {min(row.score for row in rows):.3f}" if len(rows) > 1 else ""
-    floor = ", not above the baseline" if any(row.at_floor for row in rows) else ""
-    return f"{_mean(rows, 'score'):.3f} [{low:.2f}, {high:.2f}]{worst}{floor}"
+        """Return the scores as a Markdown table."""
+        return markdown_table(score_headings(self.rows), score_lines(self.rows))
 
 
 def make_row(**facts: Any) -> Row:
-    """Make a row; its score and interval are computed from ``correct`` and ``n``.
-
-    Returns:
-        The row.
-    """
+    """Make a row; its score and interval are computed from ``correct`` and ``n``."""
     low, high = wilson(facts["correct"], facts["n"])
     return Row(score=facts["correct"] / facts["n"] if facts["n"] else 0.0, low=low, high=high, **facts)
 
 
-def read_cell(path: Path, key: str) -> Cell | None:
-    """Read a finished cell.
+def read_checked(kind: type[_File], path: Path, content: str) -> _File:
+    """Read a file of a comparison, and check its checksum, its schema version and its content."""
+    try:
+        stored = read_json(checked(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise DataFileError(path, 0, f"expected {content}: {error}") from error
+    found = stored.get("schema_version", 1) if isinstance(stored, dict) else None
+    if found != SCHEMA:
+        raise DataFileError(
+            path,
+            0,
+            f"expected schema version {SCHEMA}, got {found}; rerun the comparison with the same folder to rewrite "
+            "the file; finished strategies are not repeated",
+        )
+    try:
+        return kind.model_validate(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataFileError(path, 0, f"`{where}`: {first['msg']}; the file was modified or is damaged") from error
 
-    Returns:
-        The cell, or None if it must be computed again because it is missing, damaged or has other settings.
-    """
+
+def read_cell(path: Path, key: str) -> Cell | None:
+    """Read a finished cell; None if it must be computed again: it is missing, damaged or has other settings."""
     try:
         content = without_checksum(path.read_bytes())
         cell = Cell.model_validate_json(content or b"")

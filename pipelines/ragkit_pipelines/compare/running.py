@@ -1,198 +1,177 @@
-"""Run a job, which is one strategy at one pool size and seed, or load its stored result."""
+"""Run the cells of a comparison, in this process or on workers, each of which runs one cell at a time."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
-from traceback import extract_tb
-from typing import Any
+from typing import TYPE_CHECKING, cast
+from warnings import warn
 
-from ragkit.errors import MetricError, RagkitError
+from ragkit.embedders import load_embedder
+from ragkit.errors import InvalidInputError, RagkitWarning, WorkerError
 from ragkit.finetuning.manifest import run_hash
-from ragkit.protocols import LanguageModel
-from ragkit.tasks import Task
-from ragkit_pipelines.compare.results import Cell, make_row, read_cell, write_cell
-from ragkit_pipelines.compare.statistics.calibration import calibrated
-from ragkit_pipelines.compare.statistics.costs import size_of
-from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Setting, Strategy, sum_known
+from ragkit.models import load_model
+from ragkit.models.response_cache import AnswerCache
+from ragkit.progress import progress
+from ragkit.workers.batches import Batch, Done, Function, Missing
+from ragkit.workers.pool import WorkerPool
+from ragkit.workers.shards import Shards
+from ragkit_pipelines.compare.jobs import Job, jobs_on, run_job
+from ragkit_pipelines.compare.results import Cell
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, Varied
+from ragkit_pipelines.compare.strategies.timing import Clock, TimedEmbedder
+
+if TYPE_CHECKING:
+    from ragkit.tasks import Task
 
 
-def majority_score(task: Task) -> float:
-    """Score the most frequent output of the pool as the answer to every test row; 0 if the metric cannot score it."""
-    if str(task.metric).startswith("judge:"):  # scoring would call a model
-        return 0.0
-    commonest = Counter(example.output for example in task.examples).most_common(1)[0][0]
-    try:
-        return sum(task.score_all([commonest] * len(task.test))) / len(task.test)
-    except MetricError:
-        return 0.0
+def run_jobs(jobs: Sequence[Job], workers: WorkerPool | None) -> list[Cell]:
+    """Run jobs, or load their stored results; a job that fails has a cell with the error."""
+    with progress("comparing", len(jobs)) as advance:
+        if workers is not None:
+            return _run_on_workers(jobs, workers, advance)
+        cells = []
+        for job in jobs:
+            cells.append(run_job(job))
+            advance(1)
+        return cells
 
 
-def setting_key(setting: Setting) -> str:
-    """Hash everything that determines the results in a setting, except the strategies."""
-    return run_hash(
-        task=setting.task.fingerprint,
-        seed=[setting.seed_of(what) for what in VARIED] if setting.held else setting.seed,
-        embedder=setting.embedder.fingerprint,
-        pool=len(setting.pool),
-        model=setting.model.fingerprint if setting.model else None,
-        trials=setting.trials,
-    )
+def check_shareable(model: object, embedder: object, budget: object, documents: object) -> None:
+    """Reject arguments that cannot be shared between processes."""
+    for name, value in (("budget", budget), ("documents", documents)):
+        if value is not None:
+            raise InvalidInputError(f"`{name}` cannot be shared between workers; omit `{name}` or `workers`")
+    for name, value in (("model", model), ("embedder", embedder)):
+        if value is not None and not isinstance(value, str):
+            raise InvalidInputError(
+                f"with `workers`, `{name}` must be a spec such as 'tiny' or 'minilm', which each worker loads; got "
+                f"{type(value).__name__}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A unit of work of `compare`: one strategy at one size and seed.
+class _Work:
+    """The work of a pool: an item consists of a strategy name, a size and a seed, and its result is a cell.
 
     Attributes:
-        strategy: The strategy.
-        size: Requested size of the pool; None for the whole pool.
-        setting: The setting of the strategy; results are stored in its folder.
-        key: Hash of the setting.
+        task: The task, without leaked test rows.
+        strategies: All strategies.
+        model: Spec of the language model, or None.
+        embedder: Spec of the embedder.
+        trials: Number of settings to try per strategy.
+        held: Seeds that are the same in all runs.
+        folder: Folder of cells and trained models, shared by all workers.
+        answers: File of the cached responses.
+        expected: Fingerprints of the model and of the embedder.
     """
 
-    strategy: Strategy
-    size: int | None
-    setting: Setting
-    key: str
+    task: Task
+    strategies: tuple[Strategy, ...]
+    model: str | None
+    embedder: str
+    trials: int
+    held: Mapping[Varied, int]
+    folder: Path
+    answers: Path
+    expected: tuple[str | None, str]
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job]) -> _Work:
+        """Make the work that contains some jobs; workers load the model and the embedder by name."""
+        setting, strategies = jobs[0].setting, {job.strategy.name: job.strategy for job in jobs}
+        model, embedder = setting.model, setting.embedder
+        return cls(
+            setting.task,
+            tuple(strategies.values()),
+            None if model is None else model.name,
+            embedder.name,
+            setting.trials,
+            setting.held,
+            setting.folder.resolve(),
+            setting.answers.resolve(),
+            (None if model is None else model.fingerprint, embedder.fingerprint),
+        )
 
     @property
-    def title(self) -> str:
-        """A readable name."""
-        return f"{self.strategy.name}, pool {len(self.setting.pool)}, seed {self.setting.seed}"
+    def fingerprint(self) -> str:
+        """A hash of everything that the results depend on."""
+        return run_hash(task=self.task.fingerprint, expected=self.expected, trials=self.trials, held=dict(self.held))
 
-    @property
-    def file(self) -> Path:
-        """The file of its cell."""
-        name = self.strategy.name.replace(":", "-").replace("/", "-")
-        return self.setting.folder / "kept" / self.key / f"{name}.json"
+    def start(self) -> Function:
+        """Load the models in a worker, and return a function from items to cells."""
+        model = None if self.model is None else load_model(self.model)
+        clock = Clock()
+        embedder = TimedEmbedder(load_embedder(self.embedder), clock)
+        found = (None if model is None else model.fingerprint, embedder.fingerprint)
+        if found != self.expected:
+            raise InvalidInputError(
+                f"expected the model and embedder {self.expected}, got {found} in this worker; install the same "
+                "versions on all machines"
+            )
+        by_name = {strategy.name: strategy for strategy in self.strategies}
 
-    @property
-    def identity(self) -> tuple[str, str]:
-        """Equal for equal jobs, such as those of two sizes that both use the whole pool."""
-        return self.key, self.strategy.name
+        def run(items: list[object]) -> list[object]:
+            cells: list[object] = []
+            for item in cast("list[Mapping[str, object]]", items):
+                size, seed = cast("int | None", item["size"]), cast("int", item["seed"])
+                pool = self.task.draw(size, self.held.get("data", seed))
+                setting = Setting(self.task, pool, seed, model, embedder, self.folder, self.answers, self.trials,
+                                  held=self.held, clock=clock)  # fmt: skip
+                (job,) = jobs_on(setting, size, [by_name[str(item["strategy"])]])
+                cells.append(run_job(job).model_dump())
+            return cells
 
-
-def jobs_on(setting: Setting, size: int | None, strategies: Sequence[Strategy]) -> list[Job]:
-    """Return the jobs of one setting.
-
-    Args:
-        setting: The setting of the strategies.
-        size: Requested size of its pool.
-        strategies: The strategies.
-
-    Returns:
-        One job per strategy.
-    """
-    key = setting_key(setting)
-    return [Job(strategy, size, setting, key) for strategy in strategies]
-
-
-def finished(job: Job) -> Cell | None:
-    """Load the stored cell of a job, or return None if there is none."""
-    return read_cell(job.file, _key_of(job))
+        return run
 
 
-def run_job(job: Job) -> Cell:
-    """Run one strategy, or load its stored result.
+@dataclass(frozen=True)
+class _Failed:
+    """Replaces a strategy that no worker finished."""
 
-    Args:
-        job: The job.
+    name: str
+    reason: str
 
-    Returns:
-        The cell; if the strategy fails, the cell contains the error and the other strategies still run.
-    """
-    stored = finished(job)
-    if stored is not None:
-        return stored
-    strategy, setting = job.strategy, replace(job.setting, folder=job.file.parent / "models")
-    job.file.parent.mkdir(parents=True, exist_ok=True)
-    seeds = {f"{what}_seed": setting.seed_of(what) for what in VARIED}
-    started = perf_counter()
-    error = calibration = None
-    scores: list[float] = []
-    try:
-        if setting.budget is not None:
-            setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the time limit, or raises if it has passed
-        outcome = strategy.run(setting)
-        scores = setting.task.score_all(outcome.answers)
-        calibration = calibrated(outcome.confidence, scores) if len(outcome.confidence) else None
-    except Exception as failure:  # noqa: BLE001 - the other strategies must still run
-        outcome, scores, error = Outcome([], seconds=perf_counter() - started), [], _described(failure)
-    cell = Cell(
-        key=_key_of(job),
-        row=make_row(
-            strategy=strategy.name,
-            model=setting.model.name if setting.model else setting.embedder.name,
-            size=len(setting.pool),
-            seed=setting.seed,
-            n=len(setting.task.test),
-            correct=sum(scores),
-            prompt_tokens=outcome.prompt_tokens,
-            completion_tokens=outcome.completion_tokens,
-            seconds=outcome.seconds,
-            fit_seconds=outcome.fit_seconds,
-            cost=outcome.cost,
-            cached_tokens=outcome.cached_tokens,
-            fit_tokens=outcome.fit_tokens,
-            fit_cost=outcome.fit_cost,
-            trials=outcome.trials,
-            note=outcome.note,
-            error=error,
-            labels=len(setting.pool) if outcome.labels is None else outcome.labels,
-            trained_tokens=outcome.trained_tokens,
-            calibration=calibration,
-            unreadable=outcome.unreadable,
-            **seeds,
-            **_flops(outcome, setting.model),
-        ),
-        answers=list(outcome.answers),
-        scores=scores,
-        prompts=list(outcome.prompts),
-        confidence=list(outcome.confidence),
-    )
-    if error is None:
-        write_cell(job.file, cell)
-    return cell
+    def run(self, setting: Setting) -> Outcome:  # noqa: ARG002
+        raise WorkerError(self.reason)
 
 
-def _key_of(job: Job) -> str:
-    return run_hash(setting=job.key, strategy=repr(job.strategy))
+def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[int], None]) -> list[Cell]:
+    """Run unfinished jobs on the workers of a pool; the cell of a job that no worker finished contains an error."""
+    cells = {job.identity: cell for job in jobs if (cell := job.finished()) is not None}
+    advance(len(cells))
+    rest = [job for job in jobs if job.identity not in cells]
+    first = jobs[0].setting
+    if rest and first.model is not None:
+        AnswerCache(first.answers).close()  # created once, to avoid a race between workers
+    batches = [
+        Batch([job.title], [{"strategy": job.strategy.name, "size": job.size, "seed": job.setting.seed}])
+        for job in rest
+    ]
+    missing = []
+    with closing(pool.stream(_Work.of(jobs), batches)) as ended:
+        for job, each in zip(rest, ended, strict=True):
+            if isinstance(each, Done):
+                cells[job.identity] = Cell.model_validate(each.results[0])
+            else:
+                missing.append(each)
+                stand_in = _Failed(job.strategy.name, f"{each.reason}, {each.attempts} times")
+                cells[job.identity] = run_job(replace(job, strategy=stand_in))
+            advance(1)
+    _report_missing(missing, len(jobs), first.folder)
+    return [cells[job.identity] for job in jobs]
 
 
-def _flops(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]:
-    """Compute the length of the common prefix of all prompts, and the FLOPs of prediction and fitting."""
-    if not outcome.prompts or model is None:
-        return {}
-    shared = model.count_tokens(_common_prefix(outcome.prompts))
-    size, rows = size_of(model), len(outcome.answers)
-    if size is None:
-        return {"shared_tokens": shared}
-    length = (outcome.prompt_tokens + outcome.completion_tokens) / rows
-    tried = size.forward(outcome.fit_tokens - outcome.trained_tokens, context=length)
-    again = size.forward(max(0.0, length - shared), context=length) * rows + size.forward(shared)
-    return {
-        "shared_tokens": shared,
-        "flops": size.forward(length) * rows,
-        "cached_flops": min(again, size.forward(length) * rows),
-        "fit_flops": sum_known([outcome.trained_flops, tried]),
-    }
-
-
-def _common_prefix(prompts: Sequence[str]) -> str:
-    """Return the common prefix of all prompts; empty if there is only one."""
-    first, last = min(prompts), max(prompts)  # the common prefix of the extremes is common to all
-    same = next((index for index, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-    return first[:same] if len(prompts) > 1 else ""
-
-
-def _described(failure: Exception) -> str:
-    """Describe an error in one line, with its location unless it is a ragkit error."""
-    said = f"{type(failure).__name__}: {failure}"
-    if isinstance(failure, RagkitError):
-        return said
-    last = extract_tb(failure.__traceback__)[-1]
-    return f"{said} ({Path(last.filename).name}, line {last.lineno})"
+def _report_missing(missing: Sequence[Missing], count: int, folder: Path) -> None:
+    """List the missing results in a file and in a warning."""
+    Shards(folder).write_quarantine(missing)
+    if missing:
+        names = [name for each in missing for name in each.ids]
+        shown = "; ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        said = (
+            f"{len(names)} of {count} results are missing: {shown}. The first reason: {missing[0].reason}, "
+            f"{missing[0].attempts} times. quarantine.jsonl lists all of them; rerun the comparison to retry"
+        )
+        warn(RagkitWarning(said), stacklevel=5)

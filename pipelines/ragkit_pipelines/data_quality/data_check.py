@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ragkit.errors import InvalidInputError
+from ragkit.records import Example
 from ragkit.tasks import Task
 from ragkit_pipelines.data_quality.label_noise import LabelNoise, label_noise
 from ragkit_selectors.pool_check import MOST_CANDIDATES, PoolCheck, check_pool
@@ -25,12 +27,15 @@ class DataCheck:
         noise: The estimate of label noise; None if it was not requested, or the task has no labels or too few rows per
             label.
         unseen: If outputs are labels, those that occur only in test rows.
+        spellings: Labels that differ only in case or spaces: each rare spelling with the most frequent one. They count
+            as the same label in all other checks.
         findings: The problems found, one text each; empty if there are none.
     """
 
     pool: PoolCheck
     noise: LabelNoise | None
     unseen: tuple[str, ...]
+    spellings: Mapping[str, str]
     findings: tuple[str, ...]
 
 
@@ -47,17 +52,20 @@ def check_data(task: Task, *, near: float = 0.9, seed: int = 0, quick: bool = Fa
     Returns:
         The findings.
     """
-    pool = check_pool(task.examples, task.test, near=near, most_candidates=_CANDIDATES if quick else MOST_CANDIDATES)
     outputs = {row.output for row in task.examples}
     labelled = task.labels is not None or 1 < len(outputs) <= len(task.examples) / 5
+    spellings = _spellings(task.examples) if labelled else {}
+    rows = [replace(row, output=spellings[row.output]) if row.output in spellings else row for row in task.examples]
+    pool = check_pool(rows, task.test, near=near, most_candidates=_CANDIDATES if quick else MOST_CANDIDATES)
     estimate = None
     if labelled and not quick:
         try:
-            estimate = label_noise(task.examples, seed=seed)
+            estimate = label_noise(rows, seed=seed)
         except InvalidInputError:  # too few rows per label for an estimate; the other findings are valid
             estimate = None
     unseen = tuple(sorted({row.output for row in task.test} - outputs)) if labelled else ()
-    return DataCheck(pool=pool, noise=estimate, unseen=unseen, findings=tuple(_findings(task, pool, estimate, unseen)))
+    findings = tuple(_findings(task, pool, estimate, unseen, spellings))
+    return DataCheck(pool=pool, noise=estimate, unseen=unseen, spellings=spellings, findings=findings)
 
 
 def clean_data(
@@ -78,8 +86,9 @@ def clean_data(
         conflicts: Whether duplicates and near-duplicates with different outputs are removed. All of them are removed,
             because it is unknown which output is correct.
         leaks: Whether test rows that also appear in the pool, exactly or nearly, are removed.
-        noise: Whether pool rows that are probably mislabelled are removed. Test rows are never removed because of their
-            label, since this would inflate the scores of all strategies.
+        noise: Whether pool rows that are probably mislabelled are removed: the `LabelNoise.removable` most suspicious
+            rows, of which `LabelNoise.precision` are expected to have a wrong label. Test rows are never removed
+            because of their label, since this would inflate the scores of all strategies.
 
     Returns:
         The task without these rows.
@@ -97,24 +106,17 @@ def clean_data(
 def rows_to_remove(
     found: DataCheck, *, duplicates: bool = True, conflicts: bool = True, leaks: bool = True, noise: bool = False
 ) -> dict[str, set[int]]:
-    """Return the rows that `clean_data` removes, by reason.
+    """Return the indices of the rows that `clean_data` removes, each row under one reason.
 
-    Args:
-        found: The findings of the check.
-        duplicates: See `clean_data`.
-        conflicts: See `clean_data`.
-        leaks: See `clean_data`.
-        noise: See `clean_data`.
-
-    Returns:
-        The indices of the rows by reason, each row under one reason: ``conflicting``, ``duplicate``,
-        ``near-duplicate`` and ``probably mislabelled`` for the pool, ``leaked`` and ``nearly leaked`` for test rows.
+    The reasons are ``conflicting``, ``duplicate``, ``near-duplicate`` and ``probably mislabelled`` for the pool, and
+    ``leaked`` and ``nearly leaked`` for test rows.
     """
     pool = found.pool
     contested = {row for pair in pool.conflicts for row in (pair.first, pair.second)}
     same = {pair.second for pair in pool.duplicates} - contested
     alike = {pair.second for pair in pool.near_duplicates} - contested - same
-    suspects = set() if found.noise is None else {suspect.index for suspect in found.noise.suspects}
+    removable = () if found.noise is None else found.noise.suspects[: found.noise.removable]
+    suspects = {suspect.index for suspect in removable}
     gone = {
         "conflicting": contested if conflicts else set(),
         "duplicate": same if duplicates else set(),
@@ -126,7 +128,17 @@ def rows_to_remove(
     return gone
 
 
-def _findings(task: Task, pool: PoolCheck, noise: LabelNoise | None, unseen: Sequence[str]) -> list[str]:
+def _spellings(examples: Sequence[Example]) -> dict[str, str]:
+    """Return labels that differ from a more frequent label only in case or spaces, with that label."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label, _ in Counter(row.output for row in examples).most_common():
+        groups[" ".join(label.split()).casefold()].append(label)
+    return {rare: usual for usual, *others in groups.values() for rare in others}
+
+
+def _findings(
+    task: Task, pool: PoolCheck, noise: LabelNoise | None, unseen: Sequence[str], spellings: Mapping[str, str]
+) -> list[str]:
     counted = [
         ("duplicate rows in the pool", len(pool.duplicates), ""),
         ("pairs of near-duplicate rows in the pool", len(pool.near_duplicates), ""),
@@ -137,8 +149,11 @@ def _findings(task: Task, pool: PoolCheck, noise: LabelNoise | None, unseen: Seq
     findings = [f"{problem}: {count}{total}" for problem, count, total in counted if count]
     if not pool.near_searched:
         findings.append("near-duplicates were not searched, because too many rows consist of the same words")
+    if spellings:
+        shown = ", ".join(f"{rare!r} for {usual!r}" for rare, usual in list(spellings.items())[:5])
+        findings.append(f"labels with inconsistent spellings: {shown}")
     if noise is not None and noise.suspects:
-        findings.append(f"labels that are probably wrong: {len(noise.suspects)} of {noise.rows} ({noise.share:.1%})")
+        findings.append(_noise_finding(noise))
     if unseen:
         findings.append(f"outputs that occur only in test rows: {', '.join(map(repr, unseen[:5]))}")
     if len(pool.labels) == 1:
@@ -146,3 +161,13 @@ def _findings(task: Task, pool: PoolCheck, noise: LabelNoise | None, unseen: Seq
     if len(task.test) < _FEW:
         findings.append(f"{len(task.test)} test rows are too few to distinguish strategies")
     return findings
+
+
+def _noise_finding(noise: LabelNoise) -> str:
+    found = f"labels worth a look: {len(noise.suspects)} of {noise.rows}"
+    if not noise.share:
+        return f"{found}; nothing shows that labels are wrong, so most of these rows are probably just difficult"
+    finding = f"{found}; an estimated {noise.share:.1%} of the labels or more are wrong"
+    if not noise.removable:
+        return f"{finding}, but the classifier (accuracy {noise.accuracy:.1%}) cannot tell which"
+    return f"{finding}, among them about {noise.precision:.0%} of the {noise.removable} most suspicious rows"

@@ -1,4 +1,11 @@
-"""Find labels that are probably wrong by confident learning (Northcutt, Jiang and Chuang, JAIR 2021)."""
+"""Rank rows whose labels are worth a look, and estimate how many of them are wrong.
+
+A classifier that was not trained on a row predicts its label. If it prefers another label, the row is difficult or its
+label is wrong. The rank of the given label among all labels distinguishes the two: the correct label of a difficult row
+is usually the second or third choice, whereas a label that was assigned by mistake is like a label drawn at random. The
+share of labels in the lowest ranks is therefore a measure of noise, and labels drawn at random show how well it can be
+found: what precision to expect if the most suspicious rows are removed.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +13,43 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
-from ragkit.extras import require
 from ragkit.finetuning.classifier import fit_logistic
 from ragkit.records import Example
 from ragkit.text import words
 
+MIN_PRECISION = 0.8  # rows are removed only if at least this share of them is expected to have a wrong label
+_HIGHEST_PRECISION = 0.95  # no more is promised, because mistakes are not entirely like labels drawn at random
+_SUSPICIOUS = 0.1  # a row is worth a look if its label is at most this times as probable as the best one
+_LOWEST_RANKS = 0.2  # share of the ranks in which correct labels are rare
+_ONE_SIDED = 1.645  # 95 % quantile of the normal distribution
+_DRAWS = 20  # random labels per row
 _ASCII_TOKEN = re.compile(r"\w+|\S")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """A row whose label is probably wrong.
+    """A row whose label is worth a look.
 
     Attributes:
         index: Index of the row.
         given: The label of the row.
         predicted: The most probable label according to a classifier that was not trained on the row.
         confidence: Probability of the given label according to this classifier.
+        predicted_confidence: Probability of the predicted label.
     """
 
     index: int
     given: str
     predicted: str
     confidence: float
+    predicted_confidence: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,37 +59,38 @@ class LabelNoise:
     Attributes:
         rows: Number of rows that were checked.
         left_out: Number of rows that were skipped because their label is too rare.
-        suspects: Rows whose label is probably wrong, the most certain first.
+        accuracy: Share of the rows whose label the classifier predicts.
+        suspects: Rows whose label is worth a look, the most suspicious first. Many of them are correct but difficult.
+        share: Lower bound of the share of wrong labels, with a confidence of 95 %.
+        removable: Number of suspects, from the first, of which at least `MIN_PRECISION` are expected to be wrong.
+        precision: The expected share of wrong labels among them; 0 if there are none.
     """
 
     rows: int
     left_out: int
+    accuracy: float
     suspects: tuple[Suspect, ...]
-
-    @property
-    def share(self) -> float:
-        """Share of the checked rows whose label is probably wrong."""
-        return len(self.suspects) / self.rows
+    share: float
+    removable: int
+    precision: float
 
 
 def label_noise(examples: Sequence[Example], *, folds: int = 5, seed: int = 0) -> LabelNoise:
-    """Estimate label noise.
+    """Rank suspicious labels, and estimate how many labels are wrong.
 
-    A classifier (TF-IDF of words and word pairs, logistic regression) that was trained on the other folds predicts the
-    class probabilities of each row; cleanlab then finds the labels that contradict them, with a threshold per class.
-    Correct labels of difficult rows may also be found: inspect the suspects before you remove them.
+    The classifier is a logistic regression on TF-IDF of words and word pairs, trained on the other folds. The estimate
+    assumes that wrong labels do not depend on the text. It underestimates noise between similar labels.
 
     Args:
         examples: Rows with labels.
         folds: Number of folds of the cross-validation; labels with fewer rows are skipped.
-        seed: Seed of the folds.
+        seed: Seed of the folds and of the random labels.
 
     Returns:
         The estimate.
 
     Raises:
         InvalidInputError: If fewer than two labels have enough rows, or ``folds`` is below 2.
-        MissingExtraError: If cleanlab is not installed.
     """
     if folds < 2:
         raise InvalidInputError(f"`folds` must be at least 2, got {folds}")
@@ -82,24 +98,50 @@ def label_noise(examples: Sequence[Example], *, folds: int = 5, seed: int = 0) -
     labels = sorted(label for label, count in counts.items() if count >= folds)
     if len(labels) < 2:
         raise InvalidInputError(f"label noise needs at least two labels with {folds} rows each, found {len(labels)}")
-    require("cleanlab")
-    from cleanlab.filter import find_label_issues
-
     kept = [index for index, row in enumerate(examples) if counts[row.output] >= folds]
     numbers = {label: number for number, label in enumerate(labels)}
     given = np.array([numbers[examples[index].output] for index in kept])
     probabilities = _out_of_fold([examples[index].text() for index in kept], given, folds, seed)
-    found = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    rows, best = np.arange(len(kept)), probabilities.argmax(axis=1)
+    ratios = probabilities[rows, given] / probabilities[rows, best]
+    share, removable, precision = _expected(probabilities, given, ratios, seed)
+    ranked = np.argsort(ratios, kind="stable")
     suspects = tuple(
         Suspect(
             index=kept[row],
             given=labels[given[row]],
-            predicted=labels[int(probabilities[row].argmax())],
+            predicted=labels[best[row]],
             confidence=float(probabilities[row, given[row]]),
+            predicted_confidence=float(probabilities[row, best[row]]),
         )
-        for row in found
+        for row in ranked[: max(removable, int((ratios <= _SUSPICIOUS).sum()))]
     )
-    return LabelNoise(rows=len(kept), left_out=len(examples) - len(kept), suspects=suspects)
+    return LabelNoise(
+        rows=len(kept), left_out=len(examples) - len(kept), accuracy=float((best == given).mean()), suspects=suspects,
+        share=share, removable=removable, precision=precision,
+    )  # fmt: skip
+
+
+def _expected(
+    probabilities: NDArray[np.float64], given: NDArray[Any], ratios: NDArray[np.float64], seed: int
+) -> tuple[float, int, float]:
+    """Estimate the share of wrong labels, how many rows to remove, and the share of wrong labels among these."""
+    count, classes = probabilities.shape
+    rows = np.arange(count)
+    lowest = max(1, round(_LOWEST_RANKS * (classes - 1)))
+    ranks = (probabilities > probabilities[rows, given][:, None]).sum(axis=1)
+    observed = float((ranks >= classes - lowest).mean())
+    bound = observed - _ONE_SIDED * sqrt(observed * (1 - observed) / count)
+    share = max(0.0, bound * (classes - 1) / lowest)  # a random other label is as often in each rank
+    rng = np.random.default_rng(seed)
+    others = (given + rng.integers(1, classes, (_DRAWS, count))) % classes
+    random = np.sort((probabilities[rows, others] / probabilities.max(axis=1)).ravel())
+    ranked = np.sort(ratios)
+    found = np.searchsorted(random, ranked, side="right") / random.size  # share of wrong labels up to each row
+    expected = share * count * found / np.arange(1, count + 1)
+    enough = np.flatnonzero(expected >= MIN_PRECISION)
+    removable = min(int(enough[-1]) + 1, round(share * count)) if len(enough) else 0
+    return share, removable, min(_HIGHEST_PRECISION, float(expected[removable - 1])) if removable else 0.0
 
 
 def _out_of_fold(texts: Sequence[str], given: NDArray[Any], folds: int, seed: int) -> NDArray[np.float64]:

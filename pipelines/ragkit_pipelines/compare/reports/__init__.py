@@ -8,11 +8,11 @@ from ragkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragkit_pipelines.compare.reports.html import html_report as html_report
-    from ragkit_pipelines.compare.reports.markdown import break_even_lines as break_even_lines
     from ragkit_pipelines.compare.reports.markdown import markdown_report as markdown_report
+    from ragkit_pipelines.compare.reports.tables import break_even_lines as break_even_lines
 
 _HOME_OF = {
-    "break_even_lines": "markdown",
+    "break_even_lines": "tables",
     "html_report": "html",
     "markdown_report": "markdown",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from io import StringIO
 from statistics import fmean
@@ -10,32 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from ragkit.extras import require
 from ragkit_pipelines.compare.predictions import Items
-from ragkit_pipelines.compare.reports.markdown import (
-    BREAK_EVEN_HEADINGS,
-    CALIBRATION_HEADINGS,
-    COST_HEADINGS,
-    DIFFERENCE_HEADINGS,
-    break_even_lines,
-    break_even_note,
-    calibration_lines,
-    cost_lines,
+from ragkit_pipelines.compare.reports.score_table import score_headings, score_lines, strategies_of
+from ragkit_pipelines.compare.reports.tables import (
+    CLASS_HEADINGS,
+    CONFUSION_HEADINGS,
+    class_lines,
+    confusion_lines,
     data_lines,
-    difference_lines,
     largest,
+    matrix_headings,
+    matrix_lines,
+    recall_table,
+    report_tables,
     verdict,
     warning_lines,
 )
-from ragkit_pipelines.compare.results import Results, Row, score_text
-from ragkit_pipelines.compare.statistics.confusion import (
-    CLASS_HEADINGS,
-    OTHER,
-    class_lines,
-    confusions,
-    matrix_lines,
-    recall_lines,
-)
+from ragkit_pipelines.compare.results import Results, Row
+from ragkit_pipelines.compare.statistics.confusion import Confusion, confusions
 from ragkit_pipelines.compare.statistics.costs import per_thousand
-from ragkit_pipelines.compare.statistics.learning_curves import GAP_HEADINGS, gap_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,9 +54,6 @@ def html_report(results: Results, items: Items | None = None) -> str:
 
     source = files("ragkit_pipelines.compare").joinpath("resources/report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    sizes = sorted({row.size for row in results.rows})
-    strategies = list(dict.fromkeys(row.strategy for row in results.rows))
-    plots = [(title, _svg(draw)) for title, draw in _plots(results)]
     chosen = _interesting(items) if items else []
     wrong = confusions(items) if items else []
     return environment.from_string(source).render(
@@ -72,27 +61,26 @@ def html_report(results: Results, items: Items | None = None) -> str:
         verdict=verdict(results),
         data=data_lines(results),
         warnings=warning_lines(results),
-        sizes=sizes,
-        scores=[
-            (name, [score_text([r for r in results.rows if (r.strategy, r.size) == (name, size)]) for size in sizes])
-            for name in strategies
-        ],
+        scores=(score_headings(results.rows), score_lines(results.rows)),
         # matplotlib escapes the names that it writes into its SVG
-        plots=[(title, Markup(svg)) for title, svg in plots],  # noqa: S704
-        costs=(COST_HEADINGS, cost_lines(results)),
-        even=(BREAK_EVEN_HEADINGS, break_even_lines(results)),
-        even_note=break_even_note(results),
-        calibration=(CALIBRATION_HEADINGS, calibration_lines(results)),
-        gaps=(GAP_HEADINGS, gap_lines(items) if items else []),
-        differences=(DIFFERENCE_HEADINGS, difference_lines(results)),
-        classes=(("class", "rows", *(each.strategy for each in wrong)), recall_lines(wrong)) if wrong else None,
-        confusions=[(each, class_lines(each), matrix_lines(each)) for each in wrong],
-        class_headings=CLASS_HEADINGS,
-        other=OTHER,
+        plots=[(title, Markup(_svg(draw))) for title, draw in _plots(results)],  # noqa: S704
+        tables=report_tables(results, items),
+        recall=recall_table(wrong) if wrong else None,
+        confusions=[(each.strategy, _class_tables(each)) for each in wrong],
         failed=[row for row in results.rows if row.error],
         items=chosen,
         left_out=len(items.inputs) - len(chosen) if items else 0,
     )
+
+
+def _class_tables(found: Confusion) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+    """Return the tables on the classes of one strategy that have a line, each with a sentence and headings."""
+    tables = [
+        ("", CLASS_HEADINGS, class_lines(found)),
+        ("Confusion matrix (rows: expected class, columns: answer):", matrix_headings(found), matrix_lines(found)),
+        ("Most frequent confusions:", CONFUSION_HEADINGS, confusion_lines(found)),
+    ]
+    return [table for table in tables if table[2]]
 
 
 def _interesting(items: Items) -> list[dict[str, Any]]:
@@ -135,18 +123,14 @@ def _plots(results: Results) -> list[tuple[str, Callable[[Axes], None]]]:
 
 
 def _curves(axes: Axes, rows: list[Row]) -> None:
-    for strategy in dict.fromkeys(row.strategy for row in rows):
+    for strategy in strategies_of(rows):
         own = [row for row in rows if row.strategy == strategy]
         sizes = sorted({row.size for row in own})
-        means = [fmean([row.score for row in own if row.size == size]) for size in sizes]
+        means, low, high = zip(*(_score([row for row in own if row.size == size]) for size in sizes), strict=True)
         axes.plot(sizes, means, marker="o", label=_plain(strategy))
-        low = [min(row.low for row in own if row.size == size) for size in sizes]
-        high = [max(row.high for row in own if row.size == size) for size in sizes]
         axes.fill_between(sizes, low, high, alpha=0.12)
     axes.set_xscale("log")
     axes.set_xlabel("examples in the pool")
-    axes.set_ylabel("score, 95 % interval")
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _quality(axes: Axes, results: Results) -> None:
@@ -157,16 +141,18 @@ def _quality(axes: Axes, results: Results) -> None:
     costs = []
     for index, (strategy, rows) in enumerate(found):
         each = [price or 0.0 for price in prices[index]] if known else [1000 * row.seconds / row.n for row in rows]
-        score = fmean([row.score for row in rows])
-        low, high = min(row.low for row in rows), max(row.high for row in rows)
+        score, low, high = _score(rows)
         costs.append(fmean(each))
         below, above = max(0.0, score - low), max(0.0, high - score)  # a bound may pass the score by rounding
         axes.errorbar(costs[-1], score, yerr=[[below], [above]], marker="o", label=_plain(strategy))
     if min(costs) > 0:
         axes.set_xscale("log")
     axes.set_xlabel("US dollars per 1,000 predictions" if known else "seconds per 1,000 predictions")
-    axes.set_ylabel("score, 95 % interval")
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _score(rows: Sequence[Row]) -> tuple[float, float, float]:
+    """Return the mean score of the seeds, and the bounds of the widest interval."""
+    return fmean(row.score for row in rows), min(row.low for row in rows), max(row.high for row in rows)
 
 
 def _svg(draw: Callable[[Axes], None]) -> str:
@@ -176,12 +162,15 @@ def _svg(draw: Callable[[Axes], None]) -> str:
     # A fixed salt and no date, because the same results must give the same page.
     with rc_context({"svg.hashsalt": "ragkit", "svg.fonttype": "path", "axes.grid": True, "grid.alpha": 0.3}):
         figure = Figure(figsize=(8, 4), layout="constrained")
-        draw(figure.subplots())
+        axes = figure.subplots()
+        draw(axes)
+        axes.set_ylabel("score, 95 % interval")
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+    return "".join(text.getvalue().partition("<svg")[1:])
 
 
 def _plain(name: str) -> str:
     """Escape a legend entry: matplotlib reads `$` as mathematics, and hides entries with a leading underscore."""
-    return name.replace("$", r"\$") if not name.startswith("_") else " " + name.replace("$", r"\$")
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")

@@ -118,16 +118,7 @@ class PairedBootstrap:
 
 
 def item_weights(rng: np.random.Generator, draws: int, items: int) -> Iterator[NDArray[np.float64]]:
-    """Draw bootstrap weights: the share of each item in each resample.
-
-    Args:
-        rng: Random number generator.
-        draws: Number of resamples.
-        items: Number of items in each resample, drawn with replacement.
-
-    Yields:
-        f64[rows, items]; ``draws`` rows in total.
-    """
+    """Draw bootstrap weights in chunks, f64[rows, items], ``draws`` rows in total: item shares in each resample."""
     step = max(1, _CHUNK // items)
     for start in range(0, draws, step):
         rows = min(step, draws - start)
@@ -137,15 +128,7 @@ def item_weights(rng: np.random.Generator, draws: int, items: int) -> Iterator[N
 
 
 def student(draws: int, freedom: int) -> NDArray[np.float64]:
-    """Return evenly spaced quantiles of Student's t, which have heavy tails without sampling noise.
-
-    Args:
-        draws: Number of quantiles.
-        freedom: Degrees of freedom.
-
-    Returns:
-        f64[draws], ascending.
-    """
+    """Return evenly spaced quantiles of Student's t, f64[draws]; they have heavy tails without sampling noise."""
     from scipy.stats import t
 
     return np.asarray(t.ppf((np.arange(draws) + 0.5) / draws, freedom), dtype=np.float64)

@@ -42,24 +42,23 @@ class BreakEven:
 
 
 def break_even_of(tuned: Sequence[Row], prompted: Sequence[Row], prices: PriceRange | None) -> BreakEven:
-    """Compute break-even volumes from the usage of two strategies at one pool size.
+    """Compute break-even volumes from the usage of two strategies at one pool size, from their rows of all seeds.
 
     The upfront cost of a strategy consists of labels, training, and the calls that tried settings, which are priced
     like predictions.
 
-    Args:
-        tuned: Rows of the trained strategy, one per seed.
-        prompted: Rows of the prompted strategy.
-        prices: Possible prices.
-
     Returns:
-        The volumes, from the means over the seeds.
+        The volumes.
     """
+    money, cached = (
+        None if prices is None else _money(tuned, prompted, prices, prompt_cache=prompt_cache)
+        for prompt_cache in (False, True)
+    )
     return BreakEven(
         tuned=tuned[0].strategy,
         prompted=prompted[0].strategy,
-        money=None if prices is None else _money(tuned, prompted, prices, prompt_cache=False),
-        money_cached=None if prices is None else _money(tuned, prompted, prices, prompt_cache=True),
+        money=money,
+        money_cached=cached,
         operations=_operations(tuned, prompted, "flops"),
         operations_cached=_operations(tuned, prompted, "cached_flops"),
     )
@@ -96,14 +95,12 @@ def _upfront(row: Row, price: Price) -> float:
 
 
 def _operations(tuned: Sequence[Row], prompted: Sequence[Row], field: str) -> VolumeRange | None:
-    each_before, each_after = ([_share(getattr(row, field), row.n) for row in rows] for rows in (prompted, tuned))
-    before, after = ([_share(row.fit_flops, 1) for row in rows] for rows in (prompted, tuned))
-    means = [mean_known(values) for values in (after, before, each_before, each_after)]
-    if any(mean is None for mean in means):
-        return None
-    spent_after, spent_before, costs_before, costs_after = (mean or 0.0 for mean in means)
-    return range_of([break_even(spent_after - spent_before, costs_before, costs_after)])
-
-
-def _share(value: float | None, n: int) -> float | None:
-    return None if value is None else value / n
+    fits, each = [], []
+    for rows in (prompted, tuned):
+        fit = mean_known([row.fit_flops for row in rows])
+        one = mean_known([None if getattr(row, field) is None else getattr(row, field) / row.n for row in rows])
+        if fit is None or one is None:
+            return None
+        fits.append(fit)
+        each.append(one)
+    return range_of([break_even(fits[1] - fits[0], *each)])

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ragkit.text import folded
 from ragkit_pipelines.compare.predictions import Items
 
-MOST_CLASSES = 20  # larger matrices are unreadable; the reports list the most frequent confusions instead
 MOST_CONFUSIONS = 15
 OTHER = "other"
 
@@ -56,14 +55,7 @@ class Confusion:
         return self.counts.diagonal()
 
     def worst(self, most: int = MOST_CONFUSIONS) -> list[tuple[str, str, int]]:
-        """Return the most frequent confusions.
-
-        Args:
-            most: Maximum number of confusions.
-
-        Returns:
-            Class, answer and number of rows, the most frequent first; ties are in the order of the classes.
-        """
+        """Return class, answer and number of rows of the most frequent confusions; ties are in the order of classes."""
         names = [*self.classes, OTHER]
         found = [
             (self.classes[row], names[column], int(count))
@@ -77,9 +69,6 @@ def confusions(items: Items) -> list[Confusion]:
     """Compute the confusion matrix of each strategy, for the first seed at the largest pool.
 
     Case and punctuation of answers are ignored unless classes differ only in them.
-
-    Args:
-        items: The items of a comparison.
 
     Returns:
         One entry per strategy; empty if the expected outputs are not classes, that is, few and repeated.
@@ -97,51 +86,6 @@ def confusions(items: Items) -> list[Confusion]:
         np.add.at(counts, (expected, [indices.get(read(answer), len(classes)) for answer in each.answers]), 1)
         found.append(Confusion(each.strategy, classes, counts))
     return found
-
-
-def class_lines(found: Confusion) -> list[list[str]]:
-    """Return the per-class results of one strategy as cells of a table.
-
-    Args:
-        found: Its confusion matrix.
-
-    Returns:
-        The cells of a table with the columns `CLASS_HEADINGS`.
-    """
-    columns = zip(found.classes, found.rows, found.precision, found.recall, found.f1, strict=True)
-    return [[name, str(rows), *(f"{share:.3f}" for share in shares)] for name, rows, *shares in columns]
-
-
-CLASS_HEADINGS = ("class", "rows", "precision", "recall", "F1")
-
-
-def recall_lines(found: Sequence[Confusion]) -> list[list[str]]:
-    """Return the recall of each class for each strategy as cells of a table.
-
-    Args:
-        found: The confusion matrices of the strategies.
-
-    Returns:
-        Class, number of rows, and the recall of each strategy.
-    """
-    return [
-        [name, str(found[0].rows[index]), *(f"{each.recall[index]:.3f}" for each in found)]
-        for index, name in enumerate(found[0].classes)
-    ]
-
-
-def matrix_lines(found: Confusion) -> list[list[str]]:
-    """Return the confusion matrix of one strategy as cells of a table.
-
-    Args:
-        found: Its confusion matrix.
-
-    Returns:
-        Class, then the number of rows per answer; empty if there are more than 20 classes.
-    """
-    if len(found.classes) > MOST_CLASSES:
-        return []
-    return [[name, *map(str, counts)] for name, counts in zip(found.classes, found.counts.tolist(), strict=True)]
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -136,14 +136,7 @@ class ModelSize:
 
 
 def size_of(model: LanguageModel | None) -> ModelSize | None:
-    """Return the size of a local model.
-
-    Args:
-        model: A language model.
-
-    Returns:
-        Its size, or None if the weights are not available.
-    """
+    """Return the size of a local model, or None if the weights are not available."""
     while isinstance(model, LayeredModel):
         model = model.model
     module = getattr(model, "module", None)
@@ -185,16 +178,7 @@ class Upfront:
 
 
 def break_even(upfront: float, each_before: float, each_after: float) -> float | None:
-    """Compute the number of predictions from which an upfront cost pays off.
-
-    Args:
-        upfront: The upfront cost, in any unit; negative if it is a saving.
-        each_before: Cost per prediction without it, in the same unit.
-        each_after: Cost per prediction with it.
-
-    Returns:
-        The number of predictions, not rounded; 0 if it pays off immediately, None if it never does.
-    """
+    """Return the number of predictions from which an upfront cost pays off: 0 if immediately, None if it never does."""
     if each_before == each_after and upfront < 0:
         return 0.0
     return max(0.0, upfront / (each_before - each_after)) if each_before > each_after else None
@@ -263,28 +247,13 @@ def break_even_range(
 
 
 def range_of(volumes: Sequence[float | None]) -> VolumeRange:
-    """Return the range of some break-even volumes.
-
-    Args:
-        volumes: The results of `break_even`, one per combination of prices.
-
-    Returns:
-        The range.
-    """
+    """Return the range of some results of `break_even`, one per combination of prices."""
     known = [volume for volume in volumes if volume is not None]
     return VolumeRange(min(known, default=None), max(known) if len(known) == len(volumes) else None)
 
 
 def per_thousand(row: Row, price: Price | None = None) -> float | None:
-    """Return the money for 1,000 predictions like those of a row.
-
-    Args:
-        row: A row of a comparison.
-        price: Price of its model; the cost in the row is used if None.
-
-    Returns:
-        US dollars, or None if the price is unknown or the strategy failed.
-    """
+    """Return the US dollars for 1,000 predictions like those of a row; None if unknown, or if the strategy failed."""
     if row.error is not None or not row.n:
         return None
     if price is None:

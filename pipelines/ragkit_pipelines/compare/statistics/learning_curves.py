@@ -84,12 +84,12 @@ def extrapolate(
         raise InvalidInputError("all sizes and seeds must have scores of the same items") from error
     logs = np.log(np.array(sizes, dtype=np.float64))
     means = _log_errors(given.mean(axis=(1, 2))[None, :], given.shape[2])
-    slope, start = _fit(logs, means)
-    drawn_slope, drawn_start = _fit(logs, _log_errors(_drawn_means(given, draws, seed), given.shape[2]))
+    slope, start = np.polyfit(logs, means.T, 1)
+    drawn_slope, drawn_start = np.polyfit(logs, _log_errors(_drawn_means(given, draws, seed), given.shape[2]).T, 1)
     low, high = np.quantile(_reach(drawn_slope, drawn_start, target), [0.025, 0.975], method="nearest")
     missed = None
     if len(sizes) > 3:
-        short_slope, short_start = _fit(logs[:-1], means[:, :-1])
+        short_slope, short_start = np.polyfit(logs[:-1], means[:, :-1].T, 1)
         predicted = 1 - float(np.exp(short_start + short_slope * logs[-1])[0])
         missed = predicted - float(given[-1].mean())
     return Extrapolation(
@@ -103,47 +103,9 @@ def extrapolate(
     )
 
 
-def gap_lines(items: Items) -> list[list[str]]:
-    """Return how many labelled examples each strategy needs to match the best score at the largest pool.
-
-    Args:
-        items: The items of a comparison.
-
-    Returns:
-        The cells of a table with the columns `GAP_HEADINGS`; empty if no strategy has a learning curve.
-    """
-    by_size = items.scores()
-    largest = max((size for _, size in by_size), default=0)
-    means = {name: _mean_of(seeds) for (name, size), seeds in by_size.items() if size == largest}
-    if len(means) < 2:
-        return []
-    best = max(means, key=means.__getitem__)
-    target = highest_target(means[best], items)
-    lines = []
-    for name, score in means.items():
-        try:
-            if name != best and score < target:
-                needed = extrapolate(items.curve(name), target, draws=500)
-                lines.append([name, f"{score:.3f}", f"{target:.3f} ({best})", str(needed).partition(" for a score")[0]])
-        except InvalidInputError:  # too few sizes, or not the same seeds at all of them
-            continue
-    return lines
-
-
 def highest_target(score: float, items: Items) -> float:
-    """Limit a target score to an error of half an item, the smallest error that the items can show.
-
-    Returns:
-        The score, below 1.
-    """
+    """Limit a target score to an error of half an item, the smallest error that the items can show."""
     return min(score, 1 - 0.5 / len(items.expected))
-
-
-GAP_HEADINGS = ("strategy", "score", "target", "labelled examples needed, 95 % interval")
-
-
-def _mean_of(scores: Mapping[int, Sequence[float]]) -> float:
-    return sum(sum(each) / len(each) for each in scores.values()) / len(scores)
 
 
 def _drawn_means(given: NDArray[np.float64], draws: int, seed: int) -> NDArray[np.float64]:
@@ -161,13 +123,6 @@ def _drawn_means(given: NDArray[np.float64], draws: int, seed: int) -> NDArray[n
 def _log_errors(means: NDArray[np.float64], items: int) -> NDArray[np.float64]:
     # An error of half an item is the smallest that n items can show.
     return np.asarray(np.log(np.clip(1 - means, 0.5 / items, 1.0)), dtype=np.float64)
-
-
-def _fit(logs: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit one least-squares line per row of errors."""
-    centred = logs - logs.mean()
-    slope = errors @ centred / (centred @ centred)
-    return slope, errors.mean(axis=1) - slope * logs.mean()
 
 
 def _reach(slope: NDArray[np.float64], start: NDArray[np.float64], target: float) -> NDArray[np.float64]:

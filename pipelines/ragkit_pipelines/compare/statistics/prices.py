@@ -36,9 +36,6 @@ class PriceRange(BaseModel):
     def load(cls, path: str | Path) -> PriceRange:
         """Read prices from a JSON file, such as ``{"base": [{"input": 0.15, "output": 0.6, "cached": 0.075}]}``.
 
-        Args:
-            path: The file.
-
         Returns:
             The prices.
 

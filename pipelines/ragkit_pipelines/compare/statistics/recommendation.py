@@ -6,14 +6,16 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
+from math import ceil
+from typing import Literal
 
 import numpy as np
 
 from ragkit_pipelines.compare.data_checks import DataReport
+from ragkit_pipelines.compare.options import CompareOptions
 from ragkit_pipelines.compare.results import Cell, Difference, Pair, Recommendation, Results, Row
-from ragkit_pipelines.compare.statistics.bootstrap import Interval, PairedBootstrap
-from ragkit_pipelines.compare.statistics.prices import PriceRange
-from ragkit_pipelines.compare.statistics.tests import holm, mcnemar
+from ragkit_pipelines.compare.statistics.bootstrap import PairedBootstrap
+from ragkit_pipelines.compare.statistics.tests import holm, mcnemar, minimum_detectable
 
 _BySeed = Mapping[int, Sequence[float]]
 
@@ -25,8 +27,7 @@ def summarise(
     *,
     floor: float = 0.0,
     data: DataReport | None = None,
-    label_price: float | None = None,
-    prices: PriceRange | None = None,
+    options: CompareOptions | None = None,
     held: Sequence[str] = (),
     provenance: Mapping[str, str] | None = None,
     draws: int = 10_000,
@@ -39,8 +40,7 @@ def summarise(
         cells: The results of the strategies, all on the same test rows.
         floor: Score of the majority baseline.
         data: Problems found in the data.
-        label_price: US dollars for one labelled example.
-        prices: Token prices for break-even volumes.
+        options: The price of a label, the prices of tokens and the margin; the defaults if None.
         held: Which of data, model and order had the same seed in all runs.
         provenance: Versions, hashes and settings of the run.
         draws: Number of bootstrap samples.
@@ -48,6 +48,8 @@ def summarise(
     Returns:
         The results.
     """
+    options = options or CompareOptions()
+    price = options.label_price
     by_size: dict[int, dict[str, dict[int, Sequence[float]]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
         if cell.row.error is None and cell.scores:
@@ -57,36 +59,28 @@ def summarise(
     rows = [
         cell.row.model_copy(
             update={
-                "at_floor": _at_floor(cell.row, floor),
-                "label_cost": None if label_price is None else cell.row.labels * label_price,
+                "at_floor": cell.row.error is None and cell.row.low <= floor,
+                "label_cost": None if price is None else cell.row.labels * price,
             }
         )
         for cell in cells
     ]
+    recommendation = recommend(rows, pairs, differences, margin=options.margin)
+    if held:  # the evidence does not cover the variation of these seeds
+        said = f"only one seed of {' and '.join(held)} was used, other seeds may give a different result"
+        recommendation = recommendation.model_copy(update={"evidence": f"{recommendation.evidence}; {said}"})
     return Results(
         task=task,
         leaked_test_rows=leaked,
         floor=floor,
         data=data,
-        prices=prices,
+        prices=options.prices,
         rows=rows,
         pairs=pairs,
         differences=differences,
-        recommendation=_limited(recommend(rows, pairs, differences), held),
+        recommendation=recommendation,
         provenance=dict(provenance or {}),
     )
-
-
-def _limited(chosen: Recommendation, held: Sequence[str]) -> Recommendation:
-    """Add the seeds that were fixed to the evidence, which does not cover their variation."""
-    if not held:
-        return chosen
-    said = f"{chosen.evidence}; only one seed of {' and '.join(held)} was used, other seeds may give a different result"
-    return chosen.model_copy(update={"evidence": said})
-
-
-def _at_floor(row: Row, floor: float) -> bool:
-    return row.error is None and row.low <= floor
 
 
 def _pairs(size: int, found: Mapping[str, _BySeed]) -> list[Pair]:
@@ -117,7 +111,7 @@ def _differences(size: int, found: Mapping[str, _BySeed], draws: int) -> list[Di
             interval = whole[common].difference(names.index(a), names.index(b))
         else:
             interval = _bootstrap(found, [a, b], common, draws).difference(0, 1)
-        differences.append(_difference(a, b, size, interval))
+        differences.append(Difference(a=a, b=b, size=size, **asdict(interval)))
     return differences
 
 
@@ -127,131 +121,146 @@ def _bootstrap(
     return PairedBootstrap(np.array([[found[name][seed] for seed in sorted(seeds)] for name in names]), draws=draws)
 
 
-def _difference(a: str, b: str, size: int, interval: Interval) -> Difference:
-    return Difference(a=a, b=b, size=size, **asdict(interval))
-
-
 def recommend(
-    rows: Sequence[Row], pairs: Sequence[Pair], differences: Sequence[Difference] = (), *, level: float = 0.05
+    rows: Sequence[Row],
+    pairs: Sequence[Pair],
+    differences: Sequence[Difference] = (),
+    *,
+    level: float = 0.05,
+    margin: float = 0.01,
 ) -> Recommendation:
-    """Recommend the best strategy at the largest pool, if it is significantly better than every other strategy.
+    """Recommend the cheapest strategy at the largest pool that is not shown to be worse than the best one.
 
     With one seed and answers that are right or wrong, the exact McNemar test decides, otherwise the paired bootstrap
     over seeds and items. Tests of several seeds are never pooled, because items that were answered by the same trained
-    model are not independent evidence about training. Holm's correction is applied over the competitors.
+    model are not independent evidence about training. Holm's correction is applied over the competitors. A strategy is
+    shown to be worse if its corrected test is significant and its interval excludes differences within the margin.
 
     Args:
         rows: All rows.
         pairs: Tests within a seed.
         differences: Differences over the seeds.
         level: Significance level of the corrected p-values.
+        margin: The difference of mean scores that does not matter, such as 0.01 for one point of accuracy.
 
     Returns:
         The recommendation with its evidence.
     """
     sound = [row for row in rows if row.error is None]
     if not sound:
-        return Recommendation(strategy=None, evidence="no strategy finished")
+        return Recommendation(strategy=None, evidence="no strategy finished", margin=margin)
     size = max(row.size for row in sound)
     by_strategy: dict[str, list[Row]] = defaultdict(list)
     for row in sound:
         if row.size == size:
             by_strategy[row.strategy].append(row)
-    chosen = _best(by_strategy, size, pairs, differences, level)
-    failed = _failures([row for row in rows if row.size >= size])
-    return chosen.model_copy(update={"evidence": "; ".join([chosen.evidence, *failed])})
+    means = {name: sum(row.score for row in own) / len(own) for name, own in by_strategy.items()}
+    best = max(means, key=means.__getitem__)
+    said = [_described(best, means[best], by_strategy)]
+    if all(row.at_floor for row in by_strategy[best]):
+        said[0] += ", which is not significantly better than the majority baseline"
+        evidence = "; ".join([*said, *_failures(rows, size)])
+        return Recommendation(strategy=None, evidence=evidence, best=best, margin=margin)
+    against = {
+        next(name for name in (each.a, each.b) if name != best): each
+        for each in differences
+        if each.size == size and best in {each.a, each.b}
+    }
+    worse, significant, tested = _tested(best, by_strategy, pairs, against, level, margin)
+    usable = [name for name, own in by_strategy.items() if name not in worse and not all(row.at_floor for row in own)]
+    prices, saved = _prices(by_strategy)
+    chosen = min(usable, key=lambda name: (prices[name], -means[name]))
+    saving = 1 - prices[chosen] / prices[best] if prices[best] else 0.0
+    needed = None if chosen == best else _rows_needed(against.get(chosen), by_strategy[best][0].n)
+    if chosen != best:
+        less = "money" if saved == "cost" else "time"
+        said.append(
+            f"{chosen} ({means[chosen]:.1%}) is the cheapest that is not shown to be worse by more than "
+            f"{100 * margin:g} points, and takes {saving:.0%} less {less} per prediction"
+        )
+        if needed is not None:
+            said.append(f"about {needed:,} test rows would tell {chosen} and {best} apart")
+    evidence = "; ".join([*said, *tested, *_failures(rows, size)])
+    return Recommendation(
+        strategy=chosen, evidence=evidence, best=best, margin=margin, saving=saving, saved=saved, rows_needed=needed,
+        significant=significant,
+    )  # fmt: skip
 
 
-def _failures(rows: Sequence[Row]) -> list[str]:
+def _prices(by_strategy: Mapping[str, Sequence[Row]]) -> tuple[dict[str, float], Literal["cost", "seconds"]]:
+    """Return what predictions take: money if all costs are known and some are not 0, else seconds."""
+    costs = {name: [row.cost for row in own] for name, own in by_strategy.items()}
+    known = {name: [cost for cost in own if cost is not None] for name, own in costs.items()}
+    if known == costs and any(map(any, known.values())):
+        return {name: sum(own) / len(own) for name, own in known.items()}, "cost"
+    return {name: sum(row.seconds for row in own) / len(own) for name, own in by_strategy.items()}, "seconds"
+
+
+def _rows_needed(difference: Difference | None, rows: int, *, most: int = 10**6) -> int | None:
+    """Return the test rows with which the observed difference would be significant with a probability of 80 %."""
+    if difference is None or not difference.estimate:
+        return None
+    ratio = minimum_detectable(difference.standard_error) / abs(difference.estimate)
+    needed = ceil(rows * ratio**2)
+    return needed if rows < needed <= most else None
+
+
+def _failures(rows: Sequence[Row], size: int) -> list[str]:
     """List the strategies that failed, at least in some seeds, because the evidence does not cover them."""
-    runs = Counter(row.strategy for row in rows)
-    failed = Counter(row.strategy for row in rows if row.error is not None)
+    runs = Counter(row.strategy for row in rows if row.size >= size)
+    failed = Counter(row.strategy for row in rows if row.size >= size and row.error is not None)
     return [
         f"{name} failed" + (f" in {count} of {runs[name]} seeds" if runs[name] > 1 else "")
         for name, count in failed.items()
     ]
 
 
-def _best(
-    by_strategy: Mapping[str, Sequence[Row]],
-    size: int,
-    pairs: Sequence[Pair],
-    differences: Sequence[Difference],
-    level: float,
-) -> Recommendation:
-    """Find the best of the finished strategies, and compare it with the majority baseline and the others."""
-    means = {name: sum(row.score for row in own) / len(own) for name, own in by_strategy.items()}
-    best = max(means, key=means.__getitem__)
-    competitors = [name for name in by_strategy if name != best]
+def _described(best: str, mean: float, by_strategy: Mapping[str, Sequence[Row]]) -> str:
+    """Describe the score of the best strategy."""
     own = by_strategy[best]
+    scored = f"answered {mean:.1%} of {own[0].n} test rows correctly"
+    if any(row.correct != int(row.correct) for rows in by_strategy.values() for row in rows):  # partial scores
+        scored = f"had a mean score of {mean:.3f} on {own[0].n} test rows"
     worst = min(row.score for row in own)
     over = "" if len(own) == 1 else f" (mean of {len(own)} seeds; worst seed {worst:.1%})"
-    all_or_nothing = all(row.correct == int(row.correct) for rows in by_strategy.values() for row in rows)
-    scored = f"answered {means[best]:.1%} of {own[0].n} test rows correctly"
-    if not all_or_nothing:
-        scored = f"had a mean score of {means[best]:.3f} on {own[0].n} test rows"
-    said = f"{best} {scored}{over} with a pool of {size} examples"
-    if not competitors:
-        return Recommendation(strategy=None, evidence=f"{said}; no other strategy was compared")
-    if all(row.at_floor for row in own):
-        return Recommendation(
-            strategy=None, evidence=f"{said}, which is not significantly better than the majority baseline"
-        )
-    return _judged(
-        best,
-        competitors,
-        size,
-        said,
-        pairs,
-        differences,
-        level,
-        exact=len({row.seed for row in own}) == 1,
-        rows=own[0].n,
-    )
+    return f"{best} {scored}{over} with a pool of {own[0].size} examples"
 
 
-def _judged(
+def _tested(
     best: str,
-    competitors: Sequence[str],
-    size: int,
-    said: str,
+    by_strategy: Mapping[str, Sequence[Row]],
     pairs: Sequence[Pair],
-    differences: Sequence[Difference],
+    against: Mapping[str, Difference],
     level: float,
-    *,
-    exact: bool,
-    rows: int,
-) -> Recommendation:
-    """Compare the best strategy with each of the others."""
-    tests = {frozenset((p.a, p.b)): p.p for p in pairs if p.size == size} if exact else {}
-    measured = {frozenset((d.a, d.b)): d for d in differences if d.size == size}
-    exact = all(frozenset((best, competitor)) in tests for competitor in competitors)
+    margin: float,
+) -> tuple[list[str], bool, list[str]]:
+    """Test the best strategy against the others: those shown to be worse, whether all are, and the evidence."""
+    own, others = by_strategy[best], [name for name in by_strategy if name != best]
+    if not others:
+        return [], False, ["no other strategy was compared"]
+    within = {frozenset((each.a, each.b)): each.p for each in pairs if each.size == own[0].size}
+    exact = len({row.seed for row in own}) == 1 and all(frozenset((best, name)) in within for name in others)
+    p_values = [
+        within[frozenset((best, name))] if exact else against[name].p if name in against else 1.0 for name in others
+    ]
     test = "exact McNemar test" if exact else "paired bootstrap over seeds and items"
-    p_values = []
-    for competitor in competitors:
-        both = frozenset((best, competitor))
-        p_values.append(tests[both] if exact else measured[both].p if both in measured else 1.0)
-    adjusted = dict(zip(competitors, holm(p_values), strict=True))
-    equal = [name for name in competitors if adjusted[name] >= level]
-    if equal:
-        names = ", ".join(equal)
-        weakest = max((measured[pair].detectable for name in equal if (pair := frozenset((best, name))) in measured),
-                      default=None)  # fmt: skip
-        power = "" if weakest is None else f"; minimum detectable difference: {100 * weakest:.1f} points"
-        if power and len(competitors) > 1:
-            power += " in a single test"  # the effect of Holm's correction depends on the other p-values
-        if (exact and 2 * 0.5**rows >= level) or (weakest or 0) >= 1:
-            power = f"; {rows} test rows are too few to detect a difference"
-        return Recommendation(
-            strategy=None,
-            evidence=f"{said}; not significantly better than {names} ({test}, Holm-corrected p >= {level}){power}",
-        )
-    only = "; one seed: retraining or resampling may give a different result" if exact else ""
-    others = "the other strategy" if len(competitors) == 1 else f"each of the {len(competitors)} other strategies"
-    return Recommendation(
-        strategy=best,
-        evidence=(
-            f"{said}, significantly better than {others} "
-            f"({test}, Holm-corrected p <= {max(adjusted.values()):.2g}){only}"
-        ),
-    )
+    adjusted = dict(zip(others, holm(p_values), strict=True))
+    equal = [name for name, p in adjusted.items() if p >= level]
+    lost = [name for name in others if name not in equal]
+    worse = [name for name in lost if name not in against or _exceeds(against[name], best, margin)]
+    if not equal:
+        only = "; one seed: retraining or resampling may give a different result" if exact else ""
+        who = "the other strategy" if len(others) == 1 else f"each of the {len(others)} other strategies"
+        p = f"Holm-corrected p <= {max(adjusted.values()):.2g}"
+        return worse, True, [f"{best} is significantly better than {who} ({test}, {p}){only}"]
+    said = f"{best} is not significantly better than {', '.join(equal)} ({test}, Holm-corrected p >= {level})"
+    detectable = [against[name].detectable for name in equal if name in against]
+    if detectable and max(detectable) < 1:
+        single = " in a single test" if len(others) > 1 else ""  # Holm's effect depends on the other p-values
+        return worse, False, [said, f"minimum detectable difference: {100 * max(detectable):.1f} points{single}"]
+    return worse, False, [said]
+
+
+def _exceeds(difference: Difference, best: str, margin: float) -> bool:
+    """Whether the interval of the best strategy's lead excludes leads within the margin."""
+    return (difference.low if difference.a == best else -difference.high) > margin

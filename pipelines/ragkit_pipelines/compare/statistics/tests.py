@@ -46,11 +46,7 @@ def mcnemar(a: Sequence[float], b: Sequence[float]) -> tuple[int, int, float]:
 
 
 def mcnemar_counts(only_a: int, only_b: int) -> float:
-    """Run the exact McNemar test on counts of items that only one of two strategies has right.
-
-    Returns:
-        The two-sided p-value.
-    """
+    """Run the exact McNemar test on counts of items that only one of two strategies has right; return the p-value."""
     if only_a == only_b:
         return 1.0
     from scipy.stats import binomtest
@@ -59,11 +55,7 @@ def mcnemar_counts(only_a: int, only_b: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for the number of tests (Holm, 1979).
-
-    Returns:
-        Adjusted p-values in the same order.
-    """
+    """Adjust p-values for the number of tests (Holm, 1979), and return them in the same order."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -73,16 +65,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def minimum_detectable(standard_error: float, *, level: float = 0.95, power: float = 0.8) -> float:
-    """Compute the minimum detectable difference.
-
-    Args:
-        standard_error: Standard error of the difference.
-        level: Level of the interval that must exclude 0.
-        power: Probability that it does.
-
-    Returns:
-        The difference, on the scale of the standard error, at most 1.0.
-    """
+    """Compute the smallest difference that an interval of this level excludes from 0 with this power, at most 1.0."""
     return min(1.0, (_quantile((1 + level) / 2) + _quantile(power)) * standard_error)
 
 

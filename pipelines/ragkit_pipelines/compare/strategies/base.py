@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from time import perf_counter
 from typing import Literal, Protocol, runtime_checkable
 
 from ragkit.errors import InvalidInputError
@@ -15,9 +14,10 @@ from ragkit.models.middleware import LayeredModel
 from ragkit.models.prompts import in_form, prompt_text
 from ragkit.models.response_cache import AnswerCache
 from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Selector
-from ragkit.records import Completion, Example
+from ragkit.records import Completion, Example, Fields
 from ragkit.tasks import Task
-from ragkit_pipelines.few_shot import Answer
+from ragkit_pipelines.compare.strategies.timing import Clock
+from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.loading import load_selector
 
 Varied = Literal["data", "model", "order"]
@@ -41,6 +41,7 @@ class Setting:
         trials: Number of settings that a tunable strategy may try on held-out examples; 0 for none.
         budget: Limits of the model calls of all strategies together.
         held: Seeds of ``"data"``, ``"model"`` or ``"order"`` that are the same in all runs.
+        clock: The clock by which strategies measure fitting and prediction.
     """
 
     task: Task
@@ -53,18 +54,16 @@ class Setting:
     trials: int = 0
     budget: Budget | None = None
     held: Mapping[Varied, int] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
 
     def seed_of(self, what: Varied) -> int:
-        """Return the seed of one source of randomness.
-
-        Args:
-            what: ``"data"`` for the examples drawn from the pool and held out, ``"model"`` for training and the search
-                for a prompt, ``"order"`` for selectors that select at random.
-
-        Returns:
-            The seed.
-        """
+        """Return the seed of one source of randomness: ``"data"``, ``"model"`` or ``"order"``; see `CompareOptions`."""
         return self.held.get(what, self.seed)
+
+    @property
+    def queries(self) -> list[str | Fields]:
+        """The inputs of the test rows."""
+        return [row.input for row in self.task.test]
 
     def language_model(self, strategy: str) -> LayeredModel:
         """Return the language model with cached responses.
@@ -75,26 +74,14 @@ class Setting:
         Raises:
             InvalidInputError: If none was given.
         """
-        if self.model is None:
-            raise InvalidInputError(
-                f"strategy {strategy!r} needs a language model; pass `model` (--model), such as 'tiny'"
-            )
-        return self.cached(self.model)
+        return self.cached(need_model(strategy, self.model))
 
     def cached(self, model: LanguageModel) -> LayeredModel:
-        """Wrap a model with the response cache and the budget.
-
-        Returns:
-            The model.
-        """
+        """Wrap a model with the response cache and the budget."""
         return LayeredModel(model, cache=AnswerCache(self.answers), budget=self.budget)
 
     def answer_tokens(self, given: int | None) -> int:
-        """Return the token limit of answers: as given, or enough for the longest output of the pool (at least 48).
-
-        Returns:
-            The limit, which is the same for all strategies with the same model.
-        """
+        """Return the token limit of answers: as given, or enough for the longest output of the pool (at least 48)."""
         if given is not None:
             return given
         if self.model is None:
@@ -103,10 +90,10 @@ class Setting:
         return max(_LEAST_TOKENS, 8 + max(map(self.model.count_tokens, longest)))
 
     def held_out(self, strategy: str) -> tuple[list[Example], list[Example]]:
-        """Split the pool for tuning; the split is the same for all strategies.
+        """Split the pool for tuning into four fifths and at most 100 held-out examples, equally for all strategies.
 
         Returns:
-            Training examples (four fifths), and at most 100 held-out examples.
+            Training examples and held-out examples.
 
         Raises:
             InvalidInputError: If the pool has fewer than 10 examples.
@@ -123,12 +110,28 @@ class Setting:
         )
 
     def on(self, pool: Sequence[Example], test: Sequence[Example]) -> Setting:
-        """Return the same setting with other rows.
+        """Return the same setting with another pool and other test rows."""
+        return replace(self, pool=pool, task=replace(self.task, test=test))
+
+    def mean_score(self, answers: Sequence[str]) -> float:
+        """Return the mean score of answers to the test rows."""
+        scores = self.task.score_all(answers)
+        return sum(scores) / len(scores)
+
+    def selector(self, spec: str) -> tuple[Selector, float]:
+        """Load a selector over the pool by its spec.
 
         Returns:
-            A setting whose task has ``test`` as test rows.
+            The selector, and the seconds that it took to fit it to the pool, including the embeddings of the pool.
         """
-        return replace(self, pool=pool, task=replace(self.task, test=test))
+        with self.clock.paused():  # imports libraries and compiles kernels
+            self._load_selector(spec, self.pool[:2]).select_many(self.queries[:1], 1)
+        started = self.clock.now()
+        selector = self._load_selector(spec, self.pool)
+        return selector, self.clock.now() - started
+
+    def _load_selector(self, spec: str, pool: Sequence[Example]) -> Selector:
+        return load_selector(spec, pool, embedder=self.embedder, seed=self.seed_of("order"))
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,9 @@ class Outcome:
         answers: One answer per row.
         prompt_tokens: Prompt tokens of all rows.
         completion_tokens: Completion tokens of all rows.
-        seconds: Prediction time; for cached responses, the time of the original calls.
-        fit_seconds: Time for training and tuning.
+        seconds: Prediction time, selection and retrieval included; for cached responses and embeddings, the time of the
+            original calls.
+        fit_seconds: Time for everything that is done once for a pool: training, tuning, embedding and indexing.
         cost: Cost of prediction in US dollars, or None if unknown.
         fit_tokens: Tokens of training, and of the calls that tried settings.
         fit_cost: Cost of the calls made during fitting in US dollars, or None if unknown.
@@ -175,14 +179,7 @@ class Outcome:
     unreadable: int | None = None
 
     def after(self, *earlier: Outcome) -> Outcome:
-        """Add the usage and cost of earlier outcomes to the fitting cost of this one.
-
-        Args:
-            *earlier: Outcomes of the settings that were tried.
-
-        Returns:
-            The outcome.
-        """
+        """Add the usage and cost of earlier outcomes, of the settings that were tried, to the fitting of this one."""
         return replace(
             self,
             fit_seconds=self.fit_seconds + sum(done.seconds + done.fit_seconds for done in earlier),
@@ -196,21 +193,13 @@ class Outcome:
 
 
 def sum_known(values: Sequence[float | None]) -> float | None:
-    """Return the sum, or None if a value is None.
-
-    Returns:
-        A number or None.
-    """
+    """Return the sum, or None if a value is None."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 
 
 def mean_known(values: Sequence[float | None]) -> float | None:
-    """Return the mean, or None if a value is None.
-
-    Returns:
-        A number or None.
-    """
+    """Return the mean, or None if a value is None."""
     total = sum_known(values)
     return None if total is None else total / len(values)
 
@@ -229,23 +218,16 @@ class Strategy(Protocol):
 
 
 def at_k(k: int) -> str:
-    """Return the suffix of a strategy's name for the number of examples.
-
-    Returns:
-        ``@<k>``, or an empty text for the default number.
-    """
+    """Return the end of a strategy's name for the number of examples: ``@<k>``, or nothing for the default number."""
     return "" if k == SHOTS else f"@{k}"
 
 
 def timed(work: Callable[[], list[str]]) -> Outcome:
-    """Run a function that returns the answers, and measure its time; its cost is 0.
-
-    Returns:
-        The outcome.
-    """
-    started = perf_counter()
+    """Run a function that returns the answers, and measure its time; its cost is 0."""
+    clock = Clock()
+    started = clock.now()
     answers = work()
-    return Outcome(answers, seconds=perf_counter() - started, cost=0.0)
+    return Outcome(answers, seconds=clock.now() - started, cost=0.0)
 
 
 def outcome_of(
@@ -254,28 +236,14 @@ def outcome_of(
     prompts: Sequence[AnyPrompt],
     model: LanguageModel,
     *,
-    fit_seconds: float = 0.0,
     unreadable: int | None = None,
 ) -> Outcome:
-    """Make the outcome of model calls.
-
-    Args:
-        texts: Answers as they are scored.
-        done: The completions, with tokens, cost and seconds.
-        prompts: The prompts.
-        model: The model.
-        fit_seconds: Time for training and tuning.
-        unreadable: Number of completions without an answer of the expected form.
-
-    Returns:
-        The outcome; its cost is None if the cost of a completion is unknown.
-    """
+    """Make the outcome of completions; its cost is None if the cost of a completion is unknown."""
     return Outcome(
         texts,
         prompt_tokens=sum(completion.usage.prompt_tokens for completion in done),
         completion_tokens=sum(completion.usage.completion_tokens for completion in done),
         seconds=sum(completion.seconds for completion in done),
-        fit_seconds=fit_seconds,
         cost=sum_known([completion.cost for completion in done]),
         cached_tokens=sum(completion.usage.cached_tokens for completion in done),
         prompts=shown_prompts(prompts, model),
@@ -283,15 +251,20 @@ def outcome_of(
     )
 
 
-def answered(answers: Sequence[Answer], model: LanguageModel) -> Outcome:
-    """Make the outcome of few-shot answers, with the number of unreadable completions."""
-    return outcome_of(
+def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -> Outcome:
+    """Answer the test rows with a few-shot pipeline, and count the unreadable completions."""
+    started = setting.clock.now()
+    prompts = pipeline.prompts(setting.queries)
+    selecting = setting.clock.now() - started
+    answers = pipeline.answer(prompts)
+    outcome = outcome_of(
         [answer.text for answer in answers],
         [answer.completion for answer in answers],
         [answer.prompt for answer in answers],
-        model,
+        pipeline.model,
         unreadable=sum(not answer.readable for answer in answers),
     )
+    return replace(outcome, seconds=outcome.seconds + selecting, fit_seconds=fit_seconds)
 
 
 def shown_prompts(prompts: Sequence[AnyPrompt], model: LanguageModel) -> list[str]:
@@ -309,20 +282,17 @@ class Checked(Protocol):
         ...
 
 
-def need_model(strategy: str, model: LanguageModel | None) -> None:
-    """Raise an error if there is no language model.
+def check_strategies(strategies: Sequence[Strategy], task: Task, model: LanguageModel | None) -> None:
+    """Raise an error for a strategy that cannot run on this task, before anything is run."""
+    for strategy in strategies:
+        if getattr(strategy, "needs_model", False):
+            need_model(strategy.name, model)
+        if isinstance(strategy, Checked):
+            strategy.check(task, model)
 
-    Raises:
-        InvalidInputError: If there is none.
-    """
+
+def need_model(strategy: str, model: LanguageModel | None) -> LanguageModel:
+    """Return the language model, or raise an error if there is none."""
     if model is None:
         raise InvalidInputError(f"strategy {strategy!r} needs a language model; pass `model` (--model), such as 'tiny'")
-
-
-def selector_of(spec: str, setting: Setting) -> Selector:
-    """Load a selector by its spec over the pool.
-
-    Returns:
-        A selector.
-    """
-    return load_selector(spec, setting.pool, embedder=setting.embedder, seed=setting.seed_of("order"))
+    return model

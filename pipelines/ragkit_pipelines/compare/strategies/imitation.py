@@ -13,7 +13,7 @@ from ragkit.metrics.wording import token_f1
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel
 from ragkit.tasks import Task
-from ragkit_pipelines.compare.strategies.base import Outcome, Setting, need_model
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting, prompted
 from ragkit_pipelines.compare.strategies.training import Tuning
 from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.baselines import FixedSelector
@@ -46,20 +46,12 @@ class Imitating:
         """``imitate:<teacher>``."""
         return f"imitate:{self.teacher if isinstance(self.teacher, str) else self.teacher.name}"
 
-    def check(self, _task: Task, model: LanguageModel | None) -> None:
-        """Raise an error if there is no student, or the teacher cannot be loaded."""
-        need_model(self.name, model)
+    def check(self, _task: Task, _model: LanguageModel | None) -> None:
+        """Raise an error if the teacher cannot be loaded."""
         load_model(self.teacher)
 
     def run(self, setting: Setting) -> Outcome:
-        """Prompt the teacher, train the student on its answers, and prompt the student.
-
-        Returns:
-            The outcome; the teacher's answers to the pool count as fitting, those to the test rows do not.
-
-        Raises:
-            InvalidInputError: If none of the answers of the teacher can be used for training.
-        """
+        """Train the student on the teacher's answers to the pool, and prompt both; the note compares them."""
         most = setting.answer_tokens(self.max_tokens)
         teacher = setting.cached(load_model(self.teacher))
         shown = setting.pool[: self.k]
@@ -78,7 +70,7 @@ class Imitating:
         pipeline = FewShot.from_task(
             setting.task, teacher, FixedSelector(shown), k=len(shown), max_tokens=most, order="similar_first"
         )
-        model_answers = [answer.text for answer in pipeline.batch([row.input for row in setting.task.test])]
+        teacher_answers = prompted(pipeline, setting).answers
         lessons = Outcome(
             [],
             prompt_tokens=taught.usage.prompt_tokens,
@@ -88,7 +80,10 @@ class Imitating:
         )
         counted = student.after(lessons)
         return replace(
-            counted, trials=student.trials, labels=len(shown), note=_comparison(setting, student.answers, model_answers)
+            counted,
+            trials=student.trials,
+            labels=len(shown),
+            note=_comparison(setting, student.answers, teacher_answers),
         )
 
 

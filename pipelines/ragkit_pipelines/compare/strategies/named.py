@@ -7,27 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import ClassVar
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
-from ragkit.protocols import LanguageModel
 from ragkit.registry import create, find, is_known, specs
-from ragkit.tasks import Task
 from ragkit.text import words
-from ragkit_pipelines.compare.strategies.base import (
-    Checked,
-    Outcome,
-    Setting,
-    Strategy,
-    answered,
-    at_k,
-    need_model,
-    selector_of,
-    timed,
-)
+from ragkit_pipelines.compare.strategies.base import SHOTS, Outcome, Setting, Strategy, at_k, prompted, timed
 from ragkit_pipelines.compare.strategies.scoring import CALIBRATIONS
 from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.loading import load_stage
@@ -42,11 +28,7 @@ class Majority:
     name: str = "majority"
 
     def run(self, setting: Setting) -> Outcome:
-        """Answer every row with the most frequent output.
-
-        Returns:
-            The outcome.
-        """
+        """Answer every row with the most frequent output."""
         most_frequent = Counter(example.output for example in setting.pool).most_common(1)[0][0]
         return timed(lambda: [most_frequent] * len(setting.task.test))
 
@@ -58,29 +40,22 @@ class Tfidf:
     name: str = "tfidf"
 
     def run(self, setting: Setting) -> Outcome:
-        """Train the classifier and classify.
-
-        Returns:
-            The outcome.
-
-        Raises:
-            InvalidInputError: If all examples have one label.
-        """
+        """Train the classifier and classify."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         from ragkit.finetuning.classifier import fit_logistic
 
-        started = perf_counter()
+        clock, started = setting.clock, setting.clock.now()
         labels = [example.output for example in setting.pool]
         if len(set(labels)) < 2:
             raise InvalidInputError("strategy 'tfidf' needs examples of at least two labels")
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=words, token_pattern=None)
         classifier = fit_logistic(vectorizer.fit_transform([example.text() for example in setting.pool]), labels)
-        fitted = perf_counter()
+        fitted = clock.now()
         rows = vectorizer.transform([row.text() for row in setting.task.test])
         probabilities = classifier.predict_proba(rows)
         answers = [str(classifier.classes_[index]) for index in probabilities.argmax(axis=1)]
-        seconds, confidence = perf_counter() - fitted, probabilities.max(axis=1).tolist()
+        seconds, confidence = clock.now() - fitted, probabilities.max(axis=1).tolist()
         return Outcome(answers, seconds=seconds, fit_seconds=fitted - started, cost=0.0, confidence=confidence)
 
 
@@ -89,7 +64,7 @@ class Vote:
     """A majority vote of the selected examples; ties are broken by similarity."""
 
     selector: str
-    k: int = 8
+    k: int = SHOTS
 
     @property
     def name(self) -> str:
@@ -97,27 +72,20 @@ class Vote:
         return f"copy:{self.selector}" if self.k == 1 else f"vote:{self.selector}{at_k(self.k)}"
 
     def run(self, setting: Setting) -> Outcome:
-        """Select examples and count their outputs.
-
-        Returns:
-            The outcome.
-        """
-        started = perf_counter()
-        chosen = selector_of(self.selector, setting).select_many(
-            [row.input for row in setting.task.test], self._k(setting)
-        )
+        """Select examples and count their outputs."""
+        selector, fit_seconds = setting.selector(self.selector)
+        started = setting.clock.now()
+        chosen = selector.select_many(setting.queries, min(self.k, len(setting.pool)))
         # Counter keeps the insertion order and most_common is stable, so the most similar example breaks ties.
         votes = [Counter(example.output for example in shown).most_common(1)[0] for shown in chosen]
         shares = [count / len(shown) for (_, count), shown in zip(votes, chosen, strict=True)]
         return Outcome(
             [output for output, _ in votes],
-            seconds=perf_counter() - started,
+            seconds=setting.clock.now() - started,
+            fit_seconds=fit_seconds,
             cost=0.0,
             confidence=shares if self.k > 1 else (),  # a vote of one example is always unanimous
         )
-
-    def _k(self, setting: Setting) -> int:
-        return min(self.k, len(setting.pool))
 
 
 @dataclass(frozen=True)
@@ -132,7 +100,7 @@ class Prompting:
 
     needs_model: ClassVar[bool] = True
     selector: str | None = None
-    k: int = 8
+    k: int = SHOTS
     max_tokens: int | None = None
 
     @property
@@ -140,23 +108,17 @@ class Prompting:
         """``zero-shot`` or ``few-shot:<selector>``, with ``@<k>`` if k is not 8."""
         return f"few-shot:{self.selector}{at_k(self.k)}" if self.selector else "zero-shot"
 
-    def check(self, _task: Task, model: LanguageModel | None) -> None:
-        """Raise an error if there is no model."""
-        need_model(self.name, model)
-
     def run(self, setting: Setting) -> Outcome:
-        """Select examples, prompt the model and read the answers.
-
-        Returns:
-            The outcome.
-        """
-        selector = selector_of(self.selector, setting) if self.selector else None
-        model = setting.language_model(self.name)
-        k = min(self.k, len(setting.pool))
+        """Select examples, prompt the model and read the answers."""
+        selector, fit_seconds = setting.selector(self.selector) if self.selector else (None, 0.0)
         pipeline = FewShot.from_task(
-            setting.task, model, selector, k=k, max_tokens=setting.answer_tokens(self.max_tokens)
+            setting.task,
+            setting.language_model(self.name),
+            selector,
+            k=min(self.k, len(setting.pool)),
+            max_tokens=setting.answer_tokens(self.max_tokens),
         )
-        outcome = answered(pipeline.batch([row.input for row in setting.task.test]), model)
+        outcome = prompted(pipeline, setting, fit_seconds=fit_seconds)
         return outcome if self.selector else replace(outcome, labels=0)
 
 
@@ -204,13 +166,6 @@ def _known() -> set[str]:
     selectors = specs("selector")
     known = {spec.replace("<selector>", name) for spec in specs("strategy") for name in selectors}
     return {re.sub(r"[\[\]]|[@+]<.*", "", spec) for spec in known}
-
-
-def check_strategies(strategies: Sequence[Strategy], task: Task, model: LanguageModel | None) -> None:
-    """Raise an error for a strategy that cannot run on this task, before anything is run."""
-    for strategy in strategies:
-        if isinstance(strategy, Checked):
-            strategy.check(task, model)
 
 
 def _is_selector(spec: str) -> bool:

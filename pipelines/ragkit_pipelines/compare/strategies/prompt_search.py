@@ -8,9 +8,7 @@ from itertools import product
 from random import Random
 from typing import ClassVar, Literal
 
-from ragkit.protocols import LanguageModel
-from ragkit.tasks import Task
-from ragkit_pipelines.compare.strategies.base import Outcome, Setting, answered, need_model, selector_of
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting, prompted
 from ragkit_pipelines.few_shot import FewShot
 
 _Order = Literal["similar_last", "similar_first"]
@@ -67,33 +65,20 @@ class OptimisedPrompt:
     max_tokens: int | None = None
     name: str = "optimised-prompt"
 
-    def check(self, _task: Task, model: LanguageModel | None) -> None:
-        """Raise an error if there is no model."""
-        need_model(self.name, model)
-
     def run(self, setting: Setting) -> Outcome:
-        """Search for the best prompt, then answer with it.
-
-        Returns:
-            The outcome.
-        """
+        """Search for the best prompt, then answer with it."""
         learn, dev = setting.held_out(self.name)
         inner = setting.on(learn, dev)
         tried: list[tuple[float, Outcome, Candidate]] = []
         for candidate in self.candidates(setting):
             outcome = self._predict(candidate, inner)
-            scores = inner.task.score_all(outcome.answers)
-            tried.append((sum(scores) / len(scores), outcome, candidate))
+            tried.append((inner.mean_score(outcome.answers), outcome, candidate))
         score, _, best = max(tried, key=lambda each: each[0])
         note = f"{best}: {score:.3f} on {len(dev)} held-out rows (default prompt: {tried[0][0]:.3f})"
         return replace(self._predict(best, setting).after(*(outcome for _, outcome, _ in tried)), note=note)
 
     def candidates(self, setting: Setting) -> list[Candidate]:
-        """Return the candidates, the default prompt first.
-
-        Returns:
-            As many candidates as trials, or fewer if there are no more.
-        """
+        """Return as many candidates as trials, or fewer if there are no more; the default prompt comes first."""
         own = setting.task.instruction
         words = list(dict.fromkeys([own, *self.instructions]))
         every = [Candidate(*each) for each in product(self.selectors, self.sizes, _ORDERS, words)]
@@ -104,18 +89,18 @@ class OptimisedPrompt:
         return [every[0], *rest][: setting.trials or self.trials]
 
     def _predict(self, candidate: Candidate, setting: Setting) -> Outcome:
-        model = setting.language_model(self.name)
         pool = list(setting.pool)
         if candidate.selector == "set":
             Random(f"set {candidate.draw}").shuffle(pool)
         spec = "fixed" if candidate.selector == "set" else candidate.selector
+        selector, fit_seconds = replace(setting, pool=pool).selector(spec)
         pipeline = FewShot(
-            model,
-            selector_of(spec, replace(setting, pool=pool)),
+            setting.language_model(self.name),
+            selector,
             k=min(candidate.k, len(pool)),
             template=replace(setting.task.template, instruction=candidate.instruction),
             reader=setting.task.reader,
             max_tokens=setting.answer_tokens(self.max_tokens),
             order=candidate.order,
         )
-        return answered(pipeline.batch([row.input for row in setting.task.test]), model)
+        return prompted(pipeline, setting, fit_seconds=fit_seconds)

@@ -13,7 +13,7 @@ from ragkit.protocols import LanguageModel, Retriever
 from ragkit.records import Completion, Usage, field_text
 from ragkit.tasks import Task
 from ragkit_pipelines.compare.documents import AnyDocuments, Library
-from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, need_model, outcome_of, sum_known
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, outcome_of, sum_known
 from ragkit_pipelines.rag.answers import without_marks
 from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer
 from ragkit_pipelines.rag.prompt import INSTRUCTION
@@ -38,11 +38,7 @@ class DocumentStrategy(Protocol):
 
 
 def check_documents(strategies: Sequence[Strategy], task: Task, documents: AnyDocuments | None) -> None:
-    """Check that documents are given if and only if a strategy needs them.
-
-    Raises:
-        InvalidInputError: If documents are missing, or no strategy needs them.
-    """
+    """Raise an error if documents are missing, or are given and no strategy needs them."""
     found = [each.name for each in strategies if isinstance(each, DocumentStrategy) and each.needs_documents(task)]
     if found and documents is None:
         raise InvalidInputError(
@@ -54,11 +50,7 @@ def check_documents(strategies: Sequence[Strategy], task: Task, documents: AnyDo
 
 
 def with_documents(strategies: Sequence[Strategy], task: Task, library: Library) -> list[Strategy]:
-    """Pass the documents to the strategies that need them.
-
-    Returns:
-        All strategies in their order.
-    """
+    """Pass the documents to the strategies that need them."""
     return [
         each.with_library(library) if isinstance(each, DocumentStrategy) and each.needs_documents(task) else each
         for each in strategies
@@ -94,32 +86,16 @@ class Rag:
         """``rag``, with ``@<k>`` if k is not 5."""
         return "rag" if self.k == 5 else f"rag@{self.k}"
 
-    def check(self, _task: Task, model: LanguageModel | None) -> None:
-        """Raise an error if there is no model."""
-        need_model(self.name, model)
-
     def needs_documents(self, _task: Task) -> bool:
-        """Whether it needs the documents of the comparison.
-
-        Returns:
-            True if it has no retriever.
-        """
+        """Whether it has no retriever of its own."""
         return self.retriever is None
 
     def with_library(self, library: Library) -> Rag:
-        """Return the same strategy with these documents.
-
-        Returns:
-            A strategy.
-        """
+        """Return the same strategy with these documents."""
         return replace(self, retriever=library)
 
     def run(self, setting: Setting) -> Outcome:
-        """Retrieve, prompt the model and read the answers.
-
-        Returns:
-            The outcome; its note reports how often the model found no answer in the passages.
-        """
+        """Retrieve, prompt the model and read the answers; the note counts those not found in the passages."""
         task = setting.task
         assert self.retriever is not None  # noqa: S101 - `check_documents` has checked
         model = setting.language_model(self.name)
@@ -161,13 +137,8 @@ class Planning:
     name: str = "pearl"
     library: Library | None = None
 
-    def check(self, task: Task, model: LanguageModel | None) -> None:
-        """Raise an error if there is no model, or the inputs are not questions.
-
-        Raises:
-            InvalidInputError: If an input has other fields, or there are too many labels.
-        """
-        need_model(self.name, model)
+    def check(self, task: Task, _model: LanguageModel | None) -> None:
+        """Raise an error if the inputs are not questions, or there are too many labels."""
         if task.labels and len(task.labels) > MOST_OPTIONS:
             raise InvalidInputError(
                 f"strategy 'pearl' supports at most {MOST_OPTIONS} labels, but the task has {len(task.labels)}; "
@@ -179,27 +150,15 @@ class Planning:
             )
 
     def needs_documents(self, task: Task) -> bool:
-        """Whether it needs the documents of the comparison.
-
-        Returns:
-            True if an input has no document.
-        """
+        """Whether an input has no document."""
         return any(isinstance(row.input, str) or "document" not in row.input for row in task.test)
 
     def with_library(self, library: Library) -> Planning:
-        """Return the same strategy with these documents.
-
-        Returns:
-            A strategy.
-        """
+        """Return the same strategy with these documents."""
         return replace(self, library=library)
 
     def run(self, setting: Setting) -> Outcome:
-        """Make and run plans, and map the answers to the labels of the task, if any.
-
-        Returns:
-            The outcome.
-        """
+        """Make and run plans, and map the answers to the labels of the task, if any."""
         from ragkit_pipelines.pearl.pipeline import Pearl
         from ragkit_pipelines.pearl.run.context import WholeText
         from ragkit_pipelines.pearl.run.executor import PlanExecutor
@@ -207,7 +166,7 @@ class Planning:
         from ragkit_pipelines.pearl.run.retrieval_contexts import Retrieved
         from ragkit_pipelines.pearl.run.run import Run
 
-        rows = [row.input for row in setting.task.test]
+        rows = setting.queries
         questions = [row if isinstance(row, str) else field_text(row, "question") for row in rows]
         documents = None if self.library else [field_text(row, "document") for row in rows]
         model = setting.language_model(self.name)

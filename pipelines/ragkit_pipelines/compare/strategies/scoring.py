@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -16,15 +15,7 @@ from ragkit.protocols import LanguageModel
 from ragkit.records import Example, Fields, Prompt, Selection
 from ragkit.tasks import Task
 from ragkit.templates import Template
-from ragkit_pipelines.compare.strategies.base import (
-    SHOTS,
-    Outcome,
-    Setting,
-    at_k,
-    need_model,
-    selector_of,
-    shown_prompts,
-)
+from ragkit_pipelines.compare.strategies.base import SHOTS, Outcome, Setting, at_k, shown_prompts
 from ragkit_pipelines.few_shot import FewShot
 
 Direction = Literal["score", "channel"]
@@ -75,12 +66,7 @@ class Scoring:
         return f"{self.direction}{source}{f'+{self.calibration}' if self.calibration else ''}"
 
     def check(self, task: Task, model: LanguageModel | None) -> None:
-        """Reject a model without probabilities, and outputs that are not classes.
-
-        Raises:
-            InvalidInputError: If there is no model, it cannot score, or most outputs occur only once.
-        """
-        need_model(self.name, model)
+        """Raise an error if the model returns no probabilities, or most outputs occur only once."""
         if model is not None and not model.capabilities.score:
             raise InvalidInputError(
                 f"strategy {self.name!r} needs log-probabilities, which {model.name} does not provide; use few-shot, "
@@ -94,27 +80,24 @@ class Scoring:
             )
 
     def run(self, setting: Setting) -> Outcome:
-        """Select examples and score all classes.
-
-        Returns:
-            The outcome.
-        """
+        """Select examples and score all classes."""
         labels = sorted(set(setting.task.labels or (example.output for example in setting.pool)))
-        selector = selector_of(self.selector, setting) if self.selector else None
-        queries = [row.input for row in setting.task.test]
-        k = min(self.k, len(setting.pool))
-        chosen = selector.select_many(queries, k) if selector else [Selection()] * len(queries)
+        queries, chosen, fit_seconds = setting.queries, [Selection()] * len(setting.queries), 0.0
         kind = _Direct if self.direction == "score" else _Channel
         scorer = kind(setting.language_model(self.name), setting.task, labels)
-        started = perf_counter()
+        started = setting.clock.now()
+        if self.selector:
+            selector, fit_seconds = setting.selector(self.selector)
+            chosen = selector.select_many(queries, min(self.k, len(setting.pool)))
         scores = self._calibrated(scorer, queries, chosen)
-        seconds = perf_counter() - started
+        seconds = setting.clock.now() - started - fit_seconds
         shares = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
         return Outcome(
             [labels[index] for index in scores.argmax(axis=1)],
             prompt_tokens=scorer.prompt_tokens,
             completion_tokens=scorer.scored_tokens,
             seconds=seconds,
+            fit_seconds=fit_seconds,
             prompts=shown_prompts(scorer.prompts, scorer.model),
             labels=None if self.selector else 0,
             confidence=shares.max(axis=1).tolist(),
@@ -136,13 +119,7 @@ class Scoring:
 
 
 class _Direct:
-    """Likelihoods of the classes after the inputs.
-
-    Attributes:
-        prompts: The prompts of the first call, one for each query.
-        prompt_tokens: Tokens of all prompts.
-        scored_tokens: Tokens of all classes that were scored.
-    """
+    """Likelihoods of the classes after the inputs; ``prompts`` are those of the first call, one for each query."""
 
     def __init__(self, model: LayeredModel, task: Task, labels: Sequence[str]) -> None:
         template = task.template.for_model(model)
@@ -165,10 +142,7 @@ class _Direct:
 class _Channel:
     """Likelihoods of the inputs after each class; the examples' inputs and outputs change roles.
 
-    Attributes:
-        prompts: The prompts of the first call, one for each query and class.
-        prompt_tokens: Tokens of all prompts.
-        scored_tokens: Tokens of all inputs that were scored.
+    ``prompts`` are those of the first call, one for each query and class.
     """
 
     def __init__(self, model: LayeredModel, task: Task, labels: Sequence[str]) -> None:

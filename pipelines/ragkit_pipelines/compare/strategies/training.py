@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 
 from ragkit.finetuning import FineTuned, finetune
 from ragkit.protocols import LanguageModel
 from ragkit.records import Chat, Example, Message, Prompt
-from ragkit.tasks import Task
 from ragkit.templates import Template
-from ragkit_pipelines.compare.strategies.base import Outcome, Setting, answered, need_model, selector_of, sum_known
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting, need_model, prompted, sum_known
+from ragkit_pipelines.compare.strategies.timing import TimedEmbedder, warm_up
 from ragkit_pipelines.few_shot import FewShot
 
 # Candidates for trials: factors of the default learning rate and number of epochs, most promising first.
@@ -62,17 +61,8 @@ class Tuning:
         """Whether it trains a language model; ``full`` trains the encoder if there is none."""
         return self.name != "full"
 
-    def check(self, _task: Task, model: LanguageModel | None) -> None:
-        """Raise an error if there is no model, except for ``full``, which then trains the encoder."""
-        if self.name != "full":
-            need_model(self.name, model)
-
     def run(self, setting: Setting) -> Outcome:
-        """Train, or load the trained model, and prompt it.
-
-        Returns:
-            The outcome.
-        """
+        """Train, or load the trained model, and prompt it."""
         if self.name == "full" and setting.model is None:
             return EncoderTuning("full").run(setting)
         if setting.trials < 2 or self.method == "api":  # providers choose the learning rate themselves
@@ -88,8 +78,7 @@ class Tuning:
             outcome, used = changed._once(inner, f"{self.name} trial {number}")
             if not number:  # the default rate is known after the first run
                 candidate = changed = replace(changed, learning_rate=used)
-            scores = inner.task.score_all(outcome.answers)
-            tried.append((sum(scores) / len(scores), outcome, changed))
+            tried.append((inner.mean_score(outcome.answers), outcome, changed))
         score, _, best = max(tried, key=lambda each: each[0])
         final, _ = best._once(setting, self.name)
         note = (
@@ -101,13 +90,11 @@ class Tuning:
         return self.epochs or usual_epochs(rows)
 
     def _once(self, setting: Setting, folder: str) -> tuple[Outcome, float | None]:
-        """Train once and answer.
-
-        Returns:
-            The outcome, and the learning rate; None if a provider trained the model.
-        """
+        """Train once and answer; also return the learning rate, or None if a provider trained the model."""
         base, earlier = self._base(setting, setting.folder / f"{folder} text")
-        selector = selector_of(self.selector, setting) if self.selector and len(setting.pool) > 1 else None
+        selector, selecting = None, 0.0
+        if self.selector and len(setting.pool) > 1:
+            selector, selecting = setting.selector(self.selector)
         k, most = min(self.k, len(setting.pool) - 1), setting.answer_tokens(self.max_tokens)
         # Training and prediction use the same prompts.
         rows, template = _training_rows(FewShot.from_task(setting.task, base, selector, k=k, max_tokens=most), setting)
@@ -121,13 +108,13 @@ class Tuning:
             learning_rate=self.learning_rate,
             seed=setting.seed_of("model"),
         )
+        warm_up(tuned.model)
         model = setting.cached(tuned.model)
         pipeline = FewShot.from_task(setting.task, model, selector, k=k, max_tokens=most)
-        outcome = answered(pipeline.batch([row.input for row in setting.task.test]), model)
         spent = [tuned, *earlier]
         outcome = replace(
-            outcome,
-            fit_seconds=sum(run.manifest.seconds for run in spent),
+            prompted(pipeline, setting),
+            fit_seconds=selecting + sum(run.manifest.seconds for run in spent),
             fit_tokens=sum(run.manifest.tokens for run in spent),
             trained_tokens=sum(run.manifest.tokens for run in spent),
             trained_flops=sum_known([run.manifest.flops for run in spent]),
@@ -136,27 +123,19 @@ class Tuning:
         return outcome, tuned.manifest.learning_rate
 
     def _base(self, setting: Setting, folder: Path) -> tuple[LanguageModel, list[FineTuned]]:
-        need_model(self.name, setting.model)
-        assert setting.model is not None  # noqa: S101 - need_model has checked
+        model = need_model(self.name, setting.model)
         if not self.pretrain:
-            return setting.model, []
+            return model, []
         texts = [row.text() for row in setting.pool]
         first = finetune(
-            setting.model, texts, method="lora", objective="text", output_dir=folder,
+            model, texts, method="lora", objective="text", output_dir=folder,
             epochs=self._epochs(len(texts)), seed=setting.seed_of("model"),
         )  # fmt: skip
         return first.model, [first]
 
 
 def usual_epochs(rows: int) -> int:
-    """Choose the number of epochs: three for large pools, and more for small ones, up to 15.
-
-    Args:
-        rows: Size of the pool.
-
-    Returns:
-        The epochs that make about 60 steps in batches of 16, within 3 and 15.
-    """
+    """Return the epochs that make about 60 steps in batches of 16: three for large pools, up to 15 for small ones."""
     return min(15, max(3, ceil(60 / ceil(rows / 16))))
 
 
@@ -194,27 +173,23 @@ class EncoderTuning:
         return self.method
 
     def run(self, setting: Setting) -> Outcome:
-        """Train, or load the trained classifier, and classify.
-
-        Returns:
-            The outcome.
-        """
+        """Train, or load the trained classifier, and classify."""
         tuned = finetune(
-            setting.embedder,
+            embedder.embedder if isinstance(embedder := setting.embedder, TimedEmbedder) else embedder,
             setting.pool,
             method=self.method,
             output_dir=setting.folder / self.method,
             epochs=self.epochs or (2 if len(setting.pool) > 5000 else 4),
             seed=setting.seed_of("model"),
         )
-        started = perf_counter()
+        started = setting.clock.now()
         texts = [row.text() for row in setting.task.test]
         labels = list(tuned.manifest.labels or ())
         log_probabilities = tuned.model.score(texts, labels)
         best = log_probabilities.argmax(axis=1)
         return Outcome(
             [labels[index] for index in best],
-            seconds=perf_counter() - started,
+            seconds=setting.clock.now() - started,
             fit_seconds=tuned.manifest.seconds,
             cost=0.0,
             confidence=np.exp(log_probabilities.max(axis=1)).clip(0, 1).tolist(),

@@ -1,0 +1,83 @@
+"""The table of scores, for all reports: one row per strategy and one column per pool size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ragkit_pipelines.compare.results import Results, Row
+
+
+def score_headings(rows: Sequence[Row]) -> list[str]:
+    """Return the headings of the table."""
+    return ["strategy", *(f"pool {size}" for size in _sizes(rows))]
+
+
+def score_lines(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the lines of the table: the name and the scores of each strategy."""
+    lines = []
+    for strategy in strategies_of(rows):
+        own = [row for row in rows if row.strategy == strategy]
+        lines.append([strategy, *(score_text([row for row in own if row.size == size]) for size in _sizes(rows))])
+    return lines
+
+
+def score_text(rows: Sequence[Row]) -> str:
+    """Format the scores of one strategy at one size.
+
+    Args:
+        rows: Its rows, one per seed.
+
+    Returns:
+        The mean and the widest interval; with several seeds, the worst seed too. A remark follows if the score is not
+        above the majority baseline.
+    """
+    if not rows:
+        return ""
+    if any(row.error for row in rows):
+        return "failed"
+    low, high = min(row.low for row in rows), max(row.high for row in rows)
+    worst = f", worst seed {min(row.score for row in rows):.3f}" if len(rows) > 1 else ""
+    floor = ", not above the baseline" if any(row.at_floor for row in rows) else ""
+    return f"{_mean(rows, 'score'):.3f} [{low:.2f}, {high:.2f}]{worst}{floor}"
+
+
+def rich_table(results: Results) -> Table:
+    """Return the table for the terminal, with the tokens and seconds of each strategy at its largest pool."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = results.rows
+    table = Table(title=Text(f"{results.task}: {results.measured}"), caption=Text(results.baseline))
+    for number, heading in enumerate(
+        [*score_headings(rows), "unreadable", "tokens in / out", "fit (s)", "predict (s)"]
+    ):
+        table.add_column(heading, justify="right" if number else "left")
+    for line in score_lines(rows):
+        own = [row for row in rows if row.strategy == line[0]]
+        sound = [row for row in own if row.error is None] or own
+        last = [row for row in sound if row.size == max(row.size for row in sound)]
+        table.add_row(
+            *map(Text, line),
+            "" if last[0].unreadable is None else f"{_mean(last, 'unreadable'):.0f}",
+            f"{_mean(last, 'prompt_tokens'):,.0f} / {_mean(last, 'completion_tokens'):,.0f}",
+            f"{_mean(last, 'fit_seconds'):.1f}",
+            f"{_mean(last, 'seconds'):.1f}",
+        )
+    return table
+
+
+def strategies_of(rows: Sequence[Row]) -> list[str]:
+    """Return the names of the strategies in their order."""
+    return list(dict.fromkeys(row.strategy for row in rows))
+
+
+def _sizes(rows: Sequence[Row]) -> list[int]:
+    return sorted({row.size for row in rows})
+
+
+def _mean(rows: Sequence[Row], field: str) -> float:
+    return sum(float(getattr(row, field)) for row in rows) / len(rows)

@@ -11,6 +11,7 @@ import typer
 
 from ragkit.errors import InvalidInputError
 from ragkit.progress import progress
+from ragkit_pipelines.cli.common import echo
 
 
 def serve(
@@ -36,7 +37,7 @@ def serve(
             token=None if token_env is None else _token(token_env), batch_size=batch_size, gather=gather_ms / 1000,
             max_waiting=max_waiting, max_tokens=max_tokens,
         )  # fmt: skip
-    typer.echo(f"serving {', '.join(server.models)} at {server.url}")
+    echo(f"serving {', '.join(server.models)} at {server.url}")
     server.run()
 
 

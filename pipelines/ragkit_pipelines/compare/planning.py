@@ -17,6 +17,7 @@ from ragkit_pipelines.compare.data_checks import DataReport, check_task
 from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.jobs import Job, jobs_on
 from ragkit_pipelines.compare.options import CompareOptions
+from ragkit_pipelines.compare.private import refuse_links, refuse_secrets
 from ragkit_pipelines.compare.provenance import provenance_of
 from ragkit_pipelines.compare.running import check_shareable
 from ragkit_pipelines.compare.strategies.base import VARIED, Setting, Strategy, Varied, check_strategies
@@ -85,6 +86,7 @@ def planned(
     vectors = load_embedder(embedder)
     with ExitStack() as stack:
         folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        refuse_links(folder)
         library = None
         if options.documents is not None:
             library = stack.enter_context(open_documents(options.documents, folder, vectors))
@@ -99,6 +101,7 @@ def planned(
             task, chosen, language_model, vectors, sizes=sizes, seeds=seeds, held=held, library=library,
             notes=options.notes,
         )  # fmt: skip
+        refuse_secrets(provenance)
         yield Plan(
             task=task, leaked=leaked, data=data, baseline=_majority_score(task), jobs=list(jobs.values()), held=held,
             folder=folder, provenance=provenance,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ragkit.errors import DataFileError
 from ragkit.files import checked, with_checksum, without_checksum, write_atomic
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = 2
+_MOST_BYTES = 2**30
 _File = TypeVar("_File", bound=BaseModel)
+
+# The numbers of stored results. Files may have been changed, and reports must not fail on numbers without a meaning.
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**64)]
+Amount = Annotated[float, Field(ge=0, le=1e40, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Change = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
 
 class Row(BaseModel):
@@ -60,37 +69,37 @@ class Row(BaseModel):
 
     strategy: str
     model: str | None
-    size: int
-    seed: int
-    n: int
-    correct: float
-    score: float
-    low: float
-    high: float
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-    fit_seconds: float
-    cost: float | None
+    size: Count
+    seed: Seed
+    n: Count
+    correct: Amount
+    score: Share
+    low: Share
+    high: Share
+    prompt_tokens: Count
+    completion_tokens: Count
+    seconds: Amount
+    fit_seconds: Amount
+    cost: Amount | None
     error: str | None = None
-    cached_tokens: int = 0
+    cached_tokens: Count = 0
     at_floor: bool = False
-    fit_tokens: int = 0
-    fit_cost: float | None = None
-    trials: int = 0
+    fit_tokens: Count = 0
+    fit_cost: Amount | None = None
+    trials: Count = 0
     note: str = ""
-    labels: int = 0
-    label_cost: float | None = None
-    trained_tokens: int = 0
-    shared_tokens: int = 0
-    flops: float | None = None
-    cached_flops: float | None = None
-    fit_flops: float | None = None
+    labels: Count = 0
+    label_cost: Amount | None = None
+    trained_tokens: Count = 0
+    shared_tokens: Count = 0
+    flops: Amount | None = None
+    cached_flops: Amount | None = None
+    fit_flops: Amount | None = None
     calibration: Calibration | None = None
-    unreadable: int | None = None
-    data_seed: int | None = None
-    model_seed: int | None = None
-    order_seed: int | None = None
+    unreadable: Count | None = None
+    data_seed: Seed | None = None
+    model_seed: Seed | None = None
+    order_seed: Seed | None = None
 
 
 class Cell(BaseModel):
@@ -101,9 +110,15 @@ class Cell(BaseModel):
     key: str
     row: Row
     answers: list[str]
-    scores: list[float]
+    scores: list[Share]
     prompts: list[str] = []
-    confidence: list[float] = []
+    confidence: list[Share] = []
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Cell:
+        if self.row.error is None:
+            check_lengths(self.row.n, self.answers, self.scores, self.confidence, self.prompts)
+        return self
 
 
 class Pair(BaseModel):
@@ -111,11 +126,11 @@ class Pair(BaseModel):
 
     a: str
     b: str
-    size: int
-    seed: int
-    only_a: int
-    only_b: int
-    p: float
+    size: Count
+    seed: Seed
+    only_a: Count
+    only_b: Count
+    p: Share
 
 
 class Difference(BaseModel):
@@ -123,14 +138,14 @@ class Difference(BaseModel):
 
     a: str
     b: str
-    size: int
-    seeds: int
-    estimate: float
-    low: float
-    high: float
-    p: float
-    standard_error: float
-    detectable: float
+    size: Count
+    seeds: Count
+    estimate: Change
+    low: Change
+    high: Change
+    p: Share
+    standard_error: Amount
+    detectable: Share
 
 
 class Recommendation(BaseModel):
@@ -157,8 +172,8 @@ class Results(BaseModel):
 
     schema_version: int = SCHEMA
     task: str
-    leaked_test_rows: int
-    floor: float = 0.0
+    leaked_test_rows: Count
+    floor: Share = 0.0
     data: DataReport | None = None
     prices: PriceRange | None = None
     rows: list[Row]
@@ -214,7 +229,7 @@ def make_row(**facts: Any) -> Row:
 def read_checked(kind: type[_File], path: Path, content: str) -> _File:
     """Read a file of a comparison, and check its checksum, its schema version and its content."""
     try:
-        stored = read_json(checked(path.read_bytes()))
+        stored = read_json(checked(read_limited(path)))
     except (OSError, ValueError) as error:
         raise DataFileError(path, 0, f"expected {content}: {error}") from error
     found = stored.get("schema_version", 1) if isinstance(stored, dict) else None
@@ -233,10 +248,31 @@ def read_checked(kind: type[_File], path: Path, content: str) -> _File:
         raise DataFileError(path, 0, f"`{where}`: {first['msg']}; the file was modified or is damaged") from error
 
 
+def read_limited(path: Path) -> bytes:
+    """Read a regular file of at most 1 GiB, so that a device, a pipe or a sparse file cannot block or fill memory."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file")
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{path} has more than {_MOST_BYTES:,} bytes")
+    return path.read_bytes()
+
+
+def check_lengths(
+    rows: int, answers: Sequence[str], scores: Sequence[float], confidence: Sequence[float], prompts: Sequence[str]
+) -> None:
+    """Raise an error unless each test row has an answer, a score, and as many confidences and prompts as the others."""
+    if len(answers) != rows or len(scores) != rows or len(confidence) not in {0, rows}:
+        raise ValueError(f"expected one answer, score and confidence for each of {rows} test rows")
+    if rows and len(prompts) % rows:
+        raise ValueError(
+            f"expected the same number of prompts for each of {rows} test rows, got {len(prompts)} prompts"
+        )
+
+
 def read_cell(path: Path, key: str) -> Cell | None:
     """Read a finished cell; None if it must be computed again: it is missing, damaged or has other settings."""
     try:
-        content = without_checksum(path.read_bytes())
+        content = without_checksum(read_limited(path))
         cell = Cell.model_validate_json(content or b"")
     except (OSError, ValueError):
         return None

@@ -42,6 +42,7 @@ MARKUP = (
     " <javascript:alert(1)> &#60;b&#62; `code | cell` |||| </title></script><script>alert(2)</script>"
     " <a href=javascript:alert(3)>y</a> {{ 1234567*9 }} $\\int$"
 )
+MADE = re.compile(r"<(img|a|script|b|code|pre|ol|blockquote|hr|h[13456]|li>\s*<ul)\b(?! href=\"http)")
 BLOCKS = ("[ref]: javascript:alert(1)", "# heading", "```", "~~~", "1. item", "> quote", "- [ ] task", "---")
 
 

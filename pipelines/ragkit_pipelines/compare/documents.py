@@ -25,11 +25,9 @@ AnyDocuments: TypeAlias = "str | Path | Sequence[str | Document] | Index | Retri
 
 
 class Library(RetrieverBase):
-    """A retriever whose ``repr`` identifies its content, which keeps cached results of different documents apart.
+    """A retriever with a hash of its passages (random if they are unknown) as its ``repr``.
 
-    Attributes:
-        retriever: The wrapped retriever.
-        fingerprint: A hash of the passages; random if they are unknown.
+    Cached results of different documents are kept apart by it.
     """
 
     name = "library"

@@ -17,7 +17,7 @@ from ragkit_pipelines.compare.private import file_name, make_private_folder, wit
 from ragkit_pipelines.compare.results import Cell, make_row, read_cell, write_cell
 from ragkit_pipelines.compare.statistics.calibration import calibrated
 from ragkit_pipelines.compare.statistics.costs import size_of
-from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Setting, Strategy, sum_known
+from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Retrieving, Setting, Strategy, sum_known
 
 # What a row takes from the outcome of its strategy as it is.
 _FROM_OUTCOME = (
@@ -40,14 +40,7 @@ def setting_key(setting: Setting) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One strategy at one size and seed.
-
-    Attributes:
-        strategy: The strategy.
-        size: Requested size of the pool; None for the whole pool.
-        setting: The setting of the strategy; results are stored in its folder.
-        key: Hash of the setting.
-    """
+    """One strategy at one size (as requested; None: the whole pool) and seed; ``key`` is the hash of its setting."""
 
     strategy: Strategy
     size: int | None
@@ -73,7 +66,10 @@ class Job:
     @property
     def cell_key(self) -> str:
         """Hash of everything that determines its cell."""
-        return run_hash(setting=self.key, strategy=repr(self.strategy))
+        strategy, setting = self.strategy, self.setting
+        if isinstance(strategy, Retrieving) and strategy.needs_documents(setting.task):
+            return run_hash(setting=self.key, strategy=repr(strategy), documents=repr(setting.documents))
+        return run_hash(setting=self.key, strategy=repr(strategy))
 
     def finished(self) -> Cell | None:
         """Load its stored cell, or return None if there is none."""

@@ -15,9 +15,7 @@ from ragkit_pipelines.compare.results import SCHEMA, Cell, Count, Seed, Share, c
 class Answers(BaseModel):
     """The answers of one strategy at one size and seed, in the order of the test rows.
 
-    Attributes:
-        prompts: The prompts of the first seed at the largest pool; empty for all others.
-        confidence: The probability that the strategy assigned to each answer; empty if it returns no confidence.
+    ``prompts`` are given for the first seed at the largest pool, ``confidence`` if the strategy returns it.
     """
 
     model_config = ConfigDict(extra="forbid")

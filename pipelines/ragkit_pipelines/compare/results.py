@@ -35,31 +35,21 @@ Change = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
 
 class Row(BaseModel):
-    """One strategy at one pool size and seed.
+    """One strategy at one pool size and seed; `Outcome` describes the fields that are not listed here.
 
     Attributes:
         n: Number of test rows.
         correct: Sum of the scores; the number of correct answers if the metric is all-or-nothing.
         score: ``correct / n``, with the 95 % Wilson interval from ``low`` to ``high``.
-        seconds: Prediction time for all rows; ``fit_seconds`` is the time for training and tuning.
-        cost: Cost of prediction in US dollars, or None if unknown.
         error: Why the strategy failed, or None.
-        cached_tokens: Prompt tokens that came from a prompt cache.
         at_floor: Whether the interval contains the score of the majority baseline. Such a row is not evidence that the
             strategy can do the task at all.
-        fit_tokens: Tokens of training, and of the calls that tried settings.
-        fit_cost: Cost of the calls made during fitting in US dollars, or None if unknown.
-        trials: Number of settings that were tried on held-out examples.
-        note: Settings that the strategy selected, or other remarks.
-        labels: Number of labelled examples used.
-        label_cost: Cost of these labels in US dollars, or None if the price of a label is unknown.
-        trained_tokens: The part of ``fit_tokens`` that was trained on, counted once per epoch.
+        label_cost: Cost of the labelled examples in US dollars, or None if the price of a label is unknown.
         shared_tokens: Length of the common prefix of all prompts, which a prompt cache can store.
         flops: FLOPs of prediction for all rows, or None if the model's weights are not available.
         cached_flops: The same if the common prefix is computed once.
         fit_flops: FLOPs of training and tuning, or None if unknown.
         calibration: Calibration of the strategy's confidence, or None if it returns no confidence.
-        unreadable: Number of completions without an answer of the expected form; None if no completion was read.
         data_seed: Seed of the examples drawn from the pool; equal to ``seed`` unless it was kept fixed.
         model_seed: Seed of training and of the search for a prompt, likewise.
         order_seed: Seed of selectors that select at random, likewise.

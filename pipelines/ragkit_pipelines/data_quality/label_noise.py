@@ -58,16 +58,11 @@ class LabelNoise:
 
 
 def label_noise(examples: Sequence[Example], *, folds: int = 5, seed: int = 0) -> LabelNoise:
-    """Estimate label noise.
+    """Estimate label noise by cross-validation; labels with fewer rows than folds are skipped.
 
     A classifier (TF-IDF of words and word pairs, logistic regression) that was trained on the other folds predicts the
     class probabilities of each row; cleanlab then finds the labels that contradict them, with a threshold per class.
     Correct labels of difficult rows may also be found: inspect the suspects before you remove them.
-
-    Args:
-        examples: Rows with labels.
-        folds: Number of folds of the cross-validation; labels with fewer rows are skipped.
-        seed: Seed of the folds.
 
     Returns:
         The estimate.

@@ -31,19 +31,9 @@ def summarise(
     provenance: Mapping[str, str] | None = None,
     draws: int = 10_000,
 ) -> Results:
-    """Summarise cells: rows, tests and differences between strategies, and a recommendation.
+    """Summarise cells on the same test rows: rows, tests and differences between strategies, and a recommendation.
 
-    Args:
-        task: Name of the task.
-        leaked: Number of test rows that were excluded because they also appear in the pool.
-        cells: The results of the strategies, all on the same test rows.
-        floor: Score of the majority baseline.
-        data: Problems found in the data.
-        label_price: US dollars for one labelled example.
-        prices: Token prices for break-even volumes.
-        held: Which of data, model and order had the same seed in all runs.
-        provenance: Versions, hashes and settings of the run.
-        draws: Number of bootstrap samples.
+    ``floor`` is the score of the majority baseline, and ``held`` what had the same seed in all runs.
 
     Returns:
         The results.
@@ -127,12 +117,6 @@ def recommend(
     With one seed and answers that are right or wrong, the exact McNemar test decides, otherwise the paired bootstrap
     over seeds and items. Tests of several seeds are never pooled, because items that were answered by the same trained
     model are not independent evidence about training. Holm's correction is applied over the competitors.
-
-    Args:
-        rows: All rows.
-        pairs: Tests within a seed.
-        differences: Differences over the seeds.
-        level: Significance level of the corrected p-values.
 
     Returns:
         The recommendation with its evidence.

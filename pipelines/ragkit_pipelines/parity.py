@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ragkit.errors import EmptyPoolError, RagkitError
 from ragkit.models import load_model
@@ -105,38 +106,32 @@ def parity(
             group = batch[start : start + _GROUP]
             results = zip(*(results_of_each(each, group, sampling) for each in both), strict=True)
             for index, (ours, theirs) in enumerate(results, start):
-                answers = _Answer.of(ours), _Answer.of(theirs)
                 if isinstance(ours, RagkitError) and isinstance(theirs, RagkitError):
                     raise ours
-                if answers[0].key == answers[1].key:
+                one, two = _answer(ours), _answer(theirs)
+                if one[:2] == two[:2]:
                     equal += 1
                 elif first is None:
-                    first = _difference(both, index, batch[index], answers)
+                    first = _difference(both, index, batch[index], one, two)
             advance(len(group))
     return Parity(models=(both[0].name, both[1].name), prompts=len(batch), equal=equal, first=first)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     text: str
     finish_reason: str
     prompt_tokens: int
 
-    @classmethod
-    def of(cls, result: Completion | RagkitError) -> _Answer:
-        if isinstance(result, Completion):
-            return cls(result.text, result.finish_reason, result.usage.prompt_tokens)
-        return cls(str(result), "error", 0)
 
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.text, self.finish_reason
+def _answer(result: Completion | RagkitError) -> _Answer:
+    if isinstance(result, RagkitError):
+        return _Answer(str(result), "error", 0)
+    return _Answer(result.text, result.finish_reason, result.usage.prompt_tokens)
 
 
 def _difference(
-    models: tuple[LanguageModel, LanguageModel], index: int, prompt: AnyPrompt, answers: tuple[_Answer, _Answer]
+    models: tuple[LanguageModel, LanguageModel], index: int, prompt: AnyPrompt, one: _Answer, two: _Answer
 ) -> Difference:
-    one, two = answers
     encode = next((found for model in models if (found := getattr(model, "encode_text", None)) is not None), None)
     return Difference(
         index=index,

@@ -17,12 +17,7 @@ _EXPECTED = '{"prompt": text}, {"messages": [{"role", "content"}, …]} or {"inp
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """The prompts of a file.
-
-    Attributes:
-        prompts: The prompts, in the order of the file.
-        stop: Stop sequences: those of the template if it rendered a prompt, otherwise none.
-    """
+    """The prompts of a file in their order; ``stop`` are the stop sequences of the template if it rendered a prompt."""
 
     prompts: list[AnyPrompt]
     stop: tuple[str, ...]

@@ -43,7 +43,7 @@ def test_column_names_are_options(data, tmp_path):
     named = ("--input", "text", "--output", "topic")
     compared = run("compare", "--data", data, *named, *QUICK, "--sizes", "all", "--out", tmp_path / "new")
     assert {row["strategy"] for row in json.loads(compared.stdout)["rows"]} == {"majority", "tfidf"}
-    again = run("compare", "resume", tmp_path / "new", "--json")
+    again = run("compare", "resume", tmp_path / "new", "--yes", "--json")
     assert json.loads(again.stdout)["rows"] == json.loads(compared.stdout)["rows"]
     checked = run("data", "check", data, *named, "--json")
     assert json.loads(checked.stdout)["pool"]["rows"] == 16

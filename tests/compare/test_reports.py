@@ -180,7 +180,7 @@ def test_resume_goes_on_with_what_was_asked(tmp_path):
     assert "report.html" in done.stdout
     before = json.loads((out / "results.json").read_text())
     (out / "results.json").unlink()
-    again = ragkit("compare", "resume", out)
+    again = ragkit("compare", "resume", out, "--yes")
     assert again.returncode == 0, again.stderr
     assert json.loads((out / "results.json").read_text()) == before
     assert "vote:jaccard" in ragkit("compare", "show", out).stdout

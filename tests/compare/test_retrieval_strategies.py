@@ -167,7 +167,7 @@ def test_the_command_line(tmp_path):
     assert (refused.returncode, "(--docs)" in refused.stderr) == (2, True)
     done = subprocess.run([*command, *given, "--docs", "docs.txt"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    again = subprocess.run([*command, "resume", tmp_path / "out", "--json"], capture_output=True, text=True)
+    again = subprocess.run([*command, "resume", tmp_path / "out", "--yes", "--json"], capture_output=True, text=True)
     assert json.loads(again.stdout)["rows"][0]["strategy"] == "rag"
 
 

@@ -141,7 +141,7 @@ def test_the_command_line_compares_in_processes(tmp_path):
     there = ragkit(*command, "--out", tmp_path / "there", "--json", "--engine", "process", "--workers", 2)
     assert (here.returncode, there.returncode) == (0, 0), there.stderr
     assert without_seconds(json.loads(there.stdout)) == without_seconds(json.loads(here.stdout))
-    again = ragkit("compare", "resume", tmp_path / "there", "--json", "--engine", "process")
+    again = ragkit("compare", "resume", tmp_path / "there", "--yes", "--json", "--engine", "process")
     assert json.loads(again.stdout) == json.loads(there.stdout)
     refused = ragkit(*command, "--out", tmp_path / "x", "--engine", "threads")
     assert (refused.returncode, refused.stdout) == (2, "")

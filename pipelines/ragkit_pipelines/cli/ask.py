@@ -17,7 +17,7 @@ from ragkit.index import Index
 from ragkit.index.database import NAME
 from ragkit.progress import progress
 from ragkit.retrievers.loading import load_retriever
-from ragkit_pipelines.cli.common import Json, Where, print_json, read_filter, report_unread
+from ragkit_pipelines.cli.common import Json, Where, echo, print_json, read_filter, report_unread
 from ragkit_pipelines.cli.documents import read_pieces
 from ragkit_pipelines.rag import CitedAnswer, ExtractiveReader, RetrieveThenAnswer
 
@@ -80,7 +80,7 @@ def _open_index(docs: Path | None, folder: Path | None, embedder: str | None) ->
             new = len(index.add(read_pieces(docs, "tokens", index)))
         if new and index.embedder is not None:
             stored = f"stored in {path}" if path else "not stored; pass --index to store them"
-            typer.echo(f"embedded {new} passages of {docs} with {index.embedder.name}, {stored}", err=True)
+            echo(f"embedded {new} passages of {docs} with {index.embedder.name}, {stored}", err=True)
         yield index
 
 
@@ -92,11 +92,11 @@ def _cached(docs: Path, embedder: str) -> Path:
 
 
 def _show(answer: CitedAnswer) -> None:
-    typer.echo(answer.text)
+    echo(answer.text)
     for number in answer.flagged:
-        typer.echo(f"[{number}] does not refer to a retrieved passage", err=True)
+        echo(f"[{number}] does not refer to a retrieved passage", err=True)
     if answer.citations:
-        typer.echo()
+        echo()
     for citation in answer.citations:
         span = "" if citation.span is None else f", characters {citation.span[0]} to {citation.span[1]}"
-        typer.echo(f"[{citation.number}] {citation.source or citation.id}{span}")
+        echo(f"[{citation.number}] {citation.source or citation.id}{span}")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
+from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
 from ragkit.ingest.loading import Unread
 from ragkit.text import read_json
 from ragkit.workers import WorkerPool
+from ragkit_pipelines.printable import printable, printable_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Embedder = Annotated[str, typer.Option(help="Embedder: {embedder}.")]  # of commands whose help lists components
@@ -69,26 +73,62 @@ def check_out(folder: Path) -> None:
         raise InvalidInputError(f"{folder} is not a directory; give --out a folder")
 
 
+# -- printing: all commands print through these functions, which show control characters escaped ---------------------
+
+
+def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a text, with control characters escaped."""
+    typer.echo(printable(text), err=err, nl=nl)
+
+
+def echo_json(text: str) -> None:
+    """Print JSON, with control characters in its strings escaped."""
+    typer.echo(printable_json(text))
+
+
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+    echo_json(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, stderr: bool = False) -> None:
     """Print a table; without columns it has no header. Cells are printed verbatim, never read as markup."""
     table = Table(*columns, show_header=bool(columns))
     for row in rows:
         table.add_row(*map(escape, row))
-    console().print(table)
+    console(stderr=stderr).print(table)
 
 
 def report_unread(unread: Iterable[Unread]) -> None:
     """Report the files that could not be read on standard error."""
     for each in unread:
-        typer.echo(f"not read: {each.source}: {each.reason}", err=True)
+        echo(f"not read: {each.source}: {each.reason}", err=True)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that does not wrap the lines of a table if the output is not a terminal."""
+    """Return a console that escapes control characters, and does not wrap tables if the output is not a terminal."""
     shown = Console(stderr=stderr)
-    return shown if shown.is_terminal else Console(stderr=stderr, width=500)
+    if not shown.is_terminal:
+        shown = Console(stderr=stderr, width=500)
+    shown.push_render_hook(_EscapeControls())
+    return shown
+
+
+class _EscapeControls(RenderHook):
+    """Escapes control characters in everything that a console prints, and removes links."""
+
+    @override
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Escaped(each) for each in renderables]
+
+
+@dataclass(frozen=True)
+class _Escaped:
+    renderable: ConsoleRenderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for text, style, control in console.render(self.renderable, options):
+            if control:
+                yield Segment(text, style, control)
+            else:
+                yield Segment(printable(text), style.update_link(None) if style else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.extras import is_installed
+from ragkit.files import write_atomic
 from ragkit.models import default_model
 from ragkit.progress import progress
 from ragkit.tasks import Task
@@ -26,7 +28,10 @@ from ragkit_pipelines.cli.common import (
     Workers,
     check_out,
     console,
+    echo,
+    echo_json,
     input_of,
+    print_facts,
     print_json,
     worker_pool,
 )
@@ -110,12 +115,30 @@ def compare(
 
 
 @compare_app.command()
-def resume(folder: _Folder, engine: Engine = "inline", workers: Workers = 2, *, as_json: Json = False) -> None:
+def resume(
+    folder: _Folder,
+    engine: Engine = "inline",
+    workers: Workers = 2,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Load what the folder names without asking.")] = False,
+    as_json: Json = False,
+) -> None:
     """Resume an interrupted comparison without repeating finished strategies.
+
+    The files and models that the folder names are shown before they are loaded.
 
     Example: ragkit compare resume runs/banking
     """
-    _run(_request_of(folder), folder, worker_pool(engine, workers), as_json=as_json)
+    request = _request_of(folder)
+    named = {name: str(value) for name, value in request.model_dump(exclude_none=True).items() if value != ""}
+    print_facts(named, stderr=True)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidInputError(
+                f"{folder} names the files and models above; check them, and pass --yes to load them"
+            )
+        typer.confirm("Load these files and models, and resume?", abort=True, err=True)
+    _run(request, folder, worker_pool(engine, workers), as_json=as_json)
 
 
 @compare_app.command()
@@ -137,12 +160,12 @@ def show(
 
     results = Results.load(folder)
     if html is not None:
-        html.write_text(html_report(results, Items.load(folder)), encoding="utf-8")
-        typer.echo(f"Written to {html}")
+        write_atomic(html, html_report(results, Items.load(folder)))
+        echo(f"Written to {html}")
     elif as_json:
-        typer.echo(results.model_dump_json(indent=1))
+        echo_json(results.model_dump_json(indent=1))
     elif markdown:
-        typer.echo(markdown_report(results, Items.load(folder)), nl=False)
+        echo(markdown_report(results, Items.load(folder)), nl=False)
     else:
         _print(results)
 
@@ -171,9 +194,11 @@ def diff(before: _Folder, after: _Folder, *, as_json: Json = False) -> None:
 
 
 def _request_of(folder: Path) -> _Request:
+    from ragkit_pipelines.compare.results import read_limited
+
     path = folder / "run.json"
     try:
-        stored: Any = read_json(path.read_bytes())
+        stored: Any = read_json(read_limited(path))
         return _Request.model_validate_json(stored["request"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = "expected the options of `ragkit compare`; run `ragkit compare --data … --out` with this folder"
@@ -203,7 +228,7 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
         seeds=_numbers("--seeds", request.seeds), out=out, options=options,
     )  # fmt: skip
     if request.model is None and any(row.prompt_tokens for row in result.results.rows):
-        typer.echo(
+        echo(
             f"--model was not given, so {default_model()} was used: a small model, which says little about large ones.",
             err=True,
         )
@@ -220,16 +245,16 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
     if result.folder and is_installed("jinja2") and is_installed("matplotlib"):
         page = result.folder / "report.html"
         with progress("drawing the report", None):
-            page.write_text(result.html(), encoding="utf-8")
+            write_atomic(page, result.html())
     if as_json:
-        typer.echo(result.results.model_dump_json(indent=1))
+        echo_json(result.results.model_dump_json(indent=1))
     else:
         shown = _print(result.results)
         if result.folder:
             shown.print(f"Written to {result.folder / 'results.json'}" + (f" and {page}" if page else ""))
     failed = [row for row in result.results.rows if row.error]
     for row in failed:
-        typer.echo(f"failed: {row.strategy}, pool {row.size}: {row.error}", err=True)
+        echo(f"failed: {row.strategy}, pool {row.size}: {row.error}", err=True)
     if failed:
         raise typer.Exit(2 if len(failed) == len(result.results.rows) else 1)
 

@@ -13,7 +13,7 @@ from ragkit.errors import InvalidInputError
 from ragkit.finetuning.exporting import export_merged
 from ragkit.models import load_model
 from ragkit.progress import progress
-from ragkit_pipelines.cli.common import Adapter, Json, print_json
+from ragkit_pipelines.cli.common import Adapter, Json, echo, print_json
 from ragkit_pipelines.parity import Parity
 from ragkit_pipelines.parity import parity as compare_backends
 from ragkit_pipelines.prompt_files import read_prompts
@@ -35,9 +35,9 @@ def export(
     if as_json:
         print_json(asdict(made))
         return
-    typer.echo(f"Written to {made.folder}. To serve it, run:\n{made.serve_merged}")
+    echo(f"Written to {made.folder}. To serve it, run:\n{made.serve_merged}")
     if made.serve_adapter is not None:
-        typer.echo(f"To serve the base model with the adapter instead, run:\n{made.serve_adapter}")
+        echo(f"To serve the base model with the adapter instead, run:\n{made.serve_adapter}")
 
 
 def parity(
@@ -72,12 +72,12 @@ def parity(
 
 
 def _show(found: Parity) -> None:
-    typer.echo(f"{found.equal} of {found.prompts} answers are equal")
+    echo(f"{found.equal} of {found.prompts} answers are equal")
     if (first := found.first) is None:
         return
     token = "" if first.token is None else f", token {first.token}"
-    typer.echo(f"first difference: prompt {first.index}, character {first.character}{token}")
-    typer.echo(f"prompt: {first.prompt!r}")
+    echo(f"first difference: prompt {first.index}, character {first.character}{token}")
+    echo(f"prompt: {first.prompt!r}")
     answers = zip(found.models, first.texts, first.prompt_tokens, first.finish_reasons, strict=True)
     for name, text, tokens, reason in answers:
-        typer.echo(f"{name} ({tokens} prompt tokens, finish reason {reason}): {text!r}")
+        echo(f"{name} ({tokens} prompt tokens, finish reason {reason}): {text!r}")

@@ -16,7 +16,7 @@ from ragkit.finetuning.mixing import mix
 from ragkit.finetuning.rows import Row, read_rows
 from ragkit.models import load_model
 from ragkit.templates import Template
-from ragkit_pipelines.cli.common import Json, json_object, print_table
+from ragkit_pipelines.cli.common import Json, echo, echo_json, json_object, print_table
 
 
 def finetune(
@@ -67,9 +67,9 @@ def finetune(
         json_object("--trainer-config", trainer_config, '{"warmup_steps": 0}'),
     )  # fmt: skip
     if push_to_hub is not None:
-        typer.echo(tuned.push_to_hub(push_to_hub), err=True)
+        echo(tuned.push_to_hub(push_to_hub), err=True)
     if as_json:
-        typer.echo(tuned.manifest.model_dump_json(indent=1))
+        echo_json(tuned.manifest.model_dump_json(indent=1))
         return
     _show(tuned)
 

@@ -31,6 +31,8 @@ from ragkit_pipelines.cli.common import (
     MaxMoney,
     MaxTokens,
     Workers,
+    echo,
+    echo_json,
     print_json,
     worker_pool,
 )
@@ -109,7 +111,7 @@ def generate(
         if as_json:
             print_json(_facts(response))
         else:
-            typer.echo(response.text)
+            echo(response.text)
 
 
 def _read_input(
@@ -152,9 +154,9 @@ def _print_stream(model: LanguageModel, prompt: AnyPrompt, sampling: Sampling) -
     if sampling.constrained:
         raise InvalidInputError("--stream cannot be combined with --schema or --choices")
     for piece in model.stream(prompt, **sampling.options()):
-        typer.echo(piece, nl=False)
+        echo(piece, nl=False)
         sys.stdout.flush()
-    typer.echo()
+    echo()
 
 
 def _print_lines(prompts: Sequence[AnyPrompt], groups: Iterable[list[Completion | RagkitError]]) -> None:
@@ -163,13 +165,13 @@ def _print_lines(prompts: Sequence[AnyPrompt], groups: Iterable[list[Completion 
     with progress("generating", len(prompts)) as advance:
         for group in groups:
             for prompt, result in zip(prompts[len(results) :], group, strict=False):
-                typer.echo(json.dumps({"prompt": prompt_text(prompt), **_facts(result)}, ensure_ascii=False))
+                echo_json(json.dumps({"prompt": prompt_text(prompt), **_facts(result)}, ensure_ascii=False))
             sys.stdout.flush()
             results += group
             advance(len(group))
     responses = [result for result in results if isinstance(result, Completion)]
     failed = len(results) - len(responses)
-    typer.echo(_summary(responses, failed), err=True)
+    echo(_summary(responses, failed), err=True)
     if failed:
         sys.exit(1)
 

@@ -24,6 +24,8 @@ from ragkit_pipelines.cli.common import (
     Json,
     Where,
     Workers,
+    echo,
+    echo_json,
     print_json,
     print_table,
     read_filter,
@@ -164,7 +166,7 @@ def stats(folder: _Folder, *, as_json: Json = False) -> None:
         print_json(facts)
         return
     for name, value in facts.items():
-        typer.echo(f"{name}: {value}")
+        echo(f"{name}: {value}")
 
 
 @index_app.command()
@@ -180,7 +182,7 @@ def tune(
     with Index.open(folder) as index:
         with progress("measuring recall", None):
             found = index.tune(target_recall=target_recall, k=k)
-        typer.echo(json.dumps(dict(found)))
+        echo_json(json.dumps(dict(found)))
 
 
 @index_app.command()
@@ -191,7 +193,7 @@ def verify(folder: _Folder, *, as_json: Json = False) -> None:
     """
     with progress("verifying checksums", None), Index.open(folder, read_only=True, verify=True) as index:
         found = {"documents": len(index), "damaged": False}
-    typer.echo(json.dumps(found) if as_json else f"{found['documents']} documents, no damage found")
+    echo_json(json.dumps(found) if as_json else f"{found['documents']} documents, no damage found")
 
 
 @index_app.command()
@@ -226,14 +228,12 @@ def import_langchain(
     if as_json:
         print_json(asdict(report))
         return
-    typer.echo(f"{report.documents} documents of {report.dim} dimensions from {report.kind}, metric {report.metric}")
+    echo(f"{report.documents} documents of {report.dim} dimensions from {report.kind}, metric {report.metric}")
     if report.left_out:
-        typer.echo(f"{report.left_out} documents had no vector and were skipped")
+        echo(f"{report.left_out} documents had no vector and were skipped")
     if report.similarity is not None:
-        typer.echo(
-            f"minimum cosine similarity of re-embedded documents to their stored vectors: {report.similarity:.4f}"
-        )
-    typer.echo(f"Written to {out}")
+        echo(f"minimum cosine similarity of re-embedded documents to their stored vectors: {report.similarity:.4f}")
+    echo(f"Written to {out}")
 
 
 def _add(index: Index, data: Path, text: str, chunker: str, pool: WorkerPool | None) -> SyncReport | None:
@@ -277,5 +277,5 @@ def _show(index: Index, synced: SyncReport | None, *, as_json: bool) -> None:
         print_json(asdict(facts) | report)
         return
     if synced:
-        typer.echo(f"{synced.new} new or changed, {synced.removed} removed, {synced.unchanged} files unchanged")
-    typer.echo(f"{facts.documents} documents, {facts.bytes:,} bytes, search: {facts.factory}")
+        echo(f"{synced.new} new or changed, {synced.removed} removed, {synced.unchanged} files unchanged")
+    echo(f"{facts.documents} documents, {facts.bytes:,} bytes, search: {facts.factory}")

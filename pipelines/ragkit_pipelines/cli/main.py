@@ -20,7 +20,7 @@ import ragkit
 from ragkit.errors import RagkitError
 from ragkit_pipelines.cli.advise import advise
 from ragkit_pipelines.cli.ask import ask
-from ragkit_pipelines.cli.common import Json, check_out, console
+from ragkit_pipelines.cli.common import Json, check_out, console, echo
 from ragkit_pipelines.cli.compare import compare_app, show_comparison
 from ragkit_pipelines.cli.components import ListingCommand, list_components
 from ragkit_pipelines.cli.data import data_app
@@ -54,7 +54,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 @app.callback(invoke_without_command=True)
 def _top(*, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
-        typer.echo(ragkit.__version__)
+        echo(ragkit.__version__)
         raise typer.Exit
 
 
@@ -113,7 +113,7 @@ for _name, _group in _GROUPS.items():
 def main() -> None:
     """Run the command line; an error of the user is reported in one line, with exit code 2."""
     # On a terminal, our warnings are one line without the line of code that caused them.
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+    warnings.showwarning = lambda message, *_: echo(f"warning: {message}", err=True)
     try:
         code = app(prog_name="ragkit", standalone_mode=False)
     except RagkitError as error:
@@ -127,12 +127,12 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        typer.echo("interrupted; rerun the command to resume", err=True)
+        echo("interrupted; rerun the command to resume", err=True)
     sys.exit(code or 0)
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    echo(f"error: {message}", err=True)
     sys.exit(2)
 
 

@@ -15,7 +15,7 @@ from ragkit.ingest.conversion import CONVERTED
 from ragkit.models import default_model, load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
-from ragkit_pipelines.cli.common import BaseUrl, Json, MaxCalls, MaxTokens, print_json
+from ragkit_pipelines.cli.common import BaseUrl, Json, MaxCalls, MaxTokens, echo, echo_json, print_json
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.plan import Plan
@@ -94,9 +94,12 @@ def plan(
     )
     with progress("planning", None):
         made = pearl.plan(question)
-    typer.echo(made.to_json() if as_json else made.render())
+    if as_json:
+        echo_json(made.to_json())
+    else:
+        echo(made.render())
     for each in made.diagnostics:
-        typer.echo(f"{each.level}: {each}", err=True)
+        echo(f"{each.level}: {each}", err=True)
 
 
 @pearl_app.command()
@@ -132,7 +135,7 @@ def explain(
 
     Example: ragkit pearl explain run.jsonl --form html > run.html
     """
-    typer.echo(read_run(trace, number).explain(form))  # type: ignore[arg-type]
+    echo(read_run(trace, number).explain(form))  # type: ignore[arg-type]
 
 
 def _pearl(
@@ -204,6 +207,6 @@ def _show(done: Run, *, as_json: bool) -> None:
             "seconds": done.seconds,
         })  # fmt: skip
     else:
-        typer.echo(done.explain())
+        echo(done.explain())
     if done.status == "failed":
         raise InvalidInputError("no answer was found: " + "; ".join([*done.reasons, done.planning.reason])[:500])

@@ -17,7 +17,7 @@ from ragkit.retriever_training import finetune_reranker as train_reranker
 from ragkit.retriever_training.mining import mine_hard_negatives
 from ragkit.retriever_training.rows import TrainingPair
 from ragkit.retrievers.loading import load_retriever
-from ragkit_pipelines.cli.common import Json, print_table
+from ragkit_pipelines.cli.common import Json, echo_json, print_table
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the index with the passages.")]
 _Queries = Annotated[Path, typer.Option(help="Queries: JSON Lines, or lines of id, tab, text.")]
@@ -114,7 +114,7 @@ def _mine(
 def _show(trained: TrainedRetriever, usage: str, *, as_json: bool) -> None:
     record = trained.record
     if as_json:
-        typer.echo(record.model_dump_json(indent=1))
+        echo_json(record.model_dump_json(indent=1))
         return
     print_table((), {
         "base": record.base, "pairs": f"{record.rows:,}", "loss": f"{record.loss:.4f}",

@@ -11,6 +11,7 @@ import typer
 
 from ragkit.errors import InvalidInputError
 from ragkit.progress import progress
+from ragkit_pipelines.cli.common import echo
 from ragkit_pipelines.serving import Limits, Server
 
 
@@ -38,7 +39,7 @@ def serve(
             max_waiting=max_waiting, max_tokens=max_tokens, allowed_hosts=allowed_host or (),
             limits=Limits(body_bytes=max_body_bytes),
         )  # fmt: skip
-    typer.echo(f"serving {', '.join(server.models)} at {server.url}")
+    echo(f"serving {', '.join(server.models)} at {server.url}")
     server.run()
 
 

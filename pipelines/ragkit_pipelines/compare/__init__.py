@@ -12,6 +12,7 @@ from ragkit.files import with_checksum, write_atomic
 from ragkit_pipelines.compare.options import CompareOptions, refuse_moved_keywords
 from ragkit_pipelines.compare.planning import planned
 from ragkit_pipelines.compare.predictions import Items
+from ragkit_pipelines.compare.private import make_private_folder
 from ragkit_pipelines.compare.reports.markdown import markdown_report
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, Row
 from ragkit_pipelines.compare.running import run_jobs
@@ -143,7 +144,7 @@ def compare(
         options=options,
     ) as plan:  # fmt: skip
         if out:
-            plan.folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(plan.folder)
             write_atomic(plan.folder / "run.json", json.dumps(plan.provenance, ensure_ascii=False, indent=1))
         cells = run_jobs(plan.jobs, options.workers)
         results = summarise(

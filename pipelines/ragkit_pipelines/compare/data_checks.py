@@ -16,13 +16,9 @@ CHECKS: tuple[Checks, ...] = get_args(Checks)
 
 
 class DataReport(BaseModel):
-    """Problems found in the data, and the rows that were removed.
+    """Problems found in the data, and the number of removed rows by reason (none unless cleaning was requested).
 
-    Attributes:
-        findings: The problems found, one text each.
-        removed: Number of removed rows by reason; empty unless cleaning was requested.
-        before: Hash of the original task.
-        after: Hash of the task that was used in the comparison.
+    ``before`` and ``after`` are the hashes of the task as given and as compared.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -13,10 +13,11 @@ from typing import Any
 from ragkit.errors import RagkitError
 from ragkit.finetuning.manifest import run_hash
 from ragkit.protocols import LanguageModel
+from ragkit_pipelines.compare.private import file_name, make_private_folder, without_secrets
 from ragkit_pipelines.compare.results import Cell, make_row, read_cell, write_cell
 from ragkit_pipelines.compare.statistics.calibration import calibrated
 from ragkit_pipelines.compare.statistics.costs import size_of
-from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Setting, Strategy, sum_known
+from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Retrieving, Setting, Strategy, sum_known
 from ragkit_pipelines.compare.strategies.timing import warm_up
 
 # What a row takes from the outcome of its strategy as it is.
@@ -40,14 +41,7 @@ def setting_key(setting: Setting) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One strategy at one size and seed.
-
-    Attributes:
-        strategy: The strategy.
-        size: Requested size of the pool; None for the whole pool.
-        setting: The setting of the strategy; results are stored in its folder.
-        key: Hash of the setting.
-    """
+    """One strategy at one size (as requested; None: the whole pool) and seed; ``key`` is the hash of its setting."""
 
     strategy: Strategy
     size: int | None
@@ -62,7 +56,7 @@ class Job:
     @property
     def file(self) -> Path:
         """The file of its cell."""
-        name = self.strategy.name.replace(":", "-").replace("/", "-")
+        name = file_name(self.strategy.name.replace(":", "-").replace("/", "-"))
         return self.setting.folder / "kept" / self.key / f"{name}.json"
 
     @property
@@ -73,11 +67,18 @@ class Job:
     @property
     def cell_key(self) -> str:
         """Hash of everything that determines its cell."""
-        return run_hash(setting=self.key, strategy=repr(self.strategy))
+        strategy, setting = self.strategy, self.setting
+        if isinstance(strategy, Retrieving) and strategy.needs_documents(setting.task):
+            return run_hash(setting=self.key, strategy=repr(strategy), documents=repr(setting.documents))
+        return run_hash(setting=self.key, strategy=repr(strategy))
 
     def finished(self) -> Cell | None:
         """Load its stored cell, or return None if there is none."""
-        return read_cell(self.file, self.cell_key)
+        cell, setting = read_cell(self.file, self.cell_key), self.setting
+        expected = (self.strategy.name, len(setting.pool), setting.seed, len(setting.task.test))
+        if cell is None or (cell.row.strategy, cell.row.size, cell.row.seed, cell.row.n) != expected:
+            return None
+        return cell
 
 
 def jobs_on(setting: Setting, size: int | None, strategies: Sequence[Strategy]) -> list[Job]:
@@ -91,24 +92,27 @@ def run_job(job: Job) -> Cell:
     stored = job.finished()
     if stored is not None:
         return stored
-    strategy, setting = job.strategy, replace(job.setting, folder=job.file.parent / "models")
-    job.file.parent.mkdir(parents=True, exist_ok=True)
+    setting = replace(job.setting, folder=job.file.parent / "models")
+    make_private_folder(job.file.parent)
     started = perf_counter()
-    error = calibration = None
-    scores: list[float] = []
     try:
         if setting.budget is not None:
             setting.budget.reserve(calls=0, tokens=0, money=0.0)  # starts the time limit, or raises if it has passed
         warm_up(setting.model)
-        outcome = strategy.run(setting)
-        scores = setting.task.score_all(outcome.answers)
-        calibration = calibrated(outcome.confidence, scores) if len(outcome.confidence) else None
+        outcome = job.strategy.run(setting)
+        cell = _cell(job, outcome, setting.task.score_all(outcome.answers))
     except Exception as failure:  # noqa: BLE001 - the other strategies must still run
-        outcome, scores, error = Outcome([], seconds=perf_counter() - started), [], _described(failure)
-    cell = Cell(
+        return _cell(job, Outcome([], seconds=perf_counter() - started), [], error=_described(failure))
+    write_cell(job.file, cell)
+    return cell
+
+
+def _cell(job: Job, outcome: Outcome, scores: list[float], *, error: str | None = None) -> Cell:
+    setting = job.setting
+    return Cell(
         key=job.cell_key,
         row=make_row(
-            strategy=strategy.name,
+            strategy=job.strategy.name,
             model=setting.model.name if setting.model else setting.embedder.name,
             size=len(setting.pool),
             seed=setting.seed,
@@ -116,7 +120,7 @@ def run_job(job: Job) -> Cell:
             correct=sum(scores),
             error=error,
             labels=len(setting.pool) if outcome.labels is None else outcome.labels,
-            calibration=calibration,
+            calibration=calibrated(outcome.confidence, scores) if len(outcome.confidence) else None,
             **{name: getattr(outcome, name) for name in _FROM_OUTCOME},
             **{f"{what}_seed": setting.seed_of(what) for what in VARIED},
             **_flops(outcome, setting.model),
@@ -126,9 +130,6 @@ def run_job(job: Job) -> Cell:
         prompts=list(outcome.prompts),
         confidence=list(outcome.confidence),
     )
-    if error is None:
-        write_cell(job.file, cell)
-    return cell
 
 
 def _flops(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]:
@@ -152,8 +153,8 @@ def _flops(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]:
 
 
 def _described(failure: Exception) -> str:
-    """Describe an error in one line, with its location unless it is a ragkit error."""
-    said = f"{type(failure).__name__}: {failure}"
+    """Describe an error without secrets, and with its location unless it is a ragkit error."""
+    said = without_secrets(f"{type(failure).__name__}: {failure}")
     if isinstance(failure, RagkitError):
         return said
     last = extract_tb(failure.__traceback__)[-1]

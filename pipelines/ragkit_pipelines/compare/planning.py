@@ -18,11 +18,11 @@ from ragkit_pipelines.compare.data_checks import DataReport, check_task
 from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.jobs import Job, jobs_on
 from ragkit_pipelines.compare.options import CompareOptions
+from ragkit_pipelines.compare.private import refuse_links, refuse_secrets
 from ragkit_pipelines.compare.provenance import provenance_of
 from ragkit_pipelines.compare.running import check_shareable
 from ragkit_pipelines.compare.strategies.base import VARIED, Setting, Strategy, Varied, check_strategies
 from ragkit_pipelines.compare.strategies.named import FOR_LABELS, FOR_TEXT, load_strategy
-from ragkit_pipelines.compare.strategies.retrieval import check_documents, with_documents
 from ragkit_pipelines.compare.strategies.timing import Clock, TimedEmbedder
 
 if TYPE_CHECKING:
@@ -35,15 +35,8 @@ if TYPE_CHECKING:
 class Plan:
     """A comparison before any strategy is run.
 
-    Attributes:
-        task: The task without the excluded rows.
-        leaked: Number of test rows that were excluded because they also appear in the pool.
-        data: Problems found in the data.
-        baseline: Score of the majority baseline.
-        jobs: The cells to compute: one strategy at one size and seed each.
-        held: Seeds that are the same in all runs.
-        folder: Folder for results, responses and trained models.
-        provenance: What was compared, with which versions.
+    ``task`` has no excluded rows; ``leaked`` counts the test rows that also appear in the pool; ``held`` are the seeds
+    that are the same in all runs; ``baseline`` is the score of the majority baseline.
     """
 
     task: Task
@@ -82,27 +75,27 @@ def planned(
     pools = {(size, seed): task.draw(size, held.get("data", seed)) for size in sizes for seed in seeds}
     needs_model = any(getattr(strategy, "needs_model", False) for strategy in chosen)
     language_model = load_model(model or default_model()) if model or needs_model else None
-    check_strategies(chosen, task, language_model)
-    check_documents(chosen, task, options.documents)
+    check_strategies(chosen, task, language_model, options.documents)
     vectors = load_embedder(embedder)
     with ExitStack() as stack:
         folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        refuse_links(folder)
         library = None
         if options.documents is not None:
             library = stack.enter_context(open_documents(options.documents, folder, vectors))
-            chosen = with_documents(chosen, task, library)
         jobs: dict[tuple[str, str], Job] = {}
         clock = Clock()
         timed = TimedEmbedder(vectors, clock)
         for (size, seed), pool in pools.items():
             setting = Setting(task, pool, seed, language_model, timed, folder, folder / "answers.sqlite",
-                              options.trials, budget, held, clock)  # fmt: skip
+                              options.trials, budget, held, library, clock)  # fmt: skip
             for job in jobs_on(setting, size, chosen):
                 jobs.setdefault(job.identity, job)
         provenance = provenance_of(
             task, chosen, language_model, vectors, sizes=sizes, seeds=seeds, held=held, library=library,
             notes=options.notes,
         )  # fmt: skip
+        refuse_secrets(provenance)
         _refuse_other_data(folder, provenance)
         yield Plan(
             task=task, leaked=leaked, data=data, baseline=_majority_score(task), jobs=list(jobs.values()), held=held,

@@ -5,30 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from ragkit.errors import InvalidInputError
 from ragkit.records import Example
-from ragkit_pipelines.compare.results import SCHEMA, Cell, read_checked
+from ragkit_pipelines.compare.results import SCHEMA, Cell, Count, Seed, Share, check_lengths, read_checked
 
 
 class Answers(BaseModel):
     """The answers of one strategy at one size and seed, in the order of the test rows.
 
-    Attributes:
-        prompts: The prompts of the first seed at the largest pool; empty for all others.
-        confidence: The probability that the strategy assigned to each answer; empty if it returns no confidence.
+    ``prompts`` are given for the first seed at the largest pool, ``confidence`` if the strategy returns it.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     strategy: str
-    size: int
-    seed: int
+    size: Count
+    seed: Seed
     answers: list[str]
-    scores: list[float]
+    scores: list[Share]
     prompts: list[str] = []
-    confidence: list[float] = []
+    confidence: list[Share] = []
 
 
 class Items(BaseModel):
@@ -47,6 +45,14 @@ class Items(BaseModel):
     inputs: list[str]
     expected: list[str]
     answers: list[Answers]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Items:
+        for each in self.answers:
+            check_lengths(len(self.expected), each.answers, each.scores, each.confidence, each.prompts)
+        if len(self.inputs) != len(self.expected):
+            raise ValueError("expected one output for each input")
+        return self
 
     @classmethod
     def of(cls, test: Sequence[Example], cells: Sequence[Cell]) -> Items:

@@ -58,7 +58,10 @@ def _environment() -> dict[str, str]:
             continue
     revision = _git("rev-parse", "HEAD")
     if revision:
-        found["git"] = revision + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        # The configuration of a foreign repository can name programs that `status` would run.
+        runs = _git("config", "--local", "--includes", "--name-only", "--get-regexp", r"^(filter\.|core\.fsmonitor$)")
+        changed = "" if runs else _git("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+        found["git"] = revision + ("+changes" if changed else "")
     return found
 
 
@@ -68,6 +71,6 @@ def _git(*arguments: str) -> str:
         return ""
     try:
         done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ragkit.errors import DataFileError
 from ragkit.files import checked, with_checksum, without_checksum, write_atomic
@@ -22,35 +23,33 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = 2
+_MOST_BYTES = 2**30
 _File = TypeVar("_File", bound=BaseModel)
+
+# The numbers of stored results. Files may have been changed, and reports must not fail on numbers without a meaning.
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**64)]
+Amount = Annotated[float, Field(ge=0, le=1e40, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Change = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
 
 class Row(BaseModel):
-    """One strategy at one pool size and seed.
+    """One strategy at one pool size and seed; `Outcome` describes the fields that are not listed here.
 
     Attributes:
         n: Number of test rows.
         correct: Sum of the scores; the number of correct answers if the metric is all-or-nothing.
         score: ``correct / n``, with the 95 % Wilson interval from ``low`` to ``high``.
-        seconds: Prediction time for all rows; ``fit_seconds`` is the time for training and tuning.
-        cost: Cost of prediction in US dollars, or None if unknown.
         error: Why the strategy failed, or None.
-        cached_tokens: Prompt tokens that came from a prompt cache.
         at_floor: Whether the interval contains the score of the majority baseline. Such a row is not evidence that the
             strategy can do the task at all.
-        fit_tokens: Tokens of training, and of the calls that tried settings.
-        fit_cost: Cost of the calls made during fitting in US dollars, or None if unknown.
-        trials: Number of settings that were tried on held-out examples.
-        note: Settings that the strategy selected, or other remarks.
-        labels: Number of labelled examples used.
-        label_cost: Cost of these labels in US dollars, or None if the price of a label is unknown.
-        trained_tokens: The part of ``fit_tokens`` that was trained on, counted once per epoch.
+        label_cost: Cost of the labelled examples in US dollars, or None if the price of a label is unknown.
         shared_tokens: Length of the common prefix of all prompts, which a prompt cache can store.
         flops: FLOPs of prediction for all rows, or None if the model's weights are not available.
         cached_flops: The same if the common prefix is computed once.
         fit_flops: FLOPs of training and tuning, or None if unknown.
         calibration: Calibration of the strategy's confidence, or None if it returns no confidence.
-        unreadable: Number of completions without an answer of the expected form; None if no completion was read.
         data_seed: Seed of the examples drawn from the pool; equal to ``seed`` unless it was kept fixed.
         model_seed: Seed of training and of the search for a prompt, likewise.
         order_seed: Seed of selectors that select at random, likewise.
@@ -60,37 +59,37 @@ class Row(BaseModel):
 
     strategy: str
     model: str | None
-    size: int
-    seed: int
-    n: int
-    correct: float
-    score: float
-    low: float
-    high: float
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-    fit_seconds: float
-    cost: float | None
+    size: Count
+    seed: Seed
+    n: Count
+    correct: Amount
+    score: Share
+    low: Share
+    high: Share
+    prompt_tokens: Count
+    completion_tokens: Count
+    seconds: Amount
+    fit_seconds: Amount
+    cost: Amount | None
     error: str | None = None
-    cached_tokens: int = 0
+    cached_tokens: Count = 0
     at_floor: bool = False
-    fit_tokens: int = 0
-    fit_cost: float | None = None
-    trials: int = 0
+    fit_tokens: Count = 0
+    fit_cost: Amount | None = None
+    trials: Count = 0
     note: str = ""
-    labels: int = 0
-    label_cost: float | None = None
-    trained_tokens: int = 0
-    shared_tokens: int = 0
-    flops: float | None = None
-    cached_flops: float | None = None
-    fit_flops: float | None = None
+    labels: Count = 0
+    label_cost: Amount | None = None
+    trained_tokens: Count = 0
+    shared_tokens: Count = 0
+    flops: Amount | None = None
+    cached_flops: Amount | None = None
+    fit_flops: Amount | None = None
     calibration: Calibration | None = None
-    unreadable: int | None = None
-    data_seed: int | None = None
-    model_seed: int | None = None
-    order_seed: int | None = None
+    unreadable: Count | None = None
+    data_seed: Seed | None = None
+    model_seed: Seed | None = None
+    order_seed: Seed | None = None
 
 
 class Cell(BaseModel):
@@ -101,9 +100,15 @@ class Cell(BaseModel):
     key: str
     row: Row
     answers: list[str]
-    scores: list[float]
+    scores: list[Share]
     prompts: list[str] = []
-    confidence: list[float] = []
+    confidence: list[Share] = []
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Cell:
+        if self.row.error is None:
+            check_lengths(self.row.n, self.answers, self.scores, self.confidence, self.prompts)
+        return self
 
 
 class Pair(BaseModel):
@@ -111,11 +116,11 @@ class Pair(BaseModel):
 
     a: str
     b: str
-    size: int
-    seed: int
-    only_a: int
-    only_b: int
-    p: float
+    size: Count
+    seed: Seed
+    only_a: Count
+    only_b: Count
+    p: Share
 
 
 class Difference(BaseModel):
@@ -123,14 +128,14 @@ class Difference(BaseModel):
 
     a: str
     b: str
-    size: int
-    seeds: int
-    estimate: float
-    low: float
-    high: float
-    p: float
-    standard_error: float
-    detectable: float
+    size: Count
+    seeds: Count
+    estimate: Change
+    low: Change
+    high: Change
+    p: Share
+    standard_error: Amount
+    detectable: Share
 
 
 class Recommendation(BaseModel):
@@ -152,10 +157,10 @@ class Recommendation(BaseModel):
     strategy: str | None
     evidence: str
     best: str | None = None
-    margin: float = 0.01
-    saving: float = 0.0
+    margin: Share = 0.01
+    saving: Share = 0.0
     saved: Literal["cost", "seconds"] = "seconds"
-    rows_needed: int | None = None
+    rows_needed: Count | None = None
     significant: bool = False
 
 
@@ -176,8 +181,8 @@ class Results(BaseModel):
 
     schema_version: int = SCHEMA
     task: str
-    leaked_test_rows: int
-    floor: float = 0.0
+    leaked_test_rows: Count
+    floor: Share = 0.0
     data: DataReport | None = None
     prices: PriceRange | None = None
     rows: list[Row]
@@ -233,7 +238,7 @@ def make_row(**facts: Any) -> Row:
 def read_checked(kind: type[_File], path: Path, content: str) -> _File:
     """Read a file of a comparison, and check its checksum, its schema version and its content."""
     try:
-        stored = read_json(checked(path.read_bytes()))
+        stored = read_json(checked(read_limited(path)))
     except (OSError, ValueError) as error:
         raise DataFileError(path, 0, f"expected {content}: {error}") from error
     found = stored.get("schema_version", 1) if isinstance(stored, dict) else None
@@ -252,10 +257,31 @@ def read_checked(kind: type[_File], path: Path, content: str) -> _File:
         raise DataFileError(path, 0, f"`{where}`: {first['msg']}; the file was modified or is damaged") from error
 
 
+def read_limited(path: Path) -> bytes:
+    """Read a regular file of at most 1 GiB, so that a device, a pipe or a sparse file cannot block or fill memory."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file")
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{path} has more than {_MOST_BYTES:,} bytes")
+    return path.read_bytes()
+
+
+def check_lengths(
+    rows: int, answers: Sequence[str], scores: Sequence[float], confidence: Sequence[float], prompts: Sequence[str]
+) -> None:
+    """Raise an error unless each test row has an answer, a score, and as many confidences and prompts as the others."""
+    if len(answers) != rows or len(scores) != rows or len(confidence) not in {0, rows}:
+        raise ValueError(f"expected one answer, score and confidence for each of {rows} test rows")
+    if rows and len(prompts) % rows:
+        raise ValueError(
+            f"expected the same number of prompts for each of {rows} test rows, got {len(prompts)} prompts"
+        )
+
+
 def read_cell(path: Path, key: str) -> Cell | None:
     """Read a finished cell; None if it must be computed again: it is missing, damaged or has other settings."""
     try:
-        content = without_checksum(path.read_bytes())
+        content = without_checksum(read_limited(path))
         cell = Cell.model_validate_json(content or b"")
     except (OSError, ValueError):
         return None

@@ -54,19 +54,7 @@ def check_shareable(model: object, embedder: object, budget: object, documents: 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """The work of a pool: an item consists of a strategy name, a size and a seed, and its result is a cell.
-
-    Attributes:
-        task: The task, without leaked test rows.
-        strategies: All strategies.
-        model: Spec of the language model, or None.
-        embedder: Spec of the embedder.
-        trials: Number of settings to try per strategy.
-        held: Seeds that are the same in all runs.
-        folder: Folder of cells and trained models, shared by all workers.
-        answers: File of the cached responses.
-        expected: Fingerprints of the model and of the embedder.
-    """
+    """The work of a pool: an item consists of a strategy name, a size and a seed, and its result is a cell."""
 
     task: Task
     strategies: tuple[Strategy, ...]

@@ -15,14 +15,10 @@ from ragkit_pipelines.compare.statistics.published import PublishedResult, judge
 
 
 class Change(BaseModel):
-    """One strategy at one size, before and after.
+    """One strategy at one size, before and after: mean scores over the seeds, None if it was not run or failed.
 
-    Attributes:
-        before: Mean score over the seeds; None if the strategy was not run or failed.
-        after: Likewise.
-        change: ``after - before``, with its 95 % interval.
-        compared: ``"paired"`` if test rows and seeds are the same, ``"unpaired"`` if only the means are comparable,
-            ``"only before"`` or ``"only after"``.
+    ``compared`` is ``"paired"`` if test rows and seeds are the same, ``"unpaired"`` if only the means are comparable,
+    ``"only before"`` or ``"only after"``; ``change`` has a 95 % interval.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,18 +35,7 @@ class Change(BaseModel):
 
 
 def changes(before: str | Path, after: str | Path) -> list[Change]:
-    """Compare two finished comparisons.
-
-    Args:
-        before: Folder of the first comparison.
-        after: Folder of the second comparison.
-
-    Returns:
-        One entry per strategy and size, in the order of the first comparison and then of the second.
-
-    Raises:
-        DataFileError: If a folder contains no results, or results of another schema version.
-    """
+    """Compare the comparisons in two folders: strategies and sizes in the order of the first, then of the second."""
     Results.load(before)
     Results.load(after)
     first, second = Items.load(before), Items.load(after)

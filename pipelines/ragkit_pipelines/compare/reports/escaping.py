@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+from ragkit_pipelines.printable import printable
+
+# Characters that begin code, emphasis, HTML and table cells.
+_INLINE = re.compile(r"[\\`*|<]")
+# The end of a link's text, of a reference to a link, or of the label that defines one; other brackets mean nothing.
+_LINK = re.compile(r"](?=\s*[(\[:])")
+_REFERENCE = re.compile(r"&(?=#?\w+;)")
+# What begins a heading, a quote, a list, a rule, a fence or an underline.
+_BLOCK = re.compile(r"(\d*)([#>+=~.)-])")
 
 
 def markdown_text(text: str | None) -> str:
-    """Escape a text for one line or one table cell of Markdown."""
-    return " ".join((text or "").split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """Escape a text for a part of a line or a table cell: it becomes no link, image, HTML, code or cell of its own."""
+    line = _REFERENCE.sub("&amp;", " ".join(printable(text or "").split()))
+    return _LINK.sub(r"\\]", _INLINE.sub(r"\\\g<0>", line)).replace("\\<", "&lt;")
+
+
+def markdown_line(text: str) -> str:
+    """Escape a text for a line of its own, such as an item of a list."""
+    line = markdown_text(text)
+    start = _BLOCK.match(line)
+    return f"{start[1]}\\{line[start.start(2) :]}" if start else line
 
 
 def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

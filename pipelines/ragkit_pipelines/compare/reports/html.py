@@ -103,7 +103,8 @@ def _interesting(items: Items) -> list[dict[str, Any]]:
                     "strategy": each.strategy,
                     "answer": each.answers[index],
                     "score": each.scores[index],
-                    "prompt": each.prompts[index] if each.prompts else None,
+                    # `channel` has a prompt for each row and class, of which the first is shown
+                    "prompt": each.prompts[index * len(each.prompts) // len(each.answers)] if each.prompts else None,
                 }
                 for each in shown
             ],

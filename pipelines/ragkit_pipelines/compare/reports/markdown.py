@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragkit_pipelines.compare.predictions import Items
-from ragkit_pipelines.compare.reports.escaping import markdown_table, markdown_text
+from ragkit_pipelines.compare.reports.escaping import markdown_line, markdown_table, markdown_text
 from ragkit_pipelines.compare.reports.tables import (
     CONFUSION_HEADINGS,
     confusion_lines,
@@ -56,7 +56,7 @@ def markdown_report(results: Results, items: Items | None = None) -> str:
 
 def _list(title: str, lines: Sequence[str]) -> list[str]:
     """A section with a list, or nothing if the list is empty."""
-    return [f"## {title}", "\n".join(f"- {markdown_text(line)}" for line in lines)] if lines else []
+    return [f"## {title}", "\n".join(f"- {markdown_line(line)}" for line in lines)] if lines else []
 
 
 def _class_parts(items: Items | None) -> list[str]:

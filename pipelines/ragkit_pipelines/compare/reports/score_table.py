@@ -26,14 +26,10 @@ def score_lines(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def score_text(rows: Sequence[Row]) -> str:
-    """Format the scores of one strategy at one size.
-
-    Args:
-        rows: Its rows, one per seed.
+    """Format the scores of one strategy at one size, from its rows, one per seed.
 
     Returns:
-        The mean and the widest interval; with several seeds, the worst seed too. A remark follows if the score is not
-        above the majority baseline.
+        The mean and the widest interval; with several seeds, the worst seed too.
     """
     if not rows:
         return ""

@@ -22,15 +22,9 @@ LEAST_PREFIX = 1024  # shortest prefix that providers cache, in tokens
 
 @dataclass(frozen=True, slots=True)
 class BreakEven:
-    """Number of predictions from which a trained strategy is cheaper than a prompted one.
+    """Number of predictions from which a trained strategy is cheaper than a prompted one; None if costs are unknown.
 
-    Attributes:
-        tuned: Name of the trained strategy.
-        prompted: Name of the prompted strategy.
-        money: In money; None if prices are unknown.
-        money_cached: In money if the provider caches the common prefix of all prompts.
-        operations: In FLOPs; None if they are unknown.
-        operations_cached: In FLOPs if the common prefix is computed once.
+    In money and in FLOPs (``operations``), also for the case that the common prefix of all prompts is cached.
     """
 
     tuned: str

@@ -15,18 +15,7 @@ if TYPE_CHECKING:
 
 
 def brier(confidence: ArrayLike, right: ArrayLike) -> float:
-    """Compute the Brier score (Brier, 1950): the mean squared error of the confidence; a coin flip scores 0.25.
-
-    Args:
-        confidence: f64[n], the probability of each answer.
-        right: f64[n], 1 if the answer was correct, otherwise 0.
-
-    Returns:
-        The score, from 0 (best) to 1.
-
-    Raises:
-        InvalidInputError: If the two differ in length, are empty or contain a value outside 0 to 1.
-    """
+    """Compute the Brier score (Brier, 1950): the mean squared error of the confidence; a coin flip scores 0.25."""
     given, outcome = _checked(confidence, right)
     return float(np.mean((given - outcome) ** 2))
 
@@ -34,20 +23,14 @@ def brier(confidence: ArrayLike, right: ArrayLike) -> float:
 def calibration_error(confidence: ArrayLike, right: ArrayLike, *, bins: int = 10) -> float:
     """Compute the expected calibration error over equally filled bins (Nguyen and O'Connor, 2015).
 
-    Equally filled bins are used because bins of equal width are mostly empty if a model is confident. Equal confidences
-    may fall into two neighbouring bins, in the given order.
-
-    Args:
-        confidence: f64[n], the probability of each answer.
-        right: f64[n], 1 if the answer was correct, otherwise 0.
-        bins: Number of bins, limited to the number of answers.
+    Bins of equal width are mostly empty if a model is confident. Equal confidences may fall into two neighbouring bins,
+    in the given order.
 
     Returns:
         The mean absolute difference between confidence and accuracy, from 0 to 1.
 
     Raises:
-        InvalidInputError: If the two differ in length, are empty or contain a value outside 0 to 1, or ``bins`` is
-            below 1.
+        InvalidInputError: If ``bins`` is below 1.
     """
     given, outcome = _checked(confidence, right)
     if bins < 1:

@@ -32,7 +32,7 @@ def summarise(
     provenance: Mapping[str, str] | None = None,
     draws: int = 10_000,
 ) -> Results:
-    """Summarise cells: rows, tests and differences between strategies, and a recommendation.
+    """Summarise cells on the same test rows: rows, tests and differences between strategies, and a recommendation.
 
     Args:
         task: Name of the task.

@@ -14,13 +14,8 @@ Z95 = 1.959963984540054
 def wilson(correct: float, n: int, z: float = Z95) -> tuple[float, float]:
     """Compute the Wilson interval of a proportion (Wilson, 1927), which is accurate near 0 and 1 and for few items.
 
-    Args:
-        correct: Number of correct answers; it may be a sum of partial scores.
-        n: Number of answers.
-        z: Quantile of the normal distribution; the default gives a two-sided 95 % interval.
-
     Returns:
-        Lower and upper bound; 0 and 1 if n is 0.
+        The bounds, by default of the two-sided 95 % interval; 0 and 1 if n is 0. ``correct`` may sum partial scores.
     """
     if n == 0:
         return 0.0, 1.0

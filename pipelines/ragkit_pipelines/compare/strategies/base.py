@@ -13,7 +13,7 @@ from ragkit.models.budget import Budget
 from ragkit.models.middleware import LayeredModel
 from ragkit.models.prompts import in_form, prompt_text
 from ragkit.models.response_cache import AnswerCache
-from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Selector
+from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Retriever, Selector
 from ragkit.records import Completion, Example, Fields
 from ragkit.tasks import Task
 from ragkit_pipelines.compare.strategies.timing import Clock
@@ -41,6 +41,7 @@ class Setting:
         trials: Number of settings that a tunable strategy may try on held-out examples; 0 for none.
         budget: Limits of the model calls of all strategies together.
         held: Seeds of ``"data"``, ``"model"`` or ``"order"`` that are the same in all runs.
+        documents: The documents to retrieve from, or None.
         clock: The clock by which strategies measure fitting and prediction.
     """
 
@@ -54,6 +55,7 @@ class Setting:
     trials: int = 0
     budget: Budget | None = None
     held: Mapping[Varied, int] = field(default_factory=dict)
+    documents: Retriever | None = None
     clock: Clock = field(default_factory=Clock)
 
     def seed_of(self, what: Varied) -> int:
@@ -282,13 +284,35 @@ class Checked(Protocol):
         ...
 
 
-def check_strategies(strategies: Sequence[Strategy], task: Task, model: LanguageModel | None) -> None:
-    """Raise an error for a strategy that cannot run on this task, before anything is run."""
+@runtime_checkable
+class Retrieving(Protocol):
+    """A strategy that retrieves from documents."""
+
+    name: str
+
+    def needs_documents(self, task: Task, /) -> bool:
+        """Whether it retrieves from the documents of the comparison for this task."""
+        ...
+
+
+def check_strategies(
+    strategies: Sequence[Strategy], task: Task, model: LanguageModel | None, documents: object = None
+) -> None:
+    """Raise an error for a strategy that cannot run on this task, or if no strategy needs the documents."""
     for strategy in strategies:
         if getattr(strategy, "needs_model", False):
             need_model(strategy.name, model)
         if isinstance(strategy, Checked):
             strategy.check(task, model)
+    retrieving = [each.name for each in strategies if isinstance(each, Retrieving) and each.needs_documents(task)]
+    if retrieving and documents is None:
+        raise InvalidInputError(
+            f"strategy {retrieving[0]!r} needs documents to retrieve; pass CompareOptions(documents=…) (--docs): a "
+            "folder, a file, passages, an Index or a retriever. 'pearl' also accepts inputs with 'question' "
+            "and 'document'"
+        )
+    if documents is not None and not retrieving:
+        raise InvalidInputError("`documents` was given, but no strategy retrieves from it; add 'rag'")
 
 
 def need_model(strategy: str, model: LanguageModel | None) -> LanguageModel:

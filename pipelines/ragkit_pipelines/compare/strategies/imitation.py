@@ -13,6 +13,7 @@ from ragkit.metrics.wording import token_f1
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel
 from ragkit.tasks import Task
+from ragkit_pipelines.compare.private import file_name
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, prompted
 from ragkit_pipelines.compare.strategies.training import Tuning
 from ragkit_pipelines.few_shot import FewShot
@@ -65,7 +66,7 @@ class Imitating:
             )
         student = Tuning(self.method, epochs=self.epochs, max_tokens=most).run(
             # A separate folder, because the same method may also train a model on the gold answers.
-            replace(setting, pool=taught.examples, folder=setting.folder / self.name.replace("/", "-"))
+            replace(setting, pool=taught.examples, folder=setting.folder / file_name(self.name.replace("/", "-")))
         )
         pipeline = FewShot.from_task(
             setting.task, teacher, FixedSelector(shown), k=len(shown), max_tokens=most, order="similar_first"

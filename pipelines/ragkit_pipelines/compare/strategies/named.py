@@ -127,12 +127,10 @@ FOR_TEXT = ("zero-shot", "few-shot:random", "few-shot:jaccard", "few-shot:bm25",
 
 
 def load_strategy(strategy: str | Strategy) -> Strategy:
-    """Load a strategy by name; objects are returned unchanged.
+    """Load a strategy by the spec of a registered strategy; objects are returned unchanged.
 
-    Args:
-        strategy: An object, or the spec of a registered strategy, as `ragkit.registry.specs` lists them. If the listed
-            spec ends with ``[@<k>]``, the number of examples may follow: ``"few-shot:bm25@4"``; if it ends with
-            ``[+<calibration>]``, so may ``+contextual``, ``+batch`` or ``+pmi``.
+    If the listed spec ends with ``[@<k>]``, the number of examples may follow: ``"few-shot:bm25@4"``; if it ends with
+    ``[+<calibration>]``, so may ``+contextual``, ``+batch`` or ``+pmi``.
 
     Returns:
         A strategy.

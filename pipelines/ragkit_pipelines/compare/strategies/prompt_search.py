@@ -21,15 +21,7 @@ _INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate prompt.
-
-    Attributes:
-        selector: Spec of the selector of demonstrations; ``"set"`` is one fixed set, drawn with ``draw``.
-        k: Number of demonstrations.
-        order: Whether the most similar demonstration comes last or first.
-        instruction: The instruction of the prompt.
-        draw: Seed of a fixed set.
-    """
+    """A candidate prompt. The selector ``"set"`` is one fixed set of demonstrations, drawn with the seed ``draw``."""
 
     selector: str
     k: int

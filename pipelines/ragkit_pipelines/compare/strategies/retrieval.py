@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 from uuid import uuid4
 
 from ragkit.answers.choices import MOST_OPTIONS
@@ -12,49 +11,11 @@ from ragkit.errors import InvalidInputError
 from ragkit.protocols import LanguageModel, Retriever
 from ragkit.records import Completion, Usage, field_text
 from ragkit.tasks import Task
-from ragkit_pipelines.compare.documents import AnyDocuments, Library
-from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, outcome_of, sum_known
+from ragkit_pipelines.compare.documents import Library
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting, outcome_of, sum_known
 from ragkit_pipelines.rag.answers import without_marks
 from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer
 from ragkit_pipelines.rag.prompt import INSTRUCTION
-
-
-@runtime_checkable
-class DocumentStrategy(Protocol):
-    """A strategy that retrieves from documents."""
-
-    @property
-    def name(self) -> str:
-        """The name in the table."""
-        ...
-
-    def needs_documents(self, task: Task, /) -> bool:
-        """Whether it needs the documents of the comparison for this task."""
-        ...
-
-    def with_library(self, library: Library, /) -> Strategy:
-        """Return the same strategy with these documents."""
-        ...
-
-
-def check_documents(strategies: Sequence[Strategy], task: Task, documents: AnyDocuments | None) -> None:
-    """Raise an error if documents are missing, or are given and no strategy needs them."""
-    found = [each.name for each in strategies if isinstance(each, DocumentStrategy) and each.needs_documents(task)]
-    if found and documents is None:
-        raise InvalidInputError(
-            f"strategy {found[0]!r} needs documents to retrieve from; pass `documents` (--docs): a folder, a file, "
-            "a list of passages, an Index or a retriever. 'pearl' also accepts inputs with 'question' and 'document'"
-        )
-    if documents is not None and not found:
-        raise InvalidInputError("`documents` was given, but no strategy retrieves from it; add 'rag'")
-
-
-def with_documents(strategies: Sequence[Strategy], task: Task, library: Library) -> list[Strategy]:
-    """Pass the documents to the strategies that need them."""
-    return [
-        each.with_library(library) if isinstance(each, DocumentStrategy) and each.needs_documents(task) else each
-        for each in strategies
-    ]
 
 
 @dataclass(frozen=True)
@@ -90,18 +51,15 @@ class Rag:
         """Whether it has no retriever of its own."""
         return self.retriever is None
 
-    def with_library(self, library: Library) -> Rag:
-        """Return the same strategy with these documents."""
-        return replace(self, retriever=library)
-
     def run(self, setting: Setting) -> Outcome:
         """Retrieve, prompt the model and read the answers; the note counts those not found in the passages."""
         task = setting.task
-        assert self.retriever is not None  # noqa: S101 - `check_documents` has checked
+        retriever = self.retriever or setting.documents
+        assert retriever is not None  # noqa: S101 - `check_strategies` has checked
         model = setting.language_model(self.name)
         pipeline = RetrieveThenAnswer(
             model,
-            self.retriever,
+            retriever,
             self.k,
             max_tokens=setting.answer_tokens(self.max_tokens),
             instruction=f"{task.instruction}\n\n{INSTRUCTION}" if task.instruction else INSTRUCTION,
@@ -128,14 +86,12 @@ class Planning:
     Attributes:
         max_tokens: Maximum number of tokens of a step's value.
         retrieved: Whether steps receive retrieved passages instead of the whole document.
-        library: The documents of the comparison, from which steps retrieve if inputs are only questions.
     """
 
     needs_model: ClassVar[bool] = True
     max_tokens: int = 256
     retrieved: bool = False
     name: str = "pearl"
-    library: Library | None = None
 
     def check(self, task: Task, _model: LanguageModel | None) -> None:
         """Raise an error if the inputs are not questions, or there are too many labels."""
@@ -153,10 +109,6 @@ class Planning:
         """Whether an input has no document."""
         return any(isinstance(row.input, str) or "document" not in row.input for row in task.test)
 
-    def with_library(self, library: Library) -> Planning:
-        """Return the same strategy with these documents."""
-        return replace(self, library=library)
-
     def run(self, setting: Setting) -> Outcome:
         """Make and run plans, and map the answers to the labels of the task, if any."""
         from ragkit_pipelines.pearl.pipeline import Pearl
@@ -168,12 +120,13 @@ class Planning:
 
         rows = setting.queries
         questions = [row if isinstance(row, str) else field_text(row, "question") for row in rows]
-        documents = None if self.library else [field_text(row, "document") for row in rows]
+        library = setting.documents if self.needs_documents(setting.task) else None
+        documents = None if library else [field_text(row, "document") for row in rows]
         model = setting.language_model(self.name)
         pearl = Pearl(
             model,
             executor=PlanExecutor(concurrency=1, max_tokens=self.max_tokens, step_timeout=None),
-            context=Retrieved(self.library) if self.retrieved or self.library else WholeText(),
+            context=Retrieved(library) if self.retrieved or library else WholeText(),
         )
         runs = pearl.batch(questions, documents)
         answers = [run.text for run in runs]

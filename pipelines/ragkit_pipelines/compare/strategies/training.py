@@ -14,6 +14,7 @@ from ragkit.finetuning import FineTuned, finetune
 from ragkit.protocols import LanguageModel
 from ragkit.records import Chat, Example, Message, Prompt
 from ragkit.templates import Template
+from ragkit_pipelines.compare.private import file_name
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, need_model, prompted, sum_known
 from ragkit_pipelines.compare.strategies.timing import TimedEmbedder, warm_up
 from ragkit_pipelines.few_shot import FewShot
@@ -91,7 +92,7 @@ class Tuning:
 
     def _once(self, setting: Setting, folder: str) -> tuple[Outcome, float | None]:
         """Train once and answer; also return the learning rate, or None if a provider trained the model."""
-        base, earlier = self._base(setting, setting.folder / f"{folder} text")
+        base, earlier = self._base(setting, setting.folder / file_name(f"{folder} text"))
         selector, selecting = None, 0.0
         if self.selector and len(setting.pool) > 1:
             selector, selecting = setting.selector(self.selector)
@@ -102,7 +103,7 @@ class Tuning:
             base,
             rows,
             method=self.method,
-            output_dir=setting.folder / folder,
+            output_dir=setting.folder / file_name(folder),
             template=template,
             epochs=self._epochs(len(setting.pool)),
             learning_rate=self.learning_rate,

@@ -142,20 +142,20 @@ def test_an_answer_that_was_paid_for_is_given_back_where_the_disk_is_full(tmp_pa
 
 def followers_of(model, monkeypatch):
     """The calls that a model has joined to equal ones so far."""
-    joined, leading = [], model._leading
+    joined, join = [], model._joined
 
     @contextmanager
-    def told(calls):
-        with leading(calls) as (leaders, followers):
-            joined.extend(followers)
-            yield leaders, followers
+    def counted(calls):
+        with join(calls) as first:
+            joined.extend(calls[len(first) :])
+            yield first
 
-    monkeypatch.setattr(model, "_leading", told)
+    monkeypatch.setattr(model, "_joined", counted)
     return joined
 
 
 @pytest.mark.parametrize("concurrency", [None, 4])
-def test_equal_calls_under_way_are_one(concurrency, monkeypatch):
+def test_equal_calls_in_progress_are_one(concurrency, monkeypatch):
     def answer(prompt):  # when all that are equal are under way
         wait_for(lambda: len(joined) == (9 if prompt == "c" else 2))
         return f"to {prompt}"
@@ -173,7 +173,7 @@ def test_equal_calls_under_way_are_one(concurrency, monkeypatch):
     assert inner.asked.count("c") == 1
     assert sum(answer.cached for answer in together) == 7
     assert not model.generate("c").cached  # nothing is kept without a cache
-    assert not model._under_way
+    assert not model._in_progress
 
 
 def test_a_failure_is_told_to_all_who_wait(monkeypatch):
@@ -186,7 +186,7 @@ def test_a_failure_is_told_to_all_who_wait(monkeypatch):
     with pytest.raises(ModelError, match=r"^no$"):
         model.generate(["a"] * 4)
     assert model.budget.spent["calls"] == 1
-    assert not model._under_way
+    assert not model._in_progress
 
 
 def test_a_crash_leaves_nobody_waiting():
@@ -196,7 +196,7 @@ def test_a_crash_leaves_nobody_waiting():
     model = LayeredModel(ScriptedModel(crash))
     with pytest.raises(ZeroDivisionError):
         model.generate("a")
-    assert not model._under_way
+    assert not model._in_progress
 
 
 # The rate limit.

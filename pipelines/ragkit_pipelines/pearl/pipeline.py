@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.models import load_model
 from ragkit.models.budget import Budget
-from ragkit.models.middleware import LayeredModel
+from ragkit.models.concurrency import Cancellation, in_parallel, in_thread
 from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
 from ragkit.records import Diagnostic
@@ -21,7 +22,6 @@ from ragkit_pipelines.pearl.plan.planner import Planner, PromptPlanner, ZeroShot
 from ragkit_pipelines.pearl.router import Router
 from ragkit_pipelines.pearl.run.answering import Answer, Answering, Parts, Stage
 from ragkit_pipelines.pearl.run.calls import Caller
-from ragkit_pipelines.pearl.run.concurrency import Cancellation, awaited
 from ragkit_pipelines.pearl.run.context import Context, View, WholeText
 from ragkit_pipelines.pearl.run.estimate import Estimate, estimate
 from ragkit_pipelines.pearl.run.events import RunBegun
@@ -30,6 +30,7 @@ from ragkit_pipelines.pearl.run.inputs import Text, checked_question, paired, te
 from ragkit_pipelines.pearl.run.run import Planning, Run
 from ragkit_pipelines.pearl.run.trace import RunTrace, Trace, text_hash
 
+_Result = TypeVar("_Result")
 _VIEWS = 8  # number of prepared documents to cache
 
 
@@ -237,21 +238,20 @@ class Pearl:
             if len(questions) > 1:
                 self.parts.planner.warm(self.parts.library, self._caller(budget, None, off))
 
-            def work(pair: tuple[str, Text | None]) -> Run:
-                return self.invoke(*pair, budget=budget, trace=kept, cancellation=off)
+            with progress("Questions", len(questions)) as advance:
 
-            # A few more threads than concurrent calls, because each question also waits for its own calls.
-            workers = min(len(questions), self.parts.executor.concurrency + 4)
-            runs: list[Run] = []
-            with ThreadPoolExecutor(workers) as pool, progress("Questions", len(questions)) as advance:
+                def work(pair: tuple[str, Text | None]) -> Run:
+                    run = self.invoke(*pair, budget=budget, trace=kept, cancellation=off)
+                    advance(1)
+                    return run
+
+                # A few more threads than concurrent calls, because each question also waits for its own calls.
+                threads = self.parts.executor.concurrency + 4
                 try:
-                    for run in pool.map(work, zip(questions, documents, strict=True)):
-                        runs.append(run)
-                        advance(1)
+                    return in_parallel(work, list(zip(questions, documents, strict=True)), threads)
                 except BaseException:
                     off.cancel()
                     raise
-            return runs
 
     async def ainvoke(
         self,
@@ -269,7 +269,7 @@ class Pearl:
             The run.
         """
         off = cancellation or Cancellation()
-        return await awaited(
+        return await _awaited(
             lambda: self.invoke(question, document, plan=plan, budget=budget, trace=trace, cancellation=off), off
         )
 
@@ -288,7 +288,9 @@ class Pearl:
             Runs in the order of the questions.
         """
         off = cancellation or Cancellation()
-        return await awaited(lambda: self.batch(questions, document, budget=budget, trace=trace, cancellation=off), off)
+        return await _awaited(
+            lambda: self.batch(questions, document, budget=budget, trace=trace, cancellation=off), off
+        )
 
     def resume(
         self,
@@ -369,8 +371,16 @@ class Pearl:
         return view
 
     def _caller(self, budget: Budget | None, trace: RunTrace | None, cancellation: Cancellation | None) -> Caller:
-        model = self.model if budget is None else LayeredModel(self.model, budget=budget)
-        return self.parts.executor.caller(model, cache=trace, cancellation=cancellation)
+        return self.parts.executor.caller(self.model, budget=budget, trace=trace, cancellation=cancellation)
+
+
+async def _awaited(work: Callable[[], _Result], cancellation: Cancellation) -> _Result:
+    """Run a function in a thread of its own, because a shared pool would limit the number of waiting questions."""
+    try:
+        return await asyncio.wrap_future(in_thread(work))
+    except asyncio.CancelledError:
+        cancellation.cancel()
+        raise
 
 
 @contextmanager

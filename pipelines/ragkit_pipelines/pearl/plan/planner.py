@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from ragkit.errors import InvalidInputError, PlanError
+from ragkit.errors import InvalidInputError, PlanError, RagkitError
 from ragkit.records import Diagnostic, Prompt
 from ragkit_pipelines.pearl.plan.action import DIRECT, DOCUMENT, Action
 from ragkit_pipelines.pearl.plan.library import ActionLibrary, Demonstration
 from ragkit_pipelines.pearl.plan.plan import Ctx, Plan, Step
 from ragkit_pipelines.pearl.prompts import plan_prefix, plan_suffix
-from ragkit_pipelines.pearl.run.calls import Caller, Failure, ModelCall, Response
+from ragkit_pipelines.pearl.run.calls import Caller, ModelCall, Response
 
 _STOP = ("\n\n\n", "\nQuestion:")
 
@@ -134,8 +134,8 @@ class PromptPlanner(Planner):
                 seed=self.seed + len(tried),
             )
             outcome = caller.complete([call])[0]
-            if isinstance(outcome, Failure):
-                return Planned(plan=None, reason=f"No plan: {outcome.reason}", rejected=tuple(tried))
+            if isinstance(outcome, RagkitError):
+                return Planned(plan=None, reason=f"No plan: {outcome}", rejected=tuple(tried))
             text = outcome.text.strip()
             try:
                 plan = self._read(outcome, library)

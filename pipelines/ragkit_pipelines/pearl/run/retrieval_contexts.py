@@ -8,11 +8,11 @@ from typing import Any
 
 from typing_extensions import override
 
-from ragkit.errors import InvalidInputError, ModelError, PromptTooLongError
+from ragkit.errors import InvalidInputError, ModelError, PromptTooLongError, RagkitError
 from ragkit.protocols import LanguageModel
 from ragkit.records import Document, Example, Hit, Prompt
 from ragkit_pipelines.pearl.prompts import marked
-from ragkit_pipelines.pearl.run.calls import Failure, ModelCall, Outcome
+from ragkit_pipelines.pearl.run.calls import ModelCall, Outcome
 from ragkit_pipelines.pearl.run.context import Context, Reading, Readings, Sizes, View, room_of
 from ragkit_pipelines.pearl.run.passages import Passage, cut
 
@@ -221,8 +221,8 @@ class _Gists:
 
 
 def _text(outcome: Outcome, what: str) -> str:
-    if isinstance(outcome, Failure):
-        raise ModelError(f"{what} could not be generated: {outcome.reason}")
+    if isinstance(outcome, RagkitError):
+        raise ModelError(f"{what} could not be generated: {outcome}")
     return outcome.text.strip()
 
 

@@ -15,7 +15,6 @@ from ragkit.errors import InvalidInputError, TraceLockedError
 from ragkit.files import try_lock
 from ragkit.records import Completion
 from ragkit_pipelines.pearl.plan.plan import Plan
-from ragkit_pipelines.pearl.run.calls import ModelCall
 from ragkit_pipelines.pearl.run.events import (
     CallMade,
     DocumentSeen,
@@ -214,16 +213,16 @@ class RunTrace:
         """
         return self.trace.find(key)
 
-    def store(self, call: ModelCall, key: str, completion: Completion) -> None:
+    def store(self, key: str, completion: Completion, *, purpose: str, step: str, prompt: str) -> None:
         """Write a call."""
         usage = completion.usage
         self.trace.store(
             CallMade(
                 run=self.number,
-                purpose=call.purpose,
-                step=call.step,
+                purpose=purpose,
+                step=step,
                 key=key,
-                prompt=text_hash(call.prompt.text),
+                prompt=text_hash(prompt),
                 plan=self.plan,
                 document=self.document,
                 model=self.fingerprint,

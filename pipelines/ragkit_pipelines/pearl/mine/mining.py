@@ -141,9 +141,6 @@ def _plans(
 def normalised_signature(action: Action) -> tuple[frozenset[str], int]:
     """Normalise the signature of an action, which identifies actions that differ only in spelling.
 
-    Args:
-        action: An action.
-
     Returns:
         The words of its name, without stop words and plural endings, and the number of its parameters.
 

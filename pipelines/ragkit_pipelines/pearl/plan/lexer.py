@@ -49,11 +49,7 @@ class Lexer:
         self.next = self._read()
 
     def take(self) -> Word:
-        """Consume the next token.
-
-        Returns:
-            The token.
-        """
+        """Consume the next token."""
         word = self.next
         self._begin = self._end
         self.next = self._read()
@@ -140,9 +136,5 @@ class Lexer:
 
 
 def quoted(value: str) -> str:
-    r"""Write a text as a string of a plan.
-
-    Returns:
-        The text in double quotes, with quotes, backslashes and line breaks escaped as ``\"``, ``\\`` and ``\n``.
-    """
+    r"""Write a text as a string of a plan."""
     return '"' + "".join(_WRITTEN.get(letter, letter) for letter in value) + '"'

@@ -233,19 +233,7 @@ class _Library(BaseModel):
 
 
 def read_demonstrations(text: str, library: ActionLibrary) -> tuple[Demonstration, ...]:
-    """Read demonstrations: ``Question: …``, an empty line and a plan, separated by lines of three dashes.
-
-    Args:
-        text: The text.
-        library: The actions that the plans use.
-
-    Returns:
-        The demonstrations.
-
-    Raises:
-        InvalidInputError: If a demonstration does not begin with its question.
-        PlanError: If a plan cannot be parsed.
-    """
+    """Read demonstrations: ``Question: …``, an empty line and a plan, separated by lines of three dashes."""
     shown = []
     for block in text.replace("\r\n", "\n").split("\n---\n"):
         first, _, plan = block.strip().partition("\n")

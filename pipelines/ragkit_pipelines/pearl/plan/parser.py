@@ -25,14 +25,7 @@ Parsed = tuple[tuple[Step, ...], tuple[Action, ...], tuple[Diagnostic, ...]]
 
 
 def parse_steps(text: str, library: Iterable[Action], *, repair: bool, limits: Limits) -> Parsed:
-    """Parse a plan; see `Plan.parse`.
-
-    Returns:
-        The steps, the actions that the plan defines, and warnings and repairs.
-
-    Raises:
-        PlanError: If the plan contains a mistake that was not repaired.
-    """
+    """Parse a plan; see `Plan.parse`."""
     parser = _Parser(library, repair=repair, limits=limits)
     parser.read(text)
     found = sorted(parser.found, key=lambda each: (each.line, each.column))

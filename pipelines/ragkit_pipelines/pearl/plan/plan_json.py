@@ -79,11 +79,7 @@ def _as_record(argument: Argument) -> _Ctx | _Text | _Variable | _List:
 
 
 def write_steps(steps: Sequence[Step], new_actions: Sequence[Action]) -> str:
-    """Write the steps of a plan and the actions that they use as JSON.
-
-    Returns:
-        JSON on one line.
-    """
+    """Write the steps of a plan and the actions that they use as JSON."""
     used = {action.name: action for action in (*new_actions, *(step.action for step in steps))}
     return _Plan(
         actions=[_Action(name=a.name, parameters=a.parameters, text=a.text) for a in used.values()],
@@ -98,14 +94,7 @@ def write_steps(steps: Sequence[Step], new_actions: Sequence[Action]) -> str:
 
 
 def read_steps(text: str) -> tuple[tuple[Step, ...], tuple[Action, ...]]:
-    """Read JSON that `write_steps` wrote.
-
-    Returns:
-        The steps and the actions that the plan defines.
-
-    Raises:
-        InvalidInputError: If the text is not such JSON.
-    """
+    """Read JSON that `write_steps` wrote."""
     try:
         read = _Plan.model_validate_json(text)
     except ValidationError as error:

@@ -19,11 +19,7 @@ WHOLE_STEP = -1
 
 
 def check_plan(steps: Sequence[Step], new_actions: Sequence[Action]) -> list[Diagnostic]:
-    """Check a plan that was not parsed from text; the line of a diagnostic is the number of its step.
-
-    Returns:
-        Everything found.
-    """
+    """Check a plan that was not parsed from text; the line of a diagnostic is the number of its step."""
     found: list[Diagnostic] = []
     if not steps:
         found.append(Diagnostic("error", "no-steps", "the plan has no step; expected at least one"))
@@ -58,15 +54,7 @@ def check_steps(
     unreadable: frozenset[str] = frozenset(),
     unknown: frozenset[str] = frozenset(),
 ) -> None:
-    """Check the steps of a plan in order.
-
-    Args:
-        steps: The steps.
-        where: Returns the position of an argument in the text.
-        found: Diagnostics are appended to this list.
-        unreadable: Values of steps that could not be parsed. Using them is not reported as a further error.
-        unknown: Names of unknown actions. The arguments of their calls are not checked.
-    """
+    """Check the steps of a plan in order."""
     _StepCheck(steps, where, found, unreadable, unknown).run()
 
 

@@ -56,15 +56,7 @@ class Answering:
     trace: RunTrace | None
 
     def run(self, plan: Plan | None = None, planning: Planning | None = None) -> Iterator[Stage]:
-        """Run a plan.
-
-        Args:
-            plan: The plan; if None, the planner writes one.
-            planning: The origin of the plan.
-
-        Yields:
-            The plan, the result of each step, and the run.
-        """
+        """Run a plan."""
         started = perf_counter()
         if plan is None:
             plan, planning = self.plan()
@@ -84,11 +76,7 @@ class Answering:
         yield self._ended(plan, planning, steps, started)
 
     def plan(self) -> tuple[Plan | None, Planning]:
-        """Write a plan, or choose a direct answer.
-
-        Returns:
-            The plan, or None, and its origin.
-        """
+        """Write a plan, or choose a direct answer."""
         router, direct = self.parts.router, ZeroShot()
         if router is not None and not router.reads_plan:
             route = router.route(self.question)
@@ -169,12 +157,7 @@ class Answering:
 
 
 def _answer(plan: Plan | None, steps: Sequence[StepRun], form: Answer) -> str:
-    """Build the answer from the values.
-
-    Returns:
-        All values that no step uses, in the order of the plan, each followed by an empty line; or only the last value.
-        If steps failed, a value counts as unused unless a *finished* step uses it.
-    """
+    """Return the values that no finished step uses, in the order of the plan; or only the last value."""
     if plan is None:
         return ""
     values = {each.step.out: each.value for each in steps if each.status == "done"}

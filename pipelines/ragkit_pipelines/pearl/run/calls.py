@@ -201,14 +201,7 @@ class Caller:
         self._warming = layered(replace(retry, attempts=1), None)
 
     def complete(self, calls: Sequence[ModelCall]) -> list[Outcome]:
-        """Make calls in parallel. Equal calls are made once, and responses in the trace are reused.
-
-        Args:
-            calls: The calls.
-
-        Returns:
-            A response or an error for each call, in order.
-        """
+        """Make calls in parallel. Equal calls are made once, and responses in the trace are reused."""
         keys = [self._key(call) for call in calls]
         new = {key: call for key, call in zip(keys, calls, strict=True) if self._responses.get(key) is None}
         try:
@@ -236,11 +229,7 @@ class Caller:
         return Response(completion=known, key=trace_key(key), reused=result is None)
 
     def warm(self, prefix: str) -> None:
-        """Send a prefix that calls of other questions will share, if it is long and was not sent recently.
-
-        Args:
-            prefix: The prefix.
-        """
+        """Send a prefix that calls of other questions will share, if it is long and was not sent recently."""
         self._send_alone([prefix])
 
     def _send_alone(self, prefixes: Iterable[str]) -> None:

@@ -77,17 +77,7 @@ class PlanExecutor:
         trace: RunTrace | None = None,
         cancellation: Cancellation | None = None,
     ) -> Caller:
-        """Create the caller of one question, which shares the limits of this executor.
-
-        Args:
-            model: The model.
-            budget: Limits on the calls.
-            trace: Records the responses, and provides those that it contains.
-            cancellation: Cancels the question.
-
-        Returns:
-            A caller.
-        """
+        """Create the caller of one question, which shares the limits of this executor."""
         batch = self.batches(model)
         retry = Retry(
             attempts=1 + self.retries,
@@ -111,15 +101,6 @@ class PlanExecutor:
         """Run a plan wave by wave.
 
         If a step fails, the steps that need its value are skipped, and all others run.
-
-        Args:
-            plan: The plan.
-            view: The document; None if no step reads it.
-            caller: Makes the model calls.
-            question: The question, for a step that answers it.
-
-        Yields:
-            The results of the steps, as soon as their wave is complete.
         """
         values: dict[str, str] = {}
         missing: dict[str, str] = {}  # steps without a value, with the failed step that caused this

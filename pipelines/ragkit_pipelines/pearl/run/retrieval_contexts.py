@@ -61,11 +61,7 @@ class Retrieved(Context):
 
     @override
     def open(self, document: str, model: LanguageModel) -> View:
-        """Prepare a document.
-
-        Returns:
-            A view.
-        """
+        """Prepare a document."""
         if self.retriever is not None and _searches(self.retriever):
             return _Found(self.retriever, self, model)
         passages = cut(document, self.passage_tokens, model.count_tokens)
@@ -180,14 +176,7 @@ class GistPages(Context):
 
     @override
     def open(self, document: str, model: LanguageModel) -> View:
-        """Prepare a document.
-
-        Returns:
-            A view.
-
-        Raises:
-            PromptTooLongError: If even the gists are too long.
-        """
+        """Prepare a document, or raise `PromptTooLongError` if even the gists are too long."""
         pages = cut(document, self.page_tokens, model.count_tokens)
         room = room_of(model, self.max_tokens)
         most = len(pages) * self.gist_tokens + self.pages * self.page_tokens

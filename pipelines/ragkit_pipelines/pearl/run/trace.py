@@ -112,30 +112,18 @@ class Trace:
             self.events.append(event)
 
     def find(self, key: str) -> Completion | None:
-        """Find the response to an earlier call.
-
-        Returns:
-            The response, or None.
-        """
+        """Return the response to an earlier call, or None."""
         event = self._responses.get(key)
         return None if event is None else event.completion()
 
     def document(self, name: str) -> str | None:
-        """Find a document by its hash.
-
-        Returns:
-            Its text; None if it was not stored.
-        """
+        """Return the document with this hash; None if it was not stored."""
         return self._documents.get(name)
 
     def begin(
         self, question: str, document: str, *, model: str, fingerprint: str, context: str, answer: str
     ) -> RunTrace:
-        """Start a question.
-
-        Returns:
-            The part of the trace that belongs to it.
-        """
+        """Start a question, and return the part of the trace that belongs to it."""
         name = text_hash(document)
         with self._lock:
             self._runs += 1
@@ -160,22 +148,11 @@ class Trace:
         return run
 
     def continued(self, begun: RunBegun) -> RunTrace:
-        """Resume a question.
-
-        Returns:
-            The part of the trace that belongs to it.
-        """
+        """Return the part of the trace that belongs to an earlier question."""
         return RunTrace(self, begun.run, begun.document, begun.fingerprint)
 
     def last_run(self) -> RunBegun:
-        """Find the last unfinished question; if there is none, the last question.
-
-        Returns:
-            The event that started it.
-
-        Raises:
-            InvalidInputError: If the trace contains no question.
-        """
+        """Return the start of the last unfinished question; if there is none, of the last question."""
         begun = [event for event in self.events if isinstance(event, RunBegun)]
         if not begun:
             raise InvalidInputError(f"the trace {self.path} contains no question to resume; start one with invoke(…)")
@@ -183,11 +160,7 @@ class Trace:
         return next((event for event in reversed(begun) if event.run not in ended), begun[-1])
 
     def plan_of(self, run: int) -> PlanMade | None:
-        """Find the plan of a question.
-
-        Returns:
-            The last plan that was stored for it, or None.
-        """
+        """Return the last plan that was stored for a question, or None."""
         made = (event for event in reversed(self.events) if isinstance(event, PlanMade) and event.run == run)
         return next(made, None)
 
@@ -206,11 +179,7 @@ class RunTrace:
         self.plan = ""
 
     def find(self, key: str) -> Completion | None:
-        """Find the response to an earlier call of any question.
-
-        Returns:
-            The response, or None.
-        """
+        """Return the response to an earlier call of any question, or None."""
         return self.trace.find(key)
 
     def store(self, key: str, completion: Completion, *, purpose: str, step: str, prompt: str) -> None:
@@ -255,9 +224,5 @@ class RunTrace:
 
 
 def text_hash(text: str) -> str:
-    """Hash a text.
-
-    Returns:
-        The first half of its SHA-256, in hexadecimal digits.
-    """
+    """Return the first half of the SHA-256 of a text, in hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

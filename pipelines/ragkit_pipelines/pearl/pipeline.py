@@ -321,7 +321,7 @@ class Pearl:
             begun = kept.last_run()
             text = self._resumed_document(kept, begun, document)
             made = kept.plan_of(begun.run)
-            run_trace = kept.continued(begun)
+            run_trace = RunTrace(kept, begun)
             answering = Answering(
                 parts=self.parts,
                 question=begun.question,

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.plan.action import Action, read_action
 from ragkit_pipelines.pearl.plan.plan import Plan
+from ragkit_pipelines.pearl.plan.plan_json import ActionRecord, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +167,11 @@ class ActionLibrary:
             Indented JSON.
         """
         rows = [
-            _Action(name=action.name, parameters=action.parameters, text=action.text, uses=action.uses)
+            _CountedAction(name=action.name, parameters=action.parameters, text=action.text, uses=action.uses)
             for action in self.actions
         ]
         shown = [_Demonstration(question=each.question, plan=each.plan.render()) for each in self.demonstrations]
-        return _Library(actions=rows, demonstrations=shown).model_dump_json(indent=1)
+        return _Library(actions=rows, demonstrations=tuple(shown)).model_dump_json(indent=1)
 
     def counted(self, plans: Iterable[Plan]) -> ActionLibrary:
         """Add the uses of the actions in some plans to their counts.
@@ -209,27 +210,18 @@ class ActionLibrary:
         )
 
 
-class _Action(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    parameters: tuple[str, ...]
-    text: str
+class _CountedAction(ActionRecord):
     uses: int = 0
 
 
-class _Demonstration(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Demonstration(Record):
     question: str
     plan: str
 
 
-class _Library(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    actions: list[_Action]
-    demonstrations: list[_Demonstration] = []
+class _Library(Record):
+    actions: list[_CountedAction]
+    demonstrations: tuple[_Demonstration, ...] = ()
 
 
 def read_demonstrations(text: str, library: ActionLibrary) -> tuple[Demonstration, ...]:

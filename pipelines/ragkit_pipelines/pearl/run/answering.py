@@ -15,7 +15,6 @@ from ragkit_pipelines.pearl.plan.planner import Planner, ZeroShot
 from ragkit_pipelines.pearl.router import Router
 from ragkit_pipelines.pearl.run.calls import Caller
 from ragkit_pipelines.pearl.run.context import View
-from ragkit_pipelines.pearl.run.events import StepEnded
 from ragkit_pipelines.pearl.run.executor import PlanExecutor
 from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
 from ragkit_pipelines.pearl.run.trace import RunTrace
@@ -66,32 +65,36 @@ class Answering:
             return
         plan = self._with_answer(plan)
         if self.trace is not None:
-            self.trace.planned(plan, planning.source, planning.reason)
+            self.trace.write_plan(plan, planning)
         yield plan
         steps: list[StepRun] = []
         for step in self.parts.executor.run(plan, self.view, self.caller, question=self.question):
             steps.append(step)
-            self._write(step)
+            if self.trace is not None:
+                self.trace.write_step(step)
             yield step
         yield self._ended(plan, planning, steps, started)
 
     def plan(self) -> tuple[Plan | None, Planning]:
         """Write a plan, or choose a direct answer."""
-        router, direct = self.parts.router, ZeroShot()
-        if router is not None and not router.reads_plan:
-            route = router.route(self.question)
-            if route.strategy == "direct":
-                return direct.plan(), Planning(source="router", reason=route.reason)
+        if reason := self._reason_against(None):
+            return ZeroShot().plan(), Planning(source="router", reason=reason)
         planned = self.parts.planner.plan(self.question, self.parts.library, self.caller)
         if planned.plan is None:
             source = Planning(source="fallback", reason=planned.reason, rejected=planned.rejected)
             cannot = self.parts.fallback is None or self.caller.cancellation.cancelled
-            return None if cannot else direct.plan(), source
-        if router is not None and router.reads_plan:
-            route = router.route(self.question, planned.plan)
-            if route.strategy == "direct":
-                return direct.plan(), Planning(source="router", reason=route.reason, rejected=planned.rejected)
+            return None if cannot else ZeroShot().plan(), source
+        if reason := self._reason_against(planned.plan):
+            return ZeroShot().plan(), Planning(source="router", reason=reason, rejected=planned.rejected)
         return planned.plan, Planning(source="planner", rejected=planned.rejected)
+
+    def _reason_against(self, plan: Plan | None) -> str:
+        """Return why the router prefers a direct answer; empty if it prefers a plan or does not decide now."""
+        router = self.parts.router
+        if router is None or router.reads_plan != (plan is not None):
+            return ""
+        route = router.route(self.question, plan)
+        return route.reason if route.strategy == "direct" else ""
 
     def _with_answer(self, plan: Plan) -> Plan:
         """Append a step that answers the question from the values, if `answer` is ``"synthesize"``."""
@@ -107,21 +110,6 @@ class Answering:
         step = Step(name, action, tuple(arguments), "Answer the question")
         return replace(plan, steps=(*plan.steps, step), new_actions=(*plan.new_actions, action))
 
-    def _write(self, step: StepRun) -> None:
-        if self.trace is None:
-            return
-        self.trace.step(
-            StepEnded(
-                run=self.trace.number,
-                step=step.step.out,
-                status=step.status,
-                value=step.value,
-                reason=step.reason,
-                spans=[passage.span for passage in step.passages if passage.span],
-                keys=list(step.keys),
-            )
-        )
-
     def _ended(self, plan: Plan | None, planning: Planning, steps: list[StepRun], started: float) -> Run:
         if plan is not None:
             order = {step.out: number for number, step in enumerate(plan.steps)}
@@ -135,10 +123,8 @@ class Answering:
             status = "failed"
         if status != "done" and self.caller.cancellation.cancelled:
             status = "cancelled"
-        if self.trace is not None:
-            self.trace.end(status, answer, tuple(reasons))
         totals = self.caller.totals
-        return Run(
+        run = Run(
             question=self.question,
             answer=answer,
             status=status,
@@ -154,6 +140,9 @@ class Answering:
             reused=totals.reused,
             by_purpose=dict(totals.by_purpose),
         )
+        if self.trace is not None:
+            self.trace.write_end(run)
+        return run
 
 
 def _answer(plan: Plan | None, steps: Sequence[StepRun], form: Answer) -> str:

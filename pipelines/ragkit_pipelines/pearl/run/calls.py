@@ -140,7 +140,7 @@ class _Responses:
     def get(self, key: bytes) -> Completion | None:
         with self._lock:
             if key not in self._known and self.trace is not None:
-                found = self.trace.find(trace_key(key))
+                found = self.trace.trace.find(trace_key(key))
                 if found is not None:
                     self._known[key] = found
                     self.totals.add(found)
@@ -151,7 +151,7 @@ class _Responses:
         self._known[key] = answer
         if self.trace is not None:
             call = self._calls[key]
-            self.trace.store(trace_key(key), answer, purpose=call.purpose, step=call.step, prompt=call.prompt.text)
+            self.trace.write_call(trace_key(key), answer, purpose=call.purpose, step=call.step, prompt=call.prompt.text)
 
     def count(self, key: bytes, result: Result) -> None:
         """Count a request. A provider also charges for an empty response."""

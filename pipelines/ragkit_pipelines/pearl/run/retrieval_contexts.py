@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from typing_extensions import override
@@ -78,7 +77,7 @@ def _searches(value: object) -> bool:
 
 
 class _Bm25:
-    """BM25 over the passages of one document."""
+    """BM25 over the passages of one document. Unlike `BM25Retriever`, it fills up with passages that share no word."""
 
     def __init__(self, documents: list[Document]) -> None:
         from ragkit_selectors.lexical import BM25Selector
@@ -87,20 +86,12 @@ class _Bm25:
         self._selector = BM25Selector([Example(document.text, "", id=document.id) for document in documents])
 
     def retrieve(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
+        def with_text(hit: Hit) -> Hit:
+            document = self.documents[int(hit.id)]
+            return replace(hit, text=document.text, metadata=document.metadata)
+
         found = self._selector.select_many(list(queries), min(k, len(self.documents)))
-        return [
-            [
-                Hit(
-                    id=hit.id,
-                    score=hit.score,
-                    rank=hit.rank,
-                    text=self.documents[int(hit.id)].text,
-                    metadata=self.documents[int(hit.id)].metadata,
-                )
-                for hit in chosen.hits
-            ]
-            for chosen in found
-        ]
+        return [[with_text(hit) for hit in chosen.hits] for chosen in found]
 
 
 class _Found:

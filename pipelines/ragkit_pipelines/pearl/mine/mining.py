@@ -82,9 +82,7 @@ def mine(
         raise InvalidInputError("mining needs at least one question, and `rounds` and `min_uses` of at least 0")
     seeds = seeds or ActionLibrary.default()
     model = load_model(model)
-    recorded = None
-    if trace is not None:
-        recorded = trace.begin("", "", model=model.name, fingerprint=model.fingerprint, context="mining", answer="")
+    recorded = None if trace is None else trace.begin("", "", model, context="mining", answer="")
     caller = (executor or PlanExecutor()).caller(model, trace=recorded)
     plans, rejected = _plans(caller, questions, seeds)
     collected = _Collected(seeds)

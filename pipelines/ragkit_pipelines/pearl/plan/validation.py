@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from difflib import get_close_matches
 from typing import Literal
 
@@ -51,8 +51,8 @@ def check_steps(
     where: Where,
     found: list[Diagnostic],
     *,
-    unreadable: frozenset[str] = frozenset(),
-    unknown: frozenset[str] = frozenset(),
+    unreadable: Set[str] = frozenset(),
+    unknown: Set[str] = frozenset(),
 ) -> None:
     """Check the steps of a plan in order."""
     _StepCheck(steps, where, found, unreadable, unknown).run()
@@ -60,12 +60,7 @@ def check_steps(
 
 class _StepCheck:
     def __init__(
-        self,
-        steps: Sequence[Step],
-        where: Where,
-        found: list[Diagnostic],
-        unreadable: frozenset[str],
-        unknown: frozenset[str],
+        self, steps: Sequence[Step], where: Where, found: list[Diagnostic], unreadable: Set[str], unknown: Set[str]
     ) -> None:
         self.steps, self.where, self.found, self.unknown = steps, where, found, unknown
         self.made: dict[str, int] = dict.fromkeys(unreadable, WHOLE_STEP)

@@ -5,35 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ragkit_pipelines.pearl.plan.action import DIRECT, DOCUMENT, MORE, Action
-from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Step, Variable
 from ragkit_pipelines.pearl.plan.plan import Plan
-from ragkit_pipelines.pearl.plan.planner import Planner, ZeroShot
-from ragkit_pipelines.pearl.router import Router
+from ragkit_pipelines.pearl.plan.planner import ZeroShot
 from ragkit_pipelines.pearl.run.calls import Caller
 from ragkit_pipelines.pearl.run.context import View
-from ragkit_pipelines.pearl.run.executor import PlanExecutor
 from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
 from ragkit_pipelines.pearl.run.trace import RunTrace
 
+if TYPE_CHECKING:
+    from ragkit_pipelines.pearl.pipeline import Pearl
+
 Answer = Literal["sinks", "last", "synthesize"]
 Stage = Plan | StepRun | Run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The components that answer questions; see `Pearl`."""
-
-    library: ActionLibrary
-    planner: Planner
-    executor: PlanExecutor
-    fallback: ZeroShot | None
-    router: Router | None
-    answer: Answer
-    answer_reads_document: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,14 +28,14 @@ class Answering:
     """The state of one question while it is being answered.
 
     Attributes:
-        parts: The components that answer it.
+        pearl: The pipeline that answers it.
         question: The question.
         view: The document, as the steps read it.
         caller: Makes the model calls.
         trace: Records the question, if there is a trace.
     """
 
-    parts: Parts
+    pearl: Pearl
     question: str
     view: View | None
     caller: Caller
@@ -68,7 +55,7 @@ class Answering:
             self.trace.write_plan(plan, planning)
         yield plan
         steps: list[StepRun] = []
-        for step in self.parts.executor.run(plan, self.view, self.caller, question=self.question):
+        for step in self.pearl.executor.run(plan, self.view, self.caller, question=self.question):
             steps.append(step)
             if self.trace is not None:
                 self.trace.write_step(step)
@@ -79,10 +66,10 @@ class Answering:
         """Write a plan, or choose a direct answer."""
         if reason := self._reason_against(None):
             return ZeroShot().plan(), Planning(source="router", reason=reason)
-        planned = self.parts.planner.plan(self.question, self.parts.library, self.caller)
+        planned = self.pearl.planner.plan(self.question, self.pearl.library, self.caller)
         if planned.plan is None:
             source = Planning(source="fallback", reason=planned.reason, rejected=planned.rejected)
-            cannot = self.parts.fallback is None or self.caller.cancellation.cancelled
+            cannot = self.pearl.fallback is None or self.caller.cancellation.cancelled
             return None if cannot else ZeroShot().plan(), source
         if reason := self._reason_against(planned.plan):
             return ZeroShot().plan(), Planning(source="router", reason=reason, rejected=planned.rejected)
@@ -90,7 +77,7 @@ class Answering:
 
     def _reason_against(self, plan: Plan | None) -> str:
         """Return why the router prefers a direct answer; empty if it prefers a plan or does not decide now."""
-        router = self.parts.router
+        router = self.pearl.router
         if router is None or router.reads_plan != (plan is not None):
             return ""
         route = router.route(self.question, plan)
@@ -98,9 +85,9 @@ class Answering:
 
     def _with_answer(self, plan: Plan) -> Plan:
         """Append a step that answers the question from the values, if `answer` is ``"synthesize"``."""
-        if self.parts.answer != "synthesize" or any(step.action.name == DIRECT for step in plan.steps):
+        if self.pearl.answer != "synthesize" or any(step.action.name == DIRECT for step in plan.steps):
             return plan
-        first = (DOCUMENT,) if self.parts.answer_reads_document else ()
+        first = (DOCUMENT,) if self.pearl.answer_reads_document else ()
         action = Action(DIRECT, (*first, "S1", MORE), "Answer the question from the values given, and say why.")
         name = "final_answer"
         while any(step.out == name for step in plan.steps):
@@ -114,7 +101,7 @@ class Answering:
         if plan is not None:
             order = {step.out: number for number, step in enumerate(plan.steps)}
             steps = sorted(steps, key=lambda each: order[each.step.out])
-        answer = _answer(plan, steps, self.parts.answer)
+        answer = _answer(plan, steps, self.pearl.answer)
         problems = [f"{each.step.out}: {each.reason}" for each in steps if each.status != "skipped" and each.reason]
         reasons = ([planning.reason] if plan is None else []) + problems
         failed = any(each.status == "failed" for each in steps)

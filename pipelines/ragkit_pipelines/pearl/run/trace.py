@@ -14,6 +14,7 @@ from typing import Self
 
 from ragkit.errors import InvalidInputError, TraceLockedError
 from ragkit.files import try_lock
+from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.run.events import (
@@ -124,9 +125,7 @@ class Trace:
         """Return the document with this hash; None if it was not stored."""
         return self._documents.get(name)
 
-    def begin(
-        self, question: str, document: str, *, model: str, fingerprint: str, context: str, answer: str
-    ) -> RunTrace:
+    def begin(self, question: str, document: str, model: LanguageModel, *, context: str, answer: str) -> RunTrace:
         """Start a question, and return the part of the trace that belongs to it."""
         name = text_hash(document)
         with self._lock:
@@ -137,7 +136,7 @@ class Trace:
             self.write(DocumentSeen(hash=name, text=document))
         begun = RunBegun(
             run=number, time=datetime.now(UTC).isoformat(timespec="seconds"), question=question, document=name,
-            model=model, fingerprint=fingerprint, context=context, answer=answer,
+            model=model.name, fingerprint=model.fingerprint, context=context, answer=answer,
         )  # fmt: skip
         self.write(begun)
         return RunTrace(self, begun)

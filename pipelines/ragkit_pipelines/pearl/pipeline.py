@@ -243,11 +243,7 @@ class Pearl:
         trace: Trace | str | Path | None = None,
         cancellation: Cancellation | None = None,
     ) -> Run:
-        """Run `invoke` without blocking the event loop. Cancelling the task cancels the question.
-
-        Returns:
-            The run.
-        """
+        """Run `invoke` without blocking the event loop. Cancelling the task cancels the question."""
         off = cancellation or Cancellation()
         return await _awaited(
             lambda: self.invoke(question, document, plan=plan, budget=budget, trace=trace, cancellation=off), off
@@ -262,11 +258,7 @@ class Pearl:
         trace: Trace | str | Path | None = None,
         cancellation: Cancellation | None = None,
     ) -> list[Run]:
-        """Run `batch` without blocking the event loop. Cancelling the task cancels all questions.
-
-        Returns:
-            Runs in the order of the questions.
-        """
+        """Run `batch` without blocking the event loop. Cancelling the task cancels all questions."""
         off = cancellation or Cancellation()
         return await _awaited(
             lambda: self.batch(questions, document, budget=budget, trace=trace, cancellation=off), off

@@ -75,11 +75,7 @@ class ActionLibrary:
 
     @classmethod
     def default(cls) -> ActionLibrary:
-        """Load the library that ships with ragkit: actions for questions about long texts, and ten demonstrations.
-
-        Returns:
-            A library.
-        """
+        """Load the library that ships with ragkit: actions for questions about long texts, and ten demonstrations."""
         folder = resources.files("ragkit_pipelines.pearl") / "resources"
         library = cls.from_text((folder / "actions.txt").read_text(encoding="utf-8"))
         return replace(
@@ -127,11 +123,7 @@ class ActionLibrary:
         return cls(tuple(actions.values()), diagnostics=tuple(found))
 
     def to_text(self) -> str:
-        """Write the actions in the format of `from_text`. Only `to_json` includes uses and demonstrations.
-
-        Returns:
-            One line for each action.
-        """
+        """Write the actions in the format of `from_text`. Only `to_json` includes uses and demonstrations."""
         return "".join(f"{action.signature} # {action.text}\n" for action in self.actions)
 
     @classmethod
@@ -161,11 +153,7 @@ class ActionLibrary:
         return replace(library, demonstrations=tuple(demonstrations))
 
     def to_json(self) -> str:
-        """Write the library, without its diagnostics, as JSON.
-
-        Returns:
-            Indented JSON.
-        """
+        """Write the library, without its diagnostics, as JSON."""
         rows = [
             _CountedAction(name=action.name, parameters=action.parameters, text=action.text, uses=action.uses)
             for action in self.actions
@@ -174,11 +162,7 @@ class ActionLibrary:
         return _Library(actions=rows, demonstrations=tuple(shown)).model_dump_json(indent=1)
 
     def counted(self, plans: Iterable[Plan]) -> ActionLibrary:
-        """Add the uses of the actions in some plans to their counts.
-
-        Returns:
-            A new library.
-        """
+        """Add the uses of the actions in some plans to their counts."""
         uses = Counter(step.action.name for plan in plans for step in plan.steps)
         return replace(self, actions=tuple(replace(a, uses=a.uses + uses[a.name]) for a in self.actions))
 

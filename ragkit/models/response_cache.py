@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,6 +24,18 @@ from ragkit.text import read_json
 _FORMAT = 2
 _DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter if SQLite quotes damaged names
 _COMPLETION = TypeAdapter(Completion)
+
+
+class ResponseCache(Protocol):
+    """A store of responses by key."""
+
+    def get(self, key: bytes) -> Completion | None:
+        """Return a cached response, marked as cached, or None."""
+        ...
+
+    def put(self, key: bytes, answer: Completion) -> None:
+        """Store a response."""
+        ...
 
 
 class AnswerCache:

@@ -36,11 +36,16 @@ def results_of_each(
 ) -> list[Completion | RagkitError]:
     """Call a model like `results_of`, but retry each prompt separately if the whole batch fails."""
     results = results_of(model, prompts, sampling)
-    first = results[0] if results else None
-    whole = isinstance(first, RagkitError) and len(results) > 1 and all(result is first for result in results)
-    if not whole or isinstance(first, ModelAccessError | BudgetExceededError):  # these would be raised again
+    if not failed_as_a_whole(results):
         return results
     return [results_of(model, [prompt], sampling)[0] for prompt in prompts]
+
+
+def failed_as_a_whole(results: Sequence[Completion | RagkitError | None]) -> bool:
+    """Whether one prompt may have caused the failure of all, so that the others could succeed on their own."""
+    first = results[0] if results else None
+    whole = isinstance(first, RagkitError) and len(results) > 1 and all(result is first for result in results)
+    return whole and not isinstance(first, ModelAccessError | BudgetExceededError)  # these would be raised again
 
 
 def raised(results: Sequence[Completion | RagkitError]) -> list[Completion]:

@@ -25,6 +25,8 @@ from ragkit import Budget, ScriptedModel, load_model
 from ragkit.errors import (
     BatchError,
     BudgetExceededError,
+    CallCancelledError,
+    EmptyAnswerError,
     IntegrityError,
     InvalidInputError,
     ModelAccessError,
@@ -34,6 +36,8 @@ from ragkit.errors import (
     UnsupportedError,
 )
 from ragkit.models import AnswerCache, LayeredModel, Price, Prices, RateLimit, Retry
+from ragkit.models.concurrency import Cancellation, Slots
+from ragkit.models.sampling import Sampling
 from ragkit.records import Chat, Completion, Message, Prompt
 from ragkit.testing import LanguageModelContract
 
@@ -142,20 +146,20 @@ def test_an_answer_that_was_paid_for_is_given_back_where_the_disk_is_full(tmp_pa
 
 def followers_of(model, monkeypatch):
     """The calls that a model has joined to equal ones so far."""
-    joined, leading = [], model._leading
+    joined, join = [], model._joined
 
     @contextmanager
-    def told(calls):
-        with leading(calls) as (leaders, followers):
-            joined.extend(followers)
-            yield leaders, followers
+    def counted(calls):
+        with join(calls) as first:
+            joined.extend(calls[len(first) :])
+            yield first
 
-    monkeypatch.setattr(model, "_leading", told)
+    monkeypatch.setattr(model, "_joined", counted)
     return joined
 
 
 @pytest.mark.parametrize("concurrency", [None, 4])
-def test_equal_calls_under_way_are_one(concurrency, monkeypatch):
+def test_equal_calls_in_progress_are_one(concurrency, monkeypatch):
     def answer(prompt):  # when all that are equal are under way
         wait_for(lambda: len(joined) == (9 if prompt == "c" else 2))
         return f"to {prompt}"
@@ -173,7 +177,7 @@ def test_equal_calls_under_way_are_one(concurrency, monkeypatch):
     assert inner.asked.count("c") == 1
     assert sum(answer.cached for answer in together) == 7
     assert not model.generate("c").cached  # nothing is kept without a cache
-    assert not model._under_way
+    assert not model._in_progress
 
 
 def test_a_failure_is_told_to_all_who_wait(monkeypatch):
@@ -186,7 +190,7 @@ def test_a_failure_is_told_to_all_who_wait(monkeypatch):
     with pytest.raises(ModelError, match=r"^no$"):
         model.generate(["a"] * 4)
     assert model.budget.spent["calls"] == 1
-    assert not model._under_way
+    assert not model._in_progress
 
 
 def test_a_crash_leaves_nobody_waiting():
@@ -196,7 +200,7 @@ def test_a_crash_leaves_nobody_waiting():
     model = LayeredModel(ScriptedModel(crash))
     with pytest.raises(ZeroDivisionError):
         model.generate("a")
-    assert not model._under_way
+    assert not model._in_progress
 
 
 # The rate limit.
@@ -536,3 +540,126 @@ def test_what_a_provider_is_sent_for_a_schema(server):
     assert server.requests[-1]["max_completion_tokens"] == 256
     with pytest.raises(ModelError, match="none of the 2 choices"):
         model.generate("c", choices=["green", "blue"])
+
+
+# Timeouts, cancellation, shared limits, and retries of every failure.
+
+PERSISTENT = Retry(attempts=3, first_wait=0.0, every_failure=True)
+
+
+def test_a_request_that_hangs_is_abandoned_and_repeated():
+    never, asked = threading.Event(), []
+
+    def hang_once(prompt):
+        asked.append(prompt)
+        return "late" if len(asked) == 1 and never.wait(60) else "in time"
+
+    budget = Budget(calls=5)
+    model = LayeredModel(ScriptedModel(hang_once), retry=Retry(first_wait=0.0, timeout=0.5), budget=budget)
+    answer = model.generate("q")
+    never.set()
+    assert (answer.text, answer.attempts) == ("in time", 2)
+    assert budget.spent["calls"] == 2  # the abandoned request may have been billed
+    with pytest.raises(InvalidInputError, match="timeout"):
+        Retry(timeout=0)
+
+
+def test_cancelled_calls_end_at_once_and_no_further_call_starts():
+    off, never, begun = Cancellation(), threading.Event(), threading.Event()
+    inner = ScriptedModel(lambda prompt: f"{begun.set()}{never.wait(60)}")
+    model = LayeredModel(inner, concurrency=2, budget=Budget(calls=9), cancellation=off)
+    threading.Thread(target=lambda: (begun.wait(60), off.cancel())).start()
+    with pytest.raises(CallCancelledError):
+        model.generate([str(number) for number in range(9)])
+    never.set()
+    assert len(inner.asked) <= 2
+    assert model.budget.spent["calls"] == len(inner.asked)  # those under way may be billed, the others are not
+    with pytest.raises(CallCancelledError):
+        model.generate("another")
+    assert len(inner.asked) <= 2
+
+
+def test_models_share_a_limit_on_concurrent_calls():
+    running, most, lock = [0], [0], threading.Lock()
+
+    def slow(prompt):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.005)
+        with lock:
+            running[0] -= 1
+        return "x"
+
+    slots = Slots(3)
+    models = [LayeredModel(ScriptedModel(slow), concurrency=slots) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda model: model.generate([str(number) for number in range(10)]), models))
+    assert most[0] == 3
+
+
+@pytest.mark.parametrize("failure", [ModelError("odd"), ZeroDivisionError("odd"), "", "<think>only thought</think>"])
+def test_every_failure_is_repeated_if_requested(failure):
+    first = []
+
+    def fail_once(prompt):
+        if not first:
+            first.append(prompt)
+            if isinstance(failure, str):
+                return failure
+            raise failure
+        return "answer"
+
+    assert LayeredModel(ScriptedModel(fail_once), retry=PERSISTENT).generate("q").text == "answer"
+    results = []
+    model = LayeredModel(
+        ScriptedModel(lambda prompt: fail_always(failure)),
+        retry=PERSISTENT,
+        on_request=lambda key, result: results.append(result),
+    )
+    with pytest.raises(EmptyAnswerError if isinstance(failure, str) else ModelError):
+        model.generate("q")
+    assert len(results) == len(model.model.asked) == 3
+
+
+def fail_always(failure):
+    if isinstance(failure, str):
+        return failure
+    raise failure
+
+
+def test_an_empty_answer_costs_what_it_used():
+    answers = iter(["", "answer"])
+    budget = Budget(tokens=1000)
+    model = LayeredModel(ScriptedModel(lambda prompt: next(answers)), retry=PERSISTENT, budget=budget)
+    model.generate("four", max_tokens=100)
+    assert budget.spent["tokens"] == 1 + 1 + 2  # twice the prompt, and two tokens of the answer
+
+
+def test_one_prompt_that_fails_a_whole_batch_is_found():
+    def refuse(prompt):
+        if prompt == "3":
+            raise InvalidInputError("too long")
+        return prompt
+
+    inner = ScriptedModel(refuse)
+    model = LayeredModel(inner, retry=PERSISTENT, batch=True, budget=Budget(calls=100))
+    with pytest.raises(BatchError) as some:
+        model.generate([str(number) for number in range(6)])
+    assert [isinstance(result, InvalidInputError) for result in some.value.results] == [n == 3 for n in range(6)]
+    assert model.budget.spent["calls"] == 5
+    assert inner.asked.count("3") == 2  # with the others and alone; its error is final
+
+
+def test_errors_that_the_wrapped_model_has_retried_are_final():
+    inner = Troubled(*[TransientModelError("busy")] * 20)
+    twice = LayeredModel(LayeredModel(inner, retry=QUICK), retry=PERSISTENT)
+    with pytest.raises(TransientModelError, match="busy"):
+        twice.generate("q")
+    assert len(inner.asked) == QUICK.attempts
+
+
+def test_requests_may_have_different_settings():
+    model = LayeredModel(counting(), concurrency=2)
+    short, long = model.results([("q", Sampling(max_tokens=1)), ("q", Sampling(max_tokens=50))])
+    assert (short.text, long.text) == ("answ", "answer to q")

@@ -10,9 +10,9 @@ from recorded_pearl import DOCUMENT, THREE, CountingModel, by_step, plan, quick,
 
 from ragkit.errors import InvalidInputError, ModelError
 from ragkit.models.budget import Budget
+from ragkit.models.concurrency import Cancellation
 from ragkit.models.scripted import ScriptedModel
 from ragkit_pipelines.pearl.pipeline import Pearl
-from ragkit_pipelines.pearl.run.concurrency import Cancellation
 from ragkit_pipelines.pearl.run.context import Windows
 from ragkit_pipelines.pearl.run.executor import PlanExecutor
 from ragkit_pipelines.pearl.run.run import Run

@@ -287,4 +287,4 @@ def test_each_setting_of_a_call_is_part_of_its_key():
         ModelCall(prompt=Prompt("a", "b"), purpose="step", temperature=1.0),
         ModelCall(prompt=Prompt("a", "b"), purpose="step", seed=1),
     ]
-    assert len({caller.key(call) for call in calls}) == len(calls)
+    assert len({caller._key(call) for call in calls}) == len(calls)

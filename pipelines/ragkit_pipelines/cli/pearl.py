@@ -66,7 +66,7 @@ def run(
     """
     text = _read_document(document)  # before the model is loaded, so that errors are reported at once
     pearl = _pearl(model, base_url, context, library, answer, concurrency, max_tokens)
-    given = None if plan is None else _read_plan(plan, pearl.parts.library)
+    given = None if plan is None else _read_plan(plan, pearl.library)
     budget = None if calls is None and tokens is None else Budget(calls=calls, tokens=tokens)
     with progress("planning and answering", None):
         done = pearl.invoke(question, text, plan=given, budget=budget, trace=trace)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ragkit.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ragkit.models.concurrency import Cancellation as Cancellation
     from ragkit_pipelines.pearl.pipeline import Pearl as Pearl
     from ragkit_pipelines.pearl.plan.action import Action as Action
     from ragkit_pipelines.pearl.plan.library import ActionLibrary as ActionLibrary
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from ragkit_pipelines.pearl.plan.planner import PromptPlanner as PromptPlanner
     from ragkit_pipelines.pearl.plan.planner import ZeroShot as ZeroShot
     from ragkit_pipelines.pearl.router import Router as Router
-    from ragkit_pipelines.pearl.run.concurrency import Cancellation as Cancellation
     from ragkit_pipelines.pearl.run.context import WholeText as WholeText
     from ragkit_pipelines.pearl.run.context import Windows as Windows
     from ragkit_pipelines.pearl.run.estimate import Estimate as Estimate
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "Action": "plan.action",
     "ActionLibrary": "plan.library",
-    "Cancellation": "run.concurrency",
+    "Cancellation": "run.calls",
     "Estimate": "run.estimate",
     "GistPages": "run.retrieval_contexts",
     "OptionMapper": "run.option_mapper",

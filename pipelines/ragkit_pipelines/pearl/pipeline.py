@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.models import load_model
 from ragkit.models.budget import Budget
-from ragkit.models.middleware import LayeredModel
+from ragkit.models.concurrency import Cancellation, in_parallel, in_thread
 from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
 from ragkit.records import Diagnostic
@@ -19,9 +20,8 @@ from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.plan.planner import Planner, PromptPlanner, ZeroShot
 from ragkit_pipelines.pearl.router import Router
-from ragkit_pipelines.pearl.run.answering import Answer, Answering, Parts, Stage
+from ragkit_pipelines.pearl.run.answering import Answer, Answering, Stage
 from ragkit_pipelines.pearl.run.calls import Caller
-from ragkit_pipelines.pearl.run.concurrency import Cancellation, awaited
 from ragkit_pipelines.pearl.run.context import Context, View, WholeText
 from ragkit_pipelines.pearl.run.estimate import Estimate, estimate
 from ragkit_pipelines.pearl.run.events import RunBegun
@@ -30,6 +30,7 @@ from ragkit_pipelines.pearl.run.inputs import Text, checked_question, paired, te
 from ragkit_pipelines.pearl.run.run import Planning, Run
 from ragkit_pipelines.pearl.run.trace import RunTrace, Trace, text_hash
 
+_Result = TypeVar("_Result")
 _VIEWS = 8  # number of prepared documents to cache
 
 
@@ -85,18 +86,14 @@ class Pearl:
         if answer not in {"sinks", "last", "synthesize"}:
             raise InvalidInputError(f"`answer` must be 'sinks', 'last' or 'synthesize', got {answer!r}")
         self.model = load_model(model)
+        self.library = library or ActionLibrary.default()
+        self.planner = planner or PromptPlanner()
+        self.executor = executor or PlanExecutor()
         self.context = context or WholeText()
+        self.fallback, self.router = fallback, router
+        self.answer, self.answer_reads_document = answer, answer_reads_document
         self._views: dict[str, View] = {}
         self._lock = Lock()
-        self.parts = Parts(
-            library=library or ActionLibrary.default(),
-            planner=planner or PromptPlanner(),
-            executor=executor or PlanExecutor(),
-            fallback=fallback,
-            router=router,
-            answer=answer,
-            answer_reads_document=answer_reads_document,
-        )
 
     def plan(
         self,
@@ -121,8 +118,8 @@ class Pearl:
             PlanError: If no plan is accepted.
         """
         caller = self._caller(budget, None, None)
-        planned = self.parts.planner.plan(
-            checked_question(question), self.parts.library, caller, rejected=rejected, remarks=remarks
+        planned = self.planner.plan(
+            checked_question(question), self.library, caller, rejected=rejected, remarks=remarks
         )
         if planned.plan is None:
             found = planned.rejected[-1][1] if planned.rejected else [Diagnostic("error", "no-plan", planned.reason)]
@@ -139,15 +136,9 @@ class Pearl:
         Returns:
             The estimate.
         """
-        view = self._view(document)
-        executor = self.parts.executor
-        return estimate(
-            plan,
-            view,
-            self.model,
-            max_tokens=executor.max_tokens,
-            warm_tokens=None if executor.batches(self.model) else executor.warm_tokens,
-        )
+        warm_tokens = None if self.executor.batches(self.model) else self.executor.warm_tokens
+        view, max_tokens = self._view(document), self.executor.max_tokens
+        return estimate(plan, view, self.model, max_tokens=max_tokens, warm_tokens=warm_tokens)
 
     def invoke(
         self,
@@ -172,10 +163,8 @@ class Pearl:
         Returns:
             The run. Failures of calls and steps are reported in it; only invalid arguments raise an error.
         """
-        run: Run | None = None
-        for stage in self.stream(question, document, plan=plan, budget=budget, trace=trace, cancellation=cancellation):
-            run = stage if isinstance(stage, Run) else run
-        assert run is not None  # noqa: S101 - a stream ends with its run
+        *_, run = self.stream(question, document, plan=plan, budget=budget, trace=trace, cancellation=cancellation)
+        assert isinstance(run, Run)  # noqa: S101 - a stream ends with its run
         return run
 
     def stream(
@@ -195,18 +184,10 @@ class Pearl:
         """
         asked, view = checked_question(question), self._view(document)
         with _opened(trace) as kept:
-            begun = None
-            if kept is not None:
-                begun = kept.begin(
-                    asked,
-                    text_of(document),
-                    model=self.model.name,
-                    fingerprint=self.model.fingerprint,
-                    context=self.context.fingerprint,
-                    answer=self.parts.answer,
-                )
+            settings = {"context": self.context.fingerprint, "answer": self.answer}
+            begun = None if kept is None else kept.begin(asked, text_of(document), self.model, **settings)
             caller = self._caller(budget, begun, cancellation)
-            yield from Answering(parts=self.parts, question=asked, view=view, caller=caller, trace=begun).run(plan)
+            yield from Answering(pearl=self, question=asked, view=view, caller=caller, trace=begun).run(plan)
 
     def batch(
         self,
@@ -235,23 +216,22 @@ class Pearl:
             return []
         with _opened(trace) as kept:
             if len(questions) > 1:
-                self.parts.planner.warm(self.parts.library, self._caller(budget, None, off))
+                self.planner.warm(self.library, self._caller(budget, None, off))
 
-            def work(pair: tuple[str, Text | None]) -> Run:
-                return self.invoke(*pair, budget=budget, trace=kept, cancellation=off)
+            with progress("Questions", len(questions)) as advance:
 
-            # A few more threads than concurrent calls, because each question also waits for its own calls.
-            workers = min(len(questions), self.parts.executor.concurrency + 4)
-            runs: list[Run] = []
-            with ThreadPoolExecutor(workers) as pool, progress("Questions", len(questions)) as advance:
+                def work(pair: tuple[str, Text | None]) -> Run:
+                    run = self.invoke(*pair, budget=budget, trace=kept, cancellation=off)
+                    advance(1)
+                    return run
+
+                # A few more threads than concurrent calls, because each question also waits for its own calls.
+                threads = self.executor.concurrency + 4
                 try:
-                    for run in pool.map(work, zip(questions, documents, strict=True)):
-                        runs.append(run)
-                        advance(1)
+                    return in_parallel(work, list(zip(questions, documents, strict=True)), threads)
                 except BaseException:
                     off.cancel()
                     raise
-            return runs
 
     async def ainvoke(
         self,
@@ -263,13 +243,9 @@ class Pearl:
         trace: Trace | str | Path | None = None,
         cancellation: Cancellation | None = None,
     ) -> Run:
-        """Run `invoke` without blocking the event loop. Cancelling the task cancels the question.
-
-        Returns:
-            The run.
-        """
+        """Run `invoke` without blocking the event loop. Cancelling the task cancels the question."""
         off = cancellation or Cancellation()
-        return await awaited(
+        return await _awaited(
             lambda: self.invoke(question, document, plan=plan, budget=budget, trace=trace, cancellation=off), off
         )
 
@@ -282,13 +258,11 @@ class Pearl:
         trace: Trace | str | Path | None = None,
         cancellation: Cancellation | None = None,
     ) -> list[Run]:
-        """Run `batch` without blocking the event loop. Cancelling the task cancels all questions.
-
-        Returns:
-            Runs in the order of the questions.
-        """
+        """Run `batch` without blocking the event loop. Cancelling the task cancels all questions."""
         off = cancellation or Cancellation()
-        return await awaited(lambda: self.batch(questions, document, budget=budget, trace=trace, cancellation=off), off)
+        return await _awaited(
+            lambda: self.batch(questions, document, budget=budget, trace=trace, cancellation=off), off
+        )
 
     def resume(
         self,
@@ -319,14 +293,9 @@ class Pearl:
             begun = kept.last_run()
             text = self._resumed_document(kept, begun, document)
             made = kept.plan_of(begun.run)
-            run_trace = kept.continued(begun)
-            answering = Answering(
-                parts=self.parts,
-                question=begun.question,
-                view=self._view(text or None),
-                caller=self._caller(budget, run_trace, cancellation),
-                trace=run_trace,
-            )
+            recorded = RunTrace(kept, begun)
+            caller, view = self._caller(budget, recorded, cancellation), self._view(text or None)
+            answering = Answering(pearl=self, question=begun.question, view=view, caller=caller, trace=recorded)
             plan = None if made is None else Plan.from_json(made.plan)
             planning = None if made is None else Planning(source=made.source, reason=made.reason)
             *_, run = answering.run(plan, planning)
@@ -338,7 +307,7 @@ class Pearl:
         for setting, then, now in (
             ("model", begun.fingerprint, self.model.fingerprint),
             ("context", begun.context, self.context.fingerprint),
-            ("answer", begun.answer, self.parts.answer),
+            ("answer", begun.answer, self.answer),
         ):
             if then != now:
                 raise InvalidInputError(
@@ -369,8 +338,16 @@ class Pearl:
         return view
 
     def _caller(self, budget: Budget | None, trace: RunTrace | None, cancellation: Cancellation | None) -> Caller:
-        model = self.model if budget is None else LayeredModel(self.model, budget=budget)
-        return self.parts.executor.caller(model, cache=trace, cancellation=cancellation)
+        return self.executor.caller(self.model, budget=budget, trace=trace, cancellation=cancellation)
+
+
+async def _awaited(work: Callable[[], _Result], cancellation: Cancellation) -> _Result:
+    """Run a function in a thread of its own, because a shared pool would limit the number of waiting questions."""
+    try:
+        return await asyncio.wrap_future(in_thread(work))
+    except asyncio.CancelledError:
+        cancellation.cancel()
+        raise
 
 
 @contextmanager

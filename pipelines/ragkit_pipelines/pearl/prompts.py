@@ -22,14 +22,7 @@ _PROSE = "Write the result only, in plain sentences, with the names and facts th
 
 
 def prefix(shared: str) -> str:
-    """Build the prefix of the prompts of all steps that read this text.
-
-    Args:
-        shared: The document or a part of it; empty for steps that read only passages of their own.
-
-    Returns:
-        Text.
-    """
+    """Build the prefix of the prompts of all steps that read this text."""
     return _READ + (f"The text:\n{marked('text', shared)}\n" if shared else "")
 
 
@@ -43,20 +36,7 @@ def step_prompt(
     as_list: bool = False,
     question: str = "",
 ) -> Prompt:
-    """Build the prompt for the value of a step.
-
-    Args:
-        step: The step.
-        values: The arguments, by the name of their parameter.
-        shared: The text that all steps read.
-        passages: Additional passages for this step.
-        part: Which part of the document ``shared`` is, such as ``"part 2 of 5"``; empty for the whole document.
-        as_list: Whether a later step uses the value as a list.
-        question: The question itself, for the step that answers it.
-
-    Returns:
-        The prompt.
-    """
+    """Build the prompt for the value of a step."""
     lines = []
     if passages:
         shown = "".join(marked("passage", passage) for passage in passages)
@@ -78,11 +58,7 @@ def step_prompt(
 def merge_prompt(
     step: Step, values: Mapping[str, str], parts: Sequence[str], *, as_list: bool, question: str
 ) -> Prompt:
-    """Build the prompt that merges the values from all parts of a document into one.
-
-    Returns:
-        The prompt.
-    """
+    """Build the prompt that merges the values from all parts of a document into one."""
     bare = step_prompt(step, values, shared="", as_list=as_list, question=question)
     shown = "".join(marked("part", part) for part in parts)
     head = f"The text is long, so each of its parts was worked on alone. What the parts gave, in order:\n{shown}\n"
@@ -90,15 +66,7 @@ def merge_prompt(
 
 
 def plan_prefix(actions: str, demonstrations: Sequence[tuple[str, str]]) -> str:
-    """Build the prefix of every planning prompt: the rules, the actions and the demonstrations.
-
-    Args:
-        actions: The actions as text.
-        demonstrations: Questions with plans as text.
-
-    Returns:
-        Text.
-    """
+    """Build the prefix of every planning prompt: the rules, the actions and the demonstrations."""
     shown = "\n".join(f"Question: {question}\n\n{plan}\n" for question, plan in demonstrations)
     return (
         "Questions about a long text are answered by plans. A plan calls actions, which work like functions: each "
@@ -119,16 +87,7 @@ def plan_prefix(actions: str, demonstrations: Sequence[tuple[str, str]]) -> str:
 
 
 def plan_suffix(question: str, rejected: str = "", problems: Sequence[str] = ()) -> str:
-    """Build the end of a planning prompt.
-
-    Args:
-        question: The question.
-        rejected: A rejected plan.
-        problems: The reasons for the rejection.
-
-    Returns:
-        Text.
-    """
+    """Build the end of a planning prompt."""
     if not problems:
         return f"Question: {' '.join(question.split())}\n\n"
     said = "\n".join(f"- {problem}" for problem in problems)

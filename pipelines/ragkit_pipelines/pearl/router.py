@@ -36,14 +36,7 @@ _EXCLUDING = frozenset({"not", "except", "never", "neither"})
 
 
 def question_features(question: str) -> dict[str, float]:
-    """Compute the features of a question.
-
-    Args:
-        question: The question.
-
-    Returns:
-        Features by name, each approximately between 0 and 1.
-    """
+    """Compute the features of a question."""
     said = words(question)
     features = {f"has {word}": float(word in said) for word in _OPENINGS}
     features["counts"] = float(bool(_COUNTING.intersection(said)))
@@ -54,14 +47,7 @@ def question_features(question: str) -> dict[str, float]:
 
 
 def plan_features(plan: Plan) -> dict[str, float]:
-    """Compute the features of a plan.
-
-    Args:
-        plan: The plan.
-
-    Returns:
-        Features by name, each approximately between 0 and 1.
-    """
+    """Compute the features of a plan."""
     called = [step for step in plan.steps if not is_local(step.action)]
     texts = [argument for step in plan.steps for argument in step.arguments if isinstance(argument, Text)]
     return {

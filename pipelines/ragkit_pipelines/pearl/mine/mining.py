@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ragkit.errors import InvalidInputError, PlanError
+from ragkit.errors import InvalidInputError, PlanError, RagkitError
 from ragkit.models import load_model
 from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
@@ -17,7 +17,7 @@ from ragkit_pipelines.pearl.plan.builtins import is_local
 from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.prompts import plan_prefix, plan_suffix
-from ragkit_pipelines.pearl.run.calls import Caller, Failure, ModelCall, Outcome
+from ragkit_pipelines.pearl.run.calls import Caller, ModelCall, Outcome
 from ragkit_pipelines.pearl.run.executor import PlanExecutor
 from ragkit_pipelines.pearl.run.trace import Trace
 
@@ -82,10 +82,8 @@ def mine(
         raise InvalidInputError("mining needs at least one question, and `rounds` and `min_uses` of at least 0")
     seeds = seeds or ActionLibrary.default()
     model = load_model(model)
-    cache = None
-    if trace is not None:
-        cache = trace.begin("", "", model=model.name, fingerprint=model.fingerprint, context="mining", answer="")
-    caller = (executor or PlanExecutor()).caller(model, cache=cache)
+    recorded = None if trace is None else trace.begin("", "", model, context="mining", answer="")
+    caller = (executor or PlanExecutor()).caller(model, trace=recorded)
     plans, rejected = _plans(caller, questions, seeds)
     collected = _Collected(seeds)
     for plan in plans:
@@ -128,8 +126,8 @@ def _plans(
             outcomes += caller.complete(calls[start : start + _TOGETHER])
             advance(min(_TOGETHER, len(calls) - start))
     for question, outcome in zip(questions, outcomes, strict=True):
-        if isinstance(outcome, Failure):
-            rejected.append((question, (Diagnostic("error", "no-answer", outcome.reason),)))
+        if isinstance(outcome, RagkitError):
+            rejected.append((question, (Diagnostic("error", "no-answer", str(outcome)),)))
             continue
         try:
             plans.append(Plan.parse(outcome.text.strip(), seeds, repair=True))
@@ -140,9 +138,6 @@ def _plans(
 
 def normalised_signature(action: Action) -> tuple[frozenset[str], int]:
     """Normalise the signature of an action, which identifies actions that differ only in spelling.
-
-    Args:
-        action: An action.
 
     Returns:
         The words of its name, without stop words and plural endings, and the number of its parameters.
@@ -199,7 +194,7 @@ def _merged_by_model(caller: Caller, actions: Sequence[Action]) -> tuple[list[Ac
     remaining = iter(outcomes)
     for shard in shards:
         outcome = next(remaining) if len(shard) > 1 else None
-        reply = "" if outcome is None or isinstance(outcome, Failure) else outcome.text
+        reply = "" if outcome is None or isinstance(outcome, RagkitError) else outcome.text
         taken = {action.name for action in result}
         kept, more = _read_merges(reply, {action.name: action for action in shard}, taken)
         result += kept

@@ -82,17 +82,7 @@ def _problem(action: Action) -> Diagnostic | None:
 
 
 def read_action(line: str, number: int, found: list[Diagnostic], *, offset: int = 0) -> Action | None:
-    """Read the definition of an action, ``NAME(CTX, X) # what it does``; a colon may replace the ``#``.
-
-    Args:
-        line: The line.
-        number: The line number, for diagnostics.
-        found: Diagnostics are appended to this list.
-        offset: Number of columns before the start of ``line``.
-
-    Returns:
-        The action, or None if the line cannot be read.
-    """
+    """Read the definition of an action, ``NAME(CTX, X) # what it does``; a colon may replace the ``#``."""
     lexer = Lexer(line)
     try:
         return _read(lexer)

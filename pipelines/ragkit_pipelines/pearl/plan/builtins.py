@@ -27,34 +27,13 @@ def is_local(action: Action) -> bool:
 
 
 def compute(action: Action, values: Sequence[Value]) -> str:
-    """Compute a step without a model.
-
-    Args:
-        action: An action for which `is_local` returns true.
-        values: One value for each parameter.
-
-    Returns:
-        The value of the step.
-
-    Raises:
-        InvalidInputError: If the action does not accept a value; the message states what was expected.
-    """
+    """Compute a step without a model, or raise an error that states which value the action expects."""
     return BUILTINS[action.name](values)
 
 
 def items(value: Value) -> list[str]:
-    """Split a list into its items.
-
-    Args:
-        value: A list in the plan, or a text with items after dashes, asterisks, bullets or numbers. Lines before the
-            first item are ignored as an introduction; any other line continues the item before it.
-
-    Returns:
-        The items. The text "None" has no items.
-
-    Raises:
-        InvalidInputError: If the text is not a list, because prose must not be counted as one item.
-    """
+    """Split a list into its items, or raise an error, because prose must not be counted as one item."""
+    # Lines before the first item are an introduction; any other line continues the item before it.
     if isinstance(value, tuple):
         return list(value)
     found: list[str] = []
@@ -76,11 +55,7 @@ def _is_nothing(text: str) -> bool:
 
 
 def written(found: Sequence[str]) -> str:
-    """Write items as a text.
-
-    Returns:
-        One line for each item; "None" if the list is empty.
-    """
+    """Write items as a list; "None" if there are none."""
     return "\n".join(f"- {item}" for item in found) or "None"
 
 

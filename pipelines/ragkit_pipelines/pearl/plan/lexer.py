@@ -6,16 +6,29 @@ then reports.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
-Kind = Literal["name", "number", "text", "curly", "single", "open-text", "sign", "other", "end"]
+Kind = Literal["name", "number", "text", "curly", "single", "open_text", "sign", "other", "end"]
 
-_SIGNS = frozenset("()[],.:=#-")
+_TOKEN = re.compile(
+    r"""\s*+(?:
+    (?P<text>"(?:[^"\\]|\\["\\ntr])*+")
+    | (?P<open_text>".*)
+    | (?P<number>[0-9]\w*)
+    | (?P<name>[^\W\d]\w*)
+    | (?P<curly>“[^”]*”|„[^“]*“)
+    | (?P<single>'[^']*'|‘[^’]*’|`[^`]*`)
+    | (?P<sign>\.\.\.|…|[()\[\],.:=\#-])
+    | (?P<end>$)
+    | (?P<other>.)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
 _ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "t": "\t", "r": "\r"}
+_ESCAPED = re.compile(r"\\(.)")
 _WRITTEN = {value: f"\\{name}" for name, value in _ESCAPES.items()}
-_CURLY = {"“": "”", "„": "“"}
-_SINGLE = {"'": "'", "‘": "’", "`": "`"}
 
 
 @dataclass(slots=True)
@@ -24,7 +37,7 @@ class Word:
 
     Attributes:
         kind: ``"name"``, ``"number"``, ``"sign"``, ``"end"`` or ``"other"``; a string in straight (``"text"``), curly
-            or single quotes; ``"open-text"`` for a string that is not closed on its line or has an unknown escape.
+            or single quotes; ``"open_text"`` for a string that is not closed on its line or has an unknown escape.
         value: The characters; for a string, the characters between its quotes, with escapes resolved.
         column: Column of the first character, counted from 1.
     """
@@ -45,17 +58,11 @@ class Lexer:
         """Start at the beginning of a line."""
         self.line = line
         self._end = 0  # the end of the next token
-        self._begin = 0
         self.next = self._read()
 
     def take(self) -> Word:
-        """Consume the next token.
-
-        Returns:
-            The token.
-        """
+        """Consume the next token."""
         word = self.next
-        self._begin = self._end
         self.next = self._read()
         return word
 
@@ -65,84 +72,26 @@ class Lexer:
 
     def rest(self) -> str:
         """Return the rest of the line from the next token on, without surrounding white space."""
-        return self.line[self._begin :].strip()
+        return self.line[self.next.column - 1 :].strip()
 
     def _read(self) -> Word:
-        line, at, size = self.line, self._end, len(self.line)
-        while at < size and line[at].isspace():
-            at += 1
-        self._begin = at
-        if at == size:
-            self._end = at
-            return Word("end", "", at + 1)
-        first = line[at]
-        if first == '"':
-            return self._text(at)
-        if first.isalpha() or first == "_":
-            return self._run(at, "name")
-        if first.isascii() and first.isdigit():
-            return self._run(at, "number")
-        if first in _CURLY or first in _SINGLE:
-            return self._foreign_text(at)
-        if line.startswith("...", at):
-            self._end = at + 3
-            return Word("sign", "...", at + 1)
-        self._end = at + 1
-        if first == "…":
-            return Word("sign", "...", at + 1)
-        return Word("sign" if first in _SIGNS else "other", first, at + 1)
-
-    def _run(self, at: int, kind: Literal["name", "number"]) -> Word:
-        line, end, size = self.line, at + 1, len(self.line)
-        while end < size and (line[end].isalnum() or line[end] == "_"):
-            end += 1
-        self._end = end
-        value = line[at:end]
-        if kind == "number" and not (value.isascii() and value.isdigit()):
-            return Word("other", value, at + 1)
-        return Word(kind, value, at + 1)
-
-    def _text(self, at: int) -> Word:
-        line = self.line
-        end = line.find('"', at + 1)
-        if end < 0:
-            self._end = len(line)
-            return Word("open-text", line[at + 1 :], at + 1)
-        if "\\" not in line[at:end]:
-            self._end = end + 1
-            return Word("text", line[at + 1 : end], at + 1)
-        return self._escaped_text(at)
-
-    def _escaped_text(self, at: int) -> Word:
-        line, value, end = self.line, [], at + 1
-        while end < len(line) and line[end] != '"':
-            if line[end] == "\\":
-                end += 1
-                if line[end : end + 1] not in _ESCAPES:
-                    break
-                value.append(_ESCAPES[line[end]])
-            else:
-                value.append(line[end])
-            end += 1
-        closed = line[end : end + 1] == '"'  # otherwise the line ended, or an escape is unknown
-        self._end = end + 1 if closed else len(line)
-        return Word("text" if closed else "open-text", "".join(value), at + 1)
-
-    def _foreign_text(self, at: int) -> Word:
-        first = self.line[at]
-        curly = first in _CURLY
-        end = self.line.find(_CURLY[first] if curly else _SINGLE[first], at + 1)
-        if end < 0:
-            self._end = at + 1
-            return Word("other", first, at + 1)
-        self._end = end + 1
-        return Word("curly" if curly else "single", self.line[at + 1 : end], at + 1)
+        found = _TOKEN.match(self.line, self._end)
+        assert found is not None  # noqa: S101 - the pattern matches every character and the end
+        kind = cast("Kind", found.lastgroup)
+        value, column, self._end = found[kind], found.start(kind) + 1, found.end()
+        if kind == "text":
+            value = _ESCAPED.sub(lambda escape: _ESCAPES[escape[1]], value[1:-1])
+        elif kind in {"curly", "single"}:
+            value = value[1:-1]
+        elif kind == "number" and not (value.isascii() and value.isdigit()):
+            kind = "other"
+        elif kind == "name" and not (value[0].isalpha() or value[0] == "_"):  # such as a superscript digit
+            kind, value, self._end = "other", value[0], column
+        elif value == "…":
+            value = "..."
+        return Word(kind, value, column)
 
 
 def quoted(value: str) -> str:
-    r"""Write a text as a string of a plan.
-
-    Returns:
-        The text in double quotes, with quotes, backslashes and line breaks escaped as ``\"``, ``\\`` and ``\n``.
-    """
+    """Write a text as a string of a plan: in double quotes, with quotes, backslashes and line breaks escaped."""
     return '"' + "".join(_WRITTEN.get(letter, letter) for letter in value) + '"'

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.plan.action import Action, read_action
 from ragkit_pipelines.pearl.plan.plan import Plan
+from ragkit_pipelines.pearl.plan.plan_json import ActionRecord, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,7 @@ class ActionLibrary:
 
     @classmethod
     def default(cls) -> ActionLibrary:
-        """Load the library that ships with ragkit: actions for questions about long texts, and ten demonstrations.
-
-        Returns:
-            A library.
-        """
+        """Load the library that ships with ragkit: actions for questions about long texts, and ten demonstrations."""
         folder = resources.files("ragkit_pipelines.pearl") / "resources"
         library = cls.from_text((folder / "actions.txt").read_text(encoding="utf-8"))
         return replace(
@@ -126,11 +123,7 @@ class ActionLibrary:
         return cls(tuple(actions.values()), diagnostics=tuple(found))
 
     def to_text(self) -> str:
-        """Write the actions in the format of `from_text`. Only `to_json` includes uses and demonstrations.
-
-        Returns:
-            One line for each action.
-        """
+        """Write the actions in the format of `from_text`. Only `to_json` includes uses and demonstrations."""
         return "".join(f"{action.signature} # {action.text}\n" for action in self.actions)
 
     @classmethod
@@ -160,24 +153,16 @@ class ActionLibrary:
         return replace(library, demonstrations=tuple(demonstrations))
 
     def to_json(self) -> str:
-        """Write the library, without its diagnostics, as JSON.
-
-        Returns:
-            Indented JSON.
-        """
+        """Write the library, without its diagnostics, as JSON."""
         rows = [
-            _Action(name=action.name, parameters=action.parameters, text=action.text, uses=action.uses)
+            _CountedAction(name=action.name, parameters=action.parameters, text=action.text, uses=action.uses)
             for action in self.actions
         ]
         shown = [_Demonstration(question=each.question, plan=each.plan.render()) for each in self.demonstrations]
-        return _Library(actions=rows, demonstrations=shown).model_dump_json(indent=1)
+        return _Library(actions=rows, demonstrations=tuple(shown)).model_dump_json(indent=1)
 
     def counted(self, plans: Iterable[Plan]) -> ActionLibrary:
-        """Add the uses of the actions in some plans to their counts.
-
-        Returns:
-            A new library.
-        """
+        """Add the uses of the actions in some plans to their counts."""
         uses = Counter(step.action.name for plan in plans for step in plan.steps)
         return replace(self, actions=tuple(replace(a, uses=a.uses + uses[a.name]) for a in self.actions))
 
@@ -209,43 +194,22 @@ class ActionLibrary:
         )
 
 
-class _Action(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    parameters: tuple[str, ...]
-    text: str
+class _CountedAction(ActionRecord):
     uses: int = 0
 
 
-class _Demonstration(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Demonstration(Record):
     question: str
     plan: str
 
 
-class _Library(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    actions: list[_Action]
-    demonstrations: list[_Demonstration] = []
+class _Library(Record):
+    actions: list[_CountedAction]
+    demonstrations: tuple[_Demonstration, ...] = ()
 
 
 def read_demonstrations(text: str, library: ActionLibrary) -> tuple[Demonstration, ...]:
-    """Read demonstrations: ``Question: …``, an empty line and a plan, separated by lines of three dashes.
-
-    Args:
-        text: The text.
-        library: The actions that the plans use.
-
-    Returns:
-        The demonstrations.
-
-    Raises:
-        InvalidInputError: If a demonstration does not begin with its question.
-        PlanError: If a plan cannot be parsed.
-    """
+    """Read demonstrations: ``Question: …``, an empty line and a plan, separated by lines of three dashes."""
     shown = []
     for block in text.replace("\r\n", "\n").split("\n---\n"):
         first, _, plan = block.strip().partition("\n")

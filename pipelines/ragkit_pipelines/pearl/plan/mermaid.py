@@ -12,16 +12,7 @@ _LONGEST = 90  # maximum number of characters of a call in the drawing
 def mermaid(
     steps: Sequence[Step], notes: Mapping[str, str] | None = None, classes: Mapping[str, str] | None = None
 ) -> str:
-    """Draw the document, the steps, and the answer that consists of their unused values.
-
-    Args:
-        steps: The steps of the plan.
-        notes: An additional line for some steps, by name.
-        classes: A style for some steps, by name: ``"done"``, ``"failed"`` or ``"skipped"``.
-
-    Returns:
-        A flowchart for Mermaid. Texts of the plan are escaped, so they cannot change the drawing.
-    """
+    """Draw the document, the steps, and the answer that consists of their unused values."""
     numbers = {step.out: number for number, step in enumerate(steps, 1)}
     lines = ["flowchart TD", '  document[("document")]']
     for step in steps:

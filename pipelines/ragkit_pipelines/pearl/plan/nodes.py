@@ -82,11 +82,7 @@ class Step:
         return f"{self.action.name}({', '.join(map(str, self.arguments))})"
 
     def variables(self) -> Iterator[tuple[int, str]]:
-        """Yield every use of a variable: the position of the argument, and the variable's name.
-
-        Yields:
-            Pairs; an argument that is a list may yield several.
-        """
+        """Yield every use of a variable: the position of the argument, and the variable's name."""
         for position, argument in enumerate(self.arguments):
             for part in argument.items if isinstance(argument, TextList) else (argument,):
                 if isinstance(part, Variable):
@@ -113,10 +109,6 @@ class Limits:
 
 
 def sinks_of(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Find the steps whose value no other step uses.
-
-    Returns:
-        The steps, in order.
-    """
+    """Find the steps whose value no other step uses."""
     used = {name for step in steps for name in step.reads}
     return tuple(step for step in steps if step.out not in used)

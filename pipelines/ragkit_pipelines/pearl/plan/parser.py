@@ -25,14 +25,7 @@ Parsed = tuple[tuple[Step, ...], tuple[Action, ...], tuple[Diagnostic, ...]]
 
 
 def parse_steps(text: str, library: Iterable[Action], *, repair: bool, limits: Limits) -> Parsed:
-    """Parse a plan; see `Plan.parse`.
-
-    Returns:
-        The steps, the actions that the plan defines, and warnings and repairs.
-
-    Raises:
-        PlanError: If the plan contains a mistake that was not repaired.
-    """
+    """Parse a plan; see `Plan.parse`."""
     parser = _Parser(library, repair=repair, limits=limits)
     parser.read(text)
     found = sorted(parser.found, key=lambda each: (each.line, each.column))
@@ -75,16 +68,12 @@ class _Parser:
             with suppress(_UnreadableError):
                 self._step(Lexer(line))
             if max(self.numbered, len(self.steps)) > self.limits.steps:
-                self._error(
-                    "too-many-steps", f"the plan has too many steps; the limit is {self.limits.steps}", number, 0
-                )
+                self._error("too-many-steps", f"too many steps; the limit is {self.limits.steps}", number, 0)
                 return
         if not self.steps and not self.unreadable:
             self._error("no-steps", f"the plan has no step; expected lines such as {_FORM}", 0, 0)
         steps = [read.step for read in self.steps]
-        check_steps(
-            steps, self._where, self.found, unreadable=frozenset(self.unreadable), unknown=frozenset(self.unknown)
-        )
+        check_steps(steps, self._where, self.found, unreadable=self.unreadable, unknown=self.unknown)
         used = {step.action.name for step in steps}
         for name in self.new_actions.keys() - used:
             self.found.append(Diagnostic("warning", "unused-action", f"no step uses the new action {name}"))
@@ -119,9 +108,7 @@ class _Parser:
                 self._error("control-character", "control character; a plan must be plain text", number, bad)
                 return None
             if line.lstrip().startswith("```"):
-                self._slip(
-                    "code-fence", "write the plan without a code fence", "removed the code fence", 1, line=number
-                )
+                self._slip("code-fence", "remove the code fence", "removed the code fence", 1, line=number)
             elif line.strip():
                 lines.append((number, line))
         return lines
@@ -174,9 +161,7 @@ class _Parser:
         if name.kind != "name":
             raise self._fail("not-a-step", f"not a step; write steps as {_FORM}", name)
         if not lexer.is_sign("="):
-            raise self._fail(
-                "not-a-step", f"expected '=' after {name.value[:60]!r}; write steps as {_FORM}", lexer.next
-            )
+            raise self._fail("not-a-step", f"expected '=' after the name; write steps as {_FORM}", lexer.next)
         if not has_number:
             self._slip("no-number", f"a step must begin with its number: {_FORM}", "added the number of the step", 1)
         lexer.take()
@@ -192,14 +177,13 @@ class _Parser:
         self.steps.append(_Read(step, self.line, (name.column, *columns)))
 
     def _number(self, lexer: Lexer) -> None:
-        word = lexer.take()
-        if lexer.is_sign(".") or lexer.is_sign(")") or lexer.is_sign(":"):
-            sign = lexer.take()
-            if sign.value != ".":
-                wrong = f"expected '.' after the number, got {sign.value!r}"
-                self._slip("number-sign", wrong, f"replaced {sign.value!r} after the number by '.'", sign.column)
-        else:
-            raise self._fail("number-sign", f"expected '.' after the number; write steps as {_FORM}", lexer.next)
+        word, sign = lexer.take(), lexer.next
+        wrong = f"expected '.' after the number, got {sign.value!r}; write steps as {_FORM}"
+        if sign.kind != "sign" or sign.value not in ".):":
+            raise self._fail("number-sign", wrong, sign)
+        if sign.value != ".":
+            self._slip("number-sign", wrong, f"replaced {sign.value!r} after the number by '.'", sign.column)
+        lexer.take()
         if word.value.lstrip("0") != str(self.numbered):
             message = f"this is step {self.numbered}, but it is numbered {word.value[:12]}; number the steps 1, 2, 3 …"
             self._error("wrong-number", message, self.line, word.column)
@@ -221,9 +205,7 @@ class _Parser:
 
     def _arguments(self, lexer: Lexer, action: Action, out: str, depth: int) -> tuple[list[Argument], list[int]]:
         if not lexer.is_sign("("):
-            raise self._fail(
-                "no-call", f"expected '(' after the name of the action; write steps as {_FORM}", lexer.next
-            )
+            raise self._fail("no-call", f"expected '(' after the action; write steps as {_FORM}", lexer.next)
         arguments: list[Argument] = []
         columns: list[int] = []
         while not arguments or lexer.is_sign(","):
@@ -233,9 +215,8 @@ class _Parser:
             parameter = action.parameter(len(arguments)) if fits or action.variadic else ""
             arguments.append(self._argument(lexer, parameter, out, depth))
             if len(arguments) > self.limits.arguments:
-                raise self._fail(
-                    "too-many-values", f"too many arguments; a call takes at most {self.limits.arguments}", lexer.next
-                )
+                message = f"too many arguments; the limit is {self.limits.arguments}"
+                raise self._fail("too-many-values", message, lexer.next)
         self._close(lexer, ")")
         return arguments, columns
 
@@ -247,9 +228,8 @@ class _Parser:
         if word.kind in {"name", "number", "other", "text"}:
             raise self._fail("unquoted-text", f"unexpected {word.value[:60]!r}; write strings in double quotes", word)
         if word.kind == "sign" and word.value in ".-=":
-            raise self._fail(
-                "expression", "an argument must be a string, a variable or CTX; expressions are not supported", word
-            )
+            message = "expressions are not supported; pass a string, a variable or CTX"
+            raise self._fail("expression", message, word)
         raise self._fail("missing-bracket", f"expected ',' or {sign!r}", word)
 
     def _argument(self, lexer: Lexer, parameter: str, out: str, depth: int) -> Argument:
@@ -270,13 +250,12 @@ class _Parser:
         if word.kind in {"text", "curly"}:
             return self._text(word)
         if word.kind == "number":
-            self._slip(
-                "number-value", f'write the number as a string: "{word.value}"', "put the number in quotes", word.column
-            )
+            wrong = f'write the number as a string: "{word.value}"'
+            self._slip("number-value", wrong, "put the number in quotes", word.column)
             return Text(word.value)
         if word.kind == "single":
             raise self._fail("single-quotes", f'write strings in double quotes: "{word.value[:60]}"', word)
-        if word.kind == "open-text":
+        if word.kind == "open_text":
             message = r"the string is not closed on its line, or contains an escape other than \" \\ \n \t \r"
             raise self._fail("open-text", message, word)
         got = "the end of the line" if word.kind == "end" else repr(word.value)
@@ -284,9 +263,7 @@ class _Parser:
 
     def _text(self, word: Word) -> Text:
         if word.kind == "curly":
-            self._slip(
-                "curly-quotes", 'use straight quotes: "…"', "replaced curly quotes by straight quotes", word.column
-            )
+            self._slip("curly-quotes", 'use straight quotes: "…"', "replaced the curly quotes", word.column)
         if len(word.value) > self.limits.literal:
             message = f"the string has {len(word.value):,} characters; the limit is {self.limits.literal}"
             raise self._fail("long-text", message, word)
@@ -294,9 +271,8 @@ class _Parser:
 
     def _list(self, lexer: Lexer, depth: int) -> TextList:
         if depth >= self.limits.depth:
-            raise self._fail(
-                "too-deep", f"brackets are nested too deeply; the limit is {self.limits.depth} levels", lexer.next
-            )
+            message = f"brackets are nested too deeply; the limit is {self.limits.depth} levels"
+            raise self._fail("too-deep", message, lexer.next)
         found: list[Text | Variable] = []
         while not found or lexer.is_sign(","):
             if found:
@@ -309,9 +285,8 @@ class _Parser:
             else:
                 raise self._fail("list-item", "a list may contain only strings in double quotes and variables", word)
             if len(found) > self.limits.arguments:
-                raise self._fail(
-                    "too-many-values", f"too many items; a list may contain at most {self.limits.arguments}", word
-                )
+                message = f"too many items in a list; the limit is {self.limits.arguments}"
+                raise self._fail("too-many-values", message, word)
         self._close(lexer, "]")
         return TextList(tuple(found))
 

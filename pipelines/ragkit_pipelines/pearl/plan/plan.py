@@ -83,19 +83,11 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """Read JSON that `to_json` wrote. No library is needed, because the JSON contains the actions.
-
-        Returns:
-            The plan.
-        """
+        """Read JSON that `to_json` wrote. No library is needed, because the JSON contains the actions."""
         return cls(*read_steps(text))
 
     def to_json(self) -> str:
-        """Write the plan and its actions as JSON.
-
-        Returns:
-            JSON on one line.
-        """
+        """Write the plan and its actions as JSON."""
         return write_steps(self.steps, self.new_actions)
 
     def render(self) -> str:
@@ -126,11 +118,7 @@ class Plan:
         return replace(self, steps=tuple(steps), new_actions=new_actions, diagnostics=(*self.diagnostics, *repairs))
 
     def mermaid(self) -> str:
-        """Draw the graph of the plan with Mermaid.
-
-        Returns:
-            A flowchart.
-        """
+        """Draw the graph of the plan with Mermaid."""
         return mermaid(self.steps)
 
     def __getitem__(self, out: str) -> Step:

@@ -12,18 +12,20 @@ from ragkit_pipelines.pearl.plan.action import Action
 from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Step, Text, TextList, Variable
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A JSON object without unknown members."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class _Ctx(_Record):
+class _Ctx(Record):
     kind: Literal["document"] = "document"
 
     def value(self) -> Ctx:
         return Ctx()
 
 
-class _Text(_Record):
+class _Text(Record):
     kind: Literal["text"] = "text"
     text: str
 
@@ -31,7 +33,7 @@ class _Text(_Record):
         return Text(self.text)
 
 
-class _Variable(_Record):
+class _Variable(Record):
     kind: Literal["variable"] = "variable"
     name: str
 
@@ -39,7 +41,7 @@ class _Variable(_Record):
         return Variable(self.name)
 
 
-class _List(_Record):
+class _List(Record):
     kind: Literal["list"] = "list"
     items: list[_Text | _Variable]
 
@@ -47,22 +49,24 @@ class _List(_Record):
         return TextList(tuple(item.value() for item in self.items))
 
 
-class _Action(_Record):
+class ActionRecord(Record):
+    """The JSON of an action."""
+
     name: str
     parameters: tuple[str, ...]
     text: str
 
 
-class _Step(_Record):
+class _Step(Record):
     out: str
     action: str
     arguments: list[_Ctx | _Text | _Variable | _List] = Field(default_factory=list)
     note: str
 
 
-class _Plan(_Record):
+class _Plan(Record):
     version: Literal[1] = 1
-    actions: list[_Action]
+    actions: list[ActionRecord]
     new_actions: list[str]
     steps: list[_Step]
 
@@ -79,14 +83,10 @@ def _as_record(argument: Argument) -> _Ctx | _Text | _Variable | _List:
 
 
 def write_steps(steps: Sequence[Step], new_actions: Sequence[Action]) -> str:
-    """Write the steps of a plan and the actions that they use as JSON.
-
-    Returns:
-        JSON on one line.
-    """
+    """Write the steps of a plan and the actions that they use as JSON."""
     used = {action.name: action for action in (*new_actions, *(step.action for step in steps))}
     return _Plan(
-        actions=[_Action(name=a.name, parameters=a.parameters, text=a.text) for a in used.values()],
+        actions=[ActionRecord(name=a.name, parameters=a.parameters, text=a.text) for a in used.values()],
         new_actions=[action.name for action in new_actions],
         steps=[
             _Step(
@@ -98,14 +98,7 @@ def write_steps(steps: Sequence[Step], new_actions: Sequence[Action]) -> str:
 
 
 def read_steps(text: str) -> tuple[tuple[Step, ...], tuple[Action, ...]]:
-    """Read JSON that `write_steps` wrote.
-
-    Returns:
-        The steps and the actions that the plan defines.
-
-    Raises:
-        InvalidInputError: If the text is not such JSON.
-    """
+    """Read JSON that `write_steps` wrote."""
     try:
         read = _Plan.model_validate_json(text)
     except ValidationError as error:

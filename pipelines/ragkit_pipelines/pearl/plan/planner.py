@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from ragkit.errors import InvalidInputError, PlanError
+from ragkit.errors import InvalidInputError, PlanError, RagkitError
 from ragkit.records import Diagnostic, Prompt
 from ragkit_pipelines.pearl.plan.action import DIRECT, DOCUMENT, Action
 from ragkit_pipelines.pearl.plan.library import ActionLibrary, Demonstration
 from ragkit_pipelines.pearl.plan.plan import Ctx, Plan, Step
 from ragkit_pipelines.pearl.prompts import plan_prefix, plan_suffix
-from ragkit_pipelines.pearl.run.calls import Caller, Failure, ModelCall, Response
+from ragkit_pipelines.pearl.run.calls import Caller, ModelCall, Response
 
 _STOP = ("\n\n\n", "\nQuestion:")
 
@@ -88,11 +88,7 @@ class PromptPlanner(Planner):
             raise InvalidInputError(f"`dangling` must be 'keep' or 'prune', got {self.dangling!r}")
 
     def prefix(self, library: ActionLibrary) -> str:
-        """Build the part of the prompt that all questions share.
-
-        Returns:
-            Text.
-        """
+        """Return the part of the prompt that all questions share."""
         shown = library.demonstrations if self.demonstrations is None else self.demonstrations
         return plan_prefix(library.to_text(), [(each.question, each.plan.render()) for each in shown])
 
@@ -109,18 +105,7 @@ class PromptPlanner(Planner):
         rejected: Plan | None = None,
         remarks: Sequence[str] = (),
     ) -> Planned:
-        """Prompt the model until it writes a plan that can be parsed.
-
-        Args:
-            question: The question.
-            library: The actions.
-            caller: Makes the model calls.
-            rejected: An earlier plan that could be parsed, but gave a wrong answer.
-            remarks: What is wrong with that plan.
-
-        Returns:
-            The plan, or the reason why there is none.
-        """
+        """Prompt the model until it writes a plan that can be parsed; see `Planner.plan`."""
         prefix = self.prefix(library)
         suffix = plan_suffix(question, "" if rejected is None else rejected.render(), remarks)
         tried: list[tuple[str, tuple[Diagnostic, ...]]] = []
@@ -134,8 +119,8 @@ class PromptPlanner(Planner):
                 seed=self.seed + len(tried),
             )
             outcome = caller.complete([call])[0]
-            if isinstance(outcome, Failure):
-                return Planned(plan=None, reason=f"No plan: {outcome.reason}", rejected=tuple(tried))
+            if isinstance(outcome, RagkitError):
+                return Planned(plan=None, reason=f"No plan: {outcome}", rejected=tuple(tried))
             text = outcome.text.strip()
             try:
                 plan = self._read(outcome, library)
@@ -163,10 +148,6 @@ class ZeroShot:
     """Answers a question directly from the document, by a plan of one step whose prompt contains the question."""
 
     def plan(self) -> Plan:
-        """Build the plan.
-
-        Returns:
-            A plan of one step.
-        """
+        """Return the plan of one step."""
         action = Action(DIRECT, (DOCUMENT,), "Answer the question from the text, with what it rests on.")
         return Plan((Step("answer", action, (Ctx(),), "Answer the question"),), (action,))

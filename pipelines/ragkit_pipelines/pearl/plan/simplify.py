@@ -16,11 +16,7 @@ Change = tuple[Steps, Diagnostic]
 
 
 def simplified(steps: Steps, dangling: Dangling) -> tuple[Steps, list[Diagnostic]]:
-    """Remove unnecessary steps; see `Plan.normalised`.
-
-    Returns:
-        The steps that are left, and a repair for each step that was removed.
-    """
+    """Remove unnecessary steps; see `Plan.normalised`."""
     repairs: list[Diagnostic] = []
     rules: list[Callable[[Steps], Change | None]] = [*([_prune] if dangling == "prune" else []), _merge, _drop_concat]
     for rule in rules:

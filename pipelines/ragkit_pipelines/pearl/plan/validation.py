@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from difflib import get_close_matches
 from typing import Literal
 
@@ -19,11 +19,7 @@ WHOLE_STEP = -1
 
 
 def check_plan(steps: Sequence[Step], new_actions: Sequence[Action]) -> list[Diagnostic]:
-    """Check a plan that was not parsed from text; the line of a diagnostic is the number of its step.
-
-    Returns:
-        Everything found.
-    """
+    """Check a plan that was not parsed from text; the line of a diagnostic is the number of its step."""
     found: list[Diagnostic] = []
     if not steps:
         found.append(Diagnostic("error", "no-steps", "the plan has no step; expected at least one"))
@@ -55,29 +51,16 @@ def check_steps(
     where: Where,
     found: list[Diagnostic],
     *,
-    unreadable: frozenset[str] = frozenset(),
-    unknown: frozenset[str] = frozenset(),
+    unreadable: Set[str] = frozenset(),
+    unknown: Set[str] = frozenset(),
 ) -> None:
-    """Check the steps of a plan in order.
-
-    Args:
-        steps: The steps.
-        where: Returns the position of an argument in the text.
-        found: Diagnostics are appended to this list.
-        unreadable: Values of steps that could not be parsed. Using them is not reported as a further error.
-        unknown: Names of unknown actions. The arguments of their calls are not checked.
-    """
+    """Check the steps of a plan in order."""
     _StepCheck(steps, where, found, unreadable, unknown).run()
 
 
 class _StepCheck:
     def __init__(
-        self,
-        steps: Sequence[Step],
-        where: Where,
-        found: list[Diagnostic],
-        unreadable: frozenset[str],
-        unknown: frozenset[str],
+        self, steps: Sequence[Step], where: Where, found: list[Diagnostic], unreadable: Set[str], unknown: Set[str]
     ) -> None:
         self.steps, self.where, self.found, self.unknown = steps, where, found, unknown
         self.made: dict[str, int] = dict.fromkeys(unreadable, WHOLE_STEP)

@@ -5,36 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ragkit_pipelines.pearl.plan.action import DIRECT, DOCUMENT, MORE, Action
-from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Step, Variable
 from ragkit_pipelines.pearl.plan.plan import Plan
-from ragkit_pipelines.pearl.plan.planner import Planner, ZeroShot
-from ragkit_pipelines.pearl.router import Router
+from ragkit_pipelines.pearl.plan.planner import ZeroShot
 from ragkit_pipelines.pearl.run.calls import Caller
 from ragkit_pipelines.pearl.run.context import View
-from ragkit_pipelines.pearl.run.events import StepEnded
-from ragkit_pipelines.pearl.run.executor import PlanExecutor
 from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
 from ragkit_pipelines.pearl.run.trace import RunTrace
 
+if TYPE_CHECKING:
+    from ragkit_pipelines.pearl.pipeline import Pearl
+
 Answer = Literal["sinks", "last", "synthesize"]
 Stage = Plan | StepRun | Run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The components that answer questions; see `Pearl`."""
-
-    library: ActionLibrary
-    planner: Planner
-    executor: PlanExecutor
-    fallback: ZeroShot | None
-    router: Router | None
-    answer: Answer
-    answer_reads_document: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,29 +28,21 @@ class Answering:
     """The state of one question while it is being answered.
 
     Attributes:
-        parts: The components that answer it.
+        pearl: The pipeline that answers it.
         question: The question.
         view: The document, as the steps read it.
         caller: Makes the model calls.
         trace: Records the question, if there is a trace.
     """
 
-    parts: Parts
+    pearl: Pearl
     question: str
     view: View | None
     caller: Caller
     trace: RunTrace | None
 
     def run(self, plan: Plan | None = None, planning: Planning | None = None) -> Iterator[Stage]:
-        """Run a plan.
-
-        Args:
-            plan: The plan; if None, the planner writes one.
-            planning: The origin of the plan.
-
-        Yields:
-            The plan, the result of each step, and the run.
-        """
+        """Run a plan."""
         started = perf_counter()
         if plan is None:
             plan, planning = self.plan()
@@ -74,42 +52,42 @@ class Answering:
             return
         plan = self._with_answer(plan)
         if self.trace is not None:
-            self.trace.planned(plan, planning.source, planning.reason)
+            self.trace.write_plan(plan, planning)
         yield plan
         steps: list[StepRun] = []
-        for step in self.parts.executor.run(plan, self.view, self.caller, question=self.question):
+        for step in self.pearl.executor.run(plan, self.view, self.caller, question=self.question):
             steps.append(step)
-            self._write(step)
+            if self.trace is not None:
+                self.trace.write_step(step)
             yield step
         yield self._ended(plan, planning, steps, started)
 
     def plan(self) -> tuple[Plan | None, Planning]:
-        """Write a plan, or choose a direct answer.
-
-        Returns:
-            The plan, or None, and its origin.
-        """
-        router, direct = self.parts.router, ZeroShot()
-        if router is not None and not router.reads_plan:
-            route = router.route(self.question)
-            if route.strategy == "direct":
-                return direct.plan(), Planning(source="router", reason=route.reason)
-        planned = self.parts.planner.plan(self.question, self.parts.library, self.caller)
+        """Write a plan, or choose a direct answer."""
+        if reason := self._reason_against(None):
+            return ZeroShot().plan(), Planning(source="router", reason=reason)
+        planned = self.pearl.planner.plan(self.question, self.pearl.library, self.caller)
         if planned.plan is None:
             source = Planning(source="fallback", reason=planned.reason, rejected=planned.rejected)
-            cannot = self.parts.fallback is None or self.caller.cancellation.cancelled
-            return None if cannot else direct.plan(), source
-        if router is not None and router.reads_plan:
-            route = router.route(self.question, planned.plan)
-            if route.strategy == "direct":
-                return direct.plan(), Planning(source="router", reason=route.reason, rejected=planned.rejected)
+            cannot = self.pearl.fallback is None or self.caller.cancellation.cancelled
+            return None if cannot else ZeroShot().plan(), source
+        if reason := self._reason_against(planned.plan):
+            return ZeroShot().plan(), Planning(source="router", reason=reason, rejected=planned.rejected)
         return planned.plan, Planning(source="planner", rejected=planned.rejected)
+
+    def _reason_against(self, plan: Plan | None) -> str:
+        """Return why the router prefers a direct answer; empty if it prefers a plan or does not decide now."""
+        router = self.pearl.router
+        if router is None or router.reads_plan != (plan is not None):
+            return ""
+        route = router.route(self.question, plan)
+        return route.reason if route.strategy == "direct" else ""
 
     def _with_answer(self, plan: Plan) -> Plan:
         """Append a step that answers the question from the values, if `answer` is ``"synthesize"``."""
-        if self.parts.answer != "synthesize" or any(step.action.name == DIRECT for step in plan.steps):
+        if self.pearl.answer != "synthesize" or any(step.action.name == DIRECT for step in plan.steps):
             return plan
-        first = (DOCUMENT,) if self.parts.answer_reads_document else ()
+        first = (DOCUMENT,) if self.pearl.answer_reads_document else ()
         action = Action(DIRECT, (*first, "S1", MORE), "Answer the question from the values given, and say why.")
         name = "final_answer"
         while any(step.out == name for step in plan.steps):
@@ -119,26 +97,11 @@ class Answering:
         step = Step(name, action, tuple(arguments), "Answer the question")
         return replace(plan, steps=(*plan.steps, step), new_actions=(*plan.new_actions, action))
 
-    def _write(self, step: StepRun) -> None:
-        if self.trace is None:
-            return
-        self.trace.step(
-            StepEnded(
-                run=self.trace.number,
-                step=step.step.out,
-                status=step.status,
-                value=step.value,
-                reason=step.reason,
-                spans=[passage.span for passage in step.passages if passage.span],
-                keys=list(step.keys),
-            )
-        )
-
     def _ended(self, plan: Plan | None, planning: Planning, steps: list[StepRun], started: float) -> Run:
         if plan is not None:
             order = {step.out: number for number, step in enumerate(plan.steps)}
             steps = sorted(steps, key=lambda each: order[each.step.out])
-        answer = _answer(plan, steps, self.parts.answer)
+        answer = _answer(plan, steps, self.pearl.answer)
         problems = [f"{each.step.out}: {each.reason}" for each in steps if each.status != "skipped" and each.reason]
         reasons = ([planning.reason] if plan is None else []) + problems
         failed = any(each.status == "failed" for each in steps)
@@ -147,10 +110,8 @@ class Answering:
             status = "failed"
         if status != "done" and self.caller.cancellation.cancelled:
             status = "cancelled"
-        if self.trace is not None:
-            self.trace.end(status, answer, tuple(reasons))
         totals = self.caller.totals
-        return Run(
+        run = Run(
             question=self.question,
             answer=answer,
             status=status,
@@ -166,15 +127,13 @@ class Answering:
             reused=totals.reused,
             by_purpose=dict(totals.by_purpose),
         )
+        if self.trace is not None:
+            self.trace.write_end(run)
+        return run
 
 
 def _answer(plan: Plan | None, steps: Sequence[StepRun], form: Answer) -> str:
-    """Build the answer from the values.
-
-    Returns:
-        All values that no step uses, in the order of the plan, each followed by an empty line; or only the last value.
-        If steps failed, a value counts as unused unless a *finished* step uses it.
-    """
+    """Return the values that no finished step uses, in the order of the plan; or only the last value."""
     if plan is None:
         return ""
     values = {each.step.out: each.value for each in steps if each.status == "done"}

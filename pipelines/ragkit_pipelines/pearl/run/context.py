@@ -109,18 +109,7 @@ class _Fixed:
 
 
 def room_of(model: LanguageModel, max_tokens: int | None) -> int | None:
-    """Compute how many tokens of the document fit into a prompt.
-
-    Args:
-        model: The model.
-        max_tokens: The user's limit; None to use the model's window.
-
-    Returns:
-        A number of tokens; None if there is no limit.
-
-    Raises:
-        InvalidInputError: If ``max_tokens`` is less than 1.
-    """
+    """Return the number of tokens of the document that fit into a prompt; None if there is no limit."""
     if max_tokens is not None and max_tokens < 1:
         raise InvalidInputError(f"`max_tokens` must be at least 1, got {max_tokens}")
     window = model.capabilities.window
@@ -147,14 +136,7 @@ class WholeText(Context):
 
     @override
     def open(self, document: str, model: LanguageModel) -> View:
-        """Prepare a document.
-
-        Returns:
-            A view.
-
-        Raises:
-            PromptTooLongError: If the document is too long. It is never truncated.
-        """
+        """Prepare a document, or raise `PromptTooLongError` if it is too long. It is never truncated."""
         tokens = model.count_tokens(document)
         room = room_of(model, self.max_tokens)
         if room is not None and tokens > room:
@@ -188,14 +170,7 @@ class Windows(Context):
 
     @override
     def open(self, document: str, model: LanguageModel) -> View:
-        """Prepare a document.
-
-        Returns:
-            A view.
-
-        Raises:
-            PromptTooLongError: If the document has more than `max_windows` parts.
-        """
+        """Prepare a document, or raise `PromptTooLongError` if it has more than `max_windows` parts."""
         parts = cut(document, self.tokens, model.count_tokens, overlap=self.overlap)
         if len(parts) > self.max_windows:
             advice = f"raise `max_windows` ({self.max_windows}) or `tokens` ({self.tokens}), or use Retrieved(…)"

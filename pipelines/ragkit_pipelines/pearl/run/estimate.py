@@ -47,11 +47,7 @@ def estimate(
     max_tokens: int,
     warm_tokens: int | None,
 ) -> Estimate:
-    """Estimate calls and tokens; see `Pearl.estimate`.
-
-    Returns:
-        The estimate.
-    """
+    """Estimate calls and tokens; see `Pearl.estimate`."""
     sizes = view.sizes() if view is not None else Sizes(shared=(0,))
     rules = model.count_tokens(prefix(""))
     calls, read, cached, most, written = sizes.once, sizes.once_tokens, 0, sizes.once_tokens, 0

@@ -71,11 +71,7 @@ class CallMade(_Event):
     finish_reason: Literal["stop", "length"]
 
     def completion(self) -> Completion:
-        """Convert the event to a completion.
-
-        Returns:
-            A completion that is marked as cached.
-        """
+        """Convert the event to a completion."""
         usage = Usage(
             prompt_tokens=self.prompt_tokens,
             cached_tokens=self.cached_tokens,
@@ -120,26 +116,12 @@ _READER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="
 
 
 def line_of(event: Event) -> bytes:
-    """Serialize an event with a checksum.
-
-    Returns:
-        JSON and a line break.
-    """
+    """Serialize an event with a checksum."""
     return (with_checksum(event.model_dump_json()) + "\n").encode()
 
 
 def read_events(path: Path) -> tuple[list[Event], int]:
-    """Read a trace. An incomplete last line, which an interruption left, is ignored.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The events, and the length of the complete lines in bytes.
-
-    Raises:
-        DataFileError: If the file cannot be read, is not a trace, or is damaged before its last line.
-    """
+    """Read a trace. An incomplete last line, which an interruption left, is ignored."""
     try:
         data = path.read_bytes()
     except OSError as error:

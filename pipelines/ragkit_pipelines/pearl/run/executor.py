@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ragkit.errors import InvalidInputError, RagkitError
+from ragkit.models.budget import Budget
+from ragkit.models.concurrency import Cancellation, Slots
+from ragkit.models.rate_limit import Retry
 from ragkit.models.sources import is_named
 from ragkit.protocols import LanguageModel
 from ragkit.records import Prompt, Usage
@@ -15,11 +18,11 @@ from ragkit_pipelines.pearl.plan.builtins import Value, compute, is_local, writt
 from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Step, Text, TextList, Variable
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.prompts import merge_prompt, step_prompt
-from ragkit_pipelines.pearl.run.calls import CallCache, Caller, CallSettings, Failure, ModelCall, Outcome, Response
-from ragkit_pipelines.pearl.run.concurrency import Cancellation, Gate
+from ragkit_pipelines.pearl.run.calls import Caller, ModelCall, Outcome, Response, SentPrefixes
 from ragkit_pipelines.pearl.run.context import Reading, View
 from ragkit_pipelines.pearl.run.passages import Passage
 from ragkit_pipelines.pearl.run.run import StepRun
+from ragkit_pipelines.pearl.run.trace import RunTrace
 
 _QUERY_CHARACTERS = 300  # characters of an earlier value that are part of a step's retrieval query
 
@@ -36,7 +39,7 @@ class PlanExecutor:
             have no timeout, because a local model may be slow but does not hang.
         retries: Number of retries for a call that failed, timed out or returned an empty response. Transient errors
             that the model's own middleware has already retried are not retried again.
-        retry_wait: Seconds before the first retry; the wait doubles before each further one.
+        retry_wait: Longest wait in seconds before the first retry; it doubles before each further one.
         max_tokens: Maximum number of tokens of a step's value.
         batch: Whether the calls of a wave are sent to the model as one batch; if None, only for local models.
         warm_tokens: Minimum length in tokens from which a prefix that several calls of a wave share is sent once
@@ -50,7 +53,8 @@ class PlanExecutor:
     max_tokens: int = 512
     batch: bool | None = None
     warm_tokens: int | None = 1024
-    _gate: Gate = field(init=False, repr=False)
+    _slots: Slots = field(init=False, repr=False)
+    _sent: SentPrefixes = field(default_factory=SentPrefixes, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, least in (("concurrency", 1), ("retries", 0), ("max_tokens", 1)):
@@ -63,29 +67,29 @@ class PlanExecutor:
             )
         if not 0 <= self.retry_wait < float("inf"):
             raise InvalidInputError(f"`retry_wait` must be at least 0 seconds and finite, got {self.retry_wait!r}")
-        object.__setattr__(self, "_gate", Gate(self.concurrency))
+        object.__setattr__(self, "_slots", Slots(self.concurrency))
 
     def caller(
-        self, model: LanguageModel, *, cache: CallCache | None = None, cancellation: Cancellation | None = None
+        self,
+        model: LanguageModel,
+        *,
+        budget: Budget | None = None,
+        trace: RunTrace | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Caller:
-        """Create the caller of one question, which shares the limit of this executor.
-
-        Args:
-            model: The model, behind a `LayeredModel` if there is a budget.
-            cache: A store of responses, such as a trace.
-            cancellation: Cancels the question.
-
-        Returns:
-            A caller.
-        """
-        settings = CallSettings(
-            step_timeout=self.step_timeout,
-            retries=self.retries,
-            retry_wait=self.retry_wait,
-            batch=self.batches(model),
-            warm_tokens=self.warm_tokens,
+        """Create the caller of one question, which shares the limits of this executor."""
+        batch = self.batches(model)
+        retry = Retry(
+            attempts=1 + self.retries,
+            first_wait=self.retry_wait,
+            longest_wait=max(60.0, self.retry_wait),
+            timeout=None if batch else self.step_timeout,
+            every_failure=True,
         )
-        return Caller(model, self._gate, settings, cache=cache, cancellation=cancellation)
+        return Caller(
+            model, slots=self._slots, sent=self._sent, retry=retry, batch=batch, warm_tokens=self.warm_tokens,
+            budget=budget, trace=trace, cancellation=cancellation,
+        )  # fmt: skip
 
     def batches(self, model: LanguageModel) -> bool:
         """Whether the calls of a wave are sent to this model as one batch."""
@@ -97,15 +101,6 @@ class PlanExecutor:
         """Run a plan wave by wave.
 
         If a step fails, the steps that need its value are skipped, and all others run.
-
-        Args:
-            plan: The plan.
-            view: The document; None if no step reads it.
-            caller: Makes the model calls.
-            question: The question, for a step that answers it.
-
-        Yields:
-            The results of the steps, as soon as their wave is complete.
         """
         values: dict[str, str] = {}
         missing: dict[str, str] = {}  # steps without a value, with the failed step that caused this
@@ -215,7 +210,7 @@ class _ModelStep:
         ]
         outcomes = list((yield [self._call(prompt, purpose) for prompt in prompts]))
         passages = tuple(passage for reading in readings for passage in reading.passages)
-        failed = next((outcome for outcome in outcomes if isinstance(outcome, Failure)), None)
+        failed = next((outcome for outcome in outcomes if isinstance(outcome, RagkitError)), None)
         if len(readings) > 1 and failed is None:
             parts = [outcome.text for outcome in outcomes if isinstance(outcome, Response)]
             prompt = merge_prompt(self.step, named, parts, as_list=self.as_list, question=question)
@@ -246,12 +241,12 @@ class _ModelStep:
 
     def _ended(self, outcomes: Sequence[Outcome], passages: tuple[Passage, ...]) -> StepRun:
         responses = [outcome for outcome in outcomes if isinstance(outcome, Response)]
-        failed = next((outcome for outcome in outcomes if isinstance(outcome, Failure)), None)
+        failed = next((outcome for outcome in outcomes if isinstance(outcome, RagkitError)), None)
         return StepRun(
             step=self.step,
             status="done" if failed is None else "failed",
             value="" if failed is not None else responses[-1].text,
-            reason=self._truncation(responses) if failed is None else failed.reason,
+            reason=self._truncation(responses) if failed is None else str(failed),
             passages=passages,
             usage=sum((each.completion.usage for each in responses), Usage()),
             seconds=sum(each.completion.seconds for each in responses),

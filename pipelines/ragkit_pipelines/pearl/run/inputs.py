@@ -12,14 +12,7 @@ Text = str | Document
 
 
 def checked_question(question: str) -> str:
-    """Check a question.
-
-    Returns:
-        The question.
-
-    Raises:
-        InvalidInputError: If the question is not a string, or is blank.
-    """
+    """Return a question, which must not be blank."""
     text: object = question
     if not isinstance(text, str) or not text.strip():
         raise InvalidInputError(f"`question` must be a non-empty string, got {question!r}")
@@ -27,14 +20,7 @@ def checked_question(question: str) -> str:
 
 
 def text_of(document: Text | None) -> str:
-    """Get the text of a document.
-
-    Returns:
-        The text; empty for None.
-
-    Raises:
-        InvalidInputError: If the document is not a string or a Document, or cannot be encoded as UTF-8.
-    """
+    """Return the text of a document; empty for None."""
     text: object = document.text if isinstance(document, Document) else document
     if text is None:
         return ""
@@ -49,18 +35,7 @@ def text_of(document: Text | None) -> str:
 
 
 def paired(questions: Sequence[str], document: Text | Sequence[Text] | None) -> list[Text | None]:
-    """Assign a document to each question.
-
-    Args:
-        questions: The questions.
-        document: One document for all questions, or one for each.
-
-    Returns:
-        One document for each question.
-
-    Raises:
-        InvalidInputError: If the numbers of questions and documents differ, or ``questions`` is a single string.
-    """
+    """Return a document for each question: one for all, or one for each."""
     refuse_bare_string("questions", questions)
     if document is None or isinstance(document, str | Document):
         return [document] * len(questions)

@@ -22,19 +22,7 @@ class Passage:
 
 
 def cut(text: str, tokens: int, count: Callable[[str], int], *, overlap: int = 0) -> list[Passage]:
-    """Split a text into passages at the ends of paragraphs if possible, otherwise of lines, sentences or words.
-
-    The line ends of Windows and old Macs count as those of Unix.
-
-    Args:
-        text: The text.
-        tokens: Maximum number of tokens of a passage. A longer word is split.
-        count: Counts tokens.
-        overlap: Number of characters at the end of a passage that the next one repeats.
-
-    Returns:
-        Passages in order, which together contain every character of the text except white space.
-    """
+    """Split a text into passages of a number of tokens, at the ends of paragraphs, lines, sentences or words."""
     found: list[Passage] = []
     unix, start = UnixText(text), 0
     while start < len(unix.text):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from typing_extensions import override
 
-from ragkit.errors import InvalidInputError, ModelError, PromptTooLongError
+from ragkit.errors import InvalidInputError, ModelError, PromptTooLongError, RagkitError
 from ragkit.protocols import LanguageModel
 from ragkit.records import Document, Example, Hit, Prompt
 from ragkit_pipelines.pearl.prompts import marked
-from ragkit_pipelines.pearl.run.calls import Failure, ModelCall, Outcome
+from ragkit_pipelines.pearl.run.calls import ModelCall, Outcome
 from ragkit_pipelines.pearl.run.context import Context, Reading, Readings, Sizes, View, room_of
 from ragkit_pipelines.pearl.run.passages import Passage, cut
 
@@ -61,11 +61,7 @@ class Retrieved(Context):
 
     @override
     def open(self, document: str, model: LanguageModel) -> View:
-        """Prepare a document.
-
-        Returns:
-            A view.
-        """
+        """Prepare a document."""
         if self.retriever is not None and _searches(self.retriever):
             return _Found(self.retriever, self, model)
         passages = cut(document, self.passage_tokens, model.count_tokens)
@@ -82,7 +78,7 @@ def _searches(value: object) -> bool:
 
 
 class _Bm25:
-    """BM25 over the passages of one document."""
+    """BM25 over the passages of one document. Unlike `BM25Retriever`, it fills up with passages that share no word."""
 
     def __init__(self, documents: list[Document]) -> None:
         from ragkit_selectors.lexical import BM25Selector
@@ -91,20 +87,12 @@ class _Bm25:
         self._selector = BM25Selector([Example(document.text, "", id=document.id) for document in documents])
 
     def retrieve(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
+        def with_text(hit: Hit) -> Hit:
+            document = self.documents[int(hit.id)]
+            return replace(hit, text=document.text, metadata=document.metadata)
+
         found = self._selector.select_many(list(queries), min(k, len(self.documents)))
-        return [
-            [
-                Hit(
-                    id=hit.id,
-                    score=hit.score,
-                    rank=hit.rank,
-                    text=self.documents[int(hit.id)].text,
-                    metadata=self.documents[int(hit.id)].metadata,
-                )
-                for hit in chosen.hits
-            ]
-            for chosen in found
-        ]
+        return [[with_text(hit) for hit in chosen.hits] for chosen in found]
 
 
 class _Found:
@@ -180,14 +168,7 @@ class GistPages(Context):
 
     @override
     def open(self, document: str, model: LanguageModel) -> View:
-        """Prepare a document.
-
-        Returns:
-            A view.
-
-        Raises:
-            PromptTooLongError: If even the gists are too long.
-        """
+        """Prepare a document, or raise `PromptTooLongError` if even the gists are too long."""
         pages = cut(document, self.page_tokens, model.count_tokens)
         room = room_of(model, self.max_tokens)
         most = len(pages) * self.gist_tokens + self.pages * self.page_tokens
@@ -221,8 +202,8 @@ class _Gists:
 
 
 def _text(outcome: Outcome, what: str) -> str:
-    if isinstance(outcome, Failure):
-        raise ModelError(f"{what} could not be generated: {outcome.reason}")
+    if isinstance(outcome, RagkitError):
+        raise ModelError(f"{what} could not be generated: {outcome}")
     return outcome.text.strip()
 
 

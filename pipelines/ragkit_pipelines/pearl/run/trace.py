@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from ragkit.errors import InvalidInputError, TraceLockedError
 from ragkit.files import try_lock
+from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.pearl.plan.plan import Plan
-from ragkit_pipelines.pearl.run.calls import ModelCall
 from ragkit_pipelines.pearl.run.events import (
     CallMade,
     DocumentSeen,
@@ -27,6 +28,7 @@ from ragkit_pipelines.pearl.run.events import (
     line_of,
     read_events,
 )
+from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
 
 
 class Trace:
@@ -53,8 +55,7 @@ class Trace:
             InvalidInputError: If the file cannot be opened for writing.
         """
         self.path, self.keep_documents = Path(path), keep_documents
-        self._file = -1
-        self._lock = Lock()
+        self._file, self._lock = -1, Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -88,9 +89,10 @@ class Trace:
 
     def close(self) -> None:
         """Close the file. It is safe to call this more than once."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        with self._lock:  # a call in progress may be writing
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
 
     def write(self, event: Event) -> None:
         """Append a line to the file before returning.
@@ -111,32 +113,20 @@ class Trace:
                 os.ftruncate(self._file, size)  # otherwise the next line would follow an incomplete one
                 raise
             self.events.append(event)
+            if isinstance(event, CallMade):
+                self._responses[event.key] = event
 
     def find(self, key: str) -> Completion | None:
-        """Find the response to an earlier call.
-
-        Returns:
-            The response, or None.
-        """
+        """Return the response to an earlier call, or None."""
         event = self._responses.get(key)
         return None if event is None else event.completion()
 
     def document(self, name: str) -> str | None:
-        """Find a document by its hash.
-
-        Returns:
-            Its text; None if it was not stored.
-        """
+        """Return the document with this hash; None if it was not stored."""
         return self._documents.get(name)
 
-    def begin(
-        self, question: str, document: str, *, model: str, fingerprint: str, context: str, answer: str
-    ) -> RunTrace:
-        """Start a question.
-
-        Returns:
-            The part of the trace that belongs to it.
-        """
+    def begin(self, question: str, document: str, model: LanguageModel, *, context: str, answer: str) -> RunTrace:
+        """Start a question, and return the part of the trace that belongs to it."""
         name = text_hash(document)
         with self._lock:
             self._runs += 1
@@ -144,39 +134,15 @@ class Trace:
             self._documents[name] = document
         if not seen:
             self.write(DocumentSeen(hash=name, text=document))
-        run = RunTrace(self, number, name, fingerprint)
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        self.write(
-            RunBegun(
-                run=number,
-                time=time,
-                question=question,
-                document=name,
-                model=model,
-                fingerprint=fingerprint,
-                context=context,
-                answer=answer,
-            )
-        )
-        return run
-
-    def continued(self, begun: RunBegun) -> RunTrace:
-        """Resume a question.
-
-        Returns:
-            The part of the trace that belongs to it.
-        """
-        return RunTrace(self, begun.run, begun.document, begun.fingerprint)
+        begun = RunBegun(
+            run=number, time=datetime.now(UTC).isoformat(timespec="seconds"), question=question, document=name,
+            model=model.name, fingerprint=model.fingerprint, context=context, answer=answer,
+        )  # fmt: skip
+        self.write(begun)
+        return RunTrace(self, begun)
 
     def last_run(self) -> RunBegun:
-        """Find the last unfinished question; if there is none, the last question.
-
-        Returns:
-            The event that started it.
-
-        Raises:
-            InvalidInputError: If the trace contains no question.
-        """
+        """Return the start of the last unfinished question; if there is none, of the last question."""
         begun = [event for event in self.events if isinstance(event, RunBegun)]
         if not begun:
             raise InvalidInputError(f"the trace {self.path} contains no question to resume; start one with invoke(…)")
@@ -184,49 +150,38 @@ class Trace:
         return next((event for event in reversed(begun) if event.run not in ended), begun[-1])
 
     def plan_of(self, run: int) -> PlanMade | None:
-        """Find the plan of a question.
-
-        Returns:
-            The last plan that was stored for it, or None.
-        """
+        """Return the last plan that was stored for a question, or None."""
         made = (event for event in reversed(self.events) if isinstance(event, PlanMade) and event.run == run)
         return next(made, None)
 
-    def store(self, event: CallMade) -> None:
-        """Write a call and cache its response."""
-        self._responses[event.key] = event
-        self.write(event)
 
-
+@dataclass(slots=True)
 class RunTrace:
-    """The part of a trace that belongs to one question."""
+    """The part of a trace that belongs to one question.
 
-    def __init__(self, trace: Trace, number: int, document: str, fingerprint: str) -> None:
-        """Store the identity of the question."""
-        self.trace, self.number, self.document, self.fingerprint = trace, number, document, fingerprint
-        self.plan = ""
+    Attributes:
+        trace: The trace.
+        begun: The start of the question.
+        plan: Hash of its plan; empty while there is none.
+    """
 
-    def find(self, key: str) -> Completion | None:
-        """Find the response to an earlier call of any question.
+    trace: Trace
+    begun: RunBegun
+    plan: str = ""
 
-        Returns:
-            The response, or None.
-        """
-        return self.trace.find(key)
-
-    def store(self, call: ModelCall, key: str, completion: Completion) -> None:
-        """Write a call."""
+    def write_call(self, key: str, completion: Completion, *, purpose: str, step: str, prompt: str) -> None:
+        """Write the response to a call."""
         usage = completion.usage
-        self.trace.store(
+        self.trace.write(
             CallMade(
-                run=self.number,
-                purpose=call.purpose,
-                step=call.step,
+                run=self.begun.run,
+                purpose=purpose,
+                step=step,
                 key=key,
-                prompt=text_hash(call.prompt.text),
+                prompt=text_hash(prompt),
                 plan=self.plan,
-                document=self.document,
-                model=self.fingerprint,
+                document=self.begun.document,
+                model=self.begun.fingerprint,
                 text=completion.text,
                 prompt_tokens=usage.prompt_tokens,
                 cached_tokens=usage.cached_tokens,
@@ -237,28 +192,38 @@ class RunTrace:
             )
         )
 
-    def planned(self, plan: Plan, source: Literal["planner", "given", "fallback", "router"], reason: str) -> None:
-        """Write the plan."""
+    def write_plan(self, plan: Plan, planning: Planning) -> None:
+        """Write the plan and its origin."""
         self.plan = plan.fingerprint
         self.trace.write(
-            PlanMade(run=self.number, source=source, reason=reason, plan=plan.to_json(), hash=plan.fingerprint)
+            PlanMade(
+                run=self.begun.run,
+                source=planning.source,
+                reason=planning.reason,
+                plan=plan.to_json(),
+                hash=plan.fingerprint,
+            )
         )
 
-    def step(self, event: StepEnded) -> None:
+    def write_step(self, step: StepRun) -> None:
         """Write the result of a step."""
-        self.trace.write(event)
+        self.trace.write(
+            StepEnded(
+                run=self.begun.run,
+                step=step.step.out,
+                status=step.status,
+                value=step.value,
+                reason=step.reason,
+                spans=[passage.span for passage in step.passages if passage.span],
+                keys=list(step.keys),
+            )
+        )
 
-    def end(
-        self, status: Literal["done", "partial", "failed", "cancelled"], answer: str, reasons: tuple[str, ...]
-    ) -> None:
+    def write_end(self, run: Run) -> None:
         """Write the result of the question."""
-        self.trace.write(RunEnded(run=self.number, status=status, answer=answer, reasons=list(reasons)))
+        self.trace.write(RunEnded(run=self.begun.run, status=run.status, answer=run.answer, reasons=list(run.reasons)))
 
 
 def text_hash(text: str) -> str:
-    """Hash a text.
-
-    Returns:
-        The first half of its SHA-256, in hexadecimal digits.
-    """
+    """Return the first half of the SHA-256 of a text, in hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

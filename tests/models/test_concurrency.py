@@ -1,4 +1,4 @@
-"""Threads, the gate and cancellation."""
+"""Threads, shared limits on concurrent calls, and cancellation."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from ragkit_pipelines.pearl.run.concurrency import Cancellation, Gate, in_parallel, in_thread
+from ragkit.models.concurrency import Cancellation, Slots, in_parallel, in_thread
 
 
 def test_parallel_results_keep_the_order_of_the_items():
@@ -33,21 +33,18 @@ def test_the_first_error_does_not_wait_for_items_that_hang():
 
 
 def test_a_program_ends_while_a_call_hangs():
-    code = (
-        "from threading import Event; from ragkit_pipelines.pearl.run.concurrency import in_thread; "
-        "in_thread(Event().wait)"
-    )
+    code = "from threading import Event; from ragkit.models.concurrency import in_thread; in_thread(Event().wait)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
 def test_a_cancelled_waiter_gives_its_turn_to_the_next():
-    gate, off, never = Gate(1), Cancellation(), Cancellation()
+    slots, off, never = Slots(1), Cancellation(), Cancellation()
 
     def enter(cancellation):
-        with gate.slot(cancellation) as acquired:
+        with slots.slot(cancellation) as acquired:
             return acquired
 
-    with gate.slot(never) as acquired:
+    with slots.slot(never) as acquired:
         cancelled, waiting = in_thread(lambda: enter(off)), in_thread(lambda: enter(never))
         off.cancel()
         assert (acquired, cancelled.result(60), waiting.done()) == (True, False, False)

@@ -1,11 +1,10 @@
-"""Threads, a limit on concurrent calls, and cancellation.
+"""Threads for model calls, a shared limit on concurrent calls, and cancellation.
 
 All threads are daemon threads: a `ThreadPoolExecutor` would keep the program from exiting while a call hangs.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, wait
@@ -13,17 +12,16 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from time import monotonic
 from typing import Any, TypeVar
 
-_CACHE_SECONDS = 240.0  # providers keep an unused prefix for at least five minutes
+from ragkit.errors import InvalidInputError
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
 class Cancellation:
-    """Cancels a run from another thread: no further call starts, and the run does not wait for calls in progress."""
+    """Cancels model calls from another thread: no further call starts, and nobody waits for calls in progress."""
 
     def __init__(self) -> None:
         """Create a cancellation that has not been requested yet."""
@@ -36,16 +34,16 @@ class Cancellation:
         return self._requested.done()
 
     def cancel(self) -> None:
-        """Cancel the run. It is safe to call this more than once."""
+        """Cancel the calls. It is safe to call this more than once."""
         with self._lock:
             if not self._requested.done():
                 self._requested.set_result(None)
 
     def wait(self, seconds: float) -> bool:
-        """Sleep until the time is over or the run is cancelled.
+        """Sleep until the time is over or the calls are cancelled.
 
         Returns:
-            Whether the run is cancelled.
+            Whether the calls are cancelled.
         """
         wait([self._requested], seconds)
         return self.cancelled
@@ -65,15 +63,24 @@ class Cancellation:
         return future.done()
 
 
-class Gate:
-    """Limits the number of concurrent calls of all questions together, in the order of arrival."""
+class Slots:
+    """A limit on concurrent calls, which any number of models can share. Calls wait in the order of their arrival.
+
+    Attributes:
+        limit: Maximum number of concurrent calls.
+    """
 
     def __init__(self, limit: int) -> None:
-        """Set the maximum number of concurrent calls."""
+        """Set the maximum number of concurrent calls.
+
+        Raises:
+            InvalidInputError: If the number is less than 1.
+        """
+        if limit < 1:
+            raise InvalidInputError(f"the number of concurrent calls must be at least 1, got {limit!r}")
         self.limit = limit
         self._free = limit
         self._waiting: deque[Future[None]] = deque()
-        self._last_use: dict[str, float] = {}
         self._lock = Lock()
 
     @contextmanager
@@ -81,7 +88,7 @@ class Gate:
         """Wait for a free slot, and release it after the block.
 
         Yields:
-            Whether a slot was acquired; False if the run was cancelled first.
+            Whether a slot was acquired; False if the calls were cancelled first.
         """
         turn: Future[None] = Future()
         with self._lock:
@@ -101,23 +108,6 @@ class Gate:
         while self._free and self._waiting:
             self._free -= 1
             self._waiting.popleft().set_result(None)
-
-    def is_cold(self, prefix: str) -> bool:
-        """Whether a prefix was not sent recently. From now on it counts as sent.
-
-        Args:
-            prefix: An identifier of the prefix, such as its hash.
-
-        Returns:
-            True for the first caller.
-        """
-        now = monotonic()
-        with self._lock:
-            last = self._last_use.get(prefix)
-            self._last_use[prefix] = now
-            if len(self._last_use) > 10_000:
-                self._last_use = {name: at for name, at in self._last_use.items() if now - at < _CACHE_SECONDS}
-        return last is None or now - last > _CACHE_SECONDS
 
 
 def in_thread(work: Callable[[], T]) -> Future[T]:
@@ -148,9 +138,10 @@ def in_parallel(work: Callable[[S], T], items: Sequence[S], threads: int) -> lis
         threads: Maximum number of threads.
 
     Returns:
-        Results in the order of the items. The first error is raised without waiting for the other items.
+        Results in the order of the items. The first error is raised without waiting for the items in progress, and no
+        further item starts.
     """
-    if len(items) <= 1:
+    if len(items) == 1 or threads == 1:
         return [work(item) for item in items]
     futures: list[Future[T]] = [Future() for _ in items]
     pending: SimpleQueue[tuple[S, Future[T]]] = SimpleQueue()
@@ -163,28 +154,14 @@ def in_parallel(work: Callable[[S], T], items: Sequence[S], threads: int) -> lis
                 item, future = pending.get_nowait()
                 _settle(future, partial(work, item))
 
-    for _ in range(min(len(items), threads)):
-        in_thread(run)
-    for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-        future.result()  # raises the first error
-    return [future.result() for future in futures]
-
-
-async def awaited(work: Callable[[], T], cancellation: Cancellation) -> T:
-    """Run a function in a thread of its own, because a shared pool would limit the number of waiting questions.
-
-    Args:
-        work: The function.
-        cancellation: Is cancelled if the waiting task is cancelled.
-
-    Returns:
-        The result of the function.
-
-    Raises:
-        CancelledError: If the task is cancelled.
-    """
     try:
-        return await asyncio.wrap_future(in_thread(work))
-    except asyncio.CancelledError:
-        cancellation.cancel()
+        for _ in range(min(len(items), threads)):
+            in_thread(run)
+        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+            future.result()  # raises the first error
+    except BaseException:
+        with suppress(Empty):
+            while True:
+                pending.get_nowait()
         raise
+    return [future.result() for future in futures]

@@ -18,6 +18,7 @@ from ragkit.lexical.analysis import WordAnalyzer
 from ragkit.records import Example
 from ragkit.templates import Template
 from ragkit_selectors import (
+    BaseSelector,
     BM25Selector,
     Coverage,
     Dpp,
@@ -35,7 +36,6 @@ from ragkit_selectors import (
     Pipeline,
     RandomSelector,
     Rerank,
-    BaseSelector,
     TfidfSelector,
     TokenLimit,
 )

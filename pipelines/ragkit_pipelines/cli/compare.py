@@ -31,8 +31,8 @@ from ragkit_pipelines.cli.common import (
     echo,
     echo_json,
     input_of,
-    print_facts,
     print_json,
+    print_table,
     worker_pool,
 )
 from ragkit_pipelines.cli.components import ListingGroup
@@ -131,7 +131,7 @@ def resume(
     """
     request = _request_of(folder)
     named = {name: str(value) for name, value in request.model_dump(exclude_none=True).items() if value != ""}
-    print_facts(named, stderr=True)
+    print_table((), named.items(), stderr=True)
     if not yes:
         if not sys.stdin.isatty():
             raise InvalidInputError(

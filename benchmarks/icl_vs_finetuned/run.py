@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from rich.console import Console
 
 from ragkit import compare
-from ragkit_pipelines.compare import CompareOptions
+from ragkit.comparison import CompareOptions
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

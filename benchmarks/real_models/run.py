@@ -25,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from rich.console import Console
 
 from ragkit import Example, Task, compare
-from ragkit_pipelines.compare import CompareOptions
+from ragkit.comparison import CompareOptions
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("RAGKIT_DATA") or HERE.parents[1] / "../shared/data")

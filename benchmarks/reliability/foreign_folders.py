@@ -103,14 +103,14 @@ def _use_gguf(folder: Path) -> object:
 
 
 def _make_router(folder: Path) -> None:
-    from ragkit_pipelines.pearl.router import Router
+    from ragkit.pearl import Router
 
     folder.mkdir(exist_ok=True)
     Router(weights={"depth": -1.0, "words": 0.5}, bias=1.0, reads_plan=True).save(folder / "router.json")
 
 
 def _use_router(folder: Path) -> object:
-    from ragkit_pipelines.pearl.router import Router
+    from ragkit.pearl import Router
 
     return Router.load(folder / "router.json")
 

@@ -22,11 +22,11 @@ from attack_case import Attack
 from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.errors import RagkitError
 from ragkit.files import with_checksum
-from ragkit_pipelines.compare import CompareOptions, Outcome
+from ragkit.comparison import CompareOptions, Outcome
 from ragkit_pipelines.compare.predictions import Items
-from ragkit_pipelines.compare.reports.html import html_report
-from ragkit_pipelines.compare.reports.markdown import markdown_report
-from ragkit_pipelines.compare.results import Results
+from ragkit.comparison import html_report
+from ragkit.comparison import markdown_report
+from ragkit.comparison import Results
 
 POOL = [Example(f"pool {n}", "yes" if n % 2 else "no") for n in range(4)]
 TASK = Task(

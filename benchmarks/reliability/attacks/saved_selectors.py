@@ -18,7 +18,7 @@ from refusals import first, refused
 from ragkit import BM25Selector, EmbeddingSelector, Guard, HybridSelector, JaccardSelector, TokenLimit
 from ragkit.files import checked, with_checksum
 from ragkit.records import Example
-from ragkit_selectors import BaseSelector, Coverage, Mmr, Order
+from ragkit.selectors import BaseSelector, Coverage, Mmr, Order
 
 POOL = [Example(f"dim the lamp {n}", "light" if n % 2 else "dark") for n in range(8)]
 

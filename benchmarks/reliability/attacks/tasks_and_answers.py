@@ -23,7 +23,7 @@ from ragkit.errors import RagkitError
 from ragkit.metrics import load_metric, score_answers
 from ragkit.records import Example
 from ragkit.task_files import read_objects
-from ragkit_selectors import BaseSelector, check_pool
+from ragkit.selectors import BaseSelector, check_pool
 
 # -- files of tasks ----------------------------------------------------------------------------------------------------
 

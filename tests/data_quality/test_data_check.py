@@ -18,6 +18,7 @@ from ragkit_pipelines.data_quality import check_data, clean_data
 from ragkit_pipelines.data_quality.label_noise import MIN_PRECISION, label_noise
 
 WORDS = {"food": "cake bread soup fish rice", "bank": "card loan cash coin fee", "trip": "train boat car bike plane"}
+WORDS |= {label: " ".join(f"{label}{number}" for number in range(5)) for label in "abcdefghijklmnopq"}
 
 
 def drawn(rng: Random, label: str) -> Example:
@@ -28,8 +29,8 @@ def drawn(rng: Random, label: str) -> Example:
 def noisy():
     """A task of which one label in ten is wrong, and the places of those."""
     rng = Random(0)
-    rows = [drawn(rng, label) for label in WORDS for _ in range(200)]
-    wrong = set(rng.sample(range(len(rows)), 60))
+    rows = [drawn(rng, label) for label in WORDS for _ in range(100)]
+    wrong = set(rng.sample(range(len(rows)), 200))
     rows = [
         replace(row, output=rng.choice([label for label in WORDS if label != row.output])) if place in wrong else row
         for place, row in enumerate(rows)

@@ -25,7 +25,9 @@ from ragkit.records import Example
 from ragkit.text import words
 
 MIN_PRECISION = 0.8  # rows are removed only if at least this share of them is expected to have a wrong label
-_HIGHEST_PRECISION = 0.95  # no more is promised, because mistakes are not entirely like labels drawn at random
+_HIGHEST_PRECISION = 0.9  # no more is promised, because mistakes are not entirely like labels drawn at random
+_CAUTION = 0.05  # the promised precision is lower than the estimated one
+_FEWEST = 20  # of fewer rows, no share can be promised
 _SUSPICIOUS = 0.1  # a row is worth a look if its label is at most this times as probable as the best one
 _LOWEST_RANKS = 0.2  # share of the ranks in which correct labels are rare
 _ONE_SIDED = 1.645  # 95 % quantile of the normal distribution
@@ -139,10 +141,12 @@ def _expected(
     random = np.sort((probabilities[rows, others] / probabilities.max(axis=1)).ravel())
     ranked = np.sort(ratios)
     found = np.searchsorted(random, ranked, side="right") / random.size  # share of wrong labels up to each row
-    expected = share * count * found / np.arange(1, count + 1)
+    expected = share * count * found / np.arange(1, count + 1) - _CAUTION
     enough = np.flatnonzero(expected >= MIN_PRECISION)
     removable = min(int(enough[-1]) + 1, round(share * count)) if len(enough) else 0
-    return share, removable, min(_HIGHEST_PRECISION, float(expected[removable - 1])) if removable else 0.0
+    if removable < _FEWEST:
+        return share, 0, 0.0
+    return share, removable, min(_HIGHEST_PRECISION, float(expected[removable - 1]))
 
 
 def _difficult(shares: NDArray[np.float64], lowest: int) -> float:

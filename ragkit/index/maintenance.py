@@ -99,7 +99,7 @@ def tune(
     """Double the search effort until the recall is reached, then store the setting; see `Index.tune`."""
     if not 0 < target_recall <= 1 or type(k) is not int or k < 1:
         raise InvalidInputError(
-            f"`target_recall` must be above 0 and at most 1 and `k` at least 1, got {shown(target_recall)} and {shown(k)}"
+            f"`target_recall` must be in (0, 1] and `k` at least 1, got {shown(target_recall)} and {shown(k)}"
         )
     state = store.state
     segment = state.segment

@@ -174,6 +174,7 @@ class _Cache:
             if (facts["format"], facts["analyzer"]) != (_FORMAT, repr(self.analyzer)) or facts["version"] > version:
                 return None
             parts = {part.removeprefix("lists_"): values for part, values in arrays.items()}
-            return PostingLists.from_arrays(self.analyzer, parts), arrays["keys"]
-        except (OSError, ValueError, KeyError):
+            lists, keys = PostingLists.from_arrays(self.analyzer, parts), arrays["keys"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of a file that someone else may have made
             return None
+        return (lists, keys) if keys.dtype == np.int64 and keys.shape == lists.lengths.shape else None

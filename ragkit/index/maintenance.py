@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError, RecallWarning
 from ragkit.index.array_file import BLOCK, ArrayFile, block_sums, forget
 from ragkit.index.exact import nearest
+from ragkit.index.factories import choose_factory
 from ragkit.index.gpu import GpuSegment
-from ragkit.index.segment import Segment, SegmentFacts, choose_factory
+from ragkit.index.segment import Segment, SegmentFacts
 from ragkit.index.snapshot import State, files, rows_checksum
 from ragkit.index.store import Store
 from ragkit.index.vectors import checked_vectors

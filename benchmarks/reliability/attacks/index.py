@@ -496,7 +496,7 @@ def private_files(folder: Path) -> str:
             modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (path, *path.iterdir())}
     finally:
         os.umask(before)
-    open_ = {name: oct(mode) for name, mode in modes.items() if mode & 0o077 and not name.startswith("bm25")}
+    open_ = {name: oct(mode) for name, mode in modes.items() if mode & 0o077}
     return f"others can read {open_}" if open_ else ""
 
 

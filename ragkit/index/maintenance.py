@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError, RecallWarning
 from ragkit.index.array_file import BLOCK, ArrayFile, block_sums, forget
 from ragkit.index.exact import nearest
+from ragkit.index.factories import choose_factory
 from ragkit.index.gpu import GpuSegment
-from ragkit.index.segment import Segment, SegmentFacts, choose_factory
+from ragkit.index.segment import Segment, SegmentFacts
 from ragkit.index.snapshot import State, files, rows_checksum
 from ragkit.index.store import Store
 from ragkit.index.vectors import checked_vectors
@@ -99,7 +100,7 @@ def tune(
     """Double the search effort until the recall is reached, then store the setting; see `Index.tune`."""
     if not 0 < target_recall <= 1 or type(k) is not int or k < 1:
         raise InvalidInputError(
-            f"`target_recall` must be above 0 and at most 1 and `k` at least 1, got {shown(target_recall)} and {shown(k)}"
+            f"`target_recall` must be in (0, 1] and `k` at least 1, got {shown(target_recall)} and {shown(k)}"
         )
     state = store.state
     segment = state.segment

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +15,12 @@ from typing import Literal, cast
 import numpy as np
 
 from ragkit.embedders import load_embedder
-from ragkit.errors import InvalidInputError
+from ragkit.errors import InvalidInputError, RagkitWarning
 from ragkit.extras import require
 from ragkit.index.database import NAME, is_bare
+from ragkit.index.factories import check_factory
 from ragkit.index.gpu_cards import Device, card_numbers
 from ragkit.index.own_files import PRIVATE_FOLDER
-from ragkit.index.segment import check_factory
 from ragkit.index.snapshot import MAX_DIM, Facts, rows_checksum
 from ragkit.index.store import Store
 from ragkit.protocols import Embedder
@@ -27,6 +29,7 @@ from ragkit.text import shown
 Metric = Literal["cosine", "ip", "l2"]
 _METRICS = ("cosine", "ip", "l2")
 _DTYPES = ("float32", "float16")
+_CONTAINED = re.compile(r"(onnx:)?minilm|hash:\d+")  # embedders that come with ragkit and its extras
 _LEFT = {"writer.lock", NAME, f"{NAME}-wal", f"{NAME}-shm"}  # files that an interrupted creation leaves
 
 
@@ -134,6 +137,13 @@ def _same_embedder(facts: Facts, embedder: str | Embedder | None) -> Embedder | 
         if embedder is not None:
             raise InvalidInputError("this index was made without an embedder; open it without one")
         return None
+    if embedder is None and not _CONTAINED.fullmatch(facts["embedder"]):  # the index may come from someone else
+        warnings.warn(
+            f"the index names the embedder {shown(facts['embedder'])}, which is loaded now; pass `embedder` to choose "
+            "it yourself",
+            RagkitWarning,
+            stacklevel=4,
+        )
     loaded = load_embedder(embedder or facts["embedder"])
     if loaded.fingerprint != facts["fingerprint"]:
         raise InvalidInputError(

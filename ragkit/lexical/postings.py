@@ -186,6 +186,7 @@ class PostingLists:
         """Restore the lists of `to_arrays`, which were created with this analyzer."""
         lists = cls(analyzer)
         terms: list[str] = json.loads(arrays["vocabulary"].tobytes())
+        _check(terms, arrays)
         lists.columns = {term: column for column, term in enumerate(terms)}
         lists.arrays = Arrays(arrays["starts"], arrays["rows"], arrays["counts"])
         lists.lengths, lists.distinct, lists.live = arrays["lengths"], arrays["distinct"], arrays["live"]
@@ -250,3 +251,30 @@ class PostingLists:
         self.total = int(np.sum(self.lengths, where=self.live, dtype=np.int64))
         self.version += 1
         self._frequencies = {}
+
+
+def _check(terms: list[str], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Check arrays from a file: the compiled search reads them without checking any index.
+
+    Raises:
+        ValueError: If they are not those of posting lists.
+    """
+    starts, rows, counts = arrays["starts"], arrays["rows"], arrays["counts"]
+    lengths, distinct, live = arrays["lengths"], arrays["distinct"], arrays["live"]
+    types = [each.dtype.str for each in (starts, rows, lengths, distinct, live)]
+    if (
+        types != ["<i8", "<i4", "<i4", "<i4", "|b1"]
+        or counts.dtype.kind != "u"
+        or any(each.ndim != 1 for each in arrays.values())
+    ):
+        raise ValueError("arrays of other types")
+    if not len(terms) == len(set(terms)) == len(starts) - 1 or not all(isinstance(term, str) for term in terms):
+        raise ValueError("another vocabulary")
+    if starts[0] != 0 or np.any(np.diff(starts) < 0) or not starts[-1] == len(rows) == len(counts):
+        raise ValueError("entries that do not fit the terms")
+    columns = np.repeat(np.arange(len(terms)), np.diff(starts))
+    if not len(lengths) == len(distinct) == len(live) or np.any((rows < 0) | (rows >= len(lengths))):
+        raise ValueError("rows that do not exist")
+    ascending = (np.diff(rows) > 0) | (np.diff(columns) > 0)
+    if np.any(lengths < 0) or np.any(counts < 1) or not (ascending.all() and np.all(distinct >= 0)):
+        raise ValueError("counts that are wrong")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
@@ -17,6 +18,7 @@ from ragkit.errors import RagkitWarning
 from ragkit.files import atomic_file, read_arrays
 from ragkit.index import Index
 from ragkit.index.document_inputs import AnyDocument
+from ragkit.index.own_files import file_mode
 from ragkit.lexical.analysis import Analyzer, WordAnalyzer, load_analyzer
 from ragkit.lexical.bm25 import BM25, K1, LANGUAGE, B
 from ragkit.lexical.postings import PostingLists
@@ -161,6 +163,7 @@ class _Cache:
             **{f"lists_{part}": values for part, values in lists.to_arrays().items()},
         }
         with atomic_file(self.path, durable=False) as file:  # `load` checks it
+            os.fchmod(file.fileno(), file_mode(self.path.parent))  # whoever reads the index reads its cache
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     def load(self, version: int) -> tuple[PostingLists, NDArray[np.int64]] | None:
@@ -174,6 +177,7 @@ class _Cache:
             if (facts["format"], facts["analyzer"]) != (_FORMAT, repr(self.analyzer)) or facts["version"] > version:
                 return None
             parts = {part.removeprefix("lists_"): values for part, values in arrays.items()}
-            return PostingLists.from_arrays(self.analyzer, parts), arrays["keys"]
-        except (OSError, ValueError, KeyError):
+            lists, keys = PostingLists.from_arrays(self.analyzer, parts), arrays["keys"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of a file that someone else may have made
             return None
+        return (lists, keys) if keys.dtype == np.int64 and keys.shape == lists.lengths.shape else None

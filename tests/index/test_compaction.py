@@ -11,7 +11,7 @@ from exact_scores import clear_order
 
 from ragkit import Document, Index
 from ragkit.errors import InvalidInputError, RagkitWarning
-from ragkit.index import segment
+from ragkit.index import factories, segment
 from ragkit.index.array_file import ArrayFile, forget
 
 RNG = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def test_a_link_that_a_crash_left_behind_is_never_written_through(tmp_path):
 
 
 def test_half_precision_stays_half_precision(tmp_path, monkeypatch):
-    monkeypatch.setattr(segment, "FLAT_UP_TO", 300)
+    monkeypatch.setattr(factories, "FLAT_UP_TO", 300)
     with filled(tmp_path / "i", dtype="float16") as index:
         exact, _ = index.search_vectors(VECTORS[:50], 5)
         index.compact()

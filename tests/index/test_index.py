@@ -447,9 +447,9 @@ def test_approximate_indexes(tmp_path, factory):
 
 
 def test_auto_becomes_approximate_and_recall_is_watched(monkeypatch):
-    from ragkit.index import segment
+    from ragkit.index import factories
 
-    monkeypatch.setattr(segment, "FLAT_UP_TO", 500)
+    monkeypatch.setattr(factories, "FLAT_UP_TO", 500)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(20, 16))
     index = Index.create(None, embedder=None, dim=16)

@@ -134,6 +134,9 @@ def _check_all_there(adapted: Any, weights: Path, name: str, *, with_embeddings:
     """Check that all weights are used: PEFT initialises missing weights randomly and ignores unknown ones."""
     with safe_open(weights, framework="np") as file:
         stored = set(file.keys())
+        kinds = {file.get_slice(key).get_dtype() for key in stored}
+    if not kinds <= {"F32", "BF16", "F16"}:
+        raise ValueError(f"its weights have the types {', '.join(sorted(kinds))}, expected F32, BF16 or F16")
     expected = set(get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=with_embeddings))
     if stored != expected:
         odd = sorted(stored ^ expected)[0]

@@ -31,11 +31,7 @@ class StoredRecord(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Return the record in a folder.
-
-        Raises:
-            IntegrityError: If the file is missing or damaged, or of another version.
-        """
+        """Return the record in a folder, or raise an `IntegrityError` if it is missing or damaged."""
         path = folder / cls.file_name
         try:
             if path.stat().st_size > _MOST_BYTES:

@@ -40,7 +40,7 @@ class StoredRecord(BaseModel):
         except (OSError, ValueError) as error:  # a ValidationError is a ValueError
             problem = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"msg": str(error)}
             raise IntegrityError(
-                f"{path} is missing, damaged or of another version of ragkit: {problem.get('loc', '')} "
+                f"{path} cannot be read; it is damaged or of another version of ragkit: {problem.get('loc', '')} "
                 f"{problem['msg']}; train again"
             ) from error
 

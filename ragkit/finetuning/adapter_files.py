@@ -22,9 +22,8 @@ _LARGEST_RANK = 256  # of an adapter whose weights are allocated before they are
 # Initialisations that compute an adapter from the base model, so its weights must be allocated first.
 INITS_OF_BASE = ("olora", "orthogonal", "pissa")
 _LAYER = re.compile(r"[\w.-]{1,200}")
-_PATTERN = re.compile(
-    r"\^?[\w.-]{1,200}\$?"
-)  # PEFT matches these as regular expressions; without repetition, it is fast
+# PEFT matches these as regular expressions, which is fast without repetition.
+_PATTERN = re.compile(r"\^?[\w.-]{1,200}\$?")
 
 # Types of adapters that consist of weights alone, and the soft prompts of `ragkit.finetuning.soft_prompt`.
 _TYPES = frozenset({
@@ -54,7 +53,13 @@ def adapter_folder(adapter: str) -> str:
         return adapter
     from huggingface_hub import snapshot_download
 
-    return str(snapshot_download(adapter, allow_patterns=[WEIGHTS, "*.json", "*.txt", "*.jinja", "*.model"]))
+    try:
+        return str(snapshot_download(adapter, allow_patterns=[WEIGHTS, "*.json", "*.txt", "*.jinja", "*.model"]))
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(
+            f"{adapter} is not a folder and cannot be loaded from the hub ({str(error)[:500]}); give the folder of a "
+            "PEFT adapter"
+        ) from error
 
 
 def read_settings(folder: str | Path) -> dict[str, object]:

@@ -48,12 +48,12 @@ def add_adapter(module: Any, adapter: str | Path, *, name: str, source: str) -> 
         UnsupportedError: If the adapter has settings that are not supported, or its weights are in a pickle file.
     """
     settings, weights = read_settings(adapter), weights_file(adapter)
-    inputs, outputs = module.get_input_embeddings(), module.get_output_embeddings()
-    tied = outputs is not None and getattr(outputs, "weight", None) is getattr(inputs, "weight", None)
     try:
         rows = embedding_rows(module, adapter)
         if rows is not None:
             _resize(module, rows, adapter)
+        inputs, outputs = module.get_input_embeddings(), module.get_output_embeddings()
+        tied = rows is not None and outputs is not None and outputs.weight is inputs.weight
         config = PeftConfig.from_peft_type(**settings, inference_mode=True)
         # Weights are not allocated before they are read, so wrong settings do not take memory.
         late = settings.get("init_lora_weights") not in INITS_OF_BASE
@@ -63,7 +63,7 @@ def add_adapter(module: Any, adapter: str | Path, *, name: str, source: str) -> 
                 module.load_adapter(str(adapter), name, low_cpu_mem_usage=late)
             else:
                 module = PeftModel.from_pretrained(module, str(adapter), name, config=config, low_cpu_mem_usage=late)
-        if tied:  # embeddings that are stored with the adapter replaced only those of the inputs
+        if tied:  # the embeddings of the adapter replaced only those of the inputs
             outputs.weight = inputs.weight
         # PEFT compares vocabularies with the recorded base model, which may have been moved since training.
         module.peft_config[name].base_model_name_or_path = module.get_base_model().name_or_path
@@ -134,6 +134,9 @@ def _check_all_there(adapted: Any, weights: Path, name: str, *, with_embeddings:
     """Check that all weights are used: PEFT initialises missing weights randomly and ignores unknown ones."""
     with safe_open(weights, framework="np") as file:
         stored = set(file.keys())
+        kinds = {file.get_slice(key).get_dtype() for key in stored}
+    if not kinds <= {"F32", "BF16", "F16"}:
+        raise ValueError(f"its weights have the types {', '.join(sorted(kinds))}, expected F32, BF16 or F16")
     expected = set(get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=with_embeddings))
     if stored != expected:
         odd = sorted(stored ^ expected)[0]

@@ -11,7 +11,7 @@ from typing import Any
 from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
 from ragkit.extras import require
 from ragkit.files import atomic_folder
-from ragkit.finetuning.adapter_files import SETTINGS, base_of, read_settings
+from ragkit.finetuning.adapter_files import SETTINGS, adapter_folder, base_of, read_settings
 from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.models.sources import fingerprint_of, is_named, source_of, weights_of
 
@@ -63,7 +63,11 @@ def export_merged(model: str, folder: str | Path, *, adapter: str | None = None)
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidInputError(f"{target} is not an empty folder; give another one")
-    source, on_top = _parts_of(model, adapter)
+    source, on_top = _parts_of(model, None if adapter is None else adapter_folder(adapter))
+    if adapter is not None and on_top is not None:
+        from ragkit.finetuning.adapters import check_base
+
+        check_base(on_top, source)
     with atomic_folder(target) as partial, quiet_transformers():
         _write(source, on_top, partial)
     base = weights_of(source).place

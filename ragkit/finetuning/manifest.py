@@ -31,11 +31,7 @@ class StoredRecord(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Return the record in a folder.
-
-        Raises:
-            IntegrityError: If the file is missing or damaged, or of another version.
-        """
+        """Return the record in a folder, or raise an `IntegrityError` if it is missing or damaged."""
         path = folder / cls.file_name
         try:
             if path.stat().st_size > _MOST_BYTES:
@@ -44,7 +40,7 @@ class StoredRecord(BaseModel):
         except (OSError, ValueError) as error:  # a ValidationError is a ValueError
             problem = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"msg": str(error)}
             raise IntegrityError(
-                f"{path} is missing, damaged or of another version of ragkit: {problem.get('loc', '')} "
+                f"{path} cannot be read; it is damaged or of another version of ragkit: {problem.get('loc', '')} "
                 f"{problem['msg']}; train again"
             ) from error
 

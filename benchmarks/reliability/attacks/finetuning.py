@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,13 @@ def refused(work: Callable[[], object], marker: Path | None = None) -> str:
     if marker is not None and marker.exists():
         return "code of the file was run"
     return "" if found is None else f"accepted it: {found!r}"
+
+
+def quietly(work: Callable[[Path], str], folder: Path) -> str:
+    """Run an attack without the warnings of PEFT and torch, which the tests would turn into errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return work(folder)
 
 
 def adapter(folder: Path, **changes: object) -> Path:
@@ -198,6 +207,54 @@ def weights_that_are_damaged(folder: Path) -> str:
     return ""
 
 
+def weights_of_another_type(kind: str, folder: Path) -> str:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = adapter(folder / "a") / "adapter_model.safetensors"
+    save_file({name: weight.to(getattr(torch, kind)) for name, weight in load_file(path).items()}, path)
+    return refused(lambda: load_model("tiny", adapter=str(folder / "a")).generate("dim", max_tokens=2).text)
+
+
+def weights_that_are_not_numbers(folder: Path) -> str:
+    from safetensors.torch import load_file, save_file
+
+    path = adapter(folder / "a") / "adapter_model.safetensors"
+    save_file({name: weight * float("nan") for name, weight in load_file(path).items()}, path)
+    model = load_model("tiny", adapter=str(folder / "a"))
+    uses: list[Callable[[], object]] = [
+        lambda: model.generate("dim", max_tokens=2).text,
+        lambda: model.generate("dim", max_tokens=2, temperature=1.0).text,
+        lambda: model.generate("dim", max_tokens=2, choices=["a", "b"]).text,
+        lambda: model.score(["dim"], ["a", "b"]),
+    ]
+    for use in uses:
+        try:
+            use()
+        except RagkitError:
+            pass
+        except Exception as error:  # noqa: BLE001 - what it is is the result
+            return f"raised {type(error).__name__}: {str(error)[:200]}"
+    return ""
+
+
+def tokenizer_with_code(folder: Path) -> str:
+    adapter(folder / "a")
+    for path in WEIGHTS.glob("*token*"):
+        shutil.copy(path, folder / "a")
+    (folder / "a/own.py").write_text(f"import os; os.mkdir({str(folder / 'marker')!r})\nclass Own: ...")
+    config = json.loads((WEIGHTS / "tokenizer_config.json").read_text())
+    config |= {"auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}, "tokenizer_class": "Own"}
+    (folder / "a/tokenizer_config.json").write_text(json.dumps(config))
+    try:
+        load_model("tiny", adapter=str(folder / "a"))
+    except RagkitError:
+        pass
+    except Exception as error:  # noqa: BLE001 - what it is is the result
+        return f"raised {type(error).__name__}: {str(error)[:200]}"
+    return "code of the file was run" if (folder / "marker").exists() else ""
+
+
 # -- base models -------------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +285,46 @@ def base_with_pickled_weights(folder: Path) -> str:
 
 def base_elsewhere(base: object, folder: Path) -> str:
     return refused(lambda: load_model(f"hf:{adapter(folder / 'a', base_model_name_or_path=base)}"))
+
+
+# -- embedders ---------------------------------------------------------------------------------------------------------
+
+
+def _evil_embedder(folder: Path, kind: str) -> Path:
+    """Write a folder of sentence-transformers whose configuration names a callable."""
+    (folder / "st/1_Dense").mkdir(parents=True)
+    (folder / "st/model.safetensors").write_bytes(b"")
+    home = "sentence_transformers.sentence_transformer.modules"
+    dense = {"in_features": 2, "out_features": 2, "activation_function": "torch.nn.modules.activation.Tanh"}
+    modules = [{"idx": 0, "name": "0", "path": "", "type": f"{home}.Transformer"},
+               {"idx": 1, "name": "1", "path": "1_Dense", "type": f"{home}.Dense"}]  # fmt: skip
+    if kind == "module":
+        modules[1]["type"] = "os.getcwd"
+    elif kind == "activation":
+        dense["activation_function"] = "torch.hub.list"
+    else:
+        modules[1]["path"] = "../../outside"
+    (folder / "st/modules.json").write_text(json.dumps(modules))
+    (folder / "st/config.json").write_text(json.dumps({"model_type": "bert"}))
+    (folder / "st/1_Dense/config.json").write_text(json.dumps(dense))
+    return folder / "st"
+
+
+def embedder_that_names_a_call(kind: str, folder: Path) -> str:
+    from ragkit import Example, finetune
+    from ragkit.retriever_training import TrainingPair, finetune_embedder, finetune_reranker
+
+    place = _evil_embedder(folder, kind)
+    pairs = [TrainingPair("a", "b", ("c",)), TrainingPair("d", "e", ("f",))]
+    labelled = [Example("a", "x"), Example("b", "y")]
+    uses: list[Callable[[], object]] = [
+        lambda: load_embedder(f"st:{place}").embed_queries(["a"]),
+        lambda: load_embedder(f"onnx:st:{place}").embed_queries(["a"]),
+        lambda: finetune_embedder(f"st:{place}", pairs, output_dir=folder / "e"),
+        lambda: finetune_reranker(f"cross-encoder:{place}", pairs, output_dir=folder / "r"),
+        lambda: finetune(f"st:{place}", labelled, method="lora", output_dir=folder / "c"),
+    ]
+    return next(filter(None, map(refused, uses)), "")
 
 
 # -- fine-tuned folders ------------------------------------------------------------------------------------------------
@@ -461,6 +558,16 @@ ATTACKS = [
     ),
     Attack("adapter settings that are not an object", "Parsers do not crash.", settings_that_are_not_an_object),
     Attack("adapter weights that are damaged", "Damage is an error.", weights_that_are_damaged),
+    *(
+        Attack(f"adapter weights of type {kind}", "Damage is an error.", partial(weights_of_another_type, kind))
+        for kind in ("float64", "int8", "bool")
+    ),
+    Attack("adapter weights that are not numbers", "Models do not crash.", weights_that_are_not_numbers),
+    Attack("adapter with a tokenizer that is code", "Code in a folder is never run.", tokenizer_with_code),
+    *(
+        Attack(f"embedder with a foreign {kind}", "Embedders name no code.", partial(embedder_that_names_a_call, kind))
+        for kind in ("module", "activation", "path")
+    ),
     Attack("base model with an adapter inside", "Every adapter is checked.", base_with_an_adapter_inside),
     Attack("tuned model with an adapter inside", "Every adapter is checked.", tuned_model_with_an_adapter_inside),
     Attack("base model with pickled weights", "Weights are read only from safetensors.", base_with_pickled_weights),
@@ -493,3 +600,4 @@ ATTACKS = [
     Attack("checkpoint with pickled weights", "Weights are read only from safetensors.",
            checkpoint_with_pickled_weights),
 ]  # fmt: skip
+ATTACKS = [replace(attack, run=partial(quietly, attack.run)) for attack in ATTACKS]

@@ -31,7 +31,8 @@ _LATEX = re.compile(
 )
 # "is minus 5", but not "10 minus 5".
 _MINUS = re.compile(
-    r"(?:(?<=[:=(*])|(?<=\bis)|(?<=\bwas)|(?<=\bequals)|(?<=\bto)|(?<=\bbe)|^)\s*+(?:minus|negative)\s++(?=[$€]?[.\d])",
+    r"(?:(?:(?<=[:=(*])|(?<=\bis)|(?<=\bwas)|(?<=\bequals)|(?<=\bto)|(?<=\bbe))\s*+|^[^\S\n]*+)"
+    r"(?:minus|negative)\s++(?=[$€]?[.\d])",
     re.IGNORECASE | re.MULTILINE,
 )
 

@@ -18,6 +18,7 @@ from ragkit.lexical.analysis import WordAnalyzer
 from ragkit.records import Example
 from ragkit.templates import Template
 from ragkit_selectors import (
+    BaseSelector,
     BM25Selector,
     Coverage,
     Dpp,
@@ -35,7 +36,6 @@ from ragkit_selectors import (
     Pipeline,
     RandomSelector,
     Rerank,
-    BaseSelector,
     TfidfSelector,
     TokenLimit,
 )
@@ -152,6 +152,19 @@ def test_another_embedder_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match=r"embedded by 'hash:32'.*'hash:64' gives other vectors"):
         EmbeddingSelector.load(tmp_path, embedder="hash:64")
     assert len(EmbeddingSelector.load(tmp_path, embedder=HashingEmbedder(32))) == 4
+
+
+def test_an_embedder_of_another_place_is_passed_to_load(tmp_path):
+    class Elsewhere(HashingEmbedder):
+        name = "st:someone/model"
+
+    embedder = Elsewhere(32)
+    EmbeddingSelector(POOL, embedder=embedder).save(tmp_path)
+    with pytest.raises(InvalidInputError, match=r"'st:someone/model'.*pass it as `embedder`"):
+        EmbeddingSelector.load(tmp_path)
+    assert shown(EmbeddingSelector.load(tmp_path, embedder=embedder)) == shown(
+        EmbeddingSelector(POOL, embedder=embedder)
+    )
 
 
 def test_damage_is_found(tmp_path):

@@ -43,7 +43,7 @@ _FORMS = [  # pattern of a whole run of digits and separators, thousands separat
     (re.compile(rf"{_GROUPED}(?:\.\d{{3}})+,\d+|{_GROUPED}(?:\.\d{{3}}){{2,}}"), ".", ","),
     (re.compile(rf"{_GROUPED}(?:[{_SPACE}']\d{{3}})+(?:\.\d+)?"), f"{_SPACE}'", "."),
     (re.compile(rf"{_GROUPED}(?:[{_SPACE}']\d{{3}})+,\d+|0,\d+"), f"{_SPACE}'", ","),
-    (re.compile(r"[1-9]\d?(?: \d{3})+(?:\.\d+)?|[1-9]\d\d(?: \d{3})* 0\d\d(?: \d{3})*(?:\.\d+)?"), " ", "."),
+    (re.compile(r"[1-9]\d?(?: \d{3})+(?:\.\d+)?|[1-9]\d\d(?: [1-9]\d\d)*+ 0\d\d(?: \d{3})*+(?:\.\d+)?"), " ", "."),
     (re.compile(r"[1-9]\d?(?: \d{3})+,\d+"), " ", ","),
 ]
 _DECIMAL_COMMA = re.compile(r"\d+,\d{1,2}")

@@ -133,7 +133,26 @@ def values_that_look_like_templates(_: Path) -> str:
 # -- answer readers ----------------------------------------------------------------------------------------------------
 
 PIECES = (
-    *("\n", " ", "1", "1 ", "1 000", "1,", "1/", "-", "$", '"', '\\"', "`", "<think>", "<think ", "<", "</think>", "{"),
+    *(
+        "\n",
+        " ",
+        "1",
+        "1 ",
+        "1 000",
+        " 000",
+        "1,",
+        "1/",
+        "-",
+        "$",
+        '"',
+        '\\"',
+        "`",
+        "<think>",
+        "<think ",
+        "<",
+        "</think>",
+        "{",
+    ),
     *("\\boxed{", "the answer is ", "answer ", "answer to a a a a ", "not ", '{"a":', '{"a"', "{ ", "[", '{"a":"', "a"),
     *("\u0301\u0316", "\u0316\u0301", "a ", "A or ", "A, ", "a:", "red ", "red or blue ", "ก", "是", "```\n", "*", "("),
     *(
@@ -172,9 +191,9 @@ def readers_on_repetitions(_: Path) -> str:
 
 
 def patterns_with_exponential_time(_: Path) -> str:
-    patterns = ("(a+)+b", "(a|a)*b", "(.*.*.*.*)*b", "([a-z]+)*=", r"(\w+\s?)*:$", "^(([a-z])+.)+[A-Z]([a-z])+$")
+    patterns = ("^(a|aa)+$", "^(a+)+$", r"^(\w+\s?)*$", "^(.*a){20}$", "(.*a){11}P")
     for pattern in patterns:
-        found = load_reader(f"regex:{pattern}").read("a" * 200)
+        found = load_reader(f"regex:{pattern}").read("a" * 15_000 + "!")
         if found.readable:
             return f"{pattern} matched {found.text[:40]!r}"
     return ""

@@ -31,7 +31,8 @@ _LATEX = re.compile(
 )
 # "is minus 5", but not "10 minus 5".
 _MINUS = re.compile(
-    r"(?:(?<=[:=(*])|(?<=\bis)|(?<=\bwas)|(?<=\bequals)|(?<=\bto)|(?<=\bbe)|^)\s*+(?:minus|negative)\s++(?=[$€]?[.\d])",
+    r"(?:(?:(?<=[:=(*])|(?<=\bis)|(?<=\bwas)|(?<=\bequals)|(?<=\bto)|(?<=\bbe))\s*+|^[^\S\n]*+)"
+    r"(?:minus|negative)\s++(?=[$€]?[.\d])",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -42,7 +43,7 @@ _FORMS = [  # pattern of a whole run of digits and separators, thousands separat
     (re.compile(rf"{_GROUPED}(?:\.\d{{3}})+,\d+|{_GROUPED}(?:\.\d{{3}}){{2,}}"), ".", ","),
     (re.compile(rf"{_GROUPED}(?:[{_SPACE}']\d{{3}})+(?:\.\d+)?"), f"{_SPACE}'", "."),
     (re.compile(rf"{_GROUPED}(?:[{_SPACE}']\d{{3}})+,\d+|0,\d+"), f"{_SPACE}'", ","),
-    (re.compile(r"[1-9]\d?(?: \d{3})+(?:\.\d+)?|[1-9]\d\d(?: \d{3})* 0\d\d(?: \d{3})*(?:\.\d+)?"), " ", "."),
+    (re.compile(r"[1-9]\d?(?: \d{3})+(?:\.\d+)?|[1-9]\d\d(?: [1-9]\d\d)*+ 0\d\d(?: \d{3})*+(?:\.\d+)?"), " ", "."),
     (re.compile(r"[1-9]\d?(?: \d{3})+,\d+"), " ", ","),
 ]
 _DECIMAL_COMMA = re.compile(r"\d+,\d{1,2}")

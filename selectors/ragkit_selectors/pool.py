@@ -154,7 +154,7 @@ class Pool:
         self._changed()
 
     def attach(self, embed: Callable[[Sequence[str]], NDArray[np.float32]], index: FlatVectors) -> None:
-        """Keep an index of embeddings, which has a row for each row of the pool, in step with the pool."""
+        """Update an index of embeddings, which has a row for each row of the pool, whenever the pool changes."""
         self._vectors.append((embed, index))
 
     def postings(self, analyzer: Analyzer) -> PostingLists:

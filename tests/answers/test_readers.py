@@ -573,3 +573,18 @@ def test_a_plugin_adds_a_reader(tmp_path):
 def test_a_reader_is_an_abstract_class():
     with pytest.raises(TypeError, match="abstract"):
         AnswerReader()
+
+
+def test_a_pattern_with_exponential_time_is_stopped():
+    found = load_reader("regex:^(a|aa)+$").read("a" * 200 + "!")
+    assert (found.readable, found.text) == (False, "a" * 200 + "!")
+    assert "longer than" in found.why
+
+
+@pytest.mark.parametrize("spec", ["label", "choice", "number", "json:a", "regex:x", "after:a"])
+def test_completions_beyond_the_limit_are_not_read(spec):
+    reader = load_reader(spec, labels=["x"])
+    longest = "x" * reader.longest
+    assert "longer than" in reader.read(longest + "x").why
+    assert "longer than" not in reader.read(longest).why
+    assert load_reader("first-line").read(longest + "x").readable

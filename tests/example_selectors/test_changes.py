@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragkit.errors import InvalidInputError
-from ragkit.lexical import postings, scorer
+from ragkit.lexical import postings, scorer, tie_breaking
 from ragkit.records import Example
 from ragkit_selectors import (
     BM25Selector,
@@ -169,3 +169,19 @@ def test_a_selection_does_not_change_with_the_pool():
         ("1", "dim", ["dim"]),
         ("0", "dim the lamp", ["dim"]),
     ]
+
+
+def test_selectors_that_share_a_pool_change_together():
+    shared = pool.Pool([Example(f"dim lamp {n}", "x") for n in range(3)])
+    first, second = EmbeddingSelector(shared, embedder="hash:32"), EmbeddingSelector(shared, embedder="hash:16")
+    assert first.add([Example("open the door", "y")]) == ["3"]
+    for selector in (first, second):
+        assert selector.select("open the door", 1)[0].output == "y"
+        assert selector.vectors().shape[0] == 4
+
+
+def test_the_rule_for_equal_scores_is_one_function(monkeypatch):
+    rows, scores = np.arange(100), np.repeat([2.0, 1.0], 50)
+    assert tie_breaking.top_k(rows, scores, 3).rows.tolist() == [0, 1, 2]
+    monkeypatch.setattr(tie_breaking, "tie_break", lambda row: -row)
+    assert tie_breaking.top_k(rows, scores, 3).rows.tolist() == [49, 48, 47]

@@ -77,9 +77,7 @@ def test_all_excluded(name: str):
 
 
 def test_k_beyond_the_pool_warns_where_it_was_asked(name: str):
-    with pytest.warns(
-        SmallPoolWarning, match="10 examples were requested, but the pool has 6; 6 are returned"
-    ) as caught:
+    with pytest.warns(SmallPoolWarning, match="10 examples .* the pool has 6; 6 are returned") as caught:
         assert len(build(name).select("lamp", 10)) == 6
     assert caught[0].filename == __file__
 

@@ -154,6 +154,19 @@ def test_another_embedder_is_refused(tmp_path):
     assert len(EmbeddingSelector.load(tmp_path, embedder=HashingEmbedder(32))) == 4
 
 
+def test_an_embedder_of_another_place_is_passed_to_load(tmp_path):
+    class Elsewhere(HashingEmbedder):
+        name = "st:someone/model"
+
+    embedder = Elsewhere(32)
+    EmbeddingSelector(POOL, embedder=embedder).save(tmp_path)
+    with pytest.raises(InvalidInputError, match=r"'st:someone/model'.*pass it as `embedder`"):
+        EmbeddingSelector.load(tmp_path)
+    assert shown(EmbeddingSelector.load(tmp_path, embedder=embedder)) == shown(
+        EmbeddingSelector(POOL, embedder=embedder)
+    )
+
+
 def test_damage_is_found(tmp_path):
     for name, message in (("examples", "is not what was saved"), ("vectors", "is not what was saved")):
         folder = tmp_path / name

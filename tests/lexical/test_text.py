@@ -12,7 +12,8 @@ from ragkit.embedders.hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.ingest.duplicates import near_duplicates
 from ragkit.lexical.analysis import STOP_WORDS, NgramAnalyzer, WordAnalyzer, load_analyzer
-from ragkit.text import folded, normalised, words
+from ragkit.metrics.matching import exact_match
+from ragkit.text import composed, folded, normalised, words
 from ragkit_pipelines.rag.prompt import is_refusal
 from ragkit_selectors import check_pool
 from ragkit_selectors.stages.filters import count_pieces
@@ -147,3 +148,16 @@ def test_ngrams():
     assert NgramAnalyzer("char", 3, 3)("Ärger\t\n is") == [" är", "ärg", "rge", "ger", "er ", " is", "is "]
     with pytest.raises(InvalidInputError, match="`grams`"):
         NgramAnalyzer("letters", 1, 2)
+
+
+@given(st.text("ae\u0301\u0316\u0345 ½ﬁ한", max_size=40) | st.text(max_size=40))
+def test_texts_are_composed_as_unicode_defines(text):
+    for form in ("NFC", "NFKC"):
+        assert composed(text, form) == unicodedata.normalize(form, text)
+
+
+def test_long_runs_of_marks_are_interrupted_and_equal_runs_stay_equal():
+    run = "\u0316\u0301" * 10_000  # Unicode's own normalisation takes time that grows with the square of the length
+    assert composed(f"a{run}b").replace("\u034f", "").count("\u0316") == 10_000
+    assert folded(f"A{run} b") == folded(f"a{run} B")
+    assert exact_match(f"a{run}", f" a{run} ") == 1.0

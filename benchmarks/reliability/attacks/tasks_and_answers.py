@@ -133,7 +133,26 @@ def values_that_look_like_templates(_: Path) -> str:
 # -- answer readers ----------------------------------------------------------------------------------------------------
 
 PIECES = (
-    *("\n", " ", "1", "1 ", "1 000", "1,", "1/", "-", "$", '"', '\\"', "`", "<think>", "<think ", "<", "</think>", "{"),
+    *(
+        "\n",
+        " ",
+        "1",
+        "1 ",
+        "1 000",
+        " 000",
+        "1,",
+        "1/",
+        "-",
+        "$",
+        '"',
+        '\\"',
+        "`",
+        "<think>",
+        "<think ",
+        "<",
+        "</think>",
+        "{",
+    ),
     *("\\boxed{", "the answer is ", "answer ", "answer to a a a a ", "not ", '{"a":', '{"a"', "{ ", "[", '{"a":"', "a"),
     *("\u0301\u0316", "\u0316\u0301", "a ", "A or ", "A, ", "a:", "red ", "red or blue ", "ก", "是", "```\n", "*", "("),
     *(
@@ -155,7 +174,7 @@ PIECES = (
     ),
     *("Options", "\ud800", "answer:\n", "**", "1.", "1)\n", "€", "\\text", "👩\u200d", "\u200d", "ﷺ", "of ", "\u2028"),
 )
-SPECS = ("first-line", "whole", "label", "choice", "number", "json:a", "after:Answer:", "after:a|number", "regex:x$")
+SPECS = ("label", "choice", "number", "json:a", "after:a|number", "regex:x$")
 
 
 def readers_on_repetitions(_: Path) -> str:
@@ -172,17 +191,17 @@ def readers_on_repetitions(_: Path) -> str:
 
 
 def patterns_with_exponential_time(_: Path) -> str:
-    patterns = ("(a+)+b", "(a|a)*b", "(.*.*.*.*)*b", "([a-z]+)*=", r"(\w+\s?)*:$", "^(([a-z])+.)+[A-Z]([a-z])+$")
+    patterns = ("^(a|aa)+$", "^(a+)+$", r"^(\w+\s?)*$", "^(.*a){20}$", "(.*a){11}P")
     for pattern in patterns:
-        found = load_reader(f"regex:{pattern}").read("a" * 200)
+        found = load_reader(f"regex:{pattern}").read("a" * 15_000 + "!")
         if found.readable:
             return f"{pattern} matched {found.text[:40]!r}"
     return ""
 
 
 def answers_of_10_megabytes(_: Path) -> str:
-    readers = [load_reader(spec, labels=["red", "blue"]) for spec in SPECS]
-    for piece in ("a ", "1 ", "{", '"', "\n", "<think>", "</think>", "\u0301", "```\n"):
+    readers = [load_reader(spec, labels=["red", "blue"]) for spec in ("whole", "first-line", "label", "json:a")]
+    for piece in ("a ", "1 ", '"', "\n", "<think>", "</think>", "\u0301"):
         text = "x" + piece * (10_000_000 // len(piece)) + "x"
         for reader in readers:
             reader.read(text)
@@ -352,9 +371,9 @@ ATTACKS = [
     Attack("nested metadata", TASKS, nested_metadata),
     Attack("6,000 labels", TASKS, many_labels),
     Attack("values that look like templates", VALUES, values_that_look_like_templates),
-    Attack("repeated pieces in answers", ANSWER, readers_on_repetitions, seconds=120, slow=True),
+    Attack("repeated pieces in answers", ANSWER, readers_on_repetitions, seconds=300, slow=True),
     Attack("patterns with exponential time", ANSWER, patterns_with_exponential_time, seconds=60, slow=True),
-    Attack("answers of 10 MB", ANSWER, answers_of_10_megabytes, seconds=120, slow=True),
+    Attack("answers of 10 MB", ANSWER, answers_of_10_megabytes, seconds=300, slow=True),
     Attack("bombs in JSON answers", ANSWER, bombs_in_json_answers),
     Attack("repeated pieces in scored answers", SCORE, metrics_on_repetitions),
     Attack("scored answers of 10 MB", SCORE, metrics_on_10_megabytes, memory_mib=2048, seconds=180, slow=True),

@@ -17,7 +17,7 @@ from ragkit.index import Index
 from ragkit.index.database import NAME
 from ragkit.progress import progress
 from ragkit.retrievers.loading import load_retriever
-from ragkit_pipelines.cli.common import Json, Where, print_json, read_filter, report_unread
+from ragkit_pipelines.cli.common import Json, Where, print_json, read_filter, report_unread, visible
 from ragkit_pipelines.cli.documents import read_pieces
 from ragkit_pipelines.rag import CitedAnswer, ExtractiveReader, RetrieveThenAnswer
 
@@ -92,11 +92,11 @@ def _cached(docs: Path, embedder: str) -> Path:
 
 
 def _show(answer: CitedAnswer) -> None:
-    typer.echo(answer.text)
+    typer.echo(visible(answer.text))
     for number in answer.flagged:
         typer.echo(f"[{number}] does not refer to a retrieved passage", err=True)
     if answer.citations:
         typer.echo()
     for citation in answer.citations:
         span = "" if citation.span is None else f", characters {citation.span[0]} to {citation.span[1]}"
-        typer.echo(f"[{citation.number}] {citation.source or citation.id}{span}")
+        typer.echo(visible(f"[{citation.number}] {citation.source or citation.id}{span}"))

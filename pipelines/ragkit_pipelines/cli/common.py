@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,9 @@ Workers = Annotated[int, typer.Option(help="Number of workers, if the engine is 
 MaxCalls = Annotated[int | None, typer.Option(help="Maximum number of model calls.")]
 MaxTokens = Annotated[int | None, typer.Option(help="Maximum number of tokens.")]
 MaxMoney = Annotated[float | None, typer.Option(help="Maximum cost in US dollars.")]
+
+# All control characters except for tab and newline, and those that change the direction of text.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def worker_pool(engine: str, workers: int) -> WorkerPool | None:
@@ -75,11 +79,16 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; without columns it has no header. Cells are printed verbatim, never read as markup."""
+    """Print a table; without columns it has no header. Cells are not read as markup."""
     table = Table(*columns, show_header=bool(columns))
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(visible(cell)) for cell in row))
     console().print(table)
+
+
+def visible(text: str) -> str:
+    """Replace the characters with which a document could change what a terminal shows."""
+    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def report_unread(unread: Iterable[Unread]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -327,6 +328,8 @@ def unread_streams(target: ServerProcess) -> str:
     try:
         for connection in connections:
             connection.sendall(request(body))
+        for connection in connections:
+            connection.recv(1, socket.MSG_PEEK)  # the response has begun; nothing is read
         time.sleep(4)
         for connection in connections:
             reply = read_reply(connection, until_closed=True)

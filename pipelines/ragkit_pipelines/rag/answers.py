@@ -18,7 +18,7 @@ _CODE = (
 # [1], [1, 2], [1-3], [^1], 【1】 and 【1†source】; a Markdown link [1](address) and code are none.
 _MARK = re.compile(
     rf"(?P<code>{_CODE})|[\[［【]\s*\^?(?P<places>{_PLACE}(?:\s*(?:[,;，、&]|and)\s*{_PLACE})*)"
-    r"(?:(?::\d+)?†[^\]】\n]*)?\s*[\]］】](?!\()",
+    r"(?:(?::\d+)?†[^\]】\n]{0,200})?\s*[\]］】](?!\()",
     re.DOTALL | re.IGNORECASE,
 )
 _RANGE = re.compile(r"(\d+)(?:\s*[-\u2010-\u2014]\s*(\d+))?")

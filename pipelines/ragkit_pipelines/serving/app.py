@@ -169,6 +169,7 @@ async def _stream(request: Request, job: Job, reply: Reply) -> Response:
             while isinstance(item, tuple):
                 text, tokens = item
                 yield reply.chunk(text, None if job.call.top_logprobs is None else tokens)
+                await asyncio.sleep(0)  # to other requests, and to notice that the client has left
                 item = await job.next()
             if isinstance(item, Exception):
                 yield event(error_of(item)[1])

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.files import cache_folder, file_sha256, write_atomic
+from ragkit.files import cache_folder, file_sha256, make_folder, write_atomic
 
 EXPORTER = 1
 """Raised when what is exported changes, so that older exports are left alone."""
@@ -125,7 +125,7 @@ def store(exported: Exported, place: Path) -> None:
         InvalidInputError: If the folder is not writable.
     """
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=place.parent) as work:
             new = Path(work, "new")
             new.mkdir()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, UnknownSpecError
-from ragkit.files import file_sha256, write_atomic
+from ragkit.files import file_sha256, make_private, write_atomic
 from ragkit.records import Chat, Example, Form, Preference
 from ragkit.templates import Template
 
@@ -148,6 +148,7 @@ class Manifest(BaseModel):
         """Write the manifest atomically."""
         sealed = self.model_copy(update={"seal": self._seal()})
         write_atomic(folder / MANIFEST, sealed.model_dump_json(indent=1))
+        make_private(folder)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ragkit.errors import CorruptIndexError
+from ragkit.files import private_opener
 
 
 class ArrayFile:
@@ -50,7 +51,7 @@ class ArrayFile:
     def write(self, start: int, values: NDArray[np.generic], *, durable: bool = True) -> None:
         """Write rows at index ``start``, overwriting any that are there, and wait until they are on disk."""
         content = as_bytes(values.astype(self.dtype, copy=False))
-        with self.path.open("r+b" if self.path.exists() else "w+b") as file:
+        with open(self.path, "r+b" if self.path.exists() else "w+b", opener=private_opener) as file:
             file.truncate(start * self.width)  # remove rows left by a crash
             file.seek(start * self.width)
             file.write(content)

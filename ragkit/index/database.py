@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from ragkit.errors import CorruptIndexError, IntegrityError, InvalidInputError, RagkitError
+from ragkit.files import create_private
 from ragkit.forks import outlive
 from ragkit.index.checksum import BITS, checksum
 from ragkit.index.metadata import facts_of
@@ -164,7 +165,9 @@ class Database:
         return held
 
     def _connect(self) -> sqlite3.Connection:
-        mode = "ro" if self._read_only else "rwc"
+        mode = "ro" if self._read_only else "rw"
+        if not self._read_only:
+            create_private(self.path)
         opened = self._try(f"{self.path.as_uri()}?mode={mode}")
         if self._read_only:
             try:

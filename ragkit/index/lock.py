@@ -24,7 +24,7 @@ class WriterLock:
             OSError: If the folder is not writable.
         """
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             hint = f"{error.strerror}; open the index with read_only=True to search it only"
             raise OSError(error.errno, hint, str(path)) from error

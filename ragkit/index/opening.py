@@ -15,6 +15,7 @@ import numpy as np
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.extras import require
+from ragkit.files import make_folder
 from ragkit.index.database import NAME, is_bare
 from ragkit.index.gpu import Device, card_numbers
 from ragkit.index.segment import check_factory
@@ -126,7 +127,7 @@ def _new_folder(path: str | Path | None) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="ragkit-")) if path is None else Path(path)
     if folder.exists() and (not folder.is_dir() or any(each.name not in _LEFT for each in folder.iterdir())):
         raise InvalidInputError(f"{folder} is not empty and holds no index; give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return folder.absolute()
 
 

@@ -18,6 +18,7 @@ from xxhash import xxh3_128
 
 from ragkit.errors import CorruptIndexError, InvalidInputError, RagkitWarning
 from ragkit.extras import require
+from ragkit.files import create_private
 from ragkit.index.array_file import forget
 from ragkit.index.exact import Found
 
@@ -166,6 +167,7 @@ class Segment:
 
         partial = path.with_name(path.name + ".partial")
         try:
+            create_private(partial)
             faiss.write_index(self.index, str(partial))  # serialising in memory first would double the memory
         except RuntimeError as error:
             partial.unlink(missing_ok=True)

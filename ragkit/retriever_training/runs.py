@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError, TrainingError
-from ragkit.files import sync, write_atomic
+from ragkit.files import make_folder, sync, write_atomic
 from ragkit.finetuning.manifest import run_hash
 from ragkit.finetuning.runs import RUN, last_checkpoint
 from ragkit.finetuning.settings import check_seed
@@ -129,7 +129,7 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
     if _run_in(work) != run:
         shutil.rmtree(work, ignore_errors=True)
     try:
-        (work / "model").mkdir(parents=True, exist_ok=True)
+        make_folder(work / "model")
         write_atomic(work / RUN, json.dumps({"run": run}))
     except OSError as error:
         raise InvalidInputError(f"{work} cannot be written ({error}); give another `output_dir`") from error

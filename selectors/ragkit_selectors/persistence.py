@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
-from ragkit.files import checked, with_checksum, write_atomic
+from ragkit.files import checked, make_folder, with_checksum, write_atomic
 from ragkit.protocols import Embedder
 from ragkit.records import Example
 from ragkit.registry import Kind, components
@@ -86,7 +86,7 @@ def save(selector: Selecting, path: str | Path) -> None:
     stages = [_described(stage) for stage in selector.stages]
     lines = "".join(_line(entry) for entry in pool.entries if entry)
     embedder, vectors = source._embedded() or (None, None)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     manifest = _Manifest(
         selector=part,
         stages=stages,

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.extras import is_installed
+from ragkit.files import write_atomic
 from ragkit.models import default_model
 from ragkit.progress import progress
 from ragkit.tasks import Task
@@ -137,7 +138,7 @@ def show(
 
     results = Results.load(folder)
     if html is not None:
-        html.write_text(html_report(results, Items.load(folder)), encoding="utf-8")
+        write_atomic(html, html_report(results, Items.load(folder)))
         typer.echo(f"Written to {html}")
     elif as_json:
         typer.echo(results.model_dump_json(indent=1))
@@ -218,7 +219,7 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
     if result.folder and is_installed("jinja2") and is_installed("matplotlib"):
         page = result.folder / "report.html"
         with progress("drawing the report", None):
-            page.write_text(result.html(), encoding="utf-8")
+            write_atomic(page, result.html())
     if as_json:
         typer.echo(result.results.model_dump_json(indent=1))
     else:

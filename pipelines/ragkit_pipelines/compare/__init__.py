@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
-from ragkit.files import with_checksum, write_atomic
+from ragkit.files import make_folder, with_checksum, write_atomic
 from ragkit.models import default_model, load_model
 from ragkit.models.budget import Budget
 from ragkit.progress import progress
@@ -202,7 +202,7 @@ def compare(  # noqa: PLR0913 - all settings of a comparison
             **(notes or {}),
         }
         if out:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             write_atomic(folder / "run.json", json.dumps(provenance, ensure_ascii=False, indent=1))
         answers, jobs = folder / "answers.sqlite", dict[tuple[str, str], Job]()
         for (size, seed), pool in pools.items():

@@ -12,6 +12,7 @@ from uuid import uuid4
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
+from ragkit.files import make_folder
 from ragkit.finetuning.manifest import run_hash
 from ragkit.protocols import Embedder, Retriever
 from ragkit.records import Document
@@ -74,7 +75,7 @@ def open_documents(documents: AnyDocuments, folder: Path, embedder: Embedder) ->
         if not path.exists():
             raise InvalidInputError(f"`documents` is {str(path)!r}, which does not exist; give a folder or a file")
         path_of_index = folder / f"documents-{run_hash(path=str(path.resolve()), embedder=embedder.fingerprint)}"
-        path_of_index.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path_of_index.parent)
         with Index.create(path_of_index if path.is_dir() else None, embedder=embedder, exist_ok=True) as index:
             if path.is_dir():
                 index.sync(path)

@@ -11,6 +11,7 @@ from traceback import extract_tb
 from typing import Any
 
 from ragkit.errors import MetricError, RagkitError
+from ragkit.files import make_folder
 from ragkit.finetuning.manifest import run_hash
 from ragkit.protocols import LanguageModel
 from ragkit.tasks import Task
@@ -109,7 +110,7 @@ def run_job(job: Job) -> Cell:
     if stored is not None:
         return stored
     strategy, setting = job.strategy, replace(job.setting, folder=job.file.parent / "models")
-    job.file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(job.file.parent)
     seeds = {f"{what}_seed": setting.seed_of(what) for what in VARIED}
     started = perf_counter()
     error = calibration = None

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ragkit.errors import InvalidInputError, TraceLockedError
-from ragkit.files import try_lock
+from ragkit.files import make_folder, private_opener, try_lock
 from ragkit.records import Completion
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.run.calls import ModelCall
@@ -56,8 +56,8 @@ class Trace:
         self._file = -1
         self._lock = Lock()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            make_folder(self.path.parent)
+            file = private_opener(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             message = f"cannot write the trace {self.path} ({error.strerror}); pass a file in a writable folder"
             raise InvalidInputError(message) from error

@@ -191,7 +191,10 @@ def _change_place(parent: Any, key: Any, places: list[tuple[Any, Any, str]], rng
         parent[key] = rng.choice((old + 1, old - 1, -old, old * 2, old * 1000, old / 3, str(old)))
     else:
         parent[key] = rng.choice(VALUES)
-    return f"{kind} {repr(parent[key])[:60] if key in _keys(parent) else ''}"
+    if key not in _keys(parent):
+        return kind
+    parent[key] = json.loads(json.dumps(parent[key]))  # a copy, as it may be changed at another place
+    return f"{kind} {repr(parent[key])[:60]}"
 
 
 def _keys(value: Any) -> Any:

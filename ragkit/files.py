@@ -323,11 +323,19 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
+                if sum(each.file_size for each in archive.infolist()) > path.stat().st_size:
+                    raise ValueError(f"{path} is damaged (its arrays take more room than the file)")
                 damaged = archive.testzip()
         except (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, OverflowError) as error:
             raise ValueError(f"{path} is damaged ({error})") from error
         if damaged is not None:
             raise ValueError(f"{path} is damaged (the checksum of {damaged} is wrong)")
         file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in arrays.files}
+        except (MemoryError, OverflowError, EOFError, TypeError) as error:  # a header that promises another shape
+            raise ValueError(f"{path} is damaged ({error})") from error
+    if strange := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"{path} is damaged ({strange[0]} is not an array)")
+    return found

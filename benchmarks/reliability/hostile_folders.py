@@ -158,7 +158,7 @@ def run_kind(name: str, folder: Path, seconds: float, seed: int) -> tuple[Counte
     while (left := end - time.monotonic()) > 0:
         line = [sys.executable, __file__, "--one", name, str(folder), str(left), str(seed)]
         try:
-            done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=left + 120)
+            done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=left + 300)
             output, code, errors = done.stdout, done.returncode, done.stderr
         except subprocess.TimeoutExpired as error:
             output, code, errors = (error.stdout or b"").decode(), 1, "it did not end"

@@ -191,7 +191,10 @@ def _change_place(parent: Any, key: Any, places: list[tuple[Any, Any, str]], rng
         parent[key] = rng.choice((old + 1, old - 1, -old, old * 2, old * 1000, old / 3, str(old)))
     else:
         parent[key] = rng.choice(VALUES)
-    return f"{kind} {repr(parent[key])[:60] if key in _keys(parent) else ''}"
+    if key not in _keys(parent):
+        return kind
+    parent[key] = json.loads(json.dumps(parent[key]))  # a copy, as it may be changed at another place
+    return f"{kind} {repr(parent[key])[:60]}"
 
 
 def _keys(value: Any) -> Any:
@@ -210,29 +213,23 @@ def _places(value: Any, where: str = "", depth: int = 0) -> Any:
 def _change_cell(path: Path, rng: Random) -> str:
     """Change a cell of a database; the value of a cell that holds JSON may also change inside."""
     with closing(sqlite3.connect(path)) as database:
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         cells = []
-        for table in tables:
+        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             columns = [row[1] for row in database.execute(f'PRAGMA table_info("{table}")')]
-            try:
-                rows = [row for (row,) in database.execute(f'SELECT rowid FROM "{table}" LIMIT 50')]  # noqa: S608
-            except sqlite3.Error:  # a table without rowid, or of a missing extension
-                continue
-            cells += [(table, column, row) for column in columns for row in rows]
+            rows = database.execute(f'SELECT * FROM "{table}" LIMIT 50').fetchall()  # noqa: S608
+            cells += [(table, column, columns[0], row[0], row[at]) for row in rows for at, column in enumerate(columns)]
         if not cells:
             return "empty database"
-        table, column, row = rng.choice(cells)
-        where = f'"{table}" WHERE rowid = {row}'
-        (old,) = database.execute(f'SELECT "{column}" FROM {where}').fetchone()  # noqa: S608
+        table, column, first, key, old = rng.choice(cells)
         new = _cell(old, rng)
         try:
-            database.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = {row}', (new,))  # noqa: S608
+            database.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE "{first}" IS ?', (new, key))  # noqa: S608
             if rng.random() < 0.1:
-                database.execute(f"DELETE FROM {where}")  # noqa: S608
+                database.execute(f'DELETE FROM "{table}" WHERE "{first}" IS ?', (key,))  # noqa: S608
             database.commit()
         except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
             return f"refused by SQLite ({error})"
-    return f"{table}.{column} of row {row}: {repr(new)[:60]}"
+    return f"{table}.{column} of {key!r}: {repr(new)[:60]}"
 
 
 def _cell(old: Any, rng: Random) -> Any:

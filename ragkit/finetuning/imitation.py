@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from ragkit.errors import EmptyPoolError, IntegrityError, InvalidInputError
-from ragkit.files import sync
+from ragkit.files import make_folder, private_opener, sync
 from ragkit.finetuning.manifest import run_hash
 from ragkit.finetuning.settings import check_whole
 from ragkit.models import load_model
@@ -148,7 +148,7 @@ class _Answers:
             raise InvalidInputError(f"{path} holds something else; give another `out`")
         for number, line in enumerate(whole[:end].splitlines(), 1):
             self._read(line, number, call)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if end < len(whole):
             with path.open("r+b") as file:
                 file.truncate(end)
@@ -180,6 +180,6 @@ class _Answers:
     def _append(self, rows: Sequence[dict[str, object]]) -> None:
         if self.path is None:
             return
-        with self.path.open("a", encoding="utf-8") as file:
+        with open(self.path, "a", encoding="utf-8", opener=private_opener) as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         sync(self.path)

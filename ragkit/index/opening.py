@@ -17,6 +17,7 @@ import numpy as np
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, RagkitWarning
 from ragkit.extras import require
+from ragkit.files import make_folder
 from ragkit.index.database import NAME, is_bare
 from ragkit.index.factories import check_factory
 from ragkit.index.gpu_cards import Device, card_numbers

@@ -19,6 +19,7 @@ from xxhash import xxh3_128
 
 from ragkit.errors import CorruptIndexError, InvalidInputError, RagkitWarning
 from ragkit.extras import require
+from ragkit.files import create_private
 from ragkit.index.array_file import forget
 from ragkit.index.exact import Found
 from ragkit.index.factories import check_factory
@@ -114,6 +115,7 @@ class Segment:
         partial.unlink(missing_ok=True)
         os.close(open_own(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL))  # FAISS opens it by name
         try:
+            create_private(partial)
             faiss.write_index(self.index, str(partial))  # serialising in memory first would double the memory
         except RuntimeError as error:
             partial.unlink(missing_ok=True)

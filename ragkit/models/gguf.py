@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.extras import require
-from ragkit.files import atomic_folder, cache_folder, file_sha256, locked, write_atomic
+from ragkit.files import atomic_folder, cache_folder, file_sha256, locked, make_folder, write_atomic
 from ragkit.finetuning.manifest import files_hash
 from ragkit.models.gguf_header import GgufHeader
 from ragkit.progress import progress, quiet_transformers
@@ -91,7 +91,7 @@ def convert(parts: Sequence[Path], *, name: str, sha256: str | None = None) -> C
         return earlier
     place = _place_of(found)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         with progress(f"converting {name}, only this once", None), locked(place.parent / ".lock"):
             made = find_conversion(found) or _convert(parts, found, place, name)
     except OSError as error:

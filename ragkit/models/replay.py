@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import override
 
 from ragkit.errors import DataFileError, NotRecordedError
+from ragkit.files import private_opener
 from ragkit.models.base import ModelBase
 from ragkit.models.prompts import prompt_text
 from ragkit.models.sampling import Sampling
@@ -98,7 +99,7 @@ class ReplayModel(ModelBase):
         tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
         line = asked.model_copy(update={"text": answer.text, "finish_reason": reason, **tokens})
         recorded = line.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
-        with self.path.open("a+b") as file:
+        with open(self.path, "a+b", opener=private_opener) as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 recorded = (b"" if file.read() == b"\n" else b"\n") + recorded  # an editor may omit the last newline

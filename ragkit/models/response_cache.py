@@ -16,6 +16,7 @@ from typing import Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from ragkit.errors import IntegrityError, InvalidInputError
+from ragkit.files import create_private, make_folder
 from ragkit.forks import call_in_child, outlive
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Completion, Prompt
@@ -58,7 +59,8 @@ class AnswerCache:
         self._lock = Lock()
         call_in_child(self._forked)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
+            create_private(self.path)
             self._connect()
             self._prepare()
         except (OSError, sqlite3.OperationalError) as error:

@@ -97,7 +97,7 @@ def save(selector: BaseSelector, path: str | Path) -> None:
     stages = [_part_of_stage(stage) for stage in selector.stages]
     lines = "".join(_line(entry) for entry in pool.entries if entry)
     embedder, vectors = source._embedded() or (None, None)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     manifest = _Manifest(
         selector=part,
         stages=stages,

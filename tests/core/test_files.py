@@ -6,10 +6,12 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import numpy as np
 import pytest
 from faults import no_file_past
 
@@ -22,6 +24,7 @@ from ragkit.files import (
     make_folder,
     make_private,
     private_opener,
+    read_arrays,
     try_lock,
     with_checksum,
     without_checksum,
@@ -237,3 +240,30 @@ def test_every_changed_byte_of_a_line_is_noticed():
     for place in range(len(line)):
         changed = line[:place] + bytes([line[place] ^ 1]) + line[place + 1 :]
         assert without_checksum(changed) is None
+
+
+HOSTILE_ARRAYS = {
+    "not an array": b"text",
+    "a shape of 8 TiB": b"\x93NUMPY\x01\x00v\x00"
+    + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776,), }".ljust(117)
+    + b"\n",
+    "objects": b"\x93NUMPY\x01\x00v\x00"
+    + b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117)
+    + b"\n",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE_ARRAYS.values(), ids=HOSTILE_ARRAYS)
+def test_hostile_arrays_are_damage(tmp_path, content):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", content)
+    with pytest.raises(ValueError, match=r"a\.npz is damaged|allow_pickle"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_arrays_that_decompress_to_more_than_their_file_are_damage(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(10**6))
+    with pytest.raises(ValueError, match="take more room than the file"):
+        read_arrays(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", a=np.arange(5))
+    assert read_arrays(tmp_path / "a.npz")["a"].tolist() == [0, 1, 2, 3, 4]

@@ -20,6 +20,7 @@ from ragkit.evaluation import (
     read_run,
     write_run,
 )
+from ragkit.files import make_folder
 from ragkit.index import Index
 from ragkit.retrievers.loading import load_retrievers
 from ragkit_pipelines.cli.common import Json, print_json, print_table
@@ -57,7 +58,7 @@ def evaluate(
     if not reports:
         raise InvalidInputError("there is nothing to evaluate; pass an index or --run")
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         for report in reports:
             write_run(out / f"{report.name}.trec", report.run, tag=report.name)
     _show(reports, as_json=as_json)

@@ -12,6 +12,7 @@ from uuid import uuid4
 from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
+from ragkit.files import make_folder
 from ragkit.finetuning.manifest import run_hash
 from ragkit.protocols import Embedder, Retriever
 from ragkit.records import Document

@@ -57,8 +57,8 @@ class Trace:
         self.path, self.keep_documents = Path(path), keep_documents
         self._file, self._lock = -1, Lock()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            make_folder(self.path.parent)
+            file = private_opener(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             message = f"cannot write the trace {self.path} ({error.strerror}); pass a file in a writable folder"
             raise InvalidInputError(message) from error

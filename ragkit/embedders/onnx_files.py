@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.files import atomic_file, cache_folder, file_sha256, read_arrays
+from ragkit.files import atomic_file, cache_folder, file_sha256, make_folder, read_arrays
 
 WEIGHTS = "model.safetensors"
 _EXPORTER = 2  # raised when the content of an export changes, so that older exports are not read
@@ -42,7 +42,7 @@ class Exported:
         parts = (self.graph, self.tokenizer, self.facts.model_dump_json().encode())
         graph, tokenizer, facts = (np.frombuffer(content, np.uint8) for content in parts)
         try:
-            path.parent.mkdir(0o700, parents=True, exist_ok=True)
+            make_folder(path.parent)
             with atomic_file(path, durable=False) as file:
                 np.savez(file, graph=graph, tokenizer=tokenizer, facts=facts)
         except OSError as error:

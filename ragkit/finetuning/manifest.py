@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from typing_extensions import override
 
 from ragkit.errors import IntegrityError, UnknownSpecError
-from ragkit.files import file_sha256, make_private, write_atomic
+from ragkit.files import file_sha256, write_atomic
 from ragkit.records import Chat, Example, Form, Preference
 from ragkit.templates import Template
 

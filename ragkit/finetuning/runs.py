@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ragkit.errors import InvalidInputError, TrainingError
-from ragkit.files import file_sha256, write_atomic
+from ragkit.files import file_sha256, make_folder, write_atomic
 from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.text import read_json
 
@@ -110,7 +110,7 @@ def open_run(folder: Path, run: str) -> bool:
     elif folder.exists() and any(not path.name.startswith(f".{RUN}") for path in folder.iterdir()):
         raise InvalidInputError(f"{folder} is not empty and holds no run of ragkit; give another `output_dir`")
     try:
-        folder.mkdir(0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         write_atomic(folder / RUN, json.dumps({"run": run}))
     except OSError as error:
         raise InvalidInputError(f"{folder} cannot be written ({error}); give another `output_dir`") from error

@@ -16,8 +16,8 @@ import numpy as np
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, RagkitWarning
-from ragkit.extras import require
 from ragkit.files import make_folder
+from ragkit.extras import require
 from ragkit.index.database import NAME, is_bare
 from ragkit.index.factories import check_factory
 from ragkit.index.gpu_cards import Device, card_numbers
@@ -117,8 +117,7 @@ def _new_folder(path: str | Path | None) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="ragkit-")) if path is None else Path(path)
     if folder.exists() and (not folder.is_dir() or any(each.name not in _LEFT for each in folder.iterdir())):
         raise InvalidInputError(f"{folder} is not empty and holds no index; give another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    make_folder(folder)
     return folder.absolute()
 
 

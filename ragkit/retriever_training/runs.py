@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ragkit.errors import InvalidInputError, TrainingError
-from ragkit.files import sync, write_atomic
+from ragkit.files import make_folder, sync, write_atomic
 from ragkit.finetuning.manifest import StoredRecord, run_hash
 from ragkit.finetuning.runs import RUN, last_checkpoint
 from ragkit.finetuning.settings import check_schedule, check_whole
@@ -96,8 +96,7 @@ def claimed(folder: Path, run: str) -> Iterator[Path | None]:
     if _run_in(work) != run:
         shutil.rmtree(work, ignore_errors=True)
     try:
-        work.mkdir(0o700, parents=True, exist_ok=True)
-        (work / "model").mkdir(0o700, exist_ok=True)
+        make_folder(work / "model")
         write_atomic(work / RUN, json.dumps({"run": run}))
     except OSError as error:
         raise InvalidInputError(f"{work} cannot be written ({error}); give another `output_dir`") from error

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import IntegrityError, InvalidInputError, RagkitError, UnknownSpecError, UnsupportedError
-from ragkit.files import checked, with_checksum, write_atomic
+from ragkit.files import checked, make_folder, with_checksum, write_atomic
 from ragkit.protocols import Embedder
 from ragkit.records import Example
 from ragkit.registry import Kind, components, find

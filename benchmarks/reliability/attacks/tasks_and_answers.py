@@ -22,8 +22,8 @@ from ragkit.answers import load_reader
 from ragkit.errors import RagkitError
 from ragkit.metrics import load_metric, score_answers
 from ragkit.records import Example
-from ragkit.task_files import read_objects
 from ragkit.selectors import BaseSelector, check_pool
+from ragkit.task_files import read_objects
 
 # -- files of tasks ----------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragkit.files import with_checksum, write_atomic
+from ragkit.files import make_folder, with_checksum, write_atomic
 from ragkit_pipelines.compare.options import CompareOptions, refuse_moved_keywords
 from ragkit_pipelines.compare.planning import planned
 from ragkit_pipelines.compare.predictions import Items
-from ragkit_pipelines.compare.private import make_private_folder
 from ragkit_pipelines.compare.reports.markdown import markdown_report
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, Row
 from ragkit_pipelines.compare.running import run_jobs
@@ -144,7 +143,7 @@ def compare(
         options=options,
     ) as plan:  # fmt: skip
         if out:
-            make_private_folder(plan.folder)
+            make_folder(plan.folder)
             write_atomic(plan.folder / "run.json", json.dumps(plan.provenance, ensure_ascii=False, indent=1))
         cells = run_jobs(plan.jobs, options.workers)
         results = summarise(

@@ -17,7 +17,6 @@ from ragkit.finetuning.manifest import run_hash
 from ragkit.protocols import Embedder, Retriever
 from ragkit.records import Document
 from ragkit.retrievers.base import Hits, RetrieverBase, Where
-from ragkit_pipelines.compare.private import make_private_folder
 
 if TYPE_CHECKING:
     from ragkit.index import Index
@@ -62,7 +61,7 @@ def open_documents(documents: AnyDocuments, folder: Path, embedder: Embedder) ->
         if not path.exists():
             raise InvalidInputError(f"`documents` is {str(path)!r}, which does not exist; give a folder or a file")
         path_of_index = folder / f"documents-{run_hash(path=str(path.resolve()), embedder=embedder.fingerprint)}"
-        make_private_folder(path_of_index.parent)
+        make_folder(path_of_index.parent)
         with Index.create(path_of_index if path.is_dir() else None, embedder=embedder, exist_ok=True) as index:
             if path.is_dir():
                 index.sync(path)

@@ -11,9 +11,10 @@ from traceback import extract_tb
 from typing import Any
 
 from ragkit.errors import RagkitError
+from ragkit.files import make_folder
 from ragkit.finetuning.manifest import run_hash
 from ragkit.protocols import LanguageModel
-from ragkit_pipelines.compare.private import file_name, make_private_folder, without_secrets
+from ragkit_pipelines.compare.private import file_name, without_secrets
 from ragkit_pipelines.compare.results import Cell, make_row, read_cell, write_cell
 from ragkit_pipelines.compare.statistics.calibration import calibrated
 from ragkit_pipelines.compare.statistics.costs import size_of
@@ -93,7 +94,7 @@ def run_job(job: Job) -> Cell:
     if stored is not None:
         return stored
     setting = replace(job.setting, folder=job.file.parent / "models")
-    make_private_folder(job.file.parent)
+    make_folder(job.file.parent)
     started = perf_counter()
     try:
         if setting.budget is not None:

@@ -29,11 +29,6 @@ def file_name(name: str) -> str:
     return f"{_UNUSUAL.sub('-', name)[:60]}-{run_hash(name=name)}"
 
 
-def make_private_folder(folder: Path) -> None:
-    """Create a folder that only its owner can read, unless it exists."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
 def refuse_links(folder: Path) -> None:
     """Raise an error if something in a folder is neither a file nor a folder: links could lead out of it."""
     for path in _tree(folder):

@@ -153,7 +153,7 @@ def _difficult(shares: NDArray[np.float64], lowest: int) -> float:
     """Estimate the share of difficult rows with correct labels in the lowest ranks.
 
     The ranks after the first are a mixture: geometric for correct labels, with a ratio of at most 0.6, and uniform for
-    wrong ones. The most likely mixture is found on a grid. With two or three labels there are too few ranks to tell them apart.
+    wrong ones. The most likely mixture is found on a grid. With two or three labels there are too few ranks.
     """
     mistaken = shares[1:]
     if len(mistaken) < 3 or not mistaken.any():

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from ragkit.errors import InvalidInputError, TraceLockedError
-from ragkit.files import try_lock
+from ragkit.files import make_folder, try_lock
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.pearl.plan.plan import Plan
@@ -58,7 +58,7 @@ class Trace:
         self._file, self._lock = -1, Lock()
         try:
             make_folder(self.path.parent)
-            file = private_opener(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            file = open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             message = f"cannot write the trace {self.path} ({error.strerror}); pass a file in a writable folder"
             raise InvalidInputError(message) from error

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise
 from typing import NamedTuple
 
 from ragkit.errors import InvalidInputError
@@ -195,8 +195,7 @@ def marked(name: str, text: str) -> str:
         The text between an opening and a closing tag on lines of their own; the name gets a number if the text
         contains the tag.
     """
-    number, mark = 1, name
-    while f"<{mark}>" in text or f"</{mark}>" in text:
-        number += 1
-        mark = f"{name}-{number}"
+    used = {number or "1" for number in re.findall(rf"</?{re.escape(name)}(?:-([1-9][0-9]*))?>", text)}
+    number = next(number for number in count(1) if str(number) not in used)
+    mark = name if number == 1 else f"{name}-{number}"
     return f"<{mark}>\n{text}\n</{mark}>\n"

@@ -41,7 +41,7 @@ def test_a_run_resumes_after_an_interruption_at_every_line(data, tmp_path):
             assert run.answer == each.answer
             assert run.values == each.outputs
             assert (len(model.asked), run.reused) == (len(first.asked) - held, held)
-            calls = [event for event in read_events(path)[0] if isinstance(event, CallMade)]
+            calls = [event for event in read_events(path) if isinstance(event, CallMade)]
             assert set(Counter(call.key for call in calls).values()) <= {1}
             assert len(calls) == len(first.asked)
 

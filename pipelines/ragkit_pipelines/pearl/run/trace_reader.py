@@ -24,6 +24,8 @@ from ragkit_pipelines.pearl.run.events import (
 from ragkit_pipelines.pearl.run.passages import Passage
 from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
 
+_MOST_PASSAGES = 1_000
+
 
 def read_run(path: str | Path, number: int | None = None) -> Run:
     """Read a run from a trace, which may be in use.
@@ -39,7 +41,7 @@ def read_run(path: str | Path, number: int | None = None) -> Run:
         InvalidInputError: If the trace contains no such question.
         DataFileError: If the trace cannot be read.
     """
-    events, _ = read_events(Path(path))
+    events = read_events(Path(path))
     begun = [event for event in events if isinstance(event, RunBegun)]
     chosen = [event for event in begun if number is None or event.run == number]
     if not chosen:
@@ -91,7 +93,7 @@ def _steps(
             status=event.status,
             value=event.value,
             reason=event.reason,
-            passages=tuple(Passage(document[start:end], (start, end)) for start, end in event.spans),
+            passages=_passages(event, document),
             local=is_local(step.action),
             usage=sum((call.completion().usage for call in made), Usage()),
             seconds=sum(call.seconds for call in made),
@@ -100,3 +102,9 @@ def _steps(
         )
 
     return tuple(one(step) for step in plan.steps)
+
+
+def _passages(event: StepEnded, document: str) -> tuple[Passage, ...]:
+    passages = tuple(Passage(document[start:end], (start, end)) for start, end in event.spans[:_MOST_PASSAGES])
+    # A forged trace may repeat the whole document many times.
+    return passages if sum(len(each.text) for each in passages) <= 4 * len(document) else ()

@@ -24,8 +24,6 @@ from ragkit_pipelines.pearl.run.events import (
 from ragkit_pipelines.pearl.run.passages import Passage
 from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
 
-_MOST_PASSAGES = 1_000
-
 
 def read_run(path: str | Path, number: int | None = None) -> Run:
     """Read a run from a trace, which may be in use.
@@ -105,6 +103,6 @@ def _steps(
 
 
 def _passages(event: StepEnded, document: str) -> tuple[Passage, ...]:
-    passages = tuple(Passage(document[start:end], (start, end)) for start, end in event.spans[:_MOST_PASSAGES])
-    # A forged trace may repeat the whole document many times.
-    return passages if sum(len(each.text) for each in passages) <= 4 * len(document) else ()
+    if sum(max(0, min(end, len(document)) - start) for start, end in event.spans) > 4 * len(document):
+        return ()  # a forged trace, which repeats the document many times
+    return tuple(Passage(document[start:end], (start, end)) for start, end in event.spans)

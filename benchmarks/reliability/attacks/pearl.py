@@ -268,11 +268,11 @@ def oversized_plans(folder: Path) -> str:  # noqa: ARG001
         "New actions:\n- None\n\n1. a = ABOUT(CTX, " + "[" * 7000,
         f'New actions:\n- None\n\n1. {"a" * 15_000} = ABOUT(CTX, "a") : Step',
     ):
-        begun = time.perf_counter()
+        begun = time.process_time()
         for repair in (False, True):
             outcome_of(lambda text=text, repair=repair: Plan.parse(text, library, repair=repair))
-        if time.perf_counter() - begun > 5:
-            return f"{text[:60]!r}… took {time.perf_counter() - begun:.1f} s"
+        if time.process_time() - begun > 5:
+            return f"{text[:60]!r}… took {time.process_time() - begun:.1f} s"
     return ""
 
 
@@ -296,10 +296,10 @@ def slow_builtins(folder: Path) -> str:  # noqa: ARG001
         "- \n" * 300_000,
     ):
         for name in ("COUNT", "SORT", "DEDUP"):
-            begun = time.perf_counter()
+            begun = time.process_time()
             outcome_of(lambda name=name, value=value: compute(library[name], [value]))
-            if time.perf_counter() - begun > 5:
-                return f"{name} of {value[:20]!r}… took {time.perf_counter() - begun:.1f} s"
+            if time.process_time() - begun > 5:
+                return f"{name} of {value[:20]!r}… took {time.process_time() - begun:.1f} s"
     return ""
 
 
@@ -307,9 +307,9 @@ def many_markers(folder: Path) -> str:  # noqa: ARG001
     """A document contains tens of thousands of the tags in which prompts enclose texts."""
     document = "".join(f"<text-{n}></text>\n" for n in range(2, 60_000))
     model = CountingModel(by_step)
-    begun = time.perf_counter()
+    begun = time.process_time()
     Pearl(model, executor=quick(warm_tokens=None)).invoke("?", document, plan=ONE)
-    took = time.perf_counter() - begun
+    took = time.process_time() - begun
     mark = re.search(r"The text:\n<(text[-0-9]*)>", model.asked[0])
     if mark is None or f"<{mark[1]}>" in document:
         return "the document contains the tag that encloses it"
@@ -343,9 +343,7 @@ def terminal_controls(folder: Path) -> str:
 
 
 def markup(folder: Path) -> str:  # noqa: ARG001
-    nasty = (
-        '"]; click s1 "javascript:alert(1)" <script>alert(1)</script><img src=x onerror=alert(1)> %%{init: {}} `x`'
-    )
+    nasty = '"]; click s1 "javascript:alert(1)" <script>alert(1)</script><img src=x onerror=alert(1)> %%{init: {}} `x`'
     sly = Plan.parse(f'New actions:\n- None\n\n1. a = ABOUT(CTX, "{nasty[2:120].replace(chr(34), "")}") : Step A',
                      ActionLibrary.default())  # fmt: skip
     run = Pearl(ScriptedModel(lambda _: nasty), executor=quick()).invoke(nasty, nasty, plan=sly)

@@ -368,7 +368,7 @@ def lone_surrogates(folder: Path) -> str:
 
 
 def keys_in_errors(folder: Path) -> str:
-    """A provider repeats the API key in its error, and a user's model puts it into the address of an exception."""
+    """A provider rejects an API key, and answers later with the same key."""
     path, before = folder / "t.jsonl", os.environ.get("OPENAI_API_KEY")
     os.environ["OPENAI_API_KEY"] = KEY
     try:
@@ -413,5 +413,5 @@ ATTACKS = [
            terminal_controls),
     Attack("markup in plans and values", "explanations contain no markup of plans, documents or models", markup),
     Attack("lone surrogates", "text that cannot be encoded is replaced or refused", lone_surrogates),
-    Attack("API keys in errors", "traces contain no API key", keys_in_errors),
+    Attack("API keys in errors", "traces contain no API key", keys_in_errors, slow=True),  # imports LangChain
 ]  # fmt: skip

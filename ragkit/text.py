@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise
 from reprlib import Repr
 from typing import Literal, NamedTuple
 
@@ -194,11 +194,19 @@ def require_valid_unicode(text: object) -> str:
 
 
 def marked(name: str, text: str) -> str:
-    """Enclose a text in tags on lines of their own; the name of the tags gets a number if the text contains them."""
-    number, mark = 1, name
-    while f"<{mark}>" in text or f"</{mark}>" in text:
-        number += 1
-        mark = f"{name}-{number}"
+    """Enclose a text in tags that do not occur in it.
+
+    Args:
+        name: Name of the tags.
+        text: Any text.
+
+    Returns:
+        The text between an opening and a closing tag on lines of their own; the name gets a number if the text
+        contains the tag.
+    """
+    used = {number or "1" for number in re.findall(rf"</?{re.escape(name)}(?:-([1-9][0-9]*))?>", text)}
+    number = next(number for number in count(1) if str(number) not in used)
+    mark = name if number == 1 else f"{name}-{number}"
     return f"<{mark}>\n{text}\n</{mark}>\n"
 
 

@@ -16,12 +16,11 @@ import numpy as np
 
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, RagkitWarning
-from ragkit.files import make_folder
 from ragkit.extras import require
+from ragkit.files import make_folder
 from ragkit.index.database import NAME, is_bare
 from ragkit.index.factories import check_factory
 from ragkit.index.gpu_cards import Device, card_numbers
-from ragkit.index.own_files import PRIVATE_FOLDER
 from ragkit.index.snapshot import MAX_DIM, Facts, rows_checksum
 from ragkit.index.store import Store
 from ragkit.protocols import Embedder

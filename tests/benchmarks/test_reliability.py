@@ -72,7 +72,7 @@ def test_answers_without_checksums_are_seen(play, monkeypatch):
 
 
 def test_a_trace_that_is_not_read_is_seen(play, monkeypatch):
-    monkeypatch.setattr("ragkit_pipelines.pearl.run.trace.Trace.find", lambda self, key: None)
+    monkeypatch.setattr("ragkit_pipelines.pearl.run.trace.Trace.find", lambda self, key, fingerprint: None)
     assert "asked again" in play("pearl-killed-run")
 
 

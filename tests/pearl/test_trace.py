@@ -11,6 +11,7 @@ from recorded_pearl import DOCUMENT, THREE, CountingModel, by_step, quick, recor
 
 from ragkit import BM25Retriever, Document
 from ragkit.errors import DataFileError, InvalidInputError, TraceLockedError
+from ragkit.files import with_checksum
 from ragkit.records import Prompt
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.plan.planner import PromptPlanner
@@ -19,6 +20,7 @@ from ragkit_pipelines.pearl.run.context import Windows
 from ragkit_pipelines.pearl.run.events import CallMade, read_events
 from ragkit_pipelines.pearl.run.retrieval_contexts import Retrieved
 from ragkit_pipelines.pearl.run.trace import Trace
+from ragkit_pipelines.pearl.run.trace_reader import read_run
 
 
 def pearl_of(model, **settings):
@@ -41,7 +43,7 @@ def test_a_run_resumes_after_an_interruption_at_every_line(data, tmp_path):
             assert run.answer == each.answer
             assert run.values == each.outputs
             assert (len(model.asked), run.reused) == (len(first.asked) - held, held)
-            calls = [event for event in read_events(path)[0] if isinstance(event, CallMade)]
+            calls = [event for event in read_events(path) if isinstance(event, CallMade)]
             assert set(Counter(call.key for call in calls).values()) <= {1}
             assert len(calls) == len(first.asked)
 
@@ -288,3 +290,18 @@ def test_each_setting_of_a_call_is_part_of_its_key():
         ModelCall(prompt=Prompt("a", "b"), purpose="step", seed=1),
     ]
     assert len({caller._key(call) for call in calls}) == len(calls)
+
+
+def test_a_trace_of_an_earlier_version_is_explained_but_not_resumed(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    pearl = pearl_of(CountingModel(by_step))
+    run = pearl.invoke("q?", "text", plan=THREE, trace=path)
+    lines = path.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    begun = next(number for number, row in enumerate(rows) if row["event"] == "run")
+    old = {name: value for name, value in (rows[begun] | {"version": 2}).items() if name != "checksum"}
+    lines[begun] = with_checksum(json.dumps(old, separators=(",", ":")))
+    path.write_text("\n".join(lines) + "\n")
+    assert read_run(path).answer == run.answer
+    with pytest.raises(InvalidInputError, match="earlier version"):
+        pearl.resume(path)

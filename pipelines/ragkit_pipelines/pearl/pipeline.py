@@ -304,6 +304,10 @@ class Pearl:
 
     def _resumed_document(self, trace: Trace, begun: RunBegun, document: Text | None) -> str:
         """Check that a question can be resumed with this pipeline, and find its document."""
+        if begun.version != 3:
+            raise InvalidInputError(
+                f"the trace {trace.path} was written by an earlier version of ragkit; start again with invoke(…)"
+            )
         for setting, then, now in (
             ("model", begun.fingerprint, self.model.fingerprint),
             ("context", begun.context, self.context.fingerprint),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from ragkit.errors import PlanError
 from ragkit.records import Diagnostic
-from ragkit_pipelines.pearl.plan.lexer import Lexer, Word
+from ragkit_pipelines.pearl.plan.lexer import LONGEST_NAME, Lexer, Word, has_controls
 
 DOCUMENT = "CTX"  # the name of the document in plans and actions
 MORE = "..."  # the last parameter of an action that accepts any number of arguments
@@ -63,7 +63,11 @@ class Action:
 
 def is_action_name(name: str) -> bool:
     """Whether a name consists of upper-case letters, digits and underscores."""
-    return name.isascii() and name.isidentifier() and name == name.upper() and name != DOCUMENT
+    return _is_name(name) and name == name.upper() and name != DOCUMENT
+
+
+def _is_name(name: str) -> bool:
+    return name.isascii() and name.isidentifier() and len(name) <= LONGEST_NAME
 
 
 def _problem(action: Action) -> Diagnostic | None:
@@ -71,11 +75,11 @@ def _problem(action: Action) -> Diagnostic | None:
     if not is_action_name(action.name):
         message = "the name of an action must consist of upper-case letters, digits and underscores, such as FIND_CAUSE"
         return Diagnostic("error", "action-name", message)
-    bad = next((name for name in names if name != MORE and not (name.isascii() and name.isidentifier())), None)
-    if not names or bad is not None or len(set(names)) != len(names) or MORE in names[:-1] or names == (MORE,):
+    valid = all(name == MORE or _is_name(name) for name in names)
+    if not names or not valid or len(set(names)) != len(names) or MORE in names[:-1] or names == (MORE,):
         message = f"{action.name} needs distinct parameters such as (CTX, X), with '...' only at the end"
         return Diagnostic("error", "parameters", message)
-    if any(ord(letter) < 32 or letter == "\x7f" for letter in action.text) or not action.text.strip():
+    if has_controls(action.text) or not action.text.strip():
         message = f"{action.name} needs a description of one line that states what it does"
         return Diagnostic("error", "action-text", message)
     return None

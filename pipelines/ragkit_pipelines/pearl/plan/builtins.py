@@ -18,6 +18,7 @@ Value = str | tuple[str, ...]  # a text, or the items of a list that is written 
 
 _ITEM = re.compile(r"\s{0,12}(?:[-*•–]|\d{1,4}[.)])\s+(?=\S)")
 _NOTHING = frozenset({"none", "no", "nothing", "not mentioned", "none mentioned", "n a", "0", ""})
+_MOST_CHARACTERS = 1_000_000  # repeated joining of values would otherwise fill the memory
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -28,6 +29,9 @@ def is_local(action: Action) -> bool:
 
 def compute(action: Action, values: Sequence[Value]) -> str:
     """Compute a step without a model, or raise an error that states which value the action expects."""
+    size = sum(len(text) for value in values for text in ((value,) if isinstance(value, str) else value))
+    if size > _MOST_CHARACTERS:
+        raise InvalidInputError(f"its values have {size:,} characters; the limit is {_MOST_CHARACTERS:,}")
     return BUILTINS[action.name](values)
 
 
@@ -36,13 +40,14 @@ def items(value: Value) -> list[str]:
     # Lines before the first item are an introduction; any other line continues the item before it.
     if isinstance(value, tuple):
         return list(value)
-    found: list[str] = []
+    lines: list[list[str]] = []
     for line in value.splitlines():
         start = _ITEM.match(line)
         if start:
-            found.append(line[start.end() :].strip())
-        elif found and line.strip():
-            found[-1] += " " + line.strip()
+            lines.append([line[start.end() :].strip()])
+        elif lines and line.strip():
+            lines[-1].append(line.strip())
+    found = [" ".join(parts) for parts in lines]
     if len(found) == 1 and _is_nothing(found[0]):
         return []
     if not found and not _is_nothing(value):

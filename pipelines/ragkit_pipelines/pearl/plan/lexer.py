@@ -7,8 +7,13 @@ then reports.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal, cast
+from unicodedata import category
+
+LONGEST_NAME = 100  # characters of the name of an action or a value
 
 Kind = Literal["name", "number", "text", "curly", "single", "open_text", "sign", "other", "end"]
 
@@ -90,6 +95,16 @@ class Lexer:
         elif value == "…":
             value = "..."
         return Word(kind, value, column)
+
+
+def has_controls(text: str, allowed: str = "") -> bool:
+    """Whether a text contains a control character other than the allowed ones."""
+    return not text.isprintable() and any(letter not in allowed and category(letter) == "Cc" for letter in text)
+
+
+def similar_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return the two most similar known names. A very long name, whose comparison would take long, has none."""
+    return get_close_matches(name, known, n=2) if len(name) <= LONGEST_NAME else []
 
 
 def quoted(value: str) -> str:

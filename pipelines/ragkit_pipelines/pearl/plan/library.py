@@ -16,6 +16,8 @@ from ragkit_pipelines.pearl.plan.action import Action, read_action
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.plan.plan_json import ActionRecord, Record
 
+_MOST_CHARACTERS = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
@@ -96,6 +98,7 @@ class ActionLibrary:
         Raises:
             PlanError: If a line is not a definition, or two actions have the same name.
         """
+        _check_length(text)
         actions: dict[str, Action] = {}
         found: list[Diagnostic] = []
         for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -140,6 +143,7 @@ class ActionLibrary:
             InvalidInputError: If the text is not such JSON.
             PlanError: If an action or a demonstration is not valid.
         """
+        _check_length(text)
         try:
             read = _Library.model_validate_json(text)
         except ValidationError as error:
@@ -192,6 +196,11 @@ class ActionLibrary:
         return replace(
             self, actions=tuple(a for a in self.actions if a.name in kept), demonstrations=tuple(shown), diagnostics=()
         )
+
+
+def _check_length(text: str) -> None:
+    if len(text) > _MOST_CHARACTERS:
+        raise InvalidInputError(f"the library has {len(text):,} characters; the limit is {_MOST_CHARACTERS:,}")
 
 
 class _CountedAction(ActionRecord):

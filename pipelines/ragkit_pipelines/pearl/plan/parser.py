@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from ragkit.errors import PlanError
 from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.plan.action import DOCUMENT, MORE, Action, is_action_name, read_action
-from ragkit_pipelines.pearl.plan.lexer import Lexer, Word
+from ragkit_pipelines.pearl.plan.lexer import Lexer, Word, has_controls, similar_names
 from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Limits, Step, Text, TextList, Variable
-from ragkit_pipelines.pearl.plan.validation import WHOLE_STEP, check_steps, has_controls
+from ragkit_pipelines.pearl.plan.validation import WHOLE_STEP, check_steps
 
 _HEADER = "new actions:"
 _FORM = '1. name = ACTION(CTX, "text") : purpose'
@@ -194,7 +193,7 @@ class _Parser:
             action = self.library[word.value]
         if action is not None:
             return action
-        close = get_close_matches(word.value.upper(), [*self.new_actions, *self.library], n=2)
+        close = similar_names(word.value.upper(), [*self.new_actions, *self.library])
         meant = f"did you mean {' or '.join(close)}? Otherwise " if close else ""
         message = f"there is no action {word.value[:60]}; {meant}define it under 'New actions:'"
         self._error("unknown-action", message, self.line, word.column)

@@ -1,9 +1,12 @@
-"""Reading and writing plans as JSON."""
+"""The JSON of a plan: its records, how they are written, and how they are read.
+
+The records limit the size of a plan, because anyone may have written the JSON.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,7 +30,7 @@ class _Ctx(Record):
 
 class _Text(Record):
     kind: Literal["text"] = "text"
-    text: str
+    text: Annotated[str, Field(max_length=10_000)]
 
     def value(self) -> Text:
         return Text(self.text)
@@ -43,7 +46,7 @@ class _Variable(Record):
 
 class _List(Record):
     kind: Literal["list"] = "list"
-    items: list[_Text | _Variable]
+    items: Annotated[list[_Text | _Variable], Field(max_length=200)]
 
     def value(self) -> TextList:
         return TextList(tuple(item.value() for item in self.items))
@@ -60,15 +63,15 @@ class ActionRecord(Record):
 class _Step(Record):
     out: str
     action: str
-    arguments: list[_Ctx | _Text | _Variable | _List] = Field(default_factory=list)
+    arguments: Annotated[list[_Ctx | _Text | _Variable | _List], Field(max_length=200)] = []
     note: str
 
 
 class _Plan(Record):
     version: Literal[1] = 1
-    actions: list[ActionRecord]
-    new_actions: list[str]
-    steps: list[_Step]
+    actions: Annotated[list[ActionRecord], Field(max_length=400)]
+    new_actions: Annotated[list[str], Field(max_length=400)]
+    steps: Annotated[list[_Step], Field(max_length=200)]
 
 
 def _as_record(argument: Argument) -> _Ctx | _Text | _Variable | _List:

@@ -44,9 +44,9 @@ def _renamed(step: Step, renamed: Mapping[str, str]) -> Step:
 
 def _prune(steps: Steps) -> Change | None:
     """Remove a value that no step uses, except the last one."""
-    sinks = sinks_of(steps)
+    sinks = {step.out for step in sinks_of(steps)}
     for index, step in enumerate(steps[:-1]):
-        if step in sinks:
+        if step.out in sinks:
             return _without(steps, index, "pruned", f"removed {step.out}, which no step uses", {})
     return None
 

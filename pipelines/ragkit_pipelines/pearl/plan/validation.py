@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from difflib import get_close_matches
 from typing import Literal
 
 from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.plan.action import DOCUMENT, Action
 from ragkit_pipelines.pearl.plan.builtins import is_local
+from ragkit_pipelines.pearl.plan.lexer import LONGEST_NAME, has_controls, similar_names
 from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Step, Text, TextList, Variable, sinks_of
 
 Where = Callable[[int, int], tuple[int, int]]
@@ -23,8 +24,7 @@ def check_plan(steps: Sequence[Step], new_actions: Sequence[Action]) -> list[Dia
     found: list[Diagnostic] = []
     if not steps:
         found.append(Diagnostic("error", "no-steps", "the plan has no step; expected at least one"))
-    names = [action.name for action in new_actions]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, uses in Counter(action.name for action in new_actions).items() if uses > 1)
     found += [Diagnostic("error", "duplicate-action", f"{name} is defined twice") for name in twice]
     for number, step in enumerate(steps, 1):
         if not _is_variable(step.out):
@@ -38,12 +38,11 @@ def check_plan(steps: Sequence[Step], new_actions: Sequence[Action]) -> list[Dia
 
 
 def _is_variable(name: str) -> bool:
-    return bool(name) and not name[0].isdigit() and all(letter.isalnum() or letter == "_" for letter in name)
-
-
-def has_controls(text: str, allowed: str = "") -> bool:
-    """Whether a text contains a control character other than the allowed ones."""
-    return not text.isprintable() and any((c < " " or c == "\x7f") and c not in allowed for c in text)
+    return (
+        0 < len(name) <= LONGEST_NAME
+        and not name[0].isdigit()
+        and all(letter.isalnum() or letter == "_" for letter in name)
+    )
 
 
 def check_steps(
@@ -73,9 +72,9 @@ class _StepCheck:
                 self._check_call(index, step)
             self._check_names(index, step)
             self._check_output(index, step)
-        sinks = sinks_of(self.steps)
+        sinks = {step.out for step in sinks_of(self.steps)}
         for index, step in enumerate(self.steps[:-1]):
-            if step in sinks:
+            if step.out in sinks:
                 message = f"no step uses {step.out}, so its value becomes part of the answer"
                 self._report("warning", "dangling-value", message, index, WHOLE_STEP)
 
@@ -139,7 +138,7 @@ class _StepCheck:
         elif name in self.last_of:
             code, message = "used-before-made", f"{name} is made only by step {self.last_of[name] + 1}; move it up"
         else:
-            close = get_close_matches(name, self.made, n=1)
+            close = similar_names(name, self.made)
             hint = f"did you mean {close[0]}?" if close else "write a string in double quotes"
             code, message = "undefined-variable", f"no step makes {name}; {hint}"
         self._report("error", code, message, index, at)

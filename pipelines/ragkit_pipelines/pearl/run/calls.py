@@ -140,7 +140,7 @@ class _Responses:
     def get(self, key: bytes) -> Completion | None:
         with self._lock:
             if key not in self._known and self.trace is not None:
-                found = self.trace.trace.find(trace_key(key))
+                found = self.trace.trace.find(trace_key(key), self.trace.begun.fingerprint)
                 if found is not None:
                     self._known[key] = found
                     self.totals.add(found)
@@ -148,6 +148,7 @@ class _Responses:
             return self._known.get(key)
 
     def put(self, key: bytes, answer: Completion) -> None:
+        answer = replace(answer, text=answer.text.encode(errors="replace").decode())  # lone surrogates
         self._known[key] = answer
         if self.trace is not None:
             call = self._calls[key]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from ragkit.errors import DataFileError
 from ragkit.files import with_checksum, without_checksum
 from ragkit.records import Completion, Usage
+
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Event(BaseModel):
@@ -20,7 +24,7 @@ class RunBegun(_Event):
     """A question was started."""
 
     event: Literal["run"] = "run"
-    version: Literal[2] = 2
+    version: Literal[2, 3] = 3  # version 2 identifies calls in another way
     run: int
     time: str
     question: str
@@ -63,11 +67,11 @@ class CallMade(_Event):
     document: str  # hash
     model: str  # fingerprint
     text: str
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    cost: float | None
-    seconds: float
+    prompt_tokens: NonNegativeInt
+    cached_tokens: NonNegativeInt
+    completion_tokens: NonNegativeInt
+    cost: _Amount | None
+    seconds: _Amount
     finish_reason: Literal["stop", "length"]
 
     def completion(self) -> Completion:
@@ -96,7 +100,7 @@ class StepEnded(_Event):
     status: Literal["done", "failed", "skipped"]
     value: str = ""
     reason: str = ""
-    spans: list[tuple[int, int]] = []
+    spans: list[tuple[NonNegativeInt, NonNegativeInt]] = []
     keys: list[str] = []  # of its calls
 
 
@@ -120,30 +124,50 @@ def line_of(event: Event) -> bytes:
     return (with_checksum(event.model_dump_json()) + "\n").encode()
 
 
-def read_events(path: Path) -> tuple[list[Event], int]:
-    """Read a trace. An incomplete last line, which an interruption left, is ignored."""
+def open_regular(path: Path, flags: int) -> int:
+    """Open a file without following a symbolic link, and refuse pipes and devices, which may never end."""
+    file = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    raise OSError(0, "not a regular file")
+
+
+def read_events(path: Path) -> list[Event]:
+    """Read a trace, which may be in use."""
     try:
-        data = path.read_bytes()
+        with os.fdopen(open_regular(path.resolve(), os.O_RDONLY), "rb") as file:
+            return read_lines(file, path)[0]
     except OSError as error:
         raise DataFileError(path, 0, f"cannot be read ({error.strerror}); expected a trace file") from error
-    whole = data.rfind(b"\n") + 1
-    cut = data[whole:].strip(b"\0")  # a power failure may leave zeros instead of a line
-    if (cut or not whole) and data[whole : whole + len(_BEGINNING)] != _BEGINNING[: len(data) - whole]:
-        problem = "not a line of a trace; pass the file of a trace, or a new file. This file was not changed"
-        raise DataFileError(path, data.count(b"\n") + 1, problem)
+
+
+def read_lines(file: BinaryIO, path: Path) -> tuple[list[Event], int]:
+    """Read the events of an open trace; also return the length of its complete lines in bytes."""
     events: list[Event] = []
-    for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
-        content = without_checksum(line)
-        if content is None:
-            problem = (
-                "the checksum is missing or wrong, so the line was changed; delete this line and all later ones"
-                if events
-                else "expected a trace written by ragkit; this is another file, or its first line was changed"
-            )
+    size = 0
+    for number, line in enumerate(file, 1):
+        if line.endswith(b"\n"):
+            events.append(_event(line[:-1], path, number))
+            size += len(line)
+        elif (line.strip(b"\0") or not events) and line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
+            # Otherwise an interruption left the beginning of a line, or a power failure left zeros.
+            problem = "not a line of a trace; pass the file of a trace, or a new file. This file was not changed"
             raise DataFileError(path, number, problem)
-        try:
-            events.append(_READER.validate_json(content))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise DataFileError(path, number, f"{first['loc']}: {first['msg']}; expected a line of a trace") from error
-    return events, whole
+    return events, size
+
+
+def _event(line: bytes, path: Path, number: int) -> Event:
+    content = without_checksum(line)
+    if content is None:
+        problem = (
+            "the checksum is missing or wrong, so the line was changed; delete this line and all later ones"
+            if number > 1
+            else "expected a trace written by ragkit; this is another file, or its first line was changed"
+        )
+        raise DataFileError(path, number, problem)
+    try:
+        return _READER.validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise DataFileError(path, number, f"{first['loc']}: {first['msg']}; expected a line of a trace") from error

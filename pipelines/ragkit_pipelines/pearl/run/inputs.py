@@ -13,23 +13,24 @@ Text = str | Document
 
 def checked_question(question: str) -> str:
     """Return a question, which must not be blank."""
-    text: object = question
-    if not isinstance(text, str) or not text.strip():
+    if not _checked("question", question).strip():
         raise InvalidInputError(f"`question` must be a non-empty string, got {question!r}")
     return question
 
 
 def text_of(document: Text | None) -> str:
     """Return the text of a document; empty for None."""
-    text: object = document.text if isinstance(document, Document) else document
-    if text is None:
-        return ""
+    return "" if document is None else _checked("document", getattr(document, "text", document))
+
+
+def _checked(name: str, text: object) -> str:
     if not isinstance(text, str):
-        raise InvalidInputError(f"`document` must be a string or a Document, got {type(text).__name__}")
+        expected = "a string or a Document" if name == "document" else "a string"
+        raise InvalidInputError(f"`{name}` must be {expected}, got {type(text).__name__}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        message = f"`document` has a lone surrogate at index {error.start}; read the file with errors='replace'"
+        message = f"`{name}` has a lone surrogate at index {error.start}; read the file with errors='replace'"
         raise InvalidInputError(message) from error
     return text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,6 +16,7 @@ from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.run.passages import Passage
 
 Form = Literal["text", "mermaid", "html"]
+_CONTROLS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
 _EXCERPT = 200  # characters of a value in the text form
 
 
@@ -157,6 +159,11 @@ def _inputs(step: StepRun) -> list[str]:
 
 
 def _as_text(run: Run) -> str:
+    """List the steps for a terminal, on which control characters of a document or a model must have no effect."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", _lines(run))
+
+
+def _lines(run: Run) -> str:
     lines = [f"Question: {run.question}", _summary(run), f"plan: {run.planning.source}"]
     if run.planning.reason:
         lines[-1] += f" ({run.planning.reason})"

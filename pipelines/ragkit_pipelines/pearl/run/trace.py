@@ -26,7 +26,8 @@ from ragkit_pipelines.pearl.run.events import (
     RunEnded,
     StepEnded,
     line_of,
-    read_events,
+    open_regular,
+    read_lines,
 )
 from ragkit_pipelines.pearl.run.run import Planning, Run, StepRun
 
@@ -46,7 +47,8 @@ class Trace:
         """Open a trace, or create one.
 
         Args:
-            path: The file. Its folder is created if it does not exist.
+            path: The file, which is created with permissions for its owner only. Its folder is created if it does not
+                exist.
             keep_documents: Whether documents are stored as well.
 
         Raises:
@@ -60,7 +62,10 @@ class Trace:
             make_folder(self.path.parent)
             file = open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
-            message = f"cannot write the trace {self.path} ({error.strerror}); pass a file in a writable folder"
+            message = (
+                f"cannot write the trace {self.path} ({error.strerror}); pass a file, not a symbolic link, in a "
+                "writable folder"
+            )
             raise InvalidInputError(message) from error
         with ExitStack() as after_error:
             after_error.callback(os.close, file)
@@ -68,7 +73,8 @@ class Trace:
                 raise TraceLockedError(
                     f"the trace {self.path} is in use by another run; wait until that run ends, or pass another file"
                 )
-            self.events, whole = read_events(self.path)
+            with os.fdopen(os.dup(file), "rb") as reader:
+                self.events, whole = read_lines(reader, self.path)
             os.ftruncate(file, whole)  # the incomplete line that an interruption left
             after_error.pop_all()
         self._file = file
@@ -116,10 +122,10 @@ class Trace:
             if isinstance(event, CallMade):
                 self._responses[event.key] = event
 
-    def find(self, key: str) -> Completion | None:
-        """Return the response to an earlier call, or None."""
+    def find(self, key: str, fingerprint: str) -> Completion | None:
+        """Return the response of this model to an earlier call, or None."""
         event = self._responses.get(key)
-        return None if event is None else event.completion()
+        return None if event is None or event.model != fingerprint else event.completion()
 
     def document(self, name: str) -> str | None:
         """Return the document with this hash; None if it was not stored."""

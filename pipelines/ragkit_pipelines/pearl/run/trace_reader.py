@@ -39,7 +39,7 @@ def read_run(path: str | Path, number: int | None = None) -> Run:
         InvalidInputError: If the trace contains no such question.
         DataFileError: If the trace cannot be read.
     """
-    events, _ = read_events(Path(path))
+    events = read_events(Path(path))
     begun = [event for event in events if isinstance(event, RunBegun)]
     chosen = [event for event in begun if number is None or event.run == number]
     if not chosen:
@@ -91,7 +91,7 @@ def _steps(
             status=event.status,
             value=event.value,
             reason=event.reason,
-            passages=tuple(Passage(document[start:end], (start, end)) for start, end in event.spans),
+            passages=_passages(event, document),
             local=is_local(step.action),
             usage=sum((call.completion().usage for call in made), Usage()),
             seconds=sum(call.seconds for call in made),
@@ -100,3 +100,9 @@ def _steps(
         )
 
     return tuple(one(step) for step in plan.steps)
+
+
+def _passages(event: StepEnded, document: str) -> tuple[Passage, ...]:
+    if sum(max(0, min(end, len(document)) - start) for start, end in event.spans) > 4 * len(document):
+        return ()  # a forged trace, which repeats the document many times
+    return tuple(Passage(document[start:end], (start, end)) for start, end in event.spans)

@@ -208,8 +208,10 @@ def _request_of(folder: Path) -> _Request:
 def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: bool) -> None:
     from ragkit_pipelines.compare import CompareOptions, PriceRange
     from ragkit_pipelines.compare import compare as run
+    from ragkit_pipelines.compare.private import refuse_secrets
 
     check_out(out)
+    refuse_secrets({name: str(value) for name, value in request.model_dump().items()})
     strategies = None if request.strategies is None else _names("--strategies", request.strategies)
     task = Task.from_path(
         request.data, input=input_of(request.input), output=request.output, instruction=request.instruction,

@@ -137,7 +137,8 @@ def resume(
             raise InvalidInputError(
                 f"{folder} names the files and models above; check them, and pass --yes to load them"
             )
-        typer.confirm("Load these files and models, and resume?", abort=True, err=True)
+        if not typer.confirm("Load these files and models, and resume?", err=True):
+            raise typer.Exit(1)
     _run(request, folder, worker_pool(engine, workers), as_json=as_json)
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 
-def run(*arguments: object, stdin: str = "") -> SimpleNamespace:
+def run(*arguments: object, stdin: str | io.StringIO = "") -> SimpleNamespace:
     """Run ``ragkit`` and give its returncode, stdout and stderr."""
     from ragkit_pipelines.cli.main import main
 
@@ -18,7 +18,7 @@ def run(*arguments: object, stdin: str = "") -> SimpleNamespace:
     code: object = 0
     with (
         mock.patch.object(sys, "argv", ["ragkit", *map(str, arguments)]),
-        mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+        mock.patch.object(sys, "stdin", io.StringIO(stdin) if isinstance(stdin, str) else stdin),
         mock.patch.object(warnings, "showwarning", warnings.showwarning),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

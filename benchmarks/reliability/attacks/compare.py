@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from unittest import mock
 
@@ -47,19 +48,19 @@ def command(*arguments: object, terminal: bool = False) -> tuple[int, str]:
     """Run ``ragkit`` in this process; return the exit code and everything that it printed."""
     from ragkit_pipelines.cli.main import main
 
-    out, code = _Terminal() if terminal else io.StringIO(), 0
+    out, err, code = _Terminal() if terminal else io.StringIO(), io.StringIO(), 0  # progress bars move the cursor
     with (
         mock.patch.object(sys, "argv", ["ragkit", *map(str, arguments)]),
         mock.patch.object(sys, "stdin", io.StringIO()),
         mock.patch.object(warnings, "showwarning", warnings.showwarning),
         contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(out),
+        contextlib.redirect_stderr(err),
     ):
         try:
             main()
         except SystemExit as end:
             code = int(end.code or 0)
-    return code, out.getvalue()
+    return code, out.getvalue() + err.getvalue()
 
 
 class _Terminal(io.StringIO):
@@ -119,6 +120,31 @@ def error_controls(folder: Path) -> str:
         code, text = command(*arguments)
         if code != 2 or UNSAFE.search(text):
             return f"{arguments[:2]} exits with {code} and prints {text[:200]!r}"
+    return ""
+
+
+def controls_in_other_commands(folder: Path) -> str:
+    rows = [{"input": f"{CONTROL} {n}", "output": CONTROL, "split": "test" if n % 2 else "train"} for n in range(40)]
+    data = folder / "rows\x1b[31m.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in (*rows, *rows)), encoding="utf-8")
+    (folder / "adapter").mkdir()
+    adapter = {"peft_type": CONTROL, "base_model_name_or_path": CONTROL, "r": CONTROL}
+    (folder / "adapter" / "adapter_config.json").write_text(json.dumps(adapter), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps({"request": json.dumps({
+        "data": CONTROL, "strategies": CONTROL, "sizes": None, "seeds": CONTROL, "model": CONTROL, "embedder": CONTROL,
+        "instruction": CONTROL,
+    })}), encoding="utf-8")  # fmt: skip
+    for arguments in (
+        ["data", "check", data], ["data", "check", data, "--json"], ["models", folder], ["models", folder, "--json"],
+        ["select", "--pool", data, "--query", "x"], ["pool", "check", data], ["compare", "resume", folder],
+        ["compare", "--data", data, "--strategies", "majority", "--embedder", "hash:8", "--out", folder / "out"],
+        ["advise", "--data", data, "--embedder", "hash:8", "--out", folder / "advise"],
+    ):  # fmt: skip
+        for terminal in (False, True):
+            code, text = command(*arguments, terminal=terminal)
+            if found := UNSAFE.search(re.sub(r"\x1b\[[\d;]*m", "", text) if terminal else text):
+                where = text[max(0, found.start() - 80) : found.start() + 20]
+                return f"`ragkit {arguments[0]} {arguments[1]}` (exit code {code}) prints {where!r}"
     return ""
 
 
@@ -415,20 +441,51 @@ def secrets_in_arguments(folder: Path) -> str:
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     given = ["compare", "--data", data, "--strategies", "majority", "--embedder", "hash:8", "--out", folder / "out"]
     with mock.patch.dict(os.environ, {"EVIL_API_KEY": "environment-secret"}):
-        for secret in (KEY, "environment-secret", f"see https://me:{KEY}@host/v1", f"http://host/v1?api_key={KEY[3:]}"):
-            code, text = command(*given, "--instruction", secret)
-            if code != 2 or KEY in text or "environment-secret" in text:
-                return f"{secret} exits with {code} and prints {text[-300:]!r}"
+        secrets = (KEY, "environment-secret", f"see https://me:{KEY}@host/v1", f"http://host/v1?api_key={KEY[3:]}")
+        for option, secret in product(("--instruction", "--model", "--embedder", "--metric", "--docs"), secrets):
+            code, text = command(*given, option, secret)
+            if code != 2 or KEY[3:] in text or "environment-secret" in text:
+                return f"{option} {secret} exits with {code} and prints {text[-300:]!r}"
             if found := stored_secrets(folder / "out"):
                 return found
     return ""
 
 
-def stored_secrets(folder: Path) -> str:
-    for path in folder.rglob("*") if folder.exists() else ():
-        if path.is_file() and (KEY.encode() in path.read_bytes() or b"environment-secret" in path.read_bytes()):
-            return f"{path.name} contains a secret"
+def secrets_in_addresses(folder: Path) -> str:
+    from ragkit import Retry, load_model
+
+    with mock.patch.dict(os.environ, {"OPENAI_API_KEY": KEY[::-1]}):
+        address = f"http://me:{KEY}@127.0.0.1:9/v1?api_key={KEY}"
+        model = load_model("openai:small", base_url=address, retry=Retry(attempts=1), timeout=2)
+        found = compare(TASK, ["zero-shot"], model=model, embedder="hash:8", out=folder / "out")
+    if found.results.rows[0].error is None:
+        return "the closed port answered"
+    return stored_secrets(folder / "out", KEY[::-1])
+
+
+def stored_secrets(folder: Path, *others: str) -> str:
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        for secret in (KEY, KEY[3:], "environment-secret", *others):
+            if secret.encode() in path.read_bytes():
+                return f"{path.name} contains a secret"
     return ""
+
+
+def many_sizes(folder: Path) -> str:
+    """Results with as many pool sizes as rows, which would make a table of millions of cells."""
+    out = finished(folder, "fine")
+    stored = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    stored.pop("checksum")
+    stored["rows"] = [{**stored["rows"][0], "strategy": f"s{n}", "size": n} for n in range(3000)]
+    (out / "results.json").write_text(with_checksum(json.dumps(stored)), encoding="utf-8")
+    code, text = command("compare", "show", out)
+    if code != 2:
+        return f"`compare show` exits with {code} after {len(text)} characters"
+    stored["rows"] = [{**row, "size": 4} for row in stored["rows"]] * 3
+    stored["rows"] = [{**row, "strategy": f"s{n}"} for n, row in enumerate(stored["rows"])]
+    (out / "results.json").write_text(with_checksum(json.dumps(stored)), encoding="utf-8")
+    code, text = command("compare", "show", "--markdown", out)
+    return "" if code == 0 else f"9,000 strategies are not shown: {text[-200:]!r}"
 
 
 def private_results(folder: Path) -> str:
@@ -450,6 +507,7 @@ _SECRETS = "Keys are neither stored in the folder of a comparison nor shown in i
 ATTACKS = [
     Attack("control characters in results", _TERMINAL, show_controls),
     Attack("control characters in errors", _TERMINAL, error_controls),
+    Attack("control characters in other commands", _TERMINAL, controls_in_other_commands, slow=True),
     Attack("markup in report.md", _REPORTS, markdown_injection),
     Attack("markup in report.html", _REPORTS, html_injection),
     Attack("run.json that names files and models", _FOREIGN, resume_asks),
@@ -461,5 +519,7 @@ ATTACKS = [
     Attack("a repository that names programs", _FOREIGN, foreign_repository),
     Attack("secrets in errors", _SECRETS, secrets_in_errors),
     Attack("secrets in arguments", _SECRETS, secrets_in_arguments),
+    Attack("secrets in the address of a server", _SECRETS, secrets_in_addresses),
+    Attack("a table of millions of cells", _DAMAGE, many_sizes),
     Attack("other users of the machine", "The folder of a comparison is readable by its owner only.", private_results),
 ]

@@ -137,7 +137,8 @@ def resume(
             raise InvalidInputError(
                 f"{folder} names the files and models above; check them, and pass --yes to load them"
             )
-        typer.confirm("Load these files and models, and resume?", abort=True, err=True)
+        if not typer.confirm("Load these files and models, and resume?", err=True):
+            raise typer.Exit(1)
     _run(request, folder, worker_pool(engine, workers), as_json=as_json)
 
 
@@ -208,8 +209,10 @@ def _request_of(folder: Path) -> _Request:
 def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: bool) -> None:
     from ragkit_pipelines.compare import CompareOptions, PriceRange
     from ragkit_pipelines.compare import compare as run
+    from ragkit_pipelines.compare.private import refuse_secrets
 
     check_out(out)
+    refuse_secrets({name: str(value) for name, value in request.model_dump().items()})
     strategies = None if request.strategies is None else _names("--strategies", request.strategies)
     task = Task.from_path(
         request.data, input=input_of(request.input), output=request.output, instruction=request.instruction,

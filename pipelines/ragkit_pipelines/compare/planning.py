@@ -20,6 +20,7 @@ from ragkit_pipelines.compare.jobs import Job, jobs_on
 from ragkit_pipelines.compare.options import CompareOptions
 from ragkit_pipelines.compare.private import refuse_links, refuse_secrets
 from ragkit_pipelines.compare.provenance import provenance_of
+from ragkit_pipelines.compare.results import MOST_SIZES
 from ragkit_pipelines.compare.running import check_shareable
 from ragkit_pipelines.compare.strategies.base import VARIED, Setting, Strategy, Varied, check_strategies
 from ragkit_pipelines.compare.strategies.named import FOR_LABELS, FOR_TEXT, load_strategy
@@ -66,6 +67,8 @@ def planned(
     chosen = _load_strategies(strategies, task, options)
     if not seeds or not sizes or len(set(seeds)) < len(seeds):
         raise InvalidInputError(f"`sizes` and `seeds` must not be empty, and `seeds` must be unique; got {seeds}")
+    if len(set(sizes)) > MOST_SIZES:
+        raise InvalidInputError(f"`sizes` must have at most {MOST_SIZES} values, got {len(set(sizes))}")
     if options.workers is not None:
         check_shareable(model, embedder, budget, options.documents)
     task, leaked, data = check_task(task, options.checks)

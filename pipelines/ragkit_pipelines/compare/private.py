@@ -57,8 +57,8 @@ def refuse_secrets(entries: Mapping[str, str]) -> None:
     for name, text in entries.items():
         if without_secrets(text) != text:
             raise InvalidInputError(
-                f"the arguments of the comparison contain a key or a password, which `{name}` in its folder would "
-                "contain; pass keys in the environment variable of their provider"
+                f"`{name}` contains a key or a password, which the folder of the comparison would store; pass keys in "
+                "the environment variable of their provider"
             )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = 2
+MOST_SIZES = 100  # a table has one column per pool size
 _MOST_BYTES = 2**30
 _File = TypeVar("_File", bound=BaseModel)
 
@@ -190,6 +191,12 @@ class Results(BaseModel):
     differences: list[Difference]
     recommendation: Recommendation
     provenance: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Results:
+        if len({row.size for row in self.rows}) > MOST_SIZES:
+            raise ValueError(f"expected at most {MOST_SIZES} pool sizes")
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> Results:

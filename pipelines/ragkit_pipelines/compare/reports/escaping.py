@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ragkit_pipelines.printable import printable
 
 # Characters that begin code, emphasis, HTML and table cells.
-_INLINE = re.compile(r"[\\`*|<]")
+_INLINE = re.compile(r"[\\`*|<]|(?<![^\W_])_|_(?![^\W_])")
 # The end of a link's text, of a reference to a link, or of the label that defines one; other brackets mean nothing.
 _LINK = re.compile(r"](?=\s*[(\[:])")
 _REFERENCE = re.compile(r"&(?=#?\w+;)")

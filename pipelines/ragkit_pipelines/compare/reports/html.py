@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragkit.extras import require
 from ragkit_pipelines.compare.predictions import Items
-from ragkit_pipelines.compare.reports.score_table import score_headings, score_lines, strategies_of
+from ragkit_pipelines.compare.reports.score_table import by_strategy, score_headings, score_lines
 from ragkit_pipelines.compare.reports.tables import (
     CLASS_HEADINGS,
     CONFUSION_HEADINGS,
@@ -124,8 +124,7 @@ def _plots(results: Results) -> list[tuple[str, Callable[[Axes], None]]]:
 
 
 def _curves(axes: Axes, rows: list[Row]) -> None:
-    for strategy in strategies_of(rows):
-        own = [row for row in rows if row.strategy == strategy]
+    for strategy, own in by_strategy(rows).items():
         sizes = sorted({row.size for row in own})
         means, low, high = zip(*(_score([row for row in own if row.size == size]) for size in sizes), strict=True)
         axes.plot(sizes, means, marker="o", label=_plain(strategy))

@@ -18,11 +18,11 @@ def score_headings(rows: Sequence[Row]) -> list[str]:
 
 def score_lines(rows: Sequence[Row]) -> list[list[str]]:
     """Return the lines of the table: the name and the scores of each strategy."""
-    lines = []
-    for strategy in strategies_of(rows):
-        own = [row for row in rows if row.strategy == strategy]
-        lines.append([strategy, *(score_text([row for row in own if row.size == size]) for size in _sizes(rows))])
-    return lines
+    sizes = _sizes(rows)
+    return [
+        [strategy, *(score_text([row for row in own if row.size == size]) for size in sizes)]
+        for strategy, own in by_strategy(rows).items()
+    ]
 
 
 def score_text(rows: Sequence[Row]) -> str:
@@ -52,8 +52,7 @@ def rich_table(results: Results) -> Table:
         [*score_headings(rows), "unreadable", "tokens in / out", "fit (s)", "predict (s)"]
     ):
         table.add_column(heading, justify="right" if number else "left")
-    for line in score_lines(rows):
-        own = [row for row in rows if row.strategy == line[0]]
+    for line, own in zip(score_lines(rows), by_strategy(rows).values(), strict=True):
         sound = [row for row in own if row.error is None] or own
         last = [row for row in sound if row.size == max(row.size for row in sound)]
         table.add_row(
@@ -66,9 +65,12 @@ def rich_table(results: Results) -> Table:
     return table
 
 
-def strategies_of(rows: Sequence[Row]) -> list[str]:
-    """Return the names of the strategies in their order."""
-    return list(dict.fromkeys(row.strategy for row in rows))
+def by_strategy(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each strategy, in their order."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.strategy, []).append(row)
+    return found
 
 
 def _sizes(rows: Sequence[Row]) -> list[int]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.compare.predictions import Items
-from ragkit_pipelines.compare.reports.score_table import strategies_of
+from ragkit_pipelines.compare.reports.score_table import by_strategy
 from ragkit_pipelines.compare.results import Results, Row
 from ragkit_pipelines.compare.statistics.break_even import LEAST_PREFIX, break_even_of
 from ragkit_pipelines.compare.statistics.confusion import OTHER, Confusion
@@ -45,11 +45,9 @@ def report_tables(results: Results, items: Items | None) -> list[ReportTable]:
 def largest(results: Results) -> list[tuple[str, list[Row]]]:
     """Return the strategies in their order, each with the rows without an error at its largest pool, one per seed."""
     found = []
-    for strategy in strategies_of(results.rows):
-        own = [row for row in results.rows if row.strategy == strategy and row.error is None and row.n]
-        if own:
-            size = max(row.size for row in own)
-            found.append((strategy, [row for row in own if row.size == size]))
+    for strategy, own in by_strategy([row for row in results.rows if row.error is None and row.n]).items():
+        size = max(row.size for row in own)
+        found.append((strategy, [row for row in own if row.size == size]))
     return found
 
 

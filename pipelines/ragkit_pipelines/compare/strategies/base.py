@@ -307,7 +307,7 @@ def check_strategies(
     retrieving = [each.name for each in strategies if isinstance(each, Retrieving) and each.needs_documents(task)]
     if retrieving and documents is None:
         raise InvalidInputError(
-            f"strategy {retrieving[0]!r} needs documents to retrieve; pass CompareOptions(documents=…) (--docs): a "
+            f"strategy {retrieving[0]!r} needs documents; pass `documents` in the CompareOptions (--docs): a "
             "folder, a file, passages, an Index or a retriever. 'pearl' also accepts inputs with 'question' "
             "and 'document'"
         )

@@ -21,6 +21,7 @@ from ragkit.extras import require
 from ragkit.files import atomic_folder, cache_folder, file_sha256, locked, make_folder, write_atomic
 from ragkit.finetuning.manifest import files_hash
 from ragkit.models.gguf_header import GgufHeader
+from ragkit.models.model_folder import check_complete, check_sizes
 from ragkit.progress import progress, quiet_transformers
 
 CONVERTER = 1
@@ -143,7 +144,7 @@ def _save(file: Path, name: str, folder: Path) -> None:
     from gguf import GGML_QUANT_SIZES
 
     header = GgufHeader.read(file, name=name, sizes={int(kind): size for kind, size in GGML_QUANT_SIZES.items()})
-    _check_supported(header, name)
+    _check_supported(header, name, file.stat().st_size)
     module, tokenizer, missing = _read(file, name)
     _check_weights(module, missing, name)
     with quiet_transformers():
@@ -174,11 +175,7 @@ def _read(file: Path, name: str) -> tuple[Any, Any, list[str]]:
 
 def _check_weights(module: Any, missing: list[str], name: str) -> None:
     """Reject files that transformers accepts: missing weights, which it initialises randomly, and non-finite values."""
-    if missing:
-        raise IntegrityError(
-            f"{name} lacks {len(missing)} weights of a {module.config.model_type} model, such as {missing[0]}; "
-            "download the file again"
-        )
+    check_complete(missing, module.config.model_type, name)
     bad = next((key for key, weight in module.state_dict().items() if not weight.isfinite().all()), None)
     if bad is not None:
         raise IntegrityError(f"{name} is damaged: {bad} contains values that are not finite; download the file again")
@@ -208,7 +205,7 @@ def _no_bar() -> Iterator[None]:
         reader.tqdm = shown
 
 
-def _check_supported(header: GgufHeader, name: str) -> None:
+def _check_supported(header: GgufHeader, name: str, weights: int) -> None:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     if header.facts.get("split.count", 1) not in {0, 1}:
@@ -222,8 +219,17 @@ def _check_supported(header: GgufHeader, name: str) -> None:
             f"{name} contains a model of the architecture {architecture[:80]!r}, which transformers "
             f"{transformers.__version__} cannot read; supported: {', '.join(sorted(known))}"
         )
+    sizes = {key.rpartition(".")[2]: value for key, value in header.facts.items()}
+    described = {ours: sizes.get(theirs) for theirs, ours in _SIZES.items()}
+    check_sizes({**described, "vocab_size": header.lengths.get("tokenizer.ggml.tokens")}, weights, name)
     if not header.lengths.get("tokenizer.ggml.tokens"):
         raise InvalidInputError(f"{name} contains no tokenizer; use a file that was converted together with it")
+
+
+_SIZES = {
+    "embedding_length": "hidden_size", "block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size",
+    "head_count": "num_attention_heads", "key_length": "head_dim", "expert_count": "num_experts",
+}  # fmt: skip
 
 
 def _plain(architecture: str) -> str:

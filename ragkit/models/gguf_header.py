@@ -14,7 +14,9 @@ from ragkit.errors import IntegrityError, InvalidInputError
 _VERSIONS = (2, 3)
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))  # codes of `struct` by GGUF type
 _STRING, _ARRAY = 8, 9
-_MOST_DIMENSIONS = 8
+_MAX_DIMENSIONS = 8
+# The reader of transformers needs hundreds of bytes per element. Large models have less than a tenth of these numbers.
+_MAX_TENSORS, _MAX_KEYS, _MAX_ITEMS, _MAX_TEXT = 100_000, 10_000, 5_000_000, 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ class _Source:
     """A reader of numbers and strings that raises `EOFError` at the end of the file."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self.file, self.size = file, size
+        self.file, self.size, self.text = file, size, 0
 
     def number(self, code: str) -> int:
         """Read the next number, in a format of `struct`."""
@@ -99,12 +101,19 @@ class _Source:
         length = self.number("Q")
         if length > self.size - self.file.tell():
             raise EOFError
+        self.text += length
+        if self.text > _MAX_TEXT:
+            raise ValueError(f"its keys and texts have more than {_MAX_TEXT:,} bytes")
         return self.file.read(length).decode()  # a UnicodeDecodeError is a ValueError
 
 
 def _parse(source: _Source, sizes: Mapping[int, tuple[int, int]]) -> tuple[GgufHeader, int]:
     """Parse the header after the magic number and version, and return the expected size of the file in bytes too."""
     tensors, keys = source.number("Q"), source.number("Q")
+    if tensors > _MAX_TENSORS or keys > _MAX_KEYS:
+        raise ValueError(
+            f"it has {tensors:,} tensors and {keys:,} keys, the limits are {_MAX_TENSORS:,} and {_MAX_KEYS:,}"
+        )
     facts: dict[str, object] = {}
     lengths: dict[str, int] = {}
     for _ in range(keys):
@@ -133,6 +142,8 @@ def _value(source: _Source, kind: int) -> object:
 
 def _skip_array(source: _Source) -> int:
     kind, length = source.number("I"), source.number("Q")
+    if length > _MAX_ITEMS:
+        raise ValueError(f"an array has {length:,} elements, the limit is {_MAX_ITEMS:,}")
     if kind == _STRING:
         for _ in range(length):
             source.skip(source.number("Q"))
@@ -147,7 +158,7 @@ def _end_of_tensor(source: _Source, sizes: Mapping[int, tuple[int, int]]) -> int
     """Return the end of the next tensor's data, relative to the beginning of all tensor data."""
     name = source.string()
     dimensions = source.number("I")
-    if dimensions > _MOST_DIMENSIONS:
+    if dimensions > _MAX_DIMENSIONS:
         raise ValueError(f"tensor {name[:80]!r} has {dimensions:,} dimensions")
     elements = prod(source.number("Q") for _ in range(dimensions))
     kind, offset = source.number("I"), source.number("Q")

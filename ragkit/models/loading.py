@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import find_adapter_config_file
+from transformers.utils import cached_file, find_adapter_config_file
 
 from ragkit.errors import IntegrityError, InvalidInputError, RagkitError, UnsupportedError
 from ragkit.extras import require
@@ -17,6 +16,7 @@ from ragkit.finetuning.manifest import MANIFEST, Manifest
 from ragkit.models.devices import AnyDtype, default_device, dtype_for
 from ragkit.models.half_precision import HalfPrecision
 from ragkit.models.local import LocalModel
+from ragkit.models.model_folder import check_complete, check_folder
 from ragkit.models.sources import Weights, fingerprint_of, is_named, source_of, weights_of
 from ragkit.progress import quiet_transformers
 
@@ -50,15 +50,11 @@ def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto
         return _load_source(source, spec, adapter, dtype)
     except RagkitError:
         raise
-    except (
-        OSError,
-        ValueError,
-        SafetensorError,
-    ) as error:  # raised by transformers for missing or unknown models
+    except Exception as error:  # transformers, peft and tokenizers raise errors of any type
         raise InvalidInputError(
             f"{spec[:200]!r}{'' if adapter is None else f' with the adapter {adapter}'} cannot be loaded: "
-            f"{' '.join(str(error)[:1000].split())} (expected a folder with a model, or a hub id that was downloaded "
-            "or can be)"
+            f"{' '.join(str(error)[:1000].split()) or type(error).__name__} (expected a folder with a model, or a hub "
+            "id that was downloaded or can be)"
         ) from error
 
 
@@ -110,12 +106,19 @@ def load_causal(
     base = weights_of(source)
     check_whole(base.place)
     quantized = four_bit_config() if four_bit else None
+    check_folder(
+        Path(base.place) if _is_folder(base.place) else Path(str(cached_file(base.place, "config.json"))).parent
+    )
+    if adapter is not None and _is_folder(adapter):
+        check_folder(Path(adapter))
     with quiet_transformers():
         stored = AutoConfig.from_pretrained(base.place, trust_remote_code=False).dtype
         chosen = dtype_for(dtype, stored)
-        module: Any = AutoModelForCausalLM.from_pretrained(
-            base.place, dtype=chosen, quantization_config=quantized, trust_remote_code=False, use_safetensors=True
-        )
+        module, report = AutoModelForCausalLM.from_pretrained(
+            base.place, dtype=chosen, quantization_config=quantized, trust_remote_code=False, use_safetensors=True,
+            output_loading_info=True,
+        )  # fmt: skip
+        check_complete(sorted(report["missing_keys"]), module.config.model_type, source)
         # An adapter may include its own tokenizer, chat template and additional tokens.
         own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
         place = adapter if own else base.place

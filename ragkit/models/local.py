@@ -104,11 +104,7 @@ class LocalModel(ModelBase):
             return super().max_prompt_tokens(prompt)
 
     def encode_text(self, text: str) -> list[int]:
-        """Encode a text without adding tokens. Special-token strings are encoded as plain text.
-
-        Returns:
-            Token ids.
-        """
+        """Return the token ids of a text without added tokens; special-token strings are encoded as plain text."""
         return self.encoder.text(text)
 
     def encode_prompt(self, prompt: AnyPrompt, *, max_tokens: int | None = None) -> list[int]:
@@ -117,11 +113,11 @@ class LocalModel(ModelBase):
         Args:
             prompt: The prompt. If the model has a chat template, a string, or a `Prompt` that does not specify a form,
                 is a user message.
-            max_tokens: A limit that the caller applies: a text that certainly exceeds it is not tokenized, which would
-                need several hundred bytes of memory per character.
+            max_tokens: Limit of the caller. A text that certainly exceeds it is not tokenized, which would need several
+                hundred bytes per character; other texts are, even if they turn out to be too long.
 
         Returns:
-            Token ids, which can be more than ``max_tokens``.
+            Token ids.
 
         Raises:
             InvalidInputError: If the prompt is empty and the model has no beginning-of-text token, if it contains a
@@ -173,11 +169,7 @@ class LocalModel(ModelBase):
         return [answers[index] for index in range(len(rows))]
 
     def check_window(self, prompt_tokens: int, answer_tokens: int, *, advice: str = "") -> None:
-        """Check that a prompt and its answer fit into the model's context window.
-
-        Raises:
-            PromptTooLongError: If they do not fit; its message ends with ``advice``.
-        """
+        """Raise `PromptTooLongError`, which ends with ``advice``, if a prompt and its answer do not fit the window."""
         window, tokens = self.network.window, prompt_tokens + answer_tokens
         if window and tokens > window:
             advice = advice or f"shorten the prompt, show fewer examples, or lower `max_tokens` (now {answer_tokens})"

@@ -262,8 +262,23 @@ def _dict(*arguments: Any, **named: Any) -> dict[Any, Any]:
 class _Namespace(Namespace):
     """A namespace whose text does not contain its values, which can be namespaces again."""
 
+    def __init__(*arguments: Any, **named: Any) -> None:  # the signature of Jinja's class
+        attributes = dict(*arguments[1:], **named)
+        for name in attributes:
+            _check_attribute(name)
+        Namespace.__init__(arguments[0], attributes)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_attribute(name)
+        super().__setitem__(name, value)
+
     def __repr__(self) -> str:
         return "<Namespace>"
+
+
+def _check_attribute(name: object) -> None:
+    if str(name).startswith("_"):
+        raise TemplateError(f"a namespace cannot have the attribute {name!r}")
 
 
 def _environment() -> _Environment:

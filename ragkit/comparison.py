@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ragkit_pipelines.advise import Advised as Advised
     from ragkit_pipelines.advise import Needs as Needs
     from ragkit_pipelines.advise import advise as advise
+    from ragkit_pipelines.compare import CompareOptions as CompareOptions
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import Outcome as Outcome
     from ragkit_pipelines.compare import PriceRange as PriceRange

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from ragkit.lazy import names_of
 
 if TYPE_CHECKING:
-    from ragkit_selectors import Asked as Asked
     from ragkit_selectors import AutoSelection as AutoSelection
-    from ragkit_selectors import Before as Before
+    from ragkit_selectors import BaseSelector as BaseSelector
     from ragkit_selectors import BM25Selector as BM25Selector
     from ragkit_selectors import Candidates as Candidates
     from ragkit_selectors import ContainmentSelector as ContainmentSelector
@@ -34,11 +33,12 @@ if TYPE_CHECKING:
     from ragkit_selectors import PoolSelector as PoolSelector
     from ragkit_selectors import RandomSelector as RandomSelector
     from ragkit_selectors import Rerank as Rerank
-    from ragkit_selectors import Selecting as Selecting
+    from ragkit_selectors import SelectionContext as SelectionContext
     from ragkit_selectors import SelectorReport as SelectorReport
     from ragkit_selectors import Stage as Stage
     from ragkit_selectors import TfidfSelector as TfidfSelector
     from ragkit_selectors import TokenLimit as TokenLimit
+    from ragkit_selectors import Upstream as Upstream
     from ragkit_selectors import VoteK as VoteK
     from ragkit_selectors import autoselect as autoselect
     from ragkit_selectors import best_of_pool as best_of_pool

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ragkit_pipelines.parity import Difference as Difference
     from ragkit_pipelines.parity import Parity as Parity
     from ragkit_pipelines.parity import parity as parity
+    from ragkit_pipelines.serving import Limits as Limits
     from ragkit_pipelines.serving import Server as Server
 
 __getattr__, __dir__ = names_of("ragkit_pipelines.serving", "ragkit_pipelines.parity")

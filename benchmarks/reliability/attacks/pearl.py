@@ -21,7 +21,7 @@ from ragkit import ScriptedModel, load_model
 from ragkit.errors import RagkitError
 from ragkit.files import with_checksum
 from ragkit.models import Budget, Retry
-from ragkit_pipelines.pearl import ActionLibrary, Pearl, Plan, Trace
+from ragkit.pearl import ActionLibrary, Pearl, Plan, Trace
 from ragkit_pipelines.pearl.plan.builtins import compute
 from ragkit_pipelines.pearl.run.trace_reader import read_run
 
@@ -220,7 +220,7 @@ import sys
 sys.path[:0] = sys.argv[2:3]
 from recorded_pearl import CountingModel, by_step, plan, quick
 from ragkit.errors import TraceLockedError
-from ragkit_pipelines.pearl import Pearl
+from ragkit.pearl import Pearl
 for number in range(30):
     try:
         one = plan('1. a = ABOUT(CTX, "a") : Step A')

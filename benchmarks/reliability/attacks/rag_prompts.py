@@ -9,9 +9,9 @@ from pathlib import Path
 from attack_case import Attack
 
 from ragkit import BM25Retriever, Document, ScriptedModel
+from ragkit.pipelines import RetrieveThenAnswer
 from ragkit.records import Chat, Message
 from ragkit_pipelines.printable import printable
-from ragkit_pipelines.rag import RetrieveThenAnswer
 from ragkit_pipelines.rag.answers import read_citations, without_marks
 from ragkit_pipelines.rag.extractive import sentence_spans
 from ragkit_pipelines.rag.prompt import is_refusal
@@ -83,7 +83,7 @@ def imitated_turns(folder: Path) -> str:
 def extracts(folder: Path) -> str:
     """Quote sentences of hostile documents without a language model."""
     del folder
-    from ragkit_pipelines.rag import ExtractiveReader
+    from ragkit.pipelines import ExtractiveReader
 
     documents = [Document(text, id=str(number)) for number, text in enumerate(HOSTILE)]
     reader = ExtractiveReader("hash:64", min_score=-1)

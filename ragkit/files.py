@@ -6,6 +6,7 @@ Caches, indexes, traces and results contain private text, so only their owner ca
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -47,10 +48,14 @@ def make_folder(path: Path) -> None:
         path: The folder.
 
     Raises:
-        OSError: If it cannot be created, or if a file has its name.
+        NotADirectoryError: If a file has its name, or that of a parent.
+        OSError: If it cannot be created.
     """
     with _explained(path):
         missing = [each for each in (path, *path.parents) if not each.is_dir()]
+        for each in missing:
+            if each.exists():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each))
         for each in reversed(missing):
             each.mkdir(mode=0o700, exist_ok=True)
 

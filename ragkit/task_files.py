@@ -16,7 +16,7 @@ from ragkit.extras import require
 from ragkit.records import Example
 from ragkit.text import read_json
 
-_OBJECTS = "expected one JSON object a line, or a list of them"
+_OBJECTS = "expected one JSON object per line, or a list of them"
 _ROW = 'expected {"input": text, "output": text, "split": "train" or "test"}'
 TASK_OBJECTS = f"{_OBJECTS}; {_ROW}"
 

@@ -27,7 +27,7 @@ def read_queries(path: str | Path) -> dict[str, str]:
             try:
                 row = cast("dict[str, object]", read_json(line))  # an object, as the line begins with a brace
             except InvalidInputError as error:
-                raise DataFileError(file, number, f"{error}; expected one JSON object a line") from error
+                raise DataFileError(file, number, f"{error}; expected one JSON object per line") from error
             name, text = row.get("id", row.get("_id")), row.get("text")
         else:
             name, _, text = line.rstrip("\r\n").partition("\t")

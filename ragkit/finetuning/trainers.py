@@ -22,7 +22,7 @@ from ragkit.finetuning.settings import Settings
 from ragkit.finetuning.soft_prompt import in_training
 from ragkit.finetuning.training_loop import Watched, trainer_arguments
 from ragkit.metrics import AnyMetric, load_metric, score_answers
-from ragkit.models.devices import has_bfloat16, multiplies_bfloat16
+from ragkit.models.devices import has_bfloat16, multiplies_bfloat16, trains_on_gpu
 from ragkit.models.local import LocalModel
 from ragkit.records import Example
 from ragkit.templates import Template
@@ -101,7 +101,7 @@ def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
     """Return the ``SFTConfig`` or ``DPOConfig`` of a run with a peak learning rate."""
     special: dict[str, Any] = {
         "warmup_steps": 0.1,  # a fraction of the steps
-        "bf16": has_bfloat16(),
+        "bf16": trains_on_gpu() and has_bfloat16(),
         "activation_checkpointing": settings.gradient_checkpointing,
         "max_length": None,
     }

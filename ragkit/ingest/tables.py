@@ -76,7 +76,7 @@ def jsonl_rows(file: SourceFile, encoding: str) -> Iterator[Document | Unread]:
             except InvalidInputError as error:
                 yield Unread(where, f"{error}; it is left out")
             except (ValueError, RecursionError) as error:
-                yield Unread(where, f"{error}; expected one JSON object a line")
+                yield Unread(where, f"{error}; expected one JSON object per line")
             else:
                 if isinstance(row, dict) and isinstance(row.get("text"), str):
                     yield _row(row.pop("text"), row, file.source, number)

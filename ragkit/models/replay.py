@@ -121,8 +121,8 @@ def _read(path: Path, *, may_be_absent: bool) -> list[_Line]:
     except FileNotFoundError as error:
         if may_be_absent:
             return []
-        raise DataFileError(path, 0, "does not exist; expected recorded answers, one JSON object a line") from error
-    except (OSError, UnicodeDecodeError) as error:
+        raise DataFileError(path, 0, "does not exist; expected recorded answers, one JSON object per line") from error
+    except (OSError, ValueError) as error:
         raise DataFileError(path, 0, f"cannot be read ({error}); expected recorded answers") from error
     return [_line(path, number, text) for number, text in enumerate(texts, 1) if text.strip()]
 

@@ -71,9 +71,9 @@ def test_the_error_for_other_column_names_names_the_options(data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "holds no row"),
-        ("[1]", "line 1: holds a int"),
-        ('[{"a": 1}, [2]]', "line 2: holds a list"),
+        ("[]", "has no rows"),
+        ("[1]", "line 1: is a int"),
+        ('[{"a": 1}, [2]]', "line 2: is a list"),
         ('[{"a": 1}', "this is not valid JSON"),
     ],
 )

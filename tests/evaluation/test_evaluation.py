@@ -188,7 +188,7 @@ def test_lines_that_contradict_or_cannot_be_read(tmp_path):
     with pytest.raises(DataFileError, match="line 2: document 'd1' has two grades for query 'q1'"):
         read_qrels(tmp_path / "qrels")
     (tmp_path / "deep").write_text('{"id": "q1", "text": ' + "[" * 100_000)
-    with pytest.raises(DataFileError, match=r"line 1: .*expected one JSON object a line"):
+    with pytest.raises(DataFileError, match=r"line 1: .*expected one JSON object per line"):
         read_queries(tmp_path / "deep")
 
 

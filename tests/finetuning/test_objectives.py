@@ -320,7 +320,7 @@ def test_files_are_read_with_their_splits(tmp_path):
     with pytest.raises(DataFileError, match="holds no row to train on"):
         read_rows(path, "completion")
     path.write_text("")
-    with pytest.raises(DataFileError, match="holds no row"):
+    with pytest.raises(DataFileError, match="has no rows"):
         read_rows(path, "completion")
     text = tmp_path / "corpus.txt"
     text.write_text("one\nparagraph\n\n\n\nanother")

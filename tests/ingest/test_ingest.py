@@ -188,7 +188,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path):
         "junk.bin": "it is not text",
         "empty.html": "it holds no text",
         "rows.jsonl, line 2": "expected a JSON object with 'text'",
-        "rows.jsonl, line 3": "expected one JSON object a line",
+        "rows.jsonl, line 3": "expected one JSON object per line",
         "rows.jsonl, line 4": "expected a JSON object",
         "rows.csv, line 3": "has 3 cells, the header has 2",
         "loop": "it is a link",

@@ -274,7 +274,7 @@ def test_limits_on_bodies(server, adapters, monkeypatch):
         assert post(small.url, {"stop": ["a", "b"]}).json()["error"]["code"] == "invalid_request"
         assert post(small.url, {"user": "x" * 500}).status_code == 413
     # A text that cannot fit is not encoded.
-    monkeypatch.setattr(adapters.base, "encode_prompt", None)
+    monkeypatch.setattr(adapters.base.encoder, "_ids", None)
     longest = max(map(len, adapters.base.tokenizer.get_vocab()))
     text = "x" * (longest * (adapters.base.capabilities.window + 1))
     answer = httpx.post(

@@ -151,8 +151,8 @@ def _expected(
 
 def _difficult(shares: NDArray[np.float64], lowest: int) -> float:
     """Estimate the share of difficult rows with correct labels in the lowest ranks, by the most likely mixture."""
-    # The ranks after the first are geometric for correct labels, with a ratio of at most 0.6, and uniform for wrong ones.
-    # With two or three labels there are too few ranks to tell them apart.
+    # The ranks after the first are geometric for correct labels, with a ratio of at most 0.6, and uniform for wrong
+    # ones. With two or three labels there are too few ranks to tell them apart.
     mistaken = shares[1:]
     if len(mistaken) < 3 or not mistaken.any():
         return float(mistaken.sum())

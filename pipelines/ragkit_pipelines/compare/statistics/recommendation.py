@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -176,7 +175,7 @@ def recommend(
         less = "money" if saved == "cost" else "time"
         said.append(
             f"{chosen} ({means[chosen]:.1%}) is the cheapest that is not shown to be worse by more than "
-            f"{100 * margin:g} points, and takes {saving:.0%} less {less} per prediction"
+            f"{100 * margin:g} point{'' if margin == 0.01 else 's'}, and takes {saving:.0%} less {less} per prediction"
         )
         if needed is not None:
             said.append(f"about {needed:,} test rows would tell {chosen} and {best} apart")
@@ -201,8 +200,8 @@ def _rows_needed(difference: Difference | None, rows: int, *, most: int = 10**6)
     if difference is None or not difference.estimate:
         return None
     ratio = minimum_detectable(difference.standard_error) / abs(difference.estimate)
-    needed = ceil(rows * ratio**2)
-    return needed if rows < needed <= most else None
+    needed = float(f"{rows * ratio**2:.2g}")  # the observed difference is too uncertain for more digits
+    return int(needed) if rows < needed <= most else None
 
 
 def _failures(rows: Sequence[Row], size: int) -> list[str]:

@@ -109,7 +109,7 @@ class UnknownSpecError(InvalidInputError):
     def __init__(self, kind: str, spec: str, known: Iterable[str], *, hint: str = "") -> None:
         """Create the error from the kind of component, the unknown name, the known names and further advice."""
         names = sorted(known)
-        self.spec, self.suggestions = spec, _similar_specs(spec, names)
+        self.spec, self.suggestions = spec, _similar_specs(str(spec), names)
         meant = f" Did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
         super().__init__(f"unknown {kind} {spec!r}.{meant} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
 

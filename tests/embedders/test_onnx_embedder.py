@@ -238,6 +238,7 @@ def test_a_cache_that_cannot_be_written(model_folder: Path, tmp_path: Path):
         OnnxEmbedder(str(model_folder), cache=tmp_path / "file").embed_queries(["lamp"])
 
 
+@pytest.mark.filterwarnings("ignore:the index names the embedder")
 def test_an_index_belongs_to_its_backend(model_folder: Path, tmp_path: Path):
     ours, theirs = f"onnx:st:{model_folder}", f"st:{model_folder}"
     with Index.create(tmp_path / "index", embedder=ours) as index:

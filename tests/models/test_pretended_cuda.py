@@ -119,21 +119,19 @@ def test_where_models_run(card, monkeypatch):
 
 
 def test_several_cards_need_a_launcher(monkeypatch, tmp_path):
-    from ragkit.finetuning import encoder, trainers
+    from transformers import TrainingArguments
+
     from ragkit.finetuning.settings import Settings
-    from ragkit.retriever_training import training
-    from ragkit.retriever_training.runs import TrainingSettings
+    from ragkit.finetuning.trainers import arguments_of
+    from ragkit.finetuning.training_loop import trainer_arguments
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    settings = TrainingSettings(
-        folder=tmp_path, epochs=1, learning_rate=1e-3, batch_size=1, max_length=None, seed=0
-    )  # fmt: skip
-    kind = training.SentenceTransformerTrainingArguments
     for arguments in (
-        lambda: trainers.arguments_of(Settings(folder=tmp_path), 1e-3, held_out=False),
-        lambda: encoder._arguments(Settings(folder=tmp_path), 1e-3),
-        lambda: training._arguments(kind, settings, tmp_path, 1, "batch_sampler", {}),
+        lambda: arguments_of(Settings(folder=tmp_path), 1e-3, held_out=False),
+        lambda: trainer_arguments(
+            TrainingArguments, tmp_path, epochs=1, learning_rate=1e-3, batch_size=1, seed=0, special={}, given={}
+        ),
     ):
         with pytest.raises(UnsupportedError, match=r"2 GPUs are visible to one process.*accelerate launch"):
             arguments()

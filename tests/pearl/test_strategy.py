@@ -39,7 +39,7 @@ def test_pearl_is_compared_with_others(tmp_path):
 
 def test_inputs_without_a_document_are_refused(tmp_path):
     task = Task("", [Example("a", "b")], [Example("c", "d")])
-    with pytest.raises(InvalidInputError, match="documents="):
+    with pytest.raises(InvalidInputError, match="needs documents"):
         compare(task, ["pearl"], model=ScriptedModel(answer), embedder="hash:64", out=tmp_path)
 
 

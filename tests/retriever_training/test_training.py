@@ -51,6 +51,7 @@ def test_an_embedder_learns_what_it_was_shown(trained):
     assert [path.name for path in trained.folder.parent.iterdir()] == ["e"]  # nothing hidden is left beside it
 
 
+@pytest.mark.filterwarnings("ignore:the index names the embedder")
 def test_an_index_of_the_old_embedder_is_refused_and_rebuilt(trained, tmp_path):
     documents = [Document(f"the {animal}", id=animal, metadata={"n": at}) for at, animal in enumerate(ANIMALS)]
     with Index.create(tmp_path / "old", embedder="minilm") as old:
@@ -208,6 +209,7 @@ def test_a_folder_that_holds_something_else_stays_as_it_is(tmp_path):
             distill_embedder("minilm", rows, output_dir=tmp_path / "d")
 
 
+@pytest.mark.filterwarnings("ignore:the index names the embedder")
 def test_the_commands_train_and_rebuild(tmp_path):
     documents = [{"id": animal, "text": f"the {animal}"} for animal in ANIMALS]
     (tmp_path / "docs.jsonl").write_text("\n".join(map(json.dumps, documents)))

@@ -88,7 +88,7 @@ def finished(folder: Path, text: str) -> Path:
     pool = [Example(f"{text} pool {n}", text if n % 2 else "no") for n in range(4)]
     task = Task(text, pool, rows, name=text, labels=(text, "no"))
     strategies = [Named(text, answer=text), Named(f"{text} failed", answer=text, note="fail"), Named("plain")]
-    out = folder / f"out{len(list(folder.iterdir()))}"
+    out = folder / f"out{len(list(folder.glob('*')))}"
     compare(task, strategies, model=ScriptedModel([]), embedder="hash:8", out=out,
             options=CompareOptions(notes={text: text}))  # fmt: skip
     return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ragkit.renamed import PACKAGE_OF, refuse
+from ragkit._renamed import PACKAGE_OF, refuse
 
 if TYPE_CHECKING:
     from ragkit.answers import read_option as read_option

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ragkit.records import Completion, Diagnostic, Example
-    from ragkit.workers.batches import Done, Missing
+    from ragkit.workers._batches import Done, Missing
 
 
 class RagkitError(Exception):

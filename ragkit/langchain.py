@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ragkit.extras import require
+from ragkit._extras import require
 
 if TYPE_CHECKING:
     from ragkit_pipelines.langchain.chat_model import RagkitChatModel as RagkitChatModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ragkit.lazy import names_of
+from ragkit._lazy import names_of
 
 if TYPE_CHECKING:
     from ragkit_pipelines.extraction import Extract as Extract

@@ -29,8 +29,8 @@ from pkgutil import resolve_name
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 
+from ragkit._extras import EXTRA_OF, require
 from ragkit.errors import InvalidInputError, RagkitError, RagkitWarning, UnknownSpecError, UnsupportedError
-from ragkit.extras import EXTRA_OF, require
 
 __all__ = ["KINDS", "Component", "components", "create", "find", "register", "specs"]
 
@@ -43,7 +43,7 @@ Kind = Literal[
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PLUGINS = "ragkit.plugins"
-BUILT_IN = ("ragkit.components", "ragkit_selectors.components", "ragkit_pipelines.components")
+BUILT_IN = ("ragkit._components", "ragkit_selectors.components", "ragkit_pipelines.components")
 _FUNCTIONS = {"metric", "reranker"}  # kinds whose components are functions or objects, which need not be created
 _PLACEHOLDER = re.compile(r"\[?[:@+]<")
 _Target = TypeVar("_Target")

@@ -11,11 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from ragkit.answers import AnswerReader, load_reader
-from ragkit.errors import EmptyPoolError, InvalidInputError
-from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, score_answers
-from ragkit.records import Example, Fields
-from ragkit.task_files import (
+from ragkit._task_files import (
     TASK_OBJECTS,
     TaskRow,
     csv_rows,
@@ -26,8 +22,12 @@ from ragkit.task_files import (
     mapping_rows,
     read_task_rows,
 )
+from ragkit._text import folded, refuse_bare_string
+from ragkit.answers import AnswerReader, load_reader
+from ragkit.errors import EmptyPoolError, InvalidInputError
+from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, score_answers
+from ragkit.records import Example, Fields
 from ragkit.templates import Template
-from ragkit.text import folded, refuse_bare_string
 
 __all__ = ["Leak", "Task"]
 

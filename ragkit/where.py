@@ -27,8 +27,8 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
+from ragkit._text import shown
 from ragkit.errors import InvalidInputError
-from ragkit.text import shown
 
 __all__ = ["matches", "parse_where"]
 

@@ -29,13 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit import load_embedder
-from ragkit.embedders.sentence_transformer import minilm_folder
+from ragkit.embedders._sentence_transformer import minilm_folder
 
 ROOT = Path(__file__).parents[2]
 PER_TOKEN = 6 * 2 * 12 * 384**2  # operations of six layers' twelve 384 x 384 blocks; attention itself left out
 FIRST_VECTOR = {
     "sentence-transformers": "from sentence_transformers import SentenceTransformer as S; "
-    "from ragkit.embedders.sentence_transformer import minilm_folder as f; S(str(f()), device='cpu').encode(['lamp'])",
+    "from ragkit.embedders._sentence_transformer import minilm_folder as f; S(str(f()), device='cpu').encode(['lamp'])",
     "onnx:minilm": "from ragkit import load_embedder; load_embedder('onnx:minilm').embed_queries(['lamp'])",
 }
 

@@ -33,7 +33,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: TID253
 from trl import SFTConfig, SFTTrainer  # noqa: TID253
 
 from ragkit import Example, Template, finetune
-from ragkit.progress import quiet_transformers
+from ragkit._progress import quiet_transformers
 from ragkit.tiny import WEIGHTS
 from ragkit.tiny.domains import HOME, task_of
 

@@ -44,8 +44,8 @@ import numpy as np
 from ragkit import Example, Task, compare, load_model
 from ragkit.comparison import PairedBootstrap
 from ragkit.models import AnswerCache
-from ragkit.models.base import ModelBase
-from ragkit.models.sampling import Sampling
+from ragkit.models._base import ModelBase
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion
 from ragkit.selectors import load_selector

@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 
 from ragkit import Example, Task
-from ragkit.metrics.sql import SqlMatch
-from ragkit.task_files import read_objects
+from ragkit._task_files import read_objects
+from ragkit.metrics._sql import SqlMatch
 from ragkit.templates import Template
 from ragkit.tiny.domains import HOME, task_of
 

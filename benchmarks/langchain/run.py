@@ -31,7 +31,7 @@ from langchain_core.example_selectors import SemanticSimilarityExampleSelector  
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore  # noqa: TID253
 from numpy.typing import NDArray
 
-from ragkit.extras import is_installed
+from ragkit._extras import is_installed
 from ragkit.langchain import RagkitExampleSelector, RagkitVectorStore
 
 HERE = Path(__file__).parent

@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit import BM25Retriever, BM25Selector, Document, Example, load_embedder
+from ragkit._lexical.analysis import STOP_WORDS, Analyzer, WordAnalyzer
+from ragkit._lexical.bm25 import BM25, K1, LANGUAGE, B
+from ragkit._lexical.fusion import fuse
+from ragkit._lexical.postings import PostingLists
+from ragkit._lexical.tie_breaking import Ranking, top_k
+from ragkit._text import words
 from ragkit.evaluation import evaluate_retrieval
-from ragkit.lexical.analysis import STOP_WORDS, Analyzer, WordAnalyzer
-from ragkit.lexical.bm25 import BM25, K1, LANGUAGE, B
-from ragkit.lexical.fusion import fuse
-from ragkit.lexical.postings import PostingLists
-from ragkit.lexical.tie_breaking import Ranking, top_k
-from ragkit.text import words
 
 HERE = Path(__file__).parent
 RETRIEVAL = ("adi", "pubmedqa", "scifact", "cranfield", "medline", "hotpotqa_100", "xquad_en")

@@ -26,11 +26,11 @@ import torch  # noqa: TID253
 import transformers  # noqa: TID253
 
 from ragkit import Budget, Prompt, load_model
+from ragkit._progress import quiet_transformers
 from ragkit.models import AdapterSet, AnswerCache, LayeredModel, RateLimit, Retry
-from ragkit.models.base import ModelBase
-from ragkit.models.local import LocalModel
-from ragkit.models.sampling import Sampling
-from ragkit.progress import quiet_transformers
+from ragkit.models._base import ModelBase
+from ragkit.models._local import LocalModel
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion, Usage
 

@@ -32,10 +32,10 @@ from recorded_pearl import DOCUMENT, CountingModel, recorded  # noqa: E402
 
 from ragkit import load_model  # noqa: E402
 from ragkit.errors import PlanError  # noqa: E402
-from ragkit.models.base import ModelBase  # noqa: E402
-from ragkit.models.local import LocalModel  # noqa: E402
-from ragkit.models.prompts import prompt_text  # noqa: E402
-from ragkit.models.sampling import Sampling  # noqa: E402
+from ragkit.models._base import ModelBase  # noqa: E402
+from ragkit.models._local import LocalModel  # noqa: E402
+from ragkit.models._prompts import prompt_text  # noqa: E402
+from ragkit.models._sampling import Sampling  # noqa: E402
 from ragkit.pearl import ActionLibrary, Pearl, Plan, PlanExecutor  # noqa: E402
 from ragkit.protocols import AnyPrompt  # noqa: E402
 from ragkit.records import Completion  # noqa: E402

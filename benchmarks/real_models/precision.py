@@ -31,8 +31,8 @@ import torch  # noqa: TID253
 import transformers  # noqa: TID253
 
 from ragkit import load_model
-from ragkit.models.local import LocalModel
-from ragkit.models.sampling import Sampling
+from ragkit.models._local import LocalModel
+from ragkit.models._sampling import Sampling
 
 RESULTS = Path(__file__).parent / "results/precision.json"
 DTYPES = ("float32", "bfloat16")

@@ -28,8 +28,8 @@ os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", TOKENIZERS_PARA
 import torch  # noqa: TID253 - this script measures what it computes
 
 from ragkit import Task, load_model
-from ragkit.models.local import LocalModel
-from ragkit.models.tries import Trie
+from ragkit.models._local import LocalModel
+from ragkit.models._tries import Trie
 from ragkit.protocols import AnyPrompt
 from ragkit.selectors import load_selector
 

@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: TID253
 from trl import SFTConfig, SFTTrainer  # noqa: TID253
 
 from ragkit import FewShot, Task, finetune
-from ragkit.models.sources import weights_of
+from ragkit.models._sources import weights_of
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 RANK, EPOCHS = 16, 4

@@ -26,8 +26,8 @@ import xxhash
 from damaged_folders import processor
 
 from ragkit import Document, Index
-from ragkit.index.array_file import Blocks
-from ragkit.index.database import Database
+from ragkit.index._array_file import Blocks
+from ragkit.index._database import Database
 
 RESULTS = Path(__file__).resolve().parent / "results" / "check_costs.json"
 ROWS, DIM, BATCH = 1_000_000, 384, 20_000

@@ -86,7 +86,7 @@ def _make_reranker(folder: Path) -> None:
 
 
 def _use_reranker(folder: Path) -> object:
-    from ragkit.retrievers.rerank import load_reranker
+    from ragkit.retrievers._rerank import load_reranker
 
     return list(load_reranker(f"cross-encoder:{folder / 'whole'}")(["lamp"], [["a lamp", "a song"]]))
 

@@ -25,11 +25,11 @@ import atheris
 
 with atheris.instrument_imports(include=["ragkit", "ragkit_selectors", "ragkit_pipelines"]):
     from ragkit import ScriptedModel, Task, load_documents
+    from ragkit._files import with_checksum
     from ragkit.comparison import Recommendation, Results
     from ragkit.errors import RagkitError
-    from ragkit.files import with_checksum
-    from ragkit.finetuning.manifest import MANIFEST, Manifest
-    from ragkit.index.document_inputs import read_documents
+    from ragkit.finetuning._manifest import MANIFEST, Manifest
+    from ragkit.index._document_inputs import read_documents
     from ragkit.ingest import MarkdownChunker
     from ragkit.models import ReplayModel
     from ragkit.pearl import ActionLibrary, Plan, Router

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from faults import DAMAGES
 
-from ragkit.files import with_checksum, without_checksum
+from ragkit._files import with_checksum, without_checksum
 
 TRAP = "hostile_trap"  # a module that must never be imported
 _DEEP: Any = 0

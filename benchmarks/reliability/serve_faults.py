@@ -17,9 +17,9 @@ import httpx
 import numpy as np
 from tally import Tally
 
-from ragkit.models.base import ModelBase
-from ragkit.models.prompts import prompt_text
-from ragkit.models.sampling import Sampling
+from ragkit.models._base import ModelBase
+from ragkit.models._prompts import prompt_text
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion
 from ragkit.serving import Server

@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit import BM25Retriever, DenseRetriever, Document, HybridRetriever, Index, RetrieveThenAnswer, load_documents
+from ragkit._text import folded, words
 from ragkit.evaluation import Latency, RetrievalReport, compare_retrieval, evaluate_retrieval, read_qrels, read_queries
 from ragkit.ingest import load_chunker
 from ragkit.pipelines import ExtractiveReader
 from ragkit.protocols import Retriever
-from ragkit.text import folded, words
 
 HERE = Path(__file__).parent
 COLLECTIONS = ("adi", "pubmedqa", "scifact", "cranfield", "medline", "hotpotqa_100", "xquad_en")

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit import DenseRetriever, Document, Example, Index, RerankingRetriever, Template, load_embedder, load_model
-from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
+from ragkit.embedders._sentence_transformer import SentenceTransformerEmbedder
 from ragkit.evaluation import RetrievalReport, compare_retrieval, evaluate_retrieval, read_qrels, read_queries
 from ragkit.index import rebuild_index
 from ragkit.protocols import LanguageModel, Retriever

@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 
 from ragkit import BM25Selector, EmbeddingSelector, Example, JaccardSelector, NgramSelector, Task, load_selector
-from ragkit.lexical.scorer import load_kernels
+from ragkit._lexical.scorer import load_kernels
 from ragkit.selectors import check_pool
 
 HERE = Path(__file__).parent
@@ -207,7 +207,7 @@ def ngrams(pool: list[str], queries: list[str]) -> dict[str, object]:
 def mmr() -> dict[str, object]:
     from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-    from ragkit.mmr import mmr as ours
+    from ragkit._mmr import mmr as ours
 
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(100, 384))
@@ -315,7 +315,7 @@ def quality(name: str) -> dict[str, object]:
     task = Task.from_jsonl(DATA / f"{name}.jsonl")
     task = replace(task, test=[row for row in task.test if row.output != "oos"])
     from ragkit import load_embedder
-    from ragkit.embedders.caching import RememberingEmbedder
+    from ragkit.embedders._caching import RememberingEmbedder
 
     embedder = RememberingEmbedder(load_embedder("minilm"))
     queries, gold = [row.input for row in task.test], [row.output for row in task.test]

@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from ragkit import Index
-from ragkit.extras import is_installed
+from ragkit._extras import is_installed
 from ragkit.workers import Batch, EmbedTexts, WorkerPool
 
 RESULTS = Path(__file__).parent / "results" / "workers.json"

@@ -112,8 +112,8 @@ def measured_rates(count: int, size: int) -> Rates:
     from run import batches, passages
 
     from ragkit.workers import EmbedTexts, WorkerPool
-    from ragkit.workers.batches import decode_results, encode_items, key_of, run_on
-    from ragkit.workers.shards import Shards
+    from ragkit.workers._batches import decode_results, encode_items, key_of, run_on
+    from ragkit.workers._shards import Shards
 
     given, work = batches(passages(count), size), EmbedTexts("hash:384")
     function = work.start()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
-from ragkit.models.budget import Budget
+from ragkit.models._budget import Budget
 from ragkit.protocols import Embedder, LanguageModel
 from ragkit_pipelines.compare import Comparison, compare
 from ragkit_pipelines.compare.options import CompareOptions, refuse_moved_keywords

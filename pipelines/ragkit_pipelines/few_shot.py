@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, overload
 from warnings import warn
 
-from ragkit.answering import Answering
+from ragkit._answering import Answering
 from ragkit.answers import AnswerReader
 from ragkit.errors import PromptTooLongError, TruncationWarning
 from ragkit.models import load_model

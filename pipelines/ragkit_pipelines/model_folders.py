@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ragkit._text import read_json
 from ragkit.errors import IntegrityError, InvalidInputError
-from ragkit.finetuning.manifest import MANIFEST, Manifest
-from ragkit.text import read_json
+from ragkit.finetuning._manifest import MANIFEST, Manifest
 
 _DEPTH = 5
 _SKIPPED = {"node_modules", "checkpoints", "__pycache__"}

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ragkit._progress import progress
 from ragkit.errors import EmptyPoolError, RagkitError
 from ragkit.models import load_model
-from ragkit.models.prompts import checked_prompts, prompt_text
-from ragkit.models.results import results_of_each
-from ragkit.models.sampling import Sampling
-from ragkit.progress import progress
+from ragkit.models._prompts import checked_prompts, prompt_text
+from ragkit.models._results import results_of_each
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion
 

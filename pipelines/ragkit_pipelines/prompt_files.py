@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ragkit._task_files import read_objects
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Message
-from ragkit.task_files import read_objects
 from ragkit.templates import Template
 
 _EXPECTED = '{"prompt": text}, {"messages": [{"role", "content"}, …]} or {"input": text or fields}'

@@ -1,12 +1,12 @@
 """Answer readers, which extract the answer from a completion in the same way for every strategy."""
 
-from ragkit.answers.base import AnswerReader, Expected, ReadAnswer, load_reader, unreadable
-from ragkit.answers.choices import ChoiceReader, read_option
-from ragkit.answers.json_field import JsonField
-from ragkit.answers.labels import LabelReader
-from ragkit.answers.numbers import NumberReader
-from ragkit.answers.plain import After, FirstLine, Regex, Whole
-from ragkit.answers.reasoning import without_reasoning
+from ragkit.answers._base import AnswerReader, Expected, ReadAnswer, load_reader, unreadable
+from ragkit.answers._choices import ChoiceReader, read_option
+from ragkit.answers._json_field import JsonField
+from ragkit.answers._labels import LabelReader
+from ragkit.answers._numbers import NumberReader
+from ragkit.answers._plain import After, FirstLine, Regex, Whole
+from ragkit.answers._reasoning import without_reasoning
 
 __all__ = [
     "After",

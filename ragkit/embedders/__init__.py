@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from ragkit._lazy import lazy_names
 from ragkit.errors import InvalidInputError
-from ragkit.lazy import lazy_names
 from ragkit.registry import create, find
 
 if TYPE_CHECKING:
-    from ragkit.embedders.hashing import HashingEmbedder as HashingEmbedder
+    from ragkit.embedders._hashing import HashingEmbedder as HashingEmbedder
     from ragkit.protocols import Embedder
 
 
@@ -47,7 +47,7 @@ def _from_object(embedder: object) -> Embedder:
         if callable(getattr(embedder, "embed_queries", None)):
             return cast("Embedder", embedder)
         if callable(getattr(embedder, "embed_query", None)):
-            from ragkit.embedders.langchain_embeddings import LangChainEmbedder
+            from ragkit.embedders._langchain_embeddings import LangChainEmbedder
 
             return LangChainEmbedder(embedder)
     raise InvalidInputError(
@@ -57,7 +57,7 @@ def _from_object(embedder: object) -> Embedder:
 
 
 _HOME_OF = {
-    "HashingEmbedder": "hashing",
+    "HashingEmbedder": "_hashing",
 }
 __all__ = ["load_embedder", *_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
 __getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

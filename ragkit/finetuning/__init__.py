@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragkit._extras import require
+from ragkit._lazy import lazy_names
 from ragkit.errors import EmptyPoolError, UnsupportedError
-from ragkit.extras import require
-from ragkit.finetuning.result import FineTuned as FineTuned
-from ragkit.finetuning.settings import METHODS as METHODS
-from ragkit.finetuning.settings import OBJECTIVES as OBJECTIVES
-from ragkit.finetuning.settings import Settings
-from ragkit.lazy import lazy_names
+from ragkit.finetuning._result import FineTuned as FineTuned
+from ragkit.finetuning._settings import METHODS as METHODS
+from ragkit.finetuning._settings import OBJECTIVES as OBJECTIVES
+from ragkit.finetuning._settings import Settings
 
 if TYPE_CHECKING:
-    from ragkit.finetuning.exporting import export_merged as export_merged
-    from ragkit.finetuning.imitation import Imitation as Imitation
-    from ragkit.finetuning.imitation import imitate as imitate
-    from ragkit.finetuning.memorization import Memorisation as Memorisation
-    from ragkit.finetuning.memorization import memorisation as memorisation
-    from ragkit.finetuning.mixing import Mixture as Mixture
-    from ragkit.finetuning.mixing import mix as mix
-    from ragkit.finetuning.remote import cancel_finetuning as cancel_finetuning
-    from ragkit.finetuning.rows import Row
+    from ragkit.finetuning._exporting import export_merged as export_merged
+    from ragkit.finetuning._imitation import Imitation as Imitation
+    from ragkit.finetuning._imitation import imitate as imitate
+    from ragkit.finetuning._memorization import Memorisation as Memorisation
+    from ragkit.finetuning._memorization import memorisation as memorisation
+    from ragkit.finetuning._mixing import Mixture as Mixture
+    from ragkit.finetuning._mixing import mix as mix
+    from ragkit.finetuning._remote import cancel_finetuning as cancel_finetuning
+    from ragkit.finetuning._rows import Row
     from ragkit.metrics import AnyMetric
     from ragkit.protocols import Embedder, LanguageModel
     from ragkit.templates import Template
@@ -112,7 +112,7 @@ def finetune(  # noqa: PLR0913 - the settings of a training run, as keyword argu
     if not train:
         raise EmptyPoolError("finetune")
     if method == "api":
-        from ragkit.finetuning.remote import train_remote
+        from ragkit.finetuning._remote import train_remote
 
         return train_remote(model, train, eval, settings)
     embedder = _as_embedder(model, method)
@@ -120,14 +120,14 @@ def finetune(  # noqa: PLR0913 - the settings of a training run, as keyword argu
         settings.check_for_encoder()
         if method != "classifier-head":
             require("torch", "transformers", "accelerate", "peft", "sentence_transformers")
-        from ragkit.finetuning.classifier import train_classifier
+        from ragkit.finetuning._classifier import train_classifier
 
         return train_classifier(embedder, train, settings)
     require("torch", "transformers", "peft", "trl", "datasets")
-    from ragkit.finetuning.training_loop import random_state_kept
+    from ragkit.finetuning._training_loop import random_state_kept
 
     with random_state_kept():  # importing trl draws random numbers
-        from ragkit.finetuning.causal import train_causal
+        from ragkit.finetuning._causal import train_causal
 
         return train_causal(model, train, eval, settings)
 
@@ -149,14 +149,14 @@ def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder
 
 
 _HOME_OF = {
-    "Imitation": "imitation",
-    "Memorisation": "memorization",
-    "Mixture": "mixing",
-    "cancel_finetuning": "remote",
-    "export_merged": "exporting",
-    "imitate": "imitation",
-    "memorisation": "memorization",
-    "mix": "mixing",
+    "Imitation": "_imitation",
+    "Memorisation": "_memorization",
+    "Mixture": "_mixing",
+    "cancel_finetuning": "_remote",
+    "export_merged": "_exporting",
+    "imitate": "_imitation",
+    "memorisation": "_memorization",
+    "mix": "_mixing",
 }
 __all__ = ["FineTuned", "finetune", *_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
 __getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

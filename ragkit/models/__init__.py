@@ -6,27 +6,27 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from ragkit._lazy import lazy_names
+from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
-from ragkit.lazy import lazy_names
-from ragkit.models.devices import AnyDtype
-from ragkit.progress import progress
+from ragkit.models._devices import AnyDtype
 from ragkit.registry import create, find
 
 if TYPE_CHECKING:
-    from ragkit.models.adapters import AdapterSet as AdapterSet
-    from ragkit.models.base import ModelBase as ModelBase
-    from ragkit.models.budget import Budget as Budget
-    from ragkit.models.middleware import LayeredModel as LayeredModel
-    from ragkit.models.prices import Price as Price
-    from ragkit.models.prices import Prices as Prices
-    from ragkit.models.prompts import cut_at_stop as cut_at_stop
-    from ragkit.models.prompts import prompt_text as prompt_text
-    from ragkit.models.rate_limit import RateLimit as RateLimit
-    from ragkit.models.rate_limit import Retry as Retry
-    from ragkit.models.replay import ReplayModel as ReplayModel
-    from ragkit.models.response_cache import AnswerCache as AnswerCache
-    from ragkit.models.sampling import Sampling as Sampling
-    from ragkit.models.scripted import ScriptedModel as ScriptedModel
+    from ragkit.models._adapters import AdapterSet as AdapterSet
+    from ragkit.models._base import ModelBase as ModelBase
+    from ragkit.models._budget import Budget as Budget
+    from ragkit.models._middleware import LayeredModel as LayeredModel
+    from ragkit.models._prices import Price as Price
+    from ragkit.models._prices import Prices as Prices
+    from ragkit.models._prompts import cut_at_stop as cut_at_stop
+    from ragkit.models._prompts import prompt_text as prompt_text
+    from ragkit.models._rate_limit import RateLimit as RateLimit
+    from ragkit.models._rate_limit import Retry as Retry
+    from ragkit.models._replay import ReplayModel as ReplayModel
+    from ragkit.models._response_cache import AnswerCache as AnswerCache
+    from ragkit.models._sampling import Sampling as Sampling
+    from ragkit.models._scripted import ScriptedModel as ScriptedModel
     from ragkit.protocols import LanguageModel
 
 
@@ -37,7 +37,7 @@ def default_model() -> str:
         The spec in the environment variable ``RAGKIT_MODEL`` if it is set, else ``"smollm2"`` if its package is
         installed, else ``"tiny"``.
     """
-    from ragkit.packaged import SMOLLM2
+    from ragkit._packaged import SMOLLM2
 
     return os.environ.get("RAGKIT_MODEL") or ("smollm2" if SMOLLM2.parts() is not None else "tiny")
 
@@ -99,13 +99,13 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
         with progress(f"loading {model[:60]}", None):
             loaded = _from_spec(model, adapter, base_url, dtype, prices, timeout)
         if "base_url" in find("model", model).parameters():  # an API model
-            from ragkit.models.rate_limit import Retry
+            from ragkit.models._rate_limit import Retry
 
             retry = retry or Retry()
     if loaded.capabilities.batches and all(layer is None for layer in (budget, cache, limit, retry, concurrency)):
         return loaded
-    from ragkit.models.middleware import LayeredModel
-    from ragkit.models.response_cache import AnswerCache
+    from ragkit.models._middleware import LayeredModel
+    from ragkit.models._response_cache import AnswerCache
 
     return LayeredModel(
         loaded,
@@ -119,7 +119,7 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
 
 def _at_vendor(spec: str, base_url: str | None) -> tuple[str, str | None]:
     """Replace the folder of a remote fine-tuning run with the vendor's model and address; keep other specs."""
-    from ragkit.finetuning.manifest import MANIFEST, Manifest
+    from ragkit.finetuning._manifest import MANIFEST, Manifest
 
     folder = Path(spec.removeprefix("hf:"))
     if not os.path.isfile(folder / MANIFEST):  # noqa: PTH113 - unlike Path.is_file, accepts names of any length
@@ -156,7 +156,7 @@ def _from_object(model: object, prices: Prices | None) -> LanguageModel:
     if isinstance(model, LanguageModel):
         return model
     if hasattr(model, "invoke") and hasattr(model, "bind"):
-        from ragkit.models.api import LangChainModel
+        from ragkit.models._api import LangChainModel
 
         return LangChainModel(model, prices=prices)
     raise InvalidInputError(
@@ -166,20 +166,20 @@ def _from_object(model: object, prices: Prices | None) -> LanguageModel:
 
 
 _HOME_OF = {
-    "AdapterSet": "adapters",
-    "AnswerCache": "response_cache",
-    "Budget": "budget",
-    "LayeredModel": "middleware",
-    "ModelBase": "base",
-    "Price": "prices",
-    "Prices": "prices",
-    "RateLimit": "rate_limit",
-    "ReplayModel": "replay",
-    "Retry": "rate_limit",
-    "Sampling": "sampling",
-    "ScriptedModel": "scripted",
-    "cut_at_stop": "prompts",
-    "prompt_text": "prompts",
+    "AdapterSet": "_adapters",
+    "AnswerCache": "_response_cache",
+    "Budget": "_budget",
+    "LayeredModel": "_middleware",
+    "ModelBase": "_base",
+    "Price": "_prices",
+    "Prices": "_prices",
+    "RateLimit": "_rate_limit",
+    "ReplayModel": "_replay",
+    "Retry": "_rate_limit",
+    "Sampling": "_sampling",
+    "ScriptedModel": "_scripted",
+    "cut_at_stop": "_prompts",
+    "prompt_text": "_prompts",
 }
 __all__ = ["default_model", "load_model", *_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
 __getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -9,17 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ragkit._extras import require
+from ragkit._lazy import lazy_names
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.extras import require
-from ragkit.lazy import lazy_names
-from ragkit.retriever_training.rows import ScoredPassages, TrainingPair, checked_pairs, checked_scored
-from ragkit.retriever_training.runs import TrainingRecord, TrainingSettings, claimed, hash_of
+from ragkit.retriever_training._rows import ScoredPassages, TrainingPair, checked_pairs, checked_scored
+from ragkit.retriever_training._runs import TrainingRecord, TrainingSettings, claimed, hash_of
 
 if TYPE_CHECKING:
-    from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
+    from ragkit.embedders._sentence_transformer import SentenceTransformerEmbedder
     from ragkit.protocols import Embedder
-    from ragkit.retriever_training.mining import mine_hard_negatives as mine_hard_negatives
-    from ragkit.retriever_training.reader import score_passages as score_passages
+    from ragkit.retriever_training._mining import mine_hard_negatives as mine_hard_negatives
+    from ragkit.retriever_training._reader import score_passages as score_passages
 
 _PACKAGES = ("sentence-transformers", "transformers", "torch")
 
@@ -213,7 +213,7 @@ def _trained(
     run = hash_of(base.fingerprint, f"{kind} {objective}", rows, settings, extra)
     with claimed(folder, run) as place:
         if place is not None:
-            from ragkit.retriever_training.training import train
+            from ragkit.retriever_training._training import train
 
             loss, seconds = train(objective, base.source, rows, settings, place, extra)
             TrainingRecord(
@@ -229,7 +229,7 @@ def _base_embedder(embedder: str | Embedder) -> SentenceTransformerEmbedder:
     """Load the base embedder of a run, which must be a sentence-transformers model."""
     require("torch", "transformers", "accelerate", "datasets", "sentence_transformers")
     from ragkit.embedders import load_embedder
-    from ragkit.embedders.sentence_transformer import SentenceTransformerEmbedder
+    from ragkit.embedders._sentence_transformer import SentenceTransformerEmbedder
 
     loaded = load_embedder(embedder)
     if not isinstance(loaded, SentenceTransformerEmbedder):
@@ -247,8 +247,8 @@ def _check_positive(**values: float) -> None:
 
 
 _HOME_OF = {
-    "mine_hard_negatives": "mining",
-    "score_passages": "reader",
+    "mine_hard_negatives": "_mining",
+    "score_passages": "_reader",
 }
 __all__ = [  # noqa: PLE0604, RUF100 - names are the table above
     "ScoredPassages",

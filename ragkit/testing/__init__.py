@@ -10,9 +10,9 @@ A subclass provides the component under test as a pytest fixture with the name t
 This package does not import pytest. The inputs are class attributes; override them if a component needs other inputs.
 """
 
-from ragkit.testing.embedders import EmbedderContract
-from ragkit.testing.models import LanguageModelContract
-from ragkit.testing.retrievers import RetrieverContract
-from ragkit.testing.selectors import SelectorContract
+from ragkit.testing._embedders import EmbedderContract
+from ragkit.testing._models import LanguageModelContract
+from ragkit.testing._retrievers import RetrieverContract
+from ragkit.testing._selectors import SelectorContract
 
 __all__ = ["EmbedderContract", "LanguageModelContract", "RetrieverContract", "SelectorContract"]

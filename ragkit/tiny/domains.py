@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from ragkit._text import folded
 from ragkit.records import Example
 from ragkit.tasks import Task
-from ragkit.text import folded
-from ragkit.tiny.tokenizer import lines_of_words
+from ragkit.tiny._tokenizer import lines_of_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

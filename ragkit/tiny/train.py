@@ -21,8 +21,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from transformers import Lfm2Config, Lfm2ForCausalLM
 
+from ragkit.tiny._tokenizer import build_tokenizer
 from ragkit.tiny.domains import WORDS, Call, CallDomain
-from ragkit.tiny.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

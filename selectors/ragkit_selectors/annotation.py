@@ -9,10 +9,10 @@ from heapq import heapify, heapreplace
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._text import refuse_bare_string
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.protocols import Embedder
-from ragkit.text import refuse_bare_string
 
 _BLOCK = 512
 _DECIMALS = 6  # cosines of float32 vectors are compared at 1e-6, as in the selectors

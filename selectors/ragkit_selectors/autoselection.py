@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ragkit._text import refuse_bare_string
 from ragkit.embedders import load_embedder
-from ragkit.embedders.caching import RememberingEmbedder
+from ragkit.embedders._caching import RememberingEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.protocols import Embedder
 from ragkit.registry import find
-from ragkit.text import refuse_bare_string
 from ragkit_selectors.base import BaseSelector
 from ragkit_selectors.loading import load_selector
 from ragkit_selectors.pool import AnyExample

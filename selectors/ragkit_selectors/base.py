@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ragkit._text import words
 from ragkit.errors import EmptyPoolError, InvalidInputError, SmallPoolWarning
 from ragkit.records import Fields, Selection, field_text
-from ragkit.text import words
 from ragkit_selectors.lazy_hits import Hits
 from ragkit_selectors.pool import AnyExample, Pool
 from ragkit_selectors.stages.base import SelectionContext, Stage, Upstream
@@ -251,7 +251,7 @@ class PoolSelector(BaseSelector):
 
     def _vectors(self, text: str, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return vectors of the query and of some rows in one space, f64[d] and f64[m, d], of length 1 or 0."""
-        from ragkit.lexical.tfidf import tfidf_vectors
+        from ragkit._lexical.tfidf import tfidf_vectors
 
         vectors = tfidf_vectors(self.pool.postings(words), [text, *(self.pool[row].text for row in rows.tolist())])
         return vectors[0], vectors[1:]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.lexical.tie_breaking import top_k
+from ragkit._lexical.tie_breaking import top_k
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ragkit._extras import require
+from ragkit._pairwise import lengths
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
-from ragkit.extras import require
-from ragkit.pairwise import lengths
 from ragkit.protocols import Embedder
 from ragkit_selectors.base import PoolSelector
 from ragkit_selectors.candidates import Candidates

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.extras import require
-from ragkit.index.exact import Found, float32_error, nearest, settled
+from ragkit._extras import require
+from ragkit.index._exact import Found, float32_error, nearest, settled
 from ragkit_selectors.candidates import Candidates
 
 DECIMALS = 6
@@ -20,7 +20,7 @@ _UNIT = np.float64(1 + 1e-6)  # upper bound of the length of a unit vector after
 
 
 class FlatVectors:
-    """Vectors of length 1 or 0, searched by `ragkit.index.exact`; scores are compared at 1e-6.
+    """Vectors of length 1 or 0, searched by `ragkit.index._exact`; scores are compared at 1e-6.
 
     The time of a single query is dominated by reading the vectors, so candidates are searched in a half-precision copy.
     """

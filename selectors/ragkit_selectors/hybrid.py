@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ragkit._lexical.fusion import Fusion, check_fusion, fuse
+from ragkit._lexical.tie_breaking import top_k
 from ragkit.errors import InvalidInputError
-from ragkit.lexical.fusion import Fusion, check_fusion, fuse
-from ragkit.lexical.tie_breaking import top_k
 from ragkit.protocols import Embedder
 from ragkit_selectors.base import PoolSelector
 from ragkit_selectors.candidates import Candidates, filled
@@ -20,7 +20,7 @@ from ragkit_selectors.pool import AnyExample, Pool
 class HybridSelector(PoolSelector):
     """Fuses the rankings of several selectors over one pool, by default BM25 and embeddings.
 
-    `ragkit.lexical.fusion.fuse` describes the methods. The first ``depth`` examples of each ranking count; an example
+    `ragkit._lexical.fusion.fuse` describes the methods. The first ``depth`` examples of each ranking count; an example
     that is not among them scores 0.
 
     Attributes:

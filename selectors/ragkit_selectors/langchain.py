@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ragkit._extras import require
 from ragkit.errors import InvalidInputError
-from ragkit.extras import require
 from ragkit.records import Example, Selection
 from ragkit_selectors.lazy_hits import Hits
 from ragkit_selectors.pool import AnyExample

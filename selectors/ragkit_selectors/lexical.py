@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ragkit._lexical.analysis import Analyzer, NgramAnalyzer, WordAnalyzer, bleu_ngrams, load_analyzer, split
+from ragkit._lexical.bleu import Bleu
+from ragkit._lexical.bm25 import BM25, K1, LANGUAGE, B
+from ragkit._lexical.overlap import Containment, Jaccard, OverlapScorer
+from ragkit._lexical.scorer import LexicalScorer
+from ragkit._lexical.tfidf import Tfidf
+from ragkit._text import words
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.lexical.analysis import Analyzer, NgramAnalyzer, WordAnalyzer, bleu_ngrams, load_analyzer, split
-from ragkit.lexical.bleu import Bleu
-from ragkit.lexical.bm25 import BM25, K1, LANGUAGE, B
-from ragkit.lexical.overlap import Containment, Jaccard, OverlapScorer
-from ragkit.lexical.scorer import LexicalScorer
-from ragkit.lexical.tfidf import Tfidf
-from ragkit.text import words
 from ragkit_selectors.base import PoolSelector
 from ragkit_selectors.candidates import Candidates, filled
 from ragkit_selectors.pool import AnyExample, Pool
@@ -26,7 +26,7 @@ Mode = Literal["folded", "split"]
 
 
 class LexicalSelector(PoolSelector):
-    """Ranks a pool by the score of a `LexicalScorer`. Equal scores are ordered by `ragkit.lexical.tie_breaking`."""
+    """Ranks a pool by the score of a `LexicalScorer`. Equal scores are ordered by `ragkit._lexical.tie_breaking`."""
 
     scorer: LexicalScorer
 

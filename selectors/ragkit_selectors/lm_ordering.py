@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._text import refuse_bare_string
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel
 from ragkit.records import Example, Fields
 from ragkit.templates import Template
-from ragkit.text import refuse_bare_string
 from ragkit_selectors.stages.rerank import Score
 
 _NONE = 1e-5  # share of a label that is never predicted

@@ -26,14 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ragkit._files import checked, make_folder, with_checksum, write_atomic
+from ragkit._text import read_json
 from ragkit.embedders import load_embedder
 from ragkit.errors import IntegrityError, InvalidInputError, RagkitError, UnknownSpecError, UnsupportedError
-from ragkit.files import checked, make_folder, with_checksum, write_atomic
 from ragkit.protocols import Embedder
 from ragkit.records import Example
 from ragkit.registry import Kind, components, find
 from ragkit.templates import Template
-from ragkit.text import read_json
 from ragkit_selectors.example_parsing import read_example
 from ragkit_selectors.pool import Entry, Pool
 from ragkit_selectors.stages.base import Stage

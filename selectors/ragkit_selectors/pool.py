@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._lexical.analysis import Analyzer
+from ragkit._lexical.postings import PostingLists
 from ragkit.errors import InvalidInputError
-from ragkit.lexical.analysis import Analyzer
-from ragkit.lexical.postings import PostingLists
 from ragkit.records import Example
 from ragkit.where import Condition, fields, matches, parse_where
 from ragkit_selectors.example_parsing import read_example

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import NamedTuple
 
+from ragkit._text import folded, words
 from ragkit.errors import EmptyPoolError, InvalidInputError
-from ragkit.text import folded, words
 from ragkit_selectors.example_parsing import read_example
 from ragkit_selectors.pool import AnyExample
 

@@ -8,10 +8,10 @@ from statistics import fmean, median
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from ragkit._text import folded, words
 from ragkit.errors import EmptyPoolError
 from ragkit.records import Selection
 from ragkit.templates import Template
-from ragkit.text import folded, words
 from ragkit_selectors.example_parsing import read_example
 from ragkit_selectors.pool import AnyExample
 from ragkit_selectors.stages.filters import count_pieces

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ragkit.index.array_file import ArrayFile
+from ragkit.index._array_file import ArrayFile
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "reliability"
 QUICK = ("index-killed-writer", "models-damaged-cache", "pearl-killed-run", "comparison-full-disk")
@@ -67,7 +67,7 @@ def test_every_scenario_and_the_summary(tmp_path, scenarios):
 
 
 def test_answers_without_checksums_are_seen(play, monkeypatch):
-    monkeypatch.setattr("ragkit.models.response_cache._checksum", lambda key, text: 0)
+    monkeypatch.setattr("ragkit.models._response_cache._checksum", lambda key, text: 0)
     assert "wrong" in play("models-damaged-cache")
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
 from ragkit import Document, load_documents
-from ragkit.breaks import UnixText, character_start
+from ragkit._breaks import UnixText, character_start
+from ragkit._text import SENTENCE_ENDS
 from ragkit.ingest import MarkdownChunker, RecursiveChunker, TokenChunker, load_chunker
-from ragkit.ingest.splitting import split_spans
-from ragkit.ingest.text_files import blocks
-from ragkit.text import SENTENCE_ENDS
+from ragkit.ingest._splitting import split_spans
+from ragkit.ingest._text_files import blocks
 from ragkit_pipelines.pearl.run.passages import cut
 from ragkit_pipelines.rag.extractive import sentence_spans
 

@@ -7,9 +7,9 @@ import pytest
 from command_line import run
 
 from ragkit import Task
+from ragkit._task_files import read_objects
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit.finetuning.rows import read_rows
-from ragkit.task_files import read_objects
+from ragkit.finetuning._rows import read_rows
 from ragkit_pipelines.cli.common import check_out
 
 ROWS = [(f"card {n}", "lost, card") if n % 2 else (f"sum {n}", "the money") for n in range(20)]

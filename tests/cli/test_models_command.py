@@ -7,7 +7,7 @@ from command_line import run as ragkit
 from openai_server import OpenAIServer
 
 from ragkit import Example, finetune, load_model
-from ragkit.finetuning.manifest import MANIFEST
+from ragkit.finetuning._manifest import MANIFEST
 from ragkit_pipelines.model_folders import find_models
 
 PROMPT = "Input: dim the lamp\nOutput: fade lamp\n\nInput: dim the fan\nOutput:"

@@ -11,7 +11,7 @@ from recorded_pearl import THREE, CountingModel, by_step, quick
 
 from ragkit.errors import InvalidInputError
 from ragkit.models import load_model
-from ragkit.models.scripted import ScriptedModel
+from ragkit.models._scripted import ScriptedModel
 from ragkit.records import Usage
 from ragkit_pipelines.cli.main import main
 from ragkit_pipelines.pearl.pipeline import Pearl

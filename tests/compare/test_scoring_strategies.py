@@ -7,7 +7,7 @@ import pytest
 
 from ragkit import Example, ScriptedModel, Task, compare, load_model
 from ragkit.errors import InvalidInputError, UnknownSpecError
-from ragkit.models.base import ModelBase
+from ragkit.models._base import ModelBase
 from ragkit.protocols import Capabilities
 from ragkit_pipelines.compare.strategies.base import check_strategies
 from ragkit_pipelines.compare.strategies.named import load_strategy

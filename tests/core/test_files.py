@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from faults import no_file_past
 
-from ragkit.files import (
+from ragkit._files import (
     atomic_file,
     atomic_folder,
     create_private,
@@ -29,7 +29,7 @@ from ragkit.files import (
     with_checksum,
     without_checksum,
 )
-from ragkit.files import write_atomic as write
+from ragkit._files import write_atomic as write
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -134,7 +134,7 @@ def test_no_write_goes_through_a_symbolic_link(tmp_path, monkeypatch):
     write(tmp_path / "final", "new")
     assert not (tmp_path / "final").is_symlink()
     assert (tmp_path / "final").read_text() == "new"
-    monkeypatch.setattr("ragkit.files.secrets.token_hex", lambda _: "guessed")
+    monkeypatch.setattr("ragkit._files.secrets.token_hex", lambda _: "guessed")
     (tmp_path / ".new.guessed.partial").symlink_to(outside)
     with pytest.raises(FileExistsError):
         write(tmp_path / "new", "new")
@@ -149,7 +149,7 @@ SECOND_USER = """
 import os, sys
 from contextlib import ExitStack
 from pathlib import Path
-from ragkit.files import locked, make_folder, write_atomic
+from ragkit._files import locked, make_folder, write_atomic
 os.setuid(54321)
 folder = Path(sys.argv[1])
 for use in (lambda path: write_atomic(path, ""), make_folder, locked):
@@ -202,7 +202,7 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-HOLDER = "import sys; from pathlib import Path; from ragkit.files import locked\nwith locked(Path(sys.argv[1])):\n    "
+HOLDER = "import sys; from pathlib import Path; from ragkit._files import locked\nwith locked(Path(sys.argv[1])):\n    "
 
 
 def test_a_lock_is_held_between_processes_until_its_holder_dies(tmp_path):

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from ragkit.isolated import IsolatedProcess, IsolationError
+from ragkit._isolated import IsolatedProcess, IsolationError
 
 MINE = "isolated_tasks:answer"
 

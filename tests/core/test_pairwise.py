@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from exact_scores import exact_scores
 
-from ragkit import EmbeddingSelector, Example, Index, pairwise
-from ragkit.pairwise import candidate_scores, inner_products, lengths, squared_distances, unit
+from ragkit import EmbeddingSelector, Example, Index
+from ragkit import _pairwise as pairwise
+from ragkit._pairwise import candidate_scores, inner_products, lengths, squared_distances, unit
 
 SIZES = [1, 2, 3, 7, 8, 9, 15, 127, 128, 129, 384, 1001]
 

@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
-from ragkit import progress as module
-from ragkit.progress import progress, quiet_transformers
+from ragkit import _progress as module
+from ragkit._progress import progress, quiet_transformers
 
 
 class Terminal(io.StringIO):

@@ -128,7 +128,7 @@ def test_a_cell_that_runs_again_replaces_its_component(registry):
 
 
 def test_names_of_registered_functions():
-    from ragkit.metrics.matching import label_match
+    from ragkit.metrics._matching import label_match
 
     assert name_of("metric", label_match) == "accuracy"
     assert name_of("metric", max) is None
@@ -174,7 +174,7 @@ def test_numbers_of_hidden_arguments_are_not_shifted():
 
 PLUGIN = '''
 from dataclasses import dataclass
-from ragkit.models.scripted import ScriptedModel
+from ragkit.models._scripted import ScriptedModel
 from ragkit.registry import register
 from ragkit_selectors.baselines import FixedSelector
 from ragkit_selectors.stages.base import Stage

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ragkit import extras
+from ragkit import _extras as extras
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, MissingExtraError, UnknownSpecError
 from ragkit.models import load_model
-from ragkit.models.scripted import ScriptedModel
+from ragkit.models._scripted import ScriptedModel
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ragkit._text import words
 from ragkit.embedders import load_embedder
-from ragkit.embedders.caching import RememberingEmbedder
-from ragkit.embedders.hashing import HashingEmbedder
+from ragkit.embedders._caching import RememberingEmbedder
+from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import IntegrityError, InvalidInputError, UnknownSpecError
 from ragkit.protocols import Embedder, TokenEmbedder
 from ragkit.testing import EmbedderContract
-from ragkit.text import words
 
 TEXTS = ["I am still waiting on my card?", "What is the weather in Paris?", "", "naïve 東京 🙂", "word " * 600]
 
@@ -77,7 +77,7 @@ def test_minilm_knows_meaning(minilm: Embedder):
 
 
 def test_minilm_fingerprint_names_weights_and_precision(minilm: Embedder):
-    from ragkit.embedders.sentence_transformer import MINILM_SHA256
+    from ragkit.embedders._sentence_transformer import MINILM_SHA256
 
     assert minilm.fingerprint == f"st:{MINILM_SHA256[:16]}:float32"
     assert load_embedder("minilm", dtype="bfloat16").fingerprint == f"st:{MINILM_SHA256[:16]}:bfloat16"
@@ -91,7 +91,7 @@ def test_bfloat16_is_near_and_of_length_one(minilm: Embedder):
 
 
 def test_the_constant_is_that_of_the_installed_file(minilm: Embedder):
-    from ragkit.embedders.sentence_transformer import MINILM_SHA256, minilm_folder
+    from ragkit.embedders._sentence_transformer import MINILM_SHA256, minilm_folder
 
     assert MINILM_SHA256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     with (minilm_folder() / "model.safetensors").open("rb") as file:
@@ -100,7 +100,7 @@ def test_the_constant_is_that_of_the_installed_file(minilm: Embedder):
 
 
 def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from ragkit.embedders import sentence_transformer
+    from ragkit.embedders import _sentence_transformer as sentence_transformer
 
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     monkeypatch.setattr(sentence_transformer, "is_installed", lambda _: True)
@@ -110,7 +110,7 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_package_without_its_model(monkeypatch: pytest.MonkeyPatch):
-    from ragkit.embedders import sentence_transformer
+    from ragkit.embedders import _sentence_transformer as sentence_transformer
 
     monkeypatch.setattr(sentence_transformer, "find_spec", lambda _: None)
     with pytest.raises(IntegrityError, match="install it again"):
@@ -322,7 +322,7 @@ def test_half_of_a_character_is_named(minilm: TokenEmbedder):
 def test_prompts_are_those_that_sentence_transformers_puts_before(minilm: Any, tmp_path: Path):
     from sentence_transformers import SentenceTransformer
 
-    from ragkit.embedders.sentence_transformer import document_prompt, query_prompt
+    from ragkit.embedders._sentence_transformer import document_prompt, query_prompt
 
     for prompts, default in (({}, None), ({"query": "q: ", "passage": "p: "}, None), ({"read": "r: "}, "read")):
         model = SentenceTransformer(minilm.source, device="cpu", prompts=prompts, default_prompt_name=default)

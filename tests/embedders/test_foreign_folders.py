@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ragkit.embedders.foreign_folders import check_folder, checked_source, loading
+from ragkit.embedders._foreign_folders import check_folder, checked_source, loading
 from ragkit.errors import InvalidInputError
 
 

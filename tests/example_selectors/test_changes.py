@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragkit._lexical import postings, scorer, tie_breaking
 from ragkit.errors import InvalidInputError
-from ragkit.lexical import postings, scorer, tie_breaking
 from ragkit.records import Example
 from ragkit_selectors import (
     BM25Selector,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from ragkit.mmr import mmr
+from ragkit._mmr import mmr
 from ragkit_selectors.stages.diversity import bsr_contributions, cover, dpp
 
 SMALL = st.integers(-3, 3)

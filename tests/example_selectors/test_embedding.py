@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ragkit.embedders.hashing import HashingEmbedder
+from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, MissingExtraError, UnknownSpecError
 from ragkit.records import Example
 from ragkit_selectors import EmbeddingSelector, exact_search
@@ -143,6 +143,6 @@ def test_unknown_embedder():
 
 
 def test_without_faiss(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ragkit.extras.find_spec", lambda name: None if name == "faiss" else sys)
+    monkeypatch.setattr("ragkit._extras.find_spec", lambda name: None if name == "faiss" else sys)
     with pytest.raises(MissingExtraError, match=r"ragkit-py\[cpu\]"):
         EmbeddingSelector([Example("0", "a")], embedder="hash:8")

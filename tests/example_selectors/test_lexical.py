@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragkit._text import words
 from ragkit.records import Example
-from ragkit.text import words
 from ragkit_selectors import BM25Selector, JaccardSelector, PoolSelector
 
 WORD = st.sampled_from(["a", "b", "c", "A", "lamp", "b,", "ß", "", "?", "{x}", "🙂", "x\ny"])

@@ -8,7 +8,7 @@ from scipy.stats import entropy
 
 from ragkit import ScriptedModel
 from ragkit.errors import EmptyPoolError, InvalidInputError, UnsupportedError
-from ragkit.models.base import ModelBase
+from ragkit.models._base import ModelBase
 from ragkit.protocols import Capabilities
 from ragkit.records import Example
 from ragkit.templates import Template

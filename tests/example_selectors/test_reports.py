@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragkit._text import folded, words
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.records import Example
 from ragkit.tasks import Task
-from ragkit.text import folded, words
 from ragkit_selectors import JaccardSelector, LabelNearest, Order, autoselect, check_pool
 
 POOL = [

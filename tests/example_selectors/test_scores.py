@@ -11,9 +11,9 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from rank_bm25 import BM25Okapi
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from ragkit._text import normalised, words
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.records import Example
-from ragkit.text import normalised, words
 from ragkit_selectors import (
     BM25Selector,
     ContainmentSelector,

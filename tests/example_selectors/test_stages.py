@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragkit import FewShot, ScriptedModel
-from ragkit.embedders.hashing import HashingEmbedder
+from ragkit._text import folded, words
+from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import GroupedLabelsWarning, InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.records import Example
 from ragkit.templates import Template
-from ragkit.text import folded, words
 from ragkit_selectors import (
     BM25Selector,
     Coverage,

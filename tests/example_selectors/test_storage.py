@@ -11,10 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from ragkit.embedders.hashing import HashingEmbedder
+from ragkit._files import checked
+from ragkit._lexical.analysis import WordAnalyzer
+from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
-from ragkit.files import checked
-from ragkit.lexical.analysis import WordAnalyzer
 from ragkit.records import Example
 from ragkit.templates import Template
 from ragkit_selectors import (
@@ -224,7 +224,7 @@ def test_folders_of_others_are_left_alone(tmp_path):
 
 CHILD = """
 import sys
-from ragkit.lexical.analysis import WordAnalyzer
+from ragkit._lexical.analysis import WordAnalyzer
 from ragkit.records import Example
 from ragkit_selectors import EmbeddingSelector
 for size in range(1, 100_000):

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from ragkit import Example, finetune, load_model
 from ragkit.errors import IntegrityError, UnsupportedError
-from ragkit.finetuning.adapter_files import read_settings
-from ragkit.finetuning.adapters import add_adapter
+from ragkit.finetuning._adapter_files import read_settings
+from ragkit.finetuning._adapters import add_adapter
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of PEFT

@@ -10,10 +10,10 @@ from random_llama import save_random_llama
 from transformers import AutoModelForCausalLM
 
 from ragkit import Example, Template, finetune, load_model
-from ragkit.finetuning import answer_loss
-from ragkit.finetuning.answer_loss import add_answer_loss, can_share, shared_tokens
-from ragkit.finetuning.batching import Collator, LengthSampler
-from ragkit.finetuning.cpu_layers import (
+from ragkit.finetuning import _answer_loss as answer_loss
+from ragkit.finetuning._answer_loss import add_answer_loss, can_share, shared_tokens
+from ragkit.finetuning._batching import Collator, LengthSampler
+from ragkit.finetuning._cpu_layers import (
     AdaptedLinear,
     HalfLinear,
     multiply_in_bfloat16,
@@ -137,7 +137,7 @@ def test_nothing_is_shared_that_differs_from_row_to_row(llama, config, expected)
 
 def test_a_beginning_is_computed_once_in_training(llama, tmp_path, monkeypatch):
     """The tokens that go through the embedding: the instruction once a batch, the rest of the rows, padding."""
-    from ragkit.finetuning import trainers
+    from ragkit.finetuning import _trainers as trainers
 
     seen = []
 

@@ -6,8 +6,8 @@ import pytest
 
 from ragkit import Example, Template, finetune
 from ragkit.errors import InvalidInputError
-from ragkit.finetuning.encoding import IGNORED, encode_rows
-from ragkit.finetuning.rows import training_rows
+from ragkit.finetuning._encoding import IGNORED, encode_rows
+from ragkit.finetuning._rows import training_rows
 from ragkit.records import Chat, Message
 
 CHAT = Chat((

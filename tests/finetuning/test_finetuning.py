@@ -14,7 +14,7 @@ from ragkit.errors import (
     UnknownSpecError,
     UnsupportedError,
 )
-from ragkit.finetuning.encoding import encode_rows
+from ragkit.finetuning._encoding import encode_rows
 
 ROWS = [Example(f"{word} the lamp", f"{symbol} lamp") for word, symbol in (("dim", "fade"), ("light", "glow"))] * 4
 SETTINGS = {"method": "lora", "epochs": 15, "learning_rate": 5e-3, "seed": 3}
@@ -55,7 +55,7 @@ def test_a_finished_run_is_not_trained_again_and_another_is_refused(tmp_path):
 
 
 def test_an_unfinished_run_goes_on_from_its_checkpoint(tmp_path, tiny, monkeypatch):
-    import ragkit.finetuning.causal as causal
+    import ragkit.finetuning._causal as causal
 
     class Killed(Exception):
         pass
@@ -198,7 +198,7 @@ def test_an_embedder_with_prompts_is_asked_as_it_was_trained(tmp_path, prompting
 
 
 def test_an_encoder_is_trained_on_its_prompt_and_the_text(tmp_path, prompting, monkeypatch):
-    from ragkit.finetuning import encoder
+    from ragkit.finetuning import _encoder as encoder
 
     seen, collate = [], encoder.DataCollatorWithPadding.__call__
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragkit import Example, finetune, load_model
 from ragkit.errors import IntegrityError, UnsupportedError
-from ragkit.finetuning.adapters import check_base
+from ragkit.finetuning._adapters import check_base
 from ragkit.models import AdapterSet
 from ragkit.records import Chat, Message
 

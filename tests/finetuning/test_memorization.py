@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from ragkit import ScriptedModel, finetune
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit.finetuning import memorisation
-from ragkit.finetuning.memorization import longest_runs
+from ragkit.finetuning._memorization import longest_runs
 
 SENTENCES = st.lists(st.sampled_from("abc"), max_size=8)
 

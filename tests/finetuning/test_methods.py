@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from ragkit import Example, Template, finetune, load_model
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.finetuning.flops import training_flops
-from ragkit.finetuning.methods import freeze_all_but_last
+from ragkit.finetuning._flops import training_flops
+from ragkit.finetuning._methods import freeze_all_but_last
 from ragkit.tiny import WEIGHTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of PEFT, in the oracles

@@ -8,10 +8,10 @@ from transformers import AutoModelForCausalLM
 from ragkit import Document, Example, Task, Template, finetune, load_model
 from ragkit.errors import DataFileError, EmptyPoolError, InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.finetuning import Mixture, mix
-from ragkit.finetuning.encoding import encode_rows
-from ragkit.finetuning.manifest import data_hash
-from ragkit.finetuning.rows import read_rows, training_rows
-from ragkit.models.local import LocalModel
+from ragkit.finetuning._encoding import encode_rows
+from ragkit.finetuning._manifest import data_hash
+from ragkit.finetuning._rows import read_rows, training_rows
+from ragkit.models._local import LocalModel
 from ragkit.records import Chat, Message, Preference
 from ragkit.tiny import WEIGHTS
 

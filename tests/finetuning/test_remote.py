@@ -15,7 +15,8 @@ from ragkit.errors import (
     TrainingError,
     UnsupportedError,
 )
-from ragkit.finetuning import cancel_finetuning, export_merged, remote
+from ragkit.finetuning import _remote as remote
+from ragkit.finetuning import cancel_finetuning, export_merged
 from ragkit.models import AdapterSet, Price, Prices
 from ragkit.records import Chat, Message
 from ragkit_pipelines.compare import CompareOptions

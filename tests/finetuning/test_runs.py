@@ -21,7 +21,7 @@ from ragkit.errors import (
     UnknownSpecError,
     UnsupportedError,
 )
-from ragkit.finetuning.runs import last_checkpoint, seal_checkpoint
+from ragkit.finetuning._runs import last_checkpoint, seal_checkpoint
 from ragkit.records import Preference
 from ragkit.tiny import WEIGHTS
 
@@ -231,7 +231,7 @@ def test_arguments_that_make_no_sense_leave_no_folder(tmp_path, arguments, error
     ],
 )
 def test_every_method_goes_on_after_a_kill_to_the_same_bytes(tmp_path, monkeypatch, method, objective, rows):
-    import ragkit.finetuning.causal as causal
+    import ragkit.finetuning._causal as causal
 
     class DiesInTheThirdEpoch(causal.StepProgress):
         def on_epoch_begin(self, args, state, control, **_):
@@ -256,7 +256,7 @@ def test_a_spec_and_a_loaded_model_are_one_run(tmp_path, tiny):
 
 
 def test_an_encoders_loss_that_is_no_number_ends_its_run(tmp_path, monkeypatch):
-    import ragkit.finetuning.classifier as classifier
+    import ragkit.finetuning._classifier as classifier
 
     broken = np.full((2, 384), np.nan, dtype=np.float32), np.zeros(2, dtype=np.float32)
     monkeypatch.setattr(classifier, "fit_head", lambda *_: broken)

@@ -14,7 +14,7 @@ VECTORS = RNG.standard_normal(size=(20_000, 64), dtype=np.float32)
 
 @pytest.fixture(autouse=True)
 def _card():
-    from ragkit.index.gpu_cards import gpu_count
+    from ragkit.index._gpu_cards import gpu_count
 
     if not gpu_count():
         pytest.skip("FAISS sees no GPU; install faiss-gpu on a machine with one")

@@ -7,7 +7,7 @@ import pytest
 
 from ragkit import Example, finetune, load_embedder, load_model
 from ragkit.models import AdapterSet
-from ragkit.models.devices import default_device, dtype_for
+from ragkit.models._devices import default_device, dtype_for
 from ragkit.records import Preference, Prompt
 from ragkit.retriever_training import finetune_embedder
 from ragkit.tiny import WEIGHTS

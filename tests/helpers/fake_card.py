@@ -5,7 +5,7 @@ import threading
 import faiss
 import numpy as np
 
-from ragkit.index.gpu_cards import list_count, sample
+from ragkit.index._gpu_cards import list_count, sample
 
 
 class FakeCard:

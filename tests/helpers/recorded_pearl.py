@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragkit.models.base import ModelBase
-from ragkit.models.prompts import prompt_text
-from ragkit.models.sampling import Sampling
+from ragkit.models._base import ModelBase
+from ragkit.models._prompts import prompt_text
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion, Usage
 from ragkit_pipelines.pearl.plan.builtins import is_local

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ragkit import Index
-from ragkit.index.store import Store
+from ragkit.index._store import Store
 
 SCRIPT = """
 import sys, threading

@@ -11,8 +11,9 @@ from exact_scores import clear_order
 
 from ragkit import Document, Index
 from ragkit.errors import InvalidInputError, RagkitWarning
-from ragkit.index import factories, segment
-from ragkit.index.array_file import ArrayFile, forget
+from ragkit.index import _factories as factories
+from ragkit.index import _segment as segment
+from ragkit.index._array_file import ArrayFile, forget
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(600, 8)).astype(np.float32)

@@ -5,9 +5,9 @@ import pytest
 from exact_scores import exact_scores
 
 from ragkit import Document, Index
-from ragkit.index import exact
-from ragkit.index.exact import at_most, doubt_of, float32_error, in_order, nearest, settled
-from ragkit.index.snapshot import Longest
+from ragkit.index import _exact as exact
+from ragkit.index._exact import at_most, doubt_of, float32_error, in_order, nearest, settled
+from ragkit.index._snapshot import Longest
 
 DIM = 24
 
@@ -142,7 +142,7 @@ def test_equal_scores_stand_in_the_order_of_rows():
 
 def test_each_vector_is_measured_once(monkeypatch):
     seen, real = [], at_most
-    monkeypatch.setattr("ragkit.index.snapshot.at_most", lambda vectors: (seen.append(len(vectors)), real(vectors))[1])
+    monkeypatch.setattr("ragkit.index._snapshot.at_most", lambda vectors: (seen.append(len(vectors)), real(vectors))[1])
     longest = Longest()
     vectors = np.array([[3, 4], [0, 1], [6, 8]], dtype=np.float32)
     assert longest.of(vectors[:2]) == pytest.approx(5, rel=1e-5)

@@ -11,9 +11,11 @@ from waiting import wait_for
 
 from ragkit import Document, Index
 from ragkit.errors import InvalidInputError, RagkitWarning, RecallWarning
-from ragkit.index import gpu, gpu_cards, store
-from ragkit.index.gpu import Gpus, Plan, plan
-from ragkit.index.gpu_cards import Worker, card_numbers
+from ragkit.index import _gpu as gpu
+from ragkit.index import _gpu_cards as gpu_cards
+from ragkit.index import _store as store
+from ragkit.index._gpu import Gpus, Plan, plan
+from ragkit.index._gpu_cards import Worker, card_numbers
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(3000, 16)).astype(np.float32)

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from langchain_core.documents import Document as LangChainDocument
 
 from ragkit import Document, Index
-from ragkit.embedders.hashing import HashingEmbedder
+from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import IndexLockedError, IntegrityError, InvalidInputError, RecallWarning
-from ragkit.index import exact, lock, store
+from ragkit.index import _exact as exact
+from ragkit.index import _lock as lock
+from ragkit.index import _store as store
 from ragkit.where import matches, parse_where
 
 WORD = st.sampled_from(["a", "b", "lamp", "song", "dim", "é", ""])
@@ -447,7 +449,7 @@ def test_approximate_indexes(tmp_path, factory):
 
 
 def test_auto_becomes_approximate_and_recall_is_watched(monkeypatch):
-    from ragkit.index import factories
+    from ragkit.index import _factories as factories
 
     monkeypatch.setattr(factories, "FLAT_UP_TO", 500)
     rng = np.random.default_rng(0)
@@ -554,7 +556,7 @@ def test_what_was_read_lately_is_never_stale_nor_shared(tmp_path):
 
 
 def test_documents_that_were_read_are_kept_up_to_a_size(monkeypatch):
-    from ragkit.index import documents
+    from ragkit.index import _documents as documents
 
     monkeypatch.setattr(documents, "_MOST", 50)
     with Index.create(None, embedder="hash:64") as index:

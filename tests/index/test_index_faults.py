@@ -15,7 +15,7 @@ from index_writer import VECTORS, after, everything, finished, write_for_ever, w
 
 from ragkit import Document, Index
 from ragkit.errors import CorruptIndexError, RagkitError, RagkitWarning
-from ragkit.index import store
+from ragkit.index import _store as store
 
 RNG = np.random.default_rng(0)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragkit import Document, Index, load_documents
-from ragkit.embedders.hashing import HashingEmbedder
+from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.ingest import load_chunker
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragkit import BM25Retriever, Index, Task, load_documents
-from ragkit.csv_files import read_rows
+from ragkit._csv_files import read_rows
 from ragkit.errors import DataFileError, UnreadFileWarning
-from ragkit.ingest.html_encoding import codec_of, declared_charset, decode_page
-from ragkit.ingest.text_files import file_facts
+from ragkit.ingest._html_encoding import codec_of, declared_charset, decode_page
+from ragkit.ingest._text_files import file_facts
 
 
 def texts(path):
@@ -192,7 +192,7 @@ def test_all_of_unicode_is_utf8(tmp_path_factory, text, size):
     path = tmp_path_factory.getbasetemp() / "a.txt"
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ragkit.ingest.text_files._AT_ONCE", size)  # characters are divided between blocks
+        patch.setattr("ragkit.ingest._text_files._AT_ONCE", size)  # characters are divided between blocks
         found = file_facts(path).encoding
     binary = any(character < " " and character not in "\t\n\r\f\x1b" for character in text)
     assert found == ("utf-8-sig" if text.startswith("\ufeff") else None if binary else "utf-8")

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragkit import Document, Index, load_documents
-from ragkit.embedders.hashing import HashingEmbedder
+from ragkit._text import words
+from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnreadFileWarning
 from ragkit.ingest import MarkdownChunker, RecursiveChunker, TokenChunker, load_chunker, near_duplicates
-from ragkit.ingest.conversion import ConversionLimits
-from ragkit.ingest.loading import facts_of, read_file
-from ragkit.ingest.sources import find_files
-from ragkit.ingest.splitting import _CHARACTER
-from ragkit.ingest.text_files import blocks, file_facts
-from ragkit.text import words
+from ragkit.ingest._conversion import ConversionLimits
+from ragkit.ingest._loading import facts_of, read_file
+from ragkit.ingest._sources import find_files
+from ragkit.ingest._splitting import _CHARACTER
+from ragkit.ingest._text_files import blocks, file_facts
 
 PIECES = ["a", "lamp", " ", "\n", "\n\n", "\r\n", ". ", "# ", "===\n", "```\n", "é", "😀", "\t", "\x0c"]
 TEXT = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)

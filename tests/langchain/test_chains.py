@@ -16,7 +16,7 @@ from ragkit import ActionLibrary, BM25Retriever, FewShot, JaccardSelector, Pearl
 from ragkit import Document as RagkitDocument
 from ragkit.errors import InvalidInputError
 from ragkit.langchain import RagkitChatModel, RagkitReranker, RagkitRetriever, RagkitVectorStore, as_runnable
-from ragkit.retrievers.rerank import load_reranker
+from ragkit.retrievers._rerank import load_reranker
 
 CITIES = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Norway": "Oslo"}
 FACTS = [f"The capital of {country} is {city}." for country, city in CITIES.items()]

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from ragkit import ScriptedModel, load_model
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.langchain import RagkitChatModel
-from ragkit.models.base import ModelBase
-from ragkit.models.middleware import LayeredModel
+from ragkit.models._base import ModelBase
+from ragkit.models._middleware import LayeredModel
 from ragkit.protocols import Capabilities
 from ragkit.records import Chat, Completion, Message, Usage
 

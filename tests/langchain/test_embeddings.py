@@ -8,7 +8,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
 from ragkit import EmbeddingSelector, Index, load_embedder
 from ragkit.embedders import HashingEmbedder
-from ragkit.embedders.langchain_embeddings import LangChainEmbedder
+from ragkit.embedders._langchain_embeddings import LangChainEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.langchain import RagkitEmbeddings
 from ragkit.testing import EmbedderContract

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragkit import BM25Retriever, BM25Selector, Document, Example, Index
-from ragkit.lexical import postings, scorer
-from ragkit.retrievers import bm25
+from ragkit._lexical import postings, scorer
+from ragkit.retrievers import _bm25 as bm25
 from ragkit_selectors import pool
 
 WORD = st.sampled_from(

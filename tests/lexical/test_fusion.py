@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ragkit._lexical.fusion import FUSIONS, check_fusion, fuse
 from ragkit.errors import InvalidInputError
-from ragkit.lexical.fusion import FUSIONS, check_fusion, fuse
 
 RANKING = st.dictionaries(st.integers(0, 12), st.integers(-50, 50).map(lambda n: n / 8), max_size=10).map(
     lambda scores: sorted(scores.items(), key=lambda pair: -pair[1])

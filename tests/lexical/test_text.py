@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit import BM25Retriever, BM25Selector, Example, Guard, JaccardSelector, Task
-from ragkit.embedders.hashing import HashingEmbedder
+from ragkit._lexical.analysis import STOP_WORDS, NgramAnalyzer, WordAnalyzer, load_analyzer
+from ragkit._text import composed, folded, normalised, words
+from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, UnknownSpecError
-from ragkit.ingest.duplicates import near_duplicates
-from ragkit.lexical.analysis import STOP_WORDS, NgramAnalyzer, WordAnalyzer, load_analyzer
-from ragkit.metrics.matching import exact_match
-from ragkit.text import composed, folded, normalised, words
+from ragkit.ingest._duplicates import near_duplicates
+from ragkit.metrics._matching import exact_match
 from ragkit_pipelines.rag.prompt import is_refusal
 from ragkit_selectors import check_pool
 from ragkit_selectors.stages.filters import count_pieces

@@ -14,8 +14,8 @@ from ragkit import Example, ScriptedModel, Task
 from ragkit.answers import read_option
 from ragkit.errors import InvalidInputError, MetricError, UnknownSpecError
 from ragkit.metrics import load_metric, score_answers
-from ragkit.metrics.judge import Judge
-from ragkit.metrics.matching import exact_match, label_match, last_number
+from ragkit.metrics._judge import Judge
+from ragkit.metrics._matching import exact_match, label_match, last_number
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from ragkit import Example, Task
 from ragkit.errors import InvalidInputError, MetricError
 from ragkit.metrics import load_metric
-from ragkit.metrics.sql import SqlMatch
+from ragkit.metrics._sql import SqlMatch
 
 ROWS = [("oslo", 1, 0.1 + 0.2), ("bergen", 2, 0.3), ("bodø", 2, None)]
 

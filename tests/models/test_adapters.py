@@ -9,9 +9,9 @@ import pytest
 from random_llama import save_random_llama
 
 from ragkit import Prompt, finetune, load_model
+from ragkit._progress import quiet_transformers
 from ragkit.errors import IntegrityError, InvalidInputError, UnsupportedError
 from ragkit.models import AdapterSet
-from ragkit.progress import quiet_transformers
 from ragkit.records import Example
 from ragkit.testing import LanguageModelContract
 

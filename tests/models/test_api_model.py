@@ -11,9 +11,9 @@ from openai_server import OpenAIServer
 
 from ragkit.errors import ModelAccessError, ModelError, TransientModelError, UnsupportedError
 from ragkit.models import load_model
-from ragkit.models.api import LangChainModel
-from ragkit.models.local import LocalModel
-from ragkit.models.provider_errors import as_model_error
+from ragkit.models._api import LangChainModel
+from ragkit.models._local import LocalModel
+from ragkit.models._provider_errors import as_model_error
 from ragkit.protocols import LanguageModel
 from ragkit.records import Chat, Completion, Message, Prompt
 from ragkit.testing import LanguageModelContract

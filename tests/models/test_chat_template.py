@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.models.local import LocalModel
+from ragkit.models._local import LocalModel
 from ragkit.records import Chat, Example, Message, Prompt
 from ragkit.templates import Template
 

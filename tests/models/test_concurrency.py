@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from ragkit.models.concurrency import Cancellation, Slots, in_parallel, in_thread
+from ragkit.models._concurrency import Cancellation, Slots, in_parallel, in_thread
 
 
 def test_parallel_results_keep_the_order_of_the_items():
@@ -33,7 +33,7 @@ def test_the_first_error_does_not_wait_for_items_that_hang():
 
 
 def test_a_program_ends_while_a_call_hangs():
-    code = "from threading import Event; from ragkit.models.concurrency import in_thread; in_thread(Event().wait)"
+    code = "from threading import Event; from ragkit.models._concurrency import in_thread; in_thread(Event().wait)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 from ragkit import load_model
 from ragkit.embedders import HashingEmbedder
 from ragkit.errors import UnsupportedError
-from ragkit.models.encoder import EncoderModel
+from ragkit.models._encoder import EncoderModel
 from ragkit.records import Prompt
 
 CHOICES = ["turn a lamp down", "lock the front door", "play some music"]

@@ -12,8 +12,8 @@ from random_llama import save_random_llama
 from transformers import AutoModelForCausalLM
 
 from ragkit import load_model
-from ragkit.models.sampling import Sampling
-from ragkit.models.streaming import Listener
+from ragkit.models._sampling import Sampling
+from ragkit.models._streaming import Listener
 from ragkit.records import Chat, Message
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of PEFT

@@ -16,7 +16,7 @@ from random_gguf import MERGES, random_llama, save_gguf, vocabulary
 
 from ragkit.errors import IntegrityError, InvalidInputError, RagkitError
 from ragkit.models import load_model
-from ragkit.models.gguf_header import GgufHeader
+from ragkit.models._gguf_header import GgufHeader
 
 TEXTS = ["<|endoftext|>", "a lamp  lamps", "x =  12", " 3.14\n\n", "naïve 東京 <eos>", ""]
 
@@ -234,7 +234,7 @@ def test_a_cache_that_cannot_be_written(file: Path, tmp_path: Path, monkeypatch:
 
 CHILD = """
 import sys, time
-from ragkit.models import gguf, load_model
+from ragkit.models import _gguf as gguf, load_model
 read = gguf._read
 gguf._read = lambda *given: print("converts", flush=True) or read(*given)
 if sys.argv[2] == "hang":  # with all files written, but not yet in their place
@@ -259,7 +259,7 @@ def test_a_process_killed_while_it_converts(file: Path, cache: Path):
 
 
 def test_a_process_waits_for_another_that_converts(file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    from ragkit.models import gguf
+    from ragkit.models import _gguf as gguf
 
     with start(f"gguf:{file}", "") as child:
         assert child.stdout is not None

@@ -11,10 +11,12 @@ import torch
 from random_gguf import random_llama, save_gguf
 
 from ragkit.errors import InvalidInputError
-from ragkit.models import AdapterSet, devices, half_precision, load_model
-from ragkit.models.devices import dtype_for, multiplies_bfloat16
-from ragkit.models.half_precision import HalfPrecision
-from ragkit.models.scripted import ScriptedModel
+from ragkit.models import AdapterSet, load_model
+from ragkit.models import _devices as devices
+from ragkit.models import _half_precision as half_precision
+from ragkit.models._devices import dtype_for, multiplies_bfloat16
+from ragkit.models._half_precision import HalfPrecision
+from ragkit.models._scripted import ScriptedModel
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_models_that_run_in_bfloat16_as_a_whole(monkeypatch: pytest.MonkeyPatch)
 def test_adapters_lie_on_these_products(spec: str, tmp_path: Path):
     from peft import LoraConfig, get_peft_model
 
-    from ragkit.progress import quiet_transformers
+    from ragkit._progress import quiet_transformers
 
     folders = {name: tmp_path / name for name in ("a", "b")}
     for number, folder in enumerate(folders.values()):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ragkit.errors import InvalidInputError, PromptTooLongError, UnsupportedError
-from ragkit.models.local import LocalModel
+from ragkit.models._local import LocalModel
 from ragkit.records import Chat, Message, Prompt
 from ragkit.testing import LanguageModelContract
 
@@ -278,7 +278,7 @@ def test_a_conversation_that_a_chat_template_refuses_is_told(tiny: LocalModel):
 def test_a_choice_goes_on_or_ends(written: list[int], allowed: set[int]):
     import torch
 
-    from ragkit.models.constrained_decoding import OneOf
+    from ragkit.models._constrained_decoding import OneOf
 
     held = OneOf([[5], [5, 6], [7, 8]], ends=[2], start=1)  # one choice begins another
     scores = held(torch.tensor([[0, *written]]), torch.arange(10.0)[None])

@@ -36,8 +36,8 @@ from ragkit.errors import (
     UnsupportedError,
 )
 from ragkit.models import AnswerCache, LayeredModel, Price, Prices, RateLimit, Retry
-from ragkit.models.concurrency import Cancellation, Slots
-from ragkit.models.sampling import Sampling
+from ragkit.models._concurrency import Cancellation, Slots
+from ragkit.models._sampling import Sampling
 from ragkit.records import Chat, Completion, Message, Prompt
 from ragkit.testing import LanguageModelContract
 

@@ -11,8 +11,8 @@ from random_llama import save_random_llama
 
 from ragkit import Prompt, load_model
 from ragkit.errors import InvalidInputError, ModelError
-from ragkit.models import prefix_cache
-from ragkit.models.prefix_cache import NO_PREFIX, Prefix, PrefixCache, shared_length
+from ragkit.models import _prefix_cache as prefix_cache
+from ragkit.models._prefix_cache import NO_PREFIX, Prefix, PrefixCache, shared_length
 from ragkit.testing import LanguageModelContract
 
 DOCUMENT = "lamp fan vent red blue one two three dim fade " * 12

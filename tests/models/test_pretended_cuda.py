@@ -11,13 +11,13 @@ from pretended_cuda import OnCard, pretended_cuda
 from random_llama import save_random_llama
 
 from ragkit import load_embedder, load_model
+from ragkit._progress import quiet_transformers
 from ragkit.errors import UnsupportedError
 from ragkit.models import AdapterSet
-from ragkit.models.devices import default_device, dtype_for, trains_on_gpu
-from ragkit.models.local import LocalModel
-from ragkit.models.sampling import Sampling
-from ragkit.models.streaming import Draw, Listener
-from ragkit.progress import quiet_transformers
+from ragkit.models._devices import default_device, dtype_for, trains_on_gpu
+from ragkit.models._local import LocalModel
+from ragkit.models._sampling import Sampling
+from ragkit.models._streaming import Draw, Listener
 from ragkit.records import Prompt
 
 SHARED = "Input: dim the lamp\nOutput: fade lamp\n\n" * 8
@@ -121,9 +121,9 @@ def test_where_models_run(card, monkeypatch):
 def test_several_cards_need_a_launcher(monkeypatch, tmp_path):
     from transformers import TrainingArguments
 
-    from ragkit.finetuning.settings import Settings
-    from ragkit.finetuning.trainers import arguments_of
-    from ragkit.finetuning.training_loop import trainer_arguments
+    from ragkit.finetuning._settings import Settings
+    from ragkit.finetuning._trainers import arguments_of
+    from ragkit.finetuning._training_loop import trainer_arguments
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -11,7 +11,7 @@ from langchain_openai import ChatOpenAI
 from scripted_server import Reply, ScriptedServer, failed, streamed, whole
 
 from ragkit import Example, Template, load_model
-from ragkit.answering import Answering
+from ragkit._answering import Answering
 from ragkit.errors import (
     AnswerFormError,
     BatchError,
@@ -23,9 +23,9 @@ from ragkit.errors import (
     UnsupportedError,
 )
 from ragkit.models import AnswerCache, LayeredModel, Retry
-from ragkit.models.api import LangChainModel
-from ragkit.models.provider_errors import as_model_error
-from ragkit.models.provider_replies import reported_usage
+from ragkit.models._api import LangChainModel
+from ragkit.models._provider_errors import as_model_error
+from ragkit.models._provider_replies import reported_usage
 
 ONCE = Retry(attempts=1)
 TWICE = Retry(attempts=2, first_wait=0)

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from ragkit.errors import InvalidInputError
 from ragkit.models import load_model
-from ragkit.models.constrained_decoding import FollowsSchema, vocabulary_of
+from ragkit.models._constrained_decoding import FollowsSchema, vocabulary_of
 
 BOOL, INT, TEXT = {"type": "boolean"}, {"type": "integer"}, {"type": "string"}
 

@@ -6,9 +6,10 @@ from random_llama import save_random_llama
 
 from ragkit import Prompt, load_model
 from ragkit.errors import PromptTooLongError, UnsupportedError
-from ragkit.models import AnswerCache, scoring
-from ragkit.models.middleware import LayeredModel
-from ragkit.models.tries import Trie
+from ragkit.models import AnswerCache
+from ragkit.models import _scoring as scoring
+from ragkit.models._middleware import LayeredModel
+from ragkit.models._tries import Trie
 
 DOCUMENT = "lamp fan vent red blue one two three dim fade " * 12
 PROMPTS = [

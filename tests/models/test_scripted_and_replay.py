@@ -10,8 +10,8 @@ import pytest
 
 from ragkit.errors import DataFileError, InvalidInputError, ModelError, NotRecordedError
 from ragkit.models import load_model
-from ragkit.models.replay import ReplayModel
-from ragkit.models.scripted import ScriptedModel
+from ragkit.models._replay import ReplayModel
+from ragkit.models._scripted import ScriptedModel
 from ragkit.records import Chat, Message, Prompt, Usage
 from ragkit.testing import LanguageModelContract
 

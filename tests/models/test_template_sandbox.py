@@ -4,7 +4,7 @@ import pytest
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from ragkit.models.template_sandbox import render
+from ragkit.models._template_sandbox import render
 
 CHATML = """{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system
 You are helpful<|im_end|>

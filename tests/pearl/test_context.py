@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_pearl import THREE, CountingModel, by_step, plan, quick
 
-from ragkit.embedders.hashing import HashingEmbedder
+from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, PromptTooLongError
 from ragkit.index import Index
-from ragkit.models.base import ModelBase
-from ragkit.models.prompts import prompt_text
+from ragkit.models._base import ModelBase
+from ragkit.models._prompts import prompt_text
 from ragkit.records import Document, Hit
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.plan.library import ActionLibrary

@@ -7,7 +7,7 @@ from recorded_pearl import recorded
 
 from ragkit.answers import read_option
 from ragkit.errors import InvalidInputError
-from ragkit.models.scripted import ScriptedModel
+from ragkit.models._scripted import ScriptedModel
 from ragkit_pipelines.pearl.run.option_mapper import OptionMapper
 
 

@@ -4,8 +4,8 @@ import pytest
 from recorded_pearl import GOOD, THREE, CountingModel, by_step, is_planning, quick
 
 from ragkit.errors import InvalidInputError, PlanError
-from ragkit.models.budget import Budget
-from ragkit.models.scripted import ScriptedModel
+from ragkit.models._budget import Budget
+from ragkit.models._scripted import ScriptedModel
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.plan.library import ActionLibrary, Demonstration
 from ragkit_pipelines.pearl.plan.planner import PromptPlanner, ZeroShot

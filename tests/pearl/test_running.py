@@ -9,9 +9,9 @@ import pytest
 from recorded_pearl import DOCUMENT, THREE, CountingModel, by_step, plan, quick, recorded, together
 
 from ragkit.errors import InvalidInputError, ModelError
-from ragkit.models.budget import Budget
-from ragkit.models.concurrency import Cancellation
-from ragkit.models.scripted import ScriptedModel
+from ragkit.models._budget import Budget
+from ragkit.models._concurrency import Cancellation
+from ragkit.models._scripted import ScriptedModel
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.run.context import Windows
 from ragkit_pipelines.pearl.run.executor import PlanExecutor

@@ -4,7 +4,7 @@ import pytest
 from recorded_pearl import by_step
 
 from ragkit.errors import InvalidInputError
-from ragkit.models.scripted import ScriptedModel
+from ragkit.models._scripted import ScriptedModel
 from ragkit.records import Example
 from ragkit.tasks import Task
 from ragkit_pipelines.compare import compare

@@ -10,8 +10,8 @@ from faults import no_file_past
 from recorded_pearl import DOCUMENT, THREE, CountingModel, by_step, quick, recorded
 
 from ragkit import BM25Retriever, Document
+from ragkit._files import with_checksum
 from ragkit.errors import DataFileError, InvalidInputError, TraceLockedError
-from ragkit.files import with_checksum
 from ragkit.records import Prompt
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.plan.planner import PromptPlanner

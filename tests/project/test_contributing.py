@@ -25,7 +25,7 @@ from dataclasses import replace
 from ragkit import Document, Example, FewShot, Index, RerankingRetriever, ScriptedModel, Task, compare
 from ragkit import load_model, load_selector
 from ragkit.ingest import load_chunker
-from ragkit.retrievers.loading import load_retriever
+from ragkit.retrievers._loading import load_retriever
 pool = [Example(f"dim the {thing} in the {room}", thing) for thing in ("lamp", "fan") for room in ("hall", "attic")]
 task = Task("Name the thing.", examples=pool, test=[Example("please dim the fan now", "fan !")], labels=None)
 index = Index.create(None, embedder="hash:64")

@@ -12,7 +12,7 @@ import pytest
 
 import ragkit
 import ragkit.langchain
-from ragkit import renamed
+from ragkit import _renamed as renamed
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "torch", "faiss", "transformers", "langchain", "langchain_core", "openai", "sklearn", "pydantic"}

@@ -6,7 +6,7 @@ import pytest
 from ragkit import BM25Retriever, Example, ScriptedModel
 from ragkit.errors import EmptyPoolError, InvalidInputError, UnsupportedError
 from ragkit.retriever_training import score_passages
-from ragkit.retriever_training.reader import reader_prompt
+from ragkit.retriever_training._reader import reader_prompt
 
 PASSAGES = ["Input: dim the lamp\nOutput: fade lamp", "Input: open the lamp\nOutput: vent lamp", "the lamp of the hall"]
 QUESTIONS = [Example("dim the fan and the lamp", "fade fan"), Example("open the lamp", "vent lamp")]

@@ -16,7 +16,7 @@ from ragkit.retriever_training import (
     finetune_embedder,
     finetune_reranker,
 )
-from ragkit.retriever_training.runs import RECORD, TrainingRecord
+from ragkit.retriever_training._runs import RECORD, TrainingRecord
 from ragkit_pipelines.cli.main import app
 
 COLOURS = ["red", "blue", "green", "grey", "black", "white", "brown", "pink"]
@@ -88,7 +88,7 @@ def test_the_same_run_is_not_trained_again_and_gives_the_same_weights(trained, t
 
 
 def test_a_stopped_run_leaves_no_folder_and_goes_on_to_the_same_weights(trained, tmp_path, monkeypatch):
-    from ragkit.retriever_training import training
+    from ragkit.retriever_training import _training as training
 
     class Stopping(training.StepProgress):
         def on_epoch_begin(self, _arguments, state, *_, **__):
@@ -107,7 +107,7 @@ def test_a_stopped_run_leaves_no_folder_and_goes_on_to_the_same_weights(trained,
 
 
 def test_a_loss_that_is_no_number_leaves_nothing(tmp_path, monkeypatch):
-    from ragkit.retriever_training import training
+    from ragkit.retriever_training import _training as training
 
     monkeypatch.setattr(
         training.SentenceTransformerTrainer, "training_step", lambda *_, **__: training.torch.tensor(float("nan"))
@@ -240,7 +240,7 @@ def test_the_commands_train_and_rebuild(tmp_path):
 def test_each_column_has_the_prompt_of_use():
     from sentence_transformers import SentenceTransformer
 
-    from ragkit.retriever_training.training import _prompts
+    from ragkit.retriever_training._training import _prompts
 
     given = {"query": "q: ", "passage": "p: "}
     model = SentenceTransformer(load_embedder("minilm").source, device="cpu", prompts=given)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
 from ragkit import BM25Retriever, Document, Index
+from ragkit._lexical.bm25 import BM25
+from ragkit._lexical.postings import PostingLists
+from ragkit._text import words
 from ragkit.errors import InvalidInputError, RagkitWarning
-from ragkit.lexical.bm25 import BM25
-from ragkit.lexical.postings import PostingLists
-from ragkit.text import words
 
 WORD = st.sampled_from(["lamp", "lamps", "red", "song", "dim", "the", "a", "réd", "東京"])
 TEXT = st.lists(WORD, max_size=8).map(" ".join)

@@ -8,7 +8,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from ragkit import BM25Retriever, DenseRetriever, HybridRetriever, Index, RerankingRetriever, ScriptedModel
 from ragkit.retrievers import ExpandingRetriever, LangChainRetriever, MmrRetriever, MultiQueryRetriever
-from ragkit.retrievers.base import RetrieverBase
+from ragkit.retrievers._base import RetrieverBase
 from ragkit.testing import RetrieverContract
 from ragkit.where import matches, parse_where
 

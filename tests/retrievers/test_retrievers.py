@@ -16,10 +16,10 @@ from ragkit import BM25Retriever, DenseRetriever, Document, HybridRetriever, Ind
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.records import Hit
 from ragkit.retrievers import ExpandingRetriever, LangChainRetriever, MmrRetriever, MultiQueryRetriever
-from ragkit.retrievers.base import RetrieverBase
-from ragkit.retrievers.hybrid import fuse_hits
-from ragkit.retrievers.loading import load_retriever, load_retrievers
-from ragkit.retrievers.rerank import QueryLikelihood, load_reranker
+from ragkit.retrievers._base import RetrieverBase
+from ragkit.retrievers._hybrid import fuse_hits
+from ragkit.retrievers._loading import load_retriever, load_retrievers
+from ragkit.retrievers._rerank import QueryLikelihood, load_reranker
 
 SCORES = st.lists(st.tuples(st.integers(0, 12), st.floats(-5, 5).map(lambda x: round(x, 3))), max_size=10)
 

@@ -12,10 +12,10 @@ from index_writer import VECTORS
 from stored_folders import KINDS
 
 from ragkit import Document, Index
+from ragkit._files import read_arrays
 from ragkit.errors import CorruptIndexError
-from ragkit.files import read_arrays
-from ragkit.index.array_file import BLOCK, Blocks, block_sums
-from ragkit.index.checksum import checksum
+from ragkit.index._array_file import BLOCK, Blocks, block_sums
+from ragkit.index._checksum import checksum
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "reliability"
 COPIES = {"adapter": 6, "comparison": 15}
@@ -122,7 +122,7 @@ def test_the_checksums_of_facts_follow_every_change(folder):
 
 
 def test_ids_are_found_by_their_hashes_however_many_there_are(tmp_path, monkeypatch):
-    monkeypatch.setattr("ragkit.index.snapshot._UNSORTED", 10)
+    monkeypatch.setattr("ragkit.index._snapshot._UNSORTED", 10)
     vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
     with Index.create(tmp_path / "i", embedder=None, dim=8) as index:
         for start in range(0, 300, 30):  # each batch replaces half of the one before

@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ragkit import Completion, ScriptedModel, Task, Template, load_documents
+from ragkit._files import with_checksum
+from ragkit._task_files import read_objects
 from ragkit.answers import read_option
 from ragkit.embedders import load_embedder
 from ragkit.errors import ModelError, RagkitError, UnreadFileWarning
-from ragkit.files import with_checksum
-from ragkit.finetuning.manifest import Manifest, TemplateRecord
-from ragkit.index.document_inputs import read_documents
+from ragkit.finetuning._manifest import Manifest, TemplateRecord
+from ragkit.index._document_inputs import read_documents
 from ragkit.ingest import MarkdownChunker
 from ragkit.models import AnswerCache, load_model
-from ragkit.models.api import _choice_of
-from ragkit.models.replay import ReplayModel
-from ragkit.models.response_cache import _checksum, key_of
-from ragkit.models.sampling import _parsed
+from ragkit.models._api import _choice_of
+from ragkit.models._replay import ReplayModel
+from ragkit.models._response_cache import _checksum, key_of
+from ragkit.models._sampling import _parsed
 from ragkit.records import Document, Example
-from ragkit.task_files import read_objects
 from ragkit.where import matches, parse_where
 from ragkit_pipelines.cli.common import read_filter
 from ragkit_pipelines.cli.documents import read_rows

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from ragkit.files import with_checksum, without_checksum
+from ragkit._files import with_checksum, without_checksum
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "reliability"
 

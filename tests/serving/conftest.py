@@ -6,8 +6,8 @@ import pytest
 from random_llama import save_random_llama
 
 from ragkit import load_model
+from ragkit._progress import quiet_transformers
 from ragkit.models import AdapterSet
-from ragkit.progress import quiet_transformers
 from ragkit_pipelines.serving import Server
 
 

@@ -10,7 +10,7 @@ from random_llama import save_random_llama
 from ragkit import Example, ScriptedModel, finetune, load_model
 from ragkit.errors import DataFileError, EmptyPoolError, IntegrityError, InvalidInputError, ModelError, UnsupportedError
 from ragkit.finetuning import export_merged
-from ragkit.finetuning.exporting import vllm_command
+from ragkit.finetuning._exporting import vllm_command
 from ragkit.records import Chat, Message
 from ragkit_pipelines.parity import parity
 from ragkit_pipelines.prompt_files import read_prompts

@@ -22,7 +22,7 @@ from waiting import wait_for
 from ragkit import Budget, ScriptedModel, load_model
 from ragkit.errors import InvalidInputError, ModelError, RagkitWarning
 from ragkit.models import LayeredModel
-from ragkit.models.base import ModelBase
+from ragkit.models._base import ModelBase
 from ragkit.records import Chat, Completion, Message
 from ragkit.testing import LanguageModelContract
 from ragkit_pipelines.serving import Limits, Server

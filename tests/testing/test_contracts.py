@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ragkit.embedders.hashing import HashingEmbedder
-from ragkit.models.sampling import Sampling
-from ragkit.models.scripted import ScriptedModel
+from ragkit.embedders._hashing import HashingEmbedder
+from ragkit.models._sampling import Sampling
+from ragkit.models._scripted import ScriptedModel
 from ragkit.protocols import AnyPrompt, Selector
 from ragkit.records import Completion, Example
 from ragkit.testing import EmbedderContract, LanguageModelContract, SelectorContract

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.models.local import LocalModel
-from ragkit.tiny.tokenizer import MARKS, PUNCTUATION, SPECIAL, build_tokenizer, lines_of_words
+from ragkit.models._local import LocalModel
+from ragkit.tiny._tokenizer import MARKS, PUNCTUATION, SPECIAL, build_tokenizer, lines_of_words
 
 TEXT = st.one_of(
     st.text(),

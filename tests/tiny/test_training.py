@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragkit.tiny import WEIGHTS
-from ragkit.tiny.tokenizer import build_tokenizer
+from ragkit.tiny._tokenizer import build_tokenizer
 from ragkit.tiny.train import FREE, MAPPED, PAD, STAGES, Encoder, Stage, calls, make_batch, train
 
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worker_tasks import NoStart, Spill, Squares, noted
 
+from ragkit._extras import is_installed
 from ragkit.embedders import HashingEmbedder
 from ragkit.errors import InvalidInputError, MissingExtraError, MissingResultsError, RagkitWarning, WorkerError
-from ragkit.extras import is_installed
 from ragkit.workers import Batch, EmbedTexts, Missing, WorkerPool
 
 BATCHES = [Batch([f"n{n}", f"n{n + 1}"], [n, n + 1]) for n in range(0, 24, 2)]

@@ -12,7 +12,7 @@ from worker_tasks import note, noted
 
 from ragkit import Example, Task, compare
 from ragkit.errors import InvalidInputError, RagkitWarning, WorkerError
-from ragkit.models.budget import Budget
+from ragkit.models._budget import Budget
 from ragkit.workers import WorkerPool
 from ragkit_pipelines.compare import CompareOptions
 from ragkit_pipelines.compare.strategies.base import Outcome

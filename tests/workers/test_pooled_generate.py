@@ -15,9 +15,10 @@ from ragkit.errors import (
     TransientModelError,
     WorkerError,
 )
-from ragkit.models.sampling import Sampling
+from ragkit.models._sampling import Sampling
 from ragkit.records import Chat, Message
-from ragkit.workers import GenerateTexts, WorkerPool, generate_many, generating
+from ragkit.workers import GenerateTexts, WorkerPool, generate_many
+from ragkit.workers import _generating as generating
 
 PROMPTS = ["red", Prompt("dim the ", "lamp"), Chat((Message("system", "be short"), Message("user", "red")))]
 

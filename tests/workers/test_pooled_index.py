@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from ragkit import Document, Index
-from ragkit.embedders.hashing import HashingEmbedder
+from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import InvalidInputError, MissingResultsError
 from ragkit.workers import WorkerPool
 from ragkit_pipelines.cli.main import app
@@ -51,7 +51,7 @@ class Counting(HashingEmbedder):
 
 @pytest.fixture
 def counting(monkeypatch):
-    monkeypatch.setattr("ragkit.embedders.hashing.HashingEmbedder", Counting)
+    monkeypatch.setattr("ragkit.embedders._hashing.HashingEmbedder", Counting)
     Counting.texts.clear()
     return Counting.texts
 
@@ -65,7 +65,7 @@ calls = st.lists(st.lists(st.tuples(ids, words, st.integers(0, 2)), max_size=9),
 @given(calls=calls, size=st.integers(1, 4))
 def test_any_documents_in_any_batches(calls, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ragkit.embedders.hashing.HashingEmbedder", Counting)
+        patch.setattr("ragkit.embedders._hashing.HashingEmbedder", Counting)
         index = Index.create(None, embedder="hash:8")
         held = {}
         for call in calls:

@@ -21,9 +21,9 @@ from unittest import mock
 from attack_case import Attack
 
 from ragkit import Example, ScriptedModel, Task, compare
+from ragkit._files import with_checksum
 from ragkit.comparison import CompareOptions, Outcome, Results, html_report, markdown_report
 from ragkit.errors import RagkitError
-from ragkit.files import with_checksum
 from ragkit_pipelines.compare.predictions import Items
 
 POOL = [Example(f"pool {n}", "yes" if n % 2 else "no") for n in range(4)]

@@ -21,10 +21,10 @@ from pathlib import Path
 from attack_case import Attack
 from document_files import OFFICE, RELATIONS, TYPES, WORD
 
+from ragkit._files import atomic_folder, create_private, locked, make_folder, write_atomic
 from ragkit.errors import RagkitError
-from ragkit.files import atomic_folder, create_private, locked, make_folder, write_atomic
 from ragkit.ingest import ConversionLimits, MarkdownChunker, RecursiveChunker, TokenChunker, load_documents
-from ragkit.metrics.sql import SqlMatch
+from ragkit.metrics._sql import SqlMatch
 from ragkit.records import Document
 
 # -- documents ---------------------------------------------------------------------------------------------------------
@@ -258,8 +258,8 @@ def special_files(folder: Path) -> str:
 
 def swapped_file(folder: Path) -> str:
     """A regular file becomes a pipe or a link after the folder was listed."""
-    from ragkit.ingest.loading import facts_of, read_file
-    from ragkit.ingest.sources import SourceFile
+    from ragkit.ingest._loading import facts_of, read_file
+    from ragkit.ingest._sources import SourceFile
 
     os.mkfifo(folder / "a.txt")
     (folder / "b.txt").symlink_to("/etc/passwd")

@@ -18,8 +18,8 @@ from attack_case import Attack
 
 from ragkit import load_embedder, load_model
 from ragkit.errors import RagkitError
-from ragkit.finetuning.manifest import MANIFEST, Manifest, TemplateRecord, files_hash
-from ragkit.finetuning.runs import CHECKPOINTS, last_checkpoint, seal_checkpoint
+from ragkit.finetuning._manifest import MANIFEST, Manifest, TemplateRecord, files_hash
+from ragkit.finetuning._runs import CHECKPOINTS, last_checkpoint, seal_checkpoint
 from ragkit.tiny import WEIGHTS
 
 SETTINGS = {
@@ -454,7 +454,7 @@ def _trainer(folder: Path) -> Any:
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
-    from ragkit.finetuning.training_loop import Watched, trainer_arguments
+    from ragkit.finetuning._training_loop import Watched, trainer_arguments
 
     class Linear(torch.nn.Module):
         def __init__(self) -> None:

@@ -18,10 +18,10 @@ import numpy as np
 from attack_case import Attack
 
 from ragkit import BM25Retriever, Document, Index
-from ragkit.embedders.foreign_folders import check_folder
+from ragkit.embedders._foreign_folders import check_folder
 from ragkit.errors import RagkitError
-from ragkit.index.checksum import checksum
-from ragkit.retrievers.rerank import load_reranker
+from ragkit.index._checksum import checksum
+from ragkit.retrievers._rerank import load_reranker
 from ragkit.where import matches, parse_where
 
 SMALL = {"a": 1, "t": "x", "list": [1, 2]}

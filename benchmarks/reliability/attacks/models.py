@@ -19,7 +19,7 @@ from scripted_server import Reply, ScriptedServer, failed
 
 from ragkit import load_model
 from ragkit.errors import ModelAccessError, PromptTooLongError, RagkitError
-from ragkit.models.template_sandbox import render
+from ragkit.models._template_sandbox import render
 from ragkit.records import Chat, Message
 from ragkit.tiny import WEIGHTS
 
@@ -214,7 +214,7 @@ def special_tokens(_: Path) -> str:
 
 
 def chat_model(template: str) -> Any:
-    from ragkit.models.local import LocalModel
+    from ragkit.models._local import LocalModel
 
     tiny: Any = load_model("tiny")
     tiny.tokenizer.chat_template = template
@@ -462,7 +462,7 @@ def gguf_text(folder: Path) -> str:
     with path.open("wb") as file:
         file.write(gguf(keys=1, body=[]) + text("a") + struct.pack("<IQ", 8, 2**31))
         file.truncate(2**31 + 100)
-    from ragkit.models.gguf_header import GgufHeader
+    from ragkit.models._gguf_header import GgufHeader
 
     try:
         GgufHeader.read(path, name="model", sizes={})

@@ -18,8 +18,8 @@ from openai_server import OpenAIServer
 from recorded_pearl import CountingModel, by_step, plan, quick
 
 from ragkit import ScriptedModel, load_model
+from ragkit._files import with_checksum
 from ragkit.errors import RagkitError
-from ragkit.files import with_checksum
 from ragkit.models import Budget, Retry
 from ragkit.pearl import ActionLibrary, Pearl, Plan, Trace
 from ragkit_pipelines.pearl.plan.builtins import compute

@@ -16,7 +16,7 @@ from attack_case import Attack
 from refusals import first, refused
 
 from ragkit import BM25Selector, EmbeddingSelector, Guard, HybridSelector, JaccardSelector, TokenLimit
-from ragkit.files import checked, with_checksum
+from ragkit._files import checked, with_checksum
 from ragkit.records import Example
 from ragkit.selectors import BaseSelector, Coverage, Mmr, Order
 
@@ -61,7 +61,7 @@ def part(kind: str, arguments: dict[str, object]) -> dict[str, object]:
 
 
 def other_classes(folder: Path) -> str:
-    names = ["subprocess.Popen", "Popen", "ragkit.models.loading:load_local", "load_local", "Task", "PoolSelector"]
+    names = ["subprocess.Popen", "Popen", "ragkit.models._loading:load_local", "load_local", "Task", "PoolSelector"]
     names += ["Pipeline", "LexicalSelector", "_OverlapSelector", "object", "", "../x", "ReplayModel", "\0"]
     sources: list[dict[str, object]] = [{"selector": part(name, {})} for name in (*names, "Mmr")]
     return changed(folder, [*sources, *({"stages": [part(name, {})]} for name in (*names, "BM25Selector"))])

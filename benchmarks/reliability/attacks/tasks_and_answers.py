@@ -18,12 +18,12 @@ from plugins import distribution
 from refusals import accepted_or_refused, first, refused
 
 from ragkit import BM25Selector, EmbeddingSelector, Guard, JaccardSelector, Task, Template
+from ragkit._task_files import read_objects
 from ragkit.answers import load_reader
 from ragkit.errors import RagkitError
 from ragkit.metrics import load_metric, score_answers
 from ragkit.records import Example
 from ragkit.selectors import BaseSelector, check_pool
-from ragkit.task_files import read_objects
 
 # -- files of tasks ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ragkit.models.budget import Budget
+from ragkit.models._budget import Budget
 from ragkit.tasks import Task
 from ragkit_pipelines.cli.common import (
     Embedder,

@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
+from ragkit._files import cache_folder
+from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
-from ragkit.files import cache_folder
 from ragkit.index import Index
-from ragkit.index.database import NAME
-from ragkit.progress import progress
-from ragkit.retrievers.loading import load_retriever
+from ragkit.index._database import NAME
+from ragkit.retrievers._loading import load_retriever
 from ragkit_pipelines.cli.common import Json, Where, echo, print_json, read_filter, report_unread
 from ragkit_pipelines.cli.documents import read_pieces
 from ragkit_pipelines.rag import CitedAnswer, ExtractiveReader, RetrieveThenAnswer

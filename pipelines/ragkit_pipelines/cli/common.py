@@ -15,9 +15,9 @@ from rich.segment import Segment
 from rich.table import Table
 from typing_extensions import override
 
+from ragkit._text import read_json
 from ragkit.errors import InvalidInputError
-from ragkit.ingest.loading import Unread
-from ragkit.text import read_json
+from ragkit.ingest._loading import Unread
 from ragkit.workers import WorkerPool
 from ragkit_pipelines.printable import printable, printable_json
 

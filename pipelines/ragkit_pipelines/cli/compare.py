@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ragkit._extras import is_installed
+from ragkit._files import write_atomic
+from ragkit._progress import progress
+from ragkit._text import read_json
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit.extras import is_installed
-from ragkit.files import write_atomic
 from ragkit.models import default_model
-from ragkit.progress import progress
 from ragkit.tasks import Task
-from ragkit.text import read_json
 from ragkit_pipelines.cli.common import (
     Embedder,
     Engine,

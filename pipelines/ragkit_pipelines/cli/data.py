@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ragkit._files import write_atomic
+from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
-from ragkit.files import write_atomic
-from ragkit.progress import progress
 from ragkit.records import Example
 from ragkit.tasks import Task
 from ragkit_pipelines.cli.common import InputField, Json, OutputField, console, input_of, print_json

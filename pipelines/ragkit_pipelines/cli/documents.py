@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from ragkit._text import read_json
 from ragkit.errors import DataFileError, InvalidInputError, UnreadFileWarning
 from ragkit.index import Index
 from ragkit.ingest import load_chunker, load_documents
 from ragkit.records import Document
-from ragkit.text import read_json
 from ragkit_pipelines.cli.common import report_unread
 
 

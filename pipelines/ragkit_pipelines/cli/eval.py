@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ragkit._files import make_folder
 from ragkit.errors import InvalidInputError
 from ragkit.evaluation import (
     RetrievalReport,
@@ -20,9 +21,8 @@ from ragkit.evaluation import (
     read_run,
     write_run,
 )
-from ragkit.files import make_folder
 from ragkit.index import Index
-from ragkit.retrievers.loading import load_retrievers
+from ragkit.retrievers._loading import load_retrievers
 from ragkit_pipelines.cli.common import Json, print_json, print_table
 
 

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
+from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
-from ragkit.finetuning.exporting import export_merged
+from ragkit.finetuning._exporting import export_merged
 from ragkit.models import load_model
-from ragkit.progress import progress
 from ragkit_pipelines.cli.common import Adapter, Json, echo, print_json
 from ragkit_pipelines.parity import Parity
 from ragkit_pipelines.parity import parity as compare_backends

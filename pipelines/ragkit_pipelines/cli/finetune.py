@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from ragkit._extras import require
 from ragkit.errors import InvalidInputError
-from ragkit.extras import require
 from ragkit.finetuning import METHODS, OBJECTIVES, FineTuned
 from ragkit.finetuning import finetune as run
-from ragkit.finetuning.mixing import mix
-from ragkit.finetuning.rows import Row, read_rows
+from ragkit.finetuning._mixing import mix
+from ragkit.finetuning._rows import Row, read_rows
 from ragkit.models import load_model
 from ragkit.templates import Template
 from ragkit_pipelines.cli.common import Json, echo, echo_json, json_object, print_table

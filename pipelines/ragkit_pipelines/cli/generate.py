@@ -11,17 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
+from ragkit._progress import progress
+from ragkit._text import read_json
 from ragkit.errors import InvalidInputError, RagkitError
-from ragkit.finetuning.manifest import MANIFEST, Manifest
+from ragkit.finetuning._manifest import MANIFEST, Manifest
 from ragkit.models import load_model
-from ragkit.models.budget import Budget
-from ragkit.models.prompts import prompt_text
-from ragkit.models.results import results_of_each
-from ragkit.models.sampling import Sampling, schema_of
-from ragkit.progress import progress
+from ragkit.models._budget import Budget
+from ragkit.models._prompts import prompt_text
+from ragkit.models._results import results_of_each
+from ragkit.models._sampling import Sampling, schema_of
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Chat, Completion, Message, Usage
-from ragkit.text import read_json
 from ragkit.workers import GenerateTexts
 from ragkit_pipelines.cli.common import (
     Adapter,

@@ -12,11 +12,11 @@ from typing import Annotated
 
 import typer
 
+from ragkit._progress import progress
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.index import Index
-from ragkit.index.rebuilding import rebuild_index
-from ragkit.ingest.syncing import SyncReport
-from ragkit.progress import progress
+from ragkit.index._rebuilding import rebuild_index
+from ragkit.ingest._syncing import SyncReport
 from ragkit.workers import WorkerPool
 from ragkit_pipelines.cli.common import (
     Embedder,

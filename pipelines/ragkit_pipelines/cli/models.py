@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ragkit.extras import is_installed
-from ragkit.packaged import PACKAGED
+from ragkit._extras import is_installed
+from ragkit._packaged import PACKAGED
 from ragkit.registry import Component, components
 from ragkit_pipelines.cli.common import Json, print_json, print_table
 from ragkit_pipelines.model_folders import find_models

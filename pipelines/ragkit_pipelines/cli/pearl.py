@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
+from ragkit._progress import progress
 from ragkit.errors import DataFileError, InvalidInputError, UnknownSpecError, UnreadFileWarning
 from ragkit.ingest import load_documents
-from ragkit.ingest.conversion import CONVERTED
+from ragkit.ingest._conversion import CONVERTED
 from ragkit.models import default_model, load_model
-from ragkit.models.budget import Budget
-from ragkit.progress import progress
+from ragkit.models._budget import Budget
 from ragkit_pipelines.cli.common import BaseUrl, Json, MaxCalls, MaxTokens, echo, echo_json, print_json
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.plan.library import ActionLibrary

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
+from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
 from ragkit.evaluation import read_qrels, read_queries
 from ragkit.index import Index
-from ragkit.progress import progress
 from ragkit.retriever_training import TrainedRetriever
 from ragkit.retriever_training import finetune_embedder as train_embedder
 from ragkit.retriever_training import finetune_reranker as train_reranker
-from ragkit.retriever_training.mining import mine_hard_negatives
-from ragkit.retriever_training.rows import TrainingPair
-from ragkit.retrievers.loading import load_retriever
+from ragkit.retriever_training._mining import mine_hard_negatives
+from ragkit.retriever_training._rows import TrainingPair
+from ragkit.retrievers._loading import load_retriever
 from ragkit_pipelines.cli.common import Json, echo_json, print_table
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the index with the passages.")]

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from ragkit.progress import progress
+from ragkit._progress import progress
+from ragkit._task_files import read_objects
 from ragkit.records import Selection
-from ragkit.task_files import read_objects
 from ragkit_pipelines.cli.common import (
     Embedder,
     Json,

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
-from ragkit.progress import progress
 from ragkit_pipelines.cli.common import echo
 from ragkit_pipelines.serving import Limits, Server
 

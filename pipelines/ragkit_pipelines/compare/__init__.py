@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragkit.files import make_folder, with_checksum, write_atomic
+from ragkit._files import make_folder, with_checksum, write_atomic
 from ragkit_pipelines.compare.options import CompareOptions, refuse_moved_keywords
 from ragkit_pipelines.compare.planning import planned
 from ragkit_pipelines.compare.predictions import Items
@@ -21,7 +21,7 @@ from ragkit_pipelines.compare.statistics.recommendation import summarise
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, timed
 
 if TYPE_CHECKING:
-    from ragkit.models.budget import Budget
+    from ragkit.models._budget import Budget
     from ragkit.protocols import Embedder, LanguageModel
     from ragkit.tasks import Task
 

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 from typing_extensions import override
 
+from ragkit._files import make_folder
 from ragkit.errors import InvalidInputError
-from ragkit.files import make_folder
-from ragkit.finetuning.manifest import run_hash
+from ragkit.finetuning._manifest import run_hash
 from ragkit.protocols import Embedder, Retriever
 from ragkit.records import Document
-from ragkit.retrievers.base import Hits, RetrieverBase, Where
+from ragkit.retrievers._base import Hits, RetrieverBase, Where
 
 if TYPE_CHECKING:
     from ragkit.index import Index
@@ -85,9 +85,9 @@ def open_documents(documents: AnyDocuments, folder: Path, embedder: Embedder) ->
 def _library(index: Index) -> Library:
     if not len(index):
         raise InvalidInputError("`documents` must contain at least one passage with text")
-    from ragkit.retrievers.bm25 import BM25Retriever
-    from ragkit.retrievers.dense import DenseRetriever
-    from ragkit.retrievers.hybrid import HybridRetriever
+    from ragkit.retrievers._bm25 import BM25Retriever
+    from ragkit.retrievers._dense import DenseRetriever
+    from ragkit.retrievers._hybrid import HybridRetriever
 
     held = hashlib.sha256()
     texts = (document.text for document in index.get_by_keys(index.keys()) if document is not None)

@@ -10,9 +10,9 @@ from time import perf_counter
 from traceback import extract_tb
 from typing import Any
 
+from ragkit._files import make_folder
 from ragkit.errors import RagkitError
-from ragkit.files import make_folder
-from ragkit.finetuning.manifest import run_hash
+from ragkit.finetuning._manifest import run_hash
 from ragkit.protocols import LanguageModel
 from ragkit_pipelines.compare.private import file_name, without_secrets
 from ragkit_pipelines.compare.results import Cell, make_row, read_cell, write_cell

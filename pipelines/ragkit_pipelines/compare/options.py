@@ -12,7 +12,7 @@ from ragkit_pipelines.compare.data_checks import CHECKS, Checks
 from ragkit_pipelines.compare.strategies.base import VARIED, Varied
 
 if TYPE_CHECKING:
-    from ragkit.workers.pool import WorkerPool
+    from ragkit.workers._pool import WorkerPool
     from ragkit_pipelines.compare.documents import AnyDocuments
     from ragkit_pipelines.compare.statistics.prices import PriceRange
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ragkit._text import read_json
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, MetricError
 from ragkit.models import default_model, load_model
-from ragkit.text import read_json
 from ragkit_pipelines.compare.data_checks import DataReport, check_task
 from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.jobs import Job, jobs_on
@@ -27,7 +27,7 @@ from ragkit_pipelines.compare.strategies.named import FOR_LABELS, FOR_TEXT, load
 from ragkit_pipelines.compare.strategies.timing import Clock, TimedEmbedder
 
 if TYPE_CHECKING:
-    from ragkit.models.budget import Budget
+    from ragkit.models._budget import Budget
     from ragkit.protocols import Embedder, LanguageModel
     from ragkit.tasks import Task
 

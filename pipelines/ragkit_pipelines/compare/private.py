@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ragkit.errors import InvalidInputError
-from ragkit.finetuning.manifest import run_hash
+from ragkit.finetuning._manifest import run_hash
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .,:@+()|=-]{0,99}")
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]+")

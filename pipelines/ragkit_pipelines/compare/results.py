@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ragkit._files import checked, with_checksum, without_checksum, write_atomic
+from ragkit._text import read_json
 from ragkit.errors import DataFileError
-from ragkit.files import checked, with_checksum, without_checksum, write_atomic
-from ragkit.text import read_json
 from ragkit_pipelines.compare.data_checks import DataReport
 from ragkit_pipelines.compare.reports.escaping import markdown_table
 from ragkit_pipelines.compare.reports.score_table import rich_table, score_headings, score_lines

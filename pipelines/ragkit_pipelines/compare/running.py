@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from warnings import warn
 
+from ragkit._progress import progress
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, RagkitWarning, WorkerError
-from ragkit.finetuning.manifest import run_hash
+from ragkit.finetuning._manifest import run_hash
 from ragkit.models import load_model
-from ragkit.models.response_cache import AnswerCache
-from ragkit.progress import progress
-from ragkit.workers.batches import Batch, Done, Function, Missing
-from ragkit.workers.pool import WorkerPool
-from ragkit.workers.shards import Shards
+from ragkit.models._response_cache import AnswerCache
+from ragkit.workers._batches import Batch, Done, Function, Missing
+from ragkit.workers._pool import WorkerPool
+from ragkit.workers._shards import Shards
 from ragkit_pipelines.compare.jobs import Job, jobs_on, run_job
 from ragkit_pipelines.compare.results import Cell
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, Varied

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._text import words
 from ragkit.errors import InvalidInputError
-from ragkit.finetuning.classifier import fit_logistic
+from ragkit.finetuning._classifier import fit_logistic
 from ragkit.records import Example
-from ragkit.text import words
 
 MIN_PRECISION = 0.8  # rows are removed only if at least this share of them is expected to have a wrong label
 _HIGHEST_PRECISION = 0.9  # no more is promised, because mistakes are not entirely like labels drawn at random

@@ -10,10 +10,10 @@ from typing import NamedTuple, overload
 from pydantic import BaseModel
 
 from ragkit.errors import AnswerFormError, InvalidInputError, RagkitError
-from ragkit.ingest.chunking import Chunker, load_chunker
+from ragkit.ingest._chunking import Chunker, load_chunker
 from ragkit.models import load_model
-from ragkit.models.results import raised, results_of
-from ragkit.models.sampling import Sampling
+from ragkit.models._results import raised, results_of
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Document, Prompt, Usage
 from ragkit_pipelines.extraction.parsing import Parsed, locate, parse

@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.models import load_model
-from ragkit.models.middleware import LayeredModel
+from ragkit.models._middleware import LayeredModel
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion, Usage
 from ragkit_pipelines.langchain.batches import BatchingChatModel

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._extras import require
 from ragkit.embedders import load_embedder
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit.extras import require
 from ragkit.index import Index
-from ragkit.index.segment import read_faiss
+from ragkit.index._segment import read_faiss
 from ragkit.protocols import Embedder
 from ragkit.records import Document
 from ragkit_pipelines.langchain.docstore_pickle import read_docstore

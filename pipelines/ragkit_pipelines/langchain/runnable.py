@@ -9,8 +9,8 @@ from typing import Any
 from langchain_core.runnables import Runnable, RunnableConfig
 from typing_extensions import override
 
+from ragkit._text import refuse_bare_string
 from ragkit.errors import InvalidInputError
-from ragkit.text import refuse_bare_string
 
 
 def as_runnable(pipeline: Any, *, input_key: str | None = None, keywords: Sequence[str] = ()) -> PipelineRunnable:

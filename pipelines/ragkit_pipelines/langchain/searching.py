@@ -10,13 +10,13 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 from numpy.typing import NDArray
 
-from ragkit.embedders.langchain_embeddings import LangChainEmbedder
+from ragkit._mmr import mmr
+from ragkit._pairwise import unit
+from ragkit._text import refuse_bare_string
+from ragkit.embedders._langchain_embeddings import LangChainEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
-from ragkit.mmr import mmr
-from ragkit.pairwise import unit
 from ragkit.protocols import Embedder
-from ragkit.text import refuse_bare_string
 
 Where = Mapping[str, object]
 Filter = Where | Callable[[Document], bool]

@@ -12,11 +12,11 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from typing_extensions import override
 
-from ragkit.embedders.langchain_embeddings import LangChainEmbedder
+from ragkit._text import refuse_bare_string
+from ragkit.embedders._langchain_embeddings import LangChainEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.protocols import Embedder
-from ragkit.text import refuse_bare_string
 from ragkit_pipelines.langchain.embeddings import RagkitEmbeddings, embedder_of
 from ragkit_pipelines.langchain.retriever import RagkitRetriever
 from ragkit_pipelines.langchain.searching import (

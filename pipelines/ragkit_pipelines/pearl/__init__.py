@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ragkit.lazy import lazy_names
+from ragkit._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ragkit.models.concurrency import Cancellation as Cancellation
+    from ragkit.models._concurrency import Cancellation as Cancellation
     from ragkit_pipelines.pearl.pipeline import Pearl as Pearl
     from ragkit_pipelines.pearl.plan.action import Action as Action
     from ragkit_pipelines.pearl.plan.library import ActionLibrary as ActionLibrary

@@ -9,11 +9,11 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
+from ragkit._progress import progress
 from ragkit.errors import InvalidInputError, PlanError
 from ragkit.models import load_model
-from ragkit.models.budget import Budget
-from ragkit.models.concurrency import Cancellation, in_parallel, in_thread
-from ragkit.progress import progress
+from ragkit.models._budget import Budget
+from ragkit.models._concurrency import Cancellation, in_parallel, in_thread
 from ragkit.protocols import LanguageModel
 from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.plan.library import ActionLibrary

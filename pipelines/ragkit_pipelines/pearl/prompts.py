@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ragkit._text import marked as marked
 from ragkit.records import Prompt
-from ragkit.text import marked as marked
 from ragkit_pipelines.pearl.plan.action import DOCUMENT
 from ragkit_pipelines.pearl.plan.nodes import Step
 

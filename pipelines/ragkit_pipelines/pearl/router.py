@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal, Never
 
 from pydantic import BaseModel, ConfigDict
 
+from ragkit._files import checked, with_checksum, write_atomic
+from ragkit._text import words
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit.files import checked, with_checksum, write_atomic
-from ragkit.text import words
 from ragkit_pipelines.pearl.plan.builtins import is_local
 from ragkit_pipelines.pearl.plan.nodes import Text
 from ragkit_pipelines.pearl.plan.plan import Plan

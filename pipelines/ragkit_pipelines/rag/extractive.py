@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._lexical.analysis import STOP_WORDS, Analyzer, WordAnalyzer, load_analyzer
+from ragkit._pairwise import inner_products
+from ragkit._text import SENTENCE_CLOSERS, SENTENCE_ENDS
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
-from ragkit.lexical.analysis import STOP_WORDS, Analyzer, WordAnalyzer, load_analyzer
-from ragkit.pairwise import inner_products
 from ragkit.protocols import Embedder
 from ragkit.records import Hit
-from ragkit.text import SENTENCE_CLOSERS, SENTENCE_ENDS
 from ragkit_pipelines.rag.answers import Citation, citation_of
 
 # A Markdown heading or a code block, which is similar to many questions but does not answer any.

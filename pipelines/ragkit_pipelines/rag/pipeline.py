@@ -11,7 +11,7 @@ from typing import overload
 from ragkit.answers import without_reasoning
 from ragkit.errors import InvalidInputError, PromptTooLongError
 from ragkit.models import load_model
-from ragkit.models.base import CompletionStream
+from ragkit.models._base import CompletionStream
 from ragkit.protocols import LanguageModel, Retriever
 from ragkit.records import Chat, Completion, Hit, Prompt
 from ragkit_pipelines.rag.answers import AnswerStream, CitedAnswer, read_citations

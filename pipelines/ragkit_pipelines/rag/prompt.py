@@ -9,9 +9,9 @@ from hashlib import blake2b
 from typing import NamedTuple
 from warnings import warn
 
+from ragkit._text import folded, normalised
 from ragkit.errors import TruncationWarning
 from ragkit.records import Hit, Message, Prompt
-from ragkit.text import folded, normalised
 
 _MIN_TOKENS = 16  # a passage is not truncated to fewer tokens than this
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from ragkit._extras import require
 from ragkit.errors import InvalidInputError, RagkitWarning
-from ragkit.extras import require
 from ragkit_pipelines.serving.limits import Limits
 
 if TYPE_CHECKING:
     from uvicorn import Server as UvicornServer
 
-    from ragkit.models.adapters import AdapterSet
+    from ragkit.models._adapters import AdapterSet
     from ragkit.protocols import LanguageModel
     from ragkit_pipelines.serving.access import Access
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, cast
 
 from typing_extensions import override
 
+from ragkit._extras import require
 from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
-from ragkit.extras import require
 from ragkit.models import load_model
-from ragkit.models.results import results_of_each
+from ragkit.models._results import results_of_each
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import Call
 from ragkit_pipelines.serving.jobs import Backend, Job, Result
 
 if TYPE_CHECKING:
-    from ragkit.models.adapters import AdapterSet
-    from ragkit.models.local import LocalModel
+    from ragkit.models._adapters import AdapterSet
+    from ragkit.models._local import LocalModel
 
 
 class LocalBackend(Backend):
@@ -54,7 +54,7 @@ class LocalBackend(Backend):
 
     @override
     def run(self, jobs: list[Job]) -> Sequence[Result]:
-        from ragkit.models.streaming import Listener
+        from ragkit.models._streaming import Listener
 
         listeners = [
             Listener(
@@ -159,7 +159,7 @@ def _load(spec: str, adapters: Mapping[str, str | Path]) -> LanguageModel | Adap
     if not adapters:
         return load_model(spec)
     require("torch", "transformers", "peft")
-    from ragkit.models.adapters import AdapterSet
+    from ragkit.models._adapters import AdapterSet
 
     return AdapterSet(spec, adapters)
 

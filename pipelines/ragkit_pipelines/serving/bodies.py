@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ragkit.errors import InvalidInputError
-from ragkit.models.sampling import Sampling
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Message, Prompt
 from ragkit_pipelines.serving.limits import Limits

@@ -10,13 +10,13 @@ from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from ragkit.errors import InvalidInputError, RagkitError
-from ragkit.models.sampling import Sampling
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import Call
 
 if TYPE_CHECKING:
-    from ragkit.models.streaming import TokenLogprob
+    from ragkit.models._streaming import TokenLogprob
 
     Piece = tuple[str, Sequence[TokenLogprob]]
 

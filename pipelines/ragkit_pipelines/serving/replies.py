@@ -23,7 +23,7 @@ from ragkit_pipelines.serving.bodies import BadRequestError
 from ragkit_pipelines.serving.jobs import QueueFullError
 
 if TYPE_CHECKING:
-    from ragkit.models.streaming import TokenLogprob
+    from ragkit.models._streaming import TokenLogprob
 
 _MAX_CHARACTERS = 500  # of an error message, which may quote a field of the request
 _MIN_LOGPROB = -9999.0  # replaces minus infinity, which JSON does not have

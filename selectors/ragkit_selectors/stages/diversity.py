@@ -1,6 +1,6 @@
 """Greedy selection of sets by determinants and by coverage.
 
-Like `ragkit.mmr`, the functions take arrays and return indices. Notation for shapes: m candidates, d dimensions,
+Like `ragkit._mmr`, the functions take arrays and return indices. Notation for shapes: m candidates, d dimensions,
 t parts of a query.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.mmr import DOUBT, first_best
-from ragkit.pairwise import inner_products
+from ragkit._mmr import DOUBT, first_best
+from ragkit._pairwise import inner_products
 
 
 def dpp(query: NDArray[np.float64], vectors: NDArray[np.float64], k: int, scale: float = 0.1) -> NDArray[np.intp]:

@@ -9,11 +9,11 @@ from sys import maxsize
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._lexical.analysis import load_analyzer
+from ragkit._lexical.bm25 import BM25, LANGUAGE
+from ragkit._mmr import mmr
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.lexical.analysis import load_analyzer
-from ragkit.lexical.bm25 import BM25, LANGUAGE
-from ragkit.mmr import mmr
 from ragkit.protocols import Embedder, TokenEmbedder
 from ragkit.records import Example
 from ragkit_selectors.candidates import Candidates

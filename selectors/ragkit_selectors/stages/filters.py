@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ragkit._text import folded, spaced, words
 from ragkit.errors import InvalidInputError
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel
 from ragkit.templates import Template
-from ragkit.text import folded, spaced, words
 from ragkit_selectors.candidates import Candidates
 from ragkit_selectors.stages.base import SelectionContext, Upstream
 

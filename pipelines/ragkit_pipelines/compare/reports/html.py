@@ -8,7 +8,7 @@ from io import StringIO
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ragkit.extras import require
+from ragkit._extras import require
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.reports.score_table import by_strategy, score_headings, score_lines
 from ragkit_pipelines.compare.reports.tables import (

@@ -13,7 +13,7 @@ from ragkit_pipelines.compare.statistics.costs import VolumeRange, break_even, r
 from ragkit_pipelines.compare.strategies.base import mean_known
 
 if TYPE_CHECKING:
-    from ragkit.models.prices import Price
+    from ragkit.models._prices import Price
     from ragkit_pipelines.compare.results import Row
     from ragkit_pipelines.compare.statistics.prices import PriceRange
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.text import folded
+from ragkit._text import folded
 from ragkit_pipelines.compare.predictions import Items
 
 MOST_CONFUSIONS = 15

@@ -8,11 +8,11 @@ from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from ragkit.errors import InvalidInputError
-from ragkit.models.middleware import LayeredModel
+from ragkit.models._middleware import LayeredModel
 from ragkit.records import Usage
 
 if TYPE_CHECKING:
-    from ragkit.models.prices import Price
+    from ragkit.models._prices import Price
     from ragkit.protocols import LanguageModel
     from ragkit_pipelines.compare.results import Row
 
@@ -142,7 +142,7 @@ def size_of(model: LanguageModel | None) -> ModelSize | None:
     module = getattr(model, "module", None)
     if module is None:
         return None
-    from ragkit.finetuning.flops import weights_of
+    from ragkit.finetuning._flops import weights_of
 
     weights, layers = weights_of(module)
     return ModelSize(parameters=weights, layers=layers, width=module.config.get_text_config().hidden_size)

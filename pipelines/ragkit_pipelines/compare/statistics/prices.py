@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ragkit.errors import DataFileError
-from ragkit.models.prices import Price
+from ragkit.models._prices import Price
 
 
 class PriceRange(BaseModel):

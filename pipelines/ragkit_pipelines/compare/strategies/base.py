@@ -9,10 +9,10 @@ from random import Random
 from typing import Literal, Protocol, runtime_checkable
 
 from ragkit.errors import InvalidInputError
-from ragkit.models.budget import Budget
-from ragkit.models.middleware import LayeredModel
-from ragkit.models.prompts import in_form, prompt_text
-from ragkit.models.response_cache import AnswerCache
+from ragkit.models._budget import Budget
+from ragkit.models._middleware import LayeredModel
+from ragkit.models._prompts import in_form, prompt_text
+from ragkit.models._response_cache import AnswerCache
 from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Retriever, Selector
 from ragkit.records import Completion, Example, Fields
 from ragkit.tasks import Task

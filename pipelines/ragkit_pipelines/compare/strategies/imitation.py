@@ -8,8 +8,8 @@ from statistics import mean
 from typing import ClassVar
 
 from ragkit.errors import InvalidInputError
-from ragkit.finetuning.imitation import imitate
-from ragkit.metrics.wording import token_f1
+from ragkit.finetuning._imitation import imitate
+from ragkit.metrics._wording import token_f1
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel
 from ragkit.tasks import Task

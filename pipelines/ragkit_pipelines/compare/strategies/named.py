@@ -10,9 +10,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from ragkit._text import words
 from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.registry import create, find, is_known, specs
-from ragkit.text import words
 from ragkit_pipelines.compare.strategies.base import SHOTS, Outcome, Setting, Strategy, at_k, prompted, timed
 from ragkit_pipelines.compare.strategies.scoring import CALIBRATIONS
 from ragkit_pipelines.few_shot import FewShot
@@ -43,7 +43,7 @@ class Tfidf:
         """Train the classifier and classify."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        from ragkit.finetuning.classifier import fit_logistic
+        from ragkit.finetuning._classifier import fit_logistic
 
         clock, started = setting.clock, setting.clock.now()
         labels = [example.output for example in setting.pool]

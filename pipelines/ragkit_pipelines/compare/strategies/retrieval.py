@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 from uuid import uuid4
 
-from ragkit.answers.choices import MOST_OPTIONS
+from ragkit.answers._choices import MOST_OPTIONS
 from ragkit.errors import InvalidInputError
 from ragkit.protocols import LanguageModel, Retriever
 from ragkit.records import Completion, Usage, field_text

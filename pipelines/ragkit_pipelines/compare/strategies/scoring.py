@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import InvalidInputError
-from ragkit.models.middleware import LayeredModel
+from ragkit.models._middleware import LayeredModel
 from ragkit.protocols import LanguageModel
 from ragkit.records import Example, Fields, Prompt, Selection
 from ragkit.tasks import Task

@@ -14,8 +14,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._text import refuse_bare_string
 from ragkit.protocols import Embedder, LanguageModel
-from ragkit.text import refuse_bare_string
 
 
 class Clock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ragkit.lazy import lazy_names
+from ragkit._lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragkit_pipelines.pearl.mine.mining import Mined as Mined

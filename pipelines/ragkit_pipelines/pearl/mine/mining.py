@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ragkit._progress import progress
+from ragkit._text import refuse_bare_string
 from ragkit.errors import InvalidInputError, PlanError, RagkitError
 from ragkit.models import load_model
-from ragkit.progress import progress
 from ragkit.protocols import LanguageModel
 from ragkit.records import Diagnostic, Prompt
-from ragkit.text import refuse_bare_string
 from ragkit_pipelines.pearl.plan.action import Action, read_action
 from ragkit_pipelines.pearl.plan.builtins import is_local
 from ragkit_pipelines.pearl.plan.library import ActionLibrary

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from ragkit._text import folded
 from ragkit.errors import InvalidInputError
-from ragkit.text import folded
 from ragkit_pipelines.pearl.plan.action import Action
 
 Value = str | tuple[str, ...]  # a text, or the items of a list that is written in the plan

@@ -12,13 +12,13 @@ from typing import Literal
 
 from ragkit.answers import without_reasoning
 from ragkit.errors import EmptyAnswerError, RagkitError
-from ragkit.models.budget import Budget
-from ragkit.models.concurrency import Cancellation, Slots
-from ragkit.models.middleware import LayeredModel
-from ragkit.models.rate_limit import Retry
-from ragkit.models.reservations import Result
-from ragkit.models.response_cache import key_of
-from ragkit.models.sampling import Sampling
+from ragkit.models._budget import Budget
+from ragkit.models._concurrency import Cancellation, Slots
+from ragkit.models._middleware import LayeredModel
+from ragkit.models._rate_limit import Retry
+from ragkit.models._reservations import Result
+from ragkit.models._response_cache import key_of
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Prompt, Usage
 from ragkit_pipelines.pearl.run.trace import RunTrace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ragkit.models.results import price_of
+from ragkit.models._results import price_of
 from ragkit.protocols import LanguageModel
 from ragkit.records import Usage
 from ragkit_pipelines.pearl.plan.builtins import is_local

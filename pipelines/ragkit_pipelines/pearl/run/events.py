@@ -9,8 +9,8 @@ from typing import Annotated, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
 
+from ragkit._files import with_checksum, without_checksum
 from ragkit.errors import DataFileError
-from ragkit.files import with_checksum, without_checksum
 from ragkit.records import Completion, Usage
 
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]

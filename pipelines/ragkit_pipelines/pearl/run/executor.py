@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ragkit.errors import InvalidInputError, RagkitError
-from ragkit.models.budget import Budget
-from ragkit.models.concurrency import Cancellation, Slots
-from ragkit.models.rate_limit import Retry
-from ragkit.models.sources import is_named
+from ragkit.models._budget import Budget
+from ragkit.models._concurrency import Cancellation, Slots
+from ragkit.models._rate_limit import Retry
+from ragkit.models._sources import is_named
 from ragkit.protocols import LanguageModel
 from ragkit.records import Prompt, Usage
 from ragkit_pipelines.pearl.plan.action import DIRECT

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ragkit._text import refuse_bare_string
 from ragkit.errors import InvalidInputError
 from ragkit.records import Document
-from ragkit.text import refuse_bare_string
 
 Text = str | Document
 

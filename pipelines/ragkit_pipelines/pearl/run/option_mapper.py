@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from string import ascii_uppercase
 
-from ragkit.answers.choices import NO_CHOICE, Choice, check_options, read_option
+from ragkit.answers._choices import NO_CHOICE, Choice, check_options, read_option
 from ragkit.errors import AnswerFormError, RagkitError
 from ragkit.models import load_model
-from ragkit.models.results import raised, results_of
-from ragkit.models.sampling import Sampling
+from ragkit.models._results import raised, results_of
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Prompt
 from ragkit_pipelines.pearl.prompts import marked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ragkit.breaks import UnixText, character_start, last_break
+from ragkit._breaks import UnixText, character_start, last_break
 
 
 @dataclass(frozen=True, slots=True)

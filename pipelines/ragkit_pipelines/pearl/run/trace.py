@@ -12,8 +12,8 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
+from ragkit._files import make_folder, try_lock
 from ragkit.errors import InvalidInputError, TraceLockedError
-from ragkit.files import make_folder, try_lock
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.pearl.plan.plan import Plan

@@ -1,0 +1,72 @@
+"""Generation and parsing of answers, shared by all strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from ragkit.answers import AnswerReader, ReadAnswer, load_reader
+from ragkit.errors import AnswerFormError, RagkitError, RefusalError
+from ragkit.models._results import raised, results_of
+from ragkit.models._sampling import Sampling
+from ragkit.protocols import AnyPrompt, LanguageModel
+from ragkit.records import Completion
+from ragkit.templates import Template
+
+
+class Answering:
+    """A model with a template and an answer reader.
+
+    If the template has labels and the reader extracts a label, generation is constrained to the labels, provided that
+    the model supports it.
+
+    Attributes:
+        model: The model.
+        template: The template in the form that suits the model.
+        labels: The labels of the task; the template lists them only as long as they fit.
+        reader: The answer reader.
+        max_tokens: Maximum number of tokens of an answer.
+    """
+
+    def __init__(
+        self, model: LanguageModel, template: Template, *, reader: str | AnswerReader = "auto", max_tokens: int = 64
+    ) -> None:
+        """Set the form of the template for the model, and load the reader; `Task.reader` describes ``"auto"``."""
+        self.model, self.template, self.labels = model, template.for_model(model), template.labels
+        spec = ("label" if self.labels else "whole") if reader == "auto" else reader
+        self.reader = load_reader(spec, labels=self.labels or None)
+        self.max_tokens = max_tokens
+        constrains = self.reader.spec == "label" and model.capabilities.choices and all(map(str.strip, self.labels))
+        self._choices = tuple(map(self.template.render_answer, self.labels)) if constrains else None
+
+    @cached_property
+    def longest(self) -> int:
+        """Maximum number of tokens of an answer: `max_tokens`, or more if a label with its end needs more."""
+        longest = sorted(self._choices or (), key=len)[-8:]
+        return max([self.max_tokens, *(self.model.count_tokens(choice) + 2 for choice in longest)])
+
+    def answers(self, prompts: Sequence[AnyPrompt]) -> list[tuple[ReadAnswer, Completion]]:
+        """Generate an answer to each prompt and extract it from the completion.
+
+        An API model may return a completion that is not a label although it was constrained to the labels; it is read
+        like any other completion. A refusal counts as unreadable.
+
+        Args:
+            prompts: Prompts rendered by the template.
+
+        Returns:
+            The answers with their completions, in the same order.
+        """
+        sampling = Sampling(max_tokens=self.longest, stop=self.template.stop, choices=self._choices)
+        results = results_of(self.model, prompts, sampling)
+        done = raised([_completion(result) for result in results])
+        return [(self._read(result, each), each) for result, each in zip(results, done, strict=True)]
+
+    def _read(self, result: Completion | RagkitError, completion: Completion) -> ReadAnswer:
+        if isinstance(result, RefusalError):
+            return ReadAnswer(completion.text, readable=False, why=str(result))
+        return self.reader.read(self.template.read_answer(completion.text))
+
+
+def _completion(result: Completion | RagkitError) -> Completion | RagkitError:
+    return result.completion if isinstance(result, AnswerFormError | RefusalError) else result

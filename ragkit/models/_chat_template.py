@@ -1,0 +1,102 @@
+"""Chat templates of tokenizers: which conversations they accept, and conversations as text."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from jinja2 import TemplateError
+
+from ragkit._text import require_valid_unicode
+from ragkit.errors import InvalidInputError
+from ragkit.models._template_sandbox import render
+from ragkit.records import Message
+
+_PROBE = "probe"
+
+
+class Part(NamedTuple):
+    """A part of a rendered conversation.
+
+    Attributes:
+        text: The text.
+        is_content: Whether special-token strings in it are plain text, as in the content of a message.
+    """
+
+    text: str
+    is_content: bool
+
+
+class ChatTemplate:
+    """Renders conversations with a tokenizer's chat template.
+
+    If the template has no system role, the system message is prepended to the first user turn. If it requires
+    alternating roles, consecutive turns of the same role are joined. Special-token strings in message contents, such as
+    ``<|im_end|>``, do not become control tokens.
+    """
+
+    def __init__(self, tokenizer: Any, *, name: str) -> None:
+        """Wrap a tokenizer; ``name`` is the model in error messages."""
+        self.tokenizer, self.name = tokenizer, name
+        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+        self._special = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
+
+    @cached_property
+    def has_system_role(self) -> bool:
+        """Whether the template supports a system message."""
+        return _PROBE in self._probe(Message("system", _PROBE), Message("user", "hello"))
+
+    @cached_property
+    def alternates(self) -> bool:
+        """Whether the template rejects consecutive turns of the same role."""
+        return not self._probe(Message("user", "hello"), Message("user", "hello"))
+
+    def parts(self, messages: Sequence[Message]) -> list[Part]:
+        """Render a conversation up to the start of the assistant's next turn, or raise `InvalidInputError`."""
+        turns = self._accepted([Message(turn.role, require_valid_unicode(turn.content)) for turn in messages])
+        contents = [turn.content for turn in turns]
+        if not any(token in content for token in self._special for content in contents):
+            return [Part(self._render(turns), is_content=False)]
+        # The template is rendered with placeholders, which are then replaced by the contents.
+        nonce = hashlib.sha256("\0".join(contents).encode()).hexdigest()[:16]
+        marks = {f"\ue000{nonce}:{index}\ue001": content for index, content in enumerate(contents)}
+        text = self._render([Message(turn.role, mark) for turn, mark in zip(turns, marks, strict=True)])
+        pieces = re.split(f"(\ue000{nonce}:[0-9]+\ue001)", text)
+        return [Part(marks.get(piece, piece), is_content=piece in marks) for piece in pieces]
+
+    def _accepted(self, turns: list[Message]) -> list[Message]:
+        """Merge the system message and consecutive turns of the same role if the template requires it."""
+        if turns and turns[0].role == "system" and not self.has_system_role:
+            rest = turns[1:]
+            first = rest.pop(0).content if rest and rest[0].role == "user" else ""
+            turns = [Message("user", "\n\n".join(filter(None, (turns[0].content, first)))), *rest]
+        if not self.alternates:
+            return turns
+        merged: list[Message] = []
+        for turn in turns:
+            if merged and merged[-1].role == turn.role:
+                turn = Message(turn.role, f"{merged.pop().content}\n\n{turn.content}")
+            merged.append(turn)
+        return merged
+
+    def _render(self, turns: Sequence[Message]) -> str:
+        try:
+            return rendered(self.tokenizer, turns)
+        except (ValueError, TemplateError) as error:
+            raise InvalidInputError(f"the chat template of {self.name} rejects the conversation: {error}") from error
+
+    def _probe(self, *turns: Message) -> str:
+        try:
+            return rendered(self.tokenizer, turns)
+        except (ValueError, TemplateError):
+            return ""
+
+
+def rendered(tokenizer: Any, turns: Sequence[Message], *, asks: bool = True) -> str:
+    """Render turns with the template of a tokenizer; ``asks`` adds the start of the assistant's next turn."""
+    conversation = [{"role": turn.role, "content": turn.content} for turn in turns]
+    variables = {**tokenizer.special_tokens_map, "add_generation_prompt": asks}
+    return render(tokenizer.get_chat_template(), conversation, variables=variables)

@@ -1,0 +1,337 @@
+"""Middleware for models, in a fixed order: joining of equal calls, cache, budget, rate limit, retries."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property, partial
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ragkit._text import refuse_bare_string
+from ragkit.errors import (
+    IntegrityError,
+    InvalidInputError,
+    ModelAccessError,
+    ModelError,
+    RagkitError,
+    RagkitWarning,
+)
+from ragkit.models._base import CompletionStream, ModelBase
+from ragkit.models._budget import Budget
+from ragkit.models._concurrency import Cancellation, Slots, in_parallel
+from ragkit.models._prompts import checked_prompts
+from ragkit.models._rate_limit import RateLimit, Retry
+from ragkit.models._requests import Requests
+from ragkit.models._reservations import Call, Reservations, Result
+from ragkit.models._response_cache import AnswerCache, ResponseCache, key_of
+from ragkit.models._results import failed_as_a_whole, price_of, raised
+from ragkit.models._sampling import Sampling
+from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
+from ragkit.records import Completion, Usage
+
+_GROUP = 32  # prompts per request to a model that takes batches; an interruption loses at most these
+
+
+class LayeredModel(ModelBase):
+    """A model with middleware for budgets, caching, rate limits, timeouts and retries.
+
+    If an equal call is in progress, a call waits for its answer, and if the response is cached, it is returned.
+    Otherwise the maximum cost of a request is reserved in the budget, and the call waits for a free slot and for the
+    rate limit. Transient errors are retried. After each request, the unused part of the reservation is returned; a
+    failed request that may have been billed keeps its reservation, and the next one needs a new one.
+
+    Attributes:
+        model: The wrapped model.
+        budget: Limits on usage and cost; `Budget.spent` is the usage so far.
+        cache: Cached responses; None to disable caching.
+        limit: Maximum requests and tokens per minute; None for no limit.
+        retry: How errors are retried; None to disable retries.
+        concurrency: Maximum number of concurrent requests with one prompt each; None to call the model with whole
+            batches, one at a time.
+        cancellation: Cancels all calls.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        budget: Budget | None = None,
+        cache: ResponseCache | None = None,
+        limit: RateLimit | None = None,
+        retry: Retry | None = None,
+        concurrency: int | Slots | None = None,
+        batch: bool | None = None,
+        cancellation: Cancellation | None = None,
+        on_request: Callable[[bytes, Result], None] | None = None,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: The model.
+            budget: Limits on usage and cost.
+            cache: Cache for responses.
+            limit: Maximum requests and tokens per minute.
+            retry: How errors are retried.
+            concurrency: Maximum number of concurrent requests; pass `Slots` to share the limit with other models. If
+                None, it is that of a wrapped `LayeredModel`, or else 8 if there is a limit, a retry or a model that
+                does not take batches.
+            batch: Whether prompts are sent in batches; if None, only if `concurrency` is None and does not default to
+                a number.
+            cancellation: Cancels all calls. Calls in progress are then abandoned and raise `CallCancelledError`.
+            on_request: Is called after each request, also a failed one, with the key and the result of each prompt.
+
+        Raises:
+            InvalidInputError: If `concurrency` is less than 1.
+        """
+        if isinstance(concurrency, int) and concurrency < 1:
+            raise InvalidInputError(f"`concurrency` must be at least 1, or None; got {concurrency!r}")
+        self.model, self.cache, self.limit, self.retry = model, cache, limit, retry
+        self.budget = budget or Budget()
+        self.cancellation = cancellation or Cancellation()
+        one_by_one = limit or retry or not model.capabilities.batches
+        # If the wrapped middleware makes one call per prompt, so does this one: answers are cached as they arrive.
+        behind: int | None = model.concurrency if isinstance(model, LayeredModel) else None
+        slots = concurrency if isinstance(concurrency, Slots) else None
+        number = concurrency.limit if isinstance(concurrency, Slots) else concurrency
+        self.concurrency: int | None = None if batch else number or behind or (8 if one_by_one else None)
+        self._reservations = Reservations(self.budget, self, sized=limit is not None and limit.tokens is not None)
+        self._requests = Requests(
+            model=model, reservations=self._reservations, limit=limit, retry=retry, slots=slots,
+            cancellation=cancellation, on_request=on_request,
+        )  # fmt: skip
+        self._in_progress: dict[bytes, Future[Result]] = {}
+        self._lock = Lock()
+
+    @property
+    @override
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        return self.model.fingerprint
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """The features of the wrapped model, which also takes batches."""
+        return replace(self.model.capabilities, batches=True)
+
+    @property
+    def retries(self) -> bool:
+        """Whether transient errors are retried here, which makes retries by the caller unnecessary."""
+        return self.retry is not None or getattr(self.model, "retries", False)
+
+    @override
+    def cost_of(self, usage: Usage) -> float | None:
+        return price_of(self.model, usage)
+
+    @override
+    def max_prompt_tokens(self, prompt: AnyPrompt) -> int:
+        max_prompt_tokens = getattr(self.model, "max_prompt_tokens", super().max_prompt_tokens)
+        return int(max_prompt_tokens(prompt))
+
+    @override
+    def count_tokens(self, text: str) -> int:
+        return self.model.count_tokens(text)
+
+    # Generating.
+
+    @override
+    def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        return raised(self.results([(prompt, sampling) for prompt in prompts]))
+
+    def results(self, requests: Sequence[tuple[AnyPrompt, Sampling]]) -> list[Result]:
+        """Generate answers with different settings, and return errors instead of raising them.
+
+        Args:
+            requests: Prompts with their settings. In batches, neighbours with equal settings are sent together.
+
+        Returns:
+            A completion or an error for each request.
+        """
+        fingerprint = self.fingerprint
+        groups: list[list[Call]] = []
+        for prompt, sampling in requests:
+            call = Call(prompt, sampling, key_of(fingerprint, prompt, sampling.options()))
+            if self.concurrency or not groups or len(groups[-1]) == _GROUP or groups[-1][0].sampling != sampling:
+                groups.append([])
+            groups[-1].append(call)
+        refusals: list[ModelAccessError] = []
+
+        def answer(group: list[Call]) -> None:
+            if refusals:  # a rejected key would be rejected again
+                for call in group:
+                    call.result = refusals[0]
+                return
+            self._answer(group)
+            refusals.extend(call.result for call in group if isinstance(call.result, ModelAccessError))
+
+        in_parallel(answer, groups, self.concurrency or 1)
+        return [call.result for group in groups for call in group if call.result is not None]
+
+    def _answer(self, calls: list[Call]) -> None:
+        """Set the results of the calls of one request."""
+        with self._joined(calls) as first:
+            for call in first:
+                call.result = self._cached(call)
+            missing = [call for call in first if call.result is None]
+            self._request(missing)
+            if self.retry and self.retry.every_failure and failed_as_a_whole([call.result for call in missing]):
+                for call in missing:
+                    self._request([call])
+            for call in missing:
+                while (seconds := self._wait_after(call)) is not None and not self.cancellation.wait(seconds):
+                    self._request([call])
+
+    def _request(self, calls: list[Call]) -> None:
+        """Send one request and cache its answers."""
+        self._requests.send(calls)
+        for call in calls:
+            if isinstance(call.result, Completion):
+                if call.attempts > 1:
+                    call.result = replace(call.result, attempts=call.attempts)
+                self._cache(call.key, call.result)
+
+    def _wait_after(self, call: Call) -> float | None:
+        """Return the seconds until a failed request is repeated; None if the result is final."""
+        if self.retry is None or call.final or not isinstance(call.result, RagkitError):
+            return None
+        return self.retry.wait_after(call.attempts, call.result)
+
+    @contextmanager
+    def _joined(self, calls: list[Call]) -> Iterator[list[Call]]:
+        """Yield the calls of which no equal one is in progress; the others get its result at the end."""
+        first: list[Call] = []
+        others: list[tuple[Call, Future[Result]]] = []
+        with self._lock:
+            for call in calls:
+                if call.key in self._in_progress:
+                    others.append((call, self._in_progress[call.key]))
+                else:
+                    self._in_progress[call.key] = Future()
+                    first.append(call)
+        try:
+            yield first
+        finally:
+            with self._lock:
+                futures = [self._in_progress.pop(call.key) for call in first]
+            for call, future in zip(first, futures, strict=True):
+                future.set_result(call.result or ModelError(f"the call to {self.name} was interrupted"))
+        for call, future in others:
+            result = future.result()
+            call.result = replace(result, cached=True) if isinstance(result, Completion) else result
+
+    # The cache.
+
+    def _cached(self, call: Call) -> Result | None:
+        """Return the cached response, or the error if the cache is damaged, which fails only this call."""
+        try:
+            return self.cache.get(call.key) if self.cache is not None else None
+        except IntegrityError as error:
+            return error
+
+    def _cache(self, key: bytes, answer: Completion) -> None:
+        """Cache an answer unless it is blank, which may be a refusal that the provider's package dropped."""
+        if self.cache is not None and answer.text.strip():
+            _keep(partial(self.cache.put, key, answer))
+
+    # Scoring and streaming.
+
+    @override
+    def score(
+        self, prompts: Sequence[AnyPrompt], choices: Sequence[str], *, end_of_turn: bool = False
+    ) -> NDArray[np.float64]:
+        refuse_bare_string("choices", choices)
+        batch = checked_prompts(prompts)
+        options = {"score": list(choices), **({"end_of_turn": True} if end_of_turn else {})}
+        fingerprint = self.fingerprint
+        keys = [key_of(fingerprint, prompt, options) for prompt in batch]
+        cache = self.cache if isinstance(self.cache, AnswerCache) else None
+        found: dict[bytes, object] = {key: cache.get_json(key) for key in keys} if cache is not None else {}
+        missing = {key: prompt for key, prompt in zip(keys, batch, strict=True) if found.get(key) is None}
+        if missing:
+            calls = [Call(prompt, Sampling(), key) for key, prompt in missing.items()]
+            for call, row in zip(calls, self._scored(calls, choices, end_of_turn=end_of_turn).tolist(), strict=True):
+                found[call.key] = row
+                if cache is not None:
+                    _keep(partial(cache.put_json, call.key, row))
+        return np.array([found[key] for key in keys], dtype=np.float64).reshape(len(batch), len(choices))
+
+    def _scored(self, calls: list[Call], choices: Sequence[str], *, end_of_turn: bool) -> NDArray[np.float64]:
+        """Score with the model; each prompt is a call, and its tokens count once per choice."""
+        within = self._reservations.reserve(calls, [self.model.count_tokens(text) + end_of_turn for text in choices])
+        try:
+            raised([call.result for call in calls if call.result is not None])
+            return self.model.score([call.prompt for call in calls], choices, end_of_turn=end_of_turn)
+        except RagkitError as error:
+            for call in within:
+                call.result = error
+                self._reservations.settle(call)
+            raise
+
+    @override
+    def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
+        call = Call(prompt, sampling, key_of(self.fingerprint, prompt, sampling.options()))
+        cached = self.cache.get(call.key) if self.cache is not None else None
+        if cached is not None:
+            yield cached.text
+            return cached
+        stream, piece = self._begun(call)
+        yield piece
+        pieces = [piece]
+        for piece in stream:
+            pieces.append(piece)
+            yield piece
+        answer = replace(stream.completion or Completion(text="".join(pieces)), attempts=call.attempts)
+        call.result = answer
+        self._reservations.settle(call)
+        self._cache(call.key, answer)
+        return answer
+
+    def _begun(self, call: Call) -> tuple[CompletionStream, str]:
+        """Start a stream and return it with its first piece; errors before that piece are retried."""
+        while True:
+            if not self._reservations.reserve([call]) and isinstance(call.result, RagkitError):
+                raise call.result
+            call.attempts += 1
+            if self.limit:
+                self.limit.wait(call.tokens)
+            try:
+                stream = _as_stream(self.model.stream(call.prompt, **call.sampling.options()))
+                return stream, next(stream, "")
+            except RagkitError as error:
+                call.result = error
+                self._reservations.settle(call)
+                seconds = self._wait_after(call)
+                if seconds is None or self.cancellation.wait(seconds):
+                    raise
+
+
+def _keep(put: Callable[[], None]) -> None:
+    """Cache an answer, and warn on failure: the answer was paid for and must still be returned."""
+    try:
+        put()
+    except IntegrityError as error:
+        warnings.warn(RagkitWarning(f"{error}. Answers are given back but not kept until then"), stacklevel=2)
+
+
+def _as_stream(pieces: Iterator[str]) -> CompletionStream:
+    if isinstance(pieces, CompletionStream):
+        return pieces
+
+    def all_of_it() -> Generator[str, None, Completion]:
+        text = ""
+        for piece in pieces:
+            text += piece
+            yield piece
+        return Completion(text=text)
+
+    return CompletionStream(all_of_it())

@@ -1,0 +1,139 @@
+"""Conversion of provider errors: which are transient, which deny access, and which calls may have been billed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from ragkit.errors import ModelAccessError, ModelError, TransientModelError
+from ragkit.models._provider_secrets import chain_of, redacted, shown_cause
+
+_REFUSED = (401, 402, 403, 404)
+_PASSING = (408, 409, 425, 429)
+# Values that providers use as the type or code of an error.
+_REFUSALS = {
+    "insufficient_quota", "exceeded_current_quota_error", "billing_hard_limit_reached", "billing_not_active",
+    "insufficient_balance", "insufficient_credits", "account_deactivated", "invalid_api_key", "authentication_error",
+    "permission_error", "permission_denied", "model_not_found", "not_found_error",
+}  # fmt: skip
+_TRANSIENT = {
+    "rate_limit_exceeded", "rate_limit_error", "resource_exhausted", "server_error", "internal_server_error",
+    "internal_error", "api_error", "overloaded_error", "engine_overloaded_error", "service_unavailable", "unavailable",
+    "timeout", "timeout_error",
+}  # fmt: skip
+_NO_CREDIT = re.compile(r"credit balance is too low|insufficient (?:balance|credit)", re.IGNORECASE)
+_REJECTED = re.compile(
+    r"unsupported|not support|not permitted|deprecated|un(?:known|expected|recognized)",
+    re.IGNORECASE,
+)
+_CONNECTION = {
+    "APIConnectionError", "TransportError", "ClientConnectionError", "ModelConnectionError", "ModelTimeoutError",
+}  # fmt: skip
+_NEVER_SENT = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "ClientConnectorError"}
+# A request that cannot be written, such as a key with a line break or an address without a protocol.
+_INVALID_REQUEST = {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "InvalidHeader", "UnicodeEncodeError"}
+
+
+def as_model_error(error: Exception, name: str, secrets: Sequence[str]) -> ModelError:
+    """Convert a provider's error by its HTTP status, or by its type and error codes if it has no status.
+
+    Args:
+        error: The exception that the provider's package raised.
+        name: The model's name.
+        secrets: Strings that must not appear in the message or in the causes.
+
+    Returns:
+        The error to raise, after the ``except`` block: its cause is the provider's error without secrets.
+    """
+    made = _classified(error, told(f"{name} gave no answer", error, _ADVICE, secrets))
+    made.__cause__ = shown_cause(error, secrets)
+    return made
+
+
+_ADVICE = "check that the server is up, and the address, the model's name, the key and your limits"
+
+
+def _classified(error: Exception, message: str) -> ModelError:
+    status, said = _status(error), _error_codes(error)
+    invalid = any(_is_a(each, _INVALID_REQUEST) for each in chain_of(error))
+    if invalid or status in _REFUSED or said & _REFUSALS or _NO_CREDIT.search(str(error)):
+        return ModelAccessError(message, maybe_paid=False)
+    if status is None:
+        if _is_a(error, _CONNECTION) or isinstance(error, OSError):
+            never_sent = any(_is_a(each, _NEVER_SENT) for each in chain_of(error))
+            return TransientModelError(message, maybe_paid=not never_sent)
+        unreadable = isinstance(error, json.JSONDecodeError | LookupError | TypeError)
+        unexplained = bool(_body(error)) and not said
+        return TransientModelError(message) if unreadable or unexplained or said & _TRANSIENT else ModelError(message)
+    if status in _PASSING or status >= 500:
+        paid = status >= 500 or status == 408
+        return TransientModelError(message, maybe_paid=paid, retry_after=_retry_after(error))
+    return ModelError(message, maybe_paid=False)
+
+
+def rejected_setting(error: Exception, names: Collection[str]) -> str | None:
+    """Return the setting of a request that the provider does not accept for its model at all; None if there is none."""
+    if _status(error) not in (400, 422) or not _REJECTED.search(f"{error} {_error_codes(error)}"):
+        return None
+    named = _body(error).get("param")
+    quoted = re.findall(r"['\"`](\w+)['\"`]", str(error))
+    return next((name for name in sorted(names) if name == named or (named is None and name in quoted)), None)
+
+
+def told(what: str, error: Exception, advice: str, secrets: Sequence[str]) -> str:
+    """Return an error message that quotes the provider's error without secrets."""
+    return f"{what} ({type(error).__name__}: {redacted(str(error), secrets)}); {advice}"
+
+
+def _body(error: Exception) -> Mapping[str, Any]:
+    """Return the error object that a provider sent, which can also be part of a reply with status 200."""
+    found: Any = getattr(error, "body", None) or (error.args[0] if error.args else None)
+    if isinstance(found, list) and found:
+        found = found[0]
+    if isinstance(found, Mapping) and isinstance(found.get("error"), Mapping):
+        found = found["error"]
+    return found if isinstance(found, Mapping) else {}
+
+
+def _error_codes(error: Exception) -> set[str]:
+    """Return the provider's error codes in lower case, or those in the message if there is no error object."""
+    body = _body(error)
+    named = {str(body[name]).lower() for name in ("type", "code", "status") if body.get(name)}
+    return named if body else set(re.findall(r"\w+_\w+", str(error).lower()))
+
+
+def _status(error: Exception) -> int | None:
+    response, body = getattr(error, "response", None), _body(error)
+    holders = (
+        getattr(error, "status_code", None),
+        getattr(response, "status_code", None),
+        getattr(error, "code", None),
+        body.get("code"),
+        body.get("status"),
+    )
+    numbers = (int(found) if isinstance(found, str) and found.isdecimal() else found for found in holders)
+    return next((found for found in numbers if isinstance(found, int) and 400 <= found < 600), None)
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Return the seconds to wait according to the server's headers, which may contain milliseconds or a date."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) / unit)
+        except (KeyError, ValueError):  # absent, or a date
+            continue
+    try:
+        asked = parsedate_to_datetime(headers["retry-after"])
+        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+        return max(0.0, (asked - now).total_seconds())
+    except (KeyError, ValueError, TypeError):  # absent, not a date, or only one of them with a time zone
+        return None
+
+
+def _is_a(error: BaseException, names: set[str]) -> bool:
+    return any(kind.__name__ in names for kind in type(error).__mro__)

@@ -1,0 +1,172 @@
+"""Generation settings, and validation of answers against a schema or choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jsonschema import Draft202012Validator, SchemaError
+from jsonschema import ValidationError as NotFollowed
+from pydantic import BaseModel, ValidationError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from ragkit._text import read_json
+from ragkit.errors import AnswerFormError, InvalidInputError, ModelError
+from ragkit.models._results import raised
+from ragkit.protocols import Schema
+from ragkit.records import Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """The settings with which an answer is generated.
+
+    Attributes:
+        max_tokens: Maximum number of generated tokens.
+        temperature: Sampling temperature; 0 for greedy decoding.
+        stop: Stop sequences, which are not part of the answer.
+        seed: Seed for sampling.
+        schema: JSON schema that the answer must follow; None for free text.
+        choices: Allowed answers; None for free text.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    schema: Mapping[str, object] | None = None
+    choices: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.max_tokens, int) or self.max_tokens < 1:
+            raise InvalidInputError(f"`max_tokens` must be a whole number of at least 1, got {self.max_tokens!r}")
+        if not _is_number(self.temperature, int, float) or not 0 <= self.temperature <= 10:
+            raise InvalidInputError(f"`temperature` must be a number between 0 and 10, got {self.temperature!r}")
+        if not _is_texts(self.stop):
+            raise InvalidInputError(f"`stop` must be a sequence of non-empty strings, got {self.stop!r}")
+        if not _is_number(self.seed, int):
+            raise InvalidInputError(f"`seed` must be a whole number, got {self.seed!r}")
+        if self.choices is not None and not (self.choices and _is_texts(self.choices)):
+            raise InvalidInputError(f"`choices` must be a sequence of non-empty strings, got {self.choices!r}")
+        if self.choices is not None and self.schema is not None:
+            raise InvalidInputError("an answer follows `schema` or is one of `choices`; give one of them")
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        max_tokens: int,
+        temperature: float,
+        stop: Sequence[str],
+        seed: int,
+        schema: Schema | None = None,
+        choices: Sequence[str] | None = None,
+    ) -> Sampling:
+        """Create settings from the arguments of `LanguageModel.generate`.
+
+        Returns:
+            The validated settings, with lists converted to tuples and a pydantic model to its JSON schema.
+        """
+        return cls(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            stop=_as_tuple(stop),
+            seed=seed,
+            schema=schema_of(schema),
+            choices=None if choices is None else _as_tuple(choices),
+        )
+
+    @property
+    def constrained(self) -> bool:
+        """Whether the answer must follow a schema or be one of several choices."""
+        return self.schema is not None or self.choices is not None
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments of `LanguageModel.generate`; `schema` and `choices` are omitted if None."""
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("max_tokens", "temperature", "stop", "seed")}
+        if self.schema is not None:
+            given["schema"] = self.schema
+        if self.choices is not None:
+            given["choices"] = self.choices
+        return given
+
+
+def _as_tuple(texts: Any) -> Any:
+    """Convert a list to a tuple and keep other values, so that a string is rejected and not split into characters."""
+    return tuple(texts) if isinstance(texts, list) else texts
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(text, str) and text for text in value)
+
+
+def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
+    """Return the JSON schema of a pydantic model, or a JSON schema with a title, or raise `InvalidInputError`."""
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema.model_json_schema()
+    if isinstance(schema, Mapping):
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as error:
+            raise InvalidInputError(f"`schema` is not a valid JSON schema: {error.message}") from error
+        except RecursionError as error:
+            raise InvalidInputError("`schema` is nested too deeply; pass a flatter one") from error
+        return {"title": "Answer", **schema}
+    if schema is None:
+        return None
+    raise InvalidInputError(f"`schema` must be a pydantic model or a JSON schema, got {schema!r}")
+
+
+def checked_answers(
+    answers: list[Completion], schema: Schema | None, choices: Sequence[str] | None, name: str
+) -> list[Completion]:
+    """Validate the answers of a model against a schema or choices, and parse them by the schema.
+
+    Returns:
+        The answers.
+
+    Raises:
+        ModelError: If no answer is valid.
+        BatchError: If some answers are invalid.
+        InvalidInputError: If the schema refers to a definition that it does not contain.
+    """
+    if schema is not None:
+        answers = raised([_parsed(answer, schema, name) for answer in answers])
+    if choices is not None:
+        answers = raised([_chosen(answer, choices, name) for answer in answers])
+    return answers
+
+
+def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | ModelError:
+    try:
+        if isinstance(schema, type):
+            return replace(answer, parsed=schema.model_validate_json(answer.text))
+        parsed: Any = read_json(answer.text)
+        Draft202012Validator(schema, registry=Registry()).validate(parsed)  # without fetching remote references
+        return replace(answer, parsed=parsed)
+    except Unresolvable as error:
+        raise InvalidInputError(
+            f"`schema` refers to {error.ref!r}, which is not in it; put the definition under `$defs`"
+        ) from error
+    except (ValidationError, InvalidInputError, NotFollowed) as error:
+        cut = "; it was truncated, so raise `max_tokens`" if answer.finish_reason == "length" else ""
+        return AnswerFormError(f"{name} did not follow the schema ({error}){cut}", answer)
+
+
+def choice_error(answer: Completion, choices: Sequence[str], name: str) -> AnswerFormError:
+    """Create the error for an answer that is not one of the choices."""
+    said = f"{name} answered {answer.text[:80]!r}, which is none of the {len(choices)} choices"
+    return AnswerFormError(said, answer)
+
+
+def _chosen(answer: Completion, choices: Sequence[str], name: str) -> Completion | ModelError:
+    """Return the completion if it is one of the choices, ignoring surrounding whitespace, otherwise an error."""
+    if any(answer.text.strip() == choice.strip() for choice in choices):
+        return answer
+    return choice_error(answer, choices, name)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from threading import Lock
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,7 @@ class LayeredModel(ModelBase):
         concurrency: Maximum number of concurrent requests with one prompt each; None to call the model with whole
             batches, one at a time.
         cancellation: Cancels all calls.
+        score_seconds: Time of all calls of `score`; of cached scores, the time that they took originally.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class LayeredModel(ModelBase):
             model=model, reservations=self._reservations, limit=limit, retry=retry, slots=slots,
             cancellation=cancellation, on_request=on_request,
         )  # fmt: skip
+        self.score_seconds = 0.0
         self._in_progress: dict[bytes, Future[Result]] = {}
         self._lock = Lock()
 
@@ -255,15 +258,20 @@ class LayeredModel(ModelBase):
         fingerprint = self.fingerprint
         keys = [key_of(fingerprint, prompt, options) for prompt in batch]
         cache = self.cache if isinstance(self.cache, AnswerCache) else None
-        found: dict[bytes, object] = {key: cache.get_json(key) for key in keys} if cache is not None else {}
+        found = {key: _read_scores(cache.get_json(key)) for key in keys} if cache is not None else {}
         missing = {key: prompt for key, prompt in zip(keys, batch, strict=True) if found.get(key) is None}
         if missing:
             calls = [Call(prompt, Sampling(), key) for key, prompt in missing.items()]
-            for call, row in zip(calls, self._scored(calls, choices, end_of_turn=end_of_turn).tolist(), strict=True):
-                found[call.key] = row
+            started = perf_counter()
+            scores = self._scored(calls, choices, end_of_turn=end_of_turn).tolist()
+            seconds = (perf_counter() - started) / len(calls)
+            for call, row in zip(calls, scores, strict=True):
+                found[call.key] = row, seconds
                 if cache is not None:
-                    _keep(partial(cache.put_json, call.key, row))
-        return np.array([found[key] for key in keys], dtype=np.float64).reshape(len(batch), len(choices))
+                    _keep(partial(cache.put_json, call.key, {"scores": row, "seconds": seconds}))
+        rows = [each for key in keys if (each := found[key]) is not None]
+        self.score_seconds += sum(seconds for _, seconds in rows)
+        return np.array([row for row, _ in rows], dtype=np.float64).reshape(len(batch), len(choices))
 
     def _scored(self, calls: list[Call], choices: Sequence[str], *, end_of_turn: bool) -> NDArray[np.float64]:
         """Score with the model; each prompt is a call, and its tokens count once per choice."""
@@ -313,6 +321,10 @@ class LayeredModel(ModelBase):
                 seconds = self._wait_after(call)
                 if seconds is None or self.cancellation.wait(seconds):
                     raise
+
+
+def _read_scores(stored: object) -> tuple[list[float], float] | None:
+    return (stored["scores"], stored["seconds"]) if isinstance(stored, dict) else None
 
 
 def _keep(put: Callable[[], None]) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ragkit.retrievers._expand import ExpandingRetriever as ExpandingRetriever
     from ragkit.retrievers._hybrid import HybridRetriever as HybridRetriever
     from ragkit.retrievers._langchain_store import LangChainRetriever as LangChainRetriever
+    from ragkit.retrievers._loading import load_retriever as load_retriever
     from ragkit.retrievers._mmr import MmrRetriever as MmrRetriever
     from ragkit.retrievers._multi_query import MultiQueryRetriever as MultiQueryRetriever
     from ragkit.retrievers._rerank import RerankingRetriever as RerankingRetriever
@@ -35,6 +36,7 @@ _HOME_OF = {
     "Where": "_base",
     "chroma_filter": "_chroma_filters",
     "hit_of": "_base",
+    "load_retriever": "_loading",
 }
 __all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - the names are in the table above
 __getattr__, __dir__ = lazy_names(__name__, _HOME_OF)

@@ -89,7 +89,10 @@ def test_scores_are_kept(tiny, tmp_path):
     model = load_model(tiny, cache=tmp_path / "answers.sqlite", budget=Budget(calls=3))
     expected = tiny.score(["one two", "a b"], [" three", " c"])
     assert (model.score(["one two", "a b"], [" three", " c"]) == expected).all()
+    seconds = model.score_seconds
+    assert seconds > 0
     assert (model.score(["a b", "one two"], [" three", " c"]) == expected[::-1]).all()
+    assert model.score_seconds == pytest.approx(2 * seconds)  # cached scores count with the time that they took
     assert model.budget.spent["calls"] == 2
     with pytest.raises(UnsupportedError):
         load_model(counting(), budget=model.budget).score(["a"], ["b"])

@@ -1,6 +1,7 @@
 """What untrusted files cannot do, and that the threat model names tests that exist."""
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -98,3 +99,14 @@ def test_the_threat_model_names_tests_that_exist():
     for path, name in named:
         code = (ROOT / path).read_text()
         assert not name or f"def {name}(" in code, f"{path}::{name}"
+
+
+def test_the_threat_model_names_attacks_that_exist():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks/reliability"))
+        script = importlib.import_module("attack")
+    names = {f"{area}-{attack.name}" for area in script.AREAS for attack in script.attacks_of(area)}
+    text = (ROOT / "docs/security.md").read_text()
+    named = {" ".join(name.split()) for name in re.findall(rf"`((?:{'|'.join(script.AREAS)})-[^`]+)`", text)}
+    assert len(named) > 50
+    assert named <= names

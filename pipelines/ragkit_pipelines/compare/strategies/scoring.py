@@ -89,8 +89,9 @@ class Scoring:
         if self.selector:
             selector, fit_seconds = setting.selector(self.selector)
             chosen = selector.select_many(queries, min(self.k, len(setting.pool)))
+        selecting = setting.clock.now() - started - fit_seconds
         scores = self._calibrated(scorer, queries, chosen)
-        seconds = setting.clock.now() - started - fit_seconds
+        seconds = selecting + scorer.model.score_seconds
         shares = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
         return Outcome(
             [labels[index] for index in scores.argmax(axis=1)],

@@ -45,6 +45,7 @@ def test_without_a_valid_plan_the_question_is_answered_directly():
     model = CountingModel(lambda prompt: "I cannot." if is_planning(prompt) else "direct answer")
     run = Pearl(model, executor=quick(), planner=PromptPlanner(max_corrections=2)).invoke("why?", "text")
     assert (run.text, run.status, run.planning.source) == ("direct answer", "done", "fallback")
+    assert f"done without a plan ({len(run.planning.rejected)} plans rejected)" in run.explain()
     assert run.planning.reason.startswith("2 plans were rejected")
     assert run.by_purpose == {"plan": 2, "step": 1}  # the same words are not asked a third time
     assert run.plan == ZeroShot().plan()

@@ -143,7 +143,11 @@ def _summary(run: Run) -> str:
     calls = f"{run.calls} call{'s' * (run.calls != 1)}"
     reused = f", {run.reused} from the trace" if run.reused else ""
     cost = "cost unknown" if run.cost is None else f"${run.cost:.4f}"
-    return f"{run.status}: {calls}{reused}, {_tokens(run.usage)}, {cost}, {run.seconds:.1f} s"
+    status = str(run.status)
+    if run.planning.source == "fallback":
+        count = len(run.planning.rejected)
+        status += f" without a plan ({count} plan{'s' * (count != 1)} rejected)"
+    return f"{status}: {calls}{reused}, {_tokens(run.usage)}, {cost}, {run.seconds:.1f} s"
 
 
 def _inputs(step: StepRun) -> list[str]:

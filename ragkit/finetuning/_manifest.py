@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from typing_extensions import override
 
-from ragkit._files import file_sha256, write_atomic
+from ragkit._files import file_sha256, make_private, write_atomic
 from ragkit.errors import IntegrityError, UnknownSpecError
 from ragkit.records import Chat, Example, Form, Preference
 from ragkit.templates import Template
@@ -45,7 +45,8 @@ class StoredRecord(BaseModel):
             ) from error
 
     def write(self, folder: Path) -> None:
-        """Write the record to a folder."""
+        """Write the record to a folder, and withdraw other users' access to what libraries have written there."""
+        make_private(folder)
         write_atomic(folder / self.file_name, self.model_dump_json(indent=1))
 
 

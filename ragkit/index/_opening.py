@@ -29,7 +29,7 @@ from ragkit.protocols import Embedder
 Metric = Literal["cosine", "ip", "l2"]
 _METRICS = ("cosine", "ip", "l2")
 _DTYPES = ("float32", "float16")
-_CONTAINED = re.compile(r"(onnx:)?minilm|hash:\d+")  # embedders that come with ragkit and its extras
+_CONTAINED = re.compile(r"(onnx:)?minilm|hash:\d+|langchain:.*")  # they come with ragkit, or cannot be loaded by name
 _LEFT = {"writer.lock", NAME, f"{NAME}-wal", f"{NAME}-shm"}  # files that an interrupted creation leaves
 
 

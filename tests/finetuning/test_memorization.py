@@ -49,7 +49,7 @@ def test_a_tuned_model_gives_back_what_it_read_and_not_what_it_did_not(tmp_path,
     words = ["lamp", "fan", "song", "door", "dim", "light", "open", "play", "red", "blue"]
     texts = [" ".join(words[(3 * n + k * (n + 1)) % 10] for k in range(12)) for n in range(3)]
     tuned = finetune(
-        "tiny", texts[:2], method="full", objective="text", epochs=60, learning_rate=3e-3, output_dir=tmp_path
+        "tiny", texts[:2], method="full", objective="text", epochs=30, learning_rate=5e-3, output_dir=tmp_path
     )
     settings = {"length": 5, "max_tokens": 24}
     assert memorisation(tuned.model, texts[:2], **settings).share == 1

@@ -72,7 +72,10 @@ def test_the_dtype_of_the_base_and_its_chat_template_are_preserved(base, folders
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.chat_template = "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}bot:"
     tokenizer.save_pretrained(source)
-    export_merged(f"hf:{source}", tmp_path / "out", adapter=folders["b"])
+    adapter = shutil.copytree(folders["b"], tmp_path / "adapter")
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": str(source)}))
+    export_merged(f"hf:{source}", tmp_path / "out", adapter=adapter)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").dtype == torch.bfloat16
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == tokenizer.chat_template
 

@@ -52,13 +52,13 @@ def test_the_first_loss_of_preferences_is_that_of_the_paper(tmp_path):
 
 def test_text_is_learned_and_gives_a_base_for_any_other_method(tmp_path, tiny):
     tuned = finetune(
-        "tiny", [SENTENCE] * 4, objective="text", epochs=20, learning_rate=2e-2, output_dir=tmp_path / "text"
+        "tiny", [SENTENCE] * 4, objective="text", epochs=40, learning_rate=1e-2, output_dir=tmp_path / "text"
     )
     opening, rest = SENTENCE[:20], SENTENCE[20:]
     before, after = (model.score([opening], [rest])[0, 0] for model in (tiny, tuned.model))
     assert after > before / 2  # log-likelihoods: that of a text it has read is far nearer to 0
     assert tuned.manifest.form == "model"  # stored whole, though LoRA trained it
-    assert tuned.manifest.tokens == 20 * 4 * (1 + len(tiny.encode_text(SENTENCE)) + 1)
+    assert tuned.manifest.tokens == 40 * 4 * (1 + len(tiny.encode_text(SENTENCE)) + 1)
     rows = [Example("dim the lamp", "fade lamp")] * 4
     for method, epochs in (("lora", 12), ("prompt-tuning", 25)):
         child = finetune(f"hf:{tmp_path / 'text'}", rows, method=method, epochs=epochs, output_dir=tmp_path / method)

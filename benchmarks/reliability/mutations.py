@@ -184,7 +184,7 @@ def _change_place(parent: Any, key: Any, places: list[tuple[Any, Any, str]], rng
         parent[key] = json.loads(json.dumps(other[name])) if name in _keys(other) else None
     elif kind == "added" and isinstance(parent, dict):
         name, new = rng.choice(EXTRA)
-        parent[name] = new
+        parent[name] = json.loads(json.dumps(new))
     elif kind == "repeated" and isinstance(old, list) and len(old) < 1000:
         parent[key] = old * rng.choice((2, 1000))
     elif kind == "near" and type(old) in {int, float}:

@@ -49,11 +49,11 @@ def require(*modules: str) -> None:
     """Raise an error, before any work is done, if an optional dependency is not installed.
 
     Args:
-        *modules: Top-level modules, each listed in ``EXTRA_OF``.
+        *modules: Top-level modules. One that ``EXTRA_OF`` does not list is installed on its own.
 
     Raises:
         MissingExtraError: For the first module that cannot be imported.
     """
     for module in modules:
         if not is_installed(module):
-            raise MissingExtraError(module, extra=EXTRA_OF[module])
+            raise MissingExtraError(module, extra=EXTRA_OF.get(module))

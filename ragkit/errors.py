@@ -128,14 +128,14 @@ class MissingExtraError(RagkitError, ImportError):
 
     Attributes:
         module: The module that cannot be imported.
-        extra: The extra of ``ragkit-py`` that contains it.
+        extra: The extra of ``ragkit-py`` that contains it; None if the module is installed on its own.
     """
 
-    def __init__(self, module: str, *, extra: str) -> None:
-        super().__init__(
-            f'`{module}` is not installed; run `pip install "ragkit-py[{extra}]"` '
-            f'(in a checkout: `pip install -e ".[{extra}]"`)'
-        )
+    def __init__(self, module: str, *, extra: str | None) -> None:
+        command = f"`pip install {module}`"
+        if extra is not None:
+            command = f'`pip install "ragkit-py[{extra}]"` (in a checkout: `pip install -e ".[{extra}]"`)'
+        super().__init__(f"`{module}` is not installed; run {command}")
         self.module, self.extra = module, extra
 
 

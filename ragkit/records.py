@@ -14,6 +14,7 @@ __all__ = [
 Fields = Mapping[str, str]
 Metadata = Mapping[str, object]
 Form = Literal["auto", "chat", "text"]
+_MOST_DROPPED = 10  # a filter can drop thousands of candidates, more than anyone wants to see printed
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection(Sequence[Example]):
-    """Selected examples, the best first.
+    """Selected examples, the best first; ``print`` shows the rank, score, input and output of each.
 
     Attributes:
         examples: The examples.
@@ -140,6 +141,19 @@ class Selection(Sequence[Example]):
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    def __str__(self) -> str:
+        from ragkit._text import shown
+
+        lines = [f"examples: {len(self)}" + ("" if self.tokens is None else f", tokens: {self.tokens}")]
+        ranks = [f"{hit.rank}. {hit.score:.3f} " for hit in self.hits]
+        if len(ranks) != len(self):  # a selection that was made by hand needs no hits
+            ranks = [""] * len(self)
+        for rank, example in zip(ranks, self.examples, strict=True):
+            lines.append(f"{rank}{shown(example.input)} -> {shown(example.output)}")
+        lines += [f"dropped {shown(name)}: {reason}" for name, reason in self.dropped[:_MOST_DROPPED]]
+        more = len(self.dropped) - _MOST_DROPPED
+        return "\n".join([*lines, *([f"{more} more dropped"] if more > 0 else [])])
 
 
 @dataclass(frozen=True, slots=True)

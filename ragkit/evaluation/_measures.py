@@ -16,6 +16,7 @@ from ragkit.evaluation._trec import Qrels, Run
 from ragkit.protocols import Retriever
 from ragkit.retrievers._base import Where
 
+_RESAMPLES = 2000
 _NAMES = {"nDCG": "ndcg", "RR": "mrr", "AP": "map", "R": "recall", "P": "precision"}
 
 
@@ -31,6 +32,8 @@ class Latency:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalReport(Mapping[str, float]):
     """Means over the judged queries by name of the measure: ``report["ndcg@10"]``.
+
+    ``print`` shows them with their 95 % intervals.
 
     Attributes:
         name: Name of the retriever or run.
@@ -59,6 +62,39 @@ class RetrievalReport(Mapping[str, float]):
     @override
     def __len__(self) -> int:
         return len(self.per_query)
+
+    def interval(self, measure: str, *, seed: int = 0) -> tuple[float, float]:
+        """Return the 95 % interval of a mean, by the percentile bootstrap over queries.
+
+        Args:
+            measure: Name of the measure.
+            seed: Seed of the resampling.
+
+        Returns:
+            Its lower and upper end. It is too narrow if there are only a few queries.
+        """
+        values = np.array(list(self.per_query[measure].values()))
+        rng = np.random.default_rng(seed)
+        # One resample at a time, because all of them together take gigabytes for a large benchmark.
+        means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(_RESAMPLES)]
+        low, high = np.percentile(means, [2.5, 97.5]).tolist()
+        return low, high
+
+    @property
+    def queries(self) -> int:
+        """Number of judged queries."""
+        return max(map(len, self.per_query.values()), default=0)
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: means with 95 % intervals, queries: {self.queries}"]
+        for measure, mean in self.items():
+            low, high = self.interval(measure)
+            lines.append(f"{measure:<14} {mean:.3f} [{low:.3f}, {high:.3f}]")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        means = "".join(f", {measure}={mean:.3f}" for measure, mean in self.items())
+        return f"RetrievalReport({self.name!r}, queries={self.queries}{means})"
 
 
 def evaluate_retrieval(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 from sklearn.metrics import ndcg_score
 
 from ragkit import BM25Retriever, Document, Index, evaluate_retrieval
@@ -81,6 +82,21 @@ def test_a_retriever_is_asked_in_batches():
     for arguments in ({"k": 0}, {"batch_size": 0}, {"latency": -1}):
         with pytest.raises(InvalidInputError):
             evaluate_retrieval(retriever, queries, qrels, **arguments)
+
+
+def test_a_report_prints_the_means_with_their_intervals():
+    rng = np.random.default_rng(5)
+    qrels = {f"q{n}": {"a": 1} for n in range(40)}
+    run = {query: [(f"x{n}", 1.0) for n in range(rng.integers(0, 4))] + [("a", 0.5)] for query in qrels}
+    report = evaluate_run(run, qrels, name="mine")
+    values = (list(report.per_query["mrr@10"].values()),)
+    expected = bootstrap(values, np.mean, method="percentile", n_resamples=20_000, rng=rng).confidence_interval
+    low, high = report.interval("mrr@10")
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.01)
+    first, *lines = str(report).splitlines()
+    assert (first.startswith("mine:"), len(lines)) == (True, len(report))
+    assert f"mrr@10 {report['mrr@10']:.3f} [{low:.3f}, {high:.3f}]" in [" ".join(line.split()) for line in lines]
+    assert repr(report).startswith(f"RetrievalReport('mine', queries=40, ndcg@10={report['ndcg@10']:.3f}, ")
 
 
 def test_the_p_value_is_that_of_all_exchanges():

@@ -11,7 +11,7 @@ from ragkit import FewShot, ScriptedModel
 from ragkit._text import folded, words
 from ragkit.embedders._hashing import HashingEmbedder
 from ragkit.errors import GroupedLabelsWarning, InvalidInputError, UnknownSpecError, UnsupportedError
-from ragkit.records import Example
+from ragkit.records import Example, Selection
 from ragkit.templates import Template
 from ragkit_selectors import (
     BM25Selector,
@@ -85,6 +85,24 @@ def test_guard_goes_on_until_it_has_k(texts, query, k, near):
     k = min(k, len(texts))
     chosen = (JaccardSelector([Example(text, "x") for text in texts]) | Guard(near)).select(query, k)
     assert [example.input for example in chosen] == expected[:k]
+
+
+def test_printing_a_selection_shows_examples_and_dropped_candidates():
+    selection = (JaccardSelector(POOL) | Guard(near=0.7)).select("please dim the lamp in the hall", 2)
+    first, second = selection.hits
+    assert str(selection).splitlines() == [
+        "examples: 2",
+        f"1. {first.score:.3f} 'dim the lamp' -> 'light'",
+        f"2. {second.score:.3f} 'play the song in the hall' -> 'music'",
+        *(f"dropped '{name}': {reason}" for name, reason in selection.dropped),
+    ]
+    by_hand = Selection(
+        examples=(Example("x" * 999, "\x1b[2J"),), tokens=7, dropped=tuple((str(n), "old") for n in range(13))
+    )
+    head, example, *dropped = str(by_hand).splitlines()
+    assert (head, dropped[-2:]) == ("examples: 1, tokens: 7", ["dropped '9': old", "3 more dropped"])
+    assert example.endswith(r" -> '\x1b[2J'")
+    assert len(example) < 130
 
 
 def test_min_score_may_leave_nothing():

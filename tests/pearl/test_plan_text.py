@@ -28,6 +28,10 @@ GOOD = (
 )
 
 
+def test_printing_a_plan_shows_its_text():
+    assert str(Plan.parse(GOOD, LIBRARY)) == GOOD
+
+
 def codes(text, *, repair=False, library=LIBRARY, level="error"):
     try:
         found = Plan.parse(text, library, repair=repair).diagnostics

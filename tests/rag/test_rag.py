@@ -17,7 +17,7 @@ from ragkit.errors import InvalidInputError, PromptTooLongError, TruncationWarni
 from ragkit.protocols import Capabilities
 from ragkit.records import Chat, Hit, Message
 from ragkit_pipelines.rag import ExtractiveReader
-from ragkit_pipelines.rag.answers import read_citations, without_marks
+from ragkit_pipelines.rag.answers import Citation, CitedAnswer, read_citations, without_marks
 from ragkit_pipelines.rag.extractive import sentence_spans
 from ragkit_pipelines.rag.prompt import pack, render
 
@@ -105,6 +105,27 @@ def test_reasoning_cites_nothing(retriever):
 def test_a_citation_of_an_unknown_passage_is_flagged(retriever):
     answer = RetrieveThenAnswer(ScriptedModel(["It is red [7]."]), retriever).invoke("What colour is the lamp?")
     assert (answer.flagged, answer.citations, answer.supported, answer.refused) == ((7,), (), False, False)
+
+
+def test_an_answer_without_a_valid_citation_says_so(retriever):
+    def answered(model):
+        return RetrieveThenAnswer(model, retriever).invoke("What colour is the lamp?")
+
+    cases = {"It is red.": (False, True), "Red [7].": (False, True), "Red [1], [7].": (False, False)}
+    cases |= {"Red [1].": (True, False), "Not in the documents.": (False, False)}
+    for text, expected in cases.items():
+        answer = answered(ScriptedModel([text]))
+        assert (answer.supported, answer.uncited) == expected, text
+    for reader in (ExtractiveReader("hash:256", min_score=0), ExtractiveReader("hash:256", min_score=1)):
+        assert not answered(reader).uncited
+
+
+def test_printing_an_answer_shows_its_citations():
+    first = Citation(number=2, id="a", source="a.md", span=(3, 9), text="The lamp is red.")
+    second = Citation(number=1, id="b\x1b[2J", source=None, span=None, text="Really.")
+    answer = CitedAnswer(text="Red\x1b [2][1].", citations=(first, second))
+    assert str(answer) == "Red\\x1b [2][1].\n\n[2] a.md, characters 3 to 9\n[1] b\\x1b[2J"
+    assert str(CitedAnswer(text="Red.")) == "Red."
 
 
 def test_refusals(retriever):
@@ -356,5 +377,8 @@ def test_the_command_line(tmp_path):
     refused = ragkit("anything", "--docs", docs, "--retriever", "bm52")
     assert (refused.returncode, "'bm25'" in refused.stderr) == (2, True)
     assert "boat lies" in ragkit("boat", "--docs", docs / "boat.md", "--retriever", "bm25").stdout
+    assert (told["supported"], "warning:" in done.stderr) == (True, False)
+    uncited = ragkit("When was the lamp bought?", "--docs", docs, "--model", "tiny")
+    assert (uncited.returncode, uncited.stderr.count("warning: the answer cites no")) == (0, 1)
     wrong = ragkit("anything")
     assert (wrong.returncode, "--docs" in wrong.stderr) == (2, True)

@@ -19,7 +19,7 @@ from ragkit.index._database import NAME
 from ragkit.retrievers._loading import load_retriever
 from ragkit_pipelines.cli.common import Json, Where, echo, print_json, read_filter, report_unread
 from ragkit_pipelines.cli.documents import read_pieces
-from ragkit_pipelines.rag import CitedAnswer, ExtractiveReader, RetrieveThenAnswer
+from ragkit_pipelines.rag import ExtractiveReader, RetrieveThenAnswer
 
 _EMBEDDER = "minilm"
 
@@ -51,9 +51,13 @@ def ask(
     if as_json:
         facts = asdict(answer)
         names = ("text", "citations", "flagged", "refused", "question", "seconds")
-        print_json({name: facts[name] for name in names})
+        print_json({name: facts[name] for name in names} | {"supported": answer.supported})
     else:
-        _show(answer)
+        echo(str(answer))
+        for number in answer.flagged:
+            echo(f"[{number}] does not refer to a retrieved passage", err=True)
+    if answer.uncited:
+        echo("warning: the answer cites no retrieved passage, so the documents may not support it", err=True)
 
 
 @contextmanager
@@ -89,14 +93,3 @@ def _cached(docs: Path, embedder: str) -> Path:
     path = docs.resolve()
     digest = blake2b(f"{path}\n{embedder}".encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
     return cache_folder() / "ask" / f"{path.name}-{digest}"
-
-
-def _show(answer: CitedAnswer) -> None:
-    echo(answer.text)
-    for number in answer.flagged:
-        echo(f"[{number}] does not refer to a retrieved passage", err=True)
-    if answer.citations:
-        echo()
-    for citation in answer.citations:
-        span = "" if citation.span is None else f", characters {citation.span[0]} to {citation.span[1]}"
-        echo(f"[{citation.number}] {citation.source or citation.id}{span}")

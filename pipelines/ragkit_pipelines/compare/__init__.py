@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragkit._files import make_folder, with_checksum, write_atomic
+from ragkit_pipelines.compare.frames import pandas_frame, polars_frame, row_record
 from ragkit_pipelines.compare.options import CompareOptions, refuse_moved_keywords
 from ragkit_pipelines.compare.planning import planned
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.reports.markdown import markdown_report
+from ragkit_pipelines.compare.reports.summary import html_summary, text_summary
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, Row
 from ragkit_pipelines.compare.running import run_jobs
 from ragkit_pipelines.compare.statistics.learning_curves import Extrapolation, extrapolate, highest_target
@@ -21,6 +23,9 @@ from ragkit_pipelines.compare.statistics.recommendation import summarise
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, timed
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
     from ragkit.models._budget import Budget
     from ragkit.protocols import Embedder, LanguageModel
     from ragkit.tasks import Task
@@ -42,12 +47,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Comparison:
-    """A finished comparison.
+    """A finished comparison; ``print`` and notebooks show the table of scores and the recommendation.
 
     Attributes:
         results: Rows, paired tests and the recommendation, as in `results.json`.
         cells: The rows with their answers.
-        items: The test rows with the answers of all strategies.
+        items: The test rows with the answers of all strategies: ``items.rows()``, ``items.to_pandas()``.
         folder: The output folder; None if ``out`` was not given.
     """
 
@@ -60,6 +65,40 @@ class Comparison:
     def recommendation(self) -> Recommendation:
         """The recommended strategy, or None with the reason."""
         return self.results.recommendation
+
+    def __str__(self) -> str:
+        return text_summary(self.results)
+
+    def __repr__(self) -> str:
+        strategies, tests = len({row.strategy for row in self.results.rows}), len(self.items.inputs)
+        return (
+            f"Comparison({strategies} strategies, {tests} test rows, recommendation {self.recommendation.strategy!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_summary(self.results)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a data frame with one line per strategy, pool size and seed.
+
+        Returns:
+            The fields of `Row` as columns; those of the calibration are named ``calibration_error`` and so on.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        return pandas_frame([row_record(row) for row in self.results.rows])
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the data frame of `to_pandas` as one of Polars.
+
+        Returns:
+            A data frame with the same columns.
+
+        Raises:
+            MissingExtraError: If Polars is not installed.
+        """
+        return polars_frame([row_record(row) for row in self.results.rows])
 
     def table(self) -> Any:
         """Return the results as a table to print with rich."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from ragkit.errors import InvalidInputError
 from ragkit.records import Example
+from ragkit_pipelines.compare.frames import pandas_frame, polars_frame
 from ragkit_pipelines.compare.results import SCHEMA, Cell, Count, Seed, Share, check_lengths, read_checked
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
 
 class Answers(BaseModel):
@@ -30,7 +36,7 @@ class Answers(BaseModel):
 
 
 class Items(BaseModel):
-    """The test rows with all answers.
+    """The test rows with all answers; `rows` and the data frames show them together.
 
     Attributes:
         schema_version: Version of the file format, equal to that of the results.
@@ -92,6 +98,64 @@ class Items(BaseModel):
         """Return the answers of the first seed at the largest pool, one entry per strategy, in their order."""
         shown = max(((each.size, -each.seed) for each in self.answers), default=None)
         return [each for each in self.answers if (each.size, -each.seed) == shown]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return each test row with the answers of all strategies, for the first seed at the largest pool.
+
+        Returns:
+            One dict per test row with the keys ``input``, ``expected``, ``answers`` and ``scores``; the last two are
+            dicts by strategy. A strategy without results at the largest pool is not included.
+        """
+        shown = self.shown()
+        return [
+            {
+                "input": text,
+                "expected": expected,
+                "answers": {each.strategy: each.answers[index] for each in shown},
+                "scores": {each.strategy: each.scores[index] for each in shown},
+            }
+            for index, (text, expected) in enumerate(zip(self.inputs, self.expected, strict=True))
+        ]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a data frame with one line per answer: every test row, strategy, size and seed.
+
+        Returns:
+            The columns ``row`` (the index of the test row), ``input``, ``expected``, ``strategy``, ``size``, ``seed``,
+            ``answer``, ``score`` and ``confidence``, which is missing if the strategy does not return it.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        return pandas_frame(self._records())
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the data frame of `to_pandas` as one of Polars.
+
+        Returns:
+            A data frame with the same columns.
+
+        Raises:
+            MissingExtraError: If Polars is not installed.
+        """
+        return polars_frame(self._records())
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "row": index,
+                "input": self.inputs[index],
+                "expected": self.expected[index],
+                "strategy": each.strategy,
+                "size": each.size,
+                "seed": each.seed,
+                "answer": answer,
+                "score": each.scores[index],
+                "confidence": each.confidence[index] if each.confidence else None,
+            }
+            for each in self.answers
+            for index, answer in enumerate(each.answers)
+        ]
 
     def scores(self) -> dict[tuple[str, int], dict[int, list[float]]]:
         """Return the scores by strategy and size, then by seed."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ragkit.records import Completion, Hit, Prompt, Usage
+from ragkit_pipelines.printable import printable
 
 _PLACE = r"(?:(?:passage|source|document|doc)s?\s*)?\d{1,9}(?:\s*[-\u2010-\u2014]\s*\d{1,9})?"
 _INDEX = r"(?:\[[^\[\]\n]{0,80}\])+"
@@ -27,7 +28,7 @@ _LONGEST_RANGE = 100  # of a longer one, such as one of years, only the ends cou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Citation:
-    """A citation in an answer.
+    """A citation in an answer; ``print`` shows its number, source and position.
 
     Attributes:
         number: The number in the answer.
@@ -43,10 +44,14 @@ class Citation:
     span: tuple[int, int] | None
     text: str
 
+    def __str__(self) -> str:
+        span = "" if self.span is None else f", characters {self.span[0]} to {self.span[1]}"
+        return printable(f"[{self.number}] {self.source or self.id}{span}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CitedAnswer:
-    """An answer with its citations and its trace.
+    """An answer with its citations and its trace; ``print`` shows the text, then the citations.
 
     Attributes:
         text: The answer.
@@ -76,8 +81,13 @@ class CitedAnswer:
 
     @property
     def supported(self) -> bool:
-        """Whether the answer has citations, and all of them refer to passages of the prompt."""
+        """Whether the answer has citations, and all of them refer to passages of the prompt; False for a refusal."""
         return bool(self.citations) and not self.flagged
+
+    @property
+    def uncited(self) -> bool:
+        """Whether the answer is not a refusal, and does not cite a single passage of the prompt."""
+        return not self.refused and not self.citations
 
     @property
     def usage(self) -> Usage:
@@ -89,6 +99,10 @@ class CitedAnswer:
         """Cost of all calls in US dollars; None if a price is unknown."""
         costs = [each.cost for each in (self.rewriting, self.completion) if each is not None]
         return None if any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs)
+
+    def __str__(self) -> str:
+        cited = "\n".join(map(str, self.citations))
+        return printable(self.text) + (f"\n\n{cited}" if cited else "")
 
 
 class AnswerStream(Iterator[str]):

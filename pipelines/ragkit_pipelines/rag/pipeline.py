@@ -31,7 +31,10 @@ class RetrieveThenAnswer:
     If no passage is found, or the best one scores below `min_score`, the question is refused without calling the model.
     A conversation is a `Chat` whose last message is the question; the model first rewrites the question so that it can
     be understood without the conversation. An `ExtractiveReader` answers with sentences of the passages, without a
-    language model.
+    language model; it always cites them.
+
+    A model may answer without citing a passage. Such an answer is returned without a warning, because some uses need no
+    citations: check `CitedAnswer.supported`, or `CitedAnswer.uncited` for answers without a single valid citation.
 
     Attributes:
         model: The model or the extractive reader.

@@ -41,27 +41,37 @@ def score_text(rows: Sequence[Row]) -> str:
     return f"{_mean(rows, 'score'):.3f} [{low:.2f}, {high:.2f}]{worst}{floor}"
 
 
+def summary_headings(results: Results) -> list[str]:
+    """Return the headings of the table with usage."""
+    return [*score_headings(results.rows), "unreadable", "tokens in / out", "fit (s)", "predict (s)"]
+
+
+def summary_lines(results: Results) -> list[list[str]]:
+    """Return the lines of the table, with the tokens and seconds of each strategy at its largest pool."""
+    lines = []
+    for line, own in zip(score_lines(results.rows), by_strategy(results.rows).values(), strict=True):
+        sound = [row for row in own if row.error is None] or own
+        last = [row for row in sound if row.size == max(row.size for row in sound)]
+        usage = [
+            "" if last[0].unreadable is None else f"{_mean(last, 'unreadable'):.0f}",
+            f"{_mean(last, 'prompt_tokens'):,.0f} / {_mean(last, 'completion_tokens'):,.0f}",
+            f"{_mean(last, 'fit_seconds'):.1f}",
+            f"{_mean(last, 'seconds'):.1f}",
+        ]
+        lines.append([*line, *usage])
+    return lines
+
+
 def rich_table(results: Results) -> Table:
     """Return the table for the terminal, with the tokens and seconds of each strategy at its largest pool."""
     from rich.table import Table
     from rich.text import Text
 
-    rows = results.rows
     table = Table(title=Text(f"{results.task}: {results.measured}"), caption=Text(results.baseline))
-    for number, heading in enumerate(
-        [*score_headings(rows), "unreadable", "tokens in / out", "fit (s)", "predict (s)"]
-    ):
+    for number, heading in enumerate(summary_headings(results)):
         table.add_column(heading, justify="right" if number else "left")
-    for line, own in zip(score_lines(rows), by_strategy(rows).values(), strict=True):
-        sound = [row for row in own if row.error is None] or own
-        last = [row for row in sound if row.size == max(row.size for row in sound)]
-        table.add_row(
-            *map(Text, line),
-            "" if last[0].unreadable is None else f"{_mean(last, 'unreadable'):.0f}",
-            f"{_mean(last, 'prompt_tokens'):,.0f} / {_mean(last, 'completion_tokens'):,.0f}",
-            f"{_mean(last, 'fit_seconds'):.1f}",
-            f"{_mean(last, 'seconds'):.1f}",
-        )
+    for line in summary_lines(results):
+        table.add_row(*map(Text, line))
     return table
 
 

@@ -18,13 +18,14 @@ from ragkit_pipelines.pearl.plan.parser import parse_steps
 from ragkit_pipelines.pearl.plan.plan_json import read_steps, write_steps
 from ragkit_pipelines.pearl.plan.simplify import simplified
 from ragkit_pipelines.pearl.plan.validation import check_plan
+from ragkit_pipelines.printable import printable
 
 __all__ = ["Argument", "Ctx", "Limits", "Plan", "Step", "Text", "TextList", "Variable"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    r"""A sequence of steps, each of which may use the values of earlier ones.
+    r"""A sequence of steps, each of which may use the values of earlier ones; ``print`` shows it as text.
 
     A plan is validated when it is created: every value is defined once and before it is used, and every call matches
     the parameters of its action.
@@ -99,6 +100,9 @@ class Plan:
         new = [f"- {action.signature} : {action.text}" for action in self.new_actions] or ["- None"]
         steps = [f"{number}. {step.out} = {step.call} : {step.note}" for number, step in enumerate(self.steps, 1)]
         return "\n".join(["New actions:", *new, "", *steps])
+
+    def __str__(self) -> str:
+        return printable(self.render())
 
     def normalised(self, dangling: Literal["keep", "prune"] = "keep") -> Plan:
         """Remove repeated calls and copies (CONCAT of one value).

@@ -17,7 +17,7 @@ from ragkit._task_files import (
     csv_rows,
     dataset_rows,
     divided,
-    is_table,
+    file_rows,
     json_rows,
     mapping_rows,
     read_task_rows,
@@ -94,11 +94,13 @@ class Task:
                 "'accuracy' does not see; use metric='exact_match'"
             )
         labels = None if self.labels is None else frozenset(self.labels)
+        valid: set[str] = set()
         for kind, rows in (("examples", self.examples), ("test", self.test)):
             for place, row in enumerate(rows):
-                self._check(f"{kind}[{place}]", row, labels)
+                self._check(f"{kind}[{place}]", row, labels, valid)
 
-    def _check(self, where: str, row: Example, labels: frozenset[str] | None) -> None:
+    def _check(self, where: str, row: Example, labels: frozenset[str] | None, valid: set[str]) -> None:
+        """Check a row; ``valid`` collects the outputs that were checked, because large pools repeat a few labels."""
         if not isinstance(row, Example):
             raise InvalidInputError(
                 f"{where} must be an Example, got {type(row).__name__}; for mappings use `Task.from_rows`"
@@ -106,6 +108,8 @@ class Task:
         if not isinstance(row.output, str):
             raise InvalidInputError(f"the output of {where} must be text, got {type(row.output).__name__}")
         self.template.render_query(row.input)
+        if row.output in valid:
+            return
         if self.template.read_answer(self.template.render_answer(row.output)) != row.output.strip():
             raise InvalidInputError(
                 f"the output of {where} holds {self.template.separator!r}, at which answers are cut; "
@@ -113,6 +117,7 @@ class Task:
             )
         if labels is not None and row.output not in labels:
             raise InvalidInputError(f"the output of {where} is {row.output!r:.200}, which is not a label of the task")
+        valid.add(row.output)
 
     @property
     def fingerprint(self) -> str:
@@ -215,8 +220,10 @@ class Task:
 
         Args:
             path: The file, UTF-8; a JSON list of such objects is also accepted. Other fields become metadata.
-            input: The field of the input, or several fields, which become the fields of the input.
-            output: The field of the output.
+            input: The field of the input, or several fields, which become the fields of the input. Dots lead into
+                nested fields and lists, as in ``"question.text"`` and ``"answers.0"``.
+            output: The field of the output. Numbers and booleans become text: 1 and 1.0 become ``"1"``, and true
+                becomes ``"true"``; a file with both numbers and booleans is an error.
             instruction: Instruction for the model.
             metric: As in `Task`; if None, ``"accuracy"`` for a classification task whose labels differ in more than
                 case and punctuation, and ``"exact_match"`` otherwise.
@@ -321,16 +328,22 @@ class Task:
         metric: AnyMetric | None = None,
         seed: int = 0,
     ) -> Task:
-        """Read a task from a ``.csv`` or ``.tsv`` file, the folder of a dataset, or a JSON Lines file.
+        """Read a task from a file or the folder of a dataset.
 
-        `from_jsonl` describes the other arguments and the errors.
+        The suffix of a file states its format: CSV (``.csv``), text with tabs (``.tsv``), the first sheet of an Excel
+        workbook (``.xlsx``, needs ``openpyxl``) or Parquet (``.parquet``); other files are JSON Lines. `from_jsonl`
+        describes the other arguments and the errors.
 
         Returns:
             The task, named after the path.
         """
         path = Path(path)
-        read = cls.from_dataset if path.is_dir() else cls.from_csv if is_table(path) else cls.from_jsonl
-        return read(path, input=input, output=output, instruction=instruction, metric=metric, seed=seed)
+        if path.is_dir():
+            rows = read_task_rows(dataset_rows(path, path, output), path, input, output)
+        else:
+            rows = read_task_rows(file_rows(path, TASK_OBJECTS), path, input, output)
+        name = path.name if path.is_dir() else path.stem
+        return cls._of(rows, name, instruction, metric, None, "auto", 0.2, seed)
 
     @classmethod
     def _of(

@@ -26,9 +26,17 @@ def label_text(value: object) -> object:
     return value
 
 
-def spellings(labels: Iterable[str]) -> dict[str, str]:
-    """Return the labels that differ from a more frequent label only in case or spaces, with that label."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for label, _ in Counter(labels).most_common():
-        groups[" ".join(label.split()).casefold()].append(label)
+def spellings(outputs: Iterable[str], labels: Iterable[str] = ()) -> dict[str, str]:
+    """Return the outputs that differ from a label, or from a more frequent output, only in case or spaces, with it.
+
+    Examples:
+        >>> spellings(["Yes", "yes", "Yes", " no", "no", "no"])
+        {'yes': 'Yes', ' no': 'no'}
+
+    Returns:
+        The usual spelling of each rare spelling; ``labels`` come before the most frequent outputs.
+    """
+    groups: dict[str, dict[str, None]] = defaultdict(dict)
+    for label in (*labels, *(output for output, _ in Counter(outputs).most_common())):
+        groups[" ".join(label.split()).casefold()][label] = None
     return {rare: usual for usual, *others in groups.values() for rare in others}

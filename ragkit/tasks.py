@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+from ragkit._labels import spellings
 from ragkit._task_files import (
     TASK_OBJECTS,
     TaskRow,
@@ -215,6 +216,7 @@ class Task:
         labels: Sequence[str] | Literal["auto"] | None = "auto",
         test_share: float = 0.2,
         seed: int = 0,
+        normalise_labels: bool = False,
     ) -> Task:
         """Read a task from a file with one JSON object per line: ``{"input": …, "output": …, "split": "train"}``.
 
@@ -231,6 +233,8 @@ class Task:
             labels: As in `Task`; ``"auto"`` infers a classification task from few distinct outputs.
             test_share: Share of the rows that become test rows if the file has no ``split``.
             seed: Seed of the random split.
+            normalise_labels: Whether outputs that differ only in case or spaces become one label: the spelling in
+                ``labels``, otherwise the most frequent one.
 
         Returns:
             The task, named after the file. Rows of a ``dev`` split are skipped.
@@ -240,7 +244,7 @@ class Task:
             InvalidInputError: If ``test_share`` is not at least 0 and below 1.
         """
         rows = read_task_rows(json_rows(Path(path), TASK_OBJECTS), Path(path), input, output)
-        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
+        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed, normalise_labels)
 
     @classmethod
     def from_csv(
@@ -255,6 +259,7 @@ class Task:
         labels: Sequence[str] | Literal["auto"] | None = "auto",
         test_share: float = 0.2,
         seed: int = 0,
+        normalise_labels: bool = False,
     ) -> Task:
         """Read a task from a CSV file with a header, UTF-8. The delimiter is detected.
 
@@ -264,7 +269,7 @@ class Task:
             The task, named after the file.
         """
         rows = read_task_rows(csv_rows(Path(path)), Path(path), input, output)
-        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
+        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed, normalise_labels)
 
     @classmethod
     def from_dataset(
@@ -279,6 +284,7 @@ class Task:
         labels: Sequence[str] | Literal["auto"] | None = "auto",
         test_share: float = 0.2,
         seed: int = 0,
+        normalise_labels: bool = False,
     ) -> Task:
         """Read a task from a dataset of the Hugging Face library ``datasets``; nothing is downloaded.
 
@@ -291,7 +297,7 @@ class Task:
         """
         path = Path(dataset if isinstance(dataset, str | Path) else "dataset")
         rows = read_task_rows(dataset_rows(dataset, path, output), path, input, output)
-        return cls._of(rows, path.name, instruction, metric, template, labels, test_share, seed)
+        return cls._of(rows, path.name, instruction, metric, template, labels, test_share, seed, normalise_labels)
 
     @classmethod
     def from_rows(
@@ -305,6 +311,7 @@ class Task:
         labels: Sequence[str] | Literal["auto"] | None = "auto",
         test_share: float = 0.2,
         seed: int = 0,
+        normalise_labels: bool = False,
     ) -> Task:
         """Create a task from rows, or from a function without arguments that returns them.
 
@@ -315,7 +322,7 @@ class Task:
             The task.
         """
         read = read_task_rows(mapping_rows(rows() if callable(rows) else rows, Path(name)), Path(name))
-        return cls._of(read, name, instruction, metric, template, labels, test_share, seed)
+        return cls._of(read, name, instruction, metric, template, labels, test_share, seed, normalise_labels)
 
     @classmethod
     def from_path(
@@ -327,6 +334,7 @@ class Task:
         instruction: str = "",
         metric: AnyMetric | None = None,
         seed: int = 0,
+        normalise_labels: bool = False,
     ) -> Task:
         """Read a task from a file or the folder of a dataset.
 
@@ -343,7 +351,7 @@ class Task:
         else:
             rows = read_task_rows(file_rows(path, TASK_OBJECTS), path, input, output)
         name = path.name if path.is_dir() else path.stem
-        return cls._of(rows, name, instruction, metric, None, "auto", 0.2, seed)
+        return cls._of(rows, name, instruction, metric, None, "auto", 0.2, seed, normalise_labels)
 
     @classmethod
     def _of(
@@ -356,7 +364,11 @@ class Task:
         labels: Sequence[str] | Literal["auto"] | None,
         test_share: float,
         seed: int,
+        normalise_labels: bool,  # noqa: FBT001 - private
     ) -> Task:
+        if normalise_labels:
+            usual = spellings([row.output for row in rows], () if labels is None or labels == "auto" else labels)
+            rows = [row.model_copy(update={"output": usual.get(row.output, row.output)}) for row in rows]
         pool, test = divided(rows, name, test_share, seed)
         known = _infer_labels(pool, test) if labels == "auto" else labels
         refuse_bare_string("labels", known or [])

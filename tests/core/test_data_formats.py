@@ -172,3 +172,37 @@ def test_excel_without_openpyxl_says_what_to_do(tmp_path: Path):
     (tmp_path / "t.xlsx").write_bytes(b"PK")
     with pytest.raises(DataFileError, match=r"pip install openpyxl.*save the sheet as CSV"):
         Task.from_path(tmp_path / "t.xlsx")
+
+
+MIXED = [
+    ("a", "Yes", "train"),
+    ("b", "yes ", "train"),
+    ("c", "Yes", "train"),
+    ("d", "NO", "train"),
+    ("e", "no", "test"),
+]
+
+
+def mixed(path: Path) -> Path:
+    return lines(path, *({"input": i, "output": o, "split": s} for i, o, s in MIXED))
+
+
+def test_labels_with_several_spellings_are_merged_on_request(tmp_path: Path):
+    path = mixed(tmp_path / "t.jsonl")
+    assert outputs(Task.from_path(path)) == ["Yes", "yes ", "Yes", "NO"]
+    merged = Task.from_path(path, normalise_labels=True)
+    assert outputs(merged) == ["Yes", "Yes", "Yes", "NO"]
+    assert [row.output for row in merged.test] == ["NO"]
+
+
+def test_labels_that_are_given_state_their_spelling(tmp_path: Path):
+    path = mixed(tmp_path / "t.jsonl")
+    task = Task.from_jsonl(path, labels=["yes", "no"], normalise_labels=True)
+    assert outputs(task) == ["yes", "yes", "yes", "no"]
+    assert task.labels == ("yes", "no")
+
+
+def test_the_most_frequent_spelling_counts_over_all_rows():
+    rows = [{"input": str(n), "output": output} for n, output in enumerate(["b  C", "B c", "B c", "d"])]
+    task = Task.from_rows(rows, test_share=0, normalise_labels=True)
+    assert outputs(task) == ["B c", "B c", "B c", "d"]

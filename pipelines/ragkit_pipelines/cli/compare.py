@@ -74,7 +74,7 @@ class _Request(BaseModel):
 @compare_app.callback()
 def compare(
     context: typer.Context,
-    data: Annotated[Path | None, typer.Option(help="JSON Lines or CSV file with input, output and split.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Rows: JSON Lines, CSV, Excel or Parquet.")] = None,
     fields: InputField = "input",
     output: OutputField = "output",
     strategies: Annotated[str | None, typer.Option(help="Strategies, separated by commas: {strategy}.")] = None,

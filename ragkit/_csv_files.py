@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from itertools import islice, product
+from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, TextIO
 
@@ -37,6 +39,12 @@ class _Dialect(NamedTuple):
     escapechar: str | None = None
     skipinitialspace: bool = False
     quoting: bool = True
+
+
+def encoding_of(path: Path) -> str:
+    """Return the encoding of a file of text: UTF-16 if it begins with that byte-order mark, otherwise UTF-8."""
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} else "utf-8-sig"
 
 
 def read_rows(file: TextIO, *, tabs: bool = False) -> Iterator[Row]:

@@ -14,6 +14,7 @@ EXTRA_OF = {
     "peft": "local",
     "trl": "local",
     "datasets": "local",
+    "pyarrow": "local",
     "llguidance": "local",
     "accelerate": "local",
     "gguf": "local",

@@ -1,7 +1,8 @@
-"""Reading of the rows of a task from JSON Lines, CSV, datasets on disk, or mappings."""
+"""Reading of the rows of a task from JSON Lines, CSV, Excel, Parquet, datasets on disk, or mappings."""
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,15 +11,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ragkit._csv_files import read_rows
+from ragkit._csv_files import encoding_of, read_rows
 from ragkit._extras import require
+from ragkit._labels import label_text
+from ragkit._sheet_files import parquet_rows, sheet_cells
 from ragkit._text import read_json
-from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.errors import DataFileError, InvalidInputError, RagkitWarning
 from ragkit.records import Example
 
 _OBJECTS = "expected one JSON object per line, or a list of them"
 _ROW = 'expected {"input": text, "output": text, "split": "train" or "test"}'
 TASK_OBJECTS = f"{_OBJECTS}; {_ROW}"
+_TABLES = {".csv", ".tsv", ".xlsx", ".xlsm", ".parquet"}
+_MISSING = object()
 
 NumberedRows = Iterable[tuple[int, Mapping[str, object]]]
 """Rows with their line in the file, or their number, counted from 1."""
@@ -40,10 +45,10 @@ class TaskRow(BaseModel):
 
 
 def read_objects(path: Path) -> list[dict[str, object]]:
-    """Read a file of objects with any fields: one JSON object per line, a JSON list of objects, or CSV.
+    """Read a file of objects with any fields, in a format of `file_rows`.
 
     Args:
-        path: The file, UTF-8; files that end in ``.csv`` or ``.tsv`` are tables. Empty lines are skipped.
+        path: The file.
 
     Returns:
         The objects, in order.
@@ -51,12 +56,21 @@ def read_objects(path: Path) -> list[dict[str, object]]:
     Raises:
         DataFileError: If the file or one of its lines cannot be read.
     """
-    return [row for _, row in (csv_rows(path) if is_table(path) else json_rows(path))]
+    return [row for _, row in file_rows(path)]
 
 
-def is_table(path: Path) -> bool:
-    """Return whether a file is CSV or TSV according to its suffix."""
-    return path.suffix.lower() in {".csv", ".tsv"}
+def file_rows(path: Path, expected: str = _OBJECTS) -> list[tuple[int, dict[str, object]]]:
+    """Read the rows of a file with their lines: CSV, TSV, Excel or Parquet by its suffix, otherwise JSON Lines."""
+    suffix = path.suffix.lower()
+    if suffix not in _TABLES:
+        return json_rows(path, expected)
+    if suffix == ".parquet":
+        rows = list(parquet_rows(path))
+    else:
+        rows = _sheet_rows(path) if suffix.startswith(".x") else csv_rows(path)
+    if not rows:
+        raise DataFileError(path, 0, "has no rows; expected a header and rows below it")
+    return rows
 
 
 def read_task_rows(
@@ -64,14 +78,34 @@ def read_task_rows(
 ) -> list[TaskRow]:
     """Validate numbered rows with these fields of input and output; ``path`` is their file or their name in errors."""
     read: list[TaskRow] = []
+    empty: list[int] = []
+    kinds: dict[type, int] = {}
     for number, row in rows:
         read.append(_task_row(row, path, number, source, output))
         if (read[-1].split is None) != (read[0].split is None):
             problem = 'only some of the rows say their split; expected a "split" in every row, or in none'
             raise DataFileError(path, number, problem)
+        kinds.setdefault(type(_field(row, output)), number)
+        if _is_empty(read[-1].input):
+            empty.append(number)
     if not read:
         raise DataFileError(path, 0, "has no rows; expected at least one")
+    if bool in kinds and (int in kinds or float in kinds):
+        number = min(kinds[kind] for kind in (int, float) if kind in kinds)
+        problem = f"the output is a number, but a boolean in line {kinds[bool]}; write all outputs as text"
+        raise DataFileError(path, number, problem)
+    if empty:
+        listed = ", ".join(map(str, empty[:10])) + ", …" * (len(empty) > 10)
+        warnings.warn(
+            f"{path}: the input of {len(empty)} rows is empty (lines {listed}); fill it in or remove the rows",
+            RagkitWarning,
+            stacklevel=3,
+        )
     return read
+
+
+def _is_empty(value: str | Mapping[str, str]) -> bool:
+    return not value.strip() if isinstance(value, str) else not any(text.strip() for text in value.values())
 
 
 def dataset_rows(dataset: Any, path: Path, output: str) -> Iterator[tuple[int, dict[str, object]]]:
@@ -130,19 +164,30 @@ def csv_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
     """Read the rows of a CSV file with a header, with their lines; an empty id or split is ignored."""
     rows: list[tuple[int, dict[str, object]]] = []
     columns: Sequence[str] = ()
+    expected = "expected a file of CSV in UTF-8, or in UTF-16 with a byte-order mark"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding=encoding_of(path), newline="") as file:
             for line, cells, problem in read_rows(file, tabs=path.suffix.lower() == ".tsv"):
                 if problem:
-                    raise DataFileError(path, line, f"{problem}; expected a UTF-8 file of CSV")
+                    raise DataFileError(path, line, f"{problem}; {expected}")
                 if cells and columns:
                     rows.append((line, _csv_row(columns, cells, path, line)))
                 elif cells:
                     columns = _csv_header(cells, path, line)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataFileError(path, 0, f"cannot be read ({error}); expected a UTF-8 file of CSV") from error
-    if not rows:
-        raise DataFileError(path, 0, "has no rows; expected a header and rows below it")
+        raise DataFileError(path, 0, f"cannot be read ({error}); {expected}") from error
+    return rows
+
+
+def _sheet_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
+    rows: list[tuple[int, dict[str, object]]] = []
+    columns: Sequence[str] = ()
+    for number, cells in sheet_cells(path):
+        if cells and columns:
+            padded = [*cells, *[""] * (len(columns) - len(cells))]
+            rows.append((number, _csv_row(columns, padded, path, number)))
+        elif cells:
+            columns = _csv_header(cells, path, number)
     return rows
 
 
@@ -162,21 +207,48 @@ def divided(rows: Sequence[TaskRow], name: str, test_share: float, seed: int) ->
     return pool, test
 
 
+def _field(row: Mapping[str, object], name: str) -> object:
+    """Return a field by its name, or by its path in nested fields, such as ``answers.text.0``."""
+    if name in row or "." not in name:
+        return row.get(name, _MISSING)
+    value: object = row
+    for part in name.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(part, _MISSING)
+        elif isinstance(value, list) and part.isdecimal():
+            value = next(iter(value[int(part[:9]) :]), _MISSING)
+        else:
+            return _MISSING
+    return value
+
+
+def _missing_field(row: Mapping[str, object], name: str) -> str:
+    problem = f"has no {name!r}, only {', '.join(map(str, row)):.200}"
+    only = str(next(iter(row), "")) if len(row) == 1 else ""
+    found = next((mark for mark in ("\t", ";", ",", "|") if mark in only), None)
+    if found is not None:
+        named = "a tab" if found == "\t" else repr(found)
+        return f"{problem}; the file has one column, in which {named} looks like the delimiter: save it as .csv"
+    if str(next(iter(row), "")).startswith('"'):
+        return f"{problem}; the lines have quotation marks around all their cells: remove them, or quote single cells"
+    known = "say which fields they are: input=…, output=… (on the command line --input and --output)"
+    return f"{problem}; {_ROW}, or {known}"
+
+
 def _task_row(row: Mapping[str, object], path: Path, number: int, source: str | Sequence[str], output: str) -> TaskRow:
     wanted = [source] if isinstance(source, str) else list(source)
-    missing = [name for name in (*wanted, output) if name not in row]
-    if missing:
-        problem = f"has no {missing[0]!r}, only {', '.join(map(str, row)):.200}"
-        known = "say which fields they are: input=…, output=… (on the command line --input and --output)"
-        raise DataFileError(path, number, f"{problem}; {_ROW}, or {known}")
-    rest = {name: value for name, value in row.items() if name not in {*wanted, output}}
+    values = {name: _field(row, name) for name in (*wanted, output)}
+    missing = next((name for name, value in values.items() if value is _MISSING), None)
+    if missing is not None:
+        raise DataFileError(path, number, _missing_field(row, missing))
+    rest = {name: value for name, value in row.items() if name not in values}
     if rest.get("id") is None and type(rest.get("_id")) in {str, int}:  # as in BEIR
         rest["id"] = rest.pop("_id")
     if type(rest.get("id")) is int:
         rest["id"] = str(rest["id"])
-    value = row[source] if isinstance(source, str) else {name: row[name] for name in wanted}
+    value = values[source] if isinstance(source, str) else {name: values[name] for name in wanted}
     try:
-        return TaskRow.model_validate({**rest, "input": value, "output": row[output]})
+        return TaskRow.model_validate({**rest, "input": value, "output": label_text(values[output])})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         problem = f"{'.'.join(map(str, first['loc'])) or 'the line':.200}: {first['msg']}; {_ROW}"
@@ -207,11 +279,11 @@ def _json_value(path: Path, number: int, text: str, expected: str) -> object:
 def _lines(path: Path, expected: str) -> list[tuple[int, str]]:
     """Return the lines that are not empty, with their numbers."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = path.read_text(encoding=encoding_of(path)).split("\n")
     except OSError as error:
         raise DataFileError(path, 0, f"cannot be read ({error.strerror}); {expected}") from error
     except UnicodeDecodeError as error:
-        raise DataFileError(path, 0, f"is not UTF-8 (byte {error.start}); {expected}") from error
+        raise DataFileError(path, 0, f"is not {error.encoding.upper()} (byte {error.start}); {expected}") from error
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not kept:
         raise DataFileError(path, 0, f"has no rows; {expected}")

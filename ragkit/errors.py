@@ -103,15 +103,32 @@ class UnknownSpecError(InvalidInputError):
 
     Attributes:
         spec: The unknown name.
-        suggestions: Similar known names, the most similar first.
+        suggestions: Similar known names, the most similar first; for the path of a model or a bare model name, the
+            spec with its prefix, such as ``"openai:gpt-4o-mini"``.
     """
 
     def __init__(self, kind: str, spec: str, known: Iterable[str], *, hint: str = "") -> None:
         """Create the error from the kind of component, the unknown name, the known names and further advice."""
         names = sorted(known)
-        self.spec, self.suggestions = spec, _similar_specs(str(spec), names)
+        meant_model = _complete_model_spec(str(spec)) if kind == "model" else None
+        self.spec = spec
+        self.suggestions = _similar_specs(str(spec), names) if meant_model is None else (meant_model,)
         meant = f" Did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
         super().__init__(f"unknown {kind} {spec!r}.{meant} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
+
+
+_MODEL_SPECS = (
+    ("gguf:", re.compile(r"(?!\w\w+:).+\.gguf", re.IGNORECASE)),
+    ("hf:", re.compile(r"[/~\\].+|\.{1,2}[/\\].+|[A-Za-z]:[/\\].+|[\w.-]+/[\w.-]+")),  # a folder or a hub id
+    ("openai:", re.compile(r"(gpt-|chatgpt-|o\d(-|$)).*")),
+    ("anthropic:", re.compile(r"claude-.+")),
+    ("google_genai:", re.compile(r"gemini-.+")),
+)
+
+
+def _complete_model_spec(spec: str) -> str | None:
+    """Return the spec that a path or a bare model name probably means, or None."""
+    return next((prefix + spec for prefix, pattern in _MODEL_SPECS if pattern.fullmatch(spec)), None)
 
 
 def _similar_specs(spec: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -11,13 +11,14 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+from ragkit._labels import spellings
 from ragkit._task_files import (
     TASK_OBJECTS,
     TaskRow,
     csv_rows,
     dataset_rows,
     divided,
-    is_table,
+    file_rows,
     json_rows,
     mapping_rows,
     read_task_rows,
@@ -94,11 +95,13 @@ class Task:
                 "'accuracy' does not see; use metric='exact_match'"
             )
         labels = None if self.labels is None else frozenset(self.labels)
+        valid: set[str] = set()
         for kind, rows in (("examples", self.examples), ("test", self.test)):
             for place, row in enumerate(rows):
-                self._check(f"{kind}[{place}]", row, labels)
+                self._check(f"{kind}[{place}]", row, labels, valid)
 
-    def _check(self, where: str, row: Example, labels: frozenset[str] | None) -> None:
+    def _check(self, where: str, row: Example, labels: frozenset[str] | None, valid: set[str]) -> None:
+        """Check a row; ``valid`` collects the outputs that were checked, because large pools repeat a few labels."""
         if not isinstance(row, Example):
             raise InvalidInputError(
                 f"{where} must be an Example, got {type(row).__name__}; for mappings use `Task.from_rows`"
@@ -106,6 +109,8 @@ class Task:
         if not isinstance(row.output, str):
             raise InvalidInputError(f"the output of {where} must be text, got {type(row.output).__name__}")
         self.template.render_query(row.input)
+        if row.output in valid:
+            return
         if self.template.read_answer(self.template.render_answer(row.output)) != row.output.strip():
             raise InvalidInputError(
                 f"the output of {where} holds {self.template.separator!r}, at which answers are cut; "
@@ -113,6 +118,7 @@ class Task:
             )
         if labels is not None and row.output not in labels:
             raise InvalidInputError(f"the output of {where} is {row.output!r:.200}, which is not a label of the task")
+        valid.add(row.output)
 
     @property
     def fingerprint(self) -> str:
@@ -210,13 +216,16 @@ class Task:
         labels: Sequence[str] | Literal["auto"] | None = "auto",
         test_share: float = 0.2,
         seed: int = 0,
+        normalise_labels: bool = False,
     ) -> Task:
         """Read a task from a file with one JSON object per line: ``{"input": …, "output": …, "split": "train"}``.
 
         Args:
             path: The file, UTF-8; a JSON list of such objects is also accepted. Other fields become metadata.
-            input: The field of the input, or several fields, which become the fields of the input.
-            output: The field of the output.
+            input: The field of the input, or several fields, which become the fields of the input. Dots lead into
+                nested fields and lists, as in ``"question.text"`` and ``"answers.0"``.
+            output: The field of the output. Numbers and booleans become text: 1 and 1.0 become ``"1"``, and true
+                becomes ``"true"``; a file with both numbers and booleans is an error.
             instruction: Instruction for the model.
             metric: As in `Task`; if None, ``"accuracy"`` for a classification task whose labels differ in more than
                 case and punctuation, and ``"exact_match"`` otherwise.
@@ -224,6 +233,8 @@ class Task:
             labels: As in `Task`; ``"auto"`` infers a classification task from few distinct outputs.
             test_share: Share of the rows that become test rows if the file has no ``split``.
             seed: Seed of the random split.
+            normalise_labels: Whether outputs that differ only in case or spaces become one label: the spelling in
+                ``labels``, otherwise the most frequent one.
 
         Returns:
             The task, named after the file. Rows of a ``dev`` split are skipped.
@@ -233,7 +244,7 @@ class Task:
             InvalidInputError: If ``test_share`` is not at least 0 and below 1.
         """
         rows = read_task_rows(json_rows(Path(path), TASK_OBJECTS), Path(path), input, output)
-        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
+        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed, normalise_labels)
 
     @classmethod
     def from_csv(
@@ -248,6 +259,7 @@ class Task:
         labels: Sequence[str] | Literal["auto"] | None = "auto",
         test_share: float = 0.2,
         seed: int = 0,
+        normalise_labels: bool = False,
     ) -> Task:
         """Read a task from a CSV file with a header, UTF-8. The delimiter is detected.
 
@@ -257,7 +269,7 @@ class Task:
             The task, named after the file.
         """
         rows = read_task_rows(csv_rows(Path(path)), Path(path), input, output)
-        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed)
+        return cls._of(rows, Path(path).stem, instruction, metric, template, labels, test_share, seed, normalise_labels)
 
     @classmethod
     def from_dataset(
@@ -272,6 +284,7 @@ class Task:
         labels: Sequence[str] | Literal["auto"] | None = "auto",
         test_share: float = 0.2,
         seed: int = 0,
+        normalise_labels: bool = False,
     ) -> Task:
         """Read a task from a dataset of the Hugging Face library ``datasets``; nothing is downloaded.
 
@@ -284,7 +297,7 @@ class Task:
         """
         path = Path(dataset if isinstance(dataset, str | Path) else "dataset")
         rows = read_task_rows(dataset_rows(dataset, path, output), path, input, output)
-        return cls._of(rows, path.name, instruction, metric, template, labels, test_share, seed)
+        return cls._of(rows, path.name, instruction, metric, template, labels, test_share, seed, normalise_labels)
 
     @classmethod
     def from_rows(
@@ -298,6 +311,7 @@ class Task:
         labels: Sequence[str] | Literal["auto"] | None = "auto",
         test_share: float = 0.2,
         seed: int = 0,
+        normalise_labels: bool = False,
     ) -> Task:
         """Create a task from rows, or from a function without arguments that returns them.
 
@@ -308,7 +322,7 @@ class Task:
             The task.
         """
         read = read_task_rows(mapping_rows(rows() if callable(rows) else rows, Path(name)), Path(name))
-        return cls._of(read, name, instruction, metric, template, labels, test_share, seed)
+        return cls._of(read, name, instruction, metric, template, labels, test_share, seed, normalise_labels)
 
     @classmethod
     def from_path(
@@ -320,17 +334,24 @@ class Task:
         instruction: str = "",
         metric: AnyMetric | None = None,
         seed: int = 0,
+        normalise_labels: bool = False,
     ) -> Task:
-        """Read a task from a ``.csv`` or ``.tsv`` file, the folder of a dataset, or a JSON Lines file.
+        """Read a task from a file or the folder of a dataset.
 
-        `from_jsonl` describes the other arguments and the errors.
+        The suffix of a file states its format: CSV (``.csv``), text with tabs (``.tsv``), the first sheet of an Excel
+        workbook (``.xlsx``, needs ``openpyxl``) or Parquet (``.parquet``); other files are JSON Lines. `from_jsonl`
+        describes the other arguments and the errors.
 
         Returns:
             The task, named after the path.
         """
         path = Path(path)
-        read = cls.from_dataset if path.is_dir() else cls.from_csv if is_table(path) else cls.from_jsonl
-        return read(path, input=input, output=output, instruction=instruction, metric=metric, seed=seed)
+        if path.is_dir():
+            rows = read_task_rows(dataset_rows(path, path, output), path, input, output)
+        else:
+            rows = read_task_rows(file_rows(path, TASK_OBJECTS), path, input, output)
+        name = path.name if path.is_dir() else path.stem
+        return cls._of(rows, name, instruction, metric, None, "auto", 0.2, seed, normalise_labels)
 
     @classmethod
     def _of(
@@ -343,7 +364,11 @@ class Task:
         labels: Sequence[str] | Literal["auto"] | None,
         test_share: float,
         seed: int,
+        normalise_labels: bool,  # noqa: FBT001 - private
     ) -> Task:
+        if normalise_labels:
+            usual = spellings([row.output for row in rows], () if labels is None or labels == "auto" else labels)
+            rows = [row.model_copy(update={"output": usual.get(row.output, row.output)}) for row in rows]
         pool, test = divided(rows, name, test_share, seed)
         known = _infer_labels(pool, test) if labels == "auto" else labels
         refuse_bare_string("labels", known or [])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor
+from itertools import chain, repeat
+from math import ceil, comb
 from typing import NamedTuple
 
 from ragkit._text import folded, words
@@ -135,7 +136,7 @@ def _alike(texts: Sequence[str], near: float, most_candidates: int | None) -> li
     """Find all pairs of different texts with a similarity of at least ``near`` by prefix filtering.
 
     Two such sets of words share one of the ``size - ceil(near * size) + 1`` rarest words of each (Chaudhuri et al.,
-    2006).
+    2006), and from the first word that they share, enough words are left in both (Xiao et al., 2008).
 
     Returns:
         The pairs; None if the limit was exceeded, which happens if the same few words occur in nearly all texts.
@@ -143,26 +144,42 @@ def _alike(texts: Sequence[str], near: float, most_candidates: int | None) -> li
     sets = [frozenset(words(text)) for text in texts]
     wholes = [folded(text) for text in texts]
     frequency = Counter(word for held in sets for word in held)
-    seen: defaultdict[str, list[int]] = defaultdict(list)
-    left = None if most_candidates is None else most_candidates * len(texts)
+    prefixes = [
+        sorted(held, key=lambda word: (frequency[word], word))[: len(held) - ceil(near * len(held) - 1e-9) + 1]
+        for held in sets
+    ]
+    sharing = Counter(chain.from_iterable(prefixes))
+    # Counted in advance, because a search that is abandoned later takes minutes for large pools.
+    if most_candidates is not None and sum(map(comb, sharing.values(), repeat(2))) > most_candidates * len(texts):
+        return None
     found: list[Pair] = []
-    for place, held in enumerate(sets):
-        size = len(held)
-        rarest = sorted(held, key=lambda word: (frequency[word], word))[: size - ceil(near * size - 1e-9) + 1]
-        if left is not None:
-            left -= sum(len(seen[word]) for word in rarest)
-            if left < 0:
-                return None
-        others = {other for word in rarest for other in seen[word]}
-        least, most = ceil(near * size - 1e-9), floor(size / near + 1e-9)
+    for place, others in enumerate(_candidates(sets, prefixes, sharing, near)):
+        held = sets[place]
         for other in sorted(others):
-            if least <= len(sets[other]) <= most and wholes[other] != wholes[place]:
+            if wholes[other] != wholes[place]:
                 shared = len(held & sets[other])
-                similarity = shared / (size + len(sets[other]) - shared)
+                similarity = shared / (len(held) + len(sets[other]) - shared)
                 if similarity >= near:
                     found.append(Pair(other, place, similarity))
-        if left is not None and len(found) > _MOST_PAIRS:
+        if most_candidates is not None and len(found) > _MOST_PAIRS:
             return None
-        for word in rarest:
-            seen[word].append(place)
     return found
+
+
+def _candidates(
+    sets: Sequence[frozenset[str]], prefixes: Sequence[list[str]], sharing: Mapping[str, int], near: float
+) -> Iterator[set[int]]:
+    """Yield for each row the earlier rows that may be similar; ``sharing`` counts the prefixes that hold a word."""
+    # For each word, the rows by their number of words from this one on, and their number of words.
+    seen: defaultdict[str, defaultdict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for place, (held, prefix) in enumerate(zip(sets, prefixes, strict=True)):
+        size, others = len(held), set[int]()
+        for rank, word in enumerate(prefix):
+            if sharing[word] == 1:
+                continue
+            left = size - rank
+            for (other_left, other_size), rows in seen[word].items():
+                if min(left, other_left) >= near / (1 + near) * (size + other_size) - 1e-9:
+                    others.update(rows)
+            seen[word][left, size].append(place)
+        yield others

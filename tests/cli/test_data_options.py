@@ -51,6 +51,19 @@ def test_column_names_are_options(data, tmp_path):
     assert json.loads(chosen.stdout)["hits"][0]["output"] == "lost, card"
 
 
+def test_labels_with_several_spellings_are_merged_on_request(tmp_path):
+    path = tmp_path / "t.jsonl"
+    rows = [{"input": f"text {n}", "output": "Yes" if n % 2 else "yes", "split": "train"} for n in range(19)]
+    test = {"input": "other", "output": "Yes", "split": "test"}
+    path.write_text("".join(json.dumps(row) + "\n" for row in (*rows, test)))
+    command = ("compare", "--data", path, "--strategies", "majority", "--sizes", "all", "--json", "--out")
+    split = run(*command, tmp_path / "split")
+    merged = run(*command, tmp_path / "merged", "--normalise-labels", "--metric", "exact_match")
+    resumed = run("compare", "resume", tmp_path / "merged", "--yes", "--json")
+    scores = [json.loads(each.stdout)["rows"][0]["score"] for each in (split, merged, resumed)]
+    assert scores == [0.0, 1.0, 1.0]
+
+
 def test_several_columns_become_the_fields_of_the_input(data):
     task = Task.from_path(data, input=["text", "topic"], output="topic")
     assert set(task.examples[0].input) == {"text", "topic"}

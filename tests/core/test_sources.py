@@ -123,6 +123,6 @@ def test_what_is_no_dataset_is_named(tmp_path: Path):
     with pytest.raises(DataFileError, match="line 2: is a str"):
         Task.from_rows([{"input": "a", "output": "b"}, "c"])
     with pytest.raises(DataFileError, match="line 1: output"):
-        Task.from_rows([{"input": "a", "output": 1}])
+        Task.from_rows([{"input": "a", "output": [1]}])
     with pytest.raises(DataFileError, match="has no rows"):
         Task.from_rows(list)

@@ -26,6 +26,43 @@ def test_did_you_mean(spec: str, meant: str):
     assert caught.value.spec == spec
 
 
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("/models/qwen", "hf:/models/qwen"),
+        ("./qwen", "hf:./qwen"),
+        ("../runs/qwen/", "hf:../runs/qwen/"),
+        ("C:\\models\\qwen", "hf:C:\\models\\qwen"),
+        ("Qwen/Qwen2.5-0.5B", "hf:Qwen/Qwen2.5-0.5B"),
+        ("file.gguf", "gguf:file.gguf"),
+        ("/models/Q4.GGUF", "gguf:/models/Q4.GGUF"),
+        ("gpt-4o-mini", "openai:gpt-4o-mini"),
+        ("o3-mini", "openai:o3-mini"),
+        ("claude-sonnet-4-5", "anthropic:claude-sonnet-4-5"),
+        ("gemini-2.5-flash", "google_genai:gemini-2.5-flash"),
+    ],
+)
+def test_paths_and_bare_names_of_models_are_recognised(spec: str, meant: str):
+    with pytest.raises(UnknownSpecError) as caught:
+        load_model(spec)
+    assert caught.value.suggestions == (meant,)
+    assert f"Did you mean {meant!r}?" in str(caught.value)
+
+
+def test_an_existing_folder_is_not_loaded_without_its_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    with pytest.raises(UnknownSpecError) as caught:
+        load_model("./tiny")
+    assert caught.value.suggestions == ("hf:./tiny",)
+
+
+def test_only_models_are_completed():
+    with pytest.raises(UnknownSpecError) as caught:
+        load_embedder("gpt-4o-mini")
+    assert "openai:gpt-4o-mini" not in caught.value.suggestions
+
+
 @pytest.mark.parametrize("spec", ["", "hf:", "replay:", "openai:", "gpt-4o", "gpt:4o"])
 def test_unknown_models_list_the_known(spec: str):
     with pytest.raises(UnknownSpecError, match=r"unknown model .*Known: .*hf:<hub id or folder>.*tiny"):
@@ -92,7 +129,10 @@ def test_every_extra_is_declared():
     assert set(extras.EXTRA_OF.values()) <= set(declared["project"]["optional-dependencies"])
 
 
-@pytest.mark.parametrize(("spec", "meant"), [("openi:gpt-4", "openai:<model>"), ("hff:x", "hf:<hub id or folder>")])
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [("openi:gpt-4", "openai:<model>"), ("hff:x", "hf:<hub id or folder>"), ("ggfu:a.gguf", "gguf:<file>")],
+)
 def test_a_misspelt_kind_is_recognised_whatever_follows_it(spec, meant):
     with pytest.raises(UnknownSpecError) as caught:
         load_model(spec)

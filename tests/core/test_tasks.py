@@ -57,7 +57,7 @@ def test_ids_and_other_fields_are_kept(tmp_path: Path):
         ('"text"', "object"),
         ('{"input": "a"}', "output"),
         ('{"output": "a"}', "input"),
-        ('{"input": "a", "output": 5}', "output"),
+        ('{"input": "a", "output": [5]}', "output"),
         ('{"input": 5, "output": "a"}', "input"),
         ('{"input": {"q": 5}, "output": "a"}', "input"),
         ('{"input": "a", "output": "b", "split": "trian"}', "split"),

@@ -115,6 +115,12 @@ def test_check_equals_all_pairs(pool, test, near):
         assert not near_leak or near_leak[0].first == earliest
 
 
+def test_the_search_is_abandoned_above_the_mean_number_of_pairs():
+    rows = [Example("stop", "x")] * 5  # 10 pairs, 2 for each row
+    assert check_pool(rows, most_candidates=2).near_searched
+    assert not check_pool(rows, most_candidates=1).near_searched
+
+
 def test_check_finds_conflicts_and_counts_labels():
     rows = [*POOL, Example("Dim the lamp!", "dark"), Example("please dim the lamp now ok", "x")]
     found = check_pool(rows, [Example("STOP the song", "music stop")])

@@ -68,12 +68,13 @@ class _Request(BaseModel):
     label_price: float | None = None
     prices: Path | None = None
     vary: str = "data,model,order"
+    normalise_labels: bool = False
 
 
 @compare_app.callback()
 def compare(
     context: typer.Context,
-    data: Annotated[Path | None, typer.Option(help="JSON Lines or CSV file with input, output and split.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Rows: JSON Lines, CSV, Excel or Parquet.")] = None,
     fields: InputField = "input",
     output: OutputField = "output",
     strategies: Annotated[str | None, typer.Option(help="Strategies, separated by commas: {strategy}.")] = None,
@@ -95,6 +96,9 @@ def compare(
     engine: Engine = "inline",
     workers: Workers = 2,
     *,
+    normalise_labels: Annotated[
+        bool, typer.Option("--normalise-labels", help="Merge labels that differ only in case or spaces.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare strategies on one task, and show finished comparisons.
@@ -110,7 +114,8 @@ def compare(
         )
     request = _Request(data=data, input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds,
                        model=model, embedder=embedder, instruction=instruction, metric=metric, trials=trials,
-                       docs=docs, checks=checks, label_price=label_price, prices=prices, vary=vary)  # fmt: skip
+                       docs=docs, checks=checks, label_price=label_price, prices=prices, vary=vary,
+                       normalise_labels=normalise_labels)  # fmt: skip
     _run(request, out, worker_pool(engine, workers), as_json=as_json)
 
 
@@ -216,7 +221,7 @@ def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: b
     strategies = None if request.strategies is None else _names("--strategies", request.strategies)
     task = Task.from_path(
         request.data, input=input_of(request.input), output=request.output, instruction=request.instruction,
-        metric=request.metric,
+        metric=request.metric, normalise_labels=request.normalise_labels,
     )  # fmt: skip
     paths = {name: path.resolve() for name in ("data", "docs", "prices") if (path := getattr(request, name))}
     stored = request.model_copy(update=paths)

@@ -29,7 +29,7 @@ def _group() -> None:
 
 @data_app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="JSON Lines or CSV file, or the folder of a dataset.")],
+    file: Annotated[Path, typer.Argument(help="JSON Lines, CSV, Excel or Parquet file, or the folder of a dataset.")],
     near: Annotated[float, typer.Option(help="Jaccard similarity of near-duplicates.")] = 0.9,
     show: Annotated[int, typer.Option(help="Number of suspicious labels to print.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the folds, and of the split if the file has none.")] = 0,

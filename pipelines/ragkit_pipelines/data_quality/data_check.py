@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ragkit._labels import spellings
 from ragkit.errors import InvalidInputError
-from ragkit.records import Example
 from ragkit.tasks import Task
 from ragkit_pipelines.data_quality.label_noise import LabelNoise, label_noise
 from ragkit_selectors.pool_check import MOST_CANDIDATES, PoolCheck, check_pool
@@ -54,8 +53,8 @@ def check_data(task: Task, *, near: float = 0.9, seed: int = 0, quick: bool = Fa
     """
     outputs = {row.output for row in task.examples}
     labelled = task.labels is not None or 1 < len(outputs) <= len(task.examples) / 5
-    spellings = _spellings(task.examples) if labelled else {}
-    rows = [replace(row, output=spellings[row.output]) if row.output in spellings else row for row in task.examples]
+    usual = spellings(row.output for row in task.examples) if labelled else {}
+    rows = [replace(row, output=usual[row.output]) if row.output in usual else row for row in task.examples]
     pool = check_pool(rows, task.test, near=near, most_candidates=_CANDIDATES if quick else MOST_CANDIDATES)
     estimate = None
     if labelled and not quick:
@@ -64,8 +63,8 @@ def check_data(task: Task, *, near: float = 0.9, seed: int = 0, quick: bool = Fa
         except InvalidInputError:  # too few rows per label for an estimate; the other findings are valid
             estimate = None
     unseen = tuple(sorted({row.output for row in task.test} - outputs)) if labelled else ()
-    findings = tuple(_findings(task, pool, estimate, unseen, spellings))
-    return DataCheck(pool=pool, noise=estimate, unseen=unseen, spellings=spellings, findings=findings)
+    findings = tuple(_findings(task, pool, estimate, unseen, usual))
+    return DataCheck(pool=pool, noise=estimate, unseen=unseen, spellings=usual, findings=findings)
 
 
 def clean_data(
@@ -128,16 +127,8 @@ def rows_to_remove(
     return gone
 
 
-def _spellings(examples: Sequence[Example]) -> dict[str, str]:
-    """Return labels that differ from a more frequent label only in case or spaces, with that label."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for label, _ in Counter(row.output for row in examples).most_common():
-        groups[" ".join(label.split()).casefold()].append(label)
-    return {rare: usual for usual, *others in groups.values() for rare in others}
-
-
 def _findings(
-    task: Task, pool: PoolCheck, noise: LabelNoise | None, unseen: Sequence[str], spellings: Mapping[str, str]
+    task: Task, pool: PoolCheck, noise: LabelNoise | None, unseen: Sequence[str], usual: Mapping[str, str]
 ) -> list[str]:
     counted = [
         ("duplicate rows in the pool", len(pool.duplicates), ""),
@@ -149,8 +140,8 @@ def _findings(
     findings = [f"{problem}: {count}{total}" for problem, count, total in counted if count]
     if not pool.near_searched:
         findings.append("near-duplicates were not searched, because too many rows consist of the same words")
-    if spellings:
-        shown = ", ".join(f"{rare!r} for {usual!r}" for rare, usual in list(spellings.items())[:5])
+    if usual:
+        shown = ", ".join(f"{rare!r} for {label!r}" for rare, label in list(usual.items())[:5])
         findings.append(f"labels with inconsistent spellings: {shown}")
     if noise is not None and noise.suspects:
         findings.append(_noise_finding(noise))

@@ -80,7 +80,7 @@ def compare(
     sizes: Annotated[str | None, typer.Option(help="Pool sizes, such as 77,770,all.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     vary: Annotated[str, typer.Option(help="What the seeds vary; the rest keeps the first seed.")] = "data,model,order",
-    model: Annotated[str | None, typer.Option(help="Language model, such as smollm2.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Language model, such as smollm2.")] = None,
     embedder: Embedder = "minilm",
     instruction: Annotated[str, typer.Option(help="Instruction for the model.")] = "",
     metric: Annotated[str | None, typer.Option(help="Metric: {metric}.")] = None,
@@ -91,7 +91,9 @@ def compare(
     ] = "report",
     label_price: Annotated[float | None, typer.Option(help="Price of one labelled example in US dollars.")] = None,
     prices: Annotated[Path | None, typer.Option(help="JSON file with token prices; see docs/comparison.md.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results; rerun the command to resume.")] = Path("runs/compare"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results; rerun the command to resume.")] = Path(
+        "runs/compare"
+    ),
     engine: Engine = "inline",
     workers: Workers = 2,
     *,

@@ -117,7 +117,6 @@ def _parts_of(spec: str, adapter: str | None) -> tuple[str, str | None]:
 
 def _write(source: str, adapter: str | None, folder: Path) -> None:
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoTokenizer
 
     from ragkit.finetuning._soft_prompt import SoftPromptModel
@@ -125,10 +124,11 @@ def _write(source: str, adapter: str | None, folder: Path) -> None:
 
     try:
         model = load_causal(source, name=source, adapter=adapter, dtype="float32")
-    except (OSError, ValueError, SafetensorError) as error:
-        if isinstance(error, RagkitError):
-            raise
-        raise InvalidInputError(f"{source} cannot be loaded ({str(error)[:1000]}); give a model folder") from error
+    except RagkitError:
+        raise
+    except Exception as error:  # transformers, peft and the hub raise errors of any type, some of several lines
+        cause = " ".join(str(error)[:1000].split()) or type(error).__name__
+        raise InvalidInputError(f"{source} cannot be loaded ({cause}); give a model folder") from error
     if isinstance(model, SoftPromptModel):
         raise UnsupportedError(f"{adapter} is a soft prompt, which no weights can hold; serve it with ragkit")
     module: Any = model.module if adapter is None else model.module.merge_and_unload()

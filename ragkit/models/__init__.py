@@ -47,6 +47,7 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
     *,
     adapter: str | None = None,
     base_url: str | None = None,
+    api_key_env: str | None = None,
     dtype: AnyDtype = "auto",
     prices: Prices | None = None,
     budget: Budget | None = None,
@@ -68,6 +69,7 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
             ``init_chat_model``.
         adapter: Folder of a PEFT adapter to apply to a local model.
         base_url: Address of an OpenAI-compatible server, for ``"openai:…"``.
+        api_key_env: Name of the environment variable that holds the API key; by default that of the provider.
         dtype: Precision of a local model: ``"float32"``, ``"bfloat16"``, or ``"auto"``, which selects bfloat16 on GPUs
             with native bfloat16 arithmetic, and on CPUs with bfloat16 instructions if the weights are stored in 16
             bits. It is part of the fingerprint because it affects the answers.
@@ -92,12 +94,14 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
     if isinstance(model, str) and model.startswith("hf:"):
         model, base_url = _at_vendor(model, base_url)
     if not isinstance(model, str):
-        if adapter is not None or base_url is not None or dtype != "auto":
-            raise InvalidInputError("`adapter`, `base_url` and `dtype` go with a spec, got one with a loaded model")
+        if adapter is not None or base_url is not None or api_key_env is not None or dtype != "auto":
+            raise InvalidInputError(
+                "`adapter`, `base_url`, `api_key_env` and `dtype` go with a spec, got one with a loaded model"
+            )
         loaded = _from_object(model, prices)
     else:
         with progress(f"loading {model[:60]}", None):
-            loaded = _from_spec(model, adapter, base_url, dtype, prices, timeout)
+            loaded = _from_spec(model, adapter, base_url, api_key_env, dtype, prices, timeout)
         if "base_url" in find("model", model).parameters():  # an API model
             from ragkit.models._rate_limit import Retry
 
@@ -137,15 +141,22 @@ def _at_vendor(spec: str, base_url: str | None) -> tuple[str, str | None]:
 
 
 def _from_spec(
-    spec: str, adapter: str | None, base_url: str | None, dtype: AnyDtype, prices: Prices | None, timeout: float
+    spec: str,
+    adapter: str | None,
+    base_url: str | None,
+    api_key_env: str | None,
+    dtype: AnyDtype,
+    prices: Prices | None,
+    timeout: float,
 ) -> LanguageModel:
     accepted = find("model", spec).parameters()
-    given = {"adapter": adapter, "dtype": None if dtype == "auto" else dtype, "base_url": base_url}
+    at_provider = {"base_url": base_url, "api_key_env": api_key_env}
+    given = {"adapter": adapter, "dtype": None if dtype == "auto" else dtype, **at_provider}
     for name, value in given.items():
         if value is not None and name not in accepted:
-            kind = "an API model such as 'openai:<model>'" if name == "base_url" else "a local model"
+            kind = "an API model such as 'openai:<model>'" if name in at_provider else "a local model"
             raise InvalidInputError(f"`{name}` goes with {kind}, got it with {spec!r}")
-    settings = {"adapter": adapter, "base_url": base_url, "dtype": dtype, "prices": prices, "timeout": timeout}
+    settings = {"adapter": adapter, "dtype": dtype, "prices": prices, "timeout": timeout, **at_provider}
     loaded: LanguageModel = create("model", spec, settings=settings)
     return loaded
 

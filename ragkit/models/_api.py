@@ -32,6 +32,7 @@ from ragkit.models._provider_secrets import (
     NO_KEY,
     check_address,
     check_secrets,
+    key_in_environment,
     secrets_in_address,
     secrets_in_environment,
     secrets_of,
@@ -75,12 +76,19 @@ class LangChainModel(ModelBase):
 
     @classmethod
     def from_spec(
-        cls, spec: str, *, base_url: str | None = None, prices: Prices | None = None, timeout: float = 120.0
+        cls,
+        spec: str,
+        *,
+        base_url: str | None = None,
+        api_key_env: str | None = None,
+        prices: Prices | None = None,
+        timeout: float = 120.0,
     ) -> LangChainModel:
         """Load ``"<provider>:<model>"`` through ``init_chat_model``.
 
         Args:
             spec: Provider and model; API keys are read from the provider's environment variables.
+            api_key_env: Name of another environment variable that holds the API key.
             base_url: Address of an OpenAI-compatible server. An API key is then optional, and costs come only from
                 ``prices``.
             prices: Custom prices.
@@ -91,6 +99,7 @@ class LangChainModel(ModelBase):
 
         Raises:
             ModelError: If the provider's package or key is missing.
+            InvalidInputError: If the environment variable ``api_key_env`` is not set.
         """
         require("langchain", *(["langchain_openai"] if spec.startswith("openai:") else []))
         from langchain.chat_models import init_chat_model
@@ -106,10 +115,14 @@ class LangChainModel(ModelBase):
             extra["base_url"] = base_url
             if provider == "openai" and not os.environ.get("OPENAI_API_KEY"):
                 extra["api_key"] = NO_KEY
+        if api_key_env is not None:
+            extra["api_key"] = key_in_environment(api_key_env)
         try:
             chat_model = init_chat_model(model, model_provider=provider, **extra)
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             secrets = [*secrets_in_environment(), *secrets_in_address(base_url or "")]
+            if api_key_env is not None:
+                secrets.append(extra["api_key"])
             advice = "install the provider's LangChain package and set its key in the environment"
             failure = ModelError(told(f"{spec} cannot be loaded", error, advice, secrets), maybe_paid=False)
             failure.__cause__ = shown_cause(error, secrets)

@@ -35,6 +35,22 @@ def secrets_in_environment() -> list[str]:
     return [value for value in named if len(value) >= _SHORTEST]
 
 
+def key_in_environment(name: str) -> str:
+    """Return the API key in an environment variable.
+
+    Raises:
+        InvalidInputError: If the variable is not set. The message does not contain the name, which may be a key by
+            mistake.
+    """
+    key = os.environ.get(name, "")
+    if not key:
+        raise InvalidInputError(
+            "`api_key_env` (--api-key-env) must be the name of an environment variable that is set and holds the API "
+            "key, such as OPENAI_API_KEY; pass the name, not the key"
+        )
+    return key
+
+
 def secrets_in_address(address: str) -> list[str]:
     """Return the user with the password, the password and the query of an address, as far as it has them."""
     parts = urlsplit(address)

@@ -83,6 +83,18 @@ def test_help_contains_an_example_with_valid_options(name):
         assert words[-1] in " ".join(shown.stdout.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_h_shows_the_help(name):
+    assert run(*name.split(), "-h").stdout == run(*name.split(), "--help").stdout != ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_models_and_outputs_have_a_short_option(name):
+    for each in COMMANDS[name].params:
+        for long, short in (("--model", "-m"), ("--out", "-o")):
+            assert (long in each.opts) == (short in each.opts)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_support_json_output(name):
     has = any("--json" in each.opts for each in COMMANDS[name].params)

@@ -83,6 +83,11 @@ def test_a_missing_adapter_is_named(tmp_path):
     assert f"there is no folder {tmp_path / 'adapter'}" in refused("generate", "x", "--adapter", tmp_path / "adapter")
 
 
+def test_export_of_a_model_that_does_not_exist_is_one_line(tmp_path):
+    assert "nope" in refused("export", "--model", "hf:nope", "--merged", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
 def test_the_error_for_another_file_than_a_trace_does_not_advise_truncation(tmp_path):
     (tmp_path / "mine.txt").write_text("my own notes\n")
     stderr = refused("pearl", "explain", tmp_path / "mine.txt")

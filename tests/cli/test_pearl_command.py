@@ -104,7 +104,7 @@ def test_planning_without_running_and_running_a_given_plan(ragkit, server, story
         (["run", "why?", "--document", "story.txt", *REPLAY, "--context", "whol"], "Did you mean 'whole'"),
         (["run", "why?", "--document", "story.txt", *REPLAY, "--plan", "story.txt"], "the plan cannot be used"),
         (["run", "why?", "--document", "story.txt", *REPLAY, "--answer", "all"], "'sinks', 'last'"),
-        (["run", "why?", "--document", "story.txt", *REPLAY, "--calls", "0"], "budget is 0"),
+        (["run", "why?", "--document", "story.txt", *REPLAY, "--budget-calls", "0"], "budget is 0"),
         (["run", "why?", "--document", "story.txt", *REPLAY], "r.jsonl holds no answer to the prompt"),
         (["resume", "none.jsonl", *REPLAY], "none.jsonl"),
         (["explain", "story.txt"], "story.txt"),

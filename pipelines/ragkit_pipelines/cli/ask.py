@@ -28,7 +28,9 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     docs: Annotated[Path | None, typer.Option(help="A folder of documents, or one document.")] = None,
     index: Annotated[Path | None, typer.Option(help="Folder of an index; synced with --docs if given.")] = None,
-    model: Annotated[str, typer.Option(help="Language model, or extractive to quote sentences.")] = "extractive",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Language model, or extractive to quote sentences.")
+    ] = "extractive",
     embedder: Annotated[str | None, typer.Option(help="Embedder; by default that of the index, or minilm.")] = None,
     retriever: Annotated[str, typer.Option(help="Retriever: {retriever}.")] = "hybrid",
     k: Annotated[int, typer.Option(help="Number of passages to retrieve.")] = 5,

@@ -24,15 +24,22 @@ from ragkit_pipelines.printable import printable, printable_json
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Embedder = Annotated[str, typer.Option(help="Embedder: {embedder}.")]  # of commands whose help lists components
 BaseUrl = Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server.")]
+ApiKeyEnv = Annotated[
+    str | None, typer.Option(help="Name of the environment variable with the API key; by default the provider's.")
+]
 Adapter = Annotated[str | None, typer.Option(help="Folder of a PEFT adapter.")]
 Where = Annotated[str | None, typer.Option(help='Metadata filter as JSON, such as {"lang": "en"}.')]
 InputField = Annotated[str, typer.Option("--input", help="Field of the input, or several separated by commas.")]
 OutputField = Annotated[str, typer.Option(help="Field of the output.")]
 Engine = Annotated[str, typer.Option(help="Where the work runs: inline, process or ray.")]
 Workers = Annotated[int, typer.Option(help="Number of workers, if the engine is process or ray.")]
-MaxCalls = Annotated[int | None, typer.Option(help="Maximum number of model calls.")]
-MaxTokens = Annotated[int | None, typer.Option(help="Maximum number of tokens.")]
-MaxMoney = Annotated[float | None, typer.Option(help="Maximum cost in US dollars.")]
+MaxCalls = Annotated[
+    int | None, typer.Option("--budget-calls", "--max-calls", help="Maximum number of model calls in total.")
+]
+MaxTokens = Annotated[int | None, typer.Option("--budget-tokens", help="Maximum number of tokens in total.")]
+MaxMoney = Annotated[
+    float | None, typer.Option("--budget-money", "--max-money", help="Maximum cost in total, in US dollars.")
+]
 
 
 def worker_pool(engine: str, workers: int) -> WorkerPool | None:

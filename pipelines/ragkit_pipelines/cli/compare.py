@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,27 +14,29 @@ from rich.table import Table
 from ragkit._extras import is_installed
 from ragkit._files import write_atomic
 from ragkit._progress import progress
-from ragkit._text import read_json
-from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.errors import InvalidInputError
 from ragkit.models import default_model
-from ragkit.tasks import Task
 from ragkit_pipelines.cli.common import (
+    ApiKeyEnv,
+    BaseUrl,
     Embedder,
     Engine,
     InputField,
     Json,
+    MaxCalls,
+    MaxMoney,
+    MaxTokens,
     OutputField,
     Workers,
-    check_out,
     console,
     echo,
     echo_json,
-    input_of,
     print_json,
     print_table,
     worker_pool,
 )
-from ragkit_pipelines.cli.components import ListingGroup
+from ragkit_pipelines.cli.comparison_request import Request, read_request, run_request
+from ragkit_pipelines.cli.components import ListingGroup, list_descriptions
 
 if TYPE_CHECKING:
     from ragkit.workers import WorkerPool
@@ -44,31 +45,11 @@ if TYPE_CHECKING:
 
 compare_app = typer.Typer(invoke_without_command=True, cls=ListingGroup)
 
+_SIZES = (
+    "Pool sizes, such as 77,770,all. Default: one example per label, ten per label, and all; without labels, only all."
+)
+_OUT = "Folder for results; rerun the command to resume. Default: runs/<name of the data file>-<date>."
 _Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
-
-
-class _Request(BaseModel):
-    """The options of the command line, stored in ``run.json`` to resume the comparison."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    data: Path
-    input: str = "input"
-    output: str = "output"
-    strategies: str | None
-    sizes: str | None
-    seeds: str
-    model: str | None
-    embedder: str
-    instruction: str
-    metric: str | None = None
-    trials: int = 0
-    docs: Path | None = None
-    checks: Literal["report", "clean", "off"] = "report"
-    label_price: float | None = None
-    prices: Path | None = None
-    vary: str = "data,model,order"
-    normalise_labels: bool = False
 
 
 @compare_app.callback()
@@ -77,22 +58,38 @@ def compare(
     data: Annotated[Path | None, typer.Option(help="Rows: JSON Lines, CSV, Excel or Parquet.")] = None,
     fields: InputField = "input",
     output: OutputField = "output",
-    strategies: Annotated[str | None, typer.Option(help="Strategies, separated by commas: {strategy}.")] = None,
-    sizes: Annotated[str | None, typer.Option(help="Pool sizes, such as 77,770,all.")] = None,
+    strategies: Annotated[
+        str | None, typer.Option(help="Strategies, separated by commas, or list to describe them: {strategy}.")
+    ] = None,
+    sizes: Annotated[str | None, typer.Option(help=_SIZES)] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     vary: Annotated[str, typer.Option(help="What the seeds vary; the rest keeps the first seed.")] = "data,model,order",
-    model: Annotated[str | None, typer.Option(help="Language model, such as smollm2.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of test rows, drawn with the seed.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Language model, such as smollm2.")] = None,
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
     embedder: Embedder = "minilm",
     instruction: Annotated[str, typer.Option(help="Instruction for the model.")] = "",
     metric: Annotated[str | None, typer.Option(help="Metric: {metric}.")] = None,
+    k: Annotated[int | None, typer.Option(min=1, help="Number of examples, or of passages of rag; or @<k>.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs of strategies that train.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of tokens per answer in free text.")
+    ] = None,
     trials: Annotated[int, typer.Option(help="Number of settings to try per strategy on held-out examples.")] = 0,
     docs: Annotated[Path | None, typer.Option(help="Folder or file from which rag and pearl retrieve.")] = None,
     checks: Annotated[
         Literal["report", "clean", "off"], typer.Option(help="Data checks: clean also removes the affected rows.")
     ] = "report",
+    margin: Annotated[
+        float, typer.Option(help="Loss of score that does not matter to the recommendation: 0.01 is one point.")
+    ] = 0.01,
     label_price: Annotated[float | None, typer.Option(help="Price of one labelled example in US dollars.")] = None,
     prices: Annotated[Path | None, typer.Option(help="JSON file with token prices; see docs/comparison.md.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results; rerun the command to resume.")] = Path("runs/compare"),
+    calls: MaxCalls = None,
+    tokens: MaxTokens = None,
+    money: MaxMoney = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=_OUT)] = None,
     engine: Engine = "inline",
     workers: Workers = 2,
     *,
@@ -108,14 +105,20 @@ def compare(
     """
     if context.invoked_subcommand is not None:
         return
+    if strategies == "list":
+        list_descriptions("strategy", as_json=as_json)
+        return
     if data is None:
         raise InvalidInputError(
             "pass the rows to compare on with --data FILE, or use one of the subcommands show, diff and resume"
         )
-    request = _Request(data=data, input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds,
-                       model=model, embedder=embedder, instruction=instruction, metric=metric, trials=trials,
-                       docs=docs, checks=checks, label_price=label_price, prices=prices, vary=vary,
-                       normalise_labels=normalise_labels)  # fmt: skip
+    request = Request(
+        data=data, input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds, model=model,
+        embedder=embedder, instruction=instruction, metric=metric, trials=trials, docs=docs, checks=checks,
+        label_price=label_price, prices=prices, vary=vary, base_url=base_url, api_key_env=api_key_env, limit=limit, k=k,
+        epochs=epochs, max_tokens=max_tokens, margin=margin, budget_calls=calls, budget_tokens=tokens,
+        budget_money=money, normalise_labels=normalise_labels,
+    )  # fmt: skip
     _run(request, out, worker_pool(engine, workers), as_json=as_json)
 
 
@@ -134,7 +137,7 @@ def resume(
 
     Example: ragkit compare resume runs/banking
     """
-    request = _request_of(folder)
+    request = read_request(folder)
     named = {name: str(value) for name, value in request.model_dump(exclude_none=True).items() if value != ""}
     print_table((), named.items(), stderr=True)
     if not yes:
@@ -199,42 +202,8 @@ def diff(before: _Folder, after: _Folder, *, as_json: Json = False) -> None:
     console().print(table)
 
 
-def _request_of(folder: Path) -> _Request:
-    from ragkit_pipelines.compare.results import read_limited
-
-    path = folder / "run.json"
-    try:
-        stored: Any = read_json(read_limited(path))
-        return _Request.model_validate_json(stored["request"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = "expected the options of `ragkit compare`; run `ragkit compare --data … --out` with this folder"
-        raise DataFileError(path, 0, problem) from error
-
-
-def _run(request: _Request, out: Path, workers: WorkerPool | None, *, as_json: bool) -> None:
-    from ragkit_pipelines.compare import CompareOptions, PriceRange
-    from ragkit_pipelines.compare import compare as run
-    from ragkit_pipelines.compare.private import refuse_secrets
-
-    check_out(out)
-    refuse_secrets({name: str(value) for name, value in request.model_dump().items()})
-    strategies = None if request.strategies is None else _names("--strategies", request.strategies)
-    task = Task.from_path(
-        request.data, input=input_of(request.input), output=request.output, instruction=request.instruction,
-        metric=request.metric, normalise_labels=request.normalise_labels,
-    )  # fmt: skip
-    paths = {name: path.resolve() for name in ("data", "docs", "prices") if (path := getattr(request, name))}
-    stored = request.model_copy(update=paths)
-    options = CompareOptions(
-        vary=_names("--vary", request.vary),  # type: ignore[arg-type]  # checked by the options
-        trials=request.trials, documents=request.docs, checks=request.checks, label_price=request.label_price,
-        prices=None if request.prices is None else PriceRange.load(request.prices), workers=workers,
-        notes={"request": stored.model_dump_json()},
-    )  # fmt: skip
-    result = run(
-        task, strategies, model=request.model, embedder=request.embedder, sizes=_sizes(request.sizes, task),
-        seeds=_numbers("--seeds", request.seeds), out=out, options=options,
-    )  # fmt: skip
+def _run(request: Request, out: Path | None, workers: WorkerPool | None, *, as_json: bool) -> None:
+    result = run_request(request, out, workers)
     if request.model is None and any(row.prompt_tokens for row in result.results.rows):
         echo(
             f"--model was not given, so {default_model()} was used: a small model, which says little about large ones.",
@@ -281,24 +250,3 @@ def _print(results: Results) -> Console:
     chosen = results.recommendation
     shown.print(f"Recommendation: [bold]{escape(chosen.strategy or 'none')}[/]. {escape(chosen.evidence)}.")
     return shown
-
-
-def _sizes(text: str | None, task: Task) -> list[int | None]:
-    if text is None:
-        per_label = [len(task.labels) * each for each in (1, 10)] if task.labels else []
-        return [*(size for size in per_label if size < len(task.examples)), None]
-    return [None if part.strip() == "all" else _numbers("--sizes", part)[0] for part in text.split(",")]
-
-
-def _names(option: str, text: str) -> list[str]:
-    names = [part.strip() for part in text.split(",")]
-    if not all(names):
-        raise InvalidInputError(f"{option} must be names separated by commas, got {text!r}")
-    return names
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InvalidInputError(f"{option} must be integers separated by commas, got {text!r}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Annotated, Any, cast
 
@@ -10,7 +11,8 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typing_extensions import override
 
-from ragkit.registry import KINDS, Kind, components, specs
+from ragkit.errors import RagkitError
+from ragkit.registry import KINDS, Component, Kind, components, specs
 from ragkit_pipelines.cli.common import Json, print_json, print_table
 
 _KIND = re.compile("{(" + "|".join(KINDS) + ")}")
@@ -55,3 +57,21 @@ def list_components(
         print_json([{"kind": each.kind, "spec": each.spec, "defined_in": each.origin} for each in found])
         return
     print_table(("kind", "spec", "defined in"), ((each.kind, each.spec, each.origin) for each in found))
+
+
+def list_descriptions(kind: Kind, *, as_json: bool) -> None:
+    """Print the components of a kind, each with one line that describes it."""
+    found = [(each.spec, _description(each)) for each in components(kind)]
+    if as_json:
+        print_json([{"spec": spec, "description": description} for spec, description in found])
+        return
+    print_table((kind, "description"), found)
+
+
+def _description(component: Component) -> str:
+    """Return the first paragraph of the component's docstring, or why it cannot be loaded."""
+    try:
+        text = inspect.getdoc(component.load()) or ""
+    except RagkitError as error:
+        return str(error)
+    return " ".join(text.partition("\n\n")[0].replace("``", "`").split())

@@ -35,7 +35,9 @@ def evaluate(
     run: Annotated[list[Path] | None, typer.Option(help="TREC run file to evaluate; can be repeated.")] = None,
     k: Annotated[int, typer.Option(help="Number of hits per query that are evaluated.")] = 10,
     latency: Annotated[int, typer.Option(help="Number of queries to run one by one for the latency.")] = 50,
-    out: Annotated[Path | None, typer.Option(help="Folder in which to write a run file per retriever.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder in which to write a run file per retriever.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure the nDCG, MRR, MAP, recall and precision of retrievers.

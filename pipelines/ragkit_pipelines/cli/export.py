@@ -21,7 +21,7 @@ from ragkit_pipelines.prompt_files import read_prompts
 
 def export(
     merged: Annotated[Path, typer.Option(help="Folder for the merged model; new or empty.")],
-    model: Annotated[str, typer.Option(help="Model to export, such as hf:runs/banking.")] = "tiny",
+    model: Annotated[str, typer.Option("--model", "-m", help="Model to export, such as hf:runs/banking.")] = "tiny",
     adapter: Adapter = None,
     *,
     as_json: Json = False,
@@ -42,7 +42,7 @@ def export(
 
 def parity(
     prompts: Annotated[Path, typer.Option(help='JSON Lines file, such as {"prompt": "…"}.')],
-    model: Annotated[str, typer.Option(help="First model.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="First model.")],
     other: Annotated[str, typer.Option(help="Second model, such as openai:<name> with --base-url.")],
     adapter: Annotated[str | None, typer.Option(help="Folder of a PEFT adapter for --model.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Base URL of the server of --other.")] = None,

@@ -21,8 +21,10 @@ from ragkit_pipelines.cli.common import Json, echo, echo_json, json_object, prin
 
 def finetune(
     data: Annotated[list[Path], typer.Option(help="JSON Lines, CSV or text file; can be repeated.")],
-    out: Annotated[Path, typer.Option(help="Folder for the model; rerun the command to resume.")],
-    model: Annotated[str, typer.Option(help="Model to train: tiny, hf:<hub id or folder> or an embedder.")] = "tiny",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model; rerun the command to resume.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model to train: tiny, hf:<hub id or folder> or an embedder.")
+    ] = "tiny",
     source: Annotated[str, typer.Option("--input", help="Field of the input.")] = "input",
     output: Annotated[str, typer.Option(help="Field of the output.")] = "output",
     method: Annotated[str, typer.Option(help=f"Fine-tuning method: {', '.join(METHODS)}.")] = "lora",

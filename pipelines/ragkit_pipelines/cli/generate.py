@@ -44,7 +44,9 @@ _GROUP = 64  # prompts per call; the responses of a group are printed before the
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; by default it is read from standard input.")] = None,
     file: Annotated[Path | None, typer.Option(help='JSON Lines with "prompt", "messages" or "input".')] = None,
-    model: Annotated[str, typer.Option(help="Language model, such as smollm2 or openai:<model>.")] = "tiny",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Language model, such as smollm2 or openai:<model>.")
+    ] = "tiny",
     adapter: Adapter = None,
     base_url: BaseUrl = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,

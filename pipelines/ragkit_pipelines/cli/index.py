@@ -210,7 +210,7 @@ def compact(folder: _Folder, *, as_json: Json = False) -> None:
 @index_app.command()
 def import_langchain(
     folder: Annotated[Path, typer.Argument(help="Folder written by LangChain's FAISS.save_local.")],
-    out: Annotated[Path, typer.Option(help="New folder for the index.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the index.")],
     embedder: Annotated[str | None, typer.Option(help="Embedder of the stored vectors, such as minilm.")] = None,
     metric: Annotated[str, typer.Option(help="Metric: auto, cosine, ip or l2.")] = "auto",
     name: Annotated[str, typer.Option(help="The index_name with which the store was saved.")] = "index",

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Compare prompting, example selection, retrieval, plans and fine-tuning on one task, and use each of them.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},  # all commands inherit it
     pretty_exceptions_enable=False,
 )
 
@@ -63,7 +64,7 @@ def demo(
     *,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Language model; smollm2 if installed.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the examples and test rows.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results.")] = Path("runs/demo"),
     as_json: Json = False,
 ) -> None:
     """Compare prompting, selected examples, scoring and LoRA on customer support requests, offline.

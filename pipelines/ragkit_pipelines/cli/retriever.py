@@ -22,7 +22,9 @@ from ragkit_pipelines.cli.common import Json, echo_json, print_table
 _Folder = Annotated[Path, typer.Argument(help="Folder of the index with the passages.")]
 _Queries = Annotated[Path, typer.Option(help="Queries: JSON Lines, or lines of id, tab, text.")]
 _Qrels = Annotated[Path, typer.Option(help="Relevance judgements for training, in TREC or BEIR format.")]
-_Out = Annotated[Path, typer.Option(help="Folder for the model; rerun the command to resume from the last epoch.")]
+_Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder for the model; rerun the command to resume from the last epoch.")
+]
 _Base = Annotated[str | None, typer.Option(help="Model to train; by default the embedder of the index.")]
 _Retriever = Annotated[str, typer.Option(help="Retriever that finds hard negatives: {retriever}.")]
 _Negatives = Annotated[int, typer.Option(help="Number of hard negatives per pair.")]

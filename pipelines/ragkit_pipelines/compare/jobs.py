@@ -93,7 +93,8 @@ def run_job(job: Job) -> Cell:
     stored = job.finished()
     if stored is not None:
         return stored
-    setting = replace(job.setting, folder=job.file.parent / "models")
+    # Strategies of one name can differ in their settings, such as the number of epochs.
+    setting = replace(job.setting, folder=job.file.parent / "models" / job.cell_key)
     make_folder(job.file.parent)
     started = perf_counter()
     try:

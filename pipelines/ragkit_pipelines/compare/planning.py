@@ -106,13 +106,24 @@ def planned(
         )  # fmt: skip
 
 
-def _refuse_other_data(folder: Path, provenance: Mapping[str, str]) -> None:
-    """Raise an error if the folder holds a comparison on other data, whose report would be replaced."""
+def stored_data(folder: Path) -> str | None:
+    """Return the fingerprint of the task of the comparison in a folder; None if the folder has no readable one."""
     try:
         stored = read_json((folder / "run.json").read_bytes())
     except (OSError, ValueError):
-        return
-    if isinstance(stored, dict) and stored.get("data", provenance["data"]) != provenance["data"]:
+        return None
+    found = stored.get("data") if isinstance(stored, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def default_strategies(task: Task, documents: object) -> list[str]:
+    """Return the names of the strategies that are compared if none are given."""
+    return [*(FOR_LABELS if task.labels else FOR_TEXT), *(["rag"] if documents is not None else [])]
+
+
+def _refuse_other_data(folder: Path, provenance: Mapping[str, str]) -> None:
+    """Raise an error if the folder holds a comparison on other data, whose report would be replaced."""
+    if stored_data(folder) not in {None, provenance["data"]}:
         raise InvalidInputError(
             f"{folder} holds a comparison on another task: its rows, instruction or metric differ; choose another "
             "folder with `out` (--out), or delete this one"
@@ -123,8 +134,7 @@ def _load_strategies(
     strategies: Sequence[str | Strategy] | None, task: Task, options: CompareOptions
 ) -> list[Strategy]:
     """Load the strategies, or the default ones for the task; names must be unique."""
-    usual = [*(FOR_LABELS if task.labels else FOR_TEXT), *(["rag"] if options.documents is not None else [])]
-    chosen = [load_strategy(strategy) for strategy in strategies or usual]
+    chosen = [load_strategy(each) for each in strategies or default_strategies(task, options.documents)]
     names = [strategy.name for strategy in chosen]
     if len(set(names)) < len(names):
         raise InvalidInputError(f"`strategies` must have unique names, got {names}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -129,11 +130,16 @@ FOR_LABELS = ("majority", "tfidf", "vote:jaccard", "vote:bm25", "vote:embedding"
 FOR_TEXT = ("zero-shot", "few-shot:random", "few-shot:jaccard", "few-shot:bm25", "few-shot:embedding", "lora")
 
 
-def load_strategy(strategy: str | Strategy) -> Strategy:
+def load_strategy(strategy: str | Strategy, settings: Mapping[str, object] | None = None) -> Strategy:
     """Load a strategy by the spec of a registered strategy; objects are returned unchanged.
 
     If the listed spec ends with ``[@<k>]``, the number of examples may follow: ``"few-shot:bm25@4"``; if it ends with
     ``[+<calibration>]``, so may ``+contextual``, ``+batch`` or ``+pmi``.
+
+    Args:
+        strategy: A spec or an object.
+        settings: Fields of strategies that are loaded by their specs, such as ``{"epochs": 2}``; a strategy without
+            such a field ignores it. The number of examples in a spec takes precedence over ``k``.
 
     Returns:
         A strategy.
@@ -143,13 +149,14 @@ def load_strategy(strategy: str | Strategy) -> Strategy:
     """
     if not isinstance(strategy, str):
         return strategy
-    spec, settings = _split(strategy)
+    spec, given = _split(strategy)
     component = find("strategy", spec)
+    shared = {name: value for name, value in (settings or {}).items() if name != "k" or "<k>" in component.spec}
     selectors = component.arguments(spec) if "<selector>" in component.spec else []
-    if settings.get("k") == 0 or not all(map(_is_selector, selectors)):
+    if given.get("k") == 0 or not all(map(_is_selector, selectors)):
         hint = "`@` must be followed by a number of examples of at least 1." if "@" in strategy else ""
         raise UnknownSpecError("strategy", strategy, _known(), hint=hint)
-    loaded: Strategy = create("strategy", spec, settings=settings)
+    loaded: Strategy = create("strategy", spec, settings={**shared, **given})
     return loaded
 
 

@@ -173,9 +173,10 @@ def recommend(
     needed = None if chosen == best else _rows_needed(against.get(chosen), by_strategy[best][0].n)
     if chosen != best:
         less = "money" if saved == "cost" else "time"
+        share = f"{saving:.0%}" if saving < 0.99 else "over 99%"
         said.append(
             f"{chosen} ({means[chosen]:.1%}) is the cheapest that is not shown to be worse by more than "
-            f"{100 * margin:g} point{'' if margin == 0.01 else 's'}, and takes {saving:.0%} less {less} per prediction"
+            f"{100 * margin:g} point{'' if margin == 0.01 else 's'}, and takes {share} less {less} per prediction"
         )
         if needed is not None:
             said.append(f"about {needed:,} test rows would tell {chosen} and {best} apart")

@@ -8,8 +8,8 @@ from ragkit._lazy import names_of
 
 if TYPE_CHECKING:
     from ragkit_selectors import AutoSelection as AutoSelection
-    from ragkit_selectors import BM25Selector as BM25Selector
     from ragkit_selectors import BaseSelector as BaseSelector
+    from ragkit_selectors import BM25Selector as BM25Selector
     from ragkit_selectors import Candidates as Candidates
     from ragkit_selectors import ContainmentSelector as ContainmentSelector
     from ragkit_selectors import Coverage as Coverage

@@ -7,10 +7,14 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 
-def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+def lazy_names(
+    package: str, modules: Mapping[str, str], *, renamed: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Create ``__getattr__`` and ``__dir__`` of a package, from the module of the package that defines each name."""
 
     def load(name: str) -> object:
+        if renamed and name in renamed:
+            raise ImportError(f"`{package}.{name}` is called `{renamed[name]}` now", name=name)
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value: object = getattr(import_module(f"{package}.{modules[name]}"), name)
@@ -40,7 +44,7 @@ def names_of(*packages: str) -> tuple[Callable[[str], object], Callable[[], list
         if name == "__all__":
             return names()
         for package in () if name.startswith("_") else packages:
-            if name in (home := import_module(package)).__all__:
+            if name in (home := import_module(package)).__all__ or name in getattr(home, "_RENAMED", ()):
                 return getattr(home, name)
         raise AttributeError(f"no attribute {name!r}: {' and '.join(packages)} export {names()}")
 

@@ -70,9 +70,13 @@ class _OldModules:
     """A finder that Python calls for modules that no other finder knows."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:  # noqa: ARG002
-        if fullname in MODULES:
+        from pathlib import Path  # takes a third of the time of `import ragkit`
+
+        package, _, module = fullname.rpartition(".")
+        internal = any((Path(folder) / f"_{module}.py").is_file() for folder in path or ())
+        if new := MODULES.get(fullname) or (package if internal and fullname.startswith("ragkit.") else None):
             raise ModuleNotFoundError(
-                f"the module `{fullname}` has moved: import its names from `{MODULES[fullname]}`", name=fullname
+                f"the module `{fullname}` has moved: import its names from `{new}`", name=fullname
             )
 
 

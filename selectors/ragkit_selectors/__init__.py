@@ -68,4 +68,5 @@ _EXPORTS = {
 }
 _HOME_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
-__getattr__, __dir__ = lazy_names(__name__, _HOME_OF)
+_RENAMED = {"Asked": "SelectionContext", "Before": "Upstream", "Selecting": "BaseSelector"}
+__getattr__, __dir__ = lazy_names(__name__, _HOME_OF, renamed=_RENAMED)

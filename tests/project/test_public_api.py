@@ -61,6 +61,22 @@ def test_a_module_of_the_first_version_names_its_new_package(old, new):
     assert import_module(new).__all__
 
 
+@pytest.mark.parametrize(("old", "new"), [("ragkit.models.local", "ragkit.models"), ("ragkit.files", "ragkit")])
+def test_an_internal_module_names_its_package(old, new):
+    with pytest.raises(ModuleNotFoundError, match=f"from `{new}`") as error:
+        import_module(old)
+    assert error.value.name == old
+    with pytest.raises(ModuleNotFoundError, match="No module named"):
+        import_module("ragkit.models.nothing")
+
+
+@pytest.mark.parametrize("package", ["ragkit.selectors", "ragkit_selectors"])
+def test_renamed_selectors_name_their_new_names(package):
+    with pytest.raises(ImportError, match="BaseSelector") as error:
+        _ = import_module(package).Selecting
+    assert error.value.name == "Selecting"
+
+
 def test_public_packages_can_be_reached_without_importing_them():
     assert (
         run("import ragkit; print(ragkit.models.Price.__name__, ragkit.answers.__name__)") == "Price ragkit.answers\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from threading import RLock
 from typing import Any
@@ -55,7 +55,7 @@ class PromptEncoder:
 
     def opening(self) -> list[int]:
         """Return the beginning-of-text token, if the tokenizer adds one."""
-        with self._lock:
+        with self._lock, self._panics():
             added: list[int] = self._tokenizer("")["input_ids"]
         return [token for token in added[:1] if token == self._tokenizer.bos_token_id]
 
@@ -88,6 +88,16 @@ class PromptEncoder:
         eos = self._tokenizer.eos_token_id
         return int(eos if eos in ends else ends[0])
 
+    @contextmanager
+    def _panics(self) -> Iterator[None]:
+        """Turn a panic of the tokenizer, which is not an `Exception`, into an error: its file is damaged."""
+        try:
+            yield
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            raise InvalidInputError(f"the tokenizer of {self._name} is damaged ({error}); install it again") from None
+
     def _check_length(self, characters: int, max_tokens: int | None) -> None:
         if max_tokens is None or characters <= max_tokens or self._max_characters is None:
             return
@@ -102,7 +112,7 @@ class PromptEncoder:
         return None if backend is None else max_characters_per_token(json.loads(backend.to_str()))
 
     def _ids(self, part: Part) -> list[int]:
-        with self._lock:
+        with self._lock, self._panics():
             encoded = self._tokenizer(
                 part.text, add_special_tokens=False, split_special_tokens=part.is_content, verbose=False
             )

@@ -5,12 +5,13 @@ import importlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from ragkit import load_embedder, load_model
-from ragkit.errors import RagkitError
+from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.tiny import WEIGHTS
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,21 @@ def test_damaged_weights_are_an_error(tmp_path):
             load_model(f"hf:{folder}")
 
 
+def test_a_tokenizer_that_panics_is_an_error(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(WEIGHTS, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "missing", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(InvalidInputError, match="tokenizer"):
+        load_model(f"hf:{folder}").generate("a text", max_tokens=1)
+
+
 def test_the_threat_model_names_tests_that_exist():
     text = (ROOT / "docs/security.md").read_text()
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
@@ -104,8 +120,9 @@ def test_the_threat_model_names_tests_that_exist():
 def test_the_threat_model_names_attacks_that_exist():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks/reliability"))
+        patch.syspath_prepend(str(ROOT / "benchmarks/reliability/attacks"))
         script = importlib.import_module("attack")
-    names = {f"{area}-{attack.name}" for area in script.AREAS for attack in script.attacks_of(area)}
+        names = {f"{area}-{attack.name}" for area in script.AREAS for attack in script.attacks_of(area)}
     text = (ROOT / "docs/security.md").read_text()
     named = {" ".join(name.split()) for name in re.findall(rf"`((?:{'|'.join(script.AREAS)})-[^`]+)`", text)}
     assert len(named) > 50

@@ -140,13 +140,18 @@ class SentenceTransformerEmbedder:
         refuse_bare_string("texts", texts)
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        tensor = encode(
-            list(map(require_valid_unicode, texts)),
-            batch_size=self._texts_at_once(),
-            normalize_embeddings=True,
-            convert_to_tensor=True,
-            show_progress_bar=False,
-        )
+        try:
+            tensor = encode(
+                list(map(require_valid_unicode, texts)),
+                batch_size=self._texts_at_once(),
+                normalize_embeddings=True,
+                convert_to_tensor=True,
+                show_progress_bar=False,
+            )
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise InvalidInputError(
+                f"{self.source} cannot embed a text ({error!r}); its files are damaged or do not belong together"
+            ) from error
         vectors: NDArray[np.float32] = tensor.float().cpu().numpy()
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors

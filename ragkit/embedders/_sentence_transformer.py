@@ -148,7 +148,7 @@ class SentenceTransformerEmbedder:
                 convert_to_tensor=True,
                 show_progress_bar=False,
             )
-        except (AttributeError, IndexError, KeyError, TypeError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InvalidInputError(
                 f"{self.source} cannot embed a text ({error!r}); its files are damaged or do not belong together"
             ) from error

@@ -140,9 +140,10 @@ class SentenceTransformerEmbedder:
         refuse_bare_string("texts", texts)
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
+        valid = list(map(require_valid_unicode, texts))
         try:
             tensor = encode(
-                list(map(require_valid_unicode, texts)),
+                valid,
                 batch_size=self._texts_at_once(),
                 normalize_embeddings=True,
                 convert_to_tensor=True,

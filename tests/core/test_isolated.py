@@ -96,5 +96,5 @@ def test_an_interrupted_request_does_not_answer_the_next(process):
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        ask(process, do="wait")
+        process.ask(json.dumps({"do": "wait"}).encode(), seconds=60)
     assert ask(process, do="echo", text="next") == "next"

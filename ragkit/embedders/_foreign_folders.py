@@ -83,7 +83,7 @@ def checked_source(source: str, *, organization: str) -> tuple[str, str | None]:
         The folder, or the complete hub id and the commit that was checked; load that very commit.
 
     Raises:
-        InvalidInputError: As `check_folder`, and if there is no such model.
+        InvalidInputError: If `check_folder` rejects it, or if the model does not exist.
     """
     if Path(source).is_dir():
         check_folder(source)

@@ -134,7 +134,7 @@ def weights_file(folder: str | Path) -> Path:
 
     Raises:
         UnsupportedError: If the weights are stored as a pickle file, which can contain code.
-        IntegrityError: If there are no weights.
+        IntegrityError: If the folder contains no weights.
     """
     path = Path(folder) / WEIGHTS
     if path.is_file():

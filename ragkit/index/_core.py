@@ -67,7 +67,7 @@ class Index(IndexReader):
         Args:
             path: A new or empty folder; None for an index in memory.
             embedder: An embedder or its spec; None to pass all vectors yourself, which requires ``dim``.
-            dim: Vector length, if there is no embedder.
+            dim: Vector length; required without an embedder.
             metric: ``"cosine"`` (vectors are normalised to length 1), ``"ip"`` or ``"l2"``.
             dtype: Data type of the stored vectors.
             factory: ``"flat"`` for exact search, ``"auto"`` to choose by size, a FAISS factory string, or ``"cagra"``

@@ -218,7 +218,7 @@ NAMES = "A saved selector cannot name an embedder or a model of another folder, 
 SIZES = "A forged selector is an error of ragkit, and takes no more memory than its files"
 
 ATTACKS = [
-    Attack("kinds that are no selectors or stages", LOADS, other_classes),
+    Attack("kinds that are not selectors or stages", LOADS, other_classes),
     Attack("arguments of other types", LOADS, other_arguments),
     Attack("stages with arguments of other types", LOADS, other_stages),
     Attack("what save writes is still loaded", LOADS, what_was_saved_is_loaded),

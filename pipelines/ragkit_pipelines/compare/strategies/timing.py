@@ -13,8 +13,10 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ragkit._text import refuse_bare_string
+from ragkit.embedders._caching import RememberingEmbedder
 from ragkit.protocols import Embedder, LanguageModel
 
 
@@ -51,7 +53,7 @@ class Clock:
             self._offset -= self.now() - started
 
 
-class TimedEmbedder:
+class TimedEmbedder(RememberingEmbedder):
     """An embedder that embeds each text once, and charges every request the time that its texts took.
 
     Attributes:
@@ -60,25 +62,12 @@ class TimedEmbedder:
 
     def __init__(self, embedder: Embedder, clock: Clock) -> None:
         """Wrap an embedder."""
-        self.embedder, self._clock = embedder, clock
+        super().__init__(embedder)
+        self._clock = clock
         self._documents: dict[str, tuple[NDArray[np.float32], float]] = {}
         self._queries: dict[str, tuple[NDArray[np.float32], float]] = {}
 
-    @property
-    def name(self) -> str:
-        """The spec of the wrapped embedder."""
-        return self.embedder.name
-
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint of the wrapped embedder, which returns the same vectors."""
-        return self.embedder.fingerprint
-
-    @property
-    def dim(self) -> int:
-        """Number of dimensions."""
-        return self.embedder.dim
-
+    @override
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts to be stored, or return their vectors.
 
@@ -87,6 +76,7 @@ class TimedEmbedder:
         """
         return self._embed(texts, self._documents, self.embedder.embed_documents)
 
+    @override
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed queries, or return their vectors.
 

@@ -175,7 +175,8 @@ def csv_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
                 elif cells:
                     columns = _csv_header(cells, path, line)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataFileError(path, 0, f"cannot be read ({error}); {expected}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataFileError(path, 0, f"cannot be read ({reason}); {expected}") from error
     return rows
 
 

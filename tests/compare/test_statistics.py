@@ -212,7 +212,7 @@ def test_a_margin_decides_which_losses_matter():
 
 
 def test_a_strategy_at_the_floor_is_never_recommended_for_its_price():
-    cells = cells_of({"best": {0: [1.0] * 22 + [0.0] * 18}, "floor": {0: [1.0] * 16 + [0.0] * 24}})
+    cells = cells_of({"best": {0: [1.0] * 22 + [0.0] * 18}, "floor": {0: [1.0] * 19 + [0.0] * 21}})
     found = summarise("t", 0, priced(cells, [9.0, 0.0]), floor=0.38).recommendation
     assert (found.strategy, found.best) == ("best", "best")
 

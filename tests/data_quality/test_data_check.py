@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 
 from ragkit import Example, Task
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.data_quality import check_data, clean_data
-from ragkit_pipelines.data_quality.label_noise import MIN_PRECISION, label_noise
+from ragkit_pipelines.data_quality.label_noise import MIN_PRECISION, _difficult, label_noise
 
 WORDS = {"food": "cake bread soup fish rice", "bank": "card loan cash coin fee", "trip": "train boat car bike plane"}
 WORDS |= {label: " ".join(f"{label}{number}" for number in range(5)) for label in "abcdefghijklmnopq"}
@@ -66,6 +67,15 @@ def test_difficult_rows_are_not_called_wrong():
     assert found.accuracy < 0.9
     assert (found.share, found.removable, found.precision) == (0.0, 0, 0.0)
     assert clean_data(Task("", rows, rows[:1]), check_data(Task("", rows, rows[:1])), noise=True).examples
+
+
+def test_ranks_that_decay_are_difficult_rows_and_the_rest_are_wrong_labels():
+    """Six labels: the second to the last rank of 200 difficult rows halve; 100 wrong labels are spread evenly."""
+    decaying, even = np.array([0, 1, 0.5, 0.25, 0.125, 0.0625]), np.array([0, 1, 1, 1, 1, 1])
+    for difficult, wrong in ((0.2, 0.0), (0.2, 0.1), (0.0, 0.1)):
+        shares = difficult * decaying / decaying.sum() + wrong * even / 5
+        shares[0] = 1 - shares.sum()
+        assert _difficult(shares, 1) == pytest.approx(difficult * 0.0625 / decaying.sum(), abs=0.001)
 
 
 def test_labels_that_differ_in_case_or_spaces_are_spellings_and_not_noise():

@@ -51,6 +51,7 @@ class Request(BaseModel):
     api_key_env: str | None = None
     limit: int | None = None
     k: int | None = None
+    samples: int | None = None
     epochs: int | None = None
     max_tokens: int | None = None
     margin: float = 0.01
@@ -158,8 +159,8 @@ def _strategies(request: Request, task: Task) -> list[Strategy]:
 
     listed = request.strategies
     names = default_strategies(task, request.docs) if listed is None else _names("--strategies", listed)
-    settings = {"k": request.k, "epochs": request.epochs, "max_tokens": request.max_tokens}
-    settings = {name: value for name, value in settings.items() if value is not None}
+    every = {name: getattr(request, name) for name in ("k", "samples", "epochs", "max_tokens")}
+    settings = {name: value for name, value in every.items() if value is not None}
     loaded = [load_strategy(name, settings) for name in names]
     for name, value in settings.items():
         if not any(getattr(strategy, name, None) == value for strategy in loaded):

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not 
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand
 
 import ragkit
 from ragkit.errors import RagkitError
@@ -29,6 +30,7 @@ from ragkit_pipelines.cli.export import export, parity
 from ragkit_pipelines.cli.finetune import finetune
 from ragkit_pipelines.cli.generate import generate
 from ragkit_pipelines.cli.index import index_app
+from ragkit_pipelines.cli.init import init
 from ragkit_pipelines.cli.models import models
 from ragkit_pipelines.cli.pearl import pearl_app
 from ragkit_pipelines.cli.retriever import finetune_embedder, finetune_reranker
@@ -109,6 +111,11 @@ for _name, _command in _COMMANDS.items():
     app.command(_name, cls=ListingCommand)(_command)
 for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name)
+for _typer in (app, *_GROUPS.values()):
+    for _info in _typer.registered_commands:
+        if _info.cls in {None, TyperCommand}:
+            _info.cls = ListingCommand
+app.command("init")(init)  # reads no settings file, so that a broken one does not prevent it
 
 
 def main() -> None:

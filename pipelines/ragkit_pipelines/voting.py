@@ -38,7 +38,7 @@ class Voting:
             raise InvalidInputError(f"`samples` must be a whole number of at least 1, got {self.samples!r}")
         if type(self.temperature) not in {int, float} or not 0 < self.temperature <= 10:
             raise InvalidInputError(
-                f"`temperature` must be above 0 and at most 10, because samples at 0 are equal; got {self.temperature!r}"
+                f"`temperature` must be above 0 and at most 10, as samples at 0 are equal; got {self.temperature!r}"
             )
 
     def draws(self, *, seeded: bool) -> list[tuple[float, int]]:

@@ -88,7 +88,7 @@ def test_other_names_are_refused(name):
 
 @pytest.mark.parametrize("name", ["few-shot:bm25@0", "copy:bm25@3", "zero-shot*0"])
 def test_numbers_that_make_no_sense_are_refused(name):
-    with pytest.raises(InvalidInputError, match="number of (examples|samples)"):
+    with pytest.raises(InvalidInputError, match=r"number of (examples|samples)"):
         load_strategy(name)
 
 
@@ -257,7 +257,7 @@ def test_a_student_and_a_model_trained_on_gold_answers_do_not_share_a_folder(tmp
 
 def test_all_samples_are_paid_for_and_their_agreement_is_the_confidence(tmp_path):
     rounds = [[" ping", " pong", " ping"], [" pong", " pong", " pong"], [" ping", " pong", " ping"]]
-    answers = sum(rounds, [])  # one answer per row in each round
+    answers = [text for each in rounds for text in each]  # one answer per row in each round
     single = Prompting().run(setting(tmp_path / "one", ScriptedModel(answers)))
     outcome = Prompting(samples=3).run(setting(tmp_path, ScriptedModel(answers)))
     assert outcome.answers == ["ping", "pong", "ping"]

@@ -172,7 +172,7 @@ def test_examples_without_an_output():
 class Sampled(ScriptedModel):
     """Records the settings of each call."""
 
-    def __init__(self, answers, *, seed=True):
+    def __init__(self, answers, *, seed=True) -> None:
         super().__init__(answers)
         self.settings, self.seeded = [], seed
 

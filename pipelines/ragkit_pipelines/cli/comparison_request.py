@@ -15,10 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ragkit._text import read_json
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit.models import load_model
 from ragkit.models._budget import Budget
 from ragkit.tasks import Task
-from ragkit_pipelines.cli.common import check_out, echo, input_of
+from ragkit_pipelines.cli.common import check_out, echo, given_model, input_of
 
 if TYPE_CHECKING:
     from ragkit.protocols import LanguageModel
@@ -136,13 +135,9 @@ def _limited(task: Task, limit: int | None, seed: int) -> Task:
 
 def _model(request: Request, workers: WorkerPool | None) -> str | LanguageModel | None:
     """Return the spec of the model, or the model at the address and with the key that were given."""
-    if request.base_url is None and request.api_key_env is None:
-        return request.model
-    if request.model is None:
-        raise InvalidInputError("--base-url and --api-key-env require --model, such as --model openai:<name>")
-    if workers is not None:
+    if workers is not None and (request.base_url or request.api_key_env):
         raise InvalidInputError("--base-url and --api-key-env cannot be combined with --engine; omit --engine")
-    return load_model(request.model, base_url=request.base_url, api_key_env=request.api_key_env)
+    return given_model(request.model, request.base_url, request.api_key_env)
 
 
 def _budget(request: Request) -> Budget | None:

@@ -11,13 +11,13 @@ from ragkit.errors import InvalidInputError
 from ragkit_pipelines.cli.common import echo
 from ragkit_pipelines.cli.settings_file import NAME
 
-TEMPLATE = '''# Settings of ragkit: defaults for the options of its commands. Remove the "# " in front of a line to set it.
+TEMPLATE = """# Settings of ragkit: defaults for the options of its commands. Remove "# " in front of a line to set it.
 # An option on the command line takes precedence. Relative paths are relative to this file.
 
 # For all commands that have the option:
-# model = "smollm2"                  # or "tiny", "hf:<hub id or folder>", "openai:<name>"; see `ragkit models`
+# model = "smollm2"                  # or "tiny", "hf:<folder>", "openai:<name>"; see `ragkit models`
 # embedder = "minilm"                # or "hash:512", which needs no download
-# base-url = "http://127.0.0.1:8000/v1"  # an OpenAI-compatible server, for model = "openai:<name>"
+# base-url = "http://127.0.0.1:8000/v1"  # an OpenAI-compatible server
 # api-key-env = "OPENAI_API_KEY"     # the environment variable with the API key; never write the key itself here
 # budget-money = 2.0                 # US dollars per command; also budget-calls and budget-tokens
 # data = "data.jsonl"                # rows with an input and an output: JSON Lines, CSV, Excel or Parquet
@@ -39,7 +39,7 @@ TEMPLATE = '''# Settings of ragkit: defaults for the options of its commands. Re
 
 [pearl.run]
 # context = "retrieved"
-'''
+"""
 
 
 def init(

@@ -56,7 +56,7 @@ class Option:
             numbers = (int, float) if self.kind is float else (int,)
             if not isinstance(value, numbers) or isinstance(value, bool):
                 return False
-            return not (self.least is not None and value < self.least or self.most is not None and value > self.most)
+            return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
         return isinstance(value, bool if self.kind is bool else str) and (not self.choices or value in self.choices)
 
 
@@ -74,13 +74,15 @@ class Commands:
 
 def options_of(function: Callable[..., object]) -> dict[str, Option]:
     """Return the options that a command's function declares, by their keys: their names without hyphens in front."""
-    found = {}
+    found: dict[str, Option] = {}
     for name, parameter in inspect.signature(inspect.unwrap(function), eval_str=True).parameters.items():
         annotation, *notes = get_args(parameter.annotation) or (None,)
         info = next((note for note in notes if isinstance(note, OptionInfo)), None)
         if get_origin(parameter.annotation) is not Annotated or info is None:
             continue
-        spellings = [each for each in info.param_decls or () if each.startswith("--")] or [f"--{name.replace('_', '-')}"]
+        declared = (info.default, *(info.param_decls or ()))  # in an annotation, the first name is the default
+        spellings = [each for each in declared if isinstance(each, str) and each.startswith("--")]
+        spellings = spellings or [f"--{name.replace('_', '-')}"]
         option = _option(name, annotation, info)
         found |= {each.removeprefix("--"): option for each in spellings}
     return {key: option for key, option in found.items() if key not in _NEVER}
@@ -165,8 +167,8 @@ class SettingsFile:
             if _SECRET.search(key) and key not in keys:
                 self._refuse(
                     place,
-                    f"`{key}` does not belong in a settings file, which others may read; store the key in an environment "
-                    'variable, and give the name of the variable: api-key-env = "OPENAI_API_KEY"',
+                    f"`{key}` does not belong in a settings file, which others may read; store the key in an "
+                    'environment variable, and give the name of the variable: api-key-env = "OPENAI_API_KEY"',
                 )
             if isinstance(value, dict) and key in commands.below:
                 self._check(value, commands.below[key], place)
@@ -175,7 +177,11 @@ class SettingsFile:
                 close = get_close_matches(key, sorted(known), n=1)
                 meant = f" Did you mean `{close[0]}`?" if close else ""
                 command = " ".join(["ragkit", *words])
-                self._refuse(place, f"unknown key `{key}`.{meant} Keys are options without `--`; see `{command} --help`")
+                self._refuse(
+                    place, f"unknown key `{key}`.{meant} Keys are options without `--`; see `{command} --help`"
+                )
+            elif isinstance(value, dict):
+                self._refuse(place, f"`{key}` is an option and not a command; write {key} = …")
             else:
                 self._check_secrets(place, value)
 
@@ -186,14 +192,14 @@ class SettingsFile:
             if isinstance(text, str) and without_secrets(text) != text:
                 self._refuse(
                     place,
-                    f"`{place[-1]}` contains a key or a password; store it in an environment variable, and give the name "
-                    "of the variable as api-key-env",
+                    f"`{place[-1]}` contains a key or a password; store it in an environment variable, and give the "
+                    "name of the variable as api-key-env",
                 )
 
     def _value(self, option: Option, place: tuple[str, ...], value: object) -> object:
         """Return the value of an option, or raise an error if its type is wrong."""
         key = place[-1]
-        values = value if isinstance(value, list) and (option.many or key in LISTS) else [value]
+        values: list[Any] = value if isinstance(value, list) and (option.many or key in LISTS) else [value]
         if key in LISTS:
             values = [str(each) if type(each) is int else each for each in values]
         if not all(map(option.accepts, values)):

@@ -80,6 +80,7 @@ def read_request(folder: Path) -> Request:
 def run_request(request: Request, out: Path | None, workers: WorkerPool | None) -> Comparison:
     """Run a requested comparison; ``out`` is `default_folder` if None."""
     from ragkit_pipelines.compare import compare
+    from ragkit_pipelines.compare.planning import stored_data
     from ragkit_pipelines.compare.private import refuse_secrets
 
     if out is not None:
@@ -90,6 +91,7 @@ def run_request(request: Request, out: Path | None, workers: WorkerPool | None) 
         request.data, input=input_of(request.input), output=request.output, instruction=request.instruction,
         metric=request.metric, normalise_labels=request.normalise_labels,
     )  # fmt: skip
+    _refuse_one_output(given, request)
     task = _limited(given, request.limit, seeds[0])
     notes = {}
     if len(task.test) < len(given.test):
@@ -100,6 +102,8 @@ def run_request(request: Request, out: Path | None, workers: WorkerPool | None) 
     if out is None:
         out = default_folder(task, request.checks, date.today())
         echo(f"output folder: {out}", err=True)
+    if (out / "run.json").is_file() and stored_data(out) == _compared(task, request.checks):
+        echo(f"resuming in {out}: finished strategies and cached responses are not repeated", err=True)
     return compare(
         task, strategies, model=model, embedder=request.embedder, sizes=_sizes(request.sizes, task), seeds=seeds,
         budget=budget, out=out, options=options,
@@ -113,16 +117,32 @@ def default_folder(task: Task, checks: Literal["report", "clean", "off"], day: d
         The first of the folders without a number and with ``-2``, ``-3``, …, that does not exist yet or contains a
         comparison on the same data.
     """
-    from ragkit_pipelines.compare.data_checks import check_task
     from ragkit_pipelines.compare.planning import stored_data
+
+    compared = _compared(task, checks)
+    first = Path("runs") / f"{task.name}-{day.isoformat()}"
+    folders = (first if number == 1 else Path(f"{first}-{number}") for number in count(1))
+    return next(folder for folder in folders if not folder.exists() or stored_data(folder) == compared)
+
+
+def _compared(task: Task, checks: Literal["report", "clean", "off"]) -> str:
+    """Return the fingerprint of the task that is compared, without the rows that checks exclude."""
+    from ragkit_pipelines.compare.data_checks import check_task
 
     with warnings.catch_warnings():  # the comparison repeats them
         warnings.simplefilter("ignore")
         # Only cleaning changes the data.
-        compared = check_task(task, "clean" if checks == "clean" else "off")[0].fingerprint
-    first = Path("runs") / f"{task.name}-{day.isoformat()}"
-    folders = (first if number == 1 else Path(f"{first}-{number}") for number in count(1))
-    return next(folder for folder in folders if not folder.exists() or stored_data(folder) == compared)
+        return check_task(task, "clean" if checks == "clean" else "off")[0].fingerprint
+
+
+def _refuse_one_output(task: Task, request: Request) -> None:
+    """Raise an error if all rows have the same output, so that every strategy could only answer correctly."""
+    outputs = {row.output for row in (*task.examples, *task.test)}
+    if len(outputs) == 1:
+        raise DataFileError(
+            request.data, 0, f"all rows have the output {outputs.pop()[:80]!r}, so there is nothing to compare; "
+            f"expected at least two different values in {request.output!r}, or another field with --output",
+        )  # fmt: skip
 
 
 def _limited(task: Task, limit: int | None, seed: int) -> Task:

@@ -45,7 +45,9 @@ class Answering:
         longest = sorted(self._choices or (), key=len)[-8:]
         return max([self.max_tokens, *(self.model.count_tokens(choice) + 2 for choice in longest)])
 
-    def answers(self, prompts: Sequence[AnyPrompt]) -> list[tuple[ReadAnswer, Completion]]:
+    def answers(
+        self, prompts: Sequence[AnyPrompt], *, temperature: float = 0.0, seed: int = 0
+    ) -> list[tuple[ReadAnswer, Completion]]:
         """Generate an answer to each prompt and extract it from the completion.
 
         An API model may return a completion that is not a label although it was constrained to the labels; it is read
@@ -53,11 +55,15 @@ class Answering:
 
         Args:
             prompts: Prompts rendered by the template.
+            temperature: Sampling temperature; 0 for greedy decoding.
+            seed: Seed of the sampling.
 
         Returns:
             The answers with their completions, in the same order.
         """
-        sampling = Sampling(max_tokens=self.longest, stop=self.template.stop, choices=self._choices)
+        sampling = Sampling(
+            max_tokens=self.longest, temperature=temperature, stop=self.template.stop, seed=seed, choices=self._choices
+        )
         results = results_of(self.model, prompts, sampling)
         done = raised([_completion(result) for result in results])
         return [(self._read(result, each), each) for result, each in zip(results, done, strict=True)]

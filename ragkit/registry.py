@@ -45,7 +45,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 PLUGINS = "ragkit.plugins"
 BUILT_IN = ("ragkit._components", "ragkit_selectors.components", "ragkit_pipelines.components")
 _FUNCTIONS = {"metric", "reranker"}  # kinds whose components are functions or objects, which need not be created
-_PLACEHOLDER = re.compile(r"\[?[:@+]<")
+_PLACEHOLDER = re.compile(r"\[?[:@*+]<")
 _Target = TypeVar("_Target")
 
 

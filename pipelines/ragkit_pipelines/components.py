@@ -1,7 +1,7 @@
 """The built-in strategies, one line each.
 
-``[@<k>]`` in a spec means that the number of examples or passages may follow, ``[+<calibration>]`` that a calibration
-may.
+``[@<k>]`` in a spec means that the number of examples or passages may follow, ``[*<samples>]`` that the number of
+sampled answers may, and ``[+<calibration>]`` that a calibration may.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ register("strategy", "majority", f"{_STRATEGIES}.named:Majority")
 register("strategy", "tfidf", f"{_STRATEGIES}.named:Tfidf")
 register("strategy", "vote:<selector>[@<k>]", f"{_STRATEGIES}.named:Vote")
 register("strategy", "copy:<selector>", f"{_STRATEGIES}.named:Vote", preset={"k": 1})
-register("strategy", "zero-shot", f"{_STRATEGIES}.named:Prompting")
-register("strategy", "few-shot:<selector>[@<k>]", f"{_STRATEGIES}.named:Prompting")
+register("strategy", "zero-shot[*<samples>]", f"{_STRATEGIES}.named:Prompting")
+register("strategy", "few-shot:<selector>[@<k>][*<samples>]", f"{_STRATEGIES}.named:Prompting")
 register("strategy", "score[:<selector>][@<k>][+<calibration>]", f"{_STRATEGIES}.scoring:Scoring")
 register("strategy", "channel[:<selector>][@<k>][+<calibration>]", f"{_STRATEGIES}.scoring:Scoring",
          preset={"direction": "channel"})  # fmt: skip

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal, overload
 from warnings import warn
 
 from ragkit._answering import Answering
-from ragkit.answers import AnswerReader
+from ragkit.answers import AnswerReader, ReadAnswer
 from ragkit.errors import PromptTooLongError, TruncationWarning
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel, Selector
 from ragkit.records import Completion, Fields, Prompt, Selection
 from ragkit.templates import Template
+from ragkit_pipelines.voting import Voting, most_frequent
 
 if TYPE_CHECKING:
     from ragkit.tasks import Task
@@ -32,8 +33,11 @@ class Answer:
         text: The answer, as the reader extracted it from the completion.
         prompt: The prompt.
         selection: The examples in the prompt, and those that were left out.
-        completion: The model's raw completion with tokens, cost and seconds.
+        completion: The model's raw completion with tokens, cost and seconds; the first one with this answer if several
+            were sampled.
         readable: Whether the completion contained an answer of the expected form.
+        completions: All completions that were sampled for the prompt.
+        agreement: Share of the completions that contained this answer.
     """
 
     text: str
@@ -41,6 +45,8 @@ class Answer:
     selection: Selection
     completion: Completion
     readable: bool = True
+    completions: tuple[Completion, ...] = ()
+    agreement: float = 1.0
 
 
 class FewShot:
@@ -66,6 +72,9 @@ class FewShot:
         reader: str | AnswerReader = "auto",
         max_tokens: int = 64,
         order: Literal["similar_last", "similar_first"] = "similar_last",
+        samples: int = 1,
+        temperature: float = 0.7,
+        seed: int = 0,
     ) -> None:
         """Create the pipeline.
 
@@ -79,11 +88,16 @@ class FewShot:
             max_tokens: Maximum number of tokens of an answer.
             order: Whether the most similar example comes last, next to the query, or first. A selector's own `Order`
                 stage takes precedence.
+            samples: Number of answers that are sampled for each query; the most frequent one is the answer, or the
+                first of several equally frequent ones. 1 for a single answer by greedy decoding.
+            temperature: Sampling temperature, if ``samples`` is more than 1.
+            seed: Seed of the samples.
         """
         self.model = load_model(model)
         self.answering = Answering(self.model, template or Template(), reader=reader, max_tokens=max_tokens)
         self.template, self.max_tokens = self.answering.template, max_tokens
         self.selector, self.k, self.order = selector, k, order
+        self.voting = Voting(samples=samples, temperature=temperature, seed=seed)
 
     @classmethod
     def from_task(
@@ -95,9 +109,15 @@ class FewShot:
         k: int = 8,
         max_tokens: int = 64,
         order: Literal["similar_last", "similar_first"] = "similar_last",
+        samples: int = 1,
+        temperature: float = 0.7,
+        seed: int = 0,
     ) -> FewShot:
         """Create a pipeline with the template (including instruction and labels) and the answer reader of a task."""
-        return cls(model, selector, k=k, template=task.template, reader=task.reader, max_tokens=max_tokens, order=order)
+        return cls(
+            model, selector, k=k, template=task.template, reader=task.reader, max_tokens=max_tokens, order=order,
+            samples=samples, temperature=temperature, seed=seed,
+        )  # fmt: skip
 
     @overload
     def invoke(self, query: Query) -> Answer: ...  # type: ignore[overload-overlap]
@@ -121,10 +141,12 @@ class FewShot:
         """Generate and read the answers to prompts, as `prompts` returns them with the examples in them."""
         if not prompts:
             return []
-        found = self.answering.answers([prompt for prompt, _ in prompts])
+        rendered = [prompt for prompt, _ in prompts]
+        draws = self.voting.draws(seeded=self.model.capabilities.seed)
+        rounds = [self.answering.answers(rendered, temperature=temperature, seed=seed) for temperature, seed in draws]
         return [
-            Answer(text=read.text, readable=read.readable, prompt=prompt, selection=shown, completion=done)
-            for (prompt, shown), (read, done) in zip(prompts, found, strict=True)
+            _voted(prompt, shown, sampled)
+            for (prompt, shown), sampled in zip(prompts, zip(*rounds, strict=True), strict=True)
         ]
 
     def prompts(self, queries: Sequence[Query]) -> list[tuple[Prompt, Selection]]:
@@ -189,3 +211,13 @@ class FewShot:
             overhead = 2 * _OVERHEAD if self.template.form == "chat" else 0
             sizes[example] = self.model.count_tokens(example) + overhead
         return sizes[example]
+
+
+def _voted(prompt: Prompt, shown: Selection, sampled: Sequence[tuple[ReadAnswer, Completion]]) -> Answer:
+    """Return the most frequent of the answers that were sampled for a prompt."""
+    chosen, agreement = most_frequent([read for read, _ in sampled])
+    read, completion = sampled[chosen]
+    return Answer(
+        text=read.text, readable=read.readable, prompt=prompt, selection=shown, completion=completion,
+        completions=tuple(each for _, each in sampled), agreement=agreement,
+    )  # fmt: skip

@@ -68,7 +68,7 @@ def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> F
         job = _trained(vendor, state, folder, files, settings)
         _write_manifest(folder, vendor, job, state, rows, template, settings, time.perf_counter() - started)
     manifest = Manifest.read(folder)
-    tuned = load_model(str(manifest.remote), base_url=base.address, prices=base.prices)
+    tuned = load_model(str(manifest.remote), base_url=base.address, api_key_env=base.key_variable, prices=base.prices)
     return FineTuned(tuned, folder, manifest)
 
 

@@ -59,6 +59,7 @@ class LangChainModel(ModelBase):
     Attributes:
         chat_model: The chat model.
         prices: Token prices; the cost of a completion is None if the model has no price.
+        key_variable: Name of the environment variable with the API key, if it is not the provider's.
     """
 
     def __init__(self, chat_model: Any, *, name: str | None = None, prices: Prices | None = None) -> None:
@@ -67,6 +68,7 @@ class LangChainModel(ModelBase):
         self.chat_model = chat_model
         self.prices = prices or Prices()
         self._own_prices = False
+        self.key_variable: str | None = None
         self._inner = unbound(chat_model)[0]
         check_secrets(self._inner, name or type(self._inner).__name__)
         model = getattr(self._inner, "model_name", None) or getattr(self._inner, "model", None)
@@ -129,6 +131,7 @@ class LangChainModel(ModelBase):
         else:
             made = cls(chat_model, name=spec, prices=prices)
             made._own_prices, made._own_settings = base_url is not None, ""
+            made.key_variable = api_key_env
             return made
         raise failure
 

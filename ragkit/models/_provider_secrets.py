@@ -86,11 +86,15 @@ def check_secrets(chat_model: Any, name: str) -> None:
 
 
 def check_address(address: str) -> None:
-    """Check that a base URL contains no white space and no control characters.
+    """Check that a base URL begins with its protocol, and contains no white space and no control characters.
 
     Raises:
-        InvalidInputError: If it does; the message does not contain the address.
+        InvalidInputError: If it does not; the message does not contain the address.
     """
+    if not address.lower().startswith(("http://", "https://")):
+        raise InvalidInputError(
+            "`base_url` (--base-url) must begin with http:// or https://, such as http://127.0.0.1:8000/v1"
+        )
     if any(character.isspace() or not character.isprintable() for character in address):
         raise InvalidInputError("`base_url` contains white space or a control character; remove it")
 

@@ -44,6 +44,7 @@ class GenerateTexts:
         sampling: Sampling parameters.
         adapter: Folder of a PEFT adapter.
         base_url: Address of an OpenAI-compatible server.
+        api_key_env: Name of the environment variable that holds the API key; by default that of the provider.
         cache: A file of cached responses, which the workers of one machine share.
         expected: The required fingerprint of the model; None for any.
     """
@@ -52,6 +53,7 @@ class GenerateTexts:
     sampling: Sampling = field(default_factory=Sampling)
     adapter: str | None = None
     base_url: str | None = None
+    api_key_env: str | None = None
     cache: str | None = None
     expected: str | None = None
 
@@ -84,7 +86,9 @@ class GenerateTexts:
         return answer
 
     def _loaded(self) -> LanguageModel:
-        return load_model(self.model, adapter=self.adapter, base_url=self.base_url, cache=self.cache)
+        return load_model(
+            self.model, adapter=self.adapter, base_url=self.base_url, api_key_env=self.api_key_env, cache=self.cache
+        )
 
     def results(
         self,

@@ -1,6 +1,7 @@
 """Options of ``ragkit compare``: each has an effect, is stored to resume, and refuses invalid values in one line."""
 
 import json
+from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -24,6 +25,7 @@ EMBEDDER = ("--embedder", "hash:8")
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MY_KEY", "a-key-of-my-server")
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     return path
@@ -50,11 +52,24 @@ def test_strategies_list_describes_every_strategy():
 def test_the_help_states_the_default_sizes():
     shown = " ".join(run("compare", "--help").stdout.replace("│", " ").split())
     assert "one example per label, ten per label, and all" in shown
+    assert "multiplies the cost" in shown
 
 
 def test_the_number_of_examples_applies_to_strategies_without_one(data):
     found = compared(data, "vote:bm25,vote:jaccard@3,copy:bm25,majority", "--k", 2)
     assert [row["strategy"] for row in found["rows"]] == ["vote:bm25@2", "vote:jaccard@3", "copy:bm25", "majority"]
+
+
+def test_samples_are_a_vote_of_prompting_strategies_without_a_number(data):
+    with OpenAIServer(load_model("tiny")) as server:
+        options = ("-m", "openai:tiny", "--base-url", server.url, "--api-key-env", "MY_KEY")
+        found = compared(data, "zero-shot,few-shot:bm25@1*2,majority", "--samples", 3, *options)
+        assert [row["strategy"] for row in found["rows"]] == ["zero-shot*3", "few-shot:bm25@1*2", "majority"]
+        assert Counter(body["temperature"] for body in server.requests) == {0.7: (3 + 2) * 8}
+        seeds = Counter(body["seed"] for body in server.requests)
+        assert sorted(seeds.values()) == [8, 16, 16]  # the first samples of both strategies have the same seeds
+        used = [row["completion_tokens"] for row in found["rows"]]
+        assert used[0] >= 3 * 8
 
 
 def test_the_settings_apply_to_the_default_strategies(data):
@@ -181,6 +196,8 @@ def test_a_request_of_an_earlier_version_can_be_read(tmp_path):
         ("--budget-money", "nan"),
         ("--epochs", 2),  # majority is not trained
         ("--k", 2),
+        ("--samples", 2),
+        ("--samples", 0),
         ("--max-tokens", 2),
         ("--base-url", "http://127.0.0.1:1/v1"),  # without a model
         ("--api-key-env", "NO_SUCH_VARIABLE", "-m", "openai:x"),

@@ -12,8 +12,8 @@ from command_line import run
 
 from ragkit_pipelines.cli.main import app
 
-# Commands whose output is not data (a server, a diagram), or is always JSON.
-WITHOUT_JSON = {"serve", "pearl explain", "index tune"}
+# Commands whose output is not data (a server, a diagram, a file), or is always JSON.
+WITHOUT_JSON = {"serve", "pearl explain", "index tune", "init"}
 
 # An invalid command line for each command.
 MISTAKES = {
@@ -25,6 +25,7 @@ MISTAKES = {
     "finetune-embedder": ["{nowhere}", "--queries", "{file}", "--qrels", "{file}", "--out", "{new}"],
     "finetune-reranker": ["{nowhere}", "--queries", "{file}", "--qrels", "{file}", "--out", "{new}"],
     "generate": ["hello", "--model", "tinny"],
+    "init": ["{file}"],
     "models": ["{nowhere}"],
     "parity": ["--prompts", "{file}", "--model", "tiny", "--other", "tiny"],
     "select": ["--pool", "{nowhere}", "--query", "x"],
@@ -93,6 +94,18 @@ def test_models_and_outputs_have_a_short_option(name):
     for each in COMMANDS[name].params:
         for long, short in (("--model", "-m"), ("--out", "-o")):
             assert (long in each.opts) == (short in each.opts)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_with_a_model_accept_its_server_and_key(name):
+    options = {option for each in COMMANDS[name].params for option in each.opts}
+    server = {"--base-url", "--api-key-env"}
+    assert options & server == (server if "--model" in options and name != "export" else set())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_read_the_settings_file(name):
+    assert any("--config" in each.opts for each in COMMANDS[name].params) == (name != "init")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

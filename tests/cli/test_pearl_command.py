@@ -149,3 +149,26 @@ def test_an_api_model_over_http_in_parallel(server):
     broken = Pearl(model, executor=quick(retries=0, step_timeout=30), fallback=None).invoke("why?", "text")
     assert broken.status == "failed"
     assert "the server is on fire" in broken.reasons[0]
+
+
+def test_the_summary_counts_the_calls_in_the_trace_and_the_failed_calls(ragkit, server, story):
+    model = ["--model", "openai:any", "--base-url", server.url, "--trace", "run.jsonl"]
+    server.trouble = lambda prompt: "not json" if "Step B\n" in prompt else None
+    pearl = Pearl(load_model("openai:any", base_url=server.url), executor=quick(retries=1))
+    run = pearl.invoke("why?", "text", trace=story / "own.jsonl")
+    assert len(server.requests) == run.calls
+    assert run.calls - run.failed_calls == read_run(story / "own.jsonl").calls == 2
+    assert run.failed_calls > 0
+    assert f"{run.calls} calls ({run.failed_calls} failed)" in run.explain()
+    server.trouble = None
+    done = ragkit(story, "run", "why?", "--document", "story.txt", *model)
+    assert "done: 3 calls," in done.stdout
+    assert (story / "run.jsonl").read_text().count('"event":"call"') == 3
+
+
+def test_a_prompt_that_is_too_long_for_the_model_is_not_a_call(ragkit, story):
+    done = ragkit(story, "run", "why?", "--document", "story.txt", "--model", "tiny", "--trace", "run.jsonl",
+                  "--max-tokens", 4)  # fmt: skip
+    assert "take" in done.stdout  # the prompt of the planner exceeds the window
+    assert ": 1 call," in done.stdout
+    assert (story / "run.jsonl").read_text().count('"event":"call"') == 1

@@ -38,6 +38,9 @@ def setting(tmp_path, model, **changes):
         ("few-shot:bm25", Prompting("bm25")),
         ("few-shot:bm25@16", Prompting("bm25", k=16)),
         ("few-shot:bm25 | mmr:0.5@3", Prompting("bm25 | mmr:0.5", k=3)),
+        ("zero-shot*5", Prompting(samples=5)),
+        ("few-shot:bm25@3*5", Prompting("bm25", k=3, samples=5)),
+        ("few-shot:bm25 | mmr:0.5*5", Prompting("bm25 | mmr:0.5", samples=5)),
         ("vote:jaccard@5", Vote("jaccard", k=5)),
         ("copy:jaccard", Vote("jaccard", k=1)),
         ("lora+few-shot:bm25@4", Tuning("lora", selector="bm25")),
@@ -65,16 +68,27 @@ def test_tfidf_classifies_scripts_without_spaces(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["few-shot:bm25@many", "few-shot:@8", "lora+few-shot", "imitate", "imitate:", "few-shot:bm25@"]
+    "name",
+    [
+        "few-shot:bm25@many",
+        "few-shot:@8",
+        "lora+few-shot",
+        "imitate",
+        "imitate:",
+        "few-shot:bm25@",
+        "zero-shot*many",
+        "zero-shot@2",
+        "vote:bm25*3",
+    ],
 )
 def test_other_names_are_refused(name):
     with pytest.raises(UnknownSpecError):
         load_strategy(name)
 
 
-@pytest.mark.parametrize("name", ["few-shot:bm25@0", "copy:bm25@3"])
+@pytest.mark.parametrize("name", ["few-shot:bm25@0", "copy:bm25@3", "zero-shot*0"])
 def test_numbers_that_make_no_sense_are_refused(name):
-    with pytest.raises(InvalidInputError, match="number of examples"):
+    with pytest.raises(InvalidInputError, match=r"number of (examples|samples)"):
         load_strategy(name)
 
 
@@ -239,3 +253,16 @@ def test_a_student_and_a_model_trained_on_gold_answers_do_not_share_a_folder(tmp
     arms = [Tuning("lora", epochs=1), Imitating(ScriptedModel(lambda _: " on", name="a/b"), epochs=1)]
     rows = compare(home, arms, model=tiny, embedder="hash:8", out=tmp_path).results.rows
     assert [(row.strategy, row.error) for row in rows] == [("lora", None), ("imitate:a/b", None)]
+
+
+def test_all_samples_are_paid_for_and_their_agreement_is_the_confidence(tmp_path):
+    rounds = [[" ping", " pong", " ping"], [" pong", " pong", " pong"], [" ping", " pong", " ping"]]
+    answers = [text for each in rounds for text in each]  # one answer per row in each round
+    single = Prompting().run(setting(tmp_path / "one", ScriptedModel(answers)))
+    outcome = Prompting(samples=3).run(setting(tmp_path, ScriptedModel(answers)))
+    assert outcome.answers == ["ping", "pong", "ping"]
+    assert outcome.confidence == pytest.approx([2 / 3, 1, 2 / 3])
+    assert (outcome.samples, len(outcome.prompts), outcome.cost) == (3, 3, 0.0)
+    assert outcome.prompt_tokens == 3 * single.prompt_tokens
+    assert outcome.completion_tokens == sum(ScriptedModel([]).count_tokens(text) for text in answers)
+    assert single.confidence == ()

@@ -1,7 +1,8 @@
 import pytest
 
 from ragkit import Example, FewShot, JaccardSelector, ScriptedModel, Task
-from ragkit.errors import PromptTooLongError, TruncationWarning, UnknownSpecError
+from ragkit.errors import InvalidInputError, PromptTooLongError, TruncationWarning, UnknownSpecError
+from ragkit.models import load_model
 from ragkit.protocols import Capabilities
 from ragkit.templates import Template
 
@@ -166,3 +167,77 @@ def test_examples_without_an_output():
     answer = FewShot(model, JaccardSelector([Example("red", "")]), k=1).invoke("red")
     assert model.asked == ["Input: red\nOutput: \n\nInput: red\nOutput:"]
     assert [turn.content for turn in answer.prompt.chat.messages] == ["red", "", "red"]
+
+
+class Sampled(ScriptedModel):
+    """Records the settings of each call."""
+
+    def __init__(self, answers, *, seed=True) -> None:
+        super().__init__(answers)
+        self.settings, self.seeded = [], seed
+
+    @property
+    def capabilities(self):
+        return Capabilities(seed=self.seeded)
+
+    def _complete(self, prompts, sampling):
+        self.settings.append((sampling.temperature, sampling.seed))
+        return super()._complete(prompts, sampling)
+
+
+def sampled(answers, *, seed=0, **options):
+    model = Sampled(answers, **options)
+    return model, FewShot(model, None, samples=len(answers), temperature=0.5, seed=seed).invoke("red apple")
+
+
+@pytest.mark.parametrize(
+    ("answers", "text", "agreement"),
+    [
+        ([" B", " A", " A"], "A", 2 / 3),
+        ([" B", " A", " C", " A", " B"], "B", 2 / 5),  # a tie: B was sampled first
+        ([" C", " A", " B"], "C", 1 / 3),
+    ],
+)
+def test_the_most_frequent_of_the_samples_is_the_answer(answers, text, agreement):
+    model, answer = sampled(answers)
+    assert (answer.text, answer.agreement) == (text, agreement)
+    assert [each.text for each in answer.completions] == answers
+    assert answer.completion == answer.completions[answers.index(f" {text}")]
+    assert [temperature for temperature, _ in model.settings] == [0.5] * len(answers)
+    assert len({seed for _, seed in model.settings}) == len(answers)
+
+
+def test_unreadable_samples_do_not_vote():
+    template = Template(labels=("A", "B"))
+    model = ScriptedModel([" what?", " what?", " B"])
+    model.__class__ = type("Free", (ScriptedModel,), {"capabilities": Capabilities()})
+    answer = FewShot(model, None, template=template, samples=3).invoke("red apple")
+    assert (answer.text, answer.readable, answer.agreement) == ("B", True, 1 / 3)
+
+
+def test_more_samples_begin_with_the_same_ones():
+    (three, _), (five, _), (other, _) = sampled([" A"] * 3), sampled([" A"] * 5), sampled([" A"] * 3, seed=1)
+    assert five.settings[:3] == three.settings
+    assert not {seed for _, seed in three.settings} & {seed for _, seed in other.settings}
+
+
+def test_samples_of_a_model_without_a_seed_are_different_calls(tmp_path):
+    model = Sampled([" A", " B", " B"], seed=False)
+    cached = load_model(model, cache=tmp_path / "answers.sqlite")
+    for _ in range(2):
+        assert FewShot(cached, None, samples=3).invoke("red apple").text == "B"
+    assert len(model.asked) == 3
+    assert [round(temperature, 4) for temperature, _ in model.settings] == [0.7] * 3
+
+
+def test_one_sample_is_greedy():
+    model = Sampled([" A"])
+    answer = FewShot(model, None, seed=3).invoke("red apple")
+    assert model.settings == [(0.0, 0)]
+    assert (answer.completions, answer.agreement) == ((answer.completion,), 1.0)
+
+
+@pytest.mark.parametrize("wrong", [{"samples": 0}, {"samples": 2.0}, {"temperature": 0}, {"temperature": 11}])
+def test_invalid_samples_are_refused(wrong):
+    with pytest.raises(InvalidInputError, match=f"`{next(iter(wrong))}` must be"):
+        FewShot(ScriptedModel([]), None, **wrong)

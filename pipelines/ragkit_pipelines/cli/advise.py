@@ -11,6 +11,8 @@ import typer
 from ragkit.models._budget import Budget
 from ragkit.tasks import Task
 from ragkit_pipelines.cli.common import (
+    ApiKeyEnv,
+    BaseUrl,
     Embedder,
     InputField,
     Json,
@@ -19,6 +21,7 @@ from ragkit_pipelines.cli.common import (
     OutputField,
     check_out,
     console,
+    given_model,
     input_of,
     print_json,
 )
@@ -33,6 +36,8 @@ def advise(
     latency_ms: Annotated[float | None, typer.Option(help="Maximum latency in milliseconds.")] = None,
     examples: Annotated[int, typer.Option(help="Number of labelled examples, if no data is given.")] = 0,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Language model, such as smollm2 or tiny.")] = None,
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
     embedder: Embedder = "minilm",
     trials: Annotated[int, typer.Option(help="Number of settings to try per strategy.")] = 0,
     calls: MaxCalls = None,
@@ -66,7 +71,8 @@ def advise(
     )  # fmt: skip
     task = None if data is None else Task.from_path(data, input=input_of(fields), output=output)
     advice = run(
-        task, needs, model=model, embedder=embedder, options=CompareOptions(trials=trials, documents=docs),
+        task, needs, model=given_model(model, base_url, api_key_env), embedder=embedder,
+        options=CompareOptions(trials=trials, documents=docs),
         budget=None if calls is None and money is None else Budget(calls=calls, money=money),
         out=None if data is None else out,
     )  # fmt: skip

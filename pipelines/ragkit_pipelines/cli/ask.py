@@ -17,7 +17,17 @@ from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.index._database import NAME
 from ragkit.retrievers._loading import load_retriever
-from ragkit_pipelines.cli.common import Json, Where, echo, print_json, read_filter, report_unread
+from ragkit_pipelines.cli.common import (
+    ApiKeyEnv,
+    BaseUrl,
+    Json,
+    Where,
+    echo,
+    given_model,
+    print_json,
+    read_filter,
+    report_unread,
+)
 from ragkit_pipelines.cli.documents import read_pieces
 from ragkit_pipelines.rag import ExtractiveReader, RetrieveThenAnswer
 
@@ -31,6 +41,8 @@ def ask(
     model: Annotated[
         str, typer.Option("--model", "-m", help="Language model, or extractive to quote sentences.")
     ] = "extractive",
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
     embedder: Annotated[str | None, typer.Option(help="Embedder; by default that of the index, or minilm.")] = None,
     retriever: Annotated[str, typer.Option(help="Retriever: {retriever}.")] = "hybrid",
     k: Annotated[int, typer.Option(help="Number of passages to retrieve.")] = 5,
@@ -45,8 +57,9 @@ def ask(
 
     Example: ragkit ask "How is a filter written?" --docs docs/
     """
+    loaded = given_model(None if model == "extractive" else model, base_url, api_key_env)
     with _open_index(docs, index, embedder) as opened:
-        answerer = ExtractiveReader(opened.embedder or _EMBEDDER) if model == "extractive" else model
+        answerer = loaded or ExtractiveReader(opened.embedder or _EMBEDDER)
         pipeline = RetrieveThenAnswer(answerer, load_retriever(retriever, opened), k)
         with progress("answering", None):
             answer = pipeline.invoke(question, where=read_filter(where))

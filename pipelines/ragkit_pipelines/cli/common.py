@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
@@ -18,8 +18,12 @@ from typing_extensions import override
 from ragkit._text import read_json
 from ragkit.errors import InvalidInputError
 from ragkit.ingest._loading import Unread
+from ragkit.models import load_model
 from ragkit.workers import WorkerPool
 from ragkit_pipelines.printable import printable, printable_json
+
+if TYPE_CHECKING:
+    from ragkit.protocols import LanguageModel
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Embedder = Annotated[str, typer.Option(help="Embedder: {embedder}.")]  # of commands whose help lists components
@@ -40,6 +44,15 @@ MaxTokens = Annotated[int | None, typer.Option("--budget-tokens", help="Maximum 
 MaxMoney = Annotated[
     float | None, typer.Option("--budget-money", "--max-money", help="Maximum cost in total, in US dollars.")
 ]
+
+
+def given_model(model: str | None, base_url: str | None, api_key_env: str | None) -> str | LanguageModel | None:
+    """Return the spec of a model, or the model itself if ``--base-url`` or ``--api-key-env`` was given."""
+    if base_url is None and api_key_env is None:
+        return model
+    if model is None:
+        raise InvalidInputError("--base-url and --api-key-env require --model, such as --model openai:<name>")
+    return load_model(model, base_url=base_url, api_key_env=api_key_env)
 
 
 def worker_pool(engine: str, workers: int) -> WorkerPool | None:

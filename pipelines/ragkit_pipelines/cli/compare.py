@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 compare_app = typer.Typer(invoke_without_command=True, cls=ListingGroup)
 
 _SIZES = (
-    "Pool sizes, such as 77,770,all. Default: one example per label, ten per label, and all; without labels, only all."
+    "Pool sizes, such as 77,770,all. Default: one example per label, ten per label, and all; without labels, only all. "
+    "All strategies run again for each size, which multiplies the cost."
 )
 _OUT = "Folder for results; rerun the command to resume. Default: runs/<name of the data file>-<date>."
 _Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
@@ -72,6 +73,9 @@ def compare(
     instruction: Annotated[str, typer.Option(help="Instruction for the model.")] = "",
     metric: Annotated[str | None, typer.Option(help="Metric: {metric}.")] = None,
     k: Annotated[int | None, typer.Option(min=1, help="Number of examples, or of passages of rag; or @<k>.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Answers sampled per row for a majority vote, each at full cost; or *<n>.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs of strategies that train.")] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of tokens per answer in free text.")
@@ -116,7 +120,7 @@ def compare(
         data=data, input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds, model=model,
         embedder=embedder, instruction=instruction, metric=metric, trials=trials, docs=docs, checks=checks,
         label_price=label_price, prices=prices, vary=vary, base_url=base_url, api_key_env=api_key_env, limit=limit, k=k,
-        epochs=epochs, max_tokens=max_tokens, margin=margin, budget_calls=calls, budget_tokens=tokens,
+        samples=samples, epochs=epochs, max_tokens=max_tokens, margin=margin, budget_calls=calls, budget_tokens=tokens,
         budget_money=money, normalise_labels=normalise_labels,
     )  # fmt: skip
     _run(request, out, worker_pool(engine, workers), as_json=as_json)

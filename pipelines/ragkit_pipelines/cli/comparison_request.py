@@ -15,10 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ragkit._text import read_json
 from ragkit.errors import DataFileError, InvalidInputError
-from ragkit.models import load_model
 from ragkit.models._budget import Budget
 from ragkit.tasks import Task
-from ragkit_pipelines.cli.common import check_out, echo, input_of
+from ragkit_pipelines.cli.common import check_out, echo, given_model, input_of
 
 if TYPE_CHECKING:
     from ragkit.protocols import LanguageModel
@@ -51,6 +50,7 @@ class Request(BaseModel):
     api_key_env: str | None = None
     limit: int | None = None
     k: int | None = None
+    samples: int | None = None
     epochs: int | None = None
     max_tokens: int | None = None
     margin: float = 0.01
@@ -80,6 +80,7 @@ def read_request(folder: Path) -> Request:
 def run_request(request: Request, out: Path | None, workers: WorkerPool | None) -> Comparison:
     """Run a requested comparison; ``out`` is `default_folder` if None."""
     from ragkit_pipelines.compare import compare
+    from ragkit_pipelines.compare.planning import stored_data
     from ragkit_pipelines.compare.private import refuse_secrets
 
     if out is not None:
@@ -90,6 +91,7 @@ def run_request(request: Request, out: Path | None, workers: WorkerPool | None) 
         request.data, input=input_of(request.input), output=request.output, instruction=request.instruction,
         metric=request.metric, normalise_labels=request.normalise_labels,
     )  # fmt: skip
+    _refuse_one_output(given, request)
     task = _limited(given, request.limit, seeds[0])
     notes = {}
     if len(task.test) < len(given.test):
@@ -100,6 +102,8 @@ def run_request(request: Request, out: Path | None, workers: WorkerPool | None) 
     if out is None:
         out = default_folder(task, request.checks, date.today())
         echo(f"output folder: {out}", err=True)
+    if (out / "run.json").is_file() and stored_data(out) == _compared(task, request.checks):
+        echo(f"resuming in {out}: finished strategies and cached responses are not repeated", err=True)
     return compare(
         task, strategies, model=model, embedder=request.embedder, sizes=_sizes(request.sizes, task), seeds=seeds,
         budget=budget, out=out, options=options,
@@ -113,16 +117,32 @@ def default_folder(task: Task, checks: Literal["report", "clean", "off"], day: d
         The first of the folders without a number and with ``-2``, ``-3``, …, that does not exist yet or contains a
         comparison on the same data.
     """
-    from ragkit_pipelines.compare.data_checks import check_task
     from ragkit_pipelines.compare.planning import stored_data
+
+    compared = _compared(task, checks)
+    first = Path("runs") / f"{task.name}-{day.isoformat()}"
+    folders = (first if number == 1 else Path(f"{first}-{number}") for number in count(1))
+    return next(folder for folder in folders if not folder.exists() or stored_data(folder) == compared)
+
+
+def _compared(task: Task, checks: Literal["report", "clean", "off"]) -> str:
+    """Return the fingerprint of the task that is compared, without the rows that checks exclude."""
+    from ragkit_pipelines.compare.data_checks import check_task
 
     with warnings.catch_warnings():  # the comparison repeats them
         warnings.simplefilter("ignore")
         # Only cleaning changes the data.
-        compared = check_task(task, "clean" if checks == "clean" else "off")[0].fingerprint
-    first = Path("runs") / f"{task.name}-{day.isoformat()}"
-    folders = (first if number == 1 else Path(f"{first}-{number}") for number in count(1))
-    return next(folder for folder in folders if not folder.exists() or stored_data(folder) == compared)
+        return check_task(task, "clean" if checks == "clean" else "off")[0].fingerprint
+
+
+def _refuse_one_output(task: Task, request: Request) -> None:
+    """Raise an error if all rows have the same output, so that every strategy could only answer correctly."""
+    outputs = {row.output for row in (*task.examples, *task.test)}
+    if len(outputs) == 1:
+        raise DataFileError(
+            request.data, 0, f"all rows have the output {outputs.pop()[:80]!r}, so there is nothing to compare; "
+            f"expected at least two different values in {request.output!r}, or another field with --output",
+        )  # fmt: skip
 
 
 def _limited(task: Task, limit: int | None, seed: int) -> Task:
@@ -135,13 +155,9 @@ def _limited(task: Task, limit: int | None, seed: int) -> Task:
 
 def _model(request: Request, workers: WorkerPool | None) -> str | LanguageModel | None:
     """Return the spec of the model, or the model at the address and with the key that were given."""
-    if request.base_url is None and request.api_key_env is None:
-        return request.model
-    if request.model is None:
-        raise InvalidInputError("--base-url and --api-key-env require --model, such as --model openai:<name>")
-    if workers is not None:
+    if workers is not None and (request.base_url or request.api_key_env):
         raise InvalidInputError("--base-url and --api-key-env cannot be combined with --engine; omit --engine")
-    return load_model(request.model, base_url=request.base_url, api_key_env=request.api_key_env)
+    return given_model(request.model, request.base_url, request.api_key_env)
 
 
 def _budget(request: Request) -> Budget | None:
@@ -158,8 +174,8 @@ def _strategies(request: Request, task: Task) -> list[Strategy]:
 
     listed = request.strategies
     names = default_strategies(task, request.docs) if listed is None else _names("--strategies", listed)
-    settings = {"k": request.k, "epochs": request.epochs, "max_tokens": request.max_tokens}
-    settings = {name: value for name, value in settings.items() if value is not None}
+    every = {name: getattr(request, name) for name in ("k", "samples", "epochs", "max_tokens")}
+    settings = {name: value for name, value in every.items() if value is not None}
     loaded = [load_strategy(name, settings) for name in names]
     for name, value in settings.items():
         if not any(getattr(strategy, name, None) == value for strategy in loaded):

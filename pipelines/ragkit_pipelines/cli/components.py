@@ -14,11 +14,12 @@ from typing_extensions import override
 from ragkit.errors import RagkitError
 from ragkit.registry import KINDS, Component, Kind, components, specs
 from ragkit_pipelines.cli.common import Json, print_json, print_table
+from ragkit_pipelines.cli.configured import Configured
 
 _KIND = re.compile("{(" + "|".join(KINDS) + ")}")
 
 
-class ListingCommand(TyperCommand):
+class ListingCommand(Configured, TyperCommand):
     """A command whose help lists the registered components: ``{selector}`` stands for the specs of all selectors."""
 
     @override
@@ -27,7 +28,7 @@ class ListingCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-class ListingGroup(TyperGroup):
+class ListingGroup(Configured, TyperGroup):
     """A group of commands with options of its own, whose help lists the registered components."""
 
     @override

@@ -13,7 +13,7 @@ from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
 from ragkit.finetuning._exporting import export_merged
 from ragkit.models import load_model
-from ragkit_pipelines.cli.common import Adapter, Json, echo, print_json
+from ragkit_pipelines.cli.common import Adapter, ApiKeyEnv, Json, echo, print_json
 from ragkit_pipelines.parity import Parity
 from ragkit_pipelines.parity import parity as compare_backends
 from ragkit_pipelines.prompt_files import read_prompts
@@ -46,6 +46,7 @@ def parity(
     other: Annotated[str, typer.Option(help="Second model, such as openai:<name> with --base-url.")],
     adapter: Annotated[str | None, typer.Option(help="Folder of a PEFT adapter for --model.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Base URL of the server of --other.")] = None,
+    api_key_env: ApiKeyEnv = None,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens per answer.")] = 64,
     *,
     as_json: Json = False,
@@ -56,12 +57,12 @@ def parity(
 
     Example: ragkit parity --prompts p.jsonl --model tiny --other openai:tiny --base-url http://127.0.0.1:8000/v1
     """
-    if model == other and adapter is None and base_url is None:
+    if model == other and adapter is None and base_url is None and api_key_env is None:
         raise InvalidInputError("--model and --other are the same; pass another model, or a server with --base-url")
     read = read_prompts(prompts)
     found = compare_backends(
-        load_model(model, adapter=adapter), load_model(other, base_url=base_url), read.prompts, max_tokens=max_tokens,
-        stop=read.stop,
+        load_model(model, adapter=adapter), load_model(other, base_url=base_url, api_key_env=api_key_env),
+        read.prompts, max_tokens=max_tokens, stop=read.stop,
     )  # fmt: skip
     if as_json:
         print_json(asdict(found))

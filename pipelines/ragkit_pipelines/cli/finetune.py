@@ -14,9 +14,8 @@ from ragkit.finetuning import METHODS, OBJECTIVES, FineTuned
 from ragkit.finetuning import finetune as run
 from ragkit.finetuning._mixing import mix
 from ragkit.finetuning._rows import Row, read_rows
-from ragkit.models import load_model
 from ragkit.templates import Template
-from ragkit_pipelines.cli.common import Json, echo, echo_json, json_object, print_table
+from ragkit_pipelines.cli.common import ApiKeyEnv, Json, echo, echo_json, given_model, json_object, print_table
 
 
 def finetune(
@@ -41,6 +40,7 @@ def finetune(
     peft_config: Annotated[str | None, typer.Option(help='PEFT settings as JSON: {"r": 8}.')] = None,
     trainer_config: Annotated[str | None, typer.Option(help='Trainer settings as JSON: {"warmup_steps": 0}.')] = None,
     base_url: Annotated[str | None, typer.Option(help="Base URL of the provider, for --method api.")] = None,
+    api_key_env: ApiKeyEnv = None,
     push_to_hub: Annotated[str | None, typer.Option(help="Upload the model to this hub repository: user/name.")] = None,
     *,
     gradient_checkpointing: Annotated[
@@ -59,7 +59,7 @@ def finetune(
         dev = read_rows(held_out, objective, input=source, output=output)[0]
     encoder = model == "minilm" or model.startswith(("st:", "hash:"))
     tuned = run(
-        model if base_url is None else load_model(model, base_url=base_url), train, method=method,
+        given_model(model, base_url, api_key_env) or model, train, method=method,
         objective=objective, eval=None if encoder else dev or None, output_dir=out,
         template=Template(instruction=instruction) if instruction else None, epochs=epochs,
         learning_rate=learning_rate, layers=layers, max_length=max_length, patience=patience,

@@ -25,6 +25,7 @@ from ragkit.records import Chat, Completion, Message, Usage
 from ragkit.workers import GenerateTexts
 from ragkit_pipelines.cli.common import (
     Adapter,
+    ApiKeyEnv,
     BaseUrl,
     Engine,
     MaxCalls,
@@ -49,6 +50,7 @@ def generate(
     ] = "tiny",
     adapter: Adapter = None,
     base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens per response.")] = 256,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 for greedy decoding.")] = 0.0,
@@ -56,7 +58,7 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="Stop sequence; can be repeated.")] = None,
     schema: Annotated[Path | None, typer.Option(help="File with the JSON schema that responses must follow.")] = None,
     choices: Annotated[str | None, typer.Option(help="Allowed responses, separated by commas.")] = None,
-    cache: Annotated[str | None, typer.Option(help="File in which responses are cached.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="File in which responses are cached.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Maximum number of concurrent calls.")] = None,
     budget_calls: MaxCalls = None,
     budget_tokens: MaxTokens = None,
@@ -87,17 +89,19 @@ def generate(
         schema=None if schema is None else schema_of(_read_schema(schema)),
         choices=None if choices is None else tuple(part.strip() for part in choices.split(",")),
     )
-    pool = worker_pool(engine, workers)
+    pool, cached = worker_pool(engine, workers), None if cache is None else str(cache)
     if pool is not None:
         if file is None or stream or limited or concurrency is not None:
             raise InvalidInputError(
                 "--engine requires --file, and does not support --stream, --concurrency or a budget"
             )
-        work = GenerateTexts(model=model, sampling=sampling, adapter=adapter, base_url=base_url, cache=cache)
+        work = GenerateTexts(
+            model=model, sampling=sampling, adapter=adapter, base_url=base_url, api_key_env=api_key_env, cache=cached
+        )  # fmt: skip
         _print_lines(prompts, work.results(prompts, pool, batch_size=_GROUP))
         return
     loaded = load_model(
-        model, adapter=adapter, base_url=base_url, cache=cache, concurrency=concurrency,
+        model, adapter=adapter, base_url=base_url, api_key_env=api_key_env, cache=cached, concurrency=concurrency,
         budget=budget if limited else None,
     )  # fmt: skip
     if stream:

@@ -15,12 +15,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not 
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand
 
 import ragkit
 from ragkit.errors import RagkitError
 from ragkit_pipelines.cli.advise import advise
 from ragkit_pipelines.cli.ask import ask
-from ragkit_pipelines.cli.common import Json, check_out, console, echo
+from ragkit_pipelines.cli.common import ApiKeyEnv, BaseUrl, Json, check_out, console, echo, given_model
 from ragkit_pipelines.cli.compare import compare_app, show_comparison
 from ragkit_pipelines.cli.components import ListingCommand, list_components
 from ragkit_pipelines.cli.data import data_app
@@ -29,6 +30,7 @@ from ragkit_pipelines.cli.export import export, parity
 from ragkit_pipelines.cli.finetune import finetune
 from ragkit_pipelines.cli.generate import generate
 from ragkit_pipelines.cli.index import index_app
+from ragkit_pipelines.cli.init import init
 from ragkit_pipelines.cli.models import models
 from ragkit_pipelines.cli.pearl import pearl_app
 from ragkit_pipelines.cli.retriever import finetune_embedder, finetune_reranker
@@ -63,6 +65,8 @@ def _top(*, version: Annotated[bool, typer.Option("--version", help="Print the v
 def demo(
     *,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Language model; smollm2 if installed.")] = None,
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
     seed: Annotated[int, typer.Option(help="Seed of the examples and test rows.")] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results.")] = Path("runs/demo"),
     as_json: Json = False,
@@ -83,8 +87,9 @@ def demo(
         f"Model: [bold]{escape(spec)}[/]. Example of the task: {escape(task.test[0].text()[:100])} "
         f"-> [bold]{escape(task.test[0].output)}[/]"
     )
+    loaded = given_model(model, base_url, api_key_env) or spec
     strategies = None if spec == "tiny" else _DEMO
-    show_comparison(run(task, strategies, model=spec, seeds=[seed], out=out), as_json=as_json)
+    show_comparison(run(task, strategies, model=loaded, seeds=[seed], out=out), as_json=as_json)
 
 
 def _demo_task(spec: str, seed: int) -> Task:
@@ -109,6 +114,11 @@ for _name, _command in _COMMANDS.items():
     app.command(_name, cls=ListingCommand)(_command)
 for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name)
+for _typer in (app, *_GROUPS.values()):
+    for _info in _typer.registered_commands:
+        if _info.cls in {None, TyperCommand}:
+            _info.cls = ListingCommand
+app.command("init")(init)  # reads no settings file, so that a broken one does not prevent it
 
 
 def main() -> None:

@@ -13,9 +13,19 @@ from ragkit._progress import progress
 from ragkit.errors import DataFileError, InvalidInputError, UnknownSpecError, UnreadFileWarning
 from ragkit.ingest import load_documents
 from ragkit.ingest._conversion import CONVERTED
-from ragkit.models import default_model, load_model
+from ragkit.models import default_model
 from ragkit.models._budget import Budget
-from ragkit_pipelines.cli.common import BaseUrl, Json, MaxCalls, MaxTokens, echo, echo_json, print_json
+from ragkit_pipelines.cli.common import (
+    ApiKeyEnv,
+    BaseUrl,
+    Json,
+    MaxCalls,
+    MaxTokens,
+    echo,
+    echo_json,
+    given_model,
+    print_json,
+)
 from ragkit_pipelines.pearl.pipeline import Pearl
 from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.plan import Plan
@@ -48,6 +58,7 @@ def run(
     document: Annotated[Path, typer.Option(help="The text: a UTF-8, PDF, Word, HTML or PowerPoint file.")],
     model: _Model = None,
     base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
     context: _Context = "whole",
     library: _Library = None,
     plan: Annotated[Path | None, typer.Option(help="File with a plan to run, as text or JSON.")] = None,
@@ -65,7 +76,7 @@ def run(
     Example: ragkit pearl run "Why does she leave?" --document story.txt --model openai:gpt-4.1-mini --trace run.jsonl
     """
     text = _read_document(document)  # before the model is loaded, so that errors are reported at once
-    pearl = _pearl(model, base_url, context, library, answer, concurrency, max_tokens)
+    pearl = _pearl(model, base_url, api_key_env, context, library, answer, concurrency, max_tokens)
     given = None if plan is None else _read_plan(plan, pearl.library)
     budget = None if calls is None and tokens is None else Budget(calls=calls, tokens=tokens)
     with progress("planning and answering", None):
@@ -78,6 +89,7 @@ def plan(
     question: _Question,
     model: _Model = None,
     base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
     library: _Library = None,
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Repair small errors without another call.")] = False,
@@ -88,7 +100,7 @@ def plan(
     Example: ragkit pearl plan "How often does he write?" --model openai:gpt-4.1-mini
     """
     pearl = Pearl(
-        load_model(model or default_model(), base_url=base_url),
+        given_model(model, base_url, api_key_env) or default_model(),
         library=_read_library(library),
         planner=PromptPlanner(repair=repair),
     )
@@ -107,6 +119,7 @@ def resume(
     trace: _Trace,
     model: _Model = None,
     base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
     context: _Context = "whole",
     library: _Library = None,
     answer: _Answer = "sinks",
@@ -119,7 +132,7 @@ def resume(
 
     Example: ragkit pearl resume run.jsonl --model openai:gpt-4.1-mini
     """
-    pearl = _pearl(model, base_url, context, library, answer, concurrency, max_tokens)
+    pearl = _pearl(model, base_url, api_key_env, context, library, answer, concurrency, max_tokens)
     with progress("answering", None):
         done = pearl.resume(trace)
     _show(done, as_json=as_json)
@@ -139,13 +152,13 @@ def explain(
 
 
 def _pearl(
-    model: str | None, base_url: str | None, context: str, library: Path | None, answer: str, concurrency: int,
-    max_tokens: int,
+    model: str | None, base_url: str | None, api_key_env: str | None, context: str, library: Path | None, answer: str,
+    concurrency: int, max_tokens: int,
 ) -> Pearl:  # fmt: skip
     if context not in _CONTEXTS:
         raise UnknownSpecError("context", context, _CONTEXTS)
     return Pearl(
-        load_model(model or default_model(), base_url=base_url),
+        given_model(model, base_url, api_key_env) or default_model(),
         library=_read_library(library),
         executor=PlanExecutor(concurrency=concurrency, max_tokens=max_tokens),
         context=_CONTEXTS[context],
@@ -201,6 +214,7 @@ def _show(done: Run, *, as_json: bool) -> None:
                 for each in done.steps
             ],
             "calls": done.calls,
+            "failed_calls": done.failed_calls,
             "reused": done.reused,
             **asdict(done.usage),
             "cost": done.cost,

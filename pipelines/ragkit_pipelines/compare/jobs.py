@@ -143,13 +143,14 @@ def _flops(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]:
     size, rows = size_of(model), len(outcome.answers)
     if size is None:
         return {"shared_tokens": shared}
-    length = (outcome.prompt_tokens + outcome.completion_tokens) / rows
+    calls = rows * outcome.samples
+    length = (outcome.prompt_tokens + outcome.completion_tokens) / calls
     tried = size.forward(outcome.fit_tokens - outcome.trained_tokens, context=length)
-    again = size.forward(max(0.0, length - shared), context=length) * rows + size.forward(shared)
+    again = size.forward(max(0.0, length - shared), context=length) * calls + size.forward(shared)
     return {
         "shared_tokens": shared,
-        "flops": size.forward(length) * rows,
-        "cached_flops": min(again, size.forward(length) * rows),
+        "flops": size.forward(length) * calls,
+        "cached_flops": min(again, size.forward(length) * calls),
         "fit_flops": sum_known([outcome.trained_flops, tried]),
     }
 

@@ -160,6 +160,7 @@ class Outcome:
         confidence: The probability, 0 to 1, that the strategy assigns to each answer; empty if it returns none.
         unreadable: Number of completions that did not contain an answer of the expected form; None if no completion
             was read.
+        samples: Number of completions per row.
     """
 
     answers: Sequence[str]
@@ -179,6 +180,7 @@ class Outcome:
     labels: int | None = None
     confidence: Sequence[float] = ()
     unreadable: int | None = None
+    samples: int = 1
 
     def after(self, *earlier: Outcome) -> Outcome:
         """Add the usage and cost of earlier outcomes, of the settings that were tried, to the fitting of this one."""
@@ -261,12 +263,16 @@ def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -
     answers = pipeline.answer(prompts)
     outcome = outcome_of(
         [answer.text for answer in answers],
-        [answer.completion for answer in answers],
+        [completion for answer in answers for completion in answer.completions],
         [answer.prompt for answer in answers],
         pipeline.model,
         unreadable=sum(not answer.readable for answer in answers),
     )
-    return replace(outcome, seconds=outcome.seconds + selecting, fit_seconds=fit_seconds)
+    samples = pipeline.voting.samples
+    return replace(
+        outcome, seconds=outcome.seconds + selecting, fit_seconds=fit_seconds, samples=samples,
+        confidence=[answer.agreement for answer in answers] if samples > 1 else (),
+    )  # fmt: skip
 
 
 def shown_prompts(prompts: Sequence[AnyPrompt], model: LanguageModel) -> list[str]:

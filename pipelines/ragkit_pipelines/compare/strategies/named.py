@@ -19,7 +19,10 @@ from ragkit_pipelines.compare.strategies.scoring import CALIBRATIONS
 from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.loading import load_stage
 
-_SUFFIXES = re.compile(rf"(.*?)(?:@(\d{{1,9}}))?(?:\+({'|'.join(CALIBRATIONS)}))?", re.DOTALL)
+_SUFFIXES = re.compile(
+    rf"(.*?)(?:@(?P<k>\d{{1,9}}))?(?:\*(?P<samples>\d{{1,9}}))?(?:\+(?P<calibration>{'|'.join(CALIBRATIONS)}))?",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -100,17 +103,23 @@ class Prompting:
         selector: Spec of the selector.
         k: Number of examples.
         max_tokens: Maximum number of tokens of an answer; fits the longest output of the pool if None.
+        samples: Number of answers that are sampled for each row; the most frequent one counts, or the first of several
+            equally frequent ones. All of them are paid for. 1 for a single answer by greedy decoding.
+        temperature: Sampling temperature of several answers.
     """
 
     needs_model: ClassVar[bool] = True
     selector: str | None = None
     k: int = SHOTS
     max_tokens: int | None = None
+    samples: int = 1
+    temperature: float = 0.7
 
     @property
     def name(self) -> str:
-        """``zero-shot`` or ``few-shot:<selector>``, with ``@<k>`` if k is not 8."""
-        return f"few-shot:{self.selector}{at_k(self.k)}" if self.selector else "zero-shot"
+        """``zero-shot`` or ``few-shot:<selector>``, with ``@<k>`` if k is not 8, and ``*<samples>`` if not 1."""
+        source = f"few-shot:{self.selector}{at_k(self.k)}" if self.selector else "zero-shot"
+        return source if self.samples == 1 else f"{source}*{self.samples}"
 
     def run(self, setting: Setting) -> Outcome:
         """Select examples, prompt the model and read the answers."""
@@ -121,6 +130,9 @@ class Prompting:
             selector,
             k=min(self.k, len(setting.pool)),
             max_tokens=setting.answer_tokens(self.max_tokens),
+            samples=self.samples,
+            temperature=self.temperature,
+            seed=setting.seed_of("model"),
         )
         outcome = prompted(pipeline, setting, fit_seconds=fit_seconds)
         return outcome if self.selector else replace(outcome, labels=0)
@@ -133,19 +145,21 @@ FOR_TEXT = ("zero-shot", "few-shot:random", "few-shot:jaccard", "few-shot:bm25",
 def load_strategy(strategy: str | Strategy, settings: Mapping[str, object] | None = None) -> Strategy:
     """Load a strategy by the spec of a registered strategy; objects are returned unchanged.
 
-    If the listed spec ends with ``[@<k>]``, the number of examples may follow: ``"few-shot:bm25@4"``; if it ends with
-    ``[+<calibration>]``, so may ``+contextual``, ``+batch`` or ``+pmi``.
+    If the listed spec ends with ``[@<k>]``, the number of examples may follow: ``"few-shot:bm25@4"``; with
+    ``[*<samples>]``, so may the number of sampled answers, ``"zero-shot*5"``; with ``[+<calibration>]``, so may
+    ``+contextual``, ``+batch`` or ``+pmi``.
 
     Args:
         strategy: A spec or an object.
         settings: Fields of strategies that are loaded by their specs, such as ``{"epochs": 2}``; a strategy without
-            such a field ignores it. The number of examples in a spec takes precedence over ``k``.
+            such a field ignores it. A number in a spec takes precedence over ``k`` and ``samples``.
 
     Returns:
         A strategy.
 
     Raises:
-        UnknownSpecError: If no strategy or selector has this name, or ``@`` is not followed by a number of examples.
+        UnknownSpecError: If no strategy or selector has this name, or ``@`` or ``*`` is not followed by a number of at
+            least 1.
     """
     if not isinstance(strategy, str):
         return strategy
@@ -153,18 +167,23 @@ def load_strategy(strategy: str | Strategy, settings: Mapping[str, object] | Non
     component = find("strategy", spec)
     shared = {name: value for name, value in (settings or {}).items() if name != "k" or "<k>" in component.spec}
     selectors = component.arguments(spec) if "<selector>" in component.spec else []
-    if given.get("k") == 0 or not all(map(_is_selector, selectors)):
-        hint = "`@` must be followed by a number of examples of at least 1." if "@" in strategy else ""
+    if 0 in given.values() or not all(map(_is_selector, selectors)):
+        numbers = {"@": "examples", "*": "samples"}
+        hints = [f"`{mark}` must be followed by a number of {what} of at least 1." for mark, what in numbers.items()
+                 if mark in strategy]  # fmt: skip
+        hint = " ".join(hints)
         raise UnknownSpecError("strategy", strategy, _known(), hint=hint)
     loaded: Strategy = create("strategy", spec, settings={**shared, **given})
     return loaded
 
 
 def _split(strategy: str) -> tuple[str, dict[str, object]]:
-    """Split ``@<k>`` and ``+<calibration>`` off a spec if the strategy accepts them."""
+    """Split ``@<k>``, ``*<samples>`` and ``+<calibration>`` off a spec if the strategy accepts them."""
     found = _SUFFIXES.fullmatch(strategy)
-    spec, k, calibration = found.groups() if found else (strategy, None, None)
-    given: dict[str, object] = ({"k": int(k)} if k else {}) | ({"calibration": calibration} if calibration else {})
+    if found is None:
+        return strategy, {}
+    spec, texts = found[1], {name: text for name, text in found.groupdict().items() if text}
+    given: dict[str, object] = {name: int(text) if text.isdecimal() else text for name, text in texts.items()}
     accepted = find("strategy", spec).spec
     return (spec, given) if all(f"<{name}>" in accepted for name in given) else (strategy, {})
 
@@ -173,7 +192,7 @@ def _known() -> set[str]:
     """The specs of all strategies, with the name of each selector."""
     selectors = specs("selector")
     known = {spec.replace("<selector>", name) for spec in specs("strategy") for name in selectors}
-    return {re.sub(r"[\[\]]|[@+]<.*", "", spec) for spec in known}
+    return {re.sub(r"[\[\]]|[@*+]<.*", "", spec) for spec in known}
 
 
 def _is_selector(spec: str) -> bool:

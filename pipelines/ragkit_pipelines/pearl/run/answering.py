@@ -124,6 +124,7 @@ class Answering:
             seconds=perf_counter() - started,
             model_seconds=totals.seconds,
             calls=totals.calls,
+            failed_calls=totals.failed,
             reused=totals.reused,
             by_purpose=dict(totals.by_purpose),
         )

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Literal
 
 from ragkit.answers import without_reasoning
-from ragkit.errors import EmptyAnswerError, RagkitError
+from ragkit.errors import EmptyAnswerError, InvalidInputError, PromptTooLongError, RagkitError, UnsupportedError
 from ragkit.models._budget import Budget
 from ragkit.models._concurrency import Cancellation, Slots
 from ragkit.models._middleware import LayeredModel
@@ -24,6 +24,7 @@ from ragkit.records import Completion, Prompt, Usage
 from ragkit_pipelines.pearl.run.trace import RunTrace
 
 Purpose = Literal["plan", "step", "window", "pages", "gist", "warm", "answer", "option", "mine", "merge"]
+_NOT_SENT = (PromptTooLongError, UnsupportedError, InvalidInputError)
 _CACHE_SECONDS = 240.0  # providers keep an unused prefix for at least five minutes
 
 
@@ -87,6 +88,7 @@ class CallTotals:
         cost: Cost in US dollars; None if a price is unknown.
         seconds: Sum of the durations of all responses.
         calls: Number of calls made, including failed ones.
+        failed: Number of calls made without a response, which no trace contains.
         reused: Number of calls that were not made because the trace contains their response.
         by_purpose: Number of calls made for each purpose.
     """
@@ -95,6 +97,7 @@ class CallTotals:
     cost: float | None = 0.0
     seconds: float = 0.0
     calls: int = 0
+    failed: int = 0
     reused: int = 0
     by_purpose: Counter[str] = field(default_factory=Counter)
 
@@ -155,9 +158,12 @@ class _Responses:
             self.trace.write_call(trace_key(key), answer, purpose=call.purpose, step=call.step, prompt=call.prompt.text)
 
     def count(self, key: bytes, result: Result) -> None:
-        """Count a request. A provider also charges for an empty response."""
+        """Count a request, unless it was refused before it was sent. A provider also charges for an empty response."""
+        if isinstance(result, _NOT_SENT):
+            return
         with self._lock:
             self.totals.calls += 1
+            self.totals.failed += isinstance(result, RagkitError)
             self.totals.by_purpose[self._calls[key].purpose] += 1
             answer = result.completion if isinstance(result, EmptyAnswerError) else result
             if isinstance(answer, Completion):

@@ -81,7 +81,9 @@ class Run:
         cost: Cost in US dollars; None if a price is unknown.
         seconds: Elapsed time.
         model_seconds: Sum of the durations of all calls, including those reused from a trace.
-        calls: Number of model calls made, including failed calls and calls that warm the prompt cache.
+        calls: Number of model calls made, including failed calls and calls that warm the prompt cache. Prompts that are
+            too long for the model are not sent and do not count.
+        failed_calls: Number of these calls without a response, which the trace does not contain.
         reused: Number of calls whose response came from a trace.
         by_purpose: Number of calls made for each purpose.
     """
@@ -98,6 +100,7 @@ class Run:
     seconds: float = 0.0
     model_seconds: float = 0.0
     calls: int = 0
+    failed_calls: int = 0
     reused: int = 0
     by_purpose: Mapping[str, int] = field(default_factory=dict)
 
@@ -141,6 +144,7 @@ def _tokens(usage: Usage) -> str:
 
 def _summary(run: Run) -> str:
     calls = f"{run.calls} call{'s' * (run.calls != 1)}"
+    calls += f" ({run.failed_calls} failed)" if run.failed_calls else ""
     reused = f", {run.reused} from the trace" if run.reused else ""
     cost = "cost unknown" if run.cost is None else f"${run.cost:.4f}"
     status = str(run.status)

@@ -16,6 +16,7 @@ from ragkit.models._response_cache import AnswerCache
 from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Retriever, Selector
 from ragkit.records import Completion, Example, Fields
 from ragkit.tasks import Task
+from ragkit_pipelines.compare.strategies.calls import CallCounter
 from ragkit_pipelines.compare.strategies.timing import Clock
 from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.loading import load_selector
@@ -43,6 +44,7 @@ class Setting:
         held: Seeds of ``"data"``, ``"model"`` or ``"order"`` that are the same in all runs.
         documents: The documents to retrieve from, or None.
         clock: The clock by which strategies measure fitting and prediction.
+        calls: Counts the calls of the models that `language_model` and `cached` return, and reports their progress.
     """
 
     task: Task
@@ -57,6 +59,7 @@ class Setting:
     held: Mapping[Varied, int] = field(default_factory=dict)
     documents: Retriever | None = None
     clock: Clock = field(default_factory=Clock)
+    calls: CallCounter = field(default_factory=CallCounter)
 
     def seed_of(self, what: Varied) -> int:
         """Return the seed of one source of randomness: ``"data"``, ``"model"`` or ``"order"``; see `CompareOptions`."""
@@ -79,8 +82,9 @@ class Setting:
         return self.cached(need_model(strategy, self.model))
 
     def cached(self, model: LanguageModel) -> LayeredModel:
-        """Wrap a model with the response cache and the budget."""
-        return LayeredModel(model, cache=AnswerCache(self.answers), budget=self.budget)
+        """Wrap a model with the response cache, the budget and the progress of its calls."""
+        cache, observer = AnswerCache(self.answers), self.calls.observe
+        return LayeredModel(model, cache=cache, budget=self.budget, observer=observer)
 
     def answer_tokens(self, given: int | None) -> int:
         """Return the token limit of answers: as given, or enough for the longest output of the pool (at least 48)."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ragkit._progress import in_parts
 from ragkit._text import refuse_bare_string
 from ragkit.embedders._caching import RememberingEmbedder
 from ragkit.protocols import Embedder, LanguageModel
@@ -98,7 +99,7 @@ class TimedEmbedder(RememberingEmbedder):
                 if not self._documents and not self._queries:
                     self.embedder.embed_queries(["a first text loads the weights"])
                 started = perf_counter()
-                vectors = embed(new)
+                vectors = in_parts("embedding", embed, new)
                 each = (perf_counter() - started) / len(new)
                 known.update((text, (vector, each)) for text, vector in zip(new, vectors, strict=True))
             found = [known[text] for text in texts]

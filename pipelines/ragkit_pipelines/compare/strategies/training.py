@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ragkit._progress import in_parts, progress
 from ragkit.finetuning import FineTuned, finetune
 from ragkit.protocols import LanguageModel
 from ragkit.records import Chat, Example, Message, Prompt
@@ -72,14 +73,16 @@ class Tuning:
         inner = setting.on(learn, dev)
         tried: list[tuple[float, Outcome, Tuning]] = []
         candidate = replace(self, epochs=self._epochs(len(setting.pool)))
-        for number, (rate, epochs) in enumerate(_FACTORS[: setting.trials]):
-            changed = replace(candidate, epochs=(candidate.epochs or 3) * epochs)
-            if number:
-                changed = replace(changed, learning_rate=(candidate.learning_rate or 0) * rate)
-            outcome, used = changed._once(inner, f"{self.name} trial {number}")
-            if not number:  # the default rate is known after the first run
-                candidate = changed = replace(changed, learning_rate=used)
-            tried.append((inner.mean_score(outcome.answers), outcome, changed))
+        with progress("trying settings", setting.trials) as stage:
+            for number, (rate, epochs) in enumerate(_FACTORS[: setting.trials]):
+                changed = replace(candidate, epochs=(candidate.epochs or 3) * epochs)
+                if number:
+                    changed = replace(changed, learning_rate=(candidate.learning_rate or 0) * rate)
+                outcome, used = changed._once(inner, f"{self.name} trial {number}")
+                if not number:  # the default rate is known after the first run
+                    candidate = changed = replace(changed, learning_rate=used)
+                tried.append((inner.mean_score(outcome.answers), outcome, changed))
+                stage(1)
         score, _, best = max(tried, key=lambda each: each[0])
         final, _ = best._once(setting, self.name)
         note = (
@@ -186,7 +189,7 @@ class EncoderTuning:
         started = setting.clock.now()
         texts = [row.text() for row in setting.task.test]
         labels = list(tuned.manifest.labels or ())
-        log_probabilities = tuned.model.score(texts, labels)
+        log_probabilities = in_parts("classifying", lambda part: tuned.model.score(part, labels), texts)
         best = log_probabilities.argmax(axis=1)
         return Outcome(
             [labels[index] for index in best],

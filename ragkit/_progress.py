@@ -22,6 +22,7 @@ _Number = TypeVar("_Number", bound=np.generic)
 _AT_ONCE = 256  # texts between two reports of `in_parts`
 _LOCK = RLock()
 _open: list[Stage] = []  # of all threads, in the order in which they began
+_recorded: list[list[Stage]] = []  # one list for each block of `recorded`
 _shown: Progress | None = None  # the display of all bars; rich allows only one at a time
 
 
@@ -37,6 +38,8 @@ def progress(description: str, total: int | None, unit: str = "") -> Iterator[St
     stage = Stage(description, total, unit)
     with _LOCK:
         _open.append(stage)
+        for seen in _recorded:
+            seen.append(stage)
     try:
         with _bar(stage) if sys.stderr.isatty() else ExitStack():
             yield stage
@@ -49,6 +52,19 @@ def open_stages() -> list[Stage]:
     """Return the stages in progress, the outermost one first."""
     with _LOCK:
         return list(_open)
+
+
+@contextmanager
+def recorded() -> Iterator[list[Stage]]:
+    """Yield a list to which all stages are added that begin within the block."""
+    seen: list[Stage] = []
+    with _LOCK:
+        _recorded.append(seen)
+    try:
+        yield seen
+    finally:
+        with _LOCK:
+            _recorded[:] = [each for each in _recorded if each is not seen]
 
 
 def in_parts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from time import perf_counter
+from time import perf_counter, process_time
 
 
 class Stage:
@@ -18,6 +18,9 @@ class Stage:
         skipped: Number of steps that an earlier run or call had already done.
         tokens: Prompt and completion tokens of model calls that were not cached.
         changed: Is called after each change.
+        began: Wall seconds at the beginning.
+        first, last: The number of completed steps, the wall seconds and the CPU seconds after the first and after the
+            last report of steps that were not skipped; None before.
         left_of: Computes the seconds left; None to compute them from the rate so far.
     """
 
@@ -29,21 +32,26 @@ class Stage:
         self.done = self.skipped = self.tokens = 0
         self.changed: Callable[[], None] = _nothing
         self.left_of: Callable[[], float | None] | None = None
+        self.first: tuple[int, float, float] | None = None
+        self.last: tuple[int, float, float] | None = None
         self._clock, self._lock = clock, Lock()
-        self._began = clock()
+        self.began = clock()
 
     def __call__(self, steps: int, *, tokens: int = 0) -> None:
         """Count completed steps, and the tokens that they took."""
         with self._lock:
             self.done += steps
             self.tokens += tokens
+            if steps:
+                self.last = self.done, self._clock(), process_time()
+                self.first = self.first or self.last
         self.changed()
 
     def skip(self, steps: int) -> None:
         """Count steps that an earlier run or call had already done."""
         with self._lock:
             if self.done == self.skipped:  # what came before was preparation, such as reading a checkpoint
-                self._began = self._clock()
+                self.began = self._clock()
             self.done += steps
             self.skipped += steps
         self.changed()
@@ -51,7 +59,7 @@ class Stage:
     @property
     def elapsed(self) -> float:
         """Seconds since the work began."""
-        return self._clock() - self._began
+        return self._clock() - self.began
 
     @property
     def left(self) -> float | None:

@@ -88,7 +88,7 @@ def test_a_bar_shows_rates_that_do_not_count_skipped_steps(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     clock = Clock()
     with progress("answering", 200, "rows") as stage:
-        stage._clock, stage._began = clock, clock.now
+        stage._clock, stage.began = clock, clock.now
         stage.skip(120)
         clock.now += 10.0
         stage(40)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ragkit._progress import open_stages, progress
 from ragkit._stages import Stage, duration
+from ragkit_pipelines.compare.strategies.base import Trained
 from ragkit_pipelines.printable import printable
 
 if TYPE_CHECKING:
@@ -95,9 +96,12 @@ class Watch:
         measured = self._measured.get(job.strategy.name)
         if not measured:
             return None
-        # Fitting is taken to be proportional to the size of the pool.
         closest = min(measured, key=lambda each: abs(each.size - size))
-        return closest.fit * size / closest.size + closest.rest
+        more = size / closest.size  # fitting is taken to be proportional to the pool, or to the steps of training
+        if isinstance(job.strategy, Trained):
+            steps, trials = job.strategy.training_steps, job.setting.trials
+            more = steps(size, trials) / steps(closest.size, trials) if steps(closest.size, trials) else more
+        return closest.fit * more + closest.rest
 
     def _say(self, job: Job, text: str) -> None:
         if self._log:

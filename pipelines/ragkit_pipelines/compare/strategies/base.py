@@ -109,7 +109,7 @@ class Setting:
             raise InvalidInputError(
                 f"strategy {strategy!r} holds out a part of the pool and needs at least 10 examples, got {size}"
             )
-        dev = set(Random(f"held out {self.seed_of('data')}").sample(range(size), min(100, size // 5)))
+        dev = set(Random(f"held out {self.seed_of('data')}").sample(range(size), held_out_rows(size)))
         return (
             [row for index, row in enumerate(self.pool) if index not in dev],
             [self.pool[index] for index in sorted(dev)],
@@ -138,6 +138,11 @@ class Setting:
 
     def _load_selector(self, spec: str, pool: Sequence[Example]) -> Selector:
         return load_selector(spec, pool, embedder=self.embedder, seed=self.seed_of("order"))
+
+
+def held_out_rows(size: int) -> int:
+    """Return the number of examples that `Setting.held_out` holds out of a pool."""
+    return min(100, size // 5)
 
 
 @dataclass(frozen=True)
@@ -285,6 +290,28 @@ class Checked(Protocol):
 
     def check(self, task: Task, model: LanguageModel | None, /) -> None:
         """Raise `InvalidInputError` if it cannot run."""
+        ...
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """A strategy that trains in steps, whose number is known before."""
+
+    def shortened(self) -> Strategy:
+        """Return the same strategy with one epoch; raise `InvalidInputError` if it cannot be tried."""
+        ...
+
+    def training_steps(self, rows: int, trials: int, /) -> int:
+        """Return the number of training steps on a pool with some rows, in all trials together."""
+        ...
+
+
+@runtime_checkable
+class CallsInFitting(Protocol):
+    """A strategy that calls a model before it answers the test rows."""
+
+    def fitting_calls(self, rows: int, trials: int, /) -> int:
+        """Return the number of these calls on a pool with some rows."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Lock
+from time import perf_counter
 
 from ragkit._progress import open_stages, progress
 from ragkit._stages import Stage
@@ -18,17 +19,18 @@ class CallCounter:
 
     Attributes:
         total: All calls so far.
+        seconds: Wall seconds within batches of calls.
     """
 
     def __init__(self) -> None:
         """Begin with no calls."""
-        self.total = Answered(0)
+        self.total, self.seconds = Answered(0), 0.0
         self._lock = Lock()
 
     @contextmanager
     def observe(self, calls: int) -> Iterator[Callable[[Answered], None]]:
         """Observe a batch of calls; it is a stage of its own, unless it is a part of one that already counts rows."""
-        open_now = open_stages()
+        open_now, started = open_stages(), perf_counter()
         outer = open_now[-1] if open_now else None
         with ExitStack() as stack:
             own: Stage | None = None
@@ -45,7 +47,11 @@ class CallCounter:
                 elif outer is not None:
                     outer(0, tokens=tokens)
 
-            yield report
+            try:
+                yield report
+            finally:
+                with self._lock:
+                    self.seconds += perf_counter() - started
 
 
 def _sum(one: Answered, other: Answered) -> Answered:

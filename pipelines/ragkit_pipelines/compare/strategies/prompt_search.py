@@ -9,7 +9,7 @@ from random import Random
 from typing import ClassVar, Literal
 
 from ragkit._progress import progress
-from ragkit_pipelines.compare.strategies.base import Outcome, Setting, prompted
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting, held_out_rows, prompted
 from ragkit_pipelines.few_shot import FewShot
 
 _Order = Literal["similar_last", "similar_first"]
@@ -72,6 +72,11 @@ class OptimisedPrompt:
         score, _, best = max(tried, key=lambda each: each[0])
         note = f"{best}: {score:.3f} on {len(dev)} held-out rows (default prompt: {tried[0][0]:.3f})"
         return replace(self._predict(best, setting).after(*(outcome for _, outcome, _ in tried)), note=note)
+
+    def fitting_calls(self, rows: int, trials: int) -> int:
+        """Return the number of answers to held-out rows."""
+        every = len(self.selectors) * len(self.sizes) * len(_ORDERS) * (1 + len(self.instructions))
+        return min(trials or self.trials, every) * held_out_rows(rows)
 
     def candidates(self, setting: Setting) -> list[Candidate]:
         """Return as many candidates as trials, or fewer if there are no more; the default prompt comes first."""

@@ -3,14 +3,15 @@
     python benchmarks/harness/estimate.py                     all five
     python benchmarks/harness/estimate.py trec6 home          some of them; the other results are kept
 
-Each comparison is estimated and then run in the same process, in a new folder, and this is done ``ROUNDS`` times in
-turn. ``results/estimate.json`` contains the total seconds of both and their ratio, by the wall clock and in CPU seconds
+Each comparison is estimated and then run in the same process, in a new folder, and this is done ``--rounds`` times in
+turn (2 by default). ``results/estimate.json`` contains the total seconds of both and their ratio, by the wall clock and in CPU seconds
 of the process, the calls and tokens, and the load of the machine. If other programs run at the same time, only the CPU
 seconds are comparable: the load may change between the estimate and the run.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -32,7 +33,7 @@ from ragkit.tiny.domains import HOME, task_of
 
 DATA = Path(os.environ.get("RAGKIT_DATA", "../shared/data"))
 RESULTS = Path(__file__).parent / "results" / "estimate.json"
-ROUNDS, GOAL = 2, 0.3
+GOAL = 0.3
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ CASES: dict[str, Callable[[], Case]] = {
 }  # fmt: skip
 
 
-def measure(case: Case) -> dict[str, Any]:
+def measure(case: Case, count: int) -> dict[str, Any]:
     """Estimate and run a comparison in turn."""
     rounds: list[dict[str, float]] = []
-    for _ in range(ROUNDS):
+    for _ in range(count):
         started = perf_counter(), process_time()
         expected = estimate(case.task, case.strategies, model=case.model, sizes=case.sizes)
         between = perf_counter(), process_time()
@@ -107,29 +108,34 @@ def measure(case: Case) -> dict[str, Any]:
     found["ratio_cpu"] = round(median(each["estimated_cpu_s"] / each["run_cpu_s"] for each in rounds), 3)
     found["ratios_cpu"] = [round(each["estimated_cpu_s"] / each["run_cpu_s"], 3) for each in rounds]
     return {
-        "model": case.model, "strategies": case.strategies, "sizes": case.sizes, "pool": len(case.task.examples),
+        "rounds": count, "model": case.model, "strategies": case.strategies, "sizes": case.sizes, "pool": len(case.task.examples),
         "test_rows": len(case.task.test), **found, "within_goal": abs(found["ratio_cpu"] - 1) <= GOAL,
     }  # fmt: skip
 
 
-def main(names: list[str]) -> int:
+def main() -> int:
     """Measure the named cases, or all."""
+    parser = argparse.ArgumentParser(description="Compare estimates of comparisons with their runs.")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"one of {', '.join(CASES)}; all if omitted")
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
     logging.getLogger("ragkit").setLevel(logging.WARNING)
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    stored = json.loads(RESULTS.read_text(encoding="utf-8"))["tasks"] if RESULTS.is_file() else {}
-    for name in names or CASES:
-        stored[name] = measure(CASES[name]())
-        print(name, stored[name], flush=True)
+    for name in arguments.cases or CASES:
+        measured = measure(CASES[name](), arguments.rounds)
+        print(name, measured, flush=True)
+        stored = json.loads(RESULTS.read_text(encoding="utf-8"))["tasks"] if RESULTS.is_file() else {}
+        stored[name] = measured
         found = {
-            "processor": f"{processor or platform.processor()}, {os.cpu_count()} cores", "rounds": ROUNDS,
+            "processor": f"{processor or platform.processor()}, {os.cpu_count()} cores",
             "clock": "The goal is checked on CPU seconds of the process. Other programs ran on the machine, so the "
             "load may have changed between an estimate and its run; the ratio of wall seconds is for information.",
             "goal": GOAL, "tasks": {each: stored[each] for each in CASES if each in stored},
         }  # fmt: skip
         RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return int(not all(each["within_goal"] for each in stored.values()))
+    return int(not all(each["within_goal"] for each in found["tasks"].values()))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

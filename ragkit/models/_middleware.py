@@ -90,7 +90,7 @@ class LayeredModel(ModelBase):
                 a number.
             cancellation: Cancels all calls. Calls in progress are then abandoned and raise `CallCancelledError`.
             on_request: Is called after each request, also a failed one, with the key and the result of each prompt.
-            observer: Is called with the number of calls of each batch, and told which are answered; see `Answered`.
+            observer: Is called with the number of calls of each batch, and receives the answered ones; see `Answered`.
 
         Raises:
             InvalidInputError: If `concurrency` is less than 1.

@@ -1,4 +1,4 @@
-"""What an observer of the calls of a model is told, such as a progress bar."""
+"""Observers of the calls of a model, such as a progress bar."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Answered:
     usage: Usage = field(default_factory=Usage)
 
 
-# Receives the number of calls of a batch; its block lasts as long as the batch, and is told which calls are answered.
+# Receives the number of calls of a batch; its block lasts as long as the batch, and receives the answered calls.
 Observer = Callable[[int], AbstractContextManager[Callable[[Answered], None]]]
 
 

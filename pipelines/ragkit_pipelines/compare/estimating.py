@@ -297,7 +297,7 @@ def _drawn(setting: Setting, rows: int) -> list[Example]:
 
 
 class _Run:
-    """Adds up what a comparison takes, run by run in its order."""
+    """Adds up the time and the calls of a comparison, run by run in its order."""
 
     def __init__(self, prices: PriceRange | None) -> None:
         self._prices = prices

@@ -1,4 +1,4 @@
-"""Try a strategy on a few rows, and measure what it takes."""
+"""Try a strategy on a few rows, and measure its time and its calls."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What a strategy took on some rows of the pool and of the test.
+    """The time and the calls of a strategy on some rows of the pool and of the test.
 
     Attributes:
         pool: Number of rows of the pool.

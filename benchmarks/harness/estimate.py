@@ -4,9 +4,9 @@
     python benchmarks/harness/estimate.py trec6 home          some of them; the other results are kept
 
 Each comparison is estimated and then run in the same process, in a new folder, and this is done ``--rounds`` times in
-turn (2 by default). ``results/estimate.json`` contains the total seconds of both and their ratio, by the wall clock and in CPU seconds
-of the process, the calls and tokens, and the load of the machine. If other programs run at the same time, only the CPU
-seconds are comparable: the load may change between the estimate and the run.
+turn (2 by default). ``results/estimate.json`` contains the total seconds of both and their ratio, by the wall clock and
+in CPU seconds of the process, the tokens, and the load of the machine. If other programs run at the same time, only the
+CPU seconds are comparable: the load may change between the estimate and the run.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def measure(case: Case, count: int) -> dict[str, Any]:
     found["ratio_cpu"] = round(median(each["estimated_cpu_s"] / each["run_cpu_s"] for each in rounds), 3)
     found["ratios_cpu"] = [round(each["estimated_cpu_s"] / each["run_cpu_s"], 3) for each in rounds]
     return {
-        "rounds": count, "model": case.model, "strategies": case.strategies, "sizes": case.sizes, "pool": len(case.task.examples),
-        "test_rows": len(case.task.test), **found, "within_goal": abs(found["ratio_cpu"] - 1) <= GOAL,
+        "rounds": count, "model": case.model, "strategies": case.strategies, "sizes": case.sizes,
+        "pool": len(case.task.examples), "test_rows": len(case.task.test), **found, "within_goal": abs(found["ratio_cpu"] - 1) <= GOAL,
     }  # fmt: skip
 
 

@@ -107,10 +107,9 @@ def measure(case: Case, count: int) -> dict[str, Any]:
     found["ratio_wall"] = round(median(each["estimated_s"] / each["run_s"] for each in rounds), 3)
     found["ratio_cpu"] = round(median(each["estimated_cpu_s"] / each["run_cpu_s"] for each in rounds), 3)
     found["ratios_cpu"] = [round(each["estimated_cpu_s"] / each["run_cpu_s"], 3) for each in rounds]
-    return {
-        "rounds": count, "model": case.model, "strategies": case.strategies, "sizes": case.sizes,
-        "pool": len(case.task.examples), "test_rows": len(case.task.test), **found, "within_goal": abs(found["ratio_cpu"] - 1) <= GOAL,
-    }  # fmt: skip
+    found["within_goal"] = abs(found["ratio_cpu"] - 1) <= GOAL
+    settings = {"rounds": count, "model": case.model, "strategies": case.strategies, "sizes": case.sizes}
+    return {**settings, "pool": len(case.task.examples), "test_rows": len(case.task.test), **found}
 
 
 def main() -> int:

@@ -1,32 +1,86 @@
-"""Progress bars, shown only on a terminal, and silencing of the output of other libraries."""
+"""Progress of long work: bars on a terminal; and silencing of the output of other libraries."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from threading import Lock, RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit._stages import Stage
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+_Number = TypeVar("_Number", bound=np.generic)
+_AT_ONCE = 256  # texts between two reports of `in_parts`
 _LOCK = RLock()
+_open: list[Stage] = []  # of all threads, in the order in which they began
+_recorded: list[list[Stage]] = []  # one list for each block of `recorded`
 _shown: Progress | None = None  # the display of all bars; rich allows only one at a time
 
 
 @contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show the progress of ``total`` steps (None if unknown); nested operations are shown below each other.
+def progress(description: str, total: int | None, unit: str = "") -> Iterator[Stage]:
+    """Report the progress of ``total`` steps (None if unknown) in a unit, such as ``"rows"``.
+
+    On a terminal, each stage is a bar; nested stages are shown below each other.
 
     Yields:
-        A function to call with the number of steps that were just completed.
+        The stage; call it with the number of steps that were just completed.
     """
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
+    stage = Stage(description, total, unit)
+    with _LOCK:
+        _open.append(stage)
+        for seen in _recorded:
+            seen.append(stage)
+    try:
+        with _bar(stage) if sys.stderr.isatty() else ExitStack():
+            yield stage
+    finally:
+        with _LOCK:
+            _open[:] = [each for each in _open if each is not stage]
+
+
+def open_stages() -> list[Stage]:
+    """Return the stages in progress, the outermost one first."""
+    with _LOCK:
+        return list(_open)
+
+
+@contextmanager
+def recorded() -> Iterator[list[Stage]]:
+    """Yield a list to which all stages are added that begin within the block."""
+    seen: list[Stage] = []
+    with _LOCK:
+        _recorded.append(seen)
+    try:
+        yield seen
+    finally:
+        with _LOCK:
+            _recorded[:] = [each for each in _recorded if each is not seen]
+
+
+def in_parts(
+    description: str, work: Callable[[Sequence[str]], NDArray[_Number]], texts: Sequence[str]
+) -> NDArray[_Number]:
+    """Apply a function that returns one row of an array per text to a few texts at a time, and report the progress."""
+    with progress(description, len(texts), "rows") as stage:
+        parts = []
+        for start in range(0, len(texts), _AT_ONCE):
+            parts.append(work(texts[start : start + _AT_ONCE]))
+            stage(len(parts[-1]))
+        return np.concatenate(parts)
+
+
+@contextmanager
+def _bar(stage: Stage) -> Iterator[None]:
     from rich.markup import escape
 
     global _shown
@@ -35,16 +89,10 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
             _shown = _display()
             _shown.start()
         bar = _shown
-        task = bar.add_task(escape(description), total=total, count=_count(0, total))
-    done = 0
-
-    def advance(steps: int) -> None:
-        nonlocal done
-        done += steps
-        bar.update(task, advance=steps, count=_count(done, total))
-
+        task = bar.add_task(escape(stage.description), total=stage.total, count=stage.count, stage=stage)
+    stage.changed = lambda: bar.update(task, total=stage.total, completed=stage.done, count=stage.count)
     try:
-        yield advance
+        yield
     finally:
         with _LOCK:
             bar.remove_task(task)
@@ -55,15 +103,17 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
 
 def _display() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class Rates(ProgressColumn):
+        """The rates of a stage and the time left, which rich would compute from cached steps as well."""
+
+        def render(self, task: Task) -> Text:
+            return Text(", ".join(task.fields["stage"].rates()))
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
-    times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
-    return Progress(*columns, *times, console=Console(stderr=True), transient=True)
-
-
-def _count(done: int, total: int | None) -> str:
-    return f"{done:,}/{total:,}" if total is not None else f"{done:,}" if done else ""
+    return Progress(*columns, TimeElapsedColumn(), Rates(), console=Console(stderr=True), transient=True)
 
 
 class _Quiet:

@@ -66,7 +66,7 @@ def _train_and_store(
         if hasattr(trainer.model, "get_base_model"):
             share_frozen(trainer.model, base.module)
         flops = _flops(trainer.model, prepared.rows, settings)
-        loss = _train(trainer, settings.folder, len(prepared.rows))
+        loss = _train(trainer, settings.folder)
         form = _save(trainer, base, settings)
     done, evaluations = float(trainer.state.epoch), _evaluations(trainer.state)
     kept = evaluations.get(trainer.state.best_global_step)
@@ -95,13 +95,12 @@ def _evaluations(state: Any) -> dict[int, Evaluation]:
     }
 
 
-def _train(trainer: Any, folder: Path, rows: int) -> float:
+def _train(trainer: Any, folder: Path) -> float:
     """Train, resuming from the last checkpoint if there is one, and return the mean loss of this process's steps."""
     arguments, checkpoint = trainer.args, last_checkpoint(folder)
     return_freed_memory()  # from the conversion of weights
-    batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-    with progress("fine-tuning", math.ceil(rows / batch * arguments.num_train_epochs)) as advance:
-        trainer.add_callback(StepProgress(advance))
+    with progress("fine-tuning", None, "steps") as stage:
+        trainer.add_callback(StepProgress(stage))
         trainer.add_callback(FreedMemory())
         trainer.add_callback(SealedCheckpoints())
         with shared_heads() if arguments.use_cpu else nullcontext():

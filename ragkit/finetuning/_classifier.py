@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._progress import in_parts
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
 from ragkit.finetuning._manifest import Manifest, TemplateRecord, data_hash, files_hash, run_hash
@@ -56,7 +57,7 @@ def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Setting
             return _loaded(settings.folder)
         started = time.perf_counter()
         texts, targets = [row.text() for row in rows], np.array([labels.index(row.output) for row in rows])
-        weight, bias = fit_head(embedder.embed_documents(texts), targets, len(labels))
+        weight, bias = fit_head(in_parts("embedding", embedder.embed_documents, texts), targets, len(labels))
         loss, tokens = _loss(embedder, texts, targets, weight, bias), 0
         if deep and isinstance(embedder, SentenceTransformerEmbedder):
             from ragkit.finetuning._encoder import train_encoder

@@ -63,8 +63,7 @@ def train_encoder(
     prompt = document_prompt(fresh.model)
     ids = tokenizer([prompt + text for text in texts], truncation=True, max_length=limit)["input_ids"]
     rows = [{"input_ids": row, "labels": int(target)} for row, target in zip(ids, targets, strict=True)]
-    steps = math.ceil(len(rows) / arguments.train_batch_size) * math.ceil(settings.epochs)
-    with random_state_kept(), quiet_transformers(), progress("training the encoder", steps) as advance:
+    with random_state_kept(), quiet_transformers(), progress("training the encoder", None, "steps") as stage:
         torch.manual_seed(settings.seed)
         # PEFT adds its layers to the encoder in place; its wrapper is only needed to save them.
         adapter = get_peft_model(fresh.model[0].auto_model, _lora_of(settings)) if settings.method == "lora" else None
@@ -73,7 +72,7 @@ def train_encoder(
         module = _Classifier(fresh.model, weight, bias)
         trainer = _EncoderTrainer(
             model=module, args=arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer),
-            callbacks=[StepProgress(advance), SealedCheckpoints()],
+            callbacks=[StepProgress(stage), SealedCheckpoints()],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         loss = trainer.train(resume_from_checkpoint=last_checkpoint(settings.folder)).training_loss

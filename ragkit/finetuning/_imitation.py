@@ -99,7 +99,7 @@ def imitate(
     sampling = Sampling(
         max_tokens=max_tokens, temperature=temperature, stop=template.stop, seed=seed, choices=choices or None
     )
-    with progress("asking the teacher", len(missing)) as advance:
+    with progress("querying the teacher", len(missing), "rows") as advance:
         for start in range(0, len(missing), group):
             part = missing[start : start + group]
             results = results_of(model, part, sampling)

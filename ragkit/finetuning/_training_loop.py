@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
+from ragkit._stages import Stage
 from ragkit.errors import IntegrityError, InvalidInputError, RagkitError, TrainingError, UnknownSpecError
 from ragkit.finetuning._adapter_files import check_checkpoint
 from ragkit.finetuning._runs import CHECKPOINTS, seal_checkpoint
@@ -140,19 +141,20 @@ class SealedCheckpoints(TrainerCallback):  # type: ignore[misc]
 
 
 class StepProgress(TrainerCallback):  # type: ignore[misc]
-    """A callback that advances a progress bar after each step."""
+    """A callback that reports the steps of a training run."""
 
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        """Create a callback from a function that receives the number of completed steps."""
-        self.advance = advance
+    def __init__(self, stage: Stage) -> None:
+        """Create a callback from the stage whose steps it counts."""
+        self.stage = stage
 
     def on_train_begin(self, _arguments: Any, state: Any, *_: Any, **__: Any) -> None:
-        """Count the steps before the checkpoint from which the run resumes."""
-        self.advance(state.global_step)
+        """Set the number of steps, and skip those before the checkpoint from which the run resumes."""
+        self.stage.total = state.max_steps
+        self.stage.skip(state.global_step)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Count one step."""
-        self.advance(1)
+        self.stage(1)
 
 
 class FreedMemory(TrainerCallback):  # type: ignore[misc]

@@ -27,6 +27,7 @@ from ragkit.errors import (
 from ragkit.models._base import CompletionStream, ModelBase
 from ragkit.models._budget import Budget
 from ragkit.models._concurrency import Cancellation, Slots, in_parallel
+from ragkit.models._observed import Answered, Observer, answered, unobserved
 from ragkit.models._prompts import checked_prompts
 from ragkit.models._rate_limit import RateLimit, Retry
 from ragkit.models._requests import Requests
@@ -72,6 +73,7 @@ class LayeredModel(ModelBase):
         batch: bool | None = None,
         cancellation: Cancellation | None = None,
         on_request: Callable[[bytes, Result], None] | None = None,
+        observer: Observer = unobserved,
     ) -> None:
         """Wrap a model.
 
@@ -88,6 +90,7 @@ class LayeredModel(ModelBase):
                 a number.
             cancellation: Cancels all calls. Calls in progress are then abandoned and raise `CallCancelledError`.
             on_request: Is called after each request, also a failed one, with the key and the result of each prompt.
+            observer: Is called with the number of calls of each batch, and receives the answered ones; see `Answered`.
 
         Raises:
             InvalidInputError: If `concurrency` is less than 1.
@@ -109,6 +112,7 @@ class LayeredModel(ModelBase):
             cancellation=cancellation, on_request=on_request,
         )  # fmt: skip
         self.score_seconds = 0.0
+        self._observer = observer
         self._in_progress: dict[bytes, Future[Result]] = {}
         self._lock = Lock()
 
@@ -175,9 +179,11 @@ class LayeredModel(ModelBase):
                     call.result = refusals[0]
                 return
             self._answer(group)
+            report(answered(group))
             refusals.extend(call.result for call in group if isinstance(call.result, ModelAccessError))
 
-        in_parallel(answer, groups, self.concurrency or 1)
+        with self._observer(len(requests)) as report:
+            in_parallel(answer, groups, self.concurrency or 1)
         return [call.result for group in groups for call in group if call.result is not None]
 
     def _answer(self, calls: list[Call]) -> None:
@@ -260,15 +266,19 @@ class LayeredModel(ModelBase):
         cache = self.cache if isinstance(self.cache, AnswerCache) else None
         found = {key: _read_scores(cache.get_json(key)) for key in keys} if cache is not None else {}
         missing = {key: prompt for key, prompt in zip(keys, batch, strict=True) if found.get(key) is None}
-        if missing:
-            calls = [Call(prompt, Sampling(), key) for key, prompt in missing.items()]
-            started = perf_counter()
-            scores = self._scored(calls, choices, end_of_turn=end_of_turn).tolist()
-            seconds = (perf_counter() - started) / len(calls)
-            for call, row in zip(calls, scores, strict=True):
-                found[call.key] = row, seconds
-                if cache is not None:
-                    _keep(partial(cache.put_json, call.key, {"scores": row, "seconds": seconds}))
+        calls = [Call(prompt, Sampling(), key) for key, prompt in missing.items()]
+        with self._observer(len(batch)) as report:
+            report(Answered(len(batch) - len(calls), cached=len(batch) - len(calls)))
+            for start in range(0, len(calls), _GROUP):
+                group = calls[start : start + _GROUP]
+                started = perf_counter()
+                scores = self._scored(group, choices, end_of_turn=end_of_turn).tolist()
+                seconds = (perf_counter() - started) / len(group)
+                for call, row in zip(group, scores, strict=True):
+                    found[call.key] = row, seconds
+                    if cache is not None:
+                        _keep(partial(cache.put_json, call.key, {"scores": row, "seconds": seconds}))
+                report(Answered(len(group), usage=self._scored_usage(group, choices, end_of_turn=end_of_turn)))
         rows = [each for key in keys if (each := found[key]) is not None]
         self.score_seconds += sum(seconds for _, seconds in rows)
         return np.array([row for row, _ in rows], dtype=np.float64).reshape(len(batch), len(choices))
@@ -284,6 +294,13 @@ class LayeredModel(ModelBase):
                 call.result = error
                 self._reservations.settle(call)
             raise
+
+    def _scored_usage(self, calls: Sequence[Call], choices: Sequence[str], *, end_of_turn: bool) -> Usage:
+        if self._observer is unobserved:
+            return Usage()
+        written = sum(self.model.count_tokens(text) + end_of_turn for text in choices)
+        read = sum(self.max_prompt_tokens(call.prompt) for call in calls)
+        return Usage(prompt_tokens=read, completion_tokens=written * len(calls))
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:

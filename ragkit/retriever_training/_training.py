@@ -60,7 +60,7 @@ def train(
     columns, loss = _LOSSES[objective](rows, **extra)
     steps = math.ceil(math.ceil(len(rows) / settings.batch_size) * settings.epochs)
     work = work_folder(settings.folder)
-    with random_state_kept(), quiet_transformers(), progress("training", steps) as advance:
+    with random_state_kept(), quiet_transformers(), progress("training", steps, "steps") as stage:
         torch.manual_seed(settings.seed)  # for the initialisation of a new head
         model = _loaded(source, settings, reranker=objective == "lambda")
         window = model.max_seq_length
@@ -82,7 +82,7 @@ def train(
         )  # fmt: skip
         trainer = (_EmbedderTrainer if embeds else _CrossEncoderTrainer)(
             model=model, args=arguments, train_dataset=Dataset.from_dict(columns), loss=loss(model),
-            callbacks=[StepProgress(advance), SealedCheckpoints()],
+            callbacks=[StepProgress(stage), SealedCheckpoints()],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         began = perf_counter()

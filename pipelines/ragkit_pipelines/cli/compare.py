@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,12 +36,12 @@ from ragkit_pipelines.cli.common import (
     print_table,
     worker_pool,
 )
-from ragkit_pipelines.cli.comparison_request import Request, read_request, run_request
+from ragkit_pipelines.cli.comparison_request import Request, estimate_request, read_request, run_request
 from ragkit_pipelines.cli.components import ListingGroup, list_descriptions
 
 if TYPE_CHECKING:
     from ragkit.workers import WorkerPool
-    from ragkit_pipelines.compare import Comparison
+    from ragkit_pipelines.compare import Comparison, Estimate
     from ragkit_pipelines.compare.results import Results
 
 compare_app = typer.Typer(invoke_without_command=True, cls=ListingGroup)
@@ -100,12 +101,17 @@ def compare(
     normalise_labels: Annotated[
         bool, typer.Option("--normalise-labels", help="Merge labels that differ only in case or spaces.")
     ] = False,
+    only_estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Try a few rows, print the expected time, calls, tokens and cost, and stop."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare strategies on one task, and show finished comparisons.
 
     Example: ragkit compare --data banking77.jsonl --strategies tfidf,vote:bm25 --sizes 77,770,all --out runs/banking
     Example: ragkit compare --data banking77.jsonl --engine process --workers 4
+    Example: ragkit compare --data banking77.jsonl --model smollm2 --estimate
     """
     if context.invoked_subcommand is not None:
         return
@@ -123,6 +129,9 @@ def compare(
         samples=samples, epochs=epochs, max_tokens=max_tokens, margin=margin, budget_calls=calls, budget_tokens=tokens,
         budget_money=money, normalise_labels=normalise_labels,
     )  # fmt: skip
+    if only_estimate:
+        _show_estimate(estimate_request(request), as_json=as_json)
+        return
     _run(request, out, worker_pool(engine, workers), as_json=as_json)
 
 
@@ -214,6 +223,23 @@ def _run(request: Request, out: Path | None, workers: WorkerPool | None, *, as_j
             err=True,
         )
     show_comparison(result, as_json=as_json)
+
+
+def _show_estimate(found: Estimate, *, as_json: bool) -> None:
+    """Print an estimate.
+
+    Raises:
+        typer.Exit: If strategies failed, after their errors were printed: with code 2 if all did, otherwise 1.
+    """
+    if as_json:
+        print_json({**asdict(found), "total": asdict(found.total)})
+    else:
+        print_table(found.headings(), found.lines())
+        echo(f"Expected from {found.rows} test rows per strategy, without loading models and importing libraries.")
+    for each in found.failed:
+        echo(f"failed: {each.strategy}, pool {each.size}: {each.error}", err=True)
+    if found.failed:
+        raise typer.Exit(2 if len(found.failed) == len(found.strategies) else 1)
 
 
 def show_comparison(result: Comparison, *, as_json: bool) -> None:

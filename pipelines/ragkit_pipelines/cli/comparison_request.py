@@ -22,7 +22,7 @@ from ragkit_pipelines.cli.common import check_out, echo, given_model, input_of
 if TYPE_CHECKING:
     from ragkit.protocols import LanguageModel
     from ragkit.workers import WorkerPool
-    from ragkit_pipelines.compare import CompareOptions, Comparison, Strategy
+    from ragkit_pipelines.compare import CompareOptions, Comparison, Estimate, Strategy
 
 
 class Request(BaseModel):
@@ -81,10 +81,40 @@ def run_request(request: Request, out: Path | None, workers: WorkerPool | None) 
     """Run a requested comparison; ``out`` is `default_folder` if None."""
     from ragkit_pipelines.compare import compare
     from ragkit_pipelines.compare.planning import stored_data
-    from ragkit_pipelines.compare.private import refuse_secrets
 
     if out is not None:
         check_out(out)
+    task, notes = _task(request)
+    seeds = _numbers("--seeds", request.seeds)
+    strategies, options = _strategies(request, task), _options(request, workers, notes)
+    model, budget = _model(request, workers), _budget(request)
+    if out is None:
+        out = default_folder(task, request.checks, date.today())
+        echo(f"output folder: {out}", err=True)
+    if (out / "run.json").is_file() and stored_data(out) == _compared(task, request.checks):
+        echo(f"resuming in {out}: finished strategies and cached responses are not repeated", err=True)
+    return compare(
+        task, strategies, model=model, embedder=request.embedder, sizes=_sizes(request.sizes, task), seeds=seeds,
+        budget=budget, out=out, options=options,
+    )  # fmt: skip
+
+
+def estimate_request(request: Request) -> Estimate:
+    """Estimate a requested comparison without running it."""
+    from ragkit_pipelines.compare import estimate
+
+    task, notes = _task(request)
+    return estimate(
+        task, _strategies(request, task), model=_model(request, None), embedder=request.embedder,
+        sizes=_sizes(request.sizes, task), seeds=_numbers("--seeds", request.seeds), budget=_budget(request),
+        options=_options(request, None, notes),
+    )  # fmt: skip
+
+
+def _task(request: Request) -> tuple[Task, dict[str, str]]:
+    """Read the task of a request, limited to its number of test rows; also return the notes about it."""
+    from ragkit_pipelines.compare.private import refuse_secrets
+
     refuse_secrets({name: str(value) for name, value in request.model_dump().items()})
     seeds = _numbers("--seeds", request.seeds)
     given = Task.from_path(
@@ -97,17 +127,7 @@ def run_request(request: Request, out: Path | None, workers: WorkerPool | None) 
     if len(task.test) < len(given.test):
         notes["test_rows"] = f"{len(task.test)} of {len(given.test)}, drawn with seed {seeds[0]}"
         echo(f"test rows: {notes['test_rows']} (--limit)", err=True)
-    strategies, options = _strategies(request, task), _options(request, workers, notes)
-    model, budget = _model(request, workers), _budget(request)
-    if out is None:
-        out = default_folder(task, request.checks, date.today())
-        echo(f"output folder: {out}", err=True)
-    if (out / "run.json").is_file() and stored_data(out) == _compared(task, request.checks):
-        echo(f"resuming in {out}: finished strategies and cached responses are not repeated", err=True)
-    return compare(
-        task, strategies, model=model, embedder=request.embedder, sizes=_sizes(request.sizes, task), seeds=seeds,
-        budget=budget, out=out, options=options,
-    )  # fmt: skip
+    return task, notes
 
 
 def default_folder(task: Task, checks: Literal["report", "clean", "off"], day: date) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragkit._files import make_folder, with_checksum, write_atomic
+from ragkit_pipelines.compare.estimating import Estimate, StrategyEstimate, estimate
 from ragkit_pipelines.compare.frames import pandas_frame, polars_frame, row_record
 from ragkit_pipelines.compare.options import CompareOptions, refuse_moved_keywords
 from ragkit_pipelines.compare.planning import planned
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CompareOptions",
     "Comparison",
+    "Estimate",
     "Outcome",
     "PriceRange",
     "Recommendation",
@@ -40,7 +42,9 @@ __all__ = [
     "Row",
     "Setting",
     "Strategy",
+    "StrategyEstimate",
     "compare",
+    "estimate",
     "timed",
 ]
 

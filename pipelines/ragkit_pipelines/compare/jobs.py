@@ -104,7 +104,7 @@ def run_job(job: Job) -> Cell:
         outcome = job.strategy.run(setting)
         cell = _cell(job, outcome, setting.task.score_all(outcome.answers))
     except Exception as failure:  # noqa: BLE001 - the other strategies must still run
-        return _cell(job, Outcome([], seconds=perf_counter() - started), [], error=_described(failure))
+        return _cell(job, Outcome([], seconds=perf_counter() - started), [], error=described(failure))
     write_cell(job.file, cell)
     return cell
 
@@ -155,7 +155,7 @@ def _flops(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]:
     }
 
 
-def _described(failure: Exception) -> str:
+def described(failure: Exception) -> str:
     """Describe an error without secrets, and with its location unless it is a ragkit error."""
     said = without_secrets(f"{type(failure).__name__}: {failure}")
     if isinstance(failure, RagkitError):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, cast
 from warnings import warn
 
-from ragkit._progress import progress
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, RagkitWarning, WorkerError
 from ragkit.finetuning._manifest import run_hash
@@ -19,6 +19,7 @@ from ragkit.workers._batches import Batch, Done, Function, Missing
 from ragkit.workers._pool import WorkerPool
 from ragkit.workers._shards import Shards
 from ragkit_pipelines.compare.jobs import Job, jobs_on, run_job
+from ragkit_pipelines.compare.progress import Watch, watching
 from ragkit_pipelines.compare.results import Cell
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, Varied
 from ragkit_pipelines.compare.strategies.timing import Clock, TimedEmbedder
@@ -29,14 +30,22 @@ if TYPE_CHECKING:
 
 def run_jobs(jobs: Sequence[Job], workers: WorkerPool | None) -> list[Cell]:
     """Run jobs, or load their stored results; a job that fails has a cell with the error."""
-    with progress("comparing", len(jobs)) as advance:
+    with watching(jobs) as watch:
         if workers is not None:
-            return _run_on_workers(jobs, workers, advance)
-        cells = []
-        for job in jobs:
-            cells.append(run_job(job))
-            advance(1)
-        return cells
+            return _run_on_workers(jobs, workers, watch)
+        return [_run_here(job, watch) for job in jobs]
+
+
+def _run_here(job: Job, watch: Watch) -> Cell:
+    stored = job.finished()
+    if stored is not None:
+        watch.loaded(job)
+        return stored
+    started = perf_counter()
+    with watch.job(job):
+        cell = run_job(job)
+    watch.finished(job, cell, perf_counter() - started)
+    return cell
 
 
 def check_shareable(model: object, embedder: object, budget: object, documents: object) -> None:
@@ -126,10 +135,13 @@ class _Failed:
         raise WorkerError(self.reason)
 
 
-def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[int], None]) -> list[Cell]:
+def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, watch: Watch) -> list[Cell]:
     """Run unfinished jobs on the workers of a pool; the cell of a job that no worker finished contains an error."""
-    cells = {job.identity: cell for job in jobs if (cell := job.finished()) is not None}
-    advance(len(cells))
+    cells = {}
+    for job in jobs:
+        if (cell := job.finished()) is not None:
+            cells[job.identity] = cell
+            watch.loaded(job)
     rest = [job for job in jobs if job.identity not in cells]
     first = jobs[0].setting
     if rest and first.model is not None:
@@ -147,7 +159,7 @@ def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, advance: Callable[[in
                 missing.append(each)
                 stand_in = _Failed(job.strategy.name, f"{each.reason}, {each.attempts} times")
                 cells[job.identity] = run_job(replace(job, strategy=stand_in))
-            advance(1)
+            watch.finished(job, cells[job.identity])
     _report_missing(missing, len(jobs), first.folder)
     return [cells[job.identity] for job in jobs]
 

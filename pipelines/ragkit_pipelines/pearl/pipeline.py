@@ -218,7 +218,7 @@ class Pearl:
             if len(questions) > 1:
                 self.planner.warm(self.library, self._caller(budget, None, off))
 
-            with progress("Questions", len(questions)) as advance:
+            with progress("answering questions", len(questions), "rows") as advance:
 
                 def work(pair: tuple[str, Text | None]) -> Run:
                     run = self.invoke(*pair, budget=budget, trace=kept, cancellation=off)

@@ -16,6 +16,7 @@ from ragkit.models._response_cache import AnswerCache
 from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Retriever, Selector
 from ragkit.records import Completion, Example, Fields
 from ragkit.tasks import Task
+from ragkit_pipelines.compare.strategies.calls import CallCounter
 from ragkit_pipelines.compare.strategies.timing import Clock
 from ragkit_pipelines.few_shot import FewShot
 from ragkit_selectors.loading import load_selector
@@ -43,6 +44,7 @@ class Setting:
         held: Seeds of ``"data"``, ``"model"`` or ``"order"`` that are the same in all runs.
         documents: The documents to retrieve from, or None.
         clock: The clock by which strategies measure fitting and prediction.
+        calls: Counts the calls of the models that `language_model` and `cached` return, and reports their progress.
     """
 
     task: Task
@@ -57,6 +59,7 @@ class Setting:
     held: Mapping[Varied, int] = field(default_factory=dict)
     documents: Retriever | None = None
     clock: Clock = field(default_factory=Clock)
+    calls: CallCounter = field(default_factory=CallCounter)
 
     def seed_of(self, what: Varied) -> int:
         """Return the seed of one source of randomness: ``"data"``, ``"model"`` or ``"order"``; see `CompareOptions`."""
@@ -79,8 +82,9 @@ class Setting:
         return self.cached(need_model(strategy, self.model))
 
     def cached(self, model: LanguageModel) -> LayeredModel:
-        """Wrap a model with the response cache and the budget."""
-        return LayeredModel(model, cache=AnswerCache(self.answers), budget=self.budget)
+        """Wrap a model with the response cache, the budget and the progress of its calls."""
+        cache, observer = AnswerCache(self.answers), self.calls.observe
+        return LayeredModel(model, cache=cache, budget=self.budget, observer=observer)
 
     def answer_tokens(self, given: int | None) -> int:
         """Return the token limit of answers: as given, or enough for the longest output of the pool (at least 48)."""
@@ -105,7 +109,7 @@ class Setting:
             raise InvalidInputError(
                 f"strategy {strategy!r} holds out a part of the pool and needs at least 10 examples, got {size}"
             )
-        dev = set(Random(f"held out {self.seed_of('data')}").sample(range(size), min(100, size // 5)))
+        dev = set(Random(f"held out {self.seed_of('data')}").sample(range(size), held_out_rows(size)))
         return (
             [row for index, row in enumerate(self.pool) if index not in dev],
             [self.pool[index] for index in sorted(dev)],
@@ -134,6 +138,11 @@ class Setting:
 
     def _load_selector(self, spec: str, pool: Sequence[Example]) -> Selector:
         return load_selector(spec, pool, embedder=self.embedder, seed=self.seed_of("order"))
+
+
+def held_out_rows(size: int) -> int:
+    """Return the number of examples that `Setting.held_out` holds out of a pool."""
+    return min(100, size // 5)
 
 
 @dataclass(frozen=True)
@@ -287,6 +296,28 @@ class Checked(Protocol):
 
     def check(self, task: Task, model: LanguageModel | None, /) -> None:
         """Raise `InvalidInputError` if it cannot run."""
+        ...
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """A strategy that trains in steps, whose number is known before."""
+
+    def shortened(self) -> Strategy:
+        """Return the same strategy with one epoch; raise `InvalidInputError` if it cannot be tried."""
+        ...
+
+    def training_steps(self, rows: int, trials: int, /) -> int:
+        """Return the number of training steps on a pool with some rows, in all trials together."""
+        ...
+
+
+@runtime_checkable
+class CallsInFitting(Protocol):
+    """A strategy that calls a model before it answers the test rows."""
+
+    def fitting_calls(self, rows: int, trials: int, /) -> int:
+        """Return the number of these calls on a pool with some rows."""
         ...
 
 

@@ -51,6 +51,22 @@ class Imitating:
         """Raise an error if the teacher cannot be loaded."""
         load_model(self.teacher)
 
+    def shortened(self) -> Imitating:
+        """Return the same strategy with one epoch."""
+        return replace(self, epochs=1)
+
+    def training_steps(self, rows: int, trials: int) -> int:
+        """Return the number of training steps of the student."""
+        return Tuning(self.method, epochs=self.epochs).training_steps(self._taught(rows), trials)
+
+    def fitting_calls(self, rows: int, trials: int) -> int:
+        """Return the number of calls of the teacher, and of the student in its trials."""
+        taught = self._taught(rows)
+        return taught + Tuning(self.method, epochs=self.epochs).fitting_calls(taught, trials)
+
+    def _taught(self, rows: int) -> int:
+        return rows - self.k if rows > self.k else rows
+
     def run(self, setting: Setting) -> Outcome:
         """Train the student on the teacher's answers to the pool, and prompt both; the note compares them."""
         most = setting.answer_tokens(self.max_tokens)

@@ -8,7 +8,8 @@ from itertools import product
 from random import Random
 from typing import ClassVar, Literal
 
-from ragkit_pipelines.compare.strategies.base import Outcome, Setting, prompted
+from ragkit._progress import progress
+from ragkit_pipelines.compare.strategies.base import Outcome, Setting, held_out_rows, prompted
 from ragkit_pipelines.few_shot import FewShot
 
 _Order = Literal["similar_last", "similar_first"]
@@ -62,12 +63,20 @@ class OptimisedPrompt:
         learn, dev = setting.held_out(self.name)
         inner = setting.on(learn, dev)
         tried: list[tuple[float, Outcome, Candidate]] = []
-        for candidate in self.candidates(setting):
-            outcome = self._predict(candidate, inner)
-            tried.append((inner.mean_score(outcome.answers), outcome, candidate))
+        candidates = self.candidates(setting)
+        with progress("trying prompts", len(candidates)) as stage:
+            for candidate in candidates:
+                outcome = self._predict(candidate, inner)
+                tried.append((inner.mean_score(outcome.answers), outcome, candidate))
+                stage(1)
         score, _, best = max(tried, key=lambda each: each[0])
         note = f"{best}: {score:.3f} on {len(dev)} held-out rows (default prompt: {tried[0][0]:.3f})"
         return replace(self._predict(best, setting).after(*(outcome for _, outcome, _ in tried)), note=note)
+
+    def fitting_calls(self, rows: int, trials: int) -> int:
+        """Return the number of answers to held-out rows."""
+        every = len(self.selectors) * len(self.sizes) * len(_ORDERS) * (1 + len(self.instructions))
+        return min(trials or self.trials, every) * held_out_rows(rows)
 
     def candidates(self, setting: Setting) -> list[Candidate]:
         """Return as many candidates as trials, or fewer if there are no more; the default prompt comes first."""

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
 from ragkit.models._middleware import LayeredModel
 from ragkit.protocols import LanguageModel
@@ -16,6 +17,7 @@ from ragkit.records import Example, Fields, Prompt, Selection
 from ragkit.tasks import Task
 from ragkit.templates import Template
 from ragkit_pipelines.compare.strategies.base import SHOTS, Outcome, Setting, at_k, shown_prompts
+from ragkit_pipelines.compare.strategies.calls import ROWS
 from ragkit_pipelines.few_shot import FewShot
 
 Direction = Literal["score", "channel"]
@@ -157,16 +159,19 @@ class _Channel:
     def scores(self, queries: Sequence[str | Fields], chosen: Sequence[Selection]) -> Scores:
         """Log-likelihoods, f64[queries, labels]."""
         made, first = np.empty((len(queries), len(self.labels))), not self.prompts
-        for row, (query, shown) in enumerate(zip(queries, chosen, strict=True)):
-            answer = self.template.render_answer(_text(query))
-            examples = [Example(each.output, _text(each.input)) for each in shown]
-            pipeline = FewShot(self.model, None, template=self.template, max_tokens=self.model.count_tokens(answer) + 1)
-            turned = replace(shown, examples=tuple(examples))
-            prompts = [pipeline.build(label, turned)[0] for label in self.labels]
-            self.prompts += prompts if first else []
-            self.prompt_tokens += sum(map(self.model.max_prompt_tokens, prompts))
-            self.scored_tokens += (pipeline.max_tokens - 1 + self.chat) * len(prompts)
-            made[row] = self.model.score(prompts, [answer], end_of_turn=self.chat)[:, 0]
+        with progress("scoring", len(queries), ROWS) as stage:
+            for row, (query, shown) in enumerate(zip(queries, chosen, strict=True)):
+                answer = self.template.render_answer(_text(query))
+                examples = [Example(each.output, _text(each.input)) for each in shown]
+                most = self.model.count_tokens(answer) + 1
+                pipeline = FewShot(self.model, None, template=self.template, max_tokens=most)
+                turned = replace(shown, examples=tuple(examples))
+                prompts = [pipeline.build(label, turned)[0] for label in self.labels]
+                self.prompts += prompts if first else []
+                self.prompt_tokens += sum(map(self.model.max_prompt_tokens, prompts))
+                self.scored_tokens += (most - 1 + self.chat) * len(prompts)
+                made[row] = self.model.score(prompts, [answer], end_of_turn=self.chat)[:, 0]
+                stage(1)
         return made
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ragkit._progress import in_parts
 from ragkit._text import refuse_bare_string
 from ragkit.embedders._caching import RememberingEmbedder
 from ragkit.protocols import Embedder, LanguageModel
@@ -58,12 +59,18 @@ class TimedEmbedder(RememberingEmbedder):
 
     Attributes:
         embedder: The embedder; training uses it directly.
+        texts: Number of texts that were embedded.
+        seconds: Wall seconds that they took.
+        cpu_seconds: CPU seconds that they took.
+        charged: Seconds that were charged for documents and for queries.
     """
 
     def __init__(self, embedder: Embedder, clock: Clock) -> None:
         """Wrap an embedder."""
         super().__init__(embedder)
         self._clock = clock
+        self.texts, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
+        self.charged = {"documents": 0.0, "queries": 0.0}
         self._documents: dict[str, tuple[NDArray[np.float32], float]] = {}
         self._queries: dict[str, tuple[NDArray[np.float32], float]] = {}
 
@@ -74,7 +81,7 @@ class TimedEmbedder(RememberingEmbedder):
         Returns:
             f32[n, d].
         """
-        return self._embed(texts, self._documents, self.embedder.embed_documents)
+        return self._embed(texts, "documents", self._documents, self.embedder.embed_documents)
 
     @override
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -83,11 +90,12 @@ class TimedEmbedder(RememberingEmbedder):
         Returns:
             f32[n, d].
         """
-        return self._embed(texts, self._queries, self.embedder.embed_queries)
+        return self._embed(texts, "queries", self._queries, self.embedder.embed_queries)
 
     def _embed(
         self,
         texts: Sequence[str],
+        kind: str,
         known: dict[str, tuple[NDArray[np.float32], float]],
         embed: Callable[[Sequence[str]], NDArray[np.float32]],
     ) -> NDArray[np.float32]:
@@ -97,12 +105,17 @@ class TimedEmbedder(RememberingEmbedder):
             if new:
                 if not self._documents and not self._queries:
                     self.embedder.embed_queries(["a first text loads the weights"])
-                started = perf_counter()
-                vectors = embed(new)
-                each = (perf_counter() - started) / len(new)
+                started, cpu = perf_counter(), process_time()
+                vectors = in_parts("embedding", embed, new)
+                seconds = perf_counter() - started
+                self.texts, self.seconds = self.texts + len(new), self.seconds + seconds
+                self.cpu_seconds += process_time() - cpu
+                each = seconds / len(new)
                 known.update((text, (vector, each)) for text, vector in zip(new, vectors, strict=True))
             found = [known[text] for text in texts]
-        self._clock.charge(sum({text: seconds for text, (_, seconds) in zip(texts, found, strict=True)}.values()))
+        charge = sum({text: seconds for text, (_, seconds) in zip(texts, found, strict=True)}.values())
+        self.charged[kind] += charge
+        self._clock.charge(charge)
         return np.stack([vector for vector, _ in found]) if found else np.zeros((0, self.dim), dtype=np.float32)
 
 

@@ -10,15 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
+from ragkit._progress import in_parts, progress
+from ragkit.errors import InvalidInputError
 from ragkit.finetuning import FineTuned, finetune
 from ragkit.protocols import LanguageModel
 from ragkit.records import Chat, Example, Message, Prompt
 from ragkit.templates import Template
 from ragkit_pipelines.compare.private import file_name
-from ragkit_pipelines.compare.strategies.base import Outcome, Setting, need_model, prompted, sum_known
+from ragkit_pipelines.compare.strategies.base import (
+    Outcome,
+    Setting,
+    held_out_rows,
+    need_model,
+    prompted,
+    sum_known,
+)
 from ragkit_pipelines.compare.strategies.timing import TimedEmbedder, warm_up
 from ragkit_pipelines.few_shot import FewShot
 
+_BATCH = 16  # rows of a training step of language models
 # Candidates for trials: factors of the default learning rate and number of epochs, most promising first.
 _FACTORS = sorted(
     product((1.0, 0.3, 3.0, 0.1), (1.0, 2.0, 0.5, 4.0)), key=lambda each: sum(factor != 1 for factor in each)
@@ -64,28 +74,56 @@ class Tuning:
 
     def run(self, setting: Setting) -> Outcome:
         """Train, or load the trained model, and prompt it."""
-        if self.name == "full" and setting.model is None:
-            return EncoderTuning("full").run(setting)
-        if setting.trials < 2 or self.method == "api":  # providers choose the learning rate themselves
+        if isinstance(chosen := self.chosen(setting.model), EncoderTuning):
+            return chosen.run(setting)
+        if not self._tries(setting.trials):
             return self._once(setting, self.name)[0]
         learn, dev = setting.held_out(self.name)
         inner = setting.on(learn, dev)
         tried: list[tuple[float, Outcome, Tuning]] = []
         candidate = replace(self, epochs=self._epochs(len(setting.pool)))
-        for number, (rate, epochs) in enumerate(_FACTORS[: setting.trials]):
-            changed = replace(candidate, epochs=(candidate.epochs or 3) * epochs)
-            if number:
-                changed = replace(changed, learning_rate=(candidate.learning_rate or 0) * rate)
-            outcome, used = changed._once(inner, f"{self.name} trial {number}")
-            if not number:  # the default rate is known after the first run
-                candidate = changed = replace(changed, learning_rate=used)
-            tried.append((inner.mean_score(outcome.answers), outcome, changed))
+        with progress("trying settings", setting.trials) as stage:
+            for number, (rate, epochs) in enumerate(_FACTORS[: setting.trials]):
+                changed = replace(candidate, epochs=(candidate.epochs or 3) * epochs)
+                if number:
+                    changed = replace(changed, learning_rate=(candidate.learning_rate or 0) * rate)
+                outcome, used = changed._once(inner, f"{self.name} trial {number}")
+                if not number:  # the default rate is known after the first run
+                    candidate = changed = replace(changed, learning_rate=used)
+                tried.append((inner.mean_score(outcome.answers), outcome, changed))
+                stage(1)
         score, _, best = max(tried, key=lambda each: each[0])
         final, _ = best._once(setting, self.name)
         note = (
             f"learning rate {best.learning_rate:.2g}, {best.epochs:g} epochs: {score:.3f} on {len(dev)} held-out rows"
         )
         return replace(final.after(*(outcome for _, outcome, _ in tried)), note=note)
+
+    def chosen(self, model: LanguageModel | None) -> Tuning | EncoderTuning:
+        """Return the training of the encoder for ``full`` without a language model, otherwise this strategy."""
+        if self.name != "full" or model is not None:
+            return self
+        return EncoderTuning("full", epochs=None if self.epochs is None else ceil(self.epochs))
+
+    def shortened(self) -> Tuning:
+        """Return the same strategy with one epoch; a provider's training is paid for, so it cannot be tried."""
+        if self.method == "api":
+            raise InvalidInputError("training by a provider is not tried for an estimate, because it is paid for")
+        return replace(self, epochs=1)
+
+    def training_steps(self, rows: int, trials: int) -> int:
+        """Return the number of training steps; the best of several trials is taken to have the usual epochs."""
+        epochs, batches = self._epochs(rows), ceil(rows / _BATCH)
+        tried = _FACTORS[:trials] if self._tries(trials) else []
+        learn = ceil((rows - held_out_rows(rows)) / _BATCH)
+        return ceil(batches * epochs) + sum(ceil(learn * epochs * factor) for _, factor in tried)
+
+    def fitting_calls(self, rows: int, trials: int) -> int:
+        """Return the number of answers to held-out rows."""
+        return min(trials, len(_FACTORS)) * held_out_rows(rows) if self._tries(trials) else 0
+
+    def _tries(self, trials: int) -> bool:
+        return trials > 1 and self.method != "api"  # providers choose the learning rate themselves
 
     def _epochs(self, rows: int) -> float:
         return self.epochs or usual_epochs(rows)
@@ -173,6 +211,17 @@ class EncoderTuning:
         """The method."""
         return self.method
 
+    def shortened(self) -> EncoderTuning:
+        """Return the same strategy with one epoch."""
+        return replace(self, epochs=1)
+
+    def training_steps(self, rows: int, _trials: int) -> int:
+        """Return the number of training steps; a head on frozen embeddings is not trained in steps."""
+        return 0 if self.method == "classifier-head" else ceil(rows / 32) * self._epochs(rows)
+
+    def _epochs(self, rows: int) -> int:
+        return self.epochs or (2 if rows > 5000 else 4)
+
     def run(self, setting: Setting) -> Outcome:
         """Train, or load the trained classifier, and classify."""
         tuned = finetune(
@@ -180,13 +229,13 @@ class EncoderTuning:
             setting.pool,
             method=self.method,
             output_dir=setting.folder / self.method,
-            epochs=self.epochs or (2 if len(setting.pool) > 5000 else 4),
+            epochs=self._epochs(len(setting.pool)),
             seed=setting.seed_of("model"),
         )
         started = setting.clock.now()
         texts = [row.text() for row in setting.task.test]
         labels = list(tuned.manifest.labels or ())
-        log_probabilities = tuned.model.score(texts, labels)
+        log_probabilities = in_parts("classifying", lambda part: tuned.model.score(part, labels), texts)
         best = log_probabilities.argmax(axis=1)
         return Outcome(
             [labels[index] for index in best],

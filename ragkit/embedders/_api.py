@@ -36,6 +36,8 @@ _CONCURRENT = 4  # requests
 _BATCH = 128  # texts per request
 _BATCH_BYTES = 200_000  # of a request, which is below the limit of OpenAI of 300,000 tokens
 _OPENAI_LIKE = ("openai", "azure_openai")
+# The names of the arguments of providers whose packages have other names for them.
+_ADDRESS, _KEY = {"mistralai": "endpoint"}, {"cohere": "cohere_api_key"}
 _SAME_FOR_QUERIES = (*_OPENAI_LIKE, "mistralai", "ollama")  # queries and documents are embedded alike, so in batches
 
 _Vectors = list[list[float]]
@@ -52,12 +54,12 @@ class ApiEmbedder(LangChainEmbedder):
         retry: How transient errors are retried.
     """
 
-    def __init__(self, embeddings: Any, spec: str, *, dimensions: int | None = None) -> None:
-        """Wrap the LangChain object of a spec, whose vectors have ``dimensions`` numbers if it is given."""
+    def __init__(self, embeddings: Any, spec: str, *, base_url: str = "", dimensions: int | None = None) -> None:
+        """Wrap the LangChain object of a spec, with the address and the number of dimensions that it was given."""
         super().__init__(embeddings)
         check_secrets(embeddings, spec)
-        self._spec, self._dimensions = spec, dimensions
-        self.address = without_secrets(_address_of(embeddings)) or None
+        self._spec, self._dimensions, self._server = spec, dimensions, base_url
+        self.address = without_secrets(base_url) or None
         self.retry = Retry()
 
     @classmethod
@@ -97,24 +99,25 @@ class ApiEmbedder(LangChainEmbedder):
             extra["dimensions"] = dimensions
         if base_url is not None:
             check_address(base_url)
-            extra["base_url"] = base_url
+            extra[_ADDRESS.get(provider, "base_url")] = base_url
             if provider == "openai" and not os.environ.get("OPENAI_API_KEY"):
                 extra["api_key"] = NO_KEY
         if api_key_env is not None:
-            extra["api_key"] = key_in_environment(api_key_env)
+            extra[_KEY.get(provider, "api_key")] = key_in_environment(api_key_env)
         try:
             embeddings = init_embeddings(model, provider=provider, **extra)
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             secrets = [*secrets_in_environment(), *secrets_in_address(base_url or "")]
-            secrets += [extra["api_key"]] if api_key_env is not None else []
+            secrets += [key_in_environment(api_key_env)] if api_key_env is not None else []
             advice = "install the provider's LangChain package, set its key in the environment, and check the arguments"
             failure = ModelError(told(f"{spec} cannot be loaded", error, advice, secrets), maybe_paid=False)
             failure.__cause__ = shown_cause(error, secrets)
         else:
-            if _address_of(embeddings) and hasattr(embeddings, "check_embedding_ctx_length"):
+            address = base_url or _address_in_environment(embeddings)
+            if address and hasattr(embeddings, "check_embedding_ctx_length"):
                 # Otherwise texts are sent as numbers of OpenAI's tokens, which other servers do not know.
                 embeddings.check_embedding_ctx_length = False
-            return cls(embeddings, spec, dimensions=dimensions)
+            return cls(embeddings, spec, base_url=address, dimensions=dimensions)
         raise failure
 
     @property
@@ -196,10 +199,6 @@ class ApiEmbedder(LangChainEmbedder):
             failure = as_model_error(error, self.name, secrets)
         raise failure
 
-    @property
-    def _server(self) -> str:
-        return _address_of(self.embeddings)
-
 
 def _batches(texts: list[str]) -> Iterator[list[str]]:
     """Yield the texts in batches of limited number and size."""
@@ -216,9 +215,8 @@ def _batches(texts: list[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _address_of(embeddings: Any) -> str:
-    names = ("openai_api_base", "azure_endpoint", "base_url", "endpoint")
-    values = (getattr(embeddings, name, None) for name in names)
-    found = next((value for value in values if value and isinstance(value, str)), "")
-    # OpenAI's own package reads this variable if there is no other address.
-    return found or (os.environ.get("OPENAI_BASE_URL", "") if hasattr(embeddings, "openai_api_base") else "")
+def _address_in_environment(embeddings: Any) -> str:
+    """Return the address in the environment; LangChain reads one variable, and the package of OpenAI another."""
+    if not hasattr(embeddings, "openai_api_base"):
+        return ""
+    return str(embeddings.openai_api_base or os.environ.get("OPENAI_BASE_URL", ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from functools import cache
 
 from ragkit._text import SENTENCE_CLOSERS, SENTENCE_ENDS, combining_marks
@@ -11,6 +11,7 @@ from ragkit._text import SENTENCE_CLOSERS, SENTENCE_ENDS, combining_marks
 # Letters that combine with the letter before them: vowels of Thai and Lao, Hangul jamo, sound marks of katakana.
 _COMBINING_LETTERS = "\u0e33\u0eb3\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb\uff9e\uff9f"
 _JOINERS = "\u200d\u094d\u09cd\u0acd\u0b4d\u0c4d\u0d4d\u1039\u17d2"  # characters that join the letters on both sides
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _FLAG = "\U0001f1e6-\U0001f1ff"  # two of these form a flag; adjacent flags are not separated
 
 
@@ -41,6 +42,24 @@ class UnixText:
     def original(self, index: int) -> int:
         """Return the index of a character in the original; for a line end of two characters, that of the first."""
         return index + bisect_left(self._longer, index)
+
+
+class LineNumbers:
+    r"""The line of each character of a text.
+
+    Examples:
+        >>> lines = LineNumbers("one\r\ntwo", first=7)
+        >>> lines.at(0), lines.at(5)
+        (7, 8)
+    """
+
+    def __init__(self, text: str, first: int = 1) -> None:
+        """Find the line ends of a text whose first line has the number ``first``."""
+        self._first, self._starts = first, [end.end() for end in _LINE_END.finditer(text)]
+
+    def at(self, index: int) -> int:
+        """Return the number of the line in which a character stands; the end of a line belongs to it."""
+        return self._first + bisect_right(self._starts, index)
 
 
 def last_break(text: str, first: int, last: int) -> int:

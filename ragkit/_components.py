@@ -13,6 +13,11 @@ _PROVIDERS = (
     "anthropic", "azure_openai", "bedrock", "cohere", "deepseek", "google_genai", "google_vertexai", "groq",
     "huggingface", "mistralai", "ollama", "openai", "openrouter", "perplexity", "together", "xai",
 )  # fmt: skip
+# Those of its init_embeddings.
+_EMBEDDING_PROVIDERS = (
+    "azure_ai", "azure_openai", "bedrock", "cohere", "google_genai", "google_vertexai", "huggingface", "mistralai",
+    "ollama", "openai",
+)  # fmt: skip
 _OTHER_PACKAGES = {"azure_openai": "langchain_openai", "bedrock": "langchain_aws"}
 
 register("model", "smollm2", "ragkit.models._loading:load_local", requires=_TORCH)
@@ -36,6 +41,11 @@ register("embedder", "st:<hub id or folder>", "ragkit.embedders._sentence_transf
 register("embedder", "onnx:minilm", "ragkit.embedders._onnx:OnnxEmbedder.minilm")
 register("embedder", "onnx:st:<hub id or folder>", "ragkit.embedders._onnx:OnnxEmbedder")
 register("embedder", "hash:<dimensions>", "ragkit.embedders._hashing:HashingEmbedder")
+register("embedder", "fastembed:<model>", "ragkit.embedders._fastembed:FastembedEmbedder", requires=("fastembed",))
+for _provider in _EMBEDDING_PROVIDERS:
+    _package = _OTHER_PACKAGES.get(_provider, f"langchain_{_provider}")
+    register("embedder", f"{_provider}:<model>", "ragkit.embedders._api:ApiEmbedder.from_spec",
+             requires=("langchain", _package))  # fmt: skip
 
 register("chunker", "recursive[:<characters>][:<overlap>]", "ragkit.ingest._chunking:RecursiveChunker")
 register("chunker", "markdown[:<characters>][:<overlap>]", "ragkit.ingest._chunking:MarkdownChunker")

@@ -194,6 +194,9 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> Completion: ...
     @overload
     def generate(
@@ -206,6 +209,9 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> list[Completion]: ...
 
     @overload  # a string matches both overloads, because it is also a sequence of strings; the first overload wins
@@ -219,6 +225,9 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> Completion: ...
     @overload
     async def agenerate(
@@ -231,6 +240,9 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> list[Completion]: ...
 
     def stream(
@@ -241,6 +253,9 @@ class LanguageModel(Protocol):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> Iterator[str]:
         """Yield the answer in pieces, which concatenate to the text of `generate`."""
         ...

@@ -23,6 +23,7 @@ from ragkit._task_files import (
     mapping_rows,
     read_task_rows,
 )
+from ragkit._task_sources import frame_rows, hub_dataset, hub_parts
 from ragkit._text import folded, refuse_bare_string
 from ragkit.answers import AnswerReader, load_reader
 from ragkit.errors import EmptyPoolError, InvalidInputError
@@ -300,6 +301,86 @@ class Task:
         return cls._of(rows, path.name, instruction, metric, template, labels, test_share, seed, normalise_labels)
 
     @classmethod
+    def from_hub(  # noqa: PLR0913 - those of `from_jsonl`, and those of the dataset
+        cls,
+        dataset: str,
+        *,
+        split: str | None = None,
+        config: str | None = None,
+        revision: str | None = None,
+        input: str | Sequence[str] = "input",  # noqa: A002 - the record's own word
+        output: str = "output",
+        instruction: str = "",
+        metric: AnyMetric | None = None,
+        template: Template | None = None,
+        labels: Sequence[str] | Literal["auto"] | None = "auto",
+        test_share: float = 0.2,
+        seed: int = 0,
+        normalise_labels: bool = False,
+    ) -> Task:
+        """Read a task from a dataset of the Hugging Face hub, with the library ``datasets``.
+
+        Code of a dataset is never run. A dataset that was downloaded before is read from the cache.
+
+        Args:
+            dataset: Id of the dataset, such as ``"owner/name"``, or a local folder of data files in a format of the
+                hub.
+            split: A split, or a part of it such as ``"train[:1000]"``, whose rows are divided at random into pool and
+                test rows. If None, the rows of ``train`` are the pool, and those of ``test``, or else ``validation``,
+                are the test rows.
+            config: Configuration of the dataset; the default one if None.
+            revision: Branch, tag or commit of the dataset; the main branch if None.
+            input: As in `from_jsonl`, like the remaining arguments.
+            output: The field of the output; values of a ``ClassLabel`` are replaced by their names.
+            instruction: Instruction for the model.
+            metric: The metric, or None for the default.
+            template: As in `Task`.
+            labels: As in `Task`.
+            test_share: Share of the rows that become test rows, if ``split`` is given or the dataset has one split.
+            seed: Seed of the random split.
+            normalise_labels: Whether outputs that differ only in case or spaces become one label.
+
+        Returns:
+            The task, named after the dataset.
+
+        Raises:
+            InvalidInputError: If the dataset or a split does not exist, or cannot be read.
+            DataFileError: If a row has no such field, or is invalid.
+        """
+        path = Path(f"hub:{dataset}")
+        loaded = hub_dataset(dataset, config=config, split=split, revision=revision)
+        rows = read_task_rows(dataset_rows(loaded, path, output), path, input, output)
+        name = Path(dataset).name
+        return cls._of(rows, name, instruction, metric, template, labels, test_share, seed, normalise_labels)
+
+    @classmethod
+    def from_dataframe(  # noqa: PLR0913 - those of `from_jsonl`, and the name
+        cls,
+        frame: Any,
+        *,
+        name: str = "task",
+        input: str | Sequence[str] = "input",  # noqa: A002 - the record's own word
+        output: str = "output",
+        instruction: str = "",
+        metric: AnyMetric | None = None,
+        template: Template | None = None,
+        labels: Sequence[str] | Literal["auto"] | None = "auto",
+        test_share: float = 0.2,
+        seed: int = 0,
+        normalise_labels: bool = False,
+    ) -> Task:
+        """Read a task from a data frame of pandas or Polars, whose columns are the fields of `from_jsonl`.
+
+        ``name`` is the name of the task in reports; `from_jsonl` describes the other arguments and the errors, in which
+        rows are counted from 1. The index of a pandas frame is ignored.
+
+        Returns:
+            The task.
+        """
+        rows = read_task_rows(frame_rows(frame), Path(name), input, output)
+        return cls._of(rows, name, instruction, metric, template, labels, test_share, seed, normalise_labels)
+
+    @classmethod
     def from_rows(
         cls,
         rows: Iterable[Mapping[str, object]] | Callable[[], Iterable[Mapping[str, object]]],
@@ -339,12 +420,18 @@ class Task:
         """Read a task from a file or the folder of a dataset.
 
         The suffix of a file states its format: CSV (``.csv``), text with tabs (``.tsv``), the first sheet of an Excel
-        workbook (``.xlsx``, needs ``openpyxl``) or Parquet (``.parquet``); other files are JSON Lines. `from_jsonl`
+        workbook (``.xlsx``, needs ``openpyxl``) or Parquet (``.parquet``); other files are JSON Lines. A path
+        ``hub:<id>`` or ``hub:<id>:<config>`` is a dataset of the Hugging Face hub; see `from_hub`. `from_jsonl`
         describes the other arguments and the errors.
 
         Returns:
             The task, named after the path.
         """
+        if (hub := hub_parts(path)) is not None:
+            return cls.from_hub(
+                hub[0], config=hub[1], input=input, output=output, instruction=instruction, metric=metric, seed=seed,
+                normalise_labels=normalise_labels,
+            )  # fmt: skip
         path = Path(path)
         if path.is_dir():
             rows = read_task_rows(dataset_rows(path, path, output), path, input, output)

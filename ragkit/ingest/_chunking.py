@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 from typing_extensions import override
 
-from ragkit._breaks import UnixText
+from ragkit._breaks import LineNumbers, UnixText
 from ragkit._extras import require
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.ingest._splitting import Measure, split_spans, word_starts
 from ragkit.ingest._tables import renamed
 from ragkit.protocols import Embedder
-from ragkit.records import Document
+from ragkit.records import Document, span_of
 from ragkit.registry import create
 
 _FRONT_MATTER = re.compile(
@@ -94,7 +95,8 @@ class RecursiveChunker:
             document: The document; its metadata ``start`` is the position of its text in the source.
 
         Returns:
-            The chunks that contain more than white space, with the metadata of the document, ``start`` and ``end``.
+            The chunks that contain more than white space, with the metadata of the document, ``start`` and ``end``; and
+            ``line``, if the document is from a text file.
         """
         unix, metadata = UnixText(document.text), dict(document.metadata or {})
         base = _base(document)
@@ -105,7 +107,7 @@ class RecursiveChunker:
             start, end = unix.original(self._with_overlap(unix.text, first)), unix.original(last)
             placed = {**metadata, **more, "start": base + start, "end": base + end}
             pieces.append(Document(document.text[start:end], metadata=placed))
-        return pieces
+        return with_lines(document, pieces)
 
     def _measure(self) -> Measure:
         return len
@@ -229,6 +231,23 @@ def _base(document: Document) -> int | None:
     if type(start) is not int or start < 0 or (end is not None and end != start + len(document.text)):
         return None
     return start
+
+
+def with_lines(document: Document, pieces: Sequence[Document]) -> list[Document]:
+    """Return chunks with the ``line`` at which each begins, if their document is from a text file.
+
+    The metadata of such a document contain its own ``line``, which a chunker may have copied.
+    """
+    given = document.metadata or {}
+    line, base = given.get("line"), _base(document)
+    if type(line) is not int or base is None or not isinstance(given.get("source"), str) or "row" in given:
+        return list(pieces)
+    lines = LineNumbers(document.text, line)
+    starts = [(span_of(piece.metadata) or (base, 0))[0] - base for piece in pieces]
+    return [
+        replace(piece, metadata={**(piece.metadata or {}), "line": lines.at(start)})
+        for piece, start in zip(pieces, starts, strict=True)
+    ]
 
 
 def _quarter(text: str) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
+from ragkit._breaks import LineNumbers
 from ragkit.errors import UnreadFileWarning
 from ragkit.ingest._conversion import CONVERTED, ConversionLimits, convert
 from ragkit.ingest._sources import SourceFile, find_files
@@ -46,9 +47,9 @@ def load_documents(path: str | Path, *, limits: ConversionLimits | None = None) 
 
     HTML, PDF, Word and PowerPoint are converted to Markdown, in a child process with limits of time and memory. Each
     row of a CSV file and each line of a JSON Lines file is one document. All other files are read as text. Metadata
-    contain the position of a text: ``source``, ``start`` and ``end`` in characters of the source's text, and ``row``
-    for rows. Hidden files are skipped, links are not followed, and a text of more than a million characters is split
-    into several documents.
+    contain the position of a text: ``source``, ``start`` and ``end`` in characters of the source's text, ``line`` for
+    texts that were not converted, and ``row`` for rows. Hidden files are skipped, links are not followed, and a text of
+    more than a million characters is split into several documents.
 
     The id of a row is its field ``id`` or ``_id``. If several rows have the same id, their ids are the file and the row
     instead, and the original id is kept as ``id`` in the metadata. Other fields of a row become metadata. An underscore
@@ -154,11 +155,13 @@ def _converted(file: SourceFile, encoding: str | None, limits: ConversionLimits)
 
 
 def _texts(file: SourceFile, encoding: str) -> Iterator[Document]:
+    line = 1
     for start, text in blocks(file.path, encoding):
         if text.strip():
             name = file.source if start == 0 else f"{file.source}#{start}"
             more = {} if encoding.startswith("utf-8") else {"encoding": encoding}
-            yield Document(text, id=name, metadata={**_place(file.source, start, text), **more})
+            yield Document(text, id=name, metadata={**_place(file.source, start, text), "line": line, **more})
+        line = LineNumbers(text, line).at(len(text))
 
 
 def _place(source: str, start: int, text: str) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
 from ragkit.index._documents import listed
-from ragkit.ingest._chunking import Chunker, load_chunker
+from ragkit.ingest._chunking import Chunker, load_chunker, with_lines
 from ragkit.ingest._conversion import ConversionLimits
 from ragkit.ingest._loading import facts_of, read_file
 from ragkit.ingest._sources import SourceFile, Unread, find_files
@@ -144,7 +144,7 @@ class _Run:
                 if isinstance(item, Unread):
                     self.unread.append(item)
                     continue
-                for piece in self._chunker.chunk(item):
+                for piece in with_lines(item, self._chunker.chunk(item)):
                     if waiting is not None:
                         yield waiting
                     waiting = _named(piece, file.source, facts.hash, self._chunker.name)

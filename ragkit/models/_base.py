@@ -120,6 +120,9 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> Completion: ...
     @overload
     def generate(
@@ -132,6 +135,9 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> list[Completion]: ...
     def generate(
         self,
@@ -143,6 +149,9 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> Completion | list[Completion]:
         """Generate an answer to one prompt, or to each prompt of a sequence.
 
@@ -155,6 +164,12 @@ class ModelBase(ABC):
             schema: A pydantic model or JSON schema that the answer must follow; `Completion.parsed` contains the parsed
                 answer.
             choices: Allowed answers.
+            top_p: Share of the probability from which a token is sampled: only the most probable tokens that together
+                have at least this probability can be sampled. It has no effect on greedy decoding.
+            presence_penalty: Subtracted from the logit of each token that occurs in the answer so far, between -2 and
+                2, as in OpenAI's API.
+            frequency_penalty: Subtracted from the logit of each token once per occurrence in the answer so far, between
+                -2 and 2.
 
         Returns:
             A completion for one prompt, or a list of completions in the order of a sequence.
@@ -165,8 +180,9 @@ class ModelBase(ABC):
             UnsupportedError: If the model does not support an argument.
         """
         sampling = Sampling.of(
-            max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices
-        )
+            max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices,
+            top_p=top_p, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
+        )  # fmt: skip
         self._check(sampling)
         one = isinstance(prompts, str | Prompt | Chat)
         batch = [prompts] if isinstance(prompts, str | Prompt | Chat) else checked_prompts(prompts)
@@ -185,6 +201,9 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> Completion: ...
     @overload
     async def agenerate(
@@ -197,6 +216,9 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> list[Completion]: ...
     async def agenerate(
         self,
@@ -208,6 +230,9 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> Completion | list[Completion]:
         """Run `generate` in a thread without blocking the event loop.
 
@@ -215,7 +240,8 @@ class ModelBase(ABC):
             The result of `generate`.
         """
         work = partial(self.generate, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
-        return await asyncio.to_thread(partial(work, schema=schema, choices=choices), prompts)
+        penalties = {"presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty}
+        return await asyncio.to_thread(partial(work, schema=schema, choices=choices, top_p=top_p, **penalties), prompts)
 
     def stream(
         self,
@@ -225,13 +251,19 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> CompletionStream:
         """Generate an answer in pieces; a model without streaming yields it in one piece.
 
         Returns:
             An iterator over pieces, which concatenate to the text of `generate`; its `completion` is set at the end.
         """
-        sampling = Sampling.of(max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
+        sampling = Sampling.of(
+            max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, top_p=top_p,
+            presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
+        )  # fmt: skip
         self._check(sampling)
         return CompletionStream(self._pieces(checked_prompts([prompt])[0], sampling))
 
@@ -243,13 +275,19 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> AsyncIterator[str]:
         """Run `stream` in a thread without blocking the event loop.
 
         Yields:
             Pieces of the answer.
         """
-        pieces = self.stream(prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
+        pieces = self.stream(
+            prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, top_p=top_p,
+            presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
+        )  # fmt: skip
         end = object()
         while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
             yield str(piece)

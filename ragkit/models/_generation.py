@@ -17,7 +17,7 @@ from ragkit.models._prefix_cache import Batch
 from ragkit.models._prompt_encoding import PromptEncoder
 from ragkit.models._prompts import cut_at_stop
 from ragkit.models._sampling import Sampling
-from ragkit.models._streaming import Distribution, Draw, Listener, Watch
+from ragkit.models._streaming import Distribution, Draw, Listener, Penalties, Watch
 from ragkit.records import Completion, Usage
 
 # Fields of a generation config that describe the model, in contrast to recommended generation settings.
@@ -54,10 +54,13 @@ class BatchGenerator:
         heard = [listeners[index] for index in batch.indices]
         distribution = Distribution() if any(listener.top_logprobs is not None for listener in heard) else None
         processors: list[Any] = [] if distribution is None else [distribution]
+        if sampling.presence_penalty or sampling.frequency_penalty:
+            processors.append(Penalties(sampling.presence_penalty, sampling.frequency_penalty, width))
         if sampling.constrained:
             processors.append(self._constraint(sampling, width, rows))
         if sampling.temperature:
-            processors.append(Draw(sampling.temperature, [seeds[index] for index in batch.indices], ids.device))
+            own = [seeds[index] for index in batch.indices]
+            processors.append(Draw(sampling.temperature, own, ids.device, top_p=sampling.top_p))
         settings = _neutral_settings(self._network.module.generation_config)
         if batch.prefix.ids:
             room = width - len(batch.prefix) + sampling.max_tokens

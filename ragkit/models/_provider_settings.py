@@ -12,7 +12,8 @@ from ragkit.errors import RagkitWarning, UnsupportedError
 from ragkit.models._provider_errors import rejected_setting
 from ragkit.models._sampling import Sampling
 
-_OPTIONAL = ("temperature", "stop", "seed")  # can be omitted; ragkit also truncates answers at stop sequences
+# Settings that can be omitted; ragkit also truncates answers at stop sequences.
+_OPTIONAL = ("temperature", "stop", "seed", "top_p", "presence_penalty", "frequency_penalty")
 
 _REPLACED = {"temperature", "max_tokens", "max_completion_tokens", "stop"}  # each request sets these itself
 
@@ -63,9 +64,11 @@ class ProviderSettings:
         settings: dict[str, Any] = {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature}
         if sampling.stop:
             settings["stop"] = list(sampling.stop)
+        settings |= sampling.optional()
         if seed:
             settings["seed"] = sampling.seed
         required = {"temperature": sampling.temperature > 0, "seed": bool(sampling.seed and sampling.temperature)}
+        required |= dict.fromkeys(sampling.optional(), True)
         for name in self._rejected & settings.keys():
             if required.get(name):
                 raise UnsupportedError(f"{self._name} does not accept `{name}`; leave it out or use another model")

@@ -32,6 +32,9 @@ class _Line(BaseModel):
     seed: int
     held_to: dict[str, object] | None = Field(default=None, alias="schema")
     choices: tuple[str, ...] | None = None
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -110,7 +113,7 @@ class ReplayModel(ModelBase):
 
 def _key(line: _Line) -> str:
     asked = [line.prompt, line.max_tokens, line.temperature, line.stop, line.seed, line.held_to, line.choices]
-    return json.dumps(asked)
+    return json.dumps([*asked, line.top_p, line.presence_penalty, line.frequency_penalty])
 
 
 def _read(path: Path, *, may_be_absent: bool) -> list[_Line]:

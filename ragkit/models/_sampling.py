@@ -18,6 +18,9 @@ from ragkit.models._results import raised
 from ragkit.protocols import Schema
 from ragkit.records import Completion
 
+# The smallest, the largest and the neutral value of settings that most calls do not use.
+_OPTIONAL = {"top_p": (0, 1, 1.0), "presence_penalty": (-2, 2, 0.0), "frequency_penalty": (-2, 2, 0.0)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -30,6 +33,9 @@ class Sampling:
         seed: Seed for sampling.
         schema: JSON schema that the answer must follow; None for free text.
         choices: Allowed answers; None for free text.
+        top_p: Share of the probability from which tokens are sampled; 1 for all tokens.
+        presence_penalty: Subtracted from the logits of tokens that occur in the answer so far.
+        frequency_penalty: Subtracted from the logits of tokens once per occurrence in the answer so far.
     """
 
     max_tokens: int = 256
@@ -38,12 +44,19 @@ class Sampling:
     seed: int = 0
     schema: Mapping[str, object] | None = None
     choices: tuple[str, ...] | None = None
+    top_p: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         if not _is_number(self.max_tokens, int) or self.max_tokens < 1:
             raise InvalidInputError(f"`max_tokens` must be a whole number of at least 1, got {self.max_tokens!r}")
         if not _is_number(self.temperature, int, float) or not 0 <= self.temperature <= 10:
             raise InvalidInputError(f"`temperature` must be a number between 0 and 10, got {self.temperature!r}")
+        for name, (least, most, _) in _OPTIONAL.items():
+            value = getattr(self, name)
+            if not _is_number(value, int, float) or not least <= value <= most:
+                raise InvalidInputError(f"`{name}` must be a number between {least} and {most}, got {value!r}")
         if not _is_texts(self.stop):
             raise InvalidInputError(f"`stop` must be a sequence of non-empty strings, got {self.stop!r}")
         if not _is_number(self.seed, int):
@@ -63,6 +76,9 @@ class Sampling:
         seed: int,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        top_p: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> Sampling:
         """Create settings from the arguments of `LanguageModel.generate`.
 
@@ -76,6 +92,9 @@ class Sampling:
             seed=seed,
             schema=schema_of(schema),
             choices=None if choices is None else _as_tuple(choices),
+            top_p=top_p,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
         )
 
     @property
@@ -84,13 +103,18 @@ class Sampling:
         return self.schema is not None or self.choices is not None
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments of `LanguageModel.generate`; `schema` and `choices` are omitted if None."""
+        """Return the arguments of `LanguageModel.generate`; those that change nothing are omitted, from `schema` on."""
         given: dict[str, Any] = {name: getattr(self, name) for name in ("max_tokens", "temperature", "stop", "seed")}
+        given |= self.optional()
         if self.schema is not None:
             given["schema"] = self.schema
         if self.choices is not None:
             given["choices"] = self.choices
         return given
+
+    def optional(self) -> dict[str, float]:
+        """Return `top_p` and the penalties, as far as they have an effect."""
+        return {name: getattr(self, name) for name, (*_, none) in _OPTIONAL.items() if getattr(self, name) != none}
 
 
 def _as_tuple(texts: Any) -> Any:

@@ -57,18 +57,43 @@ class Draw(LogitsProcessor):  # type: ignore[misc]
     used.
     """
 
-    def __init__(self, temperature: float, seeds: Sequence[int], device: Any) -> None:
-        """Create a generator for each row from its seed."""
+    def __init__(self, temperature: float, seeds: Sequence[int], device: Any, *, top_p: float = 1.0) -> None:
+        """Create a generator for each row from its seed; ``top_p`` is the share of the probability that is sampled."""
+        self.top_p = top_p
         self.temperature = max(temperature, _LEAST_TEMPERATURE)
         self.generators = [torch.Generator(device).manual_seed(seed % 2**63) for seed in seeds]
 
     @override
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         likely = (scores - scores.max(dim=-1, keepdim=True).values) / self.temperature
+        if self.top_p < 1:
+            likely = self._nucleus(likely)
         for row, generator in enumerate(self.generators):
             drawn = torch.empty_like(likely[row]).exponential_(generator=generator)
             likely[row] -= drawn.clamp_min(torch.finfo(drawn.dtype).tiny).log()
         return likely
+
+    def _nucleus(self, likely: Any) -> Any:
+        """Exclude the tokens that follow the most probable ones with together at least `top_p` (nucleus sampling)."""
+        ordered, tokens = likely.float().softmax(-1).sort(dim=-1, descending=True, stable=True)
+        before = ordered.cumsum(-1) - ordered
+        excluded = before >= self.top_p
+        excluded[:, 0] = False  # also if `top_p` is 0
+        return likely.masked_fill(excluded.scatter(-1, tokens, excluded), -torch.inf)
+
+
+class Penalties(LogitsProcessor):  # type: ignore[misc]
+    """Subtracts penalties from the logits of the tokens that an answer contains so far, as OpenAI defines them."""
+
+    def __init__(self, presence: float, frequency: float, start: int) -> None:
+        """Penalise tokens from the index ``start`` on, at which the answers begin."""
+        self.presence, self.frequency, self.start = presence, frequency, start
+
+    @override
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        written = input_ids[:, self.start :]
+        counts = torch.zeros_like(scores).scatter_add_(1, written, torch.ones_like(written, dtype=scores.dtype))
+        return scores - self.frequency * counts - self.presence * (counts > 0)
 
 
 class Distribution(LogitsProcessor):  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -76,7 +76,8 @@ class ExpandingRetriever(RefiningRetriever):
         first = 0 if self.before is None else max(0, at - self.before)
         last = len(pieces) if self.after is None else at + self.after + 1
         around = [
-            replace(hit, id=each.id or "", text=each.text, span=span_of(each.metadata)) for each in pieces[first:last]
+            replace(hit, id=each.id or "", text=each.text, span=span_of(each.metadata), metadata=each.metadata)
+            for each in pieces[first:last]
         ]
         return _joined(hit, _touching(around, at - first))
 
@@ -103,10 +104,12 @@ def _touching(hits: Sequence[Hit], at: int) -> Sequence[Hit]:
 def _joined(hit: Hit, parts: Sequence[Hit]) -> Hit:
     """Merge several touching hits into one with their joint text."""
     text, start, end = "", 0, -1
+    lines: Mapping[str, object] = {}
     for part in sorted(parts, key=_span):
         own = _span(part)
         if end < 0:
             text, (start, end) = part.text, own
+            lines = {name: value for name, value in (part.metadata or {}).items() if name == "line"}
         elif own[1] > end:
             text, end = text + part.text[end - own[0] :], own[1]
     ids = dict.fromkeys(own for part in parts for own in cast("list[str]", part.why.get("pieces", [part.id])))
@@ -114,7 +117,7 @@ def _joined(hit: Hit, parts: Sequence[Hit]) -> Hit:
         hit,
         text=text,
         span=(start, end),
-        metadata={**(hit.metadata or {}), "start": start, "end": end},
+        metadata={**(hit.metadata or {}), "start": start, "end": end, **lines},
         why={**hit.why, "pieces": list(ids)},
     )
 

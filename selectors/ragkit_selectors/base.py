@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ragkit._call_site import warn_caller
 from ragkit._text import words
 from ragkit.errors import EmptyPoolError, InvalidInputError, SmallPoolWarning
 from ragkit.records import Fields, Selection, field_text
@@ -165,7 +165,7 @@ class BaseSelector(ABC):
             because = f", {len(named)} of them excluded" if named else ""
             because += ", filtered by `where`" if where is not None else ""
             message = f"{k} examples were requested, but the pool has {len(pool)}{because}; {available} are returned"
-            warnings.warn(message, SmallPoolWarning, stacklevel=3)
+            warn_caller(SmallPoolWarning(message))
         dropped = tuple((pool[row].id, "excluded") for row in named)
         need = min(k, available)
         if not need or not texts:

@@ -302,10 +302,15 @@ def _names_no_place(kind: Kind, spec: object) -> bool:
     """Return whether a spec names a component without a folder, a hub or an API: its only arguments are numbers."""
     if spec == "words" and kind == "model":  # the counter of `TokenLimit` that needs no model
         return True
+    if not isinstance(spec, str):
+        return False
     try:
-        return isinstance(spec, str) and all(each.isdecimal() for each in find(kind, spec).arguments(spec))
+        component = find(kind, spec)
+        given = component.arguments(spec)
     except UnknownSpecError:
         return False
+    # Also a folder or a model of an API may have a number as its name.
+    return not given or all("int" in str(each.annotation) for each in [*component.parameters().values()][: len(given)])
 
 
 def _same_embedder(manifest: _Manifest, embedder: str | Embedder | None) -> Embedder:

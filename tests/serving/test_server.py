@@ -178,9 +178,11 @@ TEXT = {"model": "a", "prompt": "red", "max_tokens": 3}
 ODD = {"type": "no such type"}
 REFUSED = [
     ("chat/completions", {"n": 2}, "n"),
-    ("chat/completions", {"top_p": 0.5}, "top_p"),
+    ("chat/completions", {"top_p": 1.5}, "top_p"),
     ("chat/completions", {"tools": [{"type": "function"}]}, "tools"),
-    ("chat/completions", {"frequency_penalty": 0.1}, "frequency_penalty"),
+    ("chat/completions", {"frequency_penalty": 2.1}, "frequency_penalty"),
+    ("chat/completions", {"presence_penalty": -3}, "presence_penalty"),
+    ("completions", {"top_p": -0.1}, "top_p"),
     ("chat/completions", {"anything": 1}, "anything"),
     ("chat/completions", {"messages": []}, "messages"),
     ("chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
@@ -225,6 +227,16 @@ def test_neutral_values_are_accepted(server, adapters):
     answer = httpx.post(server.url + "/chat/completions", json={**CHAT, **neutral, "messages": turns}, timeout=60)
     text = answer.json()["choices"][0]["message"]["content"]
     assert text == adapters["a"].generate("red", max_tokens=3).text
+
+
+def test_top_p_and_penalties_are_those_of_the_model(server, adapters):
+    settings = {"temperature": 1.0, "seed": 4, "top_p": 0.7, "presence_penalty": 1.5, "frequency_penalty": 0.5}
+    for path, body in (("chat/completions", CHAT), ("completions", TEXT)):
+        answer = httpx.post(f"{server.url}/{path}", json={**body, **settings, "max_tokens": 8}, timeout=60)
+        choice = answer.json()["choices"][0]
+        text = choice["message"]["content"] if path.startswith("chat") else choice["text"]
+        assert text == adapters["a"].generate("red", max_tokens=8, **settings).text
+        assert text != adapters["a"].generate("red", max_tokens=8, temperature=1.0, seed=4).text
 
 
 def nested(depth):

@@ -57,7 +57,7 @@ _Folder = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
 @compare_app.callback()
 def compare(
     context: typer.Context,
-    data: Annotated[Path | None, typer.Option(help="Rows: JSON Lines, CSV, Excel or Parquet.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Rows: JSON Lines, CSV, Excel or Parquet, or hub:<id>.")] = None,
     fields: InputField = "input",
     output: OutputField = "output",
     strategies: Annotated[

@@ -29,7 +29,9 @@ def _group() -> None:
 
 @data_app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="JSON Lines, CSV, Excel or Parquet file, or the folder of a dataset.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSON Lines, CSV, Excel or Parquet file, the folder of a dataset, or hub:<id>.")
+    ],
     near: Annotated[float, typer.Option(help="Jaccard similarity of near-duplicates.")] = 0.9,
     show: Annotated[int, typer.Option(help="Number of suspicious labels to print.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the folds, and of the split if the file has none.")] = 0,
@@ -48,7 +50,8 @@ def check(
     """
     if clean is not None and clean.exists():
         raise InvalidInputError(f"{clean} already exists; give --clean a new file")
-    task = Task.from_path(file, input=input_of(fields), output=output, seed=seed)
+    with progress(f"reading {file.name}", None):
+        task = Task.from_path(file, input=input_of(fields), output=output, seed=seed)
     with progress("checking", None):
         found = check_data(task, near=near, seed=seed)
     if clean is not None:

@@ -10,6 +10,7 @@ from ragkit._text import read_json
 from ragkit.errors import DataFileError, InvalidInputError, UnreadFileWarning
 from ragkit.index import Index
 from ragkit.ingest import load_chunker, load_documents
+from ragkit.ingest._chunking import with_lines
 from ragkit.records import Document
 from ragkit_pipelines.cli.common import report_unread
 
@@ -24,7 +25,7 @@ def read_pieces(file: Path, chunker: str, index: Index) -> list[Document]:
         reasons = "; ".join(each.reason for each in read.unread) or "it contains no text"
         raise DataFileError(file, 0, f"{reasons}; pass a document that can be read")
     report_unread(read.unread)
-    return [piece for document in read for piece in split.chunk(document)]
+    return [piece for document in read for piece in with_lines(document, split.chunk(document))]
 
 
 def read_rows(path: Path, text: str) -> Iterator[Document]:

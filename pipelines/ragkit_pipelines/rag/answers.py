@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ragkit._breaks import LineNumbers
 from ragkit.records import Completion, Hit, Prompt, Usage
 from ragkit_pipelines.printable import printable
 
@@ -35,6 +36,7 @@ class Citation:
         id: Id of the document.
         source: The document's ``source`` in its metadata, such as its file.
         span: Start and end of the text in its source, in characters; None if the document does not contain them.
+        lines: First and last line of the text in its source; None if the source is not a text file.
         text: The cited text.
     """
 
@@ -43,10 +45,14 @@ class Citation:
     source: str | None
     span: tuple[int, int] | None
     text: str
+    lines: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        span = "" if self.span is None else f", characters {self.span[0]} to {self.span[1]}"
-        return printable(f"[{self.number}] {self.source or self.id}{span}")
+        place = "" if self.span is None else f", characters {self.span[0]} to {self.span[1]}"
+        if self.lines is not None:
+            first, last = self.lines
+            place = f":{first}" if first == last else f":{first}-{last}"
+        return printable(f"[{self.number}] {self.source or self.id}{place}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,5 +172,21 @@ def citation_of(number: int, hit: Hit) -> Citation:
     """Return the citation of a whole passage."""
     source = (hit.metadata or {}).get("source")
     return Citation(
-        number=number, id=hit.id, source=source if isinstance(source, str) else None, span=hit.span, text=hit.text
+        number=number,
+        id=hit.id,
+        source=source if isinstance(source, str) else None,
+        span=hit.span,
+        text=hit.text,
+        lines=lines_of(hit, 0, len(hit.text)),
     )
+
+
+def lines_of(hit: Hit, start: int, end: int) -> tuple[int, int] | None:
+    """Return the first and last line of a part of a passage in its file, without white space around it."""
+    metadata = hit.metadata or {}
+    line, text = metadata.get("line"), hit.text[start:end]
+    if type(line) is not int or hit.span is None or hit.span[0] != metadata.get("start") or "row" in metadata:
+        return None
+    first = start + len(text) - len(text.lstrip())
+    lines = LineNumbers(hit.text, line)
+    return lines.at(first), lines.at(max(first, start + len(text.rstrip()) - 1))

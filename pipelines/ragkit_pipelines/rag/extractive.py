@@ -20,7 +20,7 @@ from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError
 from ragkit.protocols import Embedder
 from ragkit.records import Hit
-from ragkit_pipelines.rag.answers import Citation, citation_of
+from ragkit_pipelines.rag.answers import Citation, citation_of, lines_of
 
 # A Markdown heading or a code block, which is similar to many questions but does not answer any.
 _NO_ANSWER = re.compile(r"#{1,6} [^\n]*\Z|```")
@@ -143,7 +143,8 @@ def _sentences(number: int, hit: Hit) -> list[_Sentence]:
 def _citation(sentence: _Sentence, hits: Sequence[Hit]) -> Citation:
     hit = hits[sentence.number - 1]
     span = None if hit.span is None else (hit.span[0] + sentence.start, hit.span[0] + sentence.end)
-    return replace(citation_of(sentence.number, hit), span=span, text=sentence.text)
+    lines = lines_of(hit, sentence.start, sentence.end)
+    return replace(citation_of(sentence.number, hit), span=span, text=sentence.text, lines=lines)
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:

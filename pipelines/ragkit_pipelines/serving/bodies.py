@@ -19,7 +19,7 @@ from ragkit_pipelines.serving.limits import Limits
 
 # Neutral values, which clients send for fields that are otherwise unsupported.
 _NEUTRAL: Mapping[str, object] = {
-    "n": 1, "best_of": 1, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}, "tools": [],
+    "n": 1, "best_of": 1, "logit_bias": {}, "tools": [],
     "echo": False, "store": False, "suffix": "", "modalities": ["text"],
 }  # fmt: skip
 _MAX_DEPTH = 64
@@ -83,6 +83,9 @@ class _Body(_Strict):
     model: str
     max_tokens: int | None = _MAX_TOKENS
     temperature: float = Field(default=0.0, ge=0, le=10)
+    top_p: float = Field(default=1.0, ge=0, le=1)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     stop: list[str] = Field(default=[], max_length=16)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stream: bool = False
@@ -132,6 +135,9 @@ class Call:
         return Sampling(
             max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
             temperature=body.temperature,
+            top_p=body.top_p,
+            presence_penalty=body.presence_penalty,
+            frequency_penalty=body.frequency_penalty,
             stop=tuple(body.stop),
             seed=seed,
             schema=self.schema,

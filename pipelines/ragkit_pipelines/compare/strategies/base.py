@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Literal, Protocol, runtime_checkable
 
-from ragkit.errors import InvalidInputError
+from ragkit._call_site import warn_caller
+from ragkit.errors import InvalidInputError, SmallPoolWarning
 from ragkit.models._budget import Budget
 from ragkit.models._middleware import LayeredModel
 from ragkit.models._prompts import in_form, prompt_text
@@ -64,6 +65,15 @@ class Setting:
     def seed_of(self, what: Varied) -> int:
         """Return the seed of one source of randomness: ``"data"``, ``"model"`` or ``"order"``; see `CompareOptions`."""
         return self.held.get(what, self.seed)
+
+    def within_pool(self, k: int, strategy: str) -> int:
+        """Return ``k``, or the size of the pool with a warning if it is smaller."""
+        if k > len(self.pool):
+            size = len(self.pool)
+            warn_caller(
+                SmallPoolWarning(f"{strategy}: {k} examples were requested, but the pool has {size}; {size} are used")
+            )
+        return min(k, len(self.pool))
 
     @property
     def queries(self) -> list[str | Fields]:

@@ -71,7 +71,7 @@ class Imitating:
         """Train the student on the teacher's answers to the pool, and prompt both; the note compares them."""
         most = setting.answer_tokens(self.max_tokens)
         teacher = setting.cached(load_model(self.teacher))
-        shown = setting.pool[: self.k]
+        shown = setting.pool[: setting.within_pool(self.k, self.name)]
         rest = setting.pool[len(shown) :] or shown
         taught = imitate(
             teacher, [row.input for row in rest], template=setting.task.template, examples=shown, max_tokens=most

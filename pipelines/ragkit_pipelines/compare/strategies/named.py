@@ -82,7 +82,7 @@ class Vote:
         """Select examples and count their outputs."""
         selector, fit_seconds = setting.selector(self.selector)
         started = setting.clock.now()
-        chosen = selector.select_many(setting.queries, min(self.k, len(setting.pool)))
+        chosen = selector.select_many(setting.queries, setting.within_pool(self.k, self.name))
         # Counter keeps the insertion order and most_common is stable, so the most similar example breaks ties.
         votes = [Counter(example.output for example in shown).most_common(1)[0] for shown in chosen]
         shares = [count / len(shown) for (_, count), shown in zip(votes, chosen, strict=True)]
@@ -128,7 +128,7 @@ class Prompting:
             setting.task,
             setting.language_model(self.name),
             selector,
-            k=min(self.k, len(setting.pool)),
+            k=setting.within_pool(self.k, self.name) if self.selector else self.k,
             max_tokens=setting.answer_tokens(self.max_tokens),
             samples=self.samples,
             temperature=self.temperature,

@@ -90,7 +90,7 @@ class Scoring:
         started = setting.clock.now()
         if self.selector:
             selector, fit_seconds = setting.selector(self.selector)
-            chosen = selector.select_many(queries, min(self.k, len(setting.pool)))
+            chosen = selector.select_many(queries, setting.within_pool(self.k, self.name))
         selecting = setting.clock.now() - started - fit_seconds
         scores = self._calibrated(scorer, queries, chosen)
         seconds = selecting + scorer.model.score_seconds

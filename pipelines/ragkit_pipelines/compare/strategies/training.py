@@ -134,7 +134,9 @@ class Tuning:
         selector, selecting = None, 0.0
         if self.selector and len(setting.pool) > 1:
             selector, selecting = setting.selector(self.selector)
-        k, most = min(self.k, len(setting.pool) - 1), setting.answer_tokens(self.max_tokens)
+        # A row of the pool is not its own example.
+        k = min(setting.within_pool(self.k, self.name), len(setting.pool) - 1) if self.selector else 0
+        most = setting.answer_tokens(self.max_tokens)
         # Training and prediction use the same prompts.
         rows, template = _training_rows(FewShot.from_task(setting.task, base, selector, k=k, max_tokens=most), setting)
         tuned = finetune(

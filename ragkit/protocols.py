@@ -34,6 +34,8 @@ class Capabilities:
         choices: Whether answers can be constrained to a list of choices.
         batches: Whether a batch of prompts is faster than the same prompts one by one.
         chat: Whether the model accepts conversations: it has a chat template, or it is a chat model behind an API.
+        temperature: Whether the model accepts a temperature; if not, it samples its answers, which may vary between
+            runs.
     """
 
     window: int | None = None
@@ -43,6 +45,7 @@ class Capabilities:
     choices: bool = False
     batches: bool = True
     chat: bool = False
+    temperature: bool = True
 
 
 @runtime_checkable

@@ -279,6 +279,8 @@ class Completion:
             `seconds` are then the savings.
         attempts: Number of requests.
         parsed: The answer parsed by the requested schema: an instance of the pydantic model, or JSON values.
+        omitted_settings: Settings that make answers repeatable and that were not sent, because the provider does not
+            accept them: ``("temperature",)`` for many reasoning models, whose answers may vary between runs.
     """
 
     text: str
@@ -289,6 +291,7 @@ class Completion:
     cached: bool = False
     attempts: int = 1
     parsed: object = None
+    omitted_settings: tuple[str, ...] = ()
 
     @property
     def paid(self) -> float | None:

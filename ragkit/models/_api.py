@@ -25,8 +25,9 @@ from ragkit.errors import (
 )
 from ragkit.models._base import ModelBase
 from ragkit.models._prices import Prices
-from ragkit.models._prompts import cut_at_stop, in_form, until_stop
+from ragkit.models._prompts import cut_at_stop, in_form, until_stop, without_system_role
 from ragkit.models._provider_errors import as_model_error, told
+from ragkit.models._provider_parameters import parameters_of
 from ragkit.models._provider_replies import FAILED, ending_of, is_truncated, refusal_in, reply_within, reported_usage
 from ragkit.models._provider_secrets import (
     NO_KEY,
@@ -67,12 +68,17 @@ class LangChainModel(ModelBase):
         self.chat_model = chat_model
         self.prices = prices or Prices()
         self._own_prices = False
-        self._inner = unbound(chat_model)[0]
+        self._inner, bound = unbound(chat_model)
         check_secrets(self._inner, name or type(self._inner).__name__)
         model = getattr(self._inner, "model_name", None) or getattr(self._inner, "model", None)
         self._name = name or f"{type(self._inner).__name__}:{model}"
         self._own_settings = f":{settings_digest(chat_model)}"
-        self._settings = ProviderSettings(self._name)
+        self._configure(None, bound.get("extra_body"))
+
+    def _configure(self, spec: str | None, body: Mapping[str, Any] | None = None) -> None:
+        parameters = parameters_of(self._inner, spec)
+        body = body or getattr(self._inner, "extra_body", None)
+        self._settings = ProviderSettings(self._name, self.address or "", parameters, body)
 
     @classmethod
     def from_spec(
@@ -129,6 +135,7 @@ class LangChainModel(ModelBase):
         else:
             made = cls(chat_model, name=spec, prices=prices)
             made._own_prices, made._own_settings = base_url is not None, ""
+            made._configure(spec)
             return made
         raise failure
 
@@ -137,15 +144,22 @@ class LangChainModel(ModelBase):
         """The model's name, its address, and the settings of a chat model that the caller created."""
         return f"langchain:{self._name}:{self.address or ''}{self._own_settings}"
 
-    @cached_property
+    @property
     def capabilities(self) -> Capabilities:
-        """The capabilities of the chat model: a seed, schemas and choices only if the provider supports them."""
+        """The capabilities of the chat model, as far as its profile and the provider's errors tell."""
         from langchain_core.language_models import BaseChatModel
 
         can = getattr(type(self.chat_model), "with_structured_output", None)
         structured = can is not None and can is not BaseChatModel.with_structured_output
-        seed = self._name.startswith("openai:")
-        return Capabilities(seed=seed, schema=structured, choices=structured, batches=False, chat=True)
+        structured = structured and self._settings.accepts("schema")
+        return Capabilities(
+            seed=self._settings.has_seed,
+            schema=structured,
+            choices=structured,
+            batches=False,
+            chat=True,
+            temperature=self._settings.accepts("temperature"),
+        )
 
     @override
     def cost_of(self, usage: Usage) -> float | None:
@@ -174,17 +188,18 @@ class LangChainModel(ModelBase):
         schema = _choice_schema(sampling.choices) if sampling.choices else sampling.schema
         model = self._held_to(schema) if schema else self.chat_model
         started = time.perf_counter()
-        reply = self._invoke(model, prompt, sampling)
-        read = self._read([reply], sampling, time.perf_counter() - started)
+        reply, settings = self._invoke(model, prompt, sampling)
+        read = self._read([reply], sampling, settings, time.perf_counter() - started)
         return _choice_of(read, sampling.choices, self.name) if sampling.choices else read
 
-    def _invoke(self, model: Any, prompt: AnyPrompt, sampling: Sampling) -> Any:
-        settings = self._settings.of(sampling, seed=self.capabilities.seed)
+    def _invoke(self, model: Any, prompt: AnyPrompt, sampling: Sampling) -> tuple[Any, dict[str, Any]]:
+        """Return the reply to a request, and the settings that it was sent with."""
+        settings = self._settings.of(sampling)
         try:
-            return model.bind(**settings).invoke(_turns(prompt, self.name))
+            return model.bind(**settings).invoke(self._turns(prompt)), settings
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             if reply := reply_within(error):
-                return reply
+                return reply, settings
             again = self._settings.leave_out(error, settings)
             failure = as_model_error(error, self.name, self.secrets())
         if again:
@@ -203,11 +218,12 @@ class LangChainModel(ModelBase):
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
         started = time.perf_counter()
         chunks: list[Any] = []
+        settings: dict[str, Any] = {}
 
-        yield from until_stop(self._texts(prompt, sampling, chunks), sampling.stop)
+        yield from until_stop(self._texts(prompt, sampling, chunks, settings), sampling.stop)
         if not chunks:
             raise TransientModelError(f"{self.name} streamed nothing")
-        read = self._read(chunks, sampling, time.perf_counter() - started)
+        read = self._read(chunks, sampling, settings, time.perf_counter() - started)
         stopped = cut_at_stop("".join(str(chunk.text) for chunk in chunks), sampling.stop)[1]
         if self._tells_endings and not stopped and ending_of(chunks) is None:
             raise TransientModelError(
@@ -215,11 +231,14 @@ class LangChainModel(ModelBase):
             )
         return read
 
-    def _texts(self, prompt: AnyPrompt, sampling: Sampling, chunks: list[Any]) -> Iterator[str]:
-        """Yield the text of each chunk of a stream, and add the chunk to ``chunks``."""
-        settings = self._settings.of(sampling, seed=self.capabilities.seed)
+    def _texts(
+        self, prompt: AnyPrompt, sampling: Sampling, chunks: list[Any], settings: dict[str, Any]
+    ) -> Iterator[str]:
+        """Yield the text of each chunk of a stream; set its ``settings``, and add the chunks to ``chunks``."""
+        settings.clear()
+        settings |= self._settings.of(sampling)
         try:
-            for chunk in self.chat_model.bind(**settings).stream(_turns(prompt, self.name)):
+            for chunk in self.chat_model.bind(**settings).stream(self._turns(prompt)):
                 chunks.append(chunk)
                 yield str(chunk.text)
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
@@ -229,7 +248,7 @@ class LangChainModel(ModelBase):
             return
         if not again:
             raise failure
-        yield from self._texts(prompt, sampling, chunks)
+        yield from self._texts(prompt, sampling, chunks, settings)
 
     @property
     def _tells_endings(self) -> bool:
@@ -246,7 +265,16 @@ class LangChainModel(ModelBase):
         """Return the secrets of the chat model and of the environment, such as API keys, as plain text."""
         return [*secrets_of(self._inner), *secrets_in_environment()]
 
-    def _read(self, replies: Sequence[Any], sampling: Sampling, seconds: float) -> Completion:
+    def _turns(self, prompt: AnyPrompt) -> list[tuple[str, str]]:
+        given = in_form(prompt, chat=True, name=self.name)
+        turns = given.messages if isinstance(given, Chat) else (Message("user", given.text),)
+        if not self._settings.system_role:
+            turns = without_system_role(turns)
+        return [(turn.role, turn.content) for turn in turns]
+
+    def _read(
+        self, replies: Sequence[Any], sampling: Sampling, settings: Mapping[str, Any], seconds: float
+    ) -> Completion:
         """Convert a reply, or the chunks of a stream, to a completion."""
         answer = reduce(add, replies)
         if not isinstance(answer.text, str):
@@ -261,6 +289,7 @@ class LangChainModel(ModelBase):
             cost=None if usage is None else self.cost_of(usage),
             seconds=seconds,
             finish_reason="length" if is_truncated(replies) else "stop",
+            omitted_settings=self._settings.omitted(settings),
         )
         if refusal := refusal_in(replies):
             raise RefusalError(f"{self.name} gave no answer: {refusal}", completion)
@@ -290,9 +319,3 @@ def _choice_of(answer: Completion, choices: Sequence[str], name: str) -> Complet
     if chosen not in choices:
         raise choice_error(answer, choices, name)
     return replace(answer, text=chosen)
-
-
-def _turns(prompt: AnyPrompt, name: str) -> list[tuple[str, str]]:
-    given = in_form(prompt, chat=True, name=name)
-    turns = given.messages if isinstance(given, Chat) else (Message("user", given.text),)
-    return [(turn.role, turn.content) for turn in turns]

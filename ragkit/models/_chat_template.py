@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 
 from ragkit._text import require_valid_unicode
 from ragkit.errors import InvalidInputError
+from ragkit.models._prompts import without_system_role
 from ragkit.models._template_sandbox import render
 from ragkit.records import Message
 
@@ -70,9 +71,7 @@ class ChatTemplate:
     def _accepted(self, turns: list[Message]) -> list[Message]:
         """Merge the system message and consecutive turns of the same role if the template requires it."""
         if turns and turns[0].role == "system" and not self.has_system_role:
-            rest = turns[1:]
-            first = rest.pop(0).content if rest and rest[0].role == "user" else ""
-            turns = [Message("user", "\n\n".join(filter(None, (turns[0].content, first)))), *rest]
+            turns = list(without_system_role(turns))
         if not self.alternates:
             return turns
         merged: list[Message] = []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from threading import Lock
 from time import perf_counter
 
@@ -122,7 +122,8 @@ class LayeredModel(ModelBase):
     def fingerprint(self) -> str:
         return self.model.fingerprint
 
-    @cached_property
+    @property
+    @override
     def capabilities(self) -> Capabilities:
         """The features of the wrapped model, which also takes batches."""
         return replace(self.model.capabilities, batches=True)

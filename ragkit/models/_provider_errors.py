@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -27,7 +27,15 @@ _TRANSIENT = {
 }  # fmt: skip
 _NO_CREDIT = re.compile(r"credit balance is too low|insufficient (?:balance|credit)", re.IGNORECASE)
 _REJECTED = re.compile(
-    r"unsupported|not support|not permitted|deprecated|un(?:known|expected|recognized)",
+    r"unsupported|not support|not permitted|deprecated|un(?:known|expected|recognized)|may only be set to"
+    r"|cannot both be",
+    re.IGNORECASE,
+)
+# A parameter in quotes, as in "argument supplied: seed" (Azure), or as in "seed: Extra inputs" (Anthropic).
+_MENTIONED = re.compile(r"['\"`](\w+)['\"`]|supplied: (\w+)|(\w+): Extra inputs")
+_NO_SYSTEM_ROLE = re.compile(
+    r"system role (?:is )?not supported|developer instruction is not enabled"
+    r"|role['\"`]? does not support ['\"`](?:system|developer)|does not support system (?:messages|prompts)",
     re.IGNORECASE,
 )
 _CONNECTION = {
@@ -75,13 +83,18 @@ def _classified(error: Exception, message: str) -> ModelError:
     return ModelError(message, maybe_paid=False)
 
 
-def rejected_setting(error: Exception, names: Collection[str]) -> str | None:
-    """Return the setting of a request that the provider does not accept for its model at all; None if there is none."""
+def rejected_setting(error: Exception, names: Sequence[str]) -> str | None:
+    """Return the first of some parameters that the provider does not accept for its model at all, or None."""
     if _status(error) not in (400, 422) or not _REJECTED.search(f"{error} {_error_codes(error)}"):
         return None
     named = _body(error).get("param")
-    quoted = re.findall(r"['\"`](\w+)['\"`]", str(error))
-    return next((name for name in sorted(names) if name == named or (named is None and name in quoted)), None)
+    mentioned = {found for groups in _MENTIONED.findall(str(error)) for found in groups}
+    return next((name for name in names if name == named or (named is None and name in mentioned)), None)
+
+
+def rejects_system_role(error: Exception) -> bool:
+    """Return whether the provider does not accept system messages for its model."""
+    return _status(error) in (400, 422) and _NO_SYSTEM_ROLE.search(str(error)) is not None
 
 
 def told(what: str, error: Exception, advice: str, secrets: Sequence[str]) -> str:

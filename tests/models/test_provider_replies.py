@@ -338,7 +338,7 @@ def test_sampling_that_was_asked_for_is_not_left_out(asked, reply, settings):
     "reply",
     [
         failed("temperature must be at most 2", param="temperature", code="decimal_above_max_value"),
-        failed("Unsupported parameter: 'max_completion_tokens'", param="max_completion_tokens"),
+        failed("Unsupported parameter: 'n'", param="n"),
         failed("This model does not support images, so stop sending them"),
     ],
 )

@@ -250,7 +250,14 @@ def outcome_of(
         cached_tokens=sum(completion.usage.cached_tokens for completion in done),
         prompts=shown_prompts(prompts, model),
         unreadable=unreadable,
+        note=remarks(done),
     )
+
+
+def remarks(done: Sequence[Completion]) -> str:
+    """Return what a comparison notes about completions: whether the model may answer differently in another run."""
+    omitted = sorted({name for completion in done for name in completion.omitted_settings})
+    return f"the model does not accept {' and '.join(omitted)}; its answers may vary between runs" if omitted else ""
 
 
 def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -> Outcome:

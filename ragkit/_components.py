@@ -28,7 +28,7 @@ register("model", "onnx:st:<hub id or folder>", "ragkit.models._encoder:load_enc
 register("model", "replay:<file>", "ragkit.models._replay:ReplayModel")
 for _provider in _PROVIDERS:
     _package = _OTHER_PACKAGES.get(_provider, f"langchain_{_provider}")
-    register("model", f"{_provider}:<model>", "ragkit.models._api:LangChainModel.from_spec",
+    register("model", f"{_provider}:<model>", "ragkit.models._api_loading:load_api",
              requires=("langchain", _package))  # fmt: skip
 
 register("embedder", "minilm", "ragkit.embedders._sentence_transformer:SentenceTransformerEmbedder.minilm")

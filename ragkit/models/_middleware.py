@@ -133,6 +133,11 @@ class LayeredModel(ModelBase):
         """Whether transient errors are retried here, which makes retries by the caller unnecessary."""
         return self.retry is not None or getattr(self.model, "retries", False)
 
+    @property
+    @override
+    def max_reasoning_tokens(self) -> int:
+        return int(getattr(self.model, "max_reasoning_tokens", 0))
+
     @override
     def cost_of(self, usage: Usage) -> float | None:
         return price_of(self.model, usage)
@@ -243,8 +248,8 @@ class LayeredModel(ModelBase):
             return error
 
     def _cache(self, key: bytes, answer: Completion) -> None:
-        """Cache an answer unless it is blank, which may be a refusal that the provider's package dropped."""
-        if self.cache is not None and answer.text.strip():
+        """Cache a response that is an answer; a blank one may be a refusal that the provider's package dropped."""
+        if self.cache is not None and answer.text.strip() and answer.finish_reason in {"stop", "length"}:
             _keep(partial(self.cache.put, key, answer))
 
     # Scoring and streaming.

@@ -21,15 +21,17 @@ class Price:
         output: Price of completion tokens.
         cached: Price of prompt tokens that the provider has cached; the same as `input` if None.
         training: Price of training tokens, which are counted in every epoch; None if unknown.
+        reasoning: Price of reasoning tokens; the same as `output` if None.
     """
 
     input: float
     output: float
     cached: float | None = None
     training: float | None = None
+    reasoning: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "cached", "training"):
+        for name in ("input", "output", "cached", "training", "reasoning"):
             value = getattr(self, name) or 0.0
             if not 0 <= value < float("inf"):
                 raise InvalidInputError(f"`{name}` must be a price of 0 or more, got {value!r}")
@@ -44,8 +46,11 @@ class Price:
             US dollars.
         """
         cached = self.input if self.cached is None else self.cached
+        reasoning = self.output if self.reasoning is None else self.reasoning
         read = usage.prompt_tokens - usage.cached_tokens
-        return (read * self.input + usage.cached_tokens * cached + usage.completion_tokens * self.output) / _MILLION
+        written = usage.completion_tokens - usage.reasoning_tokens
+        prompt = read * self.input + usage.cached_tokens * cached
+        return (prompt + written * self.output + usage.reasoning_tokens * reasoning) / _MILLION
 
 
 @dataclass(frozen=True, slots=True)

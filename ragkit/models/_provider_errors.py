@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ragkit.errors import ModelAccessError, ModelError, TransientModelError
 from ragkit.models._provider_secrets import chain_of, redacted, shown_cause
+from ragkit.models._retry_headers import retry_after
 
 _REFUSED = (401, 402, 403, 404)
 _PASSING = (408, 409, 425, 429)
@@ -133,19 +132,8 @@ def _status(error: Exception) -> int | None:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Return the seconds to wait according to the server's headers, which may contain milliseconds or a date."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) / unit)
-        except (KeyError, ValueError):  # absent, or a date
-            continue
-    try:
-        asked = parsedate_to_datetime(headers["retry-after"])
-        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
-        return max(0.0, (asked - now).total_seconds())
-    except (KeyError, ValueError, TypeError):  # absent, not a date, or only one of them with a time zone
-        return None
+    return retry_after(headers, str(error))
 
 
 def _is_a(error: BaseException, names: set[str]) -> bool:

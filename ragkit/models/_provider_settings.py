@@ -13,6 +13,7 @@ from typing import Any
 from ragkit.errors import RagkitWarning, UnsupportedError
 from ragkit.models._provider_errors import rejected_setting, rejects_system_role
 from ragkit.models._provider_parameters import Parameters
+from ragkit.models._reasoning import Reasoning
 from ragkit.models._sampling import Sampling
 
 # Settings that can be omitted, in the order in which they are if an error names several of them.
@@ -69,16 +70,25 @@ class ProviderSettings:
     about a parameter applies to all later requests of this process to the same model at the same address.
     """
 
-    def __init__(self, name: str, address: str, parameters: Parameters, body: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        parameters: Parameters,
+        reasoning: Reasoning,
+        body: Mapping[str, Any] | None = None,
+    ) -> None:
         """Start with the known parameters.
 
         Args:
             name: The model in error messages.
             address: Its server.
             parameters: The parameters that the model accepts.
+            reasoning: How much the model reasons.
             body: Further fields of each request (LangChain's ``extra_body``), which a renamed parameter is added to.
         """
-        self._name, self._parameters, self._body = name, parameters, dict(body or {})
+        self._name, self._parameters, self._reasoning = name, parameters, reasoning
+        self._body = {**(body or {}), **reasoning.body}
         with _LOCK:
             self._learned = _LEARNED.setdefault((name, address), _Learned())
 
@@ -98,7 +108,7 @@ class ProviderSettings:
 
     @property
     def _rejected(self) -> set[str]:
-        return self._learned.rejected | self._parameters.rejected
+        return self._learned.rejected | self._parameters.rejected | self._reasoning.rejected
 
     def of(self, sampling: Sampling) -> dict[str, Any]:
         """Return the settings of a request, with the provider's names.
@@ -126,7 +136,7 @@ class ProviderSettings:
             del settings[name]
         if "temperature" not in settings:
             self._warn()
-        return settings | self._limit(sampling.max_tokens)
+        return settings | self._limit(sampling.max_tokens + self._reasoning.tokens) | dict(self._reasoning.fields)
 
     def omitted(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the settings that make answers repeatable and that a request does not contain."""
@@ -134,9 +144,15 @@ class ProviderSettings:
 
     def _limit(self, tokens: int) -> dict[str, Any]:
         if self._learned.limit is None:
-            return {self._parameters.limit: tokens}
+            body = {"extra_body": self._body} if self._reasoning.body else {}
+            return {self._parameters.limit: tokens, **body}
         # LangChain renames these settings itself, but not in the body.
         return {"extra_body": {**self._body, self._learned.limit: tokens}}
+
+    def drop_stop(self, settings: Mapping[str, Any]) -> bool:
+        """Send no stop sequences from now on, and return whether a request had any: they end the reasoning."""
+        self._learned.rejected.add("stop")
+        return "stop" in settings
 
     def leave_out(self, error: Exception, settings: Mapping[str, Any]) -> bool:
         """Learn from an error which parameter the model does not accept, and return whether to repeat the request."""

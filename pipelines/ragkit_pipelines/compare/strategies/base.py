@@ -255,9 +255,16 @@ def outcome_of(
 
 
 def remarks(done: Sequence[Completion]) -> str:
-    """Return what a comparison notes about completions: whether the model may answer differently in another run."""
-    omitted = sorted({name for completion in done for name in completion.omitted_settings})
-    return f"the model does not accept {' and '.join(omitted)}; its answers may vary between runs" if omitted else ""
+    """Return what a comparison notes about completions: answers that may vary, and reasoning."""
+    found = []
+    if omitted := sorted({name for completion in done for name in completion.omitted_settings}):
+        found.append(f"the model does not accept {' and '.join(omitted)}; its answers may vary between runs")
+    if truncated := sum(completion.truncated_in_reasoning for completion in done):
+        found.append(f"{truncated} of {len(done)} completions were truncated during reasoning")
+    if reasoning := sum(completion.usage.reasoning_tokens for completion in done):
+        tokens = sum(completion.usage.completion_tokens for completion in done)
+        found.append(f"{reasoning:,} of {tokens:,} completion tokens are reasoning")
+    return "; ".join(found)
 
 
 def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -> Outcome:

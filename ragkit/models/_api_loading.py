@@ -1,0 +1,95 @@
+"""Loading of API models from a spec, through LangChain's provider packages."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ragkit._extras import require
+from ragkit.errors import ModelError
+from ragkit.models._api import LangChainModel
+from ragkit.models._prices import Prices
+from ragkit.models._provider_errors import told
+from ragkit.models._provider_secrets import (
+    NO_KEY,
+    check_address,
+    key_in_environment,
+    secrets_in_address,
+    secrets_in_environment,
+    shown_cause,
+)
+from ragkit.models._reasoning import ReasoningLevel
+
+_OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai")
+_TAKE_RETRIES = (*_OPENAI_LIKE, "anthropic")
+
+
+def load_api(
+    spec: str,
+    *,
+    base_url: str | None = None,
+    api_key_env: str | None = None,
+    prices: Prices | None = None,
+    timeout: float = 120.0,
+    reasoning: ReasoningLevel | None = None,
+    max_reasoning_tokens: int | None = None,
+) -> LangChainModel:
+    """Load ``"<provider>:<model>"`` through ``init_chat_model``.
+
+    Args:
+        spec: Provider and model; API keys are read from the provider's environment variables.
+        api_key_env: Name of another environment variable that holds the API key.
+        base_url: Address of an OpenAI-compatible server. An API key is then optional, and costs come only from
+            ``prices``.
+        prices: Custom prices.
+        timeout: Timeout of a request in seconds, if the provider's package supports it.
+        reasoning: How much the model reasons before its answers.
+        max_reasoning_tokens: Maximum number of reasoning tokens.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: If the provider's package or key is missing.
+        InvalidInputError: If the environment variable ``api_key_env`` is not set.
+        UnsupportedError: If the model does not support the level of reasoning.
+    """
+    require("langchain", *(["langchain_openai"] if spec.startswith("openai:") else []))
+    provider, _, model = spec.partition(":")
+    extra: dict[str, Any] = {}
+    if provider in _TAKE_RETRIES:
+        extra |= {"max_retries": 0, "timeout": timeout}
+    if provider in _OPENAI_LIKE:
+        extra["stream_usage"] = True
+    if base_url is not None:
+        check_address(base_url)
+        extra["base_url"] = base_url
+        if provider == "openai" and not os.environ.get("OPENAI_API_KEY"):
+            extra["api_key"] = NO_KEY
+    if api_key_env is not None:
+        extra["api_key"] = key_in_environment(api_key_env)
+    try:
+        chat_model = _chat_model(provider, model, extra)
+    except Exception as error:  # noqa: BLE001 - every provider has its own errors
+        secrets = [*secrets_in_environment(), *secrets_in_address(base_url or "")]
+        if api_key_env is not None:
+            secrets.append(extra["api_key"])
+        advice = "install the provider's LangChain package and set its key in the environment"
+        failure = ModelError(told(f"{spec} cannot be loaded", error, advice, secrets), maybe_paid=False)
+        failure.__cause__ = shown_cause(error, secrets)
+    else:
+        return LangChainModel(
+            chat_model, name=spec, prices=prices, spec=spec, base_url=base_url, reasoning=reasoning,
+            max_reasoning_tokens=max_reasoning_tokens,
+        )  # fmt: skip
+    raise failure
+
+
+def _chat_model(provider: str, model: str, settings: dict[str, Any]) -> Any:
+    if provider == "openai" and "base_url" in settings:  # a server, which may return the reasoning
+        from ragkit.models._openai_protocol import CompatibleChat
+
+        return CompatibleChat(model=model, **settings)
+    from langchain.chat_models import init_chat_model
+
+    return init_chat_model(model, model_provider=provider, **settings)

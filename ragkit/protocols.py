@@ -36,6 +36,8 @@ class Capabilities:
         chat: Whether the model accepts conversations: it has a chat template, or it is a chat model behind an API.
         temperature: Whether the model accepts a temperature; if not, it samples its answers, which may vary between
             runs.
+        logprobs: Whether `LanguageModel.score` is supported for choices that differ in their first token, from the
+            log-probabilities of a chat API.
     """
 
     window: int | None = None
@@ -46,6 +48,7 @@ class Capabilities:
     batches: bool = True
     chat: bool = False
     temperature: bool = True
+    logprobs: bool = False
 
 
 @runtime_checkable

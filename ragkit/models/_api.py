@@ -10,9 +10,12 @@ from functools import cached_property, reduce
 from operator import add
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit._extras import require
+from ragkit._text import refuse_bare_string
 from ragkit.answers._reasoning import answer_pieces, separate_reasoning
 from ragkit.errors import (
     ModelError,
@@ -24,9 +27,10 @@ from ragkit.errors import (
 )
 from ragkit.models._base import ModelBase
 from ragkit.models._prices import Prices
-from ragkit.models._prompts import cut_at_stop, in_form, until_stop, without_system_role
+from ragkit.models._prompts import checked_prompts, cut_at_stop, in_form, until_stop, without_system_role
 from ragkit.models._provider_choices import choice_in, choice_schema
 from ragkit.models._provider_errors import as_model_error
+from ragkit.models._provider_logprobs import first_tokens, has_logprobs, log_probabilities, logprob_settings
 from ragkit.models._provider_parameters import parameters_of
 from ragkit.models._provider_replies import (
     ending_of,
@@ -85,7 +89,7 @@ class LangChainModel(ModelBase):
         require("langchain")
         self.chat_model = chat_model
         self.prices = prices or Prices()
-        self._base_url = base_url
+        self._base_url, self._spec = base_url, spec
         self._inner, bound = unbound(chat_model)
         check_secrets(self._inner, name or type(self._inner).__name__)
         model = getattr(self._inner, "model_name", None) or getattr(self._inner, "model", None)
@@ -118,6 +122,7 @@ class LangChainModel(ModelBase):
             batches=False,
             chat=True,
             temperature=self._settings.accepts("temperature"),
+            logprobs=has_logprobs(self._spec) and not self._reasoning.active and self._settings.accepts("logprobs"),
         )
 
     @property
@@ -156,18 +161,20 @@ class LangChainModel(ModelBase):
         read = self._read([reply], sampling, settings, time.perf_counter() - started)
         return choice_in(read, sampling.choices, self.name) if sampling.choices else read
 
-    def _invoke(self, model: Any, prompt: AnyPrompt, sampling: Sampling) -> tuple[Any, dict[str, Any]]:
-        """Return the reply to a request, and the settings that it was sent with."""
+    def _invoke(
+        self, model: Any, prompt: AnyPrompt, sampling: Sampling, *, extra: tuple[str, ...] = ()
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the reply to a request, and the settings that it was sent with; ``extra`` names bound ones."""
         settings = self._settings.of(sampling)
         try:
             return model.bind(**settings).invoke(self._turns(prompt)), settings
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             if reply := reply_within(error):
                 return reply, settings
-            again = self._settings.leave_out(error, settings)
+            again = self._settings.leave_out(error, [*extra, *settings])
             failure = as_model_error(error, self.name, self.secrets())
         if again:
-            return self._invoke(model, prompt, sampling)
+            return self._invoke(self.chat_model if extra else model, prompt, sampling, extra=extra)
         raise failure
 
     def _held_to(self, schema: Mapping[str, object]) -> Any:
@@ -236,6 +243,39 @@ class LangChainModel(ModelBase):
     def secrets(self) -> list[str]:
         """Return the secrets of the chat model and of the environment, such as API keys, as plain text."""
         return [*secrets_of(self._inner), *secrets_in_environment()]
+
+    @override
+    def score(
+        self, prompts: Sequence[AnyPrompt], choices: Sequence[str], *, end_of_turn: bool = False
+    ) -> NDArray[np.float64]:
+        """Compute the log-probability of each choice as the beginning of the answer to each prompt.
+
+        Args:
+            prompts: n prompts; each is one request for a single token.
+            choices: c choices that differ in their first token, such as letters or short labels. Only the first token
+                is scored, so ``end_of_turn`` has no effect.
+
+        Returns:
+            f64[n, c], in nats.
+
+        Raises:
+            UnsupportedError: If the provider returns no log-probabilities, or several choices begin with one token.
+        """
+        refuse_bare_string("choices", choices)
+        batch = checked_prompts(prompts)
+        if not self.capabilities.logprobs:
+            return super().score(batch, choices, end_of_turn=end_of_turn)
+        rows = [self._first_token(prompt, choices) for prompt in batch] if choices else []
+        return np.array(rows, dtype=np.float64).reshape(len(batch), len(choices))
+
+    def _first_token(self, prompt: AnyPrompt, choices: Sequence[str]) -> list[float]:
+        model = self.chat_model.bind(**logprob_settings(str(self._spec)))
+        reply, _ = self._invoke(model, prompt, Sampling(max_tokens=1), extra=("logprobs",))
+        tokens = first_tokens(reply) if self._settings.accepts("logprobs") else []
+        if not tokens:
+            self._settings.reject("logprobs")
+            raise UnsupportedError(f"{self.name} gives no probabilities, so it cannot score choices; use generate")
+        return log_probabilities(tokens, choices, self.name)
 
     def _turns(self, prompt: AnyPrompt) -> list[tuple[str, str]]:
         given = in_form(prompt, chat=True, name=self.name)

@@ -284,12 +284,25 @@ class LayeredModel(ModelBase):
         within = self._reservations.reserve(calls, [self.model.count_tokens(text) + end_of_turn for text in choices])
         try:
             raised([call.result for call in calls if call.result is not None])
-            return self.model.score([call.prompt for call in calls], choices, end_of_turn=end_of_turn)
+            if self.concurrency is None:
+                return self.model.score([call.prompt for call in calls], choices, end_of_turn=end_of_turn)
+            return self._scored_apart(calls, choices, end_of_turn=end_of_turn)
         except RagkitError as error:
             for call in within:
                 call.result = error
                 self._reservations.settle(call)
             raise
+
+    def _scored_apart(self, calls: list[Call], choices: Sequence[str], *, end_of_turn: bool) -> NDArray[np.float64]:
+        """Score with one request for each prompt, of which several run at once."""
+
+        def score(call: Call) -> NDArray[np.float64]:
+            if self.limit:
+                self.limit.wait(call.tokens)
+            work = partial(self.model.score, [call.prompt], choices, end_of_turn=end_of_turn)
+            return self.retry.run(work) if self.retry else work()
+
+        return np.concatenate(in_parallel(score, calls, self.concurrency or 1))
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from threading import Lock
@@ -17,7 +17,7 @@ from ragkit.models._reasoning import Reasoning
 from ragkit.models._sampling import Sampling
 
 # Settings that can be omitted, in the order in which they are if an error names several of them.
-_OPTIONAL = ("seed", "random_seed", "top_p", "presence_penalty", "frequency_penalty", "stop", "temperature")
+_OPTIONAL = ("logprobs", "seed", "random_seed", "top_p", "presence_penalty", "frequency_penalty", "stop", "temperature")
 _LIMITS = ("max_completion_tokens", "max_tokens")  # names of one parameter in OpenAI's protocol
 
 _REPLACED = {"temperature", "max_tokens", "max_completion_tokens", "stop"}  # each request sets these itself
@@ -154,7 +154,11 @@ class ProviderSettings:
         self._learned.rejected.add("stop")
         return "stop" in settings
 
-    def leave_out(self, error: Exception, settings: Mapping[str, Any]) -> bool:
+    def reject(self, name: str) -> None:
+        """Record that the model does not accept a parameter."""
+        self._learned.rejected.add(name)
+
+    def leave_out(self, error: Exception, settings: Collection[str]) -> bool:
         """Learn from an error which parameter the model does not accept, and return whether to repeat the request."""
         if self._learned.system and rejects_system_role(error):
             self._learned.system = False

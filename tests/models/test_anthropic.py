@@ -34,7 +34,10 @@ def streamed(*texts, reason="end_turn", last=None):
     ]
     if reason:
         delta = {"stop_reason": reason, "stop_sequence": None}
-        events += [{"type": "message_delta", "delta": delta, "usage": USAGE | {"output_tokens": 7}}, {"type": "message_stop"}]
+        events += [
+            {"type": "message_delta", "delta": delta, "usage": USAGE | {"output_tokens": 7}},
+            {"type": "message_stop"},
+        ]
     events += [last] if last else []
     return b"".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events)
 

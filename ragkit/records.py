@@ -251,6 +251,8 @@ class Usage:
     Attributes:
         prompt_tokens: Number of tokens of the prompt, including those from a cache.
         cached_tokens: Number of tokens of the prompt that came from a prompt cache.
+        cache_written_tokens: Number of tokens of the prompt that the provider stored in its prompt cache, if it bills
+            them separately.
         completion_tokens: Number of generated tokens, including those of the reasoning.
         reasoning_tokens: Number of generated tokens that are reasoning, as far as the provider reports it.
     """
@@ -259,6 +261,7 @@ class Usage:
     cached_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_written_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -266,6 +269,7 @@ class Usage:
             cached_tokens=self.cached_tokens + other.cached_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            cache_written_tokens=self.cache_written_tokens + other.cache_written_tokens,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
 from operator import add
@@ -45,6 +45,7 @@ from ragkit.models._provider_settings import ProviderSettings, settings_digest, 
 from ragkit.models._reasoning import Reasoning, ReasoningLevel, reasoning_of
 from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling
+from ragkit.models._shared_prefixes import prefix_key
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Message, Usage
 
@@ -90,6 +91,7 @@ class LangChainModel(ModelBase):
         self.chat_model = chat_model
         self.prices = prices or Prices()
         self._base_url, self._spec = base_url, spec
+        self._shared: set[bytes] = set()
         self._inner, bound = unbound(chat_model)
         check_secrets(self._inner, name or type(self._inner).__name__)
         model = getattr(self._inner, "model_name", None) or getattr(self._inner, "model", None)
@@ -252,8 +254,8 @@ class LangChainModel(ModelBase):
 
         Args:
             prompts: n prompts; each is one request for a single token.
-            choices: c choices that differ in their first token, such as letters or short labels. Only the first token
-                is scored, so ``end_of_turn`` has no effect.
+            choices: c choices that differ in their first token, such as letters or short labels.
+            end_of_turn: Has no effect, because only the first token of each choice is scored.
 
         Returns:
             f64[n, c], in nats.
@@ -277,12 +279,21 @@ class LangChainModel(ModelBase):
             raise UnsupportedError(f"{self.name} gives no probabilities, so it cannot score choices; use generate")
         return log_probabilities(tokens, choices, self.name)
 
-    def _turns(self, prompt: AnyPrompt) -> list[tuple[str, str]]:
+    def expect(self, prefixes: Iterable[bytes]) -> None:
+        """Mark prefixes in later requests, by their `prefix_key`, because several prompts share them."""
+        if any(kind.__name__ == "ChatAnthropic" for kind in type(self._inner).__mro__):
+            self._shared.update(prefixes)
+
+    def _turns(self, prompt: AnyPrompt) -> list[Any]:
         given = in_form(prompt, chat=True, name=self.name)
         turns = given.messages if isinstance(given, Chat) else (Message("user", given.text),)
         if not self._settings.system_role:
             turns = without_system_role(turns)
-        return [(turn.role, turn.content) for turn in turns]
+        sent: list[Any] = [(turn.role, turn.content) for turn in turns]
+        if len(sent) > 1 and self._shared and prefix_key(prompt) in self._shared:
+            block = {"type": "text", "text": sent[-2][1], "cache_control": {"type": "ephemeral"}}
+            sent[-2] = {"role": sent[-2][0], "content": [block]}
+        return sent
 
     def _read(
         self, replies: Sequence[Any], sampling: Sampling, settings: Mapping[str, Any], seconds: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,6 +34,7 @@ from ragkit.models._reservations import Call, Reservations, Result
 from ragkit.models._response_cache import AnswerCache, ResponseCache, key_of
 from ragkit.models._results import failed_as_a_whole, price_of, raised
 from ragkit.models._sampling import Sampling
+from ragkit.models._shared_prefixes import leaders_first, shared_prefixes
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion, Usage
 
@@ -151,6 +152,12 @@ class LayeredModel(ModelBase):
     def count_tokens(self, text: str) -> int:
         return self.model.count_tokens(text)
 
+    def expect(self, prefixes: Iterable[bytes]) -> None:
+        """Announce prefixes that several prompts share to the wrapped model."""
+        expect = getattr(self.model, "expect", None)
+        if expect is not None:
+            expect(prefixes)
+
     # Generating.
 
     @override
@@ -183,8 +190,17 @@ class LayeredModel(ModelBase):
             self._answer(group)
             refusals.extend(call.result for call in group if isinstance(call.result, ModelAccessError))
 
-        in_parallel(answer, groups, self.concurrency or 1)
+        for wave in self._waves(groups):
+            in_parallel(answer, wave, self.concurrency or 1)
         return [call.result for group in groups for call in group if call.result is not None]
+
+    def _waves(self, groups: list[list[Call]]) -> list[list[list[Call]]]:
+        """Order requests so that a provider has cached a prefix before others with the same prefix are sent."""
+        keys = shared_prefixes([group[0].prompt for group in groups]) if self.concurrency else []
+        if not any(keys):
+            return [groups]
+        self.expect({key for key in keys if key is not None})
+        return [[groups[index] for index in wave] for wave in leaders_first(keys)]
 
     def _answer(self, calls: list[Call]) -> None:
         """Set the results of the calls of one request."""

@@ -14,6 +14,7 @@ _FILTERED = {
     "content_filter", "content_filtered", "guardrail_intervened", "refusal", "safety", "recitation", "blocklist",
     "prohibited_content", "spii", "image_safety", "error_toxic", "sensitive",
 }  # fmt: skip
+_STORED = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _UNPARSED = {"LengthFinishReasonError", "ContentFilterFinishReasonError"}
 _FAILED = {"error", "failed", "cancelled", "network_error", "insufficient_system_resource"}
 
@@ -108,9 +109,18 @@ def _usage(reported: Mapping[str, Any]) -> Usage | None:
     written: Any = reported.get("output_tokens")
     if not all(isinstance(number, int) and 0 <= number < 10**9 for number in (read, cached, written)) or cached > read:
         return None
+    # langchain-anthropic names the lifetime of the cache if the provider does.
+    stored: Any = sum(details.get(name) or 0 for name in _STORED)
+    stored = stored if 0 <= stored <= read - cached else 0
     thought: Any = (reported.get("output_token_details") or {}).get("reasoning") or 0
     thought = thought if isinstance(thought, int) and 0 <= thought <= written else 0
-    return Usage(prompt_tokens=read, cached_tokens=cached, completion_tokens=written, reasoning_tokens=thought)
+    return Usage(
+        prompt_tokens=read,
+        cached_tokens=cached,
+        completion_tokens=written,
+        reasoning_tokens=thought,
+        cache_written_tokens=stored,
+    )
 
 
 def reasoning_in(replies: Sequence[Any]) -> str:

@@ -5,7 +5,7 @@ import json
 import pytest
 from scripted_server import Reply, ScriptedServer
 
-from ragkit import load_model
+from ragkit import Example, Template, load_model
 from ragkit.errors import RefusalError, TransientModelError, UnsupportedError
 from ragkit.models import Retry
 
@@ -94,6 +94,21 @@ def test_adaptive_reasoning(start):
         model.generate("x")
     assert server.requests[0]["output_config"] == {"effort": "high"}
     assert server.requests[0]["thinking"]["type"] == "adaptive"
+
+
+def test_shared_prefixes_are_marked_for_the_prompt_cache(start):
+    used = USAGE | {"input_tokens": 10, "cache_creation_input_tokens": 1200}
+    model, server = start(whole(text("a"), usage=used), whole(text("b")), concurrency=1)
+    template = Template(instruction="Name the colour. " * 300, form="chat")
+    prompts = [template.prompt([Example("sky", "blue")], query) for query in ("grass", "sea", "sun")]
+    answers = model.generate([*prompts, "x"])
+    first = answers[0].usage
+    assert (first.prompt_tokens, first.cache_written_tokens) == (1210, 1200)
+    marked = ["cache_control" in json.dumps(request) for request in server.requests]
+    assert marked == [True, False, True, True]  # "x" has no prefix; the first of a prefix comes before the others
+    assert server.requests[0]["messages"][-2]["content"][0]["cache_control"] == {"type": "ephemeral"}
+    model.generate(template.prompt([Example("sky", "green")], "grass"))
+    assert "cache_control" not in json.dumps(server.requests[-1])
 
 
 def test_a_refusal(start):

@@ -167,7 +167,7 @@ def test_a_comparison_counts_it_with_its_reason(start):
     read = answering.answers([answering.template.prompt([], text) for text in "xy"])
     assert [(answer.text, answer.readable) for answer, _ in read] == [("red", True), ("", False)]
     assert "truncated during its reasoning" in read[1][0].why
-    said = remarks([completion for _, completion in read])
+    said = remarks([completion for _, completion in read], model)
     assert said == "1 of 2 completions were truncated during reasoning; 40 of 55 completion tokens are reasoning"
 
 

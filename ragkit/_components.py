@@ -8,12 +8,16 @@ from __future__ import annotations
 from ragkit.registry import register
 
 _TORCH = ("torch", "transformers")
-# The providers of LangChain's init_chat_model. The package of a provider has its name, except for two.
+# The providers of LangChain's init_chat_model, and servers that speak OpenAI's protocol. The package of a provider has
+# its name, except for these.
 _PROVIDERS = (
     "anthropic", "azure_openai", "bedrock", "cohere", "deepseek", "google_genai", "google_vertexai", "groq",
-    "huggingface", "mistralai", "ollama", "openai", "openrouter", "perplexity", "together", "xai",
+    "huggingface", "llamacpp", "mistralai", "ollama", "openai", "openrouter", "perplexity", "together", "vllm", "xai",
 )  # fmt: skip
-_OTHER_PACKAGES = {"azure_openai": "langchain_openai", "bedrock": "langchain_aws"}
+_OTHER_PACKAGES = {
+    "azure_openai": "langchain_openai", "bedrock": "langchain_aws", "llamacpp": "langchain_openai",
+    "ollama": "langchain_openai", "vllm": "langchain_openai",
+}  # fmt: skip
 
 register("model", "smollm2", "ragkit.models._loading:load_local", requires=_TORCH)
 register("model", "tiny", "ragkit.models._loading:load_local", requires=_TORCH)

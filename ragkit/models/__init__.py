@@ -70,10 +70,12 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
         model: A spec, a `LanguageModel` or a LangChain chat model. Specs are ``"smollm2"`` (SmolLM2-135M-Instruct),
             ``"tiny"`` (ships with ragkit), ``"gguf:<file>"``, ``"hf:"`` followed by a hub id, a model folder or an
             output folder of `ragkit.finetune`, ``"minilm"`` or ``"st:<folder>"`` (an encoder that selects among
-            choices), ``"replay:<recording>"``, and ``"<provider>:<model>"`` in the form of LangChain's
+            choices), ``"replay:<recording>"``, ``"ollama:<model>"``, ``"vllm:<model>"`` and ``"llamacpp:<model>"`` (a
+            server, by default on this machine), and ``"<provider>:<model>"`` in the form of LangChain's
             ``init_chat_model``.
         adapter: Folder of a PEFT adapter to apply to a local model.
-        base_url: Address of an OpenAI-compatible server, for ``"openai:…"``.
+        base_url: Address of an OpenAI-compatible server, for ``"openai:…"``, ``"ollama:…"``, ``"vllm:…"`` and
+            ``"llamacpp:…"``.
         api_key_env: Name of the environment variable that holds the API key; by default that of the provider.
         dtype: Precision of a local model: ``"float32"``, ``"bfloat16"``, or ``"auto"``, which selects bfloat16 on GPUs
             with native bfloat16 arithmetic, and on CPUs with bfloat16 instructions if the weights are stored in 16

@@ -18,6 +18,7 @@ from ragkit._extras import require
 from ragkit._text import refuse_bare_string
 from ragkit.answers._reasoning import answer_pieces, separate_reasoning
 from ragkit.errors import (
+    ModelAccessError,
     ModelError,
     RagkitError,
     ReasoningTruncatedError,
@@ -30,6 +31,7 @@ from ragkit.models._prices import Prices
 from ragkit.models._prompts import checked_prompts, cut_at_stop, in_form, until_stop, without_system_role
 from ragkit.models._provider_choices import choice_in, choice_schema
 from ragkit.models._provider_errors import as_model_error
+from ragkit.models._provider_hints import prompt_too_long, served_instead
 from ragkit.models._provider_logprobs import first_tokens, has_logprobs, log_probabilities, logprob_settings
 from ragkit.models._provider_parameters import parameters_of
 from ragkit.models._provider_replies import (
@@ -45,6 +47,7 @@ from ragkit.models._provider_settings import ProviderSettings, settings_digest, 
 from ragkit.models._reasoning import Reasoning, ReasoningLevel, reasoning_of
 from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling
+from ragkit.models._servers import ServedModel
 from ragkit.models._shared_prefixes import prefix_key
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Message, Usage
@@ -75,6 +78,7 @@ class LangChainModel(ModelBase):
         base_url: str | None = None,
         reasoning: ReasoningLevel | None = None,
         max_reasoning_tokens: int | None = None,
+        served: ServedModel | None = None,
     ) -> None:
         """Wrap a chat model.
 
@@ -86,6 +90,7 @@ class LangChainModel(ModelBase):
             base_url: Address of a server other than that of the provider, whose prices are then only custom ones.
             reasoning: How much the model reasons.
             max_reasoning_tokens: Maximum number of reasoning tokens.
+            served: What the server says about the model.
         """
         require("langchain")
         self.chat_model = chat_model
@@ -99,7 +104,10 @@ class LangChainModel(ModelBase):
         self._own_settings = "" if spec else f":{settings_digest(chat_model)}"
         if reasoning is not None or max_reasoning_tokens is not None:
             self._own_settings += f":reasoning={reasoning},{max_reasoning_tokens}"
+        self._window = served.window if served else None
         parameters = parameters_of(self._inner, spec)
+        if served is not None and served.reasons is not None:
+            parameters = replace(parameters, reasons=served.reasons)
         self._reasoning = reasoning_of(spec, parameters, reasoning, max_reasoning_tokens) if spec else Reasoning()
         body = bound.get("extra_body") or getattr(self._inner, "extra_body", None)
         self._settings = ProviderSettings(self._name, self.address or "", parameters, self._reasoning, body)
@@ -118,6 +126,7 @@ class LangChainModel(ModelBase):
         structured = can is not None and can is not BaseChatModel.with_structured_output
         structured = structured and self._settings.accepts("schema")
         return Capabilities(
+            window=self._window,
             seed=self._settings.has_seed,
             schema=structured,
             choices=structured,
@@ -174,10 +183,29 @@ class LangChainModel(ModelBase):
             if reply := reply_within(error):
                 return reply, settings
             again = self._settings.leave_out(error, [*extra, *settings])
-            failure = as_model_error(error, self.name, self.secrets())
+            failure = self._failure(error, schema=sampling.constrained)
         if again:
             return self._invoke(self.chat_model if extra else model, prompt, sampling, extra=extra)
         raise failure
+
+    def _failure(self, error: Exception, *, schema: bool = False) -> RagkitError:
+        """Convert a provider's error."""
+        if too_long := prompt_too_long(error):
+            return too_long
+        failure = as_model_error(error, self.name, self.secrets(), schema=schema)
+        if getattr(error, "status_code", None) == 404 and (served := self._served()):
+            model = self._name.partition(":")[2]
+            told = f"{failure}. The provider does not have this model: {served_instead(model, served)}"
+            cause, failure = failure.__cause__, ModelAccessError(told, maybe_paid=False)
+            failure.__cause__ = cause
+        return failure
+
+    def _served(self) -> list[str]:
+        """Return the models of the provider; empty if it does not list them."""
+        try:
+            return [str(model.id) for model in self._inner.root_client.with_options(timeout=10).models.list()]
+        except Exception:  # noqa: BLE001 - only for the message of another error
+            return []
 
     def _held_to(self, schema: Mapping[str, object]) -> Any:
         """Return the chat model constrained to a schema by its provider's method, without the output parser."""
@@ -219,7 +247,7 @@ class LangChainModel(ModelBase):
                 yield str(chunk.text)
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             again = not chunks and self._settings.leave_out(error, settings)
-            failure = as_model_error(error, self.name, self.secrets())
+            failure = self._failure(error)
         else:
             return
         if not again:

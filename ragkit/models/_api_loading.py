@@ -19,8 +19,9 @@ from ragkit.models._provider_secrets import (
     shown_cause,
 )
 from ragkit.models._reasoning import ReasoningLevel
+from ragkit.models._servers import ADDRESSES, KEYS, ServedModel, probe
 
-_OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai")
+_OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai", *ADDRESSES)
 _TAKE_RETRIES = (*_OPENAI_LIKE, "anthropic")
 
 
@@ -34,13 +35,15 @@ def load_api(
     reasoning: ReasoningLevel | None = None,
     max_reasoning_tokens: int | None = None,
 ) -> LangChainModel:
-    """Load ``"<provider>:<model>"`` through ``init_chat_model``.
+    """Load ``"<provider>:<model>"`` through ``init_chat_model``, or ``"ollama:…"``, ``"vllm:…"`` or ``"llamacpp:…"``.
+
+    The models and the context window of these servers are read at once.
 
     Args:
         spec: Provider and model; API keys are read from the provider's environment variables.
         api_key_env: Name of another environment variable that holds the API key.
         base_url: Address of an OpenAI-compatible server. An API key is then optional, and costs come only from
-            ``prices``.
+            ``prices``. Ollama, vLLM and llama.cpp have default addresses on this machine.
         prices: Custom prices.
         timeout: Timeout of a request in seconds, if the provider's package supports it.
         reasoning: How much the model reasons before its answers.
@@ -54,20 +57,15 @@ def load_api(
         InvalidInputError: If the environment variable ``api_key_env`` is not set.
         UnsupportedError: If the model does not support the level of reasoning.
     """
-    require("langchain", *(["langchain_openai"] if spec.startswith("openai:") else []))
     provider, _, model = spec.partition(":")
-    extra: dict[str, Any] = {}
-    if provider in _TAKE_RETRIES:
-        extra |= {"max_retries": 0, "timeout": timeout}
-    if provider in _OPENAI_LIKE:
-        extra["stream_usage"] = True
-    if base_url is not None:
-        check_address(base_url)
-        extra["base_url"] = base_url
-        if provider == "openai" and not os.environ.get("OPENAI_API_KEY"):
-            extra["api_key"] = NO_KEY
-    if api_key_env is not None:
-        extra["api_key"] = key_in_environment(api_key_env)
+    require("langchain", *(["langchain_openai"] if provider in {"openai", *ADDRESSES} else []))
+    base_url = ADDRESSES.get(provider) if base_url is None else base_url
+    extra = _settings(provider, base_url, api_key_env, timeout)
+    served: ServedModel | None = None
+    if provider in ADDRESSES and base_url is not None:
+        key = extra["api_key"]
+        served = probe(provider, model, base_url, "" if key == NO_KEY else key, timeout=timeout)
+        model = served.name
     try:
         chat_model = _chat_model(provider, model, extra)
     except Exception as error:  # noqa: BLE001 - every provider has its own errors
@@ -80,12 +78,35 @@ def load_api(
     else:
         return LangChainModel(
             chat_model, name=spec, prices=prices, spec=spec, base_url=base_url, reasoning=reasoning,
-            max_reasoning_tokens=max_reasoning_tokens,
+            max_reasoning_tokens=max_reasoning_tokens, served=served,
         )  # fmt: skip
     raise failure
 
 
+def _settings(provider: str, base_url: str | None, api_key_env: str | None, timeout: float) -> dict[str, Any]:
+    """Return the arguments of the chat model besides its name."""
+    settings: dict[str, Any] = {}
+    if provider in _TAKE_RETRIES:
+        settings |= {"max_retries": 0, "timeout": timeout}
+    if provider in _OPENAI_LIKE:
+        settings["stream_usage"] = True
+    if provider in ADDRESSES:
+        settings["api_key"] = os.environ.get(KEYS[provider]) or NO_KEY
+    if base_url is not None:
+        check_address(base_url)
+        settings["base_url"] = base_url
+        if provider == "openai" and not os.environ.get("OPENAI_API_KEY"):
+            settings["api_key"] = NO_KEY
+    if api_key_env is not None:
+        settings["api_key"] = key_in_environment(api_key_env)
+    return settings
+
+
 def _chat_model(provider: str, model: str, settings: dict[str, Any]) -> Any:
+    if provider in ADDRESSES:
+        from ragkit.models._openai_protocol import ServerChat
+
+        return ServerChat(model=model, **settings)
     if provider == "openai" and "base_url" in settings:  # a server, which may return the reasoning
         from ragkit.models._openai_protocol import CompatibleChat
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
@@ -36,6 +37,19 @@ class CompatibleChat(ChatOpenAI):
         if reasoning and made is not None and isinstance(made.message, AIMessageChunk):
             made.message.additional_kwargs["reasoning_content"] = reasoning
         return made
+
+
+class ServerChat(CompatibleChat):
+    """A chat model on a server such as Ollama, which knows ``max_tokens`` by its older name only."""
+
+    @override
+    def _get_request_payload(
+        self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        payload: dict[str, Any] = super()._get_request_payload(input_, stop=stop, **kwargs)
+        if "max_completion_tokens" in payload:
+            payload["max_tokens"] = payload.pop("max_completion_tokens")
+        return payload
 
 
 def _reasoning(message: Any) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ragkit.errors import ModelAccessError, ModelError, TransientModelError
+from ragkit.models._provider_hints import advice_for
 from ragkit.models._provider_secrets import chain_of, redacted, shown_cause
 from ragkit.models._retry_headers import retry_after
 
@@ -45,23 +46,22 @@ _NEVER_SENT = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "Clie
 _INVALID_REQUEST = {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "InvalidHeader", "UnicodeEncodeError"}
 
 
-def as_model_error(error: Exception, name: str, secrets: Sequence[str]) -> ModelError:
+def as_model_error(error: Exception, name: str, secrets: Sequence[str], *, schema: bool = False) -> ModelError:
     """Convert a provider's error by its HTTP status, or by its type and error codes if it has no status.
 
     Args:
         error: The exception that the provider's package raised.
         name: The model's name.
         secrets: Strings that must not appear in the message or in the causes.
+        schema: Whether the answer had to follow a schema.
 
     Returns:
         The error to raise, after the ``except`` block: its cause is the provider's error without secrets.
     """
-    made = _classified(error, told(f"{name} gave no answer", error, _ADVICE, secrets))
+    advice = advice_for(error, _status(error), schema=schema)
+    made = _classified(error, told(f"{name} gave no answer", error, advice, secrets))
     made.__cause__ = shown_cause(error, secrets)
     return made
-
-
-_ADVICE = "check that the server is up, and the address, the model's name, the key and your limits"
 
 
 def _classified(error: Exception, message: str) -> ModelError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from ragkit.answers import AnswerReader, ReadAnswer, load_reader
-from ragkit.errors import AnswerFormError, RagkitError, RefusalError
+from ragkit.errors import AnswerFormError, RagkitError, ReasoningTruncatedError, RefusalError
 from ragkit.models._results import raised, results_of
 from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt, LanguageModel
@@ -51,7 +51,7 @@ class Answering:
         """Generate an answer to each prompt and extract it from the completion.
 
         An API model may return a completion that is not a label although it was constrained to the labels; it is read
-        like any other completion. A refusal counts as unreadable.
+        like any other completion. A refusal counts as unreadable, and so does reasoning without an answer.
 
         Args:
             prompts: Prompts rendered by the template.
@@ -69,10 +69,11 @@ class Answering:
         return [(self._read(result, each), each) for result, each in zip(results, done, strict=True)]
 
     def _read(self, result: Completion | RagkitError, completion: Completion) -> ReadAnswer:
-        if isinstance(result, RefusalError):
+        if isinstance(result, RefusalError | ReasoningTruncatedError):
             return ReadAnswer(completion.text, readable=False, why=str(result))
         return self.reader.read(self.template.read_answer(completion.text))
 
 
 def _completion(result: Completion | RagkitError) -> Completion | RagkitError:
-    return result.completion if isinstance(result, AnswerFormError | RefusalError) else result
+    with_completion = AnswerFormError | RefusalError | ReasoningTruncatedError
+    return result.completion if isinstance(result, with_completion) else result

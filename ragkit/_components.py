@@ -8,17 +8,21 @@ from __future__ import annotations
 from ragkit.registry import register
 
 _TORCH = ("torch", "transformers")
-# The providers of LangChain's init_chat_model. The package of a provider has its name, except for two.
+# The providers of LangChain's init_chat_model, and servers that speak OpenAI's protocol. The package of a provider has
+# its name, except for these.
 _PROVIDERS = (
     "anthropic", "azure_openai", "bedrock", "cohere", "deepseek", "google_genai", "google_vertexai", "groq",
-    "huggingface", "mistralai", "ollama", "openai", "openrouter", "perplexity", "together", "xai",
+    "huggingface", "llamacpp", "mistralai", "ollama", "openai", "openrouter", "perplexity", "together", "vllm", "xai",
 )  # fmt: skip
 # Those of its init_embeddings.
 _EMBEDDING_PROVIDERS = (
     "azure_ai", "azure_openai", "bedrock", "cohere", "google_genai", "google_vertexai", "huggingface", "mistralai",
     "ollama", "openai",
 )  # fmt: skip
-_OTHER_PACKAGES = {"azure_openai": "langchain_openai", "bedrock": "langchain_aws"}
+_OTHER_PACKAGES = {
+    "azure_openai": "langchain_openai", "bedrock": "langchain_aws", "llamacpp": "langchain_openai",
+    "ollama": "langchain_openai", "vllm": "langchain_openai",
+}  # fmt: skip
 
 register("model", "smollm2", "ragkit.models._loading:load_local", requires=_TORCH)
 register("model", "tiny", "ragkit.models._loading:load_local", requires=_TORCH)
@@ -33,7 +37,7 @@ register("model", "onnx:st:<hub id or folder>", "ragkit.models._encoder:load_enc
 register("model", "replay:<file>", "ragkit.models._replay:ReplayModel")
 for _provider in _PROVIDERS:
     _package = _OTHER_PACKAGES.get(_provider, f"langchain_{_provider}")
-    register("model", f"{_provider}:<model>", "ragkit.models._api:LangChainModel.from_spec",
+    register("model", f"{_provider}:<model>", "ragkit.models._api_loading:load_api",
              requires=("langchain", _package))  # fmt: skip
 
 register("embedder", "minilm", "ragkit.embedders._sentence_transformer:SentenceTransformerEmbedder.minilm")

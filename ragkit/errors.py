@@ -14,6 +14,7 @@ RagkitError
 ├── ModelError              a model returned no usable answer
 │   ├── AnswerFormError     an answer is not one of the choices or does not follow the schema; carries the completion
 │   ├── RefusalError        the model refused, or a content filter withheld the answer; carries the completion
+│   ├── ReasoningTruncatedError the reasoning used up all tokens; carries the completion
 │   ├── TransientModelError a transient error: too many requests, a server that is down, a truncated response
 │   │   └── EmptyAnswerError an answer contains no text; carries the completion
 │   ├── CallCancelledError  a call was cancelled before it had an answer
@@ -269,6 +270,22 @@ class RefusalError(ModelError):
 
     def __init__(self, message: str, completion: Completion) -> None:
         super().__init__(message)
+        self.completion = completion
+
+
+class ReasoningTruncatedError(ModelError):
+    """The reasoning of a model used up all tokens, so there is no answer.
+
+    Attributes:
+        completion: The completion, with the reasoning, its usage and cost.
+    """
+
+    def __init__(self, name: str, completion: Completion) -> None:
+        """Create the error from the name of the model and the completion."""
+        super().__init__(
+            f"{name} was truncated during its reasoning, after {completion.usage.completion_tokens} tokens, and has no "
+            "answer; raise `max_reasoning_tokens` of `load_model`, or choose a lower `reasoning` level"
+        )
         self.completion = completion
 
 

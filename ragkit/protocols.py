@@ -34,6 +34,10 @@ class Capabilities:
         choices: Whether answers can be constrained to a list of choices.
         batches: Whether a batch of prompts is faster than the same prompts one by one.
         chat: Whether the model accepts conversations: it has a chat template, or it is a chat model behind an API.
+        temperature: Whether the model accepts a temperature; if not, it samples its answers, which may vary between
+            runs.
+        logprobs: Whether `LanguageModel.score` is supported for choices that differ in their first token, from the
+            log-probabilities of a chat API.
     """
 
     window: int | None = None
@@ -43,6 +47,8 @@ class Capabilities:
     choices: bool = False
     batches: bool = True
     chat: bool = False
+    temperature: bool = True
+    logprobs: bool = False
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ __all__ = [
 Fields = Mapping[str, str]
 Metadata = Mapping[str, object]
 Form = Literal["auto", "chat", "text"]
+FinishReason = Literal["stop", "length", "refusal", "content_filter", "tool_calls", "error"]
 _MOST_DROPPED = 10  # a filter can drop thousands of candidates, more than anyone wants to see printed
 
 
@@ -250,18 +251,25 @@ class Usage:
     Attributes:
         prompt_tokens: Number of tokens of the prompt, including those from a cache.
         cached_tokens: Number of tokens of the prompt that came from a prompt cache.
-        completion_tokens: Number of generated tokens.
+        cache_written_tokens: Number of tokens of the prompt that the provider stored in its prompt cache, if it bills
+            them separately.
+        completion_tokens: Number of generated tokens, including those of the reasoning.
+        reasoning_tokens: Number of generated tokens that are reasoning, as far as the provider reports it.
     """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cache_written_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            cache_written_tokens=self.cache_written_tokens + other.cache_written_tokens,
         )
 
 
@@ -270,27 +278,41 @@ class Completion:
     """The answer of a model.
 
     Attributes:
-        text: The answer, without the stop sequence that ended it.
+        text: The answer, without the stop sequence that ended it, and without the reasoning if the provider or tags
+            such as ``<think>`` separate it.
         usage: The token usage.
         cost: Cost in US dollars; None if the price is unknown, never 0.
         seconds: Time spent on this answer; the time of a batch is divided among its answers.
-        finish_reason: ``"stop"`` at a stop sequence or the end of the text, ``"length"`` at `max_tokens`.
+        finish_reason: ``"stop"`` at a stop sequence or the end of the text, ``"length"`` at `max_tokens`,
+            ``"refusal"`` if the model refused, ``"content_filter"`` if a filter ended the answer, ``"tool_calls"`` if
+            the model calls tools, ``"error"`` if the provider failed while it wrote the answer.
         cached: Whether the answer is a cached response, so nothing was computed or paid now; `usage`, `cost` and
             `seconds` are then the savings.
         attempts: Number of requests.
         parsed: The answer parsed by the requested schema: an instance of the pydantic model, or JSON values.
+        omitted_settings: Settings that make answers repeatable and that were not sent, because the provider does not
+            accept them: ``("temperature",)`` for many reasoning models, whose answers may vary between runs.
+        reasoning: The reasoning before the answer, if the model returns it.
     """
 
     text: str
     usage: Usage = Usage()
     cost: float | None = None
     seconds: float = 0.0
-    finish_reason: Literal["stop", "length"] = "stop"
+    finish_reason: FinishReason = "stop"
     cached: bool = False
     attempts: int = 1
     parsed: object = None
+    omitted_settings: tuple[str, ...] = ()
+    reasoning: str = ""
 
     @property
     def paid(self) -> float | None:
         """The cost that was charged now: 0 for a cached response, None if the price is unknown."""
         return 0.0 if self.cached else self.cost
+
+    @property
+    def truncated_in_reasoning(self) -> bool:
+        """Whether `max_tokens` was used up by the reasoning, so that there is no answer."""
+        reasoned = bool(self.reasoning or self.usage.reasoning_tokens)
+        return self.finish_reason == "length" and reasoned and not self.text.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 _NAME = r"(?:(?:\w+:)?think|thinking|thoughts?|reasoning|scratchpad)"
@@ -21,6 +22,11 @@ _CLOSING = re.compile(_CLOSE, re.IGNORECASE)
 # Quoted text is one token, so a tag inside a JSON string or inline code is not mistaken for a real one.
 _TOKEN = re.compile(rf'{_TAG.pattern}|\\.|"(?:[^"\\\n]|\\.)*+"|`[^`\n]++`', re.IGNORECASE)
 _JSON_START = re.compile(r"\s*+(?:```\w*+\s*+)?+(?=[\[{])")
+
+
+# Beginnings of opening tags, for text that arrives in pieces.
+_PARTIAL_OPEN = re.compile(r"(?:<[\w:|]*(?:\s[^<>]*)?|<\|\w+\|>\w*(?:<[\w|]*)?|\[\w*|◁\w*)")
+_LONGEST_OPEN = 100
 
 
 class Outside(NamedTuple):
@@ -68,6 +74,70 @@ def without_reasoning(text: str) -> Outside:
             return Outside("".join(kept), truncated=True)
         at = end.end()
     return Outside("".join((*kept, text[at:])), truncated=False)
+
+
+class Separated(NamedTuple):
+    """A completion in two parts.
+
+    Attributes:
+        reasoning: The reasoning before the answer; empty if there is none.
+        answer: The rest.
+        truncated: Whether the completion ends inside its reasoning.
+    """
+
+    reasoning: str
+    answer: str
+    truncated: bool = False
+
+
+def separate_reasoning(text: str, *, begun: bool = False, truncated: bool = False) -> Separated:
+    """Separate the reasoning with which a completion begins from the answer.
+
+    Args:
+        text: A completion.
+        begun: Whether the prompt may end with an opening tag, so that a closing tag ends the reasoning.
+        truncated: Whether the completion was truncated.
+
+    Returns:
+        Both parts. In contrast to `without_reasoning`, tags after the beginning of the answer are ordinary text.
+    """
+    opening = re.match(rf"\s*(?:{_OPEN})", text, re.IGNORECASE)
+    if opening is None and not begun:
+        return Separated("", text)
+    start = opening.end() if opening else 0
+    end = _CLOSING.search(text, start)
+    if end is not None:
+        return Separated(text[start : end.start()].strip(), text[end.end() :].lstrip())
+    if opening or truncated:
+        return Separated(text[start:].strip(), "", truncated=True)
+    return Separated("", text)
+
+
+def answer_pieces(
+    pieces: Iterable[str], *, begun: bool = False, truncated: Callable[[], bool] = lambda: False
+) -> Iterator[str]:
+    """Yield the pieces of a completion without the reasoning with which it begins; see `separate_reasoning`."""
+    held, decided = "", False
+    for piece in pieces:
+        if decided:
+            yield piece
+            continue
+        held += piece
+        if not begun and not _may_reason(held):
+            yield held
+            decided = True
+        elif _CLOSING.search(held) and (answer := separate_reasoning(held, begun=begun).answer):
+            yield answer
+            decided = True
+    if not decided and (rest := separate_reasoning(held, begun=begun, truncated=truncated()).answer):
+        yield rest
+
+
+def _may_reason(text: str) -> bool:
+    """Whether a text may be the beginning of a completion that begins with reasoning."""
+    start = text.lstrip()[:_LONGEST_OPEN]
+    opened = re.match(_OPEN, start, re.IGNORECASE) is not None
+    return not start or opened or (len(start) < _LONGEST_OPEN and _PARTIAL_OPEN.fullmatch(start) is not None)
 
 
 def _next_tag(text: str, at: int) -> re.Match[str] | None:

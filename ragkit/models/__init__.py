@@ -13,6 +13,8 @@ from ragkit.models._devices import AnyDtype
 from ragkit.registry import create, find
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ragkit.models._adapters import AdapterSet as AdapterSet
     from ragkit.models._base import ModelBase as ModelBase
     from ragkit.models._budget import Budget as Budget
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ragkit.models._prompts import prompt_text as prompt_text
     from ragkit.models._rate_limit import RateLimit as RateLimit
     from ragkit.models._rate_limit import Retry as Retry
+    from ragkit.models._reasoning import ReasoningLevel
     from ragkit.models._replay import ReplayModel as ReplayModel
     from ragkit.models._response_cache import AnswerCache as AnswerCache
     from ragkit.models._sampling import Sampling as Sampling
@@ -56,6 +59,8 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
     retry: Retry | None = None,
     timeout: float = 120.0,
     concurrency: int | None = None,
+    reasoning: ReasoningLevel | None = None,
+    max_reasoning_tokens: int | None = None,
 ) -> LanguageModel:
     """Load a model from a spec or wrap a loaded model, with the requested middleware.
 
@@ -65,10 +70,12 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
         model: A spec, a `LanguageModel` or a LangChain chat model. Specs are ``"smollm2"`` (SmolLM2-135M-Instruct),
             ``"tiny"`` (ships with ragkit), ``"gguf:<file>"``, ``"hf:"`` followed by a hub id, a model folder or an
             output folder of `ragkit.finetune`, ``"minilm"`` or ``"st:<folder>"`` (an encoder that selects among
-            choices), ``"replay:<recording>"``, and ``"<provider>:<model>"`` in the form of LangChain's
+            choices), ``"replay:<recording>"``, ``"ollama:<model>"``, ``"vllm:<model>"`` and ``"llamacpp:<model>"`` (a
+            server, by default on this machine), and ``"<provider>:<model>"`` in the form of LangChain's
             ``init_chat_model``.
         adapter: Folder of a PEFT adapter to apply to a local model.
-        base_url: Address of an OpenAI-compatible server, for ``"openai:…"``.
+        base_url: Address of an OpenAI-compatible server, for ``"openai:…"``, ``"ollama:…"``, ``"vllm:…"`` and
+            ``"llamacpp:…"``.
         api_key_env: Name of the environment variable that holds the API key; by default that of the provider.
         dtype: Precision of a local model: ``"float32"``, ``"bfloat16"``, or ``"auto"``, which selects bfloat16 on GPUs
             with native bfloat16 arithmetic, and on CPUs with bfloat16 instructions if the weights are stored in 16
@@ -80,6 +87,10 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
         retry: How transient errors are retried; if None, API models make up to six attempts.
         timeout: Timeout of an API request in seconds.
         concurrency: Maximum number of concurrent requests; if None, 8 for API models.
+        reasoning: How much a reasoning model reasons before its answers: ``"none"``, ``"low"``, ``"medium"`` or
+            ``"high"``; None for the model's default. For a local model, its chat template must have a switch.
+        max_reasoning_tokens: Maximum number of reasoning tokens, in addition to the `max_tokens` of each call; if None,
+            2,048, 8,192 or 24,576, depending on the level.
 
     Returns:
         A language model.
@@ -94,14 +105,17 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
     if isinstance(model, str) and model.startswith("hf:"):
         model, base_url = _at_vendor(model, base_url)
     if not isinstance(model, str):
-        if adapter is not None or base_url is not None or api_key_env is not None or dtype != "auto":
+        given = (adapter, base_url, api_key_env, reasoning, max_reasoning_tokens)
+        if any(value is not None for value in given) or dtype != "auto":
             raise InvalidInputError(
-                "`adapter`, `base_url`, `api_key_env` and `dtype` go with a spec, got one with a loaded model"
+                "`adapter`, `base_url`, `api_key_env`, `dtype`, `reasoning` and `max_reasoning_tokens` go with a spec, "
+                "got one with a loaded model"
             )
         loaded = _from_object(model, prices)
     else:
         with progress(f"loading {model[:60]}", None):
-            loaded = _from_spec(model, adapter, base_url, api_key_env, dtype, prices, timeout)
+            thinking = {"reasoning": reasoning, "max_reasoning_tokens": max_reasoning_tokens}
+            loaded = _from_spec(model, adapter, base_url, api_key_env, dtype, prices, timeout, thinking)
         if "base_url" in find("model", model).parameters():  # an API model
             from ragkit.models._rate_limit import Retry
 
@@ -148,15 +162,22 @@ def _from_spec(
     dtype: AnyDtype,
     prices: Prices | None,
     timeout: float,
+    thinking: Mapping[str, object],
 ) -> LanguageModel:
     accepted = find("model", spec).parameters()
     at_provider = {"base_url": base_url, "api_key_env": api_key_env}
     given = {"adapter": adapter, "dtype": None if dtype == "auto" else dtype, **at_provider}
+    if any(value is not None for value in thinking.values()):
+        from ragkit.models._reasoning import check_reasoning
+
+        check_reasoning(*thinking.values())
+        if "reasoning" not in accepted:
+            raise InvalidInputError(f"`reasoning` and `max_reasoning_tokens` need a language model, got {spec!r}")
     for name, value in given.items():
         if value is not None and name not in accepted:
             kind = "an API model such as 'openai:<model>'" if name in at_provider else "a local model"
             raise InvalidInputError(f"`{name}` goes with {kind}, got it with {spec!r}")
-    settings = {"adapter": adapter, "dtype": dtype, "prices": prices, "timeout": timeout, **at_provider}
+    settings = {"adapter": adapter, "dtype": dtype, "prices": prices, "timeout": timeout, **at_provider, **thinking}
     loaded: LanguageModel = create("model", spec, settings=settings)
     return loaded
 

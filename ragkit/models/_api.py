@@ -3,50 +3,57 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
 from operator import add
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit._extras import require
-from ragkit._text import read_json
+from ragkit._text import refuse_bare_string
+from ragkit.answers._reasoning import answer_pieces, separate_reasoning
 from ragkit.errors import (
-    InvalidInputError,
+    ModelAccessError,
     ModelError,
     RagkitError,
+    ReasoningTruncatedError,
     RefusalError,
     TransientModelError,
     UnsupportedError,
 )
 from ragkit.models._base import ModelBase
 from ragkit.models._prices import Prices
-from ragkit.models._prompts import cut_at_stop, in_form, until_stop
-from ragkit.models._provider_errors import as_model_error, told
-from ragkit.models._provider_replies import FAILED, ending_of, is_truncated, refusal_in, reply_within, reported_usage
-from ragkit.models._provider_secrets import (
-    NO_KEY,
-    check_address,
-    check_secrets,
-    key_in_environment,
-    secrets_in_address,
-    secrets_in_environment,
-    secrets_of,
-    shown_cause,
-    without_secrets,
+from ragkit.models._prompts import checked_prompts, cut_at_stop, in_form, until_stop, without_system_role
+from ragkit.models._provider_choices import choice_in, choice_schema
+from ragkit.models._provider_errors import as_model_error
+from ragkit.models._provider_hints import prompt_too_long, served_instead
+from ragkit.models._provider_logprobs import first_tokens, has_logprobs, log_probabilities, logprob_settings
+from ragkit.models._provider_parameters import parameters_of
+from ragkit.models._provider_replies import (
+    ending_of,
+    finish_reason_of,
+    reasoning_in,
+    refusal_in,
+    reply_within,
+    reported_usage,
 )
+from ragkit.models._provider_secrets import check_secrets, secrets_in_environment, secrets_of, without_secrets
 from ragkit.models._provider_settings import ProviderSettings, settings_digest, unbound
+from ragkit.models._reasoning import Reasoning, ReasoningLevel, reasoning_of
 from ragkit.models._results import raised
-from ragkit.models._sampling import Sampling, choice_error
+from ragkit.models._sampling import Sampling
+from ragkit.models._servers import ServedModel
+from ragkit.models._shared_prefixes import prefix_key
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Message, Usage
 
-_OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai")
-_TAKE_RETRIES = (*_OPENAI_LIKE, "anthropic")
+# Chat models whose last chunk of a stream contains a finish reason.
+_TELL_ENDINGS = {"BaseChatOpenAI", "ChatAnthropic"}
 
 
 class LangChainModel(ModelBase):
@@ -62,93 +69,79 @@ class LangChainModel(ModelBase):
         key_variable: Name of the environment variable with the API key, if it is not the provider's.
     """
 
-    def __init__(self, chat_model: Any, *, name: str | None = None, prices: Prices | None = None) -> None:
-        """Wrap a chat model."""
+    def __init__(
+        self,
+        chat_model: Any,
+        *,
+        name: str | None = None,
+        prices: Prices | None = None,
+        spec: str | None = None,
+        base_url: str | None = None,
+        reasoning: ReasoningLevel | None = None,
+        max_reasoning_tokens: int | None = None,
+        served: ServedModel | None = None,
+    ) -> None:
+        """Wrap a chat model.
+
+        Args:
+            chat_model: The chat model.
+            name: Name of the model; its class and model by default.
+            prices: Custom prices.
+            spec: The spec from which ragkit created the chat model, if it did.
+            base_url: Address of a server other than that of the provider, whose prices are then only custom ones.
+            reasoning: How much the model reasons.
+            max_reasoning_tokens: Maximum number of reasoning tokens.
+            served: What the server says about the model.
+        """
         require("langchain")
         self.chat_model = chat_model
         self.prices = prices or Prices()
-        self._own_prices = False
+        self._base_url, self._spec = base_url, spec
         self.key_variable: str | None = None
-        self._inner = unbound(chat_model)[0]
+        self._shared: set[bytes] = set()
+        self._inner, bound = unbound(chat_model)
         check_secrets(self._inner, name or type(self._inner).__name__)
         model = getattr(self._inner, "model_name", None) or getattr(self._inner, "model", None)
         self._name = name or f"{type(self._inner).__name__}:{model}"
-        self._own_settings = f":{settings_digest(chat_model)}"
-        self._settings = ProviderSettings(self._name)
-
-    @classmethod
-    def from_spec(
-        cls,
-        spec: str,
-        *,
-        base_url: str | None = None,
-        api_key_env: str | None = None,
-        prices: Prices | None = None,
-        timeout: float = 120.0,
-    ) -> LangChainModel:
-        """Load ``"<provider>:<model>"`` through ``init_chat_model``.
-
-        Args:
-            spec: Provider and model; API keys are read from the provider's environment variables.
-            api_key_env: Name of another environment variable that holds the API key.
-            base_url: Address of an OpenAI-compatible server. An API key is then optional, and costs come only from
-                ``prices``.
-            prices: Custom prices.
-            timeout: Timeout of a request in seconds, if the provider's package supports it.
-
-        Returns:
-            The model.
-
-        Raises:
-            ModelError: If the provider's package or key is missing.
-            InvalidInputError: If the environment variable ``api_key_env`` is not set.
-        """
-        require("langchain", *(["langchain_openai"] if spec.startswith("openai:") else []))
-        from langchain.chat_models import init_chat_model
-
-        provider, _, model = spec.partition(":")
-        extra: dict[str, Any] = {}
-        if provider in _TAKE_RETRIES:
-            extra |= {"max_retries": 0, "timeout": timeout}
-        if provider in _OPENAI_LIKE:
-            extra["stream_usage"] = True
-        if base_url is not None:
-            check_address(base_url)
-            extra["base_url"] = base_url
-            if provider == "openai" and not os.environ.get("OPENAI_API_KEY"):
-                extra["api_key"] = NO_KEY
-        if api_key_env is not None:
-            extra["api_key"] = key_in_environment(api_key_env)
-        try:
-            chat_model = init_chat_model(model, model_provider=provider, **extra)
-        except Exception as error:  # noqa: BLE001 - every provider has its own errors
-            secrets = [*secrets_in_environment(), *secrets_in_address(base_url or "")]
-            if api_key_env is not None:
-                secrets.append(extra["api_key"])
-            advice = "install the provider's LangChain package and set its key in the environment"
-            failure = ModelError(told(f"{spec} cannot be loaded", error, advice, secrets), maybe_paid=False)
-            failure.__cause__ = shown_cause(error, secrets)
-        else:
-            made = cls(chat_model, name=spec, prices=prices)
-            made._own_prices, made._own_settings = base_url is not None, ""
-            made.key_variable = api_key_env
-            return made
-        raise failure
+        self._own_settings = "" if spec else f":{settings_digest(chat_model)}"
+        if reasoning is not None or max_reasoning_tokens is not None:
+            self._own_settings += f":reasoning={reasoning},{max_reasoning_tokens}"
+        self._window = served.window if served else None
+        parameters = parameters_of(self._inner, spec)
+        if served is not None and served.reasons is not None:
+            parameters = replace(parameters, reasons=served.reasons)
+        self._reasoning = reasoning_of(spec, parameters, reasoning, max_reasoning_tokens) if spec else Reasoning()
+        body = bound.get("extra_body") or getattr(self._inner, "extra_body", None)
+        self._settings = ProviderSettings(self._name, self.address or "", parameters, self._reasoning, body)
 
     @cached_property
     def fingerprint(self) -> str:
         """The model's name, its address, and the settings of a chat model that the caller created."""
         return f"langchain:{self._name}:{self.address or ''}{self._own_settings}"
 
-    @cached_property
+    @property
     def capabilities(self) -> Capabilities:
-        """The capabilities of the chat model: a seed, schemas and choices only if the provider supports them."""
+        """The capabilities of the chat model, as far as its profile and the provider's errors tell."""
         from langchain_core.language_models import BaseChatModel
 
         can = getattr(type(self.chat_model), "with_structured_output", None)
         structured = can is not None and can is not BaseChatModel.with_structured_output
-        seed = self._name.startswith("openai:")
-        return Capabilities(seed=seed, schema=structured, choices=structured, batches=False, chat=True)
+        structured = structured and self._settings.accepts("schema")
+        return Capabilities(
+            window=self._window,
+            seed=self._settings.has_seed,
+            schema=structured,
+            choices=structured,
+            batches=False,
+            chat=True,
+            temperature=self._settings.accepts("temperature"),
+            logprobs=has_logprobs(self._spec) and not self._reasoning.active and self._settings.accepts("logprobs"),
+        )
+
+    @property
+    @override
+    def max_reasoning_tokens(self) -> int:
+        return self._reasoning.tokens
 
     @override
     def cost_of(self, usage: Usage) -> float | None:
@@ -159,7 +152,7 @@ class LangChainModel(ModelBase):
         Returns:
             US dollars; None if the price is unknown.
         """
-        if self._own_prices and self._name not in self.prices.own:
+        if self._base_url is not None and self._name not in self.prices.own:
             return None
         return self.prices.cost(self._name, usage)
 
@@ -174,25 +167,47 @@ class LangChainModel(ModelBase):
         return raised(results)
 
     def _ask(self, prompt: AnyPrompt, sampling: Sampling) -> Completion:
-        schema = _choice_schema(sampling.choices) if sampling.choices else sampling.schema
+        schema = choice_schema(sampling.choices) if sampling.choices else sampling.schema
         model = self._held_to(schema) if schema else self.chat_model
         started = time.perf_counter()
-        reply = self._invoke(model, prompt, sampling)
-        read = self._read([reply], sampling, time.perf_counter() - started)
-        return _choice_of(read, sampling.choices, self.name) if sampling.choices else read
+        reply, settings = self._invoke(model, prompt, sampling)
+        read = self._read([reply], sampling, settings, time.perf_counter() - started)
+        return choice_in(read, sampling.choices, self.name) if sampling.choices else read
 
-    def _invoke(self, model: Any, prompt: AnyPrompt, sampling: Sampling) -> Any:
-        settings = self._settings.of(sampling, seed=self.capabilities.seed)
+    def _invoke(
+        self, model: Any, prompt: AnyPrompt, sampling: Sampling, *, extra: tuple[str, ...] = ()
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the reply to a request, and the settings that it was sent with; ``extra`` names bound ones."""
+        settings = self._settings.of(sampling)
         try:
-            return model.bind(**settings).invoke(_turns(prompt, self.name))
+            return model.bind(**settings).invoke(self._turns(prompt)), settings
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             if reply := reply_within(error):
-                return reply
-            again = self._settings.leave_out(error, settings)
-            failure = as_model_error(error, self.name, self.secrets())
+                return reply, settings
+            again = self._settings.leave_out(error, [*extra, *settings])
+            failure = self._failure(error, schema=sampling.constrained)
         if again:
-            return self._invoke(model, prompt, sampling)
+            return self._invoke(self.chat_model if extra else model, prompt, sampling, extra=extra)
         raise failure
+
+    def _failure(self, error: Exception, *, schema: bool = False) -> RagkitError:
+        """Convert a provider's error."""
+        if too_long := prompt_too_long(error):
+            return too_long
+        failure = as_model_error(error, self.name, self.secrets(), schema=schema)
+        if getattr(error, "status_code", None) == 404 and (served := self._served()):
+            model = self._name.partition(":")[2]
+            told = f"{failure}. The provider does not have this model: {served_instead(model, served)}"
+            cause, failure = failure.__cause__, ModelAccessError(told, maybe_paid=False)
+            failure.__cause__ = cause
+        return failure
+
+    def _served(self) -> list[str]:
+        """Return the models of the provider; empty if it does not list them."""
+        try:
+            return [str(model.id) for model in self._inner.root_client.with_options(timeout=10).models.list()]
+        except Exception:  # noqa: BLE001 - only for the message of another error
+            return []
 
     def _held_to(self, schema: Mapping[str, object]) -> Any:
         """Return the chat model constrained to a schema by its provider's method, without the output parser."""
@@ -206,50 +221,113 @@ class LangChainModel(ModelBase):
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
         started = time.perf_counter()
         chunks: list[Any] = []
+        settings: dict[str, Any] = {}
 
-        yield from until_stop(self._texts(prompt, sampling, chunks), sampling.stop)
+        texts = self._texts(prompt, sampling, chunks, settings)
+        outside = answer_pieces(texts, begun=self._in_tags, truncated=lambda: finish_reason_of(chunks) == "length")
+        yield from until_stop(outside, sampling.stop)
         if not chunks:
             raise TransientModelError(f"{self.name} streamed nothing")
-        read = self._read(chunks, sampling, time.perf_counter() - started)
-        stopped = cut_at_stop("".join(str(chunk.text) for chunk in chunks), sampling.stop)[1]
+        read = self._read(chunks, sampling, settings, time.perf_counter() - started)
+        whole = separate_reasoning("".join(str(chunk.text) for chunk in chunks), begun=self._in_tags).answer
+        stopped = cut_at_stop(whole, sampling.stop)[1]
         if self._tells_endings and not stopped and ending_of(chunks) is None:
             raise TransientModelError(
                 f"the stream of {self.name} ended without a finish reason; the answer is incomplete"
             )
         return read
 
-    def _texts(self, prompt: AnyPrompt, sampling: Sampling, chunks: list[Any]) -> Iterator[str]:
-        """Yield the text of each chunk of a stream, and add the chunk to ``chunks``."""
-        settings = self._settings.of(sampling, seed=self.capabilities.seed)
+    def _texts(
+        self, prompt: AnyPrompt, sampling: Sampling, chunks: list[Any], settings: dict[str, Any]
+    ) -> Iterator[str]:
+        """Yield the text of each chunk of a stream; set its ``settings``, and add the chunks to ``chunks``."""
+        settings.clear()
+        settings |= self._settings.of(sampling)
         try:
-            for chunk in self.chat_model.bind(**settings).stream(_turns(prompt, self.name)):
+            for chunk in self.chat_model.bind(**settings).stream(self._turns(prompt)):
                 chunks.append(chunk)
                 yield str(chunk.text)
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             again = not chunks and self._settings.leave_out(error, settings)
-            failure = as_model_error(error, self.name, self.secrets())
+            failure = self._failure(error)
         else:
             return
         if not again:
             raise failure
-        yield from self._texts(prompt, sampling, chunks)
+        yield from self._texts(prompt, sampling, chunks, settings)
 
     @property
     def _tells_endings(self) -> bool:
-        """Whether the last chunk of a stream must contain a finish reason, as in OpenAI's protocol."""
-        return any(kind.__name__ == "BaseChatOpenAI" for kind in type(self._inner).__mro__)
+        """Whether the last chunk of a stream must contain a finish reason."""
+        return any(kind.__name__ in _TELL_ENDINGS for kind in type(self._inner).__mro__)
+
+    @property
+    def _in_tags(self) -> bool:
+        """Whether the server may return reasoning as part of the text."""
+        return self._reasoning.active and self.address is not None
 
     @property
     def address(self) -> str | None:
         """Address of a server other than the provider's, without secrets; None for the provider's server."""
-        given = str(getattr(self._inner, "openai_api_base", None) or "")
+        given = self._base_url or str(getattr(self._inner, "openai_api_base", None) or "")
         return without_secrets(given) or None
 
     def secrets(self) -> list[str]:
         """Return the secrets of the chat model and of the environment, such as API keys, as plain text."""
         return [*secrets_of(self._inner), *secrets_in_environment()]
 
-    def _read(self, replies: Sequence[Any], sampling: Sampling, seconds: float) -> Completion:
+    @override
+    def score(
+        self, prompts: Sequence[AnyPrompt], choices: Sequence[str], *, end_of_turn: bool = False
+    ) -> NDArray[np.float64]:
+        """Compute the log-probability of each choice as the beginning of the answer to each prompt.
+
+        Args:
+            prompts: n prompts; each is one request for a single token.
+            choices: c choices that differ in their first token, such as letters or short labels.
+            end_of_turn: Has no effect, because only the first token of each choice is scored.
+
+        Returns:
+            f64[n, c], in nats.
+
+        Raises:
+            UnsupportedError: If the provider returns no log-probabilities, or several choices begin with one token.
+        """
+        refuse_bare_string("choices", choices)
+        batch = checked_prompts(prompts)
+        if not self.capabilities.logprobs:
+            return super().score(batch, choices, end_of_turn=end_of_turn)
+        rows = [self._first_token(prompt, choices) for prompt in batch] if choices else []
+        return np.array(rows, dtype=np.float64).reshape(len(batch), len(choices))
+
+    def _first_token(self, prompt: AnyPrompt, choices: Sequence[str]) -> list[float]:
+        model = self.chat_model.bind(**logprob_settings(str(self._spec)))
+        reply, _ = self._invoke(model, prompt, Sampling(max_tokens=1), extra=("logprobs",))
+        tokens = first_tokens(reply) if self._settings.accepts("logprobs") else []
+        if not tokens:
+            self._settings.reject("logprobs")
+            raise UnsupportedError(f"{self.name} gives no probabilities, so it cannot score choices; use generate")
+        return log_probabilities(tokens, choices, self.name)
+
+    def expect(self, prefixes: Iterable[bytes]) -> None:
+        """Mark prefixes in later requests, by their `prefix_key`, because several prompts share them."""
+        if any(kind.__name__ == "ChatAnthropic" for kind in type(self._inner).__mro__):
+            self._shared.update(prefixes)
+
+    def _turns(self, prompt: AnyPrompt) -> list[Any]:
+        given = in_form(prompt, chat=True, name=self.name)
+        turns = given.messages if isinstance(given, Chat) else (Message("user", given.text),)
+        if not self._settings.system_role:
+            turns = without_system_role(turns)
+        sent: list[Any] = [(turn.role, turn.content) for turn in turns]
+        if len(sent) > 1 and self._shared and prefix_key(prompt) in self._shared:
+            block = {"type": "text", "text": sent[-2][1], "cache_control": {"type": "ephemeral"}}
+            sent[-2] = {"role": sent[-2][0], "content": [block]}
+        return sent
+
+    def _read(
+        self, replies: Sequence[Any], sampling: Sampling, settings: Mapping[str, Any], seconds: float
+    ) -> Completion:
         """Convert a reply, or the chunks of a stream, to a completion."""
         answer = reduce(add, replies)
         if not isinstance(answer.text, str):
@@ -257,45 +335,27 @@ class LangChainModel(ModelBase):
         text, tool_calls = str(answer.text), getattr(answer, "tool_calls", None)
         if not text and sampling.constrained and tool_calls:
             text = json.dumps(tool_calls[0]["args"])
-        usage = reported_usage(replies)
+        usage, reason = reported_usage(replies), finish_reason_of(replies)
+        thoughts = reasoning_in(replies)
+        begun = self._in_tags and not thoughts
+        parts = separate_reasoning(text, begun=begun, truncated=reason == "length")
         completion = Completion(
-            text=cut_at_stop(text, sampling.stop)[0],
+            text=cut_at_stop(parts.answer, sampling.stop)[0],
             usage=usage or Usage(),
             cost=None if usage is None else self.cost_of(usage),
             seconds=seconds,
-            finish_reason="length" if is_truncated(replies) else "stop",
+            finish_reason=reason,
+            omitted_settings=self._settings.omitted(settings),
+            reasoning="\n\n".join(filter(None, (thoughts, parts.reasoning))),
         )
         if refusal := refusal_in(replies):
             raise RefusalError(f"{self.name} gave no answer: {refusal}", completion)
-        if ending_of(replies) in FAILED:
+        if reason == "error":
             raise TransientModelError(f"{self.name} reports that it failed while it wrote the answer {text[:80]!r}")
+        if parts.truncated and reason == "stop" and self._settings.drop_stop(settings):
+            raise TransientModelError(f"{self.name} reached a stop sequence during its reasoning")
+        if parts.truncated or completion.truncated_in_reasoning:
+            raise ReasoningTruncatedError(self.name, replace(completion, finish_reason="length"))
         if not text and tool_calls:
             raise ModelError(f"{self.name} called the tool {tool_calls[0]['name']!r} instead of answering")
         return completion
-
-
-def _choice_schema(choices: Sequence[str]) -> dict[str, object]:
-    return {
-        "title": "Answer",
-        "type": "object",
-        "properties": {"answer": {"type": "string", "enum": list(choices)}},
-        "required": ["answer"],
-        "additionalProperties": False,
-    }
-
-
-def _choice_of(answer: Completion, choices: Sequence[str], name: str) -> Completion:
-    try:
-        read = read_json(answer.text)
-    except InvalidInputError:
-        read = None
-    chosen = read["answer"] if isinstance(read, dict) and "answer" in read else answer.text
-    if chosen not in choices:
-        raise choice_error(answer, choices, name)
-    return replace(answer, text=chosen)
-
-
-def _turns(prompt: AnyPrompt, name: str) -> list[tuple[str, str]]:
-    given = in_form(prompt, chat=True, name=name)
-    turns = given.messages if isinstance(given, Chat) else (Message("user", given.text),)
-    return [(turn.role, turn.content) for turn in turns]

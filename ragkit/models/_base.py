@@ -69,6 +69,11 @@ class ModelBase(ABC):
         """The features that the model supports."""
         return Capabilities()
 
+    @property
+    def max_reasoning_tokens(self) -> int:
+        """Maximum number of tokens that the model generates before its answer, in addition to `max_tokens`."""
+        return 0
+
     def cost_of(self, usage: Usage) -> float | None:  # noqa: ARG002
         """Compute the cost of a call with this token usage.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 
 from ragkit._text import require_valid_unicode
 from ragkit.errors import InvalidInputError
+from ragkit.models._prompts import without_system_role
 from ragkit.models._template_sandbox import render
 from ragkit.records import Message
 
@@ -36,11 +37,15 @@ class ChatTemplate:
     If the template has no system role, the system message is prepended to the first user turn. If it requires
     alternating roles, consecutive turns of the same role are joined. Special-token strings in message contents, such as
     ``<|im_end|>``, do not become control tokens.
+
+    Attributes:
+        variables: Further variables of the template, such as a switch for reasoning.
     """
 
     def __init__(self, tokenizer: Any, *, name: str) -> None:
         """Wrap a tokenizer; ``name`` is the model in error messages."""
         self.tokenizer, self.name = tokenizer, name
+        self.variables: dict[str, object] = {}
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
         self._special = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
 
@@ -70,9 +75,7 @@ class ChatTemplate:
     def _accepted(self, turns: list[Message]) -> list[Message]:
         """Merge the system message and consecutive turns of the same role if the template requires it."""
         if turns and turns[0].role == "system" and not self.has_system_role:
-            rest = turns[1:]
-            first = rest.pop(0).content if rest and rest[0].role == "user" else ""
-            turns = [Message("user", "\n\n".join(filter(None, (turns[0].content, first)))), *rest]
+            turns = list(without_system_role(turns))
         if not self.alternates:
             return turns
         merged: list[Message] = []
@@ -84,19 +87,21 @@ class ChatTemplate:
 
     def _render(self, turns: Sequence[Message]) -> str:
         try:
-            return rendered(self.tokenizer, turns)
+            return rendered(self.tokenizer, turns, variables=self.variables)
         except (ValueError, TemplateError) as error:
             raise InvalidInputError(f"the chat template of {self.name} rejects the conversation: {error}") from error
 
     def _probe(self, *turns: Message) -> str:
         try:
-            return rendered(self.tokenizer, turns)
+            return rendered(self.tokenizer, turns, variables=self.variables)
         except (ValueError, TemplateError):
             return ""
 
 
-def rendered(tokenizer: Any, turns: Sequence[Message], *, asks: bool = True) -> str:
+def rendered(
+    tokenizer: Any, turns: Sequence[Message], *, asks: bool = True, variables: Mapping[str, object] | None = None
+) -> str:
     """Render turns with the template of a tokenizer; ``asks`` adds the start of the assistant's next turn."""
     conversation = [{"role": turn.role, "content": turn.content} for turn in turns]
-    variables = {**tokenizer.special_tokens_map, "add_generation_prompt": asks}
-    return render(tokenizer.get_chat_template(), conversation, variables=variables)
+    given = {**tokenizer.special_tokens_map, "add_generation_prompt": asks, **(variables or {})}
+    return render(tokenizer.get_chat_template(), conversation, variables=given)

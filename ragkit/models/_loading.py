@@ -18,13 +18,21 @@ from ragkit.models._devices import AnyDtype, default_device, dtype_for
 from ragkit.models._half_precision import HalfPrecision
 from ragkit.models._local import LocalModel
 from ragkit.models._model_folder import check_complete, check_folder
+from ragkit.models._reasoning import ReasoningLevel
 from ragkit.models._sources import Weights, fingerprint_of, is_named, source_of, weights_of
 
 if TYPE_CHECKING:
     from ragkit.protocols import LanguageModel
 
 
-def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto") -> LanguageModel:
+def load_local(
+    spec: str,
+    *,
+    adapter: str | None = None,
+    dtype: AnyDtype = "auto",
+    reasoning: ReasoningLevel | None = None,
+    max_reasoning_tokens: int | None = None,
+) -> LanguageModel:
     """Load ``"smollm2"``, ``"tiny"``, ``"gemma3-270m"``, ``"gguf:<file>"`` or ``"hf:<hub id or folder>"``.
 
     A folder contains a model, a PEFT adapter, or the output of `ragkit.finetune`. The arguments are those of
@@ -37,6 +45,7 @@ def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto
         InvalidInputError: If the model does not exist, or the folder belongs to an unfinished run.
         RagkitError: If an output folder of `ragkit.finetune` is damaged, or its base model differs from that of
             training.
+        UnsupportedError: If the model has no switch for reasoning.
     """
     source = source_of(spec)
     if adapter is not None and not _is_folder(adapter) and adapter.count("/") != 1:  # not a hub id either
@@ -46,8 +55,9 @@ def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto
     try:
         if is_named(source):
             adapter = None if adapter is None else adapter_folder(adapter)
-            return load_causal(source, name=spec, adapter=adapter, dtype=dtype)
-        return _load_source(source, spec, adapter, dtype)
+            loaded: LanguageModel = load_causal(source, name=spec, adapter=adapter, dtype=dtype)
+        else:
+            loaded = _load_source(source, spec, adapter, dtype)
     except RagkitError:
         raise
     except Exception as error:  # transformers, peft and tokenizers raise errors of any type
@@ -56,6 +66,11 @@ def load_local(spec: str, *, adapter: str | None = None, dtype: AnyDtype = "auto
             f"{' '.join(str(error)[:1000].split()) or type(error).__name__} (expected a folder with a model, or a hub "
             "id that was downloaded or can be)"
         ) from error
+    if reasoning is not None or max_reasoning_tokens is not None:
+        if not isinstance(loaded, LocalModel):
+            raise UnsupportedError(f"{spec[:200]} is a classifier; omit `reasoning` and `max_reasoning_tokens`")
+        loaded.set_reasoning(reasoning, max_reasoning_tokens)
+    return loaded
 
 
 def _is_folder(name: str) -> bool:

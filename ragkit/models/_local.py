@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,19 +20,27 @@ from typing_extensions import override
 
 from ragkit._progress import quiet_transformers
 from ragkit._text import refuse_bare_string
-from ragkit.errors import PromptTooLongError
-from ragkit.models._base import ModelBase
+from ragkit.errors import PromptTooLongError, RagkitError
+from ragkit.models._base import CompletionStream, ModelBase
 from ragkit.models._causal_module import CausalModule
 from ragkit.models._generation import BatchGenerator
 from ragkit.models._half_precision import HalfPrecision
 from ragkit.models._prefix_cache import NO_PREFIX, Batch, PrefixCache, batches_by_length, prompts_by_head
 from ragkit.models._prompt_encoding import PromptEncoder
 from ragkit.models._prompts import checked_prompts
+from ragkit.models._reasoning import (
+    Reasoning,
+    ReasoningLevel,
+    answer_after_reasoning,
+    pieces_after_reasoning,
+    reasoning_by_template,
+)
+from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling
 from ragkit.models._scoring import log_likelihoods
 from ragkit.models._streaming import Listener, pieces_of
 from ragkit.protocols import AnyPrompt, Capabilities
-from ragkit.records import Completion
+from ragkit.records import Completion, Usage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -53,6 +62,7 @@ class LocalModel(ModelBase):
         source: Spec or folder of the base weights.
         batch_size: Maximum number of prompts per batch.
         products: The bfloat16 matrix products of a float32 model; None if it uses those of torch.
+        reasoning: How the model reasons before its answers, see `set_reasoning`.
         encoder, prefixes, network, generator: The parts through which a prompt passes, in this order.
     """
 
@@ -72,6 +82,7 @@ class LocalModel(ModelBase):
         self.source, self.batch_size = source, batch_size
         self._name, self._fingerprint = name, fingerprint
         self.products: HalfPrecision | None = None
+        self.reasoning = Reasoning()
         self.network = CausalModule(module, tokenizer)
         self.encoder = PromptEncoder(tokenizer, name=name)
         self.generator = BatchGenerator(self.network, tokenizer, self.encoder, name=name)
@@ -85,12 +96,24 @@ class LocalModel(ModelBase):
         model._name, model._fingerprint, model._activated = name, fingerprint, activated
         return model
 
+    def set_reasoning(self, level: ReasoningLevel | None, max_tokens: int | None) -> None:
+        """Set how much the model reasons, through the variables of its chat template."""
+        template = self.tokenizer.get_chat_template() if self.encoder.chat else None
+        self.reasoning, variables = reasoning_by_template(self.name, template, level, max_tokens)
+        if self.encoder.chat:
+            self.encoder.chat.variables = variables
+        self._fingerprint += f":reasoning={level},{max_tokens}"
+
+    @property
+    @override
+    def max_reasoning_tokens(self) -> int:
+        return self.reasoning.tokens
+
     @property
     @override
     def capabilities(self) -> Capabilities:
-        return Capabilities(
-            window=self.network.window, score=True, schema=True, choices=True, chat=self.encoder.chat is not None
-        )
+        free, chat = not self.reasoning.active, self.encoder.chat is not None  # constraints prevent reasoning
+        return Capabilities(window=self.network.window, score=True, schema=free, choices=free, chat=chat)
 
     @override
     def count_tokens(self, text: str) -> int:
@@ -134,7 +157,21 @@ class LocalModel(ModelBase):
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         rows = [self.encode_prompt(prompt, max_tokens=self.network.window) for prompt in prompts]
-        return self.complete_rows(rows, sampling, prompts=prompts)
+        if not self.reasoning.active:
+            return self.complete_rows(rows, sampling, prompts=prompts)
+        answers = self.complete_rows(rows, self._with_room(sampling), prompts=prompts)
+        return raised([self._after_reasoning(answer, sampling) for answer in answers])
+
+    def _with_room(self, sampling: Sampling) -> Sampling:
+        """Return the settings with room for reasoning, which no stop sequence ends."""
+        return replace(sampling, stop=(), max_tokens=sampling.max_tokens + self.reasoning.tokens)
+
+    def _after_reasoning(self, whole: Completion, sampling: Sampling) -> Completion | RagkitError:
+        answer = answer_after_reasoning(whole, sampling.stop, self.name)
+        if isinstance(answer, Completion):
+            tokens = min(len(self.encode_text(answer.reasoning)), answer.usage.completion_tokens)
+            answer = replace(answer, usage=replace(answer.usage, reasoning_tokens=tokens))
+        return answer
 
     def complete_rows(
         self,
@@ -242,7 +279,19 @@ class LocalModel(ModelBase):
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
         row = self.encode_prompt(prompt, max_tokens=self.network.window)
-        self.check_window(len(row), sampling.max_tokens)
+        if not self.reasoning.active:
+            self.check_window(len(row), sampling.max_tokens)
+            return (yield from self._streamed(row, prompt, sampling))
+        wider = self._with_room(sampling)
+        self.check_window(len(row), wider.max_tokens)
+        stream, raw = CompletionStream(self._streamed(row, prompt, wider)), list[str]()
+        yield from pieces_after_reasoning(stream, sampling.stop, raw)
+        stream.close()
+        text = "".join(raw)
+        usage = Usage(prompt_tokens=len(row), completion_tokens=len(self.encode_text(text)))
+        return raised([self._after_reasoning(stream.completion or Completion(text=text, usage=usage), sampling)])[0]
+
+    def _streamed(self, row: list[int], prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
         return (
             yield from pieces_of(
                 lambda listener: self.complete_rows([row], sampling, prompts=[prompt], listeners=[listener])[0]

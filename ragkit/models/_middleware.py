@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from threading import Lock
 from time import perf_counter
 
@@ -35,6 +35,7 @@ from ragkit.models._reservations import Call, Reservations, Result
 from ragkit.models._response_cache import AnswerCache, ResponseCache, key_of
 from ragkit.models._results import failed_as_a_whole, price_of, raised
 from ragkit.models._sampling import Sampling
+from ragkit.models._shared_prefixes import leaders_first, shared_prefixes
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion, Usage
 
@@ -126,7 +127,8 @@ class LayeredModel(ModelBase):
     def fingerprint(self) -> str:
         return self.model.fingerprint
 
-    @cached_property
+    @property
+    @override
     def capabilities(self) -> Capabilities:
         """The features of the wrapped model, which also takes batches."""
         return replace(self.model.capabilities, batches=True)
@@ -135,6 +137,11 @@ class LayeredModel(ModelBase):
     def retries(self) -> bool:
         """Whether transient errors are retried here, which makes retries by the caller unnecessary."""
         return self.retry is not None or getattr(self.model, "retries", False)
+
+    @property
+    @override
+    def max_reasoning_tokens(self) -> int:
+        return int(getattr(self.model, "max_reasoning_tokens", 0))
 
     @override
     def cost_of(self, usage: Usage) -> float | None:
@@ -148,6 +155,12 @@ class LayeredModel(ModelBase):
     @override
     def count_tokens(self, text: str) -> int:
         return self.model.count_tokens(text)
+
+    def expect(self, prefixes: Iterable[bytes]) -> None:
+        """Announce prefixes that several prompts share to the wrapped model."""
+        expect = getattr(self.model, "expect", None)
+        if expect is not None:
+            expect(prefixes)
 
     # Generating.
 
@@ -183,8 +196,17 @@ class LayeredModel(ModelBase):
             refusals.extend(call.result for call in group if isinstance(call.result, ModelAccessError))
 
         with self._observer(len(requests)) as report:
-            in_parallel(answer, groups, self.concurrency or 1)
+            for wave in self._waves(groups):
+                in_parallel(answer, wave, self.concurrency or 1)
         return [call.result for group in groups for call in group if call.result is not None]
+
+    def _waves(self, groups: list[list[Call]]) -> list[list[list[Call]]]:
+        """Order requests so that a provider has cached a prefix before others with the same prefix are sent."""
+        keys = shared_prefixes([group[0].prompt for group in groups]) if self.concurrency else []
+        if not any(keys):
+            return [groups]
+        self.expect({key for key in keys if key is not None})
+        return [[groups[index] for index in wave] for wave in leaders_first(keys)]
 
     def _answer(self, calls: list[Call]) -> None:
         """Set the results of the calls of one request."""
@@ -248,8 +270,8 @@ class LayeredModel(ModelBase):
             return error
 
     def _cache(self, key: bytes, answer: Completion) -> None:
-        """Cache an answer unless it is blank, which may be a refusal that the provider's package dropped."""
-        if self.cache is not None and answer.text.strip():
+        """Cache a response that is an answer; a blank one may be a refusal that the provider's package dropped."""
+        if self.cache is not None and answer.text.strip() and answer.finish_reason in {"stop", "length"}:
             _keep(partial(self.cache.put, key, answer))
 
     # Scoring and streaming.
@@ -288,7 +310,9 @@ class LayeredModel(ModelBase):
         within = self._reservations.reserve(calls, [self.model.count_tokens(text) + end_of_turn for text in choices])
         try:
             raised([call.result for call in calls if call.result is not None])
-            return self.model.score([call.prompt for call in calls], choices, end_of_turn=end_of_turn)
+            if self.concurrency is None:
+                return self.model.score([call.prompt for call in calls], choices, end_of_turn=end_of_turn)
+            return self._scored_apart(calls, choices, end_of_turn=end_of_turn)
         except RagkitError as error:
             for call in within:
                 call.result = error
@@ -301,6 +325,17 @@ class LayeredModel(ModelBase):
         written = sum(self.model.count_tokens(text) + end_of_turn for text in choices)
         read = sum(self.max_prompt_tokens(call.prompt) for call in calls)
         return Usage(prompt_tokens=read, completion_tokens=written * len(calls))
+
+    def _scored_apart(self, calls: list[Call], choices: Sequence[str], *, end_of_turn: bool) -> NDArray[np.float64]:
+        """Score with one request for each prompt, of which several run at once."""
+
+        def score(call: Call) -> NDArray[np.float64]:
+            if self.limit:
+                self.limit.wait(call.tokens)
+            work = partial(self.model.score, [call.prompt], choices, end_of_turn=end_of_turn)
+            return self.retry.run(work) if self.retry else work()
+
+        return np.concatenate(in_parallel(score, calls, self.concurrency or 1))
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:

@@ -21,15 +21,19 @@ class Price:
         output: Price of completion tokens.
         cached: Price of prompt tokens that the provider has cached; the same as `input` if None.
         training: Price of training tokens, which are counted in every epoch; None if unknown.
+        reasoning: Price of reasoning tokens; the same as `output` if None.
+        cache_write: Price of prompt tokens that the provider stores in its prompt cache; the same as `input` if None.
     """
 
     input: float
     output: float
     cached: float | None = None
     training: float | None = None
+    reasoning: float | None = None
+    cache_write: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "cached", "training"):
+        for name in ("input", "output", "cached", "training", "reasoning", "cache_write"):
             value = getattr(self, name) or 0.0
             if not 0 <= value < float("inf"):
                 raise InvalidInputError(f"`{name}` must be a price of 0 or more, got {value!r}")
@@ -44,8 +48,12 @@ class Price:
             US dollars.
         """
         cached = self.input if self.cached is None else self.cached
-        read = usage.prompt_tokens - usage.cached_tokens
-        return (read * self.input + usage.cached_tokens * cached + usage.completion_tokens * self.output) / _MILLION
+        reasoning = self.output if self.reasoning is None else self.reasoning
+        stored = self.input if self.cache_write is None else self.cache_write
+        read = usage.prompt_tokens - usage.cached_tokens - usage.cache_written_tokens
+        written = usage.completion_tokens - usage.reasoning_tokens
+        prompt = read * self.input + usage.cached_tokens * cached + usage.cache_written_tokens * stored
+        return (prompt + written * self.output + usage.reasoning_tokens * reasoning) / _MILLION
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ class Prices:
         told = genai_prices.Usage(
             input_tokens=usage.prompt_tokens,
             cache_read_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_written_tokens,
             output_tokens=usage.completion_tokens,
         )
         try:

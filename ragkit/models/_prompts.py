@@ -48,6 +48,15 @@ def in_form(prompt: AnyPrompt, *, chat: bool, name: str) -> Chat | Prompt:
     return whole.chat or Chat((Message("user", whole.text),))
 
 
+def without_system_role(turns: Sequence[Message]) -> tuple[Message, ...]:
+    """Prepend the system message of a conversation to its first user turn."""
+    if not turns or turns[0].role != "system":
+        return tuple(turns)
+    rest = list(turns[1:])
+    first = rest.pop(0).content if rest and rest[0].role == "user" else ""
+    return (Message("user", "\n\n".join(filter(None, (turns[0].content, first)))), *rest)
+
+
 def prompt_text(prompt: AnyPrompt) -> str:
     """Return a prompt as plain text; each turn of a conversation is preceded by its role."""
     if isinstance(prompt, str):

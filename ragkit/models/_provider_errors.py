@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ragkit.errors import ModelAccessError, ModelError, TransientModelError
+from ragkit.models._provider_hints import advice_for
 from ragkit.models._provider_secrets import chain_of, redacted, shown_cause
+from ragkit.models._retry_headers import retry_after
 
 _REFUSED = (401, 402, 403, 404)
 _PASSING = (408, 409, 425, 429)
@@ -27,7 +27,15 @@ _TRANSIENT = {
 }  # fmt: skip
 _NO_CREDIT = re.compile(r"credit balance is too low|insufficient (?:balance|credit)", re.IGNORECASE)
 _REJECTED = re.compile(
-    r"unsupported|not support|not permitted|deprecated|un(?:known|expected|recognized)",
+    r"unsupported|not support|not permitted|deprecated|un(?:known|expected|recognized)|may only be set to"
+    r"|cannot both be",
+    re.IGNORECASE,
+)
+# A parameter in quotes, as in "argument supplied: seed" (Azure), or as in "seed: Extra inputs" (Anthropic).
+_MENTIONED = re.compile(r"['\"`](\w+)['\"`]|supplied: (\w+)|(\w+): Extra inputs")
+_NO_SYSTEM_ROLE = re.compile(
+    r"system role (?:is )?not supported|developer instruction is not enabled"
+    r"|role['\"`]? does not support ['\"`](?:system|developer)|does not support system (?:messages|prompts)",
     re.IGNORECASE,
 )
 _CONNECTION = {
@@ -38,23 +46,22 @@ _NEVER_SENT = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "Clie
 _INVALID_REQUEST = {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "InvalidHeader", "UnicodeEncodeError"}
 
 
-def as_model_error(error: Exception, name: str, secrets: Sequence[str]) -> ModelError:
+def as_model_error(error: Exception, name: str, secrets: Sequence[str], *, schema: bool = False) -> ModelError:
     """Convert a provider's error by its HTTP status, or by its type and error codes if it has no status.
 
     Args:
         error: The exception that the provider's package raised.
         name: The model's name.
         secrets: Strings that must not appear in the message or in the causes.
+        schema: Whether the answer had to follow a schema.
 
     Returns:
         The error to raise, after the ``except`` block: its cause is the provider's error without secrets.
     """
-    made = _classified(error, told(f"{name} gave no answer", error, _ADVICE, secrets))
+    advice = advice_for(error, _status(error), schema=schema)
+    made = _classified(error, told(f"{name} gave no answer", error, advice, secrets))
     made.__cause__ = shown_cause(error, secrets)
     return made
-
-
-_ADVICE = "check that the server is up, and the address, the model's name, the key and your limits"
 
 
 def _classified(error: Exception, message: str) -> ModelError:
@@ -75,13 +82,18 @@ def _classified(error: Exception, message: str) -> ModelError:
     return ModelError(message, maybe_paid=False)
 
 
-def rejected_setting(error: Exception, names: Collection[str]) -> str | None:
-    """Return the setting of a request that the provider does not accept for its model at all; None if there is none."""
+def rejected_setting(error: Exception, names: Sequence[str]) -> str | None:
+    """Return the first of some parameters that the provider does not accept for its model at all, or None."""
     if _status(error) not in (400, 422) or not _REJECTED.search(f"{error} {_error_codes(error)}"):
         return None
     named = _body(error).get("param")
-    quoted = re.findall(r"['\"`](\w+)['\"`]", str(error))
-    return next((name for name in sorted(names) if name == named or (named is None and name in quoted)), None)
+    mentioned = {found for groups in _MENTIONED.findall(str(error)) for found in groups}
+    return next((name for name in names if name == named or (named is None and name in mentioned)), None)
+
+
+def rejects_system_role(error: Exception) -> bool:
+    """Return whether the provider does not accept system messages for its model."""
+    return _status(error) in (400, 422) and _NO_SYSTEM_ROLE.search(str(error)) is not None
 
 
 def told(what: str, error: Exception, advice: str, secrets: Sequence[str]) -> str:
@@ -120,19 +132,8 @@ def _status(error: Exception) -> int | None:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Return the seconds to wait according to the server's headers, which may contain milliseconds or a date."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) / unit)
-        except (KeyError, ValueError):  # absent, or a date
-            continue
-    try:
-        asked = parsedate_to_datetime(headers["retry-after"])
-        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
-        return max(0.0, (asked - now).total_seconds())
-    except (KeyError, ValueError, TypeError):  # absent, not a date, or only one of them with a time zone
-        return None
+    return retry_after(headers, str(error))
 
 
 def _is_a(error: BaseException, names: set[str]) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ragkit.records import Usage
+from ragkit.records import FinishReason, Usage
 
 # Fields in which providers report the finish reason, and its values.
 _ENDINGS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
@@ -14,8 +14,9 @@ _FILTERED = {
     "content_filter", "content_filtered", "guardrail_intervened", "refusal", "safety", "recitation", "blocklist",
     "prohibited_content", "spii", "image_safety", "error_toxic", "sensitive",
 }  # fmt: skip
+_STORED = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _UNPARSED = {"LengthFinishReasonError", "ContentFilterFinishReasonError"}
-FAILED = {"error", "failed", "cancelled", "network_error", "insufficient_system_resource"}
+_FAILED = {"error", "failed", "cancelled", "network_error", "insufficient_system_resource"}
 
 
 def ending_of(replies: Sequence[Any]) -> str | None:
@@ -34,12 +35,13 @@ def reply_within(error: Exception) -> Any:
     """Return the reply that OpenAI's package could not parse by a schema because it was truncated or filtered."""
     if type(error).__name__ not in _UNPARSED or not hasattr(error, "response"):
         return None
-    from langchain_core.messages.ai import AIMessage, InputTokenDetails, UsageMetadata
+    from langchain_core.messages.ai import AIMessage, InputTokenDetails, OutputTokenDetails, UsageMetadata
 
     reply = error.response.json()
     choice, usage = reply["choices"][0], reply.get("usage") or {}
     read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
     message = AIMessage(choice["message"].get("content") or "")
     message.response_metadata = {"finish_reason": choice["finish_reason"]}
     if read is not None and written is not None:
@@ -48,13 +50,21 @@ def reply_within(error: Exception) -> Any:
             output_tokens=written,
             total_tokens=read + written,
             input_token_details=InputTokenDetails(cache_read=cached or 0),
+            output_token_details=OutputTokenDetails(reasoning=thought or 0),
         )
     return message
 
 
-def is_truncated(replies: Sequence[Any]) -> bool:
-    """Return whether an answer was truncated because it was too long."""
-    return ending_of(replies) in _TRUNCATED
+def finish_reason_of(replies: Sequence[Any]) -> FinishReason:
+    """Return the finish reason, in the same words for every provider."""
+    ending = ending_of(replies)
+    if any(text for reply in replies for text in _refusals(reply)) or ending == "refusal":
+        return "refusal"
+    if ending in _FILTERED:
+        return "content_filter"
+    if ending in _FAILED:
+        return "error"
+    return "length" if ending in _TRUNCATED else "stop"
 
 
 def refusal_in(replies: Sequence[Any]) -> str | None:
@@ -99,4 +109,31 @@ def _usage(reported: Mapping[str, Any]) -> Usage | None:
     written: Any = reported.get("output_tokens")
     if not all(isinstance(number, int) and 0 <= number < 10**9 for number in (read, cached, written)) or cached > read:
         return None
-    return Usage(prompt_tokens=read, cached_tokens=cached, completion_tokens=written)
+    # langchain-anthropic names the lifetime of the cache if the provider does.
+    stored: Any = sum(details.get(name) or 0 for name in _STORED)
+    stored = stored if 0 <= stored <= read - cached else 0
+    thought: Any = (reported.get("output_token_details") or {}).get("reasoning") or 0
+    thought = thought if isinstance(thought, int) and 0 <= thought <= written else 0
+    return Usage(
+        prompt_tokens=read,
+        cached_tokens=cached,
+        completion_tokens=written,
+        reasoning_tokens=thought,
+        cache_written_tokens=stored,
+    )
+
+
+def reasoning_in(replies: Sequence[Any]) -> str:
+    """Return the reasoning that a provider returns in fields of its own."""
+    return "".join(text for reply in replies for text in _thoughts(reply)).strip()
+
+
+def _thoughts(reply: Any) -> Iterator[str]:
+    told = reply.additional_kwargs.get("reasoning_content")
+    if isinstance(told, str):
+        yield told
+    for block in reply.content if isinstance(reply.content, list) else ():
+        if isinstance(block, Mapping) and block.get("type") in {"thinking", "reasoning"}:
+            parts = block.get(block["type"]) or block.get("summary") or ()
+            for part in [parts] if isinstance(parts, str) else parts:
+                yield str(part.get("text") or "") if isinstance(part, Mapping) else str(part)

@@ -157,4 +157,5 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _address_of(chat_model: Any) -> str:
-    return str(getattr(chat_model, "openai_api_base", None) or getattr(chat_model, "base_url", None) or "")
+    found = (getattr(chat_model, name, None) for name in ("openai_api_base", "anthropic_api_url", "base_url"))
+    return str(next(filter(None, found), ""))

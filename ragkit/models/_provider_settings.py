@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
+from threading import Lock
 from typing import Any
 
 from ragkit.errors import RagkitWarning, UnsupportedError
-from ragkit.models._provider_errors import rejected_setting
+from ragkit.models._provider_errors import rejected_setting, rejects_system_role
+from ragkit.models._provider_parameters import Parameters
+from ragkit.models._reasoning import Reasoning
 from ragkit.models._sampling import Sampling
 
-# Settings that can be omitted; ragkit also truncates answers at stop sequences.
-_OPTIONAL = ("temperature", "stop", "seed", "top_p", "presence_penalty", "frequency_penalty")
+# Settings that can be omitted, in the order in which they are if an error names several of them.
+_OPTIONAL = ("logprobs", "seed", "random_seed", "top_p", "presence_penalty", "frequency_penalty", "stop", "temperature")
+_LIMITS = ("max_completion_tokens", "max_tokens")  # names of one parameter in OpenAI's protocol
 
 _REPLACED = {"temperature", "max_tokens", "max_completion_tokens", "stop"}  # each request sets these itself
 
@@ -36,52 +41,145 @@ def settings_digest(chat_model: Any) -> str:
     return blake2b(text.encode(), digest_size=6).hexdigest()
 
 
+@dataclass(slots=True)
+class _Learned:
+    """What the errors of a provider said about one model at one address.
+
+    Attributes:
+        rejected: Parameters that the model does not accept.
+        limit: The name of the limit on generated tokens that the model accepts; None for the usual one.
+        system: Whether the model accepts system messages.
+        warned: Whether a warning has been issued that answers may vary.
+    """
+
+    rejected: set[str] = field(default_factory=set)
+    limit: str | None = None
+    system: bool = True
+    warned: bool = False
+
+
+_LEARNED: dict[tuple[str, str], _Learned] = {}  # by model and address, for the whole process
+_LOCK = Lock()
+
+
 class ProviderSettings:
     """The settings that are sent with each request.
 
     Reasoning models do not accept a temperature or stop sequences, and some servers do not accept a seed. A setting
-    that the provider has rejected is omitted from later requests, unless this would ignore an argument of the caller.
+    that the provider does not accept is omitted, unless this would ignore an argument of the caller. What an error says
+    about a parameter applies to all later requests of this process to the same model at the same address.
     """
 
-    def __init__(self, name: str) -> None:
-        """Start with all settings; ``name`` is the model in error messages."""
-        self._name = name
-        self._rejected: set[str] = set()
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        parameters: Parameters,
+        reasoning: Reasoning,
+        body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Start with the known parameters.
 
-    def of(self, sampling: Sampling, *, seed: bool) -> dict[str, Any]:
-        """Return the settings of a request, with LangChain's names.
+        Args:
+            name: The model in error messages.
+            address: Its server.
+            parameters: The parameters that the model accepts.
+            reasoning: How much the model reasons.
+            body: Further fields of each request (LangChain's ``extra_body``), which a renamed parameter is added to.
+        """
+        self._name, self._parameters, self._reasoning = name, parameters, reasoning
+        self._body = {**(body or {}), **reasoning.body}
+        with _LOCK:
+            self._learned = _LEARNED.setdefault((name, address), _Learned())
+
+    @property
+    def has_seed(self) -> bool:
+        """Whether the provider supports a seed."""
+        return self._parameters.seed is not None and not {"seed", self._parameters.seed} & self._rejected
+
+    @property
+    def system_role(self) -> bool:
+        """Whether the model accepts system messages."""
+        return self._learned.system
+
+    def accepts(self, name: str) -> bool:
+        """Whether the model accepts a parameter, as far as known."""
+        return name not in self._rejected
+
+    @property
+    def _rejected(self) -> set[str]:
+        return self._learned.rejected | self._parameters.rejected | self._reasoning.rejected
+
+    def of(self, sampling: Sampling) -> dict[str, Any]:
+        """Return the settings of a request, with the provider's names.
 
         Args:
             sampling: The settings of the caller.
-            seed: Whether the provider supports a seed.
 
         Returns:
-            The settings that the provider has not rejected.
+            The settings that the provider accepts.
 
         Raises:
             UnsupportedError: If the caller needs a setting that the provider does not accept.
         """
-        settings: dict[str, Any] = {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature}
-        if sampling.stop:
-            settings["stop"] = list(sampling.stop)
+        settings: dict[str, Any] = {"temperature": sampling.temperature}
+        if stop := self._parameters.stops(sampling.stop):
+            settings["stop"] = stop
         settings |= sampling.optional()
-        if seed:
-            settings["seed"] = sampling.seed
-        required = {"temperature": sampling.temperature > 0, "seed": bool(sampling.seed and sampling.temperature)}
+        seed = self._parameters.seed
+        if seed is not None:
+            settings[seed] = sampling.seed
+        required = {"temperature": sampling.temperature > 0, seed: bool(sampling.seed and sampling.temperature)}
         required |= dict.fromkeys(sampling.optional(), True)
         for name in self._rejected & settings.keys():
             if required.get(name):
-                raise UnsupportedError(f"{self._name} does not accept `{name}`; leave it out or use another model")
+                said = "seed" if name == seed else name
+                raise UnsupportedError(f"{self._name} does not accept `{said}`; leave it out or use another model")
             del settings[name]
-        return settings
+        if "temperature" not in settings:
+            self._warn()
+        return settings | self._limit(sampling.max_tokens + self._reasoning.tokens) | dict(self._reasoning.fields)
 
-    def leave_out(self, error: Exception, settings: Mapping[str, object]) -> bool:
-        """Omit the setting that an error rejects from now on, and return whether to repeat the request without it."""
-        name = rejected_setting(error, settings.keys() & set(_OPTIONAL))
+    def omitted(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the settings that make answers repeatable and that a request does not contain."""
+        return () if "temperature" in settings else ("temperature",)
+
+    def _limit(self, tokens: int) -> dict[str, Any]:
+        if self._learned.limit is None:
+            body = {"extra_body": self._body} if self._reasoning.body else {}
+            return {self._parameters.limit: tokens, **body}
+        # LangChain renames these settings itself, but not in the body.
+        return {"extra_body": {**self._body, self._learned.limit: tokens}}
+
+    def drop_stop(self, settings: Mapping[str, Any]) -> bool:
+        """Send no stop sequences from now on, and return whether a request had any: they end the reasoning."""
+        self._learned.rejected.add("stop")
+        return "stop" in settings
+
+    def reject(self, name: str) -> None:
+        """Record that the model does not accept a parameter."""
+        self._learned.rejected.add(name)
+
+    def leave_out(self, error: Exception, settings: Collection[str]) -> bool:
+        """Learn from an error which parameter the model does not accept, and return whether to repeat the request."""
+        if self._learned.system and rejects_system_role(error):
+            self._learned.system = False
+            return True
+        optional = [name for name in _OPTIONAL if name in settings]
+        name = rejected_setting(error, [*optional, *_LIMITS])
         if name is None:
             return False
-        if name == "temperature" and not settings[name] and name not in self._rejected:
+        if name in _LIMITS:
+            other = _LIMITS[name == _LIMITS[0]]
+            if self._parameters.limit not in _LIMITS or other in self._learned.rejected:
+                return False
+            self._learned.limit = other
+        self._learned.rejected.add(name)
+        return True
+
+    def _warn(self) -> None:
+        with _LOCK:
+            warned, self._learned.warned = self._learned.warned, True
+        if not warned:
             said = f"{self._name} does not accept `temperature`: it samples its answers, which may vary between runs"
             warnings.warn(RagkitWarning(said), stacklevel=2)
-        self._rejected.add(name)
-        return True

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import override
@@ -19,7 +18,7 @@ from ragkit.models._base import ModelBase
 from ragkit.models._prompts import prompt_text
 from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
-from ragkit.records import Completion, Usage
+from ragkit.records import Completion, FinishReason, Usage
 
 
 class _Line(BaseModel):
@@ -38,7 +37,7 @@ class _Line(BaseModel):
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    finish_reason: Literal["stop", "length"] = "stop"
+    finish_reason: FinishReason = "stop"
 
 
 class ReplayModel(ModelBase):

@@ -11,6 +11,7 @@ from ragkit.errors import (
     InvalidInputError,
     ModelError,
     RagkitError,
+    ReasoningTruncatedError,
     RefusalError,
 )
 from ragkit.models._base import ModelBase
@@ -20,6 +21,7 @@ from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion, Usage
 
 Result = Completion | RagkitError
+_WITH_COMPLETION = (RefusalError, AnswerFormError, EmptyAnswerError, ReasoningTruncatedError)
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ class Reservations:
 
     def _size(self, call: Call, choices: Sequence[int]) -> None:
         read = (len(choices) or 1) * self._model.max_prompt_tokens(call.prompt)
-        written = sum(choices) if choices else call.sampling.max_tokens
+        written = sum(choices) if choices else call.sampling.max_tokens + self._model.max_reasoning_tokens
         call.tokens = read + written
         if self.budget.money is not None:
             cost = self._model.cost_of(Usage(prompt_tokens=read, completion_tokens=written))
@@ -91,7 +93,7 @@ class Reservations:
     def settle(self, call: Call) -> None:
         """Return the unused part of the reservation for the last request of a call, according to its result."""
         result = call.result
-        answer = result.completion if isinstance(result, RefusalError | AnswerFormError | EmptyAnswerError) else result
+        answer = result.completion if isinstance(result, _WITH_COMPLETION) else result
         if isinstance(answer, RagkitError):
             unpaid = not (isinstance(answer, ModelError) and answer.maybe_paid)
         else:

@@ -26,6 +26,8 @@ from ragkit.models import AnswerCache, LayeredModel, Retry
 from ragkit.models._api import LangChainModel
 from ragkit.models._provider_errors import as_model_error
 from ragkit.models._provider_replies import reported_usage
+from ragkit.protocols import Capabilities
+from ragkit.records import Completion
 
 ONCE = Retry(attempts=1)
 TWICE = Retry(attempts=2, first_wait=0)
@@ -260,14 +262,71 @@ def test_what_no_retry_can_fix_is_not_tried_again(asked, reply, kind):
         ({"retry-after": "Tue, 01 Dec 2026 09:00:00 GMT", "date": "Tue, 01 Dec 2026 10:00:00 GMT"}, 0),
         ({"retry-after": "soon"}, None),
         ({"retry-after-ms": "soon", "retry-after": "-1"}, 0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m0.5s",
+          "x-ratelimit-remaining-tokens": "10", "x-ratelimit-reset-tokens": "6m0s"}, 60.5),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms",
+          "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "2s"}, 2),
+        ({"x-ratelimit-remaining-requests": "7", "x-ratelimit-reset-requests": "2s"}, None),
+        ({"anthropic-ratelimit-input-tokens-remaining": "0", "date": "Tue, 01 Dec 2026 10:00:00 GMT",
+          "anthropic-ratelimit-input-tokens-reset": "2026-12-01T10:00:07Z"}, 7),
+        ({"x-ratelimit-reset": "1796119205000", "date": "Tue, 01 Dec 2026 10:00:00 GMT"}, 5),  # OpenRouter
+        ({"ratelimit-remaining": "0", "ratelimit-reset": "9"}, 9),
+        ({"ratelimit-remaining": "0", "ratelimit-reset": "soon"}, None),
+        ({"retry-after": "1", "x-ratelimit-reset-requests": "9s"}, 1),
         ({}, None),
     ],
-)
+)  # fmt: skip
 def test_when_to_come_back(asked, headers, seconds):
     model, _ = asked(Reply(failed(), 429, tuple(headers.items())))
     with pytest.raises(TransientModelError) as caught:
         model.generate("x")
     assert caught.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("Rate limit reached for gpt-4o on tokens per min. Please try again in 1.5s. Visit …", 1.5),
+        ("Please try again in 6m0s.", 360),
+        ("Please retry after 10 seconds.", 10),  # Azure
+        ("{'@type': 'type.googleapis.com/google.rpc.RetryInfo', 'retryDelay': '32s'}", 32),
+        ("try again later", None),
+    ],
+)
+def test_when_to_come_back_according_to_the_message(asked, said, seconds):
+    model, _ = asked(Reply(failed(said), 429))
+    with pytest.raises(TransientModelError) as caught:
+        model.generate("x")
+    assert caught.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (whole(None, refusal="No."), "refusal"),
+        (whole("The", finish="content_filter"), "content_filter"),
+        (whole("The", finish="length"), "length"),
+        (whole("The"), "stop"),
+    ],
+)
+def test_the_finish_reason(asked, reply, reason):
+    model, _ = asked(reply)
+    try:
+        answer = model.generate("x")
+    except RefusalError as error:
+        answer = error.completion
+    assert answer.finish_reason == reason
+
+
+@pytest.mark.parametrize("reason", ["refusal", "content_filter", "error"])
+def test_a_custom_model_whose_response_is_no_answer_is_not_cached(tmp_path, reason):
+    model = SimpleNamespace(
+        name="m", fingerprint="m", capabilities=Capabilities(batches=False), count_tokens=len,
+        generate=lambda prompts, **_: [Completion(text="No.", finish_reason=reason) for _ in prompts],
+    )  # fmt: skip
+    layered = LayeredModel(model, cache=AnswerCache(tmp_path / "cache.sqlite"))
+    assert layered.generate("x").finish_reason == reason
+    assert len(layered.cache) == 0
 
 
 def test_a_date_without_the_servers_clock_is_judged_by_ours():
@@ -338,7 +397,7 @@ def test_sampling_that_was_asked_for_is_not_left_out(asked, reply, settings):
     "reply",
     [
         failed("temperature must be at most 2", param="temperature", code="decimal_above_max_value"),
-        failed("Unsupported parameter: 'max_completion_tokens'", param="max_completion_tokens"),
+        failed("Unsupported parameter: 'n'", param="n"),
         failed("This model does not support images, so stop sending them"),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from ragkit.errors import InvalidInputError
 from ragkit.models._middleware import LayeredModel
+from ragkit.models._results import price_of
 from ragkit.records import Usage
 
 if TYPE_CHECKING:
@@ -250,6 +251,22 @@ def range_of(volumes: Sequence[float | None]) -> VolumeRange:
     """Return the range of some results of `break_even`, one per combination of prices."""
     known = [volume for volume in volumes if volume is not None]
     return VolumeRange(min(known, default=None), max(known) if len(known) == len(volumes) else None)
+
+
+def cache_saving(model: LanguageModel, usages: Sequence[Usage]) -> float | None:
+    """Return the US dollars that the prompt cache of a provider saved on some calls, net of the cost of storing.
+
+    Returns:
+        The difference to the cost without a prompt cache, which may be negative; None if the price is unknown.
+    """
+    total = 0.0
+    for usage in usages:
+        cost = price_of(model, usage)
+        without = price_of(model, replace(usage, cached_tokens=0, cache_written_tokens=0))
+        if cost is None or without is None:
+            return None
+        total += without - cost
+    return total
 
 
 def per_thousand(row: Row, price: Price | None = None) -> float | None:

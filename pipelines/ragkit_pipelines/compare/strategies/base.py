@@ -15,8 +15,9 @@ from ragkit.models._middleware import LayeredModel
 from ragkit.models._prompts import in_form, prompt_text
 from ragkit.models._response_cache import AnswerCache
 from ragkit.protocols import AnyPrompt, Embedder, LanguageModel, Retriever, Selector
-from ragkit.records import Completion, Example, Fields
+from ragkit.records import Completion, Example, Fields, Usage
 from ragkit.tasks import Task
+from ragkit_pipelines.compare.statistics.costs import cache_saving
 from ragkit_pipelines.compare.strategies.calls import CallCounter
 from ragkit_pipelines.compare.strategies.timing import Clock
 from ragkit_pipelines.few_shot import FewShot
@@ -271,7 +272,26 @@ def outcome_of(
         cached_tokens=sum(completion.usage.cached_tokens for completion in done),
         prompts=shown_prompts(prompts, model),
         unreadable=unreadable,
+        note=remarks(done, model),
     )
+
+
+def remarks(done: Sequence[Completion], model: LanguageModel) -> str:
+    """Return what a comparison notes about completions: answers that may vary, reasoning and the prompt cache."""
+    found = []
+    if omitted := sorted({name for completion in done for name in completion.omitted_settings}):
+        found.append(f"the model does not accept {' and '.join(omitted)}; its answers may vary between runs")
+    if truncated := sum(completion.truncated_in_reasoning for completion in done):
+        found.append(f"{truncated} of {len(done)} completions were truncated during reasoning")
+    if reasoning := sum(completion.usage.reasoning_tokens for completion in done):
+        tokens = sum(completion.usage.completion_tokens for completion in done)
+        found.append(f"{reasoning:,} of {tokens:,} completion tokens are reasoning")
+    usage = sum((completion.usage for completion in done), Usage())
+    saved = cache_saving(model, [completion.usage for completion in done])
+    if usage.cached_tokens and saved:
+        share = f"{usage.cached_tokens:,} of {usage.prompt_tokens:,} prompt tokens came from the prompt cache"
+        found.append(f"{share}, which saved ${saved:.4g}")
+    return "; ".join(found)
 
 
 def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -> Outcome:

@@ -69,11 +69,12 @@ class Rag:
         done = [answer.completion for answer in found if answer.completion is not None]
         prompts = ["" if answer.prompt is None else answer.prompt for answer in found]
         outcome = outcome_of(texts, done, prompts, model)
+        missing = f"{sum(answer.refused for answer in found)} of {len(found)} answers not found in the documents"
         return replace(
             outcome,
             labels=0,
             seconds=outcome.seconds + sum(answer.seconds.get("retrieve", 0.0) for answer in found),
-            note=f"{sum(answer.refused for answer in found)} of {len(found)} answers not found in the documents",
+            note="; ".join(filter(None, (missing, outcome.note))),
         )
 
 

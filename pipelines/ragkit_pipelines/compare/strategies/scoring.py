@@ -69,7 +69,8 @@ class Scoring:
 
     def check(self, task: Task, model: LanguageModel | None) -> None:
         """Raise an error if the model returns no probabilities, or most outputs occur only once."""
-        if model is not None and not model.capabilities.score:
+        able = model is None or model.capabilities.score
+        if model is not None and not able and not (self.direction == "score" and model.capabilities.logprobs):
             raise InvalidInputError(
                 f"strategy {self.name!r} needs log-probabilities, which {model.name} does not provide; use few-shot, "
                 "or a local model"

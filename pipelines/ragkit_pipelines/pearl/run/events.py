@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, 
 
 from ragkit._files import with_checksum, without_checksum
 from ragkit.errors import DataFileError
-from ragkit.records import Completion, Usage
+from ragkit.records import Completion, FinishReason, Usage
 
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -72,7 +72,7 @@ class CallMade(_Event):
     completion_tokens: NonNegativeInt
     cost: _Amount | None
     seconds: _Amount
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
 
     def completion(self) -> Completion:
         """Convert the event to a completion."""

@@ -34,6 +34,7 @@ class Capabilities:
         choices: Whether answers can be constrained to a list of choices.
         batches: Whether a batch of prompts is faster than the same prompts one by one.
         chat: Whether the model accepts conversations: it has a chat template, or it is a chat model behind an API.
+        tools: Whether the model accepts a `Chat` with tools: its chat template or its API supports them.
     """
 
     window: int | None = None
@@ -43,6 +44,7 @@ class Capabilities:
     choices: bool = False
     batches: bool = True
     chat: bool = False
+    tools: bool = False
 
 
 @runtime_checkable

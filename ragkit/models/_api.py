@@ -40,6 +40,7 @@ from ragkit.models._provider_secrets import (
     without_secrets,
 )
 from ragkit.models._provider_settings import ProviderSettings, settings_digest, unbound
+from ragkit.models._provider_tools import accepts_tools, calls_in, tool_turn, with_tools
 from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling, choice_error
 from ragkit.protocols import AnyPrompt, Capabilities
@@ -145,7 +146,8 @@ class LangChainModel(ModelBase):
         can = getattr(type(self.chat_model), "with_structured_output", None)
         structured = can is not None and can is not BaseChatModel.with_structured_output
         seed = self._name.startswith("openai:")
-        return Capabilities(seed=seed, schema=structured, choices=structured, batches=False, chat=True)
+        tools = accepts_tools(self.chat_model)
+        return Capabilities(seed=seed, schema=structured, choices=structured, batches=False, chat=True, tools=tools)
 
     @override
     def cost_of(self, usage: Usage) -> float | None:
@@ -173,9 +175,12 @@ class LangChainModel(ModelBase):
     def _ask(self, prompt: AnyPrompt, sampling: Sampling) -> Completion:
         schema = _choice_schema(sampling.choices) if sampling.choices else sampling.schema
         model = self._held_to(schema) if schema else self.chat_model
+        tools = isinstance(prompt, Chat) and bool(prompt.tools)
+        if isinstance(prompt, Chat) and prompt.tools:
+            model = with_tools(model, prompt, self.name)
         started = time.perf_counter()
         reply = self._invoke(model, prompt, sampling)
-        read = self._read([reply], sampling, time.perf_counter() - started)
+        read = self._read([reply], sampling, time.perf_counter() - started, tools=tools)
         return _choice_of(read, sampling.choices, self.name) if sampling.choices else read
 
     def _invoke(self, model: Any, prompt: AnyPrompt, sampling: Sampling) -> Any:
@@ -201,6 +206,8 @@ class LangChainModel(ModelBase):
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
+        if isinstance(prompt, Chat) and prompt.tools:  # calls are not text that could be streamed
+            return (yield from super()._pieces(prompt, sampling))
         started = time.perf_counter()
         chunks: list[Any] = []
 
@@ -246,13 +253,13 @@ class LangChainModel(ModelBase):
         """Return the secrets of the chat model and of the environment, such as API keys, as plain text."""
         return [*secrets_of(self._inner), *secrets_in_environment()]
 
-    def _read(self, replies: Sequence[Any], sampling: Sampling, seconds: float) -> Completion:
-        """Convert a reply, or the chunks of a stream, to a completion."""
+    def _read(self, replies: Sequence[Any], sampling: Sampling, seconds: float, *, tools: bool = False) -> Completion:
+        """Convert a reply, or the chunks of a stream, to a completion; ``tools``: whether it may contain tool calls."""
         answer = reduce(add, replies)
         if not isinstance(answer.text, str):
             raise ModelError(f"{self.name} answered {type(answer.content).__name__} instead of text")
         text, tool_calls = str(answer.text), getattr(answer, "tool_calls", None)
-        if not text and sampling.constrained and tool_calls:
+        if not text and sampling.constrained and tool_calls and not tools:
             text = json.dumps(tool_calls[0]["args"])
         usage = reported_usage(replies)
         completion = Completion(
@@ -261,12 +268,13 @@ class LangChainModel(ModelBase):
             cost=None if usage is None else self.cost_of(usage),
             seconds=seconds,
             finish_reason="length" if is_truncated(replies) else "stop",
+            tool_calls=calls_in(answer) if tools else (),
         )
         if refusal := refusal_in(replies):
             raise RefusalError(f"{self.name} gave no answer: {refusal}", completion)
         if ending_of(replies) in FAILED:
             raise TransientModelError(f"{self.name} reports that it failed while it wrote the answer {text[:80]!r}")
-        if not text and tool_calls:
+        if not text and tool_calls and not tools:
             raise ModelError(f"{self.name} called the tool {tool_calls[0]['name']!r} instead of answering")
         return completion
 
@@ -292,7 +300,7 @@ def _choice_of(answer: Completion, choices: Sequence[str], name: str) -> Complet
     return replace(answer, text=chosen)
 
 
-def _turns(prompt: AnyPrompt, name: str) -> list[tuple[str, str]]:
+def _turns(prompt: AnyPrompt, name: str) -> list[Any]:
     given = in_form(prompt, chat=True, name=name)
     turns = given.messages if isinstance(given, Chat) else (Message("user", given.text),)
-    return [(turn.role, turn.content) for turn in turns]
+    return [tool_turn(turn) if turn.tool_calls or turn.answers else (turn.role, turn.content) for turn in turns]

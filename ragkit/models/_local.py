@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +23,7 @@ from ragkit._text import refuse_bare_string
 from ragkit.errors import PromptTooLongError
 from ragkit.models._base import ModelBase
 from ragkit.models._causal_module import CausalModule
+from ragkit.models._concurrency import check_not_cancelled, current_cancellation
 from ragkit.models._generation import BatchGenerator
 from ragkit.models._half_precision import HalfPrecision
 from ragkit.models._prefix_cache import NO_PREFIX, Batch, PrefixCache, batches_by_length, prompts_by_head
@@ -30,8 +32,9 @@ from ragkit.models._prompts import checked_prompts
 from ragkit.models._sampling import Sampling
 from ragkit.models._scoring import log_likelihoods
 from ragkit.models._streaming import Listener, pieces_of
+from ragkit.models._tools import calls_schema, read_calls, selected_tools
 from ragkit.protocols import AnyPrompt, Capabilities
-from ragkit.records import Completion
+from ragkit.records import Chat, Completion
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -89,12 +92,21 @@ class LocalModel(ModelBase):
     @override
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            window=self.network.window, score=True, schema=True, choices=True, chat=self.encoder.chat is not None
+            window=self.network.window,
+            score=True,
+            schema=True,
+            choices=True,
+            chat=self.encoder.chat is not None,
+            tools=self.encoder.chat is not None and self.encoder.chat.has_tools,
         )
 
     @override
     def count_tokens(self, text: str) -> int:
         return len(self.encode_text(text))
+
+    @override
+    def count_prompt_tokens(self, prompt: AnyPrompt) -> int:
+        return len(self.encode_prompt(prompt))
 
     @override
     def max_prompt_tokens(self, prompt: AnyPrompt) -> int:
@@ -133,6 +145,20 @@ class LocalModel(ModelBase):
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        if any(isinstance(prompt, Chat) and prompt.tools for prompt in prompts):
+            return [self._answered_with_tools(prompt, sampling) for prompt in prompts]
+        return self._answered(prompts, sampling)
+
+    def _answered_with_tools(self, prompt: AnyPrompt, sampling: Sampling) -> Completion:
+        """Answer a prompt that may have tools, and read the calls in the answer."""
+        tools = selected_tools(prompt.tools, prompt.tool_choice) if isinstance(prompt, Chat) else []
+        if isinstance(prompt, Chat) and tools and prompt.tool_choice != "auto":
+            sampling = replace(sampling, schema=calls_schema(tools), choices=None)
+        (answer,) = self._answered([prompt], sampling)
+        text, calls = read_calls(answer.text, tools)
+        return replace(answer, text=text, tool_calls=calls)
+
+    def _answered(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         rows = [self.encode_prompt(prompt, max_tokens=self.network.window) for prompt in prompts]
         return self.complete_rows(rows, sampling, prompts=prompts)
 
@@ -159,13 +185,17 @@ class LocalModel(ModelBase):
 
         Raises:
             PromptTooLongError: If a row and its answer do not fit into the context window.
+            CallCancelledError: If the async task that waits for the answers was cancelled.
         """
         self.check_window(max(map(len, rows)), sampling.max_tokens)
-        seeds, listeners = seeds or [sampling.seed] * len(rows), listeners or [Listener()] * len(rows)
+        seeds, cancellation = seeds or [sampling.seed] * len(rows), current_cancellation()
+        heard = [each.unless(cancellation) for each in listeners or [Listener()] * len(rows)]
         answers: dict[int, Completion] = {}
         with self.computing():
+            check_not_cancelled(cancellation)  # before a prefix is prefilled
             for batch in self._batches(rows, prompts, share=self.network.shares_caches):
-                answers |= self.generator.complete(batch, sampling, seeds, listeners)
+                answers |= self.generator.complete(batch, sampling, seeds, heard)
+                check_not_cancelled(cancellation)
         return [answers[index] for index in range(len(rows))]
 
     def check_window(self, prompt_tokens: int, answer_tokens: int, *, advice: str = "") -> None:
@@ -241,6 +271,8 @@ class LocalModel(ModelBase):
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
+        if isinstance(prompt, Chat) and prompt.tools:  # an answer may turn out to be a call
+            return (yield from super()._pieces(prompt, sampling))
         row = self.encode_prompt(prompt, max_tokens=self.network.window)
         self.check_window(len(row), sampling.max_tokens)
         return (

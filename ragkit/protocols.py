@@ -38,6 +38,7 @@ class Capabilities:
             runs.
         logprobs: Whether `LanguageModel.score` is supported for choices that differ in their first token, from the
             log-probabilities of a chat API.
+        tools: Whether the model accepts a `Chat` with tools: its chat template or its API supports them.
     """
 
     window: int | None = None
@@ -49,6 +50,7 @@ class Capabilities:
     chat: bool = False
     temperature: bool = True
     logprobs: bool = False
+    tools: bool = False
 
 
 @runtime_checkable

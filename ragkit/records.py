@@ -8,7 +8,7 @@ from typing import Literal, overload
 
 __all__ = [
     "Chat", "Completion", "Diagnostic", "Document", "Example", "Hit", "Message", "Preference", "Prompt", "Selection",
-    "Usage",
+    "Tool", "ToolCall", "Usage",
 ]  # fmt: skip
 
 Fields = Mapping[str, str]
@@ -158,6 +158,36 @@ class Selection(Sequence[Example]):
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model can ask its caller to run.
+
+    Attributes:
+        name: The name of the function.
+        description: When and how to use it.
+        parameters: JSON schema of its arguments, as JSON text.
+    """
+
+    name: str
+    description: str = ""
+    parameters: str = '{"type": "object", "properties": {}}'
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that a model asks for.
+
+    Attributes:
+        name: Name of the tool.
+        arguments: The arguments, a JSON object as text.
+        id: Identifier of the call, which its result repeats.
+    """
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation.
 
@@ -165,18 +195,30 @@ class Message:
         role: The author of the turn; ``"tool"`` for the result of a tool, if the chat template has that role.
         content: The text of the turn.
         weight: Weight of an assistant turn in the training loss; 0 for a turn that is only context.
+        tool_calls: The tools that an assistant turn calls.
+        answers: The call of which a tool turn is the result; None for the other roles.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     weight: float = 1.0
+    tool_calls: tuple[ToolCall, ...] = ()
+    answers: ToolCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation that the model continues with the assistant's next turn."""
+    """A conversation that the model continues with the assistant's next turn.
+
+    Attributes:
+        messages: The turns.
+        tools: Tools that the model may call, if `Capabilities.tools` is set.
+        tool_choice: ``"auto"``, ``"required"``, ``"none"``, or the name of the tool that must be called.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +335,7 @@ class Completion:
         omitted_settings: Settings that make answers repeatable and that were not sent, because the provider does not
             accept them: ``("temperature",)`` for many reasoning models, whose answers may vary between runs.
         reasoning: The reasoning before the answer, if the model returns it.
+        tool_calls: The tools that the model calls; the text is then usually empty.
     """
 
     text: str
@@ -305,6 +348,7 @@ class Completion:
     parsed: object = None
     omitted_settings: tuple[str, ...] = ()
     reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def paid(self) -> float | None:

@@ -44,6 +44,7 @@ from ragkit.models._provider_replies import (
 )
 from ragkit.models._provider_secrets import check_secrets, secrets_in_environment, secrets_of, without_secrets
 from ragkit.models._provider_settings import ProviderSettings, settings_digest, unbound
+from ragkit.models._provider_tools import accepts_tools, calls_in, tool_turn, with_tools
 from ragkit.models._reasoning import Reasoning, ReasoningLevel, reasoning_of
 from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling
@@ -136,6 +137,7 @@ class LangChainModel(ModelBase):
             chat=True,
             temperature=self._settings.accepts("temperature"),
             logprobs=has_logprobs(self._spec) and not self._reasoning.active and self._settings.accepts("logprobs"),
+            tools=accepts_tools(self.chat_model),
         )
 
     @property
@@ -169,9 +171,12 @@ class LangChainModel(ModelBase):
     def _ask(self, prompt: AnyPrompt, sampling: Sampling) -> Completion:
         schema = choice_schema(sampling.choices) if sampling.choices else sampling.schema
         model = self._held_to(schema) if schema else self.chat_model
+        tools = isinstance(prompt, Chat) and bool(prompt.tools)
+        if isinstance(prompt, Chat) and prompt.tools:
+            model = with_tools(model, prompt, self.name)
         started = time.perf_counter()
         reply, settings = self._invoke(model, prompt, sampling)
-        read = self._read([reply], sampling, settings, time.perf_counter() - started)
+        read = self._read([reply], sampling, settings, time.perf_counter() - started, tools=tools)
         return choice_in(read, sampling.choices, self.name) if sampling.choices else read
 
     def _invoke(
@@ -219,6 +224,8 @@ class LangChainModel(ModelBase):
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
+        if isinstance(prompt, Chat) and prompt.tools:  # calls are not text that could be streamed
+            return (yield from super()._pieces(prompt, sampling))
         started = time.perf_counter()
         chunks: list[Any] = []
         settings: dict[str, Any] = {}
@@ -319,21 +326,30 @@ class LangChainModel(ModelBase):
         turns = given.messages if isinstance(given, Chat) else (Message("user", given.text),)
         if not self._settings.system_role:
             turns = without_system_role(turns)
-        sent: list[Any] = [(turn.role, turn.content) for turn in turns]
-        if len(sent) > 1 and self._shared and prefix_key(prompt) in self._shared:
+        sent: list[Any] = [
+            tool_turn(turn) if turn.tool_calls or turn.answers else (turn.role, turn.content) for turn in turns
+        ]
+        marks = len(sent) > 1 and isinstance(sent[-2], tuple) and bool(self._shared)
+        if marks and prefix_key(prompt) in self._shared:
             block = {"type": "text", "text": sent[-2][1], "cache_control": {"type": "ephemeral"}}
             sent[-2] = {"role": sent[-2][0], "content": [block]}
         return sent
 
     def _read(
-        self, replies: Sequence[Any], sampling: Sampling, settings: Mapping[str, Any], seconds: float
+        self,
+        replies: Sequence[Any],
+        sampling: Sampling,
+        settings: Mapping[str, Any],
+        seconds: float,
+        *,
+        tools: bool = False,
     ) -> Completion:
-        """Convert a reply, or the chunks of a stream, to a completion."""
+        """Convert a reply, or the chunks of a stream, to a completion; ``tools``: whether it may contain tool calls."""
         answer = reduce(add, replies)
         if not isinstance(answer.text, str):
             raise ModelError(f"{self.name} answered {type(answer.content).__name__} instead of text")
         text, tool_calls = str(answer.text), getattr(answer, "tool_calls", None)
-        if not text and sampling.constrained and tool_calls:
+        if not text and sampling.constrained and tool_calls and not tools:
             text = json.dumps(tool_calls[0]["args"])
         usage, reason = reported_usage(replies), finish_reason_of(replies)
         thoughts = reasoning_in(replies)
@@ -347,6 +363,7 @@ class LangChainModel(ModelBase):
             finish_reason=reason,
             omitted_settings=self._settings.omitted(settings),
             reasoning="\n\n".join(filter(None, (thoughts, parts.reasoning))),
+            tool_calls=calls_in(answer) if tools else (),
         )
         if refusal := refusal_in(replies):
             raise RefusalError(f"{self.name} gave no answer: {refusal}", completion)
@@ -356,6 +373,6 @@ class LangChainModel(ModelBase):
             raise TransientModelError(f"{self.name} reached a stop sequence during its reasoning")
         if parts.truncated or completion.truncated_in_reasoning:
             raise ReasoningTruncatedError(self.name, replace(completion, finish_reason="length"))
-        if not text and tool_calls:
+        if not text and tool_calls and not tools:
             raise ModelError(f"{self.name} called the tool {tool_calls[0]['name']!r} instead of answering")
         return completion

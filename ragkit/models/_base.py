@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import overload
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import UnsupportedError
+from ragkit.models._concurrency import iterate_cancellable, run_cancellable
 from ragkit.models._prompts import checked_prompts, in_form, prompt_text
 from ragkit.models._sampling import Sampling, checked_answers
 from ragkit.protocols import AnyPrompt, Capabilities, Schema
@@ -82,6 +83,14 @@ class ModelBase(ABC):
         """
         return 0.0
 
+    def count_prompt_tokens(self, prompt: AnyPrompt) -> int:
+        """Count the tokens of a prompt, including those that the chat template adds, or estimate them.
+
+        Returns:
+            The number of tokens, which is an estimate for models without a local tokenizer.
+        """
+        return self.count_tokens(prompt_text(prompt))
+
     def max_prompt_tokens(self, prompt: AnyPrompt) -> int:
         """Return an upper bound on the tokens of a prompt, including those that the model adds.
 
@@ -113,6 +122,14 @@ class ModelBase(ABC):
         ):
             if asked and not can:
                 raise UnsupportedError(f"{self.name} cannot honour `{name}`; leave it out or use another model")
+
+    def _check_tools(self, prompts: Sequence[AnyPrompt]) -> None:
+        """Raise `UnsupportedError` for tools that this model would ignore."""
+        if not self.capabilities.tools and any(isinstance(prompt, Chat) and prompt.tools for prompt in prompts):
+            raise UnsupportedError(
+                f"{self.name} does not support tools (`capabilities.tools` is not set); omit them, or use "
+                "`ragkit.langchain.RagkitChatModel`, which constrains any model that supports schemas to tool calls"
+            )
 
     @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
     def generate(  # type: ignore[overload-overlap]
@@ -191,6 +208,7 @@ class ModelBase(ABC):
         self._check(sampling)
         one = isinstance(prompts, str | Prompt | Chat)
         batch = [prompts] if isinstance(prompts, str | Prompt | Chat) else checked_prompts(prompts)
+        self._check_tools(batch)
         answers = self._complete(batch, sampling) if batch else []
         answers = checked_answers(answers, schema, sampling.choices, self.name)
         return answers[0] if one else answers
@@ -241,12 +259,17 @@ class ModelBase(ABC):
     ) -> Completion | list[Completion]:
         """Run `generate` in a thread without blocking the event loop.
 
+        If the task is cancelled, a local model stops at the next token, and no further request is sent to an API.
+
         Returns:
             The result of `generate`.
         """
         work = partial(self.generate, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
-        penalties = {"presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty}
-        return await asyncio.to_thread(partial(work, schema=schema, choices=choices, top_p=top_p, **penalties), prompts)
+        work = partial(
+            work, schema=schema, choices=choices, top_p=top_p, presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+        )  # fmt: skip
+        return await run_cancellable(partial(work, prompts))
 
     def stream(
         self,
@@ -270,7 +293,8 @@ class ModelBase(ABC):
             presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
         )  # fmt: skip
         self._check(sampling)
-        return CompletionStream(self._pieces(checked_prompts([prompt])[0], sampling))
+        self._check_tools(batch := checked_prompts([prompt]))
+        return CompletionStream(self._pieces(batch[0], sampling))
 
     async def astream(
         self,
@@ -284,18 +308,18 @@ class ModelBase(ABC):
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
     ) -> AsyncIterator[str]:
-        """Run `stream` in a thread without blocking the event loop.
+        """Run `stream` in threads without blocking the event loop, and end the generation if the caller stops early.
 
         Yields:
             Pieces of the answer.
         """
-        pieces = self.stream(
-            prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, top_p=top_p,
+        work = partial(
+            self.stream, prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, top_p=top_p,
             presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
         )  # fmt: skip
-        end = object()
-        while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
-            yield str(piece)
+        async with aclosing(iterate_cancellable(work)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     def score(
         self,

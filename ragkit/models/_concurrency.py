@@ -5,19 +5,22 @@ All threads are daemon threads: a `ThreadPoolExecutor` would keep the program fr
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
-from ragkit.errors import InvalidInputError
+from ragkit.errors import CallCancelledError, InvalidInputError
 
 S = TypeVar("S")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Cancellation:
@@ -39,14 +42,14 @@ class Cancellation:
             if not self._requested.done():
                 self._requested.set_result(None)
 
-    def wait(self, seconds: float) -> bool:
-        """Sleep until the time is over or the calls are cancelled.
+    def wait(self, seconds: float, *others: Cancellation) -> bool:
+        """Sleep until the time is over or the calls are cancelled, by this cancellation or one of the others.
 
         Returns:
             Whether the calls are cancelled.
         """
-        wait([self._requested], seconds)
-        return self.cancelled
+        requested = [self._requested, *(other._requested for other in others)]
+        return bool(wait(requested, seconds, FIRST_COMPLETED).done)
 
     def wait_for(self, future: Future[T], seconds: float | None = None) -> bool:
         """Wait for a future, but not longer than some seconds, and not after a cancellation.
@@ -61,6 +64,62 @@ class Cancellation:
         futures: list[Future[Any]] = [future, self._requested]
         wait(futures, seconds, FIRST_COMPLETED)
         return future.done()
+
+
+_CURRENT: ContextVar[Cancellation | None] = ContextVar("cancellation of the current task", default=None)
+
+
+def current_cancellation() -> Cancellation:
+    """Return what cancels the calls of the current async task, or a cancellation that nobody requests."""
+    return _CURRENT.get() or Cancellation()
+
+
+def check_not_cancelled(cancellation: Cancellation) -> None:
+    """Raise `CallCancelledError` if the calls are cancelled."""
+    if cancellation.cancelled:
+        raise CallCancelledError("the call was cancelled", maybe_paid=False)
+
+
+async def run_cancellable(work: Callable[[], T]) -> T:
+    """Run a function in a thread; if the waiting task is cancelled, so are the model calls of the function.
+
+    Returns:
+        The result of the function.
+
+    Raises:
+        CancelledError: If the waiting task is cancelled.
+    """
+    cancellation, context = Cancellation(), copy_context()
+    context.run(_CURRENT.set, cancellation)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(None, partial(context.run, work))
+    except asyncio.CancelledError:
+        cancellation.cancel()
+        raise
+
+
+class _Closable(Protocol[T_co]):
+    def __next__(self) -> T_co: ...
+    def close(self) -> None: ...
+
+
+async def iterate_cancellable(make: Callable[[], _Closable[T]]) -> AsyncGenerator[T, None]:
+    """Run a generator in threads; if the task that iterates is cancelled or stops early, so are its model calls.
+
+    Yields:
+        The items of the generator.
+    """
+    cancellation, context, end = Cancellation(), copy_context(), object()
+    context.run(_CURRENT.set, cancellation)
+    loop = asyncio.get_running_loop()
+    items = context.run(make)
+    try:
+        while (item := await loop.run_in_executor(None, partial(context.run, next, items, end))) is not end:
+            yield cast("T", item)
+    finally:
+        cancellation.cancel()
+        with suppress(ValueError):  # it is running in a thread, which ends because of the cancellation
+            items.close()
 
 
 class Slots:
@@ -111,14 +170,14 @@ class Slots:
 
 
 def in_thread(work: Callable[[], T]) -> Future[T]:
-    """Run a function in a daemon thread.
+    """Run a function in a daemon thread, with the context variables of the caller.
 
     Returns:
         A future of its result.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()  # from now on only the thread completes it
-    Thread(target=_settle, args=(future, work), daemon=True).start()
+    Thread(target=copy_context().run, args=(_settle, future, work), daemon=True).start()
     return future
 
 

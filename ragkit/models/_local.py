@@ -23,6 +23,7 @@ from ragkit._text import refuse_bare_string
 from ragkit.errors import PromptTooLongError, RagkitError
 from ragkit.models._base import CompletionStream, ModelBase
 from ragkit.models._causal_module import CausalModule
+from ragkit.models._concurrency import check_not_cancelled, current_cancellation
 from ragkit.models._generation import BatchGenerator
 from ragkit.models._half_precision import HalfPrecision
 from ragkit.models._prefix_cache import NO_PREFIX, Batch, PrefixCache, batches_by_length, prompts_by_head
@@ -39,8 +40,9 @@ from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling
 from ragkit.models._scoring import log_likelihoods
 from ragkit.models._streaming import Listener, pieces_of
+from ragkit.models._tools import calls_schema, read_calls, selected_tools
 from ragkit.protocols import AnyPrompt, Capabilities
-from ragkit.records import Completion, Usage
+from ragkit.records import Chat, Completion, Usage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -113,11 +115,16 @@ class LocalModel(ModelBase):
     @override
     def capabilities(self) -> Capabilities:
         free, chat = not self.reasoning.active, self.encoder.chat is not None  # constraints prevent reasoning
-        return Capabilities(window=self.network.window, score=True, schema=free, choices=free, chat=chat)
+        tools = self.encoder.chat is not None and self.encoder.chat.has_tools
+        return Capabilities(window=self.network.window, score=True, schema=free, choices=free, chat=chat, tools=tools)
 
     @override
     def count_tokens(self, text: str) -> int:
         return len(self.encode_text(text))
+
+    @override
+    def count_prompt_tokens(self, prompt: AnyPrompt) -> int:
+        return len(self.encode_prompt(prompt))
 
     @override
     def max_prompt_tokens(self, prompt: AnyPrompt) -> int:
@@ -156,6 +163,20 @@ class LocalModel(ModelBase):
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        if any(isinstance(prompt, Chat) and prompt.tools for prompt in prompts):
+            return [self._answered_with_tools(prompt, sampling) for prompt in prompts]
+        return self._answered(prompts, sampling)
+
+    def _answered_with_tools(self, prompt: AnyPrompt, sampling: Sampling) -> Completion:
+        """Answer a prompt that may have tools, and read the calls in the answer."""
+        tools = selected_tools(prompt.tools, prompt.tool_choice) if isinstance(prompt, Chat) else []
+        if isinstance(prompt, Chat) and tools and prompt.tool_choice != "auto":
+            sampling = replace(sampling, schema=calls_schema(tools), choices=None)
+        (answer,) = self._answered([prompt], sampling)
+        text, calls = read_calls(answer.text, tools)
+        return replace(answer, text=text, tool_calls=calls)
+
+    def _answered(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         rows = [self.encode_prompt(prompt, max_tokens=self.network.window) for prompt in prompts]
         if not self.reasoning.active:
             return self.complete_rows(rows, sampling, prompts=prompts)
@@ -196,13 +217,17 @@ class LocalModel(ModelBase):
 
         Raises:
             PromptTooLongError: If a row and its answer do not fit into the context window.
+            CallCancelledError: If the async task that waits for the answers was cancelled.
         """
         self.check_window(max(map(len, rows)), sampling.max_tokens)
-        seeds, listeners = seeds or [sampling.seed] * len(rows), listeners or [Listener()] * len(rows)
+        seeds, cancellation = seeds or [sampling.seed] * len(rows), current_cancellation()
+        heard = [each.unless(cancellation) for each in listeners or [Listener()] * len(rows)]
         answers: dict[int, Completion] = {}
         with self.computing():
+            check_not_cancelled(cancellation)  # before a prefix is prefilled
             for batch in self._batches(rows, prompts, share=self.network.shares_caches):
-                answers |= self.generator.complete(batch, sampling, seeds, listeners)
+                answers |= self.generator.complete(batch, sampling, seeds, heard)
+                check_not_cancelled(cancellation)
         return [answers[index] for index in range(len(rows))]
 
     def check_window(self, prompt_tokens: int, answer_tokens: int, *, advice: str = "") -> None:
@@ -278,6 +303,8 @@ class LocalModel(ModelBase):
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
+        if isinstance(prompt, Chat) and prompt.tools:  # an answer may turn out to be a call
+            return (yield from super()._pieces(prompt, sampling))
         row = self.encode_prompt(prompt, max_tokens=self.network.window)
         if not self.reasoning.active:
             self.check_window(len(row), sampling.max_tokens)

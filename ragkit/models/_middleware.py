@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from ragkit._text import refuse_bare_string
 from ragkit.errors import (
+    CallCancelledError,
     IntegrityError,
     InvalidInputError,
     ModelAccessError,
@@ -26,7 +27,7 @@ from ragkit.errors import (
 )
 from ragkit.models._base import CompletionStream, ModelBase
 from ragkit.models._budget import Budget
-from ragkit.models._concurrency import Cancellation, Slots, in_parallel
+from ragkit.models._concurrency import Cancellation, Slots, current_cancellation, in_parallel
 from ragkit.models._observed import Answered, Observer, answered, unobserved
 from ragkit.models._prompts import checked_prompts
 from ragkit.models._rate_limit import RateLimit, Retry
@@ -153,6 +154,11 @@ class LayeredModel(ModelBase):
         return int(max_prompt_tokens(prompt))
 
     @override
+    def count_prompt_tokens(self, prompt: AnyPrompt) -> int:
+        count: Callable[[AnyPrompt], int] = getattr(self.model, "count_prompt_tokens", super().count_prompt_tokens)
+        return count(prompt)
+
+    @override
     def count_tokens(self, text: str) -> int:
         return self.model.count_tokens(text)
 
@@ -219,7 +225,7 @@ class LayeredModel(ModelBase):
                 for call in missing:
                     self._request([call])
             for call in missing:
-                while (seconds := self._wait_after(call)) is not None and not self.cancellation.wait(seconds):
+                while (seconds := self._wait_after(call)) is not None and not self._cancelled_within(seconds):
                     self._request([call])
 
     def _request(self, calls: list[Call]) -> None:
@@ -236,6 +242,10 @@ class LayeredModel(ModelBase):
         if self.retry is None or call.final or not isinstance(call.result, RagkitError):
             return None
         return self.retry.wait_after(call.attempts, call.result)
+
+    def _cancelled_within(self, seconds: float) -> bool:
+        """Sleep, unless the calls are cancelled, and return whether they are."""
+        return self.cancellation.wait(seconds, current_cancellation())
 
     @contextmanager
     def _joined(self, calls: list[Call]) -> Iterator[list[Call]]:
@@ -258,6 +268,9 @@ class LayeredModel(ModelBase):
                 future.set_result(call.result or ModelError(f"the call to {self.name} was interrupted"))
         for call, future in others:
             result = future.result()
+            if isinstance(result, CallCancelledError) and not self._cancelled_within(0):  # only the other call was
+                self._answer([call])
+                continue
             call.result = replace(result, cached=True) if isinstance(result, Completion) else result
 
     # The cache.
@@ -271,7 +284,8 @@ class LayeredModel(ModelBase):
 
     def _cache(self, key: bytes, answer: Completion) -> None:
         """Cache a response that is an answer; a blank one may be a refusal that the provider's package dropped."""
-        if self.cache is not None and answer.text.strip() and answer.finish_reason in {"stop", "length"}:
+        told = bool(answer.text.strip() and answer.finish_reason in {"stop", "length"})
+        if self.cache is not None and (told or answer.tool_calls):
             _keep(partial(self.cache.put, key, answer))
 
     # Scoring and streaming.
@@ -371,7 +385,7 @@ class LayeredModel(ModelBase):
                 call.result = error
                 self._reservations.settle(call)
                 seconds = self._wait_after(call)
-                if seconds is None or self.cancellation.wait(seconds):
+                if seconds is None or self._cancelled_within(seconds):
                     raise
 
 

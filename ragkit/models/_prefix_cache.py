@@ -206,4 +206,6 @@ def _head_of(prompt: AnyPrompt) -> AnyPrompt | None:
 
 
 def _without_last_turn(chat: Chat) -> Chat | None:
-    return Chat((*chat.messages[:-1], Message("user", ""))) if len(chat.messages) > 1 else None
+    if len(chat.messages) < 2:
+        return None
+    return replace(chat, messages=(*chat.messages[:-1], Message("user", "")))

@@ -42,7 +42,7 @@ class PromptEncoder:
         with self._lock:
             if isinstance(given, Chat):
                 assert self.chat is not None  # noqa: S101 - in_form has checked
-                parts, ids = self.chat.parts(given.messages), []
+                parts, ids = self.chat.parts(given.messages, given.tools), []
             else:
                 parts, ids = [Part(require_valid_unicode(given.text), is_content=True)], self.opening()
             self._check_length(sum(len(part.text) for part in parts), max_tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.models._tools import plain_turns
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Chat, Message, Prompt
 
@@ -63,7 +64,7 @@ def prompt_text(prompt: AnyPrompt) -> str:
         return prompt
     if isinstance(prompt, Prompt):
         return prompt.text
-    return "\n\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
+    return "\n\n".join(f"{message.role}: {message.content}" for message in plain_turns(prompt.messages))
 
 
 def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:

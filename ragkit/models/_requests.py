@@ -16,7 +16,7 @@ from ragkit.errors import (
     RagkitError,
     TransientModelError,
 )
-from ragkit.models._concurrency import Cancellation, Slots, in_thread
+from ragkit.models._concurrency import Cancellation, Slots, current_cancellation, in_thread
 from ragkit.models._rate_limit import RateLimit, Retry
 from ragkit.models._reservations import Call, Reservations, Result
 from ragkit.models._results import results_of
@@ -69,10 +69,15 @@ class Requests:
     @contextmanager
     def _slot(self) -> Iterator[bool]:
         if self.slots is None:
-            yield self.cancellation is None or not self.cancellation.cancelled
+            yield not self._cancelled
         else:
             with self.slots.slot(self.cancellation or Cancellation()) as acquired:
                 yield acquired
+
+    @property
+    def _cancelled(self) -> bool:
+        own = self.cancellation is not None and self.cancellation.cancelled
+        return own or current_cancellation().cancelled
 
     def _received(self, calls: Sequence[Call]) -> list[Result] | None:
         """Call the model; in a thread of its own if it may be abandoned, which returns None."""
@@ -84,7 +89,7 @@ class Requests:
         return results.result() if cancellation.wait_for(results, timeout) else None
 
     def _abandoned(self, *, sent: bool) -> ModelError:
-        if self.cancellation is not None and self.cancellation.cancelled:
+        if self._cancelled:
             return CallCancelledError("the run was cancelled", maybe_paid=sent)
         timeout = self.retry.timeout if self.retry else None
         return TransientModelError(f"the model did not respond within {timeout:g} seconds")
@@ -106,7 +111,7 @@ class Requests:
 
     def _checked(self, result: Result) -> Result:
         """Turn an answer without text into an error if every failure is retried."""
-        if isinstance(result, RagkitError) or self.retry is None or not self.retry.every_failure:
+        if isinstance(result, RagkitError) or self.retry is None or not self.retry.every_failure or result.tool_calls:
             return result
         outside = without_reasoning(result.text)
         return EmptyAnswerError(result) if outside.truncated or not outside.text.strip() else result

@@ -20,7 +20,7 @@ from ragkit._forks import call_in_child, outlive
 from ragkit._text import read_json
 from ragkit.errors import IntegrityError, InvalidInputError
 from ragkit.protocols import AnyPrompt
-from ragkit.records import Chat, Completion, Prompt
+from ragkit.records import Chat, Completion, Message, Prompt
 
 _FORMAT = 2
 _DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter if SQLite quotes damaged names
@@ -191,5 +191,12 @@ def key_of(fingerprint: str, prompt: AnyPrompt, options: Mapping[str, object]) -
     return hashlib.sha256(json.dumps([fingerprint, asked, options]).encode()).digest()
 
 
-def _turns(chat: Chat) -> list[list[str]]:
-    return [[message.role, message.content] for message in chat.messages]
+def _turns(chat: Chat) -> list[object]:
+    """Return everything in a conversation that affects the answer."""
+    turns: list[object] = [_turn(message) for message in chat.messages]
+    return [*turns, [asdict(tool) for tool in chat.tools], chat.tool_choice] if chat.tools else turns
+
+
+def _turn(message: Message) -> list[object]:
+    calls = [*message.tool_calls, *([message.answers] if message.answers else [])]
+    return [message.role, message.content, *([[asdict(call) for call in calls]] if calls else [])]

@@ -160,6 +160,8 @@ def checked_answers(
         BatchError: If some answers are invalid.
         InvalidInputError: If the schema refers to a definition that it does not contain.
     """
+    if any(answer.tool_calls for answer in answers):  # a call is not an answer
+        return answers
     if schema is not None:
         answers = raised([_parsed(answer, schema, name) for answer in answers])
     if choices is not None:

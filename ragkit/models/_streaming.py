@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from transformers import LogitsProcessor, StoppingCriteria
 from typing_extensions import override
 
+from ragkit.models._concurrency import Cancellation
 from ragkit.models._prompts import cut_at_stop
 from ragkit.records import Completion
 
@@ -48,6 +50,10 @@ class Listener:
     hear: Callable[[str, Sequence[TokenLogprob]], None] | None = None
     is_gone: Callable[[], bool] = lambda: False
     top_logprobs: int | None = None
+
+    def unless(self, cancellation: Cancellation) -> Listener:
+        """Return this listener, gone also when the calls are cancelled."""
+        return replace(self, is_gone=lambda: cancellation.cancelled or self.is_gone())
 
 
 class Draw(LogitsProcessor):  # type: ignore[misc]
@@ -239,7 +245,7 @@ def pieces_of(work: Callable[[Listener], Completion]) -> Generator[str, None, Co
         except Exception as error:  # noqa: BLE001 - re-raised in the caller's thread
             heard.put(error)
 
-    thread = Thread(target=run, name="ragkit-stream", daemon=True)
+    thread = Thread(target=copy_context().run, args=(run,), name="ragkit-stream", daemon=True)
     thread.start()
     try:
         while isinstance(told := heard.get(), str):

@@ -57,13 +57,20 @@ class _Work:
 _WORK: ContextVar[_Work] = ContextVar("work of a chat template")
 
 
-def render(source: str, conversation: list[dict[str, str]], *, variables: Mapping[str, object]) -> str:
+def render(
+    source: str,
+    conversation: list[dict[str, Any]],
+    *,
+    variables: Mapping[str, object],
+    tools: list[dict[str, Any]] | None = None,
+) -> str:
     """Render a conversation like `apply_chat_template` of transformers.
 
     Args:
         source: The template.
         conversation: The turns, each with a role and a content.
         variables: Other variables of the template, such as its special tokens.
+        tools: Tools in OpenAI's format; None if there are none.
 
     Returns:
         The text.
@@ -75,9 +82,12 @@ def render(source: str, conversation: list[dict[str, str]], *, variables: Mappin
     if len(source) > MAX_SOURCE:
         raise TemplateError(f"it has {len(source):,} characters, the limit is {MAX_SOURCE:,}")
     lengths = [len(turn["content"]) for turn in conversation]
+    lengths += [
+        len(json.dumps(given)) for given in (tools, *(turn.get("tool_calls") for turn in conversation)) if given
+    ]
     token = _WORK.set(_Work(_BASE + _PER_CHARACTER * sum(lengths), max(lengths, default=0)))
     try:
-        return _compiled(source).render(messages=conversation, tools=None, documents=None, **variables)
+        return _compiled(source).render(messages=conversation, tools=tools, documents=None, **variables)
     except (TemplateError, MemoryError):
         raise
     except Exception as error:  # a template can raise errors of any type

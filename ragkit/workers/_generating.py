@@ -25,11 +25,12 @@ from ragkit.models._prompts import checked_prompts
 from ragkit.models._results import raised, results_of_each
 from ragkit.models._sampling import Sampling, checked_answers
 from ragkit.protocols import AnyPrompt, LanguageModel, Schema
-from ragkit.records import Chat, Completion, Message, Prompt
+from ragkit.records import Chat, Completion, Prompt
 from ragkit.workers._batches import Batch, Function, Missing, check_same
 from ragkit.workers._pool import WorkerPool
 
 _COMPLETION = TypeAdapter(Completion)
+_CHAT = TypeAdapter(Chat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +193,7 @@ def _prompt_of(item: object) -> AnyPrompt:
         return item
     value = cast("Mapping[str, Any]", item)
     if "messages" in value:
-        return Chat(tuple(Message(**message) for message in value["messages"]))
+        return _CHAT.validate_python(value)
     chat = None if value["chat"] is None else cast("Chat", _prompt_of(value["chat"]))
     return Prompt(**{**value, "chat": chat})
 

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
@@ -220,7 +220,7 @@ def test_an_invalid_input_in_a_batch():
         run = batches(chat)[place]
         with pytest.raises(InvalidInputError, match="bad was asked"):
             run(["a", "bad", "c"], {"callbacks": [told]})
-        assert len(chat.model.asked) == 1  # a failed batch is not repeated if the error is raised
+        assert len(chat.language_model.asked) == 1  # a failed batch is not repeated if the error is raised
         assert sorted(told.seen)[:3] == [("error", "bad was asked")] * 3
         first, second, third = run(["a", "bad", "c"], return_exceptions=True)
         assert (first.content, third.content) == ("A", "C")
@@ -326,14 +326,3 @@ def test_langchains_cache_distinguishes_models_and_settings():
 def test_invalid_input(call, says):
     with pytest.raises(ValueError, match=says):
         call()
-
-
-def test_unsupported_input():
-    chat = RagkitChatModel(model=ScriptedModel([]))
-    with pytest.raises(NotImplementedError):
-        chat.bind_tools([])
-    image = HumanMessage([{"type": "image_url", "image_url": {"url": "data:"}}])
-    with pytest.raises(UnsupportedError, match="image_url"):
-        chat.invoke([image])
-    with pytest.raises(UnsupportedError, match="ToolMessage"):
-        chat.invoke([HumanMessage("x"), ToolMessage("y", tool_call_id="1")])

@@ -79,10 +79,10 @@ class InWords(ScriptedModel):
 
 
 class ChatModel:
-    """What holds for our chat model whatever is inside: no tools, and settings that only servers have are refused."""
+    """What holds for our chat model whatever is inside: settings that only servers have are refused."""
 
     chat_model_class = RagkitChatModel
-    has_tool_calling = False
+    has_tool_calling = False  # these models are not constrained, or not to what the suite expects
     supports_model_override = False
     standard_chat_model_params = {"temperature": 0, "max_tokens": 24, "stop": []}  # noqa: RUF012
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager, Callbacks
@@ -16,6 +16,8 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from typing_extensions import override
+
+from ragkit.models._concurrency import run_cancellable
 
 T = TypeVar("T")
 Manager = TypeVar("Manager", CallbackManager, AsyncCallbackManager)
@@ -135,9 +137,8 @@ class BatchingChatModel(BaseChatModel):
             facts = self._facts(each, stop, kwargs, traced, len(inputs))
             runs += await manager.on_chat_model_start({}, [messages], **facts)
         size = configs[0].get("max_concurrency")
-        results = await asyncio.to_thread(
-            self._results, conversations, stop, kwargs, size, return_exceptions=return_exceptions
-        )
+        work = partial(self._results, conversations, stop, kwargs, size, return_exceptions=return_exceptions)
+        results = await run_cancellable(work)
         for run, result in zip(runs, results, strict=True):
             if isinstance(result, Exception):
                 await run.on_llm_error(result, response=LLMResult(generations=[]))

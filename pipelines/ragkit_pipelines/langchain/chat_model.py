@@ -4,45 +4,50 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from operator import itemgetter
-from typing import Any, Literal, cast
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, convert_to_messages
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.v1 import BaseModel as BaseModelV1
+from langchain_core.runnables import Runnable
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import override
 
-from ragkit.errors import InvalidInputError, UnsupportedError
+from ragkit.errors import AnswerFormError, BatchError, InvalidInputError, RefusalError, UnsupportedError
 from ragkit.models import load_model
+from ragkit.models._concurrency import iterate_cancellable, run_cancellable
 from ragkit.models._middleware import LayeredModel
-from ragkit.protocols import AnyPrompt, LanguageModel
-from ragkit.records import Completion, Usage
+from ragkit.models._tools import openai_tool
+from ragkit.protocols import AnyPrompt
+from ragkit.records import Chat, Completion, Usage
 from ragkit_pipelines.langchain.batches import BatchingChatModel
-from ragkit_pipelines.langchain.messages import message_fields, message_of, prompts_of
-
-_INSTRUCTION = "Answer only with one JSON object that matches this JSON schema:\n"
-_SETTINGS = ("max_tokens", "temperature", "seed", "choices", "schema")
+from ragkit_pipelines.langchain.call_options import CallOptions
+from ragkit_pipelines.langchain.messages import chat_of, message_fields, message_of, prompts_of
+from ragkit_pipelines.langchain.structured_output import structured
+from ragkit_pipelines.langchain.tool_calling import ToolCaller, first_supported
+from ragkit_pipelines.langchain.tools import can_call_tools, tools_of
 
 
 class RagkitChatModel(BatchingChatModel):
     """A LangChain chat model that calls a local, API or scripted model of ragkit, and validates its arguments.
 
-    A model without a chat template receives a conversation as a transcript. Tools are not supported: ``bind_tools``
-    raises an error.
+    A model without a chat template receives a conversation as a transcript. API models call tools with their provider's
+    method, and local models by constrained decoding. If the task that awaits a response is cancelled, a local model
+    stops at the next token.
 
     Attributes:
-        model: The model or its spec, such as ``"tiny"``.
-        max_tokens: Maximum number of tokens of a response.
+        model: The model or its spec, such as ``"smollm2"``; afterwards the name of the model.
+        language_model: The loaded model, an instance of `LanguageModel`.
+        max_tokens: Maximum number of tokens of a response; ``max_completion_tokens`` is accepted as well.
         temperature: Sampling temperature; 0 always selects the most probable token.
-        stop: Default stop sequences.
+        top_p: Probability mass of the tokens that are sampled from; None for all tokens.
+        stop: Default stop sequences: a list, or a single one.
         seed: Seed of the sampling.
         streaming: Whether ``invoke`` streams, for callbacks that receive tokens.
 
@@ -52,19 +57,34 @@ class RagkitChatModel(BatchingChatModel):
         'Paris.'
     """
 
-    model: Any
+    model: str
+    language_model: Any = Field(exclude=True, repr=False)
     max_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=0.0, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
     stop: list[str] | None = None
     seed: int = 0
     streaming: bool = False
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    @field_validator("model")
+    @model_validator(mode="before")
     @classmethod
-    def _load(cls, model: Any) -> LanguageModel:
-        return load_model(model)
+    def _load(cls, given: Any) -> Any:
+        """Load the model, and convert arguments that have another form in other chat models."""
+        if not isinstance(given, dict):
+            return given
+        values = dict(given)
+        if values.get("language_model") is None:
+            if values.get("model") is None:
+                raise InvalidInputError("`model` is missing; pass a spec such as 'smollm2', or a loaded model")
+            values["language_model"] = load_model(values["model"])
+        values["model"] = values["language_model"].name
+        if isinstance(values.get("stop"), str):
+            values["stop"] = [values["stop"]]
+        if "max_completion_tokens" in values:
+            values.setdefault("max_tokens", values.pop("max_completion_tokens"))
+        return values
 
     @property
     @override
@@ -76,22 +96,80 @@ class RagkitChatModel(BatchingChatModel):
     def _identifying_params(self) -> Mapping[str, Any]:
         """The settings that determine the response, for the key of LangChain's cache."""
         settings = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
-        return {"fingerprint": self.model.fingerprint, "stop": self.stop, **settings}
+        fingerprint = self.language_model.fingerprint
+        return {"fingerprint": fingerprint, "stop": self.stop, "top_p": self.top_p, **settings}
 
     @override
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        name = kwargs.get("model")
+        provider: Mapping[str, Any] = getattr(self._provider_model, "_get_ls_params", dict)()
         params = LangSmithParams(
-            ls_provider="ragkit",
+            ls_provider=provider.get("ls_provider", "ragkit"),
             ls_model_type="chat",
-            ls_model_name=name if isinstance(name, str) else self.model.name,
+            ls_model_name=kwargs.get("model", provider.get("ls_model_name", self.model)),
             ls_temperature=kwargs.get("temperature", self.temperature),
-            ls_max_tokens=kwargs.get("max_tokens", self.max_tokens),
+            ls_max_tokens=kwargs.get("max_completion_tokens", kwargs.get("max_tokens", self.max_tokens)),
         )
-        stops = stop or self.stop
+        stops: Any = stop or self.stop
         if stops:
-            params["ls_stop"] = stops
+            params["ls_stop"] = [stops] if isinstance(stops, str) else stops
         return params
+
+    @property
+    def _provider_model(self) -> Any:
+        """The LangChain chat model of an API model; None for other models."""
+        return getattr(_unlayered(self.language_model), "chat_model", None)
+
+    def _resolve_model_profile(self) -> Any:
+        """Return what agents need to know about the model: for example, whether it supports structured output."""
+        if profile := getattr(self._provider_model, "profile", None):
+            return profile
+        able = self.language_model.capabilities
+        tools = can_call_tools(self.language_model)
+        profile = {
+            "text_inputs": True, "image_inputs": False, "audio_inputs": False, "video_inputs": False,
+            "text_outputs": True, "tool_calling": tools, "tool_choice": tools, "structured_output": able.schema,
+        }  # fmt: skip
+        return profile | ({"max_input_tokens": able.window} if able.window else {})
+
+    # Tokens.
+
+    @override
+    def get_num_tokens(self, text: str) -> int:
+        """Count the tokens of a text with the model's tokenizer, or estimate them for models behind an API."""
+        return int(self.language_model.count_tokens(text))
+
+    @override
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the token ids of a text.
+
+        Raises:
+            UnsupportedError: If the model has no local tokenizer.
+        """
+        encode = getattr(_unlayered(self.language_model), "encode_text", None)
+        if encode is None:
+            raise UnsupportedError(f"{self.model} has no local tokenizer; `get_num_tokens` estimates the number")
+        return list(encode(text))
+
+    @override
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Count the tokens of a prompt: the messages in the chat template of the model, and its tools.
+
+        Returns:
+            The number of tokens, which is an estimate for models behind an API.
+        """
+        texts = [tool.parameters + tool.description + tool.name for tool in tools_of(tools or ())]
+        count = sum(map(self.get_num_tokens, texts))
+        if not messages:
+            return count
+        model = self.language_model
+        whole = getattr(model, "count_prompt_tokens", lambda prompt: model.count_tokens(str(prompt)))
+        prompts = prompts_of(chat_of(messages))
+        try:
+            return count + int(first_supported(prompts, whole))
+        except InvalidInputError:  # a part of a conversation, which the chat template rejects on its own
+            return count + self.get_num_tokens(str(prompts[-1]))
+
+    # Generating.
 
     @override
     def _generate(
@@ -101,14 +179,7 @@ class RagkitChatModel(BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        settings, prompts = self._settings(stop, kwargs), prompts_of(messages)
-        try:
-            done = self.model.generate(prompts[0], **settings)
-        except UnsupportedError:
-            if len(prompts) == 1:
-                raise
-            done = self.model.generate(prompts[1], **settings)
-        return ChatResult(generations=[ChatGeneration(message=message_of(done, self.model.name))])
+        return self._result(self._completed(messages, stop, kwargs))
 
     @override
     async def _agenerate(
@@ -118,14 +189,47 @@ class RagkitChatModel(BatchingChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        settings, prompts = self._settings(stop, kwargs), prompts_of(messages)
+        options = self._options(stop, kwargs)
+        if options.tools or options.keep_invalid:
+            return self._result(await run_cancellable(partial(self._completed, messages, stop, kwargs)))
+        prompts = prompts_of(chat_of(messages))
         try:
-            done = await self.model.agenerate(prompts[0], **settings)
+            done = await self.language_model.agenerate(prompts[0], **options.settings)
         except UnsupportedError:
             if len(prompts) == 1:
                 raise
-            done = await self.model.agenerate(prompts[1], **settings)
-        return ChatResult(generations=[ChatGeneration(message=message_of(done, self.model.name))])
+            done = await self.language_model.agenerate(prompts[1], **options.settings)
+        return self._result(done)
+
+    def _result(self, done: Completion) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=message_of(done, self.model))])
+
+    def _completed(self, messages: Sequence[BaseMessage], stop: Any, kwargs: Mapping[str, Any]) -> Completion:
+        """Generate the response to a conversation."""
+        options = self._options(stop, kwargs)
+        chat, called = chat_of(messages), Usage()
+        if options.tools:
+            call, chat, called = self._tool_call(chat, options)
+            if call is not None:
+                return call
+        try:
+            done: Completion = first_supported(
+                prompts_of(chat), lambda prompt: self.language_model.generate(prompt, **options.settings)
+            )
+        except (AnswerFormError, RefusalError) as error:
+            if not options.keep_invalid:
+                raise
+            done = error.completion
+        calls = done.tool_calls[:1] if options.one_call else done.tool_calls
+        return replace(done, usage=called + done.usage, tool_calls=calls)
+
+    def _tool_call(self, chat: Chat, options: CallOptions) -> tuple[Completion | None, Chat, Usage]:
+        """Return a tool call, or None; then the conversation that the model answers; and the usage of the decision."""
+        given = replace(chat, tools=options.tools, tool_choice=options.tool_choice)
+        if self.language_model.capabilities.tools:
+            return None, given, Usage()
+        call, usage = ToolCaller(self.language_model, options.settings).call(given)
+        return call, chat, usage
 
     @override
     def _stream(
@@ -135,23 +239,87 @@ class RagkitChatModel(BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        if kwargs.get("schema") is not None or kwargs.get("choices") is not None:  # only unconstrained text is streamed
-            answer = self._generate(messages, stop, **kwargs).generations[0].message
-            fields = answer.model_dump(include={"content", "usage_metadata", "response_metadata"})
-            whole = AIMessageChunk(**fields, chunk_position="last")
-            yield _reported(ChatGenerationChunk(message=whole), run_manager)
-            return
-        settings, prompts = self._settings(stop, kwargs), prompts_of(messages)
-        for name in ("schema", "choices"):
-            settings.pop(name, None)
-        text = ""
-        prompt, stream, pieces = self._begin(prompts, settings)
-        for piece in pieces:
-            text += piece
-            yield _reported(ChatGenerationChunk(message=AIMessageChunk(content=piece)), run_manager)
-        done = getattr(stream, "completion", None) or self._counted(prompt, text, settings["max_tokens"])
-        last = AIMessageChunk(content="", **message_fields(done, self.model.name), chunk_position="last")
-        yield _reported(ChatGenerationChunk(message=last), run_manager)
+        for chunk in self._chunks(messages, stop, kwargs):
+            yield _reported(chunk, run_manager)
+
+    @override
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async with aclosing(iterate_cancellable(partial(self._chunks, messages, stop, kwargs))) as chunks:
+            async for chunk in chunks:
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
+                yield chunk
+
+    def _chunks(
+        self, messages: Sequence[BaseMessage], stop: Any, kwargs: Mapping[str, Any]
+    ) -> Generator[ChatGenerationChunk, None, None]:
+        """Yield the response in pieces: text as it is generated, but tool calls and constrained text as a whole."""
+        options = self._options(stop, kwargs)
+        chat, called, done = chat_of(messages), Usage(), None
+        if options.constrained:
+            done = self._completed(messages, stop, kwargs)
+        elif options.tools:
+            done, chat, called = self._tool_call(chat, options)
+            if chat.tools:  # the model itself reports its calls
+                done = self._completed(messages, stop, kwargs)
+        if done is None:
+            stream, pieces = self._begin(prompts_of(chat), options.settings)
+            text = ""
+            for piece in pieces:
+                text += piece
+                yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
+            done = getattr(stream, "completion", None) or self._counted(chat, text, options.settings["max_tokens"])
+            done = replace(done, text="", usage=called + done.usage)
+        yield ChatGenerationChunk(message=_chunk_of(done, self.model))
+
+    @override
+    def bind_tools(
+        self,
+        tools: Sequence[Any],
+        *,
+        tool_choice: Any = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return a model that can call tools.
+
+        An API model calls them with its provider's method. A local model whose chat template supports tools receives
+        them in the prompt. Other models choose between the tools and an answer in words, and are then constrained to
+        the schema of the arguments; they make one call at a time, and do not repeat a call whose result they have.
+
+        Args:
+            tools: Functions, pydantic models, LangChain tools, or schemas in the format of OpenAI or Anthropic.
+            tool_choice: ``"auto"`` or None to let the model decide, ``"any"`` or ``"required"`` for at least one call,
+                ``"none"``, or the name of the tool to call.
+            **kwargs: Other arguments of a call, such as ``response_format`` or ``parallel_tool_calls``. ``strict`` is
+                accepted and has no effect, because arguments are always constrained.
+
+        Returns:
+            The model itself if there is nothing to bind, otherwise a runnable.
+
+        Raises:
+            InvalidInputError: If a tool or an argument is invalid.
+            UnsupportedError: If the model cannot call tools.
+        """
+        kwargs.pop("strict", None)
+        bound = {name: value for name, value in kwargs.items() if value is not None}
+        if tools:
+            if not can_call_tools(self.language_model):
+                raise UnsupportedError(
+                    f"{self.model} cannot call tools: it has no tool calling of its own, and cannot be constrained to "
+                    "a JSON schema. Use an API model or a local model such as 'smollm2', or run the steps yourself: a "
+                    "retriever before the model instead of a retriever tool, or `with_structured_output` to read "
+                    "arguments from the response"
+                )
+            bound |= {"tools": [openai_tool(tool) for tool in tools_of(tools)]}
+            bound |= {} if tool_choice is None else {"tool_choice": tool_choice}
+        self._options(None, bound)
+        return self.bind(**bound) if bound else self
 
     @override
     def with_structured_output(  # type: ignore[override] # no **kwargs: a misspelt argument is an error
@@ -176,81 +344,80 @@ class RagkitChatModel(BatchingChatModel):
         Returns:
             A runnable that returns the parsed response.
         """
-        constrained = bool(getattr(self.model.capabilities, "schema", False))
-        shape = convert_to_json_schema(schema)
-        traced = {"kwargs": {"method": "json_schema"}, "schema": shape}
-        chain: Any = self.bind(ls_structured_output_format=traced, **({"schema": shape} if constrained else {}))
-        if not constrained:
-            words = _INSTRUCTION + json.dumps(shape, ensure_ascii=False)
-            chain = RunnableLambda(lambda given: [*_messages(given), HumanMessage(content=words)]) | chain
-        parser: Any = JsonOutputParser()
-        if isinstance(schema, type) and issubclass(schema, BaseModel | BaseModelV1):
-            parser = PydanticOutputParser(pydantic_object=schema)
-        if include_raw:
-            read: Any = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-            unread: Any = RunnablePassthrough.assign(parsed=lambda _: None)
-            parser = read.with_fallbacks([unread], exception_key="parsing_error")
-            chain = RunnableMap({"raw": chain})
-        return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain | parser)
+        constrained = bool(self.language_model.capabilities.schema)
+        return structured(self, schema, constrained=constrained, include_raw=include_raw)
 
     @override
     def _supports_batches(self) -> bool:
-        inner = self.model.model if isinstance(self.model, LayeredModel) else self.model
-        return not self.streaming and bool(inner.capabilities.batches)
+        return not self.streaming and bool(_unlayered(self.language_model).capabilities.batches)
 
     @override
     def _generate_batch(
         self, conversations: Sequence[Sequence[BaseMessage]], stop: list[str] | None, options: Mapping[str, Any]
     ) -> list[AIMessage]:
-        settings, prompts = self._settings(stop, options), [prompts_of(messages) for messages in conversations]
+        read = self._options(stop, options)
+        if read.tools:
+            return [message_of(self._completed(each, stop, options), self.model) for each in conversations]
+        prompts = [prompts_of(chat_of(messages)) for messages in conversations]
         try:
-            done = self.model.generate([each[0] for each in prompts], **settings)
+            done = self.language_model.generate([each[0] for each in prompts], **read.settings)
+        except (AnswerFormError, RefusalError, BatchError):
+            if not read.keep_invalid:
+                raise
+            return [message_of(self._completed(each, stop, options), self.model) for each in conversations]
         except UnsupportedError:
             if all(len(each) == 1 for each in prompts):
                 raise
-            done = self.model.generate([each[-1] for each in prompts], **settings)
-        return [message_of(each, self.model.name) for each in done]
+            done = self.language_model.generate([each[-1] for each in prompts], **read.settings)
+        return [message_of(each, self.model) for each in done]
 
-    def _settings(self, stop: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(options) - set(_SETTINGS))
-        if unknown:
-            known = ", ".join(("stop", *_SETTINGS[:-1]))
-            raise InvalidInputError(f"unknown argument {', '.join(map(repr, unknown))}; expected {known}")
-        own = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
-        return {**own, "stop": list(stop if stop is not None else self.stop or ()), **options}
+    def _options(self, stop: Any, given: Mapping[str, Any]) -> CallOptions:
+        own = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed, "top_p": self.top_p}
+        return CallOptions.of(self.language_model, {**own, "stop": self.stop}, {**given, "stop": stop})
 
-    def _begin(
-        self, prompts: Sequence[AnyPrompt], settings: Mapping[str, Any]
-    ) -> tuple[AnyPrompt, Iterator[str], Iterator[str]]:
+    def _begin(self, prompts: Sequence[AnyPrompt], settings: Mapping[str, Any]) -> tuple[Iterator[str], Iterator[str]]:
         """Stream the first prompt that the model supports; reading the first piece raises the error if it does not."""
-        try:
-            stream = self.model.stream(prompts[0], **settings)
-            first = next(stream, "")
-        except UnsupportedError:
-            if len(prompts) == 1:
-                raise
-            return self._begin(prompts[1:], settings)
-        return prompts[0], stream, itertools.chain([first], stream)
 
-    def _counted(self, prompt: AnyPrompt, text: str, max_tokens: int) -> Completion:
+        def begin(prompt: AnyPrompt) -> tuple[Iterator[str], Iterator[str]]:
+            stream = self.language_model.stream(prompt, **settings)
+            return stream, itertools.chain([next(stream, "")], stream)
+
+        return first_supported(prompts, begin)
+
+    def _counted(self, chat: Chat, text: str, max_tokens: int) -> Completion:
         """Return the completion of a stream that reports none, with token counts of the model's tokenizer."""
-        given = (
-            prompt if isinstance(prompt, str) else "\n".join(turn.content for turn in getattr(prompt, "messages", ()))
+        count = self.language_model.count_tokens
+        usage = Usage(
+            prompt_tokens=count("\n".join(turn.content for turn in chat.messages)), completion_tokens=count(text)
         )
-        count = self.model.count_tokens(text)
-        usage = Usage(prompt_tokens=self.model.count_tokens(given), completion_tokens=count)
-        return Completion(text=text, usage=usage, finish_reason="length" if count >= max_tokens else "stop")
+        return Completion(
+            text=text, usage=usage, finish_reason="length" if usage.completion_tokens >= max_tokens else "stop"
+        )
+
+
+def _unlayered(model: Any) -> Any:
+    while isinstance(model, LayeredModel):
+        model = model.model
+    return model
+
+
+def _chunk_of(done: Completion, name: str) -> AIMessageChunk:
+    """Convert a completion to the last chunk of a stream."""
+    fields = message_fields(done, name)
+    calls = [*fields.pop("tool_calls", ()), *fields.pop("invalid_tool_calls", ())]
+    fields["tool_call_chunks"] = [
+        tool_call_chunk(
+            name=call["name"],
+            args=call["args"] if isinstance(call["args"], str) else json.dumps(call["args"], ensure_ascii=False),
+            id=call["id"],
+            index=index,
+        )
+        for index, call in enumerate(calls)
+    ]
+    return AIMessageChunk(content=done.text, **fields, chunk_position="last")
 
 
 def _reported(chunk: ChatGenerationChunk, run_manager: CallbackManagerForLLMRun | None) -> ChatGenerationChunk:
     if run_manager is not None:
         run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
     return chunk
-
-
-def _messages(given: LanguageModelInput) -> list[BaseMessage]:
-    if isinstance(given, PromptValue):
-        return given.to_messages()
-    if isinstance(given, str):
-        return [HumanMessage(content=given)]
-    return convert_to_messages(given)

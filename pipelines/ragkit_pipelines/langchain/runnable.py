@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -11,6 +12,7 @@ from typing_extensions import override
 
 from ragkit._text import refuse_bare_string
 from ragkit.errors import InvalidInputError
+from ragkit.models._concurrency import run_cancellable
 
 
 def as_runnable(pipeline: Any, *, input_key: str | None = None, keywords: Sequence[str] = ()) -> PipelineRunnable:
@@ -97,7 +99,7 @@ class PipelineRunnable(Runnable[Any, Any]):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
         async def work(given: list[Any]) -> list[Any]:
-            return await asyncio.to_thread(self._outputs, given, return_exceptions=return_exceptions)
+            return await run_cancellable(partial(self._outputs, given, return_exceptions=return_exceptions))
 
         return await self._abatch_with_config(work, inputs, config, return_exceptions=return_exceptions)
 
@@ -135,7 +137,7 @@ class PipelineRunnable(Runnable[Any, Any]):
         value, named = self._read(input)
         if hasattr(self.pipeline, "ainvoke"):
             return await self.pipeline.ainvoke(value, **named, **kwargs)
-        return await asyncio.to_thread(self.pipeline.invoke, value, **named, **kwargs)
+        return await run_cancellable(partial(self.pipeline.invoke, value, **named, **kwargs))
 
     def _outputs(self, inputs: list[Any], *, return_exceptions: bool) -> list[Any]:
         """Return all outputs; if errors are returned, a failing batch is repeated one by one."""

@@ -11,6 +11,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._observation import observed, observed_pieces
 from ragkit.errors import UnsupportedError
 from ragkit.models._prompts import checked_prompts, in_form, prompt_text
 from ragkit.models._sampling import Sampling, checked_answers
@@ -92,6 +93,9 @@ class ModelBase(ABC):
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         """Answer a batch, in order; raise `BatchError` if some prompts failed."""
 
+    def _answers(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        return self._complete(prompts, sampling) if prompts else []
+
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
         """Yield an answer in pieces and return the completion; by default there is one piece."""
         answer = self._complete([prompt], sampling)[0]
@@ -170,7 +174,7 @@ class ModelBase(ABC):
         self._check(sampling)
         one = isinstance(prompts, str | Prompt | Chat)
         batch = [prompts] if isinstance(prompts, str | Prompt | Chat) else checked_prompts(prompts)
-        answers = self._complete(batch, sampling) if batch else []
+        answers = observed("model", self, batch, lambda: self._answers(batch, sampling), sampling.options())
         answers = checked_answers(answers, schema, sampling.choices, self.name)
         return answers[0] if one else answers
 
@@ -233,7 +237,8 @@ class ModelBase(ABC):
         """
         sampling = Sampling.of(max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
         self._check(sampling)
-        return CompletionStream(self._pieces(checked_prompts([prompt])[0], sampling))
+        checked = checked_prompts([prompt])[0]
+        return CompletionStream(observed_pieces(self, checked, self._pieces(checked, sampling), sampling.options()))
 
     async def astream(
         self,

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -111,14 +112,14 @@ class Slots:
 
 
 def in_thread(work: Callable[[], T]) -> Future[T]:
-    """Run a function in a daemon thread.
+    """Run a function in a daemon thread, with the context variables of the caller.
 
     Returns:
         A future of its result.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()  # from now on only the thread completes it
-    Thread(target=_settle, args=(future, work), daemon=True).start()
+    Thread(target=copy_context().run, args=(_settle, future, work), daemon=True).start()
     return future
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ragkit._observation import observed
 from ragkit._text import words
 from ragkit.errors import EmptyPoolError, InvalidInputError, SmallPoolWarning
 from ragkit.records import Fields, Selection, field_text
@@ -66,7 +67,7 @@ class BaseSelector(ABC):
         Returns:
             The examples, best first; equal scores are in the order of the pool.
         """
-        return self._select([query], k, where, exclude)[0]
+        return observed("selector", self, [query], lambda: self._select([query], k, where, exclude))[0]
 
     def select_many(
         self, queries: Sequence[str | Fields], k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
@@ -74,7 +75,8 @@ class BaseSelector(ABC):
         """Select examples for each of several queries, with the arguments of `select`."""
         if isinstance(queries, (str, Mapping)):
             raise InvalidInputError("`queries` must be a sequence of queries, got a single one; use `select` for it")
-        return self._select(list(queries), k, where, exclude)
+        listed = list(queries)
+        return observed("selector", self, listed, lambda: self._select(listed, k, where, exclude))
 
     async def aselect(
         self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
@@ -165,7 +167,7 @@ class BaseSelector(ABC):
             because = f", {len(named)} of them excluded" if named else ""
             because += ", filtered by `where`" if where is not None else ""
             message = f"{k} examples were requested, but the pool has {len(pool)}{because}; {available} are returned"
-            warnings.warn(message, SmallPoolWarning, stacklevel=3)
+            warnings.warn(message, SmallPoolWarning, stacklevel=5)
         dropped = tuple((pool[row].id, "excluded") for row in named)
         need = min(k, available)
         if not need or not texts:

@@ -102,19 +102,21 @@ def _reported(
     observer: Observer, component: object, prompt: object, pieces: Generator[str, None, T], settings: Mapping[str, Any]
 ) -> Generator[str, None, T]:
     call = observer("model", component, [prompt], settings)
-    try:
-        while True:
-            try:
-                with call.inside():  # for each piece, because the caller runs between them
-                    piece = next(pieces)
-            except StopIteration as end:
-                result: T = end.value
-                break
-            call.piece(piece)
+    while True:
+        try:
+            with call.inside():  # for each piece, because the caller runs between them
+                piece = next(pieces)
+        except StopIteration as end:
+            call.ended([end.value])
+            result: T = end.value
+            return result
+        except BaseException as error:
+            call.failed(error)
+            raise
+        call.piece(piece)
+        try:
             yield piece
-    except BaseException as error:
-        pieces.close()
-        call.failed(error)
-        raise
-    call.ended([result])
-    return result
+        except GeneratorExit as error:  # the caller does not want the rest
+            pieces.close()
+            call.failed(error)
+            raise

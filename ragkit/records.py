@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, overload
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, overload
+
+from ragkit._tuples import restore_tuples
 
 __all__ = [
     "Chat", "Completion", "Diagnostic", "Document", "Example", "Hit", "Message", "Preference", "Prompt", "Selection",
@@ -113,6 +115,8 @@ class Hit:
     span: tuple[int, int] | None = None
     why: Mapping[str, object] = field(default_factory=dict)
 
+    __post_init__ = restore_tuples
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection(Sequence[Example]):
@@ -131,6 +135,12 @@ class Selection(Sequence[Example]):
     dropped: tuple[tuple[str, str], ...] = ()
     tokens: int | None = None
     ordered: bool = False
+
+    __post_init__ = restore_tuples
+
+    def _asdict(self) -> dict[str, Any]:
+        """Return the fields with a tuple of hits, which selectors create when they are read; for serializers."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"hits": tuple(self.hits)}
 
     @overload
     def __getitem__(self, row: int) -> Example: ...
@@ -176,6 +186,8 @@ class Chat:
     """A conversation that the model continues with the assistant's next turn."""
 
     messages: tuple[Message, ...]
+
+    __post_init__ = restore_tuples
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def reduced(index: Index) -> tuple[Any, ...]:
 
 
 def _opened(kind: type[Index], path: str, embedder: EmbedderReference | None) -> Index:
-    return kind.open(path, embedder=embedder and embedder.embedder, read_only=True)
+    return kind.open(path, embedder=None if embedder is None else embedder.embedder, read_only=True)
 
 
 def _filled(
@@ -107,7 +107,7 @@ def _filled(
     parts: list[tuple[str, str | None, dict[str, object] | None]],
     vectors: NDArray[np.float32],
 ) -> Index:
-    embedder = reference and reference.embedder
+    embedder = None if reference is None else reference.embedder
     if embedder is not None and embedder.fingerprint != fingerprint:
         raise InvalidInputError(
             f"the embedder {embedder.name!r} gives other vectors here ({embedder.fingerprint}) than where the index "

@@ -93,9 +93,6 @@ class ModelBase(ABC):
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         """Answer a batch, in order; raise `BatchError` if some prompts failed."""
 
-    def _answers(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
-        return self._complete(prompts, sampling) if prompts else []
-
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
         """Yield an answer in pieces and return the completion; by default there is one piece."""
         answer = self._complete([prompt], sampling)[0]
@@ -174,7 +171,8 @@ class ModelBase(ABC):
         self._check(sampling)
         one = isinstance(prompts, str | Prompt | Chat)
         batch = [prompts] if isinstance(prompts, str | Prompt | Chat) else checked_prompts(prompts)
-        answers = observed("model", self, batch, lambda: self._answers(batch, sampling), sampling.options())
+        work, settings = partial(self._complete, batch, sampling), sampling.options()
+        answers = observed("model", self, batch, work, settings) if batch else []
         answers = checked_answers(answers, schema, sampling.choices, self.name)
         return answers[0] if one else answers
 

@@ -8,6 +8,7 @@ from typing import overload
 
 from pydantic import BaseModel
 
+from ragkit._tuples import restore_tuples
 from ragkit.records import Usage
 
 Span = tuple[int, int]
@@ -26,6 +27,8 @@ class Extracted:
     record: BaseModel
     spans: tuple[Span, ...]
 
+    __post_init__ = restore_tuples
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -36,8 +39,10 @@ class Failure:
         reason: The error in the model's last response.
     """
 
-    span: Span
+    span: tuple[int, int]
     reason: str
+
+    __post_init__ = restore_tuples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,8 @@ class Extraction(Sequence[Extracted]):
     compression: float
     usage: Usage
     cost: float | None
+
+    __post_init__ = restore_tuples
 
     @property
     def records(self) -> list[BaseModel]:

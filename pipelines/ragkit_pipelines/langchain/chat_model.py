@@ -27,12 +27,13 @@ from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion, Usage
 from ragkit_pipelines.langchain.batches import BatchingChatModel
 from ragkit_pipelines.langchain.messages import message_fields, message_of, prompts_of
+from ragkit_pipelines.langchain.model_state import SerialisableChatModel
 
 _INSTRUCTION = "Answer only with one JSON object that matches this JSON schema:\n"
 _SETTINGS = ("max_tokens", "temperature", "seed", "choices", "schema")
 
 
-class RagkitChatModel(BatchingChatModel):
+class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
     """A LangChain chat model that calls a local, API or scripted model of ragkit, and validates its arguments.
 
     A model without a chat template receives a conversation as a transcript. Tools are not supported: ``bind_tools``

@@ -15,7 +15,6 @@ from ragkit._text import refuse_bare_string
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.langchain.tracing import observer_of
 
-
 _END = object()  # the end of a stream
 
 
@@ -202,7 +201,7 @@ class PipelineRunnable(Runnable[Any, Any]):
 
 
 def _next(pieces: Iterator[Any], observer: Observer | None) -> Any:
-    """Return the next piece of a stream or `_END`; the code that generates it is observed, but not that of the caller."""
+    """Return the next piece of a stream or `_END`; the code that generates it is observed, not that of the caller."""
     with observing(observer):
         return next(pieces, _END)
 

@@ -186,7 +186,7 @@ def of_parts(text: str, metadata: Mapping[str, object] | None, name: str | None)
 
 
 def _filtered(document: Stored) -> FilteredDocument:
-    return FilteredDocument(page_content=document.text, metadata=document.metadata or {}, id=document.id)
+    return FilteredDocument(page_content=document.text, metadata=dict(document.metadata or {}), id=document.id)
 
 
 def whole(name: str, number: object, least: int = 0) -> int:

@@ -116,7 +116,7 @@ class FieldsSelector(LangChainSelector):
     @classmethod
     async def afrom_examples(cls, *arguments: Any, **named: Any) -> Self:
         """Create a selector as ``from_examples`` does, without blocking the event loop."""
-        return await asyncio.to_thread(cls.from_examples, *arguments, **named)  # type: ignore[attr-defined, no-any-return]
+        return await asyncio.to_thread(cls.from_examples, *arguments, **named)  # type: ignore[attr-defined]
 
     @classmethod
     def _of(cls, selector: BaseSelector, k: int, fields: ExampleFields) -> Self:

@@ -37,7 +37,7 @@ class StoreSearches(SearchedStore):
         return documents_of(await self.asimilarity_search_with_score(query, k, filter, fetch_k))
 
     @override
-    def similarity_search_with_score(  # type: ignore[override]
+    def similarity_search_with_score(
         self, query: str, k: int = 4, filter: Filter | None = None, fetch_k: int | None = None
     ) -> list[Scored]:
         """Return the k most similar documents with scores: cosines, inner products or negative squared distances."""
@@ -45,7 +45,7 @@ class StoreSearches(SearchedStore):
         return self._search(self.searches.nearest, query, k, filter)
 
     @override
-    async def asimilarity_search_with_score(  # type: ignore[override]
+    async def asimilarity_search_with_score(
         self, query: str, k: int = 4, filter: Filter | None = None, fetch_k: int | None = None
     ) -> list[Scored]:
         _check_unused(fetch_k)

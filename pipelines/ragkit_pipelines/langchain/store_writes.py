@@ -74,7 +74,7 @@ class StoreWrites(StoreSearches):
             InvalidInputError: If an item is not a pair, or a vector does not have the dimension of the store.
         """
         pairs = list(text_embeddings)
-        if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+        if not all(len(pair) == 2 for pair in pairs):
             raise InvalidInputError("`text_embeddings` must contain pairs of a text and its vector")
         documents = checked_documents(
             documents_of_texts([text for text, _ in pairs], metadatas), self.metadata_conversion
@@ -151,7 +151,7 @@ class StoreWrites(StoreSearches):
         if not isinstance(target, StoreWrites):
             raise InvalidInputError(f"`target` must be a RagkitVectorStore, got {type(target).__name__}")
         for name in ("fingerprint", "dim", "metric"):
-            own, other = (store.index._store.state.facts[name] for store in (self, target))  # type: ignore[literal-required]
+            own, other = (store.index._store.state.facts[name] for store in (self, target))
             if own != other:
                 raise InvalidInputError(
                     f"the stores have different vectors: {name} is {own!r} here and {other!r} in `target`; add the "

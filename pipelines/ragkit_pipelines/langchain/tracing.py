@@ -1,4 +1,4 @@
-"""Report the model calls, retrievals and selections of a pipeline to LangChain's callbacks, as child runs of a chain."""
+"""Report the model calls, retrievals and selections of a pipeline to LangChain, as child runs of a chain."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from langchain_core.callbacks import CallbackManager
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, GenerationChunk, LLMResult
-from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.runnables.config import patch_config, var_child_runnable_config
 
-from ragkit._observation import Kind, Observer, observing
+from ragkit._observation import Kind, ObservedCall, Observer, observing
 from ragkit.models import prompt_text
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Chat, Completion, Hit, Prompt, Selection
@@ -30,7 +30,7 @@ def observer_of(parents: Sequence[CallbackManager]) -> Observer | None:
     if not any(parent.handlers or parent.inheritable_handlers for parent in parents):
         return None
 
-    def observe(kind: Kind, component: Any, inputs: Sequence[Any], settings: Mapping[str, Any]) -> TracedCall:
+    def observe(kind: Kind, component: Any, inputs: Sequence[Any], settings: Mapping[str, Any]) -> ObservedCall:
         own = list(parents) if len(parents) == len(inputs) else [parents[0]] * len(inputs)
         if kind == "model":
             return TracedModelCall(own, component, inputs, settings)
@@ -138,8 +138,8 @@ class TracedRetrieval(TracedCall):
     def inside(self) -> Iterator[None]:
         """Do the work, and report calls inside it as child runs."""
         children = [run.get_child() for run in self.runs]
-        config = dict(var_child_runnable_config.get() or {})
-        token = var_child_runnable_config.set({**config, "callbacks": children[0]})  # type: ignore[typeddict-item]
+        config = patch_config(var_child_runnable_config.get(), callbacks=children[0])
+        token = var_child_runnable_config.set(config)
         try:
             with observing(observer_of(children)):
                 yield

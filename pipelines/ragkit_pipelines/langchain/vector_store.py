@@ -172,12 +172,12 @@ class RagkitVectorStore(StoreWrites):
 
     @classmethod
     @override
-    async def afrom_texts(cls, *arguments: Any, **named: Any) -> Self:  # type: ignore[override]
+    async def afrom_texts(cls, *arguments: Any, **named: Any) -> Self:
         return await asyncio.to_thread(cls.from_texts, *arguments, **named)
 
     @classmethod
     @override
-    async def afrom_documents(cls, *arguments: Any, **named: Any) -> Self:  # type: ignore[override]
+    async def afrom_documents(cls, *arguments: Any, **named: Any) -> Self:
         return await asyncio.to_thread(cls.from_documents, *arguments, **named)
 
     @classmethod

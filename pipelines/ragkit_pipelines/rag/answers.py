@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ragkit._tuples import restore_tuples
 from ragkit.records import Completion, Hit, Prompt, Usage
 from ragkit_pipelines.printable import printable
 
@@ -44,6 +45,8 @@ class Citation:
     span: tuple[int, int] | None
     text: str
 
+    __post_init__ = restore_tuples
+
     def __str__(self) -> str:
         span = "" if self.span is None else f", characters {self.span[0]} to {self.span[1]}"
         return printable(f"[{self.number}] {self.source or self.id}{span}")
@@ -78,6 +81,8 @@ class CitedAnswer:
     completion: Completion | None = None
     rewriting: Completion | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    __post_init__ = restore_tuples
 
     @property
     def supported(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ragkit._tuples import restore_tuples
 from ragkit_pipelines.pearl.plan.action import DOCUMENT, Action
 from ragkit_pipelines.pearl.plan.lexer import quoted
 
@@ -43,6 +44,8 @@ class TextList:
 
     items: tuple[Text | Variable, ...]
 
+    __post_init__ = restore_tuples
+
     def __str__(self) -> str:
         return f"[{', '.join(map(str, self.items))}]"
 
@@ -65,6 +68,8 @@ class Step:
     action: Action
     arguments: tuple[Argument, ...]
     note: str
+
+    __post_init__ = restore_tuples
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ragkit._breaks import UnixText, character_start, last_break
+from ragkit._tuples import restore_tuples
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Passage:
 
     text: str
     span: tuple[int, int] | None = None
+
+    __post_init__ = restore_tuples
 
 
 def cut(text: str, tokens: int, count: Callable[[str], int], *, overlap: int = 0) -> list[Passage]:

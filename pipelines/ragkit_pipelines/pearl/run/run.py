@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ragkit._tuples import restore_tuples
 from ragkit.errors import UnknownSpecError
 from ragkit.records import Diagnostic, Usage
 from ragkit_pipelines.pearl.plan.mermaid import mermaid
@@ -48,6 +49,8 @@ class StepRun:
     reused: bool = False
     keys: tuple[str, ...] = ()
 
+    __post_init__ = restore_tuples
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
@@ -63,6 +66,8 @@ class Planning:
     source: Literal["planner", "given", "fallback", "router"] = "given"
     reason: str = ""
     rejected: tuple[tuple[str, tuple[Diagnostic, ...]], ...] = ()
+
+    __post_init__ = restore_tuples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +105,8 @@ class Run:
     calls: int = 0
     reused: int = 0
     by_purpose: Mapping[str, int] = field(default_factory=dict)
+
+    __post_init__ = restore_tuples
 
     @property
     def text(self) -> str:

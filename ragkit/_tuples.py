@@ -9,7 +9,8 @@ from typing import Any
 
 def restore_tuples(record: Any) -> None:
     """Convert lists to tuples, also inside lists, in the fields of a frozen dataclass that are declared as tuples."""
-    for name in _tuple_fields(type(record)):
+    kind: Any = type(record)
+    for name in _tuple_fields(kind):
         value = getattr(record, name)
         if type(value) is list:
             object.__setattr__(record, name, _as_tuple(value))
@@ -20,5 +21,5 @@ def _as_tuple(values: list[Any]) -> tuple[Any, ...]:
 
 
 @cache
-def _tuple_fields(kind: type) -> tuple[str, ...]:
+def _tuple_fields(kind: Any) -> tuple[str, ...]:
     return tuple(each.name for each in fields(kind) if str(each.type).startswith(("tuple[", "Sequence[")))

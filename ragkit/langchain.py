@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ragkit_pipelines.langchain.checkpoints import checkpoint_types as checkpoint_types
     from ragkit_pipelines.langchain.embeddings import RagkitEmbeddings as RagkitEmbeddings
     from ragkit_pipelines.langchain.from_langchain import as_selector as as_selector
+    from ragkit_pipelines.langchain.parallel import RagkitParallel as RagkitParallel
     from ragkit_pipelines.langchain.reranker import RagkitReranker as RagkitReranker
     from ragkit_pipelines.langchain.retriever import RagkitRetriever as RagkitRetriever
     from ragkit_pipelines.langchain.runnable import as_runnable as as_runnable
@@ -29,6 +30,7 @@ _HOME_OF = {
     "RagkitExampleSelector": "ragkit_pipelines.langchain.selectors",
     "RagkitHybridExampleSelector": "ragkit_pipelines.langchain.selectors",
     "RagkitMmrExampleSelector": "ragkit_pipelines.langchain.selectors",
+    "RagkitParallel": "ragkit_pipelines.langchain.parallel",
     "RagkitReranker": "ragkit_pipelines.langchain.reranker",
     "RagkitRetriever": "ragkit_pipelines.langchain.retriever",
     "RagkitVectorStore": "ragkit_pipelines.langchain.vector_store",

@@ -115,7 +115,8 @@ class Hit:
     span: tuple[int, int] | None = None
     why: Mapping[str, object] = field(default_factory=dict)
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +137,8 @@ class Selection(Sequence[Example]):
     tokens: int | None = None
     ordered: bool = False
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     def _asdict(self) -> dict[str, Any]:
         """Return the fields with a tuple of hits, which selectors create when they are read; for serializers."""
@@ -187,7 +189,8 @@ class Chat:
 
     messages: tuple[Message, ...]
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 @dataclass(frozen=True, slots=True)

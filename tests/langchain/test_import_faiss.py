@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import types
+from fractions import Fraction
 from pathlib import Path
 
 import faiss
@@ -22,7 +23,8 @@ from ragkit import Document, Index
 from ragkit.embedders import HashingEmbedder
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit_pipelines.langchain.docstore_pickle import read_docstore
-from ragkit_pipelines.langchain.import_faiss import _similarity, import_faiss
+from ragkit_pipelines.langchain.import_faiss import import_faiss
+from ragkit_pipelines.langchain.importing import similarity
 
 SAVED = Path(__file__).parent / "saved_faiss"
 DOCUMENTS = [
@@ -141,7 +143,7 @@ def payloads(mark):
         "Document.__init__.__globals__",
         (b"\x80\x04\x8c\x1dlangchain_core.documents.base\x8c\x1dDocument.__init__.__globals__\x93."),
     )
-    yield "pathlib", pickle.dumps(Path("harmless"))  # harmless classes are rejected too
+    yield "fractions", pickle.dumps(Fraction(1, 2))  # harmless classes are rejected too
 
 
 def test_a_malicious_pickle_is_rejected_and_not_executed(folder, tmp_path):
@@ -213,7 +215,7 @@ def test_zero_vectors_of_empty_texts_are_equal():
     texts = ["", "dim the lamp"]
     documents, vectors = [Document(text) for text in texts], embedder.embed_documents(texts)
     assert not vectors[0].any()
-    assert _similarity(embedder, documents, vectors) == pytest.approx(1)
+    assert similarity(embedder, documents, vectors) == pytest.approx(1)
 
 
 def test_another_embedder_is_rejected(tmp_path):

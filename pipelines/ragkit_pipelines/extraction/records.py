@@ -27,7 +27,8 @@ class Extracted:
     record: BaseModel
     spans: tuple[Span, ...]
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,8 @@ class Failure:
     span: tuple[int, int]
     reason: str
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,8 @@ class Extraction(Sequence[Extracted]):
     usage: Usage
     cost: float | None
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     @property
     def records(self) -> list[BaseModel]:

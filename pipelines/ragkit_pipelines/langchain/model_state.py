@@ -105,7 +105,7 @@ class SerialisableChatModel(BaseChatModel):
 
     @override
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
-        """Return the settings and the spec of the model; a model without a spec is not serialisable, as in LangChain."""
+        """Return the settings and the spec of the model; a model without a spec is not serialisable."""
         spec = spec_of(self.model)
         if spec is None or _address(self.model) is not None:
             return self.to_json_not_implemented()

@@ -45,7 +45,8 @@ class Citation:
     span: tuple[int, int] | None
     text: str
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     def __str__(self) -> str:
         span = "" if self.span is None else f", characters {self.span[0]} to {self.span[1]}"
@@ -82,7 +83,8 @@ class CitedAnswer:
     rewriting: Completion | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     @property
     def supported(self) -> bool:

@@ -44,7 +44,8 @@ class TextList:
 
     items: tuple[Text | Variable, ...]
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     def __str__(self) -> str:
         return f"[{', '.join(map(str, self.items))}]"
@@ -69,7 +70,8 @@ class Step:
     arguments: tuple[Argument, ...]
     note: str
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ class Passage:
     text: str
     span: tuple[int, int] | None = None
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 def cut(text: str, tokens: int, count: Callable[[str], int], *, overlap: int = 0) -> list[Passage]:

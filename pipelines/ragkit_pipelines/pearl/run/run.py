@@ -49,7 +49,8 @@ class StepRun:
     reused: bool = False
     keys: tuple[str, ...] = ()
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,8 @@ class Planning:
     reason: str = ""
     rejected: tuple[tuple[str, tuple[Diagnostic, ...]], ...] = ()
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,8 @@ class Run:
     reused: int = 0
     by_purpose: Mapping[str, int] = field(default_factory=dict)
 
-    __post_init__ = restore_tuples
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     @property
     def text(self) -> str:

@@ -165,10 +165,12 @@ def _with_metadata(parent: CallbackManager, metadata: Mapping[str, Any]) -> Call
 
 
 def _messages(prompt: AnyPrompt) -> list[BaseMessage] | None:
-    """Return the messages of a chat; None for a prompt that is only text."""
-    chat = prompt.chat if isinstance(prompt, Prompt) and prompt.form != "text" else prompt
-    if not isinstance(chat, Chat):
+    """Return the messages that a chat model receives; None for a prompt that it continues as text."""
+    if isinstance(prompt, Prompt) and prompt.form == "text":
         return None
+    chat = prompt.chat if isinstance(prompt, Prompt) else prompt
+    if not isinstance(chat, Chat):
+        return [HumanMessage(content=prompt_text(prompt))]
     return [_ROLES.get(turn.role, HumanMessage)(content=turn.content) for turn in chat.messages]
 
 

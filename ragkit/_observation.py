@@ -1,7 +1,7 @@
 """Observers of model calls, retrievals and selections, such as the callbacks of LangChain.
 
-An observer is set for a block of code, and applies to all threads that ragkit starts inside it. It is told of each call
-once: calls that a component makes inside a call belong to that call.
+An observer is set for a block of code, and applies to all threads that ragkit starts inside it. It receives each call
+once; a call can set another observer for the calls inside it.
 """
 
 from __future__ import annotations

@@ -12,8 +12,10 @@ from ragkit._extras import require
 
 if TYPE_CHECKING:
     from ragkit_pipelines.langchain.chat_model import RagkitChatModel as RagkitChatModel
+    from ragkit_pipelines.langchain.checkpoints import checkpoint_types as checkpoint_types
     from ragkit_pipelines.langchain.embeddings import RagkitEmbeddings as RagkitEmbeddings
     from ragkit_pipelines.langchain.from_langchain import as_selector as as_selector
+    from ragkit_pipelines.langchain.parallel import RagkitParallel as RagkitParallel
     from ragkit_pipelines.langchain.reranker import RagkitReranker as RagkitReranker
     from ragkit_pipelines.langchain.retriever import RagkitRetriever as RagkitRetriever
     from ragkit_pipelines.langchain.runnable import as_runnable as as_runnable
@@ -28,11 +30,13 @@ _HOME_OF = {
     "RagkitExampleSelector": "ragkit_pipelines.langchain.selectors",
     "RagkitHybridExampleSelector": "ragkit_pipelines.langchain.selectors",
     "RagkitMmrExampleSelector": "ragkit_pipelines.langchain.selectors",
+    "RagkitParallel": "ragkit_pipelines.langchain.parallel",
     "RagkitReranker": "ragkit_pipelines.langchain.reranker",
     "RagkitRetriever": "ragkit_pipelines.langchain.retriever",
     "RagkitVectorStore": "ragkit_pipelines.langchain.vector_store",
     "as_runnable": "ragkit_pipelines.langchain.runnable",
     "as_selector": "ragkit_pipelines.langchain.from_langchain",
+    "checkpoint_types": "ragkit_pipelines.langchain.checkpoints",
 }
 __all__ = [*_HOME_OF]  # noqa: PLE0604, RUF100 - names are the table above
 

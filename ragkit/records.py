@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, overload
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, overload
+
+from ragkit._tuples import restore_tuples
 
 __all__ = [
     "Chat", "Completion", "Diagnostic", "Document", "Example", "Hit", "Message", "Preference", "Prompt", "Selection",
@@ -114,6 +116,9 @@ class Hit:
     span: tuple[int, int] | None = None
     why: Mapping[str, object] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        restore_tuples(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection(Sequence[Example]):
@@ -132,6 +137,13 @@ class Selection(Sequence[Example]):
     dropped: tuple[tuple[str, str], ...] = ()
     tokens: int | None = None
     ordered: bool = False
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
+
+    def _asdict(self) -> dict[str, Any]:
+        """Return the fields with a tuple of hits, which selectors create when they are read; for serializers."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"hits": tuple(self.hits)}
 
     @overload
     def __getitem__(self, row: int) -> Example: ...
@@ -219,6 +231,9 @@ class Chat:
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ragkit.errors import InvalidInputError
 from ragkit.index._document_inputs import AnyDocument, checked_texts
@@ -130,6 +131,28 @@ class Index(IndexReader):
                 index.close()
                 raise
         return index
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open an index in a folder read-only in other processes and copies; copy one in memory with its vectors."""
+        from ragkit.index._copying import reduced
+
+        return reduced(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write a copy of the index, such as one in memory, to a folder that `open` can read.
+
+        Args:
+            path: A new or empty folder, or one with an index, which the copy replaces; nothing happens if it is the
+                folder of this index, because every change is already stored there.
+
+        Raises:
+            InvalidInputError: If the folder contains anything else.
+            IndexLockedError: If the index in the folder is open for writing.
+        """
+        from ragkit.index._copying import save_copy
+
+        save_copy(self, path)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 

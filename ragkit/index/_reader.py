@@ -50,6 +50,11 @@ class IndexReader(TextSearch):
         return self._store.read_only
 
     @property
+    def is_stored(self) -> bool:
+        """Whether the index is stored in a folder of the user, and not in memory."""
+        return self._store.durable
+
+    @property
     def version(self) -> int:
         """Number of the last commit seen; it increases with every change."""
         return self._store.state.facts["version"]

@@ -11,6 +11,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._observation import observed, observed_pieces
 from ragkit.errors import UnsupportedError
 from ragkit.models._concurrency import iterate_cancellable, run_cancellable
 from ragkit.models._prompts import checked_prompts, in_form, prompt_text
@@ -209,7 +210,8 @@ class ModelBase(ABC):
         one = isinstance(prompts, str | Prompt | Chat)
         batch = [prompts] if isinstance(prompts, str | Prompt | Chat) else checked_prompts(prompts)
         self._check_tools(batch)
-        answers = self._complete(batch, sampling) if batch else []
+        work, settings = partial(self._complete, batch, sampling), sampling.options()
+        answers = observed("model", self, batch, work, settings) if batch else []
         answers = checked_answers(answers, schema, sampling.choices, self.name)
         return answers[0] if one else answers
 
@@ -294,7 +296,7 @@ class ModelBase(ABC):
         )  # fmt: skip
         self._check(sampling)
         self._check_tools(batch := checked_prompts([prompt]))
-        return CompletionStream(self._pieces(batch[0], sampling))
+        return CompletionStream(observed_pieces(self, batch[0], self._pieces(batch[0], sampling), sampling.options()))
 
     async def astream(
         self,

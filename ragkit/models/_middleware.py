@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ragkit._observation import observed
 from ragkit._text import refuse_bare_string
 from ragkit.errors import (
     CallCancelledError,
@@ -183,6 +184,11 @@ class LayeredModel(ModelBase):
         Returns:
             A completion or an error for each request.
         """
+        prompts = [prompt for prompt, _ in requests]
+        settings = requests[0][1].options() if requests else {}
+        return observed("model", self, prompts, lambda: self._results(requests), settings)
+
+    def _results(self, requests: Sequence[tuple[AnyPrompt, Sampling]]) -> list[Result]:
         fingerprint = self.fingerprint
         groups: list[list[Call]] = []
         for prompt, sampling in requests:

@@ -10,6 +10,7 @@ from typing import overload
 
 from typing_extensions import override
 
+from ragkit._observation import observed, observed_later
 from ragkit._text import shown
 from ragkit.errors import InvalidInputError
 from ragkit.index._document_inputs import checked_texts
@@ -57,7 +58,10 @@ class RetrieverBase(ABC):
             The hits of a text, best first; a list of hits for each text of a sequence.
         """
         batch = checked_queries(queries, k, where)
-        found = self._retrieve(batch, k, where) if batch and k else [[] for _ in batch]
+        if not batch or not k:
+            found: Hits = [[] for _ in batch]
+        else:
+            found = observed("retriever", self, batch, lambda: self._retrieve(batch, k, where))
         return found[0] if isinstance(queries, str) else found
 
     @overload  # a string is also a sequence of strings; the first overload applies to it
@@ -75,7 +79,10 @@ class RetrieverBase(ABC):
             The result of `retrieve`.
         """
         batch = checked_queries(queries, k, where)
-        found = await self._aretrieve(batch, k, where) if batch and k else [[] for _ in batch]
+        if not batch or not k:
+            found: Hits = [[] for _ in batch]
+        else:
+            found = await observed_later("retriever", self, batch, lambda: self._aretrieve(batch, k, where))
         return found[0] if isinstance(queries, str) else found
 
 

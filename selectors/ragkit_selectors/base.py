@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ragkit._call_site import warn_caller
+from ragkit._observation import observed
 from ragkit._text import words
 from ragkit.errors import EmptyPoolError, InvalidInputError, SmallPoolWarning
 from ragkit.records import Fields, Selection, field_text
@@ -66,7 +67,7 @@ class BaseSelector(ABC):
         Returns:
             The examples, best first; equal scores are in the order of the pool.
         """
-        return self._select([query], k, where, exclude)[0]
+        return observed("selector", self, [query], lambda: self._select([query], k, where, exclude))[0]
 
     def select_many(
         self, queries: Sequence[str | Fields], k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()
@@ -74,7 +75,8 @@ class BaseSelector(ABC):
         """Select examples for each of several queries, with the arguments of `select`."""
         if isinstance(queries, (str, Mapping)):
             raise InvalidInputError("`queries` must be a sequence of queries, got a single one; use `select` for it")
-        return self._select(list(queries), k, where, exclude)
+        listed = list(queries)
+        return observed("selector", self, listed, lambda: self._select(listed, k, where, exclude))
 
     async def aselect(
         self, query: str | Fields, k: int = 8, *, where: Where | None = None, exclude: Collection[str] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from typing_extensions import override
 from ragkit._extras import require
 from ragkit._pairwise import lengths
 from ragkit.embedders import load_embedder
+from ragkit.embedders._reference import EmbedderReference
 from ragkit.errors import InvalidInputError
 from ragkit.protocols import Embedder
 from ragkit_selectors.base import PoolSelector
@@ -50,6 +52,12 @@ class EmbeddingSelector(PoolSelector):
         given = self._embed(texts) if vectors is None else self._unit(np.asarray(vectors), len(texts))
         self._index = FlatVectors(given)
         self.pool.attach(self._embed, self._index)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "embedder": EmbedderReference(self.embedder)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, embedder=state["embedder"].embedder)
 
     def vectors(self) -> NDArray[np.float32]:
         """Return the vectors of the pool, f32[n, d], without removed examples."""

@@ -27,7 +27,9 @@ def test_gives_the_same_mappings():
     assert isinstance(selector, BaseExampleSelector)
     found = selector.select_examples({"question": "dim the lamp"})
     assert found == [ROWS[2], ROWS[0]]  # the most similar last
-    assert found[1] is ROWS[0]
+    found[1]["answer"] = "changed"
+    found = selector.select_examples({"question": "dim the lamp"})
+    assert found == [ROWS[2], ROWS[0]]  # changing a result does not change the pool
     assert asyncio.run(selector.aselect_examples({"question": "dim the lamp"})) == found
     assert selector.add_example({"question": "dim the lamp now", "answer": "soon"}) == "3"
     assert asyncio.run(selector.aadd_example({"question": "sing", "answer": "x"})) == "4"
@@ -43,8 +45,9 @@ def test_the_answer_is_not_searched_and_other_values_do_no_harm():
     rows = [{"question": "x", "answer": "lamp", "n": [1, None]}, {"question": "lamp", "answer": "y", "n": {"a": 1}}]
     selector = EmbeddingSelector(rows, embedder="hash:64", key="question", output="answer").as_langchain(k=1)
     assert selector.select_examples({"question": "lamp", "count": 3}) == [rows[1]]
-    with pytest.raises(InvalidInputError, match=r"input variable 'question' must be text, got None; given: .'query'"):
-        selector.select_examples({"query": "lamp"})
+    assert selector.select_examples({"query": "lamp"}) == [rows[1]]  # the only variable of a prompt
+    with pytest.raises(InvalidInputError, match=r"input variable 'question' must be text, got None; given: .'n', 'que"):
+        selector.select_examples({"query": "lamp", "n": 3})
     with pytest.raises(InvalidInputError, match=r"examples\[0\] has no 'output'; its entries: .*say which"):
         BM25Selector(rows, key="question")
 

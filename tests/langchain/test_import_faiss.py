@@ -1,7 +1,4 @@
-"""Folders of LangChain's FAISS store: what is imported, and that no code in a pickle is executed.
-
-``saved_faiss`` was written by langchain-community 0.4.2 with ``FAISS.from_documents(…).save_local``, over ``hash:16``.
-"""
+"""Folders of LangChain's FAISS store: what is imported, and that no code in a pickle is executed."""
 
 import json
 import os
@@ -9,7 +6,7 @@ import pickle  # noqa: TID251 - to write the files of old folders
 import shutil
 import subprocess
 import sys
-import types
+from fractions import Fraction
 from pathlib import Path
 
 import faiss
@@ -17,14 +14,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_pickles import SAVED, docstore_pickle
 
 from ragkit import Document, Index
 from ragkit.embedders import HashingEmbedder
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit_pipelines.langchain.docstore_pickle import read_docstore
-from ragkit_pipelines.langchain.import_faiss import _similarity, import_faiss
+from ragkit_pipelines.langchain.import_faiss import import_faiss
+from ragkit_pipelines.langchain.importing import similarity
 
-SAVED = Path(__file__).parent / "saved_faiss"
 DOCUMENTS = [
     Document("dim the lamp", id="a", metadata={"lang": "en", "n": 1}),
     Document("play a song", id="b", metadata={"tags": ["x", "y"], "f": 0.5, "none": None, "deep": {"a": [1]}}),
@@ -78,24 +76,6 @@ def test_the_command_line(tmp_path):
     assert "index.pkl: cannot be read" in done.stderr
 
 
-def old_pickle(modules, protocol, state):
-    """Return a store as written by older versions of LangChain, with other module names."""
-    made = {}
-    for path, name in modules.items():
-        module = types.ModuleType(path)
-        made[name] = type(name, (), {"__module__": path})
-        setattr(module, name, made[name])
-        sys.modules[path] = module
-    try:
-        store, document = made["InMemoryDocstore"](), made["Document"]()
-        vars(document).update(state)
-        vars(store)["_dict"] = {"a": document, "without a vector": document}
-        return pickle.dumps((store, {0: "a"}), protocol=protocol)
-    finally:
-        for path in modules:
-            del sys.modules[path]
-
-
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("module", ["langchain.schema", "langchain.schema.document", "langchain.docstore.document"])
 def test_stores_of_older_versions(tmp_path, protocol, module):
@@ -106,7 +86,7 @@ def test_stores_of_older_versions(tmp_path, protocol, module):
         "__private_attribute_values__": {},
     }
     path = tmp_path / "index.pkl"
-    path.write_bytes(old_pickle(modules, protocol, state))
+    path.write_bytes(docstore_pickle(state, protocol, modules))
     assert read_docstore(path) == ([Document("text", id="a", metadata={"n": 1})], 1)
 
 
@@ -141,7 +121,7 @@ def payloads(mark):
         "Document.__init__.__globals__",
         (b"\x80\x04\x8c\x1dlangchain_core.documents.base\x8c\x1dDocument.__init__.__globals__\x93."),
     )
-    yield "pathlib", pickle.dumps(Path("harmless"))  # harmless classes are rejected too
+    yield "fractions", pickle.dumps(Fraction(1, 2))  # harmless classes are rejected too
 
 
 def test_a_malicious_pickle_is_rejected_and_not_executed(folder, tmp_path):
@@ -213,7 +193,7 @@ def test_zero_vectors_of_empty_texts_are_equal():
     texts = ["", "dim the lamp"]
     documents, vectors = [Document(text) for text in texts], embedder.embed_documents(texts)
     assert not vectors[0].any()
-    assert _similarity(embedder, documents, vectors) == pytest.approx(1)
+    assert similarity(embedder, documents, vectors) == pytest.approx(1)
 
 
 def test_another_embedder_is_rejected(tmp_path):

@@ -242,8 +242,8 @@ def test_a_misspelt_argument_is_an_error(store, call):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda s: s.as_retriever(search_kwargs={"kk": 1}), "takes no 'kk'; it takes filter, k"),
-        (lambda s: s.as_retriever(search_kwargs={"fetch_k": 1}), "similarity search takes no 'fetch_k'"),
+        (lambda s: s.as_retriever(search_kwargs={"kk": 1}), "takes no 'kk'; it takes fetch_k, filter, k"),
+        (lambda s: s.as_retriever(search_kwargs={"lambda_mult": 1}), "similarity search takes no 'lambda_mult'"),
         (lambda s: s.as_retriever().invoke("x", kk=1), "takes no 'kk'"),
         (lambda s: s.as_retriever().batch(["x"], kk=1), "takes no 'kk'"),
         (lambda s: s.as_retriever(search_type="best"), "search_type of best not allowed"),

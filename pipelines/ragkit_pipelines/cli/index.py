@@ -209,22 +209,39 @@ def compact(folder: _Folder, *, as_json: Json = False) -> None:
 
 @index_app.command()
 def import_langchain(
-    folder: Annotated[Path, typer.Argument(help="Folder written by LangChain's FAISS.save_local.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder written by FAISS.save_local, or file written by InMemoryVectorStore.dump."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the index.")],
     embedder: Annotated[str | None, typer.Option(help="Embedder of the stored vectors, such as minilm.")] = None,
     metric: Annotated[str, typer.Option(help="Metric: auto, cosine, ip or l2.")] = "auto",
-    name: Annotated[str, typer.Option(help="The index_name with which the store was saved.")] = "index",
+    name: Annotated[str, typer.Option(help="The index_name with which a FAISS store was saved.")] = "index",
+    metadata_conversion: Annotated[
+        str | None, typer.Option(help="text: store dates, times, UUIDs and paths in metadata as text.")
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Import a saved FAISS store of LangChain. Code in its pickle file is never executed.
+    """Import a saved store of LangChain. Code in the pickle file of a FAISS store is never executed.
 
     Example: ragkit index import-langchain faiss_index --out wiki.rag --embedder minilm
     """
     from ragkit_pipelines.langchain.import_faiss import import_faiss
+    from ragkit_pipelines.langchain.import_in_memory import import_in_memory
 
     with progress("importing", None):
-        report = import_faiss(folder, out, embedder=embedder, metric=metric, name=name)  # type: ignore[arg-type]
+        if source.is_file():
+            report = import_in_memory(source, out, embedder=embedder, metric=metric)  # type: ignore[arg-type]
+        else:
+            report = import_faiss(
+                source,
+                out,
+                embedder=embedder,
+                metric=metric,  # type: ignore[arg-type]
+                name=name,
+                metadata_conversion=metadata_conversion,  # type: ignore[arg-type]
+            )
     if as_json:
         print_json(asdict(report))
         return

@@ -8,6 +8,7 @@ from typing import overload
 
 from pydantic import BaseModel
 
+from ragkit._tuples import restore_tuples
 from ragkit.records import Usage
 
 Span = tuple[int, int]
@@ -26,6 +27,9 @@ class Extracted:
     record: BaseModel
     spans: tuple[Span, ...]
 
+    def __post_init__(self) -> None:
+        restore_tuples(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -36,8 +40,11 @@ class Failure:
         reason: The error in the model's last response.
     """
 
-    span: Span
+    span: tuple[int, int]
     reason: str
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,9 @@ class Extraction(Sequence[Extracted]):
     compression: float
     usage: Usage
     cost: float | None
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     @property
     def records(self) -> list[BaseModel]:

@@ -29,12 +29,13 @@ from ragkit.records import Chat, Completion, Usage
 from ragkit_pipelines.langchain.batches import BatchingChatModel
 from ragkit_pipelines.langchain.call_options import CallOptions
 from ragkit_pipelines.langchain.messages import chat_of, message_fields, message_of, prompts_of
+from ragkit_pipelines.langchain.model_state import SerialisableChatModel
 from ragkit_pipelines.langchain.structured_output import structured
 from ragkit_pipelines.langchain.tool_calling import ToolCaller, first_supported
 from ragkit_pipelines.langchain.tools import can_call_tools, tools_of
 
 
-class RagkitChatModel(BatchingChatModel):
+class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
     """A LangChain chat model that calls a local, API or scripted model of ragkit, and validates its arguments.
 
     A model without a chat template receives a conversation as a transcript. API models call tools with their provider's

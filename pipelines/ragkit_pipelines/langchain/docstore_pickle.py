@@ -1,10 +1,10 @@
 """Read the pickle file of LangChain's FAISS store without executing any code in it.
 
 A pickle is a program: it names functions, and loading it calls them. This reader replaces LangChain's docstore and
-document classes by empty classes, and rejects every other name before anything is imported. The loaded values must be
-texts, metadata and ids. Time and memory are proportional to the size of the file: the number of containers is limited,
-only texts and small integers are hashed, and values that the file refers to several times count each time. This is the
-only module that may import pickle.
+document classes, and those of dates, times, UUIDs and paths, by empty classes, and rejects every other name before
+anything is imported. The loaded values must be texts, metadata and ids. Time and memory are proportional to the size of
+the file: the number of containers is limited, only texts and small integers are hashed, and values that the file refers
+to several times count each time. This is the only module that may import pickle.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from ragkit.errors import DataFileError
 from ragkit.records import Document
+from ragkit_pipelines.langchain.pickled_values import KINDS, PickledValue, restored
 
 _DOCSTORES = {
     ("langchain_community.docstore.in_memory", "InMemoryDocstore"),
@@ -65,6 +66,7 @@ class _Reader(pickle._Unpickler):  # in Python: the C implementation can allocat
         self.docstore = type("Docstore", (), {})
         self.document = type("StoredDocument", (), {})
         self.fields = type("Fields", (), {"__init__": _ignored})
+        self.values: dict[str, type] = {}
 
     @override
     def find_class(self, module: str, name: str, /) -> type:
@@ -74,6 +76,11 @@ class _Reader(pickle._Unpickler):  # in Python: the C implementation can allocat
             return self.document
         if (module, name) in _SETS:
             return self.fields
+        if (module, name) in KINDS:
+            kind = KINDS[module, name]
+            if kind not in self.values:
+                self.values[kind] = type("Value", (PickledValue,), {"kind": kind})
+            return self.values[kind]
         raise _RefusedError(repr(f"{module}.{name}"[:100]))
 
     def _count_container(self) -> None:
@@ -164,7 +171,7 @@ def _check_size(path: Path, loaded: object, limit: int) -> None:
     pending = [loaded]
     while pending:
         value = pending.pop()
-        inside = vars(value) if type(value).__module__ == __name__ else value
+        inside = vars(value) if type(value).__module__ == __name__ or isinstance(value, PickledValue) else value
         if isinstance(inside, dict):
             pending += inside.values()
         elif isinstance(inside, list | tuple | set | frozenset):
@@ -182,4 +189,7 @@ def _document(path: Path, name: object, stored: object, reader: _Reader) -> Docu
         raise DataFileError(
             path, 0, f"document {name!r} must have `page_content` (a string) and `metadata` (a mapping)"
         )
-    return Document(text, id=name, metadata=metadata)
+    try:
+        return Document(text, id=name, metadata=restored(metadata))
+    except ValueError as error:
+        raise DataFileError(path, 0, f"the metadata of document {name!r} cannot be read: {error}") from error

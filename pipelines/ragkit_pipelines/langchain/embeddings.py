@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from langchain_core.embeddings import Embeddings
 from typing_extensions import override
 
 from ragkit.embedders import load_embedder
+from ragkit.embedders._reference import EmbedderReference
 from ragkit.protocols import Embedder
 
 
@@ -25,6 +26,12 @@ class RagkitEmbeddings(Embeddings):
     def __init__(self, embedder: str | Embedder) -> None:
         """Load an embedder from its spec, such as ``"minilm"``, or wrap it."""
         self.embedder = load_embedder(embedder)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"embedder": EmbedderReference(self.embedder)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.embedder = state["embedder"].embedder
 
     @override
     def embed_documents(self, texts: list[str]) -> list[list[float]]:

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit._extras import require
-from ragkit.embedders import load_embedder
-from ragkit.errors import DataFileError, InvalidInputError
-from ragkit.index import Index
+from ragkit.errors import DataFileError
 from ragkit.index._segment import read_faiss
 from ragkit.protocols import Embedder
-from ragkit.records import Document
 from ragkit_pipelines.langchain.docstore_pickle import read_docstore
+from ragkit_pipelines.langchain.importing import ImportReport, Metric, import_documents
+from ragkit_pipelines.langchain.metadata_text import Conversion, check_conversion
 
-_CHECKED = 8  # documents that are embedded again, to check that the embedder is the original one
-_MIN_SIMILARITY = 0.98  # cosine of the same text embedded twice, in any precision
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportReport:
-    """The result of `import_faiss`.
-
-    Attributes:
-        documents: Number of documents in the new index.
-        dim: Dimension of the vectors.
-        metric: Metric of the new index.
-        kind: Class of the FAISS index.
-        left_out: Number of documents of the old store that have no vector.
-        similarity: Minimum cosine similarity of re-embedded documents to their stored vectors; None without an
-            embedder.
-    """
-
-    documents: int
-    dim: int
-    metric: str
-    kind: str
-    left_out: int
-    similarity: float | None
-
-    @property
-    def likeness(self) -> float | None:
-        """Raise an error, because this attribute was renamed."""
-        raise AttributeError("this attribute was renamed; use ImportReport.similarity")
+__all__ = ["ImportReport", "import_faiss"]
 
 
 def import_faiss(
@@ -57,6 +26,7 @@ def import_faiss(
     embedder: str | Embedder | None = None,
     metric: Literal["auto", "cosine", "ip", "l2"] = "auto",
     name: str = "index",
+    metadata_conversion: Conversion = None,
 ) -> ImportReport:
     """Import a folder written by ``FAISS.save_local``; texts, metadata, ids and vectors are preserved.
 
@@ -70,6 +40,8 @@ def import_faiss(
         metric: ``"auto"`` is ``"cosine"`` if an embedder is given or all vectors have length 1, otherwise the metric
             of the old index.
         name: The ``index_name`` with which the store was saved.
+        metadata_conversion: ``"text"`` to store dates, times, UUIDs and paths in metadata as text; if None, they raise
+            an error that names the field.
 
     Returns:
         A report.
@@ -79,26 +51,30 @@ def import_faiss(
         InvalidInputError: If the embedder computes different vectors, or ``out`` is not empty.
     """
     require("faiss")
-    folder, out = Path(folder), Path(out)
+    check_conversion(metadata_conversion)
+    folder = Path(folder)
     documents, left_out = read_docstore(folder / f"{name}.pkl")
     path = folder / f"{name}.faiss"
     old, vectors = _read_vectors(path)
     if len(vectors) != len(documents):
         raise DataFileError(path, 0, f"contains {len(vectors)} vectors for {len(documents)} documents in {name}.pkl")
-    loaded = None if embedder is None else load_embedder(embedder)
-    similarity = None if loaded is None else _similarity(loaded, documents, vectors)
-    chosen = _metric(old, vectors, metric, embedded=loaded is not None)
-    dim = vectors.shape[1]
-    index = Index.create(out, embedder=loaded, dim=dim, metric=chosen)
-    try:
-        with index:
-            index.add(documents, vectors=vectors)
-            count = len(index)
-    except BaseException:
-        rmtree(out, ignore_errors=True)  # it was new or empty
-        raise
-    kind = type(old).__name__
-    return ImportReport(documents=count, dim=dim, metric=chosen, kind=kind, left_out=left_out, similarity=similarity)
+    return import_documents(
+        documents,
+        vectors,
+        Path(out),
+        embedder=embedder,
+        metric=metric,
+        own_metric=_metric(old),
+        conversion=metadata_conversion,
+        kind=type(old).__name__,
+        left_out=left_out,
+    )
+
+
+def _metric(index: Any) -> Metric:
+    import faiss
+
+    return "ip" if index.metric_type == faiss.METRIC_INNER_PRODUCT else "l2"
 
 
 def _read_vectors(path: Path) -> tuple[Any, NDArray[np.float32]]:
@@ -121,37 +97,3 @@ def _read_vectors(path: Path) -> tuple[Any, NDArray[np.float32]]:
     if not np.isfinite(vectors).all():
         raise DataFileError(path, 0, "contains vectors with NaN or infinite values; embed the documents again")
     return index, vectors
-
-
-def _similarity(embedder: Embedder, documents: list[Document], vectors: NDArray[np.float32]) -> float | None:
-    if embedder.dim != vectors.shape[1]:
-        raise InvalidInputError(
-            f"the stored vectors have {vectors.shape[1]} dimensions, those of {embedder.name!r} have {embedder.dim}; "
-            "pass the embedder that they were computed with, or None"
-        )
-    if not documents:
-        return None
-    rows = np.unique(np.linspace(0, len(documents) - 1, _CHECKED).round().astype(int))
-    again = embedder.embed_documents([documents[row].text for row in rows])
-    stored = vectors[rows] / np.maximum(np.linalg.norm(vectors[rows], axis=1, keepdims=True), 1e-12)
-    cosines = np.einsum("nd,nd->n", again, stored)
-    cosines[~again.any(axis=1) & ~stored.any(axis=1)] = 1  # both vectors are zero, such as those of an empty text
-    least = float(cosines.min())
-    if not least >= _MIN_SIMILARITY:  # also true for NaN
-        raise InvalidInputError(
-            f"the vectors of {embedder.name!r} differ from the stored ones (cosine {least:.3f} for the same text); "
-            "pass the embedder that they were computed with, or None"
-        )
-    return least
-
-
-def _metric(
-    old: Any, vectors: NDArray[np.float32], metric: Literal["auto", "cosine", "ip", "l2"], *, embedded: bool
-) -> Literal["cosine", "ip", "l2"]:
-    import faiss
-
-    if metric != "auto":
-        return metric
-    if embedded or np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
-        return "cosine"
-    return "ip" if old.metric_type == faiss.METRIC_INNER_PRODUCT else "l2"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.runnables import RunnableLambda
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, field_validator
 from typing_extensions import override
@@ -59,17 +60,23 @@ class RagkitReranker(BaseDocumentCompressor):
         Args:
             documents: The documents; they are not modified.
             query: The query.
-            callbacks: Not used.
+            callbacks: Callbacks, which receive a run of the reranker.
 
         Returns:
             Copies of the documents with ``relevance_score`` in their metadata, the best first.
         """
         if not documents:
             return []
+        given = {"query": query, "documents": list(documents)}
+        run = RunnableLambda(self._kept, name=type(self).__name__)
+        return run.invoke(given, {} if callbacks is None else {"callbacks": callbacks})
+
+    def _kept(self, given: Mapping[str, Any]) -> list[Document]:
+        documents: Sequence[Document] = given["documents"]
         keep = len(documents) if self.top_n is None else self.top_n
         return [
             document.model_copy(update={"metadata": {**document.metadata, "relevance_score": score}})
-            for document, score in self._ranked(documents, query)[:keep]
+            for document, score in self._ranked(documents, given["query"])[:keep]
         ]
 
     def _ranked(self, documents: Sequence[Document], query: str) -> list[tuple[Document, float]]:

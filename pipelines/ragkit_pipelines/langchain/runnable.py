@@ -7,12 +7,17 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.runnables import Runnable, RunnableConfig
 from typing_extensions import override
 
+from ragkit._observation import Observer, observing
 from ragkit._text import refuse_bare_string
 from ragkit.errors import InvalidInputError
 from ragkit.models._concurrency import run_cancellable
+from ragkit_pipelines.langchain.tracing import observer_of
+
+_END = object()  # the end of a stream
 
 
 def as_runnable(pipeline: Any, *, input_key: str | None = None, keywords: Sequence[str] = ()) -> PipelineRunnable:
@@ -24,7 +29,8 @@ def as_runnable(pipeline: Any, *, input_key: str | None = None, keywords: Sequen
         keywords: Keys of the input mapping that are passed as keyword arguments, such as ``"document"``.
 
     Returns:
-        The runnable, which returns the results of the pipeline.
+        The runnable, which returns the results of the pipeline. Callbacks receive a run of the pipeline, and below it a
+        run for each call of a model, retriever or selector of ragkit.
 
     Raises:
         InvalidInputError: If the pipeline has no ``invoke``, or `keywords` is a string or is given without `input_key`.
@@ -80,8 +86,9 @@ class PipelineRunnable(Runnable[Any, Any]):
         if self.keywords or kwargs or not hasattr(self.pipeline, "batch"):
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
-        def work(given: list[Any]) -> list[Any]:
-            return self._outputs(given, return_exceptions=return_exceptions)
+        def work(given: list[Any], run_manager: list[CallbackManagerForChainRun]) -> list[Any]:
+            with observing(observer_of([each.get_child() for each in run_manager])):
+                return self._outputs(given, return_exceptions=return_exceptions)
 
         return self._batch_with_config(work, inputs, config, return_exceptions=return_exceptions)
 
@@ -98,8 +105,9 @@ class PipelineRunnable(Runnable[Any, Any]):
         if self.keywords or kwargs or not hasattr(self.pipeline, "batch"):
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
-        async def work(given: list[Any]) -> list[Any]:
-            return await run_cancellable(partial(self._outputs, given, return_exceptions=return_exceptions))
+        async def work(given: list[Any], run_manager: list[AsyncCallbackManagerForChainRun]) -> list[Any]:
+            with observing(observer_of([each.get_sync().get_child() for each in run_manager])):
+                return await run_cancellable(partial(self._outputs, given, return_exceptions=return_exceptions))
 
         return await self._abatch_with_config(work, inputs, config, return_exceptions=return_exceptions)
 
@@ -129,11 +137,19 @@ class PipelineRunnable(Runnable[Any, Any]):
             raise InvalidInputError(f"the input has no {', '.join(map(repr, missing))}; its keys: {sorted(input)}")
         return input[self.input_key], {name: input[name] for name in self.keywords}
 
-    def _invoke(self, input: Any, **kwargs: Any) -> Any:
+    def _invoke(self, input: Any, run_manager: CallbackManagerForChainRun, **kwargs: Any) -> Any:
+        with observing(observer_of([run_manager.get_child()])):
+            return self._run(input, **kwargs)
+
+    async def _ainvoke(self, input: Any, run_manager: AsyncCallbackManagerForChainRun, **kwargs: Any) -> Any:
+        with observing(observer_of([run_manager.get_sync().get_child()])):
+            return await self._arun(input, **kwargs)
+
+    def _run(self, input: Any, **kwargs: Any) -> Any:
         value, named = self._read(input)
         return self.pipeline.invoke(value, **named, **kwargs)
 
-    async def _ainvoke(self, input: Any, **kwargs: Any) -> Any:
+    async def _arun(self, input: Any, **kwargs: Any) -> Any:
         value, named = self._read(input)
         if hasattr(self.pipeline, "ainvoke"):
             return await self.pipeline.ainvoke(value, **named, **kwargs)
@@ -150,27 +166,48 @@ class PipelineRunnable(Runnable[Any, Any]):
 
     def _output_or_error(self, input: Any) -> Any:
         try:
-            return self._invoke(input)
+            return self._run(input)
         except Exception as error:  # noqa: BLE001 - returned to the caller
             return error
 
-    def _pieces(self, inputs: Iterator[Any], **kwargs: Any) -> Iterator[Any]:
+    def _pieces(self, inputs: Iterator[Any], run_manager: CallbackManagerForChainRun, **kwargs: Any) -> Iterator[Any]:
+        observer = observer_of([run_manager.get_child()])
         for each in inputs:
+            if not hasattr(self.pipeline, "stream"):
+                yield self._invoke(each, run_manager, **kwargs)
+                continue
             value, named = self._read(each)
-            if hasattr(self.pipeline, "stream"):
-                yield from self.pipeline.stream(value, **named, **kwargs)
-            else:
-                yield self.pipeline.invoke(value, **named, **kwargs)
+            with observing(observer):
+                pieces = iter(self.pipeline.stream(value, **named, **kwargs))
+            while (piece := _next(pieces, observer)) is not _END:
+                yield piece
 
-    async def _apieces(self, inputs: AsyncIterator[Any], **kwargs: Any) -> AsyncIterator[Any]:
+    async def _apieces(
+        self, inputs: AsyncIterator[Any], run_manager: AsyncCallbackManagerForChainRun, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        observer = observer_of([run_manager.get_sync().get_child()])
         async for each in inputs:
             value, named = self._read(each)
             if hasattr(self.pipeline, "astream"):
-                async for piece in self.pipeline.astream(value, **named, **kwargs):
+                with observing(observer):
+                    later = aiter(self.pipeline.astream(value, **named, **kwargs))
+                while (piece := await _anext(later, observer)) is not _END:
                     yield piece
             elif hasattr(self.pipeline, "stream"):
-                pieces, end = iter(self.pipeline.stream(value, **named, **kwargs)), object()
-                while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
+                with observing(observer):
+                    pieces = iter(await asyncio.to_thread(self.pipeline.stream, value, **named, **kwargs))
+                while (piece := await asyncio.to_thread(_next, pieces, observer)) is not _END:
                     yield piece
             else:
-                yield await self._ainvoke(each, **kwargs)
+                yield await self._ainvoke(each, run_manager, **kwargs)
+
+
+def _next(pieces: Iterator[Any], observer: Observer | None) -> Any:
+    """Return the next piece of a stream or `_END`; the code that generates it is observed, not that of the caller."""
+    with observing(observer):
+        return next(pieces, _END)
+
+
+async def _anext(pieces: AsyncIterator[Any], observer: Observer | None) -> Any:
+    with observing(observer):
+        return await anext(pieces, _END)

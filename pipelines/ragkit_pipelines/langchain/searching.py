@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, KeysView, Mapping, Sequence, ValuesView
+from itertools import islice
+from typing import Any, cast
 
 import numpy as np
 from langchain_core.documents import Document
@@ -17,12 +19,44 @@ from ragkit.embedders._langchain_embeddings import LangChainEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.protocols import Embedder
+from ragkit.records import Document as Stored
+from ragkit_pipelines.langchain.metadata_text import Conversion, as_text
 
 Where = Mapping[str, object]
-Filter = Where | Callable[[Document], bool]
+Filter = Where | Callable[[Any], bool]
 Scored = tuple[Document, float]
 Vectors = NDArray[np.float32]
 _FIRST_FETCH = 64  # documents that a filter function receives first
+
+
+class FilteredDocument(Document):
+    """The document that a filter function receives, which can also be read like its metadata.
+
+    LangChain's in-memory store passes documents to such functions, and its FAISS store passes the metadata; functions
+    for either of them work: ``lambda document: document.metadata["n"] > 1`` and ``lambda metadata: metadata["n"] > 1``.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        return self.metadata[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.metadata
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a value of the metadata."""
+        return self.metadata.get(name, default)
+
+    def keys(self) -> KeysView[str]:
+        """Return the names of the metadata."""
+        return self.metadata.keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values of the metadata."""
+        return self.metadata.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the names and values of the metadata."""
+        return self.metadata.items()
 
 
 class SearchedStore(VectorStore):
@@ -39,15 +73,16 @@ class Searches:
     """The searches that the vector store and the retriever share.
 
     Queries are f32[m, dim], or texts for `embed` and `aembed`. A filter is a metadata filter, or a function of a
-    `Document`. Every search returns a list per query, the best document first.
+    document or of its metadata. Every search returns a list per query, the best document first.
 
     Attributes:
         index: The index.
+        conversion: How metadata and values of filters are converted, see `RagkitVectorStore`.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, conversion: Conversion = None) -> None:
         """Search an index."""
-        self.index = index
+        self.index, self.conversion = index, conversion
         self._euclidean = index.stats().metric == "l2"
 
     def embed(self, queries: Sequence[str]) -> Vectors:
@@ -85,40 +120,43 @@ class Searches:
 
     def diverse(
         self, queries: Vectors, k: int, filter: Filter | None, fetch_k: int = 20, lambda_mult: float = 0.5
-    ) -> list[list[Document]]:
+    ) -> list[list[Scored]]:
         """Return k of ``fetch_k`` candidates by maximal marginal relevance, in the order of selection."""
-        _check_k(k)
+        k, fetch_k = whole("k", k), whole("fetch_k", fetch_k, least=1)
         if not 0 <= lambda_mult <= 1:
             raise InvalidInputError(f"`lambda_mult` must be between 0 and 1, got {lambda_mult!r}")
-        if type(fetch_k) is not int or fetch_k < 1:
-            raise InvalidInputError(f"`fetch_k` must be an integer of at least 1, got {fetch_k!r}")
         chosen = []
         for query, row in zip(queries, self._keyed(queries, max(k, fetch_k), filter), strict=True):
             vectors = self.index.get_vectors_by_keys([key for key, _, _ in row])
             order, _ = mmr(unit(query[None])[0], unit(vectors), k, lambda_mult)
-            chosen.append([row[n][2] for n in order.tolist()])
+            chosen.append([(row[n][2], row[n][1]) for n in order.tolist()])
         return chosen
 
     def _keyed(self, queries: Vectors, k: int, filter: Filter | None) -> list[list[tuple[int, float, Document]]]:
         """Return keys, scores and documents of the most similar documents."""
+        k = whole("k", k)
         if callable(filter):
             return self._filtered(queries, k, filter)
-        found = self.index.search_documents(queries, k, where=None if filter is None else read_where(filter))
+        where = None if filter is None else read_where(filter, self.conversion)
+        found = self.index.search_documents(queries, k, where=where)
         return [
             [(key, score, of_parts(each.text, each.metadata, each.id)) for key, score, each in row] for row in found
         ]
 
     def _filtered(
-        self, queries: Vectors, k: int, function: Callable[[Document], bool]
+        self, queries: Vectors, k: int, function: Callable[[Any], bool]
     ) -> list[list[tuple[int, float, Document]]]:
         """Return the most similar documents that a function accepts; fetches more until there are k, or no more."""
-        _check_k(k)
         found: list[list[tuple[int, float, Document]]] = [[] for _ in range(len(queries))]
         pending, fetch, total = list(range(len(queries))), max(_FIRST_FETCH, 4 * k), len(self.index)
         while pending:
-            rows = self._keyed(queries[pending], min(fetch, total), None)
+            rows = self.index.search_documents(queries[pending], min(fetch, total))
             for n, row in zip(pending, rows, strict=True):
-                found[n] = [each for each in row if function(each[2])][:k]
+                accepted = ((key, score, each) for key, score, each in row if function(_filtered(each)))
+                found[n] = [
+                    (key, score, of_parts(each.text, each.metadata, each.id))
+                    for key, score, each in islice(accepted, k)
+                ]
             pending = [n for n in pending if len(found[n]) < k and fetch < total]
             fetch *= 4
         return found
@@ -147,18 +185,26 @@ def of_parts(text: str, metadata: Mapping[str, object] | None, name: str | None)
     return Document(page_content=text, metadata=metadata or {}, id=name)
 
 
-def _check_k(k: int) -> None:
-    if type(k) is not int or k < 0:
-        raise InvalidInputError(f"`k` must be an integer of at least 0, got {k!r}")
+def _filtered(document: Stored) -> FilteredDocument:
+    return FilteredDocument(page_content=document.text, metadata=dict(document.metadata or {}), id=document.id)
 
 
-def read_where(filter: object) -> Where:
+def whole(name: str, number: object, least: int = 0) -> int:
+    """Return an integer, which may be one of NumPy."""
+    if isinstance(number, np.integer):
+        number = int(number)
+    if type(number) is not int or number < least:
+        raise InvalidInputError(f"`{name}` must be an integer of at least {least}, got {number!r}")
+    return number
+
+
+def read_where(filter: object, conversion: Conversion = None) -> Where:
     """Translate a filter into one of `ragkit.where`: it may contain ``$neq`` for ``$ne``, and a list for ``$in``."""
     if not isinstance(filter, Mapping):
         raise InvalidInputError(
-            f'`filter` must be a mapping such as {{"lang": "en"}} or a function of a Document, got {filter!r}'
+            f'`filter` must be a mapping such as {{"lang": "en"}} or a function of a document, got {filter!r}'
         )
-    return _translated(filter)
+    return _translated(filter if conversion is None else cast("Where", as_text(filter)))
 
 
 def _translated(filter: Mapping[str, object]) -> dict[str, object]:

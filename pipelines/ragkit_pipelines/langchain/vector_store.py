@@ -5,47 +5,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, cast
-from uuid import uuid4
+from typing import Any, Literal, Self, cast
 
+from langchain_core.callbacks import Callbacks
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from typing_extensions import override
 
-from ragkit._text import refuse_bare_string
 from ragkit.embedders._langchain_embeddings import LangChainEmbedder
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.protocols import Embedder
 from ragkit_pipelines.langchain.embeddings import RagkitEmbeddings, embedder_of
+from ragkit_pipelines.langchain.incoming import Ids, Metadatas
+from ragkit_pipelines.langchain.metadata_text import Conversion, check_conversion
 from ragkit_pipelines.langchain.retriever import RagkitRetriever
-from ragkit_pipelines.langchain.searching import (
-    Filter,
-    Scored,
-    SearchedStore,
-    Searches,
-    documents_of,
-    of_parts,
-    one_row,
-)
+from ragkit_pipelines.langchain.searching import Searches
+from ragkit_pipelines.langchain.store_writes import StoreWrites
 
 AnyEmbedding = str | Embedder | Embeddings
-Metadatas = Sequence[dict[str, Any]]
-Ids = Sequence[str | None]
-_Row = TypeVar("_Row", list[Document], list[Scored])  # the results of one query
+Metric = Literal["cosine", "ip", "l2"]
 
 
-# LangChain's methods accept **kwargs; these do not, so that a misspelt argument is an error. Therefore the methods
-# below need "type: ignore[override]". LangChain runs the methods without an async variant here in a thread.
-class RagkitVectorStore(SearchedStore):
+class RagkitVectorStore(StoreWrites):
     """Documents in a ragkit `Index`, with exact filters, upserts by id, durable writes and batched searches.
 
-    Every change is committed when the method returns, so there is no ``save``. Higher scores are better. A filter is a
-    filter of `ragkit.where`, or a function of a `Document`. Filters are exact: a search returns k documents if at least
-    k documents match. Methods that begin with ``a`` do not block the event loop.
+    Every change is committed when the method returns. Higher scores are better. A filter is a filter of `ragkit.where`,
+    or a function of a document or of its metadata. Filters are exact: a search returns k documents if at least k
+    documents match. Methods that begin with ``a`` do not block the event loop.
+
+    Pickled and copied stores with a path are opened read-only; stores in memory are copied with their vectors.
 
     Attributes:
-        index: The index, which stays open until it is closed.
+        index: The index, which stays open until the store is closed.
         searches: The searches that all methods share, with many queries per call.
 
     Examples:
@@ -61,8 +53,10 @@ class RagkitVectorStore(SearchedStore):
         *,
         path: str | Path | None = None,
         index: Index | None = None,
-        metric: Literal["cosine", "ip", "l2"] = "cosine",
+        metric: Metric = "cosine",
         factory: str = "auto",
+        read_only: bool = False,
+        metadata_conversion: Conversion = None,
     ) -> None:
         """Create a store, or open the one at ``path``.
 
@@ -73,21 +67,46 @@ class RagkitVectorStore(SearchedStore):
             index: An index to wrap instead, with its embedder and settings.
             metric: Metric of a new store: ``"cosine"``, ``"ip"`` or ``"l2"``.
             factory: Search structure of a new store, see `Index.create`.
+            read_only: Whether to open the store at ``path`` for searching only, while other processes may write.
+            metadata_conversion: ``"text"`` to store dates and times in metadata as ISO 8601 text, and UUIDs and paths
+                as text; values of filters are converted as well. If None, such values raise an error.
 
         Raises:
             InvalidInputError: If arguments cannot be combined, or the index was built with another embedder.
+            IndexLockedError: If the index at ``path`` is already open for writing, and `read_only` is False.
         """
-        if index is not None and (embedding is not None or path is not None):
-            raise InvalidInputError("`index` has its own embedder and folder; omit `embedding` and `path`")
-        if index is None and embedding is not None:
-            embedder = embedder_of(embedding)
+        check_conversion(metadata_conversion)
+        if index is not None and (embedding is not None or path is not None or read_only):
+            raise InvalidInputError(
+                "`index` has its own embedder, folder and mode; omit `embedding`, `path` and `read_only`"
+            )
+        embedder = None if embedding is None else embedder_of(embedding)
+        if read_only:
+            if path is None:
+                raise InvalidInputError("`read_only` needs the `path` of a stored index")
+            index = Index.open(path, embedder=embedder, read_only=True)
+        elif index is None and embedder is not None:
             index = Index.create(path, embedder=embedder, metric=metric, factory=factory, exist_ok=True)
         elif index is None and path is not None:
             index = Index.open(path)
         if index is None:
             raise InvalidInputError("pass `embedding`, the `path` of a stored index, or `index`")
-        self.index = index
-        self.searches = Searches(index)
+        self.index, self.metadata_conversion = index, metadata_conversion
+        self.searches = Searches(index, metadata_conversion)
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.index, self.metadata_conversion)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the index and release its lock. Safe to call twice; documents in memory are lost."""
+        self.index.close()
 
     @classmethod
     @override
@@ -96,9 +115,11 @@ class RagkitVectorStore(SearchedStore):
         texts: Iterable[str],
         embedding: AnyEmbedding,
         metadatas: Metadatas | None = None,
-        *,
         ids: Ids | None = None,
+        *,
         path: str | Path | None = None,
+        metric: Metric = "cosine",
+        metadata_conversion: Conversion = None,
     ) -> Self:
         """Create a store and add texts.
 
@@ -108,13 +129,100 @@ class RagkitVectorStore(SearchedStore):
             metadatas: One per text.
             ids: One per text; None for a new id.
             path: A folder; None for a store in memory.
+            metric: Metric of a new store.
+            metadata_conversion: ``"text"`` to store dates, times, UUIDs and paths in metadata as text.
 
         Returns:
             The store.
         """
-        store = cls(embedding, path=path)
-        store.add_texts(texts, metadatas, ids=ids)
-        return store
+        store = cls(embedding, path=path, metric=metric, metadata_conversion=metadata_conversion)
+        return store._filled(lambda: store.add_texts(texts, metadatas, ids))
+
+    @classmethod
+    @override
+    def from_documents(  # type: ignore[override]
+        cls,
+        documents: Iterable[Document],
+        embedding: AnyEmbedding,
+        ids: Ids | None = None,
+        *,
+        path: str | Path | None = None,
+        metric: Metric = "cosine",
+        metadata_conversion: Conversion = None,
+    ) -> Self:
+        """Create a store and add documents; the arguments are those of `from_texts` and `add_documents`."""
+        store = cls(embedding, path=path, metric=metric, metadata_conversion=metadata_conversion)
+        return store._filled(lambda: store.add_documents(documents, ids))
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        text_embeddings: Iterable[tuple[str, Sequence[float]]],
+        embedding: AnyEmbedding,
+        metadatas: Metadatas | None = None,
+        ids: Ids | None = None,
+        *,
+        path: str | Path | None = None,
+        metric: Metric = "cosine",
+        metadata_conversion: Conversion = None,
+    ) -> Self:
+        """Create a store and add texts with vectors, as `add_embeddings` does; ``embedding`` embeds the queries."""
+        store = cls(embedding, path=path, metric=metric, metadata_conversion=metadata_conversion)
+        return store._filled(lambda: store.add_embeddings(text_embeddings, metadatas, ids))
+
+    @classmethod
+    @override
+    async def afrom_texts(cls, *arguments: Any, **named: Any) -> Self:
+        return await asyncio.to_thread(cls.from_texts, *arguments, **named)
+
+    @classmethod
+    @override
+    async def afrom_documents(cls, *arguments: Any, **named: Any) -> Self:
+        return await asyncio.to_thread(cls.from_documents, *arguments, **named)
+
+    @classmethod
+    def load_local(
+        cls,
+        folder_path: str | Path,
+        embeddings: AnyEmbedding | None = None,
+        *,
+        read_only: bool = False,
+        allow_dangerous_deserialization: bool = False,  # noqa: ARG003 - FAISS requires it; nothing is unpickled here
+    ) -> Self:
+        """Open a store that `save_local` wrote, or that was created with a path.
+
+        Args:
+            folder_path: The folder.
+            embeddings: The embeddings that the store was created with; None for an embedder of ragkit.
+            read_only: Whether to open the store for searching only.
+            allow_dangerous_deserialization: Accepted for compatibility with LangChain's FAISS, and not used.
+
+        Returns:
+            The store.
+
+        Raises:
+            InvalidInputError: If there is no index in the folder.
+        """
+        if (Path(folder_path) / "index.pkl").is_file() and not (Path(folder_path) / "index.sqlite").is_file():
+            raise InvalidInputError(
+                f"{folder_path} contains a store of LangChain's FAISS; import it first with `ragkit index "
+                f"import-langchain {folder_path} --out FOLDER --embedder SPEC`, and open that folder"
+            )
+        embedder = None if embeddings is None else embedder_of(embeddings)
+        return cls(index=Index.open(folder_path, embedder=embedder, read_only=read_only))
+
+    def save_local(self, folder_path: str | Path) -> None:
+        """Save a copy of the store, such as one in memory, to a folder from which `load_local` opens it.
+
+        Args:
+            folder_path: A new or empty folder, or one with a saved store, which is replaced. Nothing happens if it is
+                the folder of this store, because every change is already stored there.
+
+        Raises:
+            InvalidInputError: If the folder contains anything else.
+            IndexLockedError: If the store in the folder is open for writing.
+        """
+        self.index.save(folder_path)
 
     @property
     @override
@@ -126,191 +234,17 @@ class RagkitVectorStore(SearchedStore):
         return None if embedder is None else RagkitEmbeddings(embedder)
 
     @override
-    def add_texts(  # type: ignore[override]
-        self, texts: Iterable[str], metadatas: Metadatas | None = None, *, ids: Ids | None = None
-    ) -> list[str]:
-        """Add texts, and replace those with the same id.
-
-        Args:
-            texts: The texts.
-            metadatas: One per text.
-            ids: One per text; None for a new id.
-
-        Returns:
-            The ids.
-
-        Raises:
-            InvalidInputError: If the number of ids or metadata differs from the number of texts.
-        """
-        listed = texts if isinstance(texts, str) else list(texts)
-        refuse_bare_string("texts", listed)
-        if metadatas is not None and len(metadatas) != len(listed):
-            raise InvalidInputError(f"`metadatas` must have {len(listed)} items, one per text; got {len(metadatas)}")
-        pairs = zip(listed, metadatas or [{}] * len(listed), strict=True)
-        return self.add_documents([of_parts(text, metadata, None) for text, metadata in pairs], ids=ids)
-
-    @override
-    def add_documents(  # type: ignore[override]
-        self, documents: Sequence[Document], *, ids: Ids | None = None, batch_size: int | None = None
-    ) -> list[str]:
-        """Add documents, and replace those with the same id; unchanged documents are not embedded again.
-
-        Args:
-            documents: The documents; they are not modified.
-            ids: One per document, which takes precedence over its own id; None for its own id, or a new one.
-            batch_size: Number of documents that are embedded and committed together.
-
-        Returns:
-            The ids.
-
-        Raises:
-            InvalidInputError: If the number of ids differs from the number of documents.
-        """
-        if ids is not None:
-            refuse_bare_string("ids", cast("Sequence[str]", ids))
-            if len(ids) != len(documents):
-                raise InvalidInputError(f"`ids` must have {len(documents)} items, one per document; got {len(ids)}")
-        named = [
-            document.model_copy(update={"id": document.id or str(uuid4()) if own is None else own})
-            for document, own in zip(documents, ids or [None] * len(documents), strict=True)
-        ]
-        return self.index.add(named, batch_size=batch_size)
-
-    @override
-    def delete(self, ids: Sequence[str] | None = None) -> bool:  # type: ignore[override]
-        """Delete documents.
-
-        Args:
-            ids: The ids; unknown ids are ignored. None, which would delete all documents, is rejected.
-
-        Returns:
-            True.
-
-        Raises:
-            InvalidInputError: If ``ids`` is None.
-        """
-        if ids is None:
-            raise InvalidInputError(
-                "`ids` must be the ids to delete, got None; to delete all documents, create a new store"
-            )
-        self.index.delete(ids)
-        return True
-
-    @override
-    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Return documents by id, in the order of the ids; unknown ids are ignored."""
-        return [of_parts(found.text, found.metadata, found.id) for found in self.index.get(ids)]
-
-    @override
-    def similarity_search(  # type: ignore[override]
-        self, query: str, k: int = 4, *, filter: Filter | None = None
-    ) -> list[Document]:
-        """Return the k documents that are most similar to a text."""
-        return documents_of(self.similarity_search_with_score(query, k, filter=filter))
-
-    @override
-    async def asimilarity_search(  # type: ignore[override]
-        self, query: str, k: int = 4, *, filter: Filter | None = None
-    ) -> list[Document]:
-        return documents_of(await self.asimilarity_search_with_score(query, k, filter=filter))
-
-    @override
-    def similarity_search_with_score(self, query: str, k: int = 4, *, filter: Filter | None = None) -> list[Scored]:
-        """Return the k most similar documents with scores: cosines, inner products or negative squared distances."""
-        return self._search(self.searches.nearest, query, k, filter)
-
-    @override
-    async def asimilarity_search_with_score(
-        self, query: str, k: int = 4, *, filter: Filter | None = None
-    ) -> list[Scored]:
-        return await self._asearch(self.searches.nearest, query, k, filter)
-
-    @override
-    def similarity_search_by_vector(  # type: ignore[override]
-        self, embedding: Sequence[float], k: int = 4, *, filter: Filter | None = None
-    ) -> list[Document]:
-        """Return the k documents that are most similar to a vector."""
-        return documents_of(self.similarity_search_with_score_by_vector(embedding, k, filter=filter))
-
-    def similarity_search_with_score_by_vector(
-        self, embedding: Sequence[float], k: int = 4, *, filter: Filter | None = None
-    ) -> list[Scored]:
-        """Return the k documents that are most similar to a vector, with their scores."""
-        return self.searches.nearest(one_row(embedding), k, filter)[0]
-
-    @override
-    def similarity_search_with_relevance_scores(  # type: ignore[override]
-        self, query: str, k: int = 4, *, filter: Filter | None = None, score_threshold: float | None = None
-    ) -> list[Scored]:
-        """Return the k documents that are most similar to a text, if their relevance reaches a threshold.
-
-        Args:
-            query: The text.
-            k: Number of documents.
-            filter: A metadata filter, or a function of a `Document`.
-            score_threshold: Minimum relevance, from 0 to 1.
-
-        Returns:
-            Documents with their relevance: the cosine similarity to the query, or 0 if it is negative.
-        """
-        return self._search(self.searches.relevant, query, k, filter, score_threshold)
-
-    @override
-    async def asimilarity_search_with_relevance_scores(  # type: ignore[override]
-        self, query: str, k: int = 4, *, filter: Filter | None = None, score_threshold: float | None = None
-    ) -> list[Scored]:
-        return await self._asearch(self.searches.relevant, query, k, filter, score_threshold)
-
-    @override
-    def _select_relevance_score_fn(self) -> Callable[[float], float]:
-        return self.searches.relevance()
-
-    @override
-    def max_marginal_relevance_search(  # type: ignore[override]
-        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, *, filter: Filter | None = None
-    ) -> list[Document]:
-        """Return documents that are similar to a text and diverse, in the order of selection.
-
-        Args:
-            query: The text.
-            k: Number of documents.
-            fetch_k: Number of candidates.
-            lambda_mult: 1 for similarity to the query only, 0 for diversity only.
-            filter: A metadata filter, or a function of a `Document`, that the candidates match.
-
-        Returns:
-            The documents.
-        """
-        return self._search(self.searches.diverse, query, k, filter, fetch_k, lambda_mult)
-
-    @override
-    async def amax_marginal_relevance_search(  # type: ignore[override]
-        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, *, filter: Filter | None = None
-    ) -> list[Document]:
-        return await self._asearch(self.searches.diverse, query, k, filter, fetch_k, lambda_mult)
-
-    @override
-    def max_marginal_relevance_search_by_vector(  # type: ignore[override]
-        self,
-        embedding: Sequence[float],
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        *,
-        filter: Filter | None = None,
-    ) -> list[Document]:
-        """Return documents that are similar to a vector and diverse, in the order of selection."""
-        return self.searches.diverse(one_row(embedding), k, filter, fetch_k, lambda_mult)[0]
-
-    @override
     def as_retriever(  # type: ignore[override]
         self,
         *,
         search_type: Literal["similarity", "similarity_score_threshold", "mmr"] = "similarity",
         search_kwargs: dict[str, Any] | None = None,
         k: int = 4,
+        name: str | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
+        callbacks: Callbacks = None,
+        verbose: bool = False,
     ) -> RagkitRetriever:
         """Return a retriever of this store whose ``batch`` is one search.
 
@@ -318,8 +252,11 @@ class RagkitVectorStore(SearchedStore):
             search_type: ``"similarity"``, ``"similarity_score_threshold"`` or ``"mmr"``.
             search_kwargs: ``k``, ``filter``, ``score_threshold``, ``fetch_k``, ``lambda_mult``.
             k: Number of documents, unless ``search_kwargs`` contains ``k``.
+            name: Name of the retriever in traces.
             tags: Tags of the traces.
             metadata: Metadata of the traces.
+            callbacks: Callbacks of every call, in addition to those of its config.
+            verbose: Whether to print every call.
 
         Returns:
             The retriever.
@@ -329,13 +266,22 @@ class RagkitVectorStore(SearchedStore):
             search_type=search_type,
             search_kwargs=search_kwargs or {},
             k=k,
+            name=name,
             tags=tags,
             metadata=metadata,
+            callbacks=callbacks,
+            verbose=verbose,
         )
 
-    def _search(self, search: Callable[..., list[_Row]], query: str, *arguments: object) -> _Row:
-        return search(self.searches.embed([query]), *arguments)[0]
+    def _filled(self, add: Callable[[], object]) -> Self:
+        """Add to a new store, and close it after an error."""
+        try:
+            add()
+        except BaseException:
+            self.close()
+            raise
+        return self
 
-    async def _asearch(self, search: Callable[..., list[_Row]], query: str, *arguments: object) -> _Row:
-        vectors = await self.searches.aembed([query])
-        return (await asyncio.to_thread(search, vectors, *arguments))[0]
+
+def _restored(kind: type[RagkitVectorStore], index: Index, conversion: Conversion) -> RagkitVectorStore:
+    return kind(index=index, metadata_conversion=conversion)

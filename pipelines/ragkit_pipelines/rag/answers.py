@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ragkit._breaks import LineNumbers
+from ragkit._tuples import restore_tuples
 from ragkit.records import Completion, Hit, Prompt, Usage
 from ragkit_pipelines.printable import printable
 
@@ -47,6 +48,9 @@ class Citation:
     text: str
     lines: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        restore_tuples(self)
+
     def __str__(self) -> str:
         place = "" if self.span is None else f", characters {self.span[0]} to {self.span[1]}"
         if self.lines is not None:
@@ -84,6 +88,9 @@ class CitedAnswer:
     completion: Completion | None = None
     rewriting: Completion | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     @property
     def supported(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from ragkit._tuples import restore_tuples
 from ragkit.errors import PlanError
 from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.plan.lexer import LONGEST_NAME, Lexer, Word, has_controls
@@ -31,6 +32,7 @@ class Action:
     uses: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
+        restore_tuples(self)
         problem = _problem(self)
         if problem:
             raise PlanError(f"action {self.name[:60]!r}", [problem])

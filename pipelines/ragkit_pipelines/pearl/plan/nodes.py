@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ragkit._tuples import restore_tuples
 from ragkit_pipelines.pearl.plan.action import DOCUMENT, Action
 from ragkit_pipelines.pearl.plan.lexer import quoted
 
@@ -43,6 +44,9 @@ class TextList:
 
     items: tuple[Text | Variable, ...]
 
+    def __post_init__(self) -> None:
+        restore_tuples(self)
+
     def __str__(self) -> str:
         return f"[{', '.join(map(str, self.items))}]"
 
@@ -65,6 +69,9 @@ class Step:
     action: Action
     arguments: tuple[Argument, ...]
     note: str
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     @property
     def reads(self) -> tuple[str, ...]:

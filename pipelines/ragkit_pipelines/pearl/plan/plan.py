@@ -56,8 +56,8 @@ class Plan:
     diagnostics: tuple[Diagnostic, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", tuple(self.steps))
-        object.__setattr__(self, "new_actions", tuple(self.new_actions))
+        for name in ("steps", "new_actions", "diagnostics"):  # a serializer may have turned them into lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         found = check_plan(self.steps, self.new_actions)
         if any(each.level == "error" for each in found):
             raise PlanError("the plan", found)

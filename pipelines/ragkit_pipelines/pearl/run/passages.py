@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ragkit._breaks import UnixText, character_start, last_break
+from ragkit._tuples import restore_tuples
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,9 @@ class Passage:
 
     text: str
     span: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 def cut(text: str, tokens: int, count: Callable[[str], int], *, overlap: int = 0) -> list[Passage]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ragkit._tuples import restore_tuples
 from ragkit.errors import UnknownSpecError
 from ragkit.records import Diagnostic, Usage
 from ragkit_pipelines.pearl.plan.mermaid import mermaid
@@ -48,6 +49,9 @@ class StepRun:
     reused: bool = False
     keys: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        restore_tuples(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
@@ -63,6 +67,9 @@ class Planning:
     source: Literal["planner", "given", "fallback", "router"] = "given"
     reason: str = ""
     rejected: tuple[tuple[str, tuple[Diagnostic, ...]], ...] = ()
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +110,9 @@ class Run:
     failed_calls: int = 0
     reused: int = 0
     by_purpose: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     @property
     def text(self) -> str:

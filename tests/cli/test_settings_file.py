@@ -71,9 +71,9 @@ def test_the_command_line_takes_precedence_over_the_command_and_this_over_the_to
 
 
 def tree():
-    from ragkit_pipelines.cli.configured import _commands
+    from ragkit_pipelines.cli.configured import command_tree
 
-    return _commands(typer.main.get_command(app))
+    return command_tree(typer.main.get_command(app))
 
 
 def test_other_commands_report_nothing():

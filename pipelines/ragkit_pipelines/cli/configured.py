@@ -59,7 +59,7 @@ def _read(context: typer.Context, value: Path | None) -> Path | None:
         at: Any = context
         while at.parent is not None:
             words, at = [at.info_name, *words], at.parent
-        context.default_map = file.defaults(words, _commands(at.command))
+        context.default_map = file.defaults(words, command_tree(at.command))
     return value
 
 
@@ -75,9 +75,10 @@ def _declared(
     """Declare the option that all commands have."""
 
 
-def _commands(command: Any) -> Commands:
+def command_tree(command: Any) -> Commands:
+    """Return the options of a command and of its subcommands."""
     below = getattr(command, "commands", {})
-    return Commands(getattr(command, "options", {}), {name: _commands(each) for name, each in below.items()})
+    return Commands(getattr(command, "options", {}), {name: command_tree(each) for name, each in below.items()})
 
 
 def _from_file(ctx: Any, name: str) -> bool:

@@ -58,13 +58,13 @@ def support() -> Case:
 
 def trec6() -> Case:
     """Classes of questions."""
-    task = part(Task.from_path(DATA / "classification/trec6.jsonl"), 2000, 200)
-    return Case(task, ("majority", "tfidf", "vote:embedding", "classifier-head", "score:jaccard@4"), sizes=(200, None))
+    task = part(Task.from_path(DATA / "classification/trec6.jsonl"), 800, 80)
+    return Case(task, ("majority", "tfidf", "vote:embedding", "classifier-head", "score:jaccard@2"), sizes=(200, None))
 
 
 def banking77() -> Case:
     """77 intents of customers of a bank."""
-    task = part(Task.from_path(DATA / "classification/banking77.jsonl"), 1540, 80)
+    task = part(Task.from_path(DATA / "classification/banking77.jsonl"), 770, 40)
     return Case(task, ("tfidf", "vote:bm25", "classifier-head", "score:bm25@2"))
 
 

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
-from math import ceil, comb
-from typing import NamedTuple
 
-from ragkit._text import folded, words
+from ragkit._text import folded
 from ragkit.errors import EmptyPoolError, InvalidInputError
 from ragkit_selectors.example_parsing import read_example
+from ragkit_selectors.near_duplicates import Pair, near_duplicates
 from ragkit_selectors.pool import AnyExample
 
 MOST_CANDIDATES = 1000  # mean number of pairs per row that are compared by default
-_MOST_PAIRS = 1_000_000  # near-duplicates that are listed
-
-
-class Pair(NamedTuple):
-    """Two rows that are duplicates or near-duplicates.
-
-    Attributes:
-        first: Index of the earlier row in the pool.
-        second: Index of the later row in the pool, or of a test row.
-        similarity: Jaccard similarity of their words, 1 for duplicates.
-    """
-
-    first: int
-    second: int
-    similarity: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +81,8 @@ def check_pool(
     if not pool:
         raise EmptyPoolError("check_pool")
     texts = [row.text(key) for row in (*pool, *held_out)]
-    same, near_pairs = _same(texts), _alike(texts, near, most_candidates)
+    wholes = [folded(text) for text in texts]
+    same, near_pairs = _same(wholes), near_duplicates(texts, wholes, near, most_candidates)
     alike = near_pairs or []
     size = len(pool)
     inside = [[pair for pair in pairs if pair.second < size] for pairs in (same, alike)]
@@ -126,60 +110,7 @@ def check_pool(
     )
 
 
-def _same(texts: Sequence[str]) -> list[Pair]:
+def _same(wholes: Sequence[str]) -> list[Pair]:
     first: dict[str, int] = {}
-    pairs = (Pair(first.setdefault(folded(text), place), place, 1.0) for place, text in enumerate(texts))
+    pairs = (Pair(first.setdefault(whole, place), place, 1.0) for place, whole in enumerate(wholes))
     return [pair for pair in pairs if pair.first != pair.second]
-
-
-def _alike(texts: Sequence[str], near: float, most_candidates: int | None) -> list[Pair] | None:
-    """Find all pairs of different texts with a similarity of at least ``near`` by prefix filtering.
-
-    Two such sets of words share one of the ``size - ceil(near * size) + 1`` rarest words of each (Chaudhuri et al.,
-    2006), and from the first word that they share, enough words are left in both (Xiao et al., 2008).
-
-    Returns:
-        The pairs; None if the limit was exceeded, which happens if the same few words occur in nearly all texts.
-    """
-    sets = [frozenset(words(text)) for text in texts]
-    wholes = [folded(text) for text in texts]
-    frequency = Counter(word for held in sets for word in held)
-    prefixes = [
-        sorted(held, key=lambda word: (frequency[word], word))[: len(held) - ceil(near * len(held) - 1e-9) + 1]
-        for held in sets
-    ]
-    sharing = Counter(chain.from_iterable(prefixes))
-    # Counted in advance, because a search that is abandoned later takes minutes for large pools.
-    if most_candidates is not None and sum(map(comb, sharing.values(), repeat(2))) > most_candidates * len(texts):
-        return None
-    found: list[Pair] = []
-    for place, others in enumerate(_candidates(sets, prefixes, sharing, near)):
-        held = sets[place]
-        for other in sorted(others):
-            if wholes[other] != wholes[place]:
-                shared = len(held & sets[other])
-                similarity = shared / (len(held) + len(sets[other]) - shared)
-                if similarity >= near:
-                    found.append(Pair(other, place, similarity))
-        if most_candidates is not None and len(found) > _MOST_PAIRS:
-            return None
-    return found
-
-
-def _candidates(
-    sets: Sequence[frozenset[str]], prefixes: Sequence[list[str]], sharing: Mapping[str, int], near: float
-) -> Iterator[set[int]]:
-    """Yield for each row the earlier rows that may be similar; ``sharing`` counts the prefixes that hold a word."""
-    # For each word, the rows by their number of words from this one on, and their number of words.
-    seen: defaultdict[str, defaultdict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for place, (held, prefix) in enumerate(zip(sets, prefixes, strict=True)):
-        size, others = len(held), set[int]()
-        for rank, word in enumerate(prefix):
-            if sharing[word] == 1:
-                continue
-            left = size - rank
-            for (other_left, other_size), rows in seen[word].items():
-                if min(left, other_left) >= near / (1 + near) * (size + other_size) - 1e-9:
-                    others.update(rows)
-            seen[word][left, size].append(place)
-        yield others

@@ -16,6 +16,7 @@ import pytest
 from ragkit import Example, Task
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.data_quality import check_data, clean_data
+from ragkit_pipelines.data_quality import label_noise as label_noise_module
 from ragkit_pipelines.data_quality.label_noise import MIN_PRECISION, _difficult, label_noise
 
 WORDS = {"food": "cake bread soup fish rice", "bank": "card loan cash coin fee", "trip": "train boat car bike plane"}
@@ -52,6 +53,24 @@ def test_wrong_labels_are_found(noisy):
     assert all(suspect.predicted != suspect.given for suspect in found.suspects)
     ratios = [suspect.confidence / suspect.predicted_confidence for suspect in found.suspects]
     assert ratios == sorted(ratios)
+
+
+@pytest.mark.parametrize("block", [10_000, 7])
+def test_wrong_labels_of_large_data_are_found(noisy, monkeypatch: pytest.MonkeyPatch, block: int):
+    """More rows times labels are classified by naive Bayes, in blocks."""
+    task, wrong = noisy
+    exact = label_noise(task.examples)
+    monkeypatch.setattr(label_noise_module, "_LARGE", len(task.examples) * len(WORDS) - 1)
+    monkeypatch.setattr(label_noise_module, "_BLOCK", block)
+    found = label_noise(task.examples)
+    assert found != exact
+    places = [suspect.index for suspect in found.suspects]
+    assert len(set(places) ^ wrong) <= 20
+    assert 0.04 < found.share <= 0.1
+    removed = places[: found.removable]
+    assert len(removed) >= 10
+    assert MIN_PRECISION <= found.precision <= len(wrong.intersection(removed)) / len(removed)
+    assert label_noise(task.examples) == found
 
 
 def test_difficult_rows_are_not_called_wrong():

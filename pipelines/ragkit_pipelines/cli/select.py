@@ -24,7 +24,8 @@ from ragkit_pipelines.cli.common import (
     read_filter,
 )
 from ragkit_selectors.loading import load_selector
-from ragkit_selectors.pool_check import Pair, PoolCheck, check_pool
+from ragkit_selectors.near_duplicates import Pair
+from ragkit_selectors.pool_check import PoolCheck, check_pool
 
 pool_app = typer.Typer(help="Check a pool of examples for duplicates, contradictions and leaks.", no_args_is_help=True)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit._progress import progress
 from ragkit._text import words
 from ragkit.errors import InvalidInputError
 from ragkit.finetuning._classifier import fit_logistic
@@ -32,6 +33,12 @@ _SUSPICIOUS = 0.1  # a row is worth a look if its label is at most this times as
 _LOWEST_RANKS = 0.2  # share of the ranks in which correct labels are rare
 _ONE_SIDED = 1.645  # 95 % quantile of the normal distribution
 _DRAWS = 20  # random labels per row
+# More rows times labels are classified by naive Bayes, whose time is proportional to the rows.
+_LARGE = 500_000
+_SMOOTHING = 0.3  # the promised precision holds on banking77, clinc150 and snips; with less, not on trec6
+_HASHED = 2**16  # features of naive Bayes
+_BLOCK = 10_000  # rows that are predicted at once
+_FEATURES: dict[str, Any] = {"ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": None}
 _ASCII_TOKEN = re.compile(r"\w+|\S")
 
 
@@ -80,8 +87,10 @@ class LabelNoise:
 def label_noise(examples: Sequence[Example], *, folds: int = 5, seed: int = 0) -> LabelNoise:
     """Rank suspicious labels, and estimate how many labels are wrong.
 
-    The classifier is a logistic regression on TF-IDF of words and word pairs, trained on the other folds. The estimate
-    assumes that wrong labels do not depend on the text. It underestimates noise between similar labels.
+    The classifier is trained on the other folds, on TF-IDF of words and word pairs: a logistic regression, or naive
+    Bayes if the number of rows times the number of labels is above 500,000. Naive Bayes takes seconds where the
+    regression takes many minutes; it is less accurate, so it finds fewer of the wrong labels. The estimate assumes that
+    wrong labels do not depend on the text. It underestimates noise between similar labels.
 
     Args:
         examples: Rows with labels.
@@ -125,7 +134,7 @@ def label_noise(examples: Sequence[Example], *, folds: int = 5, seed: int = 0) -
 
 
 def _expected(
-    probabilities: NDArray[np.float64], given: NDArray[Any], ratios: NDArray[np.float64], seed: int
+    probabilities: NDArray[Any], given: NDArray[Any], ratios: NDArray[Any], seed: int
 ) -> tuple[float, int, float]:
     """Estimate the share of wrong labels, how many rows to remove, and the share of wrong labels among these."""
     count, classes = probabilities.shape
@@ -165,18 +174,45 @@ def _difficult(shares: NDArray[np.float64], lowest: int) -> float:
     return float(mistaken.sum() * weights[weight, 0] * geometric[ratio, 0, -lowest:].sum())
 
 
-def _out_of_fold(texts: Sequence[str], given: NDArray[Any], folds: int, seed: int) -> NDArray[np.float64]:
-    """Return the class probabilities of each text, f64[n, c], from a classifier that was not trained on the text."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+def _out_of_fold(texts: Sequence[str], given: NDArray[Any], folds: int, seed: int) -> NDArray[Any]:
+    """Return the class probabilities of each text, f[n, c], from a classifier that was not trained on the text."""
     from sklearn.model_selection import StratifiedKFold
 
-    probabilities = np.zeros((len(texts), int(given.max()) + 1))
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(texts)), given)
-    for train, held_out in splits:
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=_tokens, token_pattern=None)
-        classifier = fit_logistic(vectorizer.fit_transform([texts[row] for row in train]), given[train])
-        probabilities[held_out] = classifier.predict_proba(vectorizer.transform([texts[row] for row in held_out]))
+    splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(texts)), given))
+    classes = int(given.max()) + 1
+    predict = _naive_bayes if len(texts) * classes > _LARGE else _logistic
+    probabilities = np.zeros((len(texts), classes), dtype=np.float32 if predict is _naive_bayes else np.float64)
+    with progress("estimating label noise", len(texts)) as advance:
+        for rows, found in predict(texts, given, splits):
+            probabilities[rows] = found
+            advance(len(rows))
     return probabilities
+
+
+def _logistic(texts: Sequence[str], given: NDArray[Any], splits: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    for train, held_out in splits:
+        vectorizer = TfidfVectorizer(tokenizer=_tokens, **_FEATURES)
+        classifier = fit_logistic(vectorizer.fit_transform([texts[row] for row in train]), given[train])
+        yield held_out, classifier.predict_proba(vectorizer.transform([texts[row] for row in held_out]))
+
+
+def _naive_bayes(texts: Sequence[str], given: NDArray[Any], splits: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+    from sklearn.naive_bayes import MultinomialNB
+
+    settings: dict[str, Any] = {key: value for key, value in _FEATURES.items() if key != "sublinear_tf"}
+    hashed = HashingVectorizer(tokenizer=_tokens, n_features=_HASHED, alternate_sign=False, norm=None, **settings)
+    counts = hashed.transform(texts)
+    for train, held_out in splits:
+        weights = TfidfTransformer(sublinear_tf=True).fit(counts[train])
+        classifier = MultinomialNB(alpha=_SMOOTHING, fit_prior=False).fit(
+            weights.transform(counts[train]), given[train]
+        )
+        for start in range(0, len(held_out), _BLOCK):
+            rows = held_out[start : start + _BLOCK]
+            yield rows, classifier.predict_proba(weights.transform(counts[rows]))
 
 
 def _tokens(text: str) -> list[str]:

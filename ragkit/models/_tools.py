@@ -15,27 +15,42 @@ _MARK = re.compile(r"\s*(<\|?tool_calls?\|?>|\[TOOL_CALLS\]|<\|python_tag\|>|```
 
 
 def plain_turns(messages: Sequence[Message]) -> list[Message]:
-    """Write tool calls as JSON in the assistant's turns, and results of tools as user turns.
+    """Write tool calls and their results as text, for models whose chat template does not support tools.
+
+    Results follow the user's message. Calls without a result stay in the assistant's turn as JSON; the others are only
+    shown with their results, because a small model would repeat them.
 
     Args:
         messages: The turns. A tool turn that does not name its call is kept.
 
     Returns:
-        Turns that do not need a chat template with tools.
+        Turns without tool calls.
     """
-    return [_plain(message) for message in messages]
+    answered = {message.answers for message in messages if message.answers is not None}
+    turns: list[Message] = []
+    for message in messages:
+        if message.answers is not None:
+            content = f"The result of {_shown(message.answers)}:\n{message.content}"
+            if turns and turns[-1].role == "user":
+                content = f"{turns.pop().content}\n\n{content}"
+            turns.append(Message("user", content))
+            continue
+        calls = [_json(call) for call in message.tool_calls if call not in answered]
+        if not message.tool_calls:
+            turns.append(message)
+        elif text := "\n".join(filter(None, (message.content, *calls))):
+            turns.append(Message(message.role, text, message.weight))
+    return turns
 
 
-def _plain(message: Message) -> Message:
-    if message.answers is not None:
-        return Message("user", f"The tool {message.answers.name} returned:\n{message.content}")
-    if not message.tool_calls:
-        return message
-    calls = [
-        json.dumps({"name": call.name, "arguments": arguments_of(call)}, ensure_ascii=False)
-        for call in message.tool_calls
-    ]
-    return Message(message.role, "\n".join(filter(None, (message.content, *calls))), message.weight)
+def _shown(call: ToolCall) -> str:
+    arguments = arguments_of(call)
+    named = arguments.items() if isinstance(arguments, dict) else ()
+    return f"{call.name}({', '.join(f'{name}={json.dumps(value, ensure_ascii=False)}' for name, value in named)})"
+
+
+def _json(call: ToolCall) -> str:
+    return json.dumps({"name": call.name, "arguments": arguments_of(call)}, ensure_ascii=False)
 
 
 def arguments_of(call: ToolCall) -> Any:
@@ -124,7 +139,7 @@ def read_calls(text: str, tools: Sequence[Tool]) -> tuple[str, tuple[ToolCall, .
 
 
 def _call_of(value: Mapping[str, Any], names: set[str]) -> ToolCall | None:
-    arguments = value.get("arguments", value.get("parameters"))
-    if value.get("name") not in names or not isinstance(arguments, dict):
+    name, arguments = value.get("name"), value.get("arguments", value.get("parameters"))
+    if not isinstance(name, str) or name not in names or not isinstance(arguments, dict):
         return None
-    return ToolCall(value["name"], json.dumps(arguments, ensure_ascii=False))
+    return ToolCall(name, json.dumps(arguments, ensure_ascii=False))

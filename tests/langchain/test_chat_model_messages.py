@@ -50,8 +50,7 @@ def test_only_the_text_of_an_answer_is_kept():
     )
     assert prompts_of(chat)[1] == (
         "Human: Weather?\nAI: It is.\nHuman: Oslo\n"
-        'AI: Let me see.\n{"name": "weather", "arguments": {"city": "Oslo"}}\n'
-        "Human: The tool weather returned:\nrain\nAI:"
+        'AI: Let me see.\nHuman: The result of weather(city="Oslo"):\nrain\nAI:'
     )
 
 
@@ -111,7 +110,7 @@ def test_a_fallback_in_the_middle_of_a_conversation():
         ToolMessage("rain", tool_call_id="c1"), ToolMessage("sun", tool_call_id="c2"),
     ]  # fmt: skip
     assert RunnableLambda(fails).with_fallbacks([chat]).invoke(history).content == "It rains."
-    assert "The tool weather returned:\nsun" in chat.language_model.asked[0]
+    assert 'The result of weather(city="Rome"):\nsun' in chat.language_model.asked[0]
 
 
 def test_smollm2_reads_the_result_of_a_tool(smollm2):

@@ -4,6 +4,7 @@ import asyncio
 import json
 from functools import reduce
 from operator import add
+from typing import Literal
 
 import pytest
 from langchain.agents import create_agent
@@ -122,7 +123,7 @@ def test_every_form_of_a_tool(given):
     chat = chat_with('{"name": "Paris", "city": "Paris", "country": "France"}')
     if given is get_weather:
         chat = chat_with('{"city": "Paris"}')
-    (call,) = chat.bind_tools([given], tool_choice="any").invoke("x").tool_calls
+    (call,) = chat.bind_tools([given], tool_choice="any").invoke("Paris is in France").tool_calls
     assert call["args"].get("name", call["args"].get("city")) == "Paris"
 
 
@@ -161,22 +162,53 @@ def test_a_model_that_cannot_call_tools():
 
 
 def test_truncated_arguments():
-    chat = chat_with("get_weather", '{"city": "Par', max_tokens=64)
+    chat = chat_with("get_weather", '{"city": "Par', '{"city": "Par')
     with pytest.raises(AnswerFormError, match="did not follow the schema"):
         chat.bind_tools([get_weather]).invoke("x")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "city"),
+    [
+        ('{"city": "SELECT', '{"city": "Paris"}', "Paris"),
+        ('{"city": "SELECT *"}', '{"city": "paris"}', "paris"),
+        ('{"city": "SELECT *"}', '{"city": "Lima"}', "SELECT *"),
+        ('{"city": "SELECT *"}', '{"city": "Li', "SELECT *"),
+        ('{"city": "SELECT', '{"city": "Lima"}', "Lima"),
+    ],
+)
+def test_arguments_that_nobody_mentioned_are_generated_once_more(first, second, city):
+    chat = chat_with(first, second)
+    message = chat.bind_tools([get_weather], tool_choice="any").invoke("Paris?")
+    assert calls_of(message) == [("get_weather", {"city": city})]
+    assert chat.language_model.asked[1].endswith(
+        'user: old trees, please.\n\nassistant: {"city": "old trees"}\n\nuser: Paris?'
+    )
+
+
+def test_arguments_without_examples():
+    class Order(BaseModel):
+        """Order something."""
+
+        size: Literal["small", "large"]
+        items: list[str]
+
+    chat = chat_with('{"size": "small", "items": ["tea"]}')
+    message = chat.bind_tools([Order], tool_choice="any").invoke("x")
+    assert calls_of(message) == [("Order", {"size": "small", "items": ["tea"]})]
 
 
 def test_streams_and_batches():
     chat = chat_with("get_weather", '{"city": "Paris"}', "answer", "Hello!")
     bound = chat.bind_tools([get_weather])
-    whole = added(bound.stream("x"))
+    whole = added(bound.stream("Paris?"))
     assert calls_of(whole) == [("get_weather", {"city": "Paris"})]
     assert whole.usage_metadata["input_tokens"]
     assert added(bound.stream("x")).content == "Hello!"
     chat = chat_with("get_weather", '{"city": "Rome"}', "answer", "Hello!", "get_weather", '{"city": "Oslo"}')
     bound = chat.bind_tools([get_weather])
-    assert [calls_of(each) for each in bound.batch(["x", "y"])] == [[("get_weather", {"city": "Rome"})], []]
-    assert calls_of(asyncio.run(bound.ainvoke("x"))) == [("get_weather", {"city": "Oslo"})]
+    assert [calls_of(each) for each in bound.batch(["Rome?", "y"])] == [[("get_weather", {"city": "Rome"})], []]
+    assert calls_of(asyncio.run(bound.ainvoke("Oslo?"))) == [("get_weather", {"city": "Oslo"})]
 
 
 def test_an_agent_calls_a_tool_and_answers():
@@ -186,10 +218,9 @@ def test_an_agent_calls_a_tool_and_answers():
     assert kinds == [HumanMessage, AIMessage, ToolMessage, AIMessage]
     assert done["messages"][2].content == "It is sunny in Paris."
     assert done["messages"][-1].content == "It is sunny."
-    last = chat.language_model.asked[-1]
-    assert last.startswith("system: Be brief.")
-    assert '{"name": "get_weather", "arguments": {"city": "Paris"}}' in last
-    assert last.endswith("user: The tool get_weather returned:\nIt is sunny in Paris.")
+    assert chat.language_model.asked[-1] == (
+        'system: Be brief.\n\nuser: Paris?\n\nThe result of get_weather(city="Paris"):\nIt is sunny in Paris.'
+    )
 
 
 def test_a_call_whose_result_is_known_is_not_repeated():
@@ -213,7 +244,7 @@ PARIS = '{"name": "Paris", "country": "France"}'
 
 @pytest.mark.parametrize("form", [City, ProviderStrategy(City), ToolStrategy(City)], ids=["auto", "provider", "tool"])
 def test_structured_responses_of_agents(form):
-    done = create_agent(chat_with(PARIS), [], response_format=form).invoke({"messages": [("user", "Paris")]})
+    done = create_agent(chat_with(PARIS), [], response_format=form).invoke({"messages": [("user", "Paris, France")]})
     assert done["structured_response"] == City(name="Paris", country="France")
 
 
@@ -251,8 +282,11 @@ def test_raw_output_never_raises():
         assert raw["parsed"] is None
         assert isinstance(raw["parsing_error"], Exception)
         assert raw["raw"].content
-    several = chat_with("Paris", PARIS, "Paris", PARIS).with_structured_output(City, include_raw=True).batch(["x", "y"])
+    chat = RagkitChatModel(model=ScriptedModel({"x": "Paris", "y": PARIS}))
+    several = chat.with_structured_output(City, include_raw=True).batch(["x", "y"])
     assert [each["parsed"] and each["parsed"].country for each in several] == [None, "France"]
+    messages = chat.batch(["x", "y"], schema=City, keep_invalid=True)
+    assert [message.content for message in messages] == ["Paris", PARIS]
     later = asyncio.run(chat_with("Paris").with_structured_output(City, include_raw=True).ainvoke("x"))
     assert later["parsed"] is None
     with pytest.raises(AnswerFormError):
@@ -286,4 +320,6 @@ def test_smollm2_calls_a_tool(smollm2):
     done = create_agent(chat, [get_weather]).invoke({"messages": [("user", "What is the weather in Paris?")]})
     assert calls_of(done["messages"][1]) == [("get_weather", {"city": "Paris"})]
     assert done["messages"][2].content == "It is sunny in Paris."
-    assert "sunny" in done["messages"][-1].content
+    assert [type(message) for message in done["messages"]] == [HumanMessage, AIMessage, ToolMessage, AIMessage]
+    assert done["messages"][-1].content
+    assert not chat.bind_tools([get_weather]).invoke("What is the capital of France?").tool_calls

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from ragkit.errors import UnsupportedError
+from ragkit.errors import AnswerFormError, UnsupportedError
 from ragkit.models._tools import arguments_of, plain_turns, selected_tools
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Chat, Completion, Message, Tool, ToolCall, Usage
@@ -28,6 +28,10 @@ _ARGUMENTS = (
     "Call the tool {name}. {description}\nReply only with its arguments: one JSON object that matches this JSON "
     "schema:\n{parameters}"
 )
+_REQUESTS = ("Use {values}.", "What about {values}?", "{values}, please.")
+_VALUES: Mapping[str, Sequence[Any]] = {
+    "string": ("the red lamp", "Lima", "old trees"), "integer": (3, 40, 12), "number": (3, 40, 12),
+}  # fmt: skip
 
 
 def first_supported(prompts: Sequence[AnyPrompt], work: Callable[[AnyPrompt], T]) -> T:
@@ -95,13 +99,65 @@ class ToolCaller:
         return (tools[place] if place < len(tools) else None), usage
 
     def _arguments(self, chat: Chat, tool: Tool) -> Completion:
+        """Return the arguments of a call.
+
+        A small model may invent a value, or not find the end of it. If the arguments contain a text that does not occur
+        in the conversation, they are generated once more after examples of values that are copied from a message.
+        """
         schema = json.loads(tool.parameters)
         if not schema.get("properties"):
             return Completion(text="{}", cost=0.0)
+        said = "\n".join(turn.content for turn in chat.messages).casefold()
+        first = self._attempt(chat, tool, schema, ())
+        if isinstance(first, Completion) and _occurs(first, said):
+            return first
+        if examples := _examples(schema):
+            second = self._attempt(chat, tool, schema, examples)
+            if isinstance(second, Completion) and (not isinstance(first, Completion) or _occurs(second, said)):
+                return replace(second, usage=second.usage + _usage(first))
+        if isinstance(first, AnswerFormError):
+            raise first
+        return first
+
+    def _attempt(
+        self, chat: Chat, tool: Tool, schema: Mapping[str, Any], examples: Sequence[Message]
+    ) -> Completion | AnswerFormError:
         words = _ARGUMENTS.format(name=tool.name, description=tool.description, parameters=tool.parameters)
-        prompts = prompts_of(_instructed(chat, words, ()))
+        prompts = prompts_of(_instructed(chat, words, examples))
         settings = {**self.settings, "stop": (), "schema": schema, "choices": None}
-        return first_supported(prompts, lambda prompt: self.model.generate(prompt, **settings))
+        try:
+            return first_supported(prompts, lambda prompt: self.model.generate(prompt, **settings))
+        except AnswerFormError as error:
+            return error
+
+
+def _usage(attempt: Completion | AnswerFormError) -> Usage:
+    return attempt.usage if isinstance(attempt, Completion) else attempt.completion.usage
+
+
+def _occurs(arguments: Completion, said: str) -> bool:
+    """Whether every text in the arguments occurs in the conversation."""
+    values = [json.loads(arguments.text)]
+    for value in values:  # grows
+        if isinstance(value, Mapping | list):
+            values += value.values() if isinstance(value, Mapping) else value
+        elif isinstance(value, str) and value.casefold() not in said:
+            return False
+    return True
+
+
+def _examples(schema: Mapping[str, Any]) -> list[Message]:
+    """Return messages with the arguments that they contain; none if the schema is not a flat list of plain values."""
+    kinds = {name: value.get("type") for name, value in schema["properties"].items() if isinstance(value, Mapping)}
+    constrained = any(set(value) & {"enum", "const", "pattern", "format"} for value in schema["properties"].values())
+    if constrained or not set(kinds.values()) <= set(_VALUES):
+        return []
+    turns = []
+    for row, request in enumerate(_REQUESTS):
+        values = {name: _VALUES[str(kind)][row] for name, kind in kinds.items()}
+        asked = request.format(values=" and ".join(map(str, values.values())))
+        turns += [Message("user", asked), Message("assistant", json.dumps(values))]
+    return turns
 
 
 def _choice_chat(chat: Chat, tools: Sequence[Tool], answer: str) -> Chat:

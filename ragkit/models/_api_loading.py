@@ -109,7 +109,7 @@ def _chat_model(provider: str, model: str, settings: dict[str, Any]) -> Any:
         from ragkit.models._openai_protocol import ServerChat
 
         return ServerChat(model=model, **settings)
-    if provider == "openai" and "base_url" in settings:  # a server, which may return the reasoning
+    if provider == "openai":
         from ragkit.models._openai_protocol import CompatibleChat
 
         return CompatibleChat(model=model, **settings)

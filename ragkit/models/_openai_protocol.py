@@ -1,4 +1,4 @@
-"""Servers that speak OpenAI's protocol, and return reasoning in fields that LangChain's `ChatOpenAI` ignores."""
+"""OpenAI's protocol, with the fields that LangChain's `ChatOpenAI` ignores: reasoning, and refusals in streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIELDS = ("reasoning_content", "reasoning")  # of vLLM, SGLang, llama.cpp and D
 
 
 class CompatibleChat(ChatOpenAI):
-    """A chat model that also reads the reasoning of a reply."""
+    """A chat model that also reads the reasoning of a reply, and a refusal in a stream."""
 
     @override
     def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
@@ -33,9 +33,10 @@ class CompatibleChat(ChatOpenAI):
     ) -> ChatGenerationChunk | None:
         made = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
         choices = chunk.get("choices")
-        reasoning = _reasoning(choices[0].get("delta")) if choices else None
-        if reasoning and made is not None and isinstance(made.message, AIMessageChunk):
-            made.message.additional_kwargs["reasoning_content"] = reasoning
+        delta = (choices[0].get("delta") if choices else None) or {}
+        found = {"reasoning_content": _reasoning(delta), "refusal": delta.get("refusal")}
+        if made is not None and isinstance(made.message, AIMessageChunk):
+            made.message.additional_kwargs |= {name: text for name, text in found.items() if isinstance(text, str)}
         return made
 
 

@@ -38,6 +38,7 @@ _NO_SYSTEM_ROLE = re.compile(
     r"|role['\"`]? does not support ['\"`](?:system|developer)|does not support system (?:messages|prompts)",
     re.IGNORECASE,
 )
+_NO_CHUNKS = "No generation chunks"  # LangChain's error for a stream without events, such as a JSON reply to a stream
 _CONNECTION = {
     "APIConnectionError", "TransportError", "ClientConnectionError", "ModelConnectionError", "ModelTimeoutError",
 }  # fmt: skip
@@ -74,7 +75,7 @@ def _classified(error: Exception, message: str) -> ModelError:
             never_sent = any(_is_a(each, _NEVER_SENT) for each in chain_of(error))
             return TransientModelError(message, maybe_paid=not never_sent)
         unreadable = isinstance(error, json.JSONDecodeError | LookupError | TypeError)
-        unexplained = bool(_body(error)) and not said
+        unexplained = (bool(_body(error)) and not said) or _NO_CHUNKS in str(error)
         return TransientModelError(message) if unreadable or unexplained or said & _TRANSIENT else ModelError(message)
     if status in _PASSING or status >= 500:
         paid = status >= 500 or status == 408

@@ -13,6 +13,8 @@ _RESET = re.compile(r"x-ratelimit-reset(?:-\w+)?|anthropic-ratelimit-[\w-]+-rese
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SAID = re.compile(r"(?:try again|retry) (?:in|after) (\d[\d.hms]*)|retryDelay\W+(\d[\d.]*s)", re.IGNORECASE)
+# Limits refill continuously, and these headers contain the time until they are full, so a request fits earlier.
+_LONGEST_RESET = 30.0
 _EPOCH = 1e9  # larger numbers are times since 1970, in seconds, or in milliseconds from 1e12
 
 
@@ -21,7 +23,7 @@ def retry_after(headers: Mapping[str, Any], message: str) -> float | None:
 
     Args:
         headers: Headers of the reply. ``retry-after-ms`` and ``retry-after`` take precedence; otherwise, the time at
-            which an exhausted limit is reset applies.
+            which an exhausted limit is reset applies, but at most 30 seconds.
         message: Message of the error, which is read if no header tells.
 
     Returns:
@@ -39,7 +41,7 @@ def retry_after(headers: Mapping[str, Any], message: str) -> float | None:
         pass
     resets = list(_resets(headers))
     if resets:
-        return max(0.0, *resets)
+        return min(max(0.0, *resets), _LONGEST_RESET)
     said = _SAID.search(message)
     return None if said is None else _seconds(said[1] or said[2], headers)
 

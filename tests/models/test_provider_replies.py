@@ -64,6 +64,7 @@ def read(model, text="x"):
         (whole(None, refusal="No."), ""),
         (whole("The way", finish="content_filter"), "The way"),
         (streamed("The ", "way", finish="content_filter"), "The way"),
+        (streamed("", "").replace(b'"content": ""', b'"content": "", "refusal": "No."'), ""),
     ],
 )
 def test_a_refusal_is_an_error_with_what_was_written(asked, reply, text):
@@ -185,6 +186,13 @@ def test_an_error_within_a_stream(asked):
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("reply", [streamed(finish=None), failed(), b""])
+def test_a_stream_without_events_is_tried_again(asked, reply):
+    model, server = asked(reply, streamed("a"), retry=TWICE)
+    assert read(model).text == "a"
+    assert len(server.requests) == 2
+
+
 def test_an_error_after_the_first_piece_is_raised(asked):
     model, _ = asked(streamed("a", finish=None, last=failed(type="server_error")), retry=TWICE)
     with pytest.raises(TransientModelError):
@@ -262,8 +270,9 @@ def test_what_no_retry_can_fix_is_not_tried_again(asked, reply, kind):
         ({"retry-after": "Tue, 01 Dec 2026 09:00:00 GMT", "date": "Tue, 01 Dec 2026 10:00:00 GMT"}, 0),
         ({"retry-after": "soon"}, None),
         ({"retry-after-ms": "soon", "retry-after": "-1"}, 0),
-        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m0.5s",
-          "x-ratelimit-remaining-tokens": "10", "x-ratelimit-reset-tokens": "6m0s"}, 60.5),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "0m20.5s",
+          "x-ratelimit-remaining-tokens": "10", "x-ratelimit-reset-tokens": "6m0s"}, 20.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 30),  # until it is full
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms",
           "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "2s"}, 2),
         ({"x-ratelimit-remaining-requests": "7", "x-ratelimit-reset-requests": "2s"}, None),

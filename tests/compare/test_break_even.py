@@ -13,8 +13,8 @@ from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.models import Price
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare import CompareOptions
+from ragkit_pipelines.compare.reports.cost_tables import break_even_lines
 from ragkit_pipelines.compare.reports.markdown import markdown_report
-from ragkit_pipelines.compare.reports.tables import break_even_lines
 from ragkit_pipelines.compare.results import make_row
 from ragkit_pipelines.compare.statistics.break_even import break_even_of
 from ragkit_pipelines.compare.statistics.prices import PriceRange

@@ -38,9 +38,10 @@ class ReportTable(NamedTuple):
 
 def report_tables(results: Results, items: Items | None) -> list[ReportTable]:
     """Return the tables on costs and statistics that have a line, in the order of the reports."""
+    break_even = [line for line in break_even_lines(results) if any(line[2:])]  # at least one volume is known
     tables = [
         known_table("Cost per 1,000 predictions (largest pool)", COST_HEADINGS, cost_lines(results)),
-        known_table("Break-even", BREAK_EVEN_HEADINGS, break_even_lines(results), break_even_note(results)),
+        known_table("Break-even", BREAK_EVEN_HEADINGS, break_even, break_even_note(results)),
         known_table("Calibration", CALIBRATION_HEADINGS, calibration_lines(results)),
         known_table(
             "Differences between all strategies (largest pool)", DIFFERENCE_HEADINGS, difference_lines(results)

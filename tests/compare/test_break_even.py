@@ -13,8 +13,8 @@ from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.models import Price
 from ragkit.tiny.domains import HOME, task_of
 from ragkit_pipelines.compare import CompareOptions
+from ragkit_pipelines.compare.reports.cost_tables import break_even_lines
 from ragkit_pipelines.compare.reports.markdown import markdown_report
-from ragkit_pipelines.compare.reports.tables import break_even_lines
 from ragkit_pipelines.compare.results import make_row
 from ragkit_pipelines.compare.statistics.break_even import break_even_of
 from ragkit_pipelines.compare.statistics.prices import PriceRange
@@ -120,7 +120,7 @@ def test_a_comparison_counts_labels_operations_and_says_what_it_rests_on(tiny, t
     assert lora.fit_flops > lora.trained_tokens * 2 * weights
     lines = break_even_lines(result.results)
     assert [line[:2] for line in lines] == [["lora", lines[0][1]]]
-    assert "unknown" not in lines[0]
+    assert None not in lines[0]
     report = markdown_report(result.results)
     assert "## Break-even" in report
     assert "Labels are included. Providers do not cache prefixes of fewer than 1,024 tokens." in report
@@ -136,14 +136,22 @@ class Counted:
         return Outcome([""] * len(setting.task.test), prompt_tokens=10, cost=self.cost, trained_tokens=self.trained)
 
 
-def test_what_is_not_known_is_said():
+def test_what_is_not_known_is_left_out():
     task = Task("", [Example("a", "b")], [Example(f"q {n}", "b") for n in range(40)])
     arms = [Counted("asked", 0, None), Counted("trained", 5, None)]
     result = compare(task, arms, model=ScriptedModel([]), embedder="hash:8")
-    assert break_even_lines(result.results) == [["trained", "asked", *["unknown"] * 4]]
+    assert break_even_lines(result.results) == [["trained", "asked", *[None] * 4]]
     report = markdown_report(result.results)
-    assert "No token prices were given. No label price was given, so labels are not included." in report
-    assert "| trained | 250 | 0 | 0 | 0.0 | unknown | unknown | 0.0 | 0.0000 | unknown | unknown |" in report
+    assert "Break-even" not in report
+    assert "| trained | scripted | 250 | 0.0 | 0.0 |" in report
+    assert "unknown" not in report
+    free = [Counted("asked", 0, 0.2), Counted("trained", 5, 0.1)]
+    priced = PriceRange(base=[SMALL], tuned=[SMALL_TUNED])
+    result = compare(task, free, model=ScriptedModel([]), embedder="hash:8", options=CompareOptions(prices=priced))
+    report = markdown_report(result.results)
+    heading = "| trained strategy | prompted strategy | break-even (US$) | with prompt cache |\n"
+    assert heading in report.partition("## Break-even")[2]
+    assert "Ranges cover all combinations of prices. No label price was given, so labels are not included." in report
 
 
 @pytest.mark.parametrize(

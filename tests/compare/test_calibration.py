@@ -89,13 +89,16 @@ def test_confidence_is_that_of_the_classifier(compared):
         assert each.row.calibration.brier == pytest.approx(np.mean((np.array(each.confidence) - each.scores) ** 2))
 
 
-def test_the_report_says_unknown_where_there_is_no_confidence(compared):
+def test_the_report_shows_a_dash_where_there_is_no_confidence(compared):
     lines = {name: rest for name, *rest in calibration_lines(compared.results)}
-    assert lines["majority"] == lines["copy:bm25"] == ["unknown", "unknown"]
+    assert lines["majority"] == lines["copy:bm25"] == [None, None]
     row = next(row for row in compared.results.rows if row.strategy == "tfidf")
     found = row.calibration
     assert lines["tfidf"][0] == f"{found.error:.3f} [{found.error_low:.3f}, {found.error_high:.3f}]"
-    assert "## Calibration" in markdown_report(compared.results)
+    text = markdown_report(compared.results)
+    assert "| majority | – | – |" in text.partition("## Calibration")[2]
+    assert text.count("– means that a value is unknown.") == 1
+    assert "unknown |" not in text
     assert "Calibration" in compared.html()
     assert [each.confidence for each in compared.items.answers if each.strategy == "majority"] == [[]]
 

@@ -71,7 +71,8 @@ def test_reports_show_a_matrix_of_few_classes_and_the_worst_of_many(count, in_pa
     text, page = markdown_report(results, given), html_report(results, given)
     assert ("Confusion matrix" in page) is in_page
     assert (f"| {OTHER} |" in text.partition("## Confusions: arm")[2].partition("\n|-")[0]) is in_markdown
-    assert f"<td>&lt;b&gt;0|</td><td>{found.rows[found.classes.index('<b>0|')]}</td>" in page
+    rows = found.rows[found.classes.index("<b>0|")]
+    assert f'<th scope="row">&lt;b&gt;0|</th><td class="num">{rows}</td>' in page
     assert "<b>0" not in page + text
     assert "## Recall by class" in text
     assert "Recall" not in markdown_report(results)

@@ -150,7 +150,7 @@ def test_each_fault_is_said_once_and_cleaned():
         "pairs of duplicates or near-duplicates with different outputs: 1",
         "test rows that also appear in the pool: 1 of 3",
         "outputs that occur only in test rows: 'roof'",
-        "3 test rows are too few to distinguish strategies",
+        "only 3 test rows: small differences between strategies cannot be detected",
     )
     kept = clean_data(task, found)
     assert [row.text() for row in kept.examples[:2]] == ["open the red door please now", "close it"]

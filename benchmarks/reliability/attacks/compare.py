@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -168,6 +169,7 @@ class _Tags(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.found: list[str] = []
+        self.own: Counter[str] = Counter()
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -175,7 +177,8 @@ class _Tags(HTMLParser):
         fetched = [
             value for name, value in attrs if name in {"src", "href", "xlink:href"} and not str(value).startswith("#")
         ]
-        if tag in {"script", "img", "a", "link", "iframe", "object", "form"} or active or fetched:
+        self.own[tag] += tag in {"script", "form"}
+        if tag in {"img", "link", "iframe", "object"} or active or fetched:
             self.found.append(f"<{tag} {attrs}>")
 
 
@@ -188,11 +191,12 @@ def html_injection(folder: Path) -> str:
         CONTROL,
     ):
         out = finished(folder, text)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # matplotlib has no glyph for some of the characters
-            page = html_report(Results.load(out), Items.load(out))
-        if found := _Tags(page).found:
-            return f"{text[:40]!r} makes {found[0]}"
+        page = html_report(Results.load(out), Items.load(out))
+        tags = _Tags(page)
+        if tags.found:
+            return f"{text[:40]!r} makes {tags.found[0]}"
+        if +tags.own != {"script": 2, "form": 1}:  # the answers as JSON, the script of the page, and the filter
+            return f"{text[:40]!r} makes {+tags.own}"
         if "11111103" in page:
             return "a text was evaluated as a template"
     return ""

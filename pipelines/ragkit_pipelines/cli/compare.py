@@ -1,4 +1,4 @@
-"""The commands ``ragkit compare`` and ``ragkit compare show|diff|resume``."""
+"""The commands ``ragkit compare`` and ``ragkit compare show|open|diff|resume``."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def compare(
         return
     if data is None:
         raise InvalidInputError(
-            "pass the rows to compare on with --data FILE, or use one of the subcommands show, diff and resume"
+            "pass the rows to compare on with --data FILE, or use one of the subcommands show, open, diff and resume"
         )
     request = Request(
         data=data, input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds, model=model,
@@ -192,6 +192,28 @@ def show(
         _print(results)
 
 
+@compare_app.command("open")
+def open_report(folder: _Folder) -> None:
+    """Write the HTML report of a finished comparison again, and open it in the browser.
+
+    The report is the file report.html in the folder of the comparison.
+
+    Example: ragkit compare open runs/banking
+    """
+    import webbrowser
+
+    from ragkit_pipelines.compare.predictions import Items
+    from ragkit_pipelines.compare.reports.html import html_report
+    from ragkit_pipelines.compare.results import Results
+
+    page = folder.resolve() / "report.html"
+    write_atomic(page, html_report(Results.load(folder), Items.load(folder)))
+    if webbrowser.open(page.as_uri()):
+        echo(f"Opened {page}")
+    else:
+        echo(f"No browser was found. The report is {page}")
+
+
 @compare_app.command()
 def diff(before: _Folder, after: _Folder, *, as_json: Json = False) -> None:
     """Show the differences between two comparisons for each strategy.
@@ -249,7 +271,7 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
         typer.Exit: If strategies failed, after their errors were printed: with code 2 if all did, otherwise 1.
     """
     page = None
-    if result.folder and is_installed("jinja2") and is_installed("matplotlib"):
+    if result.folder and is_installed("jinja2"):
         page = result.folder / "report.html"
         with progress("drawing the report", None):
             write_atomic(page, result.html())

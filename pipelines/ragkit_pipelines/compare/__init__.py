@@ -135,7 +135,7 @@ class Comparison:
             HTML.
 
         Raises:
-            MissingExtraError: If Jinja or matplotlib is not installed.
+            MissingExtraError: If Jinja is not installed.
         """
         from ragkit_pipelines.compare.reports.html import html_report
 

@@ -131,6 +131,7 @@ def _cell(job: Job, outcome: Outcome, scores: list[float], *, error: str | None 
         scores=scores,
         prompts=list(outcome.prompts),
         confidence=list(outcome.confidence),
+        unreadable_rows=list(outcome.unreadable_rows),
     )
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ def planned(
                 jobs.setdefault(job.identity, job)
         provenance = provenance_of(
             task, chosen, language_model, vectors, sizes=sizes, seeds=seeds, held=held, library=library,
-            notes=options.notes,
+            day=_stored(folder, "date") or date.today().isoformat(), notes=options.notes,
         )  # fmt: skip
         refuse_secrets(provenance)
         _refuse_other_data(folder, provenance)
@@ -108,11 +109,16 @@ def planned(
 
 def stored_data(folder: Path) -> str | None:
     """Return the fingerprint of the task of the comparison in a folder; None if the folder has no readable one."""
+    return _stored(folder, "data")
+
+
+def _stored(folder: Path, name: str) -> str | None:
+    """Return an entry of the ``run.json`` of a folder; None if it has no readable one."""
     try:
         stored = read_json((folder / "run.json").read_bytes())
     except (OSError, ValueError):
         return None
-    found = stored.get("data") if isinstance(stored, dict) else None
+    found = stored.get(name) if isinstance(stored, dict) else None
     return found if isinstance(found, str) else None
 
 

@@ -11,7 +11,16 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from ragkit.errors import InvalidInputError
 from ragkit.records import Example
 from ragkit_pipelines.compare.frames import pandas_frame, polars_frame
-from ragkit_pipelines.compare.results import SCHEMA, Cell, Count, Seed, Share, check_lengths, read_checked
+from ragkit_pipelines.compare.results import (
+    SCHEMA,
+    Cell,
+    Count,
+    Seed,
+    Share,
+    check_indices,
+    check_lengths,
+    read_checked,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +30,8 @@ if TYPE_CHECKING:
 class Answers(BaseModel):
     """The answers of one strategy at one size and seed, in the order of the test rows.
 
-    ``prompts`` are given for the first seed at the largest pool, ``confidence`` if the strategy returns it.
+    ``prompts`` are given for the first seed at the largest pool, ``confidence`` if the strategy returns it, and
+    ``unreadable_rows`` are the indices of the test rows whose completions had no answer of the expected form.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -33,6 +43,7 @@ class Answers(BaseModel):
     scores: list[Share]
     prompts: list[str] = []
     confidence: list[Share] = []
+    unreadable_rows: list[Count] = []
 
 
 class Items(BaseModel):
@@ -56,6 +67,7 @@ class Items(BaseModel):
     def _check_lengths(self) -> Items:
         for each in self.answers:
             check_lengths(len(self.expected), each.answers, each.scores, each.confidence, each.prompts)
+            check_indices(len(self.expected), each.unreadable_rows)
         if len(self.inputs) != len(self.expected):
             raise ValueError("expected one output for each input")
         return self
@@ -76,6 +88,7 @@ class Items(BaseModel):
                     answers=cell.answers,
                     scores=cell.scores,
                     confidence=cell.confidence,
+                    unreadable_rows=cell.unreadable_rows,
                     prompts=cell.prompts if (cell.row.size, -cell.row.seed) == shown else [],
                 )
                 for cell in done

@@ -8,7 +8,10 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ragkit.metrics import fingerprint_of
 
 if TYPE_CHECKING:
     from ragkit.protocols import Embedder, LanguageModel
@@ -29,17 +32,22 @@ def provenance_of(
     seeds: Sequence[int],
     held: Mapping[Varied, int],
     library: Library | None,
+    day: str,
     notes: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the entries of ``run.json``. They contain no names of users or machines, and no keys."""
     return {
+        "date": day,
         **_environment(),
         "data": task.fingerprint,
         "strategies": json.dumps([strategy.name for strategy in strategies]),
         "sizes": json.dumps(list(sizes)),
         "seeds": json.dumps(list(seeds)),
         **({"held": json.dumps(held)} if held else {}),
+        "metric": fingerprint_of(task.metric),
+        **({"model_name": model.name} if model else {}),
         "model": model.fingerprint if model else "none",
+        "embedder_name": embedder.name,
         "embedder": embedder.fingerprint,
         **({} if library is None else {"documents": library.fingerprint}),
         **notes,
@@ -50,7 +58,7 @@ def _environment() -> dict[str, str]:
     """Return the versions of relevant packages, and the git revision of the working directory if it has one."""
     import ragkit
 
-    found = {"ragkit": ragkit.__version__, "python": platform.python_version()}
+    found = {"processor": _processor(), "ragkit": ragkit.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
@@ -63,6 +71,16 @@ def _environment() -> dict[str, str]:
         changed = "" if runs else _git("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
         found["git"] = revision + ("+changes" if changed else "")
     return found
+
+
+def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the name of the processor, which on Linux only this file has, or else its architecture."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(filter(None, named), "") or platform.processor() or platform.machine()
 
 
 def _git(*arguments: str) -> str:

@@ -104,11 +104,13 @@ class Cell(BaseModel):
     scores: list[Share]
     prompts: list[str] = []
     confidence: list[Share] = []
+    unreadable_rows: list[Count] = []
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Cell:
         if self.row.error is None:
             check_lengths(self.row.n, self.answers, self.scores, self.confidence, self.prompts)
+            check_indices(self.row.n, self.unreadable_rows)
         return self
 
 
@@ -153,6 +155,10 @@ class Recommendation(BaseModel):
         rows_needed: Number of test rows with which a test would probably tell ``strategy`` and ``best`` apart; None if
             they are the same, or their scores are equal.
         significant: Whether the best strategy is significantly better than each of the others.
+        test: The test of ``best`` against each other strategy, such as ``"exact McNemar test"``.
+        corrected: Its Holm-corrected p-value for each other strategy at the largest pool.
+        detectable: Minimum detectable difference between ``best`` and the strategies that are not significantly worse;
+            None if all are, or if it is unknown.
     """
 
     strategy: str | None
@@ -163,6 +169,9 @@ class Recommendation(BaseModel):
     saved: Literal["cost", "seconds"] = "seconds"
     rows_needed: Count | None = None
     significant: bool = False
+    test: str = ""
+    corrected: dict[str, Share] = {}
+    detectable: Share | None = None
 
 
 class Results(BaseModel):
@@ -283,6 +292,12 @@ def check_lengths(
         raise ValueError(
             f"expected the same number of prompts for each of {rows} test rows, got {len(prompts)} prompts"
         )
+
+
+def check_indices(rows: int, indices: Sequence[int]) -> None:
+    """Raise an error unless all indices are those of test rows."""
+    if any(index >= rows for index in indices):
+        raise ValueError(f"expected indices below {rows}, got {max(indices)}")
 
 
 def read_cell(path: Path, key: str) -> Cell | None:

@@ -150,7 +150,7 @@ def _findings(
     if len(pool.labels) == 1:
         findings.append(f"all rows of the pool have the output {pool.labels[0][0]!r}, so there is nothing to learn")
     if len(task.test) < _FEW:
-        findings.append(f"{len(task.test)} test rows are too few to distinguish strategies")
+        findings.append(f"only {len(task.test)} test rows: small differences between strategies cannot be detected")
     return findings
 
 

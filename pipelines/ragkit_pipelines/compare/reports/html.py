@@ -1,38 +1,50 @@
-"""The HTML report: one page without scripts that needs no network; every text is escaped."""
+"""The HTML report: one page that needs no network; every text is escaped, and only its own script can run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
 from importlib.resources import files
-from io import StringIO
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ragkit._extras import require
 from ragkit_pipelines.compare.predictions import Items
-from ragkit_pipelines.compare.reports.score_table import by_strategy, score_headings, score_lines
+from ragkit_pipelines.compare.reports.explorer import PAGE_ROWS, explored, explorer_json
+from ragkit_pipelines.compare.reports.facts import head_facts, run_facts, version_facts
+from ragkit_pipelines.compare.reports.plots import COLOURS, Plot, axis_of, indices, plots
+from ragkit_pipelines.compare.reports.score_table import by_strategy
+from ragkit_pipelines.compare.reports.standings import (
+    Standing,
+    detectable_note,
+    evidence_parts,
+    remarks,
+    standings,
+    test_note,
+)
+from ragkit_pipelines.compare.reports.svg import Scale, line, marker, number
 from ragkit_pipelines.compare.reports.tables import (
     CLASS_HEADINGS,
     CONFUSION_HEADINGS,
+    UNKNOWN,
     class_lines,
     confusion_lines,
     data_lines,
-    largest,
     matrix_headings,
     matrix_lines,
     recall_table,
     report_tables,
-    verdict,
     warning_lines,
 )
 from ragkit_pipelines.compare.results import Results, Row
 from ragkit_pipelines.compare.statistics.confusion import Confusion, confusions
-from ragkit_pipelines.compare.statistics.costs import per_thousand
+from ragkit_pipelines.printable import printable
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from markupsafe import Markup
 
-MOST_ITEMS = 200
+_NUMBER = re.compile(rf"{UNKNOWN}|$|[≤+−-]? ?[\d.]")
 
 
 def html_report(results: Results, items: Items | None = None) -> str:
@@ -40,137 +52,155 @@ def html_report(results: Results, items: Items | None = None) -> str:
 
     Args:
         results: Results of a comparison.
-        items: The test rows with all answers, for the list of items; omitted if None.
+        items: The test rows with all answers, for the list of rows; omitted if None.
 
     Returns:
-        A self-contained page.
+        A self-contained page. It shows its content without JavaScript, which only filters and searches the rows.
 
     Raises:
-        MissingExtraError: If Jinja or matplotlib is not installed.
+        MissingExtraError: If Jinja is not installed.
     """
-    require("jinja2", "matplotlib")
+    require("jinja2")
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    source = files("ragkit_pipelines.compare").joinpath("resources/report.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    chosen = _interesting(items) if items else []
+    def shown(value: Any) -> Any:
+        return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
+    )
+    rows = explored(items) if items else []
     wrong = confusions(items) if items else []
-    return environment.from_string(source).render(
+    style, script = _resource("report.css"), _resource("report.js")
+    ranked = standings(results)
+    return environment.from_string(
+        _resource("report.html.j2")
+    ).render(
         results=results,
-        verdict=verdict(results),
-        data=data_lines(results),
+        policy=_policy(style, script if rows else None),
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        data=Markup(explorer_json(rows)),  # noqa: S704 - escaped there
+        head=head_facts(results),
+        evidence=evidence_parts(results),
         warnings=warning_lines(results),
-        scores=(score_headings(results.rows), score_lines(results.rows)),
-        # matplotlib escapes the names that it writes into its SVG
-        plots=[(title, Markup(_svg(draw))) for title, draw in _plots(results)],  # noqa: S704
+        findings=data_lines(results),
+        standings=[(each, Markup(svg)) for each, svg in zip(ranked, _intervals(results, ranked), strict=True)],  # noqa: S704
+        interval_axis=_interval_ends(results, ranked),
+        columns=_standing_columns(ranked),
+        notes=[note for note in (test_note(results), detectable_note(results)) if note],
+        scores=_score_cells(results),
+        sizes=sorted({row.size for row in results.rows}),
+        plots=_safe(plots(results), Markup),
         tables=report_tables(results, items),
         recall=recall_table(wrong) if wrong else None,
         confusions=[(each.strategy, _class_tables(each)) for each in wrong],
         failed=[row for row in results.rows if row.error],
-        items=chosen,
-        left_out=len(items.inputs) - len(chosen) if items else 0,
+        rows=rows[:PAGE_ROWS],
+        row_count=len(rows),
+        left_out=len(items.inputs) - len(rows) if items else 0,
+        run=run_facts(results),
+        versions=version_facts(results),
+        numeric=_numeric,
     )
 
 
+def _numeric(lines: Sequence[Sequence[str]]) -> list[bool]:
+    """Return for each column of a table whether it has numbers, which are aligned on the right."""
+    return [all(_NUMBER.match(cell) for cell in column) for column in zip(*lines, strict=True)]
+
+
+def _resource(name: str) -> str:
+    return files("ragkit_pipelines.compare").joinpath("resources", name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str | None) -> str:
+    """Return the content security policy: nothing is loaded, and only our style sheet and script are used."""
+    parts = ["default-src 'none'", f"style-src {_hash(style)}", "base-uri 'none'", "form-action 'none'"]
+    return "; ".join([*parts, f"script-src {_hash(script)}"] if script else parts)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _safe(found: Sequence[Plot], markup: type[Markup]) -> list[Plot]:
+    """Mark images as safe; `svg` escapes the texts in them."""
+    return [each._replace(wide=markup(each.wide), narrow=markup(each.narrow)) for each in found]
+
+
+# -- scores ------------------------------------------------------------------------------------------------------------
+
+_WIDE, _HIGH = 190.0, 22.0  # pixels of an interval in the table
+
+
+def _interval_scale(results: Results, ranked: Sequence[Standing]) -> Scale:
+    low, high = min(each.low for each in ranked), max(each.high for each in ranked)
+    return Scale(*axis_of(min(low, results.floor), max(high, results.floor)), 6, _WIDE - 6)
+
+
+def _interval_ends(results: Results, ranked: Sequence[Standing]) -> tuple[str, str]:
+    if not ranked:
+        return "", ""
+    scale = _interval_scale(results, ranked)
+    return number(scale.low), number(scale.high)
+
+
+def _intervals(results: Results, ranked: Sequence[Standing]) -> list[str]:
+    """Draw the interval of each strategy on the same axis, with the majority baseline."""
+    if not ranked:
+        return []
+    scale, known, middle = _interval_scale(results, ranked), indices(results), _HIGH / 2
+    drawn = []
+    for each in ranked:
+        index = known[each.strategy]
+        style = f"c{index % COLOURS}"
+        parts = [
+            line(scale(results.floor), 0, scale(results.floor), _HIGH, "floor"),
+            line(scale(each.low), middle, scale(each.high), middle, f"interval {style}"),
+            marker(scale(each.score), middle, index % COLOURS + index // COLOURS, f"mark {style}"),
+        ]
+        drawn.append(
+            f'<svg viewBox="0 0 {_WIDE:g} {_HIGH:g}" width="{_WIDE:g}" height="{_HIGH:g}" aria-hidden="true">'
+            f"{''.join(parts)}</svg>"
+        )
+    return drawn
+
+
+def _standing_columns(ranked: Sequence[Standing]) -> dict[str, bool]:
+    """Return which of the optional columns have a known value."""
+    return {
+        "model": any(each.model != "none" for each in ranked),
+        "difference": any(each.difference for each in ranked),
+        "p": any(each.p for each in ranked),
+    }
+
+
+def _score_cells(results: Results) -> list[tuple[str, list[list[str]]]]:
+    """Return for each strategy the lines of each cell: the score, the interval, and remarks."""
+    sizes = sorted({row.size for row in results.rows})
+    return [
+        (name, [_score_cell([row for row in own if row.size == size]) for size in sizes])
+        for name, own in by_strategy(results.rows).items()
+    ]
+
+
+def _score_cell(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return []
+    if any(row.error for row in rows):
+        return ["failed"]
+    low, high = min(row.low for row in rows), max(row.high for row in rows)
+    mean = sum(row.score for row in rows) / len(rows)
+    return [f"{mean:.3f}", f"[{low:.2f}, {high:.2f}]", *remarks(rows)]
+
+
 def _class_tables(found: Confusion) -> list[tuple[str, Sequence[str], list[list[str]]]]:
-    """Return the tables on the classes of one strategy that have a line, each with a sentence and headings."""
+    """Return the tables on the classes of one strategy that have a line, each with a caption and headings."""
     tables = [
-        ("", CLASS_HEADINGS, class_lines(found)),
-        ("Confusion matrix (rows: expected class, columns: answer):", matrix_headings(found), matrix_lines(found)),
-        ("Most frequent confusions:", CONFUSION_HEADINGS, confusion_lines(found)),
+        ("Precision, recall and F1", CLASS_HEADINGS, class_lines(found)),
+        ("Confusion matrix (rows: expected class, columns: answer)", matrix_headings(found), matrix_lines(found)),
+        ("Most frequent confusions", CONFUSION_HEADINGS, confusion_lines(found)),
     ]
     return [table for table in tables if table[2]]
-
-
-def _interesting(items: Items) -> list[dict[str, Any]]:
-    """Sort items: first those on which the strategies disagree, then those that most strategies answer wrongly."""
-    shown = items.shown()
-
-    def order(index: int) -> tuple[bool, float]:
-        scores = [each.scores[index] for each in shown]
-        return len(set(scores)) < 2, sum(scores)
-
-    indices = sorted(range(len(items.inputs)), key=order)[:MOST_ITEMS]
-    return [
-        {
-            "number": index,
-            "input": items.inputs[index],
-            "expected": items.expected[index],
-            "right": sum(each.scores[index] >= 0.5 for each in shown),
-            "answers": [
-                {
-                    "strategy": each.strategy,
-                    "answer": each.answers[index],
-                    "score": each.scores[index],
-                    # `channel` has a prompt for each row and class, of which the first is shown
-                    "prompt": each.prompts[index * len(each.prompts) // len(each.answers)] if each.prompts else None,
-                }
-                for each in shown
-            ],
-        }
-        for index in indices
-    ]
-
-
-def _plots(results: Results) -> list[tuple[str, Callable[[Axes], None]]]:
-    plots: list[tuple[str, Callable[[Axes], None]]] = []
-    sound = [row for row in results.rows if row.error is None and row.n]
-    if len({row.size for row in sound}) > 1:
-        plots.append(("Score by pool size", lambda axes: _curves(axes, sound)))
-    if len(largest(results)) > 1:
-        plots.append(("Score by cost of prediction", lambda axes: _quality(axes, results)))
-    return plots
-
-
-def _curves(axes: Axes, rows: list[Row]) -> None:
-    for strategy, own in by_strategy(rows).items():
-        sizes = sorted({row.size for row in own})
-        means, low, high = zip(*(_score([row for row in own if row.size == size]) for size in sizes), strict=True)
-        axes.plot(sizes, means, marker="o", label=_plain(strategy))
-        axes.fill_between(sizes, low, high, alpha=0.12)
-    axes.set_xscale("log")
-    axes.set_xlabel("examples in the pool")
-
-
-def _quality(axes: Axes, results: Results) -> None:
-    """Plot the score by money if every strategy has a cost above 0, otherwise by seconds, which are always measured."""
-    found = largest(results)
-    prices = [[per_thousand(row) for row in rows] for _, rows in found]
-    known = all(price for each in prices for price in each)
-    costs = []
-    for index, (strategy, rows) in enumerate(found):
-        each = [price or 0.0 for price in prices[index]] if known else [1000 * row.seconds / row.n for row in rows]
-        score, low, high = _score(rows)
-        costs.append(fmean(each))
-        below, above = max(0.0, score - low), max(0.0, high - score)  # a bound may pass the score by rounding
-        axes.errorbar(costs[-1], score, yerr=[[below], [above]], marker="o", label=_plain(strategy))
-    if min(costs) > 0:
-        axes.set_xscale("log")
-    axes.set_xlabel("US dollars per 1,000 predictions" if known else "seconds per 1,000 predictions")
-
-
-def _score(rows: Sequence[Row]) -> tuple[float, float, float]:
-    """Return the mean score of the seeds, and the bounds of the widest interval."""
-    return fmean(row.score for row in rows), min(row.low for row in rows), max(row.high for row in rows)
-
-
-def _svg(draw: Callable[[Axes], None]) -> str:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    # A fixed salt and no date, because the same results must give the same page.
-    with rc_context({"svg.hashsalt": "ragkit", "svg.fonttype": "path", "axes.grid": True, "grid.alpha": 0.3}):
-        figure = Figure(figsize=(8, 4), layout="constrained")
-        axes = figure.subplots()
-        draw(axes)
-        axes.set_ylabel("score, 95 % interval")
-        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-        text = StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return "".join(text.getvalue().partition("<svg")[1:])
-
-
-def _plain(name: str) -> str:
-    """Escape a legend entry: matplotlib reads `$` as mathematics, and hides entries with a leading underscore."""
-    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")

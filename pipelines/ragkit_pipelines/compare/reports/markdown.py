@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.reports.escaping import markdown_line, markdown_table, markdown_text
+from ragkit_pipelines.compare.reports.facts import run_facts, version_facts
+from ragkit_pipelines.compare.reports.standings import standings_table
 from ragkit_pipelines.compare.reports.tables import (
     CONFUSION_HEADINGS,
     confusion_lines,
@@ -39,6 +41,7 @@ def markdown_report(results: Results, items: Items | None = None) -> str:
         f"{results.measured[0].upper()}{results.measured[1:]}. {results.leaked_test_rows} test rows also appeared in "
         f"the pool and were excluded. {results.baseline}.",
         results.markdown(),
+        *_standing_parts(results),
         *[f"**Warning:** {markdown_text(line)}." for line in warning_lines(results)],
         *_list("Data", data_lines(results)),
     ]
@@ -49,9 +52,18 @@ def markdown_report(results: Results, items: Items | None = None) -> str:
         *_class_parts(items),
         *_list("Failed runs", failed),
         "## Run details",
-        markdown_table(("name", "value"), list(results.provenance.items())),
+        markdown_table(("name", "value"), [*run_facts(results), *version_facts(results)]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _standing_parts(results: Results) -> list[str]:
+    """A section on the tests against the best strategy, or nothing if only one finished."""
+    table = standings_table(results)
+    if table is None:
+        return []
+    parts = [f"## {table.title}", markdown_table(table.headings, table.lines), table.note]
+    return [part for part in parts if part]
 
 
 def _list(title: str, lines: Sequence[str]) -> list[str]:

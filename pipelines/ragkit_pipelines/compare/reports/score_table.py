@@ -37,8 +37,16 @@ def score_text(rows: Sequence[Row]) -> str:
         return "failed"
     low, high = min(row.low for row in rows), max(row.high for row in rows)
     worst = f", worst seed {min(row.score for row in rows):.3f}" if len(rows) > 1 else ""
-    floor = ", not above the baseline" if any(row.at_floor for row in rows) else ""
+    floor = f", {said}" if (said := at_floor_text(rows)) else ""
     return f"{_mean(rows, 'score'):.3f} [{low:.2f}, {high:.2f}]{worst}{floor}"
+
+
+def at_floor_text(rows: Sequence[Row]) -> str:
+    """Say in how many seeds a strategy is not shown to be better than the majority baseline; empty if in none."""
+    at_floor = sum(row.at_floor for row in rows)
+    if not at_floor:
+        return ""
+    return "not above the baseline" + (f" in {at_floor} of {len(rows)} seeds" if at_floor < len(rows) else "")
 
 
 def summary_headings(results: Results) -> list[str]:
@@ -81,6 +89,21 @@ def by_strategy(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in rows:
         found.setdefault(row.strategy, []).append(row)
     return found
+
+
+def largest(results: Results) -> list[tuple[str, list[Row]]]:
+    """Return the strategies in their order, each with the rows without an error at its largest pool, one per seed."""
+    found = []
+    for strategy, own in by_strategy([row for row in results.rows if row.error is None and row.n]).items():
+        size = max(row.size for row in own)
+        found.append((strategy, [row for row in own if row.size == size]))
+    return found
+
+
+def model_of(rows: Sequence[Row]) -> str:
+    """Return the name of the language model if a strategy called or trained it; "none" otherwise."""
+    used = any(row.prompt_tokens or row.completion_tokens or row.fit_tokens for row in rows)
+    return (rows[0].model or "none") if used else "none"
 
 
 def _sizes(rows: Sequence[Row]) -> list[int]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.compare.predictions import Items
-from ragkit_pipelines.compare.reports.score_table import by_strategy
-from ragkit_pipelines.compare.results import Results, Row
-from ragkit_pipelines.compare.statistics.break_even import LEAST_PREFIX, break_even_of
+from ragkit_pipelines.compare.reports.cost_tables import (
+    BREAK_EVEN_HEADINGS,
+    COST_HEADINGS,
+    Lines,
+    break_even_lines,
+    break_even_note,
+    cost_lines,
+)
+from ragkit_pipelines.compare.reports.score_table import largest
+from ragkit_pipelines.compare.results import Results
 from ragkit_pipelines.compare.statistics.confusion import OTHER, Confusion
-from ragkit_pipelines.compare.statistics.costs import per_thousand
 from ragkit_pipelines.compare.statistics.learning_curves import extrapolate, highest_target
-from ragkit_pipelines.compare.strategies.base import mean_known
 
 MOST_UNREADABLE = 0.05  # share of unreadable completions above which the reports show a warning
 MOST_CLASSES = 20  # larger confusion matrices are unreadable; the reports list the most frequent confusions instead
-Lines = list[list[str]]
+UNKNOWN = "–"
+_EMPTY = {None, "0", "0.0000", "none"}  # a column with nothing else says nothing
 
 
 class ReportTable(NamedTuple):
@@ -26,114 +32,35 @@ class ReportTable(NamedTuple):
 
     title: str
     headings: Sequence[str]
-    lines: Lines
+    lines: Sequence[Sequence[str]]
     note: str = ""
 
 
 def report_tables(results: Results, items: Items | None) -> list[ReportTable]:
     """Return the tables on costs and statistics that have a line, in the order of the reports."""
+    break_even = [line for line in break_even_lines(results) if any(line[2:])]  # at least one volume is known
     tables = [
-        ReportTable("Cost per 1,000 predictions (largest pool)", COST_HEADINGS, cost_lines(results)),
-        ReportTable("Break-even", BREAK_EVEN_HEADINGS, break_even_lines(results), break_even_note(results)),
-        ReportTable("Calibration", CALIBRATION_HEADINGS, calibration_lines(results)),
-        ReportTable("Differences (largest pool)", DIFFERENCE_HEADINGS, difference_lines(results)),
-        ReportTable("Labelled examples needed to match the best strategy", GAP_HEADINGS, gap_lines(items)),
+        known_table("Cost per 1,000 predictions (largest pool)", COST_HEADINGS, cost_lines(results)),
+        known_table("Break-even", BREAK_EVEN_HEADINGS, break_even, break_even_note(results)),
+        known_table("Calibration", CALIBRATION_HEADINGS, calibration_lines(results)),
+        known_table(
+            "Differences between all strategies (largest pool)", DIFFERENCE_HEADINGS, difference_lines(results)
+        ),
+        known_table("Labelled examples needed to match the best strategy", GAP_HEADINGS, gap_lines(items)),
     ]
-    return [table for table in tables if table.lines]
-
-
-def largest(results: Results) -> list[tuple[str, list[Row]]]:
-    """Return the strategies in their order, each with the rows without an error at its largest pool, one per seed."""
-    found = []
-    for strategy, own in by_strategy([row for row in results.rows if row.error is None and row.n]).items():
-        size = max(row.size for row in own)
-        found.append((strategy, [row for row in own if row.size == size]))
+    found = [table for table in tables if table.lines]
+    first = next((index for index, table in enumerate(found) if any(UNKNOWN in line for line in table.lines)), None)
+    if first is not None:
+        note = f"{found[first].note} {UNKNOWN} means that a value is unknown.".strip()
+        found[first] = found[first]._replace(note=note)
     return found
 
 
-# -- costs -------------------------------------------------------------------------------------------------------------
-
-
-def cost_lines(results: Results) -> Lines:
-    """Return the cost of 1,000 predictions and of fitting for each strategy, averaged over the seeds."""
-    return [[strategy, *(column(rows) for column in _COSTS.values())] for strategy, rows in largest(results)]
-
-
-def _per_thousand(field: str, digits: int = 0) -> Callable[[Sequence[Row]], str]:
-    """Make a column of a field of rows, per 1,000 predictions."""
-
-    def column(rows: Sequence[Row]) -> str:
-        total = sum(getattr(row, field) for row in rows)
-        return f"{1000 * total / sum(row.n for row in rows):,.{digits}f}"
-
-    return column
-
-
-def _dollars(values: Sequence[float | None]) -> str:
-    mean = mean_known(values)
-    return "unknown" if mean is None else f"{mean:,.4f}"
-
-
-def _flops(values: Sequence[float | None]) -> str:
-    mean = mean_known(values)
-    return "unknown" if mean is None else f"{mean:.2g}"
-
-
-_COSTS: Mapping[str, Callable[[Sequence[Row]], str]] = {
-    "prompt tokens": _per_thousand("prompt_tokens"),
-    "of these cached": _per_thousand("cached_tokens"),
-    "completion tokens": _per_thousand("completion_tokens"),
-    "predict (s)": _per_thousand("seconds", digits=1),
-    "predict (US$)": lambda rows: _dollars([per_thousand(row) for row in rows]),
-    "predict (FLOPs)": lambda rows: _flops([None if row.flops is None else 1000 * row.flops / row.n for row in rows]),
-    "fit (s)": lambda rows: f"{sum(row.fit_seconds for row in rows) / len(rows):,.1f}",
-    "fit, calls (US$)": lambda rows: _dollars([row.fit_cost for row in rows]),
-    "labels (US$)": lambda rows: _dollars([row.label_cost for row in rows]),
-    "fit (FLOPs)": lambda rows: _flops([row.fit_flops for row in rows]),
-}
-COST_HEADINGS = ("strategy", *_COSTS)
-
-
-# -- break-even --------------------------------------------------------------------------------------------------------
-
-
-def break_even_lines(results: Results) -> Lines:
-    """Return the volumes from which each trained strategy is cheaper than the best prompted one, at the largest pool.
-
-    Args:
-        results: Results of a comparison.
-
-    Returns:
-        The cells of a table: the trained strategy, the prompted one, and the volumes in US dollars and in FLOPs, each
-        without and with a prompt cache; empty if no strategy was trained or none was prompted.
-    """
-    size = max((row.size for row in results.rows), default=0)
-    found = [rows for _, rows in largest(results) if rows[0].size == size and rows[0].prompt_tokens]
-    prompted = [rows for rows in found if not rows[0].trained_tokens]
-    if not prompted:
-        return []
-    best = max(prompted, key=lambda rows: sum(row.score for row in rows) / len(rows))
-    lines = []
-    for rows in found:
-        if rows[0].trained_tokens:
-            each = break_even_of(rows, best, results.prices)
-            volumes = (each.money, each.money_cached, each.operations, each.operations_cached)
-            lines.append([each.tuned, each.prompted, *("unknown" if v is None else str(v) for v in volumes)])
-    return lines
-
-
-BREAK_EVEN_HEADINGS = (
-    "trained strategy", "prompted strategy", "break-even (US$)", "with prompt cache", "break-even (FLOPs)",
-    "with prompt cache",
-)  # fmt: skip
-
-
-def break_even_note(results: Results) -> str:
-    """Return the assumptions behind the break-even volumes."""
-    money = "No token prices were given." if results.prices is None else "Ranges cover all combinations of prices."
-    priced = all(row.label_cost is not None for row in results.rows)
-    labels = "Labels are included." if priced else "No label price was given, so labels are not included."
-    return f"{money} {labels} Providers do not cache prefixes of fewer than {LEAST_PREFIX:,} tokens."
+def known_table(title: str, headings: Sequence[str], lines: Lines, note: str = "") -> ReportTable:
+    """Make a table without the columns that have no known value; other unknown values are shown as a dash."""
+    columns = [index for index in range(len(headings)) if index == 0 or not {line[index] for line in lines} <= _EMPTY]
+    known = [[UNKNOWN if (cell := line[index]) is None else cell for index in columns] for line in lines]
+    return ReportTable(title, [headings[index] for index in columns], known, note)
 
 
 # -- statistics --------------------------------------------------------------------------------------------------------
@@ -141,18 +68,18 @@ def break_even_note(results: Results) -> str:
 
 def calibration_lines(results: Results) -> Lines:
     """Return the calibration of each strategy, averaged over the seeds; empty if no strategy returns a confidence."""
-    lines = []
+    lines: Lines = []
     for strategy, rows in largest(results):
         found = [row.calibration for row in rows if row.calibration is not None]
         if len(found) < len(rows):
-            lines.append([strategy, "unknown", "unknown"])
+            lines.append([strategy, None, None])
             continue
-        line = [strategy]
+        line: list[str | None] = [strategy]
         for name in ("error", "brier"):
             mean, low, high = ([getattr(each, name + end) for each in found] for end in ("", "_low", "_high"))
             line.append(f"{fmean(mean):.3f} [{min(low):.3f}, {max(high):.3f}]")
         lines.append(line)
-    return lines if any(line[1] != "unknown" for line in lines) else []
+    return lines if any(line[1] for line in lines) else []
 
 
 CALIBRATION_HEADINGS = ("strategy", "expected calibration error, 95 % interval", "Brier score, 95 % interval")
@@ -168,14 +95,13 @@ def difference_lines(results: Results) -> Lines:
             f"{each.estimate:+.3f} [{each.low:+.3f}, {each.high:+.3f}]",
             str(each.seeds),
             f"{each.p:.2g}",
-            f"{each.detectable:.3f}",
         ]
         for each in results.differences
         if each.size == size
     ]
 
 
-DIFFERENCE_HEADINGS = ("a", "b", "a - b, 95 % interval", "seeds", "p (uncorrected)", "minimum detectable difference")
+DIFFERENCE_HEADINGS = ("a", "b", "a - b, 95 % interval", "seeds", "p (uncorrected)")
 
 
 def gap_lines(items: Items | None) -> Lines:
@@ -190,7 +116,7 @@ def gap_lines(items: Items | None) -> Lines:
         return []
     best = max(means, key=means.__getitem__)
     target = highest_target(means[best], items)
-    lines = []
+    lines: Lines = []
     for name, score in means.items():
         try:
             if name != best and score < target:
@@ -216,7 +142,7 @@ def recall_table(found: Sequence[Confusion]) -> ReportTable:
     return ReportTable("Recall by class", ("class", "rows", *(each.strategy for each in found)), lines)
 
 
-def class_lines(found: Confusion) -> Lines:
+def class_lines(found: Confusion) -> list[list[str]]:
     """Return the rows, precision, recall and F1 of each class for one strategy."""
     columns = zip(found.classes, found.rows, found.precision, found.recall, found.f1, strict=True)
     return [[name, str(rows), *(f"{share:.3f}" for share in shares)] for name, rows, *shares in columns]
@@ -225,7 +151,7 @@ def class_lines(found: Confusion) -> Lines:
 CLASS_HEADINGS = ("class", "rows", "precision", "recall", "F1")
 
 
-def matrix_lines(found: Confusion) -> Lines:
+def matrix_lines(found: Confusion) -> list[list[str]]:
     """Return the confusion matrix of one strategy; empty if there are more than 20 classes."""
     if len(found.classes) > MOST_CLASSES:
         return []
@@ -237,7 +163,7 @@ def matrix_headings(found: Confusion) -> list[str]:
     return ["class", *found.classes, OTHER]
 
 
-def confusion_lines(found: Confusion) -> Lines:
+def confusion_lines(found: Confusion) -> list[list[str]]:
     """Return the most frequent confusions of one strategy."""
     return [[name, answer, str(count)] for name, answer, count in found.worst()]
 

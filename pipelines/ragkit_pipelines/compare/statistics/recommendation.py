@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -156,17 +156,23 @@ def recommend(
     means = {name: sum(row.score for row in own) / len(own) for name, own in by_strategy.items()}
     best = max(means, key=means.__getitem__)
     said = [_described(best, means[best], by_strategy)]
-    if all(row.at_floor for row in by_strategy[best]):
-        said[0] += ", which is not significantly better than the majority baseline"
-        evidence = "; ".join([*said, *_failures(rows, size)])
-        return Recommendation(strategy=None, evidence=evidence, best=best, margin=margin)
     against = {
         next(name for name in (each.a, each.b) if name != best): each
         for each in differences
         if each.size == size and best in {each.a, each.b}
     }
-    worse, significant, tested = _tested(best, by_strategy, pairs, against, level, margin)
-    usable = [name for name, own in by_strategy.items() if name not in worse and not all(row.at_floor for row in own)]
+    tests = _tested(best, by_strategy, pairs, against, level, margin)
+    found = Recommendation(
+        strategy=None, evidence="", best=best, margin=margin, significant=tests.significant, test=tests.test,
+        corrected=dict(tests.corrected), detectable=tests.detectable,
+    )  # fmt: skip
+    if all(row.at_floor for row in by_strategy[best]):
+        said[0] += ", which is not significantly better than the majority baseline"
+        evidence = "; ".join([*said, *_failures(rows, size)])
+        return found.model_copy(update={"evidence": evidence, "significant": False, "detectable": None})
+    usable = [
+        name for name, own in by_strategy.items() if name not in tests.worse and not all(row.at_floor for row in own)
+    ]
     prices, saved = _prices(by_strategy)
     chosen = min(usable, key=lambda name: (prices[name], -means[name]))
     saving = 1 - prices[chosen] / prices[best] if prices[best] else 0.0
@@ -180,11 +186,10 @@ def recommend(
         )
         if needed is not None:
             said.append(f"about {needed:,} test rows would tell {chosen} and {best} apart")
-    evidence = "; ".join([*said, *tested, *_failures(rows, size)])
-    return Recommendation(
-        strategy=chosen, evidence=evidence, best=best, margin=margin, saving=saving, saved=saved, rows_needed=needed,
-        significant=significant,
-    )  # fmt: skip
+    evidence = "; ".join([*said, *tests.evidence, *_failures(rows, size)])
+    return found.model_copy(
+        update={"strategy": chosen, "evidence": evidence, "saving": saving, "saved": saved, "rows_needed": needed}
+    )
 
 
 def _prices(by_strategy: Mapping[str, Sequence[Row]]) -> tuple[dict[str, float], Literal["cost", "seconds"]]:
@@ -226,6 +231,20 @@ def _described(best: str, mean: float, by_strategy: Mapping[str, Sequence[Row]])
     return f"{best} {scored}{over} with a pool of {own[0].size} examples"
 
 
+class _Tests(NamedTuple):
+    """The tests of the best strategy against the others.
+
+    ``worse`` are the strategies shown to be worse by more than the margin; the rest is as in `Recommendation`.
+    """
+
+    worse: list[str]
+    evidence: list[str]
+    test: str
+    corrected: Mapping[str, float]
+    detectable: float | None = None
+    significant: bool = False
+
+
 def _tested(
     best: str,
     by_strategy: Mapping[str, Sequence[Row]],
@@ -233,11 +252,11 @@ def _tested(
     against: Mapping[str, Difference],
     level: float,
     margin: float,
-) -> tuple[list[str], bool, list[str]]:
-    """Test the best strategy against the others: those shown to be worse, whether all are, and the evidence."""
+) -> _Tests:
+    """Test the best strategy against the others."""
     own, others = by_strategy[best], [name for name in by_strategy if name != best]
     if not others:
-        return [], False, ["no other strategy was compared"]
+        return _Tests([], ["no other strategy was compared"], "", {})
     within = {frozenset((each.a, each.b)): each.p for each in pairs if each.size == own[0].size}
     exact = len({row.seed for row in own}) == 1 and all(frozenset((best, name)) in within for name in others)
     p_values = [
@@ -252,13 +271,16 @@ def _tested(
         only = "; one seed: retraining or resampling may give a different result" if exact else ""
         who = "the other strategy" if len(others) == 1 else f"each of the {len(others)} other strategies"
         p = f"Holm-corrected p <= {max(adjusted.values()):.2g}"
-        return worse, True, [f"{best} is significantly better than {who} ({test}, {p}){only}"]
-    said = f"{best} is not significantly better than {', '.join(equal)} ({test}, Holm-corrected p >= {level})"
-    detectable = [against[name].detectable for name in equal if name in against]
-    if detectable and max(detectable) < 1:
-        single = " in a single test" if len(others) > 1 else ""  # Holm's effect depends on the other p-values
-        return worse, False, [said, f"minimum detectable difference: {100 * max(detectable):.1f} points{single}"]
-    return worse, False, [said]
+        said = [f"{best} is significantly better than {who} ({test}, {p}){only}"]
+        return _Tests(worse, said, test, adjusted, significant=True)
+    p = f"Holm-corrected p >= {min(adjusted[name] for name in equal):.2g}"
+    said = [f"{best} is not significantly better than {', '.join(equal)} ({test}, {p})"]
+    detectable = max((against[name].detectable for name in equal if name in against), default=1.0)
+    if detectable == 1:
+        return _Tests(worse, said, test, adjusted)
+    single = " in a single test" if len(others) > 1 else ""  # Holm's effect depends on the other p-values
+    said.append(f"minimum detectable difference: {100 * detectable:.1f} points{single}")
+    return _Tests(worse, said, test, adjusted, detectable)
 
 
 def _exceeds(difference: Difference, best: str, margin: float) -> bool:

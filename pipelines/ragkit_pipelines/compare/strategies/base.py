@@ -181,6 +181,7 @@ class Outcome:
         unreadable: Number of completions that did not contain an answer of the expected form; None if no completion
             was read.
         samples: Number of completions per row.
+        unreadable_rows: The indices of the test rows with such completions; empty if they are not known.
     """
 
     answers: Sequence[str]
@@ -201,6 +202,7 @@ class Outcome:
     confidence: Sequence[float] = ()
     unreadable: int | None = None
     samples: int = 1
+    unreadable_rows: Sequence[int] = ()
 
     def after(self, *earlier: Outcome) -> Outcome:
         """Add the usage and cost of earlier outcomes, of the settings that were tried, to the fitting of this one."""
@@ -260,7 +262,7 @@ def outcome_of(
     prompts: Sequence[AnyPrompt],
     model: LanguageModel,
     *,
-    unreadable: int | None = None,
+    unreadable_rows: Sequence[int] | None = None,
 ) -> Outcome:
     """Make the outcome of completions; its cost is None if the cost of a completion is unknown."""
     return Outcome(
@@ -271,7 +273,8 @@ def outcome_of(
         cost=sum_known([completion.cost for completion in done]),
         cached_tokens=sum(completion.usage.cached_tokens for completion in done),
         prompts=shown_prompts(prompts, model),
-        unreadable=unreadable,
+        unreadable=None if unreadable_rows is None else len(unreadable_rows),
+        unreadable_rows=unreadable_rows or (),
         note=remarks(done, model),
     )
 
@@ -305,7 +308,7 @@ def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -
         [completion for answer in answers for completion in answer.completions],
         [answer.prompt for answer in answers],
         pipeline.model,
-        unreadable=sum(not answer.readable for answer in answers),
+        unreadable_rows=[index for index, answer in enumerate(answers) if not answer.readable],
     )
     samples = pipeline.voting.samples
     return replace(

@@ -32,6 +32,7 @@ class Capabilities:
         seed: Whether sampling respects `seed`.
         schema: Whether answers can be constrained to a JSON schema.
         choices: Whether answers can be constrained to a list of choices.
+        grammar: Whether answers can be constrained to a grammar in Lark's notation.
         batches: Whether a batch of prompts is faster than the same prompts one by one.
         chat: Whether the model accepts conversations: it has a chat template, or it is a chat model behind an API.
     """
@@ -41,6 +42,7 @@ class Capabilities:
     seed: bool = True
     schema: bool = False
     choices: bool = False
+    grammar: bool = False
     batches: bool = True
     chat: bool = False
 
@@ -194,6 +196,7 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> Completion: ...
     @overload
     def generate(
@@ -206,6 +209,7 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> list[Completion]: ...
 
     @overload  # a string matches both overloads, because it is also a sequence of strings; the first overload wins
@@ -219,6 +223,7 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> Completion: ...
     @overload
     async def agenerate(
@@ -231,6 +236,7 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> list[Completion]: ...
 
     def stream(
@@ -241,6 +247,7 @@ class LanguageModel(Protocol):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        grammar: str | None = None,
     ) -> Iterator[str]:
         """Yield the answer in pieces, which concatenate to the text of `generate`."""
         ...

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import UnsupportedError
+from ragkit.models._grammar_check import grammar_check
 from ragkit.models._prompts import checked_prompts, in_form, prompt_text
 from ragkit.models._sampling import Sampling, checked_answers
 from ragkit.protocols import AnyPrompt, Capabilities, Schema
@@ -99,15 +100,18 @@ class ModelBase(ABC):
         return answer
 
     def _check(self, sampling: Sampling) -> None:
-        """Raise `UnsupportedError` for settings that this model would ignore."""
+        """Raise `UnsupportedError` for settings that this model would ignore, and an error for an invalid grammar."""
         able = self.capabilities
         for name, asked, can in (
             ("schema", sampling.schema is not None, able.schema),
             ("choices", sampling.choices is not None, able.choices),
+            ("grammar", sampling.grammar is not None, able.grammar),
             ("seed", bool(sampling.seed and sampling.temperature), able.seed),
         ):
             if asked and not can:
                 raise UnsupportedError(f"{self.name} cannot honour `{name}`; leave it out or use another model")
+        if sampling.grammar is not None:
+            grammar_check(sampling.grammar)  # an invalid grammar is an error before any call
 
     @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
     def generate(  # type: ignore[overload-overlap]
@@ -120,6 +124,7 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> Completion: ...
     @overload
     def generate(
@@ -132,6 +137,7 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> list[Completion]: ...
     def generate(
         self,
@@ -143,6 +149,7 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> Completion | list[Completion]:
         """Generate an answer to one prompt, or to each prompt of a sequence.
 
@@ -155,6 +162,8 @@ class ModelBase(ABC):
             schema: A pydantic model or JSON schema that the answer must follow; `Completion.parsed` contains the parsed
                 answer.
             choices: Allowed answers.
+            grammar: A grammar that the answer must follow, in the dialect of Lark that llguidance reads. At most one of
+                `schema`, `choices` and `grammar` can be given.
 
         Returns:
             A completion for one prompt, or a list of completions in the order of a sequence.
@@ -163,15 +172,19 @@ class ModelBase(ABC):
             BatchError: If some prompts of a sequence failed; it contains the answers to the others. If all prompts
                 failed, the first error is raised instead.
             UnsupportedError: If the model does not support an argument.
+            InvalidInputError: If the schema or the grammar is invalid.
+            AnswerFormError: If the answer is truncated at ``max_tokens`` before it is complete; its `completion` is the
+                beginning of the answer.
         """
         sampling = Sampling.of(
-            max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices
-        )
+            max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices,
+            grammar=grammar,
+        )  # fmt: skip
         self._check(sampling)
         one = isinstance(prompts, str | Prompt | Chat)
         batch = [prompts] if isinstance(prompts, str | Prompt | Chat) else checked_prompts(prompts)
         answers = self._complete(batch, sampling) if batch else []
-        answers = checked_answers(answers, schema, sampling.choices, self.name)
+        answers = checked_answers(answers, schema, sampling.choices, self.name, grammar=grammar)
         return answers[0] if one else answers
 
     @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
@@ -185,6 +198,7 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> Completion: ...
     @overload
     async def agenerate(
@@ -197,6 +211,7 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> list[Completion]: ...
     async def agenerate(
         self,
@@ -208,6 +223,7 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> Completion | list[Completion]:
         """Run `generate` in a thread without blocking the event loop.
 
@@ -215,7 +231,7 @@ class ModelBase(ABC):
             The result of `generate`.
         """
         work = partial(self.generate, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
-        return await asyncio.to_thread(partial(work, schema=schema, choices=choices), prompts)
+        return await asyncio.to_thread(partial(work, schema=schema, choices=choices, grammar=grammar), prompts)
 
     def stream(
         self,
@@ -225,13 +241,17 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        grammar: str | None = None,
     ) -> CompletionStream:
         """Generate an answer in pieces; a model without streaming yields it in one piece.
+
+        The arguments are those of `generate`. An answer that does not follow the grammar, because it was truncated, is
+        not an error here: `CompletionStream.completion` reports that it was truncated.
 
         Returns:
             An iterator over pieces, which concatenate to the text of `generate`; its `completion` is set at the end.
         """
-        sampling = Sampling.of(max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
+        sampling = Sampling.of(max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, grammar=grammar)
         self._check(sampling)
         return CompletionStream(self._pieces(checked_prompts([prompt])[0], sampling))
 
@@ -243,13 +263,16 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        grammar: str | None = None,
     ) -> AsyncIterator[str]:
         """Run `stream` in a thread without blocking the event loop.
 
         Yields:
             Pieces of the answer.
         """
-        pieces = self.stream(prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
+        pieces = self.stream(
+            prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, grammar=grammar
+        )
         end = object()
         while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
             yield str(piece)

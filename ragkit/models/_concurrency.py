@@ -9,19 +9,41 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
-from ragkit.errors import InvalidInputError
+from ragkit.errors import CallCancelledError, InvalidInputError
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
+_APPLIED: ContextVar[tuple[Cancellation, ...]] = ContextVar("ragkit-cancellations", default=())
+
+
+def stop_requested() -> Callable[[], bool]:
+    """Return a function that tells whether a cancellation that applies to the current call has been requested.
+
+    Local models call it before each decoding step, so that a cancelled call stops within one step.
+    """
+    applied = _APPLIED.get()
+    return lambda: any(each.cancelled for each in applied)
+
+
+def raise_if_stopped() -> None:
+    """Raise `CallCancelledError` if a cancellation that applies to the current call has been requested."""
+    if stop_requested()():
+        raise CallCancelledError("the call was cancelled or timed out", maybe_paid=False)
+
+
 class Cancellation:
-    """Cancels model calls from another thread: no further call starts, and nobody waits for calls in progress."""
+    """Cancels model calls from another thread: no further call starts, and nobody waits for calls in progress.
+
+    A local model stops at its next decoding step; a call to a server runs until the server answers.
+    """
 
     def __init__(self) -> None:
         """Create a cancellation that has not been requested yet."""
@@ -38,6 +60,15 @@ class Cancellation:
         with self._lock:
             if not self._requested.done():
                 self._requested.set_result(None)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Apply the cancellation to all calls of local models within a block, also in threads that it starts."""
+        token = _APPLIED.set((*_APPLIED.get(), self))
+        try:
+            yield
+        finally:
+            _APPLIED.reset(token)
 
     def wait(self, seconds: float) -> bool:
         """Sleep until the time is over or the calls are cancelled.
@@ -111,14 +142,14 @@ class Slots:
 
 
 def in_thread(work: Callable[[], T]) -> Future[T]:
-    """Run a function in a daemon thread.
+    """Run a function in a daemon thread, with the context variables of this one.
 
     Returns:
         A future of its result.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()  # from now on only the thread completes it
-    Thread(target=_settle, args=(future, work), daemon=True).start()
+    Thread(target=copy_context().run, args=(_settle, future, work), daemon=True).start()
     return future
 
 

@@ -22,6 +22,7 @@ from ragkit._text import refuse_bare_string
 from ragkit.errors import PromptTooLongError
 from ragkit.models._base import ModelBase
 from ragkit.models._causal_module import CausalModule
+from ragkit.models._concurrency import raise_if_stopped
 from ragkit.models._generation import BatchGenerator
 from ragkit.models._half_precision import HalfPrecision
 from ragkit.models._prefix_cache import NO_PREFIX, Batch, PrefixCache, batches_by_length, prompts_by_head
@@ -89,7 +90,12 @@ class LocalModel(ModelBase):
     @override
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            window=self.network.window, score=True, schema=True, choices=True, chat=self.encoder.chat is not None
+            window=self.network.window,
+            score=True,
+            schema=True,
+            choices=True,
+            grammar=True,
+            chat=self.encoder.chat is not None,
         )
 
     @override
@@ -159,11 +165,13 @@ class LocalModel(ModelBase):
 
         Raises:
             PromptTooLongError: If a row and its answer do not fit into the context window.
+            CallCancelledError: If the call was cancelled; see `Cancellation`.
         """
         self.check_window(max(map(len, rows)), sampling.max_tokens)
         seeds, listeners = seeds or [sampling.seed] * len(rows), listeners or [Listener()] * len(rows)
         answers: dict[int, Completion] = {}
         with self.computing():
+            raise_if_stopped()  # while it waited for the lock
             for batch in self._batches(rows, prompts, share=self.network.shares_caches):
                 answers |= self.generator.complete(batch, sampling, seeds, listeners)
         return [answers[index] for index in range(len(rows))]

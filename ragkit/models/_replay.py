@@ -32,6 +32,7 @@ class _Line(BaseModel):
     seed: int
     held_to: dict[str, object] | None = Field(default=None, alias="schema")
     choices: tuple[str, ...] | None = None
+    grammar: str | None = None
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -72,7 +73,11 @@ class ReplayModel(ModelBase):
     @property
     @override
     def capabilities(self) -> Capabilities:
-        return Capabilities(schema=True, choices=True)
+        source = self.record_from
+        grammar = (
+            any(line.grammar for line in self._answers.values()) if source is None else source.capabilities.grammar
+        )
+        return Capabilities(schema=True, choices=True, grammar=grammar)
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
@@ -109,7 +114,16 @@ class ReplayModel(ModelBase):
 
 
 def _key(line: _Line) -> str:
-    asked = [line.prompt, line.max_tokens, line.temperature, line.stop, line.seed, line.held_to, line.choices]
+    asked = [
+        line.prompt,
+        line.max_tokens,
+        line.temperature,
+        line.stop,
+        line.seed,
+        line.held_to,
+        line.choices,
+        line.grammar,
+    ]
     return json.dumps(asked)
 
 

@@ -79,15 +79,22 @@ class Requests:
         timeout = self.retry.timeout if self.retry else None
         if timeout is None and self.cancellation is None:
             return self._generate(calls)
-        results = in_thread(partial(self._generate, calls))
-        cancellation = self.cancellation or Cancellation()
-        return results.result() if cancellation.wait_for(results, timeout) else None
+        cancellation, abandoned = self.cancellation or Cancellation(), Cancellation()
+        with abandoned.applied():
+            results = in_thread(partial(self._generate, calls))
+        if cancellation.wait_for(results, timeout):
+            return results.result()
+        abandoned.cancel()
+        return None
 
     def _abandoned(self, *, sent: bool) -> ModelError:
         if self.cancellation is not None and self.cancellation.cancelled:
             return CallCancelledError("the run was cancelled", maybe_paid=sent)
         timeout = self.retry.timeout if self.retry else None
-        return TransientModelError(f"the model did not respond within {timeout:g} seconds")
+        late = f"the model did not respond within {timeout:.3g} seconds"
+        if self.retry is not None and self.retry.timeout_is_final:
+            return CallCancelledError(late, maybe_paid=sent)
+        return TransientModelError(late)
 
     def _generate(self, calls: Sequence[Call]) -> list[Result]:
         """Call the model, and measure the time if it does not."""

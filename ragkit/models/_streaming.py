@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -24,7 +25,7 @@ class TokenLogprob:
 
     Attributes:
         text: Text of the token; the replacement character if the token is part of a character.
-        logprob: Its log-probability in nats under the model, before temperature, schema and choices are applied.
+        logprob: Its log-probability in nats under the model, before temperature and constraints are applied.
         top: The most probable tokens at its position with their log-probabilities, in descending order.
     """
 
@@ -108,8 +109,13 @@ class Watch(StoppingCriteria):  # type: ignore[misc]
         start: int,
         listeners: Sequence[Listener],
         distribution: Distribution | None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Prepare for a batch in which answers begin at ``start``, and one of the tokens ``ends`` ends an answer."""
+        """Prepare for a batch in which answers begin at ``start``, and one of the tokens ``ends`` ends an answer.
+
+        All rows end as soon as ``should_stop`` returns True.
+        """
+        self.should_stop = should_stop
         self.tokenizer, self.stop, self.start, self.distribution = tokenizer, stop, start, distribution
         self.lengths = [0] * len(listeners)
         # A token is at least one byte, so a stop sequence of n bytes that has just ended spans at most n tokens.
@@ -126,8 +132,9 @@ class Watch(StoppingCriteria):  # type: ignore[misc]
                     self.lengths[row] = written
         if any(told.hears for told in self.told):
             self._tell(input_ids[:, -1].tolist(), written)
+        stopped = self.should_stop()
         for row, told in enumerate(self.told):
-            if not self.lengths[row] and told.listener.is_gone():
+            if not self.lengths[row] and (stopped or told.listener.is_gone()):
                 self.lengths[row] = written
         return torch.tensor([length > 0 for length in self.lengths], device=input_ids.device)
 
@@ -214,7 +221,7 @@ def pieces_of(work: Callable[[Listener], Completion]) -> Generator[str, None, Co
         except Exception as error:  # noqa: BLE001 - re-raised in the caller's thread
             heard.put(error)
 
-    thread = Thread(target=run, name="ragkit-stream", daemon=True)
+    thread = Thread(target=copy_context().run, args=(run,), name="ragkit-stream", daemon=True)
     thread.start()
     try:
         while isinstance(told := heard.get(), str):

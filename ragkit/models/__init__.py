@@ -55,6 +55,7 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
     limit: RateLimit | None = None,
     retry: Retry | None = None,
     timeout: float = 120.0,
+    grammar_field: str | None = None,
     concurrency: int | None = None,
 ) -> LanguageModel:
     """Load a model from a spec or wrap a loaded model, with the requested middleware.
@@ -79,6 +80,8 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
         limit: Maximum requests and tokens per minute.
         retry: How transient errors are retried; if None, API models make up to six attempts.
         timeout: Timeout of an API request in seconds.
+        grammar_field: The field in which the server at ``base_url`` accepts a grammar: ``"guided_grammar"`` for
+            ``ragkit serve`` and vLLM, ``"structured_outputs"`` for newer versions of vLLM.
         concurrency: Maximum number of concurrent requests; if None, 8 for API models.
 
     Returns:
@@ -94,14 +97,16 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
     if isinstance(model, str) and model.startswith("hf:"):
         model, base_url = _at_vendor(model, base_url)
     if not isinstance(model, str):
-        if adapter is not None or base_url is not None or api_key_env is not None or dtype != "auto":
+        at_provider = (base_url, api_key_env, grammar_field)
+        if adapter is not None or any(each is not None for each in at_provider) or dtype != "auto":
             raise InvalidInputError(
-                "`adapter`, `base_url`, `api_key_env` and `dtype` go with a spec, got one with a loaded model"
+                "`adapter`, `base_url`, `api_key_env`, `grammar_field` and `dtype` go with a spec, got one with a "
+                "loaded model"
             )
         loaded = _from_object(model, prices)
     else:
         with progress(f"loading {model[:60]}", None):
-            loaded = _from_spec(model, adapter, base_url, api_key_env, dtype, prices, timeout)
+            loaded = _from_spec(model, adapter, base_url, api_key_env, dtype, prices, timeout, grammar_field)
         if "base_url" in find("model", model).parameters():  # an API model
             from ragkit.models._rate_limit import Retry
 
@@ -148,9 +153,10 @@ def _from_spec(
     dtype: AnyDtype,
     prices: Prices | None,
     timeout: float,
+    grammar_field: str | None,
 ) -> LanguageModel:
     accepted = find("model", spec).parameters()
-    at_provider = {"base_url": base_url, "api_key_env": api_key_env}
+    at_provider = {"base_url": base_url, "api_key_env": api_key_env, "grammar_field": grammar_field}
     given = {"adapter": adapter, "dtype": None if dtype == "auto" else dtype, **at_provider}
     for name, value in given.items():
         if value is not None and name not in accepted:

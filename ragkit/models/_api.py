@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
 from operator import add
-from typing import Any
+from typing import Any, Literal, get_args
 
 from typing_extensions import override
 
@@ -45,6 +45,7 @@ from ragkit.models._sampling import Sampling, choice_error
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Message, Usage
 
+GrammarField = Literal["guided_grammar", "structured_outputs"]  # of `ragkit serve` and vLLM; of newer versions of vLLM
 _OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai")
 _TAKE_RETRIES = (*_OPENAI_LIKE, "anthropic")
 
@@ -59,6 +60,7 @@ class LangChainModel(ModelBase):
     Attributes:
         chat_model: The chat model.
         prices: Token prices; the cost of a completion is None if the model has no price.
+        grammar_field: The field of a request in which the server accepts a grammar; None if it accepts none.
     """
 
     def __init__(self, chat_model: Any, *, name: str | None = None, prices: Prices | None = None) -> None:
@@ -66,6 +68,7 @@ class LangChainModel(ModelBase):
         require("langchain")
         self.chat_model = chat_model
         self.prices = prices or Prices()
+        self.grammar_field: GrammarField | None = None
         self._own_prices = False
         self._inner = unbound(chat_model)[0]
         check_secrets(self._inner, name or type(self._inner).__name__)
@@ -83,6 +86,7 @@ class LangChainModel(ModelBase):
         api_key_env: str | None = None,
         prices: Prices | None = None,
         timeout: float = 120.0,
+        grammar_field: GrammarField | None = None,
     ) -> LangChainModel:
         """Load ``"<provider>:<model>"`` through ``init_chat_model``.
 
@@ -93,6 +97,7 @@ class LangChainModel(ModelBase):
                 ``prices``.
             prices: Custom prices.
             timeout: Timeout of a request in seconds, if the provider's package supports it.
+            grammar_field: The field in which the server at ``base_url`` accepts a grammar.
 
         Returns:
             The model.
@@ -101,6 +106,11 @@ class LangChainModel(ModelBase):
             ModelError: If the provider's package or key is missing.
             InvalidInputError: If the environment variable ``api_key_env`` is not set.
         """
+        if grammar_field is not None and (base_url is None or grammar_field not in get_args(GrammarField)):
+            raise InvalidInputError(
+                f"`grammar_field` must be one of {get_args(GrammarField)}, and goes with `base_url`; got "
+                f"{grammar_field!r} and the address {base_url!r}"
+            )
         require("langchain", *(["langchain_openai"] if spec.startswith("openai:") else []))
         from langchain.chat_models import init_chat_model
 
@@ -129,6 +139,7 @@ class LangChainModel(ModelBase):
         else:
             made = cls(chat_model, name=spec, prices=prices)
             made._own_prices, made._own_settings = base_url is not None, ""
+            made.grammar_field = grammar_field
             return made
         raise failure
 
@@ -145,7 +156,14 @@ class LangChainModel(ModelBase):
         can = getattr(type(self.chat_model), "with_structured_output", None)
         structured = can is not None and can is not BaseChatModel.with_structured_output
         seed = self._name.startswith("openai:")
-        return Capabilities(seed=seed, schema=structured, choices=structured, batches=False, chat=True)
+        return Capabilities(
+            seed=seed,
+            schema=structured,
+            choices=structured,
+            grammar=self.grammar_field is not None,
+            batches=False,
+            chat=True,
+        )
 
     @override
     def cost_of(self, usage: Usage) -> float | None:
@@ -181,7 +199,7 @@ class LangChainModel(ModelBase):
     def _invoke(self, model: Any, prompt: AnyPrompt, sampling: Sampling) -> Any:
         settings = self._settings.of(sampling, seed=self.capabilities.seed)
         try:
-            return model.bind(**settings).invoke(_turns(prompt, self.name))
+            return model.bind(**settings, **self._constraint(sampling)).invoke(_turns(prompt, self.name))
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             if reply := reply_within(error):
                 return reply
@@ -190,6 +208,14 @@ class LangChainModel(ModelBase):
         if again:
             return self._invoke(model, prompt, sampling)
         raise failure
+
+    def _constraint(self, sampling: Sampling) -> dict[str, Any]:
+        """Return the argument that constrains a request to a grammar, if the caller passed one."""
+        if sampling.grammar is None or self.grammar_field is None:
+            return {}
+        grammar = {"grammar": sampling.grammar}
+        nested = self.grammar_field == "structured_outputs"
+        return {"extra_body": {self.grammar_field: grammar if nested else sampling.grammar}}
 
     def _held_to(self, schema: Mapping[str, object]) -> Any:
         """Return the chat model constrained to a schema by its provider's method, without the output parser."""
@@ -219,7 +245,9 @@ class LangChainModel(ModelBase):
         """Yield the text of each chunk of a stream, and add the chunk to ``chunks``."""
         settings = self._settings.of(sampling, seed=self.capabilities.seed)
         try:
-            for chunk in self.chat_model.bind(**settings).stream(_turns(prompt, self.name)):
+            for chunk in self.chat_model.bind(**settings, **self._constraint(sampling)).stream(
+                _turns(prompt, self.name)
+            ):
                 chunks.append(chunk)
                 yield str(chunk.text)
         except Exception as error:  # noqa: BLE001 - every provider has its own errors

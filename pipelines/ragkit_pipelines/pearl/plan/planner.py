@@ -188,7 +188,8 @@ class PromptPlanner(Planner):
             text = plan_prefix(library.to_text(), [(each.question, each.plan.render()) for each in shown])
             return _Form(planner=self, library=library, prefix=text, dangling=self.dangling or "prune")
         dangling = self.dangling or "keep"
-        library = _fitting(library, question, caller)
+        room = self._room(caller)
+        library = _fitting(library, question, caller, room)
         left_out = _not_needed(question) | ({"CONCAT"} if dangling == "keep" else set())
         kept = {action.name for action in library if action.name not in left_out or not is_local(action)}
         library = library.only(kept) if kept else library
@@ -202,6 +203,8 @@ class PromptPlanner(Planner):
         short = [(each.question, _without_join(each.plan, dangling)) for each in shown]
         fitting = [(asked, grammar.write(plan)) for asked, plan in short if grammar.fits(plan)]
         turns = sorted(fitting, key=lambda turn: similarity(question, turn[0]))[-_DEMONSTRATIONS:]
+        while turns and room is not None and sum(caller.model.count_tokens("".join(t)) for t in turns) > room // 2:
+            turns = turns[1:]
         return _Form(
             planner=self,
             library=library,
@@ -210,6 +213,11 @@ class PromptPlanner(Planner):
             turns=tuple(turns),
             grammar=grammar,
         )
+
+    def _room(self, caller: Caller) -> int | None:
+        """Return the tokens for the actions: half of the window without the answer; None if there is no limit."""
+        window = caller.model.capabilities.window
+        return None if window is None else max(0, window - self.max_tokens) // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,13 +305,11 @@ def _beyond(plan: Plan, settings: PromptPlanner) -> Sequence[Diagnostic]:
     return found
 
 
-def _fitting(library: ActionLibrary, question: str, caller: Caller) -> ActionLibrary:
-    """Return a library whose text fits half of the model's window: the actions that share most words with a question.
+def _fitting(library: ActionLibrary, question: str, caller: Caller, room: int | None) -> ActionLibrary:
+    """Return a library whose text has at most ``room`` tokens: the actions that share most words with a question.
 
     A model cannot use an action well that it does not see. The library is returned unchanged if it fits.
     """
-    window = caller.model.capabilities.window
-    room = None if window is None else window // 2
     if room is None or caller.model.count_tokens(library.to_text()) <= room:
         return library
     asked = set(words(question))
@@ -315,7 +321,7 @@ def _fitting(library: ActionLibrary, question: str, caller: Caller) -> ActionLib
     kept: set[str] = set()
     for action in sorted(library, key=shared):
         room -= caller.model.count_tokens(f"{action.signature} # {action.text}\n") + 1
-        if room < 0:
+        if room < 0 and kept:
             break
         kept.add(action.name)
     return library.only(kept)

@@ -190,7 +190,7 @@ class _Shape:
         return cls(kinds, action.variadic, action.name == "CONCAT" and is_local(action))
 
     def forms(self, step: int, *, lists: bool) -> Iterator[str]:
-        """Yield the arguments of a call in a step; none if the call makes no sense there."""
+        """Yield the arguments of a call in a step; none if the call has nothing to work on."""
         earlier = step - 1
         if self.joins:
             if earlier >= 2:

@@ -25,7 +25,7 @@ from ragkit.pearl import OptionMapper, Pearl, Plan, PlanExecutor, PromptPlanner,
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("RAGKIT_DATA") or ROOT.parent / "shared/data")
 RESULTS = Path(__file__).parent / "results/pearl.json"
-GOAL_SECONDS = 30  # of planning, on two idle cores
+GOAL_SECONDS = 30  # of planning, on two idle cores; half of the CPU seconds is the estimate on a shared machine
 ARTICLES = 3
 
 
@@ -95,9 +95,10 @@ def summary(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
         ),
         "planning_seconds": {"median": median(planning), "max": max(planning)},
         "planning_cpu_seconds": {"median": median(cpu), "max": max(cpu), "first": cpu[0]},
-        "planned_within_goal_cpu": sum(each / 2 <= GOAL_SECONDS for each in cpu),
+        "planned_within_goal": sum(each <= GOAL_SECONDS for each in planning),
+        "planned_within_goal_if_two_cores_were_free": sum(each / 2 <= GOAL_SECONDS for each in cpu),
         "budget_seconds": seconds,
-        "within_budget": sum(row["pearl"]["seconds"] <= seconds + 15 for row in rows),
+        "within_budget": sum(row["pearl"]["seconds"] <= seconds for row in rows),
         "answered": sum(row["pearl"]["status"] == "done" for row in rows),
         "seconds": {kind: median(row[kind]["seconds"] for row in rows) for kind in ("pearl", "zero_shot")},
         "cpu_seconds": {kind: median(row[kind]["cpu_seconds"] for row in rows) for kind in ("pearl", "zero_shot")},
@@ -113,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--questions", type=int, default=20, help="number of questions")
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--seconds", type=float, default=300.0, help="budget of one question")
+    parser.add_argument("--seconds", type=float, default=600.0, help="budget of one question")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     model = load_model(given.model)

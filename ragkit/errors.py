@@ -250,7 +250,7 @@ class ModelAccessError(ModelError):
 
 
 class AnswerFormError(ModelError):
-    """A completion is not one of the choices, or it does not follow the schema.
+    """A completion is not one of the choices, or it does not follow the schema or the grammar.
 
     Attributes:
         completion: The completion.

@@ -32,6 +32,7 @@ class Capabilities:
         seed: Whether sampling respects `seed`.
         schema: Whether answers can be constrained to a JSON schema.
         choices: Whether answers can be constrained to a list of choices.
+        grammar: Whether answers can be constrained to a grammar in Lark's notation.
         batches: Whether a batch of prompts is faster than the same prompts one by one.
         chat: Whether the model accepts conversations: it has a chat template, or it is a chat model behind an API.
         temperature: Whether the model accepts a temperature; if not, it samples its answers, which may vary between
@@ -46,6 +47,7 @@ class Capabilities:
     seed: bool = True
     schema: bool = False
     choices: bool = False
+    grammar: bool = False
     batches: bool = True
     chat: bool = False
     temperature: bool = True
@@ -202,6 +204,7 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
@@ -217,6 +220,7 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
@@ -233,6 +237,7 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
@@ -248,6 +253,7 @@ class LanguageModel(Protocol):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
@@ -261,6 +267,7 @@ class LanguageModel(Protocol):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,

@@ -22,7 +22,7 @@ register("strategy", "channel[:<selector>][@<k>][+<calibration>]", f"{_STRATEGIE
          preset={"direction": "channel"})  # fmt: skip
 register("strategy", "optimised-prompt", f"{_STRATEGIES}.prompt_search:OptimisedPrompt")
 register("strategy", "rag[@<k>]", f"{_STRATEGIES}.retrieval:Rag")
-register("strategy", "pearl", f"{_STRATEGIES}.retrieval:Planning")
+register("strategy", "pearl[:<max_steps>]", f"{_STRATEGIES}.retrieval:Planning")
 for _method in ("lora", "full", "last-layers", "prompt-tuning"):
     register("strategy", _method, _TUNING, preset={"method": _method})
 register("strategy", "text+lora", _TUNING, preset={"method": "lora", "pretrain": True})

@@ -58,6 +58,7 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
     limit: RateLimit | None = None,
     retry: Retry | None = None,
     timeout: float = 120.0,
+    grammar_field: str | None = None,
     concurrency: int | None = None,
     reasoning: ReasoningLevel | None = None,
     max_reasoning_tokens: int | None = None,
@@ -86,6 +87,8 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
         limit: Maximum requests and tokens per minute.
         retry: How transient errors are retried; if None, API models make up to six attempts.
         timeout: Timeout of an API request in seconds.
+        grammar_field: The field in which the server at ``base_url`` accepts a grammar: ``"guided_grammar"`` for
+            ``ragkit serve`` and vLLM, ``"structured_outputs"`` for newer versions of vLLM.
         concurrency: Maximum number of concurrent requests; if None, 8 for API models.
         reasoning: How much a reasoning model reasons before its answers: ``"none"``, ``"low"``, ``"medium"`` or
             ``"high"``; None for the model's default. For a local model, its chat template must have a switch.
@@ -105,17 +108,17 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
     if isinstance(model, str) and model.startswith("hf:"):
         model, base_url = _at_vendor(model, base_url)
     if not isinstance(model, str):
-        given = (adapter, base_url, api_key_env, reasoning, max_reasoning_tokens)
+        given = (adapter, base_url, api_key_env, grammar_field, reasoning, max_reasoning_tokens)
         if any(value is not None for value in given) or dtype != "auto":
             raise InvalidInputError(
-                "`adapter`, `base_url`, `api_key_env`, `dtype`, `reasoning` and `max_reasoning_tokens` go with a spec, "
-                "got one with a loaded model"
+                "`adapter`, `base_url`, `api_key_env`, `grammar_field`, `dtype`, `reasoning` and "
+                "`max_reasoning_tokens` go with a spec, got one with a loaded model"
             )
         loaded = _from_object(model, prices)
     else:
         with progress(f"loading {model[:60]}", None):
             thinking = {"reasoning": reasoning, "max_reasoning_tokens": max_reasoning_tokens}
-            loaded = _from_spec(model, adapter, base_url, api_key_env, dtype, prices, timeout, thinking)
+            loaded = _from_spec(model, adapter, base_url, api_key_env, dtype, prices, timeout, grammar_field, thinking)
         if "base_url" in find("model", model).parameters():  # an API model
             from ragkit.models._rate_limit import Retry
 
@@ -162,10 +165,11 @@ def _from_spec(
     dtype: AnyDtype,
     prices: Prices | None,
     timeout: float,
+    grammar_field: str | None,
     thinking: Mapping[str, object],
 ) -> LanguageModel:
     accepted = find("model", spec).parameters()
-    at_provider = {"base_url": base_url, "api_key_env": api_key_env}
+    at_provider = {"base_url": base_url, "api_key_env": api_key_env, "grammar_field": grammar_field}
     given = {"adapter": adapter, "dtype": None if dtype == "auto" else dtype, **at_provider}
     if any(value is not None for value in thinking.values()):
         from ragkit.models._reasoning import check_reasoning

@@ -99,6 +99,7 @@ class AdapterSet(Mapping[str, LocalModel]):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
     ) -> list[Completion]:
         """Generate an answer to each prompt with its own adapter; one batch can contain different adapters.
 
@@ -111,12 +112,13 @@ class AdapterSet(Mapping[str, LocalModel]):
             seed: Seed for sampling.
             schema: A pydantic model or JSON schema that the answers must follow.
             choices: Allowed answers.
+            grammar: A grammar that the answers must follow, in Lark's notation.
 
         Returns:
             n completions, equal to those that each model generates on its own.
 
         Raises:
-            BatchError: If some answers do not satisfy the schema or choices.
+            BatchError: If some answers do not satisfy the schema, choices or grammar.
             InvalidInputError: If the numbers of names and prompts differ, or a name is unknown.
         """
         batch = checked_prompts(prompts)
@@ -126,12 +128,13 @@ class AdapterSet(Mapping[str, LocalModel]):
         if unknown:
             raise InvalidInputError(f"no adapter is called {unknown[0]!r}; there are {', '.join(sorted(self._models))}")
         sampling = Sampling.of(
-            max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices
-        )
+            max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices,
+            grammar=grammar,
+        )  # fmt: skip
         window = self.base.capabilities.window
         rows = [self.base.encode_prompt(prompt, max_tokens=window) for prompt in batch]
         answers = self.complete_rows(rows, names, sampling, prompts=batch) if rows else []
-        return checked_answers(answers, schema, sampling.choices, self.base.name)
+        return checked_answers(answers, schema, sampling.choices, self.base.name, grammar=grammar)
 
     def complete_rows(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
 from operator import add
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ from ragkit.models._shared_prefixes import prefix_key
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Message, Usage
 
+GrammarField = Literal["guided_grammar", "structured_outputs"]  # of `ragkit serve` and vLLM; of newer versions of vLLM
 # Chat models whose last chunk of a stream contains a finish reason.
 _TELL_ENDINGS = {"BaseChatOpenAI", "ChatAnthropic"}
 
@@ -68,6 +69,7 @@ class LangChainModel(ModelBase):
         chat_model: The chat model.
         prices: Token prices; the cost of a completion is None if the model has no price.
         key_variable: Name of the environment variable with the API key, if it is not the provider's.
+        grammar_field: The field of a request in which the server accepts a grammar; None if it accepts none.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class LangChainModel(ModelBase):
         self.prices = prices or Prices()
         self._base_url, self._spec = base_url, spec
         self.key_variable: str | None = None
+        self.grammar_field: GrammarField | None = None
         self._shared: set[bytes] = set()
         self._inner, bound = unbound(chat_model)
         check_secrets(self._inner, name or type(self._inner).__name__)
@@ -138,6 +141,7 @@ class LangChainModel(ModelBase):
             temperature=self._settings.accepts("temperature"),
             logprobs=has_logprobs(self._spec) and not self._reasoning.active and self._settings.accepts("logprobs"),
             tools=accepts_tools(self.chat_model),
+            grammar=self.grammar_field is not None,
         )
 
     @property
@@ -185,7 +189,7 @@ class LangChainModel(ModelBase):
         """Return the reply to a request, and the settings that it was sent with; ``extra`` names bound ones."""
         settings = self._settings.of(sampling)
         try:
-            return model.bind(**settings).invoke(self._turns(prompt)), settings
+            return model.bind(**self._constrained(settings, sampling)).invoke(self._turns(prompt)), settings
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             if reply := reply_within(error):
                 return reply, settings
@@ -213,6 +217,14 @@ class LangChainModel(ModelBase):
             return [str(model.id) for model in self._inner.root_client.with_options(timeout=10).models.list()]
         except Exception:  # noqa: BLE001 - only for the message of another error
             return []
+
+    def _constrained(self, settings: Mapping[str, Any], sampling: Sampling) -> dict[str, Any]:
+        """Add the grammar to the settings of a request, in the field in which the server accepts it."""
+        if sampling.grammar is None or self.grammar_field is None:
+            return dict(settings)
+        nested = self.grammar_field == "structured_outputs"
+        field = {"grammar": sampling.grammar} if nested else sampling.grammar
+        return {**settings, "extra_body": {**settings.get("extra_body", {}), self.grammar_field: field}}
 
     def _held_to(self, schema: Mapping[str, object]) -> Any:
         """Return the chat model constrained to a schema by its provider's method, without the output parser."""
@@ -251,7 +263,7 @@ class LangChainModel(ModelBase):
         settings.clear()
         settings |= self._settings.of(sampling)
         try:
-            for chunk in self.chat_model.bind(**settings).stream(self._turns(prompt)):
+            for chunk in self.chat_model.bind(**self._constrained(settings, sampling)).stream(self._turns(prompt)):
                 chunks.append(chunk)
                 yield str(chunk.text)
         except Exception as error:  # noqa: BLE001 - every provider has its own errors

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, get_args
 
 from ragkit._extras import require
-from ragkit.errors import ModelError
-from ragkit.models._api import LangChainModel
+from ragkit.errors import InvalidInputError, ModelError
+from ragkit.models._api import GrammarField, LangChainModel
 from ragkit.models._prices import Prices
 from ragkit.models._provider_errors import told
 from ragkit.models._provider_secrets import (
@@ -34,6 +34,7 @@ def load_api(
     timeout: float = 120.0,
     reasoning: ReasoningLevel | None = None,
     max_reasoning_tokens: int | None = None,
+    grammar_field: GrammarField | None = None,
 ) -> LangChainModel:
     """Load ``"<provider>:<model>"`` through ``init_chat_model``, or ``"ollama:…"``, ``"vllm:…"`` or ``"llamacpp:…"``.
 
@@ -48,6 +49,7 @@ def load_api(
         timeout: Timeout of a request in seconds, if the provider's package supports it.
         reasoning: How much the model reasons before its answers.
         max_reasoning_tokens: Maximum number of reasoning tokens.
+        grammar_field: The field in which the server at ``base_url`` accepts a grammar.
 
     Returns:
         The model.
@@ -57,6 +59,11 @@ def load_api(
         InvalidInputError: If the environment variable ``api_key_env`` is not set.
         UnsupportedError: If the model does not support the level of reasoning.
     """
+    if grammar_field is not None and (base_url is None or grammar_field not in get_args(GrammarField)):
+        raise InvalidInputError(
+            f"`grammar_field` must be one of {get_args(GrammarField)}, and goes with `base_url`; got "
+            f"{grammar_field!r} and the address {base_url!r}"
+        )
     provider, _, model = spec.partition(":")
     require("langchain", *(["langchain_openai"] if provider in {"openai", *ADDRESSES} else []))
     base_url = ADDRESSES.get(provider) if base_url is None else base_url
@@ -80,7 +87,7 @@ def load_api(
             chat_model, name=spec, prices=prices, spec=spec, base_url=base_url, reasoning=reasoning,
             max_reasoning_tokens=max_reasoning_tokens, served=served,
         )  # fmt: skip
-        loaded.key_variable = api_key_env
+        loaded.key_variable, loaded.grammar_field = api_key_env, grammar_field
         return loaded
     raise failure
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ragkit._observation import observed, observed_pieces
 from ragkit.errors import UnsupportedError
 from ragkit.models._concurrency import iterate_cancellable, run_cancellable
+from ragkit.models._grammar_check import grammar_check
 from ragkit.models._prompts import checked_prompts, in_form, prompt_text
 from ragkit.models._sampling import Sampling, checked_answers
 from ragkit.protocols import AnyPrompt, Capabilities, Schema
@@ -114,15 +115,18 @@ class ModelBase(ABC):
         return answer
 
     def _check(self, sampling: Sampling) -> None:
-        """Raise `UnsupportedError` for settings that this model would ignore."""
+        """Raise `UnsupportedError` for settings that this model would ignore, and an error for an invalid grammar."""
         able = self.capabilities
         for name, asked, can in (
             ("schema", sampling.schema is not None, able.schema),
             ("choices", sampling.choices is not None, able.choices),
+            ("grammar", sampling.grammar is not None, able.grammar),
             ("seed", bool(sampling.seed and sampling.temperature), able.seed),
         ):
             if asked and not can:
                 raise UnsupportedError(f"{self.name} cannot honour `{name}`; leave it out or use another model")
+        if sampling.grammar is not None:
+            grammar_check(sampling.grammar)  # an invalid grammar is an error before any call
 
     def _check_tools(self, prompts: Sequence[AnyPrompt]) -> None:
         """Raise `UnsupportedError` for tools that this model would ignore."""
@@ -143,6 +147,7 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
@@ -158,11 +163,12 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
     ) -> list[Completion]: ...
-    def generate(
+    def generate(  # noqa: PLR0913 - the arguments of the protocol
         self,
         prompts: AnyPrompt | Sequence[AnyPrompt],
         *,
@@ -172,6 +178,7 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
@@ -187,6 +194,8 @@ class ModelBase(ABC):
             schema: A pydantic model or JSON schema that the answer must follow; `Completion.parsed` contains the parsed
                 answer.
             choices: Allowed answers.
+            grammar: A grammar that the answer must follow, in the dialect of Lark that llguidance reads. At most one of
+                `schema`, `choices` and `grammar` can be given.
             top_p: Share of the probability from which a token is sampled: only the most probable tokens that together
                 have at least this probability can be sampled. It has no effect on greedy decoding.
             presence_penalty: Subtracted from the logit of each token that occurs in the answer so far, between -2 and
@@ -201,10 +210,14 @@ class ModelBase(ABC):
             BatchError: If some prompts of a sequence failed; it contains the answers to the others. If all prompts
                 failed, the first error is raised instead.
             UnsupportedError: If the model does not support an argument.
+            InvalidInputError: If the schema or the grammar is invalid.
+            AnswerFormError: If the answer is truncated at ``max_tokens`` before it is complete; its `completion` is the
+                beginning of the answer.
         """
         sampling = Sampling.of(
             max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices,
             top_p=top_p, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
+            grammar=grammar,
         )  # fmt: skip
         self._check(sampling)
         one = isinstance(prompts, str | Prompt | Chat)
@@ -212,7 +225,7 @@ class ModelBase(ABC):
         self._check_tools(batch)
         work, settings = partial(self._complete, batch, sampling), sampling.options()
         answers = observed("model", self, batch, work, settings) if batch else []
-        answers = checked_answers(answers, schema, sampling.choices, self.name)
+        answers = checked_answers(answers, schema, sampling.choices, self.name, grammar=grammar)
         return answers[0] if one else answers
 
     @overload  # a string is a prompt, and a sequence of strings too; the first overload wins
@@ -226,6 +239,7 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
@@ -241,11 +255,12 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
     ) -> list[Completion]: ...
-    async def agenerate(
+    async def agenerate(  # noqa: PLR0913
         self,
         prompts: AnyPrompt | Sequence[AnyPrompt],
         *,
@@ -255,6 +270,7 @@ class ModelBase(ABC):
         seed: int = 0,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
@@ -268,7 +284,7 @@ class ModelBase(ABC):
         """
         work = partial(self.generate, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
         work = partial(
-            work, schema=schema, choices=choices, top_p=top_p, presence_penalty=presence_penalty,
+            work, schema=schema, choices=choices, grammar=grammar, top_p=top_p, presence_penalty=presence_penalty,
             frequency_penalty=frequency_penalty,
         )  # fmt: skip
         return await run_cancellable(partial(work, prompts))
@@ -281,17 +297,21 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
     ) -> CompletionStream:
         """Generate an answer in pieces; a model without streaming yields it in one piece.
 
+        The arguments are those of `generate`. An answer that does not follow the grammar, because it was truncated, is
+        not an error here: `CompletionStream.completion` reports that it was truncated.
+
         Returns:
             An iterator over pieces, which concatenate to the text of `generate`; its `completion` is set at the end.
         """
         sampling = Sampling.of(
-            max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, top_p=top_p,
+            max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, grammar=grammar, top_p=top_p,
             presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
         )  # fmt: skip
         self._check(sampling)
@@ -306,6 +326,7 @@ class ModelBase(ABC):
         temperature: float = 0.0,
         stop: Sequence[str] = (),
         seed: int = 0,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
@@ -316,8 +337,8 @@ class ModelBase(ABC):
             Pieces of the answer.
         """
         work = partial(
-            self.stream, prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, top_p=top_p,
-            presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
+            self.stream, prompt, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed,
+            grammar=grammar, top_p=top_p, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
         )  # fmt: skip
         async with aclosing(iterate_cancellable(work)) as pieces:
             async for piece in pieces:

@@ -43,6 +43,14 @@ class Budget:
         with self._lock:
             return dict(self._spent)
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until no further call may start, at least 0; None if there is no limit."""
+        with self._lock:
+            if self.seconds is None or self._begun is None:
+                return self.seconds
+            return max(0.0, self._begun + self.seconds - monotonic())
+
     def reserve(self, *, calls: int, tokens: int, money: float) -> None:
         """Reserve the maximum cost of some calls, either completely or not at all.
 

@@ -23,8 +23,34 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
+_APPLIED: ContextVar[tuple[Cancellation, ...]] = ContextVar("ragkit-cancellations", default=())
+
+
+def applied_cancellations() -> tuple[Cancellation, ...]:
+    """Return the cancellations that apply to the current call."""
+    return _APPLIED.get()
+
+
+def stop_requested() -> Callable[[], bool]:
+    """Return a function that tells whether a cancellation that applies to the current call has been requested.
+
+    Local models call it before each decoding step, so that a cancelled call stops within one step.
+    """
+    applied = _APPLIED.get()
+    return lambda: any(each.cancelled for each in applied)
+
+
+def raise_if_stopped() -> None:
+    """Raise `CallCancelledError` if a cancellation that applies to the current call has been requested."""
+    if stop_requested()():
+        raise CallCancelledError("the call was cancelled or timed out", maybe_paid=False)
+
+
 class Cancellation:
-    """Cancels model calls from another thread: no further call starts, and nobody waits for calls in progress."""
+    """Cancels model calls from another thread: no further call starts, and nobody waits for calls in progress.
+
+    A local model stops at its next decoding step; a call to a server runs until the server answers.
+    """
 
     def __init__(self) -> None:
         """Create a cancellation that has not been requested yet."""
@@ -41,6 +67,15 @@ class Cancellation:
         with self._lock:
             if not self._requested.done():
                 self._requested.set_result(None)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Apply the cancellation to all calls of local models within a block, also in threads that it starts."""
+        token = _APPLIED.set((*_APPLIED.get(), self))
+        try:
+            yield
+        finally:
+            _APPLIED.reset(token)
 
     def wait(self, seconds: float, *others: Cancellation) -> bool:
         """Sleep until the time is over or the calls are cancelled, by this cancellation or one of the others.
@@ -66,20 +101,6 @@ class Cancellation:
         return future.done()
 
 
-_CURRENT: ContextVar[Cancellation | None] = ContextVar("cancellation of the current task", default=None)
-
-
-def current_cancellation() -> Cancellation:
-    """Return what cancels the calls of the current async task, or a cancellation that nobody requests."""
-    return _CURRENT.get() or Cancellation()
-
-
-def check_not_cancelled(cancellation: Cancellation) -> None:
-    """Raise `CallCancelledError` if the calls are cancelled."""
-    if cancellation.cancelled:
-        raise CallCancelledError("the call was cancelled", maybe_paid=False)
-
-
 async def run_cancellable(work: Callable[[], T]) -> T:
     """Run a function in a thread; if the waiting task is cancelled, so are the model calls of the function.
 
@@ -89,8 +110,9 @@ async def run_cancellable(work: Callable[[], T]) -> T:
     Raises:
         CancelledError: If the waiting task is cancelled.
     """
-    cancellation, context = Cancellation(), copy_context()
-    context.run(_CURRENT.set, cancellation)
+    cancellation = Cancellation()
+    with cancellation.applied():
+        context = copy_context()
     try:
         return await asyncio.get_running_loop().run_in_executor(None, partial(context.run, work))
     except asyncio.CancelledError:
@@ -109,8 +131,9 @@ async def iterate_cancellable(make: Callable[[], _Closable[T]]) -> AsyncGenerato
     Yields:
         The items of the generator.
     """
-    cancellation, context, end = Cancellation(), copy_context(), object()
-    context.run(_CURRENT.set, cancellation)
+    cancellation, end = Cancellation(), object()
+    with cancellation.applied():
+        context = copy_context()
     loop = asyncio.get_running_loop()
     items = context.run(make)
     try:

@@ -1,4 +1,4 @@
-"""Constrained decoding for lists of choices and JSON schemas, by masking tokens that are not allowed."""
+"""Constrained decoding for lists of choices, JSON schemas and grammars, by masking tokens that are not allowed."""
 
 from __future__ import annotations
 
@@ -38,40 +38,36 @@ class OneOf(LogitsProcessor):  # type: ignore[misc]
         return ruled_out
 
 
-class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
-    """A logits processor that constrains the answer to a JSON schema.
+class FollowsGrammar(LogitsProcessor):  # type: ignore[misc]
+    """A logits processor that constrains the answer to a grammar.
 
     It uses llguidance, which runs Earley's algorithm over the tokenizer's vocabulary.
     """
 
     def __init__(
-        self, vocabulary: Any, schema: Mapping[str, object], ends: Sequence[int], start: int, rows: int
+        self, vocabulary: Any, grammar: str, ends: Sequence[int], start: int, rows: int, *, what: str = "grammar"
     ) -> None:
-        """Compile a schema for a batch of ``rows`` answers that begin at ``start``.
+        """Compile a grammar for a batch of ``rows`` answers that begin at ``start``.
 
         Args:
             vocabulary: The result of `vocabulary_of`.
-            schema: The JSON schema.
+            grammar: The grammar, in Lark's notation or as the result of `grammar_of_schema`.
             ends: Ids of the tokens that end an answer.
             start: Position of the answer in a row.
             rows: Number of rows in the batch.
+            what: The argument that an error names.
 
         Raises:
-            InvalidInputError: If the schema cannot be compiled.
+            InvalidInputError: If the grammar cannot be compiled.
         """
         from llguidance import LLMatcher
 
-        # With flexible whitespace, a weak model may generate whitespace forever.
-        layout = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-        try:
-            grammar = LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=layout)
-        except (ValueError, RecursionError) as error:
-            raise InvalidInputError(f"`schema` cannot be followed: {error}") from error
-        self.matchers = [LLMatcher(vocabulary, grammar) for _ in range(rows)]
-        if problem := self.matchers[0].get_error():
+        first = LLMatcher(vocabulary, grammar)
+        if problem := first.get_error():
             if "coerce_one_of" in problem:
                 problem = "the options of `oneOf` overlap, which is not supported; use `anyOf`"
-            raise InvalidInputError(f"`schema` cannot be followed: {problem}")
+            raise InvalidInputError(f"`{what}` cannot be followed: {problem.strip()}")
+        self.matchers = [first, *(first.deep_copy() for _ in range(rows - 1))]
         self.start, self.ends = start, list(ends)
 
     @override
@@ -89,6 +85,18 @@ class FollowsSchema(LogitsProcessor):  # type: ignore[misc]
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), float("-inf"))
 
 
+def grammar_of_schema(schema: Mapping[str, object]) -> str:
+    """Convert a JSON schema to a grammar, or raise `InvalidInputError`."""
+    from llguidance import LLMatcher
+
+    # With flexible whitespace, a weak model may generate whitespace forever.
+    layout = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    try:
+        return str(LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=layout))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"`schema` cannot be followed: {error}") from error
+
+
 def vocabulary_of(tokenizer: Any, ends: Sequence[int]) -> Any:
     """Convert a tokenizer to an ``LLTokenizer``, which takes up to a second, or raise `UnsupportedError`."""
     require("llguidance")
@@ -97,4 +105,6 @@ def vocabulary_of(tokenizer: Any, ends: Sequence[int]) -> Any:
     try:
         return llguidance.hf.from_tokenizer(tokenizer, eos_token=list(ends))
     except (ValueError, TypeError, AttributeError) as error:
-        raise UnsupportedError(f"a {type(tokenizer).__name__} cannot be constrained to a schema ({error})") from error
+        raise UnsupportedError(
+            f"a {type(tokenizer).__name__} cannot be constrained to a schema or a grammar ({error})"
+        ) from error

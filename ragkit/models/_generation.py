@@ -12,7 +12,8 @@ from transformers import GenerationConfig, StoppingCriteriaList
 
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.models._causal_module import CausalModule
-from ragkit.models._constrained_decoding import FollowsSchema, OneOf, vocabulary_of
+from ragkit.models._concurrency import raise_if_stopped, stop_requested
+from ragkit.models._constrained_decoding import FollowsGrammar, OneOf, grammar_of_schema, vocabulary_of
 from ragkit.models._prefix_cache import Batch
 from ragkit.models._prompt_encoding import PromptEncoder
 from ragkit.models._prompts import cut_at_stop
@@ -47,6 +48,9 @@ class BatchGenerator:
 
         Returns:
             The answers by the index of the prompt in the call.
+
+        Raises:
+            CallCancelledError: If the call was cancelled between two decoding steps.
         """
         started = time.perf_counter()
         ids, mask = self._network.padded(batch.rows, left=True)
@@ -65,7 +69,9 @@ class BatchGenerator:
         if batch.prefix.ids:
             room = width - len(batch.prefix) + sampling.max_tokens
             settings["past_key_values"] = batch.prefix.left_padded((mask == 0).sum(1).tolist(), room)
-        watch = Watch(self._tokenizer, sampling.stop, set(self._network.end_ids), width, heard, distribution)
+        watch = Watch(
+            self._tokenizer, sampling.stop, set(self._network.end_ids), width, heard, distribution, stop_requested()
+        )
         generated = self._network.module.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -75,6 +81,7 @@ class BatchGenerator:
             logits_processor=processors,
             **settings,
         )[:, width:].tolist()
+        raise_if_stopped()  # the answers are incomplete
         seconds = (time.perf_counter() - started) / rows
         answers = {}
         for row, index in enumerate(batch.indices):
@@ -100,9 +107,12 @@ class BatchGenerator:
         ends = sorted(set(self._network.end_ids))
         if not ends:
             raise UnsupportedError(f"{self._name} has no token that ends a text, so an answer cannot be constrained")
-        if sampling.schema is not None:
-            return FollowsSchema(self._vocabulary, sampling.schema, ends, start, rows)
-        choices = [self._encoder.text(choice) for choice in sampling.choices or ()]
+        if sampling.choices is None:
+            grammar = sampling.grammar
+            compiled = grammar_of_schema(sampling.schema or {}) if grammar is None else grammar
+            what = "schema" if grammar is None else "grammar"
+            return FollowsGrammar(self._vocabulary, compiled, ends, start, rows, what=what)
+        choices = [self._encoder.text(choice) for choice in sampling.choices]
         longest = max(map(len, choices)) + 1
         if sampling.max_tokens < longest:
             raise InvalidInputError(

@@ -23,7 +23,7 @@ from ragkit._text import refuse_bare_string
 from ragkit.errors import PromptTooLongError, RagkitError
 from ragkit.models._base import CompletionStream, ModelBase
 from ragkit.models._causal_module import CausalModule
-from ragkit.models._concurrency import check_not_cancelled, current_cancellation
+from ragkit.models._concurrency import raise_if_stopped
 from ragkit.models._generation import BatchGenerator
 from ragkit.models._half_precision import HalfPrecision
 from ragkit.models._prefix_cache import NO_PREFIX, Batch, PrefixCache, batches_by_length, prompts_by_head
@@ -116,7 +116,9 @@ class LocalModel(ModelBase):
     def capabilities(self) -> Capabilities:
         free, chat = not self.reasoning.active, self.encoder.chat is not None  # constraints prevent reasoning
         tools = self.encoder.chat is not None and self.encoder.chat.has_tools
-        return Capabilities(window=self.network.window, score=True, schema=free, choices=free, chat=chat, tools=tools)
+        return Capabilities(
+            window=self.network.window, score=True, schema=free, choices=free, grammar=free, chat=chat, tools=tools
+        )
 
     @override
     def count_tokens(self, text: str) -> int:
@@ -217,17 +219,15 @@ class LocalModel(ModelBase):
 
         Raises:
             PromptTooLongError: If a row and its answer do not fit into the context window.
-            CallCancelledError: If the async task that waits for the answers was cancelled.
+            CallCancelledError: If the call was cancelled; see `Cancellation`.
         """
         self.check_window(max(map(len, rows)), sampling.max_tokens)
-        seeds, cancellation = seeds or [sampling.seed] * len(rows), current_cancellation()
-        heard = [each.unless(cancellation) for each in listeners or [Listener()] * len(rows)]
+        seeds, heard = seeds or [sampling.seed] * len(rows), listeners or [Listener()] * len(rows)
         answers: dict[int, Completion] = {}
         with self.computing():
-            check_not_cancelled(cancellation)  # before a prefix is prefilled
+            raise_if_stopped()  # while it waited for the lock
             for batch in self._batches(rows, prompts, share=self.network.shares_caches):
                 answers |= self.generator.complete(batch, sampling, seeds, heard)
-                check_not_cancelled(cancellation)
         return [answers[index] for index in range(len(rows))]
 
     def check_window(self, prompt_tokens: int, answer_tokens: int, *, advice: str = "") -> None:

@@ -28,7 +28,7 @@ from ragkit.errors import (
 )
 from ragkit.models._base import CompletionStream, ModelBase
 from ragkit.models._budget import Budget
-from ragkit.models._concurrency import Cancellation, Slots, current_cancellation, in_parallel
+from ragkit.models._concurrency import Cancellation, Slots, applied_cancellations, in_parallel
 from ragkit.models._observed import Answered, Observer, answered, unobserved
 from ragkit.models._prompts import checked_prompts
 from ragkit.models._rate_limit import RateLimit, Retry
@@ -251,7 +251,7 @@ class LayeredModel(ModelBase):
 
     def _cancelled_within(self, seconds: float) -> bool:
         """Sleep, unless the calls are cancelled, and return whether they are."""
-        return self.cancellation.wait(seconds, current_cancellation())
+        return self.cancellation.wait(seconds, *applied_cancellations())
 
     @contextmanager
     def _joined(self, calls: list[Call]) -> Iterator[list[Call]]:

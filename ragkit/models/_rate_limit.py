@@ -10,6 +10,7 @@ from time import monotonic, sleep
 from typing import TypeVar
 
 from ragkit.errors import (
+    AnswerFormError,
     CallCancelledError,
     InvalidInputError,
     ModelAccessError,
@@ -87,8 +88,9 @@ class Retry:
         attempts: Maximum number of requests per answer.
         first_wait: Upper bound of the first wait in seconds; it doubles for each further wait.
         longest_wait: Upper bound of all waits in seconds; if the server requests a longer wait, the call fails.
-        timeout: Seconds after which an attempt counts as a transient error. It is abandoned, because Python cannot stop
-            it: its thread runs until the model returns. None for no limit.
+        timeout: Seconds after which an attempt counts as a transient error; None for no limit. A local model stops at
+            its next decoding step. Other attempts are abandoned: their threads run until the model returns.
+        timeout_is_final: Whether an attempt that exceeds the timeout is not retried.
         every_failure: Whether every failure of the model is retried: not only transient errors, but also other model
             errors, exceptions of a custom model (raised as `ModelError`) and answers without text (raised as
             `EmptyAnswerError`). If a whole batch fails, its prompts are retried one by one.
@@ -98,6 +100,7 @@ class Retry:
     first_wait: float = 0.5
     longest_wait: float = 60.0
     timeout: float | None = None
+    timeout_is_final: bool = False
     every_failure: bool = False
 
     def __post_init__(self) -> None:
@@ -121,6 +124,9 @@ class Retry:
         """
         failure = ModelError if self.every_failure else TransientModelError
         requested: float | None = getattr(error, "retry_after", None)
+        truncated = isinstance(error, AnswerFormError) and error.completion.finish_reason == "length"
+        if truncated:  # another attempt would be truncated as well
+            return None
         if attempts >= self.attempts or not isinstance(error, failure) or isinstance(error, _HOPELESS):
             return None
         if requested is not None:

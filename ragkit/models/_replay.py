@@ -31,6 +31,7 @@ class _Line(BaseModel):
     seed: int
     held_to: dict[str, object] | None = Field(default=None, alias="schema")
     choices: tuple[str, ...] | None = None
+    grammar: str | None = None
     top_p: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -74,7 +75,11 @@ class ReplayModel(ModelBase):
     @property
     @override
     def capabilities(self) -> Capabilities:
-        return Capabilities(schema=True, choices=True)
+        source = self.record_from
+        grammar = (
+            any(line.grammar for line in self._answers.values()) if source is None else source.capabilities.grammar
+        )
+        return Capabilities(schema=True, choices=True, grammar=grammar)
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
@@ -112,7 +117,7 @@ class ReplayModel(ModelBase):
 
 def _key(line: _Line) -> str:
     asked = [line.prompt, line.max_tokens, line.temperature, line.stop, line.seed, line.held_to, line.choices]
-    return json.dumps([*asked, line.top_p, line.presence_penalty, line.frequency_penalty])
+    return json.dumps([*asked, line.grammar, line.top_p, line.presence_penalty, line.frequency_penalty])
 
 
 def _read(path: Path, *, may_be_absent: bool) -> list[_Line]:

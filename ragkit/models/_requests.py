@@ -16,7 +16,7 @@ from ragkit.errors import (
     RagkitError,
     TransientModelError,
 )
-from ragkit.models._concurrency import Cancellation, Slots, current_cancellation, in_thread
+from ragkit.models._concurrency import Cancellation, Slots, in_thread, stop_requested
 from ragkit.models._rate_limit import RateLimit, Retry
 from ragkit.models._reservations import Call, Reservations, Result
 from ragkit.models._results import results_of
@@ -77,22 +77,29 @@ class Requests:
     @property
     def _cancelled(self) -> bool:
         own = self.cancellation is not None and self.cancellation.cancelled
-        return own or current_cancellation().cancelled
+        return own or stop_requested()()
 
     def _received(self, calls: Sequence[Call]) -> list[Result] | None:
         """Call the model; in a thread of its own if it may be abandoned, which returns None."""
         timeout = self.retry.timeout if self.retry else None
         if timeout is None and self.cancellation is None:
             return self._generate(calls)
-        results = in_thread(partial(self._generate, calls))
-        cancellation = self.cancellation or Cancellation()
-        return results.result() if cancellation.wait_for(results, timeout) else None
+        cancellation, abandoned = self.cancellation or Cancellation(), Cancellation()
+        with abandoned.applied():
+            results = in_thread(partial(self._generate, calls))
+        if cancellation.wait_for(results, timeout):
+            return results.result()
+        abandoned.cancel()
+        return None
 
     def _abandoned(self, *, sent: bool) -> ModelError:
         if self._cancelled:
             return CallCancelledError("the run was cancelled", maybe_paid=sent)
         timeout = self.retry.timeout if self.retry else None
-        return TransientModelError(f"the model did not respond within {timeout:g} seconds")
+        late = f"the model did not respond within {timeout:.3g} seconds"
+        if self.retry is not None and self.retry.timeout_is_final:
+            return CallCancelledError(late, maybe_paid=sent)
+        return TransientModelError(late)
 
     def _generate(self, calls: Sequence[Call]) -> list[Result]:
         """Call the model, and measure the time if it does not."""

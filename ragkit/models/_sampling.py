@@ -1,4 +1,4 @@
-"""Generation settings, and validation of answers against a schema or choices."""
+"""Generation settings, and validation of answers against a schema, choices or a grammar."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from referencing.exceptions import Unresolvable
 
 from ragkit._text import read_json
 from ragkit.errors import AnswerFormError, InvalidInputError, ModelError
+from ragkit.models._grammar_check import grammar_check
 from ragkit.models._results import raised
 from ragkit.protocols import Schema
 from ragkit.records import Completion
 
 # The smallest, the largest and the neutral value of settings that most calls do not use.
 _OPTIONAL = {"top_p": (0, 1, 1.0), "presence_penalty": (-2, 2, 0.0), "frequency_penalty": (-2, 2, 0.0)}
+_TRUNCATED = "; it was truncated, so raise `max_tokens`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Sampling:
         seed: Seed for sampling.
         schema: JSON schema that the answer must follow; None for free text.
         choices: Allowed answers; None for free text.
+        grammar: Grammar that the answer must follow, in Lark's notation; None for free text.
         top_p: Share of the probability from which tokens are sampled; 1 for all tokens.
         presence_penalty: Subtracted from the logits of tokens that occur in the answer so far.
         frequency_penalty: Subtracted from the logits of tokens once per occurrence in the answer so far.
@@ -44,6 +47,7 @@ class Sampling:
     seed: int = 0
     schema: Mapping[str, object] | None = None
     choices: tuple[str, ...] | None = None
+    grammar: str | None = None
     top_p: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -63,8 +67,11 @@ class Sampling:
             raise InvalidInputError(f"`seed` must be a whole number, got {self.seed!r}")
         if self.choices is not None and not (self.choices and _is_texts(self.choices)):
             raise InvalidInputError(f"`choices` must be a sequence of non-empty strings, got {self.choices!r}")
-        if self.choices is not None and self.schema is not None:
-            raise InvalidInputError("an answer follows `schema` or is one of `choices`; give one of them")
+        if self.grammar is not None and not _is_text(self.grammar):
+            raise InvalidInputError(f"`grammar` must be a grammar in Lark's notation, got {self.grammar!r}")
+        given = [name for name in ("schema", "choices", "grammar") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InvalidInputError(f"`{given[0]}` cannot be combined with `{given[1]}`; pass one of them")
 
     @classmethod
     def of(
@@ -76,6 +83,7 @@ class Sampling:
         seed: int,
         schema: Schema | None = None,
         choices: Sequence[str] | None = None,
+        grammar: str | None = None,
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
@@ -92,6 +100,7 @@ class Sampling:
             seed=seed,
             schema=schema_of(schema),
             choices=None if choices is None else _as_tuple(choices),
+            grammar=grammar,
             top_p=top_p,
             presence_penalty=presence_penalty,
             frequency_penalty=frequency_penalty,
@@ -99,8 +108,8 @@ class Sampling:
 
     @property
     def constrained(self) -> bool:
-        """Whether the answer must follow a schema or be one of several choices."""
-        return self.schema is not None or self.choices is not None
+        """Whether the answer must follow a schema or a grammar, or be one of several choices."""
+        return self.schema is not None or self.choices is not None or self.grammar is not None
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of `LanguageModel.generate`; those that change nothing are omitted, from `schema` on."""
@@ -110,6 +119,8 @@ class Sampling:
             given["schema"] = self.schema
         if self.choices is not None:
             given["choices"] = self.choices
+        if self.grammar is not None:
+            given["grammar"] = self.grammar
         return given
 
     def optional(self) -> dict[str, float]:
@@ -124,6 +135,10 @@ def _as_tuple(texts: Any) -> Any:
 
 def _is_number(value: object, *kinds: type) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _is_texts(value: object) -> bool:
@@ -148,9 +163,14 @@ def schema_of(schema: Schema | None) -> Mapping[str, object] | None:
 
 
 def checked_answers(
-    answers: list[Completion], schema: Schema | None, choices: Sequence[str] | None, name: str
+    answers: list[Completion],
+    schema: Schema | None,
+    choices: Sequence[str] | None,
+    name: str,
+    *,
+    grammar: str | None = None,
 ) -> list[Completion]:
-    """Validate the answers of a model against a schema or choices, and parse them by the schema.
+    """Validate the answers of a model against a schema, choices or a grammar, and parse them by the schema.
 
     Returns:
         The answers.
@@ -158,7 +178,7 @@ def checked_answers(
     Raises:
         ModelError: If no answer is valid.
         BatchError: If some answers are invalid.
-        InvalidInputError: If the schema refers to a definition that it does not contain.
+        InvalidInputError: If the schema refers to a definition that it does not contain, or the grammar is invalid.
     """
     if any(answer.tool_calls for answer in answers):  # a call is not an answer
         return answers
@@ -166,7 +186,15 @@ def checked_answers(
         answers = raised([_parsed(answer, schema, name) for answer in answers])
     if choices is not None:
         answers = raised([_chosen(answer, choices, name) for answer in answers])
+    if grammar is not None and answers:
+        check = grammar_check(grammar)
+        answers = raised([answer if check.accepts(answer.text) else _ungrammatical(answer, name) for answer in answers])
     return answers
+
+
+def _ungrammatical(answer: Completion, name: str) -> AnswerFormError:
+    said = f"{name} answered {answer.text[:80]!r}, which does not follow the grammar"
+    return AnswerFormError(said + (_TRUNCATED if answer.finish_reason == "length" else ""), answer)
 
 
 def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | ModelError:
@@ -181,7 +209,7 @@ def _parsed(answer: Completion, schema: Schema, name: str) -> Completion | Model
             f"`schema` refers to {error.ref!r}, which is not in it; put the definition under `$defs`"
         ) from error
     except (ValidationError, InvalidInputError, NotFollowed) as error:
-        cut = "; it was truncated, so raise `max_tokens`" if answer.finish_reason == "length" else ""
+        cut = _TRUNCATED if answer.finish_reason == "length" else ""
         return AnswerFormError(f"{name} did not follow the schema ({error}){cut}", answer)
 
 

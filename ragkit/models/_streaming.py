@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 from transformers import LogitsProcessor, StoppingCriteria
 from typing_extensions import override
 
-from ragkit.models._concurrency import Cancellation
 from ragkit.models._prompts import cut_at_stop
 from ragkit.records import Completion
 
@@ -26,7 +25,7 @@ class TokenLogprob:
 
     Attributes:
         text: Text of the token; the replacement character if the token is part of a character.
-        logprob: Its log-probability in nats under the model, before temperature, schema and choices are applied.
+        logprob: Its log-probability in nats under the model, before temperature and constraints are applied.
         top: The most probable tokens at its position with their log-probabilities, in descending order.
     """
 
@@ -50,10 +49,6 @@ class Listener:
     hear: Callable[[str, Sequence[TokenLogprob]], None] | None = None
     is_gone: Callable[[], bool] = lambda: False
     top_logprobs: int | None = None
-
-    def unless(self, cancellation: Cancellation) -> Listener:
-        """Return this listener, gone also when the calls are cancelled."""
-        return replace(self, is_gone=lambda: cancellation.cancelled or self.is_gone())
 
 
 class Draw(LogitsProcessor):  # type: ignore[misc]
@@ -139,8 +134,13 @@ class Watch(StoppingCriteria):  # type: ignore[misc]
         start: int,
         listeners: Sequence[Listener],
         distribution: Distribution | None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Prepare for a batch in which answers begin at ``start``, and one of the tokens ``ends`` ends an answer."""
+        """Prepare for a batch in which answers begin at ``start``, and one of the tokens ``ends`` ends an answer.
+
+        All rows end as soon as ``should_stop`` returns True.
+        """
+        self.should_stop = should_stop
         self.tokenizer, self.stop, self.start, self.distribution = tokenizer, stop, start, distribution
         self.lengths = [0] * len(listeners)
         # A token is at least one byte, so a stop sequence of n bytes that has just ended spans at most n tokens.
@@ -157,8 +157,9 @@ class Watch(StoppingCriteria):  # type: ignore[misc]
                     self.lengths[row] = written
         if any(told.hears for told in self.told):
             self._tell(input_ids[:, -1].tolist(), written)
+        stopped = self.should_stop()
         for row, told in enumerate(self.told):
-            if not self.lengths[row] and told.listener.is_gone():
+            if not self.lengths[row] and (stopped or told.listener.is_gone()):
                 self.lengths[row] = written
         return torch.tensor([length > 0 for length in self.lengths], device=input_ids.device)
 

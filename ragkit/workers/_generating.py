@@ -142,6 +142,7 @@ def generate_many(  # noqa: PLR0913 - those of `generate`, and those of the pool
     seed: int = 0,
     schema: Schema | None = None,
     choices: Sequence[str] | None = None,
+    grammar: str | None = None,
     batch_size: int = 64,
     cache: str | Path | None = None,
     folder: str | Path | None = None,
@@ -152,12 +153,13 @@ def generate_many(  # noqa: PLR0913 - those of `generate`, and those of the pool
         model: The spec of a model, which each worker loads once.
         prompts: The prompts.
         pool: The workers.
-        max_tokens: As for `LanguageModel.generate`, like the next five.
+        max_tokens: As for `LanguageModel.generate`, like the next six.
         temperature: Sampling temperature; 0 always selects the most probable token.
         stop: Sequences at which an answer ends.
         seed: Seed of the sampling.
         schema: JSON schema to which answers are constrained.
         choices: Texts to which answers are constrained.
+        grammar: Grammar to which answers are constrained, in Lark's notation.
         batch_size: Number of prompts that a worker answers together; the last bits of a model's results can depend on
             it.
         cache: A file of cached responses, so that none is requested twice; the workers of one machine share it.
@@ -177,8 +179,9 @@ def generate_many(  # noqa: PLR0913 - those of `generate`, and those of the pool
         [4, 4]
     """
     sampling = Sampling.of(
-        max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices
-    )
+        max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices,
+        grammar=grammar,
+    )  # fmt: skip
     work = GenerateTexts(model=model, sampling=sampling, cache=None if cache is None else str(cache))
     results = [each for part in work.results(prompts, pool, batch_size=batch_size, folder=folder) for each in part]
     return checked_answers(raised(results), schema if isinstance(schema, type) else None, None, model)

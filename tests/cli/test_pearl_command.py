@@ -70,7 +70,7 @@ def test_run_resume_and_explain_over_http(ragkit, server, story):
     asked = [request["messages"][-1]["content"] for request in server.requests]
     assert len(asked) == 3
     assert "<text>\nA story, of é and 🙂.\n</text>" in asked[1]
-    assert "<X>\nvalue of A\n</X>" in asked[2]
+    assert "<notes>\nvalue of A\n</notes>" in asked[2]
     assert "sk-secret" not in (story / "run.jsonl").read_text()
 
     lines = (story / "run.jsonl").read_bytes().splitlines(keepends=True)
@@ -172,3 +172,14 @@ def test_a_prompt_that_is_too_long_for_the_model_is_not_a_call(ragkit, story):
     assert "take" in done.stdout  # the prompt of the planner exceeds the window
     assert ": 1 call," in done.stdout
     assert (story / "run.jsonl").read_text().count('"event":"call"') == 1
+
+
+def test_the_size_and_the_budget_of_plans_are_options(ragkit, story):
+    made = ragkit(
+        story, "plan", "Why does she leave?", "--model", "tiny", "--max-plan-steps", "1", "--plan-tokens", "900"
+    )
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count(" = ") == 1
+    late = ragkit(story, "plan", "Why does she leave?", "--model", "tiny", "--plan-seconds", "0.001")
+    assert late.returncode != 0
+    assert "did not respond within" in late.stderr

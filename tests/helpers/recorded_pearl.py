@@ -16,6 +16,7 @@ from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt
 from ragkit.records import Completion, Usage
 from ragkit_pipelines.pearl.plan.builtins import is_local
+from ragkit_pipelines.pearl.plan.instructions import subjects_of
 from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.plan import Ctx, Plan, Variable
 from ragkit_pipelines.pearl.prompts import step_prompt
@@ -48,7 +49,7 @@ def is_planning(prompt):
 
 
 def by_step(prompt):
-    return next(f"value of {name}" for name in "ABCDE" if f"What it is for: Step {name}\n" in prompt)
+    return next(f"value of {name}" for name in "ABCDE" if f"Purpose: Step {name}\n" in prompt)
 
 
 def together(count, answer):
@@ -87,6 +88,7 @@ class Recorded:
                     if not isinstance(a, Ctx)
                 },
                 shared=DOCUMENT if step.reads_document else "",
+                subjects=subjects_of(self.plan.steps),
             ).text: self.outputs[step.out]
             for step in self.plan.steps
             if not is_local(step.action)

@@ -328,7 +328,7 @@ def test_schemas_and_choices_are_checked(tmp_path, tiny):
     assert model.generate("c", choices=["red", "blue"]).text == "red"
     with pytest.raises(ModelError, match="none of the 2 choices"):
         model.generate("c", choices=["green", "blue"])
-    with pytest.raises(InvalidInputError, match="give one of them"):
+    with pytest.raises(InvalidInputError, match="pass one of them"):
         model.generate("c", choices=["red"], schema=Colour)
     with pytest.raises(InvalidInputError, match="pydantic model or a JSON schema"):
         model.generate("c", schema="Colour")

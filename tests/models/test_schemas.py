@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from ragkit.errors import InvalidInputError
 from ragkit.models import load_model
-from ragkit.models._constrained_decoding import FollowsSchema, vocabulary_of
+from ragkit.models._constrained_decoding import FollowsGrammar, grammar_of_schema, vocabulary_of
 
 BOOL, INT, TEXT = {"type": "boolean"}, {"type": "integer"}, {"type": "string"}
 
@@ -138,7 +138,7 @@ def vocabulary():
 def can_write(schema, value):
     """Whether a model that is constrained to a schema can write a value."""
     tokenizer, known = vocabulary()
-    matcher = FollowsSchema(known, schema, [tokenizer.eos_token_id], 0, 1).matchers[0]
+    matcher = FollowsGrammar(known, grammar_of_schema(schema), [tokenizer.eos_token_id], 0, 1).matchers[0]
     text = json.dumps(value, ensure_ascii=False)
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
     return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()

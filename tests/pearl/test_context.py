@@ -15,6 +15,7 @@ from ragkit.models._base import ModelBase
 from ragkit.models._prompts import prompt_text
 from ragkit.records import Document, Hit
 from ragkit_pipelines.pearl.pipeline import Pearl
+from ragkit_pipelines.pearl.plan.instructions import subjects_of
 from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.plan import Ctx, Plan, Variable
 from ragkit_pipelines.pearl.plan.planner import ZeroShot
@@ -78,15 +79,17 @@ def test_the_window_of_the_model_counts(tiny):
 
 
 def test_windows_are_read_separately_and_merged():
-    model = CountingModel(lambda prompt: "whole" if "Make one result" in prompt else f"part{prompt.count('whale')}")
+    model = CountingModel(
+        lambda prompt: "whole" if "Combine them into one result" in prompt else f"part{prompt.count('whale')}"
+    )
     run = Pearl(model, executor=quick(), context=Windows(tokens=300, overlap=40)).invoke("?", STORY, plan=ONE)
     parts = cut(STORY, 300, count, overlap=40)
     assert len(parts) > 3
     assert run.answer == "whole\n\n"
     assert run.by_purpose == {"window": len(parts), "step": 1}
-    asked = [prompt for prompt in model.asked if "Make one result" not in prompt]
+    asked = [prompt for prompt in model.asked if "Combine them into one result" not in prompt]
     for number, (prompt, part) in enumerate(zip(sorted(asked, key=lambda p: p.index("part ")), parts, strict=False), 1):
-        assert f"Only part {number} of {len(parts)}" in "".join(asked)
+        assert f"This is only part {number} of {len(parts)}" in "".join(asked)
         assert any(f"<text>\n{part.text}\n</text>" in each for each in asked), prompt
     merged = model.asked[-1]
     assert merged.count("<part>") == len(parts)
@@ -96,7 +99,7 @@ def test_windows_are_read_separately_and_merged():
 
 
 def test_a_part_that_fails_fails_the_step():
-    model = CountingModel(lambda prompt: "" if "Only part 2 of" in prompt else "x")
+    model = CountingModel(lambda prompt: "" if "only part 2 of" in prompt else "x")
     run = Pearl(model, executor=quick(retries=0), context=Windows(tokens=300)).invoke("?", STORY, plan=ONE)
     assert (run.status, run.reasons) == ("failed", ("a: the model returned an empty response",))
     assert not any("Make one result" in prompt for prompt in model.asked)
@@ -181,9 +184,9 @@ def test_gists_are_generated_once_and_pages_are_selected():
         '1. a = ABOUT(CTX, "the whale") : Step A', '2. b = ABOUT(CTX, "the ship") : Step B'))  # fmt: skip
     assert run.by_purpose == {"gist": len(pages), "pages": 2, "step": 2}
     assert ["whale sank" in passage.text for passage in run.steps[0].passages] == [True]
-    asked = [prompt for prompt in model.asked if "Step A\n" in prompt and prompt.endswith("Result:\n")]
+    asked = [prompt for prompt in model.asked if "Purpose: Step A\n" in prompt]
     assert "[Page 1] gist of nothing" in asked[0]
-    prefixes = {p for p, text in zip(model.prefixes, model.asked, strict=True) if text.endswith("Result:\n")}
+    prefixes = {p for p, text in zip(model.prefixes, model.asked, strict=True) if "\nTask: " in text}
     assert len(prefixes) == 1
     broken = CountingModel(lambda prompt: "" if prompt.endswith("Gist:\n") else "x")
     run = Pearl(broken, executor=quick(retries=0), context=context).invoke("?", STORY, plan=ONE)
@@ -230,7 +233,7 @@ def test_a_real_plan_over_a_real_article_on_the_tiny_model(data, tiny):
     )
     run = pearl.invoke("What is it about?", article, plan=real)
     assert [each.status for each in run.steps] == ["done"] * 3, run.reasons
-    values, asked = {}, []
+    values, asked, subjects = {}, [], subjects_of(real.steps)
     for each in run.steps:
         named = {
             each.step.action.parameter(at): values[a.name] if isinstance(a, Variable) else a.value
@@ -244,7 +247,7 @@ def test_a_real_plan_over_a_real_article_on_the_tiny_model(data, tiny):
             assert all(article[slice(*passage.span)] == passage.text for passage in each.passages)
             assert sum(tiny.count_tokens(passage.text) for passage in each.passages) <= 48
             shown = [passage.text for passage in each.passages]
-            asked.append(step_prompt(each.step, named, shared="", passages=shown).text)
+            asked.append(step_prompt(each.step, named, shared="", passages=shown, subjects=subjects).text)
             assert each.value == tiny.generate(asked[-1], max_tokens=12).text
         values[each.step.out] = each.value
     assert model.asked == asked
@@ -259,7 +262,7 @@ def test_the_direct_answer_works_in_every_context():
         assert all(
             "<question>\nWho sank the ship?\n</question>" in prompt
             for prompt in model.asked
-            if not prompt.endswith(("Gist:\n", "Pages:\n")) and "Result:" in prompt
+            if not prompt.endswith(("Gist:\n", "Pages:\n")) and "Task:" in prompt
         )
 
 

@@ -40,8 +40,8 @@ def test_values_are_never_parsed():
     run = Pearl(model).invoke("?", nasty, plan=THREE)
     assert run.values["a"] == nasty
     asked = next(prompt for prompt in model.asked if "Step C\n" in prompt)
-    assert f"<X-2>\n{nasty}\n</X-2>\n" in asked
-    assert asked.startswith(next(prompt for prompt in model.asked if "Step A\n" in prompt).split("The step:")[0])
+    assert f"Found out before about a:\n<notes>\n{nasty}\n</notes>\n" in asked
+    assert asked.startswith(next(prompt for prompt in model.asked if "Step A\n" in prompt).split("Task:")[0])
     assert run.answer == "value of B\nvalue of C\n\n\nvalue of E\n\n"
 
 
@@ -253,14 +253,17 @@ def test_batch_keeps_the_order_and_accepts_one_document_or_one_each():
 
 def test_forms_of_the_answer():
     def answer(prompt):
-        return "the answer" if "What it is for: Answer the question\n" in prompt else by_step(prompt)
+        return "the answer" if "Purpose: Answer the question\n" in prompt else by_step(prompt)
 
     model = ScriptedModel(answer)
     assert Pearl(model, answer="last").invoke("why?", "text", plan=THREE).answer == "value of E"
     run = Pearl(model, answer="synthesize").invoke("why it is so?", "text", plan=THREE)
     assert run.answer == "the answer"
     assert "<question>\nwhy it is so?\n</question>" in model.asked[-1]
-    assert "<S1>\nvalue of B\nvalue of C\n\n</S1>\n<S2>\nvalue of E\n</S2>" in model.asked[-1]
+    assert (
+        "<notes>\nvalue of B\nvalue of C\n\n</notes>\n\nFound out before about e:\n<notes>\nvalue of E\n</notes>"
+        in (model.asked[-1])
+    )
     assert "<text>\ntext\n</text>" in model.asked[-1]
     Pearl(model, answer="synthesize", answer_reads_document=False).invoke("why?", "text", plan=THREE)
     assert "<text>" not in model.asked[-1]

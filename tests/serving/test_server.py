@@ -136,6 +136,33 @@ def test_responses_constrained_to_a_schema(server, adapters):
     assert free.finish_reason == "length" or isinstance(json.loads(free.message.content), dict)
 
 
+def test_responses_constrained_to_a_grammar(server, adapters):
+    grammar = 'start: "turn " ("on" | "off") " room " /[1-9]/'
+    expected = adapters["a"].generate("x", max_tokens=60, grammar=grammar).text
+    api, asked = client(server), {"model": "a", "messages": user("x"), "max_tokens": 60}
+    answer = api.chat.completions.create(**asked, extra_body={"guided_grammar": grammar}).choices[0]
+    assert (answer.message.content, answer.finish_reason) == (expected, "stop")
+    streamed = api.chat.completions.create(**asked, stream=True, extra_body={"guided_grammar": grammar})
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == expected
+    for body, message in (
+        ({"guided_grammar": "start: order"}, "unknown name"),
+        ({"guided_grammar": "start: " + " ".join(['"a"'] * 20_000)}, "the limit is"),
+        ({"guided_grammar": grammar, "guided_choice": ["a"]}, "cannot be combined"),
+        ({"guided_grammar": ""}, "guided_grammar"),
+    ):
+        with pytest.raises(openai.BadRequestError, match=message):
+            api.chat.completions.create(**asked, extra_body=body)
+    # The same through a model of ragkit.
+    remote = load_model("openai:a", base_url=server.url, grammar_field="guided_grammar")
+    assert remote.capabilities.grammar
+    assert remote.generate("x", max_tokens=60, grammar=grammar).text == expected
+    assert "".join(remote.stream("x", max_tokens=60, grammar=grammar)) == expected
+    assert not load_model("openai:a", base_url=server.url).capabilities.grammar
+    for wrong in ({"grammar_field": "guided_grammar"}, {"grammar_field": "grammar", "base_url": server.url}):
+        with pytest.raises(InvalidInputError, match="`grammar_field`"):
+            load_model("openai:a", **wrong)
+
+
 def test_langchain(server, adapters):
     model = ChatOpenAI(model="a", base_url=server.url, api_key="none", max_tokens=10, max_retries=0)
     expected = adapters["a"].generate("red", max_tokens=10)

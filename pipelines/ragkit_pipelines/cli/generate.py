@@ -58,6 +58,9 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="Stop sequence; can be repeated.")] = None,
     schema: Annotated[Path | None, typer.Option(help="File with the JSON schema that responses must follow.")] = None,
     choices: Annotated[str | None, typer.Option(help="Allowed responses, separated by commas.")] = None,
+    grammar: Annotated[
+        Path | None, typer.Option(help="File with the grammar that responses must follow, in Lark's notation.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="File in which responses are cached.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Maximum number of concurrent calls.")] = None,
     budget_calls: MaxCalls = None,
@@ -88,6 +91,7 @@ def generate(
         seed=seed,
         schema=None if schema is None else schema_of(_read_schema(schema)),
         choices=None if choices is None else tuple(part.strip() for part in choices.split(",")),
+        grammar=None if grammar is None else _read_grammar(grammar),
     )
     pool, cached = worker_pool(engine, workers), None if cache is None else str(cache)
     if pool is not None:
@@ -156,8 +160,15 @@ def _read_schema(path: Path) -> Mapping[str, object]:
     return schema
 
 
+def _read_grammar(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"--grammar must be a text file; {path} cannot be read: {error}") from error
+
+
 def _print_stream(model: LanguageModel, prompt: AnyPrompt, sampling: Sampling) -> None:
-    if sampling.constrained:
+    if sampling.schema is not None or sampling.choices is not None:
         raise InvalidInputError("--stream cannot be combined with --schema or --choices")
     for piece in model.stream(prompt, **sampling.options()):
         echo(piece, nl=False)

@@ -49,6 +49,14 @@ _Context = Annotated[str, typer.Option(help="Text for each step: whole, windows,
 _Library = Annotated[Path | None, typer.Option(help="File of actions, as text or JSON; by default ragkit's.")]
 _Concurrency = Annotated[int, typer.Option(help="Maximum number of concurrent calls.")]
 _StepTokens = Annotated[int, typer.Option(help="Maximum number of tokens per step.")]
+_PlanSteps = Annotated[int | None, typer.Option("--max-plan-steps", help="Maximum number of steps of a plan.")]
+_PlanDepth = Annotated[
+    int | None, typer.Option("--max-plan-depth", help="Maximum number of steps that need each other's values in turn.")
+]
+_PlanTokens = Annotated[int, typer.Option(help="Maximum number of tokens for planning a question.")]
+_PlanSeconds = Annotated[float, typer.Option(help="Maximum number of seconds for planning a question.")]
+_StepSeconds = Annotated[float, typer.Option(help="Timeout of one call to an API in seconds.")]
+_Seconds = Annotated[float | None, typer.Option(help="Maximum number of seconds for the question.")]
 _Answer = Annotated[str, typer.Option(help="How the answer is formed from the steps: sinks, last or synthesize.")]
 
 
@@ -65,6 +73,12 @@ def run(
     answer: _Answer = "sinks",
     concurrency: _Concurrency = 4,
     max_tokens: _StepTokens = 512,
+    max_plan_steps: _PlanSteps = None,
+    max_plan_depth: _PlanDepth = None,
+    plan_tokens: _PlanTokens = 2048,
+    plan_seconds: _PlanSeconds = 300.0,
+    step_seconds: _StepSeconds = 120.0,
+    seconds: _Seconds = None,
     trace: Annotated[Path | None, typer.Option(help="File that records all calls; rerun to resume.")] = None,
     calls: MaxCalls = None,
     tokens: MaxTokens = None,
@@ -76,11 +90,13 @@ def run(
     Example: ragkit pearl run "Why does she leave?" --document story.txt --model openai:gpt-4.1-mini --trace run.jsonl
     """
     text = _read_document(document)  # before the model is loaded, so that errors are reported at once
-    pearl = _pearl(model, base_url, api_key_env, context, library, answer, concurrency, max_tokens)
+    planner = _planner(max_plan_steps, max_plan_depth, plan_tokens, plan_seconds)
+    executor = PlanExecutor(concurrency=concurrency, max_tokens=max_tokens, step_timeout=step_seconds)
+    pearl = _pearl(model, base_url, api_key_env, context, library, answer, executor, planner)
     given = None if plan is None else _read_plan(plan, pearl.library)
-    budget = None if calls is None and tokens is None else Budget(calls=calls, tokens=tokens)
-    with progress("planning and answering", None):
-        done = pearl.invoke(question, text, plan=given, budget=budget, trace=trace)
+    limited = any(limit is not None for limit in (calls, tokens, seconds))
+    budget = Budget(calls=calls, tokens=tokens, seconds=seconds) if limited else None
+    done = pearl.invoke(question, text, plan=given, budget=budget, trace=trace)
     _show(done, as_json=as_json)
 
 
@@ -91,6 +107,10 @@ def plan(
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
     library: _Library = None,
+    max_plan_steps: _PlanSteps = None,
+    max_plan_depth: _PlanDepth = None,
+    plan_tokens: _PlanTokens = 2048,
+    plan_seconds: _PlanSeconds = 300.0,
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Repair small errors without another call.")] = False,
     as_json: Json = False,
@@ -102,7 +122,7 @@ def plan(
     pearl = Pearl(
         given_model(model, base_url, api_key_env) or default_model(),
         library=_read_library(library),
-        planner=PromptPlanner(repair=repair),
+        planner=_planner(max_plan_steps, max_plan_depth, plan_tokens, plan_seconds, repair=repair),
     )
     with progress("planning", None):
         made = pearl.plan(question)
@@ -132,9 +152,9 @@ def resume(
 
     Example: ragkit pearl resume run.jsonl --model openai:gpt-4.1-mini
     """
-    pearl = _pearl(model, base_url, api_key_env, context, library, answer, concurrency, max_tokens)
-    with progress("answering", None):
-        done = pearl.resume(trace)
+    executor = PlanExecutor(concurrency=concurrency, max_tokens=max_tokens)
+    pearl = _pearl(model, base_url, api_key_env, context, library, answer, executor, PromptPlanner())
+    done = pearl.resume(trace)
     _show(done, as_json=as_json)
 
 
@@ -153,16 +173,29 @@ def explain(
 
 def _pearl(
     model: str | None, base_url: str | None, api_key_env: str | None, context: str, library: Path | None, answer: str,
-    concurrency: int, max_tokens: int,
+    executor: PlanExecutor, planner: PromptPlanner,
 ) -> Pearl:  # fmt: skip
     if context not in _CONTEXTS:
         raise UnknownSpecError("context", context, _CONTEXTS)
     return Pearl(
         given_model(model, base_url, api_key_env) or default_model(),
         library=_read_library(library),
-        executor=PlanExecutor(concurrency=concurrency, max_tokens=max_tokens),
+        planner=planner,
+        executor=executor,
         context=_CONTEXTS[context],
         answer=answer,  # type: ignore[arg-type]
+    )
+
+
+def _planner(
+    max_steps: int | None, max_depth: int | None, tokens: int, seconds: float, *, repair: bool = False
+) -> PromptPlanner:
+    return PromptPlanner(
+        max_steps=max_steps,
+        max_depth=max_depth,
+        total_tokens=tokens,
+        seconds=seconds,
+        repair=repair,
     )
 
 

@@ -19,6 +19,7 @@ from ragkit.records import Diagnostic
 from ragkit_pipelines.pearl.plan.library import ActionLibrary
 from ragkit_pipelines.pearl.plan.plan import Plan
 from ragkit_pipelines.pearl.plan.planner import Planner, PromptPlanner, ZeroShot
+from ragkit_pipelines.pearl.prompts import VERSION
 from ragkit_pipelines.pearl.router import Router
 from ragkit_pipelines.pearl.run.answering import Answer, Answering, Stage
 from ragkit_pipelines.pearl.run.calls import Caller
@@ -304,7 +305,7 @@ class Pearl:
 
     def _resumed_document(self, trace: Trace, begun: RunBegun, document: Text | None) -> str:
         """Check that a question can be resumed with this pipeline, and find its document."""
-        if begun.version != 3:
+        if begun.version != VERSION:
             raise InvalidInputError(
                 f"the trace {trace.path} was written by an earlier version of ragkit; start again with invoke(…)"
             )

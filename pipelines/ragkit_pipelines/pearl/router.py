@@ -15,35 +15,17 @@ from typing import TYPE_CHECKING, Literal, Never
 from pydantic import BaseModel, ConfigDict
 
 from ragkit._files import checked, with_checksum, write_atomic
-from ragkit._text import words
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit_pipelines.pearl.plan.builtins import is_local
 from ragkit_pipelines.pearl.plan.nodes import Text
 from ragkit_pipelines.pearl.plan.plan import Plan
+from ragkit_pipelines.pearl.plan.questions import question_features
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Strategy = Literal["plan", "direct"]
-
-_OPENINGS = ("who", "what", "when", "where", "which", "why", "how", "is", "does")
-_COUNTING = frozenset({"many", "number", "often", "times", "count", "long", "much", "old"})
-_COMPARING = frozenset(
-    {"differ", "difference", "compare", "between", "than", "most", "best", "relation", "relationship"}
-)
-_EXCLUDING = frozenset({"not", "except", "never", "neither"})
-
-
-def question_features(question: str) -> dict[str, float]:
-    """Compute the features of a question."""
-    said = words(question)
-    features = {f"has {word}": float(word in said) for word in _OPENINGS}
-    features["counts"] = float(bool(_COUNTING.intersection(said)))
-    features["compares"] = float(bool(_COMPARING.intersection(said)))
-    features["excludes"] = float(bool(_EXCLUDING.intersection(said)))
-    features["length"] = min(len(said), 40) / 20
-    return features
 
 
 def plan_features(plan: Plan) -> dict[str, float]:

@@ -13,7 +13,9 @@ from typing_extensions import override
 from ragkit._extras import require
 from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
 from ragkit.models import load_model
+from ragkit.models._grammar_check import grammar_check
 from ragkit.models._results import results_of_each
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import Call
@@ -50,6 +52,7 @@ class LocalBackend(Backend):
         room = (model.capabilities.window or 10**9) - len(row)
         sampling = call.sampling(max_tokens=min(self._max_tokens, room))
         # Seeds may differ within a batch.
+        _check_grammar(sampling)
         return Job(call, sampling, _key({**sampling.options(), "seed": 0}), row=row, streams=streams)
 
     @override
@@ -89,6 +92,7 @@ class ModelBackend(Backend):
             "logprobs": call.top_logprobs is not None,
             "response_format": call.schema is not None and not able.schema,
             "guided_choice": call.body.guided_choice is not None and not able.choices,
+            "guided_grammar": call.body.guided_grammar is not None and not able.grammar,
             "seed": call.body.seed is not None and call.body.temperature and not able.seed,
         }
         for field, used in unsupported.items():
@@ -98,6 +102,7 @@ class ModelBackend(Backend):
             # The answer would be matched by Python's regular expressions, which a pattern can keep busy for ever.
             raise UnsupportedError("`pattern` in a schema is supported only for local models; omit it")
         sampling = call.sampling(max_tokens=self._max_tokens, seed=None if able.seed else 0)
+        _check_grammar(sampling)
         return Job(call, sampling, _key(sampling.options()), streams=streams)
 
     @override
@@ -162,6 +167,12 @@ def _load(spec: str, adapters: Mapping[str, str | Path]) -> LanguageModel | Adap
     from ragkit.models._adapters import AdapterSet
 
     return AdapterSet(spec, adapters)
+
+
+def _check_grammar(sampling: Sampling) -> None:
+    """Raise an error for an invalid grammar, before its request can delay others."""
+    if sampling.grammar is not None:
+        grammar_check(sampling.grammar)
 
 
 def _has_pattern(schema: object) -> bool:

@@ -92,6 +92,7 @@ class _Body(_Strict):
     stream_options: _StreamOptions | None = None
     response_format: _Format = _Format(type="text")
     guided_choice: list[str] | None = Field(default=None, min_length=1, fail_fast=True)  # vLLM's name
+    guided_grammar: str | None = Field(default=None, min_length=1)  # vLLM's name
     user: str | None = None
 
     _stop_as_list = field_validator("stop", mode="before")(_as_list)
@@ -142,6 +143,7 @@ class Call:
             seed=seed,
             schema=self.schema,
             choices=None if body.guided_choice is None else tuple(body.guided_choice),
+            grammar=body.guided_grammar,
         )
 
 
@@ -223,11 +225,14 @@ def read_body(kind: type[Kind], content: bytearray, limits: Limits) -> Kind:
         parsed = kind.model_validate(given)
     except ValidationError as error:
         raise _invalid(error) from None
-    if parsed.response_format.json_schema is not None:
-        size = len(json.dumps(parsed.response_format.json_schema.content))
+    schema = parsed.response_format.json_schema
+    written = "" if schema is None else json.dumps(schema.content)
+    for field, what, text in (
+        ("response_format", "schema", written), ("guided_grammar", "grammar", parsed.guided_grammar or ""),
+    ):  # fmt: skip
+        size = len(text.encode(errors="surrogatepass"))
         if size > limits.schema_bytes:
-            message = f"the schema takes {size:,} bytes, the limit is {limits.schema_bytes:,}"
-            raise BadRequestError(message, field="response_format")
+            raise BadRequestError(f"the {what} takes {size:,} bytes, the limit is {limits.schema_bytes:,}", field=field)
     return parsed
 
 

@@ -16,7 +16,7 @@ class Limits:
         bodies: Maximum number of bodies of that size, or of the same size in total, that are received or processed at
             once; more are rejected with status 503.
         values: Maximum number of JSON values in a body.
-        schema_bytes: Maximum size of a JSON schema in a request.
+        schema_bytes: Maximum size of a JSON schema or a grammar in a request.
         connections: Maximum number of connections; beyond it, the one that has waited longest for a request is closed.
         receive_seconds: Time in which a client must send a complete request.
         stall_seconds: Time for which a client may stop reading a response.

@@ -85,14 +85,30 @@ class Planning:
     Inputs have the fields ``question`` and ``document``, or are questions about the documents of the comparison.
 
     Attributes:
+        max_steps: Maximum number of steps of a plan; the default of `PromptPlanner` if None.
         max_tokens: Maximum number of tokens of a step's value.
         retrieved: Whether steps receive retrieved passages instead of the whole document.
+        plan_tokens: Maximum number of tokens that planning one question generates.
+        plan_seconds: Maximum duration of the calls that plan one question; None for no limit.
+        step_seconds: Timeout of a call to an API in seconds; None for no limit.
     """
 
     needs_model: ClassVar[bool] = True
+    max_steps: int | None = None
     max_tokens: int = 256
     retrieved: bool = False
-    name: str = "pearl"
+    plan_tokens: int = 2048
+    plan_seconds: float | None = 300.0
+    step_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_steps is not None and self.max_steps < 1:
+            raise InvalidInputError(f"`max_steps` of Planning must be at least 1, got {self.max_steps}")
+
+    @property
+    def name(self) -> str:
+        """``pearl``, with ``:<max_steps>`` if there is a limit."""
+        return "pearl" if self.max_steps is None else f"pearl:{self.max_steps}"
 
     def check(self, task: Task, _model: LanguageModel | None) -> None:
         """Raise an error if the inputs are not questions, or there are too many labels."""
@@ -113,6 +129,7 @@ class Planning:
     def run(self, setting: Setting) -> Outcome:
         """Make and run plans, and map the answers to the labels of the task, if any."""
         from ragkit_pipelines.pearl.pipeline import Pearl
+        from ragkit_pipelines.pearl.plan.planner import PromptPlanner
         from ragkit_pipelines.pearl.run.context import WholeText
         from ragkit_pipelines.pearl.run.executor import PlanExecutor
         from ragkit_pipelines.pearl.run.option_mapper import OptionMapper
@@ -126,7 +143,8 @@ class Planning:
         model = setting.language_model(self.name)
         pearl = Pearl(
             model,
-            executor=PlanExecutor(concurrency=1, max_tokens=self.max_tokens, step_timeout=None),
+            planner=PromptPlanner(max_steps=self.max_steps, total_tokens=self.plan_tokens, seconds=self.plan_seconds),
+            executor=PlanExecutor(concurrency=1, max_tokens=self.max_tokens, step_timeout=self.step_seconds),
             context=Retrieved(library) if self.retrieved or library else WholeText(),
         )
         runs = pearl.batch(questions, documents)
@@ -146,4 +164,5 @@ class Planning:
             seconds=sum(run.model_seconds for run in runs) + sum(reply.seconds for reply in mapper.replies),
             cost=sum_known([each.cost for each in calls]),
             cached_tokens=usage.cached_tokens,
+            note=f"{sum(run.planning.source == 'planner' for run in runs)} of {len(runs)} questions answered by a plan",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
@@ -170,6 +170,23 @@ class ActionLibrary:
         uses = Counter(step.action.name for plan in plans for step in plan.steps)
         return replace(self, actions=tuple(replace(a, uses=a.uses + uses[a.name]) for a in self.actions))
 
+    def only(self, names: Collection[str]) -> ActionLibrary:
+        """Keep the actions with these names, in the order of the library, and the demonstrations that use only these.
+
+        Args:
+            names: Names of actions; at least one of them must be in the library.
+
+        Returns:
+            A new library.
+        """
+        shown = tuple(
+            each
+            for each in self.demonstrations
+            if all(step.action.name in names or step.action in each.plan.new_actions for step in each.plan.steps)
+        )
+        kept = tuple(action for action in self.actions if action.name in names)
+        return replace(self, actions=kept, demonstrations=shown, diagnostics=())
+
     def subset(self, min_uses: int = 1) -> ActionLibrary:
         """Keep the frequently used actions, and the demonstrations that use only these.
 
@@ -188,14 +205,7 @@ class ActionLibrary:
             raise InvalidInputError(
                 f"no action has {min_uses} uses; the most frequent one has {most}. Lower `min_uses`"
             )
-        shown = (
-            each
-            for each in self.demonstrations
-            if all(step.action.name in kept or step.action in each.plan.new_actions for step in each.plan.steps)
-        )
-        return replace(
-            self, actions=tuple(a for a in self.actions if a.name in kept), demonstrations=tuple(shown), diagnostics=()
-        )
+        return self.only(kept)
 
 
 def _check_length(text: str) -> None:

@@ -16,7 +16,7 @@ from ragkit_pipelines.pearl.plan.mermaid import mermaid
 from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Limits, Step, Text, TextList, Variable, sinks_of
 from ragkit_pipelines.pearl.plan.parser import parse_steps
 from ragkit_pipelines.pearl.plan.plan_json import read_steps, write_steps
-from ragkit_pipelines.pearl.plan.simplify import simplified
+from ragkit_pipelines.pearl.plan.simplify import distinct, simplified
 from ragkit_pipelines.pearl.plan.validation import check_plan
 from ragkit_pipelines.printable import printable
 
@@ -120,6 +120,11 @@ class Plan:
         used = {step.action.name for step in steps}
         new_actions = tuple(action for action in self.new_actions if action.name in used)
         return replace(self, steps=tuple(steps), new_actions=new_actions, diagnostics=(*self.diagnostics, *repairs))
+
+    def distinct(self) -> Plan:
+        """Remove repeated calls, also if their values are part of the answer, which then contains them once."""
+        steps, repairs = distinct(self.steps)
+        return replace(self, steps=tuple(steps), diagnostics=(*self.diagnostics, *repairs)) if repairs else self
 
     def mermaid(self) -> str:
         """Draw the graph of the plan with Mermaid."""

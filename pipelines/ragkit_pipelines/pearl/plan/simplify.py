@@ -26,6 +26,15 @@ def simplified(steps: Steps, dangling: Dangling) -> tuple[Steps, list[Diagnostic
     return steps, repairs
 
 
+def distinct(steps: Steps) -> tuple[Steps, list[Diagnostic]]:
+    """Remove repeated calls, also of values that are part of the answer."""
+    repairs: list[Diagnostic] = []
+    while (changed := _merge(steps, also_sinks=True)) is not None:
+        steps, repair = changed
+        repairs.append(repair)
+    return steps, repairs
+
+
 def _without(steps: Steps, index: int, code: str, message: str, renamed: Mapping[str, str]) -> Change:
     """Remove one step; the steps that used its value use another one."""
     left = [_renamed(step, renamed) for at, step in enumerate(steps) if at != index]
@@ -51,9 +60,9 @@ def _prune(steps: Steps) -> Change | None:
     return None
 
 
-def _merge(steps: Steps) -> Change | None:
+def _merge(steps: Steps, *, also_sinks: bool = False) -> Change | None:
     """Remove a repeated call. A value that is itself part of the answer stays, because the answer must not change."""
-    sinks = {step.out for step in sinks_of(steps)}
+    sinks = set() if also_sinks else {step.out for step in sinks_of(steps)}
     first: dict[tuple[str, tuple[Argument, ...]], str] = {}
     for index, step in enumerate(steps):
         if step.out in sinks:

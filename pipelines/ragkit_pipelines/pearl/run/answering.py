@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
+from ragkit._progress import progress
 from ragkit_pipelines.pearl.plan.action import DIRECT, DOCUMENT, MORE, Action
 from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Step, Variable
 from ragkit_pipelines.pearl.plan.plan import Plan
@@ -66,7 +67,8 @@ class Answering:
         """Write a plan, or choose a direct answer."""
         if reason := self._reason_against(None):
             return ZeroShot().plan(), Planning(source="router", reason=reason)
-        planned = self.pearl.planner.plan(self.question, self.pearl.library, self.caller)
+        with progress("planning", None):
+            planned = self.pearl.planner.plan(self.question, self.pearl.library, self.caller)
         if planned.plan is None:
             source = Planning(source="fallback", reason=planned.reason, rejected=planned.rejected)
             cannot = self.pearl.fallback is None or self.caller.cancellation.cancelled
@@ -88,7 +90,7 @@ class Answering:
         if self.pearl.answer != "synthesize" or any(step.action.name == DIRECT for step in plan.steps):
             return plan
         first = (DOCUMENT,) if self.pearl.answer_reads_document else ()
-        action = Action(DIRECT, (*first, "S1", MORE), "Answer the question from the values given, and say why.")
+        action = Action(DIRECT, (*first, "S1", MORE), "Answer the question, and say why.")
         name = "final_answer"
         while any(step.out == name for step in plan.steps):
             name += "_"

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import monotonic
 from typing import Literal
 
 from ragkit.answers import without_reasoning
-from ragkit.errors import EmptyAnswerError, InvalidInputError, PromptTooLongError, RagkitError, UnsupportedError
+from ragkit.errors import (
+    AnswerFormError,
+    EmptyAnswerError,
+    InvalidInputError,
+    PromptTooLongError,
+    RagkitError,
+    UnsupportedError,
+)
 from ragkit.models._budget import Budget
 from ragkit.models._concurrency import Cancellation, Slots
 from ragkit.models._middleware import LayeredModel
@@ -21,6 +28,7 @@ from ragkit.models._response_cache import key_of
 from ragkit.models._sampling import Sampling
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Prompt, Usage
+from ragkit_pipelines.pearl.run.early_stop import EarlyStop
 from ragkit_pipelines.pearl.run.trace import RunTrace
 
 Purpose = Literal["plan", "step", "window", "pages", "gist", "warm", "answer", "option", "mine", "merge"]
@@ -40,6 +48,9 @@ class ModelCall:
         stop: Sequences at which generation stops.
         temperature: Sampling temperature; 0 for greedy decoding.
         seed: Seed of the sampling.
+        grammar: Grammar that the response must follow; None for free text.
+        hopeless: Returns, for the beginning of a response, why the rest is not needed; empty if it is. The response
+            then ends. None to always generate all of it.
     """
 
     prompt: Prompt
@@ -49,11 +60,19 @@ class ModelCall:
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
     seed: int = 0
+    grammar: str | None = None
+    hopeless: Callable[[str], str] | None = None
 
     @property
     def sampling(self) -> Sampling:
         """The sampling settings."""
-        return Sampling(max_tokens=self.max_tokens, temperature=self.temperature, stop=self.stop, seed=self.seed)
+        return Sampling(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            stop=self.stop,
+            seed=self.seed,
+            grammar=self.grammar,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +184,7 @@ class _Responses:
             self.totals.calls += 1
             self.totals.failed += isinstance(result, RagkitError)
             self.totals.by_purpose[self._calls[key].purpose] += 1
-            answer = result.completion if isinstance(result, EmptyAnswerError) else result
+            answer = result.completion if isinstance(result, EmptyAnswerError | AnswerFormError) else result
             if isinstance(answer, Completion):
                 self.totals.add(answer)
 
@@ -174,6 +193,7 @@ class Caller:
     """Makes the model calls of one question.
 
     Attributes:
+        model: The model.
         totals: Cost and usage so far.
         cancellation: Cancels the calls.
     """
@@ -193,32 +213,52 @@ class Caller:
     ) -> None:
         """Put the middleware around a model; see `PlanExecutor` for the settings."""
         self.cancellation = cancellation or Cancellation()
-        self._fingerprint = model.fingerprint
+        self.model, self._fingerprint, self._retry, self._budget = model, model.fingerprint, retry, budget
         self._sent, self._warm_tokens = sent, None if batch else warm_tokens
         self._responses = _Responses(trace)
         self.totals = self._responses.totals
 
-        def layered(retry: Retry, cache: _Responses | None) -> LayeredModel:
+        def layered(retry: Retry, cache: _Responses | None, inner: LanguageModel = model) -> LayeredModel:
             return LayeredModel(
-                model, budget=budget, cache=cache, retry=retry, concurrency=slots, batch=batch,
+                inner, budget=budget, cache=cache, retry=retry, concurrency=slots, batch=batch,
                 cancellation=self.cancellation, on_request=self._responses.count,
             )  # fmt: skip
 
-        self._model = layered(retry, self._responses)
+        self._layered = layered
         self._warming = layered(replace(retry, attempts=1), None)
 
-    def complete(self, calls: Sequence[ModelCall]) -> list[Outcome]:
-        """Make calls in parallel. Equal calls are made once, and responses in the trace are reused."""
+    def complete(self, calls: Sequence[ModelCall], *, seconds: float | None = None) -> list[Outcome]:
+        """Make calls in parallel. Equal calls are made once, and responses in the trace are reused.
+
+        Args:
+            calls: The calls.
+            seconds: Time after which a call ends without a response and without a retry; None for no limit other than
+                the executor's timeout and the seconds that are left of the budget.
+
+        Returns:
+            A response or an error for each call, in order.
+        """
         keys = [self._key(call) for call in calls]
         new = {key: call for key, call in zip(keys, calls, strict=True) if self._responses.get(key) is None}
         try:
             shared = Counter(call.prompt.prefix for call in new.values())
             self._send_alone(prefix for prefix, count in shared.items() if count > 1)
-            results = self._results(self._model, new)
+            results = self._results(self._limited(calls, seconds), new)
         except BaseException:  # such as KeyboardInterrupt: no further call may start
             self.cancellation.cancel()
             raise
         return [self._outcome(key, results.get(key)) for key in keys]
+
+    def _limited(self, calls: Sequence[ModelCall], seconds: float | None) -> LayeredModel:
+        """Return the model with the timeouts and the early stop of these calls."""
+        left = None if self._budget is None else self._budget.seconds_left
+        limits = [limit for limit in (self._retry.timeout, seconds, left) if limit is not None]
+        retry = replace(self._retry, timeout=max(min(limits), 0.001) if limits else None)
+        if seconds is not None and retry.timeout == seconds:
+            retry = replace(retry, timeout_is_final=True)
+        hopeless = next((call.hopeless for call in calls if call.hopeless is not None), None)
+        model = self.model if hopeless is None else EarlyStop(self.model, hopeless)
+        return self._layered(retry, self._responses, model)
 
     def _key(self, call: ModelCall) -> bytes:
         return key_of(self._fingerprint, call.prompt, call.sampling.options())
@@ -229,6 +269,9 @@ class Caller:
         return dict(zip(calls, results, strict=True))
 
     def _outcome(self, key: bytes, result: Result | None) -> Outcome:
+        if isinstance(result, AnswerFormError) and result.completion.finish_reason == "length":
+            self._responses.put(key, result.completion)  # truncated before the grammar was complete
+            result = result.completion
         if isinstance(result, RagkitError):
             return result
         known = self._responses.get(key)

@@ -24,7 +24,7 @@ class RunBegun(_Event):
     """A question was started."""
 
     event: Literal["run"] = "run"
-    version: Literal[2, 3] = 3  # version 2 identifies calls in another way
+    version: Literal[2, 3, 4] = 4  # version 2 identifies calls in another way, version 3 has other prompts
     run: int
     time: str
     question: str

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ragkit._progress import progress
 from ragkit.errors import InvalidInputError, RagkitError
 from ragkit.models._budget import Budget
 from ragkit.models._concurrency import Cancellation, Slots
@@ -15,15 +16,17 @@ from ragkit.protocols import LanguageModel
 from ragkit.records import Prompt, Usage
 from ragkit_pipelines.pearl.plan.action import DIRECT
 from ragkit_pipelines.pearl.plan.builtins import Value, compute, is_local, written
+from ragkit_pipelines.pearl.plan.instructions import instruction_of, subjects_of
 from ragkit_pipelines.pearl.plan.nodes import Argument, Ctx, Step, Text, TextList, Variable
 from ragkit_pipelines.pearl.plan.plan import Plan
-from ragkit_pipelines.pearl.prompts import merge_prompt, step_prompt
+from ragkit_pipelines.pearl.prompts import LIST_GRAMMAR, merge_prompt, step_prompt
 from ragkit_pipelines.pearl.run.calls import Caller, ModelCall, Outcome, Response, SentPrefixes
 from ragkit_pipelines.pearl.run.context import Reading, View
 from ragkit_pipelines.pearl.run.passages import Passage
 from ragkit_pipelines.pearl.run.run import StepRun
 from ragkit_pipelines.pearl.run.trace import RunTrace
 
+_SHOWN = 100  # characters of the instructions in the progress display
 _QUERY_CHARACTERS = 300  # characters of an earlier value that are part of a step's retrieval query
 
 Work = Generator[Sequence[ModelCall], Sequence[Outcome], StepRun]
@@ -54,6 +57,7 @@ class PlanExecutor:
     batch: bool | None = None
     warm_tokens: int | None = 1024
     _slots: Slots = field(init=False, repr=False)
+    _batches: Slots = field(default_factory=lambda: Slots(1), init=False, repr=False)
     _sent: SentPrefixes = field(default_factory=SentPrefixes, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,9 +91,16 @@ class PlanExecutor:
             every_failure=True,
         )
         return Caller(
-            model, slots=self._slots, sent=self._sent, retry=retry, batch=batch, warm_tokens=self.warm_tokens,
-            budget=budget, trace=trace, cancellation=cancellation,
-        )  # fmt: skip
+            model,
+            slots=self._batches if batch else self._slots,  # one batch at a time, so no time is spent waiting
+            sent=self._sent,
+            retry=retry,
+            batch=batch,
+            warm_tokens=self.warm_tokens,
+            budget=budget,
+            trace=trace,
+            cancellation=cancellation,
+        )
 
     def batches(self, model: LanguageModel) -> bool:
         """Whether the calls of a wave are sent to this model as one batch."""
@@ -104,14 +115,20 @@ class PlanExecutor:
         """
         values: dict[str, str] = {}
         missing: dict[str, str] = {}  # steps without a value, with the failed step that caused this
-        lists = _read_as_lists(plan)
+        shared = _Shared(
+            values=values, view=view, max_tokens=self.max_tokens, question=question, lists=_read_as_lists(plan),
+            subjects=subjects_of(plan.steps), grammars=caller.model.capabilities.grammar,
+        )  # fmt: skip
+        done_before = 0
         for wave in plan.waves:
             works = {
-                step.out: _ModelStep(step, values, view, self.max_tokens, step.out in lists, question).steps()
+                step.out: _ModelStep(step, shared).steps()
                 for step in wave
                 if not is_local(step.action) and not missing.keys() & set(step.reads)
             }
-            ended = _drive(works, caller)
+            with progress(_said(wave, done_before, len(plan.steps), shared.subjects), None):
+                ended = _drive(works, caller)
+            done_before += len(wave)
             for step in wave:
                 cause = next((missing[name] for name in step.reads if name in missing), None)
                 if cause is not None:
@@ -125,6 +142,14 @@ class PlanExecutor:
                 else:
                     missing[step.out] = cause or step.out
                 yield done
+
+
+def _said(wave: Sequence[Step], before: int, steps: int, subjects: Mapping[str, str]) -> str:
+    """Describe the steps of a wave, for the progress display."""
+    last = before + len(wave)
+    numbers = f"step {last}" if len(wave) == 1 else f"steps {before + 1}-{last}"
+    asked = "; ".join(instruction_of(step, subjects) for step in wave if not is_local(step.action))
+    return f"{numbers} of {steps}: {asked[:_SHOWN]}"
 
 
 def _read_as_lists(plan: Plan) -> frozenset[str]:
@@ -169,16 +194,35 @@ def _value(argument: Argument, values: Mapping[str, str]) -> Value:
     return argument.value if isinstance(argument, Text) else ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What all steps of a plan share.
+
+    Attributes:
+        values: The values so far.
+        view: The document.
+        max_tokens: Maximum number of tokens of a value.
+        question: The question.
+        lists: Names of the values that must be lists.
+        subjects: What the values are about.
+        grammars: Whether the model can be constrained to a grammar.
+    """
+
+    values: Mapping[str, str]
+    view: View | None
+    max_tokens: int
+    question: str
+    lists: frozenset[str]
+    subjects: Mapping[str, str]
+    grammars: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _ModelStep:
     """One step that needs a model."""
 
     step: Step
-    values: Mapping[str, str]
-    view: View | None
-    max_tokens: int
-    as_list: bool
-    question: str
+    shared: _Shared
 
     def steps(self) -> Work:
         """Yield the calls of the step, round by round."""
@@ -190,20 +234,22 @@ class _ModelStep:
     def _steps(self) -> Work:
         readings = [Reading()]
         if self.step.reads_document:
-            if self.view is None:
+            if self.shared.view is None:
                 raise InvalidInputError(f"{self.step.out} reads the document, but none was given; pass `document`")
-            readings = yield from self.view.readings(self.step.out, self._query())
+            readings = yield from self.shared.view.readings(self.step.out, self._query())
         named = self._named_values()
-        question = self.question if self.step.action.name == DIRECT else ""
+        question = self.shared.question if self.step.action.name == DIRECT else ""
+        as_list, subjects = self.step.out in self.shared.lists, self.shared.subjects
         purpose: Literal["step", "window"] = "step" if len(readings) == 1 else "window"
         prompts = [
             step_prompt(
                 self.step,
                 named,
                 shared=reading.shared,
+                subjects=subjects,
                 passages=[passage.text for passage in reading.passages],
                 part=reading.part,
-                as_list=self.as_list,
+                as_list=as_list,
                 question=question,
             )
             for reading in readings
@@ -213,31 +259,38 @@ class _ModelStep:
         failed = next((outcome for outcome in outcomes if isinstance(outcome, RagkitError)), None)
         if len(readings) > 1 and failed is None:
             parts = [outcome.text for outcome in outcomes if isinstance(outcome, Response)]
-            prompt = merge_prompt(self.step, named, parts, as_list=self.as_list, question=question)
+            prompt = merge_prompt(self.step, named, parts, subjects=subjects, as_list=as_list, question=question)
             outcomes += yield [self._call(prompt, "step")]
         return self._ended(outcomes, passages)
 
     def _call(self, prompt: Prompt, purpose: Literal["step", "window"]) -> ModelCall:
-        return ModelCall(prompt=prompt, purpose=purpose, step=self.step.out, max_tokens=self.max_tokens)
+        constrained = self.shared.grammars and self.step.out in self.shared.lists
+        return ModelCall(
+            prompt=prompt,
+            purpose=purpose,
+            step=self.step.out,
+            max_tokens=self.shared.max_tokens,
+            grammar=LIST_GRAMMAR if constrained else None,
+        )
 
     def _named_values(self) -> dict[str, str]:
         """The arguments by the name of their parameter, without the document."""
         named: dict[str, str] = {}
         for at, argument in enumerate(self.step.arguments):
             if not isinstance(argument, Ctx):
-                value = _value(argument, self.values)
+                value = _value(argument, self.shared.values)
                 named[self.step.action.parameter(at)] = value if isinstance(value, str) else written(value)
         return named
 
     def _query(self) -> str:
         """The retrieval query of the step: its note, its strings, and the beginnings of the values that it uses."""
         parts = [self.step.note, *(value[:_QUERY_CHARACTERS] for value in self._named_values().values())]
-        return "\n".join([*parts, self.question] if self.step.action.name == DIRECT else parts)
+        return "\n".join([*parts, self.shared.question] if self.step.action.name == DIRECT else parts)
 
     def _truncation(self, responses: Sequence[Response]) -> str:
         """Report a truncated response, because a count or list based on it may be wrong."""
         truncated = any(each.completion.finish_reason == "length" for each in responses)
-        return f"truncated at {self.max_tokens} tokens; raise `max_tokens` of PlanExecutor" if truncated else ""
+        return f"truncated at {self.shared.max_tokens} tokens; raise `max_tokens` of PlanExecutor" if truncated else ""
 
     def _ended(self, outcomes: Sequence[Outcome], passages: tuple[Passage, ...]) -> StepRun:
         responses = [outcome for outcome in outcomes if isinstance(outcome, Response)]

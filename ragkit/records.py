@@ -217,6 +217,9 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     answers: ToolCall | None = None
 
+    def __post_init__(self) -> None:
+        restore_tuples(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Chat:
@@ -364,6 +367,9 @@ class Completion:
     omitted_settings: tuple[str, ...] = ()
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
     @property
     def paid(self) -> float | None:

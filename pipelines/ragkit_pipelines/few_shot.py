@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, overload
 from warnings import warn
 
 from ragkit._answering import Answering
+from ragkit._tuples import restore_tuples
 from ragkit.answers import AnswerReader, ReadAnswer
 from ragkit.errors import PromptTooLongError, TruncationWarning
 from ragkit.models import load_model
@@ -47,6 +48,9 @@ class Answer:
     readable: bool = True
     completions: tuple[Completion, ...] = ()
     agreement: float = 1.0
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
 
 
 class FewShot:

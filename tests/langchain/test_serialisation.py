@@ -34,6 +34,7 @@ from ragkit.langchain import (
     RagkitVectorStore,
     checkpoint_types,
 )
+from ragkit.records import Chat, Message, Tool, ToolCall
 
 TEXTS = ["dim the lamp", "play a song", "open the door"]
 COPIES = [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]  # noqa: S301
@@ -110,7 +111,7 @@ def test_another_process(tmp_path):
     (tmp_path / "objects").write_bytes(pickle.dumps([store, store.as_retriever(k=1), RagkitChatModel(model="tiny")]))
     code = (
         f"import pickle\nstore, retriever, model = pickle.load(open({str(tmp_path / 'objects')!r}, 'rb'))\n"
-        "print(retriever.invoke('a song')[0].page_content, store.index.read_only, model.model.name)"
+        "print(retriever.invoke('a song')[0].page_content, store.index.read_only, model.language_model.name)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[0] == "play a song True tiny"
@@ -124,13 +125,13 @@ def test_chat_models(tiny, monkeypatch):
         again = copied(model)
         assert again.invoke("Input: dim").content == model.invoke("Input: dim").content
         assert (again.max_tokens, again.stop) == (4, ["x"])
-    assert copy.deepcopy(model).model is tiny
+    assert copy.deepcopy(model).language_model is tiny
     assert json.loads(model.model_dump_json())["model"] == "tiny"
     remote = RagkitChatModel(model="openai:gpt-4o-mini")
     for written in (remote.model_dump_json(), json.dumps(dumpd(remote)), pickle.dumps(remote).decode("latin1")):
         assert "openai:gpt-4o-mini" in written
         assert "secret" not in written
-    assert pickle.loads(pickle.dumps(remote)).model.fingerprint == remote.model.fingerprint  # noqa: S301
+    assert pickle.loads(pickle.dumps(remote)).language_model.fingerprint == remote.language_model.fingerprint  # noqa: S301
     scripted = RagkitChatModel(model=ScriptedModel(["a"]))
     assert copy.deepcopy(scripted).invoke("x").content == "a"
     assert dumpd(scripted)["type"] == "not_implemented"
@@ -199,6 +200,9 @@ def results():
     yield Hit(id="a", score=0.5, rank=1, text="x", metadata={"n": [1]}, span=(0, 3), why={"bm25": 1.5})
     yield Document("x", "a", {"n": {"m": [1, None]}})
     yield Completion(text="x", usage=Usage(prompt_tokens=3), cost=0.5, finish_reason="length")
+    call = ToolCall("weather", '{"city": "Paris"}', "call_1")
+    yield Completion(text="", tool_calls=(call,), omitted_settings=("temperature",))
+    yield Chat((Message("assistant", "", tool_calls=(call,)), Message("tool", "sunny", answers=call)), (Tool("f"),))
 
 
 def test_strict_checkpoints():

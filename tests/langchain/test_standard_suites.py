@@ -6,6 +6,7 @@ import re
 import pytest
 
 pytest.importorskip("langchain_tests")
+from langchain_core.load import dumpd, load
 from langchain_tests.integration_tests import (
     ChatModelIntegrationTests,
     EmbeddingsIntegrationTests,
@@ -90,6 +91,10 @@ class ChatModel:
 class TestChatModelUnit(ChatModel, ChatModelUnitTests):
     chat_model_params = {"model": InWords(filled)}  # noqa: RUF012
 
+    def test_serdes(self, model):
+        """A model that no spec loads is not serialisable, unlike other instances of its class."""
+        assert dumpd(model)["type"] == "not_implemented"
+
 
 class TestChatModel(ChatModel, ChatModelIntegrationTests):
     chat_model_params = {"model": InWords(filled)}  # noqa: RUF012
@@ -107,3 +112,9 @@ class TestLocalChatModelUnit(ChatModel, ChatModelUnitTests):
     @pytest.fixture(autouse=True)
     def loaded(self, tiny):
         type(self).chat_model_params = {"model": tiny}
+
+    @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
+    def test_serdes(self, model):
+        """As in the suite, which loads only classes of LangChain's own packages."""
+        again = load(dumpd(model), allowed_objects=[RagkitChatModel], valid_namespaces=["ragkit"])
+        assert again.asdict() == model.asdict()

@@ -6,7 +6,8 @@ from importlib import import_module
 
 _RESULTS = {
     "ragkit.records": (
-        "Chat", "Completion", "Diagnostic", "Document", "Example", "Hit", "Message", "Prompt", "Selection", "Usage",
+        "Chat", "Completion", "Diagnostic", "Document", "Example", "Hit", "Message", "Prompt", "Selection", "Tool",
+        "ToolCall", "Usage",
     ),
     "ragkit_pipelines.extraction": ("Extracted", "Extraction", "Failure"),
     "ragkit_pipelines.few_shot": ("Answer",),

@@ -13,7 +13,7 @@ from command_line import run
 from ragkit_pipelines.cli.main import app
 
 # Commands whose output is not data (a server, a diagram, a file), or is always JSON.
-WITHOUT_JSON = {"serve", "pearl explain", "index tune", "init"}
+WITHOUT_JSON = {"serve", "compare open", "pearl explain", "index tune", "init"}
 
 # An invalid command line for each command.
 MISTAKES = {
@@ -35,6 +35,7 @@ MISTAKES = {
     "compare": ["--data", "{nowhere}"],
     "compare resume": ["{nowhere}"],
     "compare show": ["{nowhere}"],
+    "compare open": ["{nowhere}"],
     "compare diff": ["{nowhere}", "{nowhere}"],
     "data check": ["{nowhere}"],
     "pool check": ["{nowhere}"],

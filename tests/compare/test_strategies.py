@@ -102,7 +102,8 @@ def test_answers_have_room_for_the_longest_output(tmp_path):
     long = "word " * 300
     pool = [Example("write", long.strip()), Example("say", "no")]
     model = ScriptedModel(lambda prompt: " " + long)
-    outcome = Prompting("bm25").run(setting(tmp_path, model, pool=pool, task=task(test=[Example("write it", long)])))
+    asked = setting(tmp_path, model, pool=pool, task=task(test=[Example("write it", long)]))
+    outcome = Prompting("bm25", k=2).run(asked)
     assert outcome.answers == [long.strip()]
     assert setting(tmp_path, model).answer_tokens(None) == 48
     assert setting(tmp_path, model).answer_tokens(7) == 7

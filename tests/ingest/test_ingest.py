@@ -159,7 +159,12 @@ def test_every_kind_of_file(tmp_path):
     metadata = {document.id: document.metadata for document in loaded}
     assert metadata["7"] == {"year": 2020, "source": f"{tmp_path.name}/h.jsonl", "row": 1, "start": 0, "end": 8}
     assert metadata[f"{tmp_path.name}/j.csv:2"]["lang"] == "en"
-    assert metadata[f"{tmp_path.name}/a.txt"] == {"source": f"{tmp_path.name}/a.txt", "start": 0, "end": 12}
+    assert metadata[f"{tmp_path.name}/a.txt"] == {
+        "source": f"{tmp_path.name}/a.txt",
+        "start": 0,
+        "end": 12,
+        "line": 1,
+    }
     assert [document.text for document in load_documents(tmp_path / "b.md")] == ["# Title\n\ntext"]
     assert len(load_documents(str(tmp_path / "*.[jmc]*"))) == 6
 

@@ -6,7 +6,6 @@ import re
 import pytest
 
 pytest.importorskip("langchain_tests")
-from langchain_core.load import dumpd, load
 from langchain_tests.integration_tests import (
     ChatModelIntegrationTests,
     EmbeddingsIntegrationTests,
@@ -87,13 +86,12 @@ class ChatModel:
     supports_model_override = False
     standard_chat_model_params = {"temperature": 0, "max_tokens": 24, "stop": []}  # noqa: RUF012
 
+    @pytest.mark.xfail(reason="the suite loads only LangChain's own classes; see test_serialisation.py", run=False)
+    def test_serdes(self): ...
+
 
 class TestChatModelUnit(ChatModel, ChatModelUnitTests):
     chat_model_params = {"model": InWords(filled)}  # noqa: RUF012
-
-    def test_serdes(self, model):
-        """A model that no spec loads is not serialisable, unlike other instances of its class."""
-        assert dumpd(model)["type"] == "not_implemented"
 
 
 class TestChatModel(ChatModel, ChatModelIntegrationTests):
@@ -112,9 +110,3 @@ class TestLocalChatModelUnit(ChatModel, ChatModelUnitTests):
     @pytest.fixture(autouse=True)
     def loaded(self, tiny):
         type(self).chat_model_params = {"model": tiny}
-
-    @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
-    def test_serdes(self, model):
-        """As in the suite, which loads only classes of LangChain's own packages."""
-        again = load(dumpd(model), allowed_objects=[RagkitChatModel], valid_namespaces=["ragkit"])
-        assert again.asdict() == model.asdict()

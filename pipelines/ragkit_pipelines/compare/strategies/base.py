@@ -68,13 +68,13 @@ class Setting:
         return self.held.get(what, self.seed)
 
     def within_pool(self, k: int, strategy: str) -> int:
-        """Return ``k``, or the size of the pool with a warning if it is smaller."""
-        if k > len(self.pool):
-            size = len(self.pool)
+        """Return ``k``, or the size of the pool if it is smaller; a number that the user chose then causes a warning."""
+        size = len(self.pool)
+        if k > size and k != SHOTS:
             warn_caller(
                 SmallPoolWarning(f"{strategy}: {k} examples were requested, but the pool has {size}; {size} are used")
             )
-        return min(k, len(self.pool))
+        return min(k, size)
 
     @property
     def queries(self) -> list[str | Fields]:

@@ -48,7 +48,7 @@ class PlanGrammar:
         >>> grammar = PlanGrammar(tuple(ActionLibrary.default()))
         >>> plan = grammar.read('s1 = WHO_IS(CTX, "the keeper")\ns2 = CAUSE_OF(CTX, s1)')
         >>> print(plan.steps[0].note)
-        Say who or what the keeper is, and everything that the text says about it.
+        Say who or what the keeper is, according to the text.
     """
 
     actions: tuple[Action, ...]

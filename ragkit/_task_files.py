@@ -232,8 +232,7 @@ def _missing_field(row: Mapping[str, object], name: str) -> str:
         return f"{problem}; the file has one column, in which {named} looks like the delimiter: save it as .csv"
     if str(next(iter(row), "")).startswith('"'):
         return f"{problem}; the lines have quotation marks around all their cells: remove them, or quote single cells"
-    known = "say which fields they are: input=…, output=… (on the command line --input and --output)"
-    return f"{problem}; {_ROW}, or {known}"
+    return f"{problem}; pass the names of your fields: input=…, output=… (on the command line --input and --output)"
 
 
 def _task_row(row: Mapping[str, object], path: Path, number: int, source: str | Sequence[str], output: str) -> TaskRow:

@@ -115,8 +115,12 @@ class UnknownSpecError(InvalidInputError):
         self.spec = spec
         self.suggestions = _similar_specs(str(spec), names) if meant_model is None else (meant_model,)
         meant = f" Did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
-        super().__init__(f"unknown {kind} {spec!r}.{meant} Known: {', '.join(names)}.{' ' + hint if hint else ''}")
+        # A long list hides the suggestions.
+        listed = "" if meant and len(names) > _MOST_LISTED else f" Known: {', '.join(names)}."
+        super().__init__(f"unknown {kind} {spec!r}.{meant}{listed}{' ' + hint if hint else ''}")
 
+
+_MOST_LISTED = 40
 
 _MODEL_SPECS = (
     ("gguf:", re.compile(r"(?!\w\w+:).+\.gguf", re.IGNORECASE)),

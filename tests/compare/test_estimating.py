@@ -11,8 +11,10 @@ from ragkit import Example, ScriptedModel, Task, compare
 from ragkit.comparison import CompareOptions, Outcome, PriceRange, estimate
 from ragkit.errors import InvalidInputError
 from ragkit.models import Budget, Price
-from ragkit_pipelines.compare.estimating import _Measured
+from ragkit_pipelines.compare.measuring import Measured, measure
+from ragkit_pipelines.compare.planning import planned
 from ragkit_pipelines.compare.sampling import Seconds, try_on
+from ragkit_pipelines.compare.strategies import training
 from ragkit_pipelines.compare.strategies.named import load_strategy
 from ragkit_pipelines.compare.strategies.training import EncoderTuning, Tuning
 
@@ -69,7 +71,9 @@ def test_each_strategy_and_size_has_a_line():
     ]  # fmt: skip
     text = str(found)
     assert "| zero-shot | 10 | 2 |" in text
-    assert text.splitlines()[-1].startswith("| total |  | 8 |")
+    assert "| total |  | 8 |" in text
+    assert "steps" not in text  # nothing is trained
+    assert ", 50 calls with 450 prompt tokens, 100 completion tokens; " in text.splitlines()[-1]
     assert found.total.cost == 0.0
 
 
@@ -87,11 +91,13 @@ def test_a_strategy_that_fails_is_named_and_the_others_are_estimated():
         def run(self, setting):
             raise RuntimeError("no luck")
 
+    several = estimate(TASK, [Failing()], embedder="hash:8", sizes=[10, None])
+    assert [line.split(": ")[:2] for line in several.failures()] == [["failed", "failing, pool 10, 60"]]
     found = estimate(TASK, ["majority", Failing()], model=scripted(), embedder="hash:8")
     (failed,) = found.failed
     assert failed.strategy == "failing"
     assert failed.error.startswith("RuntimeError: no luck (")
-    assert str(found).splitlines()[-1].startswith("failed: failing, pool 60: RuntimeError: no luck")
+    assert str(found).splitlines()[-2].startswith("failed: failing, pool 60: RuntimeError: no luck")
     assert found.total.runs == 1
 
 
@@ -120,10 +126,32 @@ def test_steps_are_those_of_the_training():
     assert 0 < small.fit_seconds < whole.fit_seconds
 
 
+@pytest.mark.parametrize("pool", [5, 60])
+def test_training_is_tried_once_for_a_few_steps(pool, monkeypatch):
+    trained = []
+    whole = training.finetune
+
+    def finetune(base, rows, **settings):
+        if not (settings["output_dir"] / "model").exists():
+            trained.append((len(rows), settings["epochs"]))
+        return whole(base, rows, **settings)
+
+    monkeypatch.setattr(training, "finetune", finetune)
+    task = replace(TASK, examples=POOL[:pool], test=TEST[:4])
+    with planned(task, ["lora"], model="tiny", embedder="hash:8", sizes=[None], seeds=[0], budget=None, out=None,
+                 options=CompareOptions()) as plan:  # fmt: skip
+        found = measure(Tuning(), plan.jobs[0].setting, 4)
+    assert trained == ([(5, 3)] if pool == 5 else [(48, 1)])  # three steps, however small the pool is
+    assert found.many.steps == 3
+    assert (found.few.rows, found.many.rows) == (2, 4)
+    assert found.many.step.wall > 0
+
+
 @pytest.mark.parametrize(("trials", "tried"), [(0, 0), (2, 3 * 15 + 3 * 30)])
 def test_steps_of_trials_are_added(trials, tried):
     assert Tuning().training_steps(60, trials) == 60 + tried
     assert Tuning().fitting_calls(60, trials) == trials * 12
+    assert Tuning(pretrain=True).training_steps(60, trials) == 2 * (60 + tried)
 
 
 def test_full_training_without_a_language_model_is_that_of_the_encoder():
@@ -143,7 +171,7 @@ def sample(**changed):
 
 def test_prediction_has_a_constant_part():
     few, many = sample(rows=2, predict=Seconds(3.0, 2.4)), sample(predict=Seconds(6.0, 3.6))
-    found = _Measured(load_strategy("zero-shot"), few, many, None).predict(100)
+    found = Measured(load_strategy("zero-shot"), few, many, None).predict(100)
     assert (found.wall, found.cpu) == pytest.approx((2.0 + 50.0, 2.0 + 20.0))
 
 
@@ -156,7 +184,7 @@ def test_fitting_grows_with_the_measured_exponent():
     few = sample(rows=2)
     many = sample(fit=Seconds(2.0, 1.0), embedding=Seconds(0.5, 0.5))
     smaller = sample(rows=2, pool=50, fit=Seconds(1.0, 1.0))  # proportional to the pool
-    found = _Measured(load_strategy("tfidf"), few, many, smaller).fit(Setting(range(1000)))
+    found = Measured(load_strategy("tfidf"), few, many, smaller).fit(Setting(range(1000)))
     assert (found.wall, found.cpu) == pytest.approx((20.0 + 5.0, 10.0 + 5.0))
 
 
@@ -192,7 +220,7 @@ def test_the_command_names_what_failed(data):
     done = run("compare", "--data", data, "--strategies", "majority,few-shot:bm25", "--embedder", "hash:8", "--model",
                "tiny", "--budget-calls", "1", "--estimate")  # fmt: skip
     assert done.returncode == 1
-    assert "failed: few-shot:bm25, pool 60: " in done.stderr
+    assert "failed: few-shot:bm25, pool 2, 20, 60: " in done.stderr
     assert "the budget is 1" in done.stderr
 
 

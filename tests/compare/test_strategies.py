@@ -267,3 +267,16 @@ def test_all_samples_are_paid_for_and_their_agreement_is_the_confidence(tmp_path
     assert outcome.prompt_tokens == 3 * single.prompt_tokens
     assert outcome.completion_tokens == sum(ScriptedModel([]).count_tokens(text) for text in answers)
     assert single.confidence == ()
+
+
+def test_an_unknown_strategy_is_named_with_similar_ones_only():
+    with pytest.raises(UnknownSpecError) as caught:
+        load_strategy("vote:bm52")
+    assert caught.value.suggestions[0] == "vote:bm25"
+    assert "Known" not in str(caught.value)
+    assert "`ragkit compare --strategies list`" in str(caught.value)
+    with pytest.raises(UnknownSpecError, match=r"`\*` must be followed by a number of samples") as caught:
+        load_strategy("few-shot:bm25@4*0")
+    assert "`@` must" not in str(caught.value)
+    with pytest.raises(UnknownSpecError, match=r"Known: channel.*zero-shot"):
+        load_strategy("xqzw")

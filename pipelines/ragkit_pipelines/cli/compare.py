@@ -256,10 +256,11 @@ def _show_estimate(found: Estimate, *, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(found), "total": asdict(found.total)})
     else:
-        print_table(found.headings(), found.lines())
-        echo(f"Expected from {found.rows} test rows per strategy, without loading models and importing libraries.")
-    for each in found.failed:
-        echo(f"failed: {each.strategy}, pool {each.size}: {each.error}", err=True)
+        headings, *lines = found.table()
+        print_table(headings, lines)
+        echo(f"{found.summary}.")
+    for failure in found.failures():
+        echo(failure, err=True)
     if found.failed:
         raise typer.Exit(2 if len(found.failed) == len(found.strategies) else 1)
 

@@ -66,7 +66,7 @@ def read_request(folder: Path) -> Request:
     Raises:
         DataFileError: If the folder contains none.
     """
-    from ragkit_pipelines.compare.results import read_limited
+    from ragkit_pipelines.compare.stored_files import read_limited
 
     path = folder / "run.json"
     try:

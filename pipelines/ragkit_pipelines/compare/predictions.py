@@ -11,16 +11,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from ragkit.errors import InvalidInputError
 from ragkit.records import Example
 from ragkit_pipelines.compare.frames import pandas_frame, polars_frame
-from ragkit_pipelines.compare.results import (
-    SCHEMA,
-    Cell,
-    Count,
-    Seed,
-    Share,
-    check_indices,
-    check_lengths,
-    read_checked,
-)
+from ragkit_pipelines.compare.results import Cell, Count, Seed, Share
+from ragkit_pipelines.compare.stored_files import SCHEMA, check_indices, check_lengths, read_checked
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -67,8 +67,10 @@ class Watch:
         del self._waiting[job.identity]
         spent = row.seconds + row.fit_seconds if seconds is None else seconds
         if row.error is None:
-            share = row.fit_seconds / max(row.fit_seconds + row.seconds, 1e-9)
-            measured = _Measured(max(1, row.size), spent * share, spent * (1 - share))
+            known = row.fit_seconds + row.seconds
+            share = row.fit_seconds / max(known, 1e-9)
+            again = min(spent, known) if known else spent  # importing and loading are not repeated
+            measured = _Measured(max(1, row.size), again * share, again * (1 - share))
             self._measured.setdefault(job.strategy.name, []).append(measured)
         self._stage(1)
         end = f"finished in {duration(spent)}" if row.error is None else f"failed after {duration(spent)}: {row.error}"

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ragkit._files import checked, with_checksum, without_checksum, write_atomic
-from ragkit._text import read_json
-from ragkit.errors import DataFileError
+from ragkit._files import with_checksum, without_checksum, write_atomic
 from ragkit_pipelines.compare.data_checks import DataReport
 from ragkit_pipelines.compare.reports.escaping import markdown_table
 from ragkit_pipelines.compare.reports.score_table import rich_table, score_headings, score_lines
 from ragkit_pipelines.compare.statistics.calibration import Calibration
 from ragkit_pipelines.compare.statistics.prices import PriceRange
 from ragkit_pipelines.compare.statistics.tests import wilson
+from ragkit_pipelines.compare.stored_files import SCHEMA, check_indices, check_lengths, read_checked, read_limited
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-SCHEMA = 2
 MOST_SIZES = 100  # a table has one column per pool size
-_MOST_BYTES = 2**30
-_File = TypeVar("_File", bound=BaseModel)
 
 # The numbers of stored results. Files may have been changed, and reports must not fail on numbers without a meaning.
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -249,55 +244,6 @@ def make_row(**facts: Any) -> Row:
     """Make a row; its score and interval are computed from ``correct`` and ``n``."""
     low, high = wilson(facts["correct"], facts["n"])
     return Row(score=facts["correct"] / facts["n"] if facts["n"] else 0.0, low=low, high=high, **facts)
-
-
-def read_checked(kind: type[_File], path: Path, content: str) -> _File:
-    """Read a file of a comparison, and check its checksum, its schema version and its content."""
-    try:
-        stored = read_json(checked(read_limited(path)))
-    except (OSError, ValueError) as error:
-        raise DataFileError(path, 0, f"expected {content}: {error}") from error
-    found = stored.get("schema_version", 1) if isinstance(stored, dict) else None
-    if found != SCHEMA:
-        raise DataFileError(
-            path,
-            0,
-            f"expected schema version {SCHEMA}, got {found}; rerun the comparison with the same folder to rewrite "
-            "the file; finished strategies are not repeated",
-        )
-    try:
-        return kind.model_validate(stored)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataFileError(path, 0, f"`{where}`: {first['msg']}; the file was modified or is damaged") from error
-
-
-def read_limited(path: Path) -> bytes:
-    """Read a regular file of at most 1 GiB, so that a device, a pipe or a sparse file cannot block or fill memory."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file")
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"{path} has more than {_MOST_BYTES:,} bytes")
-    return path.read_bytes()
-
-
-def check_lengths(
-    rows: int, answers: Sequence[str], scores: Sequence[float], confidence: Sequence[float], prompts: Sequence[str]
-) -> None:
-    """Raise an error unless each test row has an answer, a score, and as many confidences and prompts as the others."""
-    if len(answers) != rows or len(scores) != rows or len(confidence) not in {0, rows}:
-        raise ValueError(f"expected one answer, score and confidence for each of {rows} test rows")
-    if rows and len(prompts) % rows:
-        raise ValueError(
-            f"expected the same number of prompts for each of {rows} test rows, got {len(prompts)} prompts"
-        )
-
-
-def check_indices(rows: int, indices: Sequence[int]) -> None:
-    """Raise an error unless all indices are those of test rows."""
-    if any(index >= rows for index in indices):
-        raise ValueError(f"expected indices below {rows}, got {max(indices)}")
 
 
 def read_cell(path: Path, key: str) -> Cell | None:

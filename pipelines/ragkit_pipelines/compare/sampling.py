@@ -77,14 +77,28 @@ class Sample:
 
 
 def try_on(
-    strategy: Strategy, setting: Setting, pool: Sequence[Example], test: Sequence[Example], answers: Path | None = None
-) -> Sample:
-    """Run a strategy on some rows in a temporary folder, with its own cache of responses unless one is given."""
+    strategy: Strategy, setting: Setting, pool: Sequence[Example], test: Sequence[Example], *,
+    answers: Path | None = None, models: Path | None = None, trained: Sample | None = None,
+) -> Sample:  # fmt: skip
+    """Run a strategy on some rows.
+
+    Args:
+        strategy: The strategy.
+        setting: Its setting in the comparison.
+        pool: The rows of the pool.
+        test: The test rows.
+        answers: File of the cached responses; a temporary one if None.
+        models: Folder for trained models; a temporary one if None.
+        trained: An earlier sample that has trained the model in ``models``, which is only loaded this time.
+
+    Returns:
+        The time and the calls.
+    """
     counter, embedder = CallCounter(), setting.embedder
-    with tempfile.TemporaryDirectory() as folder, recorded() as stages:
+    with tempfile.TemporaryDirectory() as scratch, recorded() as stages:
         inner = replace(
-            setting.on(pool, test), folder=Path(folder), answers=answers or Path(folder) / "answers.sqlite", trials=0,
-            calls=counter,
+            setting.on(pool, test), folder=models or Path(scratch), answers=answers or Path(scratch) / "answers.sqlite",
+            trials=0, calls=counter,
         )  # fmt: skip
         warm_up(inner.model)
         before = _embedded(embedder)
@@ -101,12 +115,19 @@ def try_on(
     own = max(0.0, sum(_wall(each) for each in stages if each.description == "embedding") - embedded)
     fit = max(0.0, outcome.fit_seconds - documents)
     predict = max(0.0, outcome.seconds - queries)
-    return Sample(
+    found = Sample(
         pool=len(pool), rows=len(test),
         fit=(share * (fit - own) - step * steps).at_least(), embedding=share * own,
-        steps=steps, step=step, predict=share * predict, rest=share * max(0.0, spent.wall - embedded - fit - predict),
+        steps=steps, step=step, predict=share * predict,
+        rest=share * max(0.0, spent.wall - embedded - predict - (0.0 if trained else fit)),
         embeds=(documents > 0, queries > 0), answered=counter.total,
         call=share * (counter.seconds / max(1, counter.total.calls)), outcome=outcome,
+    )  # fmt: skip
+    if trained is None:
+        return found
+    return replace(
+        found, fit=trained.fit, embedding=trained.embedding, steps=trained.steps, step=trained.step,
+        rest=found.rest.at_most(trained.rest),
     )  # fmt: skip
 
 

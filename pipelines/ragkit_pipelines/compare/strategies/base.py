@@ -336,8 +336,12 @@ class Checked(Protocol):
 class Trained(Protocol):
     """A strategy that trains in steps, whose number is known before."""
 
-    def shortened(self) -> Strategy:
-        """Return the same strategy with one epoch; raise `InvalidInputError` if it cannot be tried."""
+    def shortened(self, steps: int, rows: int, /) -> Strategy:
+        """Return the same strategy with the fewest epochs that take some steps on a pool with some rows.
+
+        Raises:
+            InvalidInputError: If it cannot be tried.
+        """
         ...
 
     def training_steps(self, rows: int, trials: int, /) -> int:

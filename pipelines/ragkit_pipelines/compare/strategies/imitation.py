@@ -51,9 +51,9 @@ class Imitating:
         """Raise an error if the teacher cannot be loaded."""
         load_model(self.teacher)
 
-    def shortened(self) -> Imitating:
-        """Return the same strategy with one epoch."""
-        return replace(self, epochs=1)
+    def shortened(self, steps: int, rows: int) -> Imitating:
+        """Return the same strategy with few epochs."""
+        return replace(self, epochs=Tuning(self.method).shortened(steps, self._taught(rows)).epochs)
 
     def training_steps(self, rows: int, trials: int) -> int:
         """Return the number of training steps of the student."""

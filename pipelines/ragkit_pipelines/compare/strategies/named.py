@@ -163,18 +163,29 @@ def load_strategy(strategy: str | Strategy, settings: Mapping[str, object] | Non
     """
     if not isinstance(strategy, str):
         return strategy
-    spec, given = _split(strategy)
-    component = find("strategy", spec)
+    try:
+        spec, given = _split(strategy)
+        component = find("strategy", spec)
+    except UnknownSpecError:
+        error = _unknown(strategy)
+        raise error from None
     shared = {name: value for name, value in (settings or {}).items() if name != "k" or "<k>" in component.spec}
     selectors = component.arguments(spec) if "<selector>" in component.spec else []
     if 0 in given.values() or not all(map(_is_selector, selectors)):
-        numbers = {"@": "examples", "*": "samples"}
-        hints = [f"`{mark}` must be followed by a number of {what} of at least 1." for mark, what in numbers.items()
-                 if mark in strategy]  # fmt: skip
-        hint = " ".join(hints)
-        raise UnknownSpecError("strategy", strategy, _known(), hint=hint)
+        numbers = {"@": ("k", "examples"), "*": ("samples", "samples")}
+        error = _unknown(strategy, *(
+            f"`{mark}` must be followed by a number of {what} of at least 1."
+            for mark, (name, what) in numbers.items() if mark in strategy and not given.get(name)
+        ))  # fmt: skip
+        raise error
     loaded: Strategy = create("strategy", spec, settings={**shared, **given})
     return loaded
+
+
+def _unknown(strategy: str, *hints: str) -> UnknownSpecError:
+    hint = " ".join([*hints, "`ragkit compare --strategies list` describes all strategies."])
+    error = UnknownSpecError("strategy", strategy, _known(), hint=hint)
+    return error if error.suggestions else UnknownSpecError("strategy", strategy, specs("strategy"), hint=hint)
 
 
 def _split(strategy: str) -> tuple[str, dict[str, object]]:

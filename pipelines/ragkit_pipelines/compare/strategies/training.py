@@ -28,7 +28,7 @@ from ragkit_pipelines.compare.strategies.base import (
 from ragkit_pipelines.compare.strategies.timing import TimedEmbedder, warm_up
 from ragkit_pipelines.few_shot import FewShot
 
-_BATCH = 16  # rows of a training step of language models
+_BATCH, _ENCODER_BATCH = 16, 32  # rows of a training step of language models, and of encoders
 # Candidates for trials: factors of the default learning rate and number of epochs, most promising first.
 _FACTORS = sorted(
     product((1.0, 0.3, 3.0, 0.1), (1.0, 2.0, 0.5, 4.0)), key=lambda each: sum(factor != 1 for factor in each)
@@ -105,18 +105,19 @@ class Tuning:
             return self
         return EncoderTuning("full", epochs=None if self.epochs is None else ceil(self.epochs))
 
-    def shortened(self) -> Tuning:
-        """Return the same strategy with one epoch; a provider's training is paid for, so it cannot be tried."""
+    def shortened(self, steps: int, rows: int) -> Tuning:
+        """Return the same strategy with few epochs; a provider's training is paid for, so it cannot be tried."""
         if self.method == "api":
             raise InvalidInputError("training by a provider is not tried for an estimate, because it is paid for")
-        return replace(self, epochs=1)
+        return replace(self, epochs=ceil(steps / ceil(rows / _BATCH)))
 
     def training_steps(self, rows: int, trials: int) -> int:
         """Return the number of training steps; the best of several trials is taken to have the usual epochs."""
         epochs, batches = self._epochs(rows), ceil(rows / _BATCH)
         tried = _FACTORS[:trials] if self._tries(trials) else []
         learn = ceil((rows - held_out_rows(rows)) / _BATCH)
-        return ceil(batches * epochs) + sum(ceil(learn * epochs * factor) for _, factor in tried)
+        steps = ceil(batches * epochs) + sum(ceil(learn * epochs * factor) for _, factor in tried)
+        return 2 * steps if self.pretrain else steps  # on the inputs, then on inputs and outputs
 
     def fitting_calls(self, rows: int, trials: int) -> int:
         """Return the number of answers to held-out rows."""
@@ -177,7 +178,7 @@ class Tuning:
 
 def usual_epochs(rows: int) -> int:
     """Return the epochs that make about 60 steps in batches of 16: three for large pools, up to 15 for small ones."""
-    return min(15, max(3, ceil(60 / ceil(rows / 16))))
+    return min(15, max(3, ceil(60 / ceil(rows / _BATCH))))
 
 
 def _training_rows(pipeline: FewShot, setting: Setting) -> tuple[Sequence[Example | Chat], Template]:
@@ -213,13 +214,13 @@ class EncoderTuning:
         """The method."""
         return self.method
 
-    def shortened(self) -> EncoderTuning:
-        """Return the same strategy with one epoch."""
-        return replace(self, epochs=1)
+    def shortened(self, steps: int, rows: int) -> EncoderTuning:
+        """Return the same strategy with few epochs."""
+        return replace(self, epochs=ceil(steps / ceil(rows / _ENCODER_BATCH)))
 
     def training_steps(self, rows: int, _trials: int) -> int:
         """Return the number of training steps; a head on frozen embeddings is not trained in steps."""
-        return 0 if self.method == "classifier-head" else ceil(rows / 32) * self._epochs(rows)
+        return 0 if self.method == "classifier-head" else ceil(rows / _ENCODER_BATCH) * self._epochs(rows)
 
     def _epochs(self, rows: int) -> int:
         return self.epochs or (2 if rows > 5000 else 4)

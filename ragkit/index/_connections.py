@@ -23,16 +23,18 @@ _OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 class _Held:
     """A connection that is closed when its thread ends."""
 
+    _current_process, _outlive = staticmethod(os.getpid), staticmethod(outlive)  # also exist when the interpreter ends
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.lock = RLock()  # held while the connection is used, and while another thread closes it
         self._process = os.getpid()
 
     def __del__(self) -> None:
-        if self._process == os.getpid():
+        if self._process == self._current_process():
             self.connection.close()
         else:
-            outlive(self.connection)
+            self._outlive(self.connection)
 
 
 class Connections:

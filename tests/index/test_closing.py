@@ -52,6 +52,15 @@ def test_closing_beside_readers_and_writers(tmp_path, seconds):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_an_index_that_lives_until_the_interpreter_ends(tmp_path):
+    """It is closed after the modules it needs: nothing is printed."""
+    script = "import os, sys; from ragkit import Index; os.kept = Index.create(sys.argv[1], embedder='hash:32')"
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "i"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    with Index.open(tmp_path / "i") as index:
+        assert len(index) == 0
+
+
 def test_files_that_another_process_compacts_away_meanwhile_are_looked_for_again(tmp_path, monkeypatch):
     with Index.create(tmp_path / "i", embedder="hash:32") as index:
         index.add(["dim the lamp"])

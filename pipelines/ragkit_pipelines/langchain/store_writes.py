@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from langchain_core.documents import Document
@@ -12,6 +12,7 @@ from typing_extensions import override
 from ragkit.errors import InvalidInputError
 from ragkit.index import Index
 from ragkit.index._copying import add_all
+from ragkit.models._concurrency import Cancellation, check_not_cancelled, current_cancellation, run_cancellable
 from ragkit_pipelines.langchain.incoming import Ids, Metadatas, checked_documents, documents_of_texts, named
 from ragkit_pipelines.langchain.metadata_text import Conversion
 from ragkit_pipelines.langchain.searching import of_parts
@@ -52,7 +53,7 @@ class StoreWrites(StoreSearches):
     async def aadd_texts(  # type: ignore[override]
         self, texts: Iterable[str], metadatas: Metadatas | None = None, ids: Ids | None = None
     ) -> list[str]:
-        return await asyncio.to_thread(self.add_texts, texts, metadatas, ids)
+        return await run_cancellable(partial(self.add_texts, texts, metadatas, ids))
 
     def add_embeddings(
         self,
@@ -93,6 +94,8 @@ class StoreWrites(StoreSearches):
     ) -> list[str]:
         """Add documents, and replace those with the same id; unchanged documents are not embedded again.
 
+        If the task that awaits `aadd_documents` is cancelled, the batch in progress is committed, and no further one.
+
         Args:
             documents: The documents; they are not modified.
             ids: One per document, which takes precedence over its own id; None for its own id, or a new one.
@@ -106,13 +109,14 @@ class StoreWrites(StoreSearches):
                 that JSON cannot represent.
         """
         checked = checked_documents(documents, self.metadata_conversion)
-        return self.index.add(named(checked, ids), batch_size=batch_size)
+        given = _until_cancelled(named(checked, ids), current_cancellation())
+        return self.index.add(given, batch_size=batch_size)
 
     @override
     async def aadd_documents(  # type: ignore[override]
         self, documents: Iterable[Document], ids: Ids | None = None, *, batch_size: int | None = None
     ) -> list[str]:
-        return await asyncio.to_thread(self.add_documents, documents, ids, batch_size=batch_size)
+        return await run_cancellable(partial(self.add_documents, documents, ids, batch_size=batch_size))
 
     @override
     def delete(self, ids: Sequence[str] | None = None) -> bool:  # type: ignore[override]
@@ -158,3 +162,9 @@ class StoreWrites(StoreSearches):
                     "documents of one of them with add_documents, which embeds them again"
                 )
         add_all(target.index, self.index)
+
+
+def _until_cancelled(documents: Iterable[Document], cancellation: Cancellation) -> Iterator[Document]:
+    for document in documents:
+        check_not_cancelled(cancellation)
+        yield document

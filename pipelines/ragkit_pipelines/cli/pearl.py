@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,9 @@ from ragkit_pipelines.cli.common import (
     BaseUrl,
     Json,
     MaxCalls,
+    MaxReasoningTokens,
     MaxTokens,
+    Reasoning,
     echo,
     echo_json,
     given_model,
@@ -35,6 +37,9 @@ from ragkit_pipelines.pearl.run.executor import PlanExecutor
 from ragkit_pipelines.pearl.run.retrieval_contexts import GistPages, Retrieved
 from ragkit_pipelines.pearl.run.run import Run
 from ragkit_pipelines.pearl.run.trace_reader import read_run
+
+if TYPE_CHECKING:
+    from ragkit.protocols import LanguageModel
 
 pearl_app = typer.Typer(help="Answer questions about a long text with plans.", no_args_is_help=True)
 
@@ -59,6 +64,8 @@ def run(
     model: _Model = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     context: _Context = "whole",
     library: _Library = None,
     plan: Annotated[Path | None, typer.Option(help="File with a plan to run, as text or JSON.")] = None,
@@ -76,7 +83,8 @@ def run(
     Example: ragkit pearl run "Why does she leave?" --document story.txt --model openai:gpt-4.1-mini --trace run.jsonl
     """
     text = _read_document(document)  # before the model is loaded, so that errors are reported at once
-    pearl = _pearl(model, base_url, api_key_env, context, library, answer, concurrency, max_tokens)
+    loaded = given_model(model, base_url, api_key_env, reasoning, max_reasoning_tokens)
+    pearl = _pearl(loaded, context, library, answer, concurrency, max_tokens)
     given = None if plan is None else _read_plan(plan, pearl.library)
     budget = None if calls is None and tokens is None else Budget(calls=calls, tokens=tokens)
     with progress("planning and answering", None):
@@ -90,6 +98,8 @@ def plan(
     model: _Model = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     library: _Library = None,
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Repair small errors without another call.")] = False,
@@ -100,7 +110,7 @@ def plan(
     Example: ragkit pearl plan "How often does he write?" --model openai:gpt-4.1-mini
     """
     pearl = Pearl(
-        given_model(model, base_url, api_key_env) or default_model(),
+        given_model(model, base_url, api_key_env, reasoning, max_reasoning_tokens) or default_model(),
         library=_read_library(library),
         planner=PromptPlanner(repair=repair),
     )
@@ -120,6 +130,8 @@ def resume(
     model: _Model = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     context: _Context = "whole",
     library: _Library = None,
     answer: _Answer = "sinks",
@@ -132,7 +144,8 @@ def resume(
 
     Example: ragkit pearl resume run.jsonl --model openai:gpt-4.1-mini
     """
-    pearl = _pearl(model, base_url, api_key_env, context, library, answer, concurrency, max_tokens)
+    loaded = given_model(model, base_url, api_key_env, reasoning, max_reasoning_tokens)
+    pearl = _pearl(loaded, context, library, answer, concurrency, max_tokens)
     with progress("answering", None):
         done = pearl.resume(trace)
     _show(done, as_json=as_json)
@@ -152,13 +165,13 @@ def explain(
 
 
 def _pearl(
-    model: str | None, base_url: str | None, api_key_env: str | None, context: str, library: Path | None, answer: str,
-    concurrency: int, max_tokens: int,
+    model: str | LanguageModel | None, context: str, library: Path | None, answer: str, concurrency: int,
+    max_tokens: int,
 ) -> Pearl:  # fmt: skip
     if context not in _CONTEXTS:
         raise UnknownSpecError("context", context, _CONTEXTS)
     return Pearl(
-        given_model(model, base_url, api_key_env) or default_model(),
+        model or default_model(),
         library=_read_library(library),
         executor=PlanExecutor(concurrency=concurrency, max_tokens=max_tokens),
         context=_CONTEXTS[context],

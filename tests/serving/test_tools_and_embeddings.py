@@ -171,4 +171,4 @@ def test_a_server_without_an_embedder():
         chat = httpx.post(f"{running.url}/chat/completions", json={"model": "hash:64", "messages": ASKED})
         assert chat.status_code == 404
     with pytest.raises(InvalidInputError, match="both named"):
-        Server(load_model("hash:64"), embedder="hash:64")
+        Server(ScriptedModel(["yes"], name="hash:64"), embedder="hash:64")

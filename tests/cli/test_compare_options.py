@@ -161,7 +161,7 @@ def test_reasoning_is_stored_for_a_resumed_comparison(data):
     ("options", "said"),
     [
         (("-m", "tiny", "--reasoning", "low"), "no chat template"),
-        (("--reasoning", "low"), "--reasoning require --model"),
+        (("--reasoning", "low"), "pass --model with --reasoning"),
         (("-m", "openai:x", "--reasoning", "much"), "'none', 'low', 'medium'"),
         (("-m", "openai:x", "--reasoning", "none", "--max-reasoning-tokens", 5), "needs a model that reasons"),
         (("-m", "openai:x", "--reasoning", "low", "--engine", "process"), "--engine"),

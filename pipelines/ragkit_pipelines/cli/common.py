@@ -65,7 +65,7 @@ def given_model(
     if not options:
         return model
     if model is None:
-        raise InvalidInputError(f"{' and '.join(options)} require --model, such as --model openai:<name>")
+        raise InvalidInputError(f"pass --model with {' and '.join(options)}, such as --model openai:<name>")
     return load_model(
         model, base_url=base_url, api_key_env=api_key_env, reasoning=reasoning,
         max_reasoning_tokens=max_reasoning_tokens,

@@ -178,15 +178,13 @@ def _limited(task: Task, limit: int | None, seed: int) -> Task:
 
 def _model(request: Request, workers: WorkerPool | None) -> str | LanguageModel | None:
     """Return the spec of the model, or the model at the address and with the key that were given."""
-    model = given_model(
-        request.model, request.base_url, request.api_key_env, request.reasoning, request.max_reasoning_tokens
-    )
-    if workers is not None and model is not request.model:
+    options = (request.base_url, request.api_key_env, request.reasoning, request.max_reasoning_tokens)
+    if workers is not None and any(value is not None for value in options):
         raise InvalidInputError(
             "--base-url, --api-key-env, --reasoning and --max-reasoning-tokens cannot be combined with --engine; omit "
             "--engine"
         )
-    return model
+    return given_model(request.model, *options)
 
 
 def _budget(request: Request) -> Budget | None:

@@ -61,8 +61,10 @@ class Answering:
         Returns:
             The answers with their completions, in the same order.
         """
+        # An earlier answer may have shown that the server ignores constraints.
+        choices = self._choices if self.model.capabilities.choices else None
         sampling = Sampling(
-            max_tokens=self.longest, temperature=temperature, stop=self.template.stop, seed=seed, choices=self._choices
+            max_tokens=self.longest, temperature=temperature, stop=self.template.stop, seed=seed, choices=choices
         )
         results = results_of(self.model, prompts, sampling)
         done = raised([_completion(result) for result in results])

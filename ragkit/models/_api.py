@@ -18,6 +18,7 @@ from ragkit._extras import require
 from ragkit._text import refuse_bare_string
 from ragkit.answers._reasoning import answer_pieces, separate_reasoning
 from ragkit.errors import (
+    AnswerFormError,
     ModelAccessError,
     ModelError,
     RagkitError,
@@ -130,7 +131,7 @@ class LangChainModel(ModelBase):
 
         can = getattr(type(self.chat_model), "with_structured_output", None)
         structured = can is not None and can is not BaseChatModel.with_structured_output
-        structured = structured and self._settings.accepts("schema")
+        structured = structured and self._settings.accepts("schema") and not self._settings.ignores_schema
         return Capabilities(
             window=self._window,
             seed=self._settings.has_seed,
@@ -143,6 +144,12 @@ class LangChainModel(ModelBase):
             tools=accepts_tools(self.chat_model),
             grammar=self.grammar_field is not None,
         )
+
+    @override
+    def _check(self, sampling: Sampling) -> None:
+        # A batch may be in progress when an answer shows that the server ignores schemas.
+        if not (sampling.constrained and self._settings.ignores_schema):
+            super()._check(sampling)
 
     @property
     @override
@@ -181,6 +188,12 @@ class LangChainModel(ModelBase):
         started = time.perf_counter()
         reply, settings = self._invoke(model, prompt, sampling)
         read = self._read([reply], sampling, settings, time.perf_counter() - started, tools=tools)
+        if schema and not read.tool_calls and self.address and self._settings.learn_schema(read.text):
+            what = "choices" if sampling.choices else "schema"
+            raise AnswerFormError(f"{self.name} answered {read.text[:80]!r}; its server ignores `{what}`", read)
+        if tools and isinstance(prompt, Chat) and prompt.tool_choice not in {"auto", "none"} and not read.tool_calls:
+            called = "no tool" if prompt.tool_choice == "required" else f"not the tool {prompt.tool_choice!r}"
+            raise AnswerFormError(f"{self.name} called {called}, although `tool_choice` requires it", read)
         return choice_in(read, sampling.choices, self.name) if sampling.choices else read
 
     def _invoke(
@@ -203,7 +216,7 @@ class LangChainModel(ModelBase):
         """Convert a provider's error."""
         if too_long := prompt_too_long(error):
             return too_long
-        failure = as_model_error(error, self.name, self.secrets(), schema=schema)
+        failure = as_model_error(error, self.name, self.secrets(), schema=schema, address=self.address or "")
         if getattr(error, "status_code", None) == 404 and (served := self._served()):
             model = self._name.partition(":")[2]
             told = f"{failure}. The provider does not have this model: {served_instead(model, served)}"

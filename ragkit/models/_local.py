@@ -40,7 +40,7 @@ from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling
 from ragkit.models._scoring import log_likelihoods
 from ragkit.models._streaming import Listener, pieces_of
-from ragkit.models._tools import calls_schema, read_calls, selected_tools
+from ragkit.models._tools import calls_schema, selected_tools, with_calls
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Usage
 
@@ -175,8 +175,7 @@ class LocalModel(ModelBase):
         if isinstance(prompt, Chat) and tools and prompt.tool_choice != "auto":
             sampling = replace(sampling, schema=calls_schema(tools), choices=None)
         (answer,) = self._answered([prompt], sampling)
-        text, calls = read_calls(answer.text, tools)
-        return replace(answer, text=text, tool_calls=calls)
+        return with_calls(answer, tools)
 
     def _answered(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         rows = [self.encode_prompt(prompt, max_tokens=self.network.window) for prompt in prompts]

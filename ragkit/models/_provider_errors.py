@@ -38,6 +38,7 @@ _NO_SYSTEM_ROLE = re.compile(
     r"|role['\"`]? does not support ['\"`](?:system|developer)|does not support system (?:messages|prompts)",
     re.IGNORECASE,
 )
+_DETAIL = 500  # characters
 _NO_CHUNKS = "No generation chunks"  # LangChain's error for a stream without events, such as a JSON reply to a stream
 _CONNECTION = {
     "APIConnectionError", "TransportError", "ClientConnectionError", "ModelConnectionError", "ModelTimeoutError",
@@ -47,7 +48,9 @@ _NEVER_SENT = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "Clie
 _INVALID_REQUEST = {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "InvalidHeader", "UnicodeEncodeError"}
 
 
-def as_model_error(error: Exception, name: str, secrets: Sequence[str], *, schema: bool = False) -> ModelError:
+def as_model_error(
+    error: Exception, name: str, secrets: Sequence[str], *, schema: bool = False, address: str = ""
+) -> ModelError:
     """Convert a provider's error by its HTTP status, or by its type and error codes if it has no status.
 
     Args:
@@ -55,11 +58,12 @@ def as_model_error(error: Exception, name: str, secrets: Sequence[str], *, schem
         name: The model's name.
         secrets: Strings that must not appear in the message or in the causes.
         schema: Whether the answer had to follow a schema.
+        address: Address of a server other than that of the provider, without secrets.
 
     Returns:
         The error to raise, after the ``except`` block: its cause is the provider's error without secrets.
     """
-    advice = advice_for(error, _status(error), schema=schema)
+    advice = advice_for(error, _status(error), schema=schema, address=address)
     made = _classified(error, told(f"{name} gave no answer", error, advice, secrets))
     made.__cause__ = shown_cause(error, secrets)
     return made
@@ -99,7 +103,17 @@ def rejects_system_role(error: Exception) -> bool:
 
 def told(what: str, error: Exception, advice: str, secrets: Sequence[str]) -> str:
     """Return an error message that quotes the provider's error without secrets."""
-    return f"{what} ({type(error).__name__}: {redacted(str(error), secrets)}); {advice}"
+    said = redacted(f"{error}{_detail(error)}", secrets)
+    return f"{what} ({type(error).__name__}: {said}); {advice}"
+
+
+def _detail(error: Exception) -> str:
+    """Return the message of a server in a form that the provider's package does not show, as FastAPI sends it."""
+    try:
+        detail = error.response.json()["detail"]  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - there is none
+        return ""
+    return "" if str(detail) in str(error) else f", {str(detail)[:_DETAIL]}"
 
 
 def _body(error: Exception) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from urllib.parse import urlsplit
 
 from ragkit.errors import PromptTooLongError
 from ragkit.models._provider_secrets import chain_of
@@ -36,8 +37,8 @@ def prompt_too_long(error: Exception) -> PromptTooLongError | None:
     return None
 
 
-def advice_for(error: Exception, status: int | None, *, schema: bool = False) -> str:
-    """Return what to check after an error with this HTTP status."""
+def advice_for(error: Exception, status: int | None, *, schema: bool = False, address: str = "") -> str:
+    """Return what to check after an error with this HTTP status, of a server at ``address`` if it is not empty."""
     said = str(error)
     kinds = {kind.__name__ for each in chain_of(error) for kind in type(each).__mro__}
     if _HTML.match(said):
@@ -50,6 +51,8 @@ def advice_for(error: Exception, status: int | None, *, schema: bool = False) ->
         return "set the provider's environment variable to a valid key, or pass its name as `api_key_env`"
     if status == 403:
         return "the key is valid, but has no access to this model or this region"
+    if status in {404, 405} and address and not urlsplit(address).path.strip("/"):
+        return f"the path of the address is missing, which is usually /v1: pass base_url='{address.rstrip('/')}/v1'"
     if status == 404:
         return "check the model's name, and `base_url`, which usually ends with /v1"
     if status in {400, 422} and schema and _SCHEMA.search(said):

@@ -50,12 +50,14 @@ class _Learned:
         limit: The name of the limit on generated tokens that the model accepts; None for the usual one.
         system: Whether the model accepts system messages.
         warned: Whether a warning has been issued that answers may vary.
+        constrains: Whether the server constrains answers to a schema; None before the first such answer.
     """
 
     rejected: set[str] = field(default_factory=set)
     limit: str | None = None
     system: bool = True
     warned: bool = False
+    constrains: bool | None = None
 
 
 _LEARNED: dict[tuple[str, str], _Learned] = {}  # by model and address, for the whole process
@@ -159,6 +161,23 @@ class ProviderSettings:
     def reject(self, name: str) -> None:
         """Record that the model does not accept a parameter."""
         self._learned.rejected.add(name)
+
+    @property
+    def ignores_schema(self) -> bool:
+        """Whether an answer showed that the server ignores schemas."""
+        return self._learned.constrains is False
+
+    def learn_schema(self, text: str) -> bool:
+        """Learn from an answer that should be a JSON object whether the server constrains its answers.
+
+        An answer that is constrained begins like an object, even if it is truncated.
+
+        Returns:
+            Whether the server ignores schemas.
+        """
+        if self._learned.constrains is None and text.strip():
+            self._learned.constrains = text.lstrip().startswith("{")
+        return self.ignores_schema
 
     def leave_out(self, error: Exception, settings: Collection[str]) -> bool:
         """Learn from an error which parameter the model does not accept, and return whether to repeat the request."""

@@ -23,7 +23,10 @@ def results_of(
     model: LanguageModel, prompts: Sequence[AnyPrompt], sampling: Sampling
 ) -> list[Completion | RagkitError]:
     """Call a model with a batch, and return a completion or an error for each prompt."""
+    separate = getattr(model, "results", None)  # of a `LayeredModel`, which keeps the error of each prompt if all fail
     try:
+        if separate is not None:
+            return list(separate([(prompt, sampling) for prompt in prompts]))
         return list(model.generate(list(prompts), **sampling.options()))
     except BatchError as error:
         return error.results

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ragkit.errors import InvalidInputError, UnsupportedError
-from ragkit.records import Message, Tool, ToolCall
+from ragkit.records import Completion, Message, Tool, ToolCall
 
 # Marks that chat templates put before a call.
 _MARK = re.compile(r"\s*(<\|?tool_calls?\|?>|\[TOOL_CALLS\]|<\|python_tag\|>|```(json)?)\s*\[?\s*$")
@@ -136,6 +137,12 @@ def read_calls(text: str, tools: Sequence[Tool]) -> tuple[str, tuple[ToolCall, .
             before = _MARK.sub("", text[:start]).strip()
         calls.append(call)
     return (before if calls else text), tuple(calls)
+
+
+def with_calls(answer: Completion, tools: Sequence[Tool]) -> Completion:
+    """Return an answer in which the calls of tools are separated from the text."""
+    text, calls = read_calls(answer.text, tools)
+    return replace(answer, text=text, tool_calls=calls)
 
 
 def _call_of(value: Mapping[str, Any], names: set[str]) -> ToolCall | None:

@@ -22,6 +22,7 @@ from ragkit.errors import (
 )
 from ragkit.models import load_model
 from ragkit.models._prompts import checked_prompts
+from ragkit.models._reasoning import ReasoningLevel
 from ragkit.models._results import raised, results_of_each
 from ragkit.models._sampling import Sampling, checked_answers
 from ragkit.protocols import AnyPrompt, LanguageModel, Schema
@@ -46,6 +47,8 @@ class GenerateTexts:
         adapter: Folder of a PEFT adapter.
         base_url: Address of an OpenAI-compatible server.
         api_key_env: Name of the environment variable that holds the API key; by default that of the provider.
+        reasoning: How much the model reasons before its answers.
+        max_reasoning_tokens: Maximum number of reasoning tokens.
         cache: A file of cached responses, which the workers of one machine share.
         expected: The required fingerprint of the model; None for any.
     """
@@ -57,6 +60,8 @@ class GenerateTexts:
     api_key_env: str | None = None
     cache: str | None = None
     expected: str | None = None
+    reasoning: ReasoningLevel | None = None
+    max_reasoning_tokens: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -88,8 +93,9 @@ class GenerateTexts:
 
     def _loaded(self) -> LanguageModel:
         return load_model(
-            self.model, adapter=self.adapter, base_url=self.base_url, api_key_env=self.api_key_env, cache=self.cache
-        )
+            self.model, adapter=self.adapter, base_url=self.base_url, api_key_env=self.api_key_env, cache=self.cache,
+            reasoning=self.reasoning, max_reasoning_tokens=self.max_reasoning_tokens,
+        )  # fmt: skip
 
     def results(
         self,

@@ -140,6 +140,41 @@ def test_a_server_and_the_variable_of_its_key(data, monkeypatch):
     assert not any(b"a-key-of-my-server" in path.read_bytes() for path in Path("out").rglob("*") if path.is_file())
 
 
+def test_reasoning_is_stored_for_a_resumed_comparison(data):
+    with OpenAIServer(load_model("tiny")) as server:
+        options = ("-m", "openai:tiny", "--base-url", server.url, "--reasoning", "low", "--max-reasoning-tokens", 7)
+        compared(data, "zero-shot", *options, "--max-tokens", 5)
+        assert {body["reasoning_effort"] for body in server.requests} == {"low"}
+        sent = len(server.requests)
+        stored = read_request(Path("out"))
+        assert (stored.reasoning, stored.max_reasoning_tokens) == ("low", 7)
+        for kept in Path("out/kept").rglob("*.json"):
+            kept.unlink()
+        Path("out/answers.sqlite").unlink()
+        done = run("compare", "resume", "out", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert {body["reasoning_effort"] for body in server.requests[sent:]} == {"low"}
+        assert server.requests[sent:]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("-m", "tiny", "--reasoning", "low"), "no chat template"),
+        (("--reasoning", "low"), "pass --model with --reasoning"),
+        (("-m", "openai:x", "--reasoning", "much"), "'none', 'low', 'medium'"),
+        (("-m", "openai:x", "--reasoning", "none", "--max-reasoning-tokens", 5), "needs a model that reasons"),
+        (("-m", "openai:x", "--reasoning", "low", "--engine", "process"), "--engine"),
+    ],
+)
+def test_reasoning_that_cannot_be_set(data, options, said, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    refused = run("compare", "--data", data, "-o", "out", *options)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert said in refused.stderr
+    assert not Path("out").exists()
+
+
 @pytest.mark.filterwarnings("ignore::ragkit.errors.LeakageWarning")
 @pytest.mark.parametrize("checks", ["report", "clean"])
 def test_the_default_folder_is_dated_and_holds_one_task(data, checks):

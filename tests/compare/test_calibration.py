@@ -91,12 +91,14 @@ def test_confidence_is_that_of_the_classifier(compared):
 
 def test_the_report_shows_a_dash_where_there_is_no_confidence(compared):
     lines = {name: rest for name, *rest in calibration_lines(compared.results)}
-    assert lines["majority"] == lines["copy:bm25"] == [None, None]
+    assert lines["majority"] == lines["copy:bm25"] == [None, None, None]
+    kinds = {name: found[2] for name, found in lines.items() if found[0]}
+    assert kinds == {"tfidf": "probability", "classifier-head": "probability", "vote:bm25": "share of 8 examples"}
     row = next(row for row in compared.results.rows if row.strategy == "tfidf")
     found = row.calibration
     assert lines["tfidf"][0] == f"{found.error:.3f} [{found.error_low:.3f}, {found.error_high:.3f}]"
     text = markdown_report(compared.results)
-    assert "| majority | – | – |" in text.partition("## Calibration")[2]
+    assert "| majority | – | – | – |" in text.partition("## Calibration")[2]
     assert text.count("– means that a value is unknown.") == 1
     assert "unknown |" not in text
     assert "Calibration" in compared.html()

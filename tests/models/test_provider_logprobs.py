@@ -11,6 +11,7 @@ from ragkit import Example, Task, compare, load_model
 from ragkit.errors import UnsupportedError
 from ragkit.models import Retry
 from ragkit.models._provider_logprobs import log_probabilities
+from ragkit_pipelines.compare.reports.markdown import markdown_report
 
 
 def with_logprobs(**probabilities):
@@ -89,3 +90,19 @@ def test_a_comparison_has_confidences_of_an_api_model(start, tmp_path):
     assert row.score == pytest.approx(0.5)
     assert (tmp_path / "out").is_dir()
     assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"][0]["calibration"] is not None
+    assert row.confidence_kind == "probability of the first token"
+
+
+def test_without_log_probabilities_the_agreement_of_samples_is_the_confidence(start, tmp_path):
+    examples = [Example(f"{label} {number}", label) for label in ("red", "blue") for number in range(6)]
+    task = Task("Name the colour.", examples[::2], examples[1::2], labels=("red", "blue"))
+    answers = [whole(json.dumps({"answer": label})) for label in ("red", "blue", "red")]
+    model, server = start(*answers, concurrency=1)
+    done = compare(task, ["zero-shot*3", "zero-shot"], model=model, sizes=[4], out=tmp_path / "out")
+    sampled, single = done.results.rows
+    assert (sampled.confidence_kind, sampled.calibration is None) == ("share of 3 samples", False)
+    assert (single.confidence_kind, single.calibration) == ("", None)
+    report = markdown_report(done.results).partition("## Calibration")[2]
+    assert "| share of 3 samples |" in report
+    assert "With --samples 5" in report
+    assert {body["temperature"] for body in server.requests} == {0.7, 0.0}

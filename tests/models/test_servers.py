@@ -7,8 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from scripted_server import Reply, ScriptedServer, failed, whole
 
-from ragkit import load_model
+from ragkit import FewShot, Template, load_model
 from ragkit.errors import (
+    AnswerFormError,
     InvalidInputError,
     ModelAccessError,
     ModelError,
@@ -16,9 +17,10 @@ from ragkit.errors import (
     TransientModelError,
     UnsupportedError,
 )
-from ragkit.models import Retry
+from ragkit.models import LayeredModel, Retry
 from ragkit.models._provider_hints import served_instead
 from ragkit.models._servers import ADDRESSES
+from ragkit.records import Chat, Message, Tool
 
 HTML = (200, "<!DOCTYPE html><html>Sign in</html>")
 
@@ -233,6 +235,73 @@ def test_advice_fits_the_error(reply, said):
         model = load_model("openai:m", base_url=server.url, retry=Retry(attempts=1))
         with pytest.raises(ModelError, match=said):
             model.generate("x", schema={"type": "object", "properties": {"a": {"type": "string"}}})
+
+
+def test_an_address_without_its_path_in_a_call(start):
+    server = start(CHAT)
+    model = load_model("openai:m", base_url=server.root, retry=Retry(attempts=1))
+    with pytest.raises(ModelError, match=f"path of the address is missing.*base_url='{server.url}'"):
+        model.generate("x")
+
+
+def test_a_proxy_that_returns_a_web_page(start):
+    server = start({"/v1/chat/completions": HTML})
+    with pytest.raises(ModelError, match=r"HTML page, not JSON: check `base_url`.*proxy"):
+        load_model("openai:m", base_url=server.url, retry=Retry(attempts=1)).generate("x")
+
+
+def test_the_detail_of_an_error_is_shown_without_secrets(start, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "key-12345678")
+    server = start({"/v1/chat/completions": (400, {"detail": "Server is pinned to 'a'; key-12345678 asked for 'b'."})})
+    model = load_model("openai:b", base_url=server.url, api_key_env="MY_KEY", retry=Retry(attempts=1))
+    with pytest.raises(ModelError, match="Server is pinned to 'a'") as caught:
+        model.generate("x")
+    assert "key-12345678" not in str(caught.value)
+
+
+def test_a_server_that_ignores_schemas_is_found_out():
+    """As `transformers serve`, which accepts and ignores `response_format`."""
+    with ScriptedServer(Reply(whole("The answer is yes."))) as server:
+        model = load_model("openai:m", base_url=server.url, retry=Retry(attempts=1), concurrency=1)
+        assert model.capabilities.choices
+        with pytest.raises(AnswerFormError, match="its server ignores `choices`"):
+            model.generate(["x", "y"], choices=["yes", "no"])  # the second prompt is not lost to an UnsupportedError
+        assert not model.capabilities.choices
+        assert not load_model("openai:m", base_url=server.url).capabilities.schema
+        with pytest.raises(AnswerFormError, match="its server ignores `schema`"):
+            model.generate("x", schema={"type": "object", "properties": {}})
+        assert len(server.requests) == 3
+
+
+def test_one_answer_that_breaks_the_form_does_not_disable_schemas():
+    replies = [whole('{"answer": "yes"}'), whole("I refuse."), whole('{"answer": "no"}')]
+    with ScriptedServer(*map(Reply, replies)) as server:
+        model = load_model("openai:m", base_url=server.url, retry=Retry(attempts=1), concurrency=1)
+        assert model.generate("x", choices=["yes", "no"]).text == "yes"
+        with pytest.raises(AnswerFormError, match="none of the 2 choices"):
+            model.generate("y", choices=["yes", "no"])
+        assert model.generate("z", choices=["yes", "no"]).text == "no"
+
+
+def test_labels_are_still_read_on_a_server_that_ignores_schemas():
+    template = Template(instruction="Name it.", labels=("yes", "no"))
+    replies = [whole(f"The answer is {label}.") for label in ("yes", "no", "yes", "no")]
+    with ScriptedServer(*map(Reply, replies)) as server:
+        model = load_model("openai:m", base_url=server.url, retry=Retry(attempts=1), concurrency=1)
+        pipeline = FewShot(LayeredModel(model), None, template=template)  # as in a comparison
+        assert [answer.text for answer in pipeline.invoke(["a", "b", "c"])] == ["yes", "no", "yes"]
+        assert [answer.text for answer in pipeline.invoke(["d", "e"])] == ["no", "no"]
+        assert ["response_format" in body for body in server.requests[-2:]] == [False, False]
+
+
+@pytest.mark.parametrize(("choice", "said"), [("required", "called no tool"), ("f", "called not the tool 'f'")])
+def test_a_server_that_ignores_the_choice_of_a_tool(choice, said):
+    chat = Chat((Message("user", "x"),), (Tool("f"),), choice)
+    with ScriptedServer(Reply(whole("hi"))) as server:
+        model = load_model("openai:m", base_url=server.url, retry=Retry(attempts=1))
+        with pytest.raises(AnswerFormError, match=said):
+            model.generate(chat)
+        assert model.generate(Chat(chat.messages, chat.tools)).text == "hi"
 
 
 def test_a_call_to_a_server_that_is_gone():

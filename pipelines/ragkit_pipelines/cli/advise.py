@@ -18,7 +18,9 @@ from ragkit_pipelines.cli.common import (
     Json,
     MaxCalls,
     MaxMoney,
+    MaxReasoningTokens,
     OutputField,
+    Reasoning,
     check_out,
     console,
     given_model,
@@ -38,6 +40,8 @@ def advise(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Language model, such as smollm2 or tiny.")] = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     embedder: Embedder = "minilm",
     trials: Annotated[int, typer.Option(help="Number of settings to try per strategy.")] = 0,
     calls: MaxCalls = None,
@@ -70,9 +74,9 @@ def advise(
         long_documents=long_documents, examples=examples,
     )  # fmt: skip
     task = None if data is None else Task.from_path(data, input=input_of(fields), output=output)
+    loaded = given_model(model, base_url, api_key_env, reasoning, max_reasoning_tokens)
     advice = run(
-        task, needs, model=given_model(model, base_url, api_key_env), embedder=embedder,
-        options=CompareOptions(trials=trials, documents=docs),
+        task, needs, model=loaded, embedder=embedder, options=CompareOptions(trials=trials, documents=docs),
         budget=None if calls is None and money is None else Budget(calls=calls, money=money),
         out=None if data is None else out,
     )  # fmt: skip

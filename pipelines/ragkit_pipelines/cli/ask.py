@@ -21,6 +21,8 @@ from ragkit_pipelines.cli.common import (
     ApiKeyEnv,
     BaseUrl,
     Json,
+    MaxReasoningTokens,
+    Reasoning,
     Where,
     echo,
     given_model,
@@ -43,6 +45,8 @@ def ask(
     ] = "extractive",
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     embedder: Annotated[str | None, typer.Option(help="Embedder; by default that of the index, or minilm.")] = None,
     retriever: Annotated[str, typer.Option(help="Retriever: {retriever}.")] = "hybrid",
     k: Annotated[int, typer.Option(help="Number of passages to retrieve.")] = 5,
@@ -57,7 +61,9 @@ def ask(
 
     Example: ragkit ask "How is a filter written?" --docs docs/
     """
-    loaded = given_model(None if model == "extractive" else model, base_url, api_key_env)
+    loaded = given_model(
+        None if model == "extractive" else model, base_url, api_key_env, reasoning, max_reasoning_tokens
+    )
     with _open_index(docs, index, embedder) as opened:
         answerer = loaded or ExtractiveReader(opened.embedder or _EMBEDDER)
         pipeline = RetrieveThenAnswer(answerer, load_retriever(retriever, opened), k)

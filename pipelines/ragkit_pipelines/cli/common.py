@@ -19,6 +19,7 @@ from ragkit._text import read_json
 from ragkit.errors import InvalidInputError
 from ragkit.ingest._loading import Unread
 from ragkit.models import load_model
+from ragkit.models._reasoning import ReasoningLevel
 from ragkit.workers import WorkerPool
 from ragkit_pipelines.printable import printable, printable_json
 
@@ -31,6 +32,8 @@ BaseUrl = Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compati
 ApiKeyEnv = Annotated[
     str | None, typer.Option(help="Name of the environment variable with the API key; by default the provider's.")
 ]
+Reasoning = Annotated[ReasoningLevel | None, typer.Option(help="How much a reasoning model reasons before it answers.")]
+MaxReasoningTokens = Annotated[int | None, typer.Option(min=0, help="Maximum number of tokens of the reasoning.")]
 Adapter = Annotated[str | None, typer.Option(help="Folder of a PEFT adapter.")]
 Where = Annotated[str | None, typer.Option(help='Metadata filter as JSON, such as {"lang": "en"}.')]
 InputField = Annotated[str, typer.Option("--input", help="Field of the input, or several separated by commas.")]
@@ -46,13 +49,27 @@ MaxMoney = Annotated[
 ]
 
 
-def given_model(model: str | None, base_url: str | None, api_key_env: str | None) -> str | LanguageModel | None:
-    """Return the spec of a model, or the model itself if ``--base-url`` or ``--api-key-env`` was given."""
-    if base_url is None and api_key_env is None:
+def given_model(
+    model: str | None,
+    base_url: str | None,
+    api_key_env: str | None,
+    reasoning: ReasoningLevel | None = None,
+    max_reasoning_tokens: int | None = None,
+) -> str | LanguageModel | None:
+    """Return the spec of a model, or the model itself if other options say how to reach it or how it reasons."""
+    given = {
+        "base_url": base_url, "api_key_env": api_key_env, "reasoning": reasoning,
+        "max_reasoning_tokens": max_reasoning_tokens,
+    }  # fmt: skip
+    options = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if not options:
         return model
     if model is None:
-        raise InvalidInputError("--base-url and --api-key-env require --model, such as --model openai:<name>")
-    return load_model(model, base_url=base_url, api_key_env=api_key_env)
+        raise InvalidInputError(f"pass --model with {' and '.join(options)}, such as --model openai:<name>")
+    return load_model(
+        model, base_url=base_url, api_key_env=api_key_env, reasoning=reasoning,
+        max_reasoning_tokens=max_reasoning_tokens,
+    )  # fmt: skip
 
 
 def worker_pool(engine: str, workers: int) -> WorkerPool | None:

@@ -26,8 +26,10 @@ from ragkit_pipelines.cli.common import (
     Json,
     MaxCalls,
     MaxMoney,
+    MaxReasoningTokens,
     MaxTokens,
     OutputField,
+    Reasoning,
     Workers,
     console,
     echo,
@@ -70,6 +72,8 @@ def compare(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Language model, such as smollm2.")] = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     embedder: Embedder = "minilm",
     instruction: Annotated[str, typer.Option(help="Instruction for the model.")] = "",
     metric: Annotated[str | None, typer.Option(help="Metric: {metric}.")] = None,
@@ -125,8 +129,9 @@ def compare(
     request = Request(
         data=data, input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds, model=model,
         embedder=embedder, instruction=instruction, metric=metric, trials=trials, docs=docs, checks=checks,
-        label_price=label_price, prices=prices, vary=vary, base_url=base_url, api_key_env=api_key_env, limit=limit, k=k,
-        samples=samples, epochs=epochs, max_tokens=max_tokens, margin=margin, budget_calls=calls, budget_tokens=tokens,
+        label_price=label_price, prices=prices, vary=vary, base_url=base_url, api_key_env=api_key_env,
+        reasoning=reasoning, max_reasoning_tokens=max_reasoning_tokens, limit=limit, k=k, samples=samples,
+        epochs=epochs, max_tokens=max_tokens, margin=margin, budget_calls=calls, budget_tokens=tokens,
         budget_money=money, normalise_labels=normalise_labels,
     )  # fmt: skip
     if only_estimate:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from ragkit._text import read_json
 from ragkit.errors import DataFileError, InvalidInputError
 from ragkit.models._budget import Budget
+from ragkit.models._reasoning import ReasoningLevel
 from ragkit.tasks import Task
 from ragkit_pipelines.cli.common import check_out, echo, given_model, input_of
 
@@ -48,6 +49,8 @@ class Request(BaseModel):
     vary: str = "data,model,order"
     base_url: str | None = None
     api_key_env: str | None = None
+    reasoning: ReasoningLevel | None = None
+    max_reasoning_tokens: int | None = None
     limit: int | None = None
     k: int | None = None
     samples: int | None = None
@@ -175,9 +178,13 @@ def _limited(task: Task, limit: int | None, seed: int) -> Task:
 
 def _model(request: Request, workers: WorkerPool | None) -> str | LanguageModel | None:
     """Return the spec of the model, or the model at the address and with the key that were given."""
-    if workers is not None and (request.base_url or request.api_key_env):
-        raise InvalidInputError("--base-url and --api-key-env cannot be combined with --engine; omit --engine")
-    return given_model(request.model, request.base_url, request.api_key_env)
+    options = (request.base_url, request.api_key_env, request.reasoning, request.max_reasoning_tokens)
+    if workers is not None and any(value is not None for value in options):
+        raise InvalidInputError(
+            "--base-url, --api-key-env, --reasoning and --max-reasoning-tokens cannot be combined with --engine; omit "
+            "--engine"
+        )
+    return given_model(request.model, *options)
 
 
 def _budget(request: Request) -> Budget | None:

@@ -12,7 +12,10 @@ from ragkit.errors import RagkitError
 from ragkit_pipelines.cli.common import echo
 from ragkit_pipelines.cli.settings_file import NAME, Commands, SettingsFile, options_of
 
-_AT_PROVIDER = {"base_url": "base-url", "api_key_env": "api-key-env"}
+# Options that apply only to models whose loader has a parameter: the others ignore the settings of the file.
+_FOR_SOME_MODELS = {
+    "base_url": "base_url", "api_key_env": "base_url", "reasoning": "reasoning", "max_reasoning_tokens": "reasoning",
+}  # fmt: skip
 _FILE = "ragkit settings file"
 
 
@@ -31,10 +34,10 @@ class Configured:
         self.options = {} if callback is None else options_of(callback)
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Parse the command line; the file's server does not apply to a model that has none."""
+        """Parse the command line; the file's server and reasoning do not apply to a model that has none."""
         rest = super().parse_args(ctx, args)  # type: ignore[misc]
-        if any(_from_file(ctx, name) for name in _AT_PROVIDER) and not _has_server(ctx.params):
-            for name in filter(lambda each: _from_file(ctx, each), _AT_PROVIDER):
+        for name, parameter in _FOR_SOME_MODELS.items():
+            if _from_file(ctx, name) and not _model_has(parameter, ctx.params):
                 ctx.params[name] = None
         return rest
 
@@ -86,8 +89,8 @@ def _from_file(ctx: Any, name: str) -> bool:
     return source is not None and source.name == "DEFAULT_MAP"
 
 
-def _has_server(params: dict[str, Any]) -> bool:
-    """Whether the model of a command is one behind an API."""
+def _model_has(parameter: str, params: dict[str, Any]) -> bool:
+    """Whether the loader of a command's model has a parameter; all that have ``base_url`` are behind an API."""
     from ragkit.finetuning._manifest import MANIFEST, Manifest
     from ragkit.registry import find
 
@@ -98,6 +101,6 @@ def _has_server(params: dict[str, Any]) -> bool:
     try:
         if spec.startswith("hf:") and (folder / MANIFEST).is_file():
             return Manifest.read(folder).remote is not None
-        return "base_url" in find("model", spec).parameters()
+        return parameter in find("model", spec).parameters()
     except (OSError, RagkitError):  # the command reports it
         return False

@@ -13,7 +13,7 @@ from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
 from ragkit.finetuning._exporting import export_merged
 from ragkit.models import load_model
-from ragkit_pipelines.cli.common import Adapter, ApiKeyEnv, Json, echo, print_json
+from ragkit_pipelines.cli.common import Adapter, ApiKeyEnv, Json, MaxReasoningTokens, Reasoning, echo, print_json
 from ragkit_pipelines.parity import Parity
 from ragkit_pipelines.parity import parity as compare_backends
 from ragkit_pipelines.prompt_files import read_prompts
@@ -47,6 +47,8 @@ def parity(
     adapter: Annotated[str | None, typer.Option(help="Folder of a PEFT adapter for --model.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Base URL of the server of --other.")] = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens per answer.")] = 64,
     *,
     as_json: Json = False,
@@ -61,7 +63,11 @@ def parity(
         raise InvalidInputError("--model and --other are the same; pass another model, or a server with --base-url")
     read = read_prompts(prompts)
     found = compare_backends(
-        load_model(model, adapter=adapter), load_model(other, base_url=base_url, api_key_env=api_key_env),
+        load_model(model, adapter=adapter, reasoning=reasoning, max_reasoning_tokens=max_reasoning_tokens),
+        load_model(
+            other, base_url=base_url, api_key_env=api_key_env, reasoning=reasoning,
+            max_reasoning_tokens=max_reasoning_tokens,
+        ),
         read.prompts, max_tokens=max_tokens, stop=read.stop,
     )  # fmt: skip
     if as_json:

@@ -30,7 +30,9 @@ from ragkit_pipelines.cli.common import (
     Engine,
     MaxCalls,
     MaxMoney,
+    MaxReasoningTokens,
     MaxTokens,
+    Reasoning,
     Workers,
     echo,
     echo_json,
@@ -51,6 +53,8 @@ def generate(
     adapter: Adapter = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens per response.")] = 256,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 for greedy decoding.")] = 0.0,
@@ -100,13 +104,14 @@ def generate(
                 "--engine requires --file, and does not support --stream, --concurrency or a budget"
             )
         work = GenerateTexts(
-            model=model, sampling=sampling, adapter=adapter, base_url=base_url, api_key_env=api_key_env, cache=cached
+            model=model, sampling=sampling, adapter=adapter, base_url=base_url, api_key_env=api_key_env, cache=cached,
+            reasoning=reasoning, max_reasoning_tokens=max_reasoning_tokens,
         )  # fmt: skip
         _print_lines(prompts, work.results(prompts, pool, batch_size=_GROUP))
         return
     loaded = load_model(
         model, adapter=adapter, base_url=base_url, api_key_env=api_key_env, cache=cached, concurrency=concurrency,
-        budget=budget if limited else None,
+        budget=budget if limited else None, reasoning=reasoning, max_reasoning_tokens=max_reasoning_tokens,
     )  # fmt: skip
     if stream:
         if file is not None or as_json:

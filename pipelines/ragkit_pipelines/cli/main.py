@@ -21,7 +21,17 @@ import ragkit
 from ragkit.errors import RagkitError
 from ragkit_pipelines.cli.advise import advise
 from ragkit_pipelines.cli.ask import ask
-from ragkit_pipelines.cli.common import ApiKeyEnv, BaseUrl, Json, check_out, console, echo, given_model
+from ragkit_pipelines.cli.common import (
+    ApiKeyEnv,
+    BaseUrl,
+    Json,
+    MaxReasoningTokens,
+    Reasoning,
+    check_out,
+    console,
+    echo,
+    given_model,
+)
 from ragkit_pipelines.cli.compare import compare_app, show_comparison
 from ragkit_pipelines.cli.components import ListingCommand, list_components
 from ragkit_pipelines.cli.data import data_app
@@ -67,6 +77,8 @@ def demo(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Language model; smollm2 if installed.")] = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     seed: Annotated[int, typer.Option(help="Seed of the examples and test rows.")] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results.")] = Path("runs/demo"),
     as_json: Json = False,
@@ -87,7 +99,7 @@ def demo(
         f"Model: [bold]{escape(spec)}[/]. Example of the task: {escape(task.test[0].text()[:100])} "
         f"-> [bold]{escape(task.test[0].output)}[/]"
     )
-    loaded = given_model(model, base_url, api_key_env) or spec
+    loaded = given_model(model, base_url, api_key_env, reasoning, max_reasoning_tokens) or spec
     strategies = None if spec == "tiny" else _DEMO
     show_comparison(run(task, strategies, model=loaded, seeds=[seed], out=out), as_json=as_json)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,9 @@ from ragkit_pipelines.cli.common import (
     BaseUrl,
     Json,
     MaxCalls,
+    MaxReasoningTokens,
     MaxTokens,
+    Reasoning,
     echo,
     echo_json,
     given_model,
@@ -35,6 +37,9 @@ from ragkit_pipelines.pearl.run.executor import PlanExecutor
 from ragkit_pipelines.pearl.run.retrieval_contexts import GistPages, Retrieved
 from ragkit_pipelines.pearl.run.run import Run
 from ragkit_pipelines.pearl.run.trace_reader import read_run
+
+if TYPE_CHECKING:
+    from ragkit.protocols import LanguageModel
 
 pearl_app = typer.Typer(help="Answer questions about a long text with plans.", no_args_is_help=True)
 
@@ -67,6 +72,8 @@ def run(
     model: _Model = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     context: _Context = "whole",
     library: _Library = None,
     plan: Annotated[Path | None, typer.Option(help="File with a plan to run, as text or JSON.")] = None,
@@ -92,7 +99,8 @@ def run(
     text = _read_document(document)  # before the model is loaded, so that errors are reported at once
     planner = _planner(max_plan_steps, max_plan_depth, plan_tokens, plan_seconds)
     executor = PlanExecutor(concurrency=concurrency, max_tokens=max_tokens, step_timeout=step_seconds)
-    pearl = _pearl(model, base_url, api_key_env, context, library, answer, executor, planner)
+    loaded = given_model(model, base_url, api_key_env, reasoning, max_reasoning_tokens)
+    pearl = _pearl(loaded, context, library, answer, executor, planner)
     given = None if plan is None else _read_plan(plan, pearl.library)
     limited = any(limit is not None for limit in (calls, tokens, seconds))
     budget = Budget(calls=calls, tokens=tokens, seconds=seconds) if limited else None
@@ -106,6 +114,8 @@ def plan(
     model: _Model = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     library: _Library = None,
     max_plan_steps: _PlanSteps = None,
     max_plan_depth: _PlanDepth = None,
@@ -120,7 +130,7 @@ def plan(
     Example: ragkit pearl plan "How often does he write?" --model openai:gpt-4.1-mini
     """
     pearl = Pearl(
-        given_model(model, base_url, api_key_env) or default_model(),
+        given_model(model, base_url, api_key_env, reasoning, max_reasoning_tokens) or default_model(),
         library=_read_library(library),
         planner=_planner(max_plan_steps, max_plan_depth, plan_tokens, plan_seconds, repair=repair),
     )
@@ -140,6 +150,8 @@ def resume(
     model: _Model = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     context: _Context = "whole",
     library: _Library = None,
     answer: _Answer = "sinks",
@@ -153,8 +165,8 @@ def resume(
     Example: ragkit pearl resume run.jsonl --model openai:gpt-4.1-mini
     """
     executor = PlanExecutor(concurrency=concurrency, max_tokens=max_tokens)
-    pearl = _pearl(model, base_url, api_key_env, context, library, answer, executor, PromptPlanner())
-    done = pearl.resume(trace)
+    loaded = given_model(model, base_url, api_key_env, reasoning, max_reasoning_tokens)
+    done = _pearl(loaded, context, library, answer, executor, PromptPlanner()).resume(trace)
     _show(done, as_json=as_json)
 
 
@@ -172,13 +184,13 @@ def explain(
 
 
 def _pearl(
-    model: str | None, base_url: str | None, api_key_env: str | None, context: str, library: Path | None, answer: str,
-    executor: PlanExecutor, planner: PromptPlanner,
+    model: str | LanguageModel | None, context: str, library: Path | None, answer: str, executor: PlanExecutor,
+    planner: PromptPlanner,
 ) -> Pearl:  # fmt: skip
     if context not in _CONTEXTS:
         raise UnknownSpecError("context", context, _CONTEXTS)
     return Pearl(
-        given_model(model, base_url, api_key_env) or default_model(),
+        model or default_model(),
         library=_read_library(library),
         planner=planner,
         executor=executor,

@@ -18,6 +18,7 @@ from ragkit_pipelines.serving import Limits, Server
 def serve(
     base: Annotated[str, typer.Option(help="Model to serve, such as smollm2, gguf:<file> or hf:<folder>.")] = "tiny",
     adapter: Annotated[list[str] | None, typer.Option(help="Adapter as name=folder; can be repeated.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="Embedder to serve as well, such as minilm.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.")] = 8000,
     token_env: Annotated[str | None, typer.Option(help="Environment variable with the bearer token.")] = None,
@@ -28,13 +29,13 @@ def serve(
     max_body_bytes: Annotated[int, typer.Option(help="Maximum size of a request in bytes.")] = Limits().body_bytes,
     allowed_host: Annotated[list[str] | None, typer.Option(help="Name of this server; can be repeated.")] = None,
 ) -> None:
-    """Serve a model and its adapters over HTTP with OpenAI's chat and completions API.
+    """Serve a model and its adapters over HTTP with OpenAI's chat, completions and embeddings API.
 
     Example: ragkit serve --base tiny --adapter home=runs/home --port 8000
     """
     with progress(f"loading {base}", None):
         server = Server(
-            base, adapters=_adapters(adapter or ()), host=host, port=port,
+            base, adapters=_adapters(adapter or ()), embedder=embedder, host=host, port=port,
             token=None if token_env is None else _token(token_env), batch_size=batch_size, gather=gather_ms / 1000,
             max_waiting=max_waiting, max_tokens=max_tokens, allowed_hosts=allowed_host or (),
             limits=Limits(body_bytes=max_body_bytes),

@@ -24,7 +24,7 @@ from ragkit_pipelines.compare.strategies.timing import warm_up
 # What a row takes from the outcome of its strategy as it is.
 _FROM_OUTCOME = (
     "prompt_tokens", "completion_tokens", "seconds", "fit_seconds", "cost", "cached_tokens", "fit_tokens", "fit_cost",
-    "trials", "note", "trained_tokens", "unreadable",
+    "trials", "note", "trained_tokens", "unreadable", "confidence_kind",
 )  # fmt: skip
 
 

@@ -82,6 +82,7 @@ class Row(BaseModel):
     cached_flops: Amount | None = None
     fit_flops: Amount | None = None
     calibration: Calibration | None = None
+    confidence_kind: str = ""
     unreadable: Count | None = None
     data_seed: Seed | None = None
     model_seed: Seed | None = None

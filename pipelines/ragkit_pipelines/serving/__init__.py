@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from uvicorn import Server as UvicornServer
 
     from ragkit.models._adapters import AdapterSet
-    from ragkit.protocols import LanguageModel
+    from ragkit.protocols import Embedder, LanguageModel
     from ragkit_pipelines.serving.access import Access
 
 __all__ = ["Limits", "Server"]
 
 
 class Server:
-    r"""Serve a model and its adapters over HTTP with OpenAI's chat and completions API.
+    r"""Serve a model and its adapters over HTTP with OpenAI's chat, completions and embeddings API.
 
     Requests to a local model that arrive within a few milliseconds, or while a batch is running, are processed as one
     batch, even if they use different adapters. An unsupported field is rejected with status 400 and never ignored. The
@@ -37,7 +37,7 @@ class Server:
 
     Attributes:
         url: The ``base_url`` for clients.
-        models: Names of the served models.
+        models: Names of the served models, and of the embedder.
 
     Examples:
         >>> from ragkit import load_model
@@ -53,6 +53,7 @@ class Server:
         model: str | LanguageModel | AdapterSet,
         *,
         adapters: Mapping[str, str | Path] | None = None,
+        embedder: str | Embedder | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         token: str | None = None,
@@ -69,6 +70,8 @@ class Server:
         Args:
             model: A spec, any language model, or an `AdapterSet`.
             adapters: Folders of adapters by name, which clients use as model names. Requires `model` to be a spec.
+            embedder: An embedder or its spec, for requests of embeddings; None to serve none. Texts are embedded as
+                documents.
             host: Address to listen on. By default, the server can only be reached from this machine.
             port: Port to listen on; any free port if 0.
             token: Bearer token that every request must contain; None to accept all requests.
@@ -86,6 +89,7 @@ class Server:
             InvalidInputError: If an argument is invalid, or the port is in use.
         """
         require("starlette", "uvicorn")
+        from ragkit.embedders import load_embedder
         from ragkit_pipelines.serving.backends import backend_of
 
         _check(host, port, token, gather, max_waiting)
@@ -94,8 +98,11 @@ class Server:
         from ragkit_pipelines.serving.app import Routes
 
         limits = limits or Limits()
-        self.models = tuple(backend.models)
-        routes = Routes(backend, gather=gather, max_waiting=max_waiting, limits=limits)
+        served = None if embedder is None else load_embedder(embedder)
+        if served is not None and served.name in backend.models:
+            raise InvalidInputError(f"the model and the embedder are both named {served.name!r}; serve one of them")
+        self.models = (*backend.models, *([] if served is None else [served.name]))
+        routes = Routes(backend, gather=gather, max_waiting=max_waiting, limits=limits, embedder=served)
         app = Access(routes.app, token=token, hosts=[host, *allowed_hosts])
         self._socket = _bind(host, port)
         shown = f"[{host}]" if ":" in host else host

@@ -1,12 +1,13 @@
-"""The routes of the server: OpenAI's chat, completions and models, and ``/health``."""
+"""The routes of the server: OpenAI's chat, completions, embeddings and models, and ``/health``."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
@@ -18,11 +19,13 @@ from starlette.routing import Route
 from ragkit.errors import RagkitError
 from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import ChatBody, CompletionBody, read_body
-from ragkit_pipelines.serving.jobs import Backend, Job, Lane, Result
+from ragkit_pipelines.serving.embeddings import EmbeddingBody, embedded
+from ragkit_pipelines.serving.jobs import Backend, Job, Lane, QueueFullError, Result
 from ragkit_pipelines.serving.limits import Limits
-from ragkit_pipelines.serving.replies import Reply, error_body, error_of, event
+from ragkit_pipelines.serving.replies import Reply, error_body, error_of, event, finish_reason_of
 
 if TYPE_CHECKING:
+    from ragkit.protocols import Embedder
     from ragkit_pipelines.serving.jobs import Piece
 
 _PARSERS = 2  # threads that parse requests and encode prompts; more would compete with the event loop
@@ -38,20 +41,26 @@ _Value = TypeVar("_Value")
 class Routes:
     """The Starlette application (``app``) of one backend."""
 
-    def __init__(self, backend: Backend, *, gather: float, max_waiting: int, limits: Limits) -> None:
+    def __init__(
+        self, backend: Backend, *, gather: float, max_waiting: int, limits: Limits, embedder: Embedder | None = None
+    ) -> None:
         """Create the application; see `Server` for the arguments."""
         self._backend, self._gather, self._max_waiting, self._limits = backend, gather, max_waiting, limits
+        self._embedder, self._embedding = embedder, 0
+        self._names = [*backend.models, *([] if embedder is None else [embedder.name])]
         self._held_bytes = 0
         self._lane: Lane
         self._parsers: ThreadPoolExecutor
+        self._embedders: ThreadPoolExecutor
         self.app = Starlette(
             lifespan=self._lifespan,
             routes=[
                 Route("/health", self._health),
                 Route("/v1/models", self._models),
                 Route("/v1/models/{name:path}", self._model),
-                Route("/v1/chat/completions", self._handler(ChatBody), methods=["POST"]),
-                Route("/v1/completions", self._handler(CompletionBody), methods=["POST"]),
+                Route("/v1/chat/completions", self._handler(partial(self._respond, ChatBody)), methods=["POST"]),
+                Route("/v1/completions", self._handler(partial(self._respond, CompletionBody)), methods=["POST"]),
+                Route("/v1/embeddings", self._handler(self._embed), methods=["POST"]),
             ],
             exception_handlers={HTTPException: _http_error},
         )
@@ -61,7 +70,10 @@ class Routes:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._lane = Lane(self._backend, gather=self._gather, max_waiting=self._max_waiting)
         running = asyncio.create_task(self._lane.run())
-        with ThreadPoolExecutor(_PARSERS, thread_name_prefix="ragkit-parse") as self._parsers:
+        with (
+            ThreadPoolExecutor(_PARSERS, thread_name_prefix="ragkit-parse") as self._parsers,
+            ThreadPoolExecutor(1, thread_name_prefix="ragkit-embed") as self._embedders,
+        ):
             try:
                 yield
             finally:
@@ -73,25 +85,22 @@ class Routes:
         return JSONResponse({"status": "ok", "waiting": len(self._lane.waiting)})
 
     async def _models(self, _: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [_model_card(name) for name in self._backend.models]})
+        return JSONResponse({"object": "list", "data": [_model_card(name) for name in self._names]})
 
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
-        self._check_model(name)
+        _check_model(name, self._names)
         return JSONResponse(_model_card(name))
 
-    def _check_model(self, name: str) -> None:
-        if name not in self._backend.models:
-            known = ", ".join(map(repr, self._backend.models))
-            raise HTTPException(404, f"the model {name[:100]!r} is not served; served models: {known}")
-
-    def _handler(self, kind: type[Body]) -> Callable[[Request], Awaitable[Response]]:
-        """Return the handler of requests with this body, which reports errors in OpenAI's format."""
+    def _handler(
+        self, respond: Callable[[Request, bytearray], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Return the handler of requests with a body, which reports errors in OpenAI's format."""
 
         async def handle(request: Request) -> Response:
             try:
                 async with self._content(request) as content:
-                    return await self._respond(request, kind, content)
+                    return await respond(request, content)
             except ClientDisconnect:
                 return Response(status_code=499)
             except Exception as error:  # noqa: BLE001 - every error is reported to the client
@@ -120,7 +129,23 @@ class Routes:
         finally:
             self._held_bytes -= len(content)
 
-    async def _respond(self, request: Request, kind: type[Body], content: bytearray) -> Response:
+    async def _embed(self, request: Request, content: bytearray) -> Response:
+        embedder = self._embedder
+        if embedder is None:
+            raise HTTPException(404, "the server has no embedder; start it with --embedder")
+        if self._embedding >= self._max_waiting:
+            raise QueueFullError(f"the request queue is full ({self._embedding} are waiting); retry later")
+        body = await self._in_thread(lambda: read_body(EmbeddingBody, content, self._limits))
+        _check_model(body.model, [embedder.name])
+        self._embedding += 1
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._embedders, embedded, body, embedder)
+            reply = await _unless_disconnected(request, work)
+        finally:
+            self._embedding -= 1
+        return await self._in_thread(lambda: JSONResponse(reply))
+
+    async def _respond(self, kind: type[Body], request: Request, content: bytearray) -> Response:
         # Parsing a body and encoding a prompt take time, so they run in a thread and do not block other requests.
         body, jobs = await self._in_thread(lambda: self._jobs(kind, content))
         reply = Reply(
@@ -143,7 +168,7 @@ class Routes:
 
     def _jobs(self, kind: type[Body], content: bytearray) -> tuple[Body, list[Job]]:
         body = read_body(kind, content, self._limits)
-        self._check_model(body.model)
+        _check_model(body.model, self._backend.models)
         return body, [self._backend.job(call, streams=body.stream) for call in body.calls()]
 
     async def _in_thread(self, work: Callable[[], _Value]) -> _Value:
@@ -174,7 +199,9 @@ async def _stream(request: Request, job: Job, reply: Reply) -> Response:
             if isinstance(item, Exception):
                 yield event(error_of(item)[1])
                 return
-            yield reply.chunk("", finish_reason=item.finish_reason)
+            if item.tool_calls:
+                yield reply.calls_chunk(item.tool_calls)
+            yield reply.chunk("", finish_reason=finish_reason_of(item))
             if reply.include_usage:
                 yield reply.usage_chunk(item.usage)
             yield "data: [DONE]\n\n"
@@ -216,6 +243,12 @@ def _error_response(error: Exception) -> Response:
         _LOG.error("a request failed", exc_info=error)
     status, body, headers = error_of(error)
     return JSONResponse(body, status_code=status, headers=headers)
+
+
+def _check_model(name: str, served: Collection[str]) -> None:
+    if name not in served:
+        known = ", ".join(map(repr, served))
+        raise HTTPException(404, f"the model {name[:100]!r} is not served; served models: {known}")
 
 
 def _model_card(name: str) -> dict[str, Any]:

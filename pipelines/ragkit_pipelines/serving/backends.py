@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,8 +17,9 @@ from ragkit.models import load_model
 from ragkit.models._grammar_check import grammar_check
 from ragkit.models._results import results_of_each
 from ragkit.models._sampling import Sampling
+from ragkit.models._tools import calls_schema, selected_tools, with_calls
 from ragkit.protocols import LanguageModel
-from ragkit.records import Completion
+from ragkit.records import Chat, Completion
 from ragkit_pipelines.serving.bodies import Call
 from ragkit_pipelines.serving.jobs import Backend, Job, Result
 
@@ -47,10 +49,14 @@ class LocalBackend(Backend):
     @override
     def job(self, call: Call, *, streams: bool) -> Job:
         model = self._locals[call.body.model]
+        _check_tools(call, model)
         row = model.encode_prompt(call.prompt, max_tokens=model.capabilities.window)
         model.check_window(len(row), call.max_tokens or 1)
         room = (model.capabilities.window or 10**9) - len(row)
         sampling = call.sampling(max_tokens=min(self._max_tokens, room))
+        if isinstance(call.prompt, Chat) and call.prompt.tools and call.prompt.tool_choice != "auto":
+            tools = selected_tools(call.prompt.tools, call.prompt.tool_choice)
+            sampling = replace(sampling, schema=calls_schema(tools))
         # Seeds may differ within a batch.
         _check_grammar(sampling)
         return Job(call, sampling, _key({**sampling.options(), "seed": 0}), row=row, streams=streams)
@@ -61,7 +67,7 @@ class LocalBackend(Backend):
 
         listeners = [
             Listener(
-                hear=job.hear if job.streams or job.call.top_logprobs is not None else None,
+                hear=job.hear if _streams(job) or job.call.top_logprobs is not None else None,
                 is_gone=job.is_cancelled,
                 top_logprobs=job.call.top_logprobs,
             )
@@ -69,9 +75,11 @@ class LocalBackend(Backend):
         ]
         rows, seeds = [job.row or [] for job in jobs], [job.sampling.seed for job in jobs]
         if self._adapters is None:
-            return self._base.complete_rows(rows, jobs[0].sampling, seeds=seeds, listeners=listeners)
+            done: Sequence[Result] = self._base.complete_rows(rows, jobs[0].sampling, seeds=seeds, listeners=listeners)
+            return list(map(_with_calls, jobs, done))
         names = [None if job.call.body.model == self._base.name else job.call.body.model for job in jobs]
-        return self._adapters.complete_rows(rows, names, jobs[0].sampling, seeds=seeds, listeners=listeners)
+        done = self._adapters.complete_rows(rows, names, jobs[0].sampling, seeds=seeds, listeners=listeners)
+        return list(map(_with_calls, jobs, done))
 
 
 class ModelBackend(Backend):
@@ -88,6 +96,7 @@ class ModelBackend(Backend):
     @override
     def job(self, call: Call, *, streams: bool) -> Job:
         able = self._model.capabilities
+        _check_tools(call, self._model)
         unsupported = {
             "logprobs": call.top_logprobs is not None,
             "response_format": call.schema is not None and not able.schema,
@@ -108,7 +117,7 @@ class ModelBackend(Backend):
     @override
     def run(self, jobs: list[Job]) -> Sequence[Result]:
         results: dict[int, Result] = {}
-        together = [n for n, job in enumerate(jobs) if not job.streams or job.sampling.constrained]
+        together = [n for n, job in enumerate(jobs) if not _streams(job) or job.sampling.constrained]
         if together:
             prompts = [jobs[n].call.prompt for n in together]
             results |= zip(together, results_of_each(self._model, prompts, jobs[0].sampling), strict=True)
@@ -116,7 +125,7 @@ class ModelBackend(Backend):
             result = results.get(n)
             if result is None:
                 results[n] = self._stream(job)
-            elif job.streams and isinstance(result, Completion):
+            elif job.streams and isinstance(result, Completion) and (result.text or not result.tool_calls):
                 job.hear(result.text, ())
         return [results[n] for n in range(len(jobs))]
 
@@ -173,6 +182,27 @@ def _check_grammar(sampling: Sampling) -> None:
     """Raise an error for an invalid grammar, before its request can delay others."""
     if sampling.grammar is not None:
         grammar_check(sampling.grammar)
+
+
+def _check_tools(call: Call, model: LanguageModel) -> None:
+    """Raise `UnsupportedError` for tools of a model that does not support them."""
+    if call.tools and not model.capabilities.tools:
+        raise UnsupportedError(f"{model.name} does not support `tools`; omit the field or use another model")
+
+
+def _streams(job: Job) -> bool:
+    """Whether the response is sent in pieces: tool calls can only be read from a whole one."""
+    return job.streams and not job.call.tools
+
+
+def _with_calls(job: Job, result: Result) -> Result:
+    """Read the tool calls in a response of a local model, and deliver its text."""
+    if not (isinstance(job.call.prompt, Chat) and job.call.prompt.tools and isinstance(result, Completion)):
+        return result
+    result = with_calls(result, job.call.prompt.tools)
+    if job.streams and result.text:
+        job.hear(result.text, ())
+    return result
 
 
 def _has_pattern(schema: object) -> bool:

@@ -9,53 +9,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from ragkit.errors import InvalidInputError
 from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt
-from ragkit.records import Chat, Message, Prompt
+from ragkit.records import Chat, Prompt
+from ragkit_pipelines.serving.conversations import ToolChoice, ToolField, Turn, chat_of
 from ragkit_pipelines.serving.limits import Limits
+from ragkit_pipelines.serving.strict import BadRequestError, Strict
 
 # Neutral values, which clients send for fields that are otherwise unsupported.
 _NEUTRAL: Mapping[str, object] = {
     "n": 1, "best_of": 1, "logit_bias": {}, "tools": [],
     "echo": False, "store": False, "suffix": "", "modalities": ["text"],
 }  # fmt: skip
+_SCHEMAS = {"json_schema", "parameters"}  # fields in which null has a meaning
 _MAX_DEPTH = 64
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
 _ANY_OBJECT: Mapping[str, object] = {"title": "Answer", "type": "object"}
 
 
-class BadRequestError(InvalidInputError):
-    """A request is invalid.
-
-    Attributes:
-        field: The invalid field; None for the whole request.
-    """
-
-    def __init__(self, message: str, *, field: str | None = None) -> None:
-        """Describe the problem and name the field."""
-        super().__init__(message)
-        self.field = field
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _StreamOptions(_Strict):
+class _StreamOptions(Strict):
     include_usage: bool = False
 
 
-class _JsonSchema(_Strict):
+class _JsonSchema(Strict):
     name: str = "Answer"
     description: str | None = None
     strict: bool | None = None
     content: dict[str, object] = Field(alias="schema")
 
 
-class _Format(_Strict):
+class _Format(Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: _JsonSchema | None = None
 
@@ -77,7 +62,7 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class _Body(_Strict):
+class _Body(Strict):
     """The fields that both kinds of requests have. `user` is accepted, and does not affect the response."""
 
     model: str
@@ -146,35 +131,25 @@ class Call:
             grammar=body.guided_grammar,
         )
 
+    @property
+    def tools(self) -> bool:
+        """Whether the model may call tools."""
+        return isinstance(self.prompt, Chat) and bool(self.prompt.tools)
 
-Kind = TypeVar("Kind", bound=_Body)
 
-
-class _Turn(_Strict):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _joined(cls, value: object) -> object:
-        if not isinstance(value, list):
-            return value
-        texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in value]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError("only parts of type text are supported")
-        return "".join(text for text in texts if text)
-
-    def message(self) -> Message:
-        return Message("system" if self.role == "developer" else self.role, self.content)
+Kind = TypeVar("Kind", bound=Strict)
 
 
 class ChatBody(_Body):
     """A request to ``/v1/chat/completions``."""
 
-    messages: list[_Turn] = Field(min_length=1, max_length=2048, fail_fast=True)
+    messages: list[Turn] = Field(min_length=1, max_length=2048, fail_fast=True)
     max_completion_tokens: int | None = _MAX_TOKENS
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    tools: list[ToolField] = Field(default=[], max_length=128)
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
 
     def calls(self) -> list[Call]:
         """Return the call; a single user message becomes a plain prompt, as everywhere in ragkit."""
@@ -182,8 +157,16 @@ class ChatBody(_Body):
             raise BadRequestError("pass `max_tokens` or `max_completion_tokens`, not both", field="max_tokens")
         if self.top_logprobs is not None and not self.logprobs:
             raise BadRequestError("`top_logprobs` requires `logprobs`", field="top_logprobs")
-        turns = tuple(turn.message() for turn in self.messages)
-        prompt = turns[0].content if len(turns) == 1 and turns[0].role == "user" else Chat(turns)
+        if not self.parallel_tool_calls:
+            raise BadRequestError("`parallel_tool_calls`: only true is supported", field="parallel_tool_calls")
+        chat = chat_of(self.messages, self.tools, self.tool_choice)
+        if chat.tools and self.logprobs:
+            raise BadRequestError("`logprobs` cannot be combined with `tools`", field="logprobs")
+        if chat.tools and (self.response_format.type != "text" or self.guided_choice):
+            message = "`tools` cannot be combined with `response_format` or `guided_choice`"
+            raise BadRequestError(message, field="tools")
+        turns = chat.messages
+        prompt = turns[0].content if len(turns) == 1 and turns[0].role == "user" and not chat.tools else chat
         limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         top = (self.top_logprobs or 0) if self.logprobs else None
         return [self.call(prompt, max_tokens=limit, top_logprobs=top)]
@@ -207,7 +190,7 @@ class CompletionBody(_Body):
         ]
 
 
-def read_body(kind: type[Kind], content: bytearray, limits: Limits) -> Kind:
+def read_body(kind: type[Kind], content: bytes | bytearray, limits: Limits) -> Kind:
     """Parse the body of a request; raises `BadRequestError` if it is invalid, too large, or has unsupported fields."""
     # Counted before it is parsed: an empty list takes 2 bytes in JSON, and 56 in memory.
     structure = _STRING.sub(b"", content)
@@ -225,15 +208,24 @@ def read_body(kind: type[Kind], content: bytearray, limits: Limits) -> Kind:
         parsed = kind.model_validate(given)
     except ValidationError as error:
         raise _invalid(error) from None
-    schema = parsed.response_format.json_schema
-    written = "" if schema is None else json.dumps(schema.content)
-    for field, what, text in (
-        ("response_format", "schema", written), ("guided_grammar", "grammar", parsed.guided_grammar or ""),
-    ):  # fmt: skip
-        size = len(text.encode(errors="surrogatepass"))
+    for field, size in _schema_sizes(parsed).items():
         if size > limits.schema_bytes:
-            raise BadRequestError(f"the {what} takes {size:,} bytes, the limit is {limits.schema_bytes:,}", field=field)
+            what = "grammar" if field == "guided_grammar" else "schema"
+            message = f"the {what} takes {size:,} bytes, the limit is {limits.schema_bytes:,}"
+            raise BadRequestError(message, field=field)
     return parsed
+
+
+def _schema_sizes(body: Strict) -> dict[str, int]:
+    """Return the size of the schemas and the grammar in a request, by field."""
+    sizes: dict[str, int] = {}
+    if isinstance(body, _Body) and body.response_format.json_schema is not None:
+        sizes["response_format"] = len(json.dumps(body.response_format.json_schema.content))
+    if isinstance(body, _Body) and body.guided_grammar is not None:
+        sizes["guided_grammar"] = len(body.guided_grammar.encode(errors="surrogatepass"))
+    if isinstance(body, ChatBody):
+        sizes["tools"] = sum(len(json.dumps(tool.function.parameters)) for tool in body.tools)
+    return sizes
 
 
 def _invalid(error: ValidationError) -> BadRequestError:
@@ -261,9 +253,7 @@ def _without_nulls(value: Any) -> Any:
     """Remove fields that are null, which means that they are absent; a schema is not changed."""
     if isinstance(value, dict):
         return {
-            name: part if name == "json_schema" else _without_nulls(part)
-            for name, part in value.items()
-            if part is not None
+            name: part if name in _SCHEMAS else _without_nulls(part) for name, part in value.items() if part is not None
         }
     return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 

@@ -18,9 +18,9 @@ from ragkit.errors import (
     TransientModelError,
     UnsupportedError,
 )
-from ragkit.records import Completion, Usage
-from ragkit_pipelines.serving.bodies import BadRequestError
+from ragkit.records import Completion, ToolCall, Usage
 from ragkit_pipelines.serving.jobs import QueueFullError
+from ragkit_pipelines.serving.strict import BadRequestError
 
 if TYPE_CHECKING:
     from ragkit.models._streaming import TokenLogprob
@@ -71,9 +71,9 @@ class Reply:
         """Return the JSON of a reply that is not streamed; ``logprobs`` is None if they were not requested."""
         choices = []
         for index, (done, tokens) in enumerate(zip(completions, logprobs, strict=True)):
-            content = {"message": {"role": "assistant", "content": done.text}} if self.chat else {"text": done.text}
+            content = {"message": _message(done)} if self.chat else {"text": done.text}
             choices.append(
-                {"index": index, **content, "logprobs": self._logprobs(tokens), "finish_reason": done.finish_reason}
+                {"index": index, **content, "logprobs": self._logprobs(tokens), "finish_reason": finish_reason_of(done)}
             )
         usage = sum((done.usage for done in completions), Usage())
         return {**self._head(chunk=False), "choices": choices, "usage": _usage(usage)}
@@ -93,6 +93,13 @@ class Reply:
         usage = {"usage": None} if self.include_usage else {}
         return event({**self._head(chunk=True), "choices": [choice], **usage})
 
+    def calls_chunk(self, calls: Sequence[ToolCall]) -> str:
+        """Return the chunk of a stream that contains all tool calls, as a server-sent event."""
+        delta = {"tool_calls": [{"index": index, **_call(call)} for index, call in enumerate(calls)]}
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+        usage = {"usage": None} if self.include_usage else {}
+        return event({**self._head(chunk=True), "choices": [choice], **usage})
+
     def usage_chunk(self, usage: Usage) -> str:
         """Return the chunk of a stream that contains the token usage, as a server-sent event."""
         return event({**self._head(chunk=True), "choices": [], "usage": _usage(usage)})
@@ -109,6 +116,22 @@ class Reply:
             "top_logprobs": [{text: max(value, _MIN_LOGPROB) for text, value in token.top} for token in tokens],
             "text_offset": list(starts)[: len(tokens)],
         }
+
+
+def _message(done: Completion) -> dict[str, Any]:
+    if not done.tool_calls:
+        return {"role": "assistant", "content": done.text}
+    return {"role": "assistant", "content": done.text or None, "tool_calls": [_call(call) for call in done.tool_calls]}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id or f"call_{uuid.uuid4().hex}", "type": "function", "function": function}
+
+
+def finish_reason_of(done: Completion) -> str:
+    """Return the finish reason of a completion; calls end it, unless it was truncated."""
+    return "tool_calls" if done.tool_calls and done.finish_reason == "stop" else done.finish_reason
 
 
 def _token(token: TokenLogprob) -> dict[str, Any]:

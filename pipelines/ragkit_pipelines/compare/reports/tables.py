@@ -42,7 +42,7 @@ def report_tables(results: Results, items: Items | None) -> list[ReportTable]:
     tables = [
         known_table("Cost per 1,000 predictions (largest pool)", COST_HEADINGS, cost_lines(results)),
         known_table("Break-even", BREAK_EVEN_HEADINGS, break_even, break_even_note(results)),
-        known_table("Calibration", CALIBRATION_HEADINGS, calibration_lines(results)),
+        known_table("Calibration", CALIBRATION_HEADINGS, calibration_lines(results), calibration_note(results)),
         known_table(
             "Differences between all strategies (largest pool)", DIFFERENCE_HEADINGS, difference_lines(results)
         ),
@@ -72,17 +72,27 @@ def calibration_lines(results: Results) -> Lines:
     for strategy, rows in largest(results):
         found = [row.calibration for row in rows if row.calibration is not None]
         if len(found) < len(rows):
-            lines.append([strategy, None, None])
+            lines.append([strategy, None, None, None])
             continue
         line: list[str | None] = [strategy]
         for name in ("error", "brier"):
             mean, low, high = ([getattr(each, name + end) for each in found] for end in ("", "_low", "_high"))
             line.append(f"{fmean(mean):.3f} [{min(low):.3f}, {max(high):.3f}]")
+        line.append(rows[0].confidence_kind or None)
         lines.append(line)
     return lines if any(line[1] for line in lines) else []
 
 
-CALIBRATION_HEADINGS = ("strategy", "expected calibration error, 95 % interval", "Brier score, 95 % interval")
+CALIBRATION_HEADINGS = (
+    "strategy", "expected calibration error, 95 % interval", "Brier score, 95 % interval", "confidence is",
+)  # fmt: skip
+_SAMPLES = "With --samples 5, the confidence of zero-shot and few-shot is the share of the samples that agree."
+
+
+def calibration_note(results: Results) -> str:
+    """Return how the strategies that prompt a model get a confidence, if one of them has none."""
+    prompting = [row for row in results.rows if row.strategy.startswith(("zero-shot", "few-shot")) and not row.error]
+    return _SAMPLES if any(row.calibration is None for row in prompting) else ""
 
 
 def difference_lines(results: Results) -> Lines:

@@ -178,6 +178,7 @@ class Outcome:
         trained_flops: FLOPs of training, or None if they were not counted.
         labels: Number of labelled examples used; the whole pool if None.
         confidence: The probability, 0 to 1, that the strategy assigns to each answer; empty if it returns none.
+        confidence_kind: What the confidence is, for the table of calibration, such as "share of 5 samples".
         unreadable: Number of completions that did not contain an answer of the expected form; None if no completion
             was read.
         samples: Number of completions per row.
@@ -200,6 +201,7 @@ class Outcome:
     trained_flops: float | None = 0.0
     labels: int | None = None
     confidence: Sequence[float] = ()
+    confidence_kind: str = ""
     unreadable: int | None = None
     samples: int = 1
     unreadable_rows: Sequence[int] = ()
@@ -314,6 +316,7 @@ def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -
     return replace(
         outcome, seconds=outcome.seconds + selecting, fit_seconds=fit_seconds, samples=samples,
         confidence=[answer.agreement for answer in answers] if samples > 1 else (),
+        confidence_kind=f"share of {samples} samples" if samples > 1 else "",
     )  # fmt: skip
 
 

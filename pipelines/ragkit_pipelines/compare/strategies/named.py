@@ -63,7 +63,10 @@ class Tfidf:
         probabilities = classifier.predict_proba(rows)
         answers = [str(classifier.classes_[index]) for index in probabilities.argmax(axis=1)]
         seconds, confidence = clock.now() - fitted, probabilities.max(axis=1).tolist()
-        return Outcome(answers, seconds=seconds, fit_seconds=fitted - started, cost=0.0, confidence=confidence)
+        return Outcome(
+            answers, seconds=seconds, fit_seconds=fitted - started, cost=0.0, confidence=confidence,
+            confidence_kind="probability",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Vote:
             fit_seconds=fit_seconds,
             cost=0.0,
             confidence=shares if self.k > 1 else (),  # a vote of one example is always unanimous
+            confidence_kind=f"share of {self.k} examples" if self.k > 1 else "",
         )
 
 

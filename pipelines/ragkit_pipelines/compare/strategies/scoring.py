@@ -72,8 +72,8 @@ class Scoring:
         able = model is None or model.capabilities.score
         if model is not None and not able and not (self.direction == "score" and model.capabilities.logprobs):
             raise InvalidInputError(
-                f"strategy {self.name!r} needs log-probabilities, which {model.name} does not provide; use few-shot, "
-                "or a local model"
+                f"strategy {self.name!r} needs log-probabilities, which {model.name} does not provide; use a local "
+                "model, or few-shot with several samples (--samples), whose agreement is a confidence too"
             )
         outputs = {example.output for example in task.examples}
         if not task.labels and 2 * len(outputs) > len(task.examples):
@@ -105,6 +105,7 @@ class Scoring:
             prompts=shown_prompts(scorer.prompts, scorer.model),
             labels=None if self.selector else 0,
             confidence=shares.max(axis=1).tolist(),
+            confidence_kind="probability" if scorer.model.capabilities.score else "probability of the first token",
         )
 
     def _calibrated(

@@ -246,4 +246,5 @@ class EncoderTuning:
             fit_seconds=tuned.manifest.seconds,
             cost=0.0,
             confidence=np.exp(log_probabilities.max(axis=1)).clip(0, 1).tolist(),
+            confidence_kind="probability",
         )

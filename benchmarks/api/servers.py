@@ -1,0 +1,155 @@
+"""The same model behind different servers: are the answers equal, and which features does each server really have?
+
+For each server that runs here (`ragkit serve`, and `transformers serve` if fastapi is installed), greedy answers are
+compared with those of the local model (``ragkit parity``), as a batch and as streams. Then one request per feature
+shows whether the server honours it or silently ignores it. Results go to ``results/servers.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+os.environ.pop("OPENAI_API_KEY", None)
+
+from ragkit import load_model
+from ragkit.errors import RagkitError
+from ragkit.models import Retry
+from ragkit.models._local import LocalModel
+from ragkit.protocols import LanguageModel
+from ragkit.records import Chat, Message, Tool
+from ragkit.serving import Server, parity
+
+HERE = Path(__file__).resolve().parent
+START_SECONDS = 300.0
+MAX_TOKENS = 24
+SYSTEM = Chat((Message("system", "Answer with one word."), Message("user", "What is the capital of France?")))
+DIALOGUE = Chat((Message("user", "Say hello."), Message("assistant", "Hello."), Message("user", "Now say goodbye.")))
+PROMPTS = ["Name a colour.", "What is 2 + 2?", "Write a line about the sea.", "naïve 東京 🙂", SYSTEM, DIALOGUE]
+PLAIN = ["Input: dim the lamp\nOutput:", "one two three one two", "naïve 東京 🙂"]
+WEATHER = Tool(
+    "get_weather", "The weather in a city.", '{"type": "object", "properties": {"city": {"type": "string"}}}'
+)
+
+
+@contextmanager
+def ragkit_serve(model: LocalModel) -> Iterator[tuple[str, str]]:
+    """Serve a model with ragkit; yields the address and the name of the model."""
+    with Server(model) as server:
+        yield server.url, model.name
+
+
+@contextmanager
+def transformers_serve(model: LocalModel) -> Iterator[tuple[str, str]]:
+    """Serve a model with transformers, from a folder that it is saved to."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        model.module.save_pretrained(folder)
+        model.tokenizer.save_pretrained(folder)
+        command = ["-m", "transformers.cli.transformers", "serve", folder, "--host", "127.0.0.1", "--port", str(port),
+                   "--device", "cpu", "--dtype", "float32"]  # fmt: skip
+        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until_healthy(f"http://127.0.0.1:{port}/health", process)
+            yield f"http://127.0.0.1:{port}/v1", folder
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            with urlopen(url, timeout=5):  # noqa: S310
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"the server did not start: {process.args!r}")
+
+
+SERVERS = {"ragkit serve": ragkit_serve, "transformers serve": transformers_serve}
+
+
+def compared(local: LocalModel, remote: LanguageModel) -> dict[str, Any]:
+    """Compare greedy answers, and the joined pieces of streams with the answers."""
+    prompts: list[Any] = [*PLAIN, *(PROMPTS if local.capabilities.chat else [])]
+    found = asdict(parity(local, remote, prompts, max_tokens=MAX_TOKENS))
+    streams = ["".join(remote.stream(prompt, max_tokens=MAX_TOKENS)) for prompt in prompts]
+    texts = [answer.text for answer in local.generate(prompts, max_tokens=MAX_TOKENS)]
+    equal = sum(one == two for one, two in zip(streams, texts, strict=True))
+    return {"prompts": found["prompts"], "equal": found["equal"], "first": found["first"], "streams_equal": equal}
+
+
+def features(remote: LanguageModel) -> dict[str, str]:
+    """Return for each feature ``"honoured"``, or why it is not."""
+    schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Oslo"]}}, "required": ["city"]}
+    prompt, chat = PLAIN[0], Chat((Message("user", "The weather in Paris?"),), (WEATHER,), "required")
+    greedy = remote.generate(prompt, max_tokens=MAX_TOKENS).text
+
+    def temperature() -> bool:
+        sampled = {remote.generate(prompt, max_tokens=MAX_TOKENS, temperature=2.0, seed=s).text for s in range(3)}
+        return sampled != {greedy}
+
+    tests: dict[str, Callable[[], object]] = {
+        "temperature": temperature,
+        "choices": lambda: remote.generate(prompt, choices=["fade lamp", "vent door"], max_tokens=MAX_TOKENS),
+        "schema": lambda: remote.generate(prompt, schema=schema, max_tokens=MAX_TOKENS),
+        "log-probabilities": lambda: remote.score([prompt], ["A", "B"]),
+        "required tool": lambda: remote.generate(chat, max_tokens=60).tool_calls,
+    }
+    return {name: outcome(test) for name, test in tests.items()}
+
+
+def outcome(test: Callable[[], object]) -> str:
+    try:
+        found = test()
+    except RagkitError as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return "honoured" if found is not False and found != () else "ignored"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["tiny", "smollm2"])
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "servers.json")
+    options = parser.parse_args()
+    results = []
+    for spec in options.models:
+        local: Any = load_model(spec, dtype="float32")
+        for name, serve in SERVERS.items():
+            row: dict[str, Any] = {"model": spec, "server": name}
+            if name == "transformers serve" and (find_spec("fastapi") is None or not local.capabilities.chat):
+                missing = "it needs a chat template" if find_spec("fastapi") else "fastapi is not installed"
+                results.append({**row, "skipped": missing})
+                continue
+            with serve(local) as (address, served):
+                remote = load_model(f"openai:{served}", base_url=address, retry=Retry(attempts=1), concurrency=1)
+                row |= {"parity": compared(local, remote), "features": features(remote)}
+            # Error messages name the folder, which is a temporary one.
+            results.append(json.loads(json.dumps(row).replace(served, spec)))
+            print(json.dumps(results[-1], ensure_ascii=False), file=sys.stderr)
+    packages = {name: version(name) for name in ("transformers", "torch", "openai", "langchain-openai")}
+    report = {"python": platform.python_version(), **packages, "max_tokens": MAX_TOKENS, "results": results}
+    options.out.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ from ragkit_pipelines.compare import CompareOptions
 from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.strategies.retrieval import Rag
 from ragkit_pipelines.rag.answers import without_marks
-from ragkit_pipelines.rag.prompt import INSTRUCTION
+from ragkit_pipelines.rag.styles import STYLES
 
 COLOURS = {"lamp": "red", "door": "green", "bike": "blue", "roof": "grey", "boat": "white", "tree": "brown"}
 PASSAGES = [f"The {thing} is {colour}." for thing, colour in COLOURS.items()]
@@ -64,7 +64,7 @@ def test_answers_come_from_the_documents_however_they_are_given(tmp_path, given)
     assert (row.correct, row.error, score(result, "zero-shot").correct) == (6, None, 0)
     assert row.note == "0 of 6 answers not found in the documents"
     assert row.prompt_tokens > score(result, "zero-shot").prompt_tokens
-    assert all(prompt.startswith(f"One word.\n\n{INSTRUCTION}") for prompt in model.asked[-6:])
+    assert all(prompt.startswith(f"One word.\n\n{STYLES['short'].instruction()}\n\n[1] ") for prompt in model.asked[-6:])
     index.close()
 
 

@@ -67,6 +67,8 @@ class CitedAnswer:
         text: The answer.
         citations: The citations in it, without repetitions, in the order of the text.
         flagged: Numbers in it that do not refer to a passage of the prompt.
+        attributed: Whether ragkit added the citation, because the model cited nothing: every word that the answer adds
+            to the question occurs in the cited passage.
         refused: Whether the documents do not answer the question; `text` is then the refusal.
         question: The query of the retriever. It differs from the question after a conversation.
         hits: The passages in the prompt, numbered from 1.
@@ -82,6 +84,7 @@ class CitedAnswer:
     text: str
     citations: tuple[Citation, ...] = ()
     flagged: tuple[int, ...] = ()
+    attributed: bool = False
     refused: bool = False
     question: str = ""
     hits: tuple[Hit, ...] = ()

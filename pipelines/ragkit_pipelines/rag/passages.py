@@ -80,7 +80,7 @@ def _truncated(hit: Hit, limit: int, count: Callable[[str], int], *, least: int)
 
 
 def render(texts: Sequence[str]) -> str:
-    """Number the passages, as ``[1] …``, each in a paragraph of its own.
+    """Number the passages, as ``[1] …``, each in a paragraph of its own; the first one is last, next to the question.
 
     Only the first line of a passage begins at the margin, after its number; the others are indented. The parts of the
     prompt begin at the margin, so no text can end its passage, begin another one, or imitate the question.
@@ -88,7 +88,7 @@ def render(texts: Sequence[str]) -> str:
     Returns:
         The numbered passages.
     """
-    return "\n\n".join(numbered(number, text) for number, text in enumerate(texts, 1))
+    return "\n\n".join(numbered(number, text) for number, text in reversed(list(enumerate(texts, 1))))
 
 
 def numbered(number: int, text: str) -> str:

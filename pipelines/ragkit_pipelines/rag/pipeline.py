@@ -100,8 +100,8 @@ class RetrieveThenAnswer:
             token_limit: Maximum number of tokens of all passages. If None, the passages may fill the context window,
                 or take 3,000 tokens if it is unknown.
             min_score: Minimum score of the best passage, on the scale of the retriever; None for no minimum.
-            instruction: The instruction for the model, instead of the one of the style. It should describe the answer,
-                ask for citations, and state the refusal.
+            instruction: The instruction for the model, instead of the one of the style, without built-in
+                demonstrations. It should describe the answer, ask for citations, and state the refusal.
             refusal: The answer of the model if the passages do not answer the question.
 
         Raises:
@@ -125,10 +125,11 @@ class RetrieveThenAnswer:
         self.max_tokens, self.token_limit, self.min_score = max_tokens, token_limit, min_score
         self.style, self.history, self.refusal = style, history, refusal
         self.instruction = chosen.instruction(refusal) if instruction is None else instruction
-        built_in = demonstrations(chosen, refusal) if instruction is None else ()
+        own = chosen.request not in self.instruction  # an instruction of the user, which they would contradict
+        built_in = () if own else demonstrations(chosen, refusal)
         self._prompting = Prompting(
-            style=chosen, instruction=self.instruction, refusal=refusal, max_tokens=max_tokens,
-            token_limit=token_limit, demonstrations=Demonstrations(examples, shots, built_in),
+            style=chosen, instruction=self.instruction, reminder="" if own else chosen.reminder, refusal=refusal,
+            max_tokens=max_tokens, token_limit=token_limit, demonstrations=Demonstrations(examples, shots, built_in),
         )  # fmt: skip
 
     @overload

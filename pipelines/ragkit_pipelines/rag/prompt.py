@@ -23,6 +23,7 @@ def answer_prompt(
     question: str,
     passages: Sequence[str],
     *,
+    reminder: str = "",
     demonstrations: Sequence[Example] = (),
     history: Sequence[Message] = (),
 ) -> Prompt:
@@ -33,16 +34,18 @@ def answer_prompt(
     Args:
         instruction: The instruction.
         question: The question.
-        passages: The passages, numbered from 1.
+        passages: The passages, numbered from 1; the best one is last in the prompt, next to the question.
+        reminder: The last line for a chat model, which small models follow better than an instruction far above.
         demonstrations: Questions with answers, and with passages in their metadata.
         history: Earlier turns of the conversation.
     """
     shown = [(_body(each.text(), passages_of(each)), each.output) for each in demonstrations]
     body = _body(question, passages)
+    end = f"\n{reminder}" if reminder else ""
     turns = [Message("system", instruction)]
     for asked, answer in shown:
-        turns += [Message("user", asked), Message("assistant", answer)]
-    turns += [*history, Message("user", body)]
+        turns += [Message("user", asked + end), Message("assistant", answer)]
+    turns += [*history, Message("user", body + end)]
     before = "".join(f"{each.role.capitalize()}: {indented(each.content)}\n\n" for each in history)
     return Prompt(
         f"{instruction}\n\n" + "".join(f"{asked}\nAnswer: {indented(answer)}\n\n" for asked, answer in shown),

@@ -8,12 +8,12 @@ from ragkit.answers import without_reasoning
 from ragkit.errors import PromptTooLongError
 from ragkit.protocols import LanguageModel
 from ragkit.records import Completion, Example, Hit, Prompt
-from ragkit_pipelines.rag.answers import CitedAnswer, read_citations
+from ragkit_pipelines.rag.answers import CitedAnswer, citation_of, read_citations
 from ragkit_pipelines.rag.demonstrations import Demonstrations
 from ragkit_pipelines.rag.passages import pack
 from ragkit_pipelines.rag.prompt import answer_prompt, is_refusal
 from ragkit_pipelines.rag.questions import Work, latest_turns
-from ragkit_pipelines.rag.short import citation_in, first_line
+from ragkit_pipelines.rag.short import citation_in, first_line, supporting
 from ragkit_pipelines.rag.styles import CHAT_STOP, Style
 
 _DEFAULT_LIMIT = 3000  # tokens of passages if the context window of the model is unknown
@@ -30,6 +30,7 @@ class Prompting:
         style: The style of answers.
         instruction: The instruction for the model.
         refusal: The answer if the passages do not answer the question.
+        reminder: The last line for a chat model.
         demonstrations: The demonstrations.
         max_tokens: Maximum number of tokens of an answer; None for that of the style.
         token_limit: Maximum number of tokens of all passages.
@@ -38,6 +39,7 @@ class Prompting:
     style: Style
     instruction: str
     refusal: str
+    reminder: str
     demonstrations: Demonstrations
     max_tokens: int | None
     token_limit: int | None
@@ -80,9 +82,9 @@ class Prompting:
 
         limit, longest = self.token_limit or _DEFAULT_LIMIT, self.answer_tokens(model)
         empty = written(())
-        used = count(empty.text) + _OVERHEAD
+        used = count(empty.text) + count(self.reminder) + _OVERHEAD
         if model.capabilities.chat and empty.chat is not None:
-            used += _TURN * (len(empty.chat.messages) - 2)
+            used += (_TURN + count(self.reminder)) * (len(empty.chat.messages) - 2)
         if window is not None:
             free = window - longest - used
             limit = free if self.token_limit is None else min(free, self.token_limit)
@@ -103,6 +105,10 @@ class Prompting:
             return answer
         if self.style.cites:
             citations, flagged = read_citations(said, work.hits)
+            number = None if citations or flagged else supporting(said, work.question, work.hits)
+            if number is not None:
+                cited = (citation_of(number, work.hits[number - 1]),)
+                return replace(answer, text=f"{said} [{number}]", citations=cited, refused=False, attributed=True)
             return replace(answer, text=said, citations=citations, flagged=flagged, refused=False)
         said = first_line(said)
         return replace(answer, text=said, citations=citation_in(said, work.hits), refused=False) if said else answer

@@ -21,7 +21,8 @@ class Style:
 
     Attributes:
         name: Its name.
-        request: What the model is asked for.
+        request: The request to the model.
+        reminder: The request in a few words, directly after the question.
         max_tokens: Maximum number of tokens of an answer.
         text_stop: Stop sequences for a model that continues a text; a chat model ends its turn.
         cites: Whether the model writes citations.
@@ -29,6 +30,7 @@ class Style:
 
     name: StyleName
     request: str
+    reminder: str
     max_tokens: int
     text_stop: tuple[str, ...]
     cites: bool = True
@@ -43,11 +45,13 @@ STYLES: Mapping[str, Style] = {
     style.name: style
     for style in (
         Style("short", "Answer the question with a few words copied from the passages. Do not write a sentence.",
-              48, ("\n",), cites=False),
+              "Answer in at most five words:", 48, ("\n",), cites=False),
         Style("cited", "Answer the question in one or two sentences, using only the passages.\nAfter each sentence, "
-              "cite the number of its passage in square brackets, such as [1] or [2][3].", 256, ("\n\n", *CHAT_STOP)),
+              "cite the number of its passage in square brackets, such as [1] or [2][3].",
+              "Answer in one or two sentences, and cite the passages in square brackets:", 256, ("\n\n", *CHAT_STOP)),
         Style("full", "Answer the question in detail, using only the passages.\nAfter each statement, cite the number "
-              "of its passage in square brackets, such as [1] or [2][3].", 512, ("\n\n[1] ", *CHAT_STOP)),
+              "of its passage in square brackets, such as [1] or [2][3].",
+              "Answer in detail, and cite the passages in square brackets:", 512, ("\n\n[1] ", *CHAT_STOP)),
     )
 }  # fmt: skip
 

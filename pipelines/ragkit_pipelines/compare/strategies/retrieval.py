@@ -15,11 +15,11 @@ from ragkit_pipelines.compare.documents import Library
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, outcome_of, sum_known
 from ragkit_pipelines.rag.answers import without_marks
 from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer
-from ragkit_pipelines.rag.styles import REFUSAL, StyleName, demonstrations, style_named
+from ragkit_pipelines.rag.styles import StyleName, style_named
 
 # Metrics that compare the words of an answer with those of a short expected answer.
 _SHORT_METRICS = ("exact_match", "accuracy", "f1", "choice", "number")
-_SHORT_ANSWER = 12  # words
+_SHORT_ANSWER = 8  # words
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Rag:
 
     The prompt contains the instruction and the labels of the task. It asks for a few words if the expected answers are
     short and the metric compares words, as exact match and F1 do, and otherwise for sentences with citations, which are
-    removed before scoring. Two invented demonstrations show the form of an answer, unless the task has labels.
+    removed before scoring. Invented demonstrations show the form of an answer, unless the task has labels.
 
     Attributes:
         retriever: The retriever; the documents of the comparison if None. The content of a custom retriever is unknown,
@@ -73,7 +73,7 @@ class Rag:
             retriever,
             self.k,
             style=style.name,
-            examples=() if task.labels else demonstrations(style, REFUSAL),
+            examples=() if task.labels else None,
             max_tokens=setting.answer_tokens(self.max_tokens),
             instruction="\n\n".join(filter(None, (task.template.for_model(model).task, style.instruction()))),
         )

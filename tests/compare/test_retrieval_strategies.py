@@ -17,7 +17,7 @@ from ragkit_pipelines.compare import CompareOptions
 from ragkit_pipelines.compare.documents import open_documents
 from ragkit_pipelines.compare.strategies.retrieval import Rag
 from ragkit_pipelines.rag.answers import without_marks
-from ragkit_pipelines.rag.prompt import INSTRUCTION
+from ragkit_pipelines.rag.styles import STYLES
 
 COLOURS = {"lamp": "red", "door": "green", "bike": "blue", "roof": "grey", "boat": "white", "tree": "brown"}
 PASSAGES = [f"The {thing} is {colour}." for thing, colour in COLOURS.items()]
@@ -64,7 +64,9 @@ def test_answers_come_from_the_documents_however_they_are_given(tmp_path, given)
     assert (row.correct, row.error, score(result, "zero-shot").correct) == (6, None, 0)
     assert row.note == "0 of 6 answers not found in the documents"
     assert row.prompt_tokens > score(result, "zero-shot").prompt_tokens
-    assert all(prompt.startswith(f"One word.\n\n{INSTRUCTION}") for prompt in model.asked[-6:])
+    assert all(
+        prompt.startswith(f"One word.\n\n{STYLES['short'].instruction()}\n\n[1] ") for prompt in model.asked[-6:]
+    )
     index.close()
 
 
@@ -181,3 +183,26 @@ def test_an_index_is_known_by_its_passages_and_its_own_embedder(tmp_path):
     assert fingerprint(["a lamp"], "hash:64") == fingerprint(["a lamp"], "hash:64")
     assert fingerprint(["a lamp"], "hash:64") != fingerprint(["a lamp"], "hash:128")
     assert fingerprint(["a lamp"], "hash:64") != fingerprint(["a door"], "hash:64")
+
+
+@pytest.mark.parametrize(
+    ("metric", "output", "asked"),
+    [("f1", "red", "short"), ("exact_match", "red", "short"), ("f1", "red " * 20, "cited"), ("rougeL", "red", "cited"),
+     (lambda _answer, _expected: 1.0, "red", "cited")],
+)  # fmt: skip
+def test_the_metric_determines_the_style(metric, output, asked):
+    model = ScriptedModel(lambda _: "Red [1].")
+    task = Task("Look.", [Example("What colour has the sky?", output)], TEST[:1], metric=metric)
+    options = CompareOptions(documents=PASSAGES)
+    compare(task, ["rag"], model=model, embedder="hash:64", options=options)
+    assert model.asked[0].startswith(f"Look.\n\n{STYLES[asked].instruction()}")
+
+
+def test_a_task_with_labels_has_no_demonstrations():
+    model = ScriptedModel(lambda _: "red [1]")
+    labels = tuple(dict.fromkeys([*COLOURS.values(), "black"]))
+    task = Task("", POOL, TEST, labels=labels)
+    result = compare(task, ["rag"], model=model, embedder="hash:64", options=CompareOptions(documents=PASSAGES))
+    assert score(result).correct == 1
+    assert model.asked[0].startswith("Answer with one of: red, green")
+    assert model.asked[0].count("Question:") == 1

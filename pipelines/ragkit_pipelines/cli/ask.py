@@ -32,6 +32,7 @@ from ragkit_pipelines.cli.common import (
 )
 from ragkit_pipelines.cli.documents import read_pieces
 from ragkit_pipelines.rag import ExtractiveReader, RetrieveThenAnswer
+from ragkit_pipelines.rag.styles import StyleName
 
 _EMBEDDER = "minilm"
 
@@ -50,6 +51,10 @@ def ask(
     embedder: Annotated[str | None, typer.Option(help="Embedder; by default that of the index, or minilm.")] = None,
     retriever: Annotated[str, typer.Option(help="Retriever: {retriever}.")] = "hybrid",
     k: Annotated[int, typer.Option(help="Number of passages to retrieve.")] = 5,
+    style: Annotated[
+        StyleName,
+        typer.Option(help="Answer of a language model: a few words, sentences with citations, or in detail."),
+    ] = "cited",
     where: Where = None,
     *,
     as_json: Json = False,
@@ -66,7 +71,7 @@ def ask(
     )
     with _open_index(docs, index, embedder) as opened:
         answerer = loaded or ExtractiveReader(opened.embedder or _EMBEDDER)
-        pipeline = RetrieveThenAnswer(answerer, load_retriever(retriever, opened), k)
+        pipeline = RetrieveThenAnswer(answerer, load_retriever(retriever, opened), k, style=style)
         with progress("answering", None):
             answer = pipeline.invoke(question, where=read_filter(where))
     if as_json:

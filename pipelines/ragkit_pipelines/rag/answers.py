@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ragkit._breaks import LineNumbers
 from ragkit._tuples import restore_tuples
-from ragkit.records import Completion, Hit, Prompt, Usage
+from ragkit.records import Completion, Example, Hit, Prompt, Usage
 from ragkit_pipelines.printable import printable
 
 _PLACE = r"(?:(?:passage|source|document|doc)s?\s*)?\d{1,9}(?:\s*[-\u2010-\u2014]\s*\d{1,9})?"
@@ -67,10 +67,14 @@ class CitedAnswer:
         text: The answer.
         citations: The citations in it, without repetitions, in the order of the text.
         flagged: Numbers in it that do not refer to a passage of the prompt.
+        attributed: Whether ragkit added the citation, because the model cited nothing: every word that the answer adds
+            to the question occurs in the cited passage.
         refused: Whether the documents do not answer the question; `text` is then the refusal.
         question: The query of the retriever. It differs from the question after a conversation.
         hits: The passages in the prompt, numbered from 1.
         dropped: Ids of retrieved passages that are not in the prompt, with the reason.
+        truncated: Ids of passages of which only the beginning is in the prompt, with the reason.
+        examples: The demonstrations in the prompt.
         prompt: The prompt; None if no model was called.
         completion: The completion of the model.
         rewriting: The completion that rewrote the question, after a conversation.
@@ -80,10 +84,13 @@ class CitedAnswer:
     text: str
     citations: tuple[Citation, ...] = ()
     flagged: tuple[int, ...] = ()
+    attributed: bool = False
     refused: bool = False
     question: str = ""
     hits: tuple[Hit, ...] = ()
     dropped: tuple[tuple[str, str], ...] = ()
+    truncated: tuple[tuple[str, str], ...] = ()
+    examples: tuple[Example, ...] = ()
     prompt: Prompt | None = None
     completion: Completion | None = None
     rewriting: Completion | None = None

@@ -132,7 +132,8 @@ class ExtractiveReader:
         parts = []
         for number, own in groupby(kept, key=lambda each: each.number):
             parts.append(f"{' '.join(' '.join(each.text.split()) for each in own)} [{number}]")
-        return Extract(" ".join(parts), tuple(_citation(each, hits) for each in kept), float(scores.max()))
+        cited = tuple(cited_sentence(each.number, hits[each.number - 1], each.start, each.end) for each in kept)
+        return Extract(" ".join(parts), cited, float(scores.max()))
 
 
 def _sentences(number: int, hit: Hit) -> list[_Sentence]:
@@ -140,11 +141,10 @@ def _sentences(number: int, hit: Hit) -> list[_Sentence]:
     return [each for each in found if not _NO_ANSWER.match(each.text)]
 
 
-def _citation(sentence: _Sentence, hits: Sequence[Hit]) -> Citation:
-    hit = hits[sentence.number - 1]
-    span = None if hit.span is None else (hit.span[0] + sentence.start, hit.span[0] + sentence.end)
-    lines = lines_of(hit, sentence.start, sentence.end)
-    return replace(citation_of(sentence.number, hit), span=span, text=sentence.text, lines=lines)
+def cited_sentence(number: int, hit: Hit, start: int, end: int) -> Citation:
+    """Return the citation of a part of a passage."""
+    span = None if hit.span is None else (hit.span[0] + start, hit.span[0] + end)
+    return replace(citation_of(number, hit), span=span, text=hit.text[start:end], lines=lines_of(hit, start, end))
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:

@@ -6,23 +6,28 @@ from asyncio import to_thread
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import overload
+from typing import Literal, TypedDict, overload
 
-from ragkit.answers import without_reasoning
-from ragkit.errors import InvalidInputError, PromptTooLongError
+from ragkit.errors import InvalidInputError
 from ragkit.models import load_model
 from ragkit.models._base import CompletionStream
 from ragkit.protocols import LanguageModel, Retriever
-from ragkit.records import Chat, Completion, Hit, Prompt
-from ragkit_pipelines.rag.answers import AnswerStream, CitedAnswer, read_citations
+from ragkit.records import Chat, Completion, Example, Hit, Prompt
+from ragkit_pipelines.rag.answers import AnswerStream, CitedAnswer
+from ragkit_pipelines.rag.demonstrations import Demonstrations, Given
 from ragkit_pipelines.rag.extractive import Extract, ExtractiveReader
-from ragkit_pipelines.rag.prompt import INSTRUCTION, REFUSAL, answer_prompt, is_refusal, pack, rewrite_prompt
-from ragkit_pipelines.rag.questions import Question, Work, read_question, set_rewritten
+from ragkit_pipelines.rag.prompt import rewrite_prompt
+from ragkit_pipelines.rag.prompting import Prompting
+from ragkit_pipelines.rag.questions import Question, Work, keep_history, read_question, set_rewritten
+from ragkit_pipelines.rag.styles import REFUSAL, StyleName, demonstrations, style_named
 
 Where = Mapping[str, object]
-_DEFAULT_LIMIT = 3000  # tokens of passages if the context window of the model is unknown
-_OVERHEAD = 16  # tokens that a chat template adds to a prompt
 _REWRITE_TOKENS = 128
+
+
+class _Settings(TypedDict):
+    max_tokens: int
+    stop: tuple[str, ...]
 
 
 class RetrieveThenAnswer:
@@ -40,7 +45,9 @@ class RetrieveThenAnswer:
         model: The model or the extractive reader.
         retriever: The retriever of passages.
         k: Number of passages to retrieve.
-        max_tokens: Maximum number of tokens of an answer.
+        style: The style of answers: ``"short"``, ``"cited"`` or ``"full"``.
+        history: Whether follow-up questions are rewritten, or preceded by earlier turns.
+        max_tokens: Maximum number of tokens of an answer; None for that of the style.
         token_limit: Maximum number of tokens of all passages.
         min_score: Minimum score of the best passage.
         instruction: The instruction for the model.
@@ -55,16 +62,20 @@ class RetrieveThenAnswer:
         ('It is red [1].', 'The lamp is red.', False)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         model: str | LanguageModel | ExtractiveReader,
         retriever: Retriever,
         k: int = 5,
         *,
-        max_tokens: int = 256,
+        style: StyleName = "cited",
+        examples: Given = None,
+        shots: int = 2,
+        history: Literal["rewrite", "turns"] = "rewrite",
+        max_tokens: int | None = None,
         token_limit: int | None = None,
         min_score: float | None = None,
-        instruction: str = INSTRUCTION,
+        instruction: str | None = None,
         refusal: str = REFUSAL,
     ) -> None:
         """Create the pipeline.
@@ -73,24 +84,38 @@ class RetrieveThenAnswer:
             model: A model or its spec; ``"extractive"`` or an `ExtractiveReader` to answer without a language model.
             retriever: The retriever of passages.
             k: Number of passages to retrieve, at least 1.
-            max_tokens: Maximum number of tokens of an answer.
+            style: ``"short"`` for a few words, such as a name or a number; ``"cited"`` for one or two sentences with
+                citations; ``"full"`` for a detailed answer with citations. A short answer has no citation numbers:
+                `CitedAnswer.citations` contains the sentence that contains its words, if there is one.
+            examples: Demonstrations, whose metadata ``passages`` is a list of texts:
+                ``Example(question, answer, metadata={"passages": [...]})``. A sequence is the same for every question,
+                and a selector finds them by the question. If None, built-in demonstrations accompany the built-in
+                instruction; ``()`` for none. Demonstrations may take one fourth of the context window.
+            shots: Number of demonstrations that a selector finds.
+            history: ``"rewrite"`` lets the model rewrite a follow-up question, which takes another call. ``"turns"``
+                puts the latest turns before the passages instead, which suits small models; the query of a follow-up
+                question of up to 8 words then also contains the question before it.
+            max_tokens: Maximum number of tokens of an answer. If None, it is 48, 256 or 512, depending on the style,
+                but at most one fourth of the context window.
             token_limit: Maximum number of tokens of all passages. If None, the passages may fill the context window,
                 or take 3,000 tokens if it is unknown.
             min_score: Minimum score of the best passage, on the scale of the retriever; None for no minimum.
-            instruction: The instruction for the model. It should ask for citations and state the refusal.
+            instruction: The instruction for the model, instead of the one of the style, without built-in
+                demonstrations. It should describe the answer, ask for citations, and state the refusal.
             refusal: The answer of the model if the passages do not answer the question.
 
         Raises:
             InvalidInputError: If an argument is out of its range.
         """
-        numbers = (k, max_tokens, 1 if token_limit is None else token_limit)
-        if any(type(each) is not int or each < 1 for each in numbers):
-            raise InvalidInputError(
-                "`k`, `max_tokens` and `token_limit` must be integers of at least 1, "
-                f"got {k!r}, {max_tokens!r} and {token_limit!r}"
-            )
-        if not instruction.strip() or not refusal.strip():
+        numbers = {"k": k, "shots": shots, "max_tokens": max_tokens, "token_limit": token_limit}
+        for name, number in numbers.items():
+            if number is not None and (type(number) is not int or number < 1):
+                raise InvalidInputError(f"`{name}` must be an integer of at least 1, got {number!r}")
+        if (instruction is not None and not instruction.strip()) or not refusal.strip():
             raise InvalidInputError("`instruction` and `refusal` must not be empty")
+        if history not in {"rewrite", "turns"}:
+            raise InvalidInputError(f"`history` must be 'rewrite' or 'turns', got {history!r}")
+        chosen = style_named(style)
         self.model: LanguageModel | ExtractiveReader
         if isinstance(model, ExtractiveReader):
             self.model = model
@@ -98,7 +123,14 @@ class RetrieveThenAnswer:
             self.model = ExtractiveReader() if model == "extractive" else load_model(model)
         self.retriever, self.k = retriever, k
         self.max_tokens, self.token_limit, self.min_score = max_tokens, token_limit, min_score
-        self.instruction, self.refusal = instruction, refusal
+        self.style, self.history, self.refusal = style, history, refusal
+        self.instruction = chosen.instruction(refusal) if instruction is None else instruction
+        own = chosen.request not in self.instruction  # an instruction of the user, which they would contradict
+        built_in = () if own else demonstrations(chosen, refusal)
+        self._prompting = Prompting(
+            style=chosen, instruction=self.instruction, reminder="" if own else chosen.reminder, refusal=refusal,
+            max_tokens=max_tokens, token_limit=token_limit, demonstrations=Demonstrations(examples, shots, built_in),
+        )  # fmt: skip
 
     @overload
     def invoke(  # type: ignore[overload-overlap]
@@ -142,7 +174,7 @@ class RetrieveThenAnswer:
         if isinstance(self.model, ExtractiveReader):
             results = self._extracts(self.model, answerable)
         elif answerable:
-            results = self.model.generate(_prompts(answerable), max_tokens=self.max_tokens)
+            results = self.model.generate(_prompts(answerable), **self._sampling(self.model))
         return self._answers(works, answerable, results, perf_counter() - began)
 
     @overload
@@ -162,20 +194,20 @@ class RetrieveThenAnswer:
     async def abatch(self, questions: Sequence[Question], *, where: Where | None = None) -> list[CitedAnswer]:
         """Do what `batch` does, without blocking the event loop."""
         works = [read_question(each) for each in questions]
-        follow_ups = [work for work in works if work.history]
+        follow_ups = self._follow_ups(works)
         if follow_ups and not isinstance(self.model, ExtractiveReader):
             began = perf_counter()
             completions = await self.model.agenerate(_rewrite_prompts(follow_ups), max_tokens=_REWRITE_TOKENS)
             set_rewritten(follow_ups, completions, perf_counter() - began)
         began = perf_counter()
         found = await self.retriever.aretrieve([work.question for work in works], self.k, where=where) if works else []
-        answerable = self._prepare(works, found, perf_counter() - began)
+        answerable = await to_thread(self._prepare, works, found, perf_counter() - began)
         began = perf_counter()
         results: Sequence[Completion | Extract] = []
         if isinstance(self.model, ExtractiveReader):
             results = await to_thread(self._extracts, self.model, answerable)
         elif answerable:
-            results = await self.model.agenerate(_prompts(answerable), max_tokens=self.max_tokens)
+            results = await self.model.agenerate(_prompts(answerable), **self._sampling(self.model))
         return self._answers(works, answerable, results, perf_counter() - began)
 
     def stream(self, question: Question, *, where: Where | None = None) -> AnswerStream:
@@ -196,20 +228,30 @@ class RetrieveThenAnswer:
         began = perf_counter()
         found = self.retriever.retrieve([work.question], self.k, where=where)
         if not self._prepare([work], found, perf_counter() - began) or work.prompt is None:
-            refused = self._refused(work)
+            refused = self._prompting.refused(work)
             return AnswerStream(iter([refused.text]), lambda _: refused)
         began = perf_counter()
-        pieces = self.model.stream(work.prompt, max_tokens=self.max_tokens)
+        pieces = self.model.stream(work.prompt, **self._sampling(self.model))
 
         def finish(text: str) -> CitedAnswer:
             work.seconds["answer"] = perf_counter() - began
-            return self._answer(work, text, pieces.completion if isinstance(pieces, CompletionStream) else None)
+            return self._prompting.read(work, text, pieces.completion if isinstance(pieces, CompletionStream) else None)
 
         return AnswerStream(pieces, finish)
 
+    def _follow_ups(self, works: Sequence[Work]) -> list[Work]:
+        """Return the questions that are to be rewritten."""
+        if self.history == "turns":
+            keep_history(works)
+            return []
+        return [work for work in works if work.history]
+
+    def _sampling(self, model: LanguageModel) -> _Settings:
+        return {"max_tokens": self._prompting.answer_tokens(model), "stop": self._prompting.stop(model)}
+
     def _rewrite(self, works: Sequence[Work]) -> None:
         """Rewrite the follow-up questions, unless there is no language model."""
-        follow_ups = [work for work in works if work.history]
+        follow_ups = self._follow_ups(works)
         if follow_ups and not isinstance(self.model, ExtractiveReader):
             began = perf_counter()
             completions = self.model.generate(_rewrite_prompts(follow_ups), max_tokens=_REWRITE_TOKENS)
@@ -217,36 +259,21 @@ class RetrieveThenAnswer:
 
     def _prepare(self, works: Sequence[Work], found: Sequence[Sequence[Hit]], seconds: float) -> list[Work]:
         """Set the passages and the prompt of each question, and return the questions that can be answered."""
-        answerable = []
-        for work, hits in zip(works, found, strict=True):
+        answerable, model = [], self.model
+        chosen: Sequence[tuple[Example, ...]] = [()] * len(works)
+        if not isinstance(model, ExtractiveReader):
+            chosen = self._prompting.demonstrations.select([work.question for work in works])
+        for work, hits, examples in zip(works, found, chosen, strict=True):
             work.seconds["retrieve"] = seconds / len(works)
             if not hits or (self.min_score is not None and hits[0].score < self.min_score):
                 work.dropped = tuple((hit.id, f"the best hit scores below {self.min_score}") for hit in hits)
                 continue
             answerable.append(work)
-            if isinstance(self.model, ExtractiveReader):
+            if isinstance(model, ExtractiveReader):
                 work.hits = tuple(hits)
-                continue
-            work.hits, work.dropped = self._pack(self.model, work.question, hits)
-            work.prompt = answer_prompt(self.instruction, work.question, work.hits)
+            else:
+                self._prompting.prepare(model, work, tuple(hits), examples, turns=self.history == "turns")
         return answerable
-
-    def _pack(
-        self, model: LanguageModel, question: str, hits: Sequence[Hit]
-    ) -> tuple[tuple[Hit, ...], tuple[tuple[str, str], ...]]:
-        """Select the passages that fit into the context window."""
-        empty = model.count_tokens(answer_prompt(self.instruction, question, []).text)
-        window = model.capabilities.window
-        limit = self.token_limit or _DEFAULT_LIMIT
-        if window is not None:
-            free = window - self.max_tokens - empty - _OVERHEAD
-            limit = free if self.token_limit is None else min(free, self.token_limit)
-        packed = pack(hits, limit, model.count_tokens)
-        if not packed.hits:
-            advice = "raise `token_limit`" if self.token_limit else "shorten the question or lower `max_tokens`"
-            maximum = window or self.token_limit or 0
-            raise PromptTooLongError(empty + self.max_tokens, maximum, advice=f"no passage fits in addition; {advice}")
-        return packed
 
     def _extracts(self, reader: ExtractiveReader, works: Sequence[Work]) -> list[Extract]:
         return reader.read([work.question for work in works], [work.hits for work in works])
@@ -262,33 +289,13 @@ class RetrieveThenAnswer:
         for work in works:
             result = by_work.get(id(work))
             if isinstance(result, Completion):
-                answers.append(self._answer(work, result.text, result))
+                answers.append(self._prompting.read(work, result.text, result))
             elif result is not None and result.text:
-                answer = self._refused(work)
+                answer = self._prompting.refused(work)
                 answers.append(replace(answer, text=result.text, citations=result.citations, refused=False))
             else:
-                answers.append(self._refused(work))
+                answers.append(self._prompting.refused(work))
         return answers
-
-    def _answer(self, work: Work, text: str, completion: Completion | None) -> CitedAnswer:
-        outside = without_reasoning(text)
-        text = "" if outside.truncated else outside.text
-        answer = replace(self._refused(work), prompt=work.prompt, completion=completion)
-        if is_refusal(text, self.refusal) or not text.strip():
-            return answer
-        citations, flagged = read_citations(text, work.hits)
-        return replace(answer, text=text.strip(), citations=citations, flagged=flagged, refused=False)
-
-    def _refused(self, work: Work) -> CitedAnswer:
-        return CitedAnswer(
-            text=self.refusal,
-            refused=True,
-            question=work.question,
-            hits=work.hits,
-            dropped=work.dropped,
-            rewriting=work.rewriting,
-            seconds=work.seconds,
-        )
 
 
 def _prompts(works: Sequence[Work]) -> list[Prompt]:

@@ -15,30 +15,40 @@ from ragkit_pipelines.compare.documents import Library
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, outcome_of, sum_known
 from ragkit_pipelines.rag.answers import without_marks
 from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer
-from ragkit_pipelines.rag.prompt import INSTRUCTION
+from ragkit_pipelines.rag.styles import StyleName, style_named
+
+# Metrics that compare the words of an answer with those of a short expected answer.
+_SHORT_METRICS = ("exact_match", "accuracy", "f1", "choice", "number")
+_SHORT_ANSWER = 8  # words
 
 
 @dataclass(frozen=True)
 class Rag:
-    """Retrieve passages for each test row and answer from them, without in-context examples.
+    """Retrieve passages for each test row and answer from them, without in-context examples of the task.
 
-    The prompt contains the instruction of the task and asks for citations, which are removed before scoring.
+    The prompt contains the instruction and the labels of the task. It asks for a few words if the expected answers are
+    short and the metric compares words, as exact match and F1 do, and otherwise for sentences with citations, which are
+    removed before scoring. Invented demonstrations show the form of an answer, unless the task has labels.
 
     Attributes:
         retriever: The retriever; the documents of the comparison if None. The content of a custom retriever is unknown,
             so a resumed comparison retrieves again, but responses to equal prompts are cached.
         k: Number of passages per row.
         max_tokens: Maximum number of tokens of an answer; fits the longest output of the pool if None.
+        style: Style of the answers, as of `RetrieveThenAnswer`; determined by the metric if None.
     """
 
     retriever: Retriever | None = None
     needs_model: ClassVar[bool] = True
     k: int = 5
     max_tokens: int | None = None
+    style: StyleName | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise InvalidInputError(f"`k` of Rag must be at least 1, got {self.k}")
+        if self.style is not None:
+            style_named(self.style)
         if self.retriever is not None and not isinstance(self.retriever, Library):
             object.__setattr__(self, "retriever", Library(self.retriever, uuid4().hex))
 
@@ -57,12 +67,15 @@ class Rag:
         retriever = self.retriever or setting.documents
         assert retriever is not None  # noqa: S101 - `check_strategies` has checked
         model = setting.language_model(self.name)
+        style = style_named(self.style or _style_of(task))
         pipeline = RetrieveThenAnswer(
             model,
             retriever,
             self.k,
+            style=style.name,
+            examples=() if task.labels else None,
             max_tokens=setting.answer_tokens(self.max_tokens),
-            instruction=f"{task.instruction}\n\n{INSTRUCTION}" if task.instruction else INSTRUCTION,
+            instruction="\n\n".join(filter(None, (task.template.for_model(model).task, style.instruction()))),
         )
         found = pipeline.batch([row.text() for row in task.test])
         texts = [task.template.read_answer(without_marks(answer.text)) for answer in found]
@@ -76,6 +89,14 @@ class Rag:
             seconds=outcome.seconds + sum(answer.seconds.get("retrieve", 0.0) for answer in found),
             note="; ".join(filter(None, (missing, outcome.note))),
         )
+
+
+def _style_of(task: Task) -> StyleName:
+    """Return the style of the answers that the metric of a task scores."""
+    outputs = [row.output.strip() for row in task.examples]
+    short = all("\n" not in output and len(output.split()) <= _SHORT_ANSWER for output in outputs)
+    compares = isinstance(task.metric, str) and task.metric in _SHORT_METRICS
+    return "short" if task.labels or (compares and short) else "cited"
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def test_column_names_are_options(data, tmp_path):
 def test_labels_with_several_spellings_are_merged_on_request(tmp_path):
     path = tmp_path / "t.jsonl"
     rows = [{"input": f"text {n}", "output": "Yes" if n % 2 else "yes", "split": "train"} for n in range(19)]
+    rows.append({"input": "text of another label", "output": "no", "split": "train"})
     test = {"input": "other", "output": "Yes", "split": "test"}
     path.write_text("".join(json.dumps(row) + "\n" for row in (*rows, test)))
     command = ("compare", "--data", path, "--strategies", "majority", "--sizes", "all", "--json", "--out")

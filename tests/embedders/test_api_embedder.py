@@ -124,7 +124,7 @@ def test_replies_that_are_no_embeddings_are_explained(embedder, server: Embeddin
 def test_a_server_that_is_down_is_explained(server: EmbeddingServer):
     embedder = load_embedder("openai:m", base_url="http://127.0.0.1:9/v1")
     embedder.retry = Retry(attempts=1)
-    with pytest.raises(TransientModelError, match="check that the server is up"):
+    with pytest.raises(TransientModelError, match="no server answers at this address"):
         embedder.embed_documents(["a"])
 
 

@@ -162,7 +162,7 @@ def test_did_you_mean(spec: str, meant: str):
 @pytest.mark.parametrize("spec", ["", "st:", "bm25"])
 def test_unknown_specs_list_the_known(spec: str):
     with pytest.raises(
-        UnknownSpecError, match="Known: .*hash:<dimensions>, .*minilm, .*onnx:st:<hub id or folder>, .*st:<"
+        UnknownSpecError, match=r"Known: .*hash:<dimensions>, .*minilm, .*onnx:st:<hub id or folder>, .*st:<"
     ):
         load_embedder(spec)
 

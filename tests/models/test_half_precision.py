@@ -68,7 +68,7 @@ def test_precisions_that_cannot_be_had():
         load_model("tiny", dtype="int8")  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="`dtype` goes with a local model"):
         load_model("openai:gpt-4o", dtype="float32")
-    with pytest.raises(InvalidInputError, match="`dtype` go with a spec"):
+    with pytest.raises(InvalidInputError, match="`max_reasoning_tokens` go with a spec"):
         load_model(ScriptedModel(["a"]), dtype="float32")
 
 

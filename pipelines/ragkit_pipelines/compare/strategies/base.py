@@ -68,7 +68,7 @@ class Setting:
         return self.held.get(what, self.seed)
 
     def within_pool(self, k: int, strategy: str) -> int:
-        """Return ``k``, or the size of the pool if it is smaller; a number that the user chose then causes a warning."""
+        """Return ``k``, or the size of the pool if it is smaller; if the user chose the number, with a warning."""
         size = len(self.pool)
         if k > size and k != SHOTS:
             warn_caller(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ragkit._text import read_json
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.records import Message, Tool, ToolCall
 
@@ -56,8 +57,8 @@ def _json(call: ToolCall) -> str:
 def arguments_of(call: ToolCall) -> Any:
     """Return the arguments of a call as JSON values, or as text if they are not valid JSON."""
     try:
-        return json.loads(call.arguments)
-    except ValueError:
+        return read_json(call.arguments)
+    except InvalidInputError:
         return call.arguments
 
 

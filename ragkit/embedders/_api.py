@@ -54,11 +54,19 @@ class ApiEmbedder(LangChainEmbedder):
         retry: How transient errors are retried.
     """
 
-    def __init__(self, embeddings: Any, spec: str, *, base_url: str = "", dimensions: int | None = None) -> None:
-        """Wrap the LangChain object of a spec, with the address and the number of dimensions that it was given."""
+    def __init__(
+        self,
+        embeddings: Any,
+        spec: str,
+        *,
+        base_url: str = "",
+        api_key_env: str | None = None,
+        dimensions: int | None = None,
+    ) -> None:
+        """Wrap the LangChain object of a spec, with the arguments of `from_spec` that it was created with."""
         super().__init__(embeddings)
         check_secrets(embeddings, spec)
-        self._spec, self._dimensions, self._server = spec, dimensions, base_url
+        self._spec, self._key_variable, self._dimensions, self._server = spec, api_key_env, dimensions, base_url
         self.address = without_secrets(base_url) or None
         self.retry = Retry()
 
@@ -117,8 +125,13 @@ class ApiEmbedder(LangChainEmbedder):
             if address and hasattr(embeddings, "check_embedding_ctx_length"):
                 # Otherwise texts are sent as numbers of OpenAI's tokens, which other servers do not know.
                 embeddings.check_embedding_ctx_length = False
-            return cls(embeddings, spec, base_url=address, dimensions=dimensions)
+            return cls(embeddings, spec, base_url=address, api_key_env=api_key_env, dimensions=dimensions)
         raise failure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arguments without secrets; another process reads the key from its own environment."""
+        given = {"base_url": self.address, "api_key_env": self._key_variable, "dimensions": self._dimensions}
+        return partial(type(self).from_spec, self._spec, **given), ()
 
     @property
     @override

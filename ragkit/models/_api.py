@@ -111,6 +111,8 @@ class LangChainModel(ModelBase):
         self._own_settings = "" if spec else f":{settings_digest(chat_model)}"
         if reasoning is not None or max_reasoning_tokens is not None:
             self._own_settings += f":reasoning={reasoning},{max_reasoning_tokens}"
+        if served is not None and spec is not None and served.name != spec.partition(":")[2]:
+            self._own_settings += f":{served.name}"  # the spec "llamacpp:default" stands for any model
         self._window = served.window if served else None
         parameters = parameters_of(self._inner, spec)
         if served is not None and served.reasons is not None:
@@ -197,19 +199,19 @@ class LangChainModel(ModelBase):
         return choice_in(read, sampling.choices, self.name) if sampling.choices else read
 
     def _invoke(
-        self, model: Any, prompt: AnyPrompt, sampling: Sampling, *, extra: tuple[str, ...] = ()
+        self, model: Any, prompt: AnyPrompt, sampling: Sampling, extra: Mapping[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Return the reply to a request, and the settings that it was sent with; ``extra`` names bound ones."""
-        settings = self._settings.of(sampling)
+        """Return the reply to a request, and its settings: those of ``sampling``, and ``extra`` ones."""
+        settings, system_role = self._settings.of(sampling) | dict(extra or {}), self._settings.system_role
         try:
             return model.bind(**self._constrained(settings, sampling)).invoke(self._turns(prompt)), settings
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
             if reply := reply_within(error):
                 return reply, settings
-            again = self._settings.leave_out(error, [*extra, *settings])
+            again = self._settings.leave_out(error, settings, system_role=system_role)
             failure = self._failure(error, schema=sampling.constrained)
-        if again:
-            return self._invoke(self.chat_model if extra else model, prompt, sampling, extra=extra)
+        if again and all(map(self._settings.accepts, extra or ())):
+            return self._invoke(model, prompt, sampling, extra)
         raise failure
 
     def _failure(self, error: Exception, *, schema: bool = False) -> RagkitError:
@@ -245,7 +247,10 @@ class LangChainModel(ModelBase):
         try:
             return structured.first.steps__["raw"]
         except (AttributeError, KeyError) as error:
-            raise UnsupportedError(f"{self.name} holds answers to a schema in a way ragkit does not know") from error
+            raise UnsupportedError(
+                f"ragkit cannot read the replies of {self.name} with a schema, because its LangChain package returns "
+                "them in an unknown form; omit `schema`"
+            ) from error
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:
@@ -275,12 +280,13 @@ class LangChainModel(ModelBase):
         """Yield the text of each chunk of a stream; set its ``settings``, and add the chunks to ``chunks``."""
         settings.clear()
         settings |= self._settings.of(sampling)
+        system_role = self._settings.system_role
         try:
             for chunk in self.chat_model.bind(**self._constrained(settings, sampling)).stream(self._turns(prompt)):
                 chunks.append(chunk)
                 yield str(chunk.text)
         except Exception as error:  # noqa: BLE001 - every provider has its own errors
-            again = not chunks and self._settings.leave_out(error, settings)
+            again = not chunks and self._settings.leave_out(error, settings, system_role=system_role)
             failure = self._failure(error)
         else:
             return
@@ -333,12 +339,17 @@ class LangChainModel(ModelBase):
         return np.array(rows, dtype=np.float64).reshape(len(batch), len(choices))
 
     def _first_token(self, prompt: AnyPrompt, choices: Sequence[str]) -> list[float]:
-        model = self.chat_model.bind(**logprob_settings(str(self._spec)))
-        reply, _ = self._invoke(model, prompt, Sampling(max_tokens=1), extra=("logprobs",))
-        tokens = first_tokens(reply) if self._settings.accepts("logprobs") else []
+        try:
+            reply, _ = self._invoke(self.chat_model, prompt, Sampling(max_tokens=1), logprob_settings(str(self._spec)))
+        except ModelError:
+            if self._settings.accepts("logprobs"):
+                raise
+            tokens = []
+        else:
+            tokens = first_tokens(reply)
         if not tokens:
             self._settings.reject("logprobs")
-            raise UnsupportedError(f"{self.name} gives no probabilities, so it cannot score choices; use generate")
+            raise UnsupportedError(f"{self.name} returns no probabilities, so it cannot score choices; use `generate`")
         return log_probabilities(tokens, choices, self.name)
 
     def expect(self, prefixes: Iterable[bytes]) -> None:
@@ -372,7 +383,7 @@ class LangChainModel(ModelBase):
         """Convert a reply, or the chunks of a stream, to a completion; ``tools``: whether it may contain tool calls."""
         answer = reduce(add, replies)
         if not isinstance(answer.text, str):
-            raise ModelError(f"{self.name} answered {type(answer.content).__name__} instead of text")
+            raise ModelError(f"{self.name} returned {type(answer.content).__name__} instead of text")
         text, tool_calls = str(answer.text), getattr(answer, "tool_calls", None)
         if not text and sampling.constrained and tool_calls and not tools:
             text = json.dumps(tool_calls[0]["args"])
@@ -380,15 +391,16 @@ class LangChainModel(ModelBase):
         thoughts = reasoning_in(replies)
         begun = self._in_tags and not thoughts
         parts = separate_reasoning(text, begun=begun, truncated=reason == "length")
+        calls = calls_in(answer) if tools else ()
         completion = Completion(
             text=cut_at_stop(parts.answer, sampling.stop)[0],
             usage=usage or Usage(),
             cost=None if usage is None else self.cost_of(usage),
             seconds=seconds,
-            finish_reason=reason,
+            finish_reason="tool_calls" if calls and reason == "stop" else reason,
             omitted_settings=self._settings.omitted(settings),
             reasoning="\n\n".join(filter(None, (thoughts, parts.reasoning))),
-            tool_calls=calls_in(answer) if tools else (),
+            tool_calls=calls,
         )
         if refusal := refusal_in(replies):
             raise RefusalError(f"{self.name} gave no answer: {refusal}", completion)

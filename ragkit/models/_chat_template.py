@@ -70,7 +70,10 @@ class ChatTemplate:
         """Render a conversation up to the start of the assistant's next turn, or raise `InvalidInputError`."""
         for tool in tools:
             if self._is_special(f"{tool.name} {tool.description} {tool.parameters}"):
-                raise InvalidInputError(f"the tool {tool.name!r} contains a special token of {self.name}; rename it")
+                raise InvalidInputError(
+                    f"the tool {tool.name!r} must not contain a special token of {self.name}, such as '<|im_end|>'; "
+                    "remove it from the name, the description and the parameters"
+                )
         native = self.has_tools and not any(
             self._is_special(call.arguments) for turn in messages for call in _calls(turn)
         )

@@ -173,7 +173,7 @@ class LocalModel(ModelBase):
         """Answer a prompt that may have tools, and read the calls in the answer."""
         tools = selected_tools(prompt.tools, prompt.tool_choice) if isinstance(prompt, Chat) else []
         if isinstance(prompt, Chat) and tools and prompt.tool_choice != "auto":
-            sampling = replace(sampling, schema=calls_schema(tools), choices=None)
+            sampling = replace(sampling, schema=calls_schema(tools), choices=None, grammar=None)
         (answer,) = self._answered([prompt], sampling)
         return with_calls(answer, tools)
 
@@ -283,6 +283,7 @@ class LocalModel(ModelBase):
 
         Raises:
             PromptTooLongError: If a prompt and a choice do not fit into the context window.
+            CallCancelledError: If the call was cancelled; see `Cancellation`.
         """
         refuse_bare_string("choices", choices)
         batch = checked_prompts(prompts)
@@ -297,6 +298,7 @@ class LocalModel(ModelBase):
         self.check_window(max(map(len, rows)), longest, advice=advice)
         with self.computing():
             for some in self._batches(rows, batch, share=self.network.takes_tree_masks):
+                raise_if_stopped()
                 scores[some.indices] = log_likelihoods(self.network, some, tails, size=self.batch_size)
         return scores
 

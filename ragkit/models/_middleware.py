@@ -28,8 +28,8 @@ from ragkit.errors import (
 )
 from ragkit.models._base import CompletionStream, ModelBase
 from ragkit.models._budget import Budget
+from ragkit.models._call_progress import Answered, CallProgress, answered, no_progress
 from ragkit.models._concurrency import Cancellation, Slots, applied_cancellations, in_parallel
-from ragkit.models._observed import Answered, Observer, answered, unobserved
 from ragkit.models._prompts import checked_prompts
 from ragkit.models._rate_limit import RateLimit, Retry
 from ragkit.models._requests import Requests
@@ -76,7 +76,7 @@ class LayeredModel(ModelBase):
         batch: bool | None = None,
         cancellation: Cancellation | None = None,
         on_request: Callable[[bytes, Result], None] | None = None,
-        observer: Observer = unobserved,
+        progress: CallProgress = no_progress,
     ) -> None:
         """Wrap a model.
 
@@ -93,7 +93,7 @@ class LayeredModel(ModelBase):
                 a number.
             cancellation: Cancels all calls. Calls in progress are then abandoned and raise `CallCancelledError`.
             on_request: Is called after each request, also a failed one, with the key and the result of each prompt.
-            observer: Is called with the number of calls of each batch, and receives the answered ones; see `Answered`.
+            progress: Is called with the number of calls of each batch, and receives the answered ones; see `Answered`.
 
         Raises:
             InvalidInputError: If `concurrency` is less than 1.
@@ -115,7 +115,7 @@ class LayeredModel(ModelBase):
             cancellation=cancellation, on_request=on_request,
         )  # fmt: skip
         self.score_seconds = 0.0
-        self._observer = observer
+        self._progress = progress
         self._in_progress: dict[bytes, Future[Result]] = {}
         self._lock = Lock()
 
@@ -212,7 +212,7 @@ class LayeredModel(ModelBase):
             report(answered(group))
             refusals.extend(call.result for call in group if isinstance(call.result, ModelAccessError))
 
-        with self._observer(len(requests)) as report:
+        with self._progress(len(requests)) as report:
             for wave in self._waves(groups):
                 in_parallel(answer, wave, self.concurrency or 1)
         return [call.result for group in groups for call in group if call.result is not None]
@@ -314,7 +314,7 @@ class LayeredModel(ModelBase):
         found = {key: _read_scores(cache.get_json(key)) for key in keys} if cache is not None else {}
         missing = {key: prompt for key, prompt in zip(keys, batch, strict=True) if found.get(key) is None}
         calls = [Call(prompt, Sampling(), key) for key, prompt in missing.items()]
-        with self._observer(len(batch)) as report:
+        with self._progress(len(batch)) as report:
             report(Answered(len(batch) - len(calls), cached=len(batch) - len(calls)))
             for start in range(0, len(calls), _GROUP):
                 group = calls[start : start + _GROUP]
@@ -345,7 +345,7 @@ class LayeredModel(ModelBase):
             raise
 
     def _scored_usage(self, calls: Sequence[Call], choices: Sequence[str], *, end_of_turn: bool) -> Usage:
-        if self._observer is unobserved:
+        if self._progress is no_progress:
             return Usage()
         written = sum(self.model.count_tokens(text) + end_of_turn for text in choices)
         read = sum(self.max_prompt_tokens(call.prompt) for call in calls)

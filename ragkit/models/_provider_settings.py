@@ -154,9 +154,11 @@ class ProviderSettings:
         return {"extra_body": {**self._body, self._learned.limit: tokens}}
 
     def drop_stop(self, settings: Mapping[str, Any]) -> bool:
-        """Send no stop sequences from now on, and return whether a request had any: they end the reasoning."""
+        """Send no stop sequences from now on if a request had any, because they end the reasoning."""
+        if "stop" not in settings:
+            return False
         self._learned.rejected.add("stop")
-        return "stop" in settings
+        return True
 
     def reject(self, name: str) -> None:
         """Record that the model does not accept a parameter."""
@@ -179,9 +181,10 @@ class ProviderSettings:
             self._learned.constrains = text.lstrip().startswith("{")
         return self.ignores_schema
 
-    def leave_out(self, error: Exception, settings: Collection[str]) -> bool:
-        """Learn from an error which parameter the model does not accept, and return whether to repeat the request."""
-        if self._learned.system and rejects_system_role(error):
+    def leave_out(self, error: Exception, settings: Collection[str], *, system_role: bool) -> bool:
+        """Learn from an error what the model does not accept, and return whether to repeat the request."""
+        # Several requests may have been in progress, so the arguments describe the one that failed.
+        if system_role and rejects_system_role(error):
             self._learned.system = False
             return True
         optional = [name for name in _OPTIONAL if name in settings]

@@ -180,16 +180,19 @@ def checked_answers(
         BatchError: If some answers are invalid.
         InvalidInputError: If the schema refers to a definition that it does not contain, or the grammar is invalid.
     """
-    if any(answer.tool_calls for answer in answers):  # a call is not an answer
-        return answers
-    if schema is not None:
-        answers = raised([_parsed(answer, schema, name) for answer in answers])
-    if choices is not None:
-        answers = raised([_chosen(answer, choices, name) for answer in answers])
-    if grammar is not None and answers:
-        check = grammar_check(grammar)
-        answers = raised([answer if check.accepts(answer.text) else _ungrammatical(answer, name) for answer in answers])
-    return answers
+
+    def checked(answer: Completion) -> Completion | ModelError:
+        if answer.tool_calls:  # a call is not an answer
+            return answer
+        if schema is not None:
+            return _parsed(answer, schema, name)
+        if choices is not None:
+            return _chosen(answer, choices, name)
+        if grammar is not None and not grammar_check(grammar).accepts(answer.text):
+            return _ungrammatical(answer, name)
+        return answer
+
+    return raised([checked(answer) for answer in answers])
 
 
 def _ungrammatical(answer: Completion, name: str) -> AnswerFormError:

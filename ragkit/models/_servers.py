@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import PurePath
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from ragkit.errors import InvalidInputError, ModelAccessError, ModelError, TransientModelError
@@ -129,7 +130,7 @@ class _Client:
         except HTTPError as error:
             error.close()
             raise self._rejected(error.code, provider) from None
-        except (URLError, OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:  # the last if the server does not speak HTTP
             start = _START[provider].format(model=model)
             raise ModelError(
                 f"no server answers at {self.shown} ({_reason(error)}); start it with {start}, or pass `base_url`",
@@ -170,7 +171,7 @@ class _Client:
         except HTTPError as error:
             error.close()
             return None
-        except (OSError, ValueError):
+        except (OSError, ValueError, HTTPException):
             return None
         return found if isinstance(found, dict) else None
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextvars import copy_context
+from concurrent.futures import wait
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import torch
 from transformers import LogitsProcessor, StoppingCriteria
 from typing_extensions import override
 
+from ragkit.models._concurrency import in_thread
 from ragkit.models._prompts import cut_at_stop
 from ragkit.records import Completion
 
@@ -236,24 +238,15 @@ class _Told:
 
 def pieces_of(work: Callable[[Listener], Completion]) -> Generator[str, None, Completion]:
     """Run work in a thread, yield the pieces that its listener receives, and return the completion."""
-    heard: SimpleQueue[str | Completion | Exception] = SimpleQueue()
+    heard: SimpleQueue[str | None] = SimpleQueue()
     abandoned = Event()
     listener = Listener(hear=lambda piece, _: heard.put(piece), is_gone=abandoned.is_set)
-
-    def run() -> None:
-        try:
-            heard.put(work(listener))
-        except Exception as error:  # noqa: BLE001 - re-raised in the caller's thread
-            heard.put(error)
-
-    thread = Thread(target=copy_context().run, args=(run,), name="ragkit-stream", daemon=True)
-    thread.start()
+    completion = in_thread(partial(work, listener))
+    completion.add_done_callback(lambda _: heard.put(None))
     try:
-        while isinstance(told := heard.get(), str):
-            yield told
+        while (piece := heard.get()) is not None:
+            yield piece
     finally:
         abandoned.set()
-        thread.join()
-    if isinstance(told, Exception):
-        raise told
-    return told
+        wait([completion])
+    return completion.result()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ragkit._text import read_json
 from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.records import Completion, Message, Tool, ToolCall
 
@@ -57,8 +58,8 @@ def _json(call: ToolCall) -> str:
 def arguments_of(call: ToolCall) -> Any:
     """Return the arguments of a call as JSON values, or as text if they are not valid JSON."""
     try:
-        return json.loads(call.arguments)
-    except ValueError:
+        return read_json(call.arguments)
+    except InvalidInputError:
         return call.arguments
 
 
@@ -142,7 +143,8 @@ def read_calls(text: str, tools: Sequence[Tool]) -> tuple[str, tuple[ToolCall, .
 def with_calls(answer: Completion, tools: Sequence[Tool]) -> Completion:
     """Return an answer in which the calls of tools are separated from the text."""
     text, calls = read_calls(answer.text, tools)
-    return replace(answer, text=text, tool_calls=calls)
+    reason = "tool_calls" if calls else answer.finish_reason
+    return replace(answer, text=text, tool_calls=calls, finish_reason=reason)
 
 
 def _call_of(value: Mapping[str, Any], names: set[str]) -> ToolCall | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle  # noqa: TID251 - what users do with these objects
 import traceback
 from pathlib import Path
 
@@ -69,6 +70,16 @@ def test_long_lists_are_sent_in_batches_and_keep_their_order(embedder, server: E
     assert np.allclose(embedder.embed_documents(texts), HashingEmbedder(64).embed_documents(texts), atol=1e-6)
     sizes = sorted(len(body["input"]) for body in server.requests if body["input"] != ["dimensions"])
     assert sizes == [1, 44, 128, 128]
+
+
+def test_a_pickled_embedder_reads_the_key_again(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    embedder = load_embedder("openai:m", base_url=server.url, api_key_env="MY_KEY", dimensions=16)
+    pickled = pickle.dumps(embedder)
+    assert KEY.encode() not in pickled
+    again = pickle.loads(pickled)  # noqa: S301
+    assert (again.fingerprint, again.embed_documents(["a"]).shape) == (embedder.fingerprint, (1, 16))
+    assert server.keys == [f"Bearer {KEY}"]
 
 
 def test_dimensions_are_asked_for_and_part_of_the_fingerprint(server: EmbeddingServer):

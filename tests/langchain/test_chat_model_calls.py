@@ -12,7 +12,7 @@ from langchain_core.tools import tool
 from ragkit import ScriptedModel, load_model
 from ragkit.errors import CallCancelledError, UnsupportedError
 from ragkit.langchain import RagkitChatModel, as_runnable
-from ragkit.models._concurrency import current_cancellation, run_cancellable
+from ragkit.models._concurrency import applied_cancellations, run_cancellable
 from ragkit.models._middleware import LayeredModel
 from ragkit.models._rate_limit import Retry
 
@@ -110,7 +110,7 @@ class Waiting(ScriptedModel):
         self.cancelled = threading.Event()
 
     def _complete(self, prompts, sampling):
-        cancellation = current_cancellation()
+        cancellation = applied_cancellations()[0]
         self.begun.set()
         if not cancellation.wait(60):
             raise AssertionError("the call was not cancelled")
@@ -177,7 +177,7 @@ def test_a_local_model_stops_at_the_next_token(tiny):
     assert tiny.generate("turn on the light ->", max_tokens=2).text  # the lock is free
 
     def cancelled_at_once():
-        current_cancellation().cancel()
+        applied_cancellations()[0].cancel()
         return tiny.generate("turn on the light ->", max_tokens=400)
 
     with pytest.raises(CallCancelledError):

@@ -25,6 +25,7 @@ from ragkit import (
     RetrieveThenAnswer,
     ScriptedModel,
     Usage,
+    load_model,
 )
 from ragkit.errors import InvalidInputError
 from ragkit.langchain import (
@@ -140,11 +141,25 @@ def test_chat_models(tiny, monkeypatch):
         pickle.dumps(scripted)
 
 
+@pytest.mark.filterwarnings("ignore:The function `load` is in beta")
 def test_a_model_that_differs_in_the_other_process_is_rejected(tiny):
-    from ragkit_pipelines.langchain.model_state import _loaded
+    dumped = dumpd(RagkitChatModel(model=tiny))
+    dumped["kwargs"]["fingerprint"] = "other"
+    with pytest.raises(InvalidInputError, match="and had other where the chat model was saved"):
+        load(dumped, allowed_objects=[RagkitChatModel], valid_namespaces=["ragkit"])
 
-    with pytest.raises(InvalidInputError, match="and had other where the chat model was pickled"):
-        _loaded("tiny", None, "other")
+
+def test_the_key_of_another_server_stays_with_it(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
+    monkeypatch.setenv("MY_KEY", "sk-of-my-server")
+    model = load_model("openai:gpt-x", base_url="http://127.0.0.1:9/v1", api_key_env="MY_KEY")
+    chat = RagkitChatModel(model=model, cache=False)
+    pickled = pickle.dumps(chat)
+    assert b"sk-" not in pickled
+    again = pickle.loads(pickled)  # noqa: S301
+    assert again.cache is False
+    assert again.language_model.model.secrets()[0] == "sk-of-my-server"
+    assert dumpd(chat)["type"] == "not_implemented"
 
 
 @pytest.mark.skipif("allowed_objects" not in signature(load).parameters, reason="needs langchain-core 1.2.5")

@@ -73,6 +73,14 @@ def test_a_server_without_log_probabilities(start, reply):
     assert len(server.requests) <= 2
 
 
+def test_a_server_that_rejects_another_setting(start):
+    rejected = Reply(failed("Unsupported parameter: 'seed'", param="seed"), 400)
+    model, server = start(rejected, with_logprobs(A=0.75, B=0.25))
+    np.testing.assert_allclose(np.exp(model.score(["x"], ["A", "B"])), [[0.75, 0.25]], rtol=1e-9)
+    assert ["seed" in sent for sent in server.requests] == [True, False]
+    assert model.capabilities.logprobs
+
+
 def test_scores_are_retried_and_cached(start, tmp_path):
     model, server = start(Reply(failed("busy"), 503), with_logprobs(A=0.7, B=0.2), cache=tmp_path / "cache.sqlite")
     first = model.score(["x"], ["A", "B"])

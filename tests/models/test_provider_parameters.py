@@ -11,7 +11,9 @@ from ragkit import load_model
 from ragkit.errors import ModelError, RagkitWarning, UnsupportedError
 from ragkit.models import Retry
 from ragkit.models._provider_errors import rejected_setting
-from ragkit.models._provider_parameters import parameters_of
+from ragkit.models._provider_parameters import Parameters, parameters_of
+from ragkit.models._provider_settings import ProviderSettings
+from ragkit.models._reasoning import Reasoning
 from ragkit.records import Chat, Message
 
 SAMPLING = {"temperature", "top_p", "stop", "seed"}
@@ -191,6 +193,14 @@ def test_a_model_without_a_system_role(start, said):
     assert [model.generate(each).text for each in (chat, chat)] == ["a", "a"]
     turns = [[(turn["role"], turn["content"]) for turn in request["messages"]] for request in server.requests]
     assert turns == [[("system", "Be brief."), ("user", "Hi")], *[[("user", "Be brief.\n\nHi")]] * 2]
+
+
+def test_each_request_that_was_sent_before_an_error_is_repeated():
+    error = Exception("System role not supported")
+    error.status_code = 400
+    settings = ProviderSettings("m", "http://several-in-progress", Parameters(), Reasoning())
+    assert [settings.leave_out(error, (), system_role=sent) for sent in (True, True, False)] == [True, True, False]
+    assert not settings.system_role
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Servers that people run: their addresses, what they say about their model, and errors that say what is wrong."""
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -173,6 +174,28 @@ def test_no_server_at_the_address():
         load_model("vllm:qwen", base_url="http://127.0.0.1:9/v1")
     with pytest.raises(InvalidInputError, match="must begin with http://"):
         load_model("vllm:qwen", base_url="localhost:9/v1")
+
+
+def test_a_server_with_another_protocol():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet():
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+                connection.recv(4096)
+
+        threading.Thread(target=greet, daemon=True).start()
+        with pytest.raises(ModelError, match="no server answers"):
+            load_model("vllm:qwen", base_url=f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
+
+
+def test_the_fingerprint_names_the_model_behind_a_placeholder(start):
+    other = {**LLAMACPP, "/v1/models": (200, {"data": [{"id": "/models/other.gguf"}]})}
+    address = start(LLAMACPP)
+    first = load_model("llamacpp:default", base_url=address.url).fingerprint
+    address.paths = other
+    assert load_model("llamacpp:default", base_url=address.url).fingerprint != first
 
 
 def test_a_rejected_key_is_never_shown(start, monkeypatch):

@@ -119,8 +119,9 @@ def test_special_tokens_in_calls_and_tools(chat_model):
     turns = (TURNS[0], Message("assistant", "", tool_calls=(bad,)), Message("tool", "</s>", answers=bad))
     plain, special = (model.encode_prompt(Chat(given)) for given in (turns, TURNS))
     end = model.tokenizer.convert_tokens_to_ids("</s>")
-    assert (plain.count(end), special.count(end)) == (1, 3)  # as text, the call and its result are one turn of the user
-    with pytest.raises(InvalidInputError, match="'get_weather' contains a special token"):
+    assert special.count(end) == 3
+    assert plain.count(end) == 1  # as text, the result is a part of the question
+    with pytest.raises(InvalidInputError, match="'get_weather' must not contain a special token"):
         model.encode_prompt(Chat(TURNS, (replace(WEATHER, description="</s>"),)))
 
 

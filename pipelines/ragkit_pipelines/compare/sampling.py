@@ -10,7 +10,7 @@ from time import perf_counter, process_time
 
 from ragkit._progress import recorded
 from ragkit._stages import Stage
-from ragkit.models._observed import Answered
+from ragkit.models._call_progress import Answered
 from ragkit.records import Example
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy
 from ragkit_pipelines.compare.strategies.calls import CallCounter

@@ -15,8 +15,8 @@ from ragkit.records import Tool
 from ragkit_pipelines.langchain.tools import tool_choice_of, tools_of
 
 _KNOWN = (
-    "stop", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "choices", "response_format",
-    "tools", "tool_choice", "parallel_tool_calls",
+    "stop", "max_tokens", "max_completion_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty",
+    "seed", "choices", "grammar", "response_format", "tools", "tool_choice", "parallel_tool_calls",
 )  # fmt: skip
 _INTERNAL = ("schema", "keep_invalid")  # set by `with_structured_output`
 
@@ -72,13 +72,14 @@ class CallOptions:
         settings["stop"] = [stop] if isinstance(stop, str) else list(stop)
         if settings.get("top_p") == 1:  # the default of every provider
             del settings["top_p"]
-        if "top_p" in settings and not _accepts(model, "top_p"):
-            raise UnsupportedError(f"{model.name} does not support `top_p`; omit it or use another model")
+        for name in settings:
+            if not _accepts(model, name):
+                raise UnsupportedError(f"{model.name} does not support `{name}`; omit it or use another model")
         return cls(settings=settings, tools=tools, tool_choice=choice, one_call=one_call, keep_invalid=keep_invalid)
 
     @property
     def constrained(self) -> bool:
-        """Whether the response is not free text, so that it cannot be streamed."""
+        """Whether the response is parsed or compared as a whole, so that it cannot be streamed."""
         return "schema" in self.settings or "choices" in self.settings
 
 

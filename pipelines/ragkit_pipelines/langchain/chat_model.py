@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import override
 
-from ragkit.errors import AnswerFormError, BatchError, InvalidInputError, RefusalError, UnsupportedError
+from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.models import load_model
 from ragkit.models._concurrency import iterate_cancellable, run_cancellable
-from ragkit.models._middleware import LayeredModel
 from ragkit.models._tools import openai_tool
-from ragkit.protocols import AnyPrompt
-from ragkit.records import Chat, Completion, Usage
+from ragkit.records import Completion
 from ragkit_pipelines.langchain.batches import BatchingChatModel
 from ragkit_pipelines.langchain.call_options import CallOptions
-from ragkit_pipelines.langchain.messages import chat_of, message_fields, message_of, prompts_of
-from ragkit_pipelines.langchain.model_state import SerialisableChatModel
+from ragkit_pipelines.langchain.messages import chat_of, message_of, prompts_of
+from ragkit_pipelines.langchain.model_state import SerialisableChatModel, checked_model, unlayered
+from ragkit_pipelines.langchain.responses import Responder
 from ragkit_pipelines.langchain.structured_output import structured
-from ragkit_pipelines.langchain.tool_calling import ToolCaller, first_supported
+from ragkit_pipelines.langchain.tool_calling import first_supported
 from ragkit_pipelines.langchain.tools import can_call_tools, tools_of
 
 
@@ -43,7 +38,7 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
     stops at the next token.
 
     Attributes:
-        model: The model or its spec, such as ``"smollm2"``; afterwards the name of the model.
+        model: The name of the model. The constructor also accepts a spec, such as ``"smollm2"``, or a loaded model.
         language_model: The loaded model, an instance of `LanguageModel`.
         max_tokens: Maximum number of tokens of a response; ``max_completion_tokens`` is accepted as well.
         temperature: Sampling temperature; 0 always selects the most probable token.
@@ -80,6 +75,8 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
             if values.get("model") is None:
                 raise InvalidInputError("`model` is missing; pass a spec such as 'smollm2', or a loaded model")
             values["language_model"] = load_model(values["model"])
+        if (fingerprint := values.pop("fingerprint", None)) is not None:  # of LangChain's JSON
+            checked_model(values["language_model"], fingerprint)
         values["model"] = values["language_model"].name
         if isinstance(values.get("stop"), str):
             values["stop"] = [values["stop"]]
@@ -118,7 +115,7 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
     @property
     def _provider_model(self) -> Any:
         """The LangChain chat model of an API model; None for other models."""
-        return getattr(_unlayered(self.language_model), "chat_model", None)
+        return getattr(unlayered(self.language_model), "chat_model", None)
 
     def _resolve_model_profile(self) -> Any:
         """Return what agents need to know about the model: for example, whether it supports structured output."""
@@ -146,7 +143,7 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         Raises:
             UnsupportedError: If the model has no local tokenizer.
         """
-        encode = getattr(_unlayered(self.language_model), "encode_text", None)
+        encode = getattr(unlayered(self.language_model), "encode_text", None)
         if encode is None:
             raise UnsupportedError(f"{self.model} has no local tokenizer; `get_num_tokens` estimates the number")
         return list(encode(text))
@@ -180,7 +177,7 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._result(self._completed(messages, stop, kwargs))
+        return self._result(self._responder(stop, kwargs).complete(messages))
 
     @override
     async def _agenerate(
@@ -190,47 +187,10 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        options = self._options(stop, kwargs)
-        if options.tools or options.keep_invalid:
-            return self._result(await run_cancellable(partial(self._completed, messages, stop, kwargs)))
-        prompts = prompts_of(chat_of(messages))
-        try:
-            done = await self.language_model.agenerate(prompts[0], **options.settings)
-        except UnsupportedError:
-            if len(prompts) == 1:
-                raise
-            done = await self.language_model.agenerate(prompts[1], **options.settings)
-        return self._result(done)
+        return self._result(await run_cancellable(partial(self._responder(stop, kwargs).complete, messages)))
 
     def _result(self, done: Completion) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=message_of(done, self.model))])
-
-    def _completed(self, messages: Sequence[BaseMessage], stop: Any, kwargs: Mapping[str, Any]) -> Completion:
-        """Generate the response to a conversation."""
-        options = self._options(stop, kwargs)
-        chat, called = chat_of(messages), Usage()
-        if options.tools:
-            call, chat, called = self._tool_call(chat, options)
-            if call is not None:
-                return call
-        try:
-            done: Completion = first_supported(
-                prompts_of(chat), lambda prompt: self.language_model.generate(prompt, **options.settings)
-            )
-        except (AnswerFormError, RefusalError) as error:
-            if not options.keep_invalid:
-                raise
-            done = error.completion
-        calls = done.tool_calls[:1] if options.one_call else done.tool_calls
-        return replace(done, usage=called + done.usage, tool_calls=calls)
-
-    def _tool_call(self, chat: Chat, options: CallOptions) -> tuple[Completion | None, Chat, Usage]:
-        """Return a tool call, or None; then the conversation that the model answers; and the usage of the decision."""
-        given = replace(chat, tools=options.tools, tool_choice=options.tool_choice)
-        if self.language_model.capabilities.tools:
-            return None, given, Usage()
-        call, usage = ToolCaller(self.language_model, options.settings).call(given)
-        return call, chat, usage
 
     @override
     def _stream(
@@ -240,7 +200,7 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in self._chunks(messages, stop, kwargs):
+        for chunk in self._responder(stop, kwargs).chunks(messages):
             yield _reported(chunk, run_manager)
 
     @override
@@ -251,33 +211,11 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async with aclosing(iterate_cancellable(partial(self._chunks, messages, stop, kwargs))) as chunks:
+        async with aclosing(iterate_cancellable(partial(self._responder(stop, kwargs).chunks, messages))) as chunks:
             async for chunk in chunks:
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
                 yield chunk
-
-    def _chunks(
-        self, messages: Sequence[BaseMessage], stop: Any, kwargs: Mapping[str, Any]
-    ) -> Generator[ChatGenerationChunk, None, None]:
-        """Yield the response in pieces: text as it is generated, but tool calls and constrained text as a whole."""
-        options = self._options(stop, kwargs)
-        chat, called, done = chat_of(messages), Usage(), None
-        if options.constrained:
-            done = self._completed(messages, stop, kwargs)
-        elif options.tools:
-            done, chat, called = self._tool_call(chat, options)
-            if chat.tools:  # the model itself reports its calls
-                done = self._completed(messages, stop, kwargs)
-        if done is None:
-            stream, pieces = self._begin(prompts_of(chat), options.settings)
-            text = ""
-            for piece in pieces:
-                text += piece
-                yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
-            done = getattr(stream, "completion", None) or self._counted(chat, text, options.settings["max_tokens"])
-            done = replace(done, text="", usage=called + done.usage)
-        yield ChatGenerationChunk(message=_chunk_of(done, self.model))
 
     @override
     def bind_tools(
@@ -319,7 +257,7 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
                 )
             bound |= {"tools": [openai_tool(tool) for tool in tools_of(tools)]}
             bound |= {} if tool_choice is None else {"tool_choice": tool_choice}
-        self._options(None, bound)
+        self._responder(None, bound)  # validates the arguments
         return self.bind(**bound) if bound else self
 
     @override
@@ -350,72 +288,19 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
 
     @override
     def _supports_batches(self) -> bool:
-        return not self.streaming and bool(_unlayered(self.language_model).capabilities.batches)
+        return not self.streaming and bool(unlayered(self.language_model).capabilities.batches)
 
     @override
     def _generate_batch(
         self, conversations: Sequence[Sequence[BaseMessage]], stop: list[str] | None, options: Mapping[str, Any]
     ) -> list[AIMessage]:
-        read = self._options(stop, options)
-        if read.tools:
-            return [message_of(self._completed(each, stop, options), self.model) for each in conversations]
-        prompts = [prompts_of(chat_of(messages)) for messages in conversations]
-        try:
-            done = self.language_model.generate([each[0] for each in prompts], **read.settings)
-        except (AnswerFormError, RefusalError, BatchError):
-            if not read.keep_invalid:
-                raise
-            return [message_of(self._completed(each, stop, options), self.model) for each in conversations]
-        except UnsupportedError:
-            if all(len(each) == 1 for each in prompts):
-                raise
-            done = self.language_model.generate([each[-1] for each in prompts], **read.settings)
+        done = self._responder(stop, options).complete_all(conversations)
         return [message_of(each, self.model) for each in done]
 
-    def _options(self, stop: Any, given: Mapping[str, Any]) -> CallOptions:
+    def _responder(self, stop: Any, given: Mapping[str, Any]) -> Responder:
         own = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed, "top_p": self.top_p}
-        return CallOptions.of(self.language_model, {**own, "stop": self.stop}, {**given, "stop": stop})
-
-    def _begin(self, prompts: Sequence[AnyPrompt], settings: Mapping[str, Any]) -> tuple[Iterator[str], Iterator[str]]:
-        """Stream the first prompt that the model supports; reading the first piece raises the error if it does not."""
-
-        def begin(prompt: AnyPrompt) -> tuple[Iterator[str], Iterator[str]]:
-            stream = self.language_model.stream(prompt, **settings)
-            return stream, itertools.chain([next(stream, "")], stream)
-
-        return first_supported(prompts, begin)
-
-    def _counted(self, chat: Chat, text: str, max_tokens: int) -> Completion:
-        """Return the completion of a stream that reports none, with token counts of the model's tokenizer."""
-        count = self.language_model.count_tokens
-        usage = Usage(
-            prompt_tokens=count("\n".join(turn.content for turn in chat.messages)), completion_tokens=count(text)
-        )
-        return Completion(
-            text=text, usage=usage, finish_reason="length" if usage.completion_tokens >= max_tokens else "stop"
-        )
-
-
-def _unlayered(model: Any) -> Any:
-    while isinstance(model, LayeredModel):
-        model = model.model
-    return model
-
-
-def _chunk_of(done: Completion, name: str) -> AIMessageChunk:
-    """Convert a completion to the last chunk of a stream."""
-    fields = message_fields(done, name)
-    calls = [*fields.pop("tool_calls", ()), *fields.pop("invalid_tool_calls", ())]
-    fields["tool_call_chunks"] = [
-        tool_call_chunk(
-            name=call["name"],
-            args=call["args"] if isinstance(call["args"], str) else json.dumps(call["args"], ensure_ascii=False),
-            id=call["id"],
-            index=index,
-        )
-        for index, call in enumerate(calls)
-    ]
-    return AIMessageChunk(content=done.text, **fields, chunk_position="last")
+        options = CallOptions.of(self.language_model, {**own, "stop": self.stop}, {**given, "stop": stop})
+        return Responder(self.language_model, options)
 
 
 def _reported(chunk: ChatGenerationChunk, run_manager: CallbackManagerForLLMRun | None) -> ChatGenerationChunk:

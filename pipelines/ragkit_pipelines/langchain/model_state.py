@@ -34,7 +34,7 @@ class ModelReference:
     def __reduce__(self) -> tuple[Any, ...]:
         spec = spec_of(self.model)
         if spec is not None:
-            return _loaded, (spec, _address(self.model), self.model.fingerprint)
+            return _loaded, (spec, _at_provider(self.model), self.model.fingerprint)
         if type(self.model).__module__.startswith("ragkit."):
             raise InvalidInputError(
                 f"the model {self.model.name!r} cannot be pickled, because no spec loads it; pass a spec such as "
@@ -48,22 +48,33 @@ def spec_of(model: LanguageModel) -> str | None:
     return model.name if is_known("model", model.name) else None
 
 
-def _address(model: LanguageModel) -> str | None:
-    """Return the address of an API model's server, without secrets; None for the provider's server."""
-    inner = model.model if isinstance(model, LayeredModel) else model
-    address = getattr(inner, "address", None)
-    return address if isinstance(address, str) else None
+def unlayered(model: Any) -> Any:
+    """Return a model without its middleware."""
+    while isinstance(model, LayeredModel):
+        model = model.model
+    return model
 
 
-def _loaded(spec: str, base_url: str | None, fingerprint: str) -> ModelReference:
-    model = load_model(spec, base_url=base_url)
+def _at_provider(model: LanguageModel) -> dict[str, str]:
+    """Return the server and the name of the key of an API model, as far as they are not those of its provider."""
+    inner = unlayered(model)
+    given = {"base_url": getattr(inner, "address", None), "api_key_env": getattr(inner, "key_variable", None)}
+    return {name: value for name, value in given.items() if isinstance(value, str)}
+
+
+def checked_model(model: LanguageModel, fingerprint: str) -> LanguageModel:
+    """Return a model that was loaded again, or raise `InvalidInputError` if its answers may differ."""
     if model.fingerprint != fingerprint:
         raise InvalidInputError(
-            f"the model {shown(spec)} has the fingerprint {model.fingerprint} here, and had {fingerprint} where the "
-            "chat model was pickled: it was loaded with other arguments, or from other files; create the chat model "
+            f"the model {shown(model.name)} has the fingerprint {model.fingerprint} here, and had {fingerprint} where "
+            "the chat model was saved: it was loaded with other arguments, or from other files; create the chat model "
             "in this process"
         )
-    return ModelReference(model)
+    return model
+
+
+def _loaded(spec: str, at_provider: dict[str, str], fingerprint: str) -> ModelReference:
+    return ModelReference(checked_model(load_model(spec, **at_provider), fingerprint))
 
 
 def _wrapped(model: LanguageModel) -> ModelReference:
@@ -83,9 +94,12 @@ class SerialisableChatModel(BaseChatModel):
     @override
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        fields = {**state["__dict__"], **dict.fromkeys(_SHARED), "language_model": ModelReference(self.language_model)}
-        fields.pop("_serialized", None)  # computed again
-        return {**state, "__dict__": fields}
+        fields = {
+            name: value if name not in _SHARED or isinstance(value, bool) else None
+            for name, value in state["__dict__"].items()
+            if name != "_serialized"  # computed again
+        }
+        return {**state, "__dict__": {**fields, "language_model": ModelReference(self.language_model)}}
 
     @override
     def __setstate__(self, state: dict[Any, Any]) -> None:
@@ -111,13 +125,14 @@ class SerialisableChatModel(BaseChatModel):
 
     @override
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
-        """Return the settings and the spec of the model; a model without a spec is not serialisable."""
+        """Return the settings, and the spec and fingerprint of the model; other models are not serialisable."""
         spec = spec_of(self.language_model)
-        if spec is None or _address(self.language_model) is not None:
+        if spec is None or _at_provider(self.language_model):
             return self.to_json_not_implemented()
         fields = {name: getattr(self, name) for name, field in type(self).model_fields.items() if not field.exclude}
         given = {name: value for name, value in fields.items() if value != type(self).model_fields[name].default}
-        return {"lc": 1, "type": "constructor", "id": self.lc_id(), "kwargs": {**given, "model": spec}}
+        model = {"model": spec, "fingerprint": self.language_model.fingerprint}
+        return {"lc": 1, "type": "constructor", "id": self.lc_id(), "kwargs": {**given, **model}}
 
     @override
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:

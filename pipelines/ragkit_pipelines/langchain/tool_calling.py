@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 from ragkit.errors import AnswerFormError, UnsupportedError
 from ragkit.models._tools import arguments_of, plain_turns, selected_tools
-from ragkit.protocols import AnyPrompt, LanguageModel
+from ragkit.protocols import LanguageModel
 from ragkit.records import Chat, Completion, Message, Tool, ToolCall, Usage
 from ragkit_pipelines.langchain.messages import prompts_of
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 _ANSWER = "answer"
@@ -34,14 +35,14 @@ _VALUES: Mapping[str, Sequence[Any]] = {
 }  # fmt: skip
 
 
-def first_supported(prompts: Sequence[AnyPrompt], work: Callable[[AnyPrompt], T]) -> T:
-    """Apply a function to a conversation, or to its transcript if the model has no chat template."""
+def first_supported(forms: Sequence[P], work: Callable[[P], T]) -> T:
+    """Apply a function to conversations, or to their transcripts if the model has no chat template."""
     try:
-        return work(prompts[0])
+        return work(forms[0])
     except UnsupportedError:
-        if len(prompts) == 1:
+        if len(forms) == 1:
             raise
-    return work(prompts[-1])
+    return work(forms[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ class ToolCaller:
         usage += done.usage
         if chat.tool_choice == "auto" and _key(call) in _already_made(chat):
             return None, usage  # its result is in the conversation
-        return replace(done, text="", usage=usage, parsed=None, tool_calls=(call,)), usage
+        call_only = replace(done, text="", usage=usage, parsed=None, tool_calls=(call,), finish_reason="tool_calls")
+        return call_only, usage
 
     def _chosen(self, chat: Chat, tools: Sequence[Tool], *, optional: bool) -> tuple[Tool | None, Usage]:
         """Let the model choose a tool, or None to answer in words."""
@@ -124,7 +126,8 @@ class ToolCaller:
     ) -> Completion | AnswerFormError:
         words = _ARGUMENTS.format(name=tool.name, description=tool.description, parameters=tool.parameters)
         prompts = prompts_of(_instructed(chat, words, examples))
-        settings = {**self.settings, "stop": (), "schema": schema, "choices": None}
+        kept = {name: value for name, value in self.settings.items() if name not in {"choices", "grammar"}}
+        settings = {**kept, "stop": (), "schema": schema}
         try:
             return first_supported(prompts, lambda prompt: self.model.generate(prompt, **settings))
         except AnswerFormError as error:

@@ -94,8 +94,8 @@ class Setting:
 
     def cached(self, model: LanguageModel) -> LayeredModel:
         """Wrap a model with the response cache, the budget and the progress of its calls."""
-        cache, observer = AnswerCache(self.answers), self.calls.observe
-        return LayeredModel(model, cache=cache, budget=self.budget, observer=observer)
+        cache, progress = AnswerCache(self.answers), self.calls.observe
+        return LayeredModel(model, cache=cache, budget=self.budget, progress=progress)
 
     def answer_tokens(self, given: int | None) -> int:
         """Return the token limit of answers: as given, or enough for the longest output of the pool (at least 48)."""

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from ragkit._progress import open_stages, progress
 from ragkit._stages import Stage
-from ragkit.models._observed import Answered
+from ragkit.models._call_progress import Answered
 
 ROWS = "rows"
 

@@ -1,4 +1,4 @@
-"""Observers of the calls of a model, such as a progress bar."""
+"""The progress of the calls of a model, for progress bars and estimates; `ragkit._observation` traces calls instead."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Answered:
 
 
 # Receives the number of calls of a batch; its block lasts as long as the batch, and receives the answered calls.
-Observer = Callable[[int], AbstractContextManager[Callable[[Answered], None]]]
+CallProgress = Callable[[int], AbstractContextManager[Callable[[Answered], None]]]
 
 
-def unobserved(_calls: int) -> AbstractContextManager[Callable[[Answered], None]]:
-    """Observe nothing."""
+def no_progress(_calls: int) -> AbstractContextManager[Callable[[Answered], None]]:
+    """Report nothing."""
     return nullcontext(_ignore)
 
 

@@ -33,6 +33,7 @@ from ragkit_pipelines.langchain.model_state import SerialisableChatModel
 from ragkit_pipelines.langchain.structured_output import structured
 from ragkit_pipelines.langchain.tool_calling import ToolCaller, first_supported
 from ragkit_pipelines.langchain.tools import can_call_tools, tools_of
+from ragkit_pipelines.langchain.tracing import unreported, unreported_pieces
 
 
 class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
@@ -180,7 +181,8 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._result(self._completed(messages, stop, kwargs))
+        with unreported():  # the model may be a LangChain chat model, which would report the call once more
+            return self._result(self._completed(messages, stop, kwargs))
 
     @override
     async def _agenerate(
@@ -190,17 +192,8 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        options = self._options(stop, kwargs)
-        if options.tools or options.keep_invalid:
-            return self._result(await run_cancellable(partial(self._completed, messages, stop, kwargs)))
-        prompts = prompts_of(chat_of(messages))
-        try:
-            done = await self.language_model.agenerate(prompts[0], **options.settings)
-        except UnsupportedError:
-            if len(prompts) == 1:
-                raise
-            done = await self.language_model.agenerate(prompts[1], **options.settings)
-        return self._result(done)
+        with unreported():
+            return self._result(await self._acompleted(messages, stop, kwargs))
 
     def _result(self, done: Completion) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=message_of(done, self.model))])
@@ -224,6 +217,20 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         calls = done.tool_calls[:1] if options.one_call else done.tool_calls
         return replace(done, usage=called + done.usage, tool_calls=calls)
 
+    async def _acompleted(self, messages: Sequence[BaseMessage], stop: Any, kwargs: Mapping[str, Any]) -> Completion:
+        """Do what `_completed` does, without blocking the event loop."""
+        options = self._options(stop, kwargs)
+        if options.tools or options.keep_invalid:
+            return await run_cancellable(partial(self._completed, messages, stop, kwargs))
+        prompts = prompts_of(chat_of(messages))
+        try:
+            done: Completion = await self.language_model.agenerate(prompts[0], **options.settings)
+        except UnsupportedError:
+            if len(prompts) == 1:
+                raise
+            done = await self.language_model.agenerate(prompts[1], **options.settings)
+        return done
+
     def _tool_call(self, chat: Chat, options: CallOptions) -> tuple[Completion | None, Chat, Usage]:
         """Return a tool call, or None; then the conversation that the model answers; and the usage of the decision."""
         given = replace(chat, tools=options.tools, tool_choice=options.tool_choice)
@@ -240,7 +247,7 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in self._chunks(messages, stop, kwargs):
+        for chunk in unreported_pieces(self._chunks(messages, stop, kwargs)):
             yield _reported(chunk, run_manager)
 
     @override
@@ -251,7 +258,8 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async with aclosing(iterate_cancellable(partial(self._chunks, messages, stop, kwargs))) as chunks:
+        make = partial(self._chunks, messages, stop, kwargs)
+        async with aclosing(iterate_cancellable(lambda: unreported_pieces(make()))) as chunks:
             async for chunk in chunks:
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
@@ -354,6 +362,12 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
 
     @override
     def _generate_batch(
+        self, conversations: Sequence[Sequence[BaseMessage]], stop: list[str] | None, options: Mapping[str, Any]
+    ) -> list[AIMessage]:
+        with unreported():
+            return self._messages_of_batch(conversations, stop, options)
+
+    def _messages_of_batch(
         self, conversations: Sequence[Sequence[BaseMessage]], stop: list[str] | None, options: Mapping[str, Any]
     ) -> list[AIMessage]:
         read = self._options(stop, options)

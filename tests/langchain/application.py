@@ -192,7 +192,7 @@ def servers(path: Path, count: int) -> Iterator[list[int]]:
 def searched(port: int, query: str) -> list[str]:
     """Return the source of the article that a server found."""
     url = f"http://127.0.0.1:{port}/?{urllib.parse.urlencode({'q': query})}"
-    with urllib.request.urlopen(url, timeout=60) as reply:
+    with urllib.request.urlopen(url, timeout=300) as reply:
         return list(json.load(reply))
 
 

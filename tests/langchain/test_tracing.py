@@ -233,6 +233,31 @@ def test_a_chat_model_of_langchain_in_a_pipeline_is_reported_once():
     ]
 
 
+def calls_of(asynchronous):
+    """The calls of a chat model as a step of a chain."""
+    if not asynchronous:
+        yield lambda chain, config: chain.invoke(QUESTION, config)
+        yield lambda chain, config: list(chain.stream(QUESTION, config))
+        yield lambda chain, config: chain.batch([QUESTION], config)
+        return
+
+    async def streamed(chain, config):
+        return [piece async for piece in chain.astream(QUESTION, config)]
+
+    for call in (lambda chain, config: chain.ainvoke(QUESTION, config), streamed):
+        yield lambda chain, config, call=call: asyncio.run(call(chain, config))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_chat_model_of_ragkit_around_one_of_langchain_is_reported_once(asynchronous):
+    inner = load_model(RagkitChatModel(model=ScriptedModel(lambda _: "red")))
+    chain = RunnableLambda(str) | RagkitChatModel(model=inner)
+    for call in calls_of(asynchronous):
+        heard = Heard()
+        call(chain, {"callbacks": [heard]})
+        assert [start[0] for start in heard.starts].count("chat") == 1
+
+
 def test_nothing_is_reported_outside_of_a_runnable():
     heard = Heard()
     RunnableLambda(lambda question: answering().invoke(question)).invoke(QUESTION, {"callbacks": [heard]})

@@ -28,6 +28,7 @@ from ragkit_pipelines.langchain.responses import Responder
 from ragkit_pipelines.langchain.structured_output import structured
 from ragkit_pipelines.langchain.tool_calling import first_supported
 from ragkit_pipelines.langchain.tools import can_call_tools, tools_of
+from ragkit_pipelines.langchain.tracing import unreported, unreported_pieces
 
 
 class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
@@ -177,7 +178,8 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._result(self._responder(stop, kwargs).complete(messages))
+        with unreported():  # the model may be a LangChain chat model, which would report the call once more
+            return self._result(self._responder(stop, kwargs).complete(messages))
 
     @override
     async def _agenerate(
@@ -187,7 +189,8 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._result(await run_cancellable(partial(self._responder(stop, kwargs).complete, messages)))
+        with unreported():
+            return self._result(await run_cancellable(partial(self._responder(stop, kwargs).complete, messages)))
 
     def _result(self, done: Completion) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=message_of(done, self.model))])
@@ -200,7 +203,7 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in self._responder(stop, kwargs).chunks(messages):
+        for chunk in unreported_pieces(self._responder(stop, kwargs).chunks(messages)):
             yield _reported(chunk, run_manager)
 
     @override
@@ -211,7 +214,8 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async with aclosing(iterate_cancellable(partial(self._responder(stop, kwargs).chunks, messages))) as chunks:
+        make = partial(self._responder(stop, kwargs).chunks, messages)
+        async with aclosing(iterate_cancellable(lambda: unreported_pieces(make()))) as chunks:
             async for chunk in chunks:
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
@@ -294,7 +298,8 @@ class RagkitChatModel(SerialisableChatModel, BatchingChatModel):
     def _generate_batch(
         self, conversations: Sequence[Sequence[BaseMessage]], stop: list[str] | None, options: Mapping[str, Any]
     ) -> list[AIMessage]:
-        done = self._responder(stop, options).complete_all(conversations)
+        with unreported():
+            done = self._responder(stop, options).complete_all(conversations)
         return [message_of(each, self.model) for each in done]
 
     def _responder(self, stop: Any, given: Mapping[str, Any]) -> Responder:

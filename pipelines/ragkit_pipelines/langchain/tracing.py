@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import Any, TypeVar
 
 from langchain_core.callbacks import CallbackManager
 from langchain_core.documents import Document
@@ -18,6 +18,7 @@ from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Chat, Completion, Hit, Prompt, Selection
 from ragkit_pipelines.langchain.messages import message_fields
 
+T = TypeVar("T")
 _ROLES = {"system": SystemMessage, "assistant": AIMessage}
 
 
@@ -39,6 +40,29 @@ def observer_of(parents: Sequence[CallbackManager]) -> Observer | None:
     return observe
 
 
+@contextmanager
+def unreported() -> Iterator[None]:
+    """Do the work of a call that has a run of its own, without reporting the calls inside it as well."""
+    token = var_child_runnable_config.set(None)
+    try:
+        with observing(None):
+            yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+def unreported_pieces(pieces: Generator[T, None, None]) -> Generator[T, None, None]:
+    """Yield the pieces of a generator, whose code runs in `unreported`, unlike that of the caller."""
+    with closing(pieces):
+        while True:
+            with unreported():
+                try:
+                    piece = next(pieces)
+                except StopIteration:
+                    return
+            yield piece
+
+
 class TracedCall:
     """A call in progress, with a run for each input.
 
@@ -48,15 +72,9 @@ class TracedCall:
 
     runs: list[Any]
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
+    def inside(self) -> AbstractContextManager[None]:
         """Do the work without reporting the calls inside it."""
-        token = var_child_runnable_config.set(None)
-        try:
-            with observing(None):
-                yield
-        finally:
-            var_child_runnable_config.reset(token)
+        return unreported()
 
     def piece(self, text: str) -> None:
         """Report a piece of a streamed answer."""

@@ -171,7 +171,7 @@ def test_an_address_without_its_path(start):
 def test_no_server_at_the_address():
     with pytest.raises(ModelError, match=r"no server answers at http://127.0.0.1:9/v1.*vllm serve qwen"):
         load_model("vllm:qwen", base_url="http://127.0.0.1:9/v1")
-    with pytest.raises(ModelError, match="http://"):
+    with pytest.raises(InvalidInputError, match="must begin with http://"):
         load_model("vllm:qwen", base_url="localhost:9/v1")
 
 

@@ -22,7 +22,7 @@ _TOO_LONG = tuple(
         r"n_prompt_tokens\W+(?P<tokens>\d+)\W+n_ctx\W+(?P<window>\d+)",
     )
 )
-_HTML = re.compile(r"\s*<(?:!doctype|html)", re.IGNORECASE)
+_HTML = re.compile(r"<(?:!doctype html|html[\s>])", re.IGNORECASE)  # LangChain's error quotes the page
 _SCHEMA = re.compile(r"invalid schema|response_format|json[_ ]?schema|grammar|guided_json", re.IGNORECASE)
 _MOST_NAMES = 8
 
@@ -41,7 +41,7 @@ def advice_for(error: Exception, status: int | None, *, schema: bool = False, ad
     """Return what to check after an error with this HTTP status, of a server at ``address`` if it is not empty."""
     said = str(error)
     kinds = {kind.__name__ for each in chain_of(error) for kind in type(each).__mro__}
-    if _HTML.match(said):
+    if _HTML.search(said):
         return (
             "the reply is an HTML page, not JSON: check `base_url` (it usually ends with /v1), and any proxy before it"
         )

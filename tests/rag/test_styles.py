@@ -126,7 +126,7 @@ def test_built_in_demonstrations_follow_their_own_rules():
 def test_passages_take_precedence_over_demonstrations_in_a_small_window():
     model = ChatModel(["1990"], window=500)
     answer = RetrieveThenAnswer(model, RETRIEVER, style="short").invoke(QUESTION)
-    assert len(answer.examples) < 2
+    assert 1 <= len(answer.examples) < 3
     assert answer.hits[0].text == LAMP
     assert model.count_tokens(answer.prompt.text) + 48 <= 500
     long = Example("Why?", "So [1].", metadata={"passages": ["word " * 2000]})

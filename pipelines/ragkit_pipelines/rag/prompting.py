@@ -78,7 +78,14 @@ class Prompting:
 
         def written(passages: tuple[Hit, ...]) -> Prompt:
             texts = [hit.text for hit in passages]
-            return answer_prompt(self.instruction, question, texts, demonstrations=work.examples, history=work.turns)
+            return answer_prompt(
+                self.instruction,
+                question,
+                texts,
+                reminder=self.reminder,
+                demonstrations=work.examples,
+                history=work.turns,
+            )
 
         limit, longest = self.token_limit or _DEFAULT_LIMIT, self.answer_tokens(model)
         empty = written(())

@@ -68,6 +68,7 @@ class LangChainModel(ModelBase):
         chat_model: The chat model.
         prices: Token prices; the cost of a completion is None if the model has no price.
         key_variable: Name of the environment variable with the API key, if it is not the provider's.
+        price_share: What is paid for a call, as a share of its price; 1 unless the calls are part of a batch.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class LangChainModel(ModelBase):
         self.prices = prices or Prices()
         self._base_url, self._spec = base_url, spec
         self.key_variable: str | None = None
+        self.price_share = 1.0
         self._shared: set[bytes] = set()
         self._inner, bound = unbound(chat_model)
         check_secrets(self._inner, name or type(self._inner).__name__)
@@ -156,7 +158,8 @@ class LangChainModel(ModelBase):
         """
         if self._base_url is not None and self._name not in self.prices.own:
             return None
-        return self.prices.cost(self._name, usage)
+        cost = self.prices.cost(self._name, usage)
+        return None if cost is None else cost * self.price_share
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:

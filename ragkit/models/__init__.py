@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from ragkit._lazy import lazy_names
 from ragkit._progress import progress
-from ragkit.errors import InvalidInputError
+from ragkit.errors import InvalidInputError, UnsupportedError
 from ragkit.models._devices import AnyDtype
 from ragkit.registry import create, find
 
@@ -62,6 +62,8 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
     concurrency: int | None = None,
     reasoning: ReasoningLevel | None = None,
     max_reasoning_tokens: int | None = None,
+    batch: bool = False,
+    poll_seconds: float = 30.0,
 ) -> LanguageModel:
     """Load a model from a spec or wrap a loaded model, with the requested middleware.
 
@@ -94,6 +96,9 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
             ``"high"``; None for the model's default. For a local model, its chat template must have a switch.
         max_reasoning_tokens: Maximum number of reasoning tokens, in addition to the `max_tokens` of each call; if None,
             2,048, 8,192 or 24,576, depending on the level.
+        batch: Whether the prompts of a call are submitted to the batch interface of OpenAI or Anthropic, which costs
+            half as much and answers within a day. Without ``cache``, responses are cached in the folder for caches.
+        poll_seconds: Seconds between two requests for the status of a batch.
 
     Returns:
         A language model.
@@ -101,12 +106,15 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
     Raises:
         UnknownSpecError: If no model has this name; `ragkit.registry.specs` lists the names.
         InvalidInputError: If an argument does not apply to the spec.
+        UnsupportedError: If ``batch`` is set, but ragkit does not know a batch interface of the provider.
     """
     loaded: LanguageModel
     if dtype not in get_args(AnyDtype):
         raise InvalidInputError(f"`dtype` must be one of {get_args(AnyDtype)}, got {dtype!r}")
     if isinstance(model, str) and model.startswith("hf:"):
         model, base_url = _at_vendor(model, base_url)
+    if batch:
+        _check_batch(model, limit, concurrency, poll_seconds)
     if not isinstance(model, str):
         given = (adapter, base_url, api_key_env, grammar_field, reasoning, max_reasoning_tokens)
         if any(value is not None for value in given) or dtype != "auto":
@@ -122,7 +130,9 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
         if "base_url" in find("model", model).parameters():  # an API model
             from ragkit.models._rate_limit import Retry
 
-            retry = retry or Retry()
+            retry = retry if batch else retry or Retry()
+    if batch:
+        return _in_batches(loaded, budget, cache, retry, poll_seconds)
     if loaded.capabilities.batches and all(layer is None for layer in (budget, cache, limit, retry, concurrency)):
         return loaded
     from ragkit.models._middleware import LayeredModel
@@ -136,6 +146,40 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
         retry=retry,
         concurrency=concurrency,
     )
+
+
+def _check_batch(model: object, limit: RateLimit | None, concurrency: int | None, poll_seconds: float) -> None:
+    """Raise an error for arguments that do not go with ``batch``, before anything is loaded."""
+    if not isinstance(model, str):
+        raise InvalidInputError("`batch` goes with a spec such as 'openai:<model>', got it with a loaded model")
+    if model.partition(":")[0] not in {"openai", "anthropic"}:
+        raise UnsupportedError(
+            f"`batch` needs a model of OpenAI or Anthropic, such as 'openai:<model>', got {model[:200]!r}; omit it"
+        )
+    if limit is not None or concurrency is not None:
+        raise InvalidInputError("`batch` sends a single request for many prompts; omit `limit` and `concurrency`")
+    if not 0 <= poll_seconds < float("inf"):
+        raise InvalidInputError(f"`poll_seconds` must be a number of seconds of at least 0, got {poll_seconds!r}")
+
+
+def _in_batches(
+    loaded: LanguageModel,
+    budget: Budget | None,
+    cache: str | Path | AnswerCache | None,
+    retry: Retry | None,
+    poll_seconds: float,
+) -> LanguageModel:
+    """Put a model into batch mode, with a response cache and the journal of batches next to it."""
+    from ragkit._files import cache_folder
+    from ragkit.models._batch_model import batched
+    from ragkit.models._middleware import LayeredModel
+    from ragkit.models._response_cache import AnswerCache
+
+    default = cache_folder() / "batches" / "answers.sqlite"
+    path = cache.path if isinstance(cache, AnswerCache) else Path(default if cache is None else cache)
+    model = batched(loaded, path.absolute(), poll_seconds=poll_seconds, retry=retry)
+    kept = cache if isinstance(cache, AnswerCache) else AnswerCache(path)
+    return LayeredModel(model, budget=budget, cache=kept, batch=True)
 
 
 def _at_vendor(spec: str, base_url: str | None) -> tuple[str, str | None]:

@@ -71,6 +71,7 @@ class LangChainModel(ModelBase):
         prices: Token prices; the cost of a completion is None if the model has no price.
         key_variable: Name of the environment variable with the API key, if it is not the provider's.
         grammar_field: The field of a request in which the server accepts a grammar; None if it accepts none.
+        price_share: What is paid for a call, as a share of its price; 1 unless the calls are part of a batch.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class LangChainModel(ModelBase):
         self._base_url, self._spec = base_url, spec
         self.key_variable: str | None = None
         self.grammar_field: GrammarField | None = None
+        self.price_share = 1.0
         self._shared: set[bytes] = set()
         self._inner, bound = unbound(chat_model)
         check_secrets(self._inner, name or type(self._inner).__name__)
@@ -169,7 +171,8 @@ class LangChainModel(ModelBase):
         """
         if self._base_url is not None and self._name not in self.prices.own:
             return None
-        return self.prices.cost(self._name, usage)
+        cost = self.prices.cost(self._name, usage)
+        return None if cost is None else cost * self.price_share
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:

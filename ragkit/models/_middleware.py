@@ -41,7 +41,8 @@ from ragkit.models._shared_prefixes import leaders_first, shared_prefixes
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion, Usage
 
-_GROUP = 32  # prompts per request to a model that takes batches; an interruption loses at most these
+# Prompts per request to a model that takes batches, unless it has a `group_size`; an interruption loses at most these.
+_GROUP = 32
 
 
 class LayeredModel(ModelBase):
@@ -61,6 +62,7 @@ class LayeredModel(ModelBase):
         concurrency: Maximum number of concurrent requests with one prompt each; None to call the model with whole
             batches, one at a time.
         cancellation: Cancels all calls.
+        group_size: Maximum number of prompts in a request to a model that takes batches.
         score_seconds: Time of all calls of `score`; of cached scores, the time that they took originally.
     """
 
@@ -101,6 +103,7 @@ class LayeredModel(ModelBase):
         if isinstance(concurrency, int) and concurrency < 1:
             raise InvalidInputError(f"`concurrency` must be at least 1, or None; got {concurrency!r}")
         self.model, self.cache, self.limit, self.retry = model, cache, limit, retry
+        self.group_size = int(getattr(model, "group_size", _GROUP))
         self.budget = budget or Budget()
         self.cancellation = cancellation or Cancellation()
         one_by_one = limit or retry or not model.capabilities.batches
@@ -198,7 +201,12 @@ class LayeredModel(ModelBase):
         groups: list[list[Call]] = []
         for prompt, sampling in requests:
             call = Call(prompt, sampling, key_of(fingerprint, prompt, sampling.options()))
-            if self.concurrency or not groups or len(groups[-1]) == _GROUP or groups[-1][0].sampling != sampling:
+            if (
+                self.concurrency
+                or not groups
+                or len(groups[-1]) == self.group_size
+                or groups[-1][0].sampling != sampling
+            ):
                 groups.append([])
             groups[-1].append(call)
         refusals: list[ModelAccessError] = []
@@ -316,8 +324,8 @@ class LayeredModel(ModelBase):
         calls = [Call(prompt, Sampling(), key) for key, prompt in missing.items()]
         with self._progress(len(batch)) as report:
             report(Answered(len(batch) - len(calls), cached=len(batch) - len(calls)))
-            for start in range(0, len(calls), _GROUP):
-                group = calls[start : start + _GROUP]
+            for start in range(0, len(calls), self.group_size):
+                group = calls[start : start + self.group_size]
                 started = perf_counter()
                 scores = self._scored(group, choices, end_of_turn=end_of_turn).tolist()
                 seconds = (perf_counter() - started) / len(group)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
-from ragkit.answers import AnswerReader, ReadAnswer, load_reader
+from ragkit.answers import AnswerReader, FinalAnswer, ReadAnswer, load_reader
 from ragkit.errors import AnswerFormError, RagkitError, ReasoningTruncatedError, RefusalError
 from ragkit.models._results import raised, results_of
 from ragkit.models._sampling import Sampling
@@ -26,16 +27,23 @@ class Answering:
         labels: The labels of the task; the template lists them only as long as they fit.
         reader: The answer reader.
         max_tokens: Maximum number of tokens of an answer.
+        reasons: Whether the completions contain reasoning before the answer.
     """
 
     def __init__(
-        self, model: LanguageModel, template: Template, *, reader: str | AnswerReader = "auto", max_tokens: int = 64
+        self,
+        model: LanguageModel,
+        template: Template,
+        *,
+        reader: str | AnswerReader = "auto",
+        max_tokens: int = 64,
+        reasons: bool = False,
     ) -> None:
         """Set the form of the template for the model, and load the reader; `Task.reader` describes ``"auto"``."""
         self.model, self.template, self.labels = model, template.for_model(model), template.labels
         spec = ("label" if self.labels else "whole") if reader == "auto" else reader
         self.reader = load_reader(spec, labels=self.labels or None)
-        self.max_tokens = max_tokens
+        self.max_tokens, self.reasons = max_tokens, reasons
         constrains = self.reader.spec == "label" and model.capabilities.choices and all(map(str.strip, self.labels))
         self._choices = tuple(map(self.template.render_answer, self.labels)) if constrains else None
 
@@ -51,7 +59,8 @@ class Answering:
         """Generate an answer to each prompt and extract it from the completion.
 
         An API model may return a completion that is not a label although it was constrained to the labels; it is read
-        like any other completion. A refusal counts as unreadable, and so does reasoning without an answer.
+        like any other completion. A refusal counts as unreadable, and so does reasoning without an answer. If
+        completions contain reasoning, the last line of a truncated one is not read, because it is incomplete.
 
         Args:
             prompts: Prompts rendered by the template.
@@ -73,7 +82,16 @@ class Answering:
     def _read(self, result: Completion | RagkitError, completion: Completion) -> ReadAnswer:
         if isinstance(result, RefusalError | ReasoningTruncatedError):
             return ReadAnswer(completion.text, readable=False, why=str(result))
-        return self.reader.read(self.template.read_answer(completion.text))
+        text = self.template.read_answer(completion.text)
+        if not (self.reasons and completion.finish_reason == "length"):
+            return self.reader.read(text)
+        complete = text.rpartition("\n")[0]
+        marked = replace(self.reader, unmarked=None) if isinstance(self.reader, FinalAnswer) else self.reader
+        read = marked.read(complete)
+        if read.readable:
+            return read
+        why = f"the reasoning was truncated after {completion.usage.completion_tokens} tokens, before an answer"
+        return ReadAnswer(text.strip(), readable=False, why=why)
 
 
 def _completion(result: Completion | RagkitError) -> Completion | RagkitError:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ragkit_pipelines.extraction import Extraction as Extraction
     from ragkit_pipelines.extraction import ExtractionReport as ExtractionReport
     from ragkit_pipelines.extraction import Failure as Failure
+    from ragkit_pipelines.extraction import Quote as Quote
+    from ragkit_pipelines.extraction import Rejected as Rejected
     from ragkit_pipelines.few_shot import Answer as Answer
     from ragkit_pipelines.few_shot import FewShot as FewShot
     from ragkit_pipelines.rag import Citation as Citation

@@ -17,6 +17,8 @@ register("strategy", "vote:<selector>[@<k>]", f"{_STRATEGIES}.named:Vote")
 register("strategy", "copy:<selector>", f"{_STRATEGIES}.named:Vote", preset={"k": 1})
 register("strategy", "zero-shot[*<samples>]", f"{_STRATEGIES}.named:Prompting")
 register("strategy", "few-shot:<selector>[@<k>][*<samples>]", f"{_STRATEGIES}.named:Prompting")
+register("strategy", "reason[:<selector>][@<k>][*<samples>]", f"{_STRATEGIES}.named:Prompting",
+         preset={"reasoning": True})  # fmt: skip
 register("strategy", "score[:<selector>][@<k>][+<calibration>]", f"{_STRATEGIES}.scoring:Scoring")
 register("strategy", "channel[:<selector>][@<k>][+<calibration>]", f"{_STRATEGIES}.scoring:Scoring",
          preset={"direction": "channel"})  # fmt: skip

@@ -13,8 +13,9 @@ from ragkit.answers import AnswerReader, ReadAnswer
 from ragkit.errors import PromptTooLongError, TruncationWarning
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel, Selector
-from ragkit.records import Completion, Fields, Prompt, Selection
+from ragkit.records import Completion, Example, Fields, Prompt, Selection
 from ragkit.templates import Template
+from ragkit_pipelines.reasoning import Reasoning
 from ragkit_pipelines.voting import Voting, most_frequent
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Answer:
         completion: The model's raw completion with tokens, cost and seconds; the first one with this answer if several
             were sampled.
         readable: Whether the completion contained an answer of the expected form.
+        why: The reason why the answer is not readable; empty for a readable answer.
         completions: All completions that were sampled for the prompt.
         agreement: Share of the completions that contained this answer.
     """
@@ -48,6 +50,7 @@ class Answer:
     readable: bool = True
     completions: tuple[Completion, ...] = ()
     agreement: float = 1.0
+    why: str = ""
 
     def __post_init__(self) -> None:
         restore_tuples(self)
@@ -66,7 +69,7 @@ class FewShot:
         'light.dim'
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - those of prompting, and those of sampling
         self,
         model: str | LanguageModel,
         selector: Selector | None,
@@ -79,6 +82,7 @@ class FewShot:
         samples: int = 1,
         temperature: float = 0.7,
         seed: int = 0,
+        reasoning: bool = False,
     ) -> None:
         """Create the pipeline.
 
@@ -96,9 +100,17 @@ class FewShot:
                 first of several equally frequent ones. 1 for a single answer by greedy decoding.
             temperature: Sampling temperature, if ``samples`` is more than 1.
             seed: Seed of the samples.
+            reasoning: Whether the model is prompted to reason before it answers. Examples are rendered with their
+                reasoning (metadata ``rationale``, ``reasoning`` or ``explanation``); ``max_tokens`` limits reasoning
+                and answer together, and a completion that is truncated before its answer is unreadable.
         """
         self.model = load_model(model)
-        self.answering = Answering(self.model, template or Template(), reader=reader, max_tokens=max_tokens)
+        self._reasoning = Reasoning.of(template or Template(), reader) if reasoning else None
+        if self._reasoning is not None:
+            template, reader = self._reasoning.template, self._reasoning.reader
+        self.answering = Answering(
+            self.model, template or Template(), reader=reader, max_tokens=max_tokens, reasons=reasoning
+        )
         self.template, self.max_tokens = self.answering.template, max_tokens
         self.selector, self.k, self.order = selector, k, order
         self.voting = Voting(samples=samples, temperature=temperature, seed=seed)
@@ -116,11 +128,12 @@ class FewShot:
         samples: int = 1,
         temperature: float = 0.7,
         seed: int = 0,
+        reasoning: bool = False,
     ) -> FewShot:
         """Create a pipeline with the template (including instruction and labels) and the answer reader of a task."""
         return cls(
             model, selector, k=k, template=task.template, reader=task.reader, max_tokens=max_tokens, order=order,
-            samples=samples, temperature=temperature, seed=seed,
+            samples=samples, temperature=temperature, seed=seed, reasoning=reasoning,
         )  # fmt: skip
 
     @overload
@@ -189,7 +202,7 @@ class FewShot:
         kept, tokens, dropped = [], 0, list(selection.dropped)
         indices = range(len(selection))
         for index in sorted(indices, key=lambda at: selection.hits[at].rank) if selection.ordered else indices:
-            size = self._example_size(self.template.render_example(selection[index]), sizes)
+            size = self._example_size(self.template.render_example(self._shown(selection[index])), sizes)
             if window and used + tokens + size > window:
                 reason = f"{size} tokens do not fit the context window of {window} tokens"
                 dropped.append((selection.hits[index].id, reason))
@@ -208,7 +221,12 @@ class FewShot:
             tokens=tokens,
         )
         in_order = shown.ordered or self.order == "similar_first"
-        return self.template.prompt(shown.examples if in_order else shown.examples[::-1], query), shown
+        examples = [self._shown(example) for example in shown.examples]
+        return self.template.prompt(examples if in_order else examples[::-1], query), shown
+
+    def _shown(self, example: Example) -> Example:
+        """Return an example as it is rendered, with its reasoning if the model is prompted to reason and it has one."""
+        return (self._reasoning.example(example) if self._reasoning else None) or example
 
     def _example_size(self, example: str, sizes: dict[str, int]) -> int:
         if example not in sizes:
@@ -222,6 +240,6 @@ def _voted(prompt: Prompt, shown: Selection, sampled: Sequence[tuple[ReadAnswer,
     chosen, agreement = most_frequent([read for read, _ in sampled])
     read, completion = sampled[chosen]
     return Answer(
-        text=read.text, readable=read.readable, prompt=prompt, selection=shown, completion=completion,
+        text=read.text, readable=read.readable, why=read.why, prompt=prompt, selection=shown, completion=completion,
         completions=tuple(each for _, each in sampled), agreement=agreement,
     )  # fmt: skip

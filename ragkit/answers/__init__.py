@@ -5,7 +5,7 @@ from ragkit.answers._choices import ChoiceReader, read_option
 from ragkit.answers._json_field import JsonField
 from ragkit.answers._labels import LabelReader
 from ragkit.answers._numbers import NumberReader
-from ragkit.answers._plain import After, FirstLine, Regex, Whole
+from ragkit.answers._plain import After, FinalAnswer, FirstLine, Regex, Whole
 from ragkit.answers._reasoning import without_reasoning
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "AnswerReader",
     "ChoiceReader",
     "Expected",
+    "FinalAnswer",
     "FirstLine",
     "JsonField",
     "LabelReader",

@@ -132,6 +132,33 @@ class After(AnswerReader):
         return cls(marker, load_reader(spec or "whole", labels=expected.labels, options=expected.options))
 
 
+@dataclass(frozen=True)
+class FinalAnswer(AnswerReader):
+    """Extracts the answer at the end of a reasoning: after the marker that the prompt asks for, if it is there.
+
+    Attributes:
+        marked: The reader of the answer after the marker.
+        unmarked: The reader of a completion without the marker: one that finds an answer anywhere in a text, such as
+            the last number; None if such a completion has no answer.
+        instruction: The sentence of the prompt that contains the marker, which some models repeat; it is ignored.
+    """
+
+    marked: After
+    unmarked: AnswerReader | None = None
+    instruction: str = ""
+
+    @property
+    @override
+    def spec(self) -> str:
+        return self.marked.spec
+
+    @override
+    def extract(self, text: str) -> ReadAnswer:
+        own = text.replace(self.instruction, "") if self.instruction else text
+        found = self.marked.extract(own)
+        return found if found.readable or self.unmarked is None else self.unmarked.extract(own)
+
+
 def _outside_bold(text: str, marker: re.Match[str], end: int) -> str:
     before, rest = text[: marker.start()].rpartition("\n")[2], text[marker.end() : end].lstrip()
     mark = next((mark for mark in ("**", "__") if mark in before and rest.startswith(mark)), "")

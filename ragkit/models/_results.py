@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ragkit.errors import BatchError, BudgetExceededError, ModelAccessError, RagkitError
+from ragkit.errors import (
+    AnswerFormError,
+    BatchError,
+    BudgetExceededError,
+    ModelAccessError,
+    RagkitError,
+    ReasoningTruncatedError,
+    RefusalError,
+)
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion, Usage
 
@@ -31,7 +39,12 @@ def results_of(
     except BatchError as error:
         return error.results
     except RagkitError as error:
-        return [error] * len(prompts)
+        each = error.__cause__  # see `raised`
+        return (
+            each.results
+            if isinstance(each, BatchError) and len(each.results) == len(prompts)
+            else [error] * len(prompts)
+        )
 
 
 def results_of_each(
@@ -66,5 +79,7 @@ def raised(results: Sequence[Completion | RagkitError]) -> list[Completion]:
         return answers
     first = next(result for result in results if isinstance(result, RagkitError))
     if not answers:
+        if len(results) > 1 and isinstance(first, AnswerFormError | RefusalError | ReasoningTruncatedError):
+            raise first from BatchError(results)  # each prompt has its own completion
         raise first
     raise BatchError(results) from first

@@ -1,4 +1,4 @@
-"""Parse the records in a model's response, and locate their quotations in the text."""
+"""Parse the records in a model's response."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from ragkit.answers import without_reasoning
+from ragkit_pipelines.extraction.prompt import RECORDS
 
-_SPACE = re.compile(r"\s+")
 _OBJECT = re.compile(r"[\s,]*\{")
 
 
@@ -18,44 +18,57 @@ class Parsed(NamedTuple):
     """The records in a response.
 
     Attributes:
-        found: Valid records with their quotations.
+        found: Valid records with the quotations beside them; the quotation is None if there is none.
         problems: Error messages of the other records.
     """
 
-    found: list[tuple[BaseModel, str]]
+    found: list[tuple[BaseModel, str | None]]
     problems: list[str]
 
 
-def parse(text: str, schema: type[BaseModel]) -> Parsed:
-    """Parse the first array of objects in a response, ignoring other text and reasoning."""
+def parse(text: str, schema: type[BaseModel], *, quoted: bool = True) -> Parsed:
+    """Parse the first array of objects in a response, ignoring other text and reasoning.
+
+    Args:
+        text: The response.
+        schema: The schema of a record.
+        quoted: Whether each item must be ``{"quote": …, "record": …}``; otherwise, it may also be the record itself.
+
+    Returns:
+        The records, and the errors of the items that are not valid records.
+    """
     outside = without_reasoning(text)
     if outside.truncated:
         return Parsed([], ["the response was truncated during the reasoning"])
-    rows = _array(outside.text)
+    rows = _rows(outside.text)
     if rows is None:
         return Parsed([], ["the response contains no JSON array of objects"])
-    found: list[tuple[BaseModel, str]] = []
+    found: list[tuple[BaseModel, str | None]] = []
     problems: list[str] = []
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or "record" not in row:
-            problems.append(f'item {number} must be {{"record": …, "quote": …}}')
+        beside = "record" in row and "record" not in schema.model_fields
+        if quoted and not beside:
+            problems.append(f'item {number} must be {{"quote": …, "record": …}}')
             continue
         try:
-            record = schema.model_validate(row["record"])
+            record = schema.model_validate(row["record"] if beside else row)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"])) or "record"
             problems.append(f"item {number}: {field}: {first['msg']}")
             continue
-        quote = row.get("quote")
-        found.append((record, quote if isinstance(quote, str) else ""))
+        quote = row.get("quote") if beside else None
+        found.append((record, quote if isinstance(quote, str) else None))
     return Parsed(found, problems)
 
 
-def _array(text: str) -> list[object] | None:
-    """Return the first array of objects (if truncated, its complete objects), otherwise an empty array, or None."""
+def _rows(text: str) -> list[dict[str, object]] | None:
+    """Return the first array of objects (if truncated, its complete objects), otherwise an empty array, or None.
+
+    A response may also be objects without an array around them, one after the other.
+    """
     decoder = json.JSONDecoder()
-    empty: list[object] | None = None
+    empty: list[dict[str, object]] | None = None
     for found in re.finditer(r"\[", text):
         try:
             value, _ = decoder.raw_decode(text, found.start())
@@ -65,11 +78,14 @@ def _array(text: str) -> list[object] | None:
             return list(value)
         if value == [] and empty is None and text.startswith("[]", found.start()):
             empty = []
-    return empty
+    start = text.find("{")
+    objects = _leading_objects(decoder, text, start) if start >= 0 else []
+    own = [each for each in objects if RECORDS not in each]
+    return own or empty
 
 
-def _leading_objects(decoder: json.JSONDecoder, text: str, start: int) -> list[object]:
-    objects: list[object] = []
+def _leading_objects(decoder: json.JSONDecoder, text: str, start: int) -> list[dict[str, object]]:
+    objects: list[dict[str, object]] = []
     while (found := _OBJECT.match(text, start)) is not None:
         try:
             value, start = decoder.raw_decode(text, found.end() - 1)
@@ -77,10 +93,3 @@ def _leading_objects(decoder: json.JSONDecoder, text: str, start: int) -> list[o
             break
         objects.append(value)
     return objects
-
-
-def locate(quote: str, text: str) -> tuple[int, int] | None:
-    """Return start and end of a quotation in a text, ignoring differences in white space; None if it is not found."""
-    parts = [re.escape(part) for part in _SPACE.split(quote.strip()) if part]
-    found = re.search(r"\s+".join(parts), text) if parts else None
-    return (found.start(), found.end()) if found else None

@@ -20,8 +20,7 @@ class Extracted:
 
     Attributes:
         record: The record, an instance of the schema.
-        spans: Start and end of its quotations, in characters of the source; empty if the source does not contain the
-            quotation.
+        spans: Start and end of its quotations, in characters of the source.
     """
 
     record: BaseModel
@@ -48,12 +47,32 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A record that matches the schema but was rejected, because the source does not contain its quotation.
+
+    Attributes:
+        record: The record.
+        span: Start and end of the piece from which it was extracted, in characters of the source.
+        reason: Why the record was rejected.
+    """
+
+    record: BaseModel
+    span: Span
+    reason: str
+
+    def __post_init__(self) -> None:
+        restore_tuples(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction(Sequence[Extracted]):
     """The distinct records of one document, in the order of their first occurrence.
 
     Attributes:
         items: The records with their evidence.
         failures: Pieces and records that could not be parsed.
+        rejected: Records whose quotations the source does not contain; they are not among the items.
+        duplicates: Number of repeated records, which were merged with the first one.
         text: The records as lines of JSON, which are a compressed form of the document.
         compression: Tokens of `text` divided by the tokens of the document.
         usage: Token usage of all calls.
@@ -62,6 +81,8 @@ class Extraction(Sequence[Extracted]):
 
     items: tuple[Extracted, ...]
     failures: tuple[Failure, ...]
+    rejected: tuple[Rejected, ...] = ()
+    duplicates: int = 0
     text: str
     compression: float
     usage: Usage
@@ -94,7 +115,7 @@ class ExtractionReport:
         precision: Share of the extracted records that are correct.
         recall: Share of the expected records that were extracted; the others were lost in the compression.
         f1: Harmonic mean of precision and recall.
-        supported: Share of the extracted records whose quotations were found in the source.
+        supported: Share of the valid records whose quotations were found in the source; the others were rejected.
         compression: Mean of `Extraction.compression`.
         failures: Number of pieces and records that could not be parsed.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from ragkit_selectors.loading import load_selector
 Varied = Literal["data", "model", "order"]
 VARIED: tuple[Varied, ...] = ("data", "model", "order")
 SHOTS = 8  # default number of in-context examples
+_SHOWN_REASONS = 3  # why answers are unreadable
 _LEAST_TOKENS = 48  # enough for a short answer within a sentence
 
 
@@ -313,8 +315,11 @@ def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -
         unreadable_rows=[index for index, answer in enumerate(answers) if not answer.readable],
     )
     samples = pipeline.voting.samples
+    reasons = Counter(answer.why for answer in answers if pipeline.answering.reasons and not answer.readable)
+    unread = [f"{count} unreadable: {why}" for why, count in reasons.most_common(_SHOWN_REASONS)]
     return replace(
-        outcome, seconds=outcome.seconds + selecting, fit_seconds=fit_seconds, samples=samples,
+        outcome, note="; ".join(filter(None, (outcome.note, *unread))),
+        seconds=outcome.seconds + selecting, fit_seconds=fit_seconds, samples=samples,
         confidence=[answer.agreement for answer in answers] if samples > 1 else (),
         confidence_kind=f"share of {samples} samples" if samples > 1 else "",
     )  # fmt: skip

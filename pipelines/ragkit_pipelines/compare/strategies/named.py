@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ragkit._text import words
 from ragkit.errors import InvalidInputError, UnknownSpecError
+from ragkit.protocols import LanguageModel
+from ragkit.records import Example
 from ragkit.registry import create, find, is_known, specs
+from ragkit.tasks import Task
 from ragkit_pipelines.compare.strategies.base import SHOTS, Outcome, Setting, Strategy, at_k, prompted, timed
 from ragkit_pipelines.compare.strategies.scoring import CALIBRATIONS
 from ragkit_pipelines.few_shot import FewShot
+from ragkit_pipelines.reasoning import RATIONALE_FIELDS, Reasoning
 from ragkit_selectors.loading import load_stage
 
+_REASONING_TOKENS = 512  # enough for the steps of most problems
 _SUFFIXES = re.compile(
     rf"(.*?)(?:@(?P<k>\d{{1,9}}))?(?:\*(?P<samples>\d{{1,9}}))?(?:\+(?P<calibration>{'|'.join(CALIBRATIONS)}))?",
     re.DOTALL,
@@ -110,6 +115,8 @@ class Prompting:
         samples: Number of answers that are sampled for each row; the most frequent one counts, or the first of several
             equally frequent ones. All of them are paid for. 1 for a single answer by greedy decoding.
         temperature: Sampling temperature of several answers.
+        reasoning: Whether the model is prompted to reason before it answers. Only examples with a reasoning are
+            selected. `max_tokens` limits reasoning and answer together, and is at least 512 if it is None.
     """
 
     needs_model: ClassVar[bool] = True
@@ -118,25 +125,56 @@ class Prompting:
     max_tokens: int | None = None
     samples: int = 1
     temperature: float = 0.7
+    reasoning: bool = False
 
     @property
     def name(self) -> str:
-        """``zero-shot`` or ``few-shot:<selector>``, with ``@<k>`` if k is not 8, and ``*<samples>`` if not 1."""
-        source = f"few-shot:{self.selector}{at_k(self.k)}" if self.selector else "zero-shot"
+        """``zero-shot`` or ``few-shot:<selector>``, with ``@<k>`` if k is not 8, and ``*<samples>`` if not 1.
+
+        With reasoning, it begins with ``reason`` instead.
+        """
+        alone, with_examples = ("reason", "reason") if self.reasoning else ("zero-shot", "few-shot")
+        source = f"{with_examples}:{self.selector}{at_k(self.k)}" if self.selector else alone
         return source if self.samples == 1 else f"{source}*{self.samples}"
+
+    def check(self, task: Task, model: LanguageModel | None) -> None:
+        """Raise `InvalidInputError` if examples with reasoning are to be selected and the task has none."""
+        del model
+        if self.reasoning and self.selector:
+            self._with_reasoning(task, task.examples)
+
+    def _with_reasoning(self, task: Task, pool: Sequence[Example]) -> list[tuple[Example, Example]]:
+        """Return the examples of a pool that have a reasoning, each also as it is rendered with its reasoning."""
+        reasoning = Reasoning.of(task.template, task.reader)
+        found = [(example, rendered) for example in pool if (rendered := reasoning.example(example))]
+        if not found:
+            fields = ", ".join(map(repr, RATIONALE_FIELDS))
+            raise InvalidInputError(
+                f"strategy {self.name!r} needs examples with a reasoning, but none of the {len(pool)} examples has "
+                f"one; add one of the fields {fields} to the rows, or use 'reason' without examples"
+            )
+        return found
 
     def run(self, setting: Setting) -> Outcome:
         """Select examples, prompt the model and read the answers."""
+        tokens = setting.answer_tokens(self.max_tokens)
+        if self.reasoning and self.selector:
+            pairs = self._with_reasoning(setting.task, setting.pool)
+            tokens = replace(setting, pool=[rendered for _, rendered in pairs]).answer_tokens(self.max_tokens)
+            setting = replace(setting, pool=[example for example, _ in pairs])
+        if self.reasoning and self.max_tokens is None:
+            tokens = max(tokens, _REASONING_TOKENS)
         selector, fit_seconds = setting.selector(self.selector) if self.selector else (None, 0.0)
         pipeline = FewShot.from_task(
             setting.task,
             setting.language_model(self.name),
             selector,
             k=setting.within_pool(self.k, self.name) if self.selector else self.k,
-            max_tokens=setting.answer_tokens(self.max_tokens),
+            max_tokens=tokens,
             samples=self.samples,
             temperature=self.temperature,
             seed=setting.seed_of("model"),
+            reasoning=self.reasoning,
         )
         outcome = prompted(pipeline, setting, fit_seconds=fit_seconds)
         return outcome if self.selector else replace(outcome, labels=0)

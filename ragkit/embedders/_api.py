@@ -130,7 +130,11 @@ class ApiEmbedder(LangChainEmbedder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments without secrets; another process reads the key from its own environment."""
-        given = {"base_url": self.address, "api_key_env": self._key_variable, "dimensions": self._dimensions}
+        given: dict[str, Any] = {
+            "base_url": self.address,
+            "api_key_env": self._key_variable,
+            "dimensions": self._dimensions,
+        }
         return partial(type(self).from_spec, self._spec, **given), ()
 
     @property

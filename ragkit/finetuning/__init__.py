@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ragkit.finetuning._mixing import Mixture as Mixture
     from ragkit.finetuning._mixing import mix as mix
     from ragkit.finetuning._remote import cancel_finetuning as cancel_finetuning
+    from ragkit.finetuning._remote import estimate_finetuning as estimate_finetuning
+    from ragkit.finetuning._remote import finetuning_checkpoints as finetuning_checkpoints
+    from ragkit.finetuning._remote_costs import TrainingEstimate as TrainingEstimate
+    from ragkit.finetuning._remote_costs import VendorCheckpoint as VendorCheckpoint
     from ragkit.finetuning._rows import Row
     from ragkit.metrics import AnyMetric
     from ragkit.protocols import Embedder, LanguageModel
@@ -152,8 +156,12 @@ _HOME_OF = {
     "Imitation": "_imitation",
     "Memorisation": "_memorization",
     "Mixture": "_mixing",
+    "TrainingEstimate": "_remote_costs",
+    "VendorCheckpoint": "_remote_costs",
     "cancel_finetuning": "_remote",
+    "estimate_finetuning": "_remote",
     "export_merged": "_exporting",
+    "finetuning_checkpoints": "_remote",
     "imitate": "_imitation",
     "memorisation": "_memorization",
     "mix": "_mixing",

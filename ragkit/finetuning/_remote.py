@@ -14,6 +14,7 @@ from ragkit._extras import require
 from ragkit._progress import progress
 from ragkit.errors import InvalidInputError, TrainingError, UnsupportedError
 from ragkit.finetuning._manifest import Manifest, StoredRecord, TemplateRecord, data_hash, run_hash
+from ragkit.finetuning._remote_costs import TrainingEstimate, VendorCheckpoint, checkpoints_of, estimated
 from ragkit.finetuning._result import FineTuned
 from ragkit.finetuning._rows import training_rows
 from ragkit.finetuning._runs import open_run
@@ -72,6 +73,47 @@ def train_remote(model: Any, train: Any, held_out: Any, settings: Settings) -> F
     return FineTuned(tuned, folder, manifest)
 
 
+def estimate_finetuning(
+    model: Any,
+    train: Any,
+    *,
+    epochs: int = 3,
+    template: Template | None = None,
+) -> TrainingEstimate:
+    """Estimate the cost of fine-tuning at a vendor, without calling the vendor.
+
+    Args:
+        model: As for `ragkit.finetune` with ``method="api"``; load it with ``prices=`` that contain ``training``.
+        train: As for `ragkit.finetune`.
+        epochs: As for `ragkit.finetune`.
+        template: As for `ragkit.finetune`.
+
+    Returns:
+        The number of rows and tokens, and the cost if the price is known.
+    """
+    rows = training_rows(train, "completion", name="train")
+    lines = _files(rows, [], template or Template()).get("training_file", b"")
+    return estimated(_api_model(model), lines, epochs)
+
+
+def finetuning_checkpoints(folder: str | Path, *, base_url: str | None = None) -> list[VendorCheckpoint]:
+    """List the checkpoints that a vendor stored during a run, each of which can be loaded as a model.
+
+    Args:
+        folder: The ``output_dir`` of `ragkit.finetune`.
+        base_url: Address of the vendor's server, as for `cancel_finetuning`.
+
+    Returns:
+        The checkpoints in the order of their steps; empty before the vendor has stored one.
+
+    Raises:
+        InvalidInputError: If the folder has no job, or a job at another address.
+    """
+    vendor, job = _job_of(Path(folder), base_url)
+    stored = vendor.call(lambda: list(vendor.client.fine_tuning.jobs.checkpoints.list(job, limit=100)))
+    return checkpoints_of(vendor.base.name.partition(":")[0], stored)
+
+
 def cancel_finetuning(folder: str | Path, *, base_url: str | None = None) -> str:
     """Cancel the job of a run at a vendor, which otherwise continues even if this process ends.
 
@@ -86,14 +128,24 @@ def cancel_finetuning(folder: str | Path, *, base_url: str | None = None) -> str
     Raises:
         InvalidInputError: If the folder has no job, or a job at another address.
     """
-    if not (Path(folder) / STATE).is_file() or (state := _State.read(Path(folder))).job is None:
-        raise InvalidInputError(f"{folder} holds no job of a vendor; nothing to cancel")
+    vendor, job = _job_of(Path(folder), base_url)
+    return str(vendor.call(lambda: vendor.client.fine_tuning.jobs.cancel(job)).status)
+
+
+def has_job(folder: Path) -> bool:
+    """Return whether the job of a run was begun, so that the same call costs nothing more."""
+    return (folder / STATE).is_file() and _State.read(folder).job is not None
+
+
+def _job_of(folder: Path, base_url: str | None) -> tuple[_Vendor, str]:
+    """Return the vendor and the identifier of the job in a folder."""
+    if not (folder / STATE).is_file() or (state := _State.read(folder)).job is None:
+        raise InvalidInputError(f"{folder} holds no job of a vendor; nothing to cancel or to list")
     if state.address not in {None, base_url}:
         raise InvalidInputError(
             f"the job of {folder} is at {state.address}; pass `base_url` to send your API key there"
         )
-    vendor, job = _Vendor(_api_model(load_model(state.base, base_url=state.address))), state.job
-    return str(vendor.call(lambda: vendor.client.fine_tuning.jobs.cancel(job)).status)
+    return _Vendor(_api_model(load_model(state.base, base_url=state.address))), state.job
 
 
 class _Vendor:

@@ -11,7 +11,7 @@ from ragkit._progress import progress
 from ragkit.errors import ModelAccessError, ModelError, TransientModelError
 from ragkit.models._batch_journal import Entry, Journal
 from ragkit.models._batch_providers import Provider, Reply, Row, Status
-from ragkit.models._concurrency import check_not_cancelled, current_cancellation
+from ragkit.models._concurrency import Cancellation, applied_cancellations, raise_if_stopped
 from ragkit.models._rate_limit import Retry
 
 _MOST_FAILED_LOOKS = 20  # of which each is retried for about a minute
@@ -166,8 +166,8 @@ class BatchRuns:
 
     def _wait(self) -> None:
         """Wait until the next look at a batch, or raise `CallCancelledError`."""
-        current_cancellation().wait(self.poll_seconds)
-        check_not_cancelled(current_cancellation())
+        Cancellation().wait(self.poll_seconds, *applied_cancellations())
+        raise_if_stopped()
 
     def _call(self, work: Callable[[], _T]) -> _T:
         """Call the provider, and retry after transient errors."""

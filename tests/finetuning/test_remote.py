@@ -16,7 +16,7 @@ from ragkit.errors import (
     UnsupportedError,
 )
 from ragkit.finetuning import _remote as remote
-from ragkit.finetuning import cancel_finetuning, export_merged
+from ragkit.finetuning import cancel_finetuning, estimate_finetuning, export_merged, finetuning_checkpoints
 from ragkit.models import AdapterSet, Price, Prices
 from ragkit.records import Chat, Message
 from ragkit_pipelines.compare import CompareOptions
@@ -202,13 +202,47 @@ def test_on_the_command_line(vendor, tmp_path):
     data.write_text("\n".join(json.dumps({"input": row.input, "output": row.output}) for row in ROWS))
     options = ["--data", data, "--model", "openai:small", "--base-url", vendor.url, "--method", "api", "--out",
                tmp_path / "run"]  # fmt: skip
-    done = ragkit("finetune", *options)
+    refused = ragkit("finetune", *options)
+    assert refused.returncode != 0
+    assert "3 rows, 3 epochs, about 132 training tokens: an unknown price" in refused.stderr
+    assert "pass --yes" in refused.stderr
+    assert vendor.calls == []
+    done = ragkit("finetune", *options, "--yes")
     assert done.returncode == 0, done.stderr
+    assert "openai:ft:small:org::ftjob-1:ckpt-step-2" in done.stdout
     assert "load_model" in done.stdout
     said = ragkit("generate", "hi", "--model", f"hf:{tmp_path / 'run'}", "--base-url", vendor.url).stdout
     assert said == "ft:small:org::ftjob-1 says hi\n"
     found = json.loads(ragkit("models", tmp_path, "--json").stdout)["found"]
     assert [(model["kind"], model["base"]) for model in found] == [("fine-tuned", "openai:small")]
+
+
+def test_the_cost_and_the_checkpoints(vendor, tmp_path):
+    prices = Prices({"openai:small": Price(input=1, output=2, training=3.0)})
+    model = load_model("openai:small", base_url=vendor.url, prices=prices)
+    found = estimate_finetuning(model, ROWS, epochs=2, template=TEMPLATE)
+    assert (found.rows, found.epochs) == (3, 2)
+    assert found.cost == pytest.approx(found.tokens * 3.0 / 1e6)
+    assert estimate_finetuning(model, ROWS, epochs=4, template=TEMPLATE).tokens == 2 * found.tokens
+    assert vendor.calls == []
+    with pytest.raises(InvalidInputError, match="holds no job"):
+        finetuning_checkpoints(tmp_path)
+    begun(vendor, tmp_path / "run")
+    checkpoints = finetuning_checkpoints(tmp_path / "run", base_url=vendor.url)
+    assert [(each.step, each.loss, each.eval_loss) for each in checkpoints] == [(2, 0.5, 1.0), (4, 0.25, 0.5)]
+    first = load_model(checkpoints[0].model, base_url=vendor.url)
+    assert first.generate("hi").text == "ft:small:org::ftjob-1:ckpt-step-2 says hi"
+
+
+def test_the_folder_of_a_run_is_a_model_of_a_comparison(vendor, tmp_path):
+    begun(vendor, tmp_path / "run")
+    data = tmp_path / "rows.jsonl"
+    words = ["lamp", "fan", "vent", "door", "hall", "sun"]
+    data.write_text("\n".join(json.dumps({"input": f"dim the {word}", "output": f"fade {word}"}) for word in words))
+    done = ragkit("compare", "--data", data, "--model", f"hf:{tmp_path / 'run'}", "--base-url", vendor.url,
+                  "--strategies", "zero-shot", "--embedder", "hash:8", "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"][0]["model"] == "openai:ft:small:org::ftjob-1"
 
 
 def test_training_at_a_vendor_is_one_strategy_of_a_comparison(vendor, tmp_path):

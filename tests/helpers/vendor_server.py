@@ -43,6 +43,7 @@ class Vendor:
             Route("/v1/fine_tuning/jobs", self._guarded("jobs", self._list_jobs)),
             Route("/v1/fine_tuning/jobs/{id}", self._guarded("look", self._look)),
             Route("/v1/fine_tuning/jobs/{id}/cancel", self._guarded("cancel", self._cancel), methods=["POST"]),
+            Route("/v1/fine_tuning/jobs/{id}/checkpoints", self._guarded("checkpoints", self._checkpoints)),
             Route("/v1/fine_tuning/jobs/{id}/events", self._guarded("events", self._events)),
             Route("/v1/chat/completions", self._guarded("chat", self._chat), methods=["POST"]),
         ]
@@ -142,6 +143,14 @@ class Vendor:
         events = [{"step": 2, "train_loss": 0.25, "valid_loss": 0.5}, {"step": 1, "train_loss": 2.0}]
         rows = [{"id": "e", "object": "fine_tuning.job.event", "created_at": 0, "level": "info", "message": "m",
                  "type": "metrics", "data": event} for event in events]  # fmt: skip
+        return {"object": "list", "data": rows, "has_more": False}
+
+    async def _checkpoints(self, request: Request) -> Any:
+        job = self.jobs[request.path_params["id"]]
+        rows = [{"id": f"ftckpt_{step}", "object": "fine_tuning.job.checkpoint", "created_at": 0, "step_number": step,
+                 "fine_tuned_model_checkpoint": f"ft:{job['model']}:org::{job['id']}:ckpt-step-{step}",
+                 "fine_tuning_job_id": job["id"], "metrics": {"train_loss": 1 / step, "full_valid_loss": 2 / step}}
+                for step in (4, 2)]  # fmt: skip
         return {"object": "list", "data": rows, "has_more": False}
 
     async def _chat(self, request: Request) -> Any:

@@ -101,7 +101,17 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", "-o", help=_OUT)] = None,
     engine: Engine = "inline",
     workers: Workers = 2,
+    poll_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds between two requests for the status of a batch, with --batch.")
+    ] = 30.0,
     *,
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch", help="Submit model calls of OpenAI or Anthropic as batches: half the cost, up to a day each."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Submit batches without showing their cost first.")] = False,
     normalise_labels: Annotated[
         bool, typer.Option("--normalise-labels", help="Merge labels that differ only in case or spaces.")
     ] = False,
@@ -132,12 +142,15 @@ def compare(
         label_price=label_price, prices=prices, vary=vary, base_url=base_url, api_key_env=api_key_env,
         reasoning=reasoning, max_reasoning_tokens=max_reasoning_tokens, limit=limit, k=k, samples=samples,
         epochs=epochs, max_tokens=max_tokens, margin=margin, budget_calls=calls, budget_tokens=tokens,
-        budget_money=money, normalise_labels=normalise_labels,
+        budget_money=money, normalise_labels=normalise_labels, batch=batch, poll_seconds=poll_seconds,
     )  # fmt: skip
     if only_estimate:
         _show_estimate(estimate_request(request), as_json=as_json)
         return
-    _run(request, out, worker_pool(engine, workers), as_json=as_json)
+    pool = worker_pool(engine, workers)
+    if batch and not yes:
+        _confirm_cost(request)
+    _run(request, out, pool, as_json=as_json)
 
 
 @compare_app.command()
@@ -250,6 +263,25 @@ def _run(request: Request, out: Path | None, workers: WorkerPool | None, *, as_j
             err=True,
         )
     show_comparison(result, as_json=as_json)
+
+
+def _confirm_cost(request: Request) -> None:
+    """Show the highest cost of a comparison in batch mode, and ask whether to run it.
+
+    Raises:
+        InvalidInputError: If nobody can be asked.
+        typer.Exit: If the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise InvalidInputError(
+            "--batch submits calls that cost money; see their cost with --estimate, and pass --yes to submit them"
+        )
+    found = estimate_request(request)
+    print_table(found.headings(), found.lines(), stderr=True)
+    for each in found.failed:
+        echo(f"without an estimate: {each.strategy}, pool {each.size}: {each.error}", err=True)
+    if not typer.confirm("Each answer is estimated at its maximum length. Submit these calls?", err=True):
+        raise typer.Exit(1)
 
 
 def _show_estimate(found: Estimate, *, as_json: bool) -> None:

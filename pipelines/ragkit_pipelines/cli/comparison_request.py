@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ragkit._text import read_json
 from ragkit.errors import DataFileError, InvalidInputError
+from ragkit.models import load_model
 from ragkit.models._budget import Budget
 from ragkit.models._reasoning import ReasoningLevel
 from ragkit.tasks import Task
@@ -61,6 +62,8 @@ class Request(BaseModel):
     budget_tokens: int | None = None
     budget_money: float | None = None
     normalise_labels: bool = False
+    batch: bool = False
+    poll_seconds: float = 30.0
 
 
 def read_request(folder: Path) -> Request:
@@ -103,12 +106,16 @@ def run_request(request: Request, out: Path | None, workers: WorkerPool | None) 
 
 
 def estimate_request(request: Request) -> Estimate:
-    """Estimate a requested comparison without running it."""
+    """Estimate a requested comparison without running it; in batch mode, the model is not called."""
     from ragkit_pipelines.compare import estimate
+    from ragkit_pipelines.compare.rehearsal import Rehearsal
 
     task, notes = _task(request)
+    model = _model(request, None)
+    if request.batch and model is not None and not isinstance(model, str):
+        model = Rehearsal(model)
     return estimate(
-        task, _strategies(request, task), model=_model(request, None), embedder=request.embedder,
+        task, _strategies(request, task), model=model, embedder=request.embedder,
         sizes=_sizes(request.sizes, task), seeds=_numbers("--seeds", request.seeds), budget=_budget(request),
         options=_options(request, None, notes),
     )  # fmt: skip
@@ -177,8 +184,17 @@ def _limited(task: Task, limit: int | None, seed: int) -> Task:
 
 
 def _model(request: Request, workers: WorkerPool | None) -> str | LanguageModel | None:
-    """Return the spec of the model, or the model at the address and with the key that were given."""
+    """Return the spec of the model, or the model at the address, with the key or in the mode that were given."""
     options = (request.base_url, request.api_key_env, request.reasoning, request.max_reasoning_tokens)
+    if request.batch:
+        if workers is not None:
+            raise InvalidInputError("--batch cannot be combined with --engine; omit one of them")
+        if request.model is None:
+            raise InvalidInputError("--batch requires --model, such as --model openai:<name>")
+        return load_model(
+            request.model, base_url=request.base_url, api_key_env=request.api_key_env, reasoning=request.reasoning,
+            max_reasoning_tokens=request.max_reasoning_tokens, batch=True, poll_seconds=request.poll_seconds,
+        )  # fmt: skip
     if workers is not None and any(value is not None for value in options):
         raise InvalidInputError(
             "--base-url, --api-key-env, --reasoning and --max-reasoning-tokens cannot be combined with --engine; omit "

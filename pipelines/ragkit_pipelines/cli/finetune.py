@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +47,9 @@ def finetune(
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Use less memory, but more time.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --method api, train without showing the expected cost first.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a model on input and output rows, plain text or preference pairs.
@@ -58,10 +62,14 @@ def finetune(
     if held_out is not None:
         dev = read_rows(held_out, objective, input=source, output=output)[0]
     encoder = model == "minilm" or model.startswith(("st:", "hash:"))
+    template = Template(instruction=instruction) if instruction else None
+    loaded = given_model(model, base_url, api_key_env) or model
+    if method == "api" and not yes:
+        _confirm_cost(loaded, train, template, epochs, out)
     tuned = run(
-        given_model(model, base_url, api_key_env) or model, train, method=method,
+        loaded, train, method=method,
         objective=objective, eval=None if encoder else dev or None, output_dir=out,
-        template=Template(instruction=instruction) if instruction else None, epochs=epochs,
+        template=template, epochs=epochs,
         learning_rate=learning_rate, layers=layers, max_length=max_length, patience=patience,
         gradient_checkpointing=gradient_checkpointing, seed=seed,
         peft_config=None if peft_config is None else _peft_config(peft_config, method),
@@ -74,6 +82,35 @@ def finetune(
         echo_json(tuned.manifest.model_dump_json(indent=1))
         return
     _show(tuned)
+    if method == "api":
+        from ragkit.finetuning import finetuning_checkpoints
+
+        found = finetuning_checkpoints(out, base_url=base_url)
+        losses = [["" if loss is None else f"{loss:.4f}" for loss in (each.loss, each.eval_loss)] for each in found]
+        if found:
+            rows = [[str(each.step), each.model, *pair] for each, pair in zip(found, losses, strict=True)]
+            print_table(("step", "checkpoint", "loss", "loss on held-out rows"), rows)
+
+
+def _confirm_cost(model: object, train: Sequence[Row], template: Template | None, epochs: float, out: Path) -> None:
+    """Show the expected cost of training at a vendor, and ask whether to begin; a job in progress costs nothing more.
+
+    Raises:
+        InvalidInputError: If nobody can be asked.
+        typer.Exit: If the answer is no.
+    """
+    from ragkit.finetuning import estimate_finetuning
+    from ragkit.finetuning._remote import has_job
+
+    if has_job(out):
+        return
+    found = estimate_finetuning(model, train, epochs=int(epochs), template=template)
+    cost = "an unknown price" if found.cost is None else f"${found.cost:.2f}"
+    expected = f"{found.rows:,} rows, {found.epochs} epochs, about {found.tokens:,} training tokens: {cost}"
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"--method api costs money ({expected}); pass --yes to upload the data and train")
+    if not typer.confirm(f"{expected}. Upload the data and train?", err=True):
+        raise typer.Exit(1)
 
 
 def _read_data(

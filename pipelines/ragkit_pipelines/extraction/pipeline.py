@@ -129,17 +129,24 @@ class Extract:
         The demonstration is omitted if it would leave less than half of the window for the piece.
         """
         window = self.model.capabilities.window
-        for demonstrate in (True, False):
-            prompts = ExtractionPrompts(
-                self.schema, self.instruction, quoted=not self._fields, fields=self._fields, demonstrate=demonstrate
-            )
-            if window is None:
-                return prompts, None
-            used = self.model.count_tokens(prompts.prompt("").text) + self.max_tokens + _OVERHEAD
-            room = window - used - (_CORRECTION if self.retries else 0)
-            if room >= window // 2:
-                break
-        return prompts, room
+        prompts = self._prompts_with(demonstrate=True)
+        if window is None:
+            return prompts, None
+        room = self._room_beside(prompts, window)
+        if room >= window // 2:
+            return prompts, room
+        prompts = self._prompts_with(demonstrate=False)
+        return prompts, self._room_beside(prompts, window)
+
+    def _prompts_with(self, *, demonstrate: bool) -> ExtractionPrompts:
+        return ExtractionPrompts(
+            self.schema, self.instruction, quoted=not self._fields, fields=self._fields, demonstrate=demonstrate
+        )
+
+    def _room_beside(self, prompts: ExtractionPrompts, window: int) -> int:
+        """Return the number of tokens that a prompt, the answer and a correction leave for a piece."""
+        used = self.model.count_tokens(prompts.prompt("").text) + self.max_tokens + _OVERHEAD
+        return window - used - (_CORRECTION if self.retries else 0)
 
     @overload
     def invoke(self, document: AnyText) -> Extraction: ...  # type: ignore[overload-overlap]

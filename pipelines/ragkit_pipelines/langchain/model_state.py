@@ -55,7 +55,7 @@ def unlayered(model: Any) -> Any:
     return model
 
 
-def _at_provider(model: LanguageModel) -> dict[str, str]:
+def _at_provider(model: LanguageModel) -> dict[str, Any]:
     """Return the server and the name of the key of an API model, as far as they are not those of its provider."""
     inner = unlayered(model)
     given = {"base_url": getattr(inner, "address", None), "api_key_env": getattr(inner, "key_variable", None)}
@@ -73,7 +73,7 @@ def checked_model(model: LanguageModel, fingerprint: str) -> LanguageModel:
     return model
 
 
-def _loaded(spec: str, at_provider: dict[str, str], fingerprint: str) -> ModelReference:
+def _loaded(spec: str, at_provider: dict[str, Any], fingerprint: str) -> ModelReference:
     return ModelReference(checked_model(load_model(spec, **at_provider), fingerprint))
 
 

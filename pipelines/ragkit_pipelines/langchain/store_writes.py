@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 from langchain_core.documents import Document
 from typing_extensions import override
 
-from ragkit.errors import InvalidInputError
+from ragkit.errors import CallCancelledError, InvalidInputError
 from ragkit.index import Index
 from ragkit.index._copying import add_all
-from ragkit.models._concurrency import Cancellation, check_not_cancelled, current_cancellation, run_cancellable
+from ragkit.models._concurrency import run_cancellable, stop_requested
 from ragkit_pipelines.langchain.incoming import Ids, Metadatas, checked_documents, documents_of_texts, named
 from ragkit_pipelines.langchain.metadata_text import Conversion
 from ragkit_pipelines.langchain.searching import of_parts
@@ -109,7 +109,7 @@ class StoreWrites(StoreSearches):
                 that JSON cannot represent.
         """
         checked = checked_documents(documents, self.metadata_conversion)
-        given = _until_cancelled(named(checked, ids), current_cancellation())
+        given = _until_cancelled(named(checked, ids), stop_requested())
         return self.index.add(given, batch_size=batch_size)
 
     @override
@@ -164,7 +164,8 @@ class StoreWrites(StoreSearches):
         add_all(target.index, self.index)
 
 
-def _until_cancelled(documents: Iterable[Document], cancellation: Cancellation) -> Iterator[Document]:
+def _until_cancelled(documents: Iterable[Document], stopped: Callable[[], bool]) -> Iterator[Document]:
     for document in documents:
-        check_not_cancelled(cancellation)
+        if stopped():
+            raise CallCancelledError("the addition of documents was cancelled", maybe_paid=False)
         yield document

@@ -277,9 +277,10 @@ def _confirm_cost(request: Request) -> None:
             "--batch submits calls that cost money; see their cost with --estimate, and pass --yes to submit them"
         )
     found = estimate_request(request)
-    print_table(found.headings(), found.lines(), stderr=True)
-    for each in found.failed:
-        echo(f"without an estimate: {each.strategy}, pool {each.size}: {each.error}", err=True)
+    headings, *lines = found.table()
+    print_table(headings, lines, stderr=True)
+    for each in (*found.failures(), f"{found.summary}."):
+        echo(each, err=True)
     if not typer.confirm("Each answer is estimated at its maximum length. Submit these calls?", err=True):
         raise typer.Exit(1)
 

@@ -44,7 +44,7 @@ def test_pieces_are_one_batch_and_merged():
         ["lamp is red", "the lamp  is\nred"], ["boat is blue"]]  # fmt: skip
     assert (found.failures, found.duplicates) == ((), 1)
     assert [(each.record.thing, each.span, each.reason) for each in found.rejected] == [
-        ("sky", (136, 161), "not in the passage: quote 'not said'")
+        ("sky", (136, 160), "not in the passage: quote 'not said'")
     ]
     assert len(model.asked) == 2
     assert "Look for colours." in model.asked[0]

@@ -64,9 +64,8 @@ def test_answers_come_from_the_documents_however_they_are_given(tmp_path, given)
     assert (row.correct, row.error, score(result, "zero-shot").correct) == (6, None, 0)
     assert row.note == "0 of 6 answers not found in the documents"
     assert row.prompt_tokens > score(result, "zero-shot").prompt_tokens
-    assert all(
-        prompt.startswith(f"One word.\n\n{STYLES['short'].instruction()}\n\n[1] ") for prompt in model.asked[-6:]
-    )
+    beginning = f"One word.\n\n{STYLES['short'].instruction()}\n\n"
+    assert all(prompt.startswith(beginning) for prompt in model.asked[-6:])
     index.close()
 
 

@@ -103,7 +103,7 @@ def conversations(store: RagkitVectorStore, chat: RagkitChatModel, max_tokens: i
 
 def quoting(prompt: str) -> str:
     """Answer with the first sentence of the article or passage in a prompt."""
-    text = re.split(r"Article: |<passage-\w+ number=1>\n", prompt)[-1]
+    text = re.split(r"Article: |\n\[1\] ", prompt)[-1]
     return text.split(".")[0] + "."
 
 
@@ -249,7 +249,7 @@ def resuming(folder: Path) -> str:
     asked: list[str] = []
 
     def answer(prompt: str) -> str:
-        asked.append(prompt.split("Question: ")[1].splitlines()[0])
+        asked.append(prompt.split("Question: ")[-1].splitlines()[0])
         return f"{quoting(prompt)} [1]" if asked[-1] in QUESTIONS else "Not in the documents."
 
     unknown = "do you sell gift cards"

@@ -9,7 +9,7 @@ from langchain_core.embeddings import Embeddings
 from ragkit import load_embedder
 from ragkit.errors import CallCancelledError
 from ragkit.langchain import RagkitVectorStore, as_runnable
-from ragkit.models._concurrency import current_cancellation
+from ragkit.models._concurrency import Cancellation, applied_cancellations
 
 LONG = 300  # seconds until a test gives up; none waits for them
 
@@ -27,7 +27,7 @@ class Streaming:
         try:
             yield text
             self.begun.set()
-            if current_cancellation().wait(LONG):
+            if Cancellation().wait(LONG, *applied_cancellations()):
                 self.cancelled.set()
             raise CallCancelledError("cancelled", maybe_paid=False)
         finally:

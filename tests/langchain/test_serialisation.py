@@ -145,7 +145,7 @@ def test_chat_models(tiny, monkeypatch):
 def test_a_model_that_differs_in_the_other_process_is_rejected(tiny):
     dumped = dumpd(RagkitChatModel(model=tiny))
     dumped["kwargs"]["fingerprint"] = "other"
-    with pytest.raises(InvalidInputError, match="and had other where the chat model was saved"):
+    with pytest.raises(ValueError, match="and had other where the chat model was saved"):
         load(dumped, allowed_objects=[RagkitChatModel], valid_namespaces=["ragkit"])
 
 

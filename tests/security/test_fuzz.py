@@ -23,7 +23,7 @@ from ragkit.finetuning._manifest import Manifest, TemplateRecord
 from ragkit.index._document_inputs import read_documents
 from ragkit.ingest import MarkdownChunker
 from ragkit.models import AnswerCache, load_model
-from ragkit.models._api import _choice_of
+from ragkit.models._provider_choices import choice_in
 from ragkit.models._replay import ReplayModel
 from ragkit.models._response_cache import _checksum, key_of
 from ragkit.models._sampling import _parsed
@@ -299,7 +299,7 @@ def test_answers_that_were_to_follow_a_schema(text):
     for schema in (Answer, {"type": "object"}):
         parsed = _parsed(answer, schema, "a model")
         assert isinstance(parsed, ModelError) or parsed.text == text
-    chosen = read(_choice_of, answer, CHOICES, "a model")
+    chosen = read(choice_in, answer, CHOICES, "a model")
     assert chosen is None or chosen.text in CHOICES
 
 

@@ -91,7 +91,7 @@ def demonstrations(style: Style, refusal: str) -> tuple[Example, ...]:
         ),
     }[style.name]
     return (
-        Example("In which city was mint first sold?", refusal, metadata={PASSAGES: _MINT}),
-        Example("Who built the lighthouse?", answers[0], metadata={PASSAGES: _LIGHTHOUSE}),
-        Example("How much does a ticket for the night bus cost?", answers[1], metadata={PASSAGES: _BUS}),
+        Example("In which city was mint first sold?", refusal, metadata={PASSAGES: list(_MINT)}),
+        Example("Who built the lighthouse?", answers[0], metadata={PASSAGES: list(_LIGHTHOUSE)}),
+        Example("How much does a ticket for the night bus cost?", answers[1], metadata={PASSAGES: list(_BUS)}),
     )

@@ -166,13 +166,14 @@ def test_the_summary_counts_the_calls_in_the_trace_and_the_failed_calls(ragkit, 
     assert (story / "run.jsonl").read_text().count('"event":"call"') == 3
 
 
-def test_a_prompt_that_is_too_long_for_the_model_is_not_a_call(ragkit, story):
+def test_a_document_that_is_too_long_for_the_model_is_an_error_before_any_call(ragkit, story):
     (story / "long.txt").write_text("a lamp and a door " * 1000)
     done = ragkit(story, "run", "why?", "--document", "long.txt", "--model", "tiny", "--trace", "run.jsonl",
                   "--max-tokens", 4)  # fmt: skip
-    calls = (story / "run.jsonl").read_text().count('"event":"call"')
-    assert "take" in done.stdout  # the prompts with the document exceed the window
-    assert f": {calls} call" in done.stdout
+    assert done.returncode == 2
+    assert "the prompt and its answer take" in done.stderr
+    assert "Retrieved(" in done.stderr
+    assert not (story / "run.jsonl").exists()
 
 
 def test_the_size_and_the_budget_of_plans_are_options(ragkit, story):

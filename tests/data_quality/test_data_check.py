@@ -97,6 +97,12 @@ def test_ranks_that_decay_are_difficult_rows_and_the_rest_are_wrong_labels():
         assert _difficult(shares, 1) == pytest.approx(difficult * 0.0625 / decaying.sum(), abs=0.001)
 
 
+def test_hundreds_of_labels_need_no_logarithm_of_zero():
+    shares = np.zeros(300)
+    shares[:4] = 0.9, 0.05, 0.03, 0.02
+    assert _difficult(shares, 30) == pytest.approx(0, abs=1e-6)
+
+
 def test_labels_that_differ_in_case_or_spaces_are_spellings_and_not_noise():
     rows = [Example(f"{'card loan' if number % 2 else 'cake soup'} {number}", "bank" if number % 2 else "food")
             for number in range(60)]  # fmt: skip

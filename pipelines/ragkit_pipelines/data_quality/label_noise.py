@@ -169,7 +169,8 @@ def _difficult(shares: NDArray[np.float64], lowest: int) -> float:
     geometric = ratios ** np.arange(len(mistaken))
     geometric /= geometric.sum(axis=2, keepdims=True)
     mixtures = weights * geometric + (1 - weights) / len(mistaken)
-    likelihoods = np.log(mixtures) @ mistaken
+    # With hundreds of labels, the last ranks of a geometric distribution are too small for a float.
+    likelihoods = np.log(np.maximum(mixtures, np.finfo(np.float64).tiny)) @ mistaken
     ratio, weight = np.unravel_index(int(likelihoods.argmax()), likelihoods.shape)
     return float(mistaken.sum() * weights[weight, 0] * geometric[ratio, 0, -lowest:].sum())
 

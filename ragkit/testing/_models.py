@@ -142,15 +142,13 @@ class LanguageModelContract:
         prompts, choices = list(self.prompts), self.choices(model)
         if model.capabilities.logprobs:
             choices = ["a", "b"]  # only first tokens can be scored
-        if not model.capabilities.score and not model.capabilities.logprobs:
-            refused = False
-            try:
-                model.score(prompts, choices)
-            except UnsupportedError:
-                refused = True
-            assert refused, "a model without `capabilities.score` must raise UnsupportedError"
+        try:
+            scores = model.score(prompts, choices)
+        except UnsupportedError:
+            assert not model.capabilities.score, "a model with `capabilities.score` must score"
             return
-        scores = model.score(prompts, choices)
+        supported = model.capabilities.score or model.capabilities.logprobs
+        assert supported, "a model without `capabilities.score` must raise UnsupportedError"
         assert scores.shape == (len(prompts), len(choices))
         assert scores.dtype == np.float64
         assert np.isfinite(scores).all()

@@ -189,6 +189,6 @@ def pretended_cuda(patch: pytest.MonkeyPatch, *, bfloat16: bool) -> Iterator[Non
     patch.setattr(torch.cuda, "_lazy_init", lambda: None)
     patch.setattr(torch, "Generator", _Generator)
     patch.setattr(torch, "inference_mode", torch.no_grad)  # which knows no tensors of other kinds
-    patch.setattr("ragkit.models._streaming.Thread", _Thread)
+    patch.setattr("ragkit.models._concurrency.Thread", _Thread)
     with PretendedCard(), _Indexed():
         yield

@@ -27,10 +27,16 @@ def outlive(connection: Any) -> None:
 
 
 def _in_child() -> None:
+    errors = []
     for each in _METHODS:
         method = each()
-        if isinstance(method, MethodType):
-            method()
+        try:
+            if isinstance(method, MethodType):
+                method()
+        except Exception as error:  # noqa: BLE001 - the other objects must learn of the fork nevertheless
+            errors.append(error)
+    if errors:
+        raise errors[0]  # Python reports it on standard error
 
 
 os.register_at_fork(after_in_child=_in_child)

@@ -80,8 +80,11 @@ class AnswerCache:
         """Reopen the file, because SQLite does not allow a forked process to use an inherited connection."""
         outlive(self._file)
         self._lock = Lock()  # a thread of the parent process may have held it
-        self._connect()
-        self._file.execute("PRAGMA synchronous = NORMAL")
+        try:
+            self._connect()
+            self._file.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.OperationalError:  # the file was deleted; without its table, each use raises an error
+            self._file = sqlite3.connect(":memory:", check_same_thread=False)
 
     def _prepare(self) -> None:
         self._file.execute("PRAGMA journal_mode = WAL")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -49,6 +50,14 @@ def in_fork(work):
 def texts(index):
     _, keys = index.search_vectors(VECTORS[:3], 1)
     return [each.text for each in index.get_by_keys(keys)]
+
+
+def test_a_cache_whose_folder_is_gone_does_not_hide_the_fork_from_an_index(tmp_path):
+    cache = AnswerCache(tmp_path / "gone" / "answers.sqlite")
+    shutil.rmtree(tmp_path / "gone")
+    with filled(tmp_path / "i.rag") as index:
+        assert in_fork(lambda: WRITES["add"](index)) == "IndexLockedError"
+        assert in_fork(lambda: cache.get(b"key")) == "IntegrityError"
 
 
 WRITES = {

@@ -52,12 +52,11 @@ def make_folder(path: Path) -> None:
         OSError: If it cannot be created.
     """
     with _explained(path):
-        missing = [each for each in (path, *path.parents) if not each.is_dir()]
-        for each in missing:
-            if each.exists():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each))
-        for each in reversed(missing):
-            each.mkdir(mode=0o700, exist_ok=True)
+        for each in reversed([each for each in (path, *path.parents) if not each.is_dir()]):
+            try:
+                each.mkdir(mode=0o700, exist_ok=True)  # another thread or process may create it at the same time
+            except FileExistsError as error:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each)) from error
 
 
 def private_opener(path: str | os.PathLike[str], flags: int) -> int:

@@ -50,7 +50,8 @@ class Voting:
         if self.samples == 1:
             return [(0.0, 0)]
         if not seeded:
-            return [(self.temperature - number * _STEP, 0) for number in range(self.samples)]
+            step = _STEP if self.temperature < 1 else -_STEP  # servers accept 0 to 1, or 0 to 2
+            return [(self.temperature + number * step, 0) for number in range(self.samples)]
         random = Random(f"samples {self.seed}")
         return [(self.temperature, random.getrandbits(31)) for _ in range(self.samples)]
 

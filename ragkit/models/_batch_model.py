@@ -15,7 +15,6 @@ from typing_extensions import override
 from ragkit._text import refuse_bare_string
 from ragkit.errors import RagkitError, TransientModelError, UnsupportedError
 from ragkit.models._api import LangChainModel
-from ragkit.models._base import ModelBase
 from ragkit.models._batch_journal import Journal
 from ragkit.models._batch_providers import AnthropicBatches, OpenAIBatches, Provider
 from ragkit.models._batch_requests import BatchRequests, Collected, collect_requests
@@ -25,15 +24,16 @@ from ragkit.models._provider_errors import as_model_error
 from ragkit.models._rate_limit import Retry
 from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling
+from ragkit.models._wrapper import ModelWrapper
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
-from ragkit.records import Completion, Usage
+from ragkit.records import Completion
 
 PRICE = 0.5  # of a request in a batch, as a share of the price of a single request
 _ATTEMPTS = 3
 _T = TypeVar("_T")
 
 
-class BatchModel(ModelBase):
+class BatchModel(ModelWrapper):
     """An API model whose calls are batches.
 
     All prompts of a call are submitted as one batch, and the call waits until it is over. Rows that expired, and rows
@@ -41,11 +41,13 @@ class BatchModel(ModelBase):
     was interrupted finds its batch again when it is repeated.
 
     Attributes:
-        model: The API model, which builds the requests and reads the replies.
+        model: The API model, which builds the requests and reads the replies. Answers share its fingerprint, and so its
+            cache.
         group_size: Maximum number of prompts that the middleware passes on at once.
         retries: Transient errors are retried here, not by the middleware.
     """
 
+    model: LangChainModel
     group_size = 50_000
     retries = True
 
@@ -55,28 +57,8 @@ class BatchModel(ModelBase):
 
     @property
     @override
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    @override
-    def fingerprint(self) -> str:
-        """That of the model: the answers are those of single calls, and share their cache."""
-        return self.model.fingerprint
-
-    @property
-    @override
     def capabilities(self) -> Capabilities:
         return replace(self.model.capabilities, batches=True)
-
-    @property
-    @override
-    def max_reasoning_tokens(self) -> int:
-        return self.model.max_reasoning_tokens
-
-    @override
-    def cost_of(self, usage: Usage) -> float | None:
-        return self.model.cost_of(usage)
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:

@@ -26,7 +26,7 @@ from ragkit.errors import (
     RagkitError,
     RagkitWarning,
 )
-from ragkit.models._base import CompletionStream, ModelBase
+from ragkit.models._base import CompletionStream
 from ragkit.models._budget import Budget
 from ragkit.models._call_progress import Answered, CallProgress, answered, no_progress
 from ragkit.models._concurrency import Cancellation, Slots, applied_cancellations, in_parallel
@@ -35,9 +35,10 @@ from ragkit.models._rate_limit import RateLimit, Retry
 from ragkit.models._requests import Requests
 from ragkit.models._reservations import Call, Reservations, Result
 from ragkit.models._response_cache import AnswerCache, ResponseCache, key_of
-from ragkit.models._results import failed_as_a_whole, price_of, raised
+from ragkit.models._results import failed_as_a_whole, raised
 from ragkit.models._sampling import Sampling
 from ragkit.models._shared_prefixes import leaders_first, shared_prefixes
+from ragkit.models._wrapper import ModelWrapper
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion, Usage
 
@@ -45,7 +46,7 @@ from ragkit.records import Completion, Usage
 _GROUP = 32
 
 
-class LayeredModel(ModelBase):
+class LayeredModel(ModelWrapper):
     """A model with middleware for budgets, caching, rate limits, timeouts and retries.
 
     If an equal call is in progress, a call waits for its answer, and if the response is cached, it is returned.
@@ -124,47 +125,15 @@ class LayeredModel(ModelBase):
 
     @property
     @override
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    @override
-    def fingerprint(self) -> str:
-        return self.model.fingerprint
-
-    @property
-    @override
     def capabilities(self) -> Capabilities:
         """The features of the wrapped model, which also takes batches."""
         return replace(self.model.capabilities, batches=True)
 
     @property
+    @override
     def retries(self) -> bool:
         """Whether transient errors are retried here, which makes retries by the caller unnecessary."""
-        return self.retry is not None or getattr(self.model, "retries", False)
-
-    @property
-    @override
-    def max_reasoning_tokens(self) -> int:
-        return int(getattr(self.model, "max_reasoning_tokens", 0))
-
-    @override
-    def cost_of(self, usage: Usage) -> float | None:
-        return price_of(self.model, usage)
-
-    @override
-    def max_prompt_tokens(self, prompt: AnyPrompt) -> int:
-        max_prompt_tokens = getattr(self.model, "max_prompt_tokens", super().max_prompt_tokens)
-        return int(max_prompt_tokens(prompt))
-
-    @override
-    def count_prompt_tokens(self, prompt: AnyPrompt) -> int:
-        count: Callable[[AnyPrompt], int] = getattr(self.model, "count_prompt_tokens", super().count_prompt_tokens)
-        return count(prompt)
-
-    @override
-    def count_tokens(self, text: str) -> int:
-        return self.model.count_tokens(text)
+        return self.retry is not None or super().retries
 
     def expect(self, prefixes: Iterable[bytes]) -> None:
         """Announce prefixes that several prompts share to the wrapped model."""

@@ -232,6 +232,8 @@ def test_an_arm_at_the_floor_is_labelled():
     assert [row.at_floor for row in results.rows] == [True, True]
     assert "not significantly better than the majority baseline" in results.recommendation.evidence
     assert "not above the baseline" in results.markdown()
+    alone = summarise("t", 0, cells_of({"majority": {0: same}}), floor=0.4)
+    assert "which is the majority baseline" in alone.recommendation.evidence
     three = summarise("t", 0, cells_of({"x": {0: [1.0, 1.0, 1.0]}, "y": {0: [0.0, 0.0, 0.0]}}))
     assert not three.recommendation.significant
     assert "not significantly better than" in three.recommendation.evidence

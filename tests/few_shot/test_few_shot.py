@@ -5,6 +5,7 @@ from ragkit.errors import InvalidInputError, PromptTooLongError, TruncationWarni
 from ragkit.models import load_model
 from ragkit.protocols import Capabilities
 from ragkit.templates import Template
+from ragkit_pipelines.voting import Voting
 
 POOL = [Example("red apple pie", "A"), Example("red apple", "B"), Example("blue sky", "C")]
 
@@ -241,3 +242,11 @@ def test_one_sample_is_greedy():
 def test_invalid_samples_are_refused(wrong):
     with pytest.raises(InvalidInputError, match=f"`{next(iter(wrong))}` must be"):
         FewShot(ScriptedModel([]), None, **wrong)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 0.7, 1.0, 2.0])
+def test_samples_of_a_model_without_seeds_differ_and_keep_a_valid_temperature(temperature: float):
+    draws = Voting(samples=5, temperature=temperature).draws(seeded=False)
+    assert len(set(draws)) == 5
+    limit = 1 if temperature <= 1 else 2  # of the APIs
+    assert all(0 < each <= limit and abs(each - temperature) < 1e-5 for each, _ in draws)

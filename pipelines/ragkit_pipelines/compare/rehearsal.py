@@ -10,48 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ragkit.models._base import ModelBase
-from ragkit.models._results import price_of
 from ragkit.models._sampling import Sampling
+from ragkit.models._wrapper import ModelWrapper
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion, Usage
 
 
-class Rehearsal(ModelBase):
+class Rehearsal(ModelWrapper):
     """Answers without calls, with as many tokens as the model may generate, at the prices of the model."""
 
     def __init__(self, model: LanguageModel) -> None:
         """Stand in for a model."""
-        self._model = model
-
-    @property
-    @override
-    def name(self) -> str:
-        return self._model.name
+        self.model = model
 
     @property
     @override
     def fingerprint(self) -> str:
-        return f"rehearsal:{self._model.fingerprint}"
+        return f"rehearsal:{self.model.fingerprint}"
 
     @property
     @override
     def capabilities(self) -> Capabilities:
-        return replace(self._model.capabilities, batches=True)
-
-    @override
-    def cost_of(self, usage: Usage) -> float | None:
-        return price_of(self._model, usage)
-
-    @override
-    def count_tokens(self, text: str) -> int:
-        return self._model.count_tokens(text)
+        return replace(self.model.capabilities, batches=True)
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         text = max(sampling.choices, key=len) if sampling.choices else "answer"
         written = self.count_tokens(json.dumps({"answer": text})) if sampling.choices else sampling.max_tokens
-        written += int(getattr(self._model, "max_reasoning_tokens", 0))
+        written += self.max_reasoning_tokens
         sizes = [self.count_prompt_tokens(prompt) for prompt in prompts]
         usages = [Usage(prompt_tokens=size, completion_tokens=written) for size in sizes]
         return [Completion(text=text, usage=usage, cost=self.cost_of(usage)) for usage in usages]

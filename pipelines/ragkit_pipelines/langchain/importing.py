@@ -44,11 +44,6 @@ class ImportReport:
     left_out: int
     similarity: float | None
 
-    @property
-    def likeness(self) -> float | None:
-        """Raise an error, because this attribute was renamed."""
-        raise AttributeError("this attribute was renamed; use ImportReport.similarity")
-
 
 def import_documents(
     documents: Sequence[Document],

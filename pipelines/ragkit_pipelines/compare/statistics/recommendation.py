@@ -167,7 +167,8 @@ def recommend(
         corrected=dict(tests.corrected), detectable=tests.detectable,
     )  # fmt: skip
     if all(row.at_floor for row in by_strategy[best]):
-        said[0] += ", which is not significantly better than the majority baseline"
+        same = "the majority baseline" if best == "majority" else "not significantly better than the majority baseline"
+        said[0] += f", which is {same}"
         evidence = "; ".join([*said, *_failures(rows, size)])
         return found.model_copy(update={"evidence": evidence, "significant": False, "detectable": None})
     usable = [

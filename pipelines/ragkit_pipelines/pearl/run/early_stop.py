@@ -11,10 +11,9 @@ from typing import cast
 from typing_extensions import override
 
 from ragkit.answers import without_reasoning
-from ragkit.models._base import ModelBase
-from ragkit.models._results import price_of
 from ragkit.models._sampling import Sampling
-from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
+from ragkit.models._wrapper import ModelWrapper
+from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion, Usage
 
 _PROSE = 600  # characters without a line of a plan
@@ -49,51 +48,19 @@ def _ending_loop(text: str) -> str:
     return ""
 
 
-class EarlyStop(ModelBase):
+class EarlyStop(ModelWrapper):
     """A model whose answers are streamed, and abandoned as soon as a function returns a reason to do so."""
 
     def __init__(self, model: LanguageModel, hopeless: Callable[[str], str]) -> None:
         """Wrap a model."""
-        self._model, self._hopeless = model, hopeless
-
-    @property
-    @override
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    @override
-    def fingerprint(self) -> str:
-        return self._model.fingerprint
-
-    @property
-    @override
-    def capabilities(self) -> Capabilities:
-        return self._model.capabilities
-
-    @property
-    def retries(self) -> bool:
-        """Whether transient errors are retried by the wrapped model."""
-        return getattr(self._model, "retries", False)
-
-    @override
-    def cost_of(self, usage: Usage) -> float | None:
-        return price_of(self._model, usage)
-
-    @override
-    def max_prompt_tokens(self, prompt: AnyPrompt) -> int:
-        return int(getattr(self._model, "max_prompt_tokens", super().max_prompt_tokens)(prompt))
-
-    @override
-    def count_tokens(self, text: str) -> int:
-        return self._model.count_tokens(text)
+        self.model, self._hopeless = model, hopeless
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         return [self._answer(prompt, sampling) for prompt in prompts]
 
     def _answer(self, prompt: AnyPrompt, sampling: Sampling) -> Completion:
-        stream, text, line = self._model.stream(prompt, **sampling.options()), "", 0
+        stream, text, line = self.model.stream(prompt, **sampling.options()), "", 0
         with closing(cast("_Closable", stream)):
             for piece in stream:
                 text += piece

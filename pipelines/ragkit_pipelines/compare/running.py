@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from ragkit.workers._pool import WorkerPool
 from ragkit.workers._shards import Shards
 from ragkit_pipelines.compare.jobs import Job, jobs_on, run_job
 from ragkit_pipelines.compare.progress import Watch, watching
-from ragkit_pipelines.compare.results import Cell
+from ragkit_pipelines.compare.results import Cell, Row
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, Varied
 from ragkit_pipelines.compare.strategies.timing import Clock, TimedEmbedder
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ragkit.tasks import Task
 
 
-def run_jobs(jobs: Sequence[Job], workers: WorkerPool | None) -> list[Cell]:
-    """Run jobs, or load their stored results; a job that fails has a cell with the error."""
-    with watching(jobs) as watch:
+def run_jobs(jobs: Sequence[Job], workers: WorkerPool | None, log: Callable[[Row], None]) -> list[Cell]:
+    """Run jobs, or load their stored results; a job that fails has a cell with the error. ``log`` receives each row."""
+    with watching(jobs, log) as watch:
         if workers is not None:
             return _run_on_workers(jobs, workers, watch)
         return [_run_here(job, watch) for job in jobs]
@@ -39,7 +39,7 @@ def run_jobs(jobs: Sequence[Job], workers: WorkerPool | None) -> list[Cell]:
 def _run_here(job: Job, watch: Watch) -> Cell:
     stored = job.finished()
     if stored is not None:
-        watch.loaded(job)
+        watch.loaded(job, stored)
         return stored
     started = perf_counter()
     with watch.job(job):
@@ -141,7 +141,7 @@ def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, watch: Watch) -> list
     for job in jobs:
         if (cell := job.finished()) is not None:
             cells[job.identity] = cell
-            watch.loaded(job)
+            watch.loaded(job, cell)
     rest = [job for job in jobs if job.identity not in cells]
     first = jobs[0].setting
     if rest and first.model is not None:

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, cast
 from warnings import warn
 
+from ragkit._observation import observed
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, RagkitWarning, WorkerError
 from ragkit.finetuning._manifest import run_hash
@@ -33,7 +34,7 @@ def run_jobs(jobs: Sequence[Job], workers: WorkerPool | None, log: Callable[[Row
     with watching(jobs, log) as watch:
         if workers is not None:
             return _run_on_workers(jobs, workers, watch)
-        return [_run_here(job, watch) for job in jobs]
+        return observed("comparison", jobs[0].setting.task.name, jobs, lambda: [_run_here(job, watch) for job in jobs])
 
 
 def _run_here(job: Job, watch: Watch) -> Cell:
@@ -42,8 +43,9 @@ def _run_here(job: Job, watch: Watch) -> Cell:
         watch.loaded(job, stored)
         return stored
     started = perf_counter()
+    facts = {"ragkit.pool_size": len(job.setting.pool), "ragkit.seed": job.setting.seed}
     with watch.job(job):
-        cell = run_job(job)
+        (cell,) = observed("strategy", job.strategy.name, [job], lambda: [run_job(job)], facts)
     watch.finished(job, cell, perf_counter() - started)
     return cell
 

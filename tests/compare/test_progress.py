@@ -117,7 +117,7 @@ def test_several_stages_are_shown_in_their_order(log):
             return Outcome(["vent"] * len(setting.task.test))
 
     with planned(TASK, [Nested()], model=None, embedder="hash:8", sizes=[None], seeds=[0], budget=None, out=None,
-                 options=CompareOptions()) as plan, module.watching(plan.jobs, lambda row: None) as watch:  # fmt: skip
+                 options=CompareOptions()) as plan, module.watching(plan.jobs) as watch:  # fmt: skip
         (job,) = plan.jobs
         with watch.job(job):
             job.strategy.run(job.setting)

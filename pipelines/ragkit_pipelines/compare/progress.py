@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -17,7 +17,7 @@ from ragkit_pipelines.printable import printable
 
 if TYPE_CHECKING:
     from ragkit_pipelines.compare.jobs import Job
-    from ragkit_pipelines.compare.results import Cell, Row
+    from ragkit_pipelines.compare.results import Cell
 
 _LOG = logging.getLogger("ragkit.compare")
 _EVERY = 30.0  # seconds between two lines about one strategy
@@ -35,10 +35,9 @@ class _Measured:
 class Watch:
     """Reports the runs of a comparison: one strategy at one pool size and seed each."""
 
-    def __init__(self, jobs: Sequence[Job], stage: Stage, log: Callable[[Row], None]) -> None:
-        """Report the progress of jobs to a stage, and to the log if there is no terminal; ``log`` receives each row."""
+    def __init__(self, jobs: Sequence[Job], stage: Stage) -> None:
+        """Report the progress of jobs to a stage, and to the log if there is no terminal."""
         self._stage, self._numbers = stage, {job.identity: number for number, job in enumerate(jobs, start=1)}
-        self._log_row = log
         self._waiting = {job.identity: job for job in jobs}
         self._measured: dict[str, list[_Measured]] = {}
         self._current: tuple[str, Stage] | None = None
@@ -56,12 +55,11 @@ class Watch:
             finally:
                 self._current = None
 
-    def loaded(self, job: Job, cell: Cell) -> None:
+    def loaded(self, job: Job) -> None:
         """Report a run whose result was stored."""
         del self._waiting[job.identity]
         self._stage.skip(1)
         self._say(job, "loaded from the output folder")
-        self._log_row(cell.row)
 
     def finished(self, job: Job, cell: Cell, seconds: float | None = None) -> None:
         """Report the end of a run, and the seconds it took if it ran in this process."""
@@ -78,7 +76,6 @@ class Watch:
         end = f"finished in {duration(spent)}" if row.error is None else f"failed after {duration(spent)}: {row.error}"
         left = self.left()
         self._say(job, end + ("" if not left else f"; about {duration(left)} left for {_runs(len(self._waiting))}"))
-        self._log_row(row)
 
     def left(self) -> float | None:
         """Estimate the seconds of the other runs from those of the same strategy; None if a strategy is missing."""
@@ -117,10 +114,10 @@ class Watch:
 
 
 @contextmanager
-def watching(jobs: Sequence[Job], log: Callable[[Row], None]) -> Iterator[Watch]:
+def watching(jobs: Sequence[Job]) -> Iterator[Watch]:
     """Report the progress of jobs within a block."""
     with progress("comparing", len(jobs)) as stage:
-        watch = Watch(jobs, stage, log)
+        watch = Watch(jobs, stage)
         if sys.stderr.isatty():
             yield watch
             return

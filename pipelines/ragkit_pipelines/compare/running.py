@@ -31,16 +31,22 @@ if TYPE_CHECKING:
 
 def run_jobs(jobs: Sequence[Job], workers: WorkerPool | None, log: Callable[[Row], None]) -> list[Cell]:
     """Run jobs, or load their stored results; a job that fails has a cell with the error. ``log`` receives each row."""
-    with watching(jobs, log) as watch:
+    with watching(jobs) as watch:
         if workers is not None:
-            return _run_on_workers(jobs, workers, watch)
-        return observed("comparison", jobs[0].setting.task.name, jobs, lambda: [_run_here(job, watch) for job in jobs])
+            return _run_on_workers(jobs, workers, watch, log)
+
+        def run(job: Job) -> Cell:
+            cell = _run_here(job, watch)
+            log(cell.row)
+            return cell
+
+        return observed("comparison", jobs[0].setting.task.name, jobs, lambda: list(map(run, jobs)))
 
 
 def _run_here(job: Job, watch: Watch) -> Cell:
     stored = job.finished()
     if stored is not None:
-        watch.loaded(job, stored)
+        watch.loaded(job)
         return stored
     started = perf_counter()
     facts = {"ragkit.pool_size": len(job.setting.pool), "ragkit.seed": job.setting.seed}
@@ -137,13 +143,14 @@ class _Failed:
         raise WorkerError(self.reason)
 
 
-def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, watch: Watch) -> list[Cell]:
+def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, watch: Watch, log: Callable[[Row], None]) -> list[Cell]:
     """Run unfinished jobs on the workers of a pool; the cell of a job that no worker finished contains an error."""
     cells = {}
     for job in jobs:
         if (cell := job.finished()) is not None:
             cells[job.identity] = cell
-            watch.loaded(job, cell)
+            watch.loaded(job)
+            log(cell.row)
     rest = [job for job in jobs if job.identity not in cells]
     first = jobs[0].setting
     if rest and first.model is not None:
@@ -162,6 +169,7 @@ def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, watch: Watch) -> list
                 stand_in = _Failed(job.strategy.name, f"{each.reason}, {each.attempts} times")
                 cells[job.identity] = run_job(replace(job, strategy=stand_in))
             watch.finished(job, cells[job.identity])
+            log(cells[job.identity].row)
     _report_missing(missing, len(jobs), first.folder)
     return [cells[job.identity] for job in jobs]
 

@@ -73,7 +73,10 @@ class _Spans:
 
         if len(self._spans) > 1:
             return nullcontext()
-        return trace.use_span(self._spans[0], record_exception=False, set_status_on_exception=False)
+        inside: AbstractContextManager[Any] = trace.use_span(
+            self._spans[0], record_exception=False, set_status_on_exception=False
+        )
+        return inside
 
     def piece(self, text: str) -> None:
         """Report nothing: the usage is known at the end."""

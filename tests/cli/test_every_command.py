@@ -37,6 +37,8 @@ MISTAKES = {
     "compare show": ["{nowhere}"],
     "compare open": ["{nowhere}"],
     "compare diff": ["{nowhere}", "{nowhere}"],
+    "compare judge": ["{nowhere}", "{file}"],
+    "compare export": ["{nowhere}", "--format", "csv"],
     "data check": ["{nowhere}"],
     "pool check": ["{nowhere}"],
     "index build": ["{new}", "{nowhere}", "--embedder", "hash:8"],

@@ -54,6 +54,9 @@ def results_of_requests(
     """Call a model with prompts that may have different settings; neighbours with equal settings are one batch.
 
     A model with middleware receives all requests at once.
+
+    Returns:
+        A completion or an error for each request.
     """
     separate = getattr(model, "results", None)
     if separate is not None and any(sampling != requests[0][1] for _, sampling in requests):

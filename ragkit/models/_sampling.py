@@ -69,6 +69,9 @@ class Sampling:
             raise InvalidInputError(f"`stop` must be a sequence of non-empty strings, got {self.stop!r}")
         if not _is_number(self.seed, int):
             raise InvalidInputError(f"`seed` must be a whole number, got {self.seed!r}")
+        self._check_constraints()
+
+    def _check_constraints(self) -> None:
         if self.choices is not None and not (self.choices and _is_texts(self.choices)):
             raise InvalidInputError(f"`choices` must be a sequence of non-empty strings, got {self.choices!r}")
         if self.grammar is not None and not _is_text(self.grammar):
@@ -78,7 +81,7 @@ class Sampling:
             raise InvalidInputError(f"`{given[0]}` cannot be combined with `{given[1]}`; pass one of them")
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - the arguments of the protocol
         cls,
         *,
         max_tokens: int,

@@ -25,8 +25,11 @@ _START = {
     "ollama": "`ollama serve`",
     "vllm": "`vllm serve {model}`",
     "llamacpp": "`llama-server -m <file>.gguf`",
+    "completions": "`ragkit serve --base {model}` or `vllm serve {model}`",
 }
-KEYS = {"ollama": "OLLAMA_API_KEY", "vllm": "VLLM_API_KEY", "llamacpp": "LLAMA_API_KEY"}
+KEYS = {
+    "ollama": "OLLAMA_API_KEY", "vllm": "VLLM_API_KEY", "llamacpp": "LLAMA_API_KEY", "completions": "OPENAI_API_KEY",
+}  # fmt: skip
 _PROBE_SECONDS = 10.0
 
 
@@ -51,7 +54,7 @@ def probe(provider: str, model: str, address: str, key: str, *, timeout: float =
     """Ask a server for its models, and for the context window of one of them.
 
     Args:
-        provider: ``"ollama"``, ``"vllm"`` or ``"llamacpp"``.
+        provider: ``"ollama"``, ``"vllm"``, ``"llamacpp"``, or ``"completions"`` for any server.
         model: Name of the model. llama.cpp serves one model, which is also called ``"default"``.
         address: Base URL, which ends with ``/v1``.
         key: API key, which is sent as a bearer token.
@@ -93,6 +96,8 @@ def _details(
     if provider == "vllm":
         version = client.json(f"{root}/version") or {}
         return _number(entry.get("max_model_len")), None, str(version.get("version", ""))
+    if provider == "completions":
+        return _number(entry.get("max_model_len")), None, ""
     if provider == "llamacpp":
         props = client.json(f"{root}/props") or {}
         settings = props.get("default_generation_settings") or {}

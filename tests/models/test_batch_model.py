@@ -124,9 +124,8 @@ def test_the_samples_of_a_call_are_one_batch(server, load, seeded):
 
 def test_different_settings_are_one_batch(server, load):
     schema = {"type": "object", "properties": {"answer": {"enum": ["yes"]}}, "required": ["answer"]}
-    settings = [
-        Sampling(max_tokens=9), Sampling(choices=("yes", "no")), Sampling.of(max_tokens=9, temperature=0.0, stop=(), seed=0, schema=schema), Sampling(grammar='start: "a"')
-    ]  # fmt: skip
+    with_schema = Sampling.of(max_tokens=9, temperature=0.0, stop=(), seed=0, schema=schema)
+    settings = [Sampling(max_tokens=9), Sampling(choices=("yes", "no")), with_schema, Sampling(grammar='start: "a"')]
     plain, chosen, parsed, unsupported = load().results([("p", each) for each in settings])
     assert isinstance(unsupported, UnsupportedError)
     assert len(server.batches) == 0
@@ -377,7 +376,10 @@ def anthropic_model(server, tmp_path, monkeypatch):
 def test_shared_prefixes_are_marked_in_anthropic_batches(server, tmp_path, monkeypatch):
     model = anthropic_model(server, tmp_path, monkeypatch)
     model.generate([*shared_prompts("grass", "sea"), "x"])
-    marked = {prompt: "cache_control" in json.dumps(body) for prompt, body in zip(server.submitted, bodies(server))}
+    marked = {
+        prompt: "cache_control" in json.dumps(body)
+        for prompt, body in zip(server.submitted, bodies(server), strict=True)
+    }
     assert marked == {"grass": True, "sea": True, "x": False}
     assert bodies(server)[0]["messages"][-2]["content"][0]["cache_control"] == {"type": "ephemeral"}
     assert len(server.batches) == 1
@@ -399,8 +401,8 @@ def test_marks_do_not_identify_a_request():
 
     def identifier(content, system):
         body = {"messages": [{"role": "assistant", "content": content}], "system": system}
+        requests = BatchRequests("m")
         with pytest.raises(Collected) as caught:
-            requests = BatchRequests("m")
             requests.run(lambda: requests.reply("/v1/messages", json.dumps(body).encode(), ""), {})
         assert caught.value.row.body == body  # with its marks
         return caught.value.row.id

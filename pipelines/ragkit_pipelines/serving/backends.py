@@ -19,7 +19,7 @@ from ragkit.models._results import results_of_each
 from ragkit.models._sampling import Sampling
 from ragkit.models._tools import calls_schema, selected_tools, with_calls
 from ragkit.protocols import LanguageModel
-from ragkit.records import Chat, Completion
+from ragkit.records import Chat, Completion, Usage
 from ragkit_pipelines.serving.bodies import Call
 from ragkit_pipelines.serving.jobs import Backend, Job, Result
 
@@ -51,7 +51,7 @@ class LocalBackend(Backend):
         model = self._locals[call.body.model]
         _check_tools(call, model)
         row = model.encode_prompt(call.prompt, max_tokens=model.capabilities.window)
-        model.check_window(len(row), call.max_tokens or 1)
+        model.check_window(len(row), 1 if call.max_tokens is None else call.max_tokens)
         room = (model.capabilities.window or 10**9) - len(row)
         sampling = call.sampling(max_tokens=min(self._max_tokens, room))
         if isinstance(call.prompt, Chat) and call.prompt.tools and call.prompt.tool_choice != "auto":
@@ -59,7 +59,8 @@ class LocalBackend(Backend):
             sampling = replace(sampling, schema=calls_schema(tools))
         # Seeds may differ within a batch.
         _check_grammar(sampling)
-        return Job(call, sampling, _key({**sampling.options(), "seed": 0}), row=row, streams=streams)
+        key = _key({**sampling.options(), "seed": 0, "empty": call.max_tokens == 0})
+        return Job(call, sampling, key, row=row, streams=streams)
 
     @override
     def run(self, jobs: list[Job]) -> Sequence[Result]:
@@ -73,6 +74,14 @@ class LocalBackend(Backend):
             )
             for job in jobs
         ]
+        for job in jobs:
+            if job.call.echo and job.call.top_logprobs is not None:
+                job.logprobs += self._locals[job.call.body.model].prompt_logprobs(
+                    job.row or [], top=job.call.top_logprobs
+                )
+        if jobs[0].call.max_tokens == 0:
+            usages = [Usage(prompt_tokens=len(job.row or [])) for job in jobs]
+            return [Completion(text="", usage=usage, finish_reason="length") for usage in usages]
         rows, seeds = [job.row or [] for job in jobs], [job.sampling.seed for job in jobs]
         if self._adapters is None:
             done: Sequence[Result] = self._base.complete_rows(rows, jobs[0].sampling, seeds=seeds, listeners=listeners)
@@ -99,6 +108,7 @@ class ModelBackend(Backend):
         _check_tools(call, self._model)
         unsupported = {
             "logprobs": call.top_logprobs is not None,
+            "echo": call.echo,
             "response_format": call.schema is not None and not able.schema,
             "guided_choice": call.body.guided_choice is not None and not able.choices,
             "guided_grammar": call.body.guided_grammar is not None and not able.grammar,

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from ragkit.errors import (
@@ -112,8 +113,11 @@ class Reply:
         starts = accumulate((len(token.text) for token in tokens[:-1]), initial=0)
         return {
             "tokens": [token.text for token in tokens],
-            "token_logprobs": [max(token.logprob, _MIN_LOGPROB) for token in tokens],
-            "top_logprobs": [{text: max(value, _MIN_LOGPROB) for text, value in token.top} for token in tokens],
+            "token_logprobs": [None if isnan(token.logprob) else max(token.logprob, _MIN_LOGPROB) for token in tokens],
+            "top_logprobs": [
+                None if isnan(token.logprob) else {text: max(value, _MIN_LOGPROB) for text, value in token.top}
+                for token in tokens
+            ],
             "text_offset": list(starts)[: len(tokens)],
         }
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
 from operator import add
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,12 +56,11 @@ from ragkit.models._provider_tools import accepts_tools, calls_in, tool_turn, wi
 from ragkit.models._reasoning import Reasoning, ReasoningLevel, reasoning_of
 from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling
-from ragkit.models._servers import ServedModel
+from ragkit.models._servers import GrammarField, ServedModel, grammar_in
 from ragkit.models._shared_prefixes import prefix_key
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Message, Usage
 
-GrammarField = Literal["guided_grammar", "structured_outputs"]  # of `ragkit serve` and vLLM; of newer versions of vLLM
 # Chat models whose last chunk of a stream contains a finish reason.
 _TELL_ENDINGS = {"BaseChatOpenAI", "ChatAnthropic"}
 
@@ -254,9 +253,8 @@ class LangChainModel(ModelBase):
         """Add the grammar to the settings of a request, in the field in which the server accepts it."""
         if sampling.grammar is None or self.grammar_field is None:
             return dict(settings)
-        nested = self.grammar_field == "structured_outputs"
-        field = {"grammar": sampling.grammar} if nested else sampling.grammar
-        return {**settings, "extra_body": {**settings.get("extra_body", {}), self.grammar_field: field}}
+        field = grammar_in(self.grammar_field, sampling.grammar)
+        return {**settings, "extra_body": {**settings.get("extra_body", {}), **field}}
 
     def _held_to(self, schema: Mapping[str, object]) -> Any:
         """Return the chat model constrained to a schema by its provider's method, without the output parser."""

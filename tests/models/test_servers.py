@@ -22,12 +22,13 @@ from ragkit.models import LayeredModel, Retry
 from ragkit.models._provider_hints import served_instead
 from ragkit.models._servers import ADDRESSES
 from ragkit.records import Chat, Message, Tool
+from ragkit_pipelines.serving import Server as ServingProgram
 
 HTML = (200, "<!DOCTYPE html><html>Sign in</html>")
 
 
 class Server:
-    """Answers requests by their path: a status and a body for each; 404 for other paths."""
+    """Answers requests by their path: a status and a body, or a function that returns them; 404 for other paths."""
 
     def __init__(self, paths) -> None:
         self.paths, self.bodies, self.keys = paths, [], []
@@ -39,7 +40,8 @@ class Server:
 
             def do_GET(self):
                 outer.keys.append(self.headers["authorization"])
-                status, body = outer.paths.get(self.path, (404, {"detail": "Not Found"}))
+                found = outer.paths.get(self.path, (404, {"detail": "Not Found"}))
+                status, body = found(outer.bodies[-1]) if callable(found) else found
                 sent = body.encode() if isinstance(body, str) else json.dumps(body).encode()
                 self.send_response_only(status)
                 self.send_header("content-type", "text/html" if isinstance(body, str) else "application/json")
@@ -110,6 +112,57 @@ def test_a_server_says_what_it_serves(start, monkeypatch, spec, paths, name, win
     sent = server.bodies[-1]
     assert (sent["model"], sent["max_tokens"], "max_completion_tokens" in sent) == (name, 7, False)
     assert not any("sk-of" in str(key) for key in server.keys)
+
+
+def constraining(field, *, strict=False):
+    """Return a chat endpoint that accepts a grammar for one word in a field, and ignores or rejects other fields."""
+
+    def reply(body):
+        known = {"model", "messages", "max_tokens", "temperature", "seed", "stream", field}
+        if strict and body.keys() - known:
+            return 400, failed("unknown field")
+        given = body.get(field)
+        grammar = given["grammar"] if isinstance(given, dict) else given
+        if field == "grammar" and grammar:
+            assert grammar.startswith("%llguidance {}\nstart: ")
+        return 200, whole("Hello there!" if grammar is None else grammar.split('"')[1])
+
+    return {"/v1/chat/completions": reply}
+
+
+@pytest.mark.parametrize(
+    ("spec", "paths", "field"),
+    [
+        ("vllm:qwen", {**VLLM, **constraining("structured_outputs")}, "structured_outputs"),
+        ("vllm:qwen", {**VLLM, **constraining("guided_grammar")}, "guided_grammar"),
+        ("vllm:qwen", {**VLLM, **constraining("guided_grammar", strict=True)}, "guided_grammar"),
+        ("vllm:qwen", VLLM, None),
+        ("vllm:qwen", {**VLLM, "/v1/chat/completions": (200, {"choices": []})}, None),
+        ("llamacpp:default", {**LLAMACPP, **constraining("grammar")}, "grammar"),
+        ("llamacpp:default", {**LLAMACPP, "/v1/chat/completions": (400, failed("llguidance is not enabled"))}, None),
+        ("ollama:llama3", {**OLLAMA, **constraining("guided_grammar")}, None),
+    ],
+)
+def test_the_field_for_a_grammar_is_found(start, spec, paths, field):
+    server = start(paths)
+    model = load_model(spec, base_url=server.url, retry=Retry(attempts=1))
+    assert model.capabilities.grammar == (field is not None)
+    if field is None:
+        with pytest.raises(UnsupportedError, match="grammar"):
+            model.generate("x", grammar='start: "lamp"')
+    else:
+        assert model.generate("x", grammar='start: "lamp"').text == "lamp"
+        assert field in server.bodies[-1]
+    given = load_model(spec, base_url=server.url, grammar_field="structured_outputs")
+    assert given.capabilities.grammar  # no answer is needed
+
+
+def test_the_field_for_a_grammar_of_a_real_server():
+    with ServingProgram("tiny") as server:
+        model = load_model("vllm:tiny", base_url=server.url)
+        assert model.generate("Input: dim the lamp\nOutput:", grammar='start: "vent " /lamp|fan/').text in {
+            "vent lamp", "vent fan"
+        }  # fmt: skip
 
 
 def test_default_addresses(start, monkeypatch):

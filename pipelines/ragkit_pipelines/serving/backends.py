@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from typing_extensions import override
 
 from ragkit._extras import require
-from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
+from ragkit.errors import InvalidInputError, RagkitError, ReasoningTruncatedError, UnsupportedError
 from ragkit.models import load_model
 from ragkit.models._grammar_check import grammar_check
 from ragkit.models._results import results_of_each
@@ -26,6 +26,7 @@ from ragkit_pipelines.serving.jobs import Backend, Job, Result
 if TYPE_CHECKING:
     from ragkit.models._adapters import AdapterSet
     from ragkit.models._local import LocalModel
+    from ragkit.models._reasoning import ReasoningLevel
 
 
 class LocalBackend(Backend):
@@ -137,7 +138,7 @@ class ModelBackend(Backend):
                 results[n] = self._stream(job)
             elif job.streams and isinstance(result, Completion) and (result.text or not result.tool_calls):
                 job.hear(result.text, ())
-        return [results[n] for n in range(len(jobs))]
+        return [_with_truncated_reasoning(results[n]) for n in range(len(jobs))]
 
     def _stream(self, job: Job) -> Result:
         text = ""
@@ -162,6 +163,8 @@ def backend_of(
     *,
     batch_size: int | None,
     max_tokens: int,
+    reasoning: ReasoningLevel | None = None,
+    max_reasoning_tokens: int | None = None,
 ) -> Backend:
     """Load the models of a server; see `Server` for the arguments."""
     for name, value in (("batch_size", 1 if batch_size is None else batch_size), ("max_tokens", max_tokens)):
@@ -169,12 +172,23 @@ def backend_of(
             raise InvalidInputError(f"`{name}` must be at least 1, got {value}")
     if adapters and not isinstance(model, str):
         raise InvalidInputError("`adapters` requires `model` to be a spec; pass an AdapterSet to serve a loaded model")
-    loaded = _load(model, adapters) if isinstance(model, str) else model
+    given = {"reasoning": reasoning, "max_reasoning_tokens": max_reasoning_tokens}
+    reasons = any(value is not None for value in given.values())
+    if reasons and (adapters or not isinstance(model, str)):
+        raise InvalidInputError(
+            "`reasoning` and `max_reasoning_tokens` require `model` to be a spec, and no adapters; load the model with "
+            "them, or merge the adapter (ragkit export)"
+        )
+    if reasons:
+        loaded: LanguageModel | AdapterSet = load_model(model, **given)  # type: ignore[arg-type]
+    else:
+        loaded = _load(model, adapters) if isinstance(model, str) else model
     if isinstance(loaded, Mapping):
         if loaded.base.name in loaded:
             raise InvalidInputError(f"an adapter and the base model are both named {loaded.base.name!r}; rename one")
         return LocalBackend(loaded.base, loaded, batch_size=batch_size, max_tokens=max_tokens)
-    if hasattr(loaded, "complete_rows"):
+    reasoner = getattr(loaded, "reasoning", None)
+    if hasattr(loaded, "complete_rows") and not (reasoner and reasoner.active):
         return LocalBackend(cast("LocalModel", loaded), None, batch_size=batch_size, max_tokens=max_tokens)
     return ModelBackend(loaded, batch_size=batch_size, max_tokens=max_tokens)
 
@@ -186,6 +200,11 @@ def _load(spec: str, adapters: Mapping[str, str | Path]) -> LanguageModel | Adap
     from ragkit.models._adapters import AdapterSet
 
     return AdapterSet(spec, adapters)
+
+
+def _with_truncated_reasoning(result: Result) -> Result:
+    """Return a response that was truncated during its reasoning as one without text, as OpenAI's API does."""
+    return result.completion if isinstance(result, ReasoningTruncatedError) else result
 
 
 def _check_grammar(sampling: Sampling) -> None:

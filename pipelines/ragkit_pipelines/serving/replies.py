@@ -123,9 +123,11 @@ class Reply:
 
 
 def _message(done: Completion) -> dict[str, Any]:
+    reasoning = {"reasoning_content": done.reasoning} if done.reasoning else {}  # as vLLM and DeepSeek name it
     if not done.tool_calls:
-        return {"role": "assistant", "content": done.text}
-    return {"role": "assistant", "content": done.text or None, "tool_calls": [_call(call) for call in done.tool_calls]}
+        return {"role": "assistant", "content": done.text, **reasoning}
+    calls = [_call(call) for call in done.tool_calls]
+    return {"role": "assistant", "content": done.text or None, "tool_calls": calls, **reasoning}
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
@@ -154,6 +156,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
 

@@ -1,8 +1,9 @@
 """The same model behind different servers: are the answers equal, and which features does each server really have?
 
-For each server that runs here (`ragkit serve`, and `transformers serve` if fastapi is installed), greedy answers are
-compared with those of the local model (``ragkit parity``), as a batch and as streams. Then one request per feature
-shows whether the server honours it or silently ignores it. Results go to ``results/servers.json``.
+For each server that runs here (`ragkit serve`; `transformers serve` if fastapi is installed; llama.cpp if
+llama-cpp-python with its server is installed), greedy answers are compared with those of the local model
+(``ragkit parity``), as a batch and as streams. Then one request per feature shows whether the server honours it or
+silently ignores it. Results go to ``results/servers.json``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,18 @@ from urllib.request import urlopen
 os.environ.pop("OPENAI_API_KEY", None)
 
 from ragkit import load_model
+from ragkit._packaged import PACKAGED
 from ragkit.errors import RagkitError
 from ragkit.models import Retry
 from ragkit.models._local import LocalModel
 from ragkit.protocols import LanguageModel
-from ragkit.records import Chat, Message, Tool
+from ragkit.records import Chat, Message, Prompt, Tool
 from ragkit.serving import Server, parity
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 300.0
 MAX_TOKENS = 24
+TOLERANCE = 0.05  # nats, for a server whose weights are the same
 SYSTEM = Chat((Message("system", "Answer with one word."), Message("user", "What is the capital of France?")))
 DIALOGUE = Chat((Message("user", "Say hello."), Message("assistant", "Hello."), Message("user", "Now say goodbye.")))
 PROMPTS = ["Name a colour.", "What is 2 + 2?", "Write a line about the sea.", "naïve 東京 🙂", SYSTEM, DIALOGUE]
@@ -58,20 +61,36 @@ def ragkit_serve(model: LocalModel) -> Iterator[tuple[str, str]]:
 @contextmanager
 def transformers_serve(model: LocalModel) -> Iterator[tuple[str, str]]:
     """Serve a model with transformers, from a folder that it is saved to."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         model.module.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
-        command = ["-m", "transformers.cli.transformers", "serve", folder, "--host", "127.0.0.1", "--port", str(port),
-                   "--device", "cpu", "--dtype", "float32"]  # fmt: skip
-        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_until_healthy(f"http://127.0.0.1:{port}/health", process)
-            yield f"http://127.0.0.1:{port}/v1", folder
-        finally:
-            process.terminate()
-            process.wait()
+        command = ["transformers.cli.transformers", "serve", folder, "--device", "cpu", "--dtype", "float32"]
+        with started(command, "health") as address:
+            yield address, folder
+
+
+@contextmanager
+def llamacpp(model: LocalModel) -> Iterator[tuple[str, str]]:
+    """Serve the packaged GGUF file of a model with llama.cpp, through the server of llama-cpp-python."""
+    (file,) = PACKAGED[model.name].parts() or ()
+    command = ["llama_cpp.server", "--model", str(file), "--n_ctx", "2048", "--logits_all", "true"]
+    with started(command, "v1/models") as address:
+        yield address, str(file)
+
+
+@contextmanager
+def started(module: list[str], path: str) -> Iterator[str]:
+    """Run the server in a module until the block ends; yields its address when it answers requests to a path."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", *module, "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}/{path}", process)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -85,7 +104,20 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"the server did not start: {process.args!r}")
 
 
-SERVERS = {"ragkit serve": ragkit_serve, "transformers serve": transformers_serve}
+SERVERS = {"ragkit serve": ragkit_serve, "transformers serve": transformers_serve, "llama.cpp": llamacpp}
+
+
+def missing(server: str, local: LocalModel) -> str:
+    """Return why a server cannot run here; empty if it can."""
+    if server == "transformers serve":
+        if find_spec("fastapi") is None:
+            return "fastapi is not installed"
+        return "" if local.capabilities.chat else "it needs a chat template"
+    if server == "llama.cpp":
+        if find_spec("llama_cpp") is None:
+            return "llama-cpp-python is not installed"
+        return "" if local.name in PACKAGED else "there is no GGUF file of the model"
+    return ""
 
 
 def compared(local: LocalModel, remote: LanguageModel) -> dict[str, Any]:
@@ -98,7 +130,7 @@ def compared(local: LocalModel, remote: LanguageModel) -> dict[str, Any]:
     return {"prompts": found["prompts"], "equal": found["equal"], "first": found["first"], "streams_equal": equal}
 
 
-def features(remote: LanguageModel) -> dict[str, str]:
+def features(local: LocalModel, remote: LanguageModel, address: str, served: str) -> dict[str, str]:
     """Return for each feature ``"honoured"``, or why it is not."""
     schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Oslo"]}}, "required": ["city"]}
     prompt, chat = PLAIN[0], Chat((Message("user", "The weather in Paris?"),), (WEATHER,), "required")
@@ -108,11 +140,24 @@ def features(remote: LanguageModel) -> dict[str, str]:
         sampled = {remote.generate(prompt, max_tokens=MAX_TOKENS, temperature=2.0, seed=s).text for s in range(3)}
         return sampled != {greedy}
 
+    def echo() -> bool:
+        text = load_model(f"completions:{served}", base_url=address, retry=Retry(attempts=1))
+        plain, choices = Prompt(PLAIN[1], form="text"), [" three", " two one"]
+        ours, theirs = local.score([plain], choices), text.score([plain], choices)
+        return text.capabilities.score and bool(abs(ours - theirs).max() < TOLERANCE)
+
+    def grammar() -> object:
+        constrained = load_model(f"vllm:{served}", base_url=address, retry=Retry(attempts=1))
+        return constrained.generate(prompt, grammar='start: "lamp " /on|off/', max_tokens=MAX_TOKENS)
+
     tests: dict[str, Callable[[], object]] = {
         "temperature": temperature,
         "choices": lambda: remote.generate(prompt, choices=["fade lamp", "vent door"], max_tokens=MAX_TOKENS),
         "schema": lambda: remote.generate(prompt, schema=schema, max_tokens=MAX_TOKENS),
-        "log-probabilities": lambda: remote.score([prompt], ["A", "B"]),
+        "grammar": grammar,
+        "log-probabilities of first tokens": lambda: remote.score([prompt], ["A", "B"]).size > 0,
+        "log-probabilities of an answer": lambda: remote.generate(prompt, max_tokens=3, logprobs=True).logprobs,
+        "log-probabilities of a prompt": echo,
         "required tool": lambda: remote.generate(chat, max_tokens=60).tool_calls,
     }
     return {name: outcome(test) for name, test in tests.items()}
@@ -126,6 +171,14 @@ def outcome(test: Callable[[], object]) -> str:
     return "honoured" if found is not False and found != () else "ignored"
 
 
+def is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["tiny", "smollm2"])
@@ -136,17 +189,20 @@ def main() -> None:
         local: Any = load_model(spec, dtype="float32")
         for name, serve in SERVERS.items():
             row: dict[str, Any] = {"model": spec, "server": name}
-            if name == "transformers serve" and (find_spec("fastapi") is None or not local.capabilities.chat):
-                missing = "it needs a chat template" if find_spec("fastapi") else "fastapi is not installed"
-                results.append({**row, "skipped": missing})
+            if why := missing(name, local):
+                results.append({**row, "skipped": why})
                 continue
             with serve(local) as (address, served):
                 remote = load_model(f"openai:{served}", base_url=address, retry=Retry(attempts=1), concurrency=1)
-                row |= {"parity": compared(local, remote), "features": features(remote)}
+                row |= {"parity": compared(local, remote), "features": features(local, remote, address, served)}
             # Error messages name the folder, which is a temporary one.
             results.append(json.loads(json.dumps(row).replace(served, spec)))
             print(json.dumps(results[-1], ensure_ascii=False), file=sys.stderr)
-    packages = {name: version(name) for name in ("transformers", "torch", "openai", "langchain-openai")}
+    packages = {
+        name: version(name)
+        for name in ("transformers", "torch", "openai", "langchain-openai", "fastapi", "llama-cpp-python")
+        if is_installed(name)
+    }
     report = {"python": platform.python_version(), **packages, "max_tokens": MAX_TOKENS, "results": results}
     options.out.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 

@@ -106,6 +106,35 @@ def test_a_comparison_has_confidences_of_an_api_model(start, tmp_path):
     assert row.confidence_kind == "probability of the first token"
 
 
+def test_classes_that_begin_alike_are_scored_as_letters(start, tmp_path):
+    examples = [Example(f"{label} {number}", label) for label in ("light.on", "light.off") for number in range(6)]
+    task = Task("Name it.", examples[::2], examples[1::2], labels=("light.on", "light.off"))
+    model, server = start(with_logprobs(B=0.75, A=0.25), concurrency=1)
+    done = compare(task, ["score:jaccard@2"], model=model, sizes=[4], out=tmp_path / "out")
+    (row,) = done.results.rows
+    assert (row.confidence_kind, row.note) == ("probability of the letter", "classes are listed with letters")
+    assert row.calibration.brier == pytest.approx(calibrated([0.75] * 6, [1, 1, 1, 0, 0, 0]).brier)
+    system, *turns, _ = server.requests[0]["messages"]
+    assert system["content"].splitlines() == [
+        "Name it.", "Answer with the letter of one of the following:", "A: light.off", "B: light.on"
+    ]  # fmt: skip
+    pairs = list(zip(turns[::2], turns[1::2], strict=True))
+    letters = {"light.off": "A", "light.on": "B"}
+    assert [answer["content"] for _, answer in pairs] == [letters[query["content"].split()[0]] for query, _ in pairs]
+    assert len(pairs) == 2
+    stored = json.loads((tmp_path / "out" / "items.json").read_text())["answers"][0]
+    assert set(stored["answers"]) == {"light.on"}  # the class, not the letter
+
+
+def test_more_classes_than_letters(start):
+    labels = tuple(f"class {number}" for number in range(27))
+    task = Task("Name it.", [Example(label, label) for label in labels] * 2, [Example("x", labels[0])], labels=labels)
+    model, server = start(with_logprobs(A=0.7))
+    with pytest.raises(InvalidInputError, match="letters for 27 classes"):
+        compare(task, ["score"], model=model, sizes=[27])
+    assert server.requests == []
+
+
 def test_without_log_probabilities_the_agreement_of_samples_is_the_confidence(start, tmp_path):
     examples = [Example(f"{label} {number}", label) for label in ("red", "blue") for number in range(6)]
     task = Task("Name the colour.", examples[::2], examples[1::2], labels=("red", "blue"))

@@ -23,7 +23,7 @@ from ragkit.models._base import ModelBase
 from ragkit.models._prices import Prices
 from ragkit.models._prompts import checked_prompts, cut_at_stop, in_form, until_stop
 from ragkit.models._provider_errors import as_model_error
-from ragkit.models._provider_hints import prompt_too_long
+from ragkit.models._provider_hints import NOT_JSON, prompt_too_long
 from ragkit.models._provider_logprobs import log_probabilities, tokens_within
 from ragkit.models._provider_secrets import (
     NO_KEY,
@@ -176,12 +176,16 @@ class TextModel(ModelBase):
         settings = {**sampling.optional(), **({"logprobs": 1} if sampling.logprobs else {}), **extra}
         stop = [each for each in sampling.stop if each][:_MOST_STOPS]
         try:
-            return self._client.completions.create(
+            reply = self._client.completions.create(
                 model=self._served.name, prompt=text, max_tokens=sampling.max_tokens, temperature=sampling.temperature,
                 seed=sampling.seed, **({"stop": stop} if stop else {}), **settings,
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - the package has many errors
             failure = self._failure(error)
+        else:
+            if isinstance(reply, str):
+                raise ModelError(f"{self.name} gave no answer; {NOT_JSON}", maybe_paid=False)
+            return reply
         raise failure
 
     def _failure(self, error: Exception) -> RagkitError:
@@ -191,7 +195,7 @@ class TextModel(ModelBase):
         """Convert a reply, or the chunks of a stream, to a completion."""
         choices = [choice for reply in replies for choice in getattr(reply, "choices", None) or ()]
         if not choices:
-            raise TransientModelError(f"{self.name} returned no answer")
+            raise TransientModelError(f"{self.name} returned no answer; if this happens again, {NOT_JSON}")
         reported = next((found for reply in reversed(replies) if (found := getattr(reply, "usage", None))), None)
         usage = Usage()
         if reported:

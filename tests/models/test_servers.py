@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -324,6 +325,40 @@ def test_a_proxy_that_returns_a_web_page(start):
     server = start({"/v1/chat/completions": HTML})
     with pytest.raises(ModelError, match=r"HTML page, not JSON: check `base_url`.*proxy"):
         load_model("openai:m", base_url=server.url, retry=Retry(attempts=1)).generate("x")
+
+
+@pytest.mark.parametrize("settings", [{"schema": {"type": "object", "properties": {}}}, {"choices": ["a", "b"]}])
+def test_a_web_page_instead_of_a_constrained_answer(start, settings):
+    model = load_model(
+        "openai:m", base_url=start({"/v1/chat/completions": HTML}).url, retry=Retry(attempts=1)
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"HTML page, not JSON: check `base_url`.*proxy"):
+        model.generate("x", **settings)
+
+
+def test_a_web_page_instead_of_scores_and_of_streams(start):
+    server = start({"/v1/chat/completions": HTML, "/v1/completions": HTML, "/v1/models": models("m")})
+    for name in ("openai:m", "completions:m"):
+        model = load_model(name, base_url=server.url, retry=Retry(attempts=1))
+        for call in (partial(model.score, ["x"], ["a", "b"]), lambda model=model: list(model.stream("x"))):
+            with pytest.raises(ModelError, match=r"HTML page, not JSON: check `base_url`.*proxy"):
+                call()
+    with pytest.raises(ModelError, match="HTML page, not JSON"):
+        model.generate("x")
+    assert not model.capabilities.score
+
+
+@pytest.mark.parametrize("call", ["score", "stream"])
+def test_errors_of_scores_and_streams(start, call):
+    said = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens"
+    server = start({"/v1/models": models("gpt-4o"), "/v1/chat/completions": (404, failed("no such model"))})
+    model = load_model("openai:gpt-4", base_url=server.url, retry=Retry(attempts=1))
+    calls = {"score": lambda: model.score(["x"], ["a", "b"]), "stream": lambda: list(model.stream("x"))}
+    with pytest.raises(ModelAccessError, match="did you mean 'gpt-4o'"):
+        calls[call]()
+    server.paths["/v1/chat/completions"] = (400, failed(said))
+    with pytest.raises(PromptTooLongError, match="5000"):
+        calls[call]()
 
 
 def test_the_detail_of_an_error_is_shown_without_secrets(start, monkeypatch):

@@ -106,7 +106,7 @@ class TextModel(ModelBase):
         self._echoes = False
 
     def probe_echo(self) -> None:
-        """Find out whether the server returns the log-probabilities of a prompt; `capabilities.score` says so."""
+        """Set `capabilities.score` if the server returns the log-probabilities of a prompt."""
         try:
             tokens = self._echoed(_PROBE)
         except TransientModelError:

@@ -41,6 +41,11 @@ from ragkit.serving import Server, parity
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 300.0
 MAX_TOKENS = 24
+CHAT = "tiny+chat"
+TEMPLATE = (
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
 TOLERANCE = 0.05  # nats, for a server whose weights are the same
 SYSTEM = Chat((Message("system", "Answer with one word."), Message("user", "What is the capital of France?")))
 DIALOGUE = Chat((Message("user", "Say hello."), Message("assistant", "Hello."), Message("user", "Now say goodbye.")))
@@ -179,32 +184,55 @@ def is_installed(package: str) -> bool:
     return True
 
 
+@contextmanager
+def loaded(spec: str) -> Iterator[LocalModel]:
+    """Load a model; ``tiny+chat`` is `tiny` with a chat template, so that servers which need one can run it."""
+    if spec != CHAT:
+        model: Any = load_model(spec, dtype="float32")
+        yield model
+        return
+    base: Any = load_model("tiny", dtype="float32")
+    with tempfile.TemporaryDirectory() as folder:
+        base.module.save_pretrained(folder)
+        base.tokenizer.save_pretrained(folder)
+        (Path(folder) / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+        model = load_model(f"hf:{folder}", dtype="float32")
+        yield model
+
+
+def measured(spec: str, local: LocalModel, server: str) -> dict[str, Any]:
+    """Compare a model on a server with the same model here."""
+    row: dict[str, Any] = {"model": spec, "server": server}
+    if why := missing(server, local):
+        return {**row, "skipped": why}
+    with SERVERS[server](local) as (address, served):
+        remote = load_model(f"openai:{served}", base_url=address, retry=Retry(attempts=1), concurrency=1)
+        row |= {"parity": compared(local, remote), "features": features(local, remote, address, served)}
+    # Error messages name folders and ports, which are temporary.
+    text = json.dumps(row).replace(address, "http://127.0.0.1/v1")
+    for name in {served, local.name, local.name.removeprefix("hf:")}:
+        text = text.replace(name, spec)
+    return dict(json.loads(text))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=["tiny", "smollm2"])
+    parser.add_argument("--models", nargs="+", default=["tiny", CHAT, "smollm2"])
+    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
     parser.add_argument("--out", type=Path, default=HERE / "results" / "servers.json")
     options = parser.parse_args()
-    results = []
+    rows = json.loads(options.out.read_text(encoding="utf-8"))["results"] if options.out.exists() else []
+    found = {(row["model"], row["server"]): row for row in rows}
+    packages = ("transformers", "torch", "openai", "langchain-openai", "fastapi", "llama-cpp-python")
+    versions = {name: version(name) for name in packages if is_installed(name)}
     for spec in options.models:
-        local: Any = load_model(spec, dtype="float32")
-        for name, serve in SERVERS.items():
-            row: dict[str, Any] = {"model": spec, "server": name}
-            if why := missing(name, local):
-                results.append({**row, "skipped": why})
-                continue
-            with serve(local) as (address, served):
-                remote = load_model(f"openai:{served}", base_url=address, retry=Retry(attempts=1), concurrency=1)
-                row |= {"parity": compared(local, remote), "features": features(local, remote, address, served)}
-            # Error messages name the folder, which is a temporary one.
-            results.append(json.loads(json.dumps(row).replace(served, spec)))
-            print(json.dumps(results[-1], ensure_ascii=False), file=sys.stderr)
-    packages = {
-        name: version(name)
-        for name in ("transformers", "torch", "openai", "langchain-openai", "fastapi", "llama-cpp-python")
-        if is_installed(name)
-    }
-    report = {"python": platform.python_version(), **packages, "max_tokens": MAX_TOKENS, "results": results}
-    options.out.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        with loaded(spec) as local:
+            for server in options.servers:
+                found[spec, server] = measured(spec, local, server)
+                print(json.dumps(found[spec, server], ensure_ascii=False), file=sys.stderr)
+                facts = {"python": platform.python_version(), **versions, "max_tokens": MAX_TOKENS}
+                text = json.dumps({**facts, "results": list(found.values())}, ensure_ascii=False, indent=1)
+                options.out.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def test_responses_constrained_to_a_grammar(server, adapters):
     assert remote.generate("x", max_tokens=60, grammar=grammar).text == expected
     assert "".join(remote.stream("x", max_tokens=60, grammar=grammar)) == expected
     assert not load_model("openai:a", base_url=server.url).capabilities.grammar
-    for wrong in ({"grammar_field": "guided_grammar"}, {"grammar_field": "grammar", "base_url": server.url}):
+    for wrong in ({"grammar_field": "guided_grammar"}, {"grammar_field": "lark", "base_url": server.url}):
         with pytest.raises(InvalidInputError, match="`grammar_field`"):
             load_model("openai:a", **wrong)
 

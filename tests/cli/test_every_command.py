@@ -104,7 +104,7 @@ def test_commands_with_a_model_accept_its_server_its_key_and_its_reasoning(name)
     options = {option for each in COMMANDS[name].params for option in each.opts}
     server, reasoning = {"--base-url", "--api-key-env"}, {"--reasoning", "--max-reasoning-tokens"}
     assert options & server == (server if "--model" in options and name != "export" else set())
-    assert options & reasoning == (reasoning if options & server and name != "finetune" else set())
+    assert options & reasoning == (reasoning if (options & server and name != "finetune") or name == "serve" else set())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -131,12 +131,12 @@ def evaluate(
 def _check_pipeline(
     model: str | None, judge: str | None, labelled: Path | None, *, index: Path | None, questions: Path | None
 ) -> None:
+    if labelled is not None and judge is None:
+        raise InvalidInputError("--labelled calibrates a judge; pass --judge too")
     if model is not None and (index is None or questions is None):
         raise InvalidInputError("--model answers questions from an index; pass the folder of the index and --questions")
     if judge is not None and model is None:
         raise InvalidInputError("--judge judges the answers of --model; pass --model too")
-    if labelled is not None and judge is None:
-        raise InvalidInputError("--labelled calibrates a judge; pass --judge too")
 
 
 def _retrievers(names: str, index: Index) -> list[Retriever]:

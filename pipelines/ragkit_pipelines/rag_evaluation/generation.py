@@ -39,6 +39,7 @@ _SAME_ANSWER = 0.5  # F1 of the proposed answer and the answer of the model to i
 _SAME_QUESTION = 0.8  # Jaccard similarity of their words
 _LABELS = re.compile(r"\s*(?:\*\*)?(?:question|answer)(?:\*\*)?\s*[:：]\s*(?:\*\*)?\s*", re.IGNORECASE)
 _ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
+_QUOTES = "\"'*„“”‚‘’«»「」『』"
 _F1 = load_metric("f1")
 _TEMPLATE = Template(
     instruction=(
@@ -184,7 +185,7 @@ def _read(passage: Document, text: str) -> _Proposal | str:
     lines = [line for line in (_LABELS.sub("", each, count=1).strip() for each in text.splitlines()) if line]
     if len(lines) < 2:
         return "the model wrote no question with an answer"
-    question, answer = lines[0], lines[1].strip("\"“”'*")
+    question, answer = lines[0], lines[1].strip(_QUOTES)
     span = Source(passage.text).locate(answer) or Source(passage.text).locate(answer.rstrip(".。"))
     if span is None:
         return "the answer does not occur in the passage"

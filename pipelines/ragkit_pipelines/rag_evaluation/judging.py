@@ -20,9 +20,8 @@ from ragkit_pipelines.rag_evaluation.calibration import Calibration, calibrate
 from ragkit_pipelines.rag_evaluation.cases import JUDGED_MEASURES, JudgedCase, JudgedMeasure
 from ragkit_pipelines.rag_evaluation.model_judgements import probabilities
 
-_MARKS_FIRST = re.compile(
-    r"(?:\s*[\[［【][^\]］】\n]*[\]］】])+[.。]?"
-)  # after a full stop, they cite for the sentence before
+# Citation numbers after a full stop belong to the sentence before it.
+_MARKS_FIRST = re.compile(r"(?:\s*[\[［【][^\]］】\n]*[\]］】])+")
 _FOR_A_MODEL = 0.5
 
 Scores = NDArray[np.float64]

@@ -38,6 +38,7 @@ MISTAKES = {
     "compare open": ["{nowhere}"],
     "compare diff": ["{nowhere}", "{nowhere}"],
     "data check": ["{nowhere}"],
+    "data questions": ["{nowhere}", "--out", "{new}"],
     "pool check": ["{nowhere}"],
     "index build": ["{new}", "{nowhere}", "--embedder", "hash:8"],
     "index add": ["{nowhere}", "{file}"],

@@ -20,7 +20,7 @@ LAMP = "# Lamps\n\nThe lamp in the hall of Orrin is red. It was bought by Maria 
 class Author(ScriptedModel):
     """Writes the given question and answer for each passage, and finds the same answer again unless told otherwise."""
 
-    def __init__(self, written, found=None):
+    def __init__(self, written, found=None) -> None:
         self.written, self.found, self.write_prompts, self.answer_prompts = written, found or {}, [], []
         super().__init__(self.reply)
 
@@ -44,7 +44,8 @@ def test_questions_have_the_place_of_their_answer(tmp_path):
     documents = load_documents(tmp_path / "docs")
     model = Author({
         "Bahnhof": " In welchem Jahr wurde der Bahnhof von Lindau gebaut?\nAnswer: 1853",
-        "hall of Orrin": "Who bought the lamp in the hall of Orrin, and for how much?\nAnswer: maria holt in 1990, for four crowns.",
+        "hall of Orrin": "Who bought the lamp in the hall of Orrin, and for how much?\n"
+        "Answer: maria holt in 1990, for four crowns.",
     })  # fmt: skip
     found = generate_questions(documents, model, chunker="recursive:120")
     by_source = {each.source: each for each in found}
@@ -146,7 +147,8 @@ def test_passages_come_from_all_documents_in_turn_and_stop_at_n():
         return f"{hall * 7 + 3} tons"
 
     made = [
-        generate_questions(documents, ScriptedModel(written), 12, chunker="recursive:90", seed=seed) for seed in (0, 0, 1)
+        generate_questions(documents, ScriptedModel(written), 12, chunker="recursive:90", seed=seed)
+        for seed in (0, 0, 1)
     ]
     assert len(made[0]) == made[0].passages == 12
     assert made[0] == made[1] != made[2]
@@ -174,7 +176,9 @@ def test_invalid_arguments(documents, n, message):
 
 
 def test_an_interrupted_run_resumes_from_its_cache(tmp_path):
-    documents = [Document(f"The lamp of room {n} is red, and it was bought in {1900 + n} by hand.", id=str(n)) for n in range(20)]
+    documents = [
+        Document(f"The lamp of room {n} is red, and it was bought in {1900 + n} by hand.", id=str(n)) for n in range(20)
+    ]
     calls = []
 
     def written(prompt):

@@ -34,7 +34,7 @@ class Scores(ModelBase):
 
     name = fingerprint = "scores"
 
-    def __init__(self, odds, capabilities=None):
+    def __init__(self, odds, capabilities=None) -> None:
         self.odds, self.prompts = odds, []
         self._capabilities = capabilities or Capabilities(score=True)
 
@@ -190,7 +190,9 @@ def test_a_reranker_judges_after_calibration():
     assert ready.calibrations["context_precision"].threshold == 2.0
     assert ready.calibrations["context_precision"].kappa == 1.0
     assert ready.decide([case]) == [True]
-    support = JudgedCase(measure="faithfulness", question="what colour", answer="red lamp", passages=("no", "a red lamp"))
+    support = JudgedCase(
+        measure="faithfulness", question="what colour", answer="red lamp", passages=("no", "a red lamp")
+    )
     asked.clear()
     assert ready.scores([support]).tolist() == [2.0]  # the better of both passages
     assert asked == [("what colour red lamp", "no"), ("what colour red lamp", "a red lamp")]

@@ -17,8 +17,12 @@ DOCUMENTS = [
     Document("A boat is blue.", id="boat"),
 ]
 QUESTIONS = [
-    EvaluationQuestion(id="colour", text="red lamp in the hall?", answers=("red", "crimson"), source="lamp", span=(24, 27)),
-    EvaluationQuestion(id="length", text="lamp in the hall or a song?", answers=("long",), source="song", span=(24, 28)),
+    EvaluationQuestion(
+        id="colour", text="red lamp in the hall?", answers=("red", "crimson"), source="lamp", span=(24, 27)
+    ),
+    EvaluationQuestion(
+        id="length", text="lamp in the hall or a song?", answers=("long",), source="song", span=(24, 28)
+    ),
     EvaluationQuestion(id="boat", text="lamp?", answers=("blue",), source="boat", span=(10, 14)),
 ]
 ANSWERS = ["A red, old lamp [1]. It is here [7].", "LONG!", "Not in the documents."]
@@ -101,9 +105,7 @@ def test_two_pipelines_are_compared_with_a_paired_test():
     assert compare_retrieval(one, other).measure == "hit_rate"
 
 
-@pytest.mark.parametrize(
-    ("questions", "options"), [([], {}), ([QUESTIONS[0]] * 2, {}), (QUESTIONS, {"batch_size": 0})]
-)
+@pytest.mark.parametrize(("questions", "options"), [([], {}), ([QUESTIONS[0]] * 2, {}), (QUESTIONS, {"batch_size": 0})])
 def test_invalid_arguments(questions, options):
     with pytest.raises(InvalidInputError, match="at least one question, with different ids, in batches"):
         evaluate_rag(pipeline(), questions, **options)
@@ -120,8 +122,8 @@ def folder(tmp_path):
     rows = [
         {"id": "q1", "text": "What colour is the lamp in the hall?", "answer": "red", "source": "docs/lamp.md",
          "start": 24, "end": 27},
-        {"id": "q2", "text": "Is the song in the kitchen long?", "answer": "long", "source": "docs/song.md", "start": 27,
-         "end": 31},
+        {"id": "q2", "text": "Is the song in the kitchen long?", "answer": "long", "source": "docs/song.md",
+         "start": 27, "end": 31},
     ]  # fmt: skip
     (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return tmp_path

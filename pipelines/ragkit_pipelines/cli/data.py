@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from ragkit._files import write_atomic
 from ragkit._progress import progress
 from ragkit.errors import InvalidInputError, UnreadFileWarning
 from ragkit.ingest import load_documents
-from ragkit.models import default_model, load_model
+from ragkit.models import AnswerCache, default_model, load_model
 from ragkit.records import Example
 from ragkit.tasks import Task
 from ragkit_pipelines.cli.common import (
@@ -108,8 +109,9 @@ def questions(
     report_unread(documents.unread)
     given = given_model(model, base_url, api_key_env, reasoning, max_reasoning_tokens) or default_model()
     responses = out.with_name(f"{out.name}.responses")
-    found = generate_questions(documents, load_model(given, cache=responses), n, chunker=chunker, seed=seed)
-    write_questions(out, found)
+    with closing(AnswerCache(responses)) as cache:
+        found = generate_questions(documents, load_model(given, cache=cache), n, chunker=chunker, seed=seed)
+        write_questions(out, found)
     responses.unlink(missing_ok=True)
     if as_json:
         print_json({"questions": len(found), "passages": found.passages, "rejected": found.rejected, "out": str(out)})

@@ -27,7 +27,7 @@ class Calibration:
         cases: Number of labelled cases with a score.
         majority: Share of the more frequent label, which is the agreement of a judge that always gives this label.
         agreement: Share of the cases in which judge and label agree.
-        kappa: Cohen's kappa of judge and label: 1 for perfect agreement, 0 for agreement by chance.
+        kappa: Cohen's kappa of judge and label: 1 for perfect agreement, 0 for the agreement that chance alone gives.
         p_value: Probability of scores that separate the labels as well as these, if the scores were unrelated to the
             labels (one-sided Mann-Whitney test).
         unreadable: Number of cases for which the judge gave neither "yes" nor "no".
@@ -68,7 +68,8 @@ def calibrate(
         name: Name of the judge in the warning.
 
     Returns:
-        The threshold, agreement and kappa. If the judge is not better than chance, a `WeakJudgeWarning` says so.
+        The threshold, agreement and kappa. A `WeakJudgeWarning` reports a judge that is not shown to be better than
+        chance.
 
     Raises:
         InvalidInputError: If the lengths differ, or if fewer than two cases of a label have a score.

@@ -133,7 +133,7 @@ def evaluate_rag(
 
 
 def _measured(question: EvaluationQuestion, answer: CitedAnswer) -> dict[str, float | None]:
-    """Return the value of each measure that needs no judge; None where it is undefined."""
+    """Return the value of each measure that needs no judge; None if it is undefined."""
     made: dict[str, float | None] = {}
     if question.source is not None:
         ranks = [rank for rank, hit in enumerate(answer.hits, 1) if question.answered_in(hit)]

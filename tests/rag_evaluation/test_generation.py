@@ -20,21 +20,27 @@ LAMP = "# Lamps\n\nThe lamp in the hall of Orrin is red. It was bought by Maria 
 class Author(ScriptedModel):
     """Writes the given question and answer for each passage, and finds the same answer again unless told otherwise."""
 
-    def __init__(self, written, found=None) -> None:
+    def __init__(self, written, found=None, asked_for=None) -> None:
+        self.asked_for, self.targets = asked_for or {}, []
         self.written, self.found, self.write_prompts, self.answer_prompts = written, found or {}, [], []
         super().__init__(self.reply)
 
     def reply(self, prompt):
         last = prompt.rstrip().rpartition("\n")[2]
         if last == "Question:":
+            text, _, target = prompt.rpartition("\nText: ")[2].removesuffix("\nQuestion:").partition("\nAnswer: ")
+            if "\nText: " in prompt:
+                self.targets.append((text, target))
+                return self.asked_for.get(target, "")
             self.write_prompts.append(prompt)
             passage = prompt.rpartition("\nPassage: ")[2]
             return next(text for key, text in self.written.items() if key in passage)
         assert last == "Answer:"
         self.answer_prompts.append(prompt)
         question = prompt.rpartition("Question: ")[2].partition("\n")[0]
-        default = re.split("Answer[:：] ?", next(text for text in self.written.values() if question in text))[1]
-        return self.found.get(question, default)
+        if question in self.found:
+            return self.found[question]
+        return re.split("Answer[:：] ?", next(text for text in self.written.values() if question in text))[1]
 
 
 def test_questions_have_the_place_of_their_answer(tmp_path):
@@ -77,7 +83,7 @@ def test_questions_are_in_the_language_of_the_document(passage, question, answer
     assert [(each.text, each.answers) for each in generate_questions([Document(passage)], model)] == [
         (question, (answer,))
     ]
-    assert "Write both in the language of the passage." in model.write_prompts[0]
+    assert "Write it in the language of the passage." in model.write_prompts[0]
     foreign = Author({passage[:12]: f"{wrong}\nAnswer: {answer}"})
     found = generate_questions([Document(passage)], foreign)
     assert found.rejected == {"it is not in the language of the passage": 1}
@@ -117,6 +123,28 @@ def test_rejected_questions_are_counted_by_reason(written, found, reason):
     assert len(made) == 0
     assert made.rejected == {reason: 1}
     assert f"rejected because {reason}: 1" in str(made)
+
+
+@pytest.mark.parametrize(
+    ("passage", "text", "target"),
+    [
+        (STATION, STATION.partition(" Er")[0], "Jahr 1853"),
+        ("There is a harbour in this old town. It was built for 3,500.75 crowns by Maria Holt and nobody else.",
+         "It was built for 3,500.75 crowns by Maria Holt and nobody else.", "Maria Holt"),
+    ],
+)  # fmt: skip
+def test_a_model_that_invents_answers_is_asked_about_a_name_or_number(passage, text, target):
+    model = Author({passage[:9]: "Wer war es?\nAnswer: somebody"}, {"Was steht da?": target}, {target: "Was steht da?"})
+    (question,) = generate_questions([Document(passage, id="d")], model)
+    assert model.targets == [(text, target)]
+    assert (question.text, question.answers) == ("Was steht da?", (target,))
+    assert passage[slice(*question.span)] == target
+
+
+def test_a_passage_without_names_and_numbers_is_not_tried_again():
+    model = Author({"夜班车": "谁？\nAnswer: 某人"})
+    assert generate_questions([Document(BUS)], model).rejected == {"the answer does not occur in the passage": 1}
+    assert model.targets == []
 
 
 @pytest.mark.parametrize(

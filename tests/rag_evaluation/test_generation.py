@@ -10,6 +10,7 @@ from ragkit import Document, ScriptedModel, load_documents
 from ragkit.errors import InvalidInputError, ModelError
 from ragkit.models import load_model
 from ragkit.pipelines import EvaluationQuestion, generate_questions, read_questions
+from ragkit_pipelines.rag_evaluation.proposals import _same_language
 
 STATION = "Der Bahnhof von Lindau wurde im Jahr 1853 gebaut. Er hat acht Gleise und liegt auf einer Insel im See."
 MINT = "La menta de Orrin crece en suelo húmedo y se cosecha en junio. Nadie la vende en el mercado."
@@ -88,6 +89,25 @@ def test_questions_are_in_the_language_of_the_document(passage, question, answer
     found = generate_questions([Document(passage)], foreign)
     assert found.rejected == {"it is not in the language of the passage": 1}
     assert foreign.answer_prompts == []
+
+
+@pytest.mark.parametrize(
+    ("passage", "question", "same"),
+    [
+        (STATION, "Was war in Lindau?", True),
+        (STATION, "Was will er also in Lindau?", True),
+        (STATION, "When was it built?", False),
+        (STATION, "What is the name of the station of Lindau?", False),
+        ("De trein van Lindau is oud. Wie woont in het huis of op het eiland?", "Wat is in het huis of op zee?", True),
+        (LAMP, "When was it bought?", True),
+        ("A boat is blue, as are its sails. It floats on a lake.", "What colour is the boat?", True),
+        (LAMP, "Red lamp, bought in 1990?", True),
+        ("東京のバスは青いです。", "バスは何色ですか。", True),
+        ("東京のバスは青いです。", "Автобус какого цвета?", False),
+    ],
+)
+def test_languages_are_compared_by_script_and_english_words(passage, question, same):
+    assert _same_language(question, passage) == same
 
 
 def test_documents_in_three_languages_get_questions_in_three_languages():

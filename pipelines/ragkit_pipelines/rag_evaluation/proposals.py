@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ragkit._answering import Answering
@@ -30,6 +30,11 @@ _MAX_TOKENS = 160
 _LABELS = re.compile(r"\s*(?:\*\*)?(?:question|answer)(?:\*\*)?\s*[:：]\s*(?:\*\*)?\s*", re.IGNORECASE)
 _QUOTES = "\"'*„“”‚‘’«»「」『』"
 _WORD = re.compile(r"\w+(?:[.,'’-]\w+)*")
+# Function words that hardly occur in other languages, unlike "in", "is", "of" or "was".
+_ENGLISH = {
+    "the", "what", "which", "who", "whose", "when", "where", "why", "how", "does", "did", "are", "were", "this", "that",
+    "these", "those", "with", "from", "and", "its",
+}  # fmt: skip
 _ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
 _LANGUAGE = (
     "Write it in the language of the {}. Name what the question is about, so that readers understand it without the "
@@ -163,7 +168,7 @@ def _same_language(question: str, passage: str) -> bool:
     if _script(question) != _script(passage):
         return False
     # Many models answer in English whatever the language of the prompt is.
-    return not (_english(question) >= 0.3 and _english(passage) < 0.15)
+    return not (_share(question, _ENGLISH) >= 0.2 and _share(passage, STOP_WORDS) < 0.15)
 
 
 def _script(text: str) -> str:
@@ -173,6 +178,6 @@ def _script(text: str) -> str:
     return counts.most_common(1)[0][0] if counts else ""
 
 
-def _english(text: str) -> float:
+def _share(text: str, of: Collection[str]) -> float:
     found = words(text)
-    return sum(word in STOP_WORDS for word in found) / max(len(found), 1)
+    return sum(word in of for word in found) / max(len(found), 1)

@@ -280,3 +280,10 @@ def test_a_failed_command_leaves_no_output(tmp_path, monkeypatch):
     done = run("data", "questions", tmp_path / "station.md", "--model", "tiny", "--out", tmp_path / "questions.jsonl")
     assert done.returncode == 2
     assert not (tmp_path / "questions.jsonl").exists()
+
+
+def test_questions_of_a_small_model_pass_the_same_filters(tiny):
+    found = generate_questions([Document(STATION), Document(MINT)], tiny)
+    assert found.passages == 2
+    assert len(found) + sum(found.rejected.values()) == 2
+    assert all(each.answers[0] in STATION + MINT for each in found)

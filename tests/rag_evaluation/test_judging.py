@@ -268,3 +268,29 @@ def test_a_wrong_labelled_case_is_named(tmp_path, change, message):
 def test_documents_without_answers_are_no_judge():
     with pytest.raises(InvalidInputError):
         AnswerJudge(Document("x"))
+
+
+def test_a_local_model_judges_by_its_probabilities(tiny):
+    answer = RetrieveThenAnswer(ScriptedModel(["It is red [1]."]), BM25Retriever([LAMP, SONG]), k=2).invoke("The lamp?")
+    judge = AnswerJudge(tiny)
+    case = JudgedCase(measure="context_precision", question="The lamp?", passages=(LAMP,))
+    (score,) = judge.scores([case])
+    from ragkit_pipelines.rag_evaluation.model_judgements import _DEMONSTRATIONS, _TEMPLATES
+
+    shown = _DEMONSTRATIONS["context_precision"]
+    inputs = {"passages": f"[1] {LAMP}", "question": "The lamp?"}
+    prompt = _TEMPLATES["context_precision"].for_model(tiny).prompt(shown, inputs)
+    yes, no = tiny.score([prompt], [" yes\n\n", " no\n\n"])[0]
+    assert_allclose(score, np.exp(yes) / (np.exp(yes) + np.exp(no)), rtol=1e-4)
+    assert judge.context_precision([answer])[0] in {0.0, 0.5, 1.0}
+    assert judge.faithfulness([answer])[0] in {0.0, 1.0}
+
+
+def test_a_cross_encoder_with_several_labels_is_an_error():
+    class Entailment:
+        def predict(self, pairs, show_progress_bar):
+            return np.zeros((len(pairs), 3))
+
+    case = JudgedCase(measure="context_precision", question="?", passages=("a", "b"))
+    with pytest.raises(InvalidInputError, match=r"scores of the shape \(2, 3\) for 2 pairs"):
+        AnswerJudge(Entailment()).scores([case])

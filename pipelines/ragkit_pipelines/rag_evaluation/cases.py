@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from ragkit.errors import DataFileError
 from ragkit_pipelines.rag_evaluation.questions import read_objects, texts_of
@@ -59,7 +59,7 @@ def read_judged_cases(path: str | Path) -> list[JudgedCase]:
             missing = "passages" if answer else "answer"
             raise DataFileError(file, number, f"a case of {measure} needs `{missing}`")
         case = JudgedCase(
-            measure=cast("JudgedMeasure", measure),
+            measure=measure,
             question=question,
             answer=answer or "",
             passages=passages,

@@ -15,7 +15,7 @@ from ragkit._progress import progress
 from ragkit._text import words
 from ragkit.errors import InvalidInputError
 from ragkit.ingest import Chunker, load_chunker, near_duplicates
-from ragkit.metrics import load_metric
+from ragkit.metrics._wording import token_f1
 from ragkit.models import load_model
 from ragkit.protocols import LanguageModel
 from ragkit.records import Document, Hit, span_of
@@ -28,7 +28,6 @@ _AT_ONCE = 8  # passages
 _MIN_WORDS = 8  # of a passage; a heading alone answers nothing
 _SAME_ANSWER = 0.5  # F1 of the proposed answer and the answer of the model to its own question
 _SAME_QUESTION = 0.8  # Jaccard similarity of their words
-_F1 = load_metric("f1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +144,7 @@ def _answerable(model: LanguageModel, proposals: Sequence[Proposal]) -> list[Pro
     return [
         proposal
         for proposal, answer in zip(proposals, answers, strict=True)
-        if not answer.refused and _F1(answer.text, proposal.answer) >= _SAME_ANSWER
+        if not answer.refused and token_f1(answer.text, proposal.answer) >= _SAME_ANSWER
     ]
 
 

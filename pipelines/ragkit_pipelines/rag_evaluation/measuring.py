@@ -9,7 +9,7 @@ from ragkit._progress import progress
 from ragkit._text import folded
 from ragkit.errors import InvalidInputError
 from ragkit.evaluation import MeasureReport
-from ragkit.metrics import load_metric
+from ragkit.metrics._wording import token_f1
 from ragkit.protocols import LanguageModel
 from ragkit.retrievers import Where
 from ragkit.retrievers._rerank import Reranker
@@ -19,8 +19,6 @@ from ragkit_pipelines.rag_evaluation.calibration import Calibration
 from ragkit_pipelines.rag_evaluation.cases import JudgedMeasure
 from ragkit_pipelines.rag_evaluation.judging import AnswerJudge, plain
 from ragkit_pipelines.rag_evaluation.questions import EvaluationQuestion
-
-_F1 = load_metric("f1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -126,7 +124,7 @@ def evaluate_rag(
         name=name or (own_name if isinstance(own_name, str) else type(pipeline.retriever).__name__),
         per_query=_by_measure({question.id: own for question, own in zip(asked, measured, strict=True)}),
         answers={question.id: answer for question, answer in zip(asked, answers, strict=True)},
-        judge=judging and judging.name,
+        judge=judging.name if judging else None,
         calibrations=judging.calibrations if judging else {},
         unreadable={measure: count for measure, count in unreadable.items() if count},
     )
@@ -141,7 +139,7 @@ def _measured(question: EvaluationQuestion, answer: CitedAnswer) -> dict[str, fl
     made["refused"] = float(answer.refused)
     if question.answers:
         text = "" if answer.refused else plain(answer)
-        made["f1"] = max(_F1(text, each) for each in question.answers)
+        made["f1"] = max(token_f1(text, each) for each in question.answers)
         made["exact_match"] = float(any(folded(text) == folded(each) for each in question.answers))
     written = not answer.attributed and plain(answer) != answer.text.strip()  # by the model, not found by ragkit
     numbers = len(answer.citations) + len(answer.flagged) if written else 0

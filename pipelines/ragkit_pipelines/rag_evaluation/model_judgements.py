@@ -90,7 +90,8 @@ def _yes(model: LanguageModel, template: Template, prompts: Sequence[Prompt]) ->
             if able.score:
                 raise
         else:  # a server may return no log-probabilities although its protocol has them
-            return np.exp(likelihoods[:, 0] - np.logaddexp.reduce(likelihoods, axis=1)).tolist()
+            shares: list[float] = np.exp(likelihoods[:, 0] - np.logaddexp.reduce(likelihoods, axis=1)).tolist()
+            return shares
     answering = Answering(model, replace(template, labels=_LABELS), reader="label", max_tokens=8)
     read = [answer for answer, _ in answering.answers(prompts)]
     return [float(each.text == _LABELS[0]) if each.readable else float("nan") for each in read]

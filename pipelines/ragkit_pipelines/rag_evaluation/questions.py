@@ -101,7 +101,11 @@ def qrels_of(questions: Iterable[EvaluationQuestion], index: Index) -> dict[str,
             continue
         held = [document.id for document in index.get([each.source])]
         if each.span is not None:
-            place = {"source": each.source, "start": {"$lt": each.span[1]}, "end": {"$gt": each.span[0]}}
+            place: dict[str, object] = {
+                "source": each.source,
+                "start": {"$lt": each.span[1]},
+                "end": {"$gt": each.span[0]},
+            }
             place |= {} if each.row is None else {"row": each.row}
             held += [document.id for document in index.get_by_keys(index.keys(place)) if document is not None]
         known += bool(held)

@@ -35,6 +35,7 @@ _ENGLISH = {
     "the", "what", "which", "who", "whose", "when", "where", "why", "how", "does", "did", "are", "were", "this", "that",
     "these", "those", "with", "from", "and", "its",
 }  # fmt: skip
+_Span = tuple[int, int]
 _ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
 _LANGUAGE = (
     "Write it in the language of the {}. Name what the question is about, so that readers understand it without the "
@@ -142,24 +143,21 @@ def _read(passage: Document, text: str, span: tuple[int, int] | None = None) -> 
     return Proposal(passage, question, passage.text[slice(*span)], span)
 
 
-def _target(text: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Return the longest name or number within a sentence of a text, after the span of the sentence; None if none is.
+def _target(text: str) -> tuple[_Span, _Span] | None:
+    """Return the sentence of a text with the longest name or number, and the span of the latter; None if none is found.
 
     Names are adjacent capitalised words that do not begin the sentence.
     """
-    found = []
+    found: list[tuple[_Span, _Span]] = []
     for start, end in sentence_spans(text):
-        first = last = None
+        run: _Span | None = None
         for place, word in enumerate(_WORD.finditer(text, start, end)):
-            named = word[0][0].isdecimal() or (place > 0 and word[0][0].isupper())
-            if named and last is not None and text[last : word.start()] == " ":
-                last = word.end()
-            else:
-                if first is not None and last is not None:
-                    found.append(((start, end), (first, last)))
-                first, last = (word.start(), word.end()) if named else (None, None)
-        if first is not None and last is not None:
-            found.append(((start, end), (first, last)))
+            if not (word[0][0].isdecimal() or (place and word[0][0].isupper())):
+                run = None
+                continue
+            joined = run is not None and text[run[1] : word.start()] == " "
+            run = (run[0] if run is not None and joined else word.start(), word.end())
+            found.append(((start, end), run))
     return max(found, key=lambda each: each[1][1] - each[1][0], default=None)
 
 

@@ -40,6 +40,7 @@ MISTAKES = {
     "compare judge": ["{nowhere}", "{file}"],
     "compare export": ["{nowhere}", "--format", "csv"],
     "data check": ["{nowhere}"],
+    "data questions": ["{nowhere}", "--out", "{new}"],
     "pool check": ["{nowhere}"],
     "index build": ["{new}", "{nowhere}", "--embedder", "hash:8"],
     "index add": ["{nowhere}", "{file}"],

@@ -21,6 +21,7 @@ from ragkit_pipelines.compare.running import run_jobs
 from ragkit_pipelines.compare.statistics.learning_curves import Extrapolation, extrapolate, highest_target
 from ragkit_pipelines.compare.statistics.prices import PriceRange
 from ragkit_pipelines.compare.statistics.recommendation import summarise
+from ragkit_pipelines.compare.statistics.set_metrics import set_metric
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, timed
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def compare(
         cells = run_jobs(plan.jobs, options.workers)
         results = summarise(
             plan.task.name, plan.leaked, cells, floor=plan.baseline, data=plan.data, options=options,
-            held=list(plan.held), provenance=plan.provenance,
+            held=list(plan.held), provenance=plan.provenance, metric=set_metric(plan.task.metric), test=plan.task.test,
         )  # fmt: skip
         items = Items.of(plan.task.test, cells)
         if out:

@@ -30,8 +30,10 @@ _MOST_CHARACTERS = 200_000  # as for chrF: sacrebleu takes a kilobyte of memory 
 _ORDERS = 4  # the longest n-grams of BLEU
 
 
-class _ClassCounts:
+class ClassMetric:
     """The part that macro-F1 and MCC share: for each class, its correct answers, its answers and its rows."""
+
+    title: ClassVar[str]
 
     def score_rows(self, answers: Sequence[str], rows: Sequence[Example]) -> list[float]:
         """Return 1.0 for each answer that names the expected class, and 0.0 for the others."""
@@ -62,7 +64,7 @@ class _ClassCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class MacroF1(_ClassCounts):
+class MacroF1(ClassMetric):
     """Macro-F1: the mean of the F1 of all classes, in which every class has the same weight.
 
     The classes are the expected outputs of the test rows. An answer that names none of them is an error of the expected
@@ -83,7 +85,7 @@ class MacroF1(_ClassCounts):
 
 
 @dataclass(frozen=True, slots=True)
-class MatthewsCorrelation(_ClassCounts):
+class MatthewsCorrelation(ClassMetric):
     """Matthews correlation coefficient of any number of classes (Gorodkin, 2004), from -1 to 1; 0 is chance.
 
     The classes are the expected outputs of the test rows; all other answers together are one more class. It equals

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.compare.statistics.run_scores import MeanScores, RunScores
+from ragkit_pipelines.compare.statistics.run_scores import MeanScores, RunScores, SetScores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,9 +67,9 @@ class PairedBootstrap:
         InvalidInputError: If the shape, a score or the number of draws is not valid.
     """
 
-    def __init__(self, scores: ArrayLike | RunScores, *, draws: int = 10_000, seed: int = 0) -> None:
+    def __init__(self, scores: ArrayLike | MeanScores | SetScores, *, draws: int = 10_000, seed: int = 0) -> None:
         """Draw the samples, which all pairs share."""
-        given = scores if hasattr(scores, "resampled") else MeanScores(scores)
+        given: RunScores = scores if isinstance(scores, MeanScores | SetScores) else MeanScores(scores)
         if draws < 100:
             raise InvalidInputError(f"`draws` must be 100 or more, got {draws}")
         rng = np.random.default_rng(seed)
@@ -125,6 +125,9 @@ class PairedBootstrap:
         Returns:
             One-sided p-value of the hypothesis that ``a`` is worse than ``b`` by the margin or more; at least 1 divided
             by the number of draws.
+
+        Raises:
+            InvalidInputError: If the margin is not above 0.
         """
         if not margin > 0:
             raise InvalidInputError(f"`margin` must be above 0, got {margin}; without a margin, nothing is equivalent")

@@ -13,7 +13,7 @@ from ragkit.metrics import SetMetric
 from ragkit.records import Example
 from ragkit_pipelines.compare.results import Cell, Difference, Pair
 from ragkit_pipelines.compare.statistics.bootstrap import PairedBootstrap
-from ragkit_pipelines.compare.statistics.run_scores import MeanScores, RunScores, SetScores
+from ragkit_pipelines.compare.statistics.run_scores import MeanScores, SetScores
 from ragkit_pipelines.compare.statistics.tests import mcnemar
 
 BySeed = Mapping[int, Cell]
@@ -77,7 +77,7 @@ def all_differences(
 
 def run_scores(
     cells: Sequence[Sequence[Cell]], metric: SetMetric | None = None, test: Sequence[Example] = ()
-) -> RunScores:
+) -> MeanScores | SetScores:
     """Return the scores of cells by strategy and seed as a function of the test rows."""
     if metric is None:
         return MeanScores(np.array([[cell.scores for cell in each] for each in cells]))

@@ -17,7 +17,7 @@ from ragkit_pipelines.compare.statistics.set_metrics import metric_name, set_tit
 from ragkit_pipelines.compare.statistics.tests import minimum_detectable
 
 
-def summarise(
+def summarise(  # noqa: PLR0913 - everything that a comparison knows about its cells
     task: str,
     leaked: int,
     cells: Sequence[Cell],

@@ -85,7 +85,7 @@ class MeanScores:
         del drawn
         items = self.shape[2]
         difference = self._by_item[a] - self._by_item[b]
-        return (float(difference.var()) + 1 / items) / max(1, items - 1)
+        return float((difference.var() + 1 / items) / max(1, items - 1))
 
 
 class SetScores:
@@ -103,9 +103,7 @@ class SetScores:
         InvalidInputError: If there are no answers, or not one for each row, strategy and seed.
     """
 
-    def __init__(
-        self, metric: SetMetric, rows: Sequence[Example], answers: Sequence[Sequence[Sequence[str]]]
-    ) -> None:
+    def __init__(self, metric: SetMetric, rows: Sequence[Example], answers: Sequence[Sequence[Sequence[str]]]) -> None:
         """Compute what each item adds to the sums."""
         from scipy.sparse import csr_array, vstack
 
@@ -126,10 +124,10 @@ class SetScores:
         counts = np.rint(weights.T * self.shape[2]).astype(np.float32)  # not all metrics are the same for shares
         step = max(1, _MOST_SUMS // self._sums.shape[0])
         found = [self._scores(counts[:, start : start + step]) for start in range(0, counts.shape[1], step)]
-        return np.concatenate(found).mean(axis=2)
+        return np.asarray(np.concatenate(found).mean(axis=2), dtype=np.float64)
 
     def centre(self, drawn: Floats) -> Floats:
-        """Return the mean of the resamples, because a resample of a set-level metric is biased like the score itself."""
+        """Return the mean of the resamples, because a resample of such a metric is biased like the score itself."""
         return np.asarray(drawn.mean(axis=0), dtype=np.float64)
 
     def item_variance(self, a: int, b: int, drawn: Floats) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ragkit.errors import RagkitError
+from ragkit.errors import InvalidInputError, UnknownSpecError
 from ragkit.metrics import AnyMetric, SetMetric, load_metric, name_of
 
 
@@ -15,11 +15,21 @@ def set_metric(metric: AnyMetric) -> SetMetric | None:
 
 
 def stored_metric(name: str) -> SetMetric | None:
-    """Return the set-level metric of stored results by its name; None for means and unregistered metrics."""
+    """Return the set-level metric of stored results by its name; None for means of the scores.
+
+    Raises:
+        InvalidInputError: If the metric is not registered, such as an object that was passed to the task.
+    """
     try:
-        return set_metric(name) if name else None
-    except RagkitError:
-        return None
+        found = set_metric(name) if name else None
+    except UnknownSpecError:
+        found = None
+    if name and found is None:
+        raise InvalidInputError(
+            f"the set-level metric {name!r} is not registered, so scores cannot be recomputed from stored answers; "
+            "register it with ragkit.registry.register"
+        )
+    return found
 
 
 def metric_name(metric: SetMetric | None) -> str:
@@ -29,4 +39,7 @@ def metric_name(metric: SetMetric | None) -> str:
 
 def set_title(name: str) -> str:
     """Return the usual spelling of a set-level metric, such as "macro-F1" for ``macro_f1``."""
-    return str(getattr(stored_metric(name), "title", name))
+    try:
+        return str(getattr(stored_metric(name), "title", name))
+    except InvalidInputError:
+        return name

@@ -7,6 +7,7 @@ a correct answer in each class, integrated over the seeds; with one seed, it is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,37 +204,53 @@ def speed() -> dict[str, float]:
     return {"wall_s": round(perf_counter() - wall, 3), "cpu_s": round(process_time() - cpu, 3)}
 
 
-def results(sets: int, draws: int = 300) -> dict[str, Any]:
-    """All parts, with their lowest and highest figures first."""
-    covered = [
+def coverages(sets: int, draws: int) -> list[dict[str, Any]]:
+    """Coverage for two distributions of the classes, few and many items, and one to five seeds."""
+    return [
         coverage(Setting(shares, levels, seeds, items, seed_sd), sets, draws)
         for shares in SHARES
         for items in (60, 300)
         for seeds, seed_sd in ((1, 0.0), (3, 0.0), (3, 0.3), (5, 0.0), (5, 0.3))
         for levels in ((0.8, 0.8), (2.0, 1.2))
     ]
-    equal = [
+
+
+def equivalences(sets: int, draws: int) -> list[dict[str, Any]]:
+    """Tests of equivalence within five points, by accuracy and by macro-F1."""
+    return [
         equivalence(Setting("6 unequal classes", (2.0,), seeds, items, seed_sd), metric, 0.05, sets, draws)
         for metric in ("accuracy", "macro_f1")
         for items in (300, 1000)
         for seeds, seed_sd in ((1, 0.0), (3, 0.0), (5, 0.0), (5, 0.05))
     ]
-    winners = [
+
+
+def all_false_winners(sets: int, draws: int) -> list[dict[str, Any]]:
+    """False winners among two and three equally good strategies."""
+    return [
         false_winners(Setting(shares, levels, seeds, 300, seed_sd), sets, draws)
         for shares in SHARES
         for seeds, seed_sd in ((1, 0.0), (3, 0.3), (5, 0.3))
         for levels in ((0.8, 0.8), (0.8, 0.8, 0.8))
     ]
-    shares = [row["coverage"] for row in covered]
+
+
+PARTS = {"coverage": coverages, "equivalence": equivalences, "false_winners": all_false_winners}
+
+
+def results(sets: int, draws: int = 300) -> dict[str, Any]:
+    """All parts, each in a process of its own, with their lowest and highest figures first."""
+    with ProcessPoolExecutor(len(PARTS)) as pool:
+        running = {name: pool.submit(part, sets, draws) for name, part in PARTS.items()}
+        found = {name: future.result() for name, future in running.items()}
+    shares = [row["coverage"] for row in found["coverage"]]
     return {
         "claim": {
             "lowest_coverage": min(shares),
             "highest_coverage": max(shares),
-            "most_false_winners": max(row["false_winners"] for row in winners),
-            "most_false_equivalence": max(row["false_equivalence"] for row in equal),
+            "most_false_winners": max(row["false_winners"] for row in found["false_winners"]),
+            "most_false_equivalence": max(row["false_equivalence"] for row in found["equivalence"]),
         },
         "speed": speed(),
-        "coverage": covered,
-        "equivalence": equal,
-        "false_winners": winners,
+        **found,
     }

@@ -104,6 +104,6 @@ def _crossings(sizes: Sequence[int], ahead: NDArray[np.float64]) -> NDArray[np.f
     rows = np.arange(len(ahead))
     before, after = ahead[rows, at], ahead[rows, at + 1]
     rise = np.where(after > before, after - before, 1.0)
-    crossed = np.exp(logs[at] - before / rise * (logs[at + 1] - logs[at]))
+    crossed = np.exp(logs[at] + np.clip(-before / rise, 0.0, 1.0) * (logs[at + 1] - logs[at]))
     crossed = np.where(last == count - 1, np.inf, crossed)
     return np.where(behind.any(axis=1), crossed, float(sizes[0]))

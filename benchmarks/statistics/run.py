@@ -170,12 +170,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=1000, help="simulated comparisons for each setting")
     parser.add_argument("--only", choices=["means", "set-level"], help="the part that runs; both by default")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the part on set-level metrics")
     given = parser.parse_args()
     facts = json.loads(RESULTS.read_text(encoding="utf-8")) if given.only else {}
     if given.only != "set-level":
         facts.update(means(given.sets))
     if given.only != "means":
-        facts["set_level"] = set_level.results(given.sets)
+        facts["set_level"] = set_level.results(given.sets, given.workers)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({part: facts.get(part, {}).get("claim") for part in ("set_level",)} | {"claim": facts["claim"]},

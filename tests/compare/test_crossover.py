@@ -15,7 +15,7 @@ from ragkit_pipelines.compare.reports.markdown import markdown_report
 from ragkit_pipelines.compare.reports.plots import plots
 from ragkit_pipelines.compare.reports.tables import crossover_lines
 from ragkit_pipelines.compare.results import Cell, make_row
-from ragkit_pipelines.compare.statistics.crossover import crossover
+from ragkit_pipelines.compare.statistics.crossovers import crossover
 from ragkit_pipelines.compare.statistics.recommendation import summarise
 from ragkit_pipelines.compare.strategies.base import Outcome
 

@@ -18,7 +18,7 @@ from ragkit_pipelines.compare.reports.markdown import markdown_report
 from ragkit_pipelines.compare.reports.summary import html_summary, text_summary
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, Row
 from ragkit_pipelines.compare.running import run_jobs
-from ragkit_pipelines.compare.statistics.crossover import Crossover, crossover
+from ragkit_pipelines.compare.statistics.crossovers import Crossover, crossover
 from ragkit_pipelines.compare.statistics.item_scores import item_scores
 from ragkit_pipelines.compare.statistics.learning_curves import (
     Extrapolation,

@@ -35,7 +35,7 @@ from ragkit_pipelines.compare.reports.svg import (
     width_of,
 )
 from ragkit_pipelines.compare.results import Results, Row
-from ragkit_pipelines.compare.statistics.crossover import Crossover
+from ragkit_pipelines.compare.statistics.crossovers import Crossover
 from ragkit_pipelines.compare.strategies.base import SHOTS
 
 # A prompting strategy with a selector: its name without the number of examples, in two parts, and that number.

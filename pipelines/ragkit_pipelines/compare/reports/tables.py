@@ -22,7 +22,7 @@ from ragkit_pipelines.compare.reports.score_table import largest
 from ragkit_pipelines.compare.results import Results
 from ragkit_pipelines.compare.statistics.best_tests import points
 from ragkit_pipelines.compare.statistics.confusion import OTHER, Confusion
-from ragkit_pipelines.compare.statistics.crossover import Crossover, crossover
+from ragkit_pipelines.compare.statistics.crossovers import Crossover, crossover
 from ragkit_pipelines.compare.statistics.item_scores import item_scores
 from ragkit_pipelines.compare.statistics.learning_curves import (
     Extrapolation,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare.statistics.costs import Upfront as Upfront
     from ragkit_pipelines.compare.statistics.costs import VolumeRange as VolumeRange
     from ragkit_pipelines.compare.statistics.costs import break_even_range as break_even_range
-    from ragkit_pipelines.compare.statistics.crossover import Crossover as Crossover
-    from ragkit_pipelines.compare.statistics.crossover import crossover as crossover
+    from ragkit_pipelines.compare.statistics.crossovers import Crossover as Crossover
+    from ragkit_pipelines.compare.statistics.crossovers import crossover as crossover
     from ragkit_pipelines.compare.statistics.learning_curves import Extrapolation as Extrapolation
     from ragkit_pipelines.compare.statistics.learning_curves import extrapolate as extrapolate
     from ragkit_pipelines.compare.statistics.prices import PriceRange as PriceRange
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _HOME_OF = {
     "Calibration": "calibration",
-    "Crossover": "crossover",
+    "Crossover": "crossovers",
     "Extrapolation": "learning_curves",
     "Interval": "bootstrap",
     "ModelSize": "costs",
@@ -45,7 +45,7 @@ _HOME_OF = {
     "VolumeRange": "costs",
     "break_even_range": "costs",
     "calibrated": "calibration",
-    "crossover": "crossover",
+    "crossover": "crossovers",
     "extrapolate": "learning_curves",
     "items_needed": "tests",
     "judge_means": "published",

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 from sklearn.metrics import f1_score, matthews_corrcoef
+from typer.testing import CliRunner
 
 from ragkit import Example, Task, compare
 from ragkit.errors import InvalidInputError
 from ragkit.metrics import load_metric
+from ragkit_pipelines.cli.main import app
 from ragkit_pipelines.compare.options import CompareOptions
+from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.reports.diff import changes
 from ragkit_pipelines.compare.reports.html import html_report
 from ragkit_pipelines.compare.reports.markdown import markdown_report
@@ -444,6 +447,26 @@ def test_a_set_level_metric_of_the_user_decides():
     assert "count_right" in result.html()
     with pytest.raises(InvalidInputError, match="'count_right' is not registered, so scores cannot be recomputed"):
         result.crossover("frequent", "balanced")
+
+
+def test_the_command_line_has_the_option(tmp_path):
+    lines = [
+        json.dumps({"input": f"{split} {n}", "output": "b" if n % 5 == 0 else "a", "split": split})
+        for split, count in (("train", 30), ("test", 60)) for n in range(count)
+    ]  # fmt: skip
+    (tmp_path / "mails.jsonl").write_text("\n".join(lines))
+    given = ["--data", tmp_path / "mails.jsonl", "--metric", "macro_f1", "--strategies", "majority,copy:jaccard"]
+    given += ["--embedder", "hash:8", "--sizes", "all", "--out", tmp_path / "out"]
+    found = CliRunner().invoke(app, ["compare", *map(str, given)])
+    assert found.exit_code == 0, found.output
+    results = Results.load(tmp_path / "out")
+    assert results.metric == "macro_f1"
+    majority = next(row for row in results.rows if row.strategy == "majority")
+    expected = Items.load(tmp_path / "out").expected
+    assert majority.score == pytest.approx(macro_f1(expected, ["a"] * len(expected)))
+    wrong = CliRunner().invoke(app, ["compare", *map(str, [*given[:3], "macrof1", *given[4:]])])
+    assert wrong.exit_code != 0
+    assert "macro_f1" in str(wrong.exception)  # did you mean
 
 
 def test_the_interval_of_one_run_is_near_wilsons_for_accuracy():

@@ -104,7 +104,7 @@ def shot_curves(results: Results, sound: Sequence[Row]) -> Plot | None:
         return None
     caption = (
         f"{_seeds(sound)}All strategies select from the largest pool ({size:,} examples). Vertical bars are 95 % "
-        "intervals, drawn side by side. The axis is logarithmic, except at 0."
+        "intervals, drawn side by side. The axis shows the logarithm of the number plus 1."
     )
     return _plot(results, curves, _Axis("in-context examples", shift=1), "by number of shots", "shots", caption, None)
 

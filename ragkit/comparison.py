@@ -33,17 +33,20 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare.reports import html_report as html_report
     from ragkit_pipelines.compare.reports import markdown_report as markdown_report
     from ragkit_pipelines.compare.statistics import Calibration as Calibration
+    from ragkit_pipelines.compare.statistics import Crossover as Crossover
     from ragkit_pipelines.compare.statistics import Extrapolation as Extrapolation
     from ragkit_pipelines.compare.statistics import Interval as Interval
     from ragkit_pipelines.compare.statistics import ModelSize as ModelSize
     from ragkit_pipelines.compare.statistics import PairedBootstrap as PairedBootstrap
     from ragkit_pipelines.compare.statistics import PromptShape as PromptShape
     from ragkit_pipelines.compare.statistics import PublishedResult as PublishedResult
+    from ragkit_pipelines.compare.statistics import SetScores as SetScores
     from ragkit_pipelines.compare.statistics import Upfront as Upfront
     from ragkit_pipelines.compare.statistics import Verdict as Verdict
     from ragkit_pipelines.compare.statistics import VolumeRange as VolumeRange
     from ragkit_pipelines.compare.statistics import break_even_range as break_even_range
     from ragkit_pipelines.compare.statistics import calibrated as calibrated
+    from ragkit_pipelines.compare.statistics import crossover as crossover
     from ragkit_pipelines.compare.statistics import extrapolate as extrapolate
     from ragkit_pipelines.compare.statistics import items_needed as items_needed
     from ragkit_pipelines.compare.statistics import judge_means as judge_means

@@ -27,7 +27,7 @@ from ragkit._task_sources import frame_rows, hub_dataset, hub_parts
 from ragkit._text import folded, refuse_bare_string
 from ragkit.answers import AnswerReader, load_reader
 from ragkit.errors import EmptyPoolError, InvalidInputError
-from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, score_answers
+from ragkit.metrics import AnyMetric, RowMetric, fingerprint_of, load_metric, overall_score, score_answers
 from ragkit.records import Example, Fields
 from ragkit.templates import Template
 
@@ -55,8 +55,8 @@ class Task:
         instruction: Instruction for the model, at the beginning of every prompt.
         examples: The labelled pool for example selection and fine-tuning.
         test: The rows on which every strategy is evaluated.
-        metric: A name such as ``"exact_match"``, ``"f1"`` or ``"sql:<database file>"`` (see `ragkit.metrics`), a
-            function of (answer, expected) that returns a score from 0 to 1, or a `RowMetric`.
+        metric: A name such as ``"exact_match"``, ``"macro_f1"`` or ``"sql:<database file>"`` (see `ragkit.metrics`),
+            a function of (answer, expected) that returns a score from 0 to 1, a `RowMetric` or a `SetMetric`.
         template: Format of examples and queries; the task sets its instruction and labels.
         labels: The possible outputs of a classification task, otherwise None. Prompts list them as long as they fit,
             and generation is constrained to them if the model supports it.
@@ -160,6 +160,22 @@ class Task:
         if len(answers) != len(self.test):
             raise InvalidInputError(f"expected an answer for each of {len(self.test)} test rows, got {len(answers)}")
         return score_answers(load_metric(self.metric), answers, self.test)
+
+    def overall_score(self, answers: Sequence[str]) -> float:
+        """Score the answers to all test rows together: the mean of `score_all`, or the value of a `SetMetric`.
+
+        Args:
+            answers: The answers, in the order of `test`.
+
+        Returns:
+            A score from 0 to 1, or from -1 to 1 for metrics such as ``"mcc"``.
+
+        Raises:
+            InvalidInputError: If the number of answers differs from the number of rows, or is 0.
+        """
+        if len(answers) != len(self.test) or not answers:
+            raise InvalidInputError(f"expected an answer for each of {len(self.test)} test rows, got {len(answers)}")
+        return overall_score(load_metric(self.metric), answers, self.test)
 
     def leaks(self) -> list[Leak]:
         """Return the leaked test rows, which also appear in the pool, in the order of the test rows."""

@@ -4,6 +4,9 @@ Two strategies differ by seed (as training does), by item, by both and by chance
 variances, the share of 95 % intervals that hold the true difference is counted, for ours and for ways that were not
 chosen; and how often a winner is named where all strategies are equally good. With one seed the truth is that of the
 models of that seed: no interval from one seed can speak for others, and the last figure shows what happens if it does.
+
+``set_level.py`` does the same for macro-F1 and for the tests of equivalence; ``--only`` runs one of the two parts, and
+keeps the stored results of the other.
 """
 
 from __future__ import annotations
@@ -15,13 +18,14 @@ from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
+import set_level  # the script next to this one
 from scipy.stats import norm, t
 
 from ragkit.comparison import PairedBootstrap
 from ragkit_pipelines.compare.results import Cell, make_row
 from ragkit_pipelines.compare.statistics.recommendation import summarise
 
-HERE = Path(__file__).parent
+RESULTS = Path(__file__).parent / "results/statistics.json"
 ITEM, OWN_ITEM = 1.0, 0.5  # standard deviations of an item's difficulty: for all strategies, and for one of them
 
 
@@ -125,12 +129,10 @@ def speed() -> dict[str, float]:
     return {"wall_s": round(perf_counter() - wall, 3), "cpu_s": round(process_time() - cpu, 3)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", type=int, default=1000, help="simulated comparisons for each setting")
-    given = parser.parse_args()
+def means(sets: int) -> dict[str, Any]:
+    """The part on mean scores."""
     covered = [
-        coverage(given.sets, seeds, items, seed_sd, levels, draws=500)
+        coverage(sets, seeds, items, seed_sd, levels, draws=500)
         for items in (30, 200)
         for seed_sd in (0.0, 0.1, 0.3, 1.0)
         for seeds in (1, 2, 3, 5, 10)
@@ -138,13 +140,13 @@ def main() -> None:
     ]
     winners = [
         # Two strategies are the hard case; how many sets a setting gets does not depend on what comes out.
-        false_winners(3 * given.sets if len(levels) == 2 else given.sets // 2, seeds, 200, seed_sd, levels)
+        false_winners(3 * sets if len(levels) == 2 else sets // 2, seeds, 200, seed_sd, levels)
         for seed_sd in (0.0, 0.3, 1.0)
         for seeds in (1, 2, 3, 5, 10)
         for levels in ([0.8, 0.8], [0.8, 0.8, 0.8, 0.8, -0.5])
     ]
     ours = [row["coverage"]["ours"] for row in covered]
-    facts = {
+    return {
         "claim": {
             "lowest_coverage": min(ours),
             "highest_coverage": max(ours),
@@ -162,9 +164,23 @@ def main() -> None:
         "coverage": covered,
         "false_winners": winners,
     }
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results/statistics.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"claim": facts["claim"], "speed": facts["speed"]}, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=int, default=1000, help="simulated comparisons for each setting")
+    parser.add_argument("--only", choices=["means", "set-level"], help="the part that runs; both by default")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the part on set-level metrics")
+    given = parser.parse_args()
+    facts = json.loads(RESULTS.read_text(encoding="utf-8")) if given.only else {}
+    if given.only != "set-level":
+        facts.update(means(given.sets))
+    if given.only != "means":
+        facts["set_level"] = set_level.results(given.sets, given.workers)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({part: facts.get(part, {}).get("claim") for part in ("set_level",)} | {"claim": facts["claim"]},
+                     indent=1))  # fmt: skip
 
 
 if __name__ == "__main__":

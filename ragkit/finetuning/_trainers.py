@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from statistics import mean
 from typing import Any
 
 from datasets import Dataset
@@ -21,7 +20,7 @@ from ragkit.finetuning._methods import name_layers
 from ragkit.finetuning._settings import Settings
 from ragkit.finetuning._soft_prompt import in_training
 from ragkit.finetuning._training_loop import Watched, trainer_arguments
-from ragkit.metrics import AnyMetric, load_metric, score_answers
+from ragkit.metrics import AnyMetric, load_metric, overall_score
 from ragkit.models._devices import has_bfloat16, multiplies_bfloat16, trains_on_gpu
 from ragkit.models._local import LocalModel
 from ragkit.records import Example
@@ -169,7 +168,7 @@ def make_trainer(
 def answer_scorer(
     base: LocalModel, held_out: Sequence[tuple[Example, Template]], metric: AnyMetric
 ) -> Callable[[Any], float]:
-    """Return a function that maps a module in training to the mean score, from 0 to 1, of its answers to held-out rows.
+    """Return a function that maps a module in training to the score of its answers to held-out rows.
 
     The answers are generated with each row's template and parsed as in inference.
     """
@@ -187,7 +186,7 @@ def answer_scorer(
                 prompts = [answering.template.prompt([], rows[place].input) for place in some]
                 for place, (read, _) in zip(some, answering.answers(prompts), strict=True):
                     answers[place] = read.text
-        return mean(score_answers(judge, answers, rows))
+        return overall_score(judge, answers, rows)
 
     return score
 

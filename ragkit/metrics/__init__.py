@@ -1,20 +1,27 @@
 """Metrics, which compare an answer with the expected text and return a score from 0 to 1.
 
-A metric is a registered name, a function or a `RowMetric`.
+A metric is a registered name, a function, a `RowMetric`, or a `SetMetric` such as macro-F1, whose score is that of all
+answers together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import nan
-from typing import Protocol, TypeAlias, runtime_checkable
+from statistics import fmean
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from ragkit.errors import MetricError, RagkitError, UnknownSpecError
 from ragkit.records import Example
 from ragkit.registry import create, specs
 from ragkit.registry import name_of as registered_name
 
-__all__ = ["Metric", "RowMetric", "load_metric", "score_answers"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_array
+
+__all__ = ["Metric", "RowMetric", "SetMetric", "load_metric", "overall_score", "score_answers"]
 
 Metric: TypeAlias = Callable[[str, str], float]
 
@@ -30,6 +37,28 @@ class RowMetric(Protocol):
 
     def score_rows(self, answers: Sequence[str], rows: Sequence[Example]) -> Sequence[float]:
         """Return a score from 0 to 1 for each answer."""
+        ...
+
+
+@runtime_checkable
+class SetMetric(RowMetric, Protocol):
+    """A metric of all answers together, such as macro-F1, which is a function of sums over the rows.
+
+    The score of a comparison is `of_sums` of the sums over all test rows, and its interval comes from resampled rows.
+    The scores of single rows (`score_rows`) only show which answers are right.
+    """
+
+    @property
+    def lowest(self) -> float:
+        """The lowest possible score, 0 or -1; the highest is 1."""
+        ...
+
+    def row_sums(self, answers: Sequence[str], rows: Sequence[Example]) -> NDArray[np.float32] | csr_array:
+        """Return what each row adds to the sums, f32[rows, s], dense or sparse; s depends only on the rows."""
+        ...
+
+    def of_sums(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the score for each vector of sums, f64[..., s] to f64[...]."""
         ...
 
 
@@ -94,6 +123,35 @@ def score_answers(metric: Metric | RowMetric, answers: Sequence[str], rows: Sequ
         problem = TypeError(f"{len(scores)} scores for {len(rows)} answers")
         raise MetricError(name_of(metric), None, None, problem)
     return [_checked(metric, place, score, row) for place, (score, row) in enumerate(zip(scores, rows, strict=True))]
+
+
+def overall_score(metric: Metric | RowMetric, answers: Sequence[str], rows: Sequence[Example]) -> float:
+    """Score all answers together.
+
+    Args:
+        metric: The metric.
+        answers: The answers, in the order of the rows.
+        rows: The rows with inputs and expected outputs; at least one.
+
+    Returns:
+        The score of a `SetMetric`; for other metrics, the mean of `score_answers`.
+
+    Raises:
+        MetricError: If the metric raises an error or returns an invalid score.
+        RagkitError: As for `score_answers`.
+    """
+    if not isinstance(metric, SetMetric):
+        return fmean(score_answers(metric, answers, rows))
+    try:
+        score = float(metric.of_sums(metric.row_sums(answers, rows).sum(axis=0, dtype="float64")))
+    except RagkitError:
+        raise
+    except Exception as error:  # a custom metric may raise anything
+        raise MetricError(name_of(metric), None, None, error) from error
+    if not metric.lowest <= score <= 1:
+        problem = TypeError(f"gave {score!r}; expected a number from {metric.lowest:g} to 1")
+        raise MetricError(name_of(metric), None, None, problem)
+    return score
 
 
 def name_of(metric: Metric | RowMetric) -> str:

@@ -233,7 +233,7 @@ def test_corrected_p_values_stand_beside_the_verdict():
     line = next(
         line for line in text.splitlines() if line.startswith("| near |") and "verdict" not in line and "−" in line
     )
-    assert line.endswith("| 0.25 | no significant difference |")
+    assert line.endswith("| 0.25 | 1 | no significant difference |")
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,8 @@ def diff(before: _Folder, after: _Folder, *, as_json: Json = False) -> None:
         return
     table = Table("strategy", "pool", "before", "after", "change, 95 % interval", "p", "test")
     for each in found:
-        change = "" if each.change is None else f"{each.change:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
+        change = "" if each.change is None else f"{each.change:+.3f}"
+        change += "" if each.low is None else f" [{each.low:+.3f}, {each.high:+.3f}]"
         scores = ["" if score is None else f"{score:.3f}" for score in (each.before, each.after)]
         p = "" if each.p is None else f"{each.p:.2g}"
         table.add_row(escape(each.strategy), str(each.size), *scores, change, p, each.compared)

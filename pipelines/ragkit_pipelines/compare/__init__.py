@@ -20,9 +20,17 @@ from ragkit_pipelines.compare.reports.markdown import markdown_report
 from ragkit_pipelines.compare.reports.summary import html_summary, text_summary
 from ragkit_pipelines.compare.results import Cell, Recommendation, Results, Row
 from ragkit_pipelines.compare.running import run_jobs
-from ragkit_pipelines.compare.statistics.learning_curves import Extrapolation, extrapolate, highest_target
+from ragkit_pipelines.compare.statistics.crossovers import Crossover, crossover
+from ragkit_pipelines.compare.statistics.item_scores import item_scores
+from ragkit_pipelines.compare.statistics.learning_curves import (
+    Extrapolation,
+    extrapolate,
+    extrapolate_runs,
+    highest_target,
+)
 from ragkit_pipelines.compare.statistics.prices import PriceRange
 from ragkit_pipelines.compare.statistics.recommendation import summarise
+from ragkit_pipelines.compare.statistics.set_metrics import set_metric, stored_metric
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, timed
 from ragkit_pipelines.compare.tracking import Tracker, load_tracker, tracked
 
@@ -128,12 +136,32 @@ class Comparison:
         Raises:
             InvalidInputError: If there are too few sizes, or a strategy did not run.
         """
-        target = to_reach
+        target, metric = to_reach, stored_metric(self.results.metric)
         if isinstance(target, str):
-            curve = self.items.curve(target)
-            scores = curve[max(curve)]
-            target = highest_target(sum(sum(each) / len(each) for each in scores.values()) / len(scores), self.items)
-        return extrapolate(self.items.curve(strategy), target)
+            largest = max(self.items.curve(target))
+            score = item_scores(self.items, [(target, largest)], metric).by_seed.mean()
+            target = highest_target(float(score), self.items)
+        if metric is None:
+            return extrapolate(self.items.curve(strategy), target)
+        sizes = sorted(self.items.curve(strategy))
+        return extrapolate_runs(sizes, item_scores(self.items, [(strategy, size) for size in sizes], metric), target)
+
+    def crossover(self, strategy: str, other: str) -> Crossover:
+        """Compute the pool size from which on a strategy, such as ``"lora"``, scores higher than another one.
+
+        Args:
+            strategy: The strategy that may overtake.
+            other: The strategy that may be overtaken, such as ``"few-shot:bm25"``.
+
+        Returns:
+            The pool size with a 95 % interval.
+
+        Raises:
+            InvalidInputError: If a strategy did not run, or both have fewer than two pool sizes in common.
+        """
+        for name in (strategy, other):
+            self.items.curve(name)
+        return crossover(self.items, strategy, other, metric=stored_metric(self.results.metric))
 
     def html(self) -> str:
         """Return the report as one HTML page that needs no network. Requires the extra ``report``.
@@ -203,7 +231,7 @@ def compare(
         cells = run_jobs(plan.jobs, options.workers, run.log)
         results = summarise(
             plan.task.name, plan.leaked, cells, floor=plan.baseline, data=plan.data, options=options,
-            held=list(plan.held), provenance=plan.provenance,
+            held=list(plan.held), provenance=plan.provenance, metric=set_metric(plan.task.metric), test=plan.task.test,
         )  # fmt: skip
         items = Items.of(plan.task.test, cells)
         if out:

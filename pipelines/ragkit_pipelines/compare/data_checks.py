@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, get_args
 from warnings import warn
 
 from pydantic import BaseModel, ConfigDict
 
 from ragkit.errors import InvalidInputError, LeakageWarning
+from ragkit.metrics._set_level import ClassMetric
 from ragkit.tasks import Task
+from ragkit_pipelines.compare.statistics.set_metrics import set_metric
 from ragkit_pipelines.data_quality.data_check import check_data, clean_data, rows_to_remove
+
+FEW_ROWS = 10  # test rows of a class, below which its F1 says little
+_SHOWN, _LONGEST = 5, 40  # names of classes in a finding, and their characters
 
 Checks = Literal["report", "clean", "off"]
 CHECKS: tuple[Checks, ...] = get_args(Checks)
@@ -53,7 +60,7 @@ def check_task(task: Task, checks: Checks) -> tuple[Task, int, DataReport]:
     if checks == "off":
         return left, len(leaks), report
     check = check_data(left, quick=True)
-    report = report.model_copy(update={"findings": list(check.findings)})
+    report = report.model_copy(update={"findings": [*check.findings, *class_findings(left)]})
     if checks == "report":
         return left, len(leaks), report
     gone = rows_to_remove(check)
@@ -66,3 +73,27 @@ def check_task(task: Task, checks: Checks) -> tuple[Task, int, DataReport]:
             )
     clean = clean_data(left, check)
     return clean, len(leaks), report.model_copy(update={"removed": removed, "after": clean.fingerprint})
+
+
+def class_findings(task: Task) -> list[str]:
+    """Return what makes a set-level metric of classes unreliable: classes with few or no rows in pool or test.
+
+    Returns:
+        One finding per problem; none for other metrics.
+    """
+    metric: object = set_metric(task.metric)
+    if not isinstance(metric, ClassMetric):
+        return []
+    tested, known = (Counter(row.output for row in rows) for rows in (task.test, task.examples))
+    rare = {name for name, count in tested.items() if count < FEW_ROWS}
+    problems = {
+        f"classes with fewer than {FEW_ROWS} test rows, whose scores depend on a few answers": rare,
+        f"classes that only the test has, which count in {metric.title} but cannot be learned": {*tested} - {*known},
+        f"classes without test rows, which {metric.title} leaves out": {*(task.labels or known)} - {*tested},
+    }
+    return [f"{problem}: {_listed(sorted(names))}" for problem, names in problems.items() if names]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(name[:_LONGEST] for name in names[:_SHOWN])
+    return f"{len(names)} ({shown}{', …' if len(names) > _SHOWN else ''})"

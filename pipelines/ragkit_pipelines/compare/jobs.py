@@ -14,10 +14,14 @@ from ragkit._files import make_folder
 from ragkit.errors import RagkitError
 from ragkit.finetuning._manifest import run_hash
 from ragkit.protocols import LanguageModel
+from ragkit.tasks import Task
 from ragkit_pipelines.compare.private import file_name, without_secrets
 from ragkit_pipelines.compare.results import Cell, make_row, read_cell, write_cell
+from ragkit_pipelines.compare.statistics.bootstrap import score_interval
 from ragkit_pipelines.compare.statistics.calibration import calibrated
 from ragkit_pipelines.compare.statistics.costs import size_of
+from ragkit_pipelines.compare.statistics.run_scores import SetScores
+from ragkit_pipelines.compare.statistics.set_metrics import set_metric
 from ragkit_pipelines.compare.strategies.base import VARIED, Outcome, Retrieving, Setting, Strategy, sum_known
 from ragkit_pipelines.compare.strategies.timing import warm_up
 
@@ -111,6 +115,7 @@ def run_job(job: Job) -> Cell:
 
 def _cell(job: Job, outcome: Outcome, scores: list[float], *, error: str | None = None) -> Cell:
     setting = job.setting
+    own = {} if error else _set_score(setting.task, outcome.answers)
     return Cell(
         key=job.cell_key,
         row=make_row(
@@ -126,6 +131,7 @@ def _cell(job: Job, outcome: Outcome, scores: list[float], *, error: str | None 
             **{name: getattr(outcome, name) for name in _FROM_OUTCOME},
             **{f"{what}_seed": setting.seed_of(what) for what in VARIED},
             **_flops(outcome, setting.model),
+            **own,
         ),
         answers=list(outcome.answers),
         scores=scores,
@@ -133,6 +139,16 @@ def _cell(job: Job, outcome: Outcome, scores: list[float], *, error: str | None 
         confidence=list(outcome.confidence),
         unreadable_rows=list(outcome.unreadable_rows),
     )
+
+
+def _set_score(task: Task, answers: Sequence[str]) -> dict[str, Any]:
+    """Return the score with its interval if the metric of the task is a set-level one; otherwise nothing."""
+    metric = set_metric(task.metric)
+    if metric is None:
+        return {}
+    low, high = score_interval(SetScores(metric, task.test, [[answers]]))
+    score = task.overall_score(answers)
+    return {"score": score, "low": min(score, low), "high": max(score, high)}
 
 
 def _flops(outcome: Outcome, model: LanguageModel | None) -> dict[str, Any]:

@@ -153,6 +153,6 @@ def _majority_score(task: Task) -> float:
         return 0.0
     commonest = Counter(example.output for example in task.examples).most_common(1)[0][0]
     try:
-        return sum(task.score_all([commonest] * len(task.test))) / len(task.test)
+        return task.overall_score([commonest] * len(task.test))
     except MetricError:
         return 0.0

@@ -14,6 +14,7 @@ from ragkit_pipelines.compare.reports.escaping import markdown_table
 from ragkit_pipelines.compare.reports.score_table import rich_table, score_headings, score_lines
 from ragkit_pipelines.compare.statistics.calibration import Calibration
 from ragkit_pipelines.compare.statistics.prices import PriceRange
+from ragkit_pipelines.compare.statistics.set_metrics import set_title
 from ragkit_pipelines.compare.statistics.tests import wilson
 from ragkit_pipelines.compare.stored_files import SCHEMA, check_indices, check_lengths, read_checked, read_limited
 
@@ -27,7 +28,9 @@ Count = Annotated[int, Field(ge=0, le=2**53)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**64)]
 Amount = Annotated[float, Field(ge=0, le=1e40, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Change = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]  # below 0 for metrics such as MCC
+Change = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Width = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 
 
 class Row(BaseModel):
@@ -36,7 +39,8 @@ class Row(BaseModel):
     Attributes:
         n: Number of test rows.
         correct: Sum of the scores; the number of correct answers if the metric is all-or-nothing.
-        score: ``correct / n``, with the 95 % Wilson interval from ``low`` to ``high``.
+        score: ``correct / n``, with the 95 % Wilson interval from ``low`` to ``high``; for a set-level metric such as
+            macro-F1, its value, with a bootstrap interval.
         error: Why the strategy failed, or None.
         at_floor: Whether the interval contains the score of the majority baseline. Such a row is not evidence that the
             strategy can do the task at all.
@@ -59,9 +63,9 @@ class Row(BaseModel):
     seed: Seed
     n: Count
     correct: Amount
-    score: Share
-    low: Share
-    high: Share
+    score: Score
+    low: Score
+    high: Score
     prompt_tokens: Count
     completion_tokens: Count
     seconds: Amount
@@ -123,7 +127,12 @@ class Pair(BaseModel):
 
 
 class Difference(BaseModel):
-    """Mean score of ``a`` minus that of ``b`` at one size, over all seeds of both; see `PairedBootstrap`."""
+    """Score of ``a`` minus that of ``b`` at one size, over all seeds of both; see `PairedBootstrap`.
+
+    ``p_a_not_worse`` is the one-sided p-value of the hypothesis that ``a`` is worse than ``b`` by the margin or more;
+    ``p_b_not_worse`` likewise. ``p_equivalent``, the larger of both, tests that the strategies are equivalent within
+    the margin. All three are None if the margin is 0.
+    """
 
     a: str
     b: str
@@ -134,7 +143,10 @@ class Difference(BaseModel):
     high: Change
     p: Share
     standard_error: Amount
-    detectable: Share
+    detectable: Width
+    p_a_not_worse: Share | None = None
+    p_b_not_worse: Share | None = None
+    p_equivalent: Share | None = None
 
 
 class Recommendation(BaseModel):
@@ -145,7 +157,7 @@ class Recommendation(BaseModel):
             no strategy is better than the majority baseline.
         evidence: Scores, tests and costs in words.
         best: The strategy with the highest score at the largest pool, or None.
-        margin: The difference of mean scores that does not matter.
+        margin: The difference of scores that does not matter.
         saving: The share of the cost or time of a prediction of the best strategy that ``strategy`` saves, 0 to 1.
         saved: What ``saving`` is a share of: ``"cost"`` if all costs are known and not zero, else ``"seconds"``.
         rows_needed: Number of test rows with which a test would probably tell ``strategy`` and ``best`` apart; None if
@@ -153,6 +165,10 @@ class Recommendation(BaseModel):
         significant: Whether the best strategy is significantly better than each of the others.
         test: The test of ``best`` against each other strategy, such as ``"exact McNemar test"``.
         corrected: Its Holm-corrected p-value for each other strategy at the largest pool.
+        equivalence: The Holm-corrected p-value of the equivalence of each other strategy with ``best`` within the
+            margin; empty if the margin is 0.
+        equivalent: Whether ``strategy`` is shown to be equivalent to ``best`` within the margin; None if they are the
+            same, or there is no test.
         detectable: Minimum detectable difference between ``best`` and the strategies that are not significantly worse;
             None if all are, or if it is unknown.
     """
@@ -167,7 +183,9 @@ class Recommendation(BaseModel):
     significant: bool = False
     test: str = ""
     corrected: dict[str, Share] = {}
-    detectable: Share | None = None
+    equivalence: dict[str, Share] = {}
+    equivalent: bool | None = None
+    detectable: Width | None = None
 
 
 class Results(BaseModel):
@@ -178,6 +196,7 @@ class Results(BaseModel):
         task: Name of the task.
         leaked_test_rows: Number of test rows that also appeared in the pool and were excluded.
         floor: Score of the majority baseline, which answers every test row with the most frequent output of the pool.
+        metric: Name of the set-level metric that decides, such as ``"macro_f1"``; empty if the scores are means.
         data: Problems found in the data, and the rows that were removed.
         prices: Token prices used for break-even volumes.
         provenance: Versions, hashes and settings of the run.
@@ -189,7 +208,8 @@ class Results(BaseModel):
     schema_version: int = SCHEMA
     task: str
     leaked_test_rows: Count
-    floor: Share = 0.0
+    floor: Score = 0.0
+    metric: str = ""
     data: DataReport | None = None
     prices: PriceRange | None = None
     rows: list[Row]
@@ -222,8 +242,15 @@ class Results(BaseModel):
     def measured(self) -> str:
         """What the scores measure, as a phrase."""
         n = max((row.n for row in self.rows), default=0)
+        return f"{self.score_title} on {n} test rows, with 95 % interval"
+
+    @property
+    def score_title(self) -> str:
+        """What a score is: the set-level metric, "accuracy" if all answers are right or wrong, or "mean score"."""
+        if self.metric:
+            return set_title(self.metric)
         all_or_nothing = all(row.correct == int(row.correct) for row in self.rows)
-        return f"{'accuracy' if all_or_nothing else 'mean score'} on {n} test rows, with 95 % interval"
+        return "accuracy" if all_or_nothing else "mean score"
 
     @property
     def baseline(self) -> str:
@@ -244,9 +271,10 @@ class Results(BaseModel):
 
 
 def make_row(**facts: Any) -> Row:
-    """Make a row; its score and interval are computed from ``correct`` and ``n``."""
+    """Make a row; unless they are given, its score and interval are computed from ``correct`` and ``n``."""
     low, high = wilson(facts["correct"], facts["n"])
-    return Row(score=facts["correct"] / facts["n"] if facts["n"] else 0.0, low=low, high=high, **facts)
+    score = facts["correct"] / facts["n"] if facts["n"] else 0.0
+    return Row(**{"score": score, "low": low, "high": high, **facts})
 
 
 def read_cell(path: Path, key: str) -> Cell | None:

@@ -80,6 +80,22 @@ def break_even_lines(results: Results) -> Lines:
     return lines
 
 
+def trained_and_prompted(results: Results) -> tuple[list[str], list[str]]:
+    """Return the strategies that train, and those that prompt an untrained model with examples, the best first.
+
+    Training counts if a model was trained on the examples, by ragkit or by a classifier on top of features. Only
+    strategies that finished at the largest pool are included.
+    """
+    size = max((row.size for row in results.rows), default=0)
+    found = [(name, rows) for name, rows in largest(results) if rows[0].size == size]
+    found.sort(key=lambda each: -sum(row.score for row in each[1]) / len(each[1]))
+    trained = [name for name, rows in found if rows[0].trained_tokens or name.partition(":")[0] in _CLASSIFIERS]
+    prompted = [name for name, rows in found if rows[0].prompt_tokens and rows[0].labels and name not in trained]
+    return trained, prompted
+
+
+_CLASSIFIERS = {"tfidf", "classifier-head", "setfit"}
+
 BREAK_EVEN_HEADINGS = (
     "trained strategy", "prompted strategy", "break-even (US$)", "with prompt cache", "break-even (FLOPs)",
     "with prompt cache",

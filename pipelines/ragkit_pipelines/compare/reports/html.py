@@ -13,7 +13,8 @@ from ragkit._extras import require
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.reports.explorer import PAGE_ROWS, explored, explorer_json
 from ragkit_pipelines.compare.reports.facts import head_facts, run_facts, version_facts
-from ragkit_pipelines.compare.reports.plots import COLOURS, Plot, axis_of, indices, plots
+from ragkit_pipelines.compare.reports.plot_parts import COLOURS, Plot, axis_of, indices
+from ragkit_pipelines.compare.reports.plots import plots
 from ragkit_pipelines.compare.reports.score_table import by_strategy
 from ragkit_pipelines.compare.reports.standings import (
     Standing,
@@ -92,7 +93,7 @@ def html_report(results: Results, items: Items | None = None) -> str:
         notes=[note for note in (test_note(results), detectable_note(results)) if note],
         scores=_score_cells(results),
         sizes=sorted({row.size for row in results.rows}),
-        plots=_safe(plots(results), Markup),
+        plots=_safe(plots(results, items), Markup),
         tables=report_tables(results, items),
         recall=recall_table(wrong) if wrong else None,
         confusions=[(each.strategy, _class_tables(each)) for each in wrong],
@@ -174,6 +175,7 @@ def _standing_columns(ranked: Sequence[Standing]) -> dict[str, bool]:
         "model": any(each.model != "none" for each in ranked),
         "difference": any(each.difference for each in ranked),
         "p": any(each.p for each in ranked),
+        "equivalence": any(each.equivalence for each in ranked),
     }
 
 

@@ -12,10 +12,12 @@ from ragkit_pipelines.compare.reports.cost_tables import Lines
 from ragkit_pipelines.compare.reports.score_table import at_floor_text, largest, model_of
 from ragkit_pipelines.compare.reports.tables import ReportTable, known_table
 from ragkit_pipelines.compare.results import Difference, Results, Row
+from ragkit_pipelines.compare.statistics.best_tests import points
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+WORSE = "significantly worse"
 LEVEL = 0.05  # of the corrected tests, as in `recommend`
 _END = re.compile(r"; (?![^()]*\))")  # the end of a part of the evidence, outside parentheses
 
@@ -31,6 +33,7 @@ class Standing:
         remarks: Remarks on the score, such as the worst seed.
         difference: Its score minus that of the best strategy in points, with an interval; None for the best one.
         p: Holm-corrected p-value of the test against the best strategy, or None.
+        equivalence: Holm-corrected p-value of its equivalence with the best strategy within the margin, or None.
         verdict: What the test shows, in words; None if there was none.
         recommended: Whether it is the recommended strategy.
     """
@@ -43,6 +46,7 @@ class Standing:
     remarks: Sequence[str]
     difference: str | None
     p: str | None
+    equivalence: str | None
     verdict: str | None
     recommended: bool
 
@@ -58,8 +62,7 @@ def standings(results: Results) -> list[Standing]:
 def _standing(results: Results, name: str, rows: Sequence[Row]) -> Standing:
     chosen, score = results.recommendation, fmean(row.score for row in rows)
     against = None if name == chosen.best else _against_best(results, name, rows[0].size)
-    p = chosen.corrected.get(name)
-    verdict = None if p is None else "significantly worse" if p < LEVEL else "no significant difference"
+    p, equivalence = chosen.corrected.get(name), chosen.equivalence.get(name)
     return Standing(
         strategy=name,
         model=model_of(rows),
@@ -69,9 +72,20 @@ def _standing(results: Results, name: str, rows: Sequence[Row]) -> Standing:
         remarks=remarks(rows),
         difference=None if against is None else _points(against, name),
         p=None if p is None else p_text(p),
-        verdict="best score" if name == chosen.best else verdict,
+        equivalence=None if equivalence is None else p_text(equivalence),
+        verdict="best score" if name == chosen.best else _verdict(p, equivalence, chosen.margin),
         recommended=name == chosen.strategy,
     )
+
+
+def _verdict(p: float | None, equivalence: float | None, margin: float) -> str | None:
+    """Say what both tests show: a difference, equivalence, both (a small difference), or neither."""
+    equivalent = equivalence is not None and equivalence < LEVEL
+    if p is None:
+        return None
+    if p < LEVEL:
+        return WORSE + (f", by less than {points(margin)}" if equivalent else "")
+    return f"equivalent within {points(margin)}" if equivalent else "no significant difference"
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
@@ -116,14 +130,17 @@ def standings_table(results: Results) -> ReportTable | None:
     lines: Lines = [
         [
             each.strategy + (" (recommended)" if each.recommended else ""), each.model, f"{each.score:.3f}",
-            each.difference or "", each.p or "", each.verdict,
+            each.difference or "", each.p or "", each.equivalence, each.verdict,
         ]
         for each in found
     ]  # fmt: skip
     return known_table("Comparison with the best strategy (largest pool)", STANDING_HEADINGS, lines, test_note(results))
 
 
-STANDING_HEADINGS = ("strategy", "model", "score", "difference in points, 95 % interval", "Holm-corrected p", "verdict")
+STANDING_HEADINGS = (
+    "strategy", "model", "score", "difference in points, 95 % interval", "Holm-corrected p", "p of equivalence",
+    "verdict",
+)  # fmt: skip
 
 
 def judged_table(results: Results, title: str) -> Table:
@@ -136,17 +153,28 @@ def judged_table(results: Results, title: str) -> Table:
         table.add_column(heading)
     for each in standings(results):
         score = ", ".join([f"{each.score:.3f} [{each.low:.2f}, {each.high:.2f}]", *each.remarks])
-        table.add_row(*map(Text, (each.strategy, score, each.difference or "", each.p or "", each.verdict or "")))
+        table.add_row(
+            *map(
+                Text,
+                (each.strategy, score, each.difference or "", each.p or "", each.equivalence or "", each.verdict or ""),
+            )
+        )
     return table
 
 
 def test_note(results: Results) -> str:
-    """Name the test behind the p-values."""
+    """Name the tests behind the p-values."""
     chosen = results.recommendation
     if not chosen.corrected:
         return ""
     count = len(chosen.corrected)
-    return f"The test is the {chosen.test}" + (f", corrected for {count} comparisons (Holm)." if count > 1 else ".")
+    said = f"The test is the {chosen.test}" + (f", corrected for {count} comparisons (Holm)." if count > 1 else ".")
+    if chosen.equivalence:
+        said += (
+            f" Equivalence within {points(chosen.margin)} is tested by two one-sided tests with the paired bootstrap"
+            + (" and the same correction." if count > 1 else ".")
+        )
+    return said
 
 
 def detectable_note(results: Results) -> str:

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from ragkit.errors import InvalidInputError
+from ragkit.metrics import SetMetric
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.reports.cost_tables import (
     BREAK_EVEN_HEADINGS,
@@ -15,11 +16,21 @@ from ragkit_pipelines.compare.reports.cost_tables import (
     break_even_lines,
     break_even_note,
     cost_lines,
+    trained_and_prompted,
 )
 from ragkit_pipelines.compare.reports.score_table import largest
 from ragkit_pipelines.compare.results import Results
+from ragkit_pipelines.compare.statistics.best_tests import points
 from ragkit_pipelines.compare.statistics.confusion import OTHER, Confusion
-from ragkit_pipelines.compare.statistics.learning_curves import extrapolate, highest_target
+from ragkit_pipelines.compare.statistics.crossovers import Crossover, crossover
+from ragkit_pipelines.compare.statistics.item_scores import item_scores
+from ragkit_pipelines.compare.statistics.learning_curves import (
+    Extrapolation,
+    extrapolate,
+    extrapolate_runs,
+    highest_target,
+)
+from ragkit_pipelines.compare.statistics.set_metrics import stored_metric
 
 MOST_UNREADABLE = 0.05  # share of unreadable completions above which the reports show a warning
 MOST_CLASSES = 20  # larger confusion matrices are unreadable; the reports list the most frequent confusions instead
@@ -44,9 +55,12 @@ def report_tables(results: Results, items: Items | None) -> list[ReportTable]:
         known_table("Break-even", BREAK_EVEN_HEADINGS, break_even, break_even_note(results)),
         known_table("Calibration", CALIBRATION_HEADINGS, calibration_lines(results), calibration_note(results)),
         known_table(
-            "Differences between all strategies (largest pool)", DIFFERENCE_HEADINGS, difference_lines(results)
+            "Differences between all strategies (largest pool)", difference_headings(results), difference_lines(results)
         ),
-        known_table("Labelled examples needed to match the best strategy", GAP_HEADINGS, gap_lines(items)),
+        known_table(
+            "Labelled examples needed to match the best strategy", GAP_HEADINGS, gap_lines(items, results.metric)
+        ),
+        known_table(CROSSOVER_TITLE, CROSSOVER_HEADINGS, crossover_lines(results, items), CROSSOVER_NOTE),
     ]
     found = [table for table in tables if table.lines]
     first = next((index for index, table in enumerate(found) if any(UNKNOWN in line for line in table.lines)), None)
@@ -105,39 +119,84 @@ def difference_lines(results: Results) -> Lines:
             f"{each.estimate:+.3f} [{each.low:+.3f}, {each.high:+.3f}]",
             str(each.seeds),
             f"{each.p:.2g}",
+            None if each.p_equivalent is None else f"{each.p_equivalent:.2g}",
         ]
         for each in results.differences
         if each.size == size
     ]
 
 
-DIFFERENCE_HEADINGS = ("a", "b", "a - b, 95 % interval", "seeds", "p (uncorrected)")
+def difference_headings(results: Results) -> Sequence[str]:
+    """Return the headings of the table of differences."""
+    equivalence = f"p of equivalence within {points(results.recommendation.margin)} (uncorrected)"
+    return ("a", "b", "a - b, 95 % interval", "seeds", "p (uncorrected)", equivalence)
 
 
-def gap_lines(items: Items | None) -> Lines:
+def gap_lines(items: Items | None, metric: str = "") -> Lines:
     """Return how many labelled examples each strategy needs to match the best score at the largest pool.
 
-    Empty if no strategy has a learning curve.
+    Empty if no strategy has a learning curve. ``metric`` is the name of the set-level metric, or empty.
     """
-    by_size = items.scores() if items else {}
-    size = max((size for _, size in by_size), default=0)
-    means = {name: fmean(map(fmean, seeds.values())) for (name, found), seeds in by_size.items() if found == size}
-    if items is None or len(means) < 2:
+    if items is None or not items.answers:
         return []
+    size = max(each.size for each in items.answers)
+    names = list(dict.fromkeys(each.strategy for each in items.answers if each.size == size))
+    if len(names) < 2:
+        return []
+    lines: Lines = []
+    try:
+        judge = stored_metric(metric)
+    except InvalidInputError:  # not registered, so its scores cannot be recomputed
+        return []
+    means = {name: float(item_scores(items, [(name, size)], judge).by_seed.mean()) for name in names}
     best = max(means, key=means.__getitem__)
     target = highest_target(means[best], items)
-    lines: Lines = []
     for name, score in means.items():
         try:
             if name != best and score < target:
-                needed = extrapolate(items.curve(name), target, draws=500)
+                needed = _extrapolated(items, name, target, judge)
                 lines.append([name, f"{score:.3f}", f"{target:.3f} ({best})", str(needed).partition(" for a score")[0]])
         except InvalidInputError:  # too few sizes, or not the same seeds at all of them
             continue
     return lines
 
 
+def _extrapolated(items: Items, name: str, target: float, metric: SetMetric | None) -> Extrapolation:
+    curve = items.curve(name)
+    if metric is None or len({frozenset(seeds) for seeds in curve.values()}) > 1:
+        return extrapolate(curve, target, draws=500)
+    runs = item_scores(items, [(name, size) for size in sorted(curve)], metric)
+    return extrapolate_runs(sorted(curve), runs, target, draws=500)
+
+
 GAP_HEADINGS = ("strategy", "score", "target", "labelled examples needed, 95 % interval")
+
+
+def crossovers(results: Results, items: Items | None) -> list[Crossover]:
+    """Return the pool size at which each trained strategy overtakes the best in-context one at the largest pool."""
+    if items is None:
+        return []
+    trained, prompted = trained_and_prompted(results)
+    found = []
+    for name in trained if prompted else []:
+        try:
+            found.append(crossover(items, name, prompted[0], metric=stored_metric(results.metric)))
+        except InvalidInputError:  # fewer than two sizes, or a metric that is not registered
+            continue
+    return found
+
+
+def crossover_lines(results: Results, items: Items | None) -> Lines:
+    """Return the pool sizes at which training overtakes in-context examples, with their intervals."""
+    return [[each.strategy, each.other, str(each).replace(" examples ", " ")] for each in crossovers(results, items)]
+
+
+CROSSOVER_TITLE = "Pool size at which training overtakes in-context examples"
+CROSSOVER_HEADINGS = ("trained strategy", "in-context strategy", "labelled examples, 95 % interval")
+CROSSOVER_NOTE = (
+    "The curves are interpolated between the pool sizes that were run; the best in-context strategy at the largest "
+    "pool counts. The interval covers items and seeds."
+)
 
 
 # -- classes -----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare.statistics.costs import Upfront as Upfront
     from ragkit_pipelines.compare.statistics.costs import VolumeRange as VolumeRange
     from ragkit_pipelines.compare.statistics.costs import break_even_range as break_even_range
+    from ragkit_pipelines.compare.statistics.crossovers import Crossover as Crossover
+    from ragkit_pipelines.compare.statistics.crossovers import crossover as crossover
     from ragkit_pipelines.compare.statistics.learning_curves import Extrapolation as Extrapolation
     from ragkit_pipelines.compare.statistics.learning_curves import extrapolate as extrapolate
     from ragkit_pipelines.compare.statistics.prices import PriceRange as PriceRange
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare.statistics.published import Verdict as Verdict
     from ragkit_pipelines.compare.statistics.published import judge_means as judge_means
     from ragkit_pipelines.compare.statistics.published import judge_wins as judge_wins
+    from ragkit_pipelines.compare.statistics.run_scores import SetScores as SetScores
     from ragkit_pipelines.compare.statistics.tests import items_needed as items_needed
     from ragkit_pipelines.compare.statistics.tests import mcnemar as mcnemar
 
 _HOME_OF = {
     "Calibration": "calibration",
+    "Crossover": "crossovers",
     "Extrapolation": "learning_curves",
     "Interval": "bootstrap",
     "ModelSize": "costs",
@@ -35,11 +39,13 @@ _HOME_OF = {
     "PriceRange": "prices",
     "PromptShape": "costs",
     "PublishedResult": "published",
+    "SetScores": "run_scores",
     "Upfront": "costs",
     "Verdict": "published",
     "VolumeRange": "costs",
     "break_even_range": "costs",
     "calibrated": "calibration",
+    "crossover": "crossovers",
     "extrapolate": "learning_curves",
     "items_needed": "tests",
     "judge_means": "published",

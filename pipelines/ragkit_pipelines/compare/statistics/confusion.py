@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit._text import folded
+from ragkit.metrics._classes import read_classes
 from ragkit_pipelines.compare.predictions import Items
 
 MOST_CONFUSIONS = 15
@@ -68,23 +68,18 @@ class Confusion:
 def confusions(items: Items) -> list[Confusion]:
     """Compute the confusion matrix of each strategy, for the first seed at the largest pool.
 
-    Case and punctuation of answers are ignored unless classes differ only in them.
-
     Returns:
         One entry per strategy; empty if the expected outputs are not classes, that is, few and repeated.
     """
     common = Counter(items.expected)
     if not 1 < len(common) <= min(100, len(items.expected) / 2):
         return []
-    classes = [name for name, _ in common.most_common()]
-    read = folded if len({folded(name) for name in classes}) == len(classes) else str.strip
-    indices = {read(name): index for index, name in enumerate(classes)}
-    expected = [indices[read(name)] for name in items.expected]
     found = []
     for each in items.shown():
-        counts = np.zeros((len(classes), len(classes) + 1), dtype=np.int64)
-        np.add.at(counts, (expected, [indices.get(read(answer), len(classes)) for answer in each.answers]), 1)
-        found.append(Confusion(each.strategy, classes, counts))
+        read = read_classes(each.answers, items.expected)
+        counts = np.zeros((len(read.classes), len(read.classes) + 1), dtype=np.int64)
+        np.add.at(counts, (read.expected, read.answered), 1)
+        found.append(Confusion(each.strategy, read.classes, counts))
     return found
 
 

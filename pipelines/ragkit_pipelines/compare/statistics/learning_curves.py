@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ragkit.errors import InvalidInputError
 from ragkit_pipelines.compare.predictions import Items
 from ragkit_pipelines.compare.statistics.bootstrap import item_weights, student
+from ragkit_pipelines.compare.statistics.run_scores import MeanScores, RunScores
 
 # Predictions beyond this many times the largest pool are not reported.
 FARTHEST = 10
@@ -69,12 +70,7 @@ def extrapolate(
         InvalidInputError: If there are fewer than three sizes, seeds or items differ, or the target is not valid.
     """
     sizes = sorted(scores)
-    if len(sizes) < 3:
-        raise InvalidInputError(
-            f"a learning curve needs at least three pool sizes, got {sizes}; compare with more `sizes`"
-        )
-    if not 0 < target < 1:
-        raise InvalidInputError(f"`target` must be between 0 and 1, got {target}")
+    _check(sizes, target)
     seeds = sorted(scores[sizes[0]])
     if any(sorted(scores[size]) != seeds for size in sizes):
         raise InvalidInputError("all pool sizes must have the same seeds")
@@ -82,16 +78,25 @@ def extrapolate(
         given = np.array([[scores[size][each] for each in seeds] for size in sizes], dtype=np.float64)
     except ValueError as error:
         raise InvalidInputError("all sizes and seeds must have scores of the same items") from error
-    logs = np.log(np.array(sizes, dtype=np.float64))
-    means = _log_errors(given.mean(axis=(1, 2))[None, :], given.shape[2])
+    return extrapolate_runs(sizes, MeanScores(given), target, draws=draws, seed=seed)
+
+
+def extrapolate_runs(
+    sizes: Sequence[int], runs: RunScores, target: float, *, draws: int = 2000, seed: int = 0
+) -> Extrapolation:
+    """Extrapolate as `extrapolate` does, from the scores of one strategy at each size, also by a set-level metric."""
+    _check(sizes, target)
+    logs, items = np.log(np.array(sizes, dtype=np.float64)), runs.shape[2]
+    measured = runs.by_seed.mean(axis=1)
+    means = _log_errors(measured[None, :], items)
     slope, start = np.polyfit(logs, means.T, 1)
-    drawn_slope, drawn_start = np.polyfit(logs, _log_errors(_drawn_means(given, draws, seed), given.shape[2]).T, 1)
+    drawn_slope, drawn_start = np.polyfit(logs, _log_errors(drawn_scores(runs, draws, seed), items).T, 1)
     low, high = np.quantile(_reach(drawn_slope, drawn_start, target), [0.025, 0.975], method="nearest")
     missed = None
     if len(sizes) > 3:
         short_slope, short_start = np.polyfit(logs[:-1], means[:, :-1].T, 1)
         predicted = 1 - float(np.exp(short_start + short_slope * logs[-1])[0])
-        missed = predicted - float(given[-1].mean())
+        missed = predicted - float(measured[-1])
     return Extrapolation(
         target=target,
         size=float(_reach(slope, start, target)[0]),
@@ -103,21 +108,31 @@ def extrapolate(
     )
 
 
+def _check(sizes: Sequence[int], target: float) -> None:
+    if len(sizes) < 3:
+        raise InvalidInputError(
+            f"a learning curve needs at least three pool sizes, got {list(sizes)}; compare with more `sizes`"
+        )
+    if not 0 < target < 1:
+        raise InvalidInputError(f"`target` must be between 0 and 1, got {target}")
+
+
 def highest_target(score: float, items: Items) -> float:
     """Limit a target score to an error of half an item, the smallest error that the items can show."""
     return min(score, 1 - 0.5 / len(items.expected))
 
 
-def _drawn_means(given: NDArray[np.float64], draws: int, seed: int) -> NDArray[np.float64]:
-    """Resample mean scores, f64[draws, sizes]: items jointly for all sizes, and seeds by Student's t."""
+def drawn_scores(runs: RunScores, draws: int, seed: int) -> NDArray[np.float64]:
+    """Resample scores, f64[draws, runs]: items jointly for all runs, and seeds by Student's t, separately for each."""
     rng = np.random.default_rng(seed)
-    _, seeds, items = given.shape
-    means = np.concatenate([weights @ given.mean(axis=1).T for weights in item_weights(rng, draws, items)])
+    _, seeds, items = runs.shape
+    drawn = np.concatenate([runs.resampled(weights) for weights in item_weights(rng, draws, items)])
+    scores = runs.by_seed.mean(axis=1) + drawn - runs.centre(drawn)
     if seeds > 1:
-        spread = given.mean(axis=2).std(axis=1, ddof=1) / seeds**0.5
+        spread = runs.by_seed.std(axis=1, ddof=1) / seeds**0.5
         quantiles = student(draws, seeds - 1)
-        means += spread * np.stack([rng.permutation(quantiles) for _ in spread], axis=1)
-    return means
+        scores += spread * np.stack([rng.permutation(quantiles) for _ in spread], axis=1)
+    return np.asarray(scores, dtype=np.float64)
 
 
 def _log_errors(means: NDArray[np.float64], items: int) -> NDArray[np.float64]:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
-
+from ragkit.metrics import SetMetric
+from ragkit.records import Example
 from ragkit_pipelines.compare.data_checks import DataReport
 from ragkit_pipelines.compare.options import CompareOptions
 from ragkit_pipelines.compare.results import Cell, Difference, Pair, Recommendation, Results, Row
-from ragkit_pipelines.compare.statistics.bootstrap import PairedBootstrap
-from ragkit_pipelines.compare.statistics.tests import holm, mcnemar, minimum_detectable
+from ragkit_pipelines.compare.statistics.best_tests import points, tests_of_best
+from ragkit_pipelines.compare.statistics.differences import all_differences, mcnemar_pairs
+from ragkit_pipelines.compare.statistics.set_metrics import metric_name, set_title
+from ragkit_pipelines.compare.statistics.tests import minimum_detectable
 
-_BySeed = Mapping[int, Sequence[float]]
 
-
-def summarise(
+def summarise(  # noqa: PLR0913 - everything that a comparison knows about its cells
     task: str,
     leaked: int,
     cells: Sequence[Cell],
@@ -30,6 +28,8 @@ def summarise(
     held: Sequence[str] = (),
     provenance: Mapping[str, str] | None = None,
     draws: int = 10_000,
+    metric: SetMetric | None = None,
+    test: Sequence[Example] = (),
 ) -> Results:
     """Summarise cells on the same test rows: rows, tests and differences between strategies, and a recommendation.
 
@@ -43,18 +43,25 @@ def summarise(
         held: Which of data, model and order had the same seed in all runs.
         provenance: Versions, hashes and settings of the run.
         draws: Number of bootstrap samples.
+        metric: The set-level metric that decides; None for means of the scores.
+        test: The test rows, for a set-level metric.
 
     Returns:
         The results.
     """
     options = options or CompareOptions()
     price = options.label_price
-    by_size: dict[int, dict[str, dict[int, Sequence[float]]]] = defaultdict(lambda: defaultdict(dict))
+    by_size: dict[int, dict[str, dict[int, Cell]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
         if cell.row.error is None and cell.scores:
-            by_size[cell.row.size][cell.row.strategy][cell.row.seed] = cell.scores
-    pairs = [pair for size, found in by_size.items() for pair in _pairs(size, found)]
-    differences = [each for size, found in by_size.items() for each in _differences(size, found, draws)]
+            by_size[cell.row.size][cell.row.strategy][cell.row.seed] = cell
+    pairs: list[Pair] = []
+    differences: list[Difference] = []
+    for size, found in by_size.items():
+        pairs += mcnemar_pairs(size, found) if metric is None else []  # McNemar's test compares accuracies
+        differences += all_differences(
+            size, found, margin=options.margin, draws=draws, metric=metric, test=test
+        )  # fmt: skip
     rows = [
         cell.row.model_copy(
             update={
@@ -64,7 +71,8 @@ def summarise(
         )
         for cell in cells
     ]
-    recommendation = recommend(rows, pairs, differences, margin=options.margin)
+    name = metric_name(metric)
+    recommendation = recommend(rows, pairs, differences, margin=options.margin, metric=name)
     if held:  # the evidence does not cover the variation of these seeds
         said = f"only one seed of {' and '.join(held)} was used, other seeds may give a different result"
         recommendation = recommendation.model_copy(update={"evidence": f"{recommendation.evidence}; {said}"})
@@ -72,6 +80,7 @@ def summarise(
         task=task,
         leaked_test_rows=leaked,
         floor=floor or 0.0,
+        metric=name,
         data=data,
         prices=options.prices,
         rows=rows,
@@ -82,44 +91,6 @@ def summarise(
     )
 
 
-def _pairs(size: int, found: Mapping[str, _BySeed]) -> list[Pair]:
-    """Run exact tests within each seed. Partial scores are skipped, because McNemar's test needs right or wrong."""
-    pairs = []
-    for seed in sorted({seed for seeds in found.values() for seed in seeds}):
-        group = [(name, seeds[seed]) for name, seeds in found.items() if seed in seeds]
-        for (a, scores_a), (b, scores_b) in combinations(group, 2):
-            if set(scores_a) | set(scores_b) <= {0.0, 1.0}:
-                only_a, only_b, p = mcnemar(scores_a, scores_b)
-                pairs.append(Pair(a=a, b=b, size=size, seed=seed, only_a=only_a, only_b=only_b, p=p))
-    return pairs
-
-
-def _differences(size: int, found: Mapping[str, _BySeed], draws: int) -> list[Difference]:
-    """Compare all pairs; strategies that finished in the same seeds share one bootstrap."""
-    alike: dict[frozenset[int], list[str]] = defaultdict(list)
-    for name, seeds in found.items():
-        alike[frozenset(seeds)].append(name)
-    whole = {seeds: _bootstrap(found, names, seeds, draws) for seeds, names in alike.items() if len(names) > 1}
-    differences = []
-    for a, b in combinations(found, 2):
-        common = frozenset(found[a]) & frozenset(found[b])
-        if not common:
-            continue
-        if set(found[a]) == set(found[b]):
-            names = alike[common]
-            interval = whole[common].difference(names.index(a), names.index(b))
-        else:
-            interval = _bootstrap(found, [a, b], common, draws).difference(0, 1)
-        differences.append(Difference(a=a, b=b, size=size, **asdict(interval)))
-    return differences
-
-
-def _bootstrap(
-    found: Mapping[str, _BySeed], names: Sequence[str], seeds: frozenset[int], draws: int
-) -> PairedBootstrap:
-    return PairedBootstrap(np.array([[found[name][seed] for seed in sorted(seeds)] for name in names]), draws=draws)
-
-
 def recommend(
     rows: Sequence[Row],
     pairs: Sequence[Pair],
@@ -127,20 +98,24 @@ def recommend(
     *,
     level: float = 0.05,
     margin: float = 0.01,
+    metric: str = "",
 ) -> Recommendation:
     """Recommend the cheapest strategy at the largest pool that is not shown to be worse than the best one.
 
     With one seed and answers that are right or wrong, the exact McNemar test decides, otherwise the paired bootstrap
     over seeds and items. Tests of several seeds are never pooled, because items that were answered by the same trained
     model are not independent evidence about training. Holm's correction is applied over the competitors. A strategy is
-    shown to be worse if its corrected test is significant and its interval excludes differences within the margin.
+    shown to be worse if its corrected test is significant and its interval excludes differences within the margin. It
+    is shown to be equivalent if two one-sided tests of the bootstrap exclude differences of the margin or more, also
+    with Holm's correction.
 
     Args:
         rows: All rows.
         pairs: Tests within a seed.
         differences: Differences over the seeds.
         level: Significance level of the corrected p-values.
-        margin: The difference of mean scores that does not matter, such as 0.01 for one point of accuracy.
+        margin: The difference of scores that does not matter, such as 0.01 for one point of accuracy.
+        metric: Name of the set-level metric that the scores are; empty for means.
 
     Returns:
         The recommendation with its evidence.
@@ -155,16 +130,16 @@ def recommend(
             by_strategy[row.strategy].append(row)
     means = {name: sum(row.score for row in own) / len(own) for name, own in by_strategy.items()}
     best = max(means, key=means.__getitem__)
-    said = [_described(best, means[best], by_strategy)]
+    said = [_described(best, means[best], by_strategy, metric)]
     against = {
         next(name for name in (each.a, each.b) if name != best): each
         for each in differences
         if each.size == size and best in {each.a, each.b}
     }
-    tests = _tested(best, by_strategy, pairs, against, level, margin)
+    tests = tests_of_best(best, by_strategy, pairs, against, level, margin)
     found = Recommendation(
         strategy=None, evidence="", best=best, margin=margin, significant=tests.significant, test=tests.test,
-        corrected=dict(tests.corrected), detectable=tests.detectable,
+        corrected=dict(tests.corrected), equivalence=dict(tests.equivalence), detectable=tests.detectable,
     )  # fmt: skip
     if all(row.at_floor for row in by_strategy[best]):
         same = "the majority baseline" if best == "majority" else "not significantly better than the majority baseline"
@@ -182,15 +157,18 @@ def recommend(
         less = "money" if saved == "cost" else "time"
         share = f"{saving:.0%}" if saving < 0.99 else "over 99%"
         said.append(
-            f"{chosen} ({means[chosen]:.1%}) is the cheapest that is not shown to be worse by more than "
-            f"{100 * margin:g} point{'' if margin == 0.01 else 's'}, and takes {share} less {less} per prediction"
+            f"{chosen} ({_number(means[chosen], metric)}) is the cheapest that is not shown to be worse by more than "
+            f"{points(margin)}, and takes {share} less {less} per prediction"
         )
         if needed is not None:
             said.append(f"about {needed:,} test rows would tell {chosen} and {best} apart")
     evidence = "; ".join([*said, *tests.evidence, *_failures(rows, size)])
     return found.model_copy(
-        update={"strategy": chosen, "evidence": evidence, "saving": saving, "saved": saved, "rows_needed": needed}
-    )
+        update={
+            "strategy": chosen, "evidence": evidence, "saving": saving, "saved": saved, "rows_needed": needed,
+            "equivalent": tests.equivalence[chosen] < level if chosen in tests.equivalence else None,
+        }
+    )  # fmt: skip
 
 
 def _prices(by_strategy: Mapping[str, Sequence[Row]]) -> tuple[dict[str, float], Literal["cost", "seconds"]]:
@@ -221,70 +199,21 @@ def _failures(rows: Sequence[Row], size: int) -> list[str]:
     ]
 
 
-def _described(best: str, mean: float, by_strategy: Mapping[str, Sequence[Row]]) -> str:
+def _number(score: float, metric: str) -> str:
+    """Format a score: as a percentage if it is a mean."""
+    return f"{score:.3f}" if metric else f"{score:.1%}"
+
+
+def _described(best: str, mean: float, by_strategy: Mapping[str, Sequence[Row]], metric: str) -> str:
     """Describe the score of the best strategy."""
     own = by_strategy[best]
     scored = f"answered {mean:.1%} of {own[0].n} test rows correctly"
-    if any(row.correct != int(row.correct) for rows in by_strategy.values() for row in rows):  # partial scores
+    if metric:
+        article = "an" if metric == "mcc" else "a"
+        scored = f"had {article} {set_title(metric)} of {mean:.3f} on {own[0].n} test rows"
+    elif any(row.correct != int(row.correct) for rows in by_strategy.values() for row in rows):  # partial scores
         scored = f"had a mean score of {mean:.3f} on {own[0].n} test rows"
     worst = min(row.score for row in own)
-    over = "" if len(own) == 1 else f" (mean of {len(own)} seeds; worst seed {worst:.1%})"
+    over = "" if len(own) == 1 else f" (mean of {len(own)} seeds; worst seed {_number(worst, metric)})"
     pool = f" with a pool of {own[0].size} examples" if own[0].size else ""  # result files of other programs have none
     return f"{best} {scored}{over}{pool}"
-
-
-class _Tests(NamedTuple):
-    """The tests of the best strategy against the others.
-
-    ``worse`` are the strategies shown to be worse by more than the margin; the rest is as in `Recommendation`.
-    """
-
-    worse: list[str]
-    evidence: list[str]
-    test: str
-    corrected: Mapping[str, float]
-    detectable: float | None = None
-    significant: bool = False
-
-
-def _tested(
-    best: str,
-    by_strategy: Mapping[str, Sequence[Row]],
-    pairs: Sequence[Pair],
-    against: Mapping[str, Difference],
-    level: float,
-    margin: float,
-) -> _Tests:
-    """Test the best strategy against the others."""
-    own, others = by_strategy[best], [name for name in by_strategy if name != best]
-    if not others:
-        return _Tests([], ["no other strategy was compared"], "", {})
-    within = {frozenset((each.a, each.b)): each.p for each in pairs if each.size == own[0].size}
-    exact = len({row.seed for row in own}) == 1 and all(frozenset((best, name)) in within for name in others)
-    p_values = [
-        within[frozenset((best, name))] if exact else against[name].p if name in against else 1.0 for name in others
-    ]
-    test = "exact McNemar test" if exact else "paired bootstrap over seeds and items"
-    adjusted = dict(zip(others, holm(p_values), strict=True))
-    equal = [name for name, p in adjusted.items() if p >= level]
-    lost = [name for name in others if name not in equal]
-    worse = [name for name in lost if name not in against or _exceeds(against[name], best, margin)]
-    if not equal:
-        only = "; one seed: retraining or resampling may give a different result" if exact else ""
-        who = "the other strategy" if len(others) == 1 else f"each of the {len(others)} other strategies"
-        p = f"Holm-corrected p <= {max(adjusted.values()):.2g}"
-        said = [f"{best} is significantly better than {who} ({test}, {p}){only}"]
-        return _Tests(worse, said, test, adjusted, significant=True)
-    p = f"Holm-corrected p >= {min(adjusted[name] for name in equal):.2g}"
-    said = [f"{best} is not significantly better than {', '.join(equal)} ({test}, {p})"]
-    detectable = max((against[name].detectable for name in equal if name in against), default=1.0)
-    if detectable == 1:
-        return _Tests(worse, said, test, adjusted)
-    single = " in a single test" if len(others) > 1 else ""  # Holm's effect depends on the other p-values
-    said.append(f"minimum detectable difference: {100 * detectable:.1f} points{single}")
-    return _Tests(worse, said, test, adjusted, detectable)
-
-
-def _exceeds(difference: Difference, best: str, margin: float) -> bool:
-    """Whether the interval of the best strategy's lead excludes leads within the margin."""
-    return (difference.low if difference.a == best else -difference.high) > margin

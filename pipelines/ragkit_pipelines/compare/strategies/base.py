@@ -132,10 +132,9 @@ class Setting:
         """Return the same setting with another pool and other test rows."""
         return replace(self, pool=pool, task=replace(self.task, test=test))
 
-    def mean_score(self, answers: Sequence[str]) -> float:
-        """Return the mean score of answers to the test rows."""
-        scores = self.task.score_all(answers)
-        return sum(scores) / len(scores)
+    def overall_score(self, answers: Sequence[str]) -> float:
+        """Return the score of the answers to all test rows: the mean, or the value of a set-level metric."""
+        return self.task.overall_score(answers)
 
     def selector(self, spec: str) -> tuple[Selector, float]:
         """Load a selector over the pool by its spec.

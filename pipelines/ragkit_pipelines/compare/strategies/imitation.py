@@ -106,11 +106,11 @@ class Imitating:
 
 def _comparison(setting: Setting, student: Sequence[str], teacher: Sequence[str]) -> str:
     """Compare the student with the teacher: scores, wording and copied mistakes."""
-    scores = [setting.task.score_all(answers) for answers in (student, teacher)]
     style = mean(map(token_f1, student, teacher))
-    wrong = [row for row, score in enumerate(scores[1]) if score < 1]
+    wrong = [row for row, score in enumerate(setting.task.score_all(teacher)) if score < 1]
     copied = sum(student[row].split() == teacher[row].split() for row in wrong)
+    scores = [setting.overall_score(answers) for answers in (student, teacher)]
     return (
-        f"score {mean(scores[0]):.3f} (teacher: {mean(scores[1]):.3f}); similarity to the teacher's wording "
+        f"score {scores[0]:.3f} (teacher: {scores[1]:.3f}); similarity to the teacher's wording "
         f"{style:.3f} (token F1); {copied} of the teacher's {len(wrong)} wrong answers copied"
     )

@@ -67,7 +67,7 @@ class OptimisedPrompt:
         with progress("trying prompts", len(candidates)) as stage:
             for candidate in candidates:
                 outcome = self._predict(candidate, inner)
-                tried.append((inner.mean_score(outcome.answers), outcome, candidate))
+                tried.append((inner.overall_score(outcome.answers), outcome, candidate))
                 stage(1)
         score, _, best = max(tried, key=lambda each: each[0])
         note = f"{best}: {score:.3f} on {len(dev)} held-out rows (default prompt: {tried[0][0]:.3f})"

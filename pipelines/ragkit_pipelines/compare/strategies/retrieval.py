@@ -18,7 +18,7 @@ from ragkit_pipelines.rag.pipeline import RetrieveThenAnswer
 from ragkit_pipelines.rag.styles import StyleName, style_named
 
 # Metrics that compare the words of an answer with those of a short expected answer.
-_SHORT_METRICS = ("exact_match", "accuracy", "f1", "choice", "number")
+_SHORT_METRICS = ("macro_f1", "mcc", "exact_match", "accuracy", "f1", "choice", "number")
 _SHORT_ANSWER = 8  # words
 
 

@@ -90,7 +90,7 @@ class Tuning:
                 outcome, used = changed._once(inner, f"{self.name} trial {number}")
                 if not number:  # the default rate is known after the first run
                     candidate = changed = replace(changed, learning_rate=used)
-                tried.append((inner.mean_score(outcome.answers), outcome, changed))
+                tried.append((inner.overall_score(outcome.answers), outcome, changed))
                 stage(1)
         score, _, best = max(tried, key=lambda each: each[0])
         final, _ = best._once(setting, self.name)

@@ -167,6 +167,8 @@ def test_the_schema_of_a_response_is_an_object_and_limits_only_what_the_user_did
         "kind": 1000,
         "code": 4,
     }
+    short = response_schema(Kind, quoted=True, limit=3, max_tokens=100)["properties"]["records"]["items"]["properties"]
+    assert [short["quote"]["maxLength"], short["record"]["properties"]["kind"]["maxLength"]] == [100, 100]
     free = json.dumps(response_schema(Colour, quoted=True, limit=None))
     assert "maxItems" not in free
     assert "maxLength" not in free

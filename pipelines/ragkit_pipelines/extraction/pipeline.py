@@ -121,7 +121,7 @@ class Extract:
         self._identifying = self.key or tuple(name for name in schema.model_fields if name not in marked)
         self._prompts, self._room = self._prompts_that_fit()
         limit = max_records if self.model.capabilities.batches else None  # providers reject limits in schemas
-        self._response = response_schema(schema, quoted=not self._fields, limit=limit)
+        self._response = response_schema(schema, quoted=not self._fields, limit=limit, max_tokens=max_tokens)
 
     def _prompts_that_fit(self) -> tuple[ExtractionPrompts, int | None]:
         """Return the prompts, and the number of tokens of a piece that fits the context window; None if unlimited.

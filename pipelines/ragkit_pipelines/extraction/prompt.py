@@ -14,7 +14,9 @@ from ragkit_pipelines.rag.prompt import unused_word
 
 RECORDS = "records"
 _LONGEST_QUOTE = 300  # characters
-_LONGEST_TEXT = 1000
+_LONGEST_TEXT, _SHORTEST_TEXT = 1000, 40
+_CHARACTERS = 2  # per token; few texts have fewer, so that a record is complete before the response is truncated
+_BOUNDED = {"enum", "const", "format", "pattern", "maxLength"}
 _QUOTED_ITEM = '{"quote": <the exact words of the passage that support the record>, "record": <the record>}'
 _DEMONSTRATION = "The kettle in the kitchen is red. Nobody has seen the bicycle, which Ada painted blue."
 
@@ -101,7 +103,9 @@ def _asked(passage: str, schema: type[BaseModel], word: str) -> str:
     return f"Schema: {described}\n\n<passage-{word}>\n{passage}\n</passage-{word}>"
 
 
-def response_schema(record: type[BaseModel], *, quoted: bool, limit: int | None) -> dict[str, object]:
+def response_schema(
+    record: type[BaseModel], *, quoted: bool, limit: int | None, max_tokens: int = 1024
+) -> dict[str, object]:
     """Return the JSON schema of a response: an object with the array of records, because providers require an object.
 
     Args:
@@ -109,13 +113,17 @@ def response_schema(record: type[BaseModel], *, quoted: bool, limit: int | None)
         quoted: Whether each record is accompanied by a quotation.
         limit: Maximum number of records, which also limits the length of their strings; None for a schema without
             limits, which providers reject.
+        max_tokens: Maximum number of tokens of the response; the strings of one record take at most about these.
     """
     item: dict[str, object] = record.model_json_schema(ref_template="#/$defs/{model}")
     definitions = item.pop("$defs", {})
+    quote: dict[str, object] = {"type": "string"}
     if limit is not None:
-        item, definitions = _limited(item), _limited(definitions)
+        texts = max(1, _unbounded(item) + _unbounded(definitions) + quoted)
+        longest = max(_SHORTEST_TEXT, min(_LONGEST_TEXT, _CHARACTERS * max_tokens // texts))
+        item, definitions = _limited(item, longest), _limited(definitions, longest)
+        quote["maxLength"] = min(_LONGEST_QUOTE, longest)
     if quoted:
-        quote = {"type": "string"} if limit is None else {"type": "string", "maxLength": _LONGEST_QUOTE}
         item = {
             "type": "object",
             "properties": {"quote": quote, "record": item},
@@ -133,12 +141,21 @@ def response_schema(record: type[BaseModel], *, quoted: bool, limit: int | None)
     }
 
 
-def _limited(schema: Any) -> Any:
+def _limited(schema: Any, longest: int) -> Any:
     """Limit the length of strings that a schema does not limit, because a weak model may repeat a phrase forever."""
     if isinstance(schema, list):
-        return [_limited(part) for part in schema]
+        return [_limited(part, longest) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
-    made = {name: _limited(part) for name, part in schema.items()}
-    bounded = {"enum", "const", "format", "pattern", "maxLength"}
-    return made if made.get("type") != "string" or bounded & made.keys() else {**made, "maxLength": _LONGEST_TEXT}
+    made = {name: _limited(part, longest) for name, part in schema.items()}
+    return {**made, "maxLength": longest} if _is_unbounded(made) else made
+
+
+def _unbounded(schema: Any) -> int:
+    """Count the strings that a schema does not limit."""
+    parts = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ()
+    return _is_unbounded(schema) + sum(map(_unbounded, parts))
+
+
+def _is_unbounded(schema: Any) -> bool:
+    return isinstance(schema, Mapping) and schema.get("type") == "string" and not _BOUNDED & schema.keys()

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from ragkit.answers import AnswerReader, FinalAnswer, ReadAnswer, load_reader
 from ragkit.errors import AnswerFormError, RagkitError, ReasoningTruncatedError, RefusalError
-from ragkit.models._results import raised, results_of
+from ragkit.models._results import raised, results_of_requests
 from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion
@@ -70,14 +70,33 @@ class Answering:
         Returns:
             The answers with their completions, in the same order.
         """
+        return self.sampled(prompts, [(temperature, seed)])[0]
+
+    def sampled(
+        self, prompts: Sequence[AnyPrompt], draws: Sequence[tuple[float, int]], *, logprobs: bool = False
+    ) -> list[list[tuple[ReadAnswer, Completion]]]:
+        """Generate several answers to each prompt, all in one call of the model.
+
+        Args:
+            prompts: Prompts rendered by the template.
+            draws: Temperature and seed of each sample.
+            logprobs: Whether to request the log-probabilities of the answers, if the model is an API that returns them.
+
+        Returns:
+            For each sample, what `answers` returns.
+        """
         # An earlier answer may have shown that the server ignores constraints.
         choices = self._choices if self.model.capabilities.choices else None
-        sampling = Sampling(
-            max_tokens=self.longest, temperature=temperature, stop=self.template.stop, seed=seed, choices=choices
-        )
-        results = results_of(self.model, prompts, sampling)
+        common = Sampling(
+            max_tokens=self.longest, stop=self.template.stop, choices=choices,
+            logprobs=logprobs and getattr(self.model, "requests_logprobs", False),
+        )  # fmt: skip
+        settings = [replace(common, temperature=temperature, seed=seed) for temperature, seed in draws]
+        results = results_of_requests(self.model, [(prompt, each) for each in settings for prompt in prompts])
         done = raised([_completion(result) for result in results])
-        return [(self._read(result, each), each) for result, each in zip(results, done, strict=True)]
+        read = [(self._read(result, each), each) for result, each in zip(results, done, strict=True)]
+        size = len(prompts)
+        return [read[number * size : (number + 1) * size] for number in range(len(draws))]
 
     def _read(self, result: Completion | RagkitError, completion: Completion) -> ReadAnswer:
         if isinstance(result, RefusalError | ReasoningTruncatedError):

@@ -35,6 +35,8 @@ register("model", "onnx:minilm", "ragkit.models._encoder:load_encoder", requires
 register("model", "onnx:st:<hub id or folder>", "ragkit.models._encoder:load_encoder",
          requires=("onnxruntime", "tokenizers"))  # fmt: skip
 register("model", "replay:<file>", "ragkit.models._replay:ReplayModel")
+register("model", "completions:<model>", "ragkit.models._text_completions:load_text_model",
+         requires=("langchain_openai",))  # fmt: skip
 for _provider in _PROVIDERS:
     _package = _OTHER_PACKAGES.get(_provider, f"langchain_{_provider}")
     register("model", f"{_provider}:<model>", "ragkit.models._api_loading:load_api",

@@ -37,6 +37,7 @@ EXTRA_OF = {
     "uvicorn": "serve",
     "ray": "ray",
     "sacrebleu": "metrics",
+    "opentelemetry": "telemetry",
 }
 
 

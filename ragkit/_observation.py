@@ -1,4 +1,4 @@
-"""Observers of model calls, retrievals and selections, such as the callbacks of LangChain.
+"""Observers of model calls, retrievals, selections and comparisons, such as the callbacks of LangChain.
 
 An observer is set for a block of code, and applies to all threads that ragkit starts inside it. It receives each call
 once; a call can set another observer for the calls inside it.
@@ -7,11 +7,11 @@ once; a call can set another observer for the calls inside it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol, TypeVar
 
-Kind = Literal["model", "retriever", "selector"]
+Kind = Literal["model", "retriever", "selector", "comparison", "strategy"]
 R = TypeVar("R", bound=Sequence[Any])
 T = TypeVar("T")
 
@@ -34,6 +34,23 @@ class ObservedCall(Protocol):
     def failed(self, error: BaseException) -> None:
         """Report the error that ended the call."""
         ...
+
+
+class Unreported:
+    """A call that is not reported; the calls inside it are."""
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Return a context that changes nothing."""
+        return nullcontext()
+
+    def piece(self, text: str) -> None:
+        """Ignore a piece."""
+
+    def ended(self, results: Sequence[Any]) -> None:
+        """Ignore the results."""
+
+    def failed(self, error: BaseException) -> None:
+        """Ignore the error."""
 
 
 Observer = Callable[[Kind, Any, Sequence[Any], Mapping[str, Any]], ObservedCall]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare import CompareOptions as CompareOptions
     from ragkit_pipelines.compare import Comparison as Comparison
     from ragkit_pipelines.compare import Estimate as Estimate
+    from ragkit_pipelines.compare import Judgement as Judgement
     from ragkit_pipelines.compare import Outcome as Outcome
     from ragkit_pipelines.compare import PriceRange as PriceRange
     from ragkit_pipelines.compare import Recommendation as Recommendation
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare import Setting as Setting
     from ragkit_pipelines.compare import Strategy as Strategy
     from ragkit_pipelines.compare import StrategyEstimate as StrategyEstimate
+    from ragkit_pipelines.compare import Tracker as Tracker
     from ragkit_pipelines.compare import compare as compare
     from ragkit_pipelines.compare import estimate as estimate
+    from ragkit_pipelines.compare import export_items as export_items
+    from ragkit_pipelines.compare import judge_files as judge_files
     from ragkit_pipelines.compare import timed as timed
     from ragkit_pipelines.compare.reports import break_even_lines as break_even_lines
     from ragkit_pipelines.compare.reports import html_report as html_report

@@ -36,7 +36,8 @@ RagkitWarning
 ├── LeakageWarning          test rows also appear in the training pool
 ├── RecallWarning           the recall of an approximate search is lower than requested
 ├── UnreadFileWarning       files or lines could not be read and were skipped
-└── TruncationWarning       text did not fit the context window and was truncated
+├── TruncationWarning       text did not fit the context window and was truncated
+└── WeakJudgeWarning        a judge is not shown to agree with labels better than chance
 """
 
 from __future__ import annotations
@@ -409,3 +410,7 @@ class UnreadFileWarning(RagkitWarning):
 
 class TruncationWarning(RagkitWarning):
     """Text did not fit the context window and was truncated."""
+
+
+class WeakJudgeWarning(RagkitWarning):
+    """A judge is not shown to agree with labels better than chance."""

@@ -37,8 +37,8 @@ class Capabilities:
         chat: Whether the model accepts conversations: it has a chat template, or it is a chat model behind an API.
         temperature: Whether the model accepts a temperature; if not, it samples its answers, which may vary between
             runs.
-        logprobs: Whether `LanguageModel.score` is supported for choices that differ in their first token, from the
-            log-probabilities of a chat API.
+        logprobs: Whether a chat API returns log-probabilities of its answers: `generate` accepts ``logprobs``, and
+            `LanguageModel.score` is supported for choices that differ in their first token.
         tools: Whether the model accepts a `Chat` with tools: its chat template or its API supports them.
     """
 
@@ -208,6 +208,7 @@ class LanguageModel(Protocol):
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> Completion: ...
     @overload
     def generate(
@@ -224,6 +225,7 @@ class LanguageModel(Protocol):
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> list[Completion]: ...
 
     @overload  # a string matches both overloads, because it is also a sequence of strings; the first overload wins
@@ -241,6 +243,7 @@ class LanguageModel(Protocol):
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> Completion: ...
     @overload
     async def agenerate(
@@ -257,6 +260,7 @@ class LanguageModel(Protocol):
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> list[Completion]: ...
 
     def stream(

@@ -354,6 +354,9 @@ class Completion:
             accept them: ``("temperature",)`` for many reasoning models, whose answers may vary between runs.
         reasoning: The reasoning before the answer, if the model returns it.
         tool_calls: The tools that the model calls; the text is then usually empty.
+        logprobs: The tokens of the text with their log-probabilities in nats, if they were requested and the provider
+            returned them. Tokens that are parts of one character are joined, and the first and the last token may
+            contain more than the text.
     """
 
     text: str
@@ -367,6 +370,7 @@ class Completion:
     omitted_settings: tuple[str, ...] = ()
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         restore_tuples(self)

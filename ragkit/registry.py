@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
 Kind = Literal[
-    "model", "embedder", "selector", "stage", "chunker", "retriever", "reranker", "metric", "strategy", "answer reader"
+    "model", "embedder", "selector", "stage", "chunker", "retriever", "reranker", "metric", "strategy", "answer reader",
+    "tracker",
 ]  # fmt: skip
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

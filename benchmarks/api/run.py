@@ -146,12 +146,14 @@ def overhead(number: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prompts", type=int, default=5_700, help="each is sent about 1.8 times")
+    parser.add_argument("--prompts", type=int, default=6_000, help="each is sent about 1.8 times")
     parser.add_argument("--calls", type=int, default=2_000)
     arguments = parser.parse_args()
+    before = os.getloadavg()[0]
     warnings.simplefilter("ignore")
     found = {"faults": faults(arguments.prompts), "overhead": overhead(arguments.calls)}
-    facts = {"python": platform.python_version(), "cores": os.cpu_count(), "machine": platform.machine()}
+    facts = {"python": platform.python_version(), "cores": os.cpu_count(), "machine": platform.machine(),
+             "load": {"before": round(before, 1), "after": round(os.getloadavg()[0], 1)}}  # fmt: skip
     print(json.dumps(found, indent=1))
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "api.json").write_text(json.dumps({**found, "environment": facts}, indent=1) + "\n")

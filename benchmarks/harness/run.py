@@ -3,14 +3,13 @@
     python benchmarks/harness/run.py                       everything
     python benchmarks/harness/run.py kills bootstrap       some of it; the rest of the results stays
 
-``local``      A whole `compare` beside the same calls on the bare model: the same prompts in the same groups. Choosing
-               examples is timed apart and taken off. On ``tiny``, in CPU seconds of one thread, so that other work on
-               the machine does not count. Imports are not counted: there was one run before.
+``local``      A whole `compare` beside the same calls on the bare model: the same prompts in the same groups. Selecting
+               examples is timed separately and subtracted. With ``tiny`` and ``smollm2``, in CPU seconds of one thread,
+               so that other work on the machine counts little. Imports are not counted: there was one run before.
 ``http``       The same on a server that takes a fixed time for each answer, eight calls at once, in wall seconds; the
                CPU seconds that come on top are told too.
 ``sweep``      20 strategies again from what was kept, in a fresh process, imports and loading of the models included.
 ``bootstrap``  10,000 draws over 20 strategies, 5 seeds and 3,000 items, with all 190 differences.
-``demo``       ``ragkit demo`` in a fresh process and an empty folder.
 ``kills``      A comparison over HTTP is killed with signal 9 at 20 random calls and run again. A call is finished once
                its answer is kept. The server counts what it is asked.
 """
@@ -28,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -42,7 +41,7 @@ import httpx
 import numpy as np
 
 from ragkit import Example, Task, compare, load_model
-from ragkit.comparison import PairedBootstrap
+from ragkit.comparison import PairedBootstrap, support_requests
 from ragkit.models import AnswerCache
 from ragkit.models._base import ModelBase
 from ragkit.models._sampling import Sampling
@@ -166,11 +165,17 @@ def overhead_of(task: Task, strategy: str, model: LanguageModel, rounds: int, *,
 
 
 def local(rounds: int) -> dict[str, Any]:
-    tiny = load_model("tiny")
-    task = task_of(HOME, Random(0), pool=200, test=200)
+    """Two models: with `tiny`, a call takes a few milliseconds, which no model that people use does."""
+    support = support_requests()
+    tasks = {
+        "tiny": task_of(HOME, Random(0), pool=200, test=200),
+        "smollm2": replace(support, test=list(support.test)[:40]),
+    }
     return {
         "measured": [
-            overhead_of(task, strategy, tiny, rounds, clock="cpu") for strategy in ("zero-shot", "few-shot:bm25")
+            {"model": name, **overhead_of(task, strategy, load_model(name), rounds, clock="cpu")}
+            for name, task in tasks.items()
+            for strategy in ("zero-shot", "few-shot:bm25")
         ]
     }
 
@@ -245,16 +250,6 @@ def bootstrap(rounds: int) -> dict[str, Any]:
         "wall_s": round(median(wall for wall, _ in times), 3),
         "cpu_s": round(median(cpu for _, cpu in times), 3),
     }
-
-
-def demo() -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        before, started = os.times(), perf_counter()
-        command = [sys.executable, "-m", "ragkit_pipelines.cli", "demo", "--out", folder]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        after, seconds = os.times(), perf_counter() - started
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return {"wall_s": round(seconds, 1), "cpu_s": round(cpu, 1)}
 
 
 def kills(points: int) -> dict[str, Any]:
@@ -345,7 +340,7 @@ def without_seconds(folder: Path) -> object:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("local", "http", "sweep", "bootstrap", "demo", "kills")
+    parts = ("local", "http", "sweep", "bootstrap", "kills")
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
     parser.add_argument("--rounds", type=int, default=5, help="times that each thing is measured")
     parser.add_argument("--points", type=int, default=20, help="kills")
@@ -370,7 +365,6 @@ def main() -> None:
             "http": lambda: http(given.rounds),
             "sweep": lambda: sweep(given.rounds),
             "bootstrap": lambda: bootstrap(given.rounds),
-            "demo": demo,
             "kills": lambda: kills(given.points),
         }[part]()
         facts[part] = {"load": round(load, 1), **measured}

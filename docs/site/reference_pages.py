@@ -15,7 +15,7 @@ TOPICS = {
     "vector-index": ("The vector index", ("ragkit.index", "ragkit.where")),
     "ingest": ("Reading documents", ("ragkit.ingest",)),
     "retrievers": ("Retrievers and their evaluation", ("ragkit.retrievers", "ragkit.evaluation")),
-    "models": ("Models", ("ragkit.models",)),
+    "models": ("Models", ("ragkit.models", "ragkit.telemetry")),
     "finetuning": ("Fine-tuning", ("ragkit.finetuning",)),
     "retriever-training": ("Training retrievers", ("ragkit.retriever_training",)),
     "workers": ("Workers", ("ragkit.workers",)),

@@ -1,4 +1,4 @@
-"""The built-in strategies, one line each.
+"""The built-in strategies and trackers, one line each.
 
 ``[@<k>]`` in a spec means that the number of examples or passages may follow, ``[*<samples>]`` that the number of
 sampled answers may, and ``[+<calibration>]`` that a calibration may.
@@ -31,3 +31,5 @@ register("strategy", "text+lora", _TUNING, preset={"method": "lora", "pretrain":
 register("strategy", "lora+few-shot:<selector>[@<k>]", _TUNING, preset={"method": "lora", "pretrain": False})
 register("strategy", "classifier-head", f"{_STRATEGIES}.training:EncoderTuning")
 register("strategy", "imitate:<teacher>", f"{_STRATEGIES}.imitation:Imitating")
+register("tracker", "mlflow[:<experiment>]", "ragkit_pipelines.compare.trackers:MLflowTracker", requires=("mlflow",))
+register("tracker", "wandb[:<project>]", "ragkit_pipelines.compare.trackers:WandbTracker", requires=("wandb",))

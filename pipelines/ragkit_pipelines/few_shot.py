@@ -16,7 +16,7 @@ from ragkit.protocols import LanguageModel, Selector
 from ragkit.records import Completion, Example, Fields, Prompt, Selection
 from ragkit.templates import Template
 from ragkit_pipelines.reasoning import Reasoning
-from ragkit_pipelines.voting import Voting, most_frequent
+from ragkit_pipelines.voting import Voting, most_frequent, probability_of
 
 if TYPE_CHECKING:
     from ragkit.tasks import Task
@@ -41,6 +41,8 @@ class Answer:
         why: The reason why the answer is not readable; empty for a readable answer.
         completions: All completions that were sampled for the prompt.
         agreement: Share of the completions that contained this answer.
+        probability: Probability of the answer under the model, given the text before it in the completion; None if
+            the completion has no log-probabilities.
     """
 
     text: str
@@ -51,6 +53,7 @@ class Answer:
     completions: tuple[Completion, ...] = ()
     agreement: float = 1.0
     why: str = ""
+    probability: float | None = None
 
     def __post_init__(self) -> None:
         restore_tuples(self)
@@ -154,15 +157,24 @@ class FewShot:
         """Answer queries in their order; the model processes them as one batch."""
         return self.answer(self.prompts(queries))
 
-    def answer(self, prompts: Sequence[tuple[Prompt, Selection]]) -> list[Answer]:
-        """Generate and read the answers to prompts, as `prompts` returns them with the examples in them."""
+    def answer(self, prompts: Sequence[tuple[Prompt, Selection]], *, logprobs: bool = False) -> list[Answer]:
+        """Generate and read the answers to prompts, as `prompts` returns them with the examples in them.
+
+        Args:
+            prompts: The prompts with their examples.
+            logprobs: Whether to request log-probabilities, from which `Answer.probability` is computed, if the model is
+                an API that returns them.
+
+        Returns:
+            The answers, in the same order.
+        """
         if not prompts:
             return []
         rendered = [prompt for prompt, _ in prompts]
         draws = self.voting.draws(seeded=self.model.capabilities.seed)
-        rounds = [self.answering.answers(rendered, temperature=temperature, seed=seed) for temperature, seed in draws]
+        rounds = self.answering.sampled(rendered, draws, logprobs=logprobs)
         return [
-            _voted(prompt, shown, sampled)
+            _voted(prompt, shown, sampled, reasons=self.answering.reasons)
             for (prompt, shown), sampled in zip(prompts, zip(*rounds, strict=True), strict=True)
         ]
 
@@ -235,11 +247,14 @@ class FewShot:
         return sizes[example]
 
 
-def _voted(prompt: Prompt, shown: Selection, sampled: Sequence[tuple[ReadAnswer, Completion]]) -> Answer:
+def _voted(
+    prompt: Prompt, shown: Selection, sampled: Sequence[tuple[ReadAnswer, Completion]], *, reasons: bool
+) -> Answer:
     """Return the most frequent of the answers that were sampled for a prompt."""
     chosen, agreement = most_frequent([read for read, _ in sampled])
     read, completion = sampled[chosen]
     return Answer(
         text=read.text, readable=read.readable, why=read.why, prompt=prompt, selection=shown, completion=completion,
         completions=tuple(each for _, each in sampled), agreement=agreement,
+        probability=probability_of(read.text, completion, last=reasons),
     )  # fmt: skip

@@ -1,14 +1,17 @@
-"""Majority votes over several answers that are sampled for the same prompt."""
+"""Majority votes over several answers that are sampled for the same prompt, and the probability of an answer."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp
 from random import Random
 
 from ragkit.answers import ReadAnswer
 from ragkit.errors import InvalidInputError
+from ragkit.models._provider_logprobs import tokens_within
+from ragkit.records import Completion
 
 _STEP = 1e-6
 
@@ -66,3 +69,16 @@ def most_frequent(answers: Sequence[ReadAnswer]) -> tuple[int, float]:
     # Counter keeps the insertion order and most_common is stable.
     text, votes = Counter(answers[index].text for index in voters).most_common(1)[0]
     return next(index for index in voters if answers[index].text == text), votes / len(answers)
+
+
+def probability_of(answer: str, completion: Completion, *, last: bool = False) -> float | None:
+    """Return the probability of the tokens of an answer, given the tokens before them; None if it is not known.
+
+    Args:
+        answer: The answer that was read from the completion, which may differ from its words in case.
+        completion: The completion.
+        last: Whether the last occurrence of the answer counts, which follows the reasoning, and not the first.
+    """
+    folded = [(token.casefold(), value) for token, value in completion.logprobs]
+    tokens = tokens_within(folded, answer.casefold(), last=last)
+    return min(1.0, exp(sum(value for _, value in tokens))) if tokens else None

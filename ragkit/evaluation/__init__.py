@@ -3,6 +3,7 @@
 from ragkit.evaluation._comparison import Difference as Difference
 from ragkit.evaluation._comparison import compare_retrieval as compare_retrieval
 from ragkit.evaluation._measures import Latency as Latency
+from ragkit.evaluation._measures import MeasureReport as MeasureReport
 from ragkit.evaluation._measures import RetrievalReport as RetrievalReport
 from ragkit.evaluation._measures import evaluate_retrieval as evaluate_retrieval
 from ragkit.evaluation._measures import evaluate_run as evaluate_run
@@ -14,6 +15,7 @@ from ragkit.evaluation._trec import write_run as write_run
 __all__ = [
     "Difference",
     "Latency",
+    "MeasureReport",
     "RetrievalReport",
     "compare_retrieval",
     "evaluate_retrieval",

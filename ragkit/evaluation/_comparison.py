@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragkit.errors import InvalidInputError, UnknownSpecError
-from ragkit.evaluation._measures import RetrievalReport
+from ragkit.evaluation._measures import MeasureReport, RetrievalReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +33,14 @@ class Difference:
 
 
 def compare_retrieval(
-    one: RetrievalReport, other: RetrievalReport, *, measure: str | None = None, seed: int = 0
+    one: MeasureReport, other: MeasureReport, *, measure: str | None = None, seed: int = 0
 ) -> Difference:
-    """Compare two retrievers with a paired test.
+    """Compare two retrievers, or two pipelines, with a paired test.
 
     Args:
         one: A report.
         other: A report on the same queries.
-        measure: The name of a measure; nDCG if None.
+        measure: The name of a measure; if None, nDCG for retrievers, and the first measure for other reports.
         seed: Seed of the resampling.
 
     Returns:
@@ -52,7 +52,7 @@ def compare_retrieval(
     """
     from scipy.stats import permutation_test
 
-    name = measure or f"ndcg@{one.k}"
+    name = measure or (f"ndcg@{one.k}" if isinstance(one, RetrievalReport) else next(iter(one), ""))
     if name not in one or name not in other:
         raise UnknownSpecError("measure", name, sorted(set(one) & set(other)))
     left, right = one.per_query[name], other.per_query[name]

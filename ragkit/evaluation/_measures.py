@@ -30,26 +30,16 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetrievalReport(Mapping[str, float]):
-    """Means over the judged queries by name of the measure: ``report["ndcg@10"]``.
-
-    ``print`` shows them with their 95 % intervals.
+class MeasureReport(Mapping[str, float]):
+    """Means over queries by name of the measure: ``report["mrr@10"]``; ``print`` shows them with 95 % intervals.
 
     Attributes:
-        name: Name of the retriever or run.
-        k: Number of hits evaluated per query.
+        name: Name of the system that was measured.
         per_query: Values by measure and query.
-        run: The rankings.
-        milliseconds: Time per query in a batch; None for a run that was read from a file.
-        latency: Times of single queries, if they were measured.
     """
 
     name: str
-    k: int
     per_query: Mapping[str, Mapping[str, float]]
-    run: Run
-    milliseconds: float | None = None
-    latency: Latency | None = None
 
     @override
     def __getitem__(self, measure: str) -> float:
@@ -82,19 +72,38 @@ class RetrievalReport(Mapping[str, float]):
 
     @property
     def queries(self) -> int:
-        """Number of judged queries."""
+        """Number of queries."""
         return max(map(len, self.per_query.values()), default=0)
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: means with 95 % intervals, queries: {self.queries}"]
+        lines, width = [f"{self.name}: means with 95 % intervals, queries: {self.queries}"], max(14, *map(len, self))
         for measure, mean in self.items():
             low, high = self.interval(measure)
-            lines.append(f"{measure:<14} {mean:.3f} [{low:.3f}, {high:.3f}]")
+            lines.append(f"{measure:<{width}} {mean:.3f} [{low:.3f}, {high:.3f}]")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
         means = "".join(f", {measure}={mean:.3f}" for measure, mean in self.items())
-        return f"RetrievalReport({self.name!r}, queries={self.queries}{means})"
+        return f"{type(self).__name__}({self.name!r}, queries={self.queries}{means})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RetrievalReport(MeasureReport):
+    """The measures of a retriever or a run: means over the judged queries by name of the measure.
+
+    Attributes:
+        name: Name of the retriever or run.
+        per_query: Values by measure and query.
+        k: Number of hits evaluated per query.
+        run: The rankings.
+        milliseconds: Time per query in a batch; None for a run that was read from a file.
+        latency: Times of single queries, if they were measured.
+    """
+
+    k: int
+    run: Run
+    milliseconds: float | None = None
+    latency: Latency | None = None
 
 
 def evaluate_retrieval(

@@ -90,7 +90,8 @@ def load_model(  # noqa: PLR0913 - the settings of every kind of model, as keywo
         retry: How transient errors are retried; if None, API models make up to six attempts.
         timeout: Timeout of an API request in seconds.
         grammar_field: The field in which the server at ``base_url`` accepts a grammar: ``"guided_grammar"`` for
-            ``ragkit serve`` and vLLM, ``"structured_outputs"`` for newer versions of vLLM.
+            ``ragkit serve`` and older versions of vLLM, ``"structured_outputs"`` for newer ones, ``"grammar"`` for
+            llama.cpp if it was built with llguidance. If None, it is found for ``"vllm:…"`` and ``"llamacpp:…"``.
         concurrency: Maximum number of concurrent requests; if None, 8 for API models.
         reasoning: How much a reasoning model reasons before its answers: ``"none"``, ``"low"``, ``"medium"`` or
             ``"high"``; None for the model's default. For a local model, its chat template must have a switch.

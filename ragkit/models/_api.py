@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
 from operator import add
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,14 @@ from ragkit.models._prompts import checked_prompts, cut_at_stop, in_form, until_
 from ragkit.models._provider_choices import choice_in, choice_schema
 from ragkit.models._provider_errors import as_model_error
 from ragkit.models._provider_hints import prompt_too_long, served_instead
-from ragkit.models._provider_logprobs import first_tokens, has_logprobs, log_probabilities, logprob_settings
+from ragkit.models._provider_logprobs import (
+    answer_tokens,
+    first_tokens,
+    has_logprobs,
+    log_probabilities,
+    logprob_settings,
+    tokens_within,
+)
 from ragkit.models._provider_parameters import parameters_of
 from ragkit.models._provider_replies import (
     ending_of,
@@ -49,12 +56,11 @@ from ragkit.models._provider_tools import accepts_tools, calls_in, tool_turn, wi
 from ragkit.models._reasoning import Reasoning, ReasoningLevel, reasoning_of
 from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling
-from ragkit.models._servers import ServedModel
+from ragkit.models._servers import GrammarField, ServedModel, grammar_in
 from ragkit.models._shared_prefixes import prefix_key
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Message, Usage
 
-GrammarField = Literal["guided_grammar", "structured_outputs"]  # of `ragkit serve` and vLLM; of newer versions of vLLM
 # Chat models whose last chunk of a stream contains a finish reason.
 _TELL_ENDINGS = {"BaseChatOpenAI", "ChatAnthropic"}
 
@@ -119,6 +125,7 @@ class LangChainModel(ModelBase):
         parameters = parameters_of(self._inner, spec)
         if served is not None and served.reasons is not None:
             parameters = replace(parameters, reasons=served.reasons)
+        self._parameters = parameters
         self._reasoning = reasoning_of(spec, parameters, reasoning, max_reasoning_tokens) if spec else Reasoning()
         body = bound.get("extra_body") or getattr(self._inner, "extra_body", None)
         self._settings = ProviderSettings(self._name, self.address or "", parameters, self._reasoning, body)
@@ -144,16 +151,22 @@ class LangChainModel(ModelBase):
             batches=False,
             chat=True,
             temperature=self._settings.accepts("temperature"),
-            logprobs=has_logprobs(self._spec) and not self._reasoning.active and self._settings.accepts("logprobs"),
+            logprobs=self.requests_logprobs and self._settings.accepts("logprobs"),
             tools=accepts_tools(self.chat_model),
             grammar=self.grammar_field is not None,
         )
 
+    @property
+    @override
+    def requests_logprobs(self) -> bool:
+        known = {*self._parameters.rejected, *self._reasoning.rejected}
+        return has_logprobs(self._spec) and not self._reasoning.active and "logprobs" not in known
+
     @override
     def _check(self, sampling: Sampling) -> None:
-        # A batch may be in progress when an answer shows that the server ignores schemas.
+        # A batch may be in progress when an answer shows that the server ignores schemas or log-probabilities.
         if not (sampling.constrained and self._settings.ignores_schema):
-            super()._check(sampling)
+            super()._check(replace(sampling, logprobs=False) if self.requests_logprobs else sampling)
 
     @property
     @override
@@ -240,9 +253,8 @@ class LangChainModel(ModelBase):
         """Add the grammar to the settings of a request, in the field in which the server accepts it."""
         if sampling.grammar is None or self.grammar_field is None:
             return dict(settings)
-        nested = self.grammar_field == "structured_outputs"
-        field = {"grammar": sampling.grammar} if nested else sampling.grammar
-        return {**settings, "extra_body": {**settings.get("extra_body", {}), self.grammar_field: field}}
+        field = grammar_in(self.grammar_field, sampling.grammar)
+        return {**settings, "extra_body": {**settings.get("extra_body", {}), **field}}
 
     def _held_to(self, schema: Mapping[str, object]) -> Any:
         """Return the chat model constrained to a schema by its provider's method, without the output parser."""
@@ -395,8 +407,9 @@ class LangChainModel(ModelBase):
         begun = self._in_tags and not thoughts
         parts = separate_reasoning(text, begun=begun, truncated=reason == "length")
         calls = calls_in(answer) if tools else ()
+        said = cut_at_stop(parts.answer, sampling.stop)[0]
         completion = Completion(
-            text=cut_at_stop(parts.answer, sampling.stop)[0],
+            text=said,
             usage=usage or Usage(),
             cost=None if usage is None else self.cost_of(usage),
             seconds=seconds,
@@ -404,6 +417,7 @@ class LangChainModel(ModelBase):
             omitted_settings=self._settings.omitted(settings),
             reasoning="\n\n".join(filter(None, (thoughts, parts.reasoning))),
             tool_calls=calls,
+            logprobs=self._logprobs(answer, settings, parts.answer, said),
         )
         if refusal := refusal_in(replies):
             raise RefusalError(f"{self.name} gave no answer: {refusal}", completion)
@@ -416,3 +430,14 @@ class LangChainModel(ModelBase):
         if not text and tool_calls and not tools:
             raise ModelError(f"{self.name} called the tool {tool_calls[0]['name']!r} instead of answering")
         return completion
+
+    def _logprobs(
+        self, reply: Any, settings: Mapping[str, Any], answer: str, text: str
+    ) -> tuple[tuple[str, float], ...]:
+        """Return the tokens of a text, with which the answer begins, if their log-probabilities were requested."""
+        if "logprobs" not in settings or "top_logprobs" in settings:
+            return ()
+        tokens = answer_tokens(reply)
+        if not tokens and text:
+            self._settings.reject("logprobs")  # the server ignores the setting
+        return tokens_within(tokens_within(tokens, answer, last=True), text)

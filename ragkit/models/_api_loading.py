@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from ragkit._extras import require
 from ragkit.errors import InvalidInputError, ModelError
-from ragkit.models._api import GrammarField, LangChainModel
+from ragkit.models._api import LangChainModel
 from ragkit.models._prices import Prices
 from ragkit.models._provider_errors import told
 from ragkit.models._provider_secrets import (
@@ -19,7 +19,7 @@ from ragkit.models._provider_secrets import (
     shown_cause,
 )
 from ragkit.models._reasoning import ReasoningLevel
-from ragkit.models._servers import ADDRESSES, KEYS, ServedModel, probe
+from ragkit.models._servers import ADDRESSES, KEYS, GrammarField, ServedModel, grammar_field_of, probe
 
 _OPENAI_LIKE = ("openai", "azure_openai", "deepseek", "openrouter", "xai", *ADDRESSES)
 _TAKE_RETRIES = (*_OPENAI_LIKE, "anthropic")
@@ -38,7 +38,8 @@ def load_api(
 ) -> LangChainModel:
     """Load ``"<provider>:<model>"`` through ``init_chat_model``, or ``"ollama:…"``, ``"vllm:…"`` or ``"llamacpp:…"``.
 
-    The models and the context window of these servers are read at once.
+    The models and the context window of these servers are read at once, and vLLM and llama.cpp are asked for a word
+    that follows a grammar.
 
     Args:
         spec: Provider and model; API keys are read from the provider's environment variables.
@@ -49,7 +50,8 @@ def load_api(
         timeout: Timeout of a request in seconds, if the provider's package supports it.
         reasoning: How much the model reasons before its answers.
         max_reasoning_tokens: Maximum number of reasoning tokens.
-        grammar_field: The field in which the server at ``base_url`` accepts a grammar.
+        grammar_field: The field in which the server at ``base_url`` accepts a grammar; None to find it for vLLM and
+            llama.cpp.
 
     Returns:
         The model.
@@ -71,8 +73,10 @@ def load_api(
     served: ServedModel | None = None
     if provider in ADDRESSES and base_url is not None:
         key = extra["api_key"]
-        served = probe(provider, model, base_url, "" if key == NO_KEY else key, timeout=timeout)
+        key = "" if key == NO_KEY else key
+        served = probe(provider, model, base_url, key, timeout=timeout)
         model = served.name
+        grammar_field = grammar_field or grammar_field_of(provider, model, base_url, key, timeout=timeout)
     try:
         chat_model = _chat_model(provider, model, extra)
     except Exception as error:  # noqa: BLE001 - every provider has its own errors

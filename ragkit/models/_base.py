@@ -77,6 +77,14 @@ class ModelBase(ABC):
         """Maximum number of tokens that the model generates before its answer, in addition to `max_tokens`."""
         return 0
 
+    @property
+    def requests_logprobs(self) -> bool:
+        """Whether `generate` accepts ``logprobs``, even if a response showed that the server returns none.
+
+        Unlike `capabilities`, this never changes, so that a call that is repeated finds its cached response.
+        """
+        return self.capabilities.logprobs
+
     def cost_of(self, usage: Usage) -> float | None:  # noqa: ARG002
         """Compute the cost of a call with this token usage.
 
@@ -122,6 +130,7 @@ class ModelBase(ABC):
             ("choices", sampling.choices is not None, able.choices),
             ("grammar", sampling.grammar is not None, able.grammar),
             ("seed", bool(sampling.seed and sampling.temperature), able.seed),
+            ("logprobs", sampling.logprobs, able.logprobs),
         ):
             if asked and not can:
                 raise UnsupportedError(f"{self.name} cannot honour `{name}`; leave it out or use another model")
@@ -151,6 +160,7 @@ class ModelBase(ABC):
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> Completion: ...
     @overload
     def generate(
@@ -167,6 +177,7 @@ class ModelBase(ABC):
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> list[Completion]: ...
     def generate(  # noqa: PLR0913 - the arguments of the protocol
         self,
@@ -182,6 +193,7 @@ class ModelBase(ABC):
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> Completion | list[Completion]:
         """Generate an answer to one prompt, or to each prompt of a sequence.
 
@@ -202,6 +214,7 @@ class ModelBase(ABC):
                 2, as in OpenAI's API.
             frequency_penalty: Subtracted from the logit of each token once per occurrence in the answer so far, between
                 -2 and 2.
+            logprobs: Whether to request the log-probabilities of the tokens of the answer, `Completion.logprobs`.
 
         Returns:
             A completion for one prompt, or a list of completions in the order of a sequence.
@@ -217,7 +230,7 @@ class ModelBase(ABC):
         sampling = Sampling.of(
             max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema, choices=choices,
             top_p=top_p, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
-            grammar=grammar,
+            grammar=grammar, logprobs=logprobs,
         )  # fmt: skip
         self._check(sampling)
         one = isinstance(prompts, str | Prompt | Chat)
@@ -243,6 +256,7 @@ class ModelBase(ABC):
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> Completion: ...
     @overload
     async def agenerate(
@@ -259,6 +273,7 @@ class ModelBase(ABC):
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> list[Completion]: ...
     async def agenerate(  # noqa: PLR0913
         self,
@@ -274,6 +289,7 @@ class ModelBase(ABC):
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> Completion | list[Completion]:
         """Run `generate` in a thread without blocking the event loop.
 
@@ -285,7 +301,7 @@ class ModelBase(ABC):
         work = partial(self.generate, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed)
         work = partial(
             work, schema=schema, choices=choices, grammar=grammar, top_p=top_p, presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
+            frequency_penalty=frequency_penalty, logprobs=logprobs,
         )  # fmt: skip
         return await run_cancellable(partial(work, prompts))
 

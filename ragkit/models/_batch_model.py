@@ -23,7 +23,8 @@ from ragkit.models._prompts import checked_prompts
 from ragkit.models._provider_errors import as_model_error
 from ragkit.models._rate_limit import Retry
 from ragkit.models._results import raised
-from ragkit.models._sampling import Sampling
+from ragkit.models._sampling import Sampling, checked_result
+from ragkit.models._shared_prefixes import shared_prefixes
 from ragkit.models._wrapper import ModelWrapper
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Completion
@@ -36,19 +37,22 @@ _T = TypeVar("_T")
 class BatchModel(ModelWrapper):
     """An API model whose calls are batches.
 
-    All prompts of a call are submitted as one batch, and the call waits until it is over. Rows that expired, and rows
-    with a transient error, are submitted again. The journal records each batch before it is submitted, so a call that
-    was interrupted finds its batch again when it is repeated.
+    All prompts of a call are submitted as one batch, also with different settings, and the call waits until it is over.
+    Prefixes that several of them share are marked for the provider's prompt cache, if it requires marks. Rows that
+    expired, and rows with a transient error, are submitted again. The journal records each batch before it is
+    submitted, so a call that was interrupted finds its batch again when it is repeated.
 
     Attributes:
         model: The API model, which builds the requests and reads the replies. Answers share its fingerprint, and so its
             cache.
         group_size: Maximum number of prompts that the middleware passes on at once.
+        mixes_settings: The middleware passes on prompts with different settings together.
         retries: Transient errors are retried here, not by the middleware.
     """
 
     model: LangChainModel
     group_size = 50_000
+    mixes_settings = True
     retries = True
 
     def __init__(self, model: LangChainModel, runs: BatchRuns, *, attempts: int = _ATTEMPTS) -> None:
@@ -62,11 +66,26 @@ class BatchModel(ModelWrapper):
 
     @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
+        return raised(self._run([(prompt, sampling) for prompt in prompts]))
+
+    def results(self, requests: Sequence[tuple[AnyPrompt, Sampling]]) -> list[Completion | RagkitError]:
+        """Generate answers with different settings in one batch, and return errors instead of raising them."""
+        for _, sampling in requests:
+            self._check(sampling)
+        self._check_tools([prompt for prompt, _ in requests])
+        answered = zip(requests, self._run(requests), strict=True)
+        return [checked_result(result, sampling, self.name) for (_, sampling), result in answered]
+
+    def _run(self, requests: Sequence[tuple[AnyPrompt, Sampling]]) -> list[Completion | RagkitError]:
         started = time.perf_counter()
-        work = [lambda prompt=prompt: self.model._complete([prompt], sampling)[0] for prompt in prompts]
-        results = self._answered(work, sampling.options())
-        seconds = (time.perf_counter() - started) / len(prompts)
-        return raised([replace(each, seconds=seconds) if isinstance(each, Completion) else each for each in results])
+        self.model.expect(key for key in shared_prefixes([prompt for prompt, _ in requests]) if key is not None)
+        work = [
+            lambda prompt=prompt, sampling=sampling: self.model._complete([prompt], sampling)[0]
+            for prompt, sampling in requests
+        ]
+        results = self._answered(work, [sampling.options() for _, sampling in requests])
+        seconds = (time.perf_counter() - started) / max(1, len(requests))
+        return [replace(each, seconds=seconds) if isinstance(each, Completion) else each for each in results]
 
     @override
     def score(
@@ -75,15 +94,15 @@ class BatchModel(ModelWrapper):
         refuse_bare_string("choices", choices)
         batch = checked_prompts(prompts)
         work = [lambda prompt=prompt: self.model.score([prompt], choices, end_of_turn=end_of_turn) for prompt in batch]
-        rows = self._answered(work, {"score": list(choices)})
+        rows = self._answered(work, [{"score": list(choices)}] * len(work))
         for row in rows:
             if isinstance(row, RagkitError):
                 raise row
         return np.concatenate([np.zeros((0, len(choices))), *rows])
 
-    def _answered(self, work: Sequence[Callable[[], _T]], salt: object) -> list[_T | RagkitError]:
+    def _answered(self, work: Sequence[Callable[[], _T]], salts: Sequence[object]) -> list[_T | RagkitError]:
         """Call functions whose requests are answered in batches; return the errors instead of raising them."""
-        requests = BatchRequests([self.fingerprint, salt])
+        requests = BatchRequests(self.fingerprint)
         results: dict[int, _T | RagkitError] = {}
         asked: dict[int, str] = {}
         again = list(range(len(work)))
@@ -97,7 +116,7 @@ class BatchModel(ModelWrapper):
                 rows, later = {}, []
                 for index in left:
                     try:
-                        results[index] = requests.run(work[index])
+                        results[index] = requests.run(work[index], salts[index])
                     except Collected as collected:
                         rows[collected.row.id] = collected.row
                         later.append(index)

@@ -41,14 +41,19 @@ class BatchRequests:
         last: Identifier of the request that was answered last.
     """
 
-    def __init__(self, salt: object) -> None:
-        """Begin without replies; ``salt`` tells the requests apart from equal ones of other calls."""
-        self._salt = salt
+    def __init__(self, fingerprint: str) -> None:
+        """Begin without replies, for the model with this fingerprint."""
+        self._fingerprint = fingerprint
+        self._salt: object = None
         self.replies: dict[str, Reply] = {}
         self.last = ""
 
-    def run(self, work: Callable[[], _T]) -> _T:
+    def run(self, work: Callable[[], _T], salt: object) -> _T:
         """Call a function whose requests are answered from the replies.
+
+        Args:
+            work: The function.
+            salt: Tells its requests apart from equal ones of other functions, such as other samples of a prompt.
 
         Returns:
             The result of the function.
@@ -56,6 +61,7 @@ class BatchRequests:
         Raises:
             Collected: If a request has no reply yet.
         """
+        self._salt = salt
         token = _CURRENT.set(self)
         try:
             return work()
@@ -67,12 +73,27 @@ class BatchRequests:
         content = json.loads(body)
         if not content.get("stream"):
             content.pop("stream", None)  # batches have no such parameter
-        facts = json.dumps([self._salt, path, content], sort_keys=True)
+        facts = json.dumps([[self._fingerprint, self._salt], path, _unmarked(content)], sort_keys=True)
         row = Row(hashlib.sha256(facts.encode()).hexdigest()[:32], path, content, beta)
         if row.id not in self.replies:
             raise Collected(row)
         self.last = row.id
         return self.replies[row.id]
+
+
+def _unmarked(content: Any) -> Any:
+    """Return the content of a request without marks for the prompt cache.
+
+    The marks depend on the other requests of a call. A call that is repeated after an interruption may have fewer of
+    them, and must find its requests nevertheless.
+    """
+    if isinstance(content, dict):
+        return {name: _unmarked(value) for name, value in content.items() if name != "cache_control"}
+    if not isinstance(content, list):
+        return content
+    parts = [_unmarked(part) for part in content]
+    single = len(parts) == 1 and isinstance(parts[0], dict) and parts[0].keys() == {"type", "text"}
+    return parts[0]["text"] if single else parts  # a mark needs a block, a text without one is a string
 
 
 _CURRENT: ContextVar[BatchRequests | None] = ContextVar("requests of the current batch", default=None)

@@ -7,6 +7,7 @@ completed or scored by the network.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -38,8 +39,8 @@ from ragkit.models._reasoning import (
 )
 from ragkit.models._results import raised
 from ragkit.models._sampling import Sampling
-from ragkit.models._scoring import log_likelihoods
-from ragkit.models._streaming import Listener, pieces_of
+from ragkit.models._scoring import log_likelihoods, token_log_probabilities
+from ragkit.models._streaming import Listener, TokenLogprob, pieces_of
 from ragkit.models._tools import calls_schema, selected_tools, with_calls
 from ragkit.protocols import AnyPrompt, Capabilities
 from ragkit.records import Chat, Completion, Usage
@@ -301,6 +302,27 @@ class LocalModel(ModelBase):
                 raise_if_stopped()
                 scores[some.indices] = log_likelihoods(self.network, some, tails, size=self.batch_size)
         return scores
+
+    def prompt_logprobs(self, row: list[int], *, top: int = 0) -> list[TokenLogprob]:
+        """Compute the log-probability of each token of an encoded prompt, given the tokens before it.
+
+        Args:
+            row: Token ids.
+            top: Number of most probable tokens to report at each position.
+
+        Returns:
+            The tokens. The first has no log-probability (NaN), because nothing precedes it.
+        """
+        self.check_window(len(row), 0)
+        decode = self.tokenizer.decode
+        with self.computing():
+            raise_if_stopped()
+            found = list(token_log_probabilities(self.network, row, top))
+        tokens = [TokenLogprob(decode(row[:1]), math.nan)] if row else []
+        for token, (value, best) in zip(row[1:], found, strict=True):
+            likely = tuple((decode([other]), each) for other, each in best)
+            tokens.append(TokenLogprob(decode([token]), value, likely))
+        return tokens
 
     @override
     def _pieces(self, prompt: AnyPrompt, sampling: Sampling) -> Generator[str, None, Completion]:

@@ -64,6 +64,7 @@ class LayeredModel(ModelWrapper):
             batches, one at a time.
         cancellation: Cancels all calls.
         group_size: Maximum number of prompts in a request to a model that takes batches.
+        mixes_settings: Whether a request to the model may contain prompts with different settings.
         score_seconds: Time of all calls of `score`; of cached scores, the time that they took originally.
     """
 
@@ -105,6 +106,7 @@ class LayeredModel(ModelWrapper):
             raise InvalidInputError(f"`concurrency` must be at least 1, or None; got {concurrency!r}")
         self.model, self.cache, self.limit, self.retry = model, cache, limit, retry
         self.group_size = int(getattr(model, "group_size", _GROUP))
+        self.mixes_settings = bool(getattr(model, "mixes_settings", False))
         self.budget = budget or Budget()
         self.cancellation = cancellation or Cancellation()
         one_by_one = limit or retry or not model.capabilities.batches
@@ -156,7 +158,8 @@ class LayeredModel(ModelWrapper):
         """Generate answers with different settings, and return errors instead of raising them.
 
         Args:
-            requests: Prompts with their settings. In batches, neighbours with equal settings are sent together.
+            requests: Prompts with their settings. In batches, neighbours with equal settings are sent together, and in
+                batch mode all of them.
 
         Returns:
             A completion or an error for each request.
@@ -170,12 +173,9 @@ class LayeredModel(ModelWrapper):
         groups: list[list[Call]] = []
         for prompt, sampling in requests:
             call = Call(prompt, sampling, key_of(fingerprint, prompt, sampling.options()))
-            if (
-                self.concurrency
-                or not groups
-                or len(groups[-1]) == self.group_size
-                or groups[-1][0].sampling != sampling
-            ):
+            last = groups[-1] if groups and not self.concurrency else []
+            fits = 0 < len(last) < self.group_size and (self.mixes_settings or last[0].sampling == sampling)
+            if not fits:
                 groups.append([])
             groups[-1].append(call)
         refusals: list[ModelAccessError] = []

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ragkit._text import read_json
 from ragkit.errors import InvalidInputError
+from ragkit.models._provider_logprobs import tokens_within
 from ragkit.models._sampling import choice_error
 from ragkit.records import Completion
 
@@ -31,4 +32,4 @@ def choice_in(answer: Completion, choices: Sequence[str], name: str) -> Completi
     chosen = read["answer"] if isinstance(read, dict) and "answer" in read else answer.text
     if chosen not in choices:
         raise choice_error(answer, choices, name)
-    return replace(answer, text=chosen)
+    return replace(answer, text=chosen, logprobs=tokens_within(answer.logprobs, chosen, last=True))

@@ -89,6 +89,8 @@ def _classified(error: Exception, message: str) -> ModelError:
 
 def rejected_setting(error: Exception, names: Sequence[str]) -> str | None:
     """Return the first of some parameters that the provider does not accept for its model at all, or None."""
+    if "logprobs" in names and _status(error) in (400, 403, 422) and "logprobs" in str(error):
+        return "logprobs"  # "You are not allowed to request logprobs from this model"
     if _status(error) not in (400, 422) or not _REJECTED.search(f"{error} {_error_codes(error)}"):
         return None
     named = _body(error).get("param")

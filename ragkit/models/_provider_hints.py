@@ -23,6 +23,9 @@ _TOO_LONG = tuple(
     )
 )
 _HTML = re.compile(r"<(?:!doctype html|html[\s>])", re.IGNORECASE)  # LangChain's error quotes the page
+NOT_JSON = "the reply is an HTML page, not JSON: check `base_url` (it usually ends with /v1), and any proxy before it"
+# What LangChain and OpenAI's package say about other such replies, which they do not quote.
+_UNREADABLE = re.compile(r"'str' object has no attribute|No generation chunks", re.IGNORECASE)
 _SCHEMA = re.compile(r"invalid schema|response_format|json[_ ]?schema|grammar|guided_json", re.IGNORECASE)
 _MOST_NAMES = 8
 
@@ -42,9 +45,9 @@ def advice_for(error: Exception, status: int | None, *, schema: bool = False, ad
     said = str(error)
     kinds = {kind.__name__ for each in chain_of(error) for kind in type(each).__mro__}
     if _HTML.search(said):
-        return (
-            "the reply is an HTML page, not JSON: check `base_url` (it usually ends with /v1), and any proxy before it"
-        )
+        return NOT_JSON
+    if _UNREADABLE.search(said):
+        return f"the reply cannot be read, perhaps because {NOT_JSON}"
     if kinds & {"ConnectError", "ConnectionRefusedError", "ClientConnectorError"}:
         return "no server answers at this address: start the server, or check `base_url`"
     if status == 401:

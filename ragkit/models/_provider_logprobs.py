@@ -1,8 +1,10 @@
-"""Probabilities of choices, from the log-probabilities that chat APIs return for the first token of an answer."""
+"""Log-probabilities that chat APIs return: those of an answer, and those of choices for its first token."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from math import exp, log
 from typing import Any
 
@@ -35,6 +37,37 @@ def first_tokens(reply: Any) -> list[tuple[str, float]]:
         return []
     tokens = content[0].get("top_logprobs") or [content[0]]
     return [(str(token["token"]), float(token["logprob"])) for token in tokens]
+
+
+def answer_tokens(reply: Any) -> tuple[tuple[str, float], ...]:
+    """Return the tokens of a reply with their log-probabilities; empty if it contains none.
+
+    Tokens that are parts of one character are joined, because a string cannot contain them.
+    """
+    tokens, data, value = list[tuple[str, float]](), b"", 0.0
+    for each in (reply.response_metadata.get("logprobs") or {}).get("content") or []:
+        part = each.get("bytes")
+        data += str(each["token"]).encode(errors="surrogatepass") if part is None else bytes(part)
+        value += float(each["logprob"])
+        try:
+            tokens.append((data.decode(), value))
+        except UnicodeDecodeError:
+            continue
+        data, value = b"", 0.0
+    return (*tokens, (data.decode(errors="replace"), value)) if data else tuple(tokens)
+
+
+def tokens_within(
+    tokens: Sequence[tuple[str, float]], text: str, *, last: bool = False
+) -> tuple[tuple[str, float], ...]:
+    """Return the tokens that contain a text: its first occurrence, or its last one; all tokens if it is not found."""
+    whole = "".join(token for token, _ in tokens)
+    start = whole.rfind(text) if last else whole.find(text)
+    if start < 0 or not text:
+        return tuple(tokens)
+    ends = list(accumulate(len(token) for token, _ in tokens))
+    begin, end = bisect_right(ends, start), bisect_left(ends, start + len(text))
+    return tuple(tokens[begin : end + 1])
 
 
 def log_probabilities(tokens: Sequence[tuple[str, float]], choices: Sequence[str], name: str) -> list[float]:

@@ -128,6 +128,8 @@ class ProviderSettings:
         if stop := self._parameters.stops(sampling.stop):
             settings["stop"] = stop
         settings |= sampling.optional()
+        if sampling.logprobs and self.accepts("logprobs"):
+            settings["logprobs"] = True
         seed = self._parameters.seed
         if seed is not None:
             settings[seed] = sampling.seed

@@ -19,7 +19,7 @@ from ragkit.errors import (
 from ragkit.models._concurrency import Cancellation, Slots, in_thread, stop_requested
 from ragkit.models._rate_limit import RateLimit, Retry
 from ragkit.models._reservations import Call, Reservations, Result
-from ragkit.models._results import results_of
+from ragkit.models._results import results_of_requests
 from ragkit.protocols import LanguageModel
 
 
@@ -46,7 +46,7 @@ class Requests:
     on_request: Callable[[bytes, Result], None] | None
 
     def send(self, calls: Sequence[Call]) -> None:
-        """Send calls with equal settings as one request, and set their results; calls beyond the budget are not sent.
+        """Send calls as one request, and set their results; calls beyond the budget are not sent.
 
         A request that may have been billed keeps its reservation until its usage is known.
         """
@@ -105,7 +105,7 @@ class Requests:
         """Call the model, and measure the time if it does not."""
         started = perf_counter()
         try:
-            results = results_of(self.model, [call.prompt for call in calls], calls[0].sampling)
+            results = results_of_requests(self.model, [(call.prompt, call.sampling) for call in calls])
         except Exception as error:
             if self.retry is None or not self.retry.every_failure:
                 raise

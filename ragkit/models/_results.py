@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ragkit.errors import (
@@ -45,6 +46,28 @@ def results_of(
             if isinstance(each, BatchError) and len(each.results) == len(prompts)
             else [error] * len(prompts)
         )
+
+
+def results_of_requests(
+    model: LanguageModel, requests: Sequence[tuple[AnyPrompt, Sampling]]
+) -> list[Completion | RagkitError]:
+    """Call a model with prompts that may have different settings; neighbours with equal settings are one batch.
+
+    A model with middleware receives all requests at once.
+
+    Returns:
+        A completion or an error for each request.
+    """
+    separate = getattr(model, "results", None)
+    if separate is not None and any(sampling != requests[0][1] for _, sampling in requests):
+        try:
+            return list(separate(requests))
+        except RagkitError as error:
+            return [error] * len(requests)
+    parts = groupby(requests, key=lambda request: request[1])
+    return [
+        result for sampling, part in parts for result in results_of(model, [prompt for prompt, _ in part], sampling)
+    ]
 
 
 def results_of_each(

@@ -13,7 +13,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from ragkit._text import read_json
-from ragkit.errors import AnswerFormError, InvalidInputError, ModelError
+from ragkit.errors import AnswerFormError, InvalidInputError, ModelError, RagkitError
 from ragkit.models._grammar_check import grammar_check
 from ragkit.models._results import raised
 from ragkit.protocols import Schema
@@ -39,6 +39,7 @@ class Sampling:
         top_p: Share of the probability from which tokens are sampled; 1 for all tokens.
         presence_penalty: Subtracted from the logits of tokens that occur in the answer so far.
         frequency_penalty: Subtracted from the logits of tokens once per occurrence in the answer so far.
+        logprobs: Whether the log-probabilities of the tokens of the answer are requested.
     """
 
     max_tokens: int = 256
@@ -51,6 +52,7 @@ class Sampling:
     top_p: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         if not _is_number(self.max_tokens, int) or self.max_tokens < 1:
@@ -61,10 +63,15 @@ class Sampling:
             value = getattr(self, name)
             if not _is_number(value, int, float) or not least <= value <= most:
                 raise InvalidInputError(f"`{name}` must be a number between {least} and {most}, got {value!r}")
+        if not isinstance(self.logprobs, bool):
+            raise InvalidInputError(f"`logprobs` must be True or False, got {self.logprobs!r}")
         if not _is_texts(self.stop):
             raise InvalidInputError(f"`stop` must be a sequence of non-empty strings, got {self.stop!r}")
         if not _is_number(self.seed, int):
             raise InvalidInputError(f"`seed` must be a whole number, got {self.seed!r}")
+        self._check_constraints()
+
+    def _check_constraints(self) -> None:
         if self.choices is not None and not (self.choices and _is_texts(self.choices)):
             raise InvalidInputError(f"`choices` must be a sequence of non-empty strings, got {self.choices!r}")
         if self.grammar is not None and not _is_text(self.grammar):
@@ -74,7 +81,7 @@ class Sampling:
             raise InvalidInputError(f"`{given[0]}` cannot be combined with `{given[1]}`; pass one of them")
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - the arguments of the protocol
         cls,
         *,
         max_tokens: int,
@@ -87,6 +94,7 @@ class Sampling:
         top_p: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        logprobs: bool = False,
     ) -> Sampling:
         """Create settings from the arguments of `LanguageModel.generate`.
 
@@ -104,6 +112,7 @@ class Sampling:
             top_p=top_p,
             presence_penalty=presence_penalty,
             frequency_penalty=frequency_penalty,
+            logprobs=logprobs,
         )
 
     @property
@@ -121,6 +130,8 @@ class Sampling:
             given["choices"] = self.choices
         if self.grammar is not None:
             given["grammar"] = self.grammar
+        if self.logprobs:
+            given["logprobs"] = True
         return given
 
     def optional(self) -> dict[str, float]:
@@ -193,6 +204,16 @@ def checked_answers(
         return answer
 
     return raised([checked(answer) for answer in answers])
+
+
+def checked_result(result: Completion | RagkitError, sampling: Sampling, name: str) -> Completion | RagkitError:
+    """Return a completion if it is valid for its settings, and otherwise the error."""
+    if not isinstance(result, Completion):
+        return result
+    try:
+        return checked_answers([result], sampling.schema, sampling.choices, name, grammar=sampling.grammar)[0]
+    except RagkitError as error:
+        return error
 
 
 def _ungrammatical(answer: Completion, name: str) -> AnswerFormError:

@@ -22,6 +22,7 @@ from ragkit.models._prefix_cache import Batch, batches_by_length
 from ragkit.models._tries import Trie
 
 _MOST_LOGITS = 2**26  # per pass: 256 MiB in float32
+_MOST_POSITIONS = 512  # of a text per pass
 _MOST_NODES = 1024  # per pass, because attention between unrelated nodes is computed and masked
 
 Rows = Sequence[Sequence[int]]
@@ -104,6 +105,35 @@ def _log_probabilities(logits: Any, places: Nodes, tokens: Nodes) -> NDArray[np.
     norms = torch.stack([row.float().logsumexp(-1) for row in logits])
     found: NDArray[np.float64] = (logits[:, where, chosen].double() - norms[:, where].double()).cpu().numpy()
     return found
+
+
+def token_log_probabilities(
+    network: CausalModule, row: Sequence[int], top: int
+) -> Iterator[tuple[float, list[tuple[int, float]]]]:
+    """Yield the log-probability of each token of a row after the first, under the model's lock.
+
+    Args:
+        network: The model.
+        row: Token ids.
+        top: Number of most probable tokens to return at each position.
+
+    Yields:
+        The log-probability of the token, and the most probable tokens with their log-probabilities, in nats.
+    """
+    ids, cache = torch.tensor([list(row)]).to(network.module.device), None
+    size = max(1, min(_MOST_POSITIONS, _MOST_LOGITS // network.module.config.get_text_config().vocab_size))
+    if not network.shares_caches:
+        size = len(row)
+    for start in range(0, len(row) - 1, size):
+        end = min(start + size, len(row) - 1)
+        made = network.forward(
+            ids[:, start:end], None if cache is None else torch.ones_like(ids[:, :end]), cache, keep=0
+        )
+        cache = made.past_key_values
+        for position, line in enumerate(made.logits[0, start - end :], start + 1):
+            found = line.double().log_softmax(-1)
+            values, tokens = found.topk(min(top, len(found)))
+            yield float(found[row[position]]), list(zip(tokens.tolist(), values.tolist(), strict=True))
 
 
 def log_likelihoods_uncached(

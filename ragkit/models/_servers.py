@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -25,9 +25,18 @@ _START = {
     "ollama": "`ollama serve`",
     "vllm": "`vllm serve {model}`",
     "llamacpp": "`llama-server -m <file>.gguf`",
+    "completions": "`ragkit serve --base {model}` or `vllm serve {model}`",
 }
-KEYS = {"ollama": "OLLAMA_API_KEY", "vllm": "VLLM_API_KEY", "llamacpp": "LLAMA_API_KEY"}
+KEYS = {
+    "ollama": "OLLAMA_API_KEY", "vllm": "VLLM_API_KEY", "llamacpp": "LLAMA_API_KEY", "completions": "OPENAI_API_KEY",
+}  # fmt: skip
 _PROBE_SECONDS = 10.0
+# Fields of `ragkit serve` and older versions of vLLM; of newer ones; of llama.cpp, if it was built with llguidance.
+GrammarField = Literal["guided_grammar", "structured_outputs", "grammar"]
+_GRAMMAR_FIELDS: Mapping[str, tuple[GrammarField, ...]] = {
+    "vllm": ("structured_outputs", "guided_grammar"), "llamacpp": ("grammar",),
+}  # fmt: skip
+_WORD = "zebra"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ def probe(provider: str, model: str, address: str, key: str, *, timeout: float =
     """Ask a server for its models, and for the context window of one of them.
 
     Args:
-        provider: ``"ollama"``, ``"vllm"`` or ``"llamacpp"``.
+        provider: ``"ollama"``, ``"vllm"``, ``"llamacpp"``, or ``"completions"`` for any server.
         model: Name of the model. llama.cpp serves one model, which is also called ``"default"``.
         address: Base URL, which ends with ``/v1``.
         key: API key, which is sent as a bearer token.
@@ -78,6 +87,41 @@ def probe(provider: str, model: str, address: str, key: str, *, timeout: float =
     return ServedModel(name, window, reasons, version)
 
 
+def grammar_field_of(provider: str, model: str, address: str, key: str, *, timeout: float) -> GrammarField | None:
+    """Find the field in which a server accepts a grammar, from its answers to requests with a grammar for one word.
+
+    Servers ignore fields that they do not know, and the field's name depends on the version, so only an answer tells.
+
+    Args:
+        provider: The provider, as for `probe`.
+        model: Name of the model on the server.
+        address: Base URL.
+        key: API key.
+        timeout: Timeout of each request in seconds.
+
+    Returns:
+        The field; None if the server has none, or does not answer in time.
+    """
+    client = _Client(address.rstrip("/"), key, min(timeout, _PROBE_SECONDS))
+    for field in _GRAMMAR_FIELDS.get(provider, ()):
+        messages = [{"role": "user", "content": "Hello!"}]
+        body = {"model": model, "messages": messages, "max_tokens": 8, "temperature": 0}
+        reply = client.json(f"{client.address}/chat/completions", body | grammar_in(field, f'start: "{_WORD}"'))
+        try:
+            if reply is not None and str(reply["choices"][0]["message"]["content"]).strip() == _WORD:
+                return field
+        except (LookupError, TypeError):
+            continue
+    return None
+
+
+def grammar_in(field: GrammarField, grammar: str) -> dict[str, Any]:
+    """Return the part of a request that contains a grammar."""
+    if field == "grammar":  # of llama.cpp, whose own notation is another
+        return {field: f"%llguidance {{}}\n{grammar}"}
+    return {field: {"grammar": grammar} if field == "structured_outputs" else grammar}
+
+
 def _is_meant(provider: str, model: str, name: str, *, single: bool) -> bool:
     if provider == "ollama":
         return name in {model, f"{model}:latest"}
@@ -93,6 +137,8 @@ def _details(
     if provider == "vllm":
         version = client.json(f"{root}/version") or {}
         return _number(entry.get("max_model_len")), None, str(version.get("version", ""))
+    if provider == "completions":
+        return _number(entry.get("max_model_len")), None, ""
     if provider == "llamacpp":
         props = client.json(f"{root}/props") or {}
         settings = props.get("default_generation_settings") or {}

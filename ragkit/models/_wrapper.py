@@ -46,6 +46,11 @@ class ModelWrapper(ModelBase):
     def max_reasoning_tokens(self) -> int:
         return int(getattr(self.model, "max_reasoning_tokens", 0))
 
+    @property
+    @override
+    def requests_logprobs(self) -> bool:
+        return bool(getattr(self.model, "requests_logprobs", False))
+
     @override
     def cost_of(self, usage: Usage) -> float | None:
         return price_of(self.model, usage)

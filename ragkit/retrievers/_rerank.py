@@ -188,6 +188,12 @@ def _predicting(model: Any) -> Reranker:
 
     def scores(queries: Sequence[str], texts: Sequence[str], /) -> NDArray[np.float64]:
         pairs = list(zip(queries, texts, strict=True))
-        return np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64).reshape(len(pairs))
+        made = np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64)
+        if made.size != len(pairs):
+            raise InvalidInputError(
+                f"the cross-encoder gives scores of the shape {made.shape} for {len(pairs)} pairs, as a classifier of "
+                "entailment does; expected one score for each pair, so use a cross-encoder for passage ranking"
+            )
+        return made.reshape(len(pairs))
 
     return scores

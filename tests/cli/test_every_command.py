@@ -37,7 +37,10 @@ MISTAKES = {
     "compare show": ["{nowhere}"],
     "compare open": ["{nowhere}"],
     "compare diff": ["{nowhere}", "{nowhere}"],
+    "compare judge": ["{nowhere}", "{file}"],
+    "compare export": ["{nowhere}", "--format", "csv"],
     "data check": ["{nowhere}"],
+    "data questions": ["{nowhere}", "--out", "{new}"],
     "pool check": ["{nowhere}"],
     "index build": ["{new}", "{nowhere}", "--embedder", "hash:8"],
     "index add": ["{nowhere}", "{file}"],
@@ -102,7 +105,7 @@ def test_commands_with_a_model_accept_its_server_its_key_and_its_reasoning(name)
     options = {option for each in COMMANDS[name].params for option in each.opts}
     server, reasoning = {"--base-url", "--api-key-env"}, {"--reasoning", "--max-reasoning-tokens"}
     assert options & server == (server if "--model" in options and name != "export" else set())
-    assert options & reasoning == (reasoning if options & server and name != "finetune" else set())
+    assert options & reasoning == (reasoning if (options & server and name != "finetune") or name == "serve" else set())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

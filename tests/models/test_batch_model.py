@@ -12,7 +12,7 @@ import httpx
 import pytest
 from batch_server import BatchServer
 
-from ragkit import load_model
+from ragkit import Example, FewShot, FixedSelector, Template, load_model
 from ragkit.errors import (
     BatchError,
     BudgetExceededError,
@@ -24,12 +24,14 @@ from ragkit.errors import (
     TransientModelError,
     UnsupportedError,
 )
-from ragkit.models import Budget, Price, Prices, RateLimit, Retry, ScriptedModel
+from ragkit.models import Budget, LayeredModel, Price, Prices, RateLimit, Retry, ScriptedModel
 from ragkit.models import _provider_settings as settings
 from ragkit.models._batch_journal import Journal
 from ragkit.models._batch_providers import AnthropicBatches, Row
+from ragkit.models._batch_requests import BatchRequests, Collected
 from ragkit.models._batch_runs import BatchRuns
 from ragkit.models._response_cache import AnswerCache
+from ragkit.models._sampling import Sampling
 
 CHILD = Path(__file__).parents[1] / "helpers" / "batch_child.py"
 PRICES = Prices({"openai:m": Price(input=1.0, output=2.0)})
@@ -96,6 +98,40 @@ def test_samples_are_different_requests(server, load):
     model.generate("p", temperature=0.7, seed=1)
     model.generate("p", temperature=0.7, seed=2)
     assert len(server.batches) == 2
+
+
+@pytest.mark.parametrize("seeded", [True, False])
+def test_the_samples_of_a_call_are_one_batch(server, load, seeded):
+    server.rejected = set() if seeded else {"seed"}
+    examples, queries = [Example("sky", "blue")], ["grass", "sea"]
+    pipeline = FewShot(
+        LayeredModel(load()), FixedSelector(examples), k=1, samples=3
+    )  # the outer one as in a comparison
+    if not seeded:
+        pipeline.model.generate("x")  # the server rejects the seed
+        server.batches.clear()
+    answers = pipeline.invoke(queries)
+    assert [[each.text for each in answer.completions] for answer in answers] == [
+        ["answer to grass"] * 3, ["answer to sea"] * 3
+    ]  # fmt: skip
+    (batch,) = server.batches.values()
+    assert len(batch["rows"]) == 6
+    told = {(row["body"].get("seed"), row["body"]["temperature"]) for row in batch["rows"]}
+    assert len(told) == 3  # what tells the samples apart
+    pipeline.invoke(queries)
+    assert len(server.batches) == 1
+
+
+def test_different_settings_are_one_batch(server, load):
+    schema = {"type": "object", "properties": {"answer": {"enum": ["yes"]}}, "required": ["answer"]}
+    with_schema = Sampling.of(max_tokens=9, temperature=0.0, stop=(), seed=0, schema=schema)
+    settings = [Sampling(max_tokens=9), Sampling(choices=("yes", "no")), with_schema, Sampling(grammar='start: "a"')]
+    plain, chosen, parsed, unsupported = load().results([("p", each) for each in settings])
+    assert isinstance(unsupported, UnsupportedError)
+    assert len(server.batches) == 0
+    plain, chosen, parsed = load().results([("p", each) for each in settings[:3]])
+    assert (plain.text, chosen.text, parsed.parsed) == ("answer to p", "no", {"answer": "yes"})
+    assert len(server.batches) == 1
 
 
 def test_failures_of_rows(server, load):
@@ -321,6 +357,60 @@ def interrupted(real):
         real(journal, entry)
 
     return write
+
+
+SHARED = Template(instruction="Name the colour. " * 300, form="chat")
+
+
+def shared_prompts(*queries):
+    return [SHARED.prompt([Example("sky", "blue")], query) for query in queries]
+
+
+def anthropic_model(server, tmp_path, monkeypatch):
+    pytest.importorskip("langchain_anthropic", reason="needs langchain-anthropic")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    options = {"base_url": server.address, "cache": tmp_path / "a.sqlite", "retry": Retry(attempts=3, first_wait=0.0)}
+    return load_model("anthropic:claude-m", batch=True, poll_seconds=0.001, **options)
+
+
+def test_shared_prefixes_are_marked_in_anthropic_batches(server, tmp_path, monkeypatch):
+    model = anthropic_model(server, tmp_path, monkeypatch)
+    model.generate([*shared_prompts("grass", "sea"), "x"])
+    marked = {
+        prompt: "cache_control" in json.dumps(body)
+        for prompt, body in zip(server.submitted, bodies(server), strict=True)
+    }
+    assert marked == {"grass": True, "sea": True, "x": False}
+    assert bodies(server)[0]["messages"][-2]["content"][0]["cache_control"] == {"type": "ephemeral"}
+    assert len(server.batches) == 1
+
+
+def test_a_row_with_a_mark_is_found_again_without_it(server, tmp_path, monkeypatch):
+    """After an interruption, the only prompt without a cached response shares its prefix with no other."""
+    model = anthropic_model(server, tmp_path, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(AnswerCache, "put", lambda *_: None)
+        model.generate(shared_prompts("grass", "sea"))
+    (answer,) = anthropic_model(server, tmp_path, monkeypatch).generate(shared_prompts("grass"))
+    assert answer.text == "answer to grass"
+    assert server.submitted == ["grass", "sea"]
+
+
+def test_marks_do_not_identify_a_request():
+    mark = {"cache_control": {"type": "ephemeral"}}
+
+    def identifier(content, system):
+        body = {"messages": [{"role": "assistant", "content": content}], "system": system}
+        requests = BatchRequests("m")
+        with pytest.raises(Collected) as caught:
+            requests.run(lambda: requests.reply("/v1/messages", json.dumps(body).encode(), ""), {})
+        assert caught.value.row.body == body  # with its marks
+        return caught.value.row.id
+
+    plain = identifier("blue", "s")
+    assert identifier([{"type": "text", "text": "blue", **mark}], [{"type": "text", "text": "s", **mark}]) == plain
+    assert identifier([{"type": "text", "text": "blue"}, {"type": "text", "text": "s"}], "s") != plain
+    assert identifier("green", "s") != plain
 
 
 def test_an_anthropic_model(server, tmp_path, monkeypatch):

@@ -5,19 +5,21 @@ from pathlib import Path
 import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from openai import OpenAI
 from scripted_server import Reply, ScriptedServer, streamed, whole
 
 from ragkit import Template, load_model
 from ragkit._answering import Answering
 from ragkit.answers._reasoning import answer_pieces, separate_reasoning
 from ragkit.errors import InvalidInputError, ReasoningTruncatedError, UnsupportedError
-from ragkit.models import Budget, LayeredModel, Price, Prices, Retry
+from ragkit.models import Budget, LayeredModel, Price, Prices, Retry, ScriptedModel
 from ragkit.models._api import LangChainModel
 from ragkit.models._provider_parameters import Parameters
 from ragkit.models._reasoning import Reasoning, answer_after_reasoning, reasoning_by_template, reasoning_of
 from ragkit.models._sources import weights_of
 from ragkit.records import Chat, Completion, Message, Usage
 from ragkit_pipelines.compare.strategies.base import remarks
+from ragkit_pipelines.serving import Server
 
 ONCE = Retry(attempts=1)
 COUNTED = {
@@ -328,3 +330,41 @@ def test_a_local_model_reasons_before_its_answer(thinking_folder):
     off = load_model(f"hf:{thinking_folder}", reasoning="none")
     assert off.tokenizer.decode(off.encode_prompt(chat)).endswith("<think></think>")
     assert len({model.fingerprint, short.fingerprint, off.fingerprint}) == 3
+
+
+def test_a_served_model_reasons_before_its_answer(thinking_folder):
+    turns = [{"role": "user", "content": "sky"}, {"role": "assistant", "content": "<think>It is blue.\n</think>blue"},
+             {"role": "user", "content": "grass"}, {"role": "assistant", "content": "<think>It is blue.\n</think>blue"},
+             {"role": "user", "content": "sky"}]  # fmt: skip
+    spec = f"hf:{thinking_folder}"
+    with Server(spec, reasoning="low", max_reasoning_tokens=24) as server:
+        asked = {"model": spec, "messages": turns, "max_tokens": 4, "stop": ["\n"]}
+        api = OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        with api:
+            reply = api.chat.completions.create(**asked)
+            (choice,) = reply.choices
+            assert (choice.message.content, choice.message.reasoning_content) == ("blue", "It is blue.")
+            assert 0 < reply.usage.completion_tokens_details.reasoning_tokens < reply.usage.completion_tokens
+            chunks = api.chat.completions.create(**asked, stream=True)
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "blue"
+        answer = load_model(f"openai:{spec}", base_url=server.url).generate(
+            Chat(tuple(Message(**turn) for turn in turns)), max_tokens=4, stop=["\n"]
+        )
+        assert (answer.text, answer.reasoning) == ("blue", "It is blue.")
+    with Server(spec, reasoning="low", max_reasoning_tokens=1) as server:
+        with OpenAI(base_url=server.url, api_key="none", max_retries=0) as api:
+            reply = api.chat.completions.create(**{**asked, "max_tokens": 1})
+        assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("", "length")
+    with Server(spec, reasoning="none") as server:
+        with OpenAI(base_url=server.url, api_key="none", max_retries=0) as api:
+            reply = api.chat.completions.create(**asked, logprobs=True)  # as of any local model
+        assert "<think>" not in reply.choices[0].message.content
+        assert reply.choices[0].logprobs.content
+
+
+def test_reasoning_of_a_server_needs_a_spec_without_adapters():
+    for arguments in ({"model": ScriptedModel(["a"])}, {"model": "tiny", "adapters": {"a": "folder"}}):
+        with pytest.raises(InvalidInputError, match="require `model` to be a spec"):
+            Server(**arguments, reasoning="low")
+    with pytest.raises(UnsupportedError, match="no chat template"):
+        Server("tiny", reasoning="low")

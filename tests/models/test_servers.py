@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -22,12 +23,13 @@ from ragkit.models import LayeredModel, Retry
 from ragkit.models._provider_hints import served_instead
 from ragkit.models._servers import ADDRESSES
 from ragkit.records import Chat, Message, Tool
+from ragkit_pipelines.serving import Server as ServingProgram
 
 HTML = (200, "<!DOCTYPE html><html>Sign in</html>")
 
 
 class Server:
-    """Answers requests by their path: a status and a body for each; 404 for other paths."""
+    """Answers requests by their path: a status and a body, or a function that returns them; 404 for other paths."""
 
     def __init__(self, paths) -> None:
         self.paths, self.bodies, self.keys = paths, [], []
@@ -39,7 +41,8 @@ class Server:
 
             def do_GET(self):
                 outer.keys.append(self.headers["authorization"])
-                status, body = outer.paths.get(self.path, (404, {"detail": "Not Found"}))
+                found = outer.paths.get(self.path, (404, {"detail": "Not Found"}))
+                status, body = found(outer.bodies[-1]) if callable(found) else found
                 sent = body.encode() if isinstance(body, str) else json.dumps(body).encode()
                 self.send_response_only(status)
                 self.send_header("content-type", "text/html" if isinstance(body, str) else "application/json")
@@ -110,6 +113,57 @@ def test_a_server_says_what_it_serves(start, monkeypatch, spec, paths, name, win
     sent = server.bodies[-1]
     assert (sent["model"], sent["max_tokens"], "max_completion_tokens" in sent) == (name, 7, False)
     assert not any("sk-of" in str(key) for key in server.keys)
+
+
+def constraining(field, *, strict=False):
+    """Return a chat endpoint that accepts a grammar for one word in a field, and ignores or rejects other fields."""
+
+    def reply(body):
+        known = {"model", "messages", "max_tokens", "temperature", "seed", "stream", field}
+        if strict and body.keys() - known:
+            return 400, failed("unknown field")
+        given = body.get(field)
+        grammar = given["grammar"] if isinstance(given, dict) else given
+        if field == "grammar" and grammar:
+            assert grammar.startswith("%llguidance {}\nstart: ")
+        return 200, whole("Hello there!" if grammar is None else grammar.split('"')[1])
+
+    return {"/v1/chat/completions": reply}
+
+
+@pytest.mark.parametrize(
+    ("spec", "paths", "field"),
+    [
+        ("vllm:qwen", {**VLLM, **constraining("structured_outputs")}, "structured_outputs"),
+        ("vllm:qwen", {**VLLM, **constraining("guided_grammar")}, "guided_grammar"),
+        ("vllm:qwen", {**VLLM, **constraining("guided_grammar", strict=True)}, "guided_grammar"),
+        ("vllm:qwen", VLLM, None),
+        ("vllm:qwen", {**VLLM, "/v1/chat/completions": (200, {"choices": []})}, None),
+        ("llamacpp:default", {**LLAMACPP, **constraining("grammar")}, "grammar"),
+        ("llamacpp:default", {**LLAMACPP, "/v1/chat/completions": (400, failed("llguidance is not enabled"))}, None),
+        ("ollama:llama3", {**OLLAMA, **constraining("guided_grammar")}, None),
+    ],
+)
+def test_the_field_for_a_grammar_is_found(start, spec, paths, field):
+    server = start(paths)
+    model = load_model(spec, base_url=server.url, retry=Retry(attempts=1))
+    assert model.capabilities.grammar == (field is not None)
+    if field is None:
+        with pytest.raises(UnsupportedError, match="grammar"):
+            model.generate("x", grammar='start: "lamp"')
+    else:
+        assert model.generate("x", grammar='start: "lamp"').text == "lamp"
+        assert field in server.bodies[-1]
+    given = load_model(spec, base_url=server.url, grammar_field="structured_outputs")
+    assert given.capabilities.grammar  # no answer is needed
+
+
+def test_the_field_for_a_grammar_of_a_real_server():
+    with ServingProgram("tiny") as server:
+        model = load_model("vllm:tiny", base_url=server.url)
+        assert model.generate("Input: dim the lamp\nOutput:", grammar='start: "vent " /lamp|fan/').text in {
+            "vent lamp", "vent fan"
+        }  # fmt: skip
 
 
 def test_default_addresses(start, monkeypatch):
@@ -271,6 +325,40 @@ def test_a_proxy_that_returns_a_web_page(start):
     server = start({"/v1/chat/completions": HTML})
     with pytest.raises(ModelError, match=r"HTML page, not JSON: check `base_url`.*proxy"):
         load_model("openai:m", base_url=server.url, retry=Retry(attempts=1)).generate("x")
+
+
+@pytest.mark.parametrize("settings", [{"schema": {"type": "object", "properties": {}}}, {"choices": ["a", "b"]}])
+def test_a_web_page_instead_of_a_constrained_answer(start, settings):
+    model = load_model(
+        "openai:m", base_url=start({"/v1/chat/completions": HTML}).url, retry=Retry(attempts=1)
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"HTML page, not JSON: check `base_url`.*proxy"):
+        model.generate("x", **settings)
+
+
+def test_a_web_page_instead_of_scores_and_of_streams(start):
+    server = start({"/v1/chat/completions": HTML, "/v1/completions": HTML, "/v1/models": models("m")})
+    for name in ("openai:m", "completions:m"):
+        model = load_model(name, base_url=server.url, retry=Retry(attempts=1))
+        for call in (partial(model.score, ["x"], ["a", "b"]), lambda model=model: list(model.stream("x"))):
+            with pytest.raises(ModelError, match=r"HTML page, not JSON: check `base_url`.*proxy"):
+                call()
+    with pytest.raises(ModelError, match="HTML page, not JSON"):
+        model.generate("x")
+    assert not model.capabilities.score
+
+
+@pytest.mark.parametrize("call", ["score", "stream"])
+def test_errors_of_scores_and_streams(start, call):
+    said = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens"
+    server = start({"/v1/models": models("gpt-4o"), "/v1/chat/completions": (404, failed("no such model"))})
+    model = load_model("openai:gpt-4", base_url=server.url, retry=Retry(attempts=1))
+    calls = {"score": lambda: model.score(["x"], ["a", "b"]), "stream": lambda: list(model.stream("x"))}
+    with pytest.raises(ModelAccessError, match="did you mean 'gpt-4o'"):
+        calls[call]()
+    server.paths["/v1/chat/completions"] = (400, failed(said))
+    with pytest.raises(PromptTooLongError, match="5000"):
+        calls[call]()
 
 
 def test_the_detail_of_an_error_is_shown_without_secrets(start, monkeypatch):

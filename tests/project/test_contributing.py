@@ -21,13 +21,17 @@ FILES = {title.removesuffix(".py"): body for title, body in BLOCKS if title.ends
 USES = {file.removesuffix(".py"): use for (file, _), (title, use) in pairwise(BLOCKS) if title == "use"}
 # What a user has at hand in the lines that use the components.
 SETUP = """
+import os
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from ragkit import Document, Example, FewShot, Index, RerankingRetriever, ScriptedModel, Task, compare
 from ragkit import load_model, load_selector
 from ragkit.ingest import load_chunker
 from ragkit.retrievers._loading import load_retriever
 pool = [Example(f"dim the {thing} in the {room}", thing) for thing in ("lamp", "fan") for room in ("hall", "attic")]
 task = Task("Name the thing.", examples=pool, test=[Example("please dim the fan now", "fan !")], labels=None)
+path = Path(tempfile.gettempdir(), f"ragkit-rows-{os.getpid()}.jsonl")
 index = Index.create(None, embedder="hash:64")
 index.add(["a lamp", "a red lamp", "the newest of all lamps"])
 """
@@ -42,6 +46,7 @@ EXPECTED = {
     "first_word": 1.0,  # "fan" against "fan !", which an exact match would refuse
     "constant_strategy": 1.0,
     "last_word_reader": "fan",
+    "file_tracker": 1,
 }
 
 

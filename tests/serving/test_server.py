@@ -20,10 +20,10 @@ from pydantic import BaseModel
 from waiting import wait_for
 
 from ragkit import Budget, ScriptedModel, load_model
-from ragkit.errors import InvalidInputError, ModelError, RagkitWarning
-from ragkit.models import LayeredModel
+from ragkit.errors import InvalidInputError, ModelError, PromptTooLongError, RagkitWarning
+from ragkit.models import LayeredModel, _scoring
 from ragkit.models._base import ModelBase
-from ragkit.records import Chat, Completion, Message
+from ragkit.records import Chat, Completion, Message, Prompt
 from ragkit.testing import LanguageModelContract
 from ragkit_pipelines.serving import Limits, Server
 
@@ -158,7 +158,7 @@ def test_responses_constrained_to_a_grammar(server, adapters):
     assert remote.generate("x", max_tokens=60, grammar=grammar).text == expected
     assert "".join(remote.stream("x", max_tokens=60, grammar=grammar)) == expected
     assert not load_model("openai:a", base_url=server.url).capabilities.grammar
-    for wrong in ({"grammar_field": "guided_grammar"}, {"grammar_field": "grammar", "base_url": server.url}):
+    for wrong in ({"grammar_field": "guided_grammar"}, {"grammar_field": "lark", "base_url": server.url}):
         with pytest.raises(InvalidInputError, match="`grammar_field`"):
             load_model("openai:a", **wrong)
 
@@ -232,7 +232,10 @@ REFUSED = [
     ("chat/completions", {"max_tokens": 5000}, None),
     ("chat/completions", {"messages": [{"role": "system", "content": "x"}, *user("y")]}, None),  # no chat template
     ("completions", {"prompt": [1, 2, 3]}, "prompt[0]"),
-    ("completions", {"echo": True}, "echo"),
+    ("completions", {"echo": True, "stream": True}, "echo"),
+    ("completions", {"echo": "yes"}, "echo"),
+    ("completions", {"max_tokens": 0}, "max_tokens"),
+    ("completions", {"max_tokens": -1, "echo": True}, "max_tokens"),
     ("completions", {"prompt": ["a", "b"], "stream": True}, "prompt"),
     ("completions", {"prompt": []}, "prompt"),
 ]  # fmt: skip
@@ -264,6 +267,44 @@ def test_top_p_and_penalties_are_those_of_the_model(server, adapters):
         text = choice["message"]["content"] if path.startswith("chat") else choice["text"]
         assert text == adapters["a"].generate("red", max_tokens=8, **settings).text
         assert text != adapters["a"].generate("red", max_tokens=8, temperature=1.0, seed=4).text
+
+
+@pytest.mark.parametrize("name", ["base", "a"])
+def test_the_log_probabilities_of_the_prompt(server, adapters, name):
+    """As evaluation harnesses request them; the model scores the end of the text in another way."""
+    model = adapters.base if name == "base" else adapters[name]
+    served = model.name if name == "base" else name
+    prompt, end = "dim the lamp. naïve 東", " open the door"
+    api = client(server)
+    reply = api.completions.create(model=served, prompt=prompt + end, max_tokens=0, echo=True, logprobs=2)
+    choice = reply.choices[0]
+    assert (choice.text, reply.usage.completion_tokens) == (prompt + end, 0)
+    values = choice.logprobs.token_logprobs
+    assert (values[0], choice.logprobs.top_logprobs[0]) == (None, None)
+    assert len(values) == len(model.encode_prompt(prompt + end)) == reply.usage.prompt_tokens
+    tail = len(model.encode_text(end))
+    assert sum(values[-tail:]) == pytest.approx(model.score([prompt], [end])[0, 0], abs=1e-4)
+    best = [max(each.values()) for each in choice.logprobs.top_logprobs[1:]]
+    assert all(most >= value - 1e-9 for most, value in zip(best, values[1:], strict=True))
+    whole = api.completions.create(model=served, prompt=[prompt, "red"], max_tokens=3, echo=True, logprobs=0)
+    for text, each in zip([prompt, "red"], whole.choices, strict=True):
+        assert each.text == text + model.generate(Prompt(text, form="text"), max_tokens=3).text
+        assert each.logprobs.token_logprobs[0] is None
+        assert len(each.logprobs.token_logprobs) > len(model.encode_prompt(text))
+    assert api.completions.create(model=served, prompt="red", max_tokens=0, echo=True).choices[0].text == "red"
+
+
+def test_a_long_prompt_is_scored_in_parts(monkeypatch):
+    model = load_model("tiny")
+    row = model.encode_prompt("dim the lamp and open the door, then close it again. " * 4)
+    expected = [token.logprob for token in model.prompt_logprobs(row, top=1)]
+    monkeypatch.setattr(_scoring, "_MOST_POSITIONS", 7)
+    found = [token.logprob for token in model.prompt_logprobs(row, top=1)]
+    assert found[1:] == pytest.approx(expected[1:], abs=1e-5)
+    assert len(found) == len(row) > 14
+    assert model.prompt_logprobs(row[:1])[0].logprob != model.prompt_logprobs(row[:1])[0].logprob  # not a number
+    with pytest.raises(PromptTooLongError):
+        model.prompt_logprobs(row * 100)
 
 
 def nested(depth):

@@ -1,4 +1,4 @@
-"""The commands ``ragkit compare`` and ``ragkit compare show|open|diff|resume``."""
+"""The commands ``ragkit compare`` and ``ragkit compare show|open|diff|resume``; `compare_files` has the others."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from ragkit_pipelines.cli.common import (
     print_table,
     worker_pool,
 )
+from ragkit_pipelines.cli.compare_files import export, judge
 from ragkit_pipelines.cli.comparison_request import Request, estimate_request, read_request, run_request
 from ragkit_pipelines.cli.components import ListingGroup, list_descriptions
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from ragkit_pipelines.compare.results import Results
 
 compare_app = typer.Typer(invoke_without_command=True, cls=ListingGroup)
+for _command in (judge, export):
+    compare_app.command()(_command)
 
 _SIZES = (
     "Pool sizes, such as 77,770,all. Default: one example per label, ten per label, and all; without labels, only all. "
@@ -99,6 +102,7 @@ def compare(
     tokens: MaxTokens = None,
     money: MaxMoney = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help=_OUT)] = None,
+    tracker: Annotated[str | None, typer.Option(help="Experiment tracker that logs the results: {tracker}.")] = None,
     engine: Engine = "inline",
     workers: Workers = 2,
     poll_seconds: Annotated[
@@ -134,7 +138,8 @@ def compare(
         return
     if data is None:
         raise InvalidInputError(
-            "pass the rows to compare on with --data FILE, or use one of the subcommands show, open, diff and resume"
+            "pass the rows to compare on with --data FILE, or use one of the subcommands show, open, diff, judge, "
+            "export and resume"
         )
     request = Request(
         data=data, input=fields, output=output, strategies=strategies, sizes=sizes, seeds=seeds, model=model,
@@ -143,6 +148,7 @@ def compare(
         reasoning=reasoning, max_reasoning_tokens=max_reasoning_tokens, limit=limit, k=k, samples=samples,
         epochs=epochs, max_tokens=max_tokens, margin=margin, budget_calls=calls, budget_tokens=tokens,
         budget_money=money, normalise_labels=normalise_labels, batch=batch, poll_seconds=poll_seconds,
+        tracker=tracker,
     )  # fmt: skip
     if only_estimate:
         _show_estimate(estimate_request(request), as_json=as_json)

@@ -64,6 +64,7 @@ class Request(BaseModel):
     normalise_labels: bool = False
     batch: bool = False
     poll_seconds: float = 30.0
+    tracker: str | None = None
 
 
 def read_request(folder: Path) -> Request:
@@ -101,7 +102,7 @@ def run_request(request: Request, out: Path | None, workers: WorkerPool | None) 
         echo(f"resuming in {out}: finished strategies and cached responses are not repeated", err=True)
     return compare(
         task, strategies, model=model, embedder=request.embedder, sizes=_sizes(request.sizes, task), seeds=seeds,
-        budget=budget, out=out, options=options,
+        budget=budget, out=out, options=options, tracker=request.tracker,
     )  # fmt: skip
 
 

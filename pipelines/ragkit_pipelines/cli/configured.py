@@ -94,7 +94,7 @@ def _model_has(parameter: str, params: dict[str, Any]) -> bool:
     from ragkit.finetuning._manifest import MANIFEST, Manifest
     from ragkit.registry import find
 
-    spec = params.get("other") or params.get("model")
+    spec = params.get("other") or params.get("model") or params.get("base")
     if spec is None:
         return False
     folder = Path(spec.removeprefix("hf:"))

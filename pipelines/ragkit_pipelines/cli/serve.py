@@ -11,7 +11,7 @@ import typer
 
 from ragkit._progress import progress
 from ragkit.errors import InvalidInputError
-from ragkit_pipelines.cli.common import echo
+from ragkit_pipelines.cli.common import MaxReasoningTokens, Reasoning, echo
 from ragkit_pipelines.serving import Limits, Server
 
 
@@ -26,6 +26,8 @@ def serve(
     gather_ms: Annotated[float, typer.Option(help="Milliseconds for which a request waits to be batched.")] = 5.0,
     max_waiting: Annotated[int, typer.Option(help="Maximum number of waiting requests.")] = 256,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens if a request sets no limit.")] = 256,
+    reasoning: Reasoning = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     max_body_bytes: Annotated[int, typer.Option(help="Maximum size of a request in bytes.")] = Limits().body_bytes,
     allowed_host: Annotated[list[str] | None, typer.Option(help="Name of this server; can be repeated.")] = None,
 ) -> None:
@@ -37,7 +39,8 @@ def serve(
         server = Server(
             base, adapters=_adapters(adapter or ()), embedder=embedder, host=host, port=port,
             token=None if token_env is None else _token(token_env), batch_size=batch_size, gather=gather_ms / 1000,
-            max_waiting=max_waiting, max_tokens=max_tokens, allowed_hosts=allowed_host or (),
+            max_waiting=max_waiting, max_tokens=max_tokens, reasoning=reasoning,
+            max_reasoning_tokens=max_reasoning_tokens, allowed_hosts=allowed_host or (),
             limits=Limits(body_bytes=max_body_bytes),
         )  # fmt: skip
     echo(f"serving {', '.join(server.models)} at {server.url}")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ragkit._files import make_folder, with_checksum, write_atomic
 from ragkit_pipelines.compare.estimating import Estimate, StrategyEstimate, estimate
+from ragkit_pipelines.compare.exporting import export_items
 from ragkit_pipelines.compare.frames import pandas_frame, polars_frame, row_record
+from ragkit_pipelines.compare.judging import Judgement, judge_files
 from ragkit_pipelines.compare.options import CompareOptions, refuse_moved_keywords
 from ragkit_pipelines.compare.planning import planned
 from ragkit_pipelines.compare.predictions import Items
@@ -30,6 +32,7 @@ from ragkit_pipelines.compare.statistics.prices import PriceRange
 from ragkit_pipelines.compare.statistics.recommendation import summarise
 from ragkit_pipelines.compare.statistics.set_metrics import set_metric, stored_metric
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, timed
+from ragkit_pipelines.compare.tracking import Tracker, load_tracker, tracked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +46,7 @@ __all__ = [
     "CompareOptions",
     "Comparison",
     "Estimate",
+    "Judgement",
     "Outcome",
     "PriceRange",
     "Recommendation",
@@ -51,8 +55,11 @@ __all__ = [
     "Setting",
     "Strategy",
     "StrategyEstimate",
+    "Tracker",
     "compare",
     "estimate",
+    "export_items",
+    "judge_files",
     "timed",
 ]
 
@@ -182,6 +189,7 @@ def compare(
     budget: Budget | None = None,
     out: str | Path | None = None,
     options: CompareOptions | None = None,
+    tracker: str | Tracker | None = None,
 ) -> Comparison:
     """Run strategies on the same test rows and compare them.
 
@@ -201,6 +209,9 @@ def compare(
         out: Folder for results, responses and trained models; a temporary one if None. ``run.json`` is written at the
             start; ``results.json``, ``items.json`` and ``report.md`` at the end.
         options: What is measured, how it runs, and what is reported; the defaults of `CompareOptions` if None.
+        tracker: An experiment tracker, or its spec, such as ``"mlflow"`` or ``"wandb:my-project"``, to which each row
+            is logged when it is finished. If the tracker fails, the comparison continues, and the records are sent
+            again at the end. Those that are lost are listed in a warning and in ``results.lost_records``.
 
     Returns:
         The comparison.
@@ -209,21 +220,30 @@ def compare(
         InvalidInputError: If an argument is not valid; nothing is run or written in this case.
     """
     options = options or CompareOptions()
+    tracker = load_tracker(tracker)
     with planned(
         task, strategies, model=model, embedder=embedder, sizes=sizes, seeds=seeds, budget=budget, out=out,
         options=options,
-    ) as plan:  # fmt: skip
+    ) as plan, tracked(tracker, plan.task.name, plan.provenance) as run:  # fmt: skip
         if out:
             make_folder(plan.folder)
             write_atomic(plan.folder / "run.json", json.dumps(plan.provenance, ensure_ascii=False, indent=1))
-        cells = run_jobs(plan.jobs, options.workers)
+        cells = run_jobs(plan.jobs, options.workers, run.log)
         results = summarise(
             plan.task.name, plan.leaked, cells, floor=plan.baseline, data=plan.data, options=options,
             held=list(plan.held), provenance=plan.provenance, metric=set_metric(plan.task.metric), test=plan.task.test,
         )  # fmt: skip
         items = Items.of(plan.task.test, cells)
         if out:
-            write_atomic(plan.folder / "items.json", with_checksum(items.model_dump_json(indent=1)))
-            write_atomic(plan.folder / "report.md", markdown_report(results, items))
-            write_atomic(plan.folder / "results.json", with_checksum(results.model_dump_json(indent=1)))
+            _write(plan.folder, results, items)
+        if lost := run.finish(results):
+            results = results.model_copy(update={"lost_records": lost})
+            if out:
+                _write(plan.folder, results, items)
     return Comparison(results, cells, items, Path(out) if out else None)
+
+
+def _write(folder: Path, results: Results, items: Items) -> None:
+    write_atomic(folder / "items.json", with_checksum(items.model_dump_json(indent=1)))
+    write_atomic(folder / "report.md", markdown_report(results, items))
+    write_atomic(folder / "results.json", with_checksum(results.model_dump_json(indent=1)))

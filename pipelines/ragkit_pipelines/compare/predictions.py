@@ -132,7 +132,7 @@ class Items(BaseModel):
         Raises:
             MissingExtraError: If pandas is not installed.
         """
-        return pandas_frame(self._records())
+        return pandas_frame(self.records())
 
     def to_polars(self) -> pl.DataFrame:
         """Return the data frame of `to_pandas` as one of Polars.
@@ -143,9 +143,10 @@ class Items(BaseModel):
         Raises:
             MissingExtraError: If Polars is not installed.
         """
-        return polars_frame(self._records())
+        return polars_frame(self.records())
 
-    def _records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[dict[str, Any]]:
+        """Return one dict per answer, with the columns of `to_pandas`."""
         return [
             {
                 "row": index,

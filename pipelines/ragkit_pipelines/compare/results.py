@@ -200,6 +200,7 @@ class Results(BaseModel):
         data: Problems found in the data, and the rows that were removed.
         prices: Token prices used for break-even volumes.
         provenance: Versions, hashes and settings of the run.
+        lost_records: Records that could not be logged to the tracker, each with the reason.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -216,6 +217,7 @@ class Results(BaseModel):
     differences: list[Difference]
     recommendation: Recommendation
     provenance: dict[str, str] = {}
+    lost_records: list[str] = []
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Results:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, cast
 from warnings import warn
 
+from ragkit._observation import observed
 from ragkit.embedders import load_embedder
 from ragkit.errors import InvalidInputError, RagkitWarning, WorkerError
 from ragkit.finetuning._manifest import run_hash
@@ -20,7 +21,7 @@ from ragkit.workers._pool import WorkerPool
 from ragkit.workers._shards import Shards
 from ragkit_pipelines.compare.jobs import Job, jobs_on, run_job
 from ragkit_pipelines.compare.progress import Watch, watching
-from ragkit_pipelines.compare.results import Cell
+from ragkit_pipelines.compare.results import Cell, Row
 from ragkit_pipelines.compare.strategies.base import Outcome, Setting, Strategy, Varied
 from ragkit_pipelines.compare.strategies.timing import Clock, TimedEmbedder
 
@@ -28,12 +29,18 @@ if TYPE_CHECKING:
     from ragkit.tasks import Task
 
 
-def run_jobs(jobs: Sequence[Job], workers: WorkerPool | None) -> list[Cell]:
-    """Run jobs, or load their stored results; a job that fails has a cell with the error."""
+def run_jobs(jobs: Sequence[Job], workers: WorkerPool | None, log: Callable[[Row], None]) -> list[Cell]:
+    """Run jobs, or load their stored results; a job that fails has a cell with the error. ``log`` receives each row."""
     with watching(jobs) as watch:
         if workers is not None:
-            return _run_on_workers(jobs, workers, watch)
-        return [_run_here(job, watch) for job in jobs]
+            return _run_on_workers(jobs, workers, watch, log)
+
+        def run(job: Job) -> Cell:
+            cell = _run_here(job, watch)
+            log(cell.row)
+            return cell
+
+        return observed("comparison", jobs[0].setting.task.name, jobs, lambda: list(map(run, jobs)))
 
 
 def _run_here(job: Job, watch: Watch) -> Cell:
@@ -42,8 +49,9 @@ def _run_here(job: Job, watch: Watch) -> Cell:
         watch.loaded(job)
         return stored
     started = perf_counter()
+    facts = {"ragkit.pool_size": len(job.setting.pool), "ragkit.seed": job.setting.seed}
     with watch.job(job):
-        cell = run_job(job)
+        (cell,) = observed("strategy", job.strategy.name, [job], lambda: [run_job(job)], facts)
     watch.finished(job, cell, perf_counter() - started)
     return cell
 
@@ -135,13 +143,14 @@ class _Failed:
         raise WorkerError(self.reason)
 
 
-def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, watch: Watch) -> list[Cell]:
+def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, watch: Watch, log: Callable[[Row], None]) -> list[Cell]:
     """Run unfinished jobs on the workers of a pool; the cell of a job that no worker finished contains an error."""
     cells = {}
     for job in jobs:
         if (cell := job.finished()) is not None:
             cells[job.identity] = cell
             watch.loaded(job)
+            log(cell.row)
     rest = [job for job in jobs if job.identity not in cells]
     first = jobs[0].setting
     if rest and first.model is not None:
@@ -160,6 +169,7 @@ def _run_on_workers(jobs: Sequence[Job], pool: WorkerPool, watch: Watch) -> list
                 stand_in = _Failed(job.strategy.name, f"{each.reason}, {each.attempts} times")
                 cells[job.identity] = run_job(replace(job, strategy=stand_in))
             watch.finished(job, cells[job.identity])
+            log(cells[job.identity].row)
     _report_missing(missing, len(jobs), first.folder)
     return [cells[job.identity] for job in jobs]
 

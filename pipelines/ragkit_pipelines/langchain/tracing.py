@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, GenerationChunk, LLMResult
 from langchain_core.runnables.config import patch_config, var_child_runnable_config
 
-from ragkit._observation import Kind, ObservedCall, Observer, observing
+from ragkit._observation import Kind, ObservedCall, Observer, Unreported, observing
 from ragkit.models import prompt_text
 from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Chat, Completion, Hit, Prompt, Selection
@@ -32,6 +32,8 @@ def observer_of(parents: Sequence[CallbackManager]) -> Observer | None:
         return None
 
     def observe(kind: Kind, component: Any, inputs: Sequence[Any], settings: Mapping[str, Any]) -> ObservedCall:
+        if kind in {"comparison", "strategy"}:
+            return Unreported()
         own = list(parents) if len(parents) == len(inputs) else [parents[0]] * len(inputs)
         if kind == "model":
             return TracedModelCall(own, component, inputs, settings)

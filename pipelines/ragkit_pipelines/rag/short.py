@@ -23,7 +23,11 @@ def first_line(text: str) -> str:
 
 
 def citation_in(answer: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
-    """Return the sentence of the first passage that contains the words of an answer; empty if no passage does."""
+    """Return the sentence of the first passage that contains an answer, or else all of its words in other forms.
+
+    Returns:
+        The citation; empty if no sentence does.
+    """
     found = re.findall(r"\w+", answer)
     if not 0 < len(found) <= _LONGEST:
         return ()
@@ -33,6 +37,11 @@ def citation_in(answer: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
             spans = [(start, end) for start, end in sentence_spans(hit.text) if start <= match.start() < end]
             start, end = spans[0] if spans else match.span()
             return (cited_sentence(number, hit, start, max(end, match.end())),)
+    terms = _terms(answer)
+    for number, hit in enumerate(hits, 1):
+        for start, end in sentence_spans(hit.text) if terms else ():
+            if terms <= _terms(hit.text[start:end]):
+                return (cited_sentence(number, hit, start, end),)
     return ()
 
 

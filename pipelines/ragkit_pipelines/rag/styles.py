@@ -77,8 +77,11 @@ def style_named(name: str) -> Style:
 
 
 def demonstrations(style: Style, refusal: str) -> tuple[Example, ...]:
-    """Return the built-in demonstrations of a style, which are about invented facts."""
-    answers = {
+    """Return the built-in demonstrations of a style, which are about invented facts.
+
+    Small models need several short answers in a row before they stop writing sentences.
+    """
+    lighthouse, bus = {
         "short": ("Maria Holt", "four crowns"),
         "cited": (
             "The lighthouse was built by the engineer Maria Holt [1].",
@@ -90,8 +93,15 @@ def demonstrations(style: Style, refusal: str) -> tuple[Example, ...]:
             "A ticket for the night bus costs four crowns [2]. The bus stops at the market hall every half hour [2].",
         ),
     }[style.name]
-    return (
-        Example("In which city was mint first sold?", refusal, metadata={PASSAGES: list(_MINT)}),
-        Example("Who built the lighthouse?", answers[0], metadata={PASSAGES: list(_LIGHTHOUSE)}),
-        Example("How much does a ticket for the night bus cost?", answers[1], metadata={PASSAGES: list(_BUS)}),
+    more = (
+        ("In what year was the lighthouse at Cape Orrin built?", "1874", _LIGHTHOUSE),
+        ("When is mint harvested?", "June", _MINT),
     )
+    shown = (
+        ("In which city was mint first sold?", refusal, _MINT),
+        *(more if style.name == "short" else ()),
+        ("Who built the lighthouse?", lighthouse, _LIGHTHOUSE),
+        ("How much does a ticket for the night bus cost?", bus, _BUS),
+        *((("From which pier do ferries leave?", "pier 2", _BUS),) if style.name == "short" else ()),
+    )
+    return tuple(Example(question, answer, metadata={PASSAGES: list(texts)}) for question, answer, texts in shown)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from uvicorn import Server as UvicornServer
 
     from ragkit.models._adapters import AdapterSet
+    from ragkit.models._reasoning import ReasoningLevel
     from ragkit.protocols import Embedder, LanguageModel
     from ragkit_pipelines.serving.access import Access
 
@@ -61,6 +62,8 @@ class Server:
         gather: float = 0.005,
         max_waiting: int = 256,
         max_tokens: int = 256,
+        reasoning: ReasoningLevel | None = None,
+        max_reasoning_tokens: int | None = None,
         grace: int = 30,
         allowed_hosts: Iterable[str] = (),
         limits: Limits | None = None,
@@ -80,6 +83,9 @@ class Server:
             gather: Seconds for which a request waits for others to form a batch.
             max_waiting: Maximum number of waiting requests; more are rejected with status 503.
             max_tokens: Maximum number of tokens of a response if the request sets no limit.
+            reasoning: How much the model reasons before its answers, see `ragkit.load_model`. The reasoning is in the
+                field ``reasoning_content`` of a response that is not streamed.
+            max_reasoning_tokens: Maximum number of reasoning tokens, in addition to the limit of each request.
             grace: Seconds that pending requests have to finish when the server is stopped.
             allowed_hosts: Names in the headers ``Host`` and ``Origin`` that are accepted without a token, besides IP
                 addresses, ``localhost`` and `host`. This protects the server from web pages in the user's browser.
@@ -93,7 +99,10 @@ class Server:
         from ragkit_pipelines.serving.backends import backend_of
 
         _check(host, port, token, gather, max_waiting)
-        backend = backend_of(model, adapters or {}, batch_size=batch_size, max_tokens=max_tokens)
+        backend = backend_of(
+            model, adapters or {}, batch_size=batch_size, max_tokens=max_tokens, reasoning=reasoning,
+            max_reasoning_tokens=max_reasoning_tokens,
+        )  # fmt: skip
         from ragkit_pipelines.serving.access import Access
         from ragkit_pipelines.serving.app import Routes
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ragkit.errors import RagkitError
+from ragkit.models._prompts import prompt_text
 from ragkit.records import Completion
 from ragkit_pipelines.serving.bodies import ChatBody, CompletionBody, read_body
 from ragkit_pipelines.serving.embeddings import EmbeddingBody, embedded
@@ -164,6 +166,10 @@ class Routes:
                 job.cancel()
             raise
         logprobs = [None if job.call.top_logprobs is None else job.logprobs for job in jobs]
+        completions = [
+            replace(done, text=prompt_text(job.call.prompt) + done.text) if job.call.echo else done
+            for job, done in zip(jobs, completions, strict=True)
+        ]
         return await self._in_thread(lambda: JSONResponse(reply.whole(completions, logprobs)))
 
     def _jobs(self, kind: type[Body], content: bytearray) -> tuple[Body, list[Job]]:

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, cast
 from typing_extensions import override
 
 from ragkit._extras import require
-from ragkit.errors import InvalidInputError, RagkitError, UnsupportedError
+from ragkit.errors import InvalidInputError, RagkitError, ReasoningTruncatedError, UnsupportedError
 from ragkit.models import load_model
 from ragkit.models._grammar_check import grammar_check
 from ragkit.models._results import results_of_each
 from ragkit.models._sampling import Sampling
 from ragkit.models._tools import calls_schema, selected_tools, with_calls
 from ragkit.protocols import LanguageModel
-from ragkit.records import Chat, Completion
+from ragkit.records import Chat, Completion, Usage
 from ragkit_pipelines.serving.bodies import Call
 from ragkit_pipelines.serving.jobs import Backend, Job, Result
 
 if TYPE_CHECKING:
     from ragkit.models._adapters import AdapterSet
     from ragkit.models._local import LocalModel
+    from ragkit.models._reasoning import ReasoningLevel
 
 
 class LocalBackend(Backend):
@@ -51,7 +52,7 @@ class LocalBackend(Backend):
         model = self._locals[call.body.model]
         _check_tools(call, model)
         row = model.encode_prompt(call.prompt, max_tokens=model.capabilities.window)
-        model.check_window(len(row), call.max_tokens or 1)
+        model.check_window(len(row), 1 if call.max_tokens is None else call.max_tokens)
         room = (model.capabilities.window or 10**9) - len(row)
         sampling = call.sampling(max_tokens=min(self._max_tokens, room))
         if isinstance(call.prompt, Chat) and call.prompt.tools and call.prompt.tool_choice != "auto":
@@ -59,7 +60,8 @@ class LocalBackend(Backend):
             sampling = replace(sampling, schema=calls_schema(tools))
         # Seeds may differ within a batch.
         _check_grammar(sampling)
-        return Job(call, sampling, _key({**sampling.options(), "seed": 0}), row=row, streams=streams)
+        key = _key({**sampling.options(), "seed": 0, "empty": call.max_tokens == 0})
+        return Job(call, sampling, key, row=row, streams=streams)
 
     @override
     def run(self, jobs: list[Job]) -> Sequence[Result]:
@@ -73,6 +75,14 @@ class LocalBackend(Backend):
             )
             for job in jobs
         ]
+        for job in jobs:
+            if job.call.echo and job.call.top_logprobs is not None:
+                job.logprobs += self._locals[job.call.body.model].prompt_logprobs(
+                    job.row or [], top=job.call.top_logprobs
+                )
+        if jobs[0].call.max_tokens == 0:
+            usages = [Usage(prompt_tokens=len(job.row or [])) for job in jobs]
+            return [Completion(text="", usage=usage, finish_reason="length") for usage in usages]
         rows, seeds = [job.row or [] for job in jobs], [job.sampling.seed for job in jobs]
         if self._adapters is None:
             done: Sequence[Result] = self._base.complete_rows(rows, jobs[0].sampling, seeds=seeds, listeners=listeners)
@@ -99,6 +109,7 @@ class ModelBackend(Backend):
         _check_tools(call, self._model)
         unsupported = {
             "logprobs": call.top_logprobs is not None,
+            "echo": call.echo,
             "response_format": call.schema is not None and not able.schema,
             "guided_choice": call.body.guided_choice is not None and not able.choices,
             "guided_grammar": call.body.guided_grammar is not None and not able.grammar,
@@ -127,7 +138,7 @@ class ModelBackend(Backend):
                 results[n] = self._stream(job)
             elif job.streams and isinstance(result, Completion) and (result.text or not result.tool_calls):
                 job.hear(result.text, ())
-        return [results[n] for n in range(len(jobs))]
+        return [_with_truncated_reasoning(results[n]) for n in range(len(jobs))]
 
     def _stream(self, job: Job) -> Result:
         text = ""
@@ -152,6 +163,8 @@ def backend_of(
     *,
     batch_size: int | None,
     max_tokens: int,
+    reasoning: ReasoningLevel | None = None,
+    max_reasoning_tokens: int | None = None,
 ) -> Backend:
     """Load the models of a server; see `Server` for the arguments."""
     for name, value in (("batch_size", 1 if batch_size is None else batch_size), ("max_tokens", max_tokens)):
@@ -159,12 +172,23 @@ def backend_of(
             raise InvalidInputError(f"`{name}` must be at least 1, got {value}")
     if adapters and not isinstance(model, str):
         raise InvalidInputError("`adapters` requires `model` to be a spec; pass an AdapterSet to serve a loaded model")
-    loaded = _load(model, adapters) if isinstance(model, str) else model
+    given = {"reasoning": reasoning, "max_reasoning_tokens": max_reasoning_tokens}
+    reasons = any(value is not None for value in given.values())
+    if reasons and (adapters or not isinstance(model, str)):
+        raise InvalidInputError(
+            "`reasoning` and `max_reasoning_tokens` require `model` to be a spec, and no adapters; load the model with "
+            "them, or merge the adapter (ragkit export)"
+        )
+    if reasons:
+        loaded: LanguageModel | AdapterSet = load_model(model, **given)  # type: ignore[arg-type]
+    else:
+        loaded = _load(model, adapters) if isinstance(model, str) else model
     if isinstance(loaded, Mapping):
         if loaded.base.name in loaded:
             raise InvalidInputError(f"an adapter and the base model are both named {loaded.base.name!r}; rename one")
         return LocalBackend(loaded.base, loaded, batch_size=batch_size, max_tokens=max_tokens)
-    if hasattr(loaded, "complete_rows"):
+    reasoner = getattr(loaded, "reasoning", None)
+    if hasattr(loaded, "complete_rows") and not (reasoner and reasoner.active):
         return LocalBackend(cast("LocalModel", loaded), None, batch_size=batch_size, max_tokens=max_tokens)
     return ModelBackend(loaded, batch_size=batch_size, max_tokens=max_tokens)
 
@@ -176,6 +200,11 @@ def _load(spec: str, adapters: Mapping[str, str | Path]) -> LanguageModel | Adap
     from ragkit.models._adapters import AdapterSet
 
     return AdapterSet(spec, adapters)
+
+
+def _with_truncated_reasoning(result: Result) -> Result:
+    """Return a response that was truncated during its reasoning as one without text, as OpenAI's API does."""
+    return result.completion if isinstance(result, ReasoningTruncatedError) else result
 
 
 def _check_grammar(sampling: Sampling) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
@@ -21,7 +21,7 @@ from ragkit_pipelines.serving.strict import BadRequestError, Strict
 # Neutral values, which clients send for fields that are otherwise unsupported.
 _NEUTRAL: Mapping[str, object] = {
     "n": 1, "best_of": 1, "logit_bias": {}, "tools": [],
-    "echo": False, "store": False, "suffix": "", "modalities": ["text"],
+    "store": False, "suffix": "", "modalities": ["text"],
 }  # fmt: skip
 _SCHEMAS = {"json_schema", "parameters"}  # fields in which null has a meaning
 _MAX_DEPTH = 64
@@ -105,6 +105,7 @@ class Call:
         max_tokens: Maximum number of tokens; None if the request sets no limit.
         schema: JSON schema that the response must follow, if any.
         top_logprobs: Number of alternative tokens with log-probabilities; None for no log-probabilities.
+        echo: Whether the reply begins with the prompt.
     """
 
     body: _Body
@@ -112,6 +113,7 @@ class Call:
     max_tokens: int | None
     schema: Mapping[str, object] | None
     top_logprobs: int | None
+    echo: bool = False
 
     def sampling(self, max_tokens: int, seed: int | None = None) -> Sampling:
         """Return the validated settings; ``max_tokens`` is the default limit, and ``seed`` overrides the request."""
@@ -119,7 +121,7 @@ class Call:
         if seed is None:
             seed = secrets.randbits(62) if body.seed is None and body.temperature else body.seed or 0
         return Sampling(
-            max_tokens=max_tokens if self.max_tokens is None else self.max_tokens,
+            max_tokens=max_tokens if self.max_tokens is None else max(1, self.max_tokens),
             temperature=body.temperature,
             top_p=body.top_p,
             presence_penalty=body.presence_penalty,
@@ -177,6 +179,8 @@ class CompletionBody(_Body):
 
     prompt: list[str] = Field(min_length=1, max_length=2048, fail_fast=True)
     logprobs: int | None = Field(default=None, ge=0, le=20)
+    max_tokens: int | None = Field(default=None, ge=0, lt=2**31)
+    echo: bool = False
 
     _prompt_as_list = field_validator("prompt", mode="before")(_as_list)
 
@@ -184,10 +188,15 @@ class CompletionBody(_Body):
         """Return one call per prompt."""
         if self.stream and len(self.prompt) > 1:
             raise BadRequestError("`prompt` must be a single text if `stream` is set", field="prompt")
-        return [
+        if self.stream and self.echo:
+            raise BadRequestError("`echo` cannot be combined with `stream`", field="echo")
+        if self.max_tokens == 0 and not self.echo:
+            raise BadRequestError("`max_tokens` must be at least 1 unless `echo` is set", field="max_tokens")
+        calls = [
             self.call(Prompt(text, form="text"), max_tokens=self.max_tokens, top_logprobs=self.logprobs)
             for text in self.prompt
         ]
+        return [replace(call, echo=self.echo) for call in calls]
 
 
 def read_body(kind: type[Kind], content: bytes | bytearray, limits: Limits) -> Kind:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from ragkit.errors import (
@@ -112,16 +113,21 @@ class Reply:
         starts = accumulate((len(token.text) for token in tokens[:-1]), initial=0)
         return {
             "tokens": [token.text for token in tokens],
-            "token_logprobs": [max(token.logprob, _MIN_LOGPROB) for token in tokens],
-            "top_logprobs": [{text: max(value, _MIN_LOGPROB) for text, value in token.top} for token in tokens],
+            "token_logprobs": [None if isnan(token.logprob) else max(token.logprob, _MIN_LOGPROB) for token in tokens],
+            "top_logprobs": [
+                None if isnan(token.logprob) else {text: max(value, _MIN_LOGPROB) for text, value in token.top}
+                for token in tokens
+            ],
             "text_offset": list(starts)[: len(tokens)],
         }
 
 
 def _message(done: Completion) -> dict[str, Any]:
+    reasoning = {"reasoning_content": done.reasoning} if done.reasoning else {}  # as vLLM and DeepSeek name it
     if not done.tool_calls:
-        return {"role": "assistant", "content": done.text}
-    return {"role": "assistant", "content": done.text or None, "tool_calls": [_call(call) for call in done.tool_calls]}
+        return {"role": "assistant", "content": done.text, **reasoning}
+    calls = [_call(call) for call in done.tool_calls]
+    return {"role": "assistant", "content": done.text or None, "tool_calls": calls, **reasoning}
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
@@ -150,6 +156,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
 

@@ -6,12 +6,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from ragkit_pipelines.compare.reports.cost_tables import Lines
 from ragkit_pipelines.compare.reports.score_table import at_floor_text, largest, model_of
 from ragkit_pipelines.compare.reports.tables import ReportTable, known_table
 from ragkit_pipelines.compare.results import Difference, Results, Row
 from ragkit_pipelines.compare.statistics.best_tests import points
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 WORSE = "significantly worse"
 LEVEL = 0.05  # of the corrected tests, as in `recommend`
@@ -137,6 +141,21 @@ STANDING_HEADINGS = (
     "strategy", "model", "score", "difference in points, 95 % interval", "Holm-corrected p", "p of equivalence",
     "verdict",
 )  # fmt: skip
+
+
+def judged_table(results: Results, title: str) -> Table:
+    """Return the same comparison for the terminal, with the intervals of the scores, without models."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title))
+    for heading in ("run", "score, 95 % interval", *STANDING_HEADINGS[3:]):
+        table.add_column(heading)
+    for each in standings(results):
+        score = ", ".join([f"{each.score:.3f} [{each.low:.2f}, {each.high:.2f}]", *each.remarks])
+        tests = (each.difference or "", each.p or "", each.equivalence or "", each.verdict or "")
+        table.add_row(*map(Text, (each.strategy, score, *tests)))
+    return table
 
 
 def test_note(results: Results) -> str:

@@ -258,8 +258,10 @@ def data_lines(results: Results) -> list[str]:
 
 
 def warning_lines(results: Results) -> list[str]:
-    """Return a warning for each strategy many of whose completions could not be read, which lowers its score."""
+    """Return warnings about records that the tracker lost, and about strategies with many unreadable completions."""
     lines = []
+    if lost := results.lost_records:
+        lines.append(f"{len(lost)} records could not be logged to the tracker, such as {lost[0]}")
     for strategy, rows in largest(results):
         unreadable, total = sum(row.unreadable or 0 for row in rows), sum(row.n for row in rows)
         if unreadable > MOST_UNREADABLE * total:

@@ -22,7 +22,7 @@ def summarise(  # noqa: PLR0913 - everything that a comparison knows about its c
     leaked: int,
     cells: Sequence[Cell],
     *,
-    floor: float = 0.0,
+    floor: float | None = 0.0,
     data: DataReport | None = None,
     options: CompareOptions | None = None,
     held: Sequence[str] = (),
@@ -37,7 +37,7 @@ def summarise(  # noqa: PLR0913 - everything that a comparison knows about its c
         task: Name of the task.
         leaked: Number of test rows that were excluded because they also appear in the pool.
         cells: The results of the strategies, all on the same test rows.
-        floor: Score of the majority baseline.
+        floor: Score of the majority baseline; None if it is unknown.
         data: Problems found in the data.
         options: The price of a label, the prices of tokens and the margin; the defaults if None.
         held: Which of data, model and order had the same seed in all runs.
@@ -65,7 +65,7 @@ def summarise(  # noqa: PLR0913 - everything that a comparison knows about its c
     rows = [
         cell.row.model_copy(
             update={
-                "at_floor": cell.row.error is None and cell.row.low <= floor,
+                "at_floor": floor is not None and cell.row.error is None and cell.row.low <= floor,
                 "label_cost": None if price is None else cell.row.labels * price,
             }
         )
@@ -79,7 +79,7 @@ def summarise(  # noqa: PLR0913 - everything that a comparison knows about its c
     return Results(
         task=task,
         leaked_test_rows=leaked,
-        floor=floor,
+        floor=floor or 0.0,
         metric=name,
         data=data,
         prices=options.prices,
@@ -215,4 +215,5 @@ def _described(best: str, mean: float, by_strategy: Mapping[str, Sequence[Row]],
         scored = f"had a mean score of {mean:.3f} on {own[0].n} test rows"
     worst = min(row.score for row in own)
     over = "" if len(own) == 1 else f" (mean of {len(own)} seeds; worst seed {_number(worst, metric)})"
-    return f"{best} {scored}{over} with a pool of {own[0].size} examples"
+    pool = f" with a pool of {own[0].size} examples" if own[0].size else ""  # result files of other programs have none
+    return f"{best} {scored}{over}{pool}"

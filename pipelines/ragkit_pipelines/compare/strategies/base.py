@@ -21,7 +21,7 @@ from ragkit.tasks import Task
 from ragkit_pipelines.compare.statistics.costs import cache_saving
 from ragkit_pipelines.compare.strategies.calls import CallCounter
 from ragkit_pipelines.compare.strategies.timing import Clock
-from ragkit_pipelines.few_shot import FewShot
+from ragkit_pipelines.few_shot import Answer, FewShot
 from ragkit_selectors.loading import load_selector
 
 Varied = Literal["data", "model", "order"]
@@ -305,7 +305,8 @@ def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -
     started = setting.clock.now()
     prompts = pipeline.prompts(setting.queries)
     selecting = setting.clock.now() - started
-    answers = pipeline.answer(prompts)
+    samples = pipeline.voting.samples
+    answers = pipeline.answer(prompts, logprobs=samples == 1)
     outcome = outcome_of(
         [answer.text for answer in answers],
         [completion for answer in answers for completion in answer.completions],
@@ -313,15 +314,25 @@ def prompted(pipeline: FewShot, setting: Setting, *, fit_seconds: float = 0.0) -
         pipeline.model,
         unreadable_rows=[index for index, answer in enumerate(answers) if not answer.readable],
     )
-    samples = pipeline.voting.samples
     reasons = Counter(answer.why for answer in answers if pipeline.answering.reasons and not answer.readable)
+    confidence, kind = _confidence(answers, samples)
     unread = [f"{count} unreadable: {why}" for why, count in reasons.most_common(_SHOWN_REASONS)]
     return replace(
         outcome, note="; ".join(filter(None, (outcome.note, *unread))),
         seconds=outcome.seconds + selecting, fit_seconds=fit_seconds, samples=samples,
-        confidence=[answer.agreement for answer in answers] if samples > 1 else (),
-        confidence_kind=f"share of {samples} samples" if samples > 1 else "",
+        confidence=confidence, confidence_kind=kind,
     )  # fmt: skip
+
+
+def _confidence(answers: Sequence[Answer], samples: int) -> tuple[list[float], str]:
+    """Return the confidence of answers and its kind; empty if there is only one sample and no log-probabilities."""
+    if samples > 1:
+        return [answer.agreement for answer in answers], f"share of {samples} samples"
+    known = [answer.probability for answer in answers if answer.probability is not None]
+    if not known or any(answer.readable and answer.probability is None for answer in answers):
+        return [], ""
+    # A refusal has no tokens, and is not an answer.
+    return [answer.probability or 0.0 for answer in answers], "probability of the answer"
 
 
 def shown_prompts(prompts: Sequence[AnyPrompt], model: LanguageModel) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from string import ascii_uppercase
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -37,6 +38,9 @@ class Scoring:
     the likelihood of the input after each class, with the roles of the examples reversed (Min et al., "Noisy Channel
     Language Model Prompting", ACL 2022). The confidence is the softmax over the classes. Classes are the task's labels,
     or the outputs of the pool if it has none.
+
+    An API that returns only the probabilities of the first token cannot tell classes apart that begin alike. They are
+    then listed with letters, which stand for them in the examples and the answer.
 
     Language models prefer some classes whatever the input is. A calibration removes that preference:
 
@@ -76,6 +80,13 @@ class Scoring:
                 "model, or few-shot with several samples (--samples), whose agreement is a confidence too"
             )
         outputs = {example.output for example in task.examples}
+        labels = sorted(set(task.labels or outputs))
+        if not able and model is not None and len(labels) > len(ascii_uppercase) and _begin_alike(labels):
+            raise InvalidInputError(
+                f"strategy {self.name!r} would need letters for {len(labels)} classes that begin alike, because "
+                f"{model.name} returns only the probabilities of the first token; at most {len(ascii_uppercase)} are "
+                "supported, so use few-shot, or a model that scores whole answers"
+            )
         if not task.labels and 2 * len(outputs) > len(task.examples):
             raise InvalidInputError(
                 f"strategy {self.name!r} needs classes, but {len(task.examples)} examples have {len(outputs)} "
@@ -105,7 +116,8 @@ class Scoring:
             prompts=shown_prompts(scorer.prompts, scorer.model),
             labels=None if self.selector else 0,
             confidence=shares.max(axis=1).tolist(),
-            confidence_kind="probability" if scorer.model.capabilities.score else "probability of the first token",
+            confidence_kind=scorer.confidence_kind,
+            note="classes are listed with letters" if isinstance(scorer, _Direct) and scorer.letters else "",
         )
 
     def _calibrated(
@@ -127,9 +139,13 @@ class _Direct:
     """Likelihoods of the classes after the inputs; ``prompts`` are those of the first call, one for each query."""
 
     def __init__(self, model: LayeredModel, task: Task, labels: Sequence[str]) -> None:
-        template = task.template.for_model(model)
+        exact = model.capabilities.score
+        self.letters = dict(zip(labels, ascii_uppercase, strict=False)) if not exact and _begin_alike(labels) else {}
+        self.confidence_kind = f"probability of the {'letter' if self.letters else 'first token'}"
+        self.confidence_kind = "probability" if exact else self.confidence_kind
+        template = _lettered(task.template, self.letters).for_model(model)
         self.model, self.labels, self.chat = model, labels, template.form == "chat"
-        self.choices = [template.render_answer(label) for label in labels]
+        self.choices = [template.render_answer(self.letters.get(label, label)) for label in labels]
         self.lengths = [model.count_tokens(choice) + self.chat for choice in self.choices]
         self.pipeline = FewShot(model, None, template=template, max_tokens=max(self.lengths))
         self.prompts: list[Prompt] = []
@@ -137,11 +153,18 @@ class _Direct:
 
     def scores(self, queries: Sequence[str | Fields], chosen: Sequence[Selection]) -> Scores:
         """Log-likelihoods, f64[queries, labels]."""
-        prompts = [self.pipeline.build(query, shown)[0] for query, shown in zip(queries, chosen, strict=True)]
+        prompts = [
+            self.pipeline.build(query, self._with_letters(shown))[0]
+            for query, shown in zip(queries, chosen, strict=True)
+        ]
         self.prompts = self.prompts or prompts
         self.prompt_tokens += sum(map(self.model.max_prompt_tokens, prompts))
         self.scored_tokens += sum(self.lengths) * len(prompts)
         return self.model.score(prompts, self.choices, end_of_turn=self.chat)
+
+    def _with_letters(self, shown: Selection) -> Selection:
+        examples = (replace(each, output=self.letters.get(each.output, each.output)) for each in shown)
+        return replace(shown, examples=tuple(examples)) if self.letters else shown
 
 
 class _Channel:
@@ -149,6 +172,8 @@ class _Channel:
 
     ``prompts`` are those of the first call, one for each query and class.
     """
+
+    confidence_kind = "probability"
 
     def __init__(self, model: LayeredModel, task: Task, labels: Sequence[str]) -> None:
         reversed_template = Template(query="Output: {input}\nInput:", form=task.template.form).for_model(model)
@@ -175,6 +200,20 @@ class _Channel:
                 made[row] = self.model.score(prompts, [answer], end_of_turn=self.chat)[:, 0]
                 stage(1)
         return made
+
+
+def _begin_alike(labels: Sequence[str]) -> bool:
+    """Whether one token may begin several labels: a common token begins with a common character."""
+    return len({label.strip()[:1] for label in labels}) < len(labels)
+
+
+def _lettered(template: Template, letters: Mapping[str, str]) -> Template:
+    """Return a template that lists the labels with their letters and asks for a letter."""
+    if not letters:
+        return template
+    listed = "\n".join(f"{letter}: {label}" for label, letter in letters.items())
+    task = "\n".join(filter(None, (template.instruction, "Answer with the letter of one of the following:", listed)))
+    return replace(template, instruction=task, labels=())
 
 
 def _text(query: str | Fields) -> str:

@@ -153,8 +153,12 @@ def judged_table(results: Results, title: str) -> Table:
         table.add_column(heading)
     for each in standings(results):
         score = ", ".join([f"{each.score:.3f} [{each.low:.2f}, {each.high:.2f}]", *each.remarks])
-        tests = (each.difference or "", each.p or "", each.equivalence or "", each.verdict or "")
-        table.add_row(*map(Text, (each.strategy, score, *tests)))
+        table.add_row(
+            *map(
+                Text,
+                (each.strategy, score, each.difference or "", each.p or "", each.equivalence or "", each.verdict or ""),
+            )
+        )
     return table
 
 

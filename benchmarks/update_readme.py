@@ -191,7 +191,8 @@ def _set_level_lines(facts: dict[str, Any]) -> list[str]:
     return [
         *lines,
         f"\n{covered[0]['sets']:,} comparisons per setting, with four equal or six unequal classes and 60 or 300 rows.",
-        f"The highest rate of false winners is {most['false_winners'] * most['sets']:.0f} of {most['sets']:,}; 5 % would be",
+        f"The highest rate of false winners is {most['false_winners'] * most['sets']:.0f} of {most['sets']:,};",
+        "5 % would be",
         f"{0.05 * most['sets']:.0f} ± {(0.0475 * most['sets']) ** 0.5:.0f}.",
         f"Strategies that differ by exactly the margin of {100 * equal[0]['margin']:.0f} points were called equivalent",
         f"in {min(false):.1%} to {max(false):.1%} of comparisons, by accuracy and by macro-F1, with 300 or 1,000 rows,",

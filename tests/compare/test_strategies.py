@@ -266,7 +266,7 @@ def test_all_samples_are_paid_for_and_their_agreement_is_the_confidence(tmp_path
     assert (outcome.samples, len(outcome.prompts), outcome.cost) == (3, 3, 0.0)
     assert outcome.prompt_tokens == 3 * single.prompt_tokens
     assert outcome.completion_tokens == sum(ScriptedModel([]).count_tokens(text) for text in answers)
-    assert single.confidence == ()
+    assert list(single.confidence) == []
 
 
 def test_an_unknown_strategy_is_named_with_similar_ones_only():

@@ -501,6 +501,67 @@ def reliability_table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def rag_table(facts: dict[str, dict[str, Any]]) -> str:
+    """One row for each model and kind of answer."""
+    lines = [
+        "| model | answers | questions | F1, 95 % interval | refused | valid citations | answers with a citation |",
+        "|-|-|-|-|-|-|-|",
+    ]
+    for model, entry in facts.items():
+        for name, row in entry["summary"].items():
+            kind, _, unanswerable = name.partition(", ")
+            f1 = f"{row['f1']:.2f} [{row['f1_interval'][0]:.2f}, {row['f1_interval'][1]:.2f}]"
+            valid = "none" if row["valid"] is None else f"{row['valid']:.0%} of {row['citations_of_the_model']}"
+            author = "none" if kind == "extractive" else model
+            kind += ", not in the passages" if unanswerable else ""
+            lines.append(
+                f"| {author} | {kind} | {row['questions']} | {'' if unanswerable else f1} | {row['refused']:.0%} | "
+                f"{valid} | {row['answers_with_a_citation']:.0%} |"
+            )
+    return "\n".join(lines)
+
+
+def plans_table(facts: dict[str, Any]) -> str:
+    """Plans of a small model, next to direct answers."""
+    found = facts["summary"]
+    planning, cpu = found["planning_seconds"], found["planning_cpu_seconds"]
+
+    def accuracy(kind: str) -> str:
+        low, high = found[kind]["interval"]
+        return f"{found[kind]['accuracy']:.2f} [{low:.2f}, {high:.2f}]"
+
+    rows = {
+        "accepted plans": f"{found['plans_accepted']} of {found['questions']}, "
+        f"{found['plans_accepted_at_once']} of them without a correction",
+        "time of planning": f"{planning['median']:.0f} s median, {planning['max']:.0f} s at most; "
+        f"{cpu['median']:.0f} and {cpu['max']:.0f} CPU s",
+        f"runs that ended within their budget of {found['budget_seconds']:.0f} s":
+            f"{found['within_budget']} of {found['questions']}",
+        "accuracy with plans": accuracy("pearl"),
+        "accuracy of direct answers": accuracy("zero_shot"),
+        "CPU seconds per question (median)": f"{found['cpu_seconds']['pearl']:.0f} with plans, "
+        f"{found['cpu_seconds']['zero_shot']:.0f} direct",
+    }  # fmt: skip
+    return "| measurement | result |\n|-|-|\n" + "\n".join(f"| {name} | {text} |" for name, text in rows.items())
+
+
+def extraction_table(facts: dict[str, Any]) -> str:
+    """How many calls return records, and how many records are quoted from the source."""
+    lines = [
+        "| fields | calls with valid records | records whose quotation the passage contains | CPU s |", "|-|-|-|-|",
+    ]  # fmt: skip
+    kinds = {
+        "quotation_beside_the_record": "with a quotation beside the record",
+        "fields_are_quotations": "`quotes=True`",
+    }
+    for key, name in kinds.items():
+        row = facts[key]
+        calls, records = row["calls_with_valid_records"], row["records_quoted_from_the_source"]
+        shares = " | ".join(f"{each['count']} of {each['of']}" for each in (calls, records))
+        lines.append(f"| {name} | {shares} | {row['cpu_s']:.0f} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("real_models/results/demo.json", demo_table),
     "trec6": ("real_models/results/trec6-*.json", real_models_table),
@@ -517,6 +578,9 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "precision": ("real_models/results/precision.json", precision_table),
     "finetuning": ("finetuning/results/lora.json", finetuning_table),
     "pearl": ("pearl/results/pearl.json", pearl_table),
+    "plans": ("rag_pearl/results/pearl.json", plans_table),
+    "rag": ("rag_pearl/results/rag.json", rag_table),
+    "extraction": ("rag_pearl/results/extraction.json", extraction_table),
     "serving": ("serving/results/serving.json", serving_table),
     "reliability": ("reliability/results/reliability.json", reliability_table),
     "statistics": ("statistics/results/statistics.json", statistics_table),

@@ -460,6 +460,40 @@ def quality_table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def peers_table(facts: dict[str, Any]) -> str:
+    """A line for each program: those of ragkit, each followed by the tools that are compared with it."""
+    programs, pairs = facts["programs"], {pair["peer"]: pair for pair in facts["pairs"]}
+    lines = [
+        "| program | training rows | accuracy | p (McNemar) | equal answers | unreadable | CPU seconds | lines of code |",
+        "|-" * 8 + "|",
+    ]
+    for name, found in programs.items():
+        low, high = found["interval"]
+        pair = pairs.get(name)
+        cells = [
+            found["tool"],
+            f"{found['training_rows']}",
+            f"{found['accuracy']:.3f} [{low:.2f}, {high:.2f}]",
+            f"{pair['p']:.3f}" if pair else "",
+            f"{pair['equal_answers']} of {facts['test_rows']}" if pair else "",
+            f"{found['unreadable']}",
+            f"{found['cpu_s']:.1f}",
+            f"{found['lines']}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    training = read_results("real_models/results/training.json")
+    trl, ours = training["trl"], training["ours"]
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("lm-eval", "setfit", "dspy"))
+    lines += [
+        f"\n{facts['test_rows']} test rows; prompts have {facts['k']} examples. Versions: {versions}. Each program ran",
+        f"once, with one thread, on a machine with other work ({facts['processor']}, {facts['cores']} cores).",
+        f"TRL is compared by its rate of training only: LoRA on the same {facts['programs']['ragkit_score']['training_rows']} rows processes",
+        f"{trl['tokens_per_cpu_s']:.0f} tokens per CPU second with `SFTTrainer` and its defaults, and",
+        f"{ours['tokens_per_cpu_s']:.0f} with `finetune` (`benchmarks/real_models/training.py`).",
+    ]
+    return "\n".join(lines)
+
+
 def reliability_table(facts: dict[str, Any]) -> str:
     names = ("injected", "noticed", "recovered", "harmless", "lost", "wrong", "unexplained")
     lines = [
@@ -487,6 +521,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "models": ("models/results/models.json", models_table),
     "precision": ("real_models/results/precision.json", precision_table),
     "finetuning": ("finetuning/results/lora.json", finetuning_table),
+    "peers": ("peers/results/peers.json", peers_table),
     "pearl": ("pearl/results/pearl.json", pearl_table),
     "serving": ("serving/results/serving.json", serving_table),
     "reliability": ("reliability/results/reliability.json", reliability_table),

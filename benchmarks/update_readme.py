@@ -464,7 +464,8 @@ def peers_table(facts: dict[str, Any]) -> str:
     """A line for each program: those of ragkit, each followed by the tools that are compared with it."""
     programs, pairs = facts["programs"], {pair["peer"]: pair for pair in facts["pairs"]}
     lines = [
-        "| program | training rows | accuracy | p (McNemar) | equal answers | unreadable | CPU seconds | lines of code |",
+        "| program | training rows | accuracy | p (McNemar) | equal answers | unreadable | CPU seconds | "
+        "lines of code |",
         "|-" * 8 + "|",
     ]
     for name, found in programs.items():
@@ -482,12 +483,12 @@ def peers_table(facts: dict[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     training = read_results("real_models/results/training.json")
-    trl, ours = training["trl"], training["ours"]
+    trl, ours, pool = training["trl"], training["ours"], programs["ragkit_score"]["training_rows"]
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("lm-eval", "setfit", "dspy"))
     lines += [
         f"\n{facts['test_rows']} test rows; prompts have {facts['k']} examples. Versions: {versions}. Each program ran",
         f"once, with one thread, on a machine with other work ({facts['processor']}, {facts['cores']} cores).",
-        f"TRL is compared by its rate of training only: LoRA on the same {facts['programs']['ragkit_score']['training_rows']} rows processes",
+        f"TRL is compared by its rate of training only: LoRA on the same {pool} rows processes",
         f"{trl['tokens_per_cpu_s']:.0f} tokens per CPU second with `SFTTrainer` and its defaults, and",
         f"{ours['tokens_per_cpu_s']:.0f} with `finetune` (`benchmarks/real_models/training.py`).",
     ]

@@ -33,26 +33,23 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-HERE = Path(__file__).parent
-if __name__ == "__main__":
-    os.environ.update(
-        OMP_NUM_THREADS="1",
-        OMP_WAIT_POLICY="PASSIVE",
-        TOKENIZERS_PARALLELISM="false",
-        HF_HUB_OFFLINE="1",
-        LITELLM_LOCAL_MODEL_COST_MAP="True",  # no download when DSPy is imported
-    )
-    sys.path.insert(0, str(HERE))
-
-import snippets  # a neighbour, not a package
+import snippets
 
 from ragkit.comparison import mcnemar
 from ragkit.embedders._sentence_transformer import minilm_folder
 from ragkit_pipelines.compare.statistics.tests import wilson
 
+HERE = Path(__file__).parent
 RESULTS = HERE / "results/peers.json"
 REAL_MODELS = runpy.run_path(str(HERE.parent / "real_models/run.py"))
 K, PER_CLASS = 4, 8
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no download when DSPy is imported
+}
 
 
 @dataclass(frozen=True)
@@ -233,7 +230,8 @@ def in_new_process(name: str, data: Path, work: Path) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "found.json")
         command = [sys.executable, __file__, "--one", name, "--out", out, "--data", data, "--work", work]
-        done = subprocess.run(command, check=False, env={**os.environ, "DSPY_CACHEDIR": folder})
+        environment = {**os.environ, **ENVIRONMENT, "DSPY_CACHEDIR": folder}  # no answers of earlier runs
+        done = subprocess.run(command, check=False, env=environment)
         if done.returncode:
             print(f"{name}: failed with exit status {done.returncode}")
             return None

@@ -170,5 +170,5 @@ def _dspy_answers(program: Any, rows: Rows) -> list[str]:
     import dspy
 
     queries = [dspy.Example(question=row["input"]).with_inputs("question") for row in rows.test]
-    predictions = program.batch(queries, num_threads=8, max_errors=len(queries), timeout=0)
+    predictions = program.batch(queries, num_threads=8, max_errors=len(queries) + 1, timeout=0)
     return [prediction.answer if prediction else "" for prediction in predictions]

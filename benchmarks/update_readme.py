@@ -461,27 +461,22 @@ def quality_table(facts: dict[str, Any]) -> str:
 
 
 def peers_table(facts: dict[str, Any]) -> str:
-    """A line for each program: those of ragkit, each followed by the tools that are compared with it."""
-    programs, pairs = facts["programs"], {pair["peer"]: pair for pair in facts["pairs"]}
-    lines = [
-        "| program | training rows | accuracy | p (McNemar) | equal answers | unreadable | CPU seconds | "
-        "lines of code |",
-        "|-" * 8 + "|",
-    ]
-    for name, found in programs.items():
+    """A line for each program, and a line for each pair that is compared."""
+    programs = facts["programs"]
+    lines = ["| program | training rows | accuracy | unreadable | CPU seconds | lines of code |", "|-" * 6 + "|"]
+    for found in programs.values():
         low, high = found["interval"]
-        pair = pairs.get(name)
-        cells = [
-            found["tool"],
-            f"{found['training_rows']}",
-            f"{found['accuracy']:.3f} [{low:.2f}, {high:.2f}]",
-            f"{pair['p']:.3f}" if pair else "",
-            f"{pair['equal_answers']} of {facts['test_rows']}" if pair else "",
-            f"{found['unreadable']}",
-            f"{found['cpu_s']:.1f}",
-            f"{found['lines']}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(
+            f"| {found['tool']} | {found['training_rows']} | {found['accuracy']:.3f} [{low:.2f}, {high:.2f}] | "
+            f"{found['unreadable']} | {found['cpu_s']:.1f} | {found['lines']} |"
+        )
+    lines += ["\n| ragkit | other tool | difference in accuracy | p | equal answers | CPU time |", "|-" * 6 + "|"]
+    for pair in facts["pairs"]:
+        ours, peer = programs[pair["ours"]], programs[pair["peer"]]
+        lines.append(
+            f"| {ours['tool'].removeprefix('ragkit ')} | {peer['tool']} | {ours['accuracy'] - peer['accuracy']:+.3f} | "
+            f"{pair['p']:.3f} | {pair['equal_answers']} of {facts['test_rows']} | {pair['cpu_ratio']:.2f} times |"
+        )
     training = read_results("real_models/results/training.json")
     trl, ours, pool = training["trl"], training["ours"], programs["ragkit_score"]["training_rows"]
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("lm-eval", "setfit", "dspy"))

@@ -53,7 +53,7 @@ def test_each_program_has_a_snippet_and_each_peer_a_program_of_ragkit(run):
     for name, program in run.PROGRAMS.items():
         assert callable(getattr(run.snippets, name))
         assert (name.partition("_")[0] == "ragkit") == (not program.ours)
-        assert not program.ours or run.PROGRAMS[program.ours].few == program.few  # the same training rows
+        assert all(run.PROGRAMS[own].few == program.few for own in program.ours)  # the same training rows
 
 
 def test_pairs_are_compared_row_by_row(run):
@@ -83,7 +83,7 @@ def test_a_program_whose_tool_is_not_installed_is_skipped(run, monkeypatch, tmp_
     (tmp_path / "smollm2").mkdir()
     monkeypatch.setattr(run, "RESULTS", tmp_path / "peers.json")
     monkeypatch.setattr(run, "rows_of", lambda *_: rows_of(run, []))
-    program = run.Program("Tool", ("no_such_module_anywhere",), "ragkit_score")
+    program = run.Program("Tool", ("no_such_module_anywhere",), ("ragkit_score",))
     monkeypatch.setattr(run, "PROGRAMS", {"lm_eval": program})
     monkeypatch.setattr(sys, "argv", ["run.py", "--work", str(tmp_path)])
     run.main()

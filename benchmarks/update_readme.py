@@ -489,6 +489,36 @@ def quality_table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def peers_table(facts: dict[str, Any]) -> str:
+    """A line for each program, and a line for each pair that is compared."""
+    programs = facts["programs"]
+    lines = ["| program | training rows | accuracy | unreadable | CPU seconds | lines of code |", "|-" * 6 + "|"]
+    for found in programs.values():
+        low, high = found["interval"]
+        lines.append(
+            f"| {found['tool']} | {found['training_rows']} | {found['accuracy']:.3f} [{low:.2f}, {high:.2f}] | "
+            f"{found['unreadable']} | {found['cpu_s']:.1f} | {found['lines']} |"
+        )
+    lines += ["\n| ragkit | other tool | difference in accuracy | p | equal answers | CPU time |", "|-" * 6 + "|"]
+    for pair in facts["pairs"]:
+        ours, peer = programs[pair["ours"]], programs[pair["peer"]]
+        lines.append(
+            f"| {ours['tool'].removeprefix('ragkit ')} | {peer['tool']} | {ours['accuracy'] - peer['accuracy']:+.3f} | "
+            f"{pair['p']:.3f} | {pair['equal_answers']} of {facts['test_rows']} | {pair['cpu_ratio']:.2f} times |"
+        )
+    training = read_results("real_models/results/training.json")
+    trl, ours, pool = training["trl"], training["ours"], programs["ragkit_score"]["training_rows"]
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("lm-eval", "setfit", "dspy"))
+    lines += [
+        f"\n{facts['test_rows']} test rows; prompts have {facts['k']} examples. Versions: {versions}. Each program ran",
+        f"once, with one thread, on a machine with other work ({facts['processor']}, {facts['cores']} cores).",
+        f"TRL is compared by its rate of training only: LoRA on the same {pool} rows processes",
+        f"{trl['tokens_per_cpu_s']:.0f} tokens per CPU second with `SFTTrainer` and its defaults, and",
+        f"{ours['tokens_per_cpu_s']:.0f} with `finetune` (`benchmarks/real_models/training.py`).",
+    ]
+    return "\n".join(lines)
+
+
 def reliability_table(facts: dict[str, Any]) -> str:
     names = ("injected", "noticed", "recovered", "harmless", "lost", "wrong", "unexplained")
     lines = [
@@ -577,6 +607,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "models": ("models/results/models.json", models_table),
     "precision": ("real_models/results/precision.json", precision_table),
     "finetuning": ("finetuning/results/lora.json", finetuning_table),
+    "peers": ("peers/results/peers.json", peers_table),
     "pearl": ("pearl/results/pearl.json", pearl_table),
     "plans": ("rag_pearl/results/pearl.json", plans_table),
     "rag": ("rag_pearl/results/rag.json", rag_table),

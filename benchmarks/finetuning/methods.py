@@ -9,8 +9,8 @@ test rows for every method. The pool is small, so the scores show that a method 
 method runs in a process of its own. Its result is added to ``results/methods.json`` as soon as it is finished, and
 computed again only if the settings have changed.
 
-``preference`` and ``serve`` use the adapters of ``lora`` and ``rslora`` from ``--work``, and train them if they are
-missing; this is not counted. ``imitation`` needs the package of Gemma 3 270M.
+``preference`` and ``serve`` use the adapters of ``lora`` and ``rslora`` from ``--work``, whatever their settings, and
+train them if they are missing; this is not counted. ``imitation`` needs the package of Gemma 3 270M.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-sys.path.append(str(Path(__file__).parents[1] / "real_models"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "real_models"))  # whose run.py is imported, not the one here
 sys.path.append(str(Path(__file__).parents[2] / "tests/helpers"))  # for the scripted vendor, which the tests use too
 
 from run import processor
@@ -74,6 +74,7 @@ class Run:
     folder: Path
     tokens: int = 0
     training_cpu_s: float = 0.0
+    uncounted_cpu_s: float = 0.0  # for the models of other methods
     scores: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -83,9 +84,21 @@ class Run:
         test = Random(self.settings.seed).sample(list(whole.test), self.settings.test)
         return replace(whole, examples=whole.draw(self.settings.rows, self.settings.seed), test=test)
 
-    def other(self, method: str) -> FineTuned:
-        """Return the model of another method, which is trained if it is missing."""
-        return trained(Run(self.settings, self.folder.parent / method), method=method)
+    def other(self, method: str) -> Run:
+        """Return the finished run of another method, which is run first if it is missing."""
+        started, run = process_time(), Run(self.settings, self.folder.parent / method)
+        if not run.answers.is_file():
+            METHODS[method](run)
+        self.uncounted_cpu_s += process_time() - started
+        return run
+
+    @property
+    def model(self) -> str:
+        return f"hf:{self.folder / 'model'}"
+
+    @property
+    def answers(self) -> Path:
+        return self.folder / "answers.json"
 
     def train(self, model: Any, rows: Sequence[Any], name: str = "model", **settings: Any) -> FineTuned:
         started, task = process_time(), self.task
@@ -106,6 +119,8 @@ class Run:
     def judge(self, answers: list[str], task: Task, what: str = "") -> list[str]:
         n, right = len(answers), sum(task.score_all(answers))
         self.scores.append({"of": what or task.name, "n": n, "score": right / n, "interval": wilson(right, n)})
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.answers.write_text(json.dumps(answers), encoding="utf-8")
         return answers
 
 
@@ -151,15 +166,15 @@ def text(run: Run) -> None:
 
 def preference(run: Run) -> None:
     """Prefer the correct team to the wrong one that the model trained with LoRA finds most probable."""
-    first, task = run.other("lora"), run.task
-    template, labels = task.template.for_model(first.model), list(task.labels or ())
+    first, task = load_model(run.other("lora").model), run.task
+    template, labels = task.template.for_model(first), list(task.labels or ())
     prompts = [template.prompt([], row.input) for row in task.examples]
-    scores = first.model.score(prompts, [template.render_answer(label) for label in labels])
+    scores = first.score(prompts, [template.render_answer(label) for label in labels])
     for place, row in enumerate(task.examples):
         scores[place, labels.index(row.output)] = float("-inf")
     wrong = [labels[place] for place in scores.argmax(axis=1)]
     pairs = [Preference(row.input, row.output, other) for row, other in zip(task.examples, wrong, strict=True)]
-    run.score(run.train(first.model, pairs, objective="preference", epochs=1).model)
+    run.score(run.train(first, pairs, objective="preference", epochs=1).model)
 
 
 def mixture(run: Run) -> None:
@@ -193,10 +208,11 @@ def imitation(run: Run) -> None:
 
 def serve(run: Run) -> None:
     """Serve two adapters over one base model with ``ragkit serve``, and compare answers over HTTP with local ones."""
-    tuned = {method: run.other(method) for method in ("lora", "rslora")}
-    local = {method: Run(run.settings, run.folder).score(each.model) for method, each in tuned.items()}
+    adapters = {method: run.other(method) for method in ("lora", "rslora")}
     command = [sys.executable, "-m", "ragkit_pipelines.cli", "serve", "--base", run.settings.model, "--port", "0"]
-    command += [part for method, each in tuned.items() for part in ("--adapter", f"{method}={each.folder}")]
+    command += [
+        part for method, each in adapters.items() for part in ("--adapter", f"{method}={each.folder / 'model'}")
+    ]
     os.environ["OPENAI_API_KEY"] = "none"
     started = perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -204,10 +220,10 @@ def serve(run: Run) -> None:
         try:
             url = server.stdout.readline().split()[-1]
             run.facts["start_s"] = perf_counter() - started
-            for method, expected in local.items():
+            for method, each in adapters.items():
+                local = json.loads(each.answers.read_text(encoding="utf-8"))
                 answers = run.score(load_model(f"openai:{method}", base_url=url), what=method)
-                same = sum(a == b for a, b in zip(answers, expected, strict=True))
-                run.facts[f"{method}_same_answers"] = same
+                run.facts[f"{method}_same_answers"] = sum(a == b for a, b in zip(answers, local, strict=True))
             run.facts["server_peak_memory_gb"] = peak_gb(server.pid)
         finally:
             server.terminate()
@@ -295,7 +311,7 @@ def measured(method: str, settings: Settings, work: Path) -> dict[str, Any]:
         "scores": run.scores,
         "tokens": run.tokens,
         "training_cpu_s": run.training_cpu_s,
-        "cpu_s": process_time() - cpu,
+        "cpu_s": process_time() - cpu - run.uncounted_cpu_s,
         "wall_s": perf_counter() - wall,
         "peak_memory_gb": peak_gb(),
         "load": os.getloadavg()[0],
@@ -317,7 +333,10 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", help=f"some of {', '.join(METHODS)}; all by default")
     parser.add_argument("--again", action="store_true", help="measure methods again that have a result")
     parser.add_argument("--work", type=Path, default=Path("runs/methods"), help="folder of the trained models")
-    given, settings = parser.parse_args(), Settings()
+    parser.add_argument("--rows", type=int, default=Settings.rows, help="number of training rows")
+    parser.add_argument("--epochs", type=int, default=Settings.epochs, help="passes over the training rows")
+    given = parser.parse_args()
+    settings = Settings(rows=given.rows, epochs=given.epochs)
     if unknown := set(given.methods) - set(METHODS):
         parser.error(f"unknown methods {sorted(unknown)}; choose from {', '.join(METHODS)}")
     facts = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}

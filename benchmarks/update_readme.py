@@ -336,7 +336,8 @@ def training_methods_table(facts: dict[str, dict[str, Any]]) -> str:
             cells = f"{_interval_of(row['scores'][0])} | {tokens} | {seconds} | {row['peak_memory_gb']:.1f} GiB"
             lines.append(f"| {what.format(**row['facts'])} | {epochs} | {cells} |")
     lines.append(
-        f"\nSmolLM2 (or MiniLM), {settings['rows']} support requests of 16 teams, {settings['test']} test rows, one thread ({processors}). The runs are short: they show that a method works "
+        f"\nSmolLM2 (or MiniLM), {settings['rows']} support requests of 16 teams, {settings['test']} test "
+        f"rows, one thread ({processors}). The runs are short: they show that a method works "
         "and what it costs, and the intervals are too wide to rank methods. CPU seconds are those of training, and "
         "memory includes answering the test rows."
     )

@@ -310,7 +310,7 @@ TRAINED = {
     "last-layers": "`last-layers`",
     "prompt-tuning": "`prompt-tuning`",
     "text": "`lora`, after objective `text` on {messages} messages",
-    "preference": "objective `preference`, after `lora`",
+    "preference": "objective `preference` on {pairs} pairs, after `lora`",
     "mixture": "`lora` on a mixture of two tasks",
     "imitation": "`lora` on the answers of a teacher",
     "classifier-head": "`classifier-head`, MiniLM",

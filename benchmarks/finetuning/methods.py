@@ -165,15 +165,16 @@ def text(run: Run) -> None:
 
 
 def preference(run: Run) -> None:
-    """Prefer the correct team to the wrong one that the model trained with LoRA finds most probable."""
+    """Prefer the correct team to the wrong one that the model trained with LoRA finds most probable, for a few rows."""
     first, task = load_model(run.other("lora").model), run.task
-    template, labels = task.template.for_model(first), list(task.labels or ())
-    prompts = [template.prompt([], row.input) for row in task.examples]
+    template, labels, rows = task.template.for_model(first), list(task.labels or ()), task.examples[:16]
+    prompts = [template.prompt([], row.input) for row in rows]
     scores = first.score(prompts, [template.render_answer(label) for label in labels])
-    for place, row in enumerate(task.examples):
+    for place, row in enumerate(rows):
         scores[place, labels.index(row.output)] = float("-inf")
     wrong = [labels[place] for place in scores.argmax(axis=1)]
-    pairs = [Preference(row.input, row.output, other) for row, other in zip(task.examples, wrong, strict=True)]
+    pairs = [Preference(row.input, row.output, other) for row, other in zip(rows, wrong, strict=True)]
+    run.facts = {"pairs": len(pairs)}
     run.score(run.train(first, pairs, objective="preference", epochs=1).model)
 
 
@@ -350,7 +351,9 @@ def main() -> None:
             facts[method] = rounded(pool.submit(measured, method, settings, given.work).result())
         ordered = {name: facts[name] for name in METHODS if name in facts}
         RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-        print(method, json.dumps({name: value for name, value in facts[method].items() if name != "settings"}))
+        print(
+            method, json.dumps({name: value for name, value in facts[method].items() if name != "settings"}), flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -370,8 +370,8 @@ def _training_notes(facts: dict[str, dict[str, Any]]) -> Iterator[str]:
             f"`api` was run against a scripted vendor over HTTP, which trains nothing: {made['uploaded_rows']} rows "
             f"were uploaded, and {made['answers_of_the_tuned_model']} of {n} requests were answered by the new model."
         )
-    if error := facts.get("qlora", {}).get("error"):
-        yield f"`qlora` was not measured, because {error[0].lower()}{error[1:].removesuffix('.')}."
+    if facts.get("qlora", {}).get("error"):
+        yield "`qlora` needs a CUDA GPU and was not measured."
 
 
 def _interval_of(score: dict[str, Any]) -> str:

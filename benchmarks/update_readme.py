@@ -324,20 +324,21 @@ def training_methods_table(facts: dict[str, dict[str, Any]]) -> str:
     settings = next(iter(facts.values()))["settings"]
     processors = " and ".join(sorted({row["processor"] for row in facts.values()}))
     lines = [
-        "| trained | epochs | accuracy (95 % interval) | trained tokens | CPU seconds | peak memory |",
-        "|-" * 6 + "|",
+        "| trained | rows | epochs | accuracy (95 % interval) | trained tokens | CPU seconds | peak memory |",
+        "|-" * 7 + "|",
     ]
     for name, what in TRAINED.items():
         if name in facts and not facts[name]["error"]:
             row = facts[name]
             epochs = row["settings"]["epochs"] if row["tokens"] else ""
+            size = row["settings"]["rows"] if name != "untrained" else ""
             tokens = f"{row['tokens']:,}" if row["tokens"] else ""
             seconds = f"{row['training_cpu_s']:.0f}" if name != "untrained" else ""
             cells = f"{_interval_of(row['scores'][0])} | {tokens} | {seconds} | {row['peak_memory_gb']:.1f} GiB"
-            lines.append(f"| {what.format(**row['facts'])} | {epochs} | {cells} |")
+            lines.append(f"| {what.format(**row['facts'])} | {size} | {epochs} | {cells} |")
     lines.append(
-        f"\nSmolLM2 (or MiniLM), {settings['rows']} support requests of 16 teams, {settings['test']} test "
-        f"rows, one thread ({processors}). The runs are short: they show that a method works "
+        f"\nSmolLM2 (or MiniLM), support requests of 16 teams, {settings['test']} test rows, one thread "
+        f"({processors}). The runs are short: they show that a method works "
         "and what it costs, and the intervals are too wide to rank methods. CPU seconds are those of training, and "
         "memory includes answering the test rows."
     )

@@ -158,7 +158,7 @@ def prompt_tuning(run: Run) -> None:
 
 def text(run: Run) -> None:
     """Continue pre-training on messages without labels, then train on the labelled ones."""
-    messages = [row.text() for row in support_requests().examples[:192]]
+    messages = [row.text() for row in support_requests().examples[:96]]
     adapted = run.train(run.settings.model, messages, "adapted", objective="text", epochs=1)
     run.facts = {"messages": len(messages), "loss": adapted.manifest.loss}
     run.score(run.train(adapted.model, run.task.examples).model)
@@ -167,7 +167,7 @@ def text(run: Run) -> None:
 def preference(run: Run) -> None:
     """Prefer the correct team to the wrong one that the model trained with LoRA finds most probable, for a few rows."""
     first, task = load_model(run.other("lora").model), run.task
-    template, labels, rows = task.template.for_model(first), list(task.labels or ()), task.examples[:16]
+    template, labels, rows = task.template.for_model(first), list(task.labels or ()), task.examples[:8]
     prompts = [template.prompt([], row.input) for row in rows]
     scores = first.score(prompts, [template.render_answer(label) for label in labels])
     for place, row in enumerate(rows):

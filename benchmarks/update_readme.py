@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -331,6 +331,84 @@ def finetuning_table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+TRAINED = {
+    "untrained": "nothing",
+    "lora": "`lora`",
+    "rslora": "`rslora`",
+    "full": "`full`",
+    "last-layers": "`last-layers`",
+    "prompt-tuning": "`prompt-tuning`",
+    "text": "`lora`, after objective `text` on {messages} messages",
+    "preference": "objective `preference` on {pairs} pairs, after `lora`",
+    "mixture": "`lora` on a mixture of two tasks",
+    "imitation": "`lora` on the answers of a teacher",
+    "classifier-head": "`classifier-head`, MiniLM",
+    "encoder-lora": "`lora`, MiniLM",
+    "encoder-full": "`full`, MiniLM",
+}
+
+
+def training_methods_table(facts: dict[str, dict[str, Any]]) -> str:
+    """One row for each method with a model of its own, then the results of the other methods in words."""
+    settings = next(iter(facts.values()))["settings"]
+    processors = " and ".join(sorted({row["processor"] for row in facts.values()}))
+    lines = [
+        "| trained | rows | epochs | accuracy (95 % interval) | trained tokens | CPU seconds | peak memory |",
+        "|-" * 7 + "|",
+    ]
+    for name, what in TRAINED.items():
+        if name in facts and not facts[name]["error"]:
+            row = facts[name]
+            epochs = row["settings"]["epochs"] if row["tokens"] else ""
+            size = row["settings"]["rows"] if name != "untrained" else ""
+            tokens = f"{row['tokens']:,}" if row["tokens"] else ""
+            seconds = f"{row['training_cpu_s']:.0f}" if name != "untrained" else ""
+            cells = f"{_interval_of(row['scores'][0])} | {tokens} | {seconds} | {row['peak_memory_gb']:.1f} GiB"
+            lines.append(f"| {what.format(**row['facts'])} | {size} | {epochs} | {cells} |")
+    lines.append(
+        f"\nSmolLM2 (or MiniLM), support requests of 16 teams, {settings['test']} test rows, one thread "
+        f"({processors}). The runs are short: they show that a method works "
+        "and what it costs, and the intervals are too wide to rank methods. CPU seconds are those of training, and "
+        "memory includes answering the test rows."
+    )
+    lines += [f"\n{note}" for note in _training_notes(facts)]
+    return "\n".join(lines)
+
+
+def _training_notes(facts: dict[str, dict[str, Any]]) -> Iterator[str]:
+    done = {name: row for name, row in facts.items() if not row["error"]}
+    if "mixture" in done:
+        other = done["mixture"]["scores"][1]
+        yield f"The model of the mixture also answers {other['of']}: {_interval_of(other)} are exactly right."
+    if "imitation" in done:
+        made = done["imitation"]["facts"]
+        yield (
+            f"The teacher is {made['teacher']} with one example per team; {made['correct_answers']} of its "
+            f"{made['answers']} answers are right, and they take {made['teacher_cpu_s']:.0f} CPU seconds."
+        )
+    if "serve" in done:
+        row = done["serve"]
+        names, n = [score["of"] for score in row["scores"]], row["scores"][0]["n"]
+        same = " and ".join(f"{row['facts'][f'{name}_same_answers']} of {n} (`{name}`)" for name in names)
+        yield (
+            f"`ragkit serve` with both adapters over one base model gives the same answers over HTTP as the models in "
+            f"the process for {same}. The server used {row['facts']['server_peak_memory_gb']:.1f} GiB."
+        )
+    if "vendor" in done:
+        made, n = done["vendor"]["facts"], done["vendor"]["settings"]["test"]
+        yield (
+            f"`api` was run against a scripted vendor over HTTP, which trains nothing: {made['uploaded_rows']} rows "
+            f"were uploaded, and {made['answers_of_the_tuned_model']} of {n} requests were answered by the new model."
+        )
+    if facts.get("qlora", {}).get("error"):
+        yield "`qlora` needs a CUDA GPU and was not measured."
+
+
+def _interval_of(score: dict[str, Any]) -> str:
+    low, high = score["interval"]
+    return f"{score['score']:.3f} ({low:.3f} to {high:.3f})"
+
+
 def pearl_table(facts: dict[str, Any]) -> str:
     parse, replay, waves, tokens = facts["parse"], facts["replay"], facts["waves"], facts["tokens"]
     equal, limits = replay["byte_equal"], facts["limits"]
@@ -608,6 +686,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "precision": ("real_models/results/precision.json", precision_table),
     "finetuning": ("finetuning/results/lora.json", finetuning_table),
     "peers": ("peers/results/peers.json", peers_table),
+    "training-methods": ("finetuning/results/methods.json", training_methods_table),
     "pearl": ("pearl/results/pearl.json", pearl_table),
     "plans": ("rag_pearl/results/pearl.json", plans_table),
     "rag": ("rag_pearl/results/rag.json", rag_table),

@@ -29,6 +29,7 @@ from ragkit.templates import Template
 METRIC = "eval_answers"  # the task's metric on held-out rows
 _RANK = "eval_rank"  # the selection criterion: the metric, with ties resolved by the loss
 _LEAST_GAIN = 1e-6  # more than the loss contributes, and less than one more correct answer in 500,000 rows
+_BATCH, _PAIRS = 16, 4  # rows of a step; preferences whose gradients are computed at once
 _WHOLE = 2**31  # longer than any row
 _MOST_LOGITS = 2**28  # 1 GiB in float32
 
@@ -114,9 +115,12 @@ def arguments_of(settings: Settings, rate: float, *, held_out: bool) -> Any:
     preference = settings.objective == "preference"
     if not preference:
         special["dataset_kwargs"] = {"skip_prepare_dataset": True}
+    elif not {"per_device_train_batch_size", "gradient_accumulation_steps"} & settings.trainer_config.keys():
+        # A pair is two whole sequences without a shared prefix: activations of 16 pairs take several gigabytes.
+        special |= {"per_device_train_batch_size": _PAIRS, "gradient_accumulation_steps": _BATCH // _PAIRS}
     return trainer_arguments(
         DPOConfig if preference else SFTConfig, settings.folder, epochs=settings.epochs, learning_rate=rate,
-        batch_size=16, seed=settings.seed, special=special, given=settings.trainer_config,
+        batch_size=_BATCH, seed=settings.seed, special=special, given=settings.trainer_config,
     )  # fmt: skip
 
 

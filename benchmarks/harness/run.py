@@ -1,17 +1,16 @@
 """What the comparison itself costs beside the calls it makes, and what a kill costs it.
 
     python benchmarks/harness/run.py                       everything
-    python benchmarks/harness/run.py kills bootstrap       some of it; the rest of the results stays
+    python benchmarks/harness/run.py kills bootstrap       some of it; the other results are kept
 
-``local``      A whole `compare` beside the same calls on the bare model: the same prompts in the same groups. Selecting
-               examples is timed separately and subtracted. With ``tiny`` and ``smollm2``, in CPU seconds of one thread,
-               so that other work on the machine counts little. Imports are not counted: there was one run before.
-``http``       The same on a server that takes a fixed time for each answer, eight calls at once, in wall seconds; the
-               CPU seconds that come on top are told too.
-``sweep``      20 strategies again from what was kept, in a fresh process, imports and loading of the models included.
+``local``      The CPU seconds of a `compare` outside of its calls to the model, relative to those inside, with ``tiny``
+               and ``smollm2``. Selecting examples is timed separately and subtracted. Imports are not counted.
+``http``       The seconds of a `compare` relative to those of the same calls, on a server that takes a fixed time for
+               each answer, with eight calls at once.
+``sweep``      20 strategies again from stored results, in a fresh process, with imports and loading of the models.
 ``bootstrap``  10,000 draws over 20 strategies, 5 seeds and 3,000 items, with all 190 differences.
 ``kills``      A comparison over HTTP is killed with signal 9 at 20 random calls and run again. A call is finished once
-               its answer is kept. The server counts what it is asked.
+               its answer is stored. The server counts the requests.
 """
 
 from __future__ import annotations
@@ -70,6 +69,7 @@ class Recorder(ModelBase):
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self.calls: list[tuple[list[AnyPrompt], dict[str, Any]]] = []
+        self.cpu = 0.0  # of the calls
 
     @property
     def name(self) -> str:
@@ -88,7 +88,11 @@ class Recorder(ModelBase):
 
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         self.calls.append((list(prompts), sampling.options()))
-        return list(self.model.generate(list(prompts), **sampling.options()))
+        started = process_time()
+        try:
+            return list(self.model.generate(list(prompts), **sampling.options()))
+        finally:
+            self.cpu += process_time() - started
 
 
 @dataclass(frozen=True)
@@ -118,22 +122,38 @@ def choose(task: Task, strategy: str) -> None:
     load_selector(selector, task.examples, seed=0).select_many([row.input for row in task.test], int(k or 8))
 
 
-def overhead_of(task: Task, strategy: str, model: LanguageModel, rounds: int, *, clock: str) -> dict[str, Any]:
-    """Both ways in turn, in changing order, after one run that records the calls and imports what is needed.
+def overhead_of(task: Task, strategy: str, model: LanguageModel, rounds: int) -> dict[str, Any]:
+    """Compare the CPU seconds of a comparison outside and inside of its calls, after one run that imports.
 
-    ``clock`` is ``"cpu"`` where the model computes in this process and ``"wall"`` where it is waited for; the model is
-    given all prompts at once then, and divides them among its threads.
+    Both are parts of the same run, so their ratio does not depend on what other programs do between two runs.
+    """
+    in_a_new_folder(task, strategy, model)
+    measured: list[tuple[float, float, float]] = []
+    for _ in range(rounds):
+        recorder = Recorder(model)
+        whole = timed(lambda recorder=recorder: in_a_new_folder(task, strategy, recorder)).cpu  # type: ignore[misc]
+        measured.append((recorder.cpu, whole, timed(lambda: choose(task, strategy)).cpu))
+    inside, whole, chosen = (median(each) for each in zip(*measured, strict=True))
+    outside = median(total - calls - own for calls, total, own in measured)
+    return {
+        "strategy": strategy, "calls": len(task.test), "rounds": rounds, "clock": "cpu", "bare_s": round(inside, 3),
+        "whole_s": round(whole, 3), "selection_s": round(chosen, 3), "more_s": round(outside, 3),
+        "overhead": round(median((total - calls - own) / calls for calls, total, own in measured), 4),
+    }  # fmt: skip
+
+
+def waiting_overhead_of(task: Task, strategy: str, model: LanguageModel, rounds: int) -> dict[str, Any]:
+    """Compare the wall seconds of a comparison with those of the same calls, in turn and in changing order.
+
+    The model is given all prompts at once, and divides them among its threads.
     """
     recorder = Recorder(model)
     in_a_new_folder(task, strategy, recorder)
     choose(task, strategy)
-    calls = recorder.calls
-    if clock == "wall":
-        calls = [([prompt for prompts, _ in calls for prompt in prompts], calls[0][1])]
+    prompts, options = [prompt for each, _ in recorder.calls for prompt in each], recorder.calls[0][1]
 
     def bare() -> None:
-        for prompts, options in calls:
-            model.generate(prompts, **options)
+        model.generate(prompts, **options)
 
     def whole() -> None:
         in_a_new_folder(task, strategy, model)
@@ -143,25 +163,14 @@ def overhead_of(task: Task, strategy: str, model: LanguageModel, rounds: int, *,
     for number in range(rounds):
         for work in (whole, bare) if number % 2 else (bare, whole):
             taken[work].append(timed(work))
-        chosen.append(timed(lambda: choose(task, strategy)))
-
-    def middle(times: list[Seconds], name: str) -> float:
-        return median(getattr(each, name) for each in times)
-
-    bare_s, whole_s, chosen_s = (middle(times, clock) for times in (taken[bare], taken[whole], chosen))
-    cpu = middle(taken[whole], "cpu") - middle(chosen, "cpu") - middle(taken[bare], "cpu")
+        chosen.append(timed(lambda: choose(task, strategy)).wall)
+    bare_s, whole_s = (median(each.wall for each in times) for times in taken.values())
+    more = whole_s - median(chosen) - bare_s
     return {
-        "strategy": strategy,
-        "calls": len(task.test),
-        "rounds": rounds,
-        "clock": clock,
-        "bare_s": round(bare_s, 3),
-        "whole_s": round(whole_s, 3),
-        "selection_s": round(chosen_s, 3),
-        "more_s": round(whole_s - chosen_s - bare_s, 3),
-        "more_cpu_s": round(cpu, 3),
-        "overhead": round((whole_s - chosen_s) / bare_s - 1, 4),
-    }
+        "strategy": strategy, "calls": len(task.test), "rounds": rounds, "clock": "wall", "bare_s": round(bare_s, 3),
+        "whole_s": round(whole_s, 3), "selection_s": round(median(chosen), 3), "more_s": round(more, 3),
+        "overhead": round(more / bare_s, 4),
+    }  # fmt: skip
 
 
 def local(rounds: int) -> dict[str, Any]:
@@ -173,7 +182,7 @@ def local(rounds: int) -> dict[str, Any]:
     }
     return {
         "measured": [
-            {"model": name, **overhead_of(task, strategy, load_model(name), rounds, clock="cpu")}
+            {"model": name, **overhead_of(task, strategy, load_model(name), rounds)}
             for name, task in tasks.items()
             for strategy in ("zero-shot", "few-shot:bm25")
         ]
@@ -183,9 +192,7 @@ def local(rounds: int) -> dict[str, Any]:
 def http(rounds: int) -> dict[str, Any]:
     with serving(LATENCY) as address:
         model = load_model("openai:test", base_url=f"{address}/v1")
-        measured = [
-            overhead_of(parities(rows), "few-shot:random@2", model, rounds, clock="wall") for rows in (100, 1000)
-        ]
+        measured = [waiting_overhead_of(parities(rows), "few-shot:random@2", model, rounds) for rows in (100, 1000)]
     return {"measured": measured, "latency_s": LATENCY, "at_once": 8}
 
 

@@ -42,9 +42,9 @@ import numpy as np
 from ragkit import Example, Task, compare, load_model
 from ragkit.comparison import PairedBootstrap, support_requests
 from ragkit.models import AnswerCache
-from ragkit.models._base import ModelBase
 from ragkit.models._sampling import Sampling
-from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
+from ragkit.models._wrapper import ModelWrapper
+from ragkit.protocols import AnyPrompt, LanguageModel
 from ragkit.records import Completion
 from ragkit.selectors import load_selector
 from ragkit.tiny.domains import HOME, task_of
@@ -63,28 +63,13 @@ SWEEP = (
 ASKED = ("zero-shot", "few-shot:random@2", "few-shot:jaccard@2")
 
 
-class Recorder(ModelBase):
-    """A model that notes the calls it passes on, so that they can be made again without anything around them."""
+class Recorder(ModelWrapper):
+    """Records the calls of a model, and their CPU seconds."""
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self.calls: list[tuple[list[AnyPrompt], dict[str, Any]]] = []
-        self.cpu = 0.0  # of the calls
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    def fingerprint(self) -> str:
-        return self.model.fingerprint
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.model.capabilities
-
-    def count_tokens(self, text: str) -> int:
-        return self.model.count_tokens(text)
+        self.cpu = 0.0
 
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         self.calls.append((list(prompts), sampling.options()))

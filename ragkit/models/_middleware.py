@@ -146,11 +146,6 @@ class LayeredModel(ModelWrapper):
     # Generating.
 
     @override
-    def _check(self, sampling: Sampling) -> None:
-        check: Callable[[Sampling], None] = getattr(self.model, "_check", super()._check)
-        check(sampling)
-
-    @override
     def _complete(self, prompts: Sequence[AnyPrompt], sampling: Sampling) -> list[Completion]:
         return raised(self.results([(prompt, sampling) for prompt in prompts]))
 

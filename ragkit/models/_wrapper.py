@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from ragkit.models._base import ModelBase
 from ragkit.models._results import price_of
+from ragkit.models._sampling import Sampling
 from ragkit.protocols import AnyPrompt, Capabilities, LanguageModel
 from ragkit.records import Usage
 
@@ -67,3 +68,8 @@ class ModelWrapper(ModelBase):
     @override
     def count_tokens(self, text: str) -> int:
         return self.model.count_tokens(text)
+
+    @override
+    def _check(self, sampling: Sampling) -> None:
+        check: Callable[[Sampling], None] = getattr(self.model, "_check", super()._check)
+        check(sampling)

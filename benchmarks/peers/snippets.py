@@ -96,6 +96,14 @@ def ragkit_encoder(rows: Rows) -> list[str]:
     return result.cells[0].answers
 
 
+def ragkit_setfit(rows: Rows) -> list[str]:
+    from ragkit import Task, compare
+
+    task = Task.from_rows([*rows.train, *rows.test])
+    result = compare(task, ["setfit"])
+    return result.cells[0].answers
+
+
 def setfit(rows: Rows) -> list[str]:
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments

@@ -30,6 +30,7 @@ for _method in ("lora", "full", "last-layers", "prompt-tuning"):
 register("strategy", "text+lora", _TUNING, preset={"method": "lora", "pretrain": True})
 register("strategy", "lora+few-shot:<selector>[@<k>]", _TUNING, preset={"method": "lora", "pretrain": False})
 register("strategy", "classifier-head", f"{_STRATEGIES}.training:EncoderTuning")
+register("strategy", "setfit", f"{_STRATEGIES}.training:EncoderTuning", preset={"method": "setfit"})
 register("strategy", "imitate:<teacher>", f"{_STRATEGIES}.imitation:Imitating")
 register("tracker", "mlflow[:<experiment>]", "ragkit_pipelines.compare.trackers:MLflowTracker", requires=("mlflow",))
 register("tracker", "wandb[:<project>]", "ragkit_pipelines.compare.trackers:WandbTracker", requires=("wandb",))

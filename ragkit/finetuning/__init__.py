@@ -58,7 +58,8 @@ def finetune(  # noqa: PLR0913 - the settings of a training run, as keyword argu
     A language model is trained on the answers only, with the template that is used for inference. An embedder becomes a
     classifier: ``"classifier-head"`` fits a logistic regression on its frozen embeddings; ``"full"`` and ``"lora"``
     start from this head and also train the encoder (Kumar et al., "Fine-Tuning can Distort Pretrained Features", ICLR
-    2022).
+    2022). ``"setfit"`` first trains the encoder on pairs of texts, which is the most accurate with a few rows per label
+    (Tunstall et al., "Efficient Few-Shot Learning Without Prompts", 2022).
 
     An interrupted run resumes from its last epoch if it is called again with the same arguments; a finished run is
     loaded. If `accelerate launch` starts several processes, all of them train, and only the first writes files.
@@ -71,8 +72,8 @@ def finetune(  # noqa: PLR0913 - the settings of a training run, as keyword argu
             ``{"prompt": …, "completion": …}``. `mix` combines rows of several tasks.
         method: ``"lora"`` (Hu et al., 2021), ``"rslora"`` (rank 64, scaled by the square root of the rank:
             Kalajdzievski, 2023), ``"qlora"`` (4-bit base model, requires a GPU), ``"full"``, ``"last-layers"``,
-            ``"prompt-tuning"`` (Lester et al., 2021), ``"classifier-head"``, or ``"api"``, which trains
-            ``"openai:<model>"`` at the vendor; this costs money and continues if the process ends.
+            ``"prompt-tuning"`` (Lester et al., 2021), ``"classifier-head"``, ``"setfit"``, or ``"api"``, which
+            trains ``"openai:<model>"`` at the vendor; this costs money and continues if the process ends.
         objective: ``"completion"``; ``"text"`` for continued pre-training on plain text (Gururangan et al., "Don't Stop
             Pretraining", ACL 2020), which stores a whole model that can be trained further; or ``"preference"`` (direct
             preference optimization, Rafailov et al., 2023).
@@ -144,10 +145,8 @@ def _as_embedder(model: str | LanguageModel | Embedder, method: str) -> Embedder
 
     if isinstance(model, str):
         is_encoder = is_known("embedder", model)
-        if method == "classifier-head" and not is_encoder:
-            raise UnsupportedError(
-                f"'classifier-head' takes an embedder such as 'minilm' or 'st:<folder>', got {model!r}"
-            )
+        if method in {"classifier-head", "setfit"} and not is_encoder:
+            raise UnsupportedError(f"{method!r} takes an embedder such as 'minilm' or 'st:<folder>', got {model!r}")
         return load_embedder(model) if is_encoder else None
     return model if isinstance(model, Embedder) else None
 

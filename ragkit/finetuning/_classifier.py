@@ -26,7 +26,7 @@ from ragkit.records import Example
 from ragkit.templates import Template
 
 _FORMS: dict[str, Literal["head", "model", "adapter"]] = {
-    "classifier-head": "head", "full": "model", "lora": "adapter",
+    "classifier-head": "head", "full": "model", "setfit": "model", "lora": "adapter",
 }  # fmt: skip
 BARE = Template(query="{input}", answer="{output}")
 
@@ -44,7 +44,7 @@ def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Setting
     deep = settings.method != "classifier-head"
     if deep and not isinstance(embedder, SentenceTransformerEmbedder):
         raise UnsupportedError(f"only an embedder of sentence-transformers can be trained, got {embedder.name}")
-    if settings.method != "full":  # "full" also stores the encoder
+    if _FORMS[settings.method] != "model":  # otherwise, the encoder is stored, too
         _check_name(embedder)
     rate = settings.learning_rate or (5e-4 if settings.method == "lora" else 5e-5)
     data = data_hash(rows)
@@ -60,9 +60,13 @@ def train_classifier(embedder: Embedder, train: Sequence[Any], settings: Setting
         weight, bias = fit_head(in_parts("embedding", embedder.embed_documents, texts), targets, len(labels))
         loss, tokens = _loss(embedder, texts, targets, weight, bias), 0
         if deep and isinstance(embedder, SentenceTransformerEmbedder):
-            from ragkit.finetuning._encoder import train_encoder
+            from ragkit.finetuning._encoder import train_encoder, train_on_pairs
 
-            weight, bias, loss, tokens = train_encoder(embedder, texts, targets, weight, bias, settings, rate)
+            if settings.method == "setfit":
+                trained, loss, tokens = train_on_pairs(embedder, texts, targets, settings, rate)
+                weight, bias = fit_head(trained.embed_documents(texts), targets, len(labels))
+            else:
+                weight, bias, loss, tokens = train_encoder(embedder, texts, targets, weight, bias, settings, rate)
         np.savez(settings.folder / HEAD, weight=weight, bias=bias)
         finish(settings.folder, Manifest(
             kind="classifier", form=_FORMS[settings.method], method=settings.method, run=run, base=embedder.name,

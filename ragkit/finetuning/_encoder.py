@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ragkit.embedders._sentence_transformer import SentenceTransformerEmbedder, 
 from ragkit.errors import InvalidInputError, TrainingError
 from ragkit.finetuning._adapters import add_adapter
 from ragkit.finetuning._methods import name_layers
+from ragkit.finetuning._pair_loss import PairTraining
 from ragkit.finetuning._runs import last_checkpoint
 from ragkit.finetuning._settings import Settings
 from ragkit.finetuning._training_loop import (
@@ -28,6 +30,7 @@ from ragkit.finetuning._training_loop import (
     trainer_arguments,
 )
 
+PAIR_BATCH = 64  # texts; all of their pairs count
 Trained = tuple[NDArray[np.float32], NDArray[np.float32], float, int]
 
 
@@ -52,12 +55,52 @@ def train_encoder(
         TrainingError: If the loss is not finite.
     """
     fresh = SentenceTransformerEmbedder(embedder.source)
+    module, loss, tokens = _trained(
+        fresh, lambda: _Classifier(fresh.model, weight, bias), texts, targets, settings, rate, batch_size=32,
+        warmup_steps=20, order="group_by_length",
+    )  # fmt: skip
+    head = module.head
+    return head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy(), loss, tokens
+
+
+def train_on_pairs(
+    embedder: SentenceTransformerEmbedder, texts: list[str], targets: NDArray[np.int64], settings: Settings, rate: float
+) -> tuple[SentenceTransformerEmbedder, float, int]:
+    """Train an encoder on the pairs of n texts with `pair_loss`, and save it to ``folder / "model"``.
+
+    Returns:
+        The trained encoder, the mean loss, and the number of training tokens.
+
+    Raises:
+        TrainingError: If the loss is not finite.
+    """
+    fresh = SentenceTransformerEmbedder(embedder.source)
+    _, loss, tokens = _trained(
+        fresh, lambda: PairTraining(fresh.model), texts, targets, settings, rate, batch_size=PAIR_BATCH, warmup_steps=3,
+        order="random",
+    )  # fmt: skip
+    return fresh, loss, tokens
+
+
+def _trained(
+    fresh: SentenceTransformerEmbedder,
+    build: Callable[[], Any],
+    texts: list[str],
+    targets: NDArray[np.int64],
+    settings: Settings,
+    rate: float,
+    *,
+    batch_size: int,
+    warmup_steps: int,
+    order: str,
+) -> tuple[Any, float, int]:
+    """Train the module that ``build`` makes of the encoder; return it, the mean loss and the number of tokens."""
     tokenizer, limit = fresh.model.tokenizer, fresh.model.max_seq_length
     arguments = trainer_arguments(
-        TrainingArguments, settings.folder, epochs=settings.epochs, learning_rate=rate, batch_size=32,
+        TrainingArguments, settings.folder, epochs=settings.epochs, learning_rate=rate, batch_size=batch_size,
         seed=settings.seed, given=settings.trainer_config,
         special={
-            "warmup_steps": 20, "train_sampling_strategy": "group_by_length", "remove_unused_columns": False
+            "warmup_steps": warmup_steps, "train_sampling_strategy": order, "remove_unused_columns": False
         },
     )  # fmt: skip
     prompt = document_prompt(fresh.model)
@@ -69,7 +112,7 @@ def train_encoder(
         adapter = get_peft_model(fresh.model[0].auto_model, _lora_of(settings)) if settings.method == "lora" else None
         if adapter is not None:
             name_layers(adapter)
-        module = _Classifier(fresh.model, weight, bias)
+        module = build()
         trainer = _EncoderTrainer(
             model=module, args=arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer),
             callbacks=[StepProgress(stage), SealedCheckpoints()],
@@ -82,9 +125,7 @@ def train_encoder(
             adapter.save_pretrained(settings.folder / "model")
         else:
             fresh.model.save_pretrained(str(settings.folder / "model"))
-    head = module.head
-    tokens = round(sum(map(len, ids)) * float(trainer.state.epoch))
-    return head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy(), float(loss), tokens
+    return module, float(loss), round(sum(map(len, ids)) * float(trainer.state.epoch))
 
 
 def load_adapted(base: SentenceTransformerEmbedder, folder: Path) -> SentenceTransformerEmbedder:

@@ -11,7 +11,7 @@ from typing import Any
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.templates import Template
 
-METHODS = ("lora", "rslora", "qlora", "full", "last-layers", "prompt-tuning", "classifier-head", "api")
+METHODS = ("lora", "rslora", "qlora", "full", "last-layers", "prompt-tuning", "classifier-head", "setfit", "api")
 OBJECTIVES = ("completion", "text", "preference")
 
 _API_OPTIONS = ("suffix", "batch_size", "learning_rate_multiplier")
@@ -69,8 +69,10 @@ class Settings:
 
     def check_for_encoder(self) -> None:
         """Check that no setting applies only to language models."""
-        if self.method not in {"classifier-head", "lora", "full"}:
-            raise UnsupportedError(f"an encoder takes 'classifier-head', 'full' and 'lora', got {self.method!r}")
+        if self.method not in {"classifier-head", "setfit", "lora", "full"}:
+            raise UnsupportedError(
+                f"an encoder takes 'classifier-head', 'setfit', 'full' and 'lora', got {self.method!r}"
+            )
         unused = ("template", "max_length", "metric", "patience", "gradient_checkpointing", "watched")
         given = ["eval" if name == "watched" else name for name in unused if getattr(self, name)]
         if self.objective != "completion":

@@ -28,7 +28,8 @@ from ragkit_pipelines.compare.strategies.base import (
 from ragkit_pipelines.compare.strategies.timing import TimedEmbedder, warm_up
 from ragkit_pipelines.few_shot import FewShot
 
-_BATCH, _ENCODER_BATCH = 16, 32  # rows of a training step of language models, and of encoders
+_BATCH, _ENCODER_BATCH, _PAIR_BATCH = 16, 32, 64  # rows of a training step of language models, encoders, and `setfit`
+_PAIR_STEPS = 30  # of `setfit`, whatever the size of the pool
 # Candidates for trials: factors of the default learning rate and number of epochs, most promising first.
 _FACTORS = sorted(
     product((1.0, 0.3, 3.0, 0.1), (1.0, 2.0, 0.5, 4.0)), key=lambda each: sum(factor != 1 for factor in each)
@@ -216,14 +217,18 @@ class EncoderTuning:
 
     def shortened(self, steps: int, rows: int) -> EncoderTuning:
         """Return the same strategy with few epochs."""
-        return replace(self, epochs=ceil(steps / ceil(rows / _ENCODER_BATCH)))
+        return replace(self, epochs=ceil(steps / self._batches(rows)))
 
     def training_steps(self, rows: int, _trials: int) -> int:
         """Return the number of training steps; a head on frozen embeddings is not trained in steps."""
-        return 0 if self.method == "classifier-head" else ceil(rows / _ENCODER_BATCH) * self._epochs(rows)
+        return 0 if self.method == "classifier-head" else self._batches(rows) * self._epochs(rows)
+
+    def _batches(self, rows: int) -> int:
+        return ceil(rows / (_PAIR_BATCH if self.method == "setfit" else _ENCODER_BATCH))
 
     def _epochs(self, rows: int) -> int:
-        return self.epochs or (2 if rows > 5000 else 4)
+        usual = ceil(_PAIR_STEPS / self._batches(rows)) if self.method == "setfit" else 2 if rows > 5000 else 4
+        return self.epochs or usual
 
     def run(self, setting: Setting) -> Outcome:
         """Train, or load the trained classifier, and classify."""

@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all fuzz check bench docs dist audit
+.PHONY: help setup demo test test-all fuzz check bench bench-quick docs dist audit
 
 help:
 	@echo "make setup     create .venv and install ragkit with all dependencies (repeat it when versions change)"
@@ -27,6 +27,7 @@ help:
 	@echo "make fuzz      run the property tests with new cases; a failure prints how to reproduce it"
 	@echo "make check     ruff, mypy and import-linter"
 	@echo "make bench     run all benchmarks and write their results"
+	@echo "make bench-quick  compare strategies on a part of one data set (RAGKIT_DATA), in minutes"
 	@echo "make docs      run all snippets of the README and docs/, then build the site into build/site"
 	@echo "make dist      build wheel and sdist, and test the wheel with the oldest and newest supported dependencies"
 	@echo "make audit     list the licences of all dependencies, and run pip-audit on the pinned versions"
@@ -62,6 +63,9 @@ fuzz: setup
 
 bench: setup
 	@set -e; for script in $(wildcard benchmarks/*/run.py); do echo "$$script"; $(BIN)/python "$$script"; done
+
+bench-quick: setup
+	$(BIN)/python benchmarks/icl_vs_finetuned/study.py trec6 --quick
 
 docs: setup
 	$(BIN)/pytest tests/project/test_docs.py tests/project/test_site.py

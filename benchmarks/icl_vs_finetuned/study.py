@@ -2,6 +2,7 @@
 
     RAGKIT_DATA=<data> python benchmarks/icl_vs_finetuned/study.py                        all data sets, SmolLM2
     RAGKIT_DATA=<data> python benchmarks/icl_vs_finetuned/study.py trec6 --model gemma3-270m
+    RAGKIT_DATA=<data> make bench-quick                                                   a part of trec6, in minutes
 
 Each data set is a comparison of the strategies in ``STRATEGIES`` at three pool sizes and three seeds, with the same
 test rows for all, and a second one of ``SHOTS`` at the largest pool. Their results are
@@ -106,12 +107,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the data; RAGKIT_DATA by default")
     parser.add_argument("--work", type=Path, default=Path("runs/study"), help="where interrupted runs resume")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="number of seeds")
+    parser.add_argument("--quick", action="store_true", help="one seed and a pool of 128 rows, without the shots")
     given = parser.parse_args()
     if unknown := [name for name in given.tasks if name not in INSTRUCTIONS]:
         parser.error(f"unknown: {', '.join(unknown)}; expected some of {', '.join(INSTRUCTIONS)}")
     for name in given.tasks or INSTRUCTIONS:
         task = task_of(name, given.data)
         label = f"{name}-{given.model.replace(':', '-').replace('/', '-')}"
+        if given.quick:
+            stage(task, STRATEGIES, given.model, f"{label}-quick", given.work, sizes=SIZES[1:2], seeds=SEEDS[:1])
+            continue
         for last in range(given.seeds):
             seeds = SEEDS[: last + 1]
             stage(task, STRATEGIES, given.model, label, given.work, sizes=SIZES, seeds=seeds)

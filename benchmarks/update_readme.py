@@ -28,6 +28,14 @@ def results_table(facts: dict[str, Any]) -> str:
     return f"{results.markdown()}\n\n{tests}. Recommendation: {advice.strategy or 'none'}. {advice.evidence}."
 
 
+def study_table(facts: dict[str, Any]) -> str:
+    """The results of a study by pool size."""
+    return (
+        f"{results_table(facts['results'])} {facts['cores']} cores ({facts['processor']}), shared with other programs: "
+        f"{facts['cpu_s']:,.0f} CPU s, and at most {facts['peak_memory_gb']:.1f} GiB of memory."
+    )
+
+
 def demo_table(facts: dict[str, Any]) -> str:
     """The results of the demo, with its time and memory."""
     first, again = facts["with_conversion"], facts["with_cached_model"]
@@ -674,6 +682,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("real_models/results/demo.json", demo_table),
     "trec6": ("real_models/results/trec6-*.json", real_models_table),
     "banking77": ("icl_vs_finetuned/results/banking77.json", results_table),
+    "study": ("icl_vs_finetuned/results/trec6-smollm2.json", study_table),
     "cases": ("icl_vs_finetuned/results/*.json", cases_table),
     "harness": ("harness/results/harness.json", harness_table),
     "tiny": ("tiny/results/tiny.json", tiny_table),

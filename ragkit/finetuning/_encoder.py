@@ -21,7 +21,7 @@ from ragkit.finetuning._adapters import add_adapter
 from ragkit.finetuning._methods import name_layers
 from ragkit.finetuning._pair_loss import PairTraining
 from ragkit.finetuning._runs import last_checkpoint
-from ragkit.finetuning._settings import Settings
+from ragkit.finetuning._settings import ENCODER_BATCH, PAIR_BATCH, Settings
 from ragkit.finetuning._training_loop import (
     SealedCheckpoints,
     StepProgress,
@@ -30,7 +30,6 @@ from ragkit.finetuning._training_loop import (
     trainer_arguments,
 )
 
-PAIR_BATCH = 64  # texts; all of their pairs count
 Trained = tuple[NDArray[np.float32], NDArray[np.float32], float, int]
 
 
@@ -56,7 +55,7 @@ def train_encoder(
     """
     fresh = SentenceTransformerEmbedder(embedder.source)
     module, loss, tokens = _trained(
-        fresh, lambda: _Classifier(fresh.model, weight, bias), texts, targets, settings, rate, batch_size=32,
+        fresh, lambda: _Classifier(fresh.model, weight, bias), texts, targets, settings, rate, batch_size=ENCODER_BATCH,
         warmup_steps=20, order="group_by_length",
     )  # fmt: skip
     head = module.head

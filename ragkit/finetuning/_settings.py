@@ -11,6 +11,7 @@ from typing import Any
 from ragkit.errors import InvalidInputError, UnknownSpecError, UnsupportedError
 from ragkit.templates import Template
 
+ENCODER_BATCH, PAIR_BATCH = 32, 64  # rows of a training step of an encoder, and of `setfit`
 METHODS = ("lora", "rslora", "qlora", "full", "last-layers", "prompt-tuning", "classifier-head", "setfit", "api")
 OBJECTIVES = ("completion", "text", "preference")
 

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,3 +268,21 @@ def test_arrays_that_decompress_to_more_than_their_file_are_damage(tmp_path):
         read_arrays(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", a=np.arange(5))
     assert read_arrays(tmp_path / "a.npz")["a"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_folder_that_another_thread_creates_at_the_same_time_is_no_error(tmp_path, monkeypatch):
+    folder, file, looked = tmp_path / "a" / "b", tmp_path / "file", set()
+    folder.mkdir(parents=True)
+    file.touch()
+    is_dir = Path.is_dir
+
+    def is_dir_later(path):  # at the first look, the folders do not exist yet
+        missing = path in {folder, folder.parent} - looked
+        looked.add(path)
+        return not missing and is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir_later)
+    make_folder(folder)
+    assert looked >= {folder, folder.parent}
+    with pytest.raises(NotADirectoryError, match="file"):
+        make_folder(file)

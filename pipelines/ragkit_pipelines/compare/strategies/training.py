@@ -13,6 +13,7 @@ import numpy as np
 from ragkit._progress import in_parts, progress
 from ragkit.errors import InvalidInputError
 from ragkit.finetuning import FineTuned, finetune
+from ragkit.finetuning._settings import ENCODER_BATCH, PAIR_BATCH
 from ragkit.protocols import LanguageModel
 from ragkit.records import Chat, Example, Message, Prompt
 from ragkit.templates import Template
@@ -28,7 +29,7 @@ from ragkit_pipelines.compare.strategies.base import (
 from ragkit_pipelines.compare.strategies.timing import TimedEmbedder, warm_up
 from ragkit_pipelines.few_shot import FewShot
 
-_BATCH, _ENCODER_BATCH, _PAIR_BATCH = 16, 32, 64  # rows of a training step of language models, encoders, and `setfit`
+_BATCH = 16  # rows of a training step of language models
 _PAIR_STEPS = 30  # of `setfit`, whatever the size of the pool
 # Candidates for trials: factors of the default learning rate and number of epochs, most promising first.
 _FACTORS = sorted(
@@ -224,7 +225,7 @@ class EncoderTuning:
         return 0 if self.method == "classifier-head" else self._batches(rows) * self._epochs(rows)
 
     def _batches(self, rows: int) -> int:
-        return ceil(rows / (_PAIR_BATCH if self.method == "setfit" else _ENCODER_BATCH))
+        return ceil(rows / (PAIR_BATCH if self.method == "setfit" else ENCODER_BATCH))
 
     def _epochs(self, rows: int) -> int:
         usual = ceil(_PAIR_STEPS / self._batches(rows)) if self.method == "setfit" else 2 if rows > 5000 else 4

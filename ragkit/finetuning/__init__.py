@@ -58,7 +58,7 @@ def finetune(  # noqa: PLR0913 - the settings of a training run, as keyword argu
     A language model is trained on the answers only, with the template that is used for inference. An embedder becomes a
     classifier: ``"classifier-head"`` fits a logistic regression on its frozen embeddings; ``"full"`` and ``"lora"``
     start from this head and also train the encoder (Kumar et al., "Fine-Tuning can Distort Pretrained Features", ICLR
-    2022). ``"setfit"`` first trains the encoder on pairs of texts, which is the most accurate with a few rows per label
+    2022). ``"setfit"`` first trains the encoder on pairs of texts, which is meant for a few rows per label
     (Tunstall et al., "Efficient Few-Shot Learning Without Prompts", 2022).
 
     An interrupted run resumes from its last epoch if it is called again with the same arguments; a finished run is
